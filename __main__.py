@@ -1,0 +1,5 @@
+"""`python -m sono` is `sono`."""
+
+from sono.cli import main
+
+main()

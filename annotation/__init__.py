@@ -1,0 +1,1 @@
+"""Captions from records, and masks: proposed, imported, exported."""

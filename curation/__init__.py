@@ -1,0 +1,1 @@
+"""Readers, tables, quality, duplicates, de-identification, splits and statistics of raw ultrasound."""

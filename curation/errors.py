@@ -1,0 +1,32 @@
+"""The one exception that users see, and the help it gives."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SonoError(Exception):
+    """Something a user can mend: where, what (with the value), and what to do next."""
+
+    exit_code = 1
+
+
+class FindingsError(SonoError):
+    """The work is done, but `--strict` was asked for and there are findings."""
+
+    exit_code = 3
+
+
+class PrivacyError(SonoError):
+    """Something private stands in what would be handed over."""
+
+    exit_code = 4
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """`; did you mean 'femur'?` for the nearest of `known`, else the list of what is known."""
+    choices = sorted(set(known))
+    lowered = {choice.lower(): choice for choice in reversed(choices)}
+    near = get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{lowered[near[0]]}'?"
+    return f"; known: {', '.join(choices[:30])}{', ...' if len(choices) > 30 else ''}"

@@ -1,0 +1,148 @@
+"""The 24 standard planes, and what other data sets call them."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+from sono.curation.config import Config
+from sono.curation.errors import SonoError, did_you_mean
+
+OTHER = "other"  # labelled, and as none of the planes
+
+# Colours of the regions in plots and overlays (RGB).
+REGIONS = {
+    "head": (66, 133, 190),
+    "face": (236, 151, 66),
+    "heart": (205, 72, 80),
+    "abdomen": (96, 166, 92),
+    "upper limb": (147, 108, 178),
+    "lower limb": (140, 98, 80),
+}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A standard plane: id in the tables, `name` in captions, region and the structures it shows."""
+
+    id: str
+    name: str
+    region: str
+    structures: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+
+_CHAMBERS = (
+    "left ventricle", "right ventricle", "left atrium", "right atrium", "interventricular septum", "descending aorta",
+)  # fmt: skip
+
+# Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the ISUOG practice
+# guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own labels,
+# FETAL_PLANES_DB (Burgos-Artizzu 2020) and FetalP6. The figure does not spell out "Four-chamber-H"; "horizontal"
+# (septum across the beam) is our reading.
+# fmt: off
+PLANES = (
+    Plane("four_chamber", "four-chamber", "heart", _CHAMBERS, ("Four-chamber", "Fetal thorax", "4CH", "4CV")),
+    Plane("sideface", "facial profile", "face", ("forehead", "nasal bone", "upper lip", "lower lip", "chin"), ("Sideface", "profile")),
+    Plane("renal_sagittal", "sagittal kidney", "abdomen", ("kidney", "renal pelvis"), ("Renal Sagittal",)),
+    Plane("nuchal_translucency", "nuchal translucency", "head", ("nuchal translucency", "nasal bone", "nasal tip", "palate", "thalami", "midbrain", "intracranial translucency", "cisterna magna"), ("NT",)),
+    Plane("eye", "orbits", "face", ("left orbit", "right orbit", "left lens", "right lens"), ("Eye",)),
+    Plane("forearm", "forearm", "upper limb", ("radius", "ulna"), ("Foream", "Forearm")),
+    Plane("crown_rump_length", "crown-rump length", "face", ("fetal head", "fetal trunk"), ("CRL",)),
+    Plane("abdominal_circumference", "abdominal circumference", "abdomen", ("fetal abdomen", "stomach", "umbilical vein", "spine", "liver"), ("Abdominal Circumference", "Fetal abdomen", "AC")),
+    Plane("femur", "femur", "lower limb", ("femur",), ("Femur", "Fetal femur", "FL")),
+    Plane("bladder", "bladder", "abdomen", ("urinary bladder", "umbilical arteries"), ("Bladder",)),
+    Plane("transventricular", "transventricular", "head", ("fetal head", "lateral ventricle", "choroid plexus", "cavum septi pellucidi", "midline falx"), ("Transventricular", "Trans-ventricular")),
+    Plane("four_chamber_h", "horizontal four-chamber", "heart", _CHAMBERS, ("Four-chamber-H",)),
+    Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",)),
+    Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys",)),
+    Plane("gallbladder", "gallbladder", "abdomen", ("gallbladder", "umbilical vein", "liver"), ("Gallbladder",)),
+    Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", "cavum septi pellucidi", "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic")),
+    Plane("lvot", "left ventricular outflow tract", "heart", ("left ventricle", "aortic root", "interventricular septum", "right ventricle"), ("LVOT",)),
+    Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT",)),
+    Plane("aortic_arch", "aortic arch", "heart", ("ascending aorta", "aortic arch", "descending aorta"), ("Aortic Arch",)),
+    Plane("leg", "lower leg", "lower limb", ("tibia", "fibula"), ("Leg",)),
+    Plane("transcerebellar", "transcerebellar", "head", ("fetal head", "cerebellum", "cisterna magna", "cavum septi pellucidi", "thalami"), ("Transcerebellar", "Trans-cerebellum", "Cereb")),
+    Plane("early_pregnancy_head", "early-pregnancy head", "head", ("fetal head", "choroid plexus", "midline falx"), ("Early-pregnancy Head", "Earlyhead")),
+    Plane("ductal_arch", "ductal arch", "heart", ("pulmonary artery", "ductus arteriosus", "descending aorta"), ("Ductal Arch",)),
+    Plane("rvot", "right ventricular outflow tract", "heart", ("right ventricle", "pulmonary artery", "ascending aorta"), ("RVOT",)),
+)
+# fmt: on
+
+# Labels of known data sets that name no standard plane.
+OTHER_LABELS = ("Other", "Maternal cervix")
+
+
+class PlaneEntry(Config):
+    """A plane in a user's file: a new one, or more structures and aliases for a known one."""
+
+    name: str = ""
+    region: str = ""
+    structures: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlaneTable:
+    """The planes in use: the 24, and those a study adds."""
+
+    planes: tuple[Plane, ...] = PLANES
+
+    @classmethod
+    def load(cls, file: Path | None) -> "PlaneTable":
+        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases = ["cuisse"]`."""
+        if file is None:
+            return cls()
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SonoError(f"{file}: not a readable planes file: {error}") from error
+        merged = {plane.id: plane for plane in PLANES}
+        for plane_id, values in content.items():
+            merged[plane_id] = _merge(merged.get(plane_id), plane_id, values, file)
+        return cls(tuple(merged.values()))
+
+    @cached_property
+    def by_id(self) -> dict[str, Plane]:
+        return {plane.id: plane for plane in self.planes}
+
+    @cached_property
+    def structures(self) -> tuple[str, ...]:
+        """Every structure of every plane, sorted."""
+        return tuple(sorted({structure for plane in self.planes for structure in plane.structures}))
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        known = {_normal(label): OTHER for label in OTHER_LABELS}
+        for plane in self.planes:
+            known.update({_normal(label): plane.id for label in (plane.id, plane.name, *plane.aliases)})
+        return known
+
+    def find(self, label: str) -> str:
+        """The plane id of a label, or "other" for a label that names no standard plane; SonoError if it is unknown."""
+        found = self._labels.get(_normal(label))
+        if found is None:
+            known = {spelling for plane in self.planes for spelling in (plane.id, plane.name, *plane.aliases)}
+            raise SonoError(f"unknown plane '{label}'{did_you_mean(label, known | set(OTHER_LABELS))}")
+        return found
+
+
+def _normal(label: str) -> str:
+    return "".join(letter for letter in label.casefold() if letter.isalnum())
+
+
+def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Plane:
+    try:
+        entry = PlaneEntry.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise SonoError(
+            f"{file}: [{plane_id}] {'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}"
+        ) from error
+    base = known or Plane(plane_id, plane_id.replace("_", " "), "", ())
+    region = entry.region or base.region
+    if region not in REGIONS:
+        raise SonoError(f"{file}: [{plane_id}] unknown region '{region}'{did_you_mean(region, REGIONS)}")
+    structures = tuple(dict.fromkeys((*base.structures, *entry.structures)))
+    return Plane(plane_id, entry.name or base.name, region, structures, (*base.aliases, *entry.aliases))

@@ -1,0 +1,42 @@
+"""Keyed pseudonyms: without the key in the vault, no id can be tried out against a list of patients."""
+
+import hmac
+import secrets
+from hashlib import sha256
+from pathlib import Path
+
+from sono.curation.errors import SonoError
+from sono.curation.storage import write_text
+
+KEY_BYTES = 32
+
+
+def create_key(path: Path) -> None:
+    """Write a new random key to `path`, readable by its owner alone."""
+    write_text(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600)
+
+
+def read_key(path: Path) -> bytes:
+    """Read the key; SonoError where it is missing or damaged."""
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise SonoError(
+            f"{path}: no usable pseudonym key; restore it from a backup "
+            "(with a new key the same patient would get another id)"
+        ) from error
+    if len(key) != KEY_BYTES:
+        raise SonoError(
+            f"{path}: the pseudonym key has {len(key)} bytes instead of {KEY_BYTES}; restore it from a backup"
+        )
+    return key
+
+
+def pseudonym(key: bytes, *parts: str | bytes) -> str:
+    """16 hexadecimal digits of HMAC-SHA256 over `parts`; ("a", "bc") and ("ab", "c") differ."""
+    message = b"".join(len(raw).to_bytes(8, "big") + raw for raw in map(_as_bytes, parts))
+    return hmac.new(key, message, sha256).hexdigest()[:16]
+
+
+def _as_bytes(part: str | bytes) -> bytes:
+    return part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")

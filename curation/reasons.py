@@ -1,0 +1,75 @@
+"""Why a frame is not accepted, or is accepted with a remark: one code each, its severity and its meaning."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SEVERITIES = ("accepted", "quarantined", "rejected", "error")  # from mild to grave
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`status` is what the code makes of a frame; "accepted" is a remark that does not exclude it."""
+
+    status: str
+    meaning: str
+
+
+REASONS = {
+    # the file
+    "not_a_file": Reason("error", "not a regular file (a pipe, a device or a folder that looks like an image)"),
+    "broken_link": Reason("error", "a link whose target is missing, or a loop"),
+    "unreadable": Reason("error", "the file could not be read (permission or disk)"),
+    "changed_while_read": Reason("error", "the file changed while it was read"),
+    "empty_file": Reason("error", "the file has no content"),
+    "system_file": Reason("rejected", "a hidden file of the operating system"),
+    "not_an_image": Reason("rejected", "not an image or DICOM file"),
+    "truncated": Reason("error", "the file ends too early"),
+    "corrupt": Reason("error", "the content contradicts its own checksums or structure"),
+    "too_large": Reason("error", "more pixels than the limit allows"),
+    "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
+    "unsupported": Reason("error", "a pixel format that sono does not read"),
+    "worker_died": Reason("error", "the decoder crashed its process"),
+    "wrong_extension": Reason("accepted", "the content is of another format than the name says"),
+    "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
+    "rotated_by_exif": Reason("accepted", "an orientation tag was ignored"),
+    "bit_depth": Reason("accepted", "more than 8 bits a pixel were windowed to 8"),
+    "first_frame_only": Reason("accepted", "only the first picture of an animation or multi-page file was read"),
+    # DICOM
+    "missing_tag": Reason("error", "a DICOM element that pixels need is missing"),
+    "bad_value": Reason("error", "a DICOM element has an impossible value"),
+    "no_pixels": Reason("rejected", "a DICOM object without pixels"),
+    "needs_plugin": Reason("error", "the compression needs the dicom extra: pip install 'sono[dicom]'"),
+    "unsupported_syntax": Reason("error", "a transfer syntax that holds no still frames sono can read"),
+    "too_nested": Reason("error", "sequences nested too deeply"),
+    "inflate_limit": Reason("error", "a compressed file that grows beyond the limit"),
+    "no_palette": Reason("error", "palette colour without its palette"),
+    "frame_corrupt": Reason("error", "this frame of the file could not be decoded"),
+    "frames_mismatch": Reason("accepted", "the file holds another number of frames than it declares"),
+    "pixel_length": Reason("accepted", "more pixel bytes than declared; the surplus was dropped"),
+    "no_preamble": Reason("accepted", "a DICOM file without preamble or meta header"),
+    "not_ultrasound": Reason("quarantined", "the DICOM modality is not ultrasound"),
+    # the picture
+    "blank": Reason("rejected", "the picture is of one tone"),
+    "mask_image": Reason(
+        "rejected", "a label picture of a few flat tones, not ultrasound; import it with `sono masks import`"
+    ),
+    "too_dark": Reason("rejected", "hardly any echo inside the sector"),
+    "too_bright": Reason("rejected", "the sector is overexposed"),
+    "clipped": Reason("accepted", "many saturated pixels inside the sector"),
+    "blurred": Reason("rejected", "no detail inside the sector"),
+    "small_sector": Reason("quarantined", "the sector covers little of the frame"),
+    "sector_unsure": Reason("accepted", "the border of the sector was not found; the whole frame is kept"),
+    "doppler": Reason("accepted", "colour inside the sector"),
+    "overlay": Reason("accepted", "text or calipers inside the sector"),
+    "text_in_sector": Reason("quarantined", "so much text that a name may be among it; look before handing over"),
+    # the set
+    "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
+    "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
+    "duplicate_conflict": Reason("quarantined", "the same pixels stand under two patients or two planes"),
+    "no_record": Reason("accepted", "no row of the records table names this file"),
+}
+
+
+def status_of(codes: Iterable[str]) -> str:
+    """The gravest status among `codes`; "accepted" for none."""
+    return max((REASONS[code].status for code in codes), key=SEVERITIES.index, default="accepted")

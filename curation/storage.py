@@ -1,0 +1,58 @@
+"""Files that are either whole or absent: written beside their place, synced, then renamed."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+@contextmanager
+def atomic_path(target: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Give a temporary path in the folder of `target`; rename it to `target` when the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(mode)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write `content` to `target` atomically."""
+    with atomic_path(target, mode) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(target: Path, content: str, mode: int = 0o644) -> None:
+    """Write `content` to `target` as UTF-8, atomically."""
+    write_bytes(target, content.encode(), mode)
+
+
+def sha256(content: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `content`."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed run left directly in `folder`."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,232 @@
+"""The tables of a workspace: schemas declared once, checked on every read and write."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sono.curation.errors import SonoError
+from sono.curation.storage import atomic_path
+
+STATUSES = ("accepted", "rejected", "quarantined", "error")
+SPLITS = ("train", "val", "test")
+MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import")
+MASK_STATES = ("proposed", "accepted", "edited", "rejected")
+LEVELS = ("global", "region")
+TIERS = ("full", "partial", "label")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """Name, Arrow schema, unique key (also the sort order) and closed vocabularies of a table."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names in order."""
+        return list(self.schema.names)
+
+
+def _schema(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
+    """Columns by name; a type in a one-tuple must not be null."""
+    fields = []
+    for name, kind in columns.items():
+        required = isinstance(kind, tuple)
+        fields.append(pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not required))
+    return pa.schema(fields)
+
+
+_text, _int, _real = pa.string(), pa.int32(), pa.float64()
+_texts = pa.list_(pa.string())
+
+IMAGES = TableSpec(
+    "images",
+    _schema(
+        image_id=_text,  # from the sha256 of the decoded gray pixels; null where nothing could be decoded
+        source_id=(_text,),  # keyed hash of the path; the path itself stays in the vault
+        file_sha256=_text,
+        frame=(_int,),
+        center=_text,
+        patient_id=_text,  # keyed pseudonym
+        study_id=_text,  # keyed pseudonym
+        machine=_text,
+        plane=_text,  # a plane id, "other" (labelled as none of the planes) or null (unknown)
+        region=_text,
+        ga_days=_int,
+        laterality=_text,
+        presentation=_text,
+        findings=_texts,
+        structures=_texts,  # named by the record
+        bpd_mm=_real,
+        hc_mm=_real,
+        ac_mm=_real,
+        fl_mm=_real,
+        crl_mm=_real,
+        nt_mm=_real,
+        row_spacing_mm=_real,  # of the stored pixels
+        col_spacing_mm=_real,
+        spacing_reason=_text,  # why the spacing is null
+        height=_int,  # of the stored (cropped) frame, in pixels
+        width=_int,
+        source_height=_int,
+        source_width=_int,
+        crop_x0=_int,  # half-open box in source pixels
+        crop_y0=_int,
+        crop_x1=_int,
+        crop_y1=_int,
+        sector_kind=_text,  # convex, linear, full (no border found: the whole frame is kept)
+        sector_confidence=_real,
+        sector_apex_x=_real,  # geometry in stored pixels, degrees from straight down
+        sector_apex_y=_real,
+        sector_angle_left=_real,
+        sector_angle_right=_real,
+        sector_radius_min=_real,
+        sector_radius_max=_real,
+        sector_fraction=_real,  # sector area over source frame area
+        brightness=_real,
+        contrast=_real,
+        clipped_dark=_real,
+        clipped_bright=_real,
+        sharpness=_real,
+        doppler=_real,  # fraction of coloured pixels inside the sector
+        overlay=_real,  # fraction of the sector under text or calipers
+        perceptual_hash=_text,  # 64 hexadecimal digits of the polar-unwrapped sector
+        status=(_text,),
+        reasons=_texts,
+        message=_text,
+        duplicate_group=_text,
+        duplicate_kind=_text,
+        split=_text,
+        file=_text,  # relative to the workspace
+    ),
+    key=("source_id", "frame"),
+    choices={"status": STATUSES, "split": SPLITS, "duplicate_kind": ("exact", "near")},
+)
+
+MASKS = TableSpec(
+    "masks",
+    _schema(
+        mask_id=(_text,),
+        image_id=(_text,),
+        structure=(_text,),
+        height=(_int,),  # size of the mask = size of the stored frame
+        width=(_int,),
+        counts=(_text,),  # COCO compressed RLE, column-major
+        box_x=(_int,),
+        box_y=(_int,),
+        box_width=(_int,),
+        box_height=(_int,),
+        area=(_int,),
+        source=(_text,),
+        model_hash=_text,
+        prompt=_text,  # JSON
+        score=_real,
+        stability=_real,
+        state=(_text,),
+        reviewer=_text,
+        reviewed_at=_text,
+    ),
+    key=("image_id", "structure", "mask_id"),
+    choices={"source": MASK_SOURCES, "state": MASK_STATES},
+)
+
+CAPTIONS = TableSpec(
+    "captions",
+    _schema(
+        image_id=(_text,),
+        mask_id=_text,
+        level=(_text,),
+        text=(_text,),
+        template=(_text,),
+        tier=(_text,),
+        tokens=(_int,),
+        fields=_texts,  # the record fields that the text uses
+    ),
+    key=("image_id", "level", "mask_id", "template"),
+    choices={"level": LEVELS, "tier": TIERS},
+)
+
+
+def empty_table(spec: TableSpec) -> pd.DataFrame:
+    """A table of `spec` without rows."""
+    return _to_pandas(spec.schema.empty_table())
+
+
+def from_rows(spec: TableSpec, rows: list[dict[str, object]]) -> pd.DataFrame:
+    """A table of `spec` from dictionaries; columns that a row lacks are null."""
+    return _to_pandas(_checked(pd.DataFrame(rows, columns=spec.columns, dtype=object), spec, "new rows"))
+
+
+def read_table(path: Path, spec: TableSpec) -> pd.DataFrame:
+    """Read and check a table; a file that does not exist gives an empty one."""
+    if not path.exists():
+        return empty_table(spec)
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
+    if table.schema.names != spec.columns:
+        odd = sorted(set(table.schema.names) ^ set(spec.columns))
+        raise SonoError(
+            f"{path}: columns {odd} do not fit the {spec.name} table; it was written by another version, run the stage again"
+        )
+    frame = _to_pandas(table)
+    _checked(frame, spec, str(path))
+    return frame
+
+
+def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644) -> None:
+    """Check, sort by the key and write atomically; the same rows give the same bytes."""
+    # null keys (the mask of a global caption) sort first
+    ordered = frame.sort_values(list(spec.key), na_position="first", kind="stable")
+    table = _checked(ordered, spec, str(path))
+    with atomic_path(path, mode) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def export_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV whose text cells no spreadsheet takes for formulas."""
+    safe = frame.apply(lambda column: column.map(_plain_cell))
+    with atomic_path(path) as temporary:
+        safe.to_csv(temporary, index=False)
+
+
+def _plain_cell(value: object) -> object:
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def _checked(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
+    missing = [name for name in spec.columns if name not in frame.columns]
+    extra = [name for name in frame.columns if name not in spec.columns]
+    if missing or extra:
+        raise SonoError(f"{where}: the {spec.name} table lacks columns {missing} and has unknown columns {extra}")
+    try:
+        table = pa.Table.from_pandas(frame[spec.columns], schema=spec.schema, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise SonoError(f"{where}: a value does not fit the {spec.name} table: {error}") from error
+    for column in spec.schema:
+        if not column.nullable and table[column.name].null_count:
+            raise SonoError(f"{where}: column '{column.name}' of the {spec.name} table has empty cells")
+    for name, allowed in spec.choices.items():
+        odd = sorted(set(table[name].drop_null().to_pylist()) - set(allowed))
+        if odd:
+            raise SonoError(f"{where}: column '{name}' has {odd[0]!r}; allowed: {', '.join(allowed)}")
+    if frame.duplicated(list(spec.key)).any():
+        row = frame[frame.duplicated(list(spec.key))].iloc[0]
+        raise SonoError(
+            f"{where}: two rows of the {spec.name} table share {', '.join(f'{k}={row[k]}' for k in spec.key)}"
+        )
+    return table.replace_schema_metadata({"sono_table": spec.name})
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    return frame

@@ -1,0 +1,155 @@
+"""A study's folder (may be handed over) and its vault beside it (may not)."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from sono.curation.config import Settings, StudyConfig, read_section
+from sono.curation.errors import SonoError
+from sono.curation.pseudonyms import create_key, read_key
+from sono.curation.storage import write_text
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
+
+CONFIG_NAME = "sono.toml"
+
+NEW_CONFIG = """\
+# Settings of this study. Every key has a default; an unknown key is an error.
+[study]
+name = "{name}"
+
+# [records.columns]      # which column of your records table holds what
+# patient = "Patient ID"
+# plane = "View"
+# ga = "GA"
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths, tables and settings of one study. `root` holds `sono.toml`; the vault is `root` + `.vault`."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> "Workspace":
+        """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one already."""
+        workspace = cls(root.resolve())
+        if workspace.config_path.exists():
+            raise SonoError(f"{root}: is a workspace already; go on with `sono qc`")
+        if workspace.vault.exists():
+            raise SonoError(
+                f"{workspace.vault}: a vault without its workspace stands here; move it away or restore the workspace"
+            )
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise SonoError(f"{root}: exists and is not an empty folder; choose a new name")
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        workspace.vault.mkdir(mode=0o700)
+        create_key(workspace.key_path)
+        write_text(workspace.config_path, NEW_CONFIG.format(name=workspace.root.name))
+        return workspace
+
+    @classmethod
+    def find(cls, given: Path | None = None) -> "Workspace":
+        """The workspace `given`, or the nearest at or above the current folder."""
+        if given is not None:
+            if not (given / CONFIG_NAME).is_file():
+                raise SonoError(
+                    f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono init {given}`"
+                )
+            return cls(given.resolve())
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / CONFIG_NAME).is_file():
+                return cls(folder)
+        raise SonoError(f"{here}: no workspace here or above; make one with `sono init NAME` or give --workspace")
+
+    @property
+    def config_path(self) -> Path:
+        return self.root / CONFIG_NAME
+
+    @property
+    def frames(self) -> Path:
+        return self.root / "frames"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def vault(self) -> Path:
+        return self.root.parent / f"{self.root.name}.vault"
+
+    @property
+    def key_path(self) -> Path:
+        return self.vault / "key"
+
+    @property
+    def quarantine(self) -> Path:
+        """Frames that a person must look at before they may be handed over."""
+        return self.vault / "quarantine"
+
+    def key(self) -> bytes:
+        """The pseudonym key; SonoError where the vault is not here."""
+        return read_key(self.key_path)
+
+    def settings(self, section: str, model: type[Settings]) -> Settings:
+        """Section `section` of `sono.toml`."""
+        return read_section(self.config_path, section, model)
+
+    def study(self) -> StudyConfig:
+        return self.settings("study", StudyConfig)
+
+    def path(self, spec: TableSpec) -> Path:
+        """Where the table `spec` stands."""
+        return self.root / f"{spec.name}.parquet"
+
+    def read(self, spec: TableSpec) -> pd.DataFrame:
+        """Read and check a table; empty where the stage has not run."""
+        return read_table(self.path(spec), spec)
+
+    def write(self, spec: TableSpec, frame: pd.DataFrame) -> None:
+        """Check and write a table atomically."""
+        write_table(self.path(spec), frame, spec)
+
+    def images(self) -> pd.DataFrame:
+        """The images table; SonoError where `sono qc` has not run."""
+        frame = self.read(IMAGES)
+        if frame.empty:
+            raise SonoError(f"{self.root}: no images yet; run `sono qc FOLDER` first")
+        return frame
+
+    def accepted_images(self) -> pd.DataFrame:
+        """The accepted rows of the images table, one per image; SonoError where there is none."""
+        frame = self.images()
+        accepted = frame[frame["status"] == "accepted"].reset_index(drop=True)
+        if accepted.empty:
+            raise SonoError(
+                f"{self.root}: none of the {len(frame)} frames was accepted; see `sono stats` for the reasons"
+            )
+        return accepted
+
+    def masks(self) -> pd.DataFrame:
+        """The masks table, possibly empty."""
+        return self.read(MASKS)
+
+    def captions(self) -> pd.DataFrame:
+        """The captions table; SonoError where `sono captions build` has not run."""
+        frame = self.read(CAPTIONS)
+        if frame.empty:
+            raise SonoError(f"{self.root}: no captions yet; run `sono captions build` first")
+        return frame
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the workspace for writing; SonoError if another `sono` does."""
+        with (self.root / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SonoError(
+                    f"{self.root}: another sono is writing to this workspace; wait for it to end"
+                ) from error
+            yield

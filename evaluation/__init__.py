@@ -1,0 +1,1 @@
+"""Metrics, zero-shot classification, controls and the report."""

@@ -1,0 +1,1 @@
+"""Jinja templates for captions and reports, and their loader."""

@@ -1,0 +1,1 @@
+"""The mask-channel CLIP: model, losses, data, loop and checkpoints."""
