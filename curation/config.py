@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
 from sono.curation.errors import SonoError, did_you_mean
 
 SECTIONS = ("study", "qc", "records", "splits", "masks", "captions", "training", "evaluation")

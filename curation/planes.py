@@ -1,11 +1,14 @@
 """The 24 standard planes, and what other data sets call them."""
 
+import re
 import tomllib
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from sono.curation.config import Config
 from sono.curation.errors import SonoError, did_you_mean
 
@@ -39,15 +42,16 @@ _CHAMBERS = (
 
 # Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the ISUOG practice
 # guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own labels,
-# FETAL_PLANES_DB (Burgos-Artizzu 2020) and FetalP6. The figure does not spell out "Four-chamber-H"; "horizontal"
-# (septum across the beam) is our reading.
+# FETAL_PLANES_DB (Burgos-Artizzu 2020; its thorax is not sub-labelled and mostly a four-chamber view) and FetalP6. The
+# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading. It colours the
+# crown-rump length as face, and so do we.
 # fmt: off
 PLANES = (
-    Plane("four_chamber", "four-chamber", "heart", _CHAMBERS, ("Four-chamber", "Fetal thorax", "4CH", "4CV")),
-    Plane("sideface", "facial profile", "face", ("forehead", "nasal bone", "upper lip", "lower lip", "chin"), ("Sideface", "profile")),
+    Plane("four_chamber", "four-chamber", "heart", _CHAMBERS, ("Four-chamber", "Fetal thorax", "4CH", "4CV", "4 chamber")),
+    Plane("sideface", "facial profile", "face", ("forehead", "nasal bone", "upper lip", "lower lip", "chin"), ("Sideface", "profile", "face profile")),
     Plane("renal_sagittal", "sagittal kidney", "abdomen", ("kidney", "renal pelvis"), ("Renal Sagittal",)),
     Plane("nuchal_translucency", "nuchal translucency", "head", ("nuchal translucency", "nasal bone", "nasal tip", "palate", "thalami", "midbrain", "intracranial translucency", "cisterna magna"), ("NT",)),
-    Plane("eye", "orbits", "face", ("left orbit", "right orbit", "left lens", "right lens"), ("Eye",)),
+    Plane("eye", "orbits", "face", ("left orbit", "right orbit", "left lens", "right lens"), ("Eye", "eyes", "orbit")),
     Plane("forearm", "forearm", "upper limb", ("radius", "ulna"), ("Foream", "Forearm")),
     Plane("crown_rump_length", "crown-rump length", "face", ("fetal head", "fetal trunk"), ("CRL",)),
     Plane("abdominal_circumference", "abdominal circumference", "abdomen", ("fetal abdomen", "stomach", "umbilical vein", "spine", "liver"), ("Abdominal Circumference", "Fetal abdomen", "AC")),
@@ -56,11 +60,11 @@ PLANES = (
     Plane("transventricular", "transventricular", "head", ("fetal head", "lateral ventricle", "choroid plexus", "cavum septi pellucidi", "midline falx"), ("Transventricular", "Trans-ventricular")),
     Plane("four_chamber_h", "horizontal four-chamber", "heart", _CHAMBERS, ("Four-chamber-H",)),
     Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",)),
-    Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys",)),
+    Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys", "kidneys")),
     Plane("gallbladder", "gallbladder", "abdomen", ("gallbladder", "umbilical vein", "liver"), ("Gallbladder",)),
     Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", "cavum septi pellucidi", "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic")),
     Plane("lvot", "left ventricular outflow tract", "heart", ("left ventricle", "aortic root", "interventricular septum", "right ventricle"), ("LVOT",)),
-    Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT",)),
+    Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT", "3VTV", "three vessels and trachea")),
     Plane("aortic_arch", "aortic arch", "heart", ("ascending aorta", "aortic arch", "descending aorta"), ("Aortic Arch",)),
     Plane("leg", "lower leg", "lower limb", ("tibia", "fibula"), ("Leg",)),
     Plane("transcerebellar", "transcerebellar", "head", ("fetal head", "cerebellum", "cisterna magna", "cavum septi pellucidi", "thalami"), ("Transcerebellar", "Trans-cerebellum", "Cereb")),
@@ -72,6 +76,10 @@ PLANES = (
 
 # Labels of known data sets that name no standard plane.
 OTHER_LABELS = ("Other", "Maternal cervix")
+MAX_LABEL = 60
+
+_ID = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_FILLERS = re.compile(r"\b(?:fetal|foetal|fetus|standard|planes?|views?|sections?)\b")
 
 
 class PlaneEntry(Config):
@@ -85,23 +93,27 @@ class PlaneEntry(Config):
 
 @dataclass(frozen=True)
 class PlaneTable:
-    """The planes in use: the 24, and those a study adds."""
+    """The planes in use: the 24, and those a study adds; `other` are labels that name no standard plane."""
 
     planes: tuple[Plane, ...] = PLANES
+    other: tuple[str, ...] = OTHER_LABELS
 
     @classmethod
     def load(cls, file: Path | None) -> "PlaneTable":
-        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases = ["cuisse"]`."""
+        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases = ["cuisse"]`.
+
+        The aliases of `[other]` name no standard plane. SonoError where a label would name two planes.
+        """
         if file is None:
             return cls()
-        try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SonoError(f"{file}: not a readable planes file: {error}") from error
+        content = _read_file(file)
+        other = _entry("other", content.pop(OTHER, {}), file).aliases
         merged = {plane.id: plane for plane in PLANES}
         for plane_id, values in content.items():
             merged[plane_id] = _merge(merged.get(plane_id), plane_id, values, file)
-        return cls(tuple(merged.values()))
+        table = cls(tuple(merged.values()), (*OTHER_LABELS, *other))
+        _check_labels(table, file)
+        return table
 
     @cached_property
     def by_id(self) -> dict[str, Plane]:
@@ -114,35 +126,75 @@ class PlaneTable:
 
     @cached_property
     def _labels(self) -> dict[str, str]:
-        known = {_normal(label): OTHER for label in OTHER_LABELS}
-        for plane in self.planes:
-            known.update({_normal(label): plane.id for label in (plane.id, plane.name, *plane.aliases)})
-        return known
+        return {_normal(spelling): plane_id for spelling, plane_id in self.spellings}
+
+    @cached_property
+    def _suggestions(self) -> list[str]:
+        """One spelling of every label, ids and names first."""
+        by_lower: dict[str, str] = {}
+        for label in (*self.by_id, *(plane.name for plane in self.planes), *(label for label, _ in self.spellings)):
+            by_lower.setdefault(label.lower(), label)
+        return list(by_lower.values())
+
+    @property
+    def spellings(self) -> list[tuple[str, str]]:
+        """Every label that is understood, with its plane id."""
+        own = [(label, plane.id) for plane in self.planes for label in (plane.id, plane.name, *plane.aliases)]
+        return own + [(label, OTHER) for label in self.other]
 
     def find(self, label: str) -> str:
-        """The plane id of a label, or "other" for a label that names no standard plane; SonoError if it is unknown."""
-        found = self._labels.get(_normal(label))
-        if found is None:
-            known = {spelling for plane in self.planes for spelling in (plane.id, plane.name, *plane.aliases)}
-            raise SonoError(f"unknown plane '{label}'{did_you_mean(label, known | set(OTHER_LABELS))}")
-        return found
+        """The plane id of a label, or "other" for a label that names no standard plane; SonoError if it is unknown.
+
+        Case, accents, signs and words such as "fetal" or "view" do not matter.
+        """
+        if len(label) <= MAX_LABEL:
+            found = self._labels.get(_normal(label)) or self._labels.get(_normal(_FILLERS.sub("", label.casefold())))
+            if found is not None:
+                return found
+        shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
+        raise SonoError(f"unknown plane '{shown}'{did_you_mean(shown, self._suggestions)}")
 
 
 def _normal(label: str) -> str:
-    return "".join(letter for letter in label.casefold() if letter.isalnum())
+    """Letters and digits alone, without accents, so that `Trans-thalamic` is `transthalamic`."""
+    plain = unicodedata.normalize("NFKD", label.casefold())
+    return "".join(letter for letter in plain if letter.isalnum())
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SonoError(f"{file}: not a readable planes file: {error}") from error
+
+
+def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
+    try:
+        return PlaneEntry.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise SonoError(f"{file}: [{plane_id}] {place}: {problem['msg'].lower()}") from error
 
 
 def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Plane:
-    try:
-        entry = PlaneEntry.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise SonoError(
-            f"{file}: [{plane_id}] {'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}"
-        ) from error
+    if not _ID.fullmatch(plane_id):
+        raise SonoError(f"{file}: [{plane_id}] is no plane id; use small letters, digits and _")
+    entry = _entry(plane_id, values, file)
     base = known or Plane(plane_id, plane_id.replace("_", " "), "", ())
     region = entry.region or base.region
     if region not in REGIONS:
         raise SonoError(f"{file}: [{plane_id}] unknown region '{region}'{did_you_mean(region, REGIONS)}")
     structures = tuple(dict.fromkeys((*base.structures, *entry.structures)))
     return Plane(plane_id, entry.name or base.name, region, structures, (*base.aliases, *entry.aliases))
+
+
+def _check_labels(table: PlaneTable, file: Path) -> None:
+    """SonoError where two planes have a label in common, or a label has no letter."""
+    owners: dict[str, str] = {}
+    for label, plane_id in table.spellings:
+        owner = owners.setdefault(_normal(label), plane_id)
+        if not _normal(label):
+            raise SonoError(f"{file}: [{plane_id}] the label '{label}' has no letter or digit")
+        if owner != plane_id:
+            raise SonoError(f"{file}: the label '{label}' names both [{owner}] and [{plane_id}]; keep one")

@@ -45,6 +45,7 @@ REASONS = {
     "no_palette": Reason("error", "palette colour without its palette"),
     "frame_corrupt": Reason("error", "this frame of the file could not be decoded"),
     "frames_mismatch": Reason("accepted", "the file holds another number of frames than it declares"),
+    "frames_limit": Reason("accepted", "more frames than the memory limit allows; the first ones were read"),
     "pixel_length": Reason("accepted", "more pixel bytes than declared; the surplus was dropped"),
     "no_preamble": Reason("accepted", "a DICOM file without preamble or meta header"),
     "not_ultrasound": Reason("quarantined", "the DICOM modality is not ultrasound"),

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_path
 
@@ -108,6 +110,27 @@ IMAGES = TableSpec(
     choices={"status": STATUSES, "split": SPLITS, "duplicate_kind": ("exact", "near")},
 )
 
+# In the vault: one row a frame, as measured and joined, before anything is compared over the whole set.
+SOURCES = TableSpec(
+    "sources",
+    pa.schema(
+        [
+            pa.field("path", pa.binary(), nullable=False),  # absolute, as the operating system gives it
+            pa.field("root", pa.binary(), nullable=False),  # the folder given to `sono qc`
+            pa.field("file_size", pa.int64()),
+            pa.field("modified_ns", pa.int64()),
+            pa.field("settings_hash", pa.string(), nullable=False),
+            pa.field("namespace", pa.string()),  # keeps equal ids of two hospitals apart
+            pa.field("raw_patient", pa.string()),
+            pa.field("raw_study", pa.string()),
+            pa.field("private", _texts),  # what must never appear in the workspace
+            *IMAGES.schema,
+        ]
+    ),
+    key=IMAGES.key,
+    choices=IMAGES.choices,
+)
+
 MASKS = TableSpec(
     "masks",
     _schema(
@@ -162,6 +185,12 @@ def from_rows(spec: TableSpec, rows: list[dict[str, object]]) -> pd.DataFrame:
     return _to_pandas(_checked(pd.DataFrame(rows, columns=spec.columns, dtype=object), spec, "new rows"))
 
 
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries; what is missing is None, a missing whole number NA."""
+    rows = frame.to_dict("records")
+    return [{str(k): None if isinstance(v, float) and pd.isna(v) else v for k, v in row.items()} for row in rows]
+
+
 def read_table(path: Path, spec: TableSpec) -> pd.DataFrame:
     """Read and check a table; a file that does not exist gives an empty one."""
     if not path.exists():
@@ -173,7 +202,7 @@ def read_table(path: Path, spec: TableSpec) -> pd.DataFrame:
     if table.schema.names != spec.columns:
         odd = sorted(set(table.schema.names) ^ set(spec.columns))
         raise SonoError(
-            f"{path}: columns {odd} do not fit the {spec.name} table; it was written by another version, run the stage again"
+            f"{path}: columns {odd} do not fit the {spec.name} table; written by another version, run the stage again"
         )
     frame = _to_pandas(table)
     _checked(frame, spec, str(path))
@@ -211,9 +240,6 @@ def _checked(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
         table = pa.Table.from_pandas(frame[spec.columns], schema=spec.schema, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SonoError(f"{where}: a value does not fit the {spec.name} table: {error}") from error
-    for column in spec.schema:
-        if not column.nullable and table[column.name].null_count:
-            raise SonoError(f"{where}: column '{column.name}' of the {spec.name} table has empty cells")
     for name, allowed in spec.choices.items():
         odd = sorted(set(table[name].drop_null().to_pylist()) - set(allowed))
         if odd:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
 from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
+from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, read_key
 from sono.curation.storage import write_text
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
@@ -87,6 +89,11 @@ class Workspace:
         return self.vault / "key"
 
     @property
+    def sources_path(self) -> Path:
+        """The vault's table: one row a frame, with its path and raw ids."""
+        return self.vault / "sources.parquet"
+
+    @property
     def quarantine(self) -> Path:
         """Frames that a person must look at before they may be handed over."""
         return self.vault / "quarantine"
@@ -101,6 +108,11 @@ class Workspace:
 
     def study(self) -> StudyConfig:
         return self.settings("study", StudyConfig)
+
+    def planes(self) -> PlaneTable:
+        """The planes in use: the 24, and those of the study's own file (a path relative to `sono.toml`)."""
+        own = self.study().planes_file
+        return PlaneTable.load(self.root / own if own else None)
 
     def path(self, spec: TableSpec) -> Path:
         """Where the table `spec` stands."""

@@ -1,0 +1,39 @@
+# make demo: the whole job on a phantom study.   make test: the checks.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+
+.PHONY: install demo test format clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,dicom]"
+	touch $@
+
+demo: install
+	rm -rf $(DEMO)
+	$(BIN)/sono phantom $(DEMO)/export
+	$(BIN)/sono init $(DEMO)/study
+	$(BIN)/sono qc $(DEMO)/export/raw --records $(DEMO)/export/records.csv --center-from Hospital -w $(DEMO)/study
+	$(BIN)/sono masks import $(DEMO)/export/masks.coco.json -w $(DEMO)/study
+	$(BIN)/sono masks propose -w $(DEMO)/study
+	$(BIN)/sono captions build -w $(DEMO)/study
+	$(BIN)/sono stats -w $(DEMO)/study
+	$(BIN)/sono train --hold-out B --name demo -w $(DEMO)/study
+	$(BIN)/python benchmarks/planted.py $(DEMO)/study $(DEMO)/export
+	$(BIN)/sono eval --center B --run demo -w $(DEMO)/study
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache .coverage build *.egg-info

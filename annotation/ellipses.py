@@ -1,0 +1,150 @@
+"""Head and abdomen outlines: the ellipse that best follows a bright rim, also where only arcs of it show."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.annotation.echo_maps import EchoMaps, Field, sample
+from sono.annotation.search import Found, search
+
+POINTS = 48
+ANGLES = np.arange(POINTS) * 2 * np.pi / POINTS
+RIM = 1.0  # the fitted line runs in the middle of the rim; measurements go round its outside (working pixels)
+RADII = (0.17, 0.21, 0.26, 0.31, 0.36, 0.41, 0.46)  # of the longer side
+SHAPES = ((0.95, (0,)), (0.75, (0, 45, 90, 135)))  # short over long axis, turns in degrees
+IMPOSSIBLE = -99.0
+
+
+@dataclass(frozen=True)
+class EllipseModel:
+    """Weights of the evidence along an ellipse, and what is known beforehand.
+
+    Evidence, averaged over the contour: ridge across it (times `gain`, at least -`floor`), slope up to it from inside
+    (`edge`, taken `depth` working pixels in), `rise` of brightness from there to it, brightness on it, and how much
+    darker it is just inside than in the middle (`hollow`: fluid beside the body). `lateral` is the weight of the sides,
+    where the beam runs along the wall, against 1 at top and bottom; `weakest` adds the two weakest quarters.
+    """
+
+    gain: float
+    floor: float
+    beyond: float
+    edge: float
+    depth: float
+    rise: float
+    bright: float
+    hollow: float
+    lateral: float
+    weakest: float
+    radius: float
+    size: float
+    off_x: float
+    off_y: float
+    middle_y: float
+    flat: float
+    upright: float
+
+
+def find_ellipses(maps: EchoMaps, model: EllipseModel) -> Found:
+    """The best ellipses (x, y, two half axes, turn in radians; working pixels), best first."""
+    side = max(maps.shape)
+    apart = np.array([0.05, 0.05, 0.06, 0.06, 9.0]) * side  # the turn of a near circle says nothing
+    steps = np.array([0.04 * side] * 4 + [0.3])
+    return search(lambda shapes: score_ellipses(maps, model, shapes), _grid(maps.shape), apart, steps)
+
+
+def ellipse_mask(shape: Field, scale: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Ellipse `shape` of working pixels as a mask [H, W] of stored pixels, out to the outside of the rim."""
+    x, y, a, b, turn = (float(value) for value in shape)
+    x, y = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
+    a, b = (a + RIM) / scale, (b + RIM) / scale
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    along = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
+    across = (rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)
+    return np.asarray((along / a) ** 2 + (across / b) ** 2 <= 1)
+
+
+def score_ellipses(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
+    """Scores [n] of ellipses [n, 5]; IMPOSSIBLE for those too small, too large or too flat."""
+    side = max(maps.shape)
+    long, short = np.maximum(shapes[:, 2], shapes[:, 3]), np.minimum(shapes[:, 2], shapes[:, 3])
+    possible = (short > 0.5 * long) & (short > 0.1 * side) & (long < 0.62 * side)
+    scores = np.full(len(shapes), IMPOSSIBLE)
+    kept = shapes[possible]
+    if len(kept):
+        scores[possible] = _evidence(maps, model, kept) - _surprise(maps.shape, model, kept)
+    return scores
+
+
+def _evidence(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
+    x, y, nx, ny = _contour(shapes)
+    bends = (sample(bend, x, y)[0] for bend in (maps.bend_xx, maps.bend_xy, maps.bend_yy))
+    ridge = -sum(bend * part for bend, part in zip(bends, (nx * nx, 2 * nx * ny, ny * ny), strict=True))
+    level, within = sample(maps.level, x, y)
+    ridge = np.where(within, np.clip(ridge * model.gain, -model.floor, 1), -model.beyond)
+    inner_x, inner_y = x - model.depth * nx, y - model.depth * ny
+    slope = sample(maps.slope_x, inner_x, inner_y)[0] * nx + sample(maps.slope_y, inner_x, inner_y)[0] * ny
+    inner, both = sample(maps.level, inner_x, inner_y)
+    total = ridge + model.edge * np.clip(slope * 3, -1, 1) + model.bright * np.clip(level, -1, 2)
+    total += model.rise * np.where(within & both, np.clip(level - inner, -1, 1), 0)
+    weight = model.lateral + (1 - model.lateral) * ny * ny
+    quarters = _by_quarter(total * weight) / _by_quarter(weight)
+    mean = (total * weight).sum(axis=1) / weight.sum(axis=1)
+    weakest = np.sort(quarters, axis=1)[:, :2].mean(axis=1)
+    return np.asarray(mean + model.weakest * weakest - model.hollow * _hollow(maps, shapes))
+
+
+def _hollow(maps: EchoMaps, shapes: Field) -> Field:
+    """How much darker than the middle it is just inside the contour, averaged over the contour."""
+    near, within = sample(maps.level, *_contour(shapes, 0.83)[:2])
+    middle = sample(maps.level, *_contour(shapes, 0.45)[:2])[0].mean(axis=1, keepdims=True)
+    return np.asarray(np.where(within, np.clip(middle - near - 0.2, 0, 1.5), 0).mean(axis=1))
+
+
+def _surprise(frame: tuple[int, int], model: EllipseModel, shapes: Field) -> Field:
+    """What size, place and form cost: outlines are large, near the middle, and never long and thin."""
+    height, width = frame
+    x, y, a, b, turn = shapes.T
+    size = np.log(np.sqrt(a * b) / max(frame) / model.radius)
+    off_x, off_y = 2 * x / width - 1, 2 * y / height - 1 - model.middle_y
+    form = np.log(a / b)
+    cost = model.size * size**2 + model.off_x * off_x**2 + model.off_y * off_y**2 + model.flat * np.abs(form)
+    return np.asarray(cost + model.upright * np.cos(2 * turn) * form)
+
+
+def _contour(shapes: Field, part: float = 1.0) -> tuple[Field, Field, Field, Field]:
+    """Points x, y and outward normals [n, POINTS] of ellipses shrunk to `part`."""
+    x, y, a, b, turn = (shapes[:, [column]] for column in range(5))
+    cos, sin, u, v = np.cos(turn), np.sin(turn), np.cos(ANGLES), np.sin(ANGLES)
+    px = x + part * (a * u * cos - b * v * sin)
+    py = y + part * (a * u * sin + b * v * cos)
+    nx, ny = u / a * cos - v / b * sin, u / a * sin + v / b * cos
+    length = np.sqrt(nx * nx + ny * ny)
+    return px, py, nx / length, ny / length
+
+
+def _by_quarter(values: Field) -> Field:
+    return np.asarray(values.reshape(len(values), 4, POINTS // 4).sum(axis=2))
+
+
+@lru_cache(maxsize=16)
+def _grid(frame: tuple[int, int]) -> Field:
+    """Candidate ellipses [n, 5] that lie within the frame, or nearly."""
+    height, width = frame
+    blocks = []
+    for radius in (max(frame) * part for part in RADII):
+        step = max(5.0, radius * 0.16)
+        xs, ys = np.meshgrid(np.arange(0.18, 0.83, step / width) * width, np.arange(0.18, 0.83, step / height) * height)
+        for flatness, turns in SHAPES:
+            for turn in turns:
+                block = np.empty((xs.size, 5))
+                block[:, 0], block[:, 1] = xs.ravel(), ys.ravel()
+                block[:, 2], block[:, 3] = radius / np.sqrt(flatness), radius * np.sqrt(flatness)
+                block[:, 4] = np.deg2rad(turn)
+                blocks.append(block)
+    shapes = np.concatenate(blocks)
+    x, y, _, b, _ = shapes.T
+    fits = (x - b > -0.1 * width) & (x + b < 1.1 * width) & (y - b > -0.12 * height) & (y + b < 1.12 * height)
+    kept: Field = shapes[fits]
+    return kept

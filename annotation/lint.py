@@ -1,0 +1,124 @@
+"""Caption lint: what must not stand in a caption, each as a plain code."""
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+
+from sono.curation.planes import REGIONS, Plane, PlaneTable
+
+# The codes that `lint` returns and what they mean.
+FINDINGS = MappingProxyType(
+    {
+        "empty": "the text is empty",
+        "residue": "a piece of the template or a null value stands in the text",
+        "blanks": "two blanks in a row, or a blank at an end or before a full stop or comma",
+        "control_character": "a control character or line break",
+        "ga_grammar": "a gestational age that is not English, such as '1 weeks' or '22-weeks'",
+        "ga_range": "a gestational age outside 4 to 45 weeks",
+        "identifier": "something like an id, a date or a file name",
+        "banned": "a centre, a machine or a word of the banned list",
+        "wrong_plane": "a plane is named that the frame does not show",
+        "wrong_structure": "a structure that belongs to another plane or to none; mend the label, mask or planes file",
+        "too_long": "more tokens than the text encoder reads",
+    }
+)
+
+MIN_BANNED_CHARS = 3  # a centre called "A" would ban the article
+_RESIDUE = re.compile(r"\{\{|\}\}|\{%|%\}|\{#|#\}|\b(?:none|nan|null|undefined)\b", re.IGNORECASE)
+_BLANKS = re.compile(r"\s{2,}|^\s|\s$|\s[.,;:]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffd]")
+_GA_GRAMMAR = re.compile(
+    r"\b1 (?:weeks|days)\b|\b(?!1 )\d+ (?:week|day)\b|\d+-(?:weeks|days)\b"
+    r"|\b0 days?\b|\b(?:[7-9]|\d{2,}) days\b|\ba (?:8|11|18)-week\b|\ban (?!8-|11-|18-)\d+-week\b|\d+\.\d+[ -]weeks?\b",
+    re.IGNORECASE,
+)
+_WEEKS = re.compile(r"\b(\d+)[ -]weeks?\b", re.IGNORECASE)
+_IDENTIFIER = re.compile(
+    r"\d{5,}|\b\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b"
+    r"|\.(?:dcm|png|jpe?g|tiff?|bmp)\b|(?:[/\\][\w.-]+){2}|@|\b1\.2\.\d+",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class LintRules:
+    """What `lint` checks against: `count_tokens` counts the tokens of a text including start and end."""
+
+    count_tokens: Callable[[str], int]
+    planes: PlaneTable
+    banned: frozenset[str] = frozenset()
+    max_tokens: int = 77
+
+    @cached_property
+    def banned_pattern(self) -> re.Pattern[str] | None:
+        """The banned words as whole words; those of the plane table's own vocabulary cannot be banned."""
+        words = {" ".join(word.casefold().split()) for word in self.banned}
+        usable = sorted(word for word in words if len(word) >= MIN_BANNED_CHARS and word not in self._own_words)
+        return _whole_words(usable) if usable else None
+
+    @cached_property
+    def term_pattern(self) -> re.Pattern[str]:
+        """Structures and plane names, the longest first, so that 'aorta' is not found in 'descending aorta'."""
+        return _whole_words(sorted(self.plane_names | set(self.planes.structures), key=lambda term: (-len(term), term)))
+
+    @cached_property
+    def plane_names(self) -> frozenset[str]:
+        return frozenset(plane.name for plane in self.planes.planes)
+
+    @cached_property
+    def _own_words(self) -> frozenset[str]:
+        phrases = (f"{p.name} {p.region} {' '.join(p.structures)}" for p in self.planes.planes)
+        words = {word for phrase in phrases for word in phrase.casefold().split()}
+        return frozenset({*words, "other", "ultrasound", "fetal", "image", "plane", "view"})
+
+
+def lint(text: str, rules: LintRules, plane: Plane | None = None, structures: Collection[str] = ()) -> list[str]:
+    """The codes (see FINDINGS) that `text` earns, in a fixed order.
+
+    `plane` is what the frame shows (None: unknown or none of the planes), `structures` those that the caption lists.
+    """
+    if not text.strip():
+        return ["empty"]
+    checks = {
+        "residue": _RESIDUE.search(text),
+        "blanks": _BLANKS.search(text),
+        "control_character": _CONTROL.search(text),
+        "ga_grammar": _GA_GRAMMAR.search(text),
+        "ga_range": any(not 4 <= int(weeks) <= 45 for weeks in _WEEKS.findall(text)),
+        "identifier": _IDENTIFIER.search(text),
+        "banned": rules.banned_pattern and rules.banned_pattern.search(text),
+    }
+    found = [code for code, hit in checks.items() if hit]
+    found += _disagreements(text, rules, plane, structures)
+    return found + ["too_long"] * (rules.count_tokens(text) > rules.max_tokens)
+
+
+def clip_token_counter() -> Callable[[str], int]:
+    """A counter of CLIP's byte-pair tokens, with start and end; it imports torch through open_clip (a second)."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    tokenizer = SimpleTokenizer()
+    # the same text is counted to fit it, to check it and to record it
+    return lru_cache(maxsize=1024)(lambda text: len(tokenizer.encode(text)) + 2)
+
+
+def _disagreements(text: str, rules: LintRules, plane: Plane | None, structures: Collection[str]) -> list[str]:
+    """`wrong_plane` and `wrong_structure`, from the terms in the text and from the structures listed."""
+    listed = _folded(structures)
+    known = _folded(rules.planes.structures)
+    own = _folded((plane.name, *plane.structures)) if plane else listed & known
+    terms = _folded(rules.term_pattern.findall(text)) - own - REGIONS.keys()
+    # "femur" is a plane and a structure: beside a known plane it is read as a structure
+    names = _folded(rules.plane_names) - (known if plane else set())
+    foreign = listed - own if plane is None else (terms - names) | (listed - own)
+    return ["wrong_plane"] * bool(terms & names) + ["wrong_structure"] * bool(foreign)
+
+
+def _folded(terms: Iterable[str]) -> set[str]:
+    return {term.casefold() for term in terms}
+
+
+def _whole_words(terms: list[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, terms))})(?![\w-])", re.IGNORECASE)

@@ -1,0 +1,141 @@
+"""Masks as rows: COCO run-length encoding, identity, and what may replace what."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from sono.curation.errors import SonoError
+from sono.curation.storage import sha256
+from sono.curation.tables import MASKS, empty_table, from_rows
+
+SAME_MASK = ["image_id", "structure", "source"]
+
+
+def encode(mask: NDArray[np.bool_]) -> str:
+    """`mask` [H, W] as the compressed run-length string of COCO: runs go down the columns, the first is of zeros."""
+    counts: bytes = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    return counts.decode("ascii")
+
+
+def decode(counts: str, height: int, width: int) -> NDArray[np.bool_]:
+    """The mask [height, width] of a compressed COCO string; SonoError when the string or its sum is wrong."""
+    return from_runs(_runs(counts), height, width)
+
+
+def from_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    """The mask [height, width] of column-major run lengths, zeros first; SonoError when they do not fill it."""
+    if any(run < 0 for run in runs) or sum(runs) != height * width:
+        raise SonoError(
+            f"run lengths sum to {sum(runs)}, the mask has {height} x {width} = {height * width} pixels; "
+            "export it again as COCO RLE (column-major) of this very frame"
+        )
+    flags = np.arange(len(runs)) % 2 == 1
+    return np.repeat(flags, runs).reshape(width, height).T
+
+
+def _runs(counts: str) -> list[int]:
+    """Run lengths from COCO's text: 5 bits a letter, low bits first; from the fourth on less the run two before."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in counts.encode("utf-8"):
+        code = letter - 48
+        if not 0 <= code < 64 or shift > 30:
+            raise SonoError(f"not a COCO run-length string (letter {len(runs)}: {chr(letter)!r}); export as COCO")
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise SonoError("a COCO run-length string that ends inside a number; the file was cut short, export it again")
+    return runs
+
+
+def mask_row(
+    image: Mapping[str, Any], mask: NDArray[np.bool_], structure: str, source: str, **fields: object
+) -> dict[str, object]:
+    """A row of the masks table for `mask` [H, W] in the stored pixels of `image`.
+
+    The id follows from image, structure, source and pixels. SonoError for an empty mask or one of another size than the
+    frame: it is refused, never rotated or scaled. `fields` fill the other columns (state: "proposed" unless given).
+    """
+    size = (int(image["height"]), int(image["width"]))
+    if mask.shape != size:
+        raise SonoError(
+            f"frame {image['image_id']}: the mask of {structure} is {mask.shape[0]} x {mask.shape[1]} pixels, "
+            f"the frame {size[0]} x {size[1]}; make it on this frame (height x width)"
+        )
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise SonoError(f"frame {image['image_id']}: the mask of {structure} is empty; leave it out")
+    counts = encode(mask)
+    row: dict[str, object] = {
+        "mask_id": sha256("\0".join((image["image_id"], structure, source, counts)).encode())[:16],
+        "image_id": image["image_id"],
+        "structure": structure,
+        "height": size[0],
+        "width": size[1],
+        "counts": counts,
+        "box_x": int(columns[0]),
+        "box_y": int(rows[0]),
+        "box_width": int(columns[-1] - columns[0] + 1),
+        "box_height": int(rows[-1] - rows[0] + 1),
+        "area": int(mask.sum()),
+        "source": source,
+        "state": "proposed",
+    }
+    return row | fields
+
+
+def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
+    """SonoError when a mask belongs to no image or has another size than its stored frame."""
+    known = images.dropna(subset=["image_id", "height"]).drop_duplicates("image_id").set_index("image_id")
+    lost = masks[~masks["image_id"].isin(known.index)]
+    if len(lost):
+        raise SonoError(f"mask {lost.iloc[0].mask_id}: its image {lost.iloc[0].image_id} is not in the images table")
+    sizes = known.loc[masks["image_id"], ["height", "width"]].to_numpy(np.int64)
+    wrong = np.flatnonzero((sizes != masks[["height", "width"]].to_numpy(np.int64)).any(axis=1))
+    if len(wrong):
+        mask, size = masks.iloc[wrong[0]], sizes[wrong[0]]
+        raise SonoError(
+            f"mask {mask.mask_id}: {mask.height} x {mask.width} pixels, but frame {mask.image_id} has "
+            f"{size[0]} x {size[1]}; the frame changed since, make the mask again"
+        )
+
+
+def replace_masks(existing: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Both tables in one: `new` replaces what is still proposed for the same image, structure and source.
+
+    Reviewed masks stay. A new proposal for what a person has decided on is dropped, so nobody decides twice.
+    """
+    if new.empty:
+        return existing
+    reviewed = existing["state"] != "proposed"
+    stale = ~reviewed & _keys(existing).isin(_keys(new))
+    decided = (new["state"] == "proposed") & _keys(new).isin(_keys(existing[reviewed]))
+    known = new["mask_id"].isin(existing.loc[reviewed, "mask_id"])
+    return concat_masks([existing[~stale], new[~decided & ~known]])
+
+
+def concat_masks(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Several mask tables in one, in order; the first of equal masks wins."""
+    filled = [table for table in tables if len(table)]
+    if not filled:
+        return empty_table(MASKS)
+    return pd.concat(filled, ignore_index=True).drop_duplicates("mask_id", ignore_index=True)
+
+
+def mask_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Rows of `mask_row` as a checked table, each mask once."""
+    return concat_masks([from_rows(MASKS, list(rows))])
+
+
+def _keys(masks: pd.DataFrame) -> pd.Index:
+    return pd.MultiIndex.from_frame(masks[SAME_MASK])

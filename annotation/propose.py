@@ -1,0 +1,161 @@
+"""The stage `masks propose`: a proposer over the accepted frames, saved batch by batch, merged at the end."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+from pydantic import Field
+
+from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
+from sono.annotation.proposers import Box, OutlineProposer, Proposer
+from sono.curation.config import Config
+from sono.curation.engine import Engine, run_batches
+from sono.curation.storage import remove_leftovers, sha256
+from sono.curation.stored import read_stored
+from sono.curation.tables import MASKS, read_table, write_table
+from sono.curation.workspace import Workspace
+
+
+class MaskConfig(Config):
+    """`[masks]` in sono.toml: which proposals are kept, and how SAM is prompted."""
+
+    min_score: float = Field(0.0, ge=0, le=1)
+    box_margin: float = Field(0.05, ge=0, le=1)  # of the box's size, on every side
+    sam_pixels: Literal["sam", "unit"] = "sam"  # "unit" for MedSAM
+
+
+@dataclass(frozen=True)
+class ProposeSummary:
+    """What one run did: frames looked at, frames that had proposals of this proposer before, new masks by structure."""
+
+    source: str
+    model_hash: str | None
+    frames: int
+    known: int
+    proposed: int
+    structures: dict[str, int]
+
+
+class Job(NamedTuple):
+    """One frame for the proposer."""
+
+    image: dict[str, Any]
+    boxes: tuple[Box, ...]
+
+
+def propose_masks(workspace: Workspace, checkpoint: Path | None = None, engine: Engine | None = None) -> ProposeSummary:
+    """Propose masks for the accepted frames: without weights, or by the SAM in `checkpoint`.
+
+    Frames that have proposals of the same proposer are left alone. The result does not depend on workers or restarts.
+    """
+    config = workspace.settings("masks", MaskConfig)
+    proposer = make_proposer(checkpoint, config)
+    frames = workspace.accepted_images().drop_duplicates("image_id")
+    with workspace.lock():
+        masks = workspace.masks()
+        parts = workspace.root / ".parts-masks" / f"{proposer.source}-{proposer.model_hash}"
+        remove_leftovers(parts)
+        earlier = [read_table(part, MASKS) for part in sorted(parts.glob("*.parquet"))]
+        known = known_frames([masks, *earlier], proposer)
+        jobs = _jobs(frames[~frames["image_id"].isin(known)], masks)
+        fresh = _propose(workspace, proposer, jobs, parts, _own_engine(engine or Engine(), checkpoint))
+        new = _merged([*earlier, *fresh], frames, config)
+        check_masks(new, frames)
+        workspace.write(MASKS, replace_masks(masks, new))
+        shutil.rmtree(parts.parent, ignore_errors=True)
+    structures = {str(name): int(count) for name, count in new["structure"].value_counts().sort_index().items()}
+    skipped = int(frames["image_id"].isin(known).sum())
+    return ProposeSummary(proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures)
+
+
+def make_proposer(checkpoint: Path | None, config: MaskConfig) -> Proposer:
+    """The weight-free proposer, or SAM with its checkpoint."""
+    if checkpoint is None:
+        return OutlineProposer()
+    from sono.annotation.sam import SamProposer
+
+    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels)
+
+
+def known_frames(tables: Sequence[pd.DataFrame], proposer: Proposer) -> set[str]:
+    """Frames with a mask of this very proposer."""
+    known: set[str] = set()
+    for table in tables:
+        own = (table["source"] == proposer.source) & (table["model_hash"] == proposer.model_hash)
+        known.update(table.loc[own, "image_id"])
+    return known
+
+
+def _own_engine(engine: Engine, checkpoint: Path | None) -> Engine:
+    """SAM stays in this process: its weights would travel with every batch."""
+    return engine if checkpoint is None else replace(engine, jobs=1, scheduler=None, batch_size=8)
+
+
+def _jobs(frames: pd.DataFrame, masks: pd.DataFrame) -> list[Job]:
+    boxes = _boxes(masks)
+    columns = ["image_id", "height", "width", "plane", "region", "file"]
+    rows = frames.sort_values("image_id")[columns].to_dict("records")
+    return [Job({str(k): v for k, v in row.items()}, boxes.get(row["image_id"], ())) for row in rows]
+
+
+def _boxes(masks: pd.DataFrame) -> dict[str, tuple[Box, ...]]:
+    """Boxes of the masks of each frame: of the reviewed ones, else of the weight-free proposals."""
+    reviewed = masks["state"].isin(["accepted", "edited"])
+    drawn = masks[reviewed | ((masks["state"] == "proposed") & (masks["source"] == "heuristic"))]
+    better = set(masks.loc[reviewed, "image_id"])
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for row in drawn.to_dict("records"):
+        if row["image_id"] in better and row["state"] == "proposed":
+            continue
+        x, y = int(row["box_x"]), int(row["box_y"])
+        box = Box(row["structure"], x, y, x + int(row["box_width"]), y + int(row["box_height"]))
+        boxes[row["image_id"]] = (*boxes.get(row["image_id"], ()), box)
+    return boxes
+
+
+def _propose(
+    workspace: Workspace, proposer: Proposer, jobs: list[Job], parts: Path, engine: Engine
+) -> list[pd.DataFrame]:
+    """Tables of new proposals, one a batch, each saved as soon as it is there."""
+    tables = []
+    for batch in run_batches(engine, partial(propose_one, proposer, workspace.root), jobs, _nothing, "masks"):
+        table = mask_table([row for rows in batch for row in rows])
+        if len(table):
+            name = sha256("".join(sorted(table["mask_id"])).encode())[:16]
+            write_table(parts / f"{name}.parquet", table, MASKS)
+            tables.append(table)
+    return tables
+
+
+def propose_one(proposer: Proposer, root: Path, job: Job) -> list[dict[str, object]]:
+    """Mask rows for one frame; proposals without structure or pixels are left out."""
+    plane, region = (_text(job.image[name]) for name in ("plane", "region"))
+    if plane is None and not job.boxes:
+        return []
+    proposals = proposer.propose(read_stored(root / str(job.image["file"])), plane, region, job.boxes)
+    return [
+        mask_row(
+            job.image, each.mask, each.structure, proposer.source,
+            model_hash=proposer.model_hash, prompt=each.prompt, score=each.score, stability=each.stability,
+        )
+        for each in proposals if each.structure is not None and each.mask.any()
+    ]  # fmt: skip
+
+
+def _nothing(job: Job) -> list[dict[str, object]]:
+    return []
+
+
+def _merged(tables: list[pd.DataFrame], frames: pd.DataFrame, config: MaskConfig) -> pd.DataFrame:
+    """All proposals for frames that still stand, the doubtful ones left out."""
+    whole = concat_masks(tables)
+    wanted = whole["image_id"].isin(frames["image_id"]) & (whole["score"] >= config.min_score)
+    return whole[wanted].reset_index(drop=True)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

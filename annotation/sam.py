@@ -1,0 +1,170 @@
+"""Segment Anything as a proposer: a checkpoint of any size, prompted with boxes, on this machine."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything import SamPredictor
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
+from sono.curation.errors import SonoError
+
+DECODER_HEADS = 8  # of every published SAM; the weights do not tell
+CLASSES_HELP = "give the .pth of SAM, MedSAM or another model of that layout"
+
+
+class SamProposer:
+    """Prompts SAM with the boxes of known masks, or of the weight-free outline where a frame has none."""
+
+    source = "sam"
+
+    def __init__(self, model: Sam, model_hash: str, margin: float = 0.05) -> None:
+        self.model_hash = model_hash
+        self._margin = margin
+        self._predictor = SamPredictor(model.eval())
+        self._outlines = OutlineProposer()
+
+    @classmethod
+    def load(cls, checkpoint: Path, margin: float = 0.05, pixels: Literal["sam", "unit"] = "sam") -> "SamProposer":
+        """Load a checkpoint; `pixels` "unit" feeds 0..1 as MedSAM wants it. SonoError where it is not a SAM."""
+        model = build_sam(_load_state(checkpoint))
+        if pixels == "unit":
+            model.pixel_mean, model.pixel_std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 255.0)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with checkpoint.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return cls(model.to(device), digest[:16], margin)
+
+    def propose(
+        self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
+    ) -> list[Proposal]:
+        """A mask for each box; the image is encoded once."""
+        prompts = list(boxes) or self._outline_boxes(gray, plane, region)
+        if not prompts:
+            return []
+        with torch.inference_mode():
+            self._predictor.set_image(np.repeat(gray[..., None], 3, axis=2))
+            found = [self._segment(widen(box, self._margin, gray.shape)) for box in prompts]
+        return [proposal for proposal in found if proposal.mask.any()]
+
+    def _outline_boxes(self, gray: NDArray[np.uint8], plane: str | None, region: str | None) -> list[Box]:
+        outlines = self._outlines.propose(gray, plane, region, ()) if plane is not None else []
+        return [box_of(outline.structure, outline.mask) for outline in outlines if outline.structure is not None]
+
+    def _segment(self, box: Box) -> Proposal:
+        corners = np.array([box.x0, box.y0, box.x1, box.y1])
+        logits, quality, _ = self._predictor.predict(box=corners, multimask_output=True, return_logits=True)
+        best = int(np.argmax(quality))
+        prompt = json.dumps({"type": "box", "xyxy": corners.tolist()})
+        score = float(np.clip(quality[best], 0, 1))
+        return Proposal(box.structure, logits[best] > 0, score, stability_of(logits[best]), prompt)
+
+
+def stability_of(logits: NDArray[np.floating]) -> float:
+    """Overlap of the masks at thresholds +1 and -1 (the smaller lies in the larger)."""
+    outer = int((logits > -1).sum())
+    return float((logits > 1).sum() / outer) if outer else 0.0
+
+
+def widen(box: Box, margin: float, frame: tuple[int, ...]) -> Box:
+    """`box` larger by `margin` of its size on every side, within the frame (height, width)."""
+    dx, dy = round((box.x1 - box.x0) * margin), round((box.y1 - box.y0) * margin)
+    x0, y0 = max(box.x0 - dx, 0), max(box.y0 - dy, 0)
+    return Box(box.structure, x0, y0, min(box.x1 + dx, frame[1]), min(box.y1 + dy, frame[0]))
+
+
+def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
+    """A SAM whose sizes are read from the shapes in `state`, with these weights; every key must fit."""
+    try:
+        model = Sam(_image_encoder(state), _prompt_encoder(state), _mask_decoder(state))
+        model.load_state_dict(state, strict=True)
+    except (KeyError, IndexError, RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise SonoError(f"the weights do not fit Segment Anything ({first}); {CLASSES_HELP}") from error
+    return model
+
+
+def _load_state(checkpoint: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint; never runs code from it."""
+    if not checkpoint.is_file():
+        raise SonoError(f"{checkpoint}: no such file; {CLASSES_HELP}")
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SonoError(
+            f"{checkpoint}: not a checkpoint that can be loaded safely ({first}); {CLASSES_HELP}"
+        ) from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise SonoError(f"{checkpoint}: holds no table of weights; {CLASSES_HELP}")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _image_encoder(state: Mapping[str, torch.Tensor]) -> ImageEncoderViT:
+    width, _, _, patch = state["image_encoder.patch_embed.proj.weight"].shape
+    side = state["image_encoder.pos_embed"].shape[1]
+    depth = _count(state, "image_encoder.blocks")
+    reach = [state[f"image_encoder.blocks.{block}.attn.rel_pos_h"].shape for block in range(depth)]
+    full = 2 * side - 1  # relative positions of a block that sees the whole image
+    windows = {(length + 1) // 2 for length, _ in reach if length != full}
+    if len(windows) > 1:
+        raise ValueError(f"attention windows of several sizes {sorted(windows)}")
+    return ImageEncoderViT(
+        img_size=side * patch,
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=width // reach[0][1],
+        mlp_ratio=state["image_encoder.blocks.0.mlp.lin1.weight"].shape[0] / width,
+        out_chans=state["image_encoder.neck.0.weight"].shape[0],
+        norm_layer=_norm,
+        use_rel_pos=True,
+        window_size=windows.pop() if windows else 0,
+        global_attn_indexes=tuple(block for block, (length, _) in enumerate(reach) if length == full),
+    )
+
+
+def _prompt_encoder(state: Mapping[str, torch.Tensor]) -> PromptEncoder:
+    side = state["image_encoder.pos_embed"].shape[1]
+    patch = state["image_encoder.patch_embed.proj.weight"].shape[-1]
+    return PromptEncoder(
+        embed_dim=state["image_encoder.neck.0.weight"].shape[0],
+        image_embedding_size=(side, side),
+        input_image_size=(side * patch, side * patch),
+        mask_in_chans=4 * state["prompt_encoder.mask_downscaling.0.weight"].shape[0],
+    )
+
+
+def _mask_decoder(state: Mapping[str, torch.Tensor]) -> MaskDecoder:
+    dim = state["image_encoder.neck.0.weight"].shape[0]
+    transformer = TwoWayTransformer(
+        depth=_count(state, "mask_decoder.transformer.layers"),
+        embedding_dim=dim,
+        mlp_dim=state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
+        num_heads=DECODER_HEADS,
+    )
+    return MaskDecoder(
+        num_multimask_outputs=state["mask_decoder.mask_tokens.weight"].shape[0] - 1,
+        transformer=transformer,
+        transformer_dim=dim,
+        iou_head_depth=_count(state, "mask_decoder.iou_prediction_head.layers"),
+        iou_head_hidden_dim=state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
+    )
+
+
+def _norm(width: int) -> torch.nn.LayerNorm:
+    return torch.nn.LayerNorm(width, eps=1e-6)
+
+
+def _count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
+    """How many numbered modules stand under `prefix`."""
+    depth = prefix.count(".") + 1
+    return len({key.split(".")[depth] for key in state if key.startswith(prefix + ".")})

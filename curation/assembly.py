@@ -1,0 +1,110 @@
+"""From measured files to the images table: pseudonyms, duplicates, splits, and frames in their place."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs
+from sono.curation.pseudonyms import pseudonym
+from sono.curation.reasons import REASONS, status_of
+from sono.curation.splits import SplitConfig, assign_splits
+from sono.curation.stored import quarantined_path, read_stored, stored_path
+from sono.curation.tables import IMAGES, SOURCES, read_table
+from sono.curation.workspace import Workspace
+
+
+def build_images(workspace: Workspace) -> pd.DataFrame:
+    """Make the images table from the vault's sources: pseudonyms, duplicates, splits, frames in their place."""
+    sources = read_table(workspace.sources_path, SOURCES)
+    images = sources[IMAGES.columns].copy()
+    key = workspace.key()
+    space = sources["namespace"].fillna("")
+    images["patient_id"] = _pseudonyms(key, "patient", space, sources["raw_patient"])
+    images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
+    _mark_exact(images)
+    _mark_near(workspace, images)
+    images["split"] = assign_splits(images, workspace.settings("splits", SplitConfig))
+    _place_frames(workspace, images)
+    workspace.write(IMAGES, images)
+    return workspace.read(IMAGES)
+
+
+def _pseudonyms(key: bytes, kind: str, space: pd.Series, raw: pd.Series) -> list[str | None]:
+    return [
+        None if pd.isna(value) else pseudonym(key, kind, name, str(value).strip())
+        for name, value in zip(space, raw, strict=True)
+    ]
+
+
+def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
+    """Put `code` on a row and let the status follow."""
+    known: Any = images.at[row, "reasons"]
+    codes = [*known, code]
+    changed: dict[str, Any] = {"reasons": codes, "status": status_of(codes)}
+    if REASONS[code].status != "accepted":
+        changed["message"] = REASONS[code].meaning
+    for column, value in changed.items():
+        images.at[row, column] = value
+
+
+def _mark_exact(images: pd.DataFrame) -> None:
+    """Among accepted rows of the same pixels keep the first; pixels under two patients or planes are all set aside."""
+    accepted = images[images["status"] == "accepted"].sort_values(["source_id", "frame"])
+    twins = accepted[accepted["image_id"].duplicated(keep=False)]
+    for image_id, group in twins.groupby("image_id", sort=True):
+        images.loc[group.index, "duplicate_group"] = str(image_id)
+        images.loc[group.index, "duplicate_kind"] = "exact"
+        conflict = max(group["patient_id"].nunique(), group["plane"].nunique()) > 1
+        for row in group.index if conflict else group.index[1:]:
+            _add_code(images, row, "duplicate_conflict" if conflict else "exact_duplicate")
+
+
+def _mark_near(workspace: Workspace, images: pd.DataFrame) -> None:
+    """Give accepted near duplicates a common group (they stay, and stay in one split)."""
+    rows = images[images["status"] == "accepted"].sort_values(["source_id", "frame"])
+    rows = rows[rows["perceptual_hash"].notna()]
+
+    def load(index: int) -> NDArray[np.uint8]:
+        return read_stored(_existing(workspace, rows["file"].iloc[index]))
+
+    pairs = near_duplicate_pairs(list(rows["perceptual_hash"]), load)
+    for group in duplicate_groups(len(rows), pairs):
+        members = rows.index[group]
+        known = images.loc[members, "duplicate_group"].dropna()
+        name = min([*known, *(str(rows.at[member, "image_id"]) for member in members)])
+        same = images["duplicate_group"].isin(set(known)) if len(known) else images.index.isin([])
+        images.loc[images.index[same].union(members), "duplicate_group"] = name
+        fresh = members[images.loc[members, "duplicate_kind"].isna()]
+        images.loc[fresh, "duplicate_kind"] = "near"
+        for member in members:
+            _add_code(images, member, "near_duplicate")
+
+
+def _existing(workspace: Workspace, file: str) -> Path:
+    stored = stored_path(workspace, file)
+    return stored if stored.exists() else quarantined_path(workspace, file)
+
+
+def _place_frames(workspace: Workspace, images: pd.DataFrame) -> None:
+    """Accepted frames stand in the workspace, quarantined ones in the vault, others nowhere."""
+    has_file = images[images["file"].notna()]
+    accepted = set(has_file.loc[has_file["status"] == "accepted", "file"])
+    quarantined = set(has_file.loc[has_file["status"] == "quarantined", "file"]) - accepted
+    for file in sorted(accepted):
+        _move(quarantined_path(workspace, file), stored_path(workspace, file))
+    for file in sorted(quarantined):
+        _move(stored_path(workspace, file), quarantined_path(workspace, file))
+    for stale in sorted(workspace.frames.glob("*/*.png")):
+        if stale.relative_to(workspace.root).as_posix() not in accepted:
+            stale.unlink()
+    images.loc[images["status"] != "accepted", "file"] = None
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.exists() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(source, target)

@@ -1,0 +1,159 @@
+"""DICOM bytes as gray frames and header facts; pydicom reads the syntax, the traps it leaves open are closed here."""
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+from sono.curation.dicom_header import dicom_errors, elements, read_header, text_of
+from sono.curation.dicom_pixels import read_frames
+from sono.curation.frames import (
+    DEFAULT_LIMITS,
+    Header,
+    Limits,
+    Source,
+    UnreadableError,
+    failed,
+    quiet_decoders,
+    succeeded,
+)
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_UNENDED_PIXELS = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"  # PixelData OB of undefined length
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+_CHUNK_BYTES = 1 << 20
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the DICOM mark stands behind the preamble."""
+    return content[128:132] == b"DICM"
+
+
+def looks_like_dataset(content: bytes) -> bool:
+    """Whether bytes without preamble begin like the first element of a dataset (group 2 or 8)."""
+    if len(content) < 16:
+        return False
+    group, element = struct.unpack_from("<HH", content)
+    if group not in (2, 8) or element > 0x0100:
+        return False
+    explicit = content[4:6].isalpha() and content[4:6].isupper()
+    return explicit or int.from_bytes(content[4:8], "little") < min(len(content), 1024)
+
+
+def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
+    """Read a DICOM file; a broken one gives a source without frames, with what its header still tells."""
+    header, cut = Header(), False
+    with quiet_decoders():
+        try:
+            dataset, cut = _parse(content, limits)
+            header = read_header(dataset, content[:128] if is_dicom(content) else b"")
+            if "PixelData" not in dataset:
+                raise _missing_pixels(dataset)
+            frames, remarks = read_frames(dataset, limits)
+            return succeeded(frames, [*_remarks(dataset, content), *remarks], header)
+        except UnreadableError as error:
+            return failed(UnreadableError("truncated") if cut and error.code == "frame_corrupt" else error, header)
+        except MemoryError:
+            return failed(UnreadableError("too_large", "the memory does not hold this file"), header)
+
+
+def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
+    """The dataset, and whether its compressed pixels were cut; raises where it is nested too deeply or no DICOM."""
+    bare = not is_dicom(content)
+    try:
+        dataset, cut = _read_dataset(content if bare else _inflated(content, limits), bare)
+        depth = max((depth for depth, _ in elements(dataset, limits.max_nesting + 1)), default=0)
+    except RecursionError as error:
+        raise UnreadableError("too_nested") from error
+    except dicom_errors() as error:
+        raise UnreadableError("not_an_image" if bare else "corrupt") from error
+    if depth > limits.max_nesting:
+        raise UnreadableError("too_nested", f"sequences nested deeper than {limits.max_nesting} levels")
+    if bare and not ("SOPClassUID" in dataset or "Rows" in dataset):
+        raise UnreadableError("not_an_image")
+    return dataset, cut
+
+
+def _read_dataset(content: bytes, bare: bool) -> tuple["Dataset", bool]:
+    """Let pydicom read; where compressed pixels have no end it gives up, so an end is set for the frames before."""
+    from pydicom import dcmread
+
+    dataset: Dataset = dcmread(io.BytesIO(content), force=bare)
+    cut = "PixelData" not in dataset and _UNENDED_PIXELS in content
+    return (dcmread(io.BytesIO(content + _SEQUENCE_END), force=bare), True) if cut else (dataset, False)
+
+
+def _remarks(dataset: "Dataset", content: bytes) -> list[str]:
+    remarks = {"no_preamble": not is_dicom(content), "not_ultrasound": not _is_ultrasound(dataset)}
+    return [code for code, holds in remarks.items() if holds]
+
+
+def _is_ultrasound(dataset: "Dataset") -> bool:
+    modality = text_of(dataset, "Modality").upper()
+    return modality == "US" or (not modality and "Ultrasound" in _storage_class(dataset))
+
+
+def _storage_class(dataset: "Dataset") -> str:
+    return str(getattr(dataset.get("SOPClassUID"), "name", ""))
+
+
+def _inflated(content: bytes, limits: Limits) -> bytes:
+    """The file itself, or its plain form if its dataset is deflated; bounded, which pydicom's own way is not."""
+    syntax, start = _meta(content)
+    if syntax != DEFLATED:
+        return content
+    try:
+        _check_inflated_size(content[start:], limits.max_inflated_bytes)
+        plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:])
+    except zlib.error as error:
+        raise UnreadableError("corrupt", "the deflated dataset cannot be inflated") from error
+    value = EXPLICIT.encode() + b"\0"
+    return b"".join((content[:132], struct.pack("<HH2sH", 2, 0x10, b"UI", len(value)), value, plain))
+
+
+def _check_inflated_size(deflated: bytes, limit: int) -> None:
+    """Count first, so that a bomb is never held in memory."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    total, rest = 0, deflated
+    while rest and not inflater.eof:
+        total += len(inflater.decompress(rest, _CHUNK_BYTES))
+        rest = inflater.unconsumed_tail
+        if total > limit:
+            raise UnreadableError("inflate_limit", f"the dataset inflates to more than {limit} bytes")
+    if not inflater.eof and inflater.decompress(b"", 1) == b"" and not inflater.eof:
+        raise UnreadableError("truncated")
+
+
+def _meta(content: bytes) -> tuple[str, int]:
+    """Transfer syntax in the file meta group ("" if none), and where the dataset starts."""
+    syntax, position = "", 132
+    while position + 12 <= len(content) and content[position : position + 2] == b"\x02\x00":
+        element, kind, length = struct.unpack_from("<H2sH", content, position + 2)
+        start = position + 8
+        if kind in _LONG_VRS:
+            length, start = struct.unpack_from("<I", content, position + 8)[0], position + 12
+        if element == 0x10:
+            syntax = content[start : start + length].rstrip(b"\0 ").decode("ascii", "replace")
+        position = start + length
+    return syntax, position
+
+
+def _missing_pixels(dataset: "Dataset") -> UnreadableError:
+    """An object without pixels, or a header that was cut: pydicom reads both without an error."""
+    expects_pixels = "Image Storage" in _storage_class(dataset) and "Rows" not in dataset
+    if _is_cut(dataset) or expects_pixels or not dataset:
+        return UnreadableError("truncated", "the file ends before its pixels do")
+    return UnreadableError("no_pixels")
+
+
+def _is_cut(dataset: "Dataset") -> bool:
+    """Whether the last element is shorter than it says."""
+    last = dataset.get_item(max(dataset.keys())) if dataset else None
+    length, value = getattr(last, "length", 0), getattr(last, "value", None)
+    return isinstance(value, bytes) and length != 0xFFFFFFFF and len(value) < length

@@ -1,0 +1,292 @@
+"""The pixels of a DICOM dataset as 8-bit frames: counted from the bytes, decoded one by one, in true tones."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.curation.dicom_header import Spacing, dicom_errors, read_spacing, text_of
+from sono.curation.frames import (
+    WINDOW_PERCENTILES,
+    Frame,
+    Limits,
+    UnreadableError,
+    Values,
+    check_size,
+    split_color,
+    to_8_bit,
+)
+from sono.curation.images import walk_jpeg
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.pixels.decoders.base import Decoder
+
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+JPEG_FAMILY = "1.2.840.10008.1.2.4."
+JPEG_BASELINE = JPEG_FAMILY + "50"
+# Syntaxes that python-gdcm adds: JPEG extended, lossless (two processes), JPEG-LS (two).
+WITH_GDCM = tuple(JPEG_FAMILY + end for end in ("51", "57", "70", "80", "81"))
+# Pillow first: it refuses cut data, where GDCM fills the rest of the picture.
+PLUGINS = ("pillow", "pydicom", "gdcm")
+GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
+_JPEG_STARTS = (b"\xff\xd8", _JPEG_2000_START)  # the first also of JPEG-LS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one frame is stored, checked."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+    bits_stored: int
+    signed: bool
+    planar: int
+    photometric: str
+    syntax: str
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame that is not compressed; 4:2:2 keeps two values a pixel."""
+        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return -(-self.rows * self.columns * samples * self.bits // 8)
+
+
+def read_frames(dataset: "Dataset", limits: Limits) -> tuple[list[Frame], list[str]]:
+    """All frames and the remarks on the file; raises UnreadableError where not one can be decoded."""
+    layout = _layout(dataset)
+    check_size(layout.rows, layout.columns, limits)
+    decoder = _decoder(layout.syntax)
+    palette = _palette(dataset, layout) if layout.photometric == "PALETTE COLOR" else None
+    stored, layout, remarks = _stored_frames(dataset, layout, decoder.is_encapsulated)
+    frames: list[Frame] = []
+    size = 0
+    for frame in _decode_all(dataset, layout, stored, decoder, palette):
+        size += frame.gray.nbytes + (frame.rgb.nbytes if frame.rgb is not None else 0)
+        if frames and size > limits.max_decoded_bytes:
+            remarks.append("frames_limit")
+            break
+        frames.append(frame)
+    if all("frame_corrupt" in frame.codes for frame in frames):
+        raise UnreadableError("frame_corrupt", "no frame of the file could be decoded")
+    if layout.bits > 8 and palette is None:
+        remarks.append("bit_depth")
+    return frames, remarks
+
+
+def _integer(dataset: "Dataset", keyword: str, default: int | None = None) -> int:
+    """A number of the pixel description; raises missing_tag or bad_value."""
+    if keyword not in dataset and default is None:
+        raise UnreadableError("missing_tag", f"the DICOM element {keyword} is missing")
+    try:
+        value = dataset.get(keyword)
+        return int(value) if value is not None and value != "" else int(default or 0)
+    except dicom_errors() as error:
+        raise UnreadableError("bad_value", f"the DICOM element {keyword} is not a number") from error
+
+
+def _layout(dataset: "Dataset") -> Layout:
+    """The description of the pixels; raises where an element is missing or contradicts another."""
+    if "PhotometricInterpretation" not in dataset:
+        raise UnreadableError("missing_tag", "the DICOM element PhotometricInterpretation is missing")
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+    bits = _integer(dataset, "BitsAllocated")
+    layout = Layout(
+        rows=_integer(dataset, "Rows"),
+        columns=_integer(dataset, "Columns"),
+        samples=_integer(dataset, "SamplesPerPixel"),
+        bits=bits,
+        bits_stored=_integer(dataset, "BitsStored", bits),
+        signed=_integer(dataset, "PixelRepresentation", 0) == 1,
+        planar=_integer(dataset, "PlanarConfiguration", 0),
+        photometric=text_of(dataset, "PhotometricInterpretation").upper(),
+        # without a meta header pydicom has found out how the elements are written
+        syntax=syntax or (IMPLICIT if dataset.original_encoding[0] else EXPLICIT),
+    )
+    if layout.photometric not in (*GRAY, *COLOR):
+        raise UnreadableError("unsupported", "a photometric interpretation that sono does not read")
+    if layout.samples != (1 if layout.photometric in GRAY else 3):
+        raise UnreadableError("bad_value", f"{layout.samples} samples a pixel do not fit {layout.photometric}")
+    allowed = (8, 16) if layout.photometric == "PALETTE COLOR" else (1, 8, 16, 32)
+    if layout.bits not in allowed or not 1 <= layout.bits_stored <= layout.bits:
+        raise UnreadableError("bad_value", f"{layout.bits_stored} bits stored in {layout.bits} allocated")
+    return layout
+
+
+def _decoder(syntax: str) -> "Decoder":
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        decoder: Decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise UnreadableError("unsupported_syntax") from error
+    if not decoder.is_available:
+        raise UnreadableError("needs_plugin" if syntax in WITH_GDCM else "unsupported_syntax")
+    return decoder
+
+
+def _palette(dataset: "Dataset", layout: Layout) -> NDArray[np.uint8]:
+    """The colours [values, 3] of all pixel values that the layout can hold."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    try:
+        values = np.arange(2**layout.bits_stored, dtype=np.uint8 if layout.bits == 8 else np.uint16)
+        colors = apply_color_lut(values, dataset)[..., :3]
+    except dicom_errors() as error:
+        raise UnreadableError("no_palette") from error
+    # a palette of 16 bits an entry; some machines fill only the lower 8
+    deep = colors.dtype != np.uint8 and int(colors.max()) > 255
+    return np.asarray(colors >> 8 if deep else colors, np.uint8)
+
+
+def _stored_frames(dataset: "Dataset", layout: Layout, compressed: bool) -> tuple[list[bytes], Layout, list[str]]:
+    """The stored bytes of each frame that is there, the layout that these bytes show, and remarks."""
+    data = dataset.PixelData
+    declared = _integer(dataset, "NumberOfFrames", 1)
+    if not isinstance(data, bytes) or not data:
+        raise UnreadableError("no_pixels", "the DICOM object has empty pixel data")
+    remarks: list[str] = []
+    if compressed:
+        frames = _compressed_frames(data, layout)
+    else:
+        frames, layout, remarks = _plain_frames(data, layout, max(declared, 1))
+    if not frames:
+        raise UnreadableError("truncated", "fewer pixel bytes than one frame needs")
+    if len(frames) != declared:
+        remarks.append("frames_mismatch")
+    return frames, layout, remarks
+
+
+def _plain_frames(data: bytes, layout: Layout, declared: int) -> tuple[list[bytes], Layout, list[str]]:
+    """Cut uncompressed data into frames; whole frames that nobody declared count, other surplus does not."""
+    full = replace(layout, photometric="YBR_FULL")
+    remarks: list[str] = []
+    if layout.photometric == "YBR_FULL_422" and 0 <= len(data) - full.frame_bytes * declared <= 1:
+        layout, remarks = full, ["pixel_length"]  # declared as 4:2:2, but nothing was left out
+    size = layout.frame_bytes
+    present, surplus = divmod(len(data), size)
+    if surplus > 1 and present >= declared:  # one byte pads to an even length
+        present, remarks = declared, ["pixel_length"]
+    return [data[start * size : (start + 1) * size] for start in range(present)], layout, remarks
+
+
+def _compressed_frames(data: bytes, layout: Layout) -> list[bytes]:
+    """Join fragments to frames: a frame starts with the mark of its codec; in RLE each fragment is one (PS3.5 A.4).
+
+    Offset tables and the declared number are not trusted: both were seen to be wrong.
+    """
+    from pydicom.encaps import generate_fragments
+
+    frames: list[list[bytes]] = []
+    try:
+        fragments = generate_fragments(data)
+        next(fragments, None)  # the offset table
+        for fragment in fragments:
+            if frames and layout.syntax.startswith(JPEG_FAMILY) and not fragment.startswith(_JPEG_STARTS):
+                frames[-1].append(fragment)
+            else:
+                frames.append([fragment])
+    except dicom_errors() as error:
+        if not frames:
+            raise UnreadableError("corrupt", "the fragments of the pixel data cannot be told apart") from error
+    return [b"".join(parts) for parts in frames]
+
+
+def _decode_all(
+    dataset: "Dataset",
+    layout: Layout,
+    stored: list[bytes],
+    decoder: "Decoder",
+    palette: NDArray[np.uint8] | None,
+) -> Iterator[Frame]:
+    """Decode frame by frame, so that a broken one costs only itself."""
+    spacing = read_spacing(dataset, layout.rows, layout.columns)
+    window: tuple[float, float] | None = None
+    for index, data in enumerate(stored):
+        try:
+            values = _decode(data, layout, decoder)
+        except _frame_errors():
+            yield _frame(index, np.zeros((layout.rows, layout.columns), np.uint8), spacing, ("frame_corrupt",))
+            continue
+        if palette is not None:
+            values = palette[np.minimum(values, len(palette) - 1)]
+        elif layout.bits != 8 and window is None:
+            window = _window(dataset, values, layout)  # of the first frame, or a cine would flicker
+        picture = to_8_bit(values, window) if values.dtype != np.uint8 or window else np.asarray(values, np.uint8)
+        yield _frame(index, 255 - picture if layout.photometric == "MONOCHROME1" else picture, spacing)
+
+
+def _frame_errors() -> tuple[type[Exception], ...]:
+    return (UnreadableError, *dicom_errors())
+
+
+def _frame(index: int, picture: NDArray[np.uint8], spacing: Spacing, codes: tuple[str, ...] = ()) -> Frame:
+    gray, rgb = split_color(picture)
+    return Frame(index, gray, rgb, spacing.row_mm, spacing.column_mm, spacing.reason, codes)
+
+
+def _decode(data: bytes, layout: Layout, decoder: "Decoder") -> Values:
+    """One frame [rows, columns] or [rows, columns, 3]; pydicom has converted YBR to RGB already."""
+    from pydicom.encaps import encapsulate
+
+    _check_stored(data, layout)
+    plugin = next((name for name in PLUGINS if name in decoder.available_plugins), "")
+    if plugin == "pillow" and layout.bits > 8 and "gdcm" in decoder.available_plugins:
+        plugin = "gdcm"  # Pillow reads JPEG with 8 bits only
+    options: dict[str, Any] = {
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": layout.samples,
+        "bits_allocated": layout.bits,
+        "bits_stored": layout.bits_stored,
+        "photometric_interpretation": layout.photometric,
+        "pixel_representation": int(layout.signed),
+        "planar_configuration": layout.planar,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": "OB" if layout.bits <= 8 else "OW",  # only big endian data need it
+    }
+    stored = encapsulate([data]) if decoder.is_encapsulated else data
+    values, _ = decoder.as_array(stored, index=0, decoding_plugin=plugin, **options)
+    return np.asarray(values)
+
+
+def _check_stored(data: bytes, layout: Layout) -> None:
+    """Refuse a JPEG frame that is cut, and a picture larger than the header says (a bomb)."""
+    limits = Limits(max_pixels=layout.rows * layout.columns)
+    if layout.syntax == JPEG_BASELINE:
+        walk_jpeg(data, limits)
+    if data.startswith(_JPEG_2000_START) and len(data) >= 24:
+        x1, y1, x0, y0 = struct.unpack_from(">IIII", data, 8)
+        check_size(y1 - y0, x1 - x0, limits)
+
+
+def _window(dataset: "Dataset", values: Values, layout: Layout) -> tuple[float, float] | None:
+    """Stored values that become black and white: the first VOI window (PS3.3 C.11.2.1.2), or None: percentiles."""
+    if layout.bits == 1:
+        return 0.0, 1.0
+    try:
+        center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
+        slope, intercept = _first(dataset.get("RescaleSlope", 1)), _first(dataset.get("RescaleIntercept", 0))
+    except dicom_errors():
+        center = width = float("nan")
+    if width > 1 and slope > 0:
+        edges = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+        return (edges[0] - intercept) / slope, (edges[1] - intercept) / slope
+    low, high = np.percentile(values, WINDOW_PERCENTILES)
+    return float(low), float(high)
+
+
+def _first(value: object) -> float:
+    """The first of one or several numbers."""
+    from pydicom.multival import MultiValue
+
+    return float(str(value[0] if isinstance(value, MultiValue) else value))

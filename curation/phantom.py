@@ -1,0 +1,125 @@
+"""A synthetic study of two centers: drawn fetuses, invented women and planted defects, with the truth about all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sono.curation.console import Advance, progress
+from sono.curation.errors import SonoError
+from sono.curation.phantom_anatomy import DRAWINGS, FIRST_TRIMESTER
+from sono.curation.phantom_defects import plant_defects
+from sono.curation.phantom_files import DicomForm, Export, Planted, dicom_file, jpeg_file, png_file
+from sono.curation.phantom_frames import Exposure, expose
+from sono.curation.phantom_ledger import Expected, Ledger, Shot, add_file, add_masks, close, file_name, frame_facts
+from sono.curation.phantom_people import Exam, Woman, make_woman
+
+CENTERS = ("A", "B")
+FORMATS = (".jpg", ".png", ".jpg", ".dcm", ".jpg", ".png")  # woman by woman
+CINE_FRAMES = 3
+MIN_WOMEN, MAX_WOMEN, MIN_FRAMES, MAX_FRAMES = 4, 600, 2, 500
+
+
+@dataclass(frozen=True)
+class PhantomSummary:
+    """What was made: women, ordinary files, their frames, planted files, masks, and all bytes."""
+
+    out: Path
+    women: int
+    files: int
+    frames: int
+    planted: int
+    masks: int
+    size_bytes: int
+
+
+def make_phantom(out: Path, women: int = 60, frames_per_woman: int = 8, seed: int = 0) -> PhantomSummary:
+    """Write raw/A, raw/B, records.csv, masks.coco.json and truth.json into `out`; the same seed gives the same bytes.
+
+    Half of the `women` are of each center. SonoError where `out` is not a new or empty folder or a number is odd.
+    """
+    _check(out, women, frames_per_woman, seed)
+    ledger = Ledger(out)
+    with progress("phantom", women * frames_per_woman) as advance:
+        for center in CENTERS:
+            patients = [make_woman(CENTERS.index(center) + 2 * n, center, seed) for n in range(women // 2)]
+            shots = _examine(ledger, patients, frames_per_woman, seed, advance)
+            plant_defects(ledger, patients, shots, np.random.default_rng([seed, 3, CENTERS.index(center)]))
+    close(ledger, seed)
+    ordinary = [facts for facts in ledger.files.values() if not facts["planted"]]
+    return PhantomSummary(
+        out,
+        women,
+        len(ordinary),
+        sum(facts["frames"] for facts in ordinary),
+        len(ledger.files) - len(ordinary),
+        len(ledger.annotations),
+        ledger.size_bytes,
+    )
+
+
+def deal_planes(count: int, rng: np.random.Generator) -> list[str]:
+    """`count` planes: all 24, again and again, each round in another order."""
+    rounds = [rng.permutation(list(DRAWINGS)) for _ in range(-(-count // len(DRAWINGS)))]
+    return [str(plane) for plane in np.concatenate(rounds)[:count]]
+
+
+def _check(out: Path, women: int, frames_per_woman: int, seed: int) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SonoError(f"{out}: exists and is not an empty folder; choose a new name")
+    if not MIN_WOMEN <= women <= MAX_WOMEN or women % 2:
+        raise SonoError(f"women is {women}; give an even number from {MIN_WOMEN} to {MAX_WOMEN}, half for each center")
+    if not MIN_FRAMES <= frames_per_woman <= MAX_FRAMES:
+        raise SonoError(f"frames per woman is {frames_per_woman}; give {MIN_FRAMES} to {MAX_FRAMES}")
+    if seed < 0:
+        raise SonoError(f"seed is {seed}; give 0 or more")
+
+
+def _examine(ledger: Ledger, women: list[Woman], frames_per_woman: int, seed: int, advance: Advance) -> list[Shot]:
+    """Scan the women of one center."""
+    planes = deal_planes(len(women) * frames_per_woman, np.random.default_rng([seed, 4, women[0].number]))
+    shots = []
+    for place, woman in enumerate(women):
+        suffix = FORMATS[place % len(FORMATS)]
+        for number in range(frames_per_woman):
+            plane = planes[place * frames_per_woman + number]
+            exam = woman.exams[0 if plane in FIRST_TRIMESTER else 1]
+            name = file_name(woman, exam, number + 1, suffix)
+            # one file in a center has no row: the last of its first woman
+            shot = Shot(woman, exam, plane, name, recorded=(place, number) != (0, frames_per_woman - 1))
+            _scan(ledger, shot, np.random.default_rng([seed, 5, woman.number, number]), number)
+            shots.append(shot)
+            advance()
+    return shots
+
+
+def _scan(ledger: Ledger, shot: Shot, rng: np.random.Generator, number: int) -> None:
+    """Make, write and note one ordinary file; of a woman's DICOM files the third and fourth are cines."""
+    is_cine = shot.name.endswith(".dcm") and number % 8 in (2, 3)
+    exposure = expose(shot.woman, shot.exam, shot.plane, rng, CINE_FRAMES if is_cine else 1)
+    export = _export(exposure, shot.woman, shot.exam, shot.name, number)
+    facts = frame_facts(exposure.frames.shape[1:], exposure.probe, exposure.spacing_mm) | {
+        "frames": len(exposure.frames),
+        "structures": list(exposure.masks),
+        "biometry_mm": exposure.biometry_mm,
+        "burned": exposure.burned,
+        "calipers": exposure.calipers,
+    }
+    burned = [Planted(line, "banner", "burned into the pixels") for line in exposure.burned]
+    expected = Expected() if shot.recorded else Expected(("accepted",), ("no_record",))
+    add_file(ledger, shot, export.content, expected, export.planted + burned, facts)
+    if not is_cine:
+        add_masks(ledger, shot.name, exposure.masks, (exposure.probe.height, exposure.probe.width))
+
+
+def _export(exposure: Exposure, woman: Woman, exam: Exam, name: str, number: int) -> Export:
+    frame = exposure.frames[0]
+    if name.endswith(".dcm"):
+        form = DicomForm(compressed=number % 4 in (1, 3))
+        return dicom_file(exposure.frames, woman, exam, exposure.probe, exposure.spacing_mm, form)
+    if name.endswith(".png"):
+        return png_file(frame, woman, exam)
+    # center B exports its JPEG in colour, gray as they are
+    stored = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if woman.center == "B" else frame
+    return jpeg_file(np.asarray(stored, np.uint8), woman, exam)

@@ -1,0 +1,261 @@
+"""The `qc` stage: every file of a folder to rows and stored frames, then what needs the whole set."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
+from sono.curation.assembly import build_images
+from sono.curation.engine import Engine, run_batches
+from sono.curation.errors import FindingsError, SonoError
+from sono.curation.planes import PlaneTable
+from sono.curation.privacy import check_privacy
+from sono.curation.quality import QualityConfig
+from sono.curation.records import Record, RecordsConfig, RecordsTable, find_known_table, read_records
+from sono.curation.sources import list_sources
+from sono.curation.storage import remove_leftovers, sha256
+from sono.curation.stored import quarantined_path, stored_path
+from sono.curation.tables import SOURCES, from_rows, read_table, rows_of, write_table
+from sono.curation.workspace import Workspace
+
+# Ids that a scanner or a clerk writes where nobody knows the patient.
+NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
+
+RECORD_FIELDS = (
+    "plane", "region", "ga_days", "laterality", "presentation", "findings", "structures",
+    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QcOptions:
+    """What the command line gives: the folder, where records are and what names the center."""
+
+    raw: Path
+    records: Path | None = None
+    center: str | None = None
+    center_from: str | None = None
+
+
+@dataclass(frozen=True)
+class QcSummary:
+    """What one run did: rows of this folder by status and reason, and remarks for the user."""
+
+    files: int
+    frames: int
+    measured: int
+    statuses: dict[str, int]
+    reasons: dict[str, int]
+    duplicates: dict[str, int]
+    total: dict[str, int]
+    private_strings: int
+    remarks: tuple[str, ...]
+
+    def refuse_findings(self) -> None:
+        """FindingsError (exit 3) where any file was not accepted."""
+        findings = sum(count for status, count in self.statuses.items() if status != "accepted")
+        if findings:
+            raise FindingsError(f"{findings} of {self.frames} frames were not accepted; see the reasons above")
+
+
+def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummary:
+    """Grade, crop and store every file below `options.raw`; add the rows to the workspace's images table."""
+    if options.center and options.center_from:
+        raise SonoError("give --center or --center-from, not both")
+    planes = workspace.planes()
+    records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
+    with workspace.lock():
+        _sweep(workspace)
+        task = _task(workspace, options.raw)
+        paths = _paths(workspace, options)
+        rows, measured = _measure(workspace, task, paths, engine)
+        unmatched = _join(rows, records, options)
+        _keep_sources(workspace, task.root, rows)
+        images = build_images(workspace)
+        searched = check_privacy(workspace, planes)
+    own = images[images["source_id"].isin({row["source_id"] for row in rows})]
+    return QcSummary(
+        files=len(paths),
+        frames=len(own),
+        measured=measured,
+        statuses=_counts(own["status"]),
+        reasons=_counts(own["reasons"].explode()),
+        duplicates=_counts(own["duplicate_kind"]),
+        total=_counts(images["status"]),
+        private_strings=searched,
+        remarks=tuple(_remarks(own, records, unmatched)),
+    )
+
+
+def _parts(workspace: Workspace) -> Path:
+    return workspace.vault / "parts"
+
+
+def _sweep(workspace: Workspace) -> None:
+    """Remove what a killed run left half-written."""
+    folders = (workspace.root, workspace.vault, _parts(workspace), *workspace.frames.glob("*"))
+    for folder in (*folders, *workspace.quarantine.glob("*")):
+        remove_leftovers(folder)
+
+
+def _task(workspace: Workspace, raw: Path) -> AnalysisTask:
+    return AnalysisTask(
+        root=os.fsencode(raw.resolve()),
+        key=workspace.key(),
+        frames=workspace.frames,
+        quarantine=workspace.quarantine,
+        quality=workspace.settings("qc", QualityConfig),
+    )
+
+
+def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
+    """The files to read: not the records table, and not what sono itself writes."""
+    own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
+    records = os.fsencode(options.records.resolve()) if options.records else None
+    return [path for path in list_sources(options.raw) if not path.startswith(own) and path != records]
+
+
+def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> RecordsTable | None:
+    path = options.records or (find_known_table(options.raw) if options.raw.is_dir() else None)
+    if path is None:
+        if options.center_from:
+            raise SonoError("--center-from names a column of the records table: give --records too")
+        return None
+    config = workspace.settings("records", RecordsConfig)
+    return read_records(path, config, planes, options.center_from)
+
+
+def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
+    """Rows of all `paths`: those measured before and unchanged, and those measured now (saved batch by batch)."""
+    known = _known_rows(workspace, task)
+    todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
+    done = {path: known[path] for path in set(paths) - set(todo)}
+    for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc"):
+        rows = [row for file_rows in batch for row in file_rows]
+        name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
+        part = from_rows(SOURCES, rows)
+        write_table(_parts(workspace) / f"{name}.parquet", part, SOURCES, mode=0o600)
+        for row in rows_of(part):
+            done.setdefault(row["path"], []).append(row)
+    return [row for path in paths for row in done[path]], len(todo)
+
+
+def _known_rows(workspace: Workspace, task: AnalysisTask) -> dict[bytes, list[Row]]:
+    """Rows of earlier runs with the same settings, by path."""
+    tables = [workspace.sources_path, *sorted(_parts(workspace).glob("*.parquet"))]
+    known: dict[bytes, list[Row]] = {}
+    for table in tables:
+        frame = read_table(table, SOURCES)
+        rows = rows_of(frame[frame["settings_hash"] == task.settings_hash])
+        fresh: dict[bytes, list[Row]] = {}
+        for row in rows:
+            fresh.setdefault(row["path"], []).append(row)
+        known.update(fresh)
+    return known
+
+
+def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> bool:
+    """Whether `rows` still tell the truth: the file has the same size and time, and the stored frames are there."""
+    if not rows or "worker_died" in rows[0]["reasons"]:
+        return False
+    try:
+        now = Path(os.fsdecode(path)).stat()
+    except OSError:
+        return bool(pd.isna(rows[0]["file_size"]))
+    if (now.st_size, now.st_mtime_ns) != (rows[0]["file_size"], rows[0]["modified_ns"]):
+        return False
+    files = [row["file"] for row in rows if isinstance(row["file"], str)]
+    return all(stored_path(workspace, file).exists() or quarantined_path(workspace, file).exists() for file in files)
+
+
+def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> int:
+    """Write center, patient and record fields into `rows`; returns the number of records without a file."""
+    used: set[str] = set()
+    for row in rows:
+        record = (
+            None
+            if records is None
+            else records.match(row["path"], _known(row["raw_patient"]), _known(row["raw_study"]))
+        )
+        row["namespace"] = options.center
+        row["center"] = options.center
+        if record is not None:
+            used.add(record.key)
+            _fill(row, record)
+        elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
+            row["reasons"] = [*row["reasons"], "no_record"]
+        if str(row["raw_patient"] or "").strip().casefold() in NOBODY:
+            row["raw_patient"] = None
+    return 0 if records is None else sum(record.key not in used for record in records.records)
+
+
+def _fill(row: Row, record: Record) -> None:
+    for name in RECORD_FIELDS:
+        value = getattr(record, name)
+        row[name] = list(value) if isinstance(value, tuple) else value
+    row["raw_patient"] = record.patient or _known(row["raw_patient"])
+    row["raw_study"] = record.study or _known(row["raw_study"])
+    row["center"] = row["center"] or record.center
+    row["machine"] = record.machine or _known(row["machine"])
+    row["private"] = [*row["private"], *record.private]
+    if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
+        spacing = {"row_spacing_mm": record.row_spacing_mm, "col_spacing_mm": record.col_spacing_mm}
+        row.update(spacing, spacing_reason=None)
+
+
+def _known(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> None:
+    """Replace what the vault knows of this folder by `rows`, then drop the parts."""
+    for row in rows:
+        row["reasons"] = list(dict.fromkeys(row["reasons"]))
+        row["private"] = sorted(set(row["private"]))
+    fresh = from_rows(SOURCES, list(rows))
+    old = read_table(workspace.sources_path, SOURCES)
+    below = old["path"].map(lambda path: path == root or path.startswith(root.rstrip(b"/") + b"/"))
+    kept = old[~below.astype(bool) & ~old["source_id"].isin(set(fresh["source_id"]))]
+    whole = pd.concat([kept, fresh], ignore_index=True) if len(kept) else fresh
+    write_table(workspace.sources_path, whole, SOURCES, mode=0o600)
+    shutil.rmtree(_parts(workspace), ignore_errors=True)
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(count) for name, count in sorted(Counter(values.dropna()).items())}
+
+
+def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) -> list[str]:
+    """What the user should know, most costly first."""
+    accepted = own[own["status"] == "accepted"]
+    remarks = []
+    if len(accepted) and accepted["patient_id"].isna().all():
+        remarks.append(
+            "no patient ids: splits fall back to files, so one woman may stand in two splits; give --records"
+        )
+    if len(accepted) and accepted["plane"].isna().all():
+        remarks.append(
+            "no plane labels: captions stay general and zero-shot evaluation has nothing to score; give --records"
+        )
+    if len(accepted) and accepted["center"].isna().all():
+        remarks.append("no center: `sono train --hold-out` and `sono eval --center` cannot be used; give --center")
+    if records is not None:
+        missing = int(accepted["reasons"].map(lambda codes: "no_record" in codes).sum())
+        if missing or unmatched:
+            remarks.append(f"{missing} accepted frames without a record, {unmatched} records without a file")
+        remarks += [f"record left out: {text}" for text in records.rejected[:5]]
+        if len(records.rejected) > 5:
+            remarks.append(f"... and {len(records.rejected) - 5} more rows of the records table")
+    conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
+    if conflicts:
+        remarks.append(
+            f"{conflicts} frames hold the same pixels under two patients or planes; see the vault's quarantine"
+        )
+    return remarks

@@ -1,0 +1,152 @@
+"""Delimited text files as hospitals export them: any delimiter, encoding and line end, with a line number a row."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sono.curation.errors import SonoError
+
+DELIMITERS = (",", ";", "\t", "|")
+NULLS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown"))
+MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text: `rows` pairs the line where a row begins with its cells; `broken` tells of the others."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, list[str]], ...]
+    broken: tuple[str, ...]
+
+
+def read_sheet(path: Path, delimiter: str = "", encoding: str = "") -> Sheet:
+    """Read a CSV or TSV file; empty `delimiter` and `encoding` are found out. SonoError where it is no table."""
+    text = _decode(path, _read_bytes(path), encoding)
+    if text[:4].lower() == "sep=":  # a spreadsheet's own hint
+        hint, _, text = text.partition("\n")
+        text, delimiter = "\n" + text, delimiter or hint.strip()[4:]
+    with _cells_of_any_length():
+        chosen = "\t" if delimiter.lower() in ("tab", "\\t") else delimiter or _guess_delimiter(text)
+    if len(chosen) != 1:
+        raise SonoError(
+            f"{path}: the delimiter '{delimiter}' is not one character; mend 'records.delimiter' in sono.toml"
+        )
+    lines = _lines(path, text, chosen)
+    header: list[str] = next((cells for _, cells in lines if isinstance(cells, list)), [])
+    if not any(header):
+        raise SonoError(f"{path}: no header row; the first row must name the columns")
+    return _collect(path, tuple(header), lines)
+
+
+def read_header(path: Path) -> tuple[str, ...]:
+    """The first row of a file, () where it is no table; reads no more than its first 4 kB."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+        first = _first_line(_decode(path, head, ""))
+        return tuple(clean(cell) for cell in next(csv.reader([first], delimiter=_guess_delimiter(first)), []))
+    except (OSError, SonoError, csv.Error):
+        return ()
+
+
+def clean(cell: str) -> str:
+    """A cell without the blanks around it and the spreadsheet's `="0012"`; "" for every way of writing nothing."""
+    value = cell.strip(SURROUNDINGS)
+    if value.startswith('="') and value.endswith('"'):
+        value = value[2:-1]
+    return "" if len(value) < 13 and value.lower() in NULLS else value
+
+
+def _read_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise SonoError(f"{path}: no such records table; give an existing CSV or TSV file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SonoError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if not content.strip():
+        raise SonoError(f"{path}: the records table is empty; export it again")
+    if content.startswith(WORKBOOKS):
+        raise SonoError(f"{path}: a spreadsheet workbook; save it as CSV (UTF-8) and give that file")
+    return content
+
+
+def _decode(path: Path, content: bytes, encoding: str) -> str:
+    found = next((name for mark, name in MARKS if content.startswith(mark)), "")
+    try:
+        text = content.decode(found or encoding or "utf-8")
+    except LookupError as error:
+        raise SonoError(f"{path}: unknown encoding '{encoding}'; mend 'records.encoding' in sono.toml") from error
+    except UnicodeDecodeError as error:
+        if found or encoding:
+            raise SonoError(f"{path}: not {found or encoding} text ({error.reason}); save it as CSV UTF-8") from error
+        text = content.decode("cp1252", errors="replace")
+    head = text[:4096]
+    binary = head.count("\0") >= max(3, len(head) // 20)
+    if binary or any(letter < " " and letter != "\t" for letter in _first_line(text)[:1000]):
+        raise SonoError(f"{path}: not a text table (control characters at its start); save it as CSV UTF-8")
+    return text
+
+
+def _first_line(text: str) -> str:
+    """The first line that is not blank, without its end."""
+    return next((line for line in re.split(r"[\r\n]+", text[:100_000].lstrip("\ufeff")) if line.strip()), "")
+
+
+def _guess_delimiter(text: str) -> str:
+    """The delimiter that cuts the first line that is not blank into most cells."""
+    first = _first_line(text)
+    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), [])))
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Line number and cells of each row that is not blank, or what is wrong with it."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    with _cells_of_any_length():
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "end of data" in str(error):
+                    raise SonoError(
+                        f"{path.name}:{line}: a quotation mark opens in this row and never closes; mend the row"
+                    ) from error
+                yield line, f"the row is not readable ({error})"
+                continue
+            if any(cells):
+                yield line, [clean(cell) for cell in cells]
+
+
+def _collect(path: Path, header: tuple[str, ...], lines: Iterator[tuple[int, list[str] | str]]) -> Sheet:
+    rows, broken = [], []
+    for line, cells in lines:
+        if isinstance(cells, str):
+            broken.append(f"{path.name}:{line}: {cells}")
+        elif any("\0" in cell for cell in cells):
+            broken.append(f"{path.name}:{line}: the row holds a NUL byte and is left out")
+        elif len(cells) < len(header) or any(cells[len(header) :]):
+            broken.append(f"{path.name}:{line}: {len(cells)} cells under {len(header)} columns; the row is left out")
+        elif any(cells):
+            rows.append((line, cells))
+    if not rows and not broken:
+        raise SonoError(f"{path}: a header without rows; export the table again")
+    return Sheet(header, tuple(rows), tuple(broken))

@@ -1,0 +1,194 @@
+"""Which column of a records table holds what: FETAL_PLANES_DB, HC18, or a hospital's own."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sono.curation.console import talk
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.record_files import read_header
+
+Cells = dict[str, str]
+
+# What each field's column is called, without its unit; the first name that a table has is taken.
+# fmt: off
+ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
+    "image": "image image_name imagename image_file image_path file filename file_name file_path path stem",
+    "patient": (
+        "patient patient_id patientid patient_num patient_number patient_no pid mrn medical_record_number "
+        "subject subject_id"
+    ),
+    "study": (
+        "study study_id study_uid study_instance_uid studyinstanceuid exam exam_id examination_id encounter "
+        "encounter_id visit_id"
+    ),
+    "accession": "accession accession_number accession_no accessionnumber",
+    "center": "center centre hospital site institution clinic",
+    "machine": "machine us_machine device scanner ultrasound_machine equipment model device_model",
+    "plane": "plane view standard_plane plane_label scan_plane label class",
+    "brain_plane": "brain_plane",
+    "region": "region body_region",
+    "ga": "ga gestational_age gest_age gestation ga_at_exam",
+    "exam_date": "exam_date study_date scan_date examination_date date_of_exam date_of_scan visit_date date",
+    "lmp": "lmp last_menstrual_period lmp_date last_period",
+    "due": (
+        "edd due due_date edc estimated_due_date expected_due_date expected_date_of_delivery "
+        "estimated_date_of_delivery"
+    ),
+    "laterality": "laterality side",
+    "presentation": "presentation fetal_presentation",
+    "findings": "findings finding diagnosis diagnoses",
+    "structures": "structures structure anatomies anatomy",
+    "bpd": "bpd biparietal_diameter",
+    "hc": "hc head_circumference",
+    "ac": "ac abdominal_circumference",
+    "fl": "fl femur_length",
+    "crl": "crl crown_rump_length",
+    "nt": "nt nuchal_translucency",
+    "spacing": "pixel_size pixel_spacing spacing mm_per_pixel",
+    "row_spacing": "row_spacing pixel_spacing_row spacing_y",
+    "col_spacing": "col_spacing column_spacing pixel_spacing_col spacing_x",
+    "name": "name patient_name first_name last_name surname family_name given_name mother_name",
+    "birth": "dob date_of_birth birth_date birthdate birthday patient_birth_date",
+    "operator": (
+        "operator operator_name sonographer physician referring_physician doctor examiner performed_by "
+        "reported_by"
+    ),
+    "contact": "phone telephone email address ssn nhs_number insurance_number national_id",
+}.items()}
+# fmt: on
+
+# Every column of these fields, not only the first, is private.
+PRIVATE = ("patient", "study", "accession", "name", "birth", "operator", "contact", "exam_date", "lmp", "due")
+KEYS = ("image", "study", "accession", "patient")
+
+_UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`columns` gives the index of each field's column, `units` its unit where the header says it ("mm", "cm")."""
+
+    name: str
+    columns: Mapping[str, int]
+    units: Mapping[str, str]
+    private: tuple[int, ...]
+    adjust: Callable[[Cells], Cells]
+
+    def cells(self, row: list[str]) -> Cells:
+        """The cells of a row by field, without the empty ones."""
+        return self.adjust({field: row[index] for field, index in self.columns.items() if row[index]})
+
+
+def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str]) -> Layout:
+    """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides the guesses."""
+    titles = [_title(column) for column in header]
+    columns = _guess(titles)
+    for field, column in mapping.items():
+        columns.pop(_known_field(field), None)
+        if column:
+            columns[field] = column_index(path, header, column)
+    if not any(field in columns for field in KEYS):
+        raise SonoError(
+            f"{path}: no column names the image, the study or the patient; its columns are {_listed(header)}; "
+            f'say which one does in sono.toml: [records.columns] image = "{header[0]}"'
+        )
+    known = known_layout(header)
+    units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
+    return Layout(known or "table", columns, units, _private(titles, columns), _ADJUST.get(known, _as_it_is))
+
+
+def known_layout(header: tuple[str, ...]) -> str:
+    """ "fetal_planes_db" or "hc18" where the header is theirs, else ""."""
+    names = {name for name, _ in map(_title, header) if name}
+    if {"image_name", "patient_num", "plane", "brain_plane"} <= names:
+        return "fetal_planes_db"
+    if {"filename", "pixel_size", "head_circumference"} <= names or names == {"filename", "pixel_size"}:
+        return "hc18"
+    return ""
+
+
+def find_known_table(root: Path) -> Path | None:
+    """The FETAL_PLANES_DB or HC18 table in `root` or a folder right below it; None where there is none, or several."""
+    found = [path for pattern in ("*.csv", "*/*.csv") for path in sorted(root.glob(pattern)) if _is_known(path)]
+    if len(found) > 1:
+        names = _listed(tuple(path.relative_to(root).as_posix() for path in found))
+        talk.print(f"{root}: several records tables ({names}); none is used, name one with --records", markup=False)
+    return found[0] if len(found) == 1 else None
+
+
+def column_index(path: Path, header: tuple[str, ...], column: str) -> int:
+    """Where `column` stands in the header, ignoring case and blanks around it; SonoError with the columns there are."""
+    wanted = column.strip().casefold()
+    for index, title in enumerate(header):
+        if title.casefold() == wanted:
+            return index
+    raise SonoError(f"{path}: no column '{column}'{did_you_mean(column, header)}; its columns are {_listed(header)}")
+
+
+def _is_known(path: Path) -> bool:
+    return path.is_file() and bool(known_layout(read_header(path)))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:40]) + (", ..." if len(names) > 40 else "")
+
+
+def _title(column: str) -> tuple[str, str]:
+    """Name and unit of a header: `Head circumference (mm)` is head_circumference in mm."""
+    lowered = unicodedata.normalize("NFKC", column).casefold().strip()
+    found = _UNIT.search(lowered)
+    name, unit = (lowered[: found.start()], found[1]) if found else (lowered, "")
+    return re.sub(r"\W+", "_", name).strip("_"), unit
+
+
+def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
+    """The column of every field that the titles give away; gestational age may stand in two, weeks and days."""
+    names = [name for name, _ in titles]
+    found = {
+        field: next((names.index(alias) for alias in aliases if alias in names), -1)
+        for field, aliases in ALIASES.items()
+    }
+    columns = {field: index for field, index in found.items() if index >= 0}
+    for index, (name, unit) in enumerate(titles):
+        if name in ALIASES["ga"] and unit:
+            columns.setdefault("ga_days" if unit.startswith("d") else "ga_weeks", index)
+            if columns.get("ga") == index:
+                del columns["ga"]
+    return columns
+
+
+def _private(titles: list[tuple[str, str]], columns: Mapping[str, int]) -> tuple[int, ...]:
+    """Indices of the columns that hold private values."""
+    names = {name for field in PRIVATE for name in ALIASES[field]}
+    by_name = {index for index, (name, _) in enumerate(titles) if name in names}
+    return tuple(sorted(by_name | {index for field, index in columns.items() if field in PRIVATE}))
+
+
+def _known_field(field: str) -> str:
+    known = (*ALIASES, "ga_weeks", "ga_days")
+    if field not in known:
+        raise SonoError(f"sono.toml: [records.columns] has the unknown field '{field}'{did_you_mean(field, known)}")
+    return field
+
+
+def _as_it_is(cells: Cells) -> Cells:
+    return cells
+
+
+def _fetal_planes(cells: Cells) -> Cells:
+    """FETAL_PLANES_DB: the brain plane names the plane of a brain; "Other" brain planes are still of the head."""
+    if cells.get("plane") != "Fetal brain":
+        return {field: text for field, text in cells.items() if field != "brain_plane"}
+    return {**cells, "plane": cells.get("brain_plane", ""), "region": "head"}
+
+
+def _hc18(cells: Cells) -> Cells:
+    """HC18: all frames are of the head, in no particular plane; the number before `_` is the woman's."""
+    woman = re.match(r"(\d+)_\d*HC", cells.get("image", ""))
+    return {"region": "head", **cells, **({"patient": woman[1]} if woman else {})}
+
+
+_ADJUST: dict[str, Callable[[Cells], Cells]] = {"fetal_planes_db": _fetal_planes, "hc18": _hc18}

@@ -1,0 +1,119 @@
+"""Walk a folder and read its files, whatever they are; nothing in a file can stop a run."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sono.curation.dicom import is_dicom, looks_like_dataset, read_dicom
+from sono.curation.errors import SonoError
+from sono.curation.frames import DEFAULT_LIMITS, Frame, Header, Limits, Source, UnreadableError, failed
+from sono.curation.images import EXTENSIONS, image_kind, read_image
+from sono.curation.reasons import REASONS
+from sono.curation.storage import sha256
+
+__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "read_source"]
+
+SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+
+
+def list_sources(root: Path) -> list[bytes]:
+    """Absolute paths of all entries below `root` that are not folders, sorted bytewise; SonoError if there is none.
+
+    A link to a folder is listed, not followed; so is a folder that cannot be opened.
+    """
+    if root.is_dir():
+        found = sorted(_walk(os.fsencode(root.absolute())))  # not resolved: links keep the names that users know
+        if not found:
+            raise SonoError(f"{root}: holds no files; give the folder with your export")
+        return found
+    if not os.path.lexists(root):
+        raise SonoError(f"{root}: does not exist; give a folder or a file")
+    return [os.fsencode(root.absolute())]
+
+
+def _walk(top: bytes) -> Iterator[bytes]:
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        yield entry.path
+        except OSError:
+            yield folder
+
+
+def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
+    """Read one path; what is wrong with it stands in the codes of the result, never in an exception."""
+    name = Path(os.fsdecode(path)).name
+    try:
+        content = _content(path, name, limits)
+    except UnreadableError as error:
+        return failed(error)
+    except MemoryError:
+        return failed(UnreadableError("too_large", "the memory does not hold this file"))
+    kind = _kind(content)
+    bare_dataset = kind is None and looks_like_dataset(content)
+    source = read_dicom(content, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
+    return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
+
+
+def _content(path: bytes, name: str, limits: Limits) -> bytes:
+    if name.startswith(".") or name.lower() in SYSTEM_NAMES:
+        raise UnreadableError("system_file")
+    try:
+        _check_regular(path)
+        return _read_stable(path, limits)
+    except OSError as error:
+        raise UnreadableError("unreadable", f"the file could not be read ({error.strerror})") from error
+
+
+def _check_regular(path: bytes) -> None:
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        try:
+            status = Path(os.fsdecode(path)).stat()
+        except OSError as error:
+            raise UnreadableError("broken_link") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("not_a_file")
+
+
+def _read_stable(path: bytes, limits: Limits) -> bytes:
+    """The whole content; refuses what grew, shrank or was touched meanwhile."""
+    # non-blocking, because a pipe may take the place of the file after the check
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise UnreadableError("not_a_file")
+        if before.st_size == 0:
+            raise UnreadableError("empty_file")
+        if before.st_size > limits.max_file_bytes:
+            raise UnreadableError("too_large", f"{before.st_size} bytes; the limit is {limits.max_file_bytes} bytes")
+        content = stream.read(before.st_size + 1)
+        after = os.fstat(descriptor)
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or len(content) != before.st_size:
+        raise UnreadableError("changed_while_read")
+    return content
+
+
+def _kind(content: bytes) -> str | None:
+    # DICOM first: its preamble may be a TIFF header
+    return "dicom" if is_dicom(content) else image_kind(content)
+
+
+def _with_extension(source: Source, name: str, kind: str | None) -> Source:
+    """Add the remark that the name promises another format than the content has."""
+    extension = Path(name).suffix.lower()
+    promised = [known for known, endings in EXTENSIONS.items() if extension in endings]
+    if kind not in EXTENSIONS or not source.frames or promised in ([], [kind]):
+        return source
+    fact = f"{REASONS['wrong_extension'].meaning} ({kind})"
+    message = "; ".join(filter(None, (source.message, fact)))
+    return replace(source, codes=(*source.codes, "wrong_extension"), message=message)

@@ -1,0 +1,240 @@
+"""Splits that leak nothing: whatever belongs to one patient or to near duplicates stays together."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from sono.curation.config import Config, override
+from sono.curation.errors import SonoError
+from sono.curation.tables import IMAGES, SPLITS
+from sono.curation.workspace import Workspace
+
+TOLERANCE = 0.02  # a plane may miss its share of a split by this part of its frames
+PASSES = 4
+MISSING = 1e6  # cost of a plane that a split lacks: outweighs any imbalance
+
+
+class SplitConfig(Config):
+    """Shares of the splits (they sum to 1) and the seed."""
+
+    train: float = Field(0.7, ge=0, le=1)
+    val: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.2, ge=0, le=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "SplitConfig":
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, val and test sum to {total:g} instead of 1")
+        return self
+
+
+def assign_splits(images: pd.DataFrame, config: SplitConfig) -> pd.Series:
+    """The split of every accepted row, null for the others; in any order of rows the same.
+
+    Rows that share a patient, a duplicate group or a file stay together. A hash with the seed places each component,
+    then a few move until every plane has its share of every split (within 2 %), so a new patient changes little.
+    """
+    accepted = images[images["status"] == "accepted"]
+    parts = _assign(accepted, np.array([config.train, config.val, config.test]), f"split {config.seed}")
+    return _named(images, accepted, np.array(SPLITS, dtype=object)[parts])
+
+
+def fold_splits(images: pd.DataFrame, folds: int, fold: int, seed: int, val: float = 0.1) -> pd.Series:
+    """Cross-validation over components: fold `fold` (from 0) is test, the share `val` of the rest is val."""
+    if folds < 2 or not 0 <= fold < folds:
+        raise SonoError(f"fold {fold} of {folds}: give at least 2 folds, and a fold from 0 to {max(folds - 1, 1)}")
+    if not 0 <= val < 1:
+        raise SonoError(f"val {val:g}: give a share from 0 to below 1")
+    accepted = images[images["status"] == "accepted"]
+    parts = _assign(accepted, np.full(folds, 1 / folds), f"fold {seed}")
+    rest = accepted[parts != fold]
+    names = np.full(len(accepted), "test", dtype=object)
+    names[parts != fold] = np.array(SPLITS, dtype=object)[_assign(rest, np.array([1 - val, val]), f"fold {seed} val")]
+    return _named(images, accepted, names)
+
+
+def check_splits(images: pd.DataFrame) -> None:
+    """SonoError that names the pseudonyms where a patient, a duplicate group or a file stands in two splits."""
+    placed = images[images["split"].notna()]
+    kinds = (("patient_id", "patients"), ("duplicate_group", "duplicate groups"), ("source_id", "files"))
+    for column, kind in kinds:
+        pairs = placed[[column, "split"]].dropna().drop_duplicates()
+        torn = sorted(pairs[column][pairs[column].duplicated()].unique())
+        if torn:
+            shown = ", ".join(torn[:5]) + (", ..." if len(torn) > 5 else "")
+            raise SonoError(
+                f"splits leak: {len(torn)} {kind} stand in more than one split ({shown}); assign the splits again"
+            )
+
+
+def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame:
+    """The accepted rows that share no center, patient or duplicate group with the centers of `hold_out`.
+
+    Rows without a center are left out too, since they may come from a held-out one. SonoError for an unknown center.
+    """
+    accepted = images[images["status"] == "accepted"]
+    if not hold_out:
+        return accepted
+    _check_centers(images, hold_out)
+    held = images[images["center"].isin(list(hold_out))]
+    keep = accepted["center"].notna() & ~accepted["center"].isin(list(hold_out))
+    for column in ("patient_id", "duplicate_group", "image_id"):
+        keep &= ~accepted[column].astype(object).isin(set(held[column].dropna()))
+    if not keep.any():
+        raise SonoError(f"nothing is left to train on without {', '.join(hold_out)}; hold out fewer centers")
+    return accepted[keep]
+
+
+def split_counts(images: pd.DataFrame) -> pd.DataFrame:
+    """Frames by plane (rows; "unlabelled" for none) and split (columns); the last row, "patients", counts patients."""
+    placed = images[images["split"].notna()]
+    planes = placed["plane"].astype(object).where(placed["plane"].notna(), "unlabelled")
+    counts = pd.crosstab(planes, placed["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    counts.loc["patients"] = placed.groupby("split")["patient_id"].nunique().reindex(list(SPLITS), fill_value=0)
+    return counts.rename_axis(index="plane", columns=None)
+
+
+def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: int | None) -> dict[str, dict[str, int]]:
+    """Assign the splits of a workspace again, or as one of `folds`; returns frames and patients of each split."""
+    with workspace.lock():
+        images = workspace.images()
+        config = override(workspace.settings("splits", SplitConfig), seed=seed)
+        images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
+        check_splits(images)
+        workspace.write(IMAGES, images)
+    frames = images["split"].value_counts().to_dict()
+    patients = images.groupby("split")["patient_id"].nunique().to_dict()
+    return {name: {"frames": int(frames.get(name, 0)), "patients": int(patients.get(name, 0))} for name in SPLITS}
+
+
+def _check_centers(images: pd.DataFrame, hold_out: Sequence[str]) -> None:
+    counts = images["center"].value_counts().sort_index()
+    for center in hold_out:
+        if center not in counts.index:
+            known = ", ".join(f"{name} ({count} frames)" for name, count in counts.items())
+            raise SonoError(
+                f"unknown center '{center}'; known: {known or 'none, run `sono qc` with --center or --center-from'}"
+            )
+
+
+def _named(images: pd.DataFrame, accepted: pd.DataFrame, names: NDArray[np.object_]) -> pd.Series:
+    """`names` of the accepted rows as a column of `images`, null elsewhere."""
+    column = np.full(len(images), None, dtype=object)
+    column[(images["status"] == "accepted").to_numpy(bool)] = names
+    return pd.Series(column, index=images.index, name="split", dtype="str")
+
+
+def components(images: pd.DataFrame) -> NDArray[np.integer]:
+    """Component number [rows]: rows that share a patient, a duplicate group or a file, directly or through others.
+
+    Rows without a patient are held together by their study.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    orphan_study = images["study_id"].where(images["patient_id"].isna())
+    rows, nodes, size = [], [], len(images)
+    for keys in (images["patient_id"], images["duplicate_group"], images["source_id"], orphan_study):
+        codes, known = pd.factorize(keys)
+        rows.append(np.flatnonzero(codes >= 0))
+        nodes.append(codes[codes >= 0] + size)
+        size += len(known)
+    row, node = np.concatenate(rows), np.concatenate(nodes)
+    graph = coo_array((np.ones(len(row), np.int8), (row, node)), shape=(size, size))
+    labels: NDArray[np.integer] = connected_components(graph, directed=False)[1]
+    numbers: NDArray[np.integer] = np.unique(labels[: len(images)], return_inverse=True)[1]
+    return numbers
+
+
+def _assign(images: pd.DataFrame, shares: NDArray[np.floating], salt: str) -> NDArray[np.integer]:
+    """The part [rows] of `shares` for every row of `images`, whole components at a time."""
+    if images.empty:
+        return np.zeros(0, int)
+    component = components(images)
+    place = _hash_places(images, component, salt)
+    planes, names = pd.factorize(images["plane"].astype(object).where(images["plane"].notna(), ""), sort=True)
+    counts = np.zeros((len(place), len(names)), np.int32)
+    np.add.at(counts, (component, planes), 1)
+    edges = np.cumsum(shares) / shares.sum()
+    # a share of 0 gives two equal edges, and no hash falls between them
+    parts = np.minimum(np.searchsorted(edges, place, side="right"), np.flatnonzero(shares)[-1])
+    balanced = _balance(parts, counts, shares / shares.sum(), np.argsort(place, kind="stable"))
+    return np.asarray(balanced[component])
+
+
+def _hash_places(images: pd.DataFrame, component: NDArray[np.integer], salt: str) -> NDArray[np.floating]:
+    """A number in [0, 1) for each component, from its first patient (or file) and `salt` alone."""
+    keys = ("p" + images["patient_id"]).where(images["patient_id"].notna(), "s" + images["source_id"])
+    codes, names = pd.factorize(keys.to_numpy(object), sort=True)
+    first = np.full(component.max() + 1, len(names))
+    np.minimum.at(first, component, codes)
+    digests = [blake2b(f"{salt} {names[code]}".encode(), digest_size=8).digest() for code in first]
+    numbers = np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+    return (numbers >> np.uint64(11)).astype(float) / 2.0**53
+
+
+def _balance(
+    parts: NDArray[np.integer], counts: NDArray[np.int32], shares: NDArray[np.floating], order: NDArray[np.integer]
+) -> NDArray[np.integer]:
+    """Move components, in `order`, while their planes' `counts` [components, planes] come nearer to the shares."""
+    balance = Balance(counts, shares, parts)
+    for _ in range(PASSES):
+        off = balance.off_planes()
+        candidates = order[counts[order][:, off].any(axis=1)] if off.any() else order[:0]
+        moved = False
+        for component in candidates:
+            if balance.improve(int(component)):
+                moved = True
+                if not balance.off_planes().any():
+                    return balance.parts
+        if not moved:
+            break
+    return balance.parts
+
+
+class Balance:
+    """Frames a part and plane, and what moving one component would change."""
+
+    def __init__(self, counts: NDArray[np.int32], shares: NDArray[np.floating], parts: NDArray[np.integer]) -> None:
+        self.counts, self.parts = counts, parts.copy()
+        self.now = np.zeros((len(shares), counts.shape[1]))
+        np.add.at(self.now, parts, counts)
+        self.target = shares[:, None] * counts.sum(axis=0)
+        used = np.flatnonzero(shares)
+        self.used = used
+        # a plane of fewer components than parts cannot stand in all of them
+        self.spread = (counts > 0).sum(axis=0) >= len(used)
+
+    def off_planes(self) -> NDArray[np.bool_]:
+        """Which planes [planes] miss their share, or miss a part altogether."""
+        slack = np.maximum(1.0, TOLERANCE * self.target.sum(axis=0))
+        far = (np.abs(self.now - self.target) > slack).any(axis=0)
+        absent = (self.now[self.used] == 0).any(axis=0) & self.spread
+        return np.asarray(far | absent)
+
+    def improve(self, component: int) -> bool:
+        """Move `component` to the part where it costs least; False where it stays."""
+        planes = np.flatnonzero(self.counts[component])
+        frames, here = self.counts[component, planes], self.parts[component]
+        base = self.now[:, planes].copy()
+        base[here] -= frames
+        gain = self._cost(base + frames, planes) - self._cost(base, planes)
+        best = self.used[np.argmin(gain[self.used])]
+        if gain[best] >= gain[here] - 1e-9:
+            return False
+        self.now[here, planes] -= frames
+        self.now[best, planes] += frames
+        self.parts[component] = best
+        return True
+
+    def _cost(self, frames: NDArray[np.floating], planes: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Cost [parts] of holding `frames` [parts, planes]."""
+        target = self.target[:, planes]
+        absent = (frames == 0) & self.spread[planes] & (target > 0)
+        return np.asarray(((frames - target) ** 2 / (target + 1) + MISSING * absent).sum(axis=1))

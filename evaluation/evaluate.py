@@ -1,0 +1,247 @@
+"""The evaluation stage: a run against a center it has not seen, or against a split, in every mask mode."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from sono.curation.config import Config, override
+from sono.curation.engine import Engine
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.planes import PlaneTable
+from sono.curation.storage import atomic_path, write_text
+from sono.curation.tables import CAPTIONS
+from sono.curation.workspace import Workspace
+from sono.evaluation.bootstrap import Draws, cluster_index
+from sono.evaluation.captions import caption_metrics, global_captions
+from sono.evaluation.findings import Evidence, find
+from sono.evaluation.metrics import UNDECIDED
+from sono.evaluation.modes import MODES, MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
+from sono.evaluation.report import Gallery, write_report
+from sono.evaluation.selection import Seen, Selection, Subject, select_frames
+from sono.evaluation.summaries import Scored
+from sono.evaluation.zero_shot import best_device, class_features, cosines, mode_features
+from sono.templates.loader import CaptionTemplates, load_templates
+from sono.training.checkpoints import RUN, RunInfo, load_model
+from sono.training.model import MaskClip
+
+
+class EvaluationConfig(Config):
+    """`[evaluation]` of `sono.toml`: how frames are encoded and how intervals are drawn."""
+
+    batch_size: int = Field(64, ge=1)
+    bootstrap_draws: int = Field(2000, ge=100)
+    seed: int = 0
+    modes: tuple[str, ...] = tuple(MODES)
+
+    @field_validator("modes")
+    @classmethod
+    def _known_modes(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
+        for mode in modes:
+            if mode not in MODES:
+                raise ValueError(f"unknown mode '{mode}'{did_you_mean(mode, MODES)}")
+        # all-one is what every other mode is compared with
+        return tuple(mode for mode in MODES if mode in {*modes, "all_one"})
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate: a run (None: the newest) on a center, or on a split where no center is given."""
+
+    run: str | None = None
+    center: str | None = None
+    split: str = "test"
+    allow_seen: bool = False
+    modes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What was found, where the report stands, and the rows of the table for the terminal."""
+
+    title: str
+    run: str
+    folder: Path
+    metrics: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """The sentence on whether masks help."""
+        return str(self.metrics["verdict"]["text"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know before the numbers."""
+        return list(self.metrics["notes"])
+
+    def rows(self) -> list[dict[str, str]]:
+        """One row a mode and set of frames, in percent with 95 % intervals."""
+        known = len(self.metrics["candidates"])
+        names = ("top1_macro", "top1_micro", "top5_macro", "top5_micro", f"top1_macro_of_{known}", "f1_macro")
+        return [
+            {"frames": group["title"], "mask": mode} | {name: percent(values[name]) for name in names}
+            for group in self.metrics["groups"]
+            for mode, values in group["modes"].items()
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything in metrics.json, and where it stands."""
+        return {"folder": str(self.folder), **self.metrics}
+
+
+def percent(values: dict[str, float | None]) -> str:
+    """As in "83.1 [79.0, 87.2]"."""
+    if values["low"] is None or values["high"] is None or values["point"] is None:
+        return f"{100 * (values['point'] or 0):.1f}"
+    return f"{100 * values['point']:.1f} [{100 * values['low']:.1f}, {100 * values['high']:.1f}]"
+
+
+def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | None = None) -> EvaluationResult:
+    """Score a run on frames it has not seen and write report.html, metrics.json and predictions.parquet.
+
+    SonoError where there is no run, the center or split is unknown, or its frames were in training.
+    """
+    settings = override(workspace.settings("evaluation", EvaluationConfig), modes=options.modes)
+    folder = find_run(workspace, options.run)
+    model, info = load_model(folder)
+    model = model.to(best_device()).eval()
+    subject = Subject(options.center, options.split, options.allow_seen)
+    seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen)
+    selection = select_frames(workspace.accepted_images(), seen, subject)
+    study = _study(workspace, model, info, selection, settings)
+    plan = _plan(study, engine or Engine())
+    scored, features = _score(study, plan)
+    evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
+    metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
+    target = _run_root(workspace, folder) / "eval" / subject.folder
+    _write(study, evidence, metrics, target)
+    return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)
+
+
+def find_run(workspace: Workspace, name: str | None) -> Path:
+    """The folder of the run `name` (or "name/last"), or of the newest run; SonoError where there is none."""
+    known = {record.parent.name: record.stat().st_mtime for record in workspace.runs.glob(f"*/{RUN}")}
+    if not known:
+        raise SonoError(f"{workspace.runs}: no run yet; train one with `sono train`")
+    if name is None:
+        return workspace.runs / max(known, key=lambda run: (known[run], run))
+    folder = (workspace.runs / name).resolve()
+    if not folder.is_relative_to(workspace.runs.resolve()) or name.split("/")[0] not in known:
+        raise SonoError(f"{workspace.runs}: no run '{name}'{did_you_mean(name, known)}")
+    return folder
+
+
+def _run_root(workspace: Workspace, folder: Path) -> Path:
+    return workspace.runs / folder.resolve().relative_to(workspace.runs.resolve()).parts[0]
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What every step of one evaluation needs."""
+
+    workspace: Workspace
+    model: MaskClip
+    info: RunInfo
+    selection: Selection
+    settings: EvaluationConfig
+    planes: PlaneTable
+    templates: CaptionTemplates
+
+    @property
+    def image_ids(self) -> list[str]:
+        return [str(image_id) for image_id in self.selection.frames["image_id"]]
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.workspace.root / str(file) for file in self.selection.frames["file"]]
+
+    @property
+    def draws(self) -> Draws:
+        return Draws(self.settings.bootstrap_draws, self.settings.seed)
+
+
+def _study(
+    workspace: Workspace, model: MaskClip, info: RunInfo, selection: Selection, settings: EvaluationConfig
+) -> _Study:
+    planes = workspace.planes()
+    odd = sorted(set(selection.frames["plane"]) - set(planes.by_id))
+    if odd:
+        raise SonoError(
+            f"{workspace.root}: plane '{odd[0]}' stands in the images table but not in the plane table; "
+            "name your planes file in sono.toml ([study] planes_file)"
+        )
+    return _Study(workspace, model, info, selection, settings, planes, load_templates(info.template))
+
+
+def _plan(study: _Study, engine: Engine) -> MaskPlan:
+    modes = study.settings.modes
+    proposed = proposed_masks(engine, study.image_ids, study.files) if any("proposed" in mode for mode in modes) else {}
+    annotated = annotated_masks(study.workspace.masks(), study.selection.frames)
+    return plan_masks(annotated, proposed, study.settings.seed)
+
+
+def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.float32]]]:
+    """Cosines of every frame with every plane in every mode that can be computed, and the image features."""
+    frames, image_ids, side = study.selection.frames, study.image_ids, study.model.image_size
+    modes = [mode for mode in study.settings.modes if plan.can(mode)]
+    features = mode_features(
+        study.model,
+        study.files,
+        modes,
+        lambda mode, number: mask_for(plan, mode, image_ids[number], side),
+        study.settings.batch_size,
+    )
+    texts = class_features(study.model, [study.templates.render_prompts(p.name) for p in study.planes.planes])
+    ids = [plane.id for plane in study.planes.planes]
+    truth = np.array([ids.index(plane) for plane in frames["plane"]], np.int64)
+    clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
+    scores = {mode: cosines(features[mode], texts) for mode in modes if mode in features}
+    return Scored(tuple(ids), truth, clusters, scores), features
+
+
+def _provenance(study: _Study) -> dict[str, Any]:
+    return {
+        "run": study.info.name,
+        "data_hash": study.info.data_hash,
+        "run_config": study.info.config,
+        "settings": study.settings.model_dump(mode="json") | {"template": study.templates.id},
+        "prompts": study.templates.render_prompts("PLANE"),
+    }
+
+
+def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
+    written_by = (study.templates.name, study.templates.id)
+    captions = global_captions(study.workspace.read(CAPTIONS), study.image_ids, written_by)
+    return caption_metrics(study.model, images, study.image_ids, captions)
+
+
+def _write(study: _Study, evidence: Evidence, metrics: dict[str, Any], target: Path) -> None:
+    write_predictions(target / "predictions.parquet", study.selection.frames, evidence.scored)
+    write_text(target / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    names = {plane.id: plane.name for plane in study.planes.planes}
+    write_report(target / "report.html", metrics, Gallery(evidence, study.image_ids, study.files, names))
+
+
+def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:
+    """A row a frame and mode: truth, answer, rank of the truth (ties last) and the cosine with every candidate."""
+    parts = []
+    for mode in scored.scores:
+        rows = np.flatnonzero(scored.rows(mode))
+        part = frames.loc[rows, ["image_id", "patient_id", "center", "plane"]].assign(mode=mode)
+        part["predicted"] = _names(scored.predictions(mode)[rows], scored.present_planes)
+        scores = scored.scores[mode][rows]
+        own = scores[np.arange(len(rows)), scored.truth[rows]]
+        part["rank"] = (scores[:, scored.present] >= own[:, None]).sum(axis=1)
+        parts.append(part.assign(scores=list(scores.astype(np.float32))))
+    with atomic_path(path) as temporary:
+        pd.concat(parts, ignore_index=True).to_parquet(temporary, index=False)
+
+
+def _names(answers: NDArray[np.int64], planes: Sequence[str]) -> list[str | None]:
+    return [None if answer == UNDECIDED else planes[answer] for answer in answers]

@@ -1,0 +1,150 @@
+"""Everything that an evaluation found, as one JSON document: the report and the terminal print from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.evaluation.bootstrap import Draws, Interval
+from sono.evaluation.modes import MaskPlan
+from sono.evaluation.selection import Selection, Subject
+from sono.evaluation.summaries import (
+    Difference,
+    Scored,
+    baselines,
+    class_rows,
+    confusion_of,
+    differences,
+    measure_modes,
+    verdict,
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the findings are drawn from: the frames chosen, their masks and scores, and the training counts."""
+
+    subject: Subject
+    selection: Selection
+    plan: MaskPlan
+    scored: Scored
+    planes_seen: dict[str, int]
+    how: Draws
+
+
+def find(evidence: Evidence) -> dict[str, Any]:
+    """Metrics with intervals by mode, differences, the verdict on masks, counts, classes, confusion and notes."""
+    selection, scored = evidence.selection, evidence.scored
+    compared = differences(scored, evidence.how)
+    helps, sentence = verdict(compared)
+    return _counts(evidence) | {
+        "planes": scored.present_planes,
+        "candidates": list(scored.planes),
+        "compared_metric": scored.compared_metric,
+        "verdict": {"masks_help": helps, "text": sentence},
+        "differences": [_difference(difference) for difference in compared],
+        "groups": [_group(evidence, title, rows) for title, rows in _image_sets(scored).items()],
+        "classes": class_rows(scored, evidence.planes_seen),
+        "confusion": {mode: confusion_of(scored, mode).tolist() for mode in scored.scores},
+        "excluded": selection.excluded,
+        "notes": notes(evidence),
+    }
+
+
+def notes(evidence: Evidence) -> list[str]:
+    """What a reader must know before the numbers."""
+    scored, plan = evidence.scored, evidence.plan
+    found = _class_notes(evidence)
+    if "proposed" in scored.scores:
+        found.append(
+            f"A mask was proposed for {len(plan.proposed)} of {len(scored.truth)} frames; the others get all-one."
+        )
+    if plan.annotated:
+        found.append(
+            "Annotated, box and shuffled masks are oracle masks: somebody who knew the plane made them, and which "
+            "structure is annotated can give the plane away. They bound what masks could do; users do not have them."
+        )
+    without = int(evidence.selection.frames["patient_id"].isna().sum())
+    if without:
+        found.append(
+            f"{without} frames carry no patient id: each study or file counts as a patient of its own, so intervals "
+            "may be too narrow, and a leak by patient cannot be seen."
+        )
+    return found
+
+
+def _class_notes(evidence: Evidence) -> list[str]:
+    scored = evidence.scored
+    classes, found = len(scored.present), []
+    if classes == 1:
+        found.append(
+            "Only one plane is present: a constant answer is always right, so Top-1 among present planes is empty. "
+            f"Masks are compared by Top-1 of all {len(scored.planes)} planes."
+        )
+    if classes <= 5:
+        found.append(
+            f"With {classes} plane{'' if classes == 1 else 's'} present, any answer without ties is within Top-5 among "
+            f"them; read Top-5 of {len(scored.planes)}."
+        )
+    rare = [
+        plane
+        for plane, count in zip(scored.present_planes, np.bincount(scored.present_truth), strict=True)
+        if count < 10
+    ]
+    if rare:
+        found.append(f"Fewer than 10 frames: {', '.join(rare)}; macro numbers lean on them.")
+    untrained = [plane for plane in scored.present_planes if not evidence.planes_seen.get(plane)]
+    if untrained:
+        found.append(f"Not in the training set at all: {', '.join(untrained)}.")
+    return found
+
+
+def _counts(evidence: Evidence) -> dict[str, Any]:
+    subject, selection, frames = evidence.subject, evidence.selection, evidence.selection.frames
+    return {
+        "first_line": selection.first_line(subject),
+        "center": subject.center,
+        "split": subject.split if subject.center is None else None,
+        "center_seen": selection.center_seen,
+        "seen_frames": selection.seen_frames,
+        "frames": len(frames),
+        "patients": int(frames["patient_id"].nunique()),
+        "frames_without_patient": int(frames["patient_id"].isna().sum()),
+        "clusters": int(evidence.scored.clusters.max()) + 1,
+        "proposals_found": len(evidence.plan.proposed),
+        "annotated_frames": len(evidence.plan.annotated),
+    }
+
+
+def _image_sets(scored: Scored) -> dict[str, NDArray[np.bool_]]:
+    """All frames and, where some have an annotated mask, those: every mode is shown on the same images."""
+    sets = {"all frames": np.ones(len(scored.truth), np.bool_)}
+    if "annotated" in scored.scores and not scored.rows("annotated").all():
+        sets["frames with an annotated mask"] = scored.rows("annotated")
+    return sets
+
+
+def _group(evidence: Evidence, title: str, rows: NDArray[np.bool_]) -> dict[str, Any]:
+    scored = evidence.scored
+    return {
+        "title": title,
+        "frames": int(rows.sum()),
+        "clusters": len(np.unique(scored.clusters[rows])),
+        "modes": {mode: _as_dicts(values) for mode, values in measure_modes(scored, rows, evidence.how).items()},
+        "baselines": baselines(scored, rows, evidence.planes_seen),
+    }
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "modes": list(difference.pair),
+        "question": difference.question,
+        "images": difference.images,
+        "reading": difference.reading,
+        "top1_macro": difference.interval.as_dict(),
+    }
+
+
+def _as_dicts(intervals: dict[str, Interval]) -> dict[str, dict[str, float | None]]:
+    return {name: interval.as_dict() for name, interval in intervals.items()}

@@ -1,0 +1,142 @@
+"""Which mask each frame gets in each mode. Only `annotated`, `box` and `shuffled` look at the masks table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sono.annotation.masks import check_masks, decode, encode
+from sono.annotation.proposers import propose_unlabelled
+from sono.curation.engine import Engine, run_batches
+from sono.curation.errors import SonoError
+from sono.curation.geometry import letterbox_mask
+from sono.curation.storage import sha256
+from sono.curation.stored import read_stored
+
+Mask = NDArray[np.bool_]
+
+MODES = {
+    "all_one": "the whole square: what a user without masks gets",
+    "proposed": "a mask found in the pixels alone, without any label; all-one where none was found",
+    "proposed_shuffled": "the proposed mask of another frame: control for `proposed`",
+    "annotated": "an accepted or edited mask of the masks table (oracle: made by somebody who knew the plane)",
+    "box": "the bounding box of the annotated mask (oracle)",
+    "shuffled": "the annotated mask of another frame: control for `annotated`",
+    "empty": "nothing marked",
+}
+ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """A mask as COCO RLE, with its size in pixels."""
+
+    counts: str
+    height: int
+    width: int
+
+    def pixels(self) -> Mask:
+        """The mask [height, width]."""
+        return decode(self.counts, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """The masks at hand, by image id, and whose mask each frame gets when masks are shuffled."""
+
+    annotated: Mapping[str, StoredMask]
+    proposed: Mapping[str, StoredMask]
+    annotated_donor: Mapping[str, str]
+    proposed_donor: Mapping[str, str]
+
+    def can(self, mode: str) -> bool:
+        """Whether there is anything to compute for `mode`."""
+        needs: dict[str, Mapping[str, object]] = {
+            "proposed": self.proposed,
+            "proposed_shuffled": self.proposed_donor,
+            "annotated": self.annotated,
+            "box": self.annotated,
+            "shuffled": self.annotated_donor,
+        }
+        return bool(needs.get(mode, {"always": None}))
+
+
+def plan_masks(annotated: Mapping[str, StoredMask], proposed: Mapping[str, StoredMask], seed: int) -> MaskPlan:
+    """Draw the donors of the shuffled modes."""
+    return MaskPlan(annotated, proposed, derangement(annotated, seed), derangement(proposed, seed))
+
+
+def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
+    """For each image another one, each used once, the same whatever the order given; empty for fewer than two."""
+    order = sorted(image_ids, key=lambda image_id: sha256(f"{seed}:{image_id}".encode()))
+    if len(order) < 2:
+        return {}
+    return dict(zip(order, order[1:] + order[:1], strict=True))
+
+
+def mask_for(plan: MaskPlan, mode: str, image_id: str, side: int) -> Mask | None:
+    """The mask [side, side] of a frame in `mode`, in the model's geometry; None where the frame has none in it."""
+    if mode == "all_one":
+        return np.ones((side, side), np.bool_)
+    if mode == "empty":
+        return np.zeros((side, side), np.bool_)
+    if mode in ("proposed", "proposed_shuffled"):
+        donor = plan.proposed_donor.get(image_id) if mode == "proposed_shuffled" else image_id
+        found = plan.proposed.get(donor or "")
+        return np.ones((side, side), np.bool_) if found is None else letterbox_mask(found.pixels(), side)
+    donor = plan.annotated_donor.get(image_id) if mode == "shuffled" else image_id
+    stored = plan.annotated.get(donor or "")
+    if stored is None or image_id not in plan.annotated:
+        return None
+    pixels = stored.pixels()
+    return letterbox_mask(bounding_box(pixels) if mode == "box" else pixels, side)
+
+
+def bounding_box(mask: Mask) -> Mask:
+    """The smallest upright rectangle around `mask`, as a mask of the same size."""
+    box = np.zeros_like(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows):
+        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box
+
+
+def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, StoredMask]:
+    """One accepted or edited mask of each frame, drawn by the hash of its id; SonoError where a size does not fit."""
+    usable = masks[masks["state"].isin(["accepted", "edited"]) & (masks["area"] > 0)]
+    usable = usable[usable["image_id"].isin(frames["image_id"])]
+    check_masks(usable, frames)
+    draws = usable["mask_id"].map(lambda mask_id: sha256(mask_id.encode()))
+    chosen = usable.assign(draw=draws).sort_values(["image_id", "draw"]).drop_duplicates("image_id")
+    columns = (chosen[name].tolist() for name in ("image_id", "counts", "height", "width"))
+    return {
+        image_id: StoredMask(counts, height, width) for image_id, counts, height, width in zip(*columns, strict=True)
+    }
+
+
+def proposed_masks(engine: Engine, image_ids: Sequence[str], files: Sequence[Path]) -> dict[str, StoredMask]:
+    """The unlabelled proposal of each frame, where there is one, computed by the engine."""
+    found: dict[str, StoredMask] = {}
+    items = list(zip(image_ids, files, strict=True))
+    for batch in run_batches(engine, _propose, items, _no_proposal, "proposing masks"):
+        found.update({image_id: stored for image_id, stored in batch if stored is not None})
+    return dict(sorted(found.items()))
+
+
+def _propose(item: tuple[str, Path]) -> tuple[str, StoredMask | None]:
+    image_id, file = item
+    try:
+        gray = read_stored(file)
+    except SonoError:  # the encoding reads the frame too, and stops there with the reason
+        return image_id, None
+    mask = propose_unlabelled(gray)
+    if mask is None or not mask.any():
+        return image_id, None
+    return image_id, StoredMask(encode(mask), *gray.shape)
+
+
+def _no_proposal(item: tuple[str, Path]) -> tuple[str, StoredMask | None]:
+    return item[0], None

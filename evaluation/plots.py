@@ -1,0 +1,87 @@
+"""Pictures of the report as PNG bytes: confusion matrix, modes beside each other, frames with mask outlines."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.curation.geometry import letterbox
+from sono.evaluation.bootstrap import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, ACCENT, MUTED = "#1d2b36", "#2f6f9f", "#8a97a3"
+OUTLINES = {"proposed": (240, 176, 48), "annotated": (64, 200, 220)}  # RGB
+
+
+def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str) -> bytes:
+    """Row-normalised colours, counts in the cells; `matrix` [classes, classes + 1], last column undecided."""
+    from matplotlib.figure import Figure
+
+    undecided = bool(matrix[:, -1].any())
+    shown = matrix if undecided else matrix[:, :-1]
+    share = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+    side = 2.6 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 0.4, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    columns = [*names, "undecided"] if undecided else list(names)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="answer", ylabel="truth")
+    axes.set_title(title, loc="left", color=INK, fontsize=10)
+    for (row, column), count in np.ndenumerate(shown):
+        if count:
+            color = "white" if share[row, column] > 0.55 else INK
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=color)
+    _plain(axes)
+    return _png(figure)
+
+
+def modes_plot(groups: Mapping[str, Mapping[str, Interval]], chance: Mapping[str, float], metric: str) -> bytes:
+    """`metric` of each mode with its interval, one panel a set of images, and lines for answers without a model."""
+    from matplotlib.figure import Figure
+
+    tallest = max(len(modes) for modes in groups.values())
+    figure = Figure(figsize=(4.6 * len(groups), 1.5 + 0.34 * tallest), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(groups), sharex=True))
+    for axes, (title, modes) in zip(panels, groups.items(), strict=True):
+        for place, interval in enumerate(modes.values()):
+            low, high = np.nan_to_num([interval.low, interval.high], nan=interval.point)
+            axes.plot([low, high], [place, place], color=ACCENT, linewidth=2.5, solid_capstyle="round")
+            axes.plot(interval.point, place, "o", color=ACCENT, markersize=6)
+        for name, value in chance.items():
+            axes.axvline(value, color=MUTED, linewidth=1, linestyle="--")
+            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
+                          textcoords="offset points", fontsize=7, color=MUTED)  # fmt: skip
+        axes.set_yticks(range(len(modes)), [mode.replace("_", " ") for mode in modes])
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(modes) - 0.4, -0.9), xlabel=metric)
+        axes.set_title(title, loc="left", color=INK, fontsize=10)
+        _plain(axes)
+    return _png(figure)
+
+
+def frame_card(gray: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], side: int = 256) -> bytes:
+    """The frame [H, W] as a square PNG with the outline of each mask [side, side] in the colour of its kind."""
+    picture = cv2.cvtColor(letterbox(gray, side), cv2.COLOR_GRAY2RGB)
+    for kind, mask in masks.items():
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, OUTLINES[kind], 1)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _plain(axes: "Axes") -> None:
+    axes.tick_params(length=0, labelsize=8, colors=INK)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,172 @@
+"""The evaluation report: one self-contained HTML file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sono.curation.storage import sha256, write_text
+from sono.curation.stored import read_stored
+from sono.evaluation.bootstrap import Interval
+from sono.evaluation.captions import RETRIEVAL_KS
+from sono.evaluation.findings import Evidence
+from sono.evaluation.modes import MODES, ORACLE_MODES, mask_for
+from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
+from sono.evaluation.summaries import Scored
+from sono.templates.reports import data_uri, render_report
+
+EXAMPLES = 18
+CARD_SIDE = 256  # pixels
+CONFUSION_WIDTH = 640  # pixels on the page
+
+METRIC_NAMES = {
+    "top1_macro": "Top-1 macro",
+    "top1_micro": "Top-1 micro",
+    "top5_macro": "Top-5 macro",
+    "top5_micro": "Top-5 micro",
+    "f1_macro": "F1 macro",
+}
+BASELINE_NAMES = {"majority_class": "majority class of training", "constant": "best constant answer"}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the pictures of the report are drawn from; `plane_names` by plane id."""
+
+    evidence: Evidence
+    image_ids: Sequence[str]
+    files: Sequence[Path]
+    plane_names: Mapping[str, str]
+
+
+def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
+    """Render report.html from the findings and the frames."""
+    classes = [gallery.plane_names[plane] for plane in metrics["planes"]]
+    shown = [mode for mode in ("all_one", "proposed") if mode in metrics["confusion"]]
+    text = render_report(
+        "evaluation.html.j2",
+        metrics=metrics,
+        metric_tables=(METRIC_NAMES, _candidate_names(len(metrics["candidates"]))),
+        baseline_names=BASELINE_NAMES,
+        mode_rows=[{"mode": _words(mode), "meaning": meaning} for mode, meaning in MODES.items()],
+        compared_name=_metric_names(metrics)[metrics["compared_metric"]],
+        retrieval_ks=RETRIEVAL_KS,
+        confusion_width=CONFUSION_WIDTH,
+        oracle_modes=ORACLE_MODES,
+        plane_names=gallery.plane_names,
+        settings=_settings(metrics),
+        modes_picture=data_uri(_modes_picture(metrics)),
+        confusions={
+            mode: data_uri(confusion_plot(np.array(metrics["confusion"][mode]), classes, f"{_words(mode)} mask"))
+            for mode in shown
+        },
+        examples=[_example(gallery, number) for number in pick_examples(gallery.evidence.scored, gallery.image_ids)],
+    )
+    write_text(path, text)
+
+
+def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLES) -> list[int]:
+    """Up to `count` frame numbers, wrong and right answers by turns, each plane in turn, in the order of a hash."""
+    right = scored.predictions("all_one") == scored.present_truth
+    order = sorted(range(len(image_ids)), key=lambda number: sha256(image_ids[number].encode()))
+    wrong_first = _by_turns([[n for n in order if not right[n]], [n for n in order if right[n]]], scored, count)
+    return wrong_first[:count]
+
+
+def _by_turns(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
+    """Half from each side where both have enough, spread over the planes; the wrong answers stand first."""
+    spread = [_spread(side, scored) for side in sides]
+    few = [min(len(side), count // 2) for side in spread]
+    takes = [min(len(spread[0]), count - few[1]), min(len(spread[1]), count - few[0])]
+    return spread[0][: takes[0]] + spread[1][: takes[1]]
+
+
+def _spread(numbers: list[int], scored: Scored) -> list[int]:
+    """The numbers, one of each plane before the second of any."""
+    turn: dict[int, int] = {}
+    keyed = []
+    for place, number in enumerate(numbers):
+        plane = int(scored.truth[number])
+        turn[plane] = turn.get(plane, 0) + 1
+        keyed.append((turn[plane], place, number))
+    return [number for _, _, number in sorted(keyed)]
+
+
+def _example(gallery: Gallery, number: int) -> dict[str, Any]:
+    scored, image_id, names = gallery.evidence.scored, gallery.image_ids[number], gallery.plane_names
+    scores = scored.scores["all_one"][number, scored.present]
+    best = np.argsort(-scores, kind="stable")[:3]
+    truth = scored.planes[scored.truth[number]]
+    masks = {
+        mode: mask_for(gallery.evidence.plan, mode, image_id, CARD_SIDE)
+        for mode in ("proposed", "annotated")
+        if image_id in getattr(gallery.evidence.plan, mode)
+    }
+    outlines = {mode: mask for mode, mask in masks.items() if mask is not None}
+    return {
+        "image_id": image_id,
+        "truth": names[truth],
+        "right": bool(scored.predictions("all_one")[number] == scored.present_truth[number]),
+        "nearest": [(names[scored.present_planes[index]], float(scores[index])) for index in best],
+        "with_proposed": _answer(scored, "proposed", number, names) if "proposed" in outlines else None,
+        "picture": data_uri(frame_card(read_stored(gallery.files[number]), outlines, CARD_SIDE)),
+    }
+
+
+def _answer(scored: Scored, mode: str, number: int, names: Mapping[str, str]) -> str | None:
+    if mode not in scored.scores:
+        return None
+    answer = int(scored.predictions(mode)[number])
+    return "undecided" if answer < 0 else names[scored.present_planes[answer]]
+
+
+def _modes_picture(metrics: dict[str, Any]) -> bytes:
+    groups = {
+        f"{group['title']} (n = {group['frames']})": {
+            mode: _interval(values[metrics["compared_metric"]]) for mode, values in group["modes"].items()
+        }
+        for group in metrics["groups"]
+    }
+    chance = {"constant answer": metrics["groups"][0]["baselines"]["constant"]["top1_macro"]}
+    return modes_plot(groups, chance, _metric_names(metrics)[metrics["compared_metric"]])
+
+
+def _interval(values: dict[str, float | None]) -> Interval:
+    return Interval(
+        *(float("nan") if values[name] is None else float(values[name] or 0) for name in ("point", "low", "high"))
+    )
+
+
+def _candidate_names(candidates: int) -> dict[str, str]:
+    return {
+        f"top{k}_{average}_of_{candidates}": f"Top-{k} {average} of {candidates}"
+        for k in (1, 5)
+        for average in ("macro", "micro")
+    }
+
+
+def _metric_names(metrics: dict[str, Any]) -> dict[str, str]:
+    return METRIC_NAMES | _candidate_names(len(metrics["candidates"]))
+
+
+def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """What is needed to repeat the evaluation, a row a setting."""
+    flat = {"run": metrics["run"], "data hash": metrics["data_hash"]}
+    flat |= _flat("evaluation", metrics["settings"]) | _flat("run", metrics["run_config"])
+    flat |= {f"prompt {number}": prompt for number, prompt in enumerate(metrics["prompts"], start=1)}
+    return [{"name": name, "value": value} for name, value in flat.items()]
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Nested settings as dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in sorted(values.items()):
+        key = f"{prefix}.{name}"
+        flat |= _flat(key, value) if isinstance(value, Mapping) else {key: str(value)}
+    return flat
+
+
+def _words(mode: str) -> str:
+    return mode.replace("_", " ")

@@ -1,0 +1,146 @@
+"""Which frames may be evaluated: a center or a split, without what the model has seen."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import pandas as pd
+
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.planes import OTHER
+from sono.curation.tables import SPLITS
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stood in training or validation: centers, patient pseudonyms and image ids."""
+
+    centers: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
+    image_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is asked for: all frames of a center, or a split; `allow_seen` keeps frames known from training."""
+
+    center: str | None = None
+    split: str = "test"
+    allow_seen: bool = False
+
+    @property
+    def label(self) -> str:
+        """As in "center shenzhen" or "split test"."""
+        return f"split {self.split}" if self.center is None else f"center {self.center}"
+
+    @property
+    def folder(self) -> str:
+        """A safe folder name: the center or split; a center called like a split is told apart."""
+        if self.center is None:
+            return self.split
+        name = (
+            quote(self.center, safe=" ").replace(".", "%2E")
+            if self.center.startswith(".")
+            else quote(self.center, safe=" ")
+        )
+        return f"center {name}" if self.center in SPLITS else name
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The frames to evaluate, what was left out and why, and how many of the frames the model has seen."""
+
+    frames: pd.DataFrame
+    excluded: dict[str, int] = field(default_factory=dict)
+    seen_frames: int = 0
+    center_seen: bool = False
+    known_centers: tuple[str, ...] = ()
+
+    def first_line(self, subject: Subject) -> str:
+        """Center or split, seen or not, and the number of frames: the first line of every report."""
+        size = f"{len(self.frames)} frames {patients(self.frames)}"
+        if self.center_seen:
+            state = "SEEN IN TRAINING: these numbers say nothing about a new center"
+        elif subject.center is not None:
+            state = "not seen in training"
+        elif self.known_centers:
+            names = ", ".join(self.known_centers)
+            state = f"other frames of {names} were in training: this says nothing about a new center"
+        else:
+            state = "none of its centers was in training"
+        leak = f"; {self.seen_frames} OF THE FRAMES WERE SEEN IN TRAINING" if self.seen_frames else ""
+        return f"{subject.label[0].upper()}{subject.label[1:]} ({state}{leak}): {size}"
+
+
+def patients(frames: pd.DataFrame) -> str:
+    """As in "of 40 patients", with the number of frames that carry no patient id."""
+    known, without = frames["patient_id"].nunique(), int(frames["patient_id"].isna().sum())
+    if not known:
+        return "without patient ids"
+    text = f"of {known} patient{'' if known == 1 else 's'}"
+    return f"{text} ({without} of them without patient id)" if without else text
+
+
+def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selection:
+    """The accepted, labelled frames of `subject` that training has not seen.
+
+    SonoError where the center or split is unknown, was seen in training (unless allowed), or nothing is left.
+    """
+    asked = _of_split(images, subject) if subject.center is None else _of_center(images, seen, subject)
+    unlabelled, other = asked["plane"].isna(), asked["plane"].eq(OTHER).fillna(False).astype(bool)
+    excluded = {"without a plane label": int(unlabelled.sum()), "labelled as none of the planes": int(other.sum())}
+    frames = asked[~unlabelled & ~other]
+    leaks = leaking(frames, images, seen)
+    if not subject.allow_seen:
+        excluded |= {"known from training": int(leaks.sum())}
+        frames, leaks = frames[~leaks], leaks[~leaks]
+    if frames.empty:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in excluded.items() if count)
+        advice = "; --allow-seen evaluates seen frames all the same" if excluded.get("known from training") else ""
+        raise SonoError(
+            f"{subject.label}: none of its {len(asked)} accepted frames can be evaluated ({reasons}){advice}"
+        )
+    known = tuple(sorted(set(frames["center"].dropna()) & seen.centers))
+    return Selection(
+        frames.sort_values("image_id").reset_index(drop=True),
+        {reason: count for reason, count in excluded.items() if count},
+        int(leaks.sum()),
+        subject.center in seen.centers,
+        known,
+    )
+
+
+def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Series[bool]":
+    """Whether each frame, its patient or a near duplicate of it was in training."""
+    groups = set(images.loc[images["image_id"].isin(list(seen.image_ids)), "duplicate_group"].dropna())
+    return (
+        frames["image_id"].isin(list(seen.image_ids))
+        | frames["patient_id"].isin(list(seen.patients))
+        | frames["duplicate_group"].isin(list(groups))
+    )
+
+
+def _of_center(images: pd.DataFrame, seen: Seen, subject: Subject) -> pd.DataFrame:
+    center = subject.center or ""
+    known = _names(images["center"])
+    if center not in known:
+        raise SonoError(f"unknown center '{center}'; the centers here: {', '.join(known)}")
+    if center in seen.centers and not subject.allow_seen:
+        raise SonoError(
+            f"center '{center}' was in training, so it cannot show how the model does in a new center; hold it "
+            f"out with `sono train --hold-out {center}`, or insist with --allow-seen"
+        )
+    return images[images["center"] == center]
+
+
+def _of_split(images: pd.DataFrame, subject: Subject) -> pd.DataFrame:
+    if subject.split not in SPLITS:
+        raise SonoError(f"unknown split '{subject.split}'{did_you_mean(subject.split, SPLITS)}")
+    frames = images[images["split"] == subject.split]
+    if frames.empty:
+        raise SonoError(f"no accepted frame is in split '{subject.split}'; run `sono split`, or give --center NAME")
+    return frames
+
+
+def _names(column: Iterable[object]) -> list[str]:
+    return sorted({value for value in column if isinstance(value, str)})

@@ -1,0 +1,221 @@
+"""From scores to numbers: metrics with intervals, differences between modes, and the verdict on masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.evaluation.bootstrap import (
+    Draws,
+    Interval,
+    Sample,
+    Statistic,
+    clustered_intervals,
+    macro,
+    micro,
+    paired_difference,
+)
+from sono.evaluation.metrics import (
+    UNDECIDED,
+    confusion,
+    constant_guess,
+    macro_f1,
+    majority_class,
+    per_class_accuracy,
+    predict,
+    top_k_hits,
+    training_counts,
+)
+
+Reals = NDArray[np.floating]
+Rows = NDArray[np.bool_]
+
+# Pairs compared by macro Top-1, and what each pair tells.
+PAIRS = {
+    ("proposed", "all_one"): "do masks found without a label help?",
+    ("proposed_shuffled", "all_one"): "control: do proposals of other frames help as well?",
+    ("annotated", "all_one"): "do annotated masks help (oracle)?",
+    ("box", "all_one"): "does the place alone help (oracle)?",
+    ("shuffled", "all_one"): "control: do annotated masks of other frames help as well?",
+    ("empty", "all_one"): "does the mask channel alone change the answer?",
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Cosines [images, planes] by mode (NaN rows where a mode has no mask), truth and cluster of each image."""
+
+    planes: tuple[str, ...]
+    truth: NDArray[np.int64]  # index into planes
+    clusters: NDArray[np.int64]
+    scores: dict[str, NDArray[np.float64]]
+
+    @property
+    def present(self) -> NDArray[np.int64]:
+        """Indices of the planes that occur among the images."""
+        return np.unique(self.truth)
+
+    @property
+    def present_planes(self) -> list[str]:
+        """Their ids."""
+        return [self.planes[index] for index in self.present]
+
+    @property
+    def compared(self) -> NDArray[np.int64]:
+        """The candidates when modes are compared: the planes present, or all where only one is (else all is right)."""
+        return self.present if len(self.present) > 1 else np.arange(len(self.planes))
+
+    @property
+    def compared_metric(self) -> str:
+        """The name of macro Top-1 among these candidates."""
+        return "top1_macro" if len(self.present) > 1 else f"top1_macro_of_{len(self.planes)}"
+
+    @property
+    def present_truth(self) -> NDArray[np.int64]:
+        """The truth as an index into the present planes."""
+        return np.searchsorted(self.present, self.truth).astype(np.int64)
+
+    def rows(self, mode: str) -> Rows:
+        """The images that `mode` covers."""
+        return np.asarray(~np.isnan(self.scores[mode]).any(axis=1))
+
+    def predictions(self, mode: str) -> NDArray[np.int64]:
+        """Index into the present planes, UNDECIDED for a tie or an image that the mode does not cover."""
+        return predict(self.scores[mode][:, self.present])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Macro Top-1 of the first mode minus the second, on the same images (see `Scored.compared`)."""
+
+    pair: tuple[str, str]
+    question: str
+    images: int
+    interval: Interval
+
+    @property
+    def reading(self) -> str:
+        """The interval in words."""
+        if np.isnan(self.interval.low):
+            return "no interval: fewer than two patients"
+        if self.interval.above_zero:
+            return "better"
+        return "worse" if self.interval.below_zero else "no difference shown"
+
+
+def measure_mode(scored: Scored, mode: str, rows: Rows, how: Draws) -> dict[str, Interval]:
+    """Every metric of `mode` on the images `rows`, with patient-clustered intervals."""
+    scores, truth = scored.scores[mode][rows], scored.truth[rows]
+    near, own = scores[:, scored.present], scored.present_truth[rows]
+    classes, everything = len(scored.present), len(scored.planes)
+    hits = {
+        "top1": top_k_hits(near, own, 1),
+        "top5": top_k_hits(near, own, 5),
+        f"top1_of_{everything}": top_k_hits(scores, truth, 1),
+        f"top5_of_{everything}": top_k_hits(scores, truth, 5),
+    }
+    answers = predict(near)
+    chosen = np.eye(classes + 1)[np.where(answers == UNDECIDED, classes, answers)]
+    values = np.column_stack([*hits.values(), chosen])
+    statistics: dict[str, Statistic] = {}
+    for column, name in enumerate(hits):
+        base, _, rest = name.partition("_")
+        suffix = f"_{rest}" if rest else ""
+        statistics |= {f"{base}_macro{suffix}": macro(column), f"{base}_micro{suffix}": micro(column)}
+    statistics["f1_macro"] = lambda sums, counts: macro_f1(_square(sums[..., len(hits) :], classes))
+    clusters = np.unique(scored.clusters[rows], return_inverse=True)[1]
+    return clustered_intervals(Sample(values, own, clusters), statistics, how)
+
+
+def measure_modes(scored: Scored, rows: Rows, how: Draws) -> dict[str, dict[str, Interval]]:
+    """The metrics of each mode that covers all of `rows`."""
+    return {mode: measure_mode(scored, mode, rows, how) for mode in scored.scores if scored.rows(mode)[rows].all()}
+
+
+def differences(scored: Scored, how: Draws) -> list[Difference]:
+    """Each pair of modes on the images that both cover."""
+    found = []
+    for pair, question in PAIRS.items():
+        if all(mode in scored.scores for mode in pair):
+            rows = scored.rows(pair[0]) & scored.rows(pair[1])
+            found.append(Difference(pair, question, int(rows.sum()), _difference(scored, pair, rows, how)))
+    return found
+
+
+def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
+    """Whether "masks help" may be said, and the sentence that says it or why not."""
+    by_pair = {difference.pair: difference for difference in found}
+    main = by_pair.get(("proposed", "all_one"))
+    controls = [by_pair[name, "all_one"] for name in ("proposed_shuffled", "shuffled") if (name, "all_one") in by_pair]
+    if main is None:
+        return False, "Whether masks help was not tested: no mask was proposed for these frames."
+    gain = f"proposed minus all-one masks gives {points(main.interval)} macro Top-1"
+    if not main.interval.above_zero:
+        return False, f"Masks are not shown to help: {gain}, which does not lie above zero ({main.reading})."
+    if not controls:
+        return False, f"Masks are not shown to help: {gain}, but there is no shuffled mask to control for it."
+    alike = [control for control in controls if control.interval.above_zero]
+    if alike:
+        names = " and ".join(f"{control.pair[0]} ({points(control.interval)})" for control in alike)
+        return False, f"Masks are not shown to help: {gain}, but masks of other frames gain as well: {names}."
+    return True, f"Masks help: {gain}, and masks of other frames show no gain."
+
+
+def points(interval: Interval) -> str:
+    """A difference in percentage points: "+3.1 points [+1.0, +5.2]"."""
+    if np.isnan(interval.low):
+        return f"{100 * interval.point:+.1f} points [no interval]"
+    return f"{100 * interval.point:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def baselines(scored: Scored, rows: Rows, planes_seen: dict[str, int]) -> dict[str, dict[str, float]]:
+    """What needs no model: naming the most frequent training planes, and the best constant answer in hindsight."""
+    truth, counts = scored.truth[rows], training_counts(planes_seen, list(scored.planes))
+    known = {"constant": constant_guess(truth, 1) | constant_guess(truth, 5)}
+    if counts.any():
+        known["majority_class"] = majority_class(counts, truth, 1) | majority_class(counts, truth, 5)
+    return known
+
+
+def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, object]]:
+    """A row a present plane: images, patients, training images, and the recall (Top-1) in each mode."""
+    truth = scored.present_truth
+    recalls = {}
+    for mode in scored.scores:
+        rows = scored.rows(mode)
+        hits = top_k_hits(scored.scores[mode][rows][:, scored.present], truth[rows], 1)
+        recalls[mode] = per_class_accuracy(hits, truth[rows], len(scored.present))
+    return [
+        {
+            "plane": plane,
+            "images": int((truth == index).sum()),
+            "clusters": len(np.unique(scored.clusters[truth == index])),
+            "training_images": planes_seen.get(plane, 0),
+            "recall": {mode: _number(values[index]) for mode, values in recalls.items()},
+        }
+        for index, plane in enumerate(scored.present_planes)
+    ]
+
+
+def confusion_of(scored: Scored, mode: str) -> NDArray[np.int64]:
+    """Counts [present, present + 1] over the images that `mode` covers."""
+    rows = scored.rows(mode)
+    return confusion(scored.predictions(mode)[rows], scored.present_truth[rows], len(scored.present))
+
+
+def _difference(scored: Scored, pair: tuple[str, str], rows: Rows, how: Draws) -> Interval:
+    truth = np.searchsorted(scored.compared, scored.truth[rows])
+    first, second = (top_k_hits(scored.scores[mode][rows][:, scored.compared], truth, 1) for mode in pair)
+    clusters = np.unique(scored.clusters[rows], return_inverse=True)[1]
+    return paired_difference(first, second, truth, clusters, how)
+
+
+def _square(sums: Reals, classes: int) -> Reals:
+    """Add rows for last classes without an image at hand: confusion counts [..., classes, classes + 1]."""
+    short = classes - sums.shape[-2]
+    return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + [(0, short), (0, 0)])
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

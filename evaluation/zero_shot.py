@@ -1,0 +1,84 @@
+"""Zero-shot classification: image features against the text features of each plane."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from sono.curation.console import progress
+from sono.curation.errors import SonoError
+from sono.curation.geometry import letterbox
+from sono.curation.stored import read_stored
+from sono.training.model import MaskClip
+from sono.training.validation import class_embeddings, image_features
+
+Features = NDArray[np.float32]
+MaskFor = Callable[[str, int], NDArray[np.bool_] | None]  # mode and frame number -> mask [S, S], None: not in this mode
+
+SCORE_DECIMALS = 6  # cosines closer than float32 noise are ties
+
+
+def class_features(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Features:
+    """Unit features [classes, d]: the mean of the unit features of each class's prompts."""
+    return _finite(class_embeddings(model, prompts))
+
+
+@torch.inference_mode()
+def text_features(model: MaskClip, texts: Sequence[str], batch_size: int = 256) -> Features:
+    """Unit features [texts, d]."""
+    device = model.logit_scale.device
+    parts = []
+    for start in range(0, len(texts), batch_size):
+        tokens = model.tokenize(list(texts[start : start + batch_size])).to(device)
+        parts.append(_finite(normalize(model.encode_text(tokens), dim=-1)))
+    return np.concatenate(parts)
+
+
+def mode_features(
+    model: MaskClip, files: Sequence[Path], modes: Sequence[str], mask_for: MaskFor, batch_size: int = 64
+) -> dict[str, Features]:
+    """Unit features [frames, d] of the frames in `files` in each mode; rows of NaN where a mode has no mask."""
+    features: dict[str, Features] = {}
+    with progress("encoding frames", len(files)) as advance:
+        for start, frames in _batches(files, model.image_size, batch_size):
+            for mode in modes:
+                found = {start + place: mask_for(mode, start + place) for place in range(len(frames))}
+                masks = {number: mask for number, mask in found.items() if mask is not None}
+                if not masks:
+                    continue
+                rows = list(masks)
+                covered = frames[[row - start for row in rows]]
+                encoded = _finite(image_features(model, covered, np.stack(list(masks.values()))))
+                table = features.setdefault(mode, np.full((len(files), encoded.shape[1]), np.nan, np.float32))
+                table[rows] = encoded
+            advance(len(frames))
+    return features
+
+
+def cosines(images: Features, texts: Features) -> NDArray[np.float64]:
+    """Scores [images, classes] of unit features, rounded so that float noise makes no winner."""
+    return np.round(images.astype(np.float64) @ texts.T.astype(np.float64), SCORE_DECIMALS)
+
+
+def best_device() -> torch.device:
+    """The accelerator where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _batches(files: Sequence[Path], side: int, batch_size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """First frame number and frames [n, side, side] of each batch, read by a few threads (OpenCV frees the lock)."""
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(files), batch_size):
+            frames = pool.map(read_stored, files[start : start + batch_size])
+            yield start, np.stack([letterbox(gray, side) for gray in frames])
+
+
+def _finite(features: Tensor) -> Features:
+    if not bool(torch.isfinite(features).all()):
+        raise SonoError("the model gives features that are not finite; its training has diverged, train it again")
+    return np.asarray(features.cpu().float().numpy(), np.float32)

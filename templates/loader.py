@@ -1,0 +1,264 @@
+"""Caption templates: Jinja files held to a small, safe part of the language, because a user's set is untrusted."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import extract_tb
+from types import MappingProxyType
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, nodes
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.storage import sha256
+
+Values = Mapping[str, str | int | float | bool | None]
+
+BUILT_IN = ("short", "sonoclip", "standard")
+LEVEL_FILES = {"global": "global.j2", "region": "region.j2"}
+PROMPTS_FILE = "prompts.j2"
+MAX_TEXT_CHARS = 512  # of a rendered text, and of every value given to a template
+MAX_SOURCE_CHARS = 8_000
+
+# What a template may use; null where a record does not say it.
+VALUE_NAMES = MappingProxyType(
+    {
+        "plane": "name of the plane",
+        "region": "body region",
+        "weeks": "completed weeks of gestation, a number",
+        "days": "days beyond the completed weeks, a number",
+        "ga": "gestational age in words: 22 weeks and 3 days",
+        "structures": "structures in the frame: a, b and c",
+        "structure": "the masked structure (region captions)",
+        "laterality": "left, right or both",
+        "presentation": "fetal presentation",
+        "findings": "coded findings: a, b and c",
+        "tier": "full, partial or label: how much the record says",
+    }
+)
+_PLAIN_NODES = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.If,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Const,
+)
+_FILTERS = ("default", "join", "lower", "round", "upper")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A checked template and the names that its text prints."""
+
+    template: Template
+    names: frozenset[str]
+    printed: frozenset[str]
+
+
+@dataclass(frozen=True)
+class CaptionTemplates:
+    """A caption set. `id` is its name and a hash of its sources; `prompts` are the zero-shot phrasings, unrendered."""
+
+    name: str
+    id: str
+    prompts: tuple[str, ...]
+    _global: _Source
+    _region: _Source
+    _prompts: tuple[_Source, ...]
+
+    def render_global(self, values: Values) -> str:
+        """The caption of a whole frame; SonoError names the file and line that fail."""
+        return _render(self._global, values)
+
+    def render_region(self, values: Values) -> str:
+        """The caption of one mask; SonoError names the file and line that fail."""
+        return _render(self._region, values)
+
+    def render_prompts(self, plane_name: str) -> list[str]:
+        """The zero-shot phrasings for a plane's name."""
+        return [_render(source, {"plane": plane_name}) for source in self._prompts]
+
+    def names(self, level: str) -> frozenset[str]:
+        """The values that the template of `level` depends on."""
+        return self._level(level).names
+
+    def printed(self, level: str) -> frozenset[str]:
+        """The values that the template of `level` may print."""
+        return self._level(level).printed
+
+    def _level(self, level: str) -> _Source:
+        return {"global": self._global, "region": self._region}[level]
+
+
+def load_templates(name_or_folder: str) -> CaptionTemplates:
+    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe `prompts.j2` (else the standard ones).
+
+    SonoError for an unknown set, and with file and line for a syntax error or a construct that is not allowed.
+    """
+    folder = _find_set(name_or_folder)
+    texts = {level: _read(folder / file) for level, file in LEVEL_FILES.items()}
+    prompts_path = folder / PROMPTS_FILE
+    if not prompts_path.exists():
+        prompts_path = _built_in("standard") / PROMPTS_FILE
+    texts["prompts"] = _read(prompts_path)
+    sources = {level: _check(texts[level], folder / file, 1) for level, file in LEVEL_FILES.items()}
+    prompts = _check_prompts(texts["prompts"], prompts_path)
+    digest = sha256("\0".join(texts.values()).encode())[:8]
+    phrasings = tuple(line for _, line in _lines(texts["prompts"]))
+    return CaptionTemplates(
+        folder.name, f"{folder.name}-{digest}", phrasings, sources["global"], sources["region"], prompts
+    )
+
+
+def _built_in(name: str) -> Path:
+    return Path(__file__).parent / "captions" / name
+
+
+def _find_set(name_or_folder: str) -> Path:
+    if name_or_folder in BUILT_IN:
+        return _built_in(name_or_folder)
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        hint = did_you_mean(name_or_folder, BUILT_IN)
+        raise SonoError(f"unknown template set '{name_or_folder}'{hint} (or give a folder of yours)")
+    return folder.resolve()
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SonoError(f"{path}: missing; a template set holds {', '.join(LEVEL_FILES.values())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SonoError(f"{path}: not a readable UTF-8 file: {error}") from error
+    if len(text) > MAX_SOURCE_CHARS:
+        raise SonoError(f"{path}: {len(text)} characters; a caption template has at most {MAX_SOURCE_CHARS}")
+    return text
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def _check_prompts(text: str, path: Path) -> tuple[_Source, ...]:
+    sources = tuple(_check(line, path, number) for number, line in _lines(text))
+    for (number, line), source in zip(_lines(text), sources, strict=True):
+        if source.names != {"plane"}:
+            raise SonoError(f"{path}:{number}: a prompt uses 'plane' and no other value; this one is '{line[:60]}'")
+    if not sources:
+        raise SonoError(
+            f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ plane }}}} view'"
+        )
+    return sources
+
+
+def _check(text: str, path: Path, first_line: int) -> _Source:
+    """Parse, check against the allowed part of the language, then compile (compiling would fold constants)."""
+    environment = _environment()
+    try:
+        tree = environment.parse(text)
+        _refuse_others(tree, path, first_line)
+        code = environment.compile(tree, filename=f"{path}:{first_line}")
+    except TemplateSyntaxError as error:
+        raise SonoError(f"{path}:{error.lineno + first_line - 1}: {error.message}") from error
+    except (RecursionError, SyntaxError, MemoryError, ValueError) as error:  # limits of the parsers
+        raise SonoError(f"{path}:{first_line}: nested too deeply, or a number too long; write it plainer") from error
+    template = Template.from_code(environment, code, {})
+    names = frozenset(node.name for node in tree.find_all(nodes.Name))
+    shown = (node for output in tree.find_all(nodes.Output) for node in output.find_all(nodes.Name))
+    return _Source(template, names, frozenset(node.name for node in shown))
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, cache_size=0)
+    environment.globals = {}
+    environment.filters = {name: environment.filters[name] for name in _FILTERS} | {"join": _join, "round": _round}
+    environment.tests = {}
+    return environment
+
+
+def _join(value: object, separator: str = ", ") -> object:
+    """Lists are offered joined; joining a text would put `separator` between its letters, and repeat to any length."""
+    return value
+
+
+def _round(value: float, digits: int = 0) -> float:
+    """Jinja's own computes 10 ** digits, which a large number turns into hours."""
+    if not 0 <= digits <= 6:
+        raise ValueError(f"round takes 0 to 6 digits, not {digits}")
+    return round(value, digits) if digits else round(value)
+
+
+def _refuse_others(tree: nodes.Template, path: Path, first_line: int) -> None:
+    for node in _walk(tree):
+        problem = _problem(node)
+        if problem:
+            raise SonoError(f"{path}:{node.lineno + first_line - 1}: {problem}")
+
+
+def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
+    yield node
+    for child in node.iter_child_nodes():
+        yield from _walk(child)
+
+
+def _problem(node: nodes.Node) -> str:
+    """What is wrong with a node, or nothing."""
+    if isinstance(node, nodes.Name):
+        known = node.name in VALUE_NAMES
+        return "" if known else f"unknown value '{node.name}'{did_you_mean(node.name, VALUE_NAMES)}"
+    if isinstance(node, nodes.Filter):
+        return _filter_problem(node)
+    if isinstance(node, _PLAIN_NODES) or type(node) is nodes.Keyword:
+        return ""
+    kind = type(node).__name__.lower()
+    return (
+        f"'{kind}' is not allowed; a caption template has values, if, comparisons and the filters {', '.join(_FILTERS)}"
+    )
+
+
+def _filter_problem(node: nodes.Filter) -> str:
+    if node.name not in _FILTERS:
+        return f"the filter '{node.name}' is not allowed{did_you_mean(node.name, _FILTERS)}"
+    arguments = [*node.args, *(keyword.value for keyword in node.kwargs)]
+    if node.node is None or node.dyn_args or node.dyn_kwargs or not all(isinstance(a, nodes.Const) for a in arguments):
+        return f"the filter '{node.name}' takes a value and constants only"
+    return ""
+
+
+def _render(source: _Source, values: Values) -> str:
+    _check_values(values)
+    where = source.template.filename or ""
+    try:
+        text = " ".join(source.template.render(values).split())
+    except (TemplateError, TypeError, ValueError, OverflowError) as error:
+        path, _, first_line = where.rpartition(":")
+        line = _failing_line(error, where) + int(first_line) - 1
+        raise SonoError(
+            f"{path}:{line}: {error} (a value that a record does not say is null; ask `if` first)"
+        ) from error
+    if len(text) > MAX_TEXT_CHARS:
+        path = where.rpartition(":")[0]
+        raise SonoError(f"{path}: renders {len(text)} characters; the limit is {MAX_TEXT_CHARS}")
+    return text
+
+
+def _check_values(values: Values) -> None:
+    for name, value in values.items():
+        plain: Any = value
+        if plain is not None and type(plain) not in (str, int, float, bool):
+            raise SonoError(f"the value '{name}' is a {type(plain).__name__}; templates take text, numbers and null")
+        if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
+            raise SonoError(f"the value '{name}' has {len(value)} characters; the limit is {MAX_TEXT_CHARS}")
+
+
+def _failing_line(error: Exception, filename: str) -> int:
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == filename]
+    return lines[-1] or 1 if lines else 1

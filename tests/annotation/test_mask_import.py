@@ -1,0 +1,290 @@
+"""Masks from COCO files and PNG folders find their frames, fit, and are cropped."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sono.annotation.mask_export import export_coco
+from sono.annotation.mask_files import fill_outline, match_color
+from sono.annotation.mask_import import import_masks, source_stems, structure_name
+from sono.annotation.masks import decode, encode
+from sono.curation.errors import SonoError
+from sono.curation.planes import PlaneTable
+from sono.curation.tables import IMAGES, from_rows
+from sono.curation.workspace import Workspace
+
+SOURCE = (30, 40)  # height, width
+BOX = (5, 2, 35, 28)  # crop x0, y0, x1, y1
+
+
+def frame_row(number: int, **changes: Any) -> dict[str, Any]:
+    row = {
+        "image_id": f"{number:016x}", "source_id": f"source{number}", "frame": 0, "status": "accepted",
+        "height": BOX[3] - BOX[1], "width": BOX[2] - BOX[0], "source_height": SOURCE[0], "source_width": SOURCE[1],
+        "crop_x0": BOX[0], "crop_y0": BOX[1], "crop_x1": BOX[2], "crop_y1": BOX[3],
+        "plane": "femur", "region": "lower limb", "file": f"frames/00/{number:016x}.png",
+    }  # fmt: skip
+    return row | changes
+
+
+def make_study(folder: Path, paths: list[str], rows: list[dict[str, Any]] | None = None) -> Workspace:
+    """A workspace with a frame a path, and the vault's table of sources."""
+    workspace = Workspace.create(folder / "study")
+    rows = rows or [frame_row(number) for number in range(len(paths))]
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    columns = {
+        "source_id": [row["source_id"] for row in rows],
+        "frame": pa.array([row["frame"] for row in rows], pa.int32()),
+        "path": [os.fsencode(path) for path in paths],
+    }
+    pq.write_table(pa.table(columns), workspace.vault / "sources.parquet")
+    return workspace
+
+
+def drawn() -> np.ndarray:
+    mask = np.zeros(SOURCE, np.bool_)
+    mask[10:16, 8:30] = True
+    return mask
+
+
+def coco_file(folder: Path, segmentation: Any, name: str = "scan.png", category: str = "femur", **size: int) -> Path:
+    path = folder / "masks.json"
+    image = {"id": 7, "file_name": name, "height": SOURCE[0], "width": SOURCE[1], **size}
+    annotation = {"id": 3, "image_id": 7, "category_id": 2, "segmentation": segmentation}
+    content = {"images": [image], "annotations": [annotation], "categories": [{"id": 2, "name": category}]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def png(path: Path, picture: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)[1].tobytes())
+    return path
+
+
+def stored(workspace: Workspace) -> list[np.ndarray]:
+    return [decode(row.counts, row.height, row.width) for row in workspace.masks().itertuples()]
+
+
+def runs_of(mask: np.ndarray) -> list[int]:
+    flat = mask.T.ravel()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    return np.diff([0, *ends, flat.size]).tolist()
+
+
+@pytest.mark.parametrize("kind", ["compressed", "runs", "polygon"])
+def test_every_kind_of_coco_mask_arrives_cropped(tmp_path: Path, kind: str) -> None:
+    segmentation = {
+        "compressed": {"size": list(SOURCE), "counts": encode(drawn())},
+        "runs": {"size": list(SOURCE), "counts": runs_of(drawn())},
+        "polygon": [[8, 10, 30, 10, 30, 16, 8, 16]],
+    }[kind]
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    summary = import_masks(workspace, coco_file(tmp_path, segmentation))
+    assert (summary.imported, summary.refused) == (1, {})
+    assert np.array_equal(stored(workspace)[0], drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]])
+    assert workspace.masks()[["structure", "source", "state"]].to_numpy().tolist() == [["femur", "import", "accepted"]]
+
+
+def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    path = coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())})
+    import_masks(workspace, path)
+    before = (workspace.root / "masks.parquet").read_bytes()
+    import_masks(workspace, path)
+    assert (workspace.root / "masks.parquet").read_bytes() == before
+
+
+def test_what_sono_exports_comes_back(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    import_masks(workspace, coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())}))
+    before = stored(workspace)[0]
+    export_coco(workspace, tmp_path / "out.json")
+    (workspace.root / "masks.parquet").unlink()
+    assert import_masks(workspace, tmp_path / "out.json").imported == 1
+    assert np.array_equal(stored(workspace)[0], before)
+
+
+def test_an_unknown_category_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    with pytest.raises(SonoError, match="unknown structure 'femurr'; did you mean 'femur'"):
+        import_masks(workspace, coco_file(tmp_path, [], category="femurr"))
+
+
+def test_names_may_be_spelled_freely() -> None:
+    assert structure_name("Fetal_Head", PlaneTable()) == "fetal head"
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ({"size": list(SOURCE), "counts": [5, 6]}, "sum to 11"),
+        ({"size": [40, 30], "counts": [1200]}, "the image is"),
+        ({"size": list(SOURCE), "counts": "zz~~"}, "COCO"),
+        ({"size": list(SOURCE), "counts": [0.5]}, "whole numbers"),
+        ([[1, 2, 3]], "no ring"),
+        ([[0, 0, 1e9, 0, 5, 5]], "no ring"),
+        ([["a", "b"]], "could not convert"),
+        (None, "NoneType"),
+        (7, "int"),
+    ],
+)
+def test_a_damaged_annotation_names_itself_and_nothing_is_imported(
+    tmp_path: Path, segmentation: Any, message: str
+) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    with pytest.raises(SonoError, match=message) as caught:
+        import_masks(workspace, coco_file(tmp_path, segmentation))
+    assert "annotation 3" in str(caught.value)
+    assert workspace.masks().empty
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotations/>", "XML"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('[{"data": {}, "annotations": []}]', "Label Studio"),
+        ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', r"images\.0\.id"),
+    ],
+)
+def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "masks.json"
+    path.write_text(text)
+    with pytest.raises(SonoError, match=message) as caught:
+        import_masks(make_study(tmp_path, ["/export/scan.png"]), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_refusals_are_counted_by_reason(tmp_path: Path) -> None:
+    rows = [frame_row(0), frame_row(1, status="rejected"), frame_row(2, source_height=31)]
+    workspace = make_study(tmp_path, ["/a/scan.png", "/a/dark.png", "/a/tall.png"], rows)
+    masks = tmp_path / "masks"
+    corner = np.zeros(SOURCE, np.uint8)
+    corner[0, 0] = 255
+    for stem, picture in {"scan_Mask": corner, "dark": drawn() * 255, "tall": drawn() * 255, "who": corner}.items():
+        png(masks / f"{stem}.png", picture.astype(np.uint8))
+    summary = import_masks(workspace, masks, structure="femur")
+    assert summary.imported == 0
+    assert summary.refused == {"empty": 1, "not_accepted": 1, "unmatched": 1, "wrong_size": 1}
+    assert any("30 x 40 against 31 x 40" in example for example in summary.examples)
+
+
+def test_a_stem_in_two_folders_goes_where_the_size_fits(tmp_path: Path) -> None:
+    rows = [frame_row(0), frame_row(1, source_width=50)]
+    workspace = make_study(tmp_path, ["/a/scan.png", "/b/scan.jpg"], rows)
+    png(tmp_path / "masks" / "scan.png", drawn().astype(np.uint8))
+    assert import_masks(workspace, tmp_path / "masks", structure="femur").imported == 1
+    assert workspace.masks()["image_id"].tolist() == [f"{0:016x}"]
+
+
+def test_a_stem_of_a_cine_does_not_say_which_frame(tmp_path: Path) -> None:
+    rows = [frame_row(0), frame_row(1, source_id="source0", frame=1)]
+    workspace = make_study(tmp_path, ["/a/cine.dcm"] * 2, rows)
+    png(tmp_path / "masks" / "cine.png", drawn().astype(np.uint8))
+    assert import_masks(workspace, tmp_path / "masks", structure="femur").refused == {"many_frames": 1}
+
+
+def test_stems_are_those_of_the_vault_whatever_their_bytes(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, [os.fsdecode(b"/a/\xff.png")])
+    assert source_stems(workspace) == {"\udcff": [("source0", 0)]}
+
+
+def test_a_cut_png_stops_the_import(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/a/scan.png"])
+    path = png(tmp_path / "masks" / "scan.png", np.random.default_rng(0).integers(0, 255, SOURCE).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(SonoError, match=r"scan\.png: not a whole PNG"):
+        import_masks(workspace, tmp_path / "masks", structure="femur")
+
+
+def test_a_gray_mask_needs_a_structure(tmp_path: Path) -> None:
+    png(tmp_path / "masks" / "scan.png", drawn().astype(np.uint8) * 255)
+    with pytest.raises(SonoError, match="--structure"):
+        import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "masks")
+
+
+def test_colours_become_structures_and_holes_under_others_are_filled(tmp_path: Path) -> None:
+    picture = np.zeros((*SOURCE, 3), np.uint8)
+    picture[6:24, 10:30] = (128, 0, 0)
+    picture[10:14, 15:20] = (128, 128, 0)
+    png(tmp_path / "masks" / "scan.png", picture)
+    workspace = make_study(tmp_path, ["/a/scan.png"])
+    summary = import_masks(workspace, tmp_path / "masks")
+    assert summary.structures == {"cavum septi pellucidi": 1, "fetal head": 1}
+    assert workspace.masks().set_index("structure")["area"].to_dict() == {
+        "fetal head": 360,
+        "cavum septi pellucidi": 20,
+    }
+
+
+def test_a_colour_without_structure_is_an_error(tmp_path: Path) -> None:
+    picture = np.zeros((*SOURCE, 3), np.uint8)
+    picture[6:24, 10:30] = (0, 0, 200)
+    png(tmp_path / "masks" / "scan.png", picture)
+    with pytest.raises(SonoError, match=r"#0000c8 covers 360 pixels"):
+        import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "masks")
+
+
+def test_a_colour_of_ones_own_is_found(tmp_path: Path) -> None:
+    picture = np.zeros((*SOURCE, 3), np.uint8)
+    picture[6:24, 10:30] = (10, 20, 200)
+    png(tmp_path / "masks" / "scan.png", picture)
+    workspace = make_study(tmp_path, ["/a/scan.png"])
+    assert import_masks(workspace, tmp_path / "masks", colors={"#0a14c8": "femur"}).structures == {"femur": 1}
+
+
+@pytest.mark.parametrize("color", ["redd", "#12345g", "#123"])
+def test_a_colour_that_is_none_is_an_error(color: str) -> None:
+    with pytest.raises(SonoError, match="color"):
+        match_color(np.zeros((2, 2, 3), np.uint8), color)
+
+
+def test_a_closed_outline_is_filled_and_a_ring_is_not() -> None:
+    outline, ring = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    cv2.ellipse(outline, (30, 30), (24, 18), 0, 0, 360, 1, 1)
+    cv2.circle(ring, (30, 30), 20, 1, 14)
+    assert fill_outline(outline.astype(bool)).sum() == pytest.approx(np.pi * 24 * 18, rel=0.08)
+    assert fill_outline(ring.astype(bool)).sum() == ring.sum()
+
+
+def test_an_outline_that_leaves_the_picture_gets_its_hull() -> None:
+    outline = np.zeros((60, 60), np.uint8)
+    cv2.circle(outline, (30, 5), 25, 1, 1)
+    inside = (np.hypot(*np.mgrid[-5:55, -30:30]) <= 25).sum()
+    assert fill_outline(outline.astype(bool)).sum() == pytest.approx(inside, rel=0.08)
+
+
+def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match="not found"):
+        import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "none.json")
+
+
+def test_real_head_masks_with_their_published_names(tmp_path: Path, shared_data: Path) -> None:
+    rows = [frame_row(0, source_height=540, source_width=800, crop_x0=0, crop_y0=0, crop_x1=800, crop_y1=540,
+                      height=540, width=800)]  # fmt: skip
+    workspace = make_study(tmp_path, [str(shared_data / "nijmegen" / "training_set" / "001_HC.png")], rows)
+    summary = import_masks(workspace, shared_data / "nijmegen" / "masks", structure="fetal head")
+    assert summary.imported == 1
+    assert summary.refused == {"unmatched": 196}
+    assert 0.05 < workspace.masks()["area"].iloc[0] / (540 * 800) < 0.1
+
+
+def test_the_colour_masks_of_barcelona_need_no_options(tmp_path: Path, shared_data: Path) -> None:
+    stems = sorted(path.stem for path in (shared_data / "barcelona_head" / "masks").glob("*.png"))
+    whole = dict(
+        source_height=661, source_width=959, crop_x0=0, crop_y0=0, crop_x1=959, crop_y1=661, height=661, width=959
+    )
+    rows = [frame_row(number, **whole) for number in range(3)]
+    workspace = make_study(tmp_path, [f"/x/{stem}.png" for stem in stems[:3]], rows)
+    summary = import_masks(workspace, shared_data / "barcelona_head" / "masks")
+    assert summary.structures["fetal head"] == 3
+    assert summary.structures["lateral ventricle"] >= 2

@@ -1,0 +1,122 @@
+"""Gestational ages and dates as people write them."""
+
+import re
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sono.curation.ages import ga_from_dates, parse_date, parse_ga, weeks_and_days
+from sono.curation.errors import SonoError
+
+# fmt: off
+SPELLINGS = (
+    "22w3d", "22W3D", "22+3", " 22 + 3 ", "22 3/7", "22+3/7", "22w 3/7", "22.43", "22,43", "22.43 weeks", "157 days",
+    "157d", "157", "157.0", "22 weeks 3 days", "22 weeks and 3 days", "22 weeks, 3 days", "22 wks 3 d", "22w3",
+    "22w+3d", "GA 22+3", "ga: 22w3d", "２２＋３", "22\u00a0w\u00a03\u00a0d",
+)
+DATES = (
+    "12-Mar", "12. Mrz", "12 mars", "Mar-12", "Dec-03", "Dec 3, 2024", "03-Dec-2024", "2024-12-03 00:00:00",
+    "2024-12-03", "2024-12-03T00:00:00", "03.12.2024", "12/3/2024", "12/3", "12-3", "45629",
+)
+NONSENSE = (
+    "", " ", "abc", "22 3", "22++3", "w", "3d4", "22 kg", "-22", "22w3d4h", "1e2", "nan", "inf", "22½", "22³⁄₇",
+)
+# fmt: on
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_every_spelling_of_22_weeks_and_3_days_is_157_days(text: str) -> None:
+    assert parse_ga(text) == 157
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("22", 154), ("22w", 154), ("22 weeks", 154), ("45", 315), ("46", 46), ("315", 315), ("28d", 28)]
+)
+def test_a_plain_number_up_to_45_means_weeks_and_a_larger_one_days(text: str, days: int) -> None:
+    assert parse_ga(text) == days
+
+
+@pytest.mark.parametrize("text", ["3w6d", "45+1", "3", "27 days", "316", "99 weeks", "45.5", "0", "9" * 90])
+def test_an_age_outside_4_to_45_weeks_is_refused_with_its_value(text: str) -> None:
+    with pytest.raises(SonoError, match=f"'{re.escape(text[:60])}.*outside 4 to 45 weeks"):
+        parse_ga(text)
+
+
+def test_seven_days_beside_the_weeks_are_refused() -> None:
+    with pytest.raises(SonoError, match="has 7 days beside its weeks"):
+        parse_ga("22+7")
+
+
+@pytest.mark.parametrize("text", DATES)
+def test_a_date_made_by_a_spreadsheet_is_called_one(text: str) -> None:
+    with pytest.raises(SonoError, match=r"date: a spreadsheet probably turned an entry like 12\+3 into it"):
+        parse_ga(text)
+
+
+@pytest.mark.parametrize("text", NONSENSE)
+def test_nonsense_is_refused_with_its_value(text: str) -> None:
+    with pytest.raises(SonoError, match="is not understood"):
+        parse_ga(text)
+
+
+def test_a_message_holds_no_control_characters_and_stays_short() -> None:
+    with pytest.raises(SonoError) as caught:
+        parse_ga("\x1b[31m\n" + "x" * 10**6)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+
+
+@given(st.integers(28, 315))
+def test_what_we_write_we_read(days: int) -> None:
+    weeks, rest = weeks_and_days(days)
+    assert parse_ga(f"{weeks}w{rest}d") == parse_ga(f"{weeks} {rest}/7") == parse_ga(f"{days} days") == days
+
+
+@given(st.text(max_size=30))
+def test_any_text_gives_an_age_in_range_or_a_user_error(text: str) -> None:
+    try:
+        assert 28 <= parse_ga(text) <= 315
+    except SonoError as error:
+        assert "gestational age" in str(error)
+
+
+def test_naegele_counts_280_days_from_the_last_period_to_the_due_date() -> None:
+    assert ga_from_dates(date(2024, 6, 6), date(2024, 1, 1), None) == 157
+    assert ga_from_dates(date(2024, 6, 6), None, date(2024, 10, 7)) == 157
+
+
+def test_the_due_date_goes_before_the_last_period() -> None:
+    assert ga_from_dates(date(2024, 6, 6), date(2024, 1, 8), date(2024, 10, 7)) == 157
+
+
+@pytest.mark.parametrize(("lmp", "due"), [(date(2024, 6, 7), None), (date(2023, 1, 1), None), (None, date(2030, 1, 1))])
+def test_dates_that_give_no_pregnancy_are_refused(lmp: date | None, due: date | None) -> None:
+    with pytest.raises(SonoError, match="outside 4 to 45 weeks"):
+        ga_from_dates(date(2024, 6, 6), lmp, due)
+
+
+def test_an_exam_date_alone_gives_no_age() -> None:
+    with pytest.raises(SonoError, match="needs the last period or the due date"):
+        ga_from_dates(date(2024, 6, 6), None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-01-31", "2024-01-31 00:00:00", "2024-01-31T08:15", "20240131", "31.01.2024", "31/01/2024", "31-1-2024"],
+)
+def test_dates_are_read_in_every_form(text: str) -> None:
+    assert parse_date(text) == date(2024, 1, 31)
+
+
+def test_an_ambiguous_date_is_read_day_first() -> None:
+    assert parse_date("03/04/2024") == date(2024, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["01/31/2024", "2024-02-30", "31.01/2024", "31.01.24", "yesterday", "", "2024", "0000-00-00"]
+)
+def test_a_date_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SonoError, match=f"date '{text}'"):
+        parse_date(text)

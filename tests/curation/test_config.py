@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from sono.curation.config import Config, override, read_section
+from sono.curation.errors import SonoError, did_you_mean
+
+
+class Example(Config):
+    sharpness: float = 0.5
+    names: tuple[str, ...] = ()
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sono.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_missing_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert read_section(tmp_path / "sono.toml", "qc", Example) == Example()
+
+
+def test_values_come_from_their_section(tmp_path: Path) -> None:
+    path = write(tmp_path, '[qc]\nsharpness = 0.25\nnames = ["a"]\n[splits]\nseed = 1\n')
+    assert read_section(path, "qc", Example) == Example(sharpness=0.25, names=("a",))
+
+
+def test_an_unknown_key_names_itself_and_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, "[qc]\nsharpnes = 1\n")
+    with pytest.raises(SonoError, match=r"sono\.toml: unknown key 'qc\.sharpnes'; did you mean 'sharpness'\?"):
+        read_section(path, "qc", Example)
+
+
+def test_an_unknown_section_names_itself_and_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match=r"unknown section \[traning\]; did you mean 'training'\?"):
+        read_section(write(tmp_path, "[traning]\n"), "qc", Example)
+
+
+def test_a_wrong_type_shows_key_and_value(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match=r"'qc\.sharpness' is 'much'"):
+        read_section(write(tmp_path, '[qc]\nsharpness = "much"\n'), "qc", Example)
+
+
+def test_broken_toml_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match="not valid TOML"):
+        read_section(write(tmp_path, "[qc\n"), "qc", Example)
+
+
+def test_override_keeps_what_is_none_and_checks_the_rest() -> None:
+    assert override(Example(), sharpness=None, names=("b",)) == Example(names=("b",))
+    with pytest.raises(SonoError, match=r"options\.sharpness"):
+        override(Example(), sharpness="x")
+
+
+def test_a_far_word_lists_what_is_known() -> None:
+    assert did_you_mean("zzz", ["femur", "humerus"]) == "; known: femur, humerus"

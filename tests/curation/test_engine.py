@@ -1,0 +1,41 @@
+import os
+
+import pytest
+
+from sono.curation.engine import Engine, run_batches
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die_at_seven(number: int) -> int:
+    if number == 7:
+        os._exit(11)
+    return number
+
+
+def no_crash(number: int) -> int:
+    pytest.fail(f"{number} crashed")
+
+
+def test_every_item_comes_back_once_in_batches() -> None:
+    batches = list(run_batches(Engine(jobs=1, batch_size=3), square, list(range(7)), no_crash, "work"))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert sum(batches, []) == [0, 1, 4, 9, 16, 25, 36]
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    assert list(run_batches(Engine(jobs=2), square, [], no_crash, "work")) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_dies_costs_one_item() -> None:
+    engine = Engine(jobs=2, batch_size=4)
+    results = run_batches(engine, die_at_seven, list(range(12)), lambda number: -number, "work")
+    assert sorted(value for batch in results for value in batch) == sorted([-7, *(n for n in range(12) if n != 7)])
+
+
+def test_the_default_is_one_worker_a_core() -> None:
+    assert Engine.create(None, None).jobs == len(os.sched_getaffinity(0))
+    assert Engine.create(3, "tcp://x:1") == Engine(3, "tcp://x:1")

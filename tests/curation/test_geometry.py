@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from sono.curation.geometry import letterbox, letterbox_mask, pad_to_square
+
+
+def test_padding_is_centred_and_an_odd_pixel_goes_below() -> None:
+    padded = pad_to_square(np.ones((2, 5), np.uint8))
+    assert padded.shape == (5, 5)
+    assert padded.sum(axis=1).tolist() == [0, 5, 5, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30), (40, 40), (7, 90)])
+def test_a_mask_of_ones_covers_what_the_frame_covers(shape: tuple[int, int]) -> None:
+    frame = letterbox(np.full(shape, 200, np.uint8), 32)
+    mask = letterbox_mask(np.ones(shape, np.bool_), 32)
+    assert frame.shape == mask.shape == (32, 32)
+    assert ((frame >= 100) == mask).mean() > 0.99
+
+
+def test_a_square_of_the_right_size_is_not_changed() -> None:
+    frame = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    assert np.array_equal(letterbox(frame, 8), frame)
+
+
+def test_shrinking_averages() -> None:
+    assert letterbox(np.array([[0, 200], [200, 0]], np.uint8), 1).tolist() == [[100]]

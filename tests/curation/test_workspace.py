@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from sono.curation.errors import SonoError
+from sono.curation.tables import IMAGES
+from sono.curation.workspace import Workspace
+
+
+def test_a_new_workspace_has_a_private_vault_beside_it(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    assert study.vault == tmp_path / "study.vault"
+    assert study.vault.stat().st_mode & 0o777 == 0o700
+    assert len(study.key()) == 32
+    assert study.study().name == "study"
+
+
+def test_it_is_found_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Workspace.create(tmp_path / "study")
+    (study.root / "runs" / "x").mkdir(parents=True)
+    monkeypatch.chdir(study.root / "runs" / "x")
+    assert Workspace.find() == study
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    key = study.key()
+    with pytest.raises(SonoError, match="is a workspace already"):
+        Workspace.create(tmp_path / "study")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").write_text("x")
+    with pytest.raises(SonoError, match="not an empty folder"):
+        Workspace.create(tmp_path / "full")
+    study.config_path.unlink()
+    with pytest.raises(SonoError, match="a vault without its workspace"):
+        Workspace.create(tmp_path / "study")
+    assert study.key() == key
+
+
+def test_a_folder_that_is_none_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match="sono init"):
+        Workspace.find(tmp_path)
+
+
+def test_a_stage_that_lacks_its_input_names_the_stage_before(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    with pytest.raises(SonoError, match="run `sono qc FOLDER` first"):
+        study.accepted_images()
+    with pytest.raises(SonoError, match="run `sono captions build` first"):
+        study.captions()
+    assert study.masks().empty
+    assert study.path(IMAGES) == study.root / "images.parquet"
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    with study.lock(), pytest.raises(SonoError, match="another sono is writing"), study.lock():
+        pass
+    with study.lock():
+        assert (study.root / ".lock").exists()

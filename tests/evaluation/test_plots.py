@@ -1,0 +1,34 @@
+"""Pictures are PNGs that show what they were given."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.evaluation.bootstrap import Interval
+from sono.evaluation.plots import OUTLINES, confusion_plot, frame_card, modes_plot
+
+
+def pixels(png: bytes) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+
+
+def test_a_card_is_gray_but_for_the_outline_of_the_mask() -> None:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[20:40, 10:50] = True
+    card = pixels(frame_card(np.full((30, 60), 90, np.uint8), {"annotated": mask}, 64))
+    coloured = (card != card[..., :1]).any(axis=2)
+    assert (card[coloured] == OUTLINES["annotated"]).all()
+    assert coloured.sum() == 2 * 40 + 2 * 18
+
+
+def test_an_undecided_column_is_drawn_only_when_needed() -> None:
+    sure, unsure = np.array([[3, 1, 0], [0, 4, 0]]), np.array([[3, 0, 1], [0, 4, 0]])
+    drawn = [pixels(confusion_plot(matrix, ["femur", "eye"], "t")) for matrix in (sure, unsure)]
+    assert not np.array_equal(*drawn)
+
+
+def test_plots_are_the_same_bytes_each_time() -> None:
+    groups = {"all": {"all_one": Interval(0.5, 0.4, 0.6), "empty": Interval(0.5, np.nan, np.nan)}}
+    first, second = (modes_plot(groups, {"constant": 0.1}, "Top-1 macro") for _ in range(2))
+    assert first == second
+    assert b"matplotlib" not in first.lower()

@@ -1,0 +1,89 @@
+"""What may be evaluated: nothing that training has seen, unless somebody insists, and then it is said."""
+
+import pandas as pd
+import pytest
+
+from sono.curation.errors import SonoError
+from sono.curation.tables import IMAGES, from_rows
+from sono.evaluation.selection import Seen, Subject, leaking, select_frames
+
+SEEN = Seen(frozenset({"old"}), frozenset({"p1"}), frozenset({"i1"}))
+
+
+def table(*rows: tuple[object, ...]) -> pd.DataFrame:
+    """Rows of (image, patient, center, plane, split, duplicate group)."""
+    names = ("image_id", "patient_id", "center", "plane", "split", "duplicate_group")
+    common = {"frame": 0, "status": "accepted"}
+    return from_rows(IMAGES, [dict(zip(names, row, strict=True)) | {"source_id": row[0]} | common for row in rows])
+
+
+@pytest.fixture
+def images() -> pd.DataFrame:
+    return table(
+        ("i1", "p1", "old", "femur", "train", "g1"),
+        ("i2", "p2", "old", "femur", "test", None),
+        ("i3", "p3", "new", "eye", "train", None),
+        ("i4", "p1", "new", "eye", None, None),
+        ("i5", "p5", "new", "eye", None, "g1"),
+        ("i6", "p6", "new", "other", "test", None),
+        ("i7", None, "new", None, "test", None),
+        ("i8", None, "new", "leg", "test", None),
+    )
+
+
+def test_a_new_center_is_evaluated_in_all_its_splits(images: pd.DataFrame) -> None:
+    found = select_frames(images, SEEN, Subject("new"))
+    assert found.frames["image_id"].tolist() == ["i3", "i8"]
+    assert found.excluded == {
+        "without a plane label": 1,
+        "labelled as none of the planes": 1,
+        "known from training": 2,
+    }
+    first = found.first_line(Subject("new"))
+    assert first == "Center new (not seen in training): 2 frames of 1 patient (1 of them without patient id)"
+
+
+def test_a_center_of_the_training_is_refused_unless_insisted(images: pd.DataFrame) -> None:
+    with pytest.raises(SonoError, match="center 'old' was in training") as refusal:
+        select_frames(images, SEEN, Subject("old"))
+    assert refusal.value.exit_code == 1
+    insisted = Subject("old", allow_seen=True)
+    first = select_frames(images, SEEN, insisted).first_line(insisted)
+    assert first.startswith("Center old (SEEN IN TRAINING") and "1 OF THE FRAMES WERE SEEN" in first
+
+
+def test_an_unknown_center_lists_the_centers(images: pd.DataFrame) -> None:
+    with pytest.raises(SonoError, match="unknown center 'nwe'; the centers here: new, old"):
+        select_frames(images, SEEN, Subject("nwe"))
+
+
+def test_a_split_says_which_centers_training_knew(images: pd.DataFrame) -> None:
+    found = select_frames(images, SEEN, Subject())
+    assert found.frames["image_id"].tolist() == ["i2", "i8"]
+    assert "other frames of old were in training" in found.first_line(Subject())
+
+
+def test_a_split_that_training_used_up_is_refused(images: pd.DataFrame) -> None:
+    everyone = Seen(patients=frozenset({"p1", "p3"}))
+    with pytest.raises(SonoError, match=r"none of its 2 accepted frames.*2 known from training.*--allow-seen"):
+        select_frames(images, everyone, Subject(split="train"))
+
+
+def test_an_unknown_or_empty_split_is_an_error(images: pd.DataFrame) -> None:
+    with pytest.raises(SonoError, match="unknown split 'tset'; did you mean 'test'"):
+        select_frames(images, SEEN, Subject(split="tset"))
+    with pytest.raises(SonoError, match="run `sono split`"):
+        select_frames(images, SEEN, Subject(split="val"))
+
+
+def test_a_leak_is_an_image_a_patient_or_a_near_duplicate(images: pd.DataFrame) -> None:
+    found = leaking(images, images, SEEN)
+    assert images.loc[found, "image_id"].tolist() == ["i1", "i4", "i5"]
+    assert not leaking(images, images, Seen()).any()
+
+
+@pytest.mark.parametrize(
+    ("center", "folder"), [("a/b", "a%2Fb"), ("..", "%2E%2E"), ("test", "center test"), ("Sant Pau", "Sant Pau")]
+)
+def test_a_center_cannot_write_outside_its_run(center: str, folder: str) -> None:
+    assert Subject(center).folder == folder

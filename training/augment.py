@@ -1,0 +1,58 @@
+"""Augmentation of a batch on tensors: one affine map for frame and mask, then gain, gamma and speckle for the frame."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sono.curation.config import Config
+
+
+class AugmentConfig(Config):
+    """Ranges from which each sample draws uniformly; zero switches a change off."""
+
+    rotation_degrees: float = 25.0
+    scale: float = 0.25  # zoom between 1 - scale and 1 + scale
+    shift: float = 0.08  # of the side
+    flip: bool = True  # left-right, never where the caption says left or right
+    gain: float = 0.4  # factor between 1 - gain and 1 + gain
+    gamma: float = 0.4  # exponent between 1 - gamma and 1 + gamma
+    speckle: float = 0.15  # standard deviation of multiplicative noise
+
+
+def augment(
+    image: Tensor, mask: Tensor, may_flip: Tensor, config: AugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Change frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}; a mask of ones stays one everywhere."""
+    theta = _affine(len(image), may_flip & config.flip, config, generator)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    moved = F.grid_sample(image, grid, align_corners=False)
+    moved_mask = (F.grid_sample(mask, grid, align_corners=False) >= 0.5).to(mask.dtype)
+    whole = mask.flatten(1).all(dim=1)
+    moved_mask = torch.where(whole[:, None, None, None], torch.ones_like(mask), moved_mask)
+    return _photometry(moved, config, generator), moved_mask
+
+
+def _uniform(count: int, half_width: float, generator: torch.Generator) -> Tensor:
+    return (torch.rand(count, generator=generator) * 2 - 1) * half_width
+
+
+def _affine(count: int, flip: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Random maps [n, 2, 3] from target to source, in the units of affine_grid (-1 to 1 across the side)."""
+    angle = _uniform(count, math.radians(config.rotation_degrees), generator)
+    zoom = 1 / (1 + _uniform(count, config.scale, generator))
+    shift = torch.stack([_uniform(count, 2 * config.shift, generator) for _ in range(2)], dim=1)
+    mirror = torch.where(flip & (torch.rand(count, generator=generator) < 0.5), -1.0, 1.0)
+    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    linear = torch.stack([torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)], 1)
+    return torch.cat([linear, shift[:, :, None]], dim=2)
+
+
+def _photometry(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    count = len(image)
+    gain = 1 + _uniform(count, config.gain, generator)
+    gamma = 1 + _uniform(count, config.gamma, generator)
+    noise = 1 + config.speckle * torch.randn(image.shape, generator=generator)
+    changed = (image.clamp(1e-4, 1) ** gamma[:, None, None, None]) * gain[:, None, None, None] * noise
+    return changed.clamp(0, 1)

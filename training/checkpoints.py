@@ -1,0 +1,118 @@
+"""Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen. Nothing is unpickled."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sono.curation.errors import SonoError
+from sono.curation.storage import atomic_path, write_text
+from sono.training.model import MaskClip, ModelConfig
+
+WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
+FOLDERS = ("best", "end", "last")  # which checkpoint of a run is loaded, the first that exists
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run was given and what it saw: an evaluation refuses what the model knows already."""
+
+    name: str
+    template: str
+    centers_seen: tuple[str, ...]
+    held_out: tuple[str, ...]
+    patients_seen: frozenset[str]
+    image_ids_seen: frozenset[str]
+    planes_seen: dict[str, int]
+    data_hash: str
+    config: dict[str, Any]
+    environment: dict[str, str]
+
+
+def save_model(folder: Path, model: MaskClip) -> None:
+    """Write weights and architecture; the small file comes last, so a folder with it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary)
+    write_text(folder / MODEL, json.dumps(model.config.model_dump(), indent=1))
+
+
+def load_weights(folder: Path) -> MaskClip:
+    """Build the model of a checkpoint folder and load its weights strictly; SonoError if it is not one."""
+    try:
+        config = ModelConfig.model_validate_json((folder / MODEL).read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        missing = Path(error.filename or MODEL).name
+        raise SonoError(f"{folder}: not a checkpoint ({missing} is missing); give a folder below runs/") from error
+    except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
+        raise SonoError(f"{folder}: not a checkpoint of sono, or damaged ({_short(error)}); train again") from error
+    model = MaskClip(config)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise SonoError(f"{folder}: the weights do not fit model '{config.name}' ({_short(error)})") from error
+    return model.eval()
+
+
+def load_model(folder: Path) -> tuple[MaskClip, RunInfo]:
+    """The model and the record of a run, from runs/NAME (its best checkpoint) or runs/NAME/{best,end,last}."""
+    if not folder.is_dir():
+        raise SonoError(f"{folder}: no such run; train one with `sono train`")
+    inner = next((folder / name for name in FOLDERS if (folder / name / MODEL).exists()), folder)
+    info = read_run(inner.parent if inner != folder or folder.name in FOLDERS else folder)
+    return load_weights(inner), info
+
+
+def write_run(folder: Path, info: RunInfo) -> None:
+    """Write the record of a run."""
+    values = asdict(info)
+    for name in ("patients_seen", "image_ids_seen"):
+        values[name] = sorted(values[name])
+    write_text(folder / RUN, json.dumps(values, indent=1))
+
+
+def read_run(folder: Path) -> RunInfo:
+    """Read the record of a run; SonoError if it is missing or damaged."""
+    path = folder / RUN
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("patients_seen", "image_ids_seen"):
+            values[name] = frozenset(values[name])
+        for name in ("centers_seen", "held_out"):
+            values[name] = tuple(values[name])
+        return RunInfo(**values)
+    except FileNotFoundError as error:
+        raise SonoError(f"{folder}: not a run ({RUN} is missing); train one with `sono train`") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SonoError(f"{path}: damaged ({_short(error)}); train again") from error
+
+
+def save_state(folder: Path, optimizer: torch.optim.Optimizer, epoch: int, best: float, best_epoch: int) -> None:
+    """Write what `--resume` needs beside the weights."""
+    with atomic_path(folder / STATE) as temporary:
+        values = {"optimizer": optimizer.state_dict(), "epoch": epoch, "best": best, "best_epoch": best_epoch}
+        torch.save(values, temporary)
+
+
+def load_state(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[int, float, int]:
+    """Restore the optimizer; returns the finished epochs, the best validation score and its epoch."""
+    path = folder / STATE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["epoch"]), float(state["best"]), int(state["best_epoch"])
+    except FileNotFoundError as error:
+        raise SonoError(f"{folder}: nothing to resume from; run without --resume") from error
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        raise SonoError(f"{path}: damaged ({_short(error)}); train again without --resume") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,323 @@
+"""The training stage: a workspace in, a run folder out. Read `train` from top to bottom."""
+
+import csv
+import hashlib
+import io
+import math
+import platform
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sono import __version__
+from sono.curation.console import progress
+from sono.curation.errors import SonoError
+from sono.curation.splits import check_splits, training_rows
+from sono.curation.storage import write_text
+from sono.curation.workspace import Workspace
+from sono.templates.loader import load_templates
+from sono.training import checkpoints
+from sono.training.checkpoints import RunInfo
+from sono.training.config import TrainingConfig
+from sono.training.data import Batch, PairMixture, PairSet, draw_batch, epoch_rows, load_pairs
+from sono.training.losses import caption_targets, identity_targets, prior_bias, sigmoid_loss
+from sono.training.model import MaskClip, ModelConfig
+from sono.training.validation import plane_accuracy
+
+LOG_COLUMNS = (
+    "epoch",
+    "step",
+    "loss",
+    "learning_rate",
+    "logit_scale",
+    "logit_bias",
+    "val_loss",
+    "val_top1_macro",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a run did and where it stands."""
+
+    run: str
+    folder: Path
+    train_frames: int
+    val_frames: int
+    region_pairs: int
+    epochs: int
+    steps: int
+    best_epoch: int
+    best_score: float
+    seconds: float
+
+
+@dataclass
+class _Progress:
+    """The moving part of a run."""
+
+    epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+
+
+def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool = False) -> TrainSummary:
+    """Train a mask-channel CLIP on the train split of `workspace`; the validation split picks the best epoch."""
+    folder = _run_folder(workspace, name, resume)
+    started = time.perf_counter()
+    torch.manual_seed(config.seed)
+    images, template = _rows(workspace, config)
+    model_config = ModelConfig(name=config.model, image_size=config.image_size)
+    side = MaskClip.side_of(model_config)
+    prompts = load_templates(template)
+    named = {plane.id: prompts.render_prompts(plane.name) for plane in workspace.planes().planes}
+    train_set = load_pairs(workspace, images[images["split"] == "train"], config.mask_states, named, side)
+    val_set = load_pairs(workspace, images[images["split"] == "val"], config.mask_states, named, side)
+    if len(train_set) < 2:
+        raise SonoError(f"{workspace.root}: {len(train_set)} frame to train on; at least 2 are needed")
+
+    model = MaskClip(_with_statistics(model_config, train_set, config)).to(_device())
+    optimizer = _optimizer(model, config)
+    state = _Progress()
+    if resume:
+        state = _restore(folder, model, optimizer, config)
+    else:
+        checkpoints.write_run(folder, _run_info(workspace, images, config, name, template))
+    steps_per_epoch = len(epoch_rows(len(train_set), config.batch_size, config.seed, 0))
+    total = steps_per_epoch * config.epochs
+    log = _Log(folder, keep=state.epoch)
+    with progress("train", total) as advance:
+        advance(state.epoch * steps_per_epoch)
+        for epoch in range(state.epoch, config.epochs):
+            losses = []
+            for number, rows in enumerate(epoch_rows(len(train_set), config.batch_size, config.seed, epoch)):
+                step = epoch * steps_per_epoch + number
+                rate = learning_rate(step, total, config)
+                batch = draw_batch(train_set, rows, _mixture(config), _generator(config.seed, step))
+                losses.append(_step(model, optimizer, batch, rate, config))
+                _refuse_nan(losses[-1], step, batch, train_set)
+                advance(1, f"epoch {epoch + 1} loss {losses[-1]:.3f}")
+            scores = _validate(model, val_set, config) if _is_due(epoch, config) else {}
+            state = _keep(folder, model, optimizer, state, epoch, scores)
+            log.write(epoch, (epoch + 1) * steps_per_epoch, model, sum(losses) / len(losses), rate, scores)
+    checkpoints.save_model(folder / "end", model)
+    regions = sum(len(example.regions) for example in train_set.examples)
+    seconds = time.perf_counter() - started
+    return TrainSummary(
+        name, folder, len(train_set), len(val_set), regions, config.epochs, total, state.best_epoch, state.best, seconds
+    )
+
+
+def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine that ends at zero with the last of `total` steps."""
+    warmup = config.warmup_fraction * total
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(total - warmup, 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def next_run_name(workspace: Workspace) -> str:
+    """run-001, run-002, ...: the first that is free."""
+    taken = {path.name for path in workspace.runs.glob("run-*")}
+    return next(name for number in range(1, 10_000) if (name := f"run-{number:03d}") not in taken)
+
+
+def best_precision() -> torch.dtype:
+    """bfloat16 where the machine multiplies it in hardware (a GPU, or a CPU with AMX), else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def _run_folder(workspace: Workspace, name: str, resume: bool) -> Path:
+    if not name or Path(name).name != name or name.startswith("."):
+        raise SonoError(f"run name '{name}' is not a plain folder name; use letters, digits and dashes")
+    folder = workspace.runs / name
+    exists = (folder / checkpoints.RUN).exists()
+    if exists and not resume:
+        raise SonoError(f"{folder}: there is a run of this name; give another --name, or --resume")
+    if resume and not exists:
+        raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
+    return folder
+
+
+def _rows(workspace: Workspace, config: TrainingConfig) -> tuple[pd.DataFrame, str]:
+    """The frames that may be used, and the template set of their captions."""
+    images = workspace.accepted_images()
+    check_splits(images)
+    images = training_rows(images, config.hold_out)
+    if images.empty:
+        raise SonoError(
+            f"{workspace.root}: no frame is left to train on after holding out {', '.join(config.hold_out)}"
+        )
+    template = str(workspace.captions()["template"].iloc[0]).split("/")[0]
+    return images, template
+
+
+def _with_statistics(model: ModelConfig, pairs: PairSet, config: TrainingConfig) -> ModelConfig:
+    """The pixel statistics of the training frames, and the bias that was asked for."""
+    bias = model.logit_bias if config.bias == "published" else prior_bias(min(config.batch_size, len(pairs)))
+    mean, spread = float(pairs.frames.mean()) / 255, float(pairs.frames.std()) / 255
+    changes = {"pixel_mean": round(mean, 4), "pixel_std": round(max(spread, 1e-3), 4), "logit_bias": bias}
+    return model.model_copy(update=changes)
+
+
+def _optimizer(model: MaskClip, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; norms, biases, logit scale and bias are not decayed."""
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    others = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _step(
+    model: MaskClip, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainingConfig
+) -> float:
+    model.train()
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss = batch_loss(model, batch, config)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig) -> Tensor:
+    """The sigmoid loss of one batch; equal captions are encoded once."""
+    device = model.logit_scale.device
+    unique = sorted(set(batch.captions))
+    ids = torch.tensor([unique.index(caption) for caption in batch.captions], device=device)
+    precision = best_precision()
+    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+        image = model.encode_image(batch.image.to(device), batch.mask.to(device))
+        text = model.encode_text(model.tokenize(unique).to(device))
+    image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)[ids]
+    targets = identity_targets(len(ids), device) if config.targets == "identity" else caption_targets(ids)
+    return sigmoid_loss(image, text, model.logit_scale.exp(), model.logit_bias, targets)
+
+
+@torch.inference_mode()
+def _validate(model: MaskClip, pairs: PairSet, config: TrainingConfig) -> dict[str, float]:
+    """Loss without augmentation on fixed draws, and macro Top-1 where planes are known."""
+    if not len(pairs):
+        return {}
+    model.eval()
+    mixture = PairMixture(config.global_fraction, config.prompt_fraction, None)
+    batches = epoch_rows(len(pairs), config.batch_size, config.seed, 0)
+    drawn = (draw_batch(pairs, rows, mixture, _generator(config.seed, number)) for number, rows in enumerate(batches))
+    losses = [float(batch_loss(model, batch, config)) for batch in drawn]
+    accuracy = plane_accuracy(model, pairs)
+    scores = {"val_loss": sum(losses) / len(losses)}
+    return scores if accuracy is None else {**scores, "val_top1_macro": accuracy}
+
+
+def _is_due(epoch: int, config: TrainingConfig) -> bool:
+    return (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs
+
+
+def _keep(
+    folder: Path,
+    model: MaskClip,
+    optimizer: torch.optim.Optimizer,
+    state: _Progress,
+    epoch: int,
+    scores: dict[str, float],
+) -> _Progress:
+    """Save the last checkpoint, and the best one when this epoch is it (ties go to the later)."""
+    state = replace(state, epoch=epoch + 1)
+    score = scores.get("val_top1_macro", -scores["val_loss"] if "val_loss" in scores else None)
+    if score is not None and score >= state.best:
+        state = replace(state, best=score, best_epoch=epoch + 1)
+        checkpoints.save_model(folder / "best", model)
+    checkpoints.save_model(folder / "last", model)
+    checkpoints.save_state(folder / "last", optimizer, state.epoch, state.best, state.best_epoch)
+    return state
+
+
+def _restore(folder: Path, model: MaskClip, optimizer: torch.optim.Optimizer, config: TrainingConfig) -> _Progress:
+    stored = checkpoints.read_run(folder).config
+    if stored != config.model_dump(mode="json"):
+        changed = sorted(key for key in stored if stored[key] != config.model_dump(mode="json").get(key))
+        raise SonoError(f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones")
+    model.load_state_dict(checkpoints.load_weights(folder / "last").state_dict())
+    epoch, best, best_epoch = checkpoints.load_state(folder / "last", optimizer)
+    return _Progress(epoch, best, best_epoch)
+
+
+def _run_info(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, name: str, template: str) -> RunInfo:
+    used = images[images["split"].isin(["train", "val"])]
+    planes = Counter(images.loc[images["split"] == "train", "plane"].dropna())
+    return RunInfo(
+        name=name,
+        template=template,
+        centers_seen=tuple(sorted(used["center"].dropna().unique())),
+        held_out=config.hold_out,
+        patients_seen=frozenset(used["patient_id"].dropna()),
+        image_ids_seen=frozenset(used["image_id"]),
+        planes_seen=dict(sorted(planes.items())),
+        data_hash=_data_hash(workspace),
+        config=config.model_dump(mode="json"),
+        environment={"sono": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+def _data_hash(workspace: Workspace) -> str:
+    """16 hexadecimal digits over the three tables' bytes."""
+    tables = sorted(workspace.root.glob("*.parquet"))
+    return hashlib.sha256(b"".join(table.read_bytes() for table in tables)).hexdigest()[:16]
+
+
+def _mixture(config: TrainingConfig) -> PairMixture:
+    return PairMixture(config.global_fraction, config.prompt_fraction, config.augment)
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    """Randomness of one step, so that a resumed run draws what an unbroken one would."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step + 1)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _refuse_nan(loss: float, step: int, batch: Batch, pairs: PairSet) -> None:
+    if not math.isfinite(loss):
+        ids = ", ".join(pairs.examples[row].image_id for row in batch.rows[:8])
+        raise SonoError(f"the loss became {loss} at step {step} (frames {ids}, ...); lower the learning rate")
+
+
+class _Log:
+    """One line an epoch in log.csv, and the same values for TensorBoard."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path, self._started = folder / "log.csv", time.perf_counter()
+        lines = self._path.read_text().splitlines() if keep and self._path.exists() else [",".join(LOG_COLUMNS)]
+        self._lines = lines[: keep + 1]
+        self._board = SummaryWriter(folder / "tensorboard", filename_suffix=".sono")
+
+    def write(self, epoch: int, step: int, model: MaskClip, loss: float, rate: float, scores: dict[str, float]) -> None:
+        values: dict[str, Any] = {"epoch": epoch + 1, "step": step, "loss": loss, "learning_rate": rate, **scores}
+        values |= {"logit_scale": model.logit_scale.exp().item(), "logit_bias": model.logit_bias.item()}
+        values["seconds"] = time.perf_counter() - self._started
+        line = io.StringIO()
+        csv.DictWriter(line, LOG_COLUMNS, lineterminator="").writerow(
+            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
+        )
+        self._lines.append(line.getvalue())
+        write_text(self._path, "\n".join(self._lines) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, epoch + 1)
+        self._board.flush()

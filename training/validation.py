@@ -1,0 +1,46 @@
+"""Zero-shot classification inside training: class embeddings, image features and the score that picks the best step."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sono.training.data import PairSet
+from sono.training.model import MaskClip
+
+
+@torch.inference_mode()
+def class_embeddings(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Tensor:
+    """One unit vector a class [classes, d]: the normalised mean of the normalised embeddings of its prompts."""
+    device = model.logit_scale.device
+    means = [
+        F.normalize(model.encode_text(model.tokenize(list(texts)).to(device)), dim=-1).mean(0) for texts in prompts
+    ]
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+@torch.inference_mode()
+def image_features(model: MaskClip, frames: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None) -> Tensor:
+    """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S] (None: all ones)."""
+    device = model.logit_scale.device
+    image = torch.from_numpy(frames).to(device).float().div_(255)[:, None]
+    mask = torch.ones_like(image) if masks is None else torch.from_numpy(masks).to(device).float()[:, None]
+    return F.normalize(model.encode_image(image, mask), dim=-1)
+
+
+def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
+    """Macro Top-1 over the planes of `pairs`, whole frames without masks; None where no frame has a plane."""
+    rows = [row for row, example in enumerate(pairs.examples) if example.prompts]
+    planes = sorted({str(pairs.examples[row].plane) for row in rows})
+    if len(planes) < 2:
+        return None
+    prompts = {pairs.examples[row].plane: pairs.examples[row].prompts for row in rows}
+    classes = class_embeddings(model, [prompts[plane] for plane in planes])
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    predicted = torch.cat([(image_features(model, pairs.frames[batch]) @ classes.T).argmax(1) for batch in batches])
+    truth = np.array([planes.index(str(pairs.examples[row].plane)) for row in rows])
+    hit = predicted.cpu().numpy() == truth
+    return float(np.mean([hit[truth == label].mean() for label in range(len(planes))]))
