@@ -281,7 +281,7 @@ def phantom(
 
     Example: sono phantom export
     """
-    from sono.curation.phantom import make_phantom
+    from sono.curation.phantom.study import make_phantom
 
     show(
         make_phantom(out, women, frames, seed),

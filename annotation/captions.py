@@ -103,7 +103,7 @@ class CaptionWriter:
         fitted, values, text = self._fit(facts)
         used = _fields_used(text, values, self.templates.printed(facts.level))
         listed = (facts.structure,) if facts.structure else facts.structures
-        findings = lint(text, self.rules, plane, listed)
+        findings = lint(text, self.rules, plane, listed, _spoken(facts.findings))
         tokens = self.rules.count_tokens(text)
         return Caption(text, _tier(used), tokens, used, tuple(findings), len(fitted) < len(facts.structures))
 
@@ -138,7 +138,7 @@ def caption_values(facts: Facts, planes: PlaneTable) -> Values:
         "structure": facts.structure,
         "laterality": facts.laterality,
         "presentation": facts.presentation,
-        "findings": english_list([finding.replace("_", " ") for finding in facts.findings]),
+        "findings": english_list(_spoken(facts.findings)),
         "tier": _TIERS[known],
     }
 
@@ -169,6 +169,10 @@ def english_list(words: Sequence[str]) -> str | None:
     if not words:
         return None
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _spoken(findings: tuple[str, ...]) -> list[str]:
+    return [finding.replace("_", " ") for finding in findings]
 
 
 def _within(words: tuple[str, ...], chars: int) -> tuple[str, ...]:
@@ -273,7 +277,7 @@ def _table(places: list[_Place], captions: list[Caption], template_id: str) -> p
             "template": [template_id] * len(kept),
             "tier": [caption.tier for _, caption in kept],
             "tokens": pd.array([caption.tokens for _, caption in kept], dtype="Int32"),
-            "fields": [list(caption.fields) for _, caption in kept],
+            "fields": pd.Series([list(caption.fields) for _, caption in kept], dtype=object),
         }
     )
 

@@ -74,10 +74,17 @@ class LintRules:
         return frozenset({*words, "other", "ultrasound", "fetal", "image", "plane", "view"})
 
 
-def lint(text: str, rules: LintRules, plane: Plane | None = None, structures: Collection[str] = ()) -> list[str]:
+def lint(
+    text: str,
+    rules: LintRules,
+    plane: Plane | None = None,
+    structures: Collection[str] = (),
+    findings: Collection[str] = (),
+) -> list[str]:
     """The codes (see FINDINGS) that `text` earns, in a fixed order.
 
-    `plane` is what the frame shows (None: unknown or none of the planes), `structures` those that the caption lists.
+    `plane` is what the frame shows (None: unknown or none of the planes), `structures` those that the caption lists;
+    the record's own `findings` may name any structure ("short femur" beside a head).
     """
     if not text.strip():
         return ["empty"]
@@ -91,7 +98,7 @@ def lint(text: str, rules: LintRules, plane: Plane | None = None, structures: Co
         "banned": rules.banned_pattern and rules.banned_pattern.search(text),
     }
     found = [code for code, hit in checks.items() if hit]
-    found += _disagreements(text, rules, plane, structures)
+    found += _disagreements(_without(text, findings), rules, plane, structures)
     return found + ["too_long"] * (rules.count_tokens(text) > rules.max_tokens)
 
 
@@ -114,6 +121,10 @@ def _disagreements(text: str, rules: LintRules, plane: Plane | None, structures:
     names = _folded(rules.plane_names) - (known if plane else set())
     foreign = listed - own if plane is None else (terms - names) | (listed - own)
     return ["wrong_plane"] * bool(terms & names) + ["wrong_structure"] * bool(foreign)
+
+
+def _without(text: str, phrases: Collection[str]) -> str:
+    return _whole_words(sorted(phrases, key=len, reverse=True)).sub("", text) if phrases else text
 
 
 def _folded(terms: Iterable[str]) -> set[str]:

@@ -142,7 +142,7 @@ def _polygon_pixels(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bo
     if not rings:
         return np.zeros(size, np.bool_)
     runs = coco.merge(coco.frPyObjects([ring.tolist() for ring in rings], *size))
-    return np.asarray(coco.decode(runs), np.bool_)
+    return decode(runs["counts"].decode("ascii"), *size)
 
 
 def read_mask_folder(folder: Path, structure: str | None, palette: Mapping[str, str]) -> Iterator[ForeignMask]:

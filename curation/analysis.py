@@ -14,9 +14,9 @@ from sono.curation import quality
 from sono.curation.duplicates import perceptual_hash
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.quality import QualityConfig
+from sono.curation.readers.sources import Frame, Limits, Source, read_source
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.sector import Sector, crop_to_sector, find_sector
-from sono.curation.sources import Frame, Limits, Source, read_source
 from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of
 

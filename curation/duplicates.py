@@ -10,22 +10,32 @@ from sono.curation.sector import Sector, crop_to_sector
 
 Gray = NDArray[np.uint8]
 
+SMALL_SIDE = 64
 HASH_SIDE = 16  # 16 x 16 coefficients, a bit each
-BANDS = 16  # of 16 bits; two hashes within 31 bits agree in one band but for one bit
-MAX_DISTANCE = 64  # of 256 bits
-MIN_CORRELATION = 0.6
+BANDS = 16  # of 16 bits; two hashes within 31 bits always agree in one band but for one bit, 52 apart 9 times in 10
+MAX_DISTANCE = 52  # of 256 bits: copies differ by up to 47, frames of different women by 61 and more (1140 real frames)
+MIN_CORRELATION = 0.7  # copies 0.9 and more, different women up to 0.52
 CHUNK = 1 << 22  # candidate pairs held at once
 
 
 def perceptual_hash(gray: Gray, sector: Sector) -> str:
-    """256 bits as 64 hexadecimal digits of the unwrapped sector of the source frame `gray` [H, W].
+    """256 bits as 64 hexadecimal digits of the source frame `gray` [H, W], zero outside its sector.
 
     The signs of the cosine coefficients 1 to 16 in both directions: gain, offset, size, aspect and compression
-    hardly change them.
+    hardly change them. The crop is put back into its frame first, so a side found in one copy and missed in another
+    moves nothing.
     """
-    picture = _unwrapped(gray, sector).astype(np.float32)
-    coefficients = cv2.dct(np.sqrt(picture))[1 : HASH_SIDE + 1, 1 : HASH_SIDE + 1]
+    picture = small_frame(crop_to_sector(gray, sector), sector.box, gray.shape)
+    coefficients = cv2.dct(np.sqrt(picture.astype(np.float32)))[1 : HASH_SIDE + 1, 1 : HASH_SIDE + 1]
     return np.packbits(coefficients > 0).tobytes().hex()
+
+
+def small_frame(crop: Gray, box: tuple[int, int, int, int], source_shape: tuple[int, ...]) -> Gray:
+    """The stored crop in its place in the source frame [H, W], shrunk to a square [64, 64]."""
+    x0, y0, x1, y1 = box
+    frame = np.zeros(source_shape, np.uint8)
+    frame[y0:y1, x0:x1] = crop
+    return np.asarray(cv2.resize(frame, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def near_duplicate_pairs(
@@ -34,7 +44,7 @@ def near_duplicate_pairs(
     max_distance: int = MAX_DISTANCE,
     min_correlation: float = MIN_CORRELATION,
 ) -> list[tuple[int, int]]:
-    """Index pairs (i < j) of frames whose hashes are near and whose cropped pictures `load(i)` [H, W] correlate.
+    """Index pairs (i < j) of frames whose hashes are near and whose pictures `load(i)` (see `small_frame`) correlate.
 
     Equal hashes are compared with their first holder only, so a thousand copies give a thousand pairs.
     """
@@ -71,35 +81,6 @@ def duplicate_groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[
     for index in range(count):
         groups.setdefault(root(index), []).append(index)
     return [members for members in groups.values() if len(members) > 1]
-
-
-def _unwrapped(gray: Gray, sector: Sector) -> Gray:
-    """The sector as a square [64, 64]: each row stretched between both sides, where these are known.
-
-    Unlike polar coordinates this does not change when a frame was stretched along one axis.
-    """
-    crop = crop_to_sector(gray, sector)
-    small = cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA)
-    bounds = _row_bounds(sector)
-    if bounds is None:
-        return np.asarray(cv2.resize(small, (64, 64), interpolation=cv2.INTER_AREA), np.uint8)
-    left, right = bounds
-    place = (np.arange(64) + 0.5) / 64
-    across = (left[:, None] + (right - left)[:, None] * place).astype(np.float32) * 128 - 0.5
-    down = np.repeat((place * 128 - 0.5).astype(np.float32)[:, None], 64, axis=1)
-    return np.asarray(cv2.remap(small, across.astype(np.float32), down, cv2.INTER_LINEAR), np.uint8)
-
-
-def _row_bounds(sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Left and right end of the sector in 64 rows of its box, as shares of the box's width."""
-    if sector.apex_x is None or sector.apex_y is None or sector.angle_left is None or sector.angle_right is None:
-        return None
-    x0, y0, x1, y1 = sector.box
-    depth = y0 + (np.arange(64) + 0.5) / 64 * (y1 - y0) - sector.apex_y
-    depth = np.maximum(depth, 1.0)
-    left = (sector.apex_x + depth * np.tan(np.radians(sector.angle_left)) - x0) / (x1 - x0)
-    right = (sector.apex_x + depth * np.tan(np.radians(sector.angle_right)) - x0) / (x1 - x0)
-    return np.clip(left, 0.0, 1.0), np.clip(right, 0.0, 1.0)
 
 
 def _words(hashes: Sequence[str]) -> NDArray[np.uint64]:
@@ -141,8 +122,8 @@ def _bucket_pairs(
 
 
 def _detail(picture: Gray) -> NDArray[np.float32]:
-    """A cropped frame as [64, 64] of local contrast: shading and the sector's outline are taken away."""
-    small = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
+    """A frame as [64, 64] of local contrast: shading and the sector's outline are taken away."""
+    small = cv2.resize(picture, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     present = (small > 0).astype(np.float32)
     weight = cv2.GaussianBlur(present, (0, 0), 3.0) + 1e-3
     shading = cv2.GaussianBlur(small, (0, 0), 3.0) / weight

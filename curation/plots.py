@@ -170,7 +170,7 @@ def overlay_masks(gray: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -
         tinted = (1 - MASK_OPACITY) * picture[mask] + MASK_OPACITY * color
         picture[mask] = tinted.round().astype(np.uint8)
         borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, borders, -1, color.tolist(), thickness, cv2.LINE_AA)
+        cv2.drawContours(picture, borders, -1, color.tolist(), thickness)
     return picture
 
 

@@ -18,8 +18,8 @@ from sono.curation.errors import FindingsError, SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
 from sono.curation.quality import QualityConfig
-from sono.curation.records import Record, RecordsConfig, RecordsTable, find_known_table, read_records
-from sono.curation.sources import list_sources
+from sono.curation.readers.sources import list_sources
+from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import quarantined_path, stored_path
 from sono.curation.tables import SOURCES, from_rows, read_table, rows_of, write_table

@@ -79,7 +79,8 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
     borders = _borders(sides, size[0])
     inside, geometry = _inside(layer, sides, borders)
     inside &= ~_text_on_background(small, tone, inside & layer.echo)
-    inside[:first_row] = False
+    # rows above the faintest echo hold nothing; a sector may be filled with a tone just above the background
+    inside[: max(first_row, int((inside & (small > tone)).any(axis=1).argmax()) - round(2 * MARGIN))] = False
     return _to_source(gray.shape, inside, borders, geometry, top)
 
 
@@ -96,19 +97,27 @@ def _background(small: NDArray[np.uint8]) -> int:
 
 
 def _header_height(gray: NDArray[np.uint8]) -> int:
-    """Height in rows of a flat bar across the top (where scanners print name and date), 0 without one."""
+    """Height in rows of a gray or black bar across the top (where scanners print name and date), 0 without one."""
     rows = gray[: max(1, gray.shape[0] // 8), ::3].astype(np.int16)
     tone = np.median(rows, axis=1)
-    flat = (np.abs(rows - tone[:, None]) <= 8).mean(axis=1) >= 0.5
-    bar = flat & (tone >= 20)
-    start = int(bar.argmax())
-    if not bar[start] or start > 0.03 * gray.shape[0]:
-        return 0
-    after = np.flatnonzero(~bar[start:])
-    end = start + int(after[0]) if len(after) else len(bar)
-    tall_enough = end - start >= max(6, 0.015 * gray.shape[0])
-    printed = bool((rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005)
-    return end + 2 if tall_enough and printed and end < len(bar) else 0
+    share = (np.abs(rows - tone[:, None]) <= 8).mean(axis=1)
+    for gray_bar in (True, False):
+        start, end = _bar((share >= 0.5) & ((tone >= 20) == gray_bar), gray.shape[0])
+        printed = end > start and (rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005
+        # a black bar ends at once over the whole width; black fluid and the corners of a fan do not
+        if printed and (gray_bar or share[end : end + 4].min() < 0.2):
+            return end + 2
+    return 0
+
+
+def _bar(flat: Mask, height: int) -> tuple[int, int]:
+    """First and end row of the run of flat rows at the top; (0, 0) where it is too thin, too low or has no end."""
+    start = int(flat.argmax())
+    breaks = np.flatnonzero(~flat[start:])
+    if not flat[start] or start > 0.03 * height or len(breaks) == 0:
+        return 0, 0
+    end = start + int(breaks[0])
+    return (start, end) if end - start >= max(6, 0.015 * height) else (0, 0)
 
 
 def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -227,9 +236,7 @@ def _inside(layer: _Layer, sides: _Sides, borders: _Sides) -> tuple[Mask, dict[s
         radius = np.hypot(down, np.arange(shape[1]) - geometry["apex_x"])
         inside &= radius <= geometry.get("radius_max", np.inf) + MARGIN
         inside &= radius >= geometry.get("radius_min", 0.0) - MARGIN
-    first, last = _flat_ends(layer.echo & inside)
-    inside[:first] = False
-    inside[last:] = False
+    inside[_flat_end(layer.echo & inside) :] = False
     return inside, geometry
 
 
@@ -270,16 +277,11 @@ def _agreed_end(echo: Mask, seen: Mask) -> int | None:
     return best if score[best] >= 0.35 * len(echo) else None
 
 
-def _flat_ends(echo: Mask) -> tuple[int, int]:
-    """First and end row of a sector whose top or bottom is a straight row, or has no echo above it at all."""
-    rows = np.flatnonzero(echo.any(axis=1))
+def _flat_end(echo: Mask) -> int:
+    """The end row of a sector whose bottom is a straight row; the last row of all without one."""
     columns = echo[:, echo.any(axis=0)].T
-    if len(rows) == 0:
-        return 0, len(echo)
-    below = _agreed_end(columns[:, ::-1], np.ones_like(columns))
-    margin = round(2 * MARGIN)
-    last = len(echo) if below is None else len(echo) - below + margin
-    return max(0, int(rows[0]) - margin), min(len(echo), last)
+    below = _agreed_end(columns[:, ::-1], np.ones_like(columns)) if len(columns) else None
+    return len(echo) if below is None else min(len(echo), len(echo) - below + round(2 * MARGIN))
 
 
 def _text_on_background(small: NDArray[np.uint8], tone: int, echo: Mask) -> Mask:

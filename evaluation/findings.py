@@ -57,9 +57,8 @@ def notes(evidence: Evidence) -> list[str]:
     scored, plan = evidence.scored, evidence.plan
     found = _class_notes(evidence)
     if "proposed" in scored.scores:
-        found.append(
-            f"A mask was proposed for {len(plan.proposed)} of {len(scored.truth)} frames; the others get all-one."
-        )
+        rest = "; the others get all-one" if len(plan.proposed) < len(scored.truth) else ""
+        found.append(f"A mask was proposed for {len(plan.proposed)} of {len(scored.truth)} frames{rest}.")
     if plan.annotated:
         found.append(
             "Annotated, box and shuffled masks are oracle masks: somebody who knew the plane made them, and which "
@@ -79,12 +78,12 @@ def _class_notes(evidence: Evidence) -> list[str]:
     classes, found = len(scored.present), []
     if classes == 1:
         found.append(
-            "Only one plane is present: a constant answer is always right, so Top-1 among present planes is empty. "
+            "Only one plane is present, so a constant answer is always right among the planes present. "
             f"Masks are compared by Top-1 of all {len(scored.planes)} planes."
         )
-    if classes <= 5:
+    elif classes <= 5:
         found.append(
-            f"With {classes} plane{'' if classes == 1 else 's'} present, any answer without ties is within Top-5 among "
+            f"With {classes} planes present, any answer without ties is within Top-5 among "
             f"them; read Top-5 of {len(scored.planes)}."
         )
     rare = [

@@ -21,10 +21,10 @@ Mask = NDArray[np.bool_]
 MODES = {
     "all_one": "the whole square: what a user without masks gets",
     "proposed": "a mask found in the pixels alone, without any label; all-one where none was found",
-    "proposed_shuffled": "the proposed mask of another frame: control for `proposed`",
+    "proposed_shuffled": "the proposed mask of another frame: the control for proposed masks",
     "annotated": "an accepted or edited mask of the masks table (oracle: made by somebody who knew the plane)",
     "box": "the bounding box of the annotated mask (oracle)",
-    "shuffled": "the annotated mask of another frame: control for `annotated`",
+    "shuffled": "the annotated mask of another frame: the control for annotated masks",
     "empty": "nothing marked",
 }
 ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask

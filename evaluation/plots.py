@@ -43,22 +43,22 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
     return _png(figure)
 
 
-def modes_plot(groups: Mapping[str, Mapping[str, Interval]], chance: Mapping[str, float], metric: str) -> bytes:
-    """`metric` of each mode with its interval, one panel a set of images, and lines for answers without a model."""
+def modes_plot(groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[float], metric: str) -> bytes:
+    """`metric` of each mode with its interval, a panel a set of images, and the best constant answer in each."""
     from matplotlib.figure import Figure
 
     tallest = max(len(modes) for modes in groups.values())
     figure = Figure(figsize=(4.6 * len(groups), 1.5 + 0.34 * tallest), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(groups), sharex=True))
-    for axes, (title, modes) in zip(panels, groups.items(), strict=True):
+    for axes, (title, modes), line in zip(panels, groups.items(), constant, strict=True):
         for place, interval in enumerate(modes.values()):
             low, high = np.nan_to_num([interval.low, interval.high], nan=interval.point)
             axes.plot([low, high], [place, place], color=ACCENT, linewidth=2.5, solid_capstyle="round")
             axes.plot(interval.point, place, "o", color=ACCENT, markersize=6)
-        for name, value in chance.items():
-            axes.axvline(value, color=MUTED, linewidth=1, linestyle="--")
-            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
-                          textcoords="offset points", fontsize=7, color=MUTED)  # fmt: skip
+        axes.axvline(line, color=MUTED, linewidth=1, linestyle="--")
+        axes.annotate(
+            "constant answer", (line, 1), (3, -9), ("data", "axes fraction"), "offset points", fontsize=7, color=MUTED
+        )
         axes.set_yticks(range(len(modes)), [mode.replace("_", " ") for mode in modes])
         axes.set(xlim=(-0.02, 1.02), ylim=(len(modes) - 0.4, -0.9), xlabel=metric)
         axes.set_title(title, loc="left", color=INK, fontsize=10)

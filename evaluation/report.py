@@ -129,8 +129,8 @@ def _modes_picture(metrics: dict[str, Any]) -> bytes:
         }
         for group in metrics["groups"]
     }
-    chance = {"constant answer": metrics["groups"][0]["baselines"]["constant"]["top1_macro"]}
-    return modes_plot(groups, chance, _metric_names(metrics)[metrics["compared_metric"]])
+    constant = [group["baselines"]["constant"]["top1_macro"] for group in metrics["groups"]]
+    return modes_plot(groups, constant, _metric_names(metrics)[metrics["compared_metric"]])
 
 
 def _interval(values: dict[str, float | None]) -> Interval:

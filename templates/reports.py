@@ -5,8 +5,8 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
-import cv2
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,6 +18,7 @@ from sono.curation.planes import PlaneTable
 from sono.curation.plots import contact_sheet, figure_planes_and_age, overlay_masks
 from sono.curation.statistics import DAYS_A_WEEK, PERCENTILES, UNSPLIT, Statistics, compute_statistics
 from sono.curation.storage import write_text
+from sono.curation.stored import read_stored, stored_path
 from sono.curation.tables import CAPTIONS, SPLITS
 from sono.curation.workspace import Workspace
 
@@ -103,8 +104,9 @@ def _example_sheet(workspace: Workspace, images: pd.DataFrame, masks: pd.DataFra
     """Frames of every plane with their masks; empty bytes where no frame is stored."""
     tiles = []
     for row in _choose_examples(images, planes).itertuples():
-        gray = _read_gray(workspace.root / str(row.file))
-        if gray is not None:
+        path = stored_path(workspace, str(row.file))
+        if path.is_file():  # a frame that is gone costs the report an example, no more
+            gray = read_stored(path)
             own = masks[(masks["image_id"] == row.image_id) & (masks["state"] != "rejected")]
             tiles.append((overlay_masks(gray, _decode(own, gray.shape)), _words(row, planes)))
     return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE) if tiles else b""
@@ -121,21 +123,14 @@ def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
     return chosen.sort_values(["rank", "turn"], kind="stable")
 
 
-def _read_gray(path: Path) -> NDArray[np.uint8] | None:
-    """A stored frame [H, W]; None where the file is gone or no image (then the report has one example fewer)."""
-    if not path.is_file():
-        return None
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    decoded = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if content.size else None
-    return None if decoded is None else np.asarray(decoded, np.uint8)
-
-
 def _decode(masks: pd.DataFrame, shape: tuple[int, ...]) -> list[NDArray[np.bool_]]:
     """The masks [H, W] of a frame; one of another size is left out."""
     from pycocotools.mask import decode
 
     fitting = masks[(masks["height"] == shape[0]) & (masks["width"] == shape[1])]
-    return [decode({"size": list(shape), "counts": counts.encode()}).astype(bool) for counts in fitting["counts"]]
+    with catch_warnings():
+        simplefilter("ignore", DeprecationWarning)  # pycocotools and numpy 2 about `copy`
+        return [decode({"size": list(shape), "counts": counts.encode()}).astype(bool) for counts in fitting["counts"]]
 
 
 def _words(row: Any, planes: PlaneTable) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen. Nothing is unpickled."""
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sono.curation.errors import SonoError
-from sono.curation.storage import atomic_path, write_text
+from sono.curation.storage import atomic_path, write_bytes, write_text
 from sono.training.model import MaskClip, ModelConfig
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
@@ -96,9 +97,10 @@ def read_run(folder: Path) -> RunInfo:
 
 def save_state(folder: Path, optimizer: torch.optim.Optimizer, epoch: int, best: float, best_epoch: int) -> None:
     """Write what `--resume` needs beside the weights."""
-    with atomic_path(folder / STATE) as temporary:
-        values = {"optimizer": optimizer.state_dict(), "epoch": epoch, "best": best, "best_epoch": best_epoch}
-        torch.save(values, temporary)
+    values = {"optimizer": optimizer.state_dict(), "epoch": epoch, "best": best, "best_epoch": best_epoch}
+    content = io.BytesIO()
+    torch.save(values, content)
+    write_bytes(folder / STATE, content.getvalue())
 
 
 def load_state(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[int, float, int]:

@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sono import __version__
+from sono.annotation.captions import CaptionConfig
 from sono.curation.console import progress
 from sono.curation.errors import SonoError
 from sono.curation.splits import check_splits, training_rows
 from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
-from sono.templates.loader import load_templates
+from sono.templates.loader import BUILT_IN, load_templates
 from sono.training import checkpoints
 from sono.training.checkpoints import RunInfo
 from sono.training.config import TrainingConfig
@@ -77,10 +79,10 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
     images, template = _rows(workspace, config)
     model_config = ModelConfig(name=config.model, image_size=config.image_size)
     side = MaskClip.side_of(model_config)
-    prompts = load_templates(template)
-    named = {plane.id: prompts.render_prompts(plane.name) for plane in workspace.planes().planes}
-    train_set = load_pairs(workspace, images[images["split"] == "train"], config.mask_states, named, side)
-    val_set = load_pairs(workspace, images[images["split"] == "val"], config.mask_states, named, side)
+    templates = load_templates(template)
+    prompts = {plane.id: templates.render_prompts(plane.name) for plane in workspace.planes().planes}
+    train_set = load_pairs(workspace, images[images["split"] == "train"], config.mask_states, prompts, side)
+    val_set = load_pairs(workspace, images[images["split"] == "val"], config.mask_states, prompts, side)
     if len(train_set) < 2:
         raise SonoError(f"{workspace.root}: {len(train_set)} frame to train on; at least 2 are needed")
 
@@ -93,8 +95,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
         checkpoints.write_run(folder, _run_info(workspace, images, config, name, template))
     steps_per_epoch = len(epoch_rows(len(train_set), config.batch_size, config.seed, 0))
     total = steps_per_epoch * config.epochs
-    log = _Log(folder, keep=state.epoch)
-    with progress("train", total) as advance:
+    with progress("train", total) as advance, closing(_Log(folder, keep=state.epoch)) as log:
         advance(state.epoch * steps_per_epoch)
         for epoch in range(state.epoch, config.epochs):
             losses = []
@@ -159,8 +160,20 @@ def _rows(workspace: Workspace, config: TrainingConfig) -> tuple[pd.DataFrame, s
         raise SonoError(
             f"{workspace.root}: no frame is left to train on after holding out {', '.join(config.hold_out)}"
         )
-    template = str(workspace.captions()["template"].iloc[0]).split("/")[0]
-    return images, template
+    return images, _template_set(workspace)
+
+
+def _template_set(workspace: Workspace) -> str:
+    """The name of the template set that wrote the captions; its prompts go with the model."""
+    written = sorted(workspace.captions()["template"].unique())
+    configured = workspace.settings("captions", CaptionConfig).template
+    for name in dict.fromkeys((configured, *BUILT_IN)):
+        if [load_templates(name).id] == written:
+            return name
+    raise SonoError(
+        f"{workspace.root}: the captions were written by template set {', '.join(written)}, which is not there now; "
+        "name the set in sono.toml ([captions] template) and run `sono captions build` again"
+    )
 
 
 def _with_statistics(model: ModelConfig, pairs: PairSet, config: TrainingConfig) -> ModelConfig:
@@ -321,3 +334,7 @@ class _Log:
         for name, value in values.items():
             self._board.add_scalar(name, value, epoch + 1)
         self._board.flush()
+
+    def close(self) -> None:
+        """End the TensorBoard writer's thread."""
+        self._board.close()

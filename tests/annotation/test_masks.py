@@ -31,6 +31,7 @@ def test_a_mask_comes_back_from_its_code(mask: np.ndarray) -> None:
     assert np.array_equal(decode(encode(mask), *mask.shape), mask)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside pycocotools
 @given(arrays(np.bool_, SHAPES))
 def test_the_code_is_the_one_of_pycocotools(mask: np.ndarray) -> None:
     theirs = coco.decode({"size": list(mask.shape), "counts": encode(mask).encode()})
@@ -101,7 +102,7 @@ def test_masks_of_the_stored_size_pass() -> None:
 
 
 def test_a_mask_of_a_frame_that_changed_is_an_error() -> None:
-    with pytest.raises(SonoError, match="4 x 6 pixels, but frame a+ has 5 x 6"):
+    with pytest.raises(SonoError, match=r"4 x 6 pixels, but frame a+ has 5 x 6"):
         check_masks(mask_table([mask_row(IMAGE, square(), "femur", "manual")]), images(height=5))
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sono.curation.ages import ga_from_dates, parse_date, parse_ga, weeks_and_days
 from sono.curation.errors import SonoError
+from sono.curation.records.ages import ga_from_dates, parse_date, parse_ga, weeks_and_days
 
 # fmt: off
 SPELLINGS = (

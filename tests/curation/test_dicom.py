@@ -21,8 +21,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from sono.curation.dicom import is_dicom, looks_like_dataset, read_dicom
-from sono.curation.sources import Limits, Source, read_source
+from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom
+from sono.curation.readers.sources import Limits, Source, read_source
 
 ROWS, COLUMNS = 70, 100
 RAMP = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (ROWS, 1))

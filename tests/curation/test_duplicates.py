@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs, perceptual_hash
+from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs, perceptual_hash, small_frame
 from sono.curation.sector import crop_to_sector, find_sector
 
 Gray = NDArray[np.uint8]
@@ -45,6 +45,11 @@ def test_gain_size_shape_and_compression_hardly_change_the_hash() -> None:
     brighter = np.clip(gray * 1.2, 0, 255).astype(np.uint8)
     stretched = np.asarray(cv2.resize(gray, (700, 300)), np.uint8)
     assert max(distance(gray, changed) for changed in (brighter, stretched, jpeg(gray, 50))) <= 16
+
+
+def test_a_crop_is_put_back_into_its_place() -> None:
+    frame = small_frame(np.full((64, 32), 200, np.uint8), (64, 32, 96, 96), (128, 128))
+    assert (frame[16:48, 32:48] == 200).all() and frame.sum() == 200 * 32 * 16
 
 
 def test_different_tissue_is_far_apart() -> None:
@@ -100,7 +105,12 @@ def test_the_frames_that_stand_in_two_folders_are_found(shared_data: Path) -> No
     grays = [np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), 0), np.uint8) for path in paths]
     sectors = [find_sector(gray) for gray in grays]
     hashes = [perceptual_hash(gray, sector) for gray, sector in zip(grays, sectors, strict=True)]
-    pairs = near_duplicate_pairs(hashes, lambda index: crop_to_sector(grays[index], sectors[index]))
+
+    def load(index: int) -> Gray:
+        crop = crop_to_sector(grays[index], sectors[index])
+        return small_frame(crop, sectors[index].box, grays[index].shape)
+
+    pairs = near_duplicate_pairs(hashes, load)
     across = {(paths[i].stem, paths[j].stem) for i, j in pairs if paths[i].stem[:12] != paths[j].stem[:12]}
     assert across == set() and len(shared) >= 5
     assert {paths[i].stem for i, j in pairs if paths[i].stem == paths[j].stem} == set(shared)

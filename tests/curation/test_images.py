@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from sono.curation.frames import Limits, Source, split_color, text_runs, to_8_bit
-from sono.curation.images import image_kind, read_image
+from sono.curation.readers.frames import Limits, Source, split_color, text_runs, to_8_bit
+from sono.curation.readers.images import image_kind, read_image
 
 RAMP = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (70, 1))
 SPECKLE = np.random.default_rng(0).integers(0, 255, (160, 160), dtype=np.uint8)

@@ -13,16 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from sono.curation.ages import parse_ga
 from sono.curation.errors import SonoError
-from sono.curation.phantom import PhantomSummary, deal_planes, make_phantom
-from sono.curation.phantom_anatomy import DRAWINGS, draw_plane, ellipse_circumference, half_size_mm, visible_masks
-from sono.curation.phantom_frames import LOOKS, PROBES
-from sono.curation.phantom_people import make_woman, mixed_date, mixed_ga, mixed_label
-from sono.curation.phantom_physics import render, sector_mask
-from sono.curation.phantom_scene import BONE, TISSUE, Pose, fill, new_scene, oval
+from sono.curation.phantom.anatomy import DRAWINGS, draw_plane, ellipse_circumference, half_size_mm, visible_masks
+from sono.curation.phantom.frames import LOOKS, PROBES
+from sono.curation.phantom.people import make_woman, mixed_date, mixed_ga, mixed_label
+from sono.curation.phantom.physics import render, sector_mask
+from sono.curation.phantom.scene import BONE, TISSUE, Pose, fill, new_scene, oval
+from sono.curation.phantom.study import PhantomSummary, deal_planes, make_phantom
 from sono.curation.planes import PLANES, Plane, PlaneTable
 from sono.curation.reasons import REASONS, SEVERITIES
+from sono.curation.records.ages import parse_ga
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.record_layouts import ALIASES, find_known_table, find_layout, known_layout
-from sono.curation.records import RecordsConfig, RecordsTable, read_records
+from sono.curation.records.layouts import ALIASES, find_known_table, find_layout, known_layout
+from sono.curation.records.read import RecordsConfig, RecordsTable, read_records
 
 FETAL_PLANES = "Image_name;Patient_num;Plane;Brain_plane;Operator;US_Machine;Train \r\n"
 HC18 = "filename,pixel size(mm),head circumference (mm)\r\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sono.curation.config import read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.records import Record, RecordsConfig, RecordsTable, read_records
+from sono.curation.records.read import Record, RecordsConfig, RecordsTable, read_records
 
 
 def _read(tmp_path: Path, text: str | bytes, **config: object) -> RecordsTable:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sono.curation.errors import SonoError
+from sono.curation.readers.sources import Limits, Source, list_sources, read_source
 from sono.curation.reasons import REASONS
-from sono.curation.sources import Limits, Source, list_sources, read_source
 
 # fmt: off
 CODES = {  # file name -> codes of the file; "" where nothing is to be said
@@ -158,7 +158,7 @@ def test_header_ids_are_raw_and_the_machine_is_clean(sources: dict[str, Source])
 
 def test_the_corpus_is_read_in_bounded_memory(bad_files: Path) -> None:
     code = (
-        "import sys, resource; from pathlib import Path; from sono.curation.sources import *\n"
+        "import sys, resource; from pathlib import Path; from sono.curation.readers.sources import *\n"
         "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in list_sources(Path(sys.argv[1])): read_source(path)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
@@ -223,7 +223,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypat
                 stream.write(b"more")
         return real(descriptor)
 
-    monkeypatch.setattr("sono.curation.sources.os.fstat", grow)
+    monkeypatch.setattr("sono.curation.readers.sources.os.fstat", grow)
     assert read_source(os.fsencode(path)).codes == ("changed_while_read",)
 
 
@@ -238,6 +238,6 @@ def test_a_device_is_not_opened() -> None:
 
 
 def test_the_readers_do_not_import_pydicom_for_pictures() -> None:
-    code = "import sys; import sono.curation.sources; print('pydicom' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys; import sono.curation.readers.sources; print('pydicom' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]

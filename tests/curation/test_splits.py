@@ -10,7 +10,7 @@ import pytest
 from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.records import RecordsConfig, find_known_table, read_records
+from sono.curation.records.read import RecordsConfig, find_known_table, read_records
 from sono.curation.splits import (
     SplitConfig,
     assign_splits,

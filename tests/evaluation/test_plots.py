@@ -29,6 +29,6 @@ def test_an_undecided_column_is_drawn_only_when_needed() -> None:
 
 def test_plots_are_the_same_bytes_each_time() -> None:
     groups = {"all": {"all_one": Interval(0.5, 0.4, 0.6), "empty": Interval(0.5, np.nan, np.nan)}}
-    first, second = (modes_plot(groups, {"constant": 0.1}, "Top-1 macro") for _ in range(2))
+    first, second = (modes_plot(groups, [0.1], "Top-1 macro") for _ in range(2))
     assert first == second
     assert b"matplotlib" not in first.lower()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.phantom_files import Planted
-from sono.curation.phantom_people import COLUMNS, Exam, Woman, record_row
-from sono.curation.phantom_physics import Probe
+from sono.curation.phantom.files import Planted
+from sono.curation.phantom.people import COLUMNS, Exam, Woman, record_row
+from sono.curation.phantom.physics import Probe
 from sono.curation.planes import PlaneTable
 from sono.curation.storage import write_bytes, write_text
 

@@ -5,9 +5,9 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from sono.curation.dicom_header import dicom_errors, elements, read_header, text_of
-from sono.curation.dicom_pixels import read_frames
-from sono.curation.frames import (
+from sono.curation.readers.dicom_header import dicom_errors, elements, read_header, text_of
+from sono.curation.readers.dicom_pixels import read_frames
+from sono.curation.readers.frames import (
     DEFAULT_LIMITS,
     Header,
     Limits,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sono.curation.frames import (
+from sono.curation.readers.frames import (
     DECODER_ERRORS,
     DEFAULT_LIMITS,
     MAX_TEXT_BYTES,

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation import phantom_head as head
-from sono.curation import phantom_heart as heart
-from sono.curation import phantom_trunk as trunk
-from sono.curation.phantom_physics import Probe, sector_mask
-from sono.curation.phantom_scene import Pose, Scene, new_scene
+from sono.curation.phantom import head, heart, trunk
+from sono.curation.phantom.physics import Probe, sector_mask
+from sono.curation.phantom.scene import Pose, Scene, new_scene
 from sono.curation.planes import PLANES
 
 DRAWINGS: dict[str, Callable[[Scene], None]] = {

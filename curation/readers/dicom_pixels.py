@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.dicom_header import Spacing, dicom_errors, read_spacing, text_of
-from sono.curation.frames import (
+from sono.curation.readers.dicom_header import Spacing, dicom_errors, read_spacing, text_of
+from sono.curation.readers.frames import (
     WINDOW_PERCENTILES,
     Frame,
     Limits,
@@ -19,7 +19,7 @@ from sono.curation.frames import (
     split_color,
     to_8_bit,
 )
-from sono.curation.images import walk_jpeg
+from sono.curation.readers.images import walk_jpeg
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sono.curation.dicom import is_dicom, looks_like_dataset, read_dicom
 from sono.curation.errors import SonoError
-from sono.curation.frames import DEFAULT_LIMITS, Frame, Header, Limits, Source, UnreadableError, failed
-from sono.curation.images import EXTENSIONS, image_kind, read_image
+from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom
+from sono.curation.readers.frames import DEFAULT_LIMITS, Frame, Header, Limits, Source, UnreadableError, failed
+from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
 from sono.curation.reasons import REASONS
 from sono.curation.storage import sha256
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.phantom_scene import Scene
+from sono.curation.phantom.scene import Scene
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import lru_cache
 
-from sono.curation.ages import ga_from_dates, parse_date, parse_ga
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import REGIONS
+from sono.curation.records.ages import ga_from_dates, parse_date, parse_ga
 
 MAX_TEXT = 200
 

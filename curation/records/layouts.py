@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.record_files import read_header
+from sono.curation.records.files import read_header
 
 Cells = dict[str, str]
 

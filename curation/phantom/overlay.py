@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.phantom_physics import Probe, sector_mask
+from sono.curation.phantom.physics import Probe, sector_mask
 
 Color = tuple[int, int, int]  # blue, green, red
 WHITE: Color = (235, 235, 235)

@@ -21,8 +21,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from sono.curation.phantom_people import INSTITUTIONS, PHYSICIANS, Exam, Woman
-from sono.curation.phantom_physics import Probe
+from sono.curation.phantom.people import INSTITUTIONS, PHYSICIANS, Exam, Woman
+from sono.curation.phantom.physics import Probe
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sono.curation.phantom_scene import (
+from sono.curation.phantom.scene import (
     BONE,
     BRAIN,
     FLUID,

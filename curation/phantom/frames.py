@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.phantom_anatomy import draw_plane, visible_masks
-from sono.curation.phantom_overlay import calipers, side_banner, top_banner
-from sono.curation.phantom_people import INSTITUTIONS, Exam, Woman
-from sono.curation.phantom_physics import Look, Probe, render
+from sono.curation.phantom.anatomy import draw_plane, visible_masks
+from sono.curation.phantom.overlay import calipers, side_banner, top_banner
+from sono.curation.phantom.people import INSTITUTIONS, Exam, Woman
+from sono.curation.phantom.physics import Look, Probe, render
 
 # Center A: a wide sector, fine compounded speckle, high contrast. B: a narrow one, coarse speckle, lifted blacks.
 PROBES = {"A": Probe(600, 800, 400, -70, 35, 110, 650), "B": Probe(540, 720, 372, -144, 24, 200, 664)}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sono.curation.phantom_heart import spine
-from sono.curation.phantom_scene import (
+from sono.curation.phantom.heart import spine
+from sono.curation.phantom.scene import (
     BONE,
     FLUID,
     LIVER,

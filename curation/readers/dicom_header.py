@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sono.curation.frames import DECODER_ERRORS, Header, clean_texts, text_runs
+from sono.curation.readers.frames import DECODER_ERRORS, Header, clean_texts, text_runs
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from sono.curation import record_values as values
 from sono.curation.config import Config
 from sono.curation.errors import SonoError
 from sono.curation.planes import OTHER, PlaneTable
-from sono.curation.record_files import read_sheet
-from sono.curation.record_layouts import KEYS, Cells, Layout, find_known_table, find_layout
-from sono.curation.record_table import Record, RecordsTable, path_parts
+from sono.curation.records import values
+from sono.curation.records.files import read_sheet
+from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
+from sono.curation.records.table import Record, RecordsTable, path_parts
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 

@@ -1,0 +1,1 @@
+"""A synthetic study of two centers: anatomy, physics of the picture, files, records and planted defects."""

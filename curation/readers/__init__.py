@@ -1,0 +1,1 @@
+"""Files to gray frames: images and DICOM, read by content, never trusted."""

@@ -1,0 +1,1 @@
+"""Clinical records: tables of any shape to typed records, with gestational ages and plane labels."""

@@ -1,0 +1,178 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sono.annotation.captions import CaptionWriter, Facts, build_captions, caption_values, english_list, ga_in_words
+from sono.annotation.lint import LintRules
+from sono.curation.errors import SonoError
+from sono.curation.planes import PlaneTable
+from sono.curation.tables import IMAGES, MASKS, from_rows
+from sono.curation.workspace import Workspace
+from sono.templates.loader import load_templates
+
+TABLE = PlaneTable()
+
+
+def image(image_id: str, **values: object) -> dict[str, object]:
+    row = {"image_id": image_id, "source_id": image_id, "frame": 0, "status": "accepted", "center": "St. Anna"}
+    return row | values
+
+
+def mask(image_id: str, structure: str, state: str = "accepted") -> dict[str, object]:
+    box = dict.fromkeys(("box_x", "box_y", "box_width", "box_height", "area"), 1)
+    name = {"mask_id": f"{image_id}-{structure}", "image_id": image_id, "structure": structure, "counts": "04"}
+    return name | box | {"height": 2, "width": 2, "source": "manual", "state": state}
+
+
+def study(root: Path, images: list[dict[str, object]], masks: list[dict[str, object]]) -> Workspace:
+    workspace = Workspace.create(root / "study")
+    workspace.write(IMAGES, from_rows(IMAGES, images))
+    workspace.write(MASKS, from_rows(MASKS, masks))
+    return workspace
+
+
+def writer(name: str = "standard", max_tokens: int = 77) -> CaptionWriter:
+    return CaptionWriter(
+        load_templates(name), LintRules(lambda text: len(text.split()) + 2, TABLE, max_tokens=max_tokens)
+    )
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (None, None),
+        (154, "22 weeks"),
+        (155, "22 weeks and 1 day"),
+        (157, "22 weeks and 3 days"),
+        (7, "1 week"),
+        (8, "1 week and 1 day"),
+    ],
+)
+def test_ages_in_words(days: int | None, words: str | None) -> None:
+    assert ga_in_words(days) == words
+
+
+def test_english_lists() -> None:
+    assert [english_list(words) for words in ((), ("a",), ("a", "b"), ("a", "b", "c"))] == [
+        None,
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "tier"),
+    [
+        (Facts("femur", ga_days=150, structures=("femur",)), "full"),
+        (Facts("femur", ga_days=150), "partial"),
+        (Facts("femur", structures=("femur",)), "partial"),
+        (Facts("femur"), "label"),
+        (Facts("other", ga_days=150), "label"),
+        (Facts(), "label"),
+    ],
+)
+def test_the_tier_says_how_much_the_text_holds(facts: Facts, tier: str) -> None:
+    assert writer().write(facts).tier == tier
+    assert caption_values(facts, TABLE)["tier"] == tier
+
+
+def test_the_tier_is_of_the_text_not_of_the_record() -> None:
+    caption = writer("short").write(Facts("femur", ga_days=150, structures=("femur",)))
+    assert (caption.text, caption.tier, caption.fields) == ("fetal ultrasound, femur plane", "label", ("plane",))
+
+
+def test_fields_are_those_that_the_text_uses() -> None:
+    caption = writer().write(Facts("early_pregnancy_head", "head", 80, ("fetal head",)))
+    assert caption.fields == ("ga", "plane", "structures")
+
+
+@pytest.mark.parametrize("plane", ["other", None])
+def test_a_frame_of_no_plane_is_never_captioned_as_one(plane: str | None) -> None:
+    assert writer().write(Facts(plane, "head")).text == "A fetal ultrasound image of the head."
+    assert writer().write(Facts(plane)).text == "A fetal ultrasound image."
+
+
+def test_a_plane_that_the_table_lacks_is_an_error() -> None:
+    with pytest.raises(SonoError, match=r"plane 'femor'.*did you mean 'femur'"):
+        writer().write(Facts("femor"))
+
+
+def test_an_overlong_caption_drops_structures_from_the_end() -> None:
+    chambers = TABLE.by_id["four_chamber"].structures
+    full, short = writer().write(Facts("four_chamber", structures=chambers)), writer(max_tokens=19)
+    caption = short.write(Facts("four_chamber", structures=chambers))
+    assert not full.shortened and full.text.endswith("interventricular septum and descending aorta.")
+    assert caption.shortened and caption.findings == ()
+    assert caption.text.endswith("showing the left ventricle, right ventricle and left atrium.")
+
+
+def test_findings_stand_in_the_caption_and_may_name_another_structure() -> None:
+    caption = writer().write(Facts("transthalamic", findings=("short_femur", "ascites")))
+    assert caption.text.endswith("transthalamic plane; finding: short femur and ascites.")
+    assert caption.findings == ()
+
+
+def test_equal_facts_are_rendered_once_and_unused_ones_do_not_count() -> None:
+    weekly = writer("sonoclip")
+    assert weekly.write(Facts("femur", ga_days=154)) is weekly.write(Facts("femur", ga_days=160))
+    daily = writer()
+    assert daily.write(Facts("femur", ga_days=154)).text != daily.write(Facts("femur", ga_days=160)).text
+
+
+def test_one_global_caption_a_frame_and_one_region_caption_a_usable_mask(tmp_path: Path) -> None:
+    images = [
+        image("a", plane="four_chamber", ga_days=157, structures=["right atrium"]),
+        image("b", plane="femur", structures=["femur"]),
+        image("c", plane="femur", status="rejected", reasons=["blurred"]),
+    ]
+    masks = [
+        mask("a", "left atrium"), mask("a", "left ventricle", "proposed"), mask("a", "right atrium", "rejected"),
+        mask("c", "femur"),
+    ]  # fmt: skip
+    workspace = study(tmp_path, images, masks)
+    summary = build_captions(workspace)
+    table = workspace.captions()
+    assert list(zip(table["image_id"], table["level"], strict=True)) == [
+        ("a", "global"), ("a", "region"), ("a", "region"), ("b", "global"),
+    ]  # fmt: skip
+    assert table["text"].iloc[0].endswith("showing the left ventricle and left atrium.")
+    assert table["text"].iloc[3].endswith("showing the femur.")
+    assert summary.counts["global"] == {"full": 1, "partial": 1, "label": 0}
+    assert summary.refused == 0
+
+
+def test_a_caption_with_a_finding_is_refused_and_counted(tmp_path: Path) -> None:
+    workspace = study(tmp_path, [image("a", plane="femur"), image("b", plane="femur")], [mask("b", "cerebellum")])
+    summary = build_captions(workspace, "sonoclip")
+    assert workspace.captions()["image_id"].tolist() == ["a"]
+    assert (summary.refused, summary.findings) == (2, {"wrong_structure": 2})
+    assert "cerebellum" in summary.examples["wrong_structure"]
+
+
+def test_a_template_that_names_the_center_is_caught(tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "global.j2").write_text("{{ plane }} plane at St. Anna")
+    (own / "region.j2").write_text("{{ structure }}")
+    summary = build_captions(study(tmp_path, [image("a", plane="femur")], []), str(own))
+    assert summary.findings == {"banned": 1}
+
+
+def test_no_caption_holds_an_id_a_center_or_a_machine(tmp_path: Path) -> None:
+    hidden = {"patient_id": "p81f3a", "study_id": "s77", "machine": "Voluson E10", "message": "note"}
+    workspace = study(tmp_path, [image("a1b2c3", plane="femur", ga_days=150, **hidden)], [mask("a1b2c3", "femur")])
+    for name in ("standard", "sonoclip", "short"):
+        build_captions(workspace, name)
+        text = " ".join(workspace.captions()["text"])
+        assert not any(str(value) in text for value in (*hidden.values(), "St. Anna", "a1b2c3"))
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
+    workspace = study(tmp_path, [image(name, plane="femur") for name in "cab"], [mask("a", "femur")])
+    build_captions(workspace)
+    first = (workspace.root / "captions.parquet").read_bytes()
+    build_captions(workspace)
+    assert (workspace.root / "captions.parquet").read_bytes() == first
+    assert isinstance(workspace.captions(), pd.DataFrame)

@@ -1,0 +1,113 @@
+import pytest
+
+from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter, lint
+from sono.curation.planes import PLANES, PlaneTable
+
+TABLE = PlaneTable()
+RULES = LintRules(lambda text: len(text.split()) + 2, TABLE, frozenset({"St. Anna", "Voluson E10", "A", "heart"}))
+
+
+def found(text: str, plane: str | None = None, structures: tuple[str, ...] = ()) -> list[str]:
+    return lint(text, RULES, TABLE.by_id[plane] if plane else None, structures)
+
+
+@pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.id)
+def test_a_caption_of_every_plane_with_all_its_structures_is_clean(plane) -> None:
+    text = f"A 22-week fetal ultrasound image of the {plane.name} plane showing {', '.join(plane.structures)}."
+    assert lint(text, RULES, plane, plane.structures) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("  ", "empty"),
+        ("a {{ plane }} view", "residue"),
+        ("a view at None", "residue"),
+        ("a nan-week view", "residue"),
+        ("two  blanks", "blanks"),
+        ("ends with one ", "blanks"),
+        ("before a stop .", "blanks"),
+        ("a bell\x07", "control_character"),
+        ("turned \u202e around", "control_character"),
+        ("at 1 weeks", "ga_range"),
+        ("a 46-week fetus", "ga_range"),
+        ("of 3 weeks and 1 day", "ga_range"),
+        ("seen 2019-04-03", "identifier"),
+        ("seen 3.4.2019", "identifier"),
+        ("number 1234567", "identifier"),
+        ("of 3fa9c1d07b2e", "identifier"),
+        ("from IM_0001.dcm", "identifier"),
+        ("from /data/study/x", "identifier"),
+        ("made in st. anna", "banned"),
+        ("by a VOLUSON E10 machine", "banned"),
+        ("word " * 76 + "word", "too_long"),
+    ],
+)
+def test_each_fault_earns_its_code(text: str, code: str) -> None:
+    assert code in found(text)
+    assert code in FINDINGS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "1 weeks",
+        "22-weeks",
+        "22 week",
+        "22 weeks and 1 days",
+        "22 weeks and 0 days",
+        "22 weeks and 7 days",
+        "22.4 weeks",
+    ],
+)
+def test_wrong_ages_are_found(wrong: str) -> None:
+    assert "ga_grammar" in found(f"a fetus at {wrong} of gestation")
+
+
+@pytest.mark.parametrize("wrong", ["a 8-week fetus", "A 11-week fetus", "an 22-week fetus", "an 12-week fetus"])
+def test_wrong_articles_are_found(wrong: str) -> None:
+    assert found(wrong) == ["ga_grammar"]
+
+
+@pytest.mark.parametrize(
+    "right",
+    ["22 weeks and 3 days", "22 weeks and 1 day", "22 weeks", "a 22-week fetus", "an 11-week fetus", "an 8-week one"],
+)
+def test_right_ages_are_clean(right: str) -> None:
+    assert found(right) == []
+
+
+def test_a_banned_word_that_is_short_or_anatomical_bans_nothing() -> None:
+    assert found("A view of the heart") == []
+
+
+def test_a_structure_of_another_plane_is_found_in_the_text_and_in_the_list() -> None:
+    assert found("the femur plane, showing the cerebellum", "femur") == ["wrong_structure"]
+    assert found("the femur plane", "femur", ("cerebellum",)) == ["wrong_structure"]
+
+
+def test_another_plane_is_found() -> None:
+    assert found("the transcerebellar plane", "transthalamic") == ["wrong_plane"]
+    assert found("the four-chamber plane", "four_chamber_h") == ["wrong_plane"]
+
+
+def test_a_frame_of_no_plane_may_list_structures_but_not_name_a_plane() -> None:
+    assert found("an image of the head showing the femur", None, ("femur",)) == []
+    assert found("an image of the femur plane") == ["wrong_plane"]
+    assert found("an image of mrs miller", None, ("mrs miller",)) == ["wrong_structure"]
+
+
+def test_a_finding_may_name_any_structure() -> None:
+    text, head = "the transthalamic plane; finding: short femur", TABLE.by_id["transthalamic"]
+    assert lint(text, RULES, head) == ["wrong_structure"]
+    assert lint(text, RULES, head, (), ("short femur",)) == []
+
+
+def test_part_of_a_longer_structure_is_not_a_structure() -> None:
+    assert found("the ductal arch plane showing the descending aorta", "ductal_arch") == []
+
+
+def test_clip_tokens_include_start_and_end() -> None:
+    count = clip_token_counter()
+    assert count("") == 2
+    assert count("a fetal ultrasound") == 5

@@ -1,0 +1,150 @@
+"""The stage: what is proposed for a study, resumed, and left alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import sono.annotation.propose as stage
+from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.propose import MaskConfig, propose_masks, propose_one
+from sono.annotation.proposers import Box, OutlineProposer, Proposal
+from sono.curation.engine import Engine
+from sono.curation.errors import SonoError
+from sono.curation.tables import IMAGES, MASKS, from_rows
+from sono.curation.workspace import Workspace
+
+PLANES = ("transthalamic", "femur", "four_chamber", None, "transcerebellar")
+
+
+def make_study(folder: Path) -> Workspace:
+    """Five drawn frames of several planes, and a rejected one."""
+    workspace = Workspace.create(folder / "study")
+    rows: list[dict[str, Any]] = []
+    for number, plane in enumerate(PLANES):
+        frame = np.random.default_rng(number).integers(5, 60, (90, 120)).astype(np.uint8)
+        cv2.ellipse(frame, (60, 45), (38, 30 - number), 5, 0, 360, 230, 4)
+        file = f"frames/00/{number}.png"
+        (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.root / file).write_bytes(cv2.imencode(".png", frame)[1].tobytes())
+        rows.append({"image_id": f"{number:016x}", "source_id": f"s{number}", "frame": 0, "status": "accepted",
+                     "plane": plane, "height": 90, "width": 120, "file": file})  # fmt: skip
+    rows.append({**rows[0], "image_id": "f" * 16, "source_id": "s9", "status": "rejected", "file": None})
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    return workspace
+
+
+def table_bytes(workspace: Workspace) -> bytes:
+    return (workspace.root / "masks.parquet").read_bytes()
+
+
+def test_accepted_frames_of_known_planes_get_their_outline(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    summary = propose_masks(workspace)
+    masks = workspace.masks()
+    assert summary.structures == {"femur": 1, "fetal head": 2}
+    assert set(masks["image_id"]) == {f"{number:016x}" for number in (0, 1, 4)}
+    assert (masks["state"] == "proposed").all()
+    assert set(masks["source"]) == {"heuristic"}
+    assert masks[["score", "stability"]].stack().between(0, 1).all()
+
+
+def test_a_second_run_finds_nothing_to_do(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    propose_masks(workspace)
+    before = table_bytes(workspace)
+    summary = propose_masks(workspace)
+    assert (summary.known, summary.proposed) == (3, 0)
+    assert table_bytes(workspace) == before
+
+
+def test_the_size_of_batches_does_not_show(tmp_path: Path) -> None:
+    one, two = make_study(tmp_path / "one"), make_study(tmp_path / "two")
+    propose_masks(one, engine=Engine(batch_size=1))
+    propose_masks(two, engine=Engine(batch_size=5))
+    assert table_bytes(one) == table_bytes(two)
+
+
+def test_a_killed_run_loses_only_the_batch_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, killed = make_study(tmp_path / "clean"), make_study(tmp_path / "killed")
+    propose_masks(clean)
+    seen: list[str] = []
+
+    def dies_at_the_third(proposer: OutlineProposer, root: Path, job: stage.Job) -> list[dict[str, object]]:
+        seen.append(job.image["image_id"])
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return propose_one(proposer, root, job)
+
+    monkeypatch.setattr(stage, "propose_one", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        propose_masks(killed, engine=Engine(batch_size=1))
+    monkeypatch.setattr(stage, "propose_one", propose_one)
+    assert propose_masks(killed).known == 2
+    assert table_bytes(killed) == table_bytes(clean)
+    assert not (killed.root / ".parts-masks").exists()
+
+
+def test_reviewed_masks_stay(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    propose_masks(workspace)
+    masks = workspace.masks()
+    masks["state"] = "rejected"
+    masks["model_hash"] = "an older version"
+    workspace.write(MASKS, masks)
+    propose_masks(workspace)
+    assert workspace.masks()["state"].tolist() == ["rejected"] * 3
+
+
+def test_doubtful_proposals_are_left_out_when_asked(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    workspace.config_path.write_text("[masks]\nmin_score = 1.0\n")
+    assert propose_masks(workspace).proposed == 0
+
+
+class Boxes:
+    """Proposes what it is prompted with."""
+
+    source = "sam"
+    model_hash = "b" * 16
+
+    def propose(self, gray: np.ndarray, plane: str | None, region: str | None, boxes: Sequence[Box]) -> list[Proposal]:
+        masks = []
+        for box in boxes:
+            mask = np.zeros(gray.shape, np.bool_)
+            mask[box.y0 : box.y1, box.x0 : box.x1] = True
+            masks.append(Proposal(box.structure, mask, 0.5, 0.5, "{}"))
+        return masks
+
+
+def test_a_promptable_model_gets_reviewed_boxes_before_proposed_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_study(tmp_path)
+    propose_masks(workspace)
+    mask = np.zeros((90, 120), np.bool_)
+    mask[20:30, 40:60] = True
+    image = {"image_id": f"{0:016x}", "height": 90, "width": 120}
+    drawn = mask_table([mask_row(image, mask, "thalami", "import", state="accepted")])
+    workspace.write(MASKS, stage.replace_masks(workspace.masks(), drawn))
+    monkeypatch.setattr(stage, "make_proposer", lambda checkpoint, config: Boxes())
+    propose_masks(workspace, tmp_path / "sam.pth")
+    masks = workspace.masks()
+    own = masks[masks["source"] == "sam"].set_index("image_id")
+    assert own["structure"].to_dict() == {f"{0:016x}": "thalami", f"{1:016x}": "femur", f"{4:016x}": "fetal head"}
+    assert own.loc[f"{0:016x}", "area"] == 200
+
+
+def test_a_lost_frame_says_what_to_do(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    (workspace.root / "frames/00/0.png").unlink()
+    with pytest.raises(SonoError, match="sono qc"):
+        propose_masks(workspace)
+
+
+def test_the_settings_refuse_a_score_above_one() -> None:
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        MaskConfig(min_score=2)

@@ -1,0 +1,85 @@
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from jinja2 import UndefinedError
+from pycocotools.mask import encode
+
+from sono.curation.tables import IMAGES, MASKS, from_rows
+from sono.curation.workspace import Workspace
+from sono.templates.reports import data_uri, render_report, write_statistics_report
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+def picture(seed: int) -> bytes:
+    gray = np.random.default_rng(seed).integers(0, 255, (60, 80), np.uint8)
+    return cv2.imencode(".png", gray)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Thirty accepted frames of two planes with masks, one rejected, one file gone."""
+    workspace = Workspace.create(tmp_path_factory.mktemp("reports") / "study")
+    images, masks = [], []
+    for number in range(31):
+        name = f"{number:032x}"
+        row = {"source_id": name, "image_id": name, "frame": 0, "status": "accepted", "file": f"frames/00/{name}.png"}
+        images.append(row | {"plane": ("femur", "lvot")[number % 2], "ga_days": 150 + number, "center": HOSTILE})
+        path = workspace.root / str(row["file"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+        counts = encode(np.asfortranarray(np.eye(60, 80, dtype=np.uint8)))["counts"].decode()
+        box = {"box_x": 0, "box_y": 0, "box_width": 60, "box_height": 60, "area": 60, "height": 60, "width": 80}
+        mask = {"mask_id": name, "image_id": name, "structure": "femur", "counts": counts, "source": "sam"}
+        masks.append(mask | box | {"state": "accepted"})
+    images[30] |= {"status": "rejected", "reasons": ["blurred"], "file": None}
+    (workspace.root / str(images[0]["file"])).unlink()
+    workspace.write(IMAGES, from_rows(IMAGES, images))
+    workspace.write(MASKS, from_rows(MASKS, masks))
+    return workspace
+
+
+def test_the_report_is_whole_and_loads_nothing(study: Workspace) -> None:
+    stats, path = write_statistics_report(study)
+    html = path.read_text(encoding="utf-8")
+    assert stats.frames["accepted"] == 30
+    assert path == study.root / "report.html" and path.stat().st_size < 5_000_000
+    assert "default-src 'none'" in html and "not a medical device" in html
+    assert html.count('src="data:image/png;base64,') == 2
+    assert not re.search(r"https?://|<script|<link|url\(|@import", html)
+
+
+def test_values_are_escaped(study: Workspace) -> None:
+    html = write_statistics_report(study)[1].read_text(encoding="utf-8")
+    assert HOSTILE not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_the_numbers_stand_in_the_report(study: Workspace) -> None:
+    html = write_statistics_report(study)[1].read_text(encoding="utf-8")
+    assert "no detail inside the sector" in html
+    assert "30 accepted ultrasound frames of 31 read" in html
+
+
+def test_the_same_study_gives_the_same_report(study: Workspace) -> None:
+    first = write_statistics_report(study)[1].read_bytes()
+    assert write_statistics_report(study)[1].read_bytes() == first
+
+
+def test_a_study_without_accepted_frames_has_a_report(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "empty")
+    workspace.write(IMAGES, from_rows(IMAGES, [{"source_id": "s", "frame": 0, "status": "error"}]))
+    html = write_statistics_report(workspace)[1].read_text(encoding="utf-8")
+    assert "No masks yet." in html and "Example frames" not in html
+
+
+def test_a_missing_value_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        render_report("statistics.html.j2", study="x")
+
+
+def test_data_uri_is_base64() -> None:
+    assert data_uri(b"abc") == "data:image/png;base64,YWJj"

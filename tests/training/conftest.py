@@ -1,0 +1,49 @@
+"""A small study that can be learned in seconds: bright bars for femora, rings for heads, five women a center."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sono.annotation.captions import build_captions
+from sono.annotation.masks import mask_row, mask_table
+from sono.curation.storage import write_bytes
+from sono.curation.stored import encode_png, frame_file, image_id_of
+from sono.curation.tables import IMAGES, MASKS, from_rows
+from sono.curation.workspace import Workspace
+
+STRUCTURES = {"femur": "femur", "transthalamic": "fetal head"}
+SPLITS = ("train", "train", "train", "val", "test")
+
+
+def drawing(plane: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    shape = np.zeros((60, 80), np.uint8)
+    center = (int(rng.integers(30, 50)), int(rng.integers(22, 38)))
+    if plane == "femur":
+        cv2.line(shape, (center[0] - 18, center[1]), (center[0] + 18, center[1] + 6), 1, 5)
+    else:
+        cv2.ellipse(shape, center, (20, 15), 0, 0, 360, 1, 3)
+    speckle = rng.rayleigh(30, shape.shape)
+    return np.clip(speckle * (1 + 4 * shape), 0, 255).astype(np.uint8), shape.astype(np.bool_)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Centers A and B, 5 women each, 4 frames of two planes each, masks and captions."""
+    workspace = Workspace.create(tmp_path_factory.mktemp("training") / "study")
+    rng = np.random.default_rng(0)
+    rows, masks = [], []
+    for woman in range(10):
+        for number, plane in enumerate(["femur", "transthalamic"] * 2):
+            gray, shape = drawing(plane, rng)
+            image_id = image_id_of(gray)
+            write_bytes(workspace.root / frame_file(image_id), encode_png(gray))
+            row: dict[str, object] = {"image_id": image_id, "source_id": f"{woman}-{number}", "frame": 0}
+            row |= {"patient_id": f"w{woman}", "center": "AB"[woman % 2], "split": SPLITS[woman // 2]}
+            row |= {"plane": plane, "status": "accepted", "height": 60, "width": 80, "file": frame_file(image_id)}
+            rows.append(row)
+            masks.append(mask_row(row, shape, STRUCTURES[plane], "manual", state="accepted"))
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    workspace.write(MASKS, mask_table(masks))
+    build_captions(workspace)
+    return workspace

@@ -1,0 +1,133 @@
+import csv
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sono.curation.errors import SonoError
+from sono.curation.workspace import Workspace
+from sono.training.checkpoints import load_model, load_weights, read_run
+from sono.training.config import TrainingConfig
+from sono.training.train import learning_rate, next_run_name, train
+
+SMALL = TrainingConfig(image_size=32, epochs=3, batch_size=6, validate_every=1)
+
+
+@pytest.fixture(scope="module")
+def run(study: Workspace) -> Path:
+    return train(study, SMALL, "whole").folder
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_weights(folder).state_dict()
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
+    assert {"best", "last", "end", "run.json", "log.csv", "tensorboard"} <= {path.name for path in run.iterdir()}
+    lines = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
+    assert [line["epoch"] for line in lines] == ["1", "2", "3"]
+    assert all(float(line["loss"]) > 0 for line in lines)
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_the_record_says_what_was_seen(run: Path, study: Workspace) -> None:
+    info = read_run(run)
+    images = study.accepted_images()
+    used = images[images["split"] != "test"]
+    assert info.centers_seen == ("A", "B")
+    assert info.patients_seen == frozenset(used["patient_id"])
+    assert info.image_ids_seen == frozenset(used["image_id"])
+    assert info.planes_seen == {"femur": 12, "transthalamic": 12}
+    assert info.template == "standard"
+
+
+def test_a_center_that_is_held_out_is_not_seen(study: Workspace) -> None:
+    folder = train(study, SMALL.model_copy(update={"hold_out": ("B",), "epochs": 1}), "held").folder
+    images = study.accepted_images()
+    assert read_run(folder).centers_seen == ("A",)
+    assert not read_run(folder).patients_seen & set(images.loc[images["center"] == "B", "patient_id"])
+
+
+def test_the_same_seed_gives_the_same_weights(run: Path, study: Workspace) -> None:
+    again = train(study, SMALL, "again").folder
+    assert same(weights_of(run / "end"), weights_of(again / "end"))
+
+
+def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
+    run: Path, study: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sono.training.train._Log.write", cut)  # after the first epoch's checkpoint
+        train(study, SMALL, "cut")
+    summary = train(study, SMALL, "cut", resume=True)
+    assert same(weights_of(run / "end"), weights_of(summary.folder / "end"))
+
+
+def test_it_learns(study: Workspace) -> None:
+    summary = train(study, SMALL.model_copy(update={"epochs": 14, "global_fraction": 1.0}), "longer")
+    losses = [float(line["loss"]) for line in csv.DictReader((summary.folder / "log.csv").read_text().splitlines())]
+    assert losses[-1] < 0.6 * losses[0]
+    assert summary.best_score > 0.8
+
+
+def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+    config = TrainingConfig(learning_rate=1.0, warmup_fraction=0.1)
+    rates = [learning_rate(step, 100, config) for step in range(101)]
+    assert rates[0] < 0.1
+    assert max(rates) == pytest.approx(1.0, abs=0.01)
+    assert rates[100] == pytest.approx(0.0, abs=1e-9)
+    assert all(earlier > later for earlier, later in itertools.pairwise(rates[10:]))
+
+
+def test_a_name_is_used_once(run: Path, study: Workspace) -> None:
+    with pytest.raises(SonoError, match="there is a run of this name"):
+        train(study, SMALL, "whole")
+    with pytest.raises(SonoError, match="no run of this name to resume"):
+        train(study, SMALL, "never", resume=True)
+    with pytest.raises(SonoError, match="not a plain folder name"):
+        train(study, SMALL, "../out")
+    assert next_run_name(study) == "run-001"
+
+
+def test_resuming_with_other_settings_is_refused(run: Path, study: Workspace) -> None:
+    with pytest.raises(SonoError, match=r"other settings \(seed\)"):
+        train(study, SMALL.model_copy(update={"seed": 5}), "whole", resume=True)
+
+
+def test_an_unknown_center_lists_the_known(study: Workspace) -> None:
+    with pytest.raises(SonoError, match=r"known: A \(20 frames\), B \(20 frames\)"):
+        train(study, SMALL.model_copy(update={"hold_out": ("Z",)}), "z")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.safetensors", b"rubbish"), ("model.json", b"{"), ("model.json", b'{"nam": 1}')]
+)
+def test_a_damaged_checkpoint_is_one_clear_error(run: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / "best" / name).write_bytes(content)
+    with pytest.raises(SonoError, match="not a checkpoint of sono, or damaged"):
+        load_model(copy)
+
+
+def test_weights_of_another_architecture_are_refused(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    config = copy / "best" / "model.json"
+    config.write_text(config.read_text().replace('"nano"', '"ViT-S-32-alt"'))
+    with pytest.raises(SonoError, match="do not fit model 'ViT-S-32-alt'"):
+        load_model(copy)
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match="no such run"):
+        load_model(tmp_path / "none")
+    with pytest.raises(SonoError, match="not a run"):
+        load_model(tmp_path)
