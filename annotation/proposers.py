@@ -16,6 +16,8 @@ from sono.curation.storage import sha256
 
 VERSION = 1  # of the search; a change makes `sono masks propose` work anew
 
+MAX_ASPECT = 4  # a longer strip is no sector
+
 # Which structure the outline of a plane is; planes whose structures have no such outline are absent.
 OUTLINES = {
     "transventricular": "fetal head",
@@ -132,7 +134,7 @@ class OutlineProposer:
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
     ) -> list[Proposal]:
         """The outline of `plane`; nothing for planes without one; the best of all kinds when the plane is unknown."""
-        if gray.max(initial=0) == 0:
+        if gray.max(initial=0) == 0 or max(gray.shape) > MAX_ASPECT * min(gray.shape):
             return []
         maps = echo_maps(gray)
         if plane is None:
@@ -145,7 +147,7 @@ class OutlineProposer:
 
 
 def propose_unlabelled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """The most convincing outline in a frame [H, W], found without any label; None for an empty frame."""
+    """The most convincing outline in a frame [H, W], found without any label; None for an empty frame or a strip."""
     found = OutlineProposer().propose(gray, None, None, ())
     return found[0].mask if found else None
 

@@ -101,13 +101,15 @@ def _header_height(gray: NDArray[np.uint8]) -> int:
     rows = gray[: max(1, gray.shape[0] // 8), ::3].astype(np.int16)
     tone = np.median(rows, axis=1)
     share = (np.abs(rows - tone[:, None]) <= 8).mean(axis=1)
-    for gray_bar in (True, False):
-        start, end = _bar((share >= 0.5) & ((tone >= 20) == gray_bar), gray.shape[0])
-        printed = end > start and (rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005
-        # a black bar ends at once over the whole width; black fluid and the corners of a fan do not
-        if printed and (gray_bar or share[end : end + 4].min() < 0.2):
-            return end + 2
-    return 0
+    start, end = _bar((share >= 0.4) & (tone >= 20), gray.shape[0])
+    # above and below its letters a bar is flat all over; tissue is not
+    flat = (share[start:end] > 0.8).mean() if end else 0.0
+    if flat > 0.2 and (rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005:
+        return end + 2
+    # a black bar is thin and ends at once over the whole width; black fluid and the corners of a fan do not
+    dark = (rows < 20).mean(axis=1)
+    start, end = _bar(dark >= 0.6, gray.shape[0])
+    return end + 2 if 0 < end <= 0.04 * gray.shape[0] and dark[end : end + 4].min() <= 0.2 else 0
 
 
 def _bar(flat: Mask, height: int) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Statistics:
     split: pd.DataFrame  # split, frames, patients
     frames_per_patient: dict[str, float | None]
     duplicates: dict[str, int]
+    leaks: dict[str, int]  # patients, and groups of duplicates, that stand in more than one split; 0 is right
     quality: pd.DataFrame  # center, measure, p5, p25, p50, p75, p95
     masks: pd.DataFrame  # structure, source, one column a state
     mask_totals: dict[str, int]
@@ -74,6 +75,7 @@ def compute_statistics(
         split=_by_split(accepted),
         frames_per_patient=_spread(accepted.groupby("patient_id").size()),
         duplicates=_duplicates(images),
+        leaks=_leaks(accepted),
         quality=_quality(accepted),
         masks=_mask_table(masks),
         mask_totals=_mask_totals(masks, accepted),
@@ -194,16 +196,19 @@ def _spread(values: pd.Series) -> dict[str, float | None]:
 
 def _duplicates(images: pd.DataFrame) -> dict[str, int]:
     grouped = images.dropna(subset=["duplicate_group"])
-    accepted = grouped[grouped["status"] == "accepted"]
     kinds = grouped["duplicate_kind"].value_counts()
-    splits = accepted.dropna(subset=["split"]).groupby("duplicate_group")["split"].nunique()
     return {
         "groups": int(grouped["duplicate_group"].nunique()),
         "exact": int(kinds.get("exact", 0)),
         "near": int(kinds.get("near", 0)),
         "largest_group": int(grouped.groupby("duplicate_group").size().max()) if len(grouped) else 0,
-        "groups_across_splits": int((splits > 1).sum()),
     }
+
+
+def _leaks(accepted: pd.DataFrame) -> dict[str, int]:
+    split = accepted.dropna(subset=["split"])
+    keys = {"patients": "patient_id", "duplicate_groups": "duplicate_group"}
+    return {name: int((split.groupby(key)["split"].nunique() > 1).sum()) for name, key in keys.items()}
 
 
 def _quality(accepted: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.evaluation.bootstrap import Draws, Interval
-from sono.evaluation.modes import MaskPlan
+from sono.evaluation.modes import ORACLE_MODES, MaskPlan
 from sono.evaluation.selection import Selection, Subject
 from sono.evaluation.summaries import (
     Difference,
@@ -59,7 +59,7 @@ def notes(evidence: Evidence) -> list[str]:
     if "proposed" in scored.scores:
         rest = "; the others get all-one" if len(plan.proposed) < len(scored.truth) else ""
         found.append(f"A mask was proposed for {len(plan.proposed)} of {len(scored.truth)} frames{rest}.")
-    if plan.annotated:
+    if any(mode in scored.scores for mode in ORACLE_MODES):
         found.append(
             "Annotated, box and shuffled masks are oracle masks: somebody who knew the plane made them, and which "
             "structure is annotated can give the plane away. They bound what masks could do; users do not have them."
@@ -119,8 +119,9 @@ def _counts(evidence: Evidence) -> dict[str, Any]:
 def _image_sets(scored: Scored) -> dict[str, NDArray[np.bool_]]:
     """All frames and, where some have an annotated mask, those: every mode is shown on the same images."""
     sets = {"all frames": np.ones(len(scored.truth), np.bool_)}
-    if "annotated" in scored.scores and not scored.rows("annotated").all():
-        sets["frames with an annotated mask"] = scored.rows("annotated")
+    oracle = next((mode for mode in ORACLE_MODES if mode in scored.scores), None)
+    if oracle and not scored.rows(oracle).all():
+        sets["frames with an annotated mask"] = scored.rows(oracle)
     return sets
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pycocotools.coco import COCO
 
 from sono.annotation.mask_export import export_coco
@@ -41,6 +42,7 @@ def test_frames_and_masks_that_were_not_rejected_are_written(tmp_path: Path) -> 
     assert {each["image_id"] for each in content["annotations"]} == {2}
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside pycocotools
 def test_pycocotools_reads_the_same_areas(tmp_path: Path) -> None:
     export_coco(make_study(tmp_path), tmp_path / "out.json")
     coco = COCO(tmp_path / "out.json")

@@ -63,7 +63,8 @@ def test_a_stick_is_found_and_named_by_its_plane() -> None:
 def test_a_rim_is_more_convincing_than_speckle() -> None:
     rim = PROPOSER.propose(head_frame()[0], "transthalamic", "head", ())[0]
     nothing = PROPOSER.propose(speckled(), "transthalamic", "head", ())[0]
-    assert rim.score > 0.9 > 0.5 > nothing.score
+    assert rim.score > 0.9
+    assert nothing.score < 0.5
 
 
 def test_without_a_label_the_kind_is_guessed_and_no_structure_named() -> None:
@@ -82,8 +83,8 @@ def test_planes_without_an_outline_get_nothing() -> None:
 def test_odd_frames_never_fail(shape: tuple[int, int]) -> None:
     assert propose_unlabelled(np.zeros(shape, np.uint8)) is None
     found = propose_unlabelled(np.full(shape, 99, np.uint8))
-    assert found is not None
-    assert found.shape == shape
+    assert (found is None) == (max(shape) > 4 * min(shape))
+    assert found is None or found.shape == shape
 
 
 def test_the_same_frame_gives_the_same_mask() -> None:

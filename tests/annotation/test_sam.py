@@ -16,7 +16,7 @@ from sono.curation.errors import SonoError
 
 
 def tiny_sam(window: int = 3, patch: int = 8, heads: int = 2) -> Sam:
-    torch.manual_seed(0)
+    torch.manual_seed(3)  # one whose masks are not empty
     encoder = ImageEncoderViT(
         img_size=8 * patch, patch_size=patch, embed_dim=32, depth=3, num_heads=heads, mlp_ratio=2, out_chans=32,
         use_rel_pos=True, window_size=window, global_attn_indexes=(1,),

@@ -88,7 +88,8 @@ def test_centers_patients_and_splits(stats: Statistics) -> None:
 
 
 def test_a_duplicate_group_in_two_splits_is_counted(stats: Statistics) -> None:
-    assert stats.duplicates == {"groups": 1, "exact": 1, "near": 0, "largest_group": 4, "groups_across_splits": 1}
+    assert stats.duplicates == {"groups": 1, "exact": 1, "near": 0, "largest_group": 4}
+    assert stats.leaks == {"patients": 0, "duplicate_groups": 1}
 
 
 def test_quality_has_a_row_where_there_are_values(stats: Statistics) -> None:

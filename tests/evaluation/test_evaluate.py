@@ -46,6 +46,11 @@ def test_the_same_images_stand_side_by_side_in_every_mode(quick: Workspace) -> N
     assert any("oracle" in note for note in metrics["notes"])
 
 
+def test_one_oracle_mode_alone_stands_beside_all_one(quick: Workspace) -> None:
+    groups = evaluate(quick, EvaluationOptions(modes=("box",))).metrics["groups"]
+    assert [set(group["modes"]) for group in groups] == [{"all_one"}, {"all_one", "box"}]
+
+
 def test_the_predictions_hold_a_row_a_frame_and_mode(quick: Workspace) -> None:
     found = evaluate(quick, EvaluationOptions(modes=("annotated",)))
     rows = pd.read_parquet(found.folder / "predictions.parquet")
