@@ -96,7 +96,8 @@ def import_(
 
     Example: sono masks import masks/ --structure "fetal head"
     """
-    from sono.annotation.mask_import import import_masks, parse_colors
+    from sono.annotation.mask_files import parse_colors
+    from sono.annotation.mask_import import import_masks
     from sono.curation.workspace import Workspace
 
     summary = import_masks(Workspace.find(workspace), path, structure, parse_colors(color))

@@ -122,7 +122,7 @@ def _on_axis(shapes: Field, along: Field) -> tuple[Field, Field]:
 
 
 def _bone(maps: EchoMaps, x: Field, y: Field) -> Field:
-    return sample(maps.bone, x, y, beyond=-1.0)[0]
+    return sample(x, y, maps.bone, beyond=-1.0)[1][0]
 
 
 def _candidates(maps: EchoMaps) -> Field:

@@ -11,7 +11,7 @@ import pandas as pd
 from sono.annotation.lint import LintRules, clip_token_counter, lint
 from sono.curation.config import Config
 from sono.curation.console import progress
-from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.errors import FindingsError, SonoError, did_you_mean
 from sono.curation.planes import OTHER, Plane, PlaneTable
 from sono.curation.tables import CAPTIONS, LEVELS, TIERS
 from sono.curation.workspace import Workspace
@@ -72,6 +72,11 @@ class CaptionSummary:
     refused: int
     examples: dict[str, str]  # a refused text for each finding
     shortened: int  # captions that list fewer structures than there are, to fit the text encoder
+
+    def refuse_findings(self) -> None:
+        """FindingsError (exit 3) where a caption was refused."""
+        if self.refused:
+            raise FindingsError(f"{self.refused} captions were refused; see the findings above")
 
 
 @dataclass

@@ -72,13 +72,13 @@ def sector_of(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return hull.astype(np.bool_)
 
 
-def sample(field: Field, x: Field, y: Field, beyond: float = 0.0) -> tuple[Field, NDArray[np.bool_]]:
-    """Nearest values of `field` at points x, y, and which points lie within; the others get `beyond`."""
-    height, width = field.shape
+def sample(x: Field, y: Field, *fields: Field, beyond: float = 0.0) -> tuple[NDArray[np.bool_], list[Field]]:
+    """Which points x, y lie within the maps, and the nearest values of each field there (`beyond` elsewhere)."""
+    height, width = fields[0].shape
     column, row = np.rint(x).astype(np.int32), np.rint(y).astype(np.int32)
     within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    values = field.ravel()[np.where(within, row * width + column, 0)]
-    return np.where(within, values, np.float32(beyond)), within
+    index = np.where(within, row * width + column, 0)
+    return within, [np.where(within, field.ravel()[index], np.float32(beyond)) for field in fields]
 
 
 def _slopes(whole: Field, weight: Field) -> tuple[Field, Field, Field, Field, Field]:

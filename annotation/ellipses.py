@@ -23,8 +23,9 @@ class EllipseModel:
 
     Evidence, averaged over the contour: ridge across it (times `gain`, at least -`floor`), slope up to it from inside
     (`edge`, taken `depth` working pixels in), `rise` of brightness from there to it, brightness on it, and how much
-    darker it is just inside than in the middle (`hollow`: fluid beside the body). `lateral` is the weight of the sides,
-    where the beam runs along the wall, against 1 at top and bottom; `weakest` adds the two weakest quarters.
+    darker it is just inside than in the middle (`hollow`: fluid beside the body) or than outside (`around`).
+    `lateral` is the weight of the sides, where the beam runs along the wall, against 1 at top and bottom; `weakest`
+    adds the two weakest quarters.
     """
 
     gain: float
@@ -35,6 +36,7 @@ class EllipseModel:
     rise: float
     bright: float
     hollow: float
+    around: float
     lateral: float
     weakest: float
     radius: float
@@ -79,27 +81,29 @@ def score_ellipses(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
 
 def _evidence(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
     x, y, nx, ny = _contour(shapes)
-    bends = (sample(bend, x, y)[0] for bend in (maps.bend_xx, maps.bend_xy, maps.bend_yy))
-    ridge = -sum(bend * part for bend, part in zip(bends, (nx * nx, 2 * nx * ny, ny * ny), strict=True))
-    level, within = sample(maps.level, x, y)
-    ridge = np.where(within, np.clip(ridge * model.gain, -model.floor, 1), -model.beyond)
+    within, (xx, xy, yy, level) = sample(x, y, maps.bend_xx, maps.bend_xy, maps.bend_yy, maps.level)
+    bend = xx * nx * nx + 2 * xy * nx * ny + yy * ny * ny
+    ridge = np.where(within, np.clip(-bend * model.gain, -model.floor, 1), -model.beyond)
     inner_x, inner_y = x - model.depth * nx, y - model.depth * ny
-    slope = sample(maps.slope_x, inner_x, inner_y)[0] * nx + sample(maps.slope_y, inner_x, inner_y)[0] * ny
-    inner, both = sample(maps.level, inner_x, inner_y)
+    both, (slope_x, slope_y, inner) = sample(inner_x, inner_y, maps.slope_x, maps.slope_y, maps.level)
+    slope = slope_x * nx + slope_y * ny
     total = ridge + model.edge * np.clip(slope * 3, -1, 1) + model.bright * np.clip(level, -1, 2)
     total += model.rise * np.where(within & both, np.clip(level - inner, -1, 1), 0)
     weight = model.lateral + (1 - model.lateral) * ny * ny
     quarters = _by_quarter(total * weight) / _by_quarter(weight)
     mean = (total * weight).sum(axis=1) / weight.sum(axis=1)
     weakest = np.sort(quarters, axis=1)[:, :2].mean(axis=1)
-    return np.asarray(mean + model.weakest * weakest - model.hollow * _hollow(maps, shapes))
+    return np.asarray(mean + model.weakest * weakest + _inside(maps, model, shapes))
 
 
-def _hollow(maps: EchoMaps, shapes: Field) -> Field:
-    """How much darker than the middle it is just inside the contour, averaged over the contour."""
-    near, within = sample(maps.level, *_contour(shapes, 0.83)[:2])
-    middle = sample(maps.level, *_contour(shapes, 0.45)[:2])[0].mean(axis=1, keepdims=True)
-    return np.asarray(np.where(within, np.clip(middle - near - 0.2, 0, 1.5), 0).mean(axis=1))
+def _inside(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
+    """What the level just inside the contour says against the middle and against just outside."""
+    within, (near,) = sample(*_contour(shapes, 0.83)[:2], maps.level)
+    beyond, (outer,) = sample(*_contour(shapes, 1.17)[:2], maps.level)
+    middle = sample(*_contour(shapes, 0.45)[:2], maps.level)[1][0].mean(axis=1, keepdims=True)
+    hollow = np.where(within, np.clip(middle - near - 0.2, 0, 1.5), 0).mean(axis=1)
+    around = np.where(within & beyond, np.clip(outer - near, -1, 1), 0).mean(axis=1)
+    return np.asarray(model.around * around - model.hollow * hollow)
 
 
 def _surprise(frame: tuple[int, int], model: EllipseModel, shapes: Field) -> Field:

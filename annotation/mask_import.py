@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +82,15 @@ def import_masks(
         check_masks(new, images)
         workspace.write(MASKS, replace_masks(workspace.masks(), new))
     return _summary(new, refusals)
+
+
+def parse_colors(options: Sequence[str]) -> dict[str, str]:
+    """Colours to structures from options such as "red=fetal head"."""
+    pairs = [option.partition("=") for option in options]
+    for color, sign, structure in pairs:
+        if not (color.strip() and sign and structure.strip()):
+            raise SonoError(f"--color '{color}{sign}{structure}': write COLOR=STRUCTURE, as in \"red=fetal head\"")
+    return {color.strip(): structure.strip() for color, _, structure in pairs}
 
 
 def source_stems(workspace: Workspace) -> dict[str, list[tuple[str, int]]]:

@@ -88,7 +88,7 @@ class Kind:
 # Constants from random trials around values set by hand, on half of the women of the development data.
 HEAD = Kind(
     EllipseModel(
-        gain=5.35, floor=0.0, beyond=0.045, edge=0.4, depth=3.2, rise=0.2, bright=-0.09, hollow=0.0,
+        gain=5.35, floor=0.0, beyond=0.045, edge=0.4, depth=3.2, rise=0.2, bright=-0.09, hollow=0.0, around=0.0,
         lateral=0.54, weakest=0.4, radius=0.56, size=0.2, off_x=0.27, off_y=0.11, middle_y=0.03,
         flat=0.18, upright=0.02,
     ),
@@ -97,7 +97,7 @@ HEAD = Kind(
 )  # fmt: skip
 ABDOMEN = Kind(
     EllipseModel(
-        gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16, hollow=0.0,
+        gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16, hollow=0.0, around=0.0,
         lateral=0.57, weakest=0.18, radius=1.0, size=0.2, off_x=0.28, off_y=0.245, middle_y=-0.27,
         flat=0.045, upright=0.164,
     ),
@@ -106,9 +106,9 @@ ABDOMEN = Kind(
 )  # fmt: skip
 BONE = Kind(
     BoneModel(
-        inset=0.1, beside=0.15, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.08, past=0.146, continuity=0.6,
-        ends=0.236, bright=0.38, shadow=0.15, length=0.55, size=0.7, tilt=0.25, off_x=0.3, off_y=0.3,
-        middle_y=0.52, bow=5.0,
+        inset=0.1, beside=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1, continuity=0.6,
+        ends=0.236, bright=0.33, shadow=0.15, length=0.55, size=0.7, tilt=0.25, off_x=0.3, off_y=0.25,
+        middle_y=0.52, bow=3.07,
     ),
     even=3.3,
     spread=1.46,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sono.annotation.echo_maps import Field
 
 SEED = 0
-STARTS = 12
+STARTS = 18
 CHILDREN = 40
-SURVIVORS = {1: 6, 3: 3}  # after this round, keep so many
+SURVIVORS = {0: 12, 1: 6, 3: 3}  # after this round, keep so many
 ROUNDS = 6
 COOLING = 0.65
 

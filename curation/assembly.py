@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs
+from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs, small_frame
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits
@@ -69,7 +69,10 @@ def _mark_near(workspace: Workspace, images: pd.DataFrame) -> None:
     rows = rows[rows["perceptual_hash"].notna()]
 
     def load(index: int) -> NDArray[np.uint8]:
-        return read_stored(_existing(workspace, rows["file"].iloc[index]))
+        row = rows.iloc[index]
+        box = (int(row["crop_x0"]), int(row["crop_y0"]), int(row["crop_x1"]), int(row["crop_y1"]))
+        source_shape = (int(row["source_height"]), int(row["source_width"]))
+        return small_frame(read_stored(_existing(workspace, row["file"])), box, source_shape)
 
     pairs = near_duplicate_pairs(list(rows["perceptual_hash"]), load)
     for group in duplicate_groups(len(rows), pairs):

@@ -9,10 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -23,24 +26,36 @@ class Advance(Protocol):
     def __call__(self, steps: int = 1, note: str = "") -> None: ...
 
 
+class _Rate(ProgressColumn):
+    """Steps a second, worked out when the bar is drawn and not at each step."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.1f}/s")
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show a bar with rate and time left on stderr; nothing on a pipe or when `talk.quiet`."""
+    if talk.quiet or not talk.is_terminal:
+        yield _silent
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}/s"),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    hidden = talk.quiet or not talk.is_terminal
-    with Progress(*columns, console=talk, transient=True, disable=hidden) as bar:
-        task = bar.add_task(title, total=total, note="", rate="0")
+    with Progress(*columns, console=talk, transient=True) as bar:
+        task = bar.add_task(title, total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
-            speed = bar.tasks[0].speed or 0.0
-            bar.update(task, advance=steps, note=note, rate=f"{speed:.1f}")
+            bar.update(task, advance=steps, note=note)
 
         yield advance
+
+
+def _silent(steps: int = 1, note: str = "") -> None:
+    """Where nobody watches."""

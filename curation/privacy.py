@@ -21,7 +21,7 @@ OWN_WORDS = frozenset(
      "center", "region", "mask", "masks", "caption", "captions", "accepted", "unknown", "normal", "brain", "train"]
 )  # fmt: skip
 PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
-_WORD = re.compile(r"[^\W_]+(?:[.^'\-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:[.^'/\-][^\W_]+)*")
 
 
 def check_privacy(workspace: Workspace, planes: PlaneTable) -> int:
@@ -74,7 +74,7 @@ def _normal(text: str) -> str:
 def _words(text: str) -> list[str]:
     """Words of a text and their parts: `doe^jane-1.png` gives doe^jane-1.png, doe, jane, png."""
     whole = _WORD.findall(_normal(text))
-    return [*whole, *(part for word in whole for part in re.split(r"[.^'\-]", word))]
+    return [*whole, *(part for word in whole for part in re.split(r"[.^'/\-]", word))]
 
 
 def _check_file(file: Path, root: Path, private: frozenset[str]) -> None:

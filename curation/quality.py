@@ -89,13 +89,21 @@ def _sharpness(gray: Gray, inside: Mask) -> float:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(gray, size, interpolation=how).astype(np.float32)
     core = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    # the sector's own edge is no detail
+    # the sector's own edge is no detail; `inside` is generous, so the black that joins it from outside goes first
+    core = core & ~_background(small, core)
     core = cv2.erode(core, np.ones((13, 13), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     fine, coarse = cv2.GaussianBlur(small, (0, 0), 1.0), cv2.blur(small, (21, 21))
     detail = cv2.norm(small, fine, cv2.NORM_L2, core)
     structure = cv2.norm(fine, coarse, cv2.NORM_L2, core)
     weakest = 0.1 * float(np.sqrt(_area(core > 0)))
     return detail / structure if structure > weakest else 0.0
+
+
+def _background(small: NDArray[np.float32], core: Mask) -> Mask:
+    """Black areas [H, W] that touch what is outside the sector or the picture's edge, as 0 and 1."""
+    black = cv2.morphologyEx((small <= 2).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    _, labels = cv2.connectedComponents(np.pad(black | (1 - core), 1, constant_values=1))
+    return (labels == labels[0, 0]).astype(np.uint8)[1:-1, 1:-1]
 
 
 def _coloured(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:

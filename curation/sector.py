@@ -4,11 +4,13 @@ A border is believed only when a straight line has echoes along it and nothing b
 without such a line is kept to the picture's edge, so that dark tissue is never cut away.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from sono.curation.lettering import printed_lines
 
 Mask = NDArray[np.bool_]
 
@@ -17,7 +19,7 @@ STEPS_ABOVE_BACKGROUND = (0, 2, 4, 8)  # echo thresholds tried in turn: the lowe
 ARC_STEP = 4  # the threshold for arcs and straight ends, above the noise of compression
 ANGLES = np.deg2rad(np.arange(-4.0, 62.0, 1.5))  # of a left side, from straight down, positive when it leans outward
 MARGIN = 2.0  # pixels of the small picture added beyond every border found
-MIN_SUPPORT = 0.45  # share of the rows of a side on which echoes begin; tissue that happens to be straight has less
+MIN_SUPPORT = 0.5  # share of the rows of a side on which echoes begin; tissue that happens to be straight has less
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
     inside &= ~_text_on_background(small, tone, inside & layer.echo)
     # rows above the faintest echo hold nothing; a sector may be filled with a tone just above the background
     inside[: max(first_row, int((inside & (small > tone)).any(axis=1).argmax()) - round(2 * MARGIN))] = False
-    return _to_source(gray.shape, inside, borders, geometry, top)
+    sector = _to_source(gray.shape, inside, borders, geometry, top)
+    return replace(sector, inside=sector.inside & ~printed_lines(gray, tone))
 
 
 def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]:

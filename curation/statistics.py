@@ -50,6 +50,20 @@ class Statistics:
     captions: pd.DataFrame  # template, level, one column a tier
     caption_tokens: dict[str, float | None]
 
+    def headline(self) -> dict[str, Any]:
+        """What fits a terminal: the whole stands in the report."""
+        planes = self.plane[self.plane["frames"] > 0]
+        return {
+            **self.frames,
+            "status": self.status,
+            "planes": dict(zip(planes["plane"], planes["frames"], strict=True)),
+            "ga_weeks": self.ga,
+            "split": dict(zip(self.split["split"], self.split["frames"], strict=True)),
+            "duplicates": self.duplicates,
+            "leaks": self.leaks,
+            "masks": self.mask_totals,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; tables are lists of rows, missing numbers null."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}

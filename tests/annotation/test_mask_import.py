@@ -13,7 +13,7 @@ import pytest
 
 from sono.annotation.mask_export import export_coco
 from sono.annotation.mask_files import fill_outline, match_color
-from sono.annotation.mask_import import import_masks, source_stems, structure_name
+from sono.annotation.mask_import import import_masks, parse_colors, source_stems, structure_name
 from sono.annotation.masks import decode, encode
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
@@ -246,6 +246,25 @@ def test_a_colour_of_ones_own_is_found(tmp_path: Path) -> None:
 def test_a_colour_that_is_none_is_an_error(color: str) -> None:
     with pytest.raises(SonoError, match="color"):
         match_color(np.zeros((2, 2, 3), np.uint8), color)
+
+
+def test_colour_options_are_pairs() -> None:
+    assert parse_colors(["red=fetal head", "#00ff00 = stomach"]) == {"red": "fetal head", "#00ff00": "stomach"}
+
+
+@pytest.mark.parametrize("option", ["red", "red=", "=femur", ""])
+def test_half_a_colour_option_is_an_error(option: str) -> None:
+    with pytest.raises(SonoError, match="COLOR=STRUCTURE"):
+        parse_colors([option])
+
+
+def test_masks_may_be_imported_as_proposals(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/a/scan.png"])
+    png(tmp_path / "masks" / "scan.png", drawn().astype(np.uint8))
+    import_masks(workspace, tmp_path / "masks", structure="femur", state="proposed")
+    assert workspace.masks()["state"].tolist() == ["proposed"]
+    with pytest.raises(SonoError, match="unknown mask state 'fine'"):
+        import_masks(workspace, tmp_path / "masks", structure="femur", state="fine")
 
 
 def test_a_closed_outline_is_filled_and_a_ring_is_not() -> None:

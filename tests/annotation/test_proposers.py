@@ -104,8 +104,8 @@ def test_a_box_is_half_open_and_tight() -> None:
 
 
 def test_samples_beyond_the_map_get_the_given_value() -> None:
-    values, within = sample(np.arange(6.0).reshape(2, 3), np.array([2.0, 3.0]), np.array([1.0, 0.0]), beyond=-1)
-    assert (values.tolist(), within.tolist()) == ([5.0, -1.0], [True, False])
+    within, values = sample(np.array([2.0, 3.0]), np.array([1.0, 0.0]), np.arange(6.0).reshape(2, 3), beyond=-1)
+    assert (within.tolist(), values[0].tolist()) == ([True, False], [5.0, -1.0])
 
 
 def test_the_sector_is_a_hull_and_leaves_text_out() -> None:

@@ -1,0 +1,57 @@
+"""Lines of print on the background above and below the tissue, where scanners write name, date and hospital."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
+MAX_GLYPH = 0.05  # share of the height that a letter may have
+MIN_GLYPHS = 4  # letters on one line
+
+
+def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
+    """Pixels [H, W] of bright marks that stand in lines on the background `tone`; echoes never stand so."""
+    found = np.zeros(gray.shape, np.bool_)
+    band = max(8, round(BAND * gray.shape[0]))
+    for rows in (slice(0, band), slice(gray.shape[0] - band, None)):
+        found[rows] = _lines(gray[rows], tone, MAX_GLYPH * gray.shape[0])
+    return found
+
+
+def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
+    _, labels, stats, centers = cv2.connectedComponentsWithStats((band > tone + 40).astype(np.uint8), connectivity=8)
+    wide, tall, area = stats[:, 2], stats[:, 3], stats[:, 4]
+    glyph = (tall >= 4) & (tall <= tallest) & (wide <= 4 * tall) & (area >= 6)
+    glyph[0] = False
+    glyph &= _on_background(band, tone, glyph[labels], labels, len(stats))
+    numbers = np.flatnonzero(glyph)
+    if len(numbers) < MIN_GLYPHS:
+        return np.zeros(band.shape, np.bool_)
+    height, across, middle = tall[numbers], centers[numbers, 0], centers[numbers, 1]
+    peak = _peaks(band, labels, len(stats))[numbers]
+    same_line = np.abs(middle[:, None] - middle) <= 0.35 * np.maximum(height[:, None], height)
+    close = np.abs(across[:, None] - across) <= 12 * np.maximum(height[:, None], height)
+    same_size = np.minimum(height[:, None], height) >= 0.4 * np.maximum(height[:, None], height)
+    in_line = np.zeros(len(stats), np.bool_)
+    same_ink = np.abs(peak[:, None] - peak) <= 0.2 * np.maximum(peak[:, None], peak)
+    in_line[numbers] = (same_line & same_size & same_ink & close).sum(axis=1) >= MIN_GLYPHS
+    return np.asarray(cv2.dilate(in_line[labels].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
+
+
+def _peaks(band: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """The brightest tone of each component [N]."""
+    peaks = np.zeros(count)
+    np.maximum.at(peaks, labels[labels > 0], band[labels > 0])
+    return peaks
+
+
+def _on_background(band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDArray[np.int32], count: int) -> Mask:
+    """Which components [N] have hardly any echo within 3 pixels around them, other marks apart."""
+    near_marks = cv2.dilate(marks.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    echo = ((band > tone + 15) & ~near_marks).astype(np.uint8)
+    touched = cv2.dilate(echo, np.ones((5, 5), np.uint8)) > 0
+    pixels = np.bincount(labels.ravel(), minlength=count)
+    hit = np.bincount(labels[touched], minlength=count)
+    return np.asarray(hit <= 0.3 * pixels)

@@ -1,0 +1,109 @@
+"""The gate: private strings of the sources, in any disguise, are found wherever they stand."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sono.curation.errors import PrivacyError
+from sono.curation.planes import PlaneTable
+from sono.curation.privacy import check_privacy, private_words
+from sono.curation.storage import write_bytes, write_text
+from sono.curation.tables import CAPTIONS, SOURCES, from_rows, write_table
+from sono.curation.workspace import Workspace
+
+PLANES = PlaneTable()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Workspace:
+    """One source of Jane Doeworth, born 12 March 1990, in a file that is named after her."""
+    workspace = Workspace.create(tmp_path / "study")
+    row = {"path": b"/raw/DOEWORTH_4711815.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
+    row |= {"status": "accepted", "raw_patient": "4711815", "private": ["DOEWORTH^JANE", "19900312", "ACC-99887"]}
+    write_table(workspace.sources_path, from_rows(SOURCES, [row]), SOURCES)
+    return workspace
+
+
+def test_a_clean_workspace_passes(study: Workspace) -> None:
+    write_text(study.root / "report.html", "<p>A fetal ultrasound image of the femur at 22 weeks.</p>")
+    assert check_privacy(study, PLANES) >= 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Doeworth",
+        "JANE DOEWORTH",
+        "doeworth^jane",
+        "4711815",
+        "1990-03-12",
+        "12.03.1990",
+        "03/12/1990",
+        "ACC-99887",
+        "x_DOEWORTH_y",
+    ],
+)
+def test_a_private_string_in_a_page_is_found(study: Workspace, text: str) -> None:
+    write_text(study.root / "report.html", f"<td>{text}</td>")
+    with pytest.raises(PrivacyError, match=r"report\.html: .* private string") as caught:
+        check_privacy(study, PLANES)
+    assert text.casefold() not in str(caught.value).casefold()
+    assert caught.value.exit_code == 4
+
+
+def test_a_private_string_in_a_caption_is_found(study: Workspace) -> None:
+    row = {
+        "image_id": "i",
+        "level": "global",
+        "text": "The femur of Doeworth.",
+        "template": "t",
+        "tier": "label",
+        "tokens": 9,
+    }
+    study.write(CAPTIONS, from_rows(CAPTIONS, [row]))
+    with pytest.raises(PrivacyError, match=r"captions\.parquet, column 'text'"):
+        check_privacy(study, PLANES)
+
+
+def test_a_private_file_name_is_found(study: Workspace) -> None:
+    write_bytes(study.frames / "DOEWORTH.png", b"")
+    with pytest.raises(PrivacyError, match="the name of frames"):
+        check_privacy(study, PLANES)
+
+
+def png_with(chunk: bytes, content: bytes, tail: bytes = b"") -> bytes:
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = part(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + part(chunk, content) + part(b"IEND", b"") + tail
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [png_with(b"tEXt", b"Comment\0DOEWORTH JANE"), png_with(b"IDAT", b"", b"Doeworth"), png_with(b"eXIf", b"4711815")],
+)
+def test_text_beside_the_pixels_of_a_picture_is_found(study: Workspace, picture: bytes) -> None:
+    write_bytes(study.frames / "ab" / "abcd.png", picture)
+    with pytest.raises(PrivacyError, match="frames"):
+        check_privacy(study, PLANES)
+
+
+def test_pixels_are_not_read_as_text(study: Workspace) -> None:
+    write_bytes(study.frames / "ab" / "abcd.png", png_with(b"IDAT", b"DOEWORTH"))
+    assert check_privacy(study, PLANES) > 0
+
+
+def test_words_of_the_field_are_not_private_even_in_a_file_name() -> None:
+    row = {"path": b"/raw/femur.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
+    row |= {"status": "accepted", "private": ["fetal head"], "machine": "Voluson"}
+    sources: pd.DataFrame = from_rows(SOURCES, [row])
+    assert private_words(sources, PLANES) <= {"fetal head"}
+
+
+def test_without_the_vault_there_is_nothing_to_search_for(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    assert check_privacy(study, PLANES) == 0
