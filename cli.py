@@ -96,11 +96,10 @@ def import_(
 
     Example: sono masks import masks/ --structure "fetal head"
     """
-    from sono.annotation.mask_files import parse_colors
-    from sono.annotation.mask_import import import_masks
+    from sono.annotation.mask_import import import_masks, parse_colors
     from sono.curation.workspace import Workspace
 
-    summary = import_masks(Workspace.find(workspace), path, structure, parse_colors(color))
+    summary = import_masks(Workspace.find(workspace), path, structure, parse_colors(color or ()))
     show(summary, as_json, next_step="sono masks propose, or sono captions build")
 
 

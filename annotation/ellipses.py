@@ -23,7 +23,7 @@ class EllipseModel:
 
     Evidence, averaged over the contour: ridge across it (times `gain`, at least -`floor`), slope up to it from inside
     (`edge`, taken `depth` working pixels in), `rise` of brightness from there to it, brightness on it, and how much
-    darker it is just inside than in the middle (`hollow`: fluid beside the body) or than outside (`around`).
+    darker it is just inside than in the middle (`hollow`: fluid beside the body).
     `lateral` is the weight of the sides, where the beam runs along the wall, against 1 at top and bottom; `weakest`
     adds the two weakest quarters.
     """
@@ -36,7 +36,6 @@ class EllipseModel:
     rise: float
     bright: float
     hollow: float
-    around: float
     lateral: float
     weakest: float
     radius: float
@@ -93,17 +92,14 @@ def _evidence(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
     quarters = _by_quarter(total * weight) / _by_quarter(weight)
     mean = (total * weight).sum(axis=1) / weight.sum(axis=1)
     weakest = np.sort(quarters, axis=1)[:, :2].mean(axis=1)
-    return np.asarray(mean + model.weakest * weakest + _inside(maps, model, shapes))
+    return np.asarray(mean + model.weakest * weakest - model.hollow * _hollow(maps, shapes))
 
 
-def _inside(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
-    """What the level just inside the contour says against the middle and against just outside."""
+def _hollow(maps: EchoMaps, shapes: Field) -> Field:
+    """How much darker than the middle it is just inside the contour, averaged over the contour."""
     within, (near,) = sample(*_contour(shapes, 0.83)[:2], maps.level)
-    beyond, (outer,) = sample(*_contour(shapes, 1.17)[:2], maps.level)
     middle = sample(*_contour(shapes, 0.45)[:2], maps.level)[1][0].mean(axis=1, keepdims=True)
-    hollow = np.where(within, np.clip(middle - near - 0.2, 0, 1.5), 0).mean(axis=1)
-    around = np.where(within & beyond, np.clip(outer - near, -1, 1), 0).mean(axis=1)
-    return np.asarray(model.around * around - model.hollow * hollow)
+    return np.asarray(np.where(within, np.clip(middle - near - 0.2, 0, 1.5), 0).mean(axis=1))
 
 
 def _surprise(frame: tuple[int, int], model: EllipseModel, shapes: Field) -> Field:

@@ -233,13 +233,3 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     canvas = np.zeros(mask.shape, np.uint8)
     cv2.drawContours(canvas, outlines, -1, 1, cv2.FILLED)
     return canvas.astype(np.bool_)
-
-
-def parse_colors(pairs: list[str] | None) -> dict[str, str] | None:
-    """`["red=fetal head"]` as {"red": "fetal head"}; None stays None."""
-    if not pairs:
-        return None
-    odd = [pair for pair in pairs if not all(part.strip() for part in pair.partition("=")[::2])]
-    if odd:
-        raise SonoError(f"--color '{odd[0]}': give a colour and a structure, as in 'red=fetal head'")
-    return {color.strip(): structure.strip() for color, _, structure in (pair.partition("=") for pair in pairs)}

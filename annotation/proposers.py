@@ -88,21 +88,21 @@ class Kind:
 # Constants from random trials around values set by hand, on half of the women of the development data.
 HEAD = Kind(
     EllipseModel(
-        gain=5.35, floor=0.0, beyond=0.045, edge=0.4, depth=3.2, rise=0.2, bright=-0.09, hollow=0.0, around=0.0,
+        gain=5.35, floor=0.0, beyond=0.045, edge=0.4, depth=3.2, rise=0.2, bright=-0.09, hollow=0.0,
         lateral=0.54, weakest=0.4, radius=0.56, size=0.2, off_x=0.27, off_y=0.11, middle_y=0.03,
         flat=0.18, upright=0.02,
     ),
-    even=0.70,
-    spread=0.115,
+    even=0.81,
+    spread=0.12,
 )  # fmt: skip
 ABDOMEN = Kind(
     EllipseModel(
-        gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16, hollow=0.0, around=0.0,
+        gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16, hollow=0.2,
         lateral=0.57, weakest=0.18, radius=1.0, size=0.2, off_x=0.28, off_y=0.245, middle_y=-0.27,
         flat=0.045, upright=0.164,
     ),
-    even=0.47,
-    spread=0.17,
+    even=0.39,
+    spread=0.14,
 )  # fmt: skip
 BONE = Kind(
     BoneModel(
@@ -110,14 +110,14 @@ BONE = Kind(
         ends=0.236, bright=0.33, shadow=0.15, length=0.55, size=0.7, tilt=0.25, off_x=0.3, off_y=0.25,
         middle_y=0.52, bow=3.07,
     ),
-    even=3.3,
-    spread=1.46,
+    even=2.6,
+    spread=1.08,
 )  # fmt: skip
 KINDS = {"fetal head": HEAD, "fetal abdomen": ABDOMEN}  # all other outlines are bones
 
 
 # Log odds of head, abdomen, bone (rows) from the best score of each (columns) and a constant: a logistic regression.
-CHOICE = np.array([[6.4, 2.4, -0.2, -6.8], [-2.7, 2.5, -1.5, 4.1], [-3.8, -5.0, 1.6, 2.7]])
+CHOICE = np.array([[6.4, 1.7, 0.1, -6.6], [-3.8, 4.3, -2.2, 5.3], [-2.6, -6.0, 2.1, 1.3]])
 
 
 class OutlineProposer:

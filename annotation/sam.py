@@ -98,10 +98,8 @@ def _load_state(checkpoint: Path) -> dict[str, Any]:
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SonoError(
-            f"{checkpoint}: not a checkpoint that can be loaded safely ({first}); {CLASSES_HELP}"
-        ) from error
+        # torch's own text advises to load it unsafely
+        raise SonoError(f"{checkpoint}: not a checkpoint that can be loaded safely; {CLASSES_HELP}") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SonoError(f"{checkpoint}: holds no table of weights; {CLASSES_HELP}")

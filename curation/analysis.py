@@ -90,6 +90,8 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
     measures = quality.measure(stored, inside, rgb)
     fraction = float(sector.inside.mean())
     codes += quality.judge(measures, fraction, sector.kind, task.quality)
+    if sector.kind == "full" and frame.spacing_reason != "not_dicom":
+        codes.append("border_unknown")
     row |= _sector_columns(sector) | measures | {"sector_fraction": fraction}
     row |= {"height": stored.shape[0], "width": stored.shape[1]}
     row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}

@@ -21,7 +21,8 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
 
 
 def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
-    _, labels, stats, centers = cv2.connectedComponentsWithStats((band > tone + 40).astype(np.uint8), connectivity=8)
+    parts = cv2.connectedComponentsWithStats((band > tone + 40).astype(np.uint8), connectivity=8)
+    labels, stats, centers = np.asarray(parts[1], np.int32), parts[2], parts[3]
     wide, tall, area = stats[:, 2], stats[:, 3], stats[:, 4]
     glyph = (tall >= 4) & (tall <= tallest) & (wide <= 4 * tall) & (area >= 6)
     glyph[0] = False
@@ -54,4 +55,4 @@ def _on_background(band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDAr
     touched = cv2.dilate(echo, np.ones((5, 5), np.uint8)) > 0
     pixels = np.bincount(labels.ravel(), minlength=count)
     hit = np.bincount(labels[touched], minlength=count)
-    return np.asarray(hit <= 0.3 * pixels)
+    return np.asarray(hit <= 0.1 * pixels)

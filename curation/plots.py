@@ -25,7 +25,7 @@ NO_REGION = (150, 155, 162)
 GA_WEEKS = (8, 42)  # of the axis, wider where the data are
 MIN_BARS = 8  # places for bars, so that one plane does not fill the panel
 DPI = 160
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -69,6 +69,8 @@ def _plane_bars(stats: Statistics, planes: PlaneTable) -> list[tuple[str, int, s
 
 
 def _draw_age(axes: "Axes", stats: Statistics) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     weeks = stats.ga_weeks
     if not weeks:
         _title(axes, "Gestational age")
@@ -79,7 +81,7 @@ def _draw_age(axes: "Axes", stats: Statistics) -> None:
     axes.set_xlabel("completed weeks")
     axes.set_ylabel("frames")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color=GRID, zorder=0)
     axes.tick_params(length=0)
     axes.set_xticks(range(GA_WEEKS[0], GA_WEEKS[1] + 1, 4))
@@ -125,8 +127,9 @@ def _region_legend(figure: "Figure", shown: set[str]) -> None:
     )
 
 
-def _region_color(region: str) -> tuple[float, ...]:
-    return tuple(part / 255 for part in REGIONS.get(region, NO_REGION))
+def _region_color(region: str) -> tuple[float, float, float]:
+    red, green, blue = REGIONS.get(region, NO_REGION)
+    return red / 255, green / 255, blue / 255
 
 
 def _title(axes: "Axes", title: str, note: str = "") -> None:

@@ -87,11 +87,11 @@ def _sharpness(gray: Gray, inside: Mask) -> float:
     scale = SHARPNESS_SIDE / max(gray.shape)
     size = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(gray, size, interpolation=how).astype(np.float32)
-    core = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    small = np.asarray(cv2.resize(gray, size, interpolation=how), np.float32)
+    inner = np.asarray(cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0)
     # the sector's own edge is no detail; `inside` is generous, so the black that joins it from outside goes first
-    core = core & ~_background(small, core)
-    core = cv2.erode(core, np.ones((13, 13), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner &= ~_background(small, inner)
+    core = cv2.erode(inner.astype(np.uint8), np.ones((13, 13), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     fine, coarse = cv2.GaussianBlur(small, (0, 0), 1.0), cv2.blur(small, (21, 21))
     detail = cv2.norm(small, fine, cv2.NORM_L2, core)
     structure = cv2.norm(fine, coarse, cv2.NORM_L2, core)
@@ -99,11 +99,11 @@ def _sharpness(gray: Gray, inside: Mask) -> float:
     return detail / structure if structure > weakest else 0.0
 
 
-def _background(small: NDArray[np.float32], core: Mask) -> Mask:
-    """Black areas [H, W] that touch what is outside the sector or the picture's edge, as 0 and 1."""
-    black = cv2.morphologyEx((small <= 2).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    _, labels = cv2.connectedComponents(np.pad(black | (1 - core), 1, constant_values=1))
-    return (labels == labels[0, 0]).astype(np.uint8)[1:-1, 1:-1]
+def _background(small: NDArray[np.float32], inner: Mask) -> Mask:
+    """Black areas [H, W] that touch what is outside the sector or the picture's edge."""
+    black = cv2.morphologyEx((small <= 2).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) > 0
+    _, labels = cv2.connectedComponents(np.pad(black | ~inner, 1, constant_values=True).astype(np.uint8))
+    return np.asarray(labels == labels[0, 0])[1:-1, 1:-1]
 
 
 def _coloured(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:

@@ -60,6 +60,7 @@ REASONS = {
     "blurred": Reason("rejected", "no detail inside the sector"),
     "small_sector": Reason("quarantined", "the sector covers little of the frame"),
     "sector_unsure": Reason("accepted", "the border of the sector was not found; the whole frame is kept"),
+    "border_unknown": Reason("quarantined", "DICOM without a found sector: name and date may be printed on it"),
     "doppler": Reason("accepted", "colour inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
     "text_in_sector": Reason("quarantined", "so much text that a name may be among it; look before handing over"),

@@ -102,9 +102,9 @@ def split_counts(images: pd.DataFrame) -> pd.DataFrame:
 
 def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: int | None) -> dict[str, dict[str, int]]:
     """Assign the splits of a workspace again, or as one of `folds`; returns frames and patients of each split."""
+    config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
         images = workspace.images()
-        config = override(workspace.settings("splits", SplitConfig), seed=seed)
         images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
         check_splits(images)
         workspace.write(IMAGES, images)

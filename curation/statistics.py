@@ -124,7 +124,7 @@ def _gravest(codes: object, status: str) -> str:
 
 
 def _reason_table(codes: pd.Series) -> pd.DataFrame:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for code, frames in codes.value_counts().items():
         reason = REASONS.get(str(code))
         status, meaning = (reason.status, reason.meaning) if reason else (str(code), "no reason recorded")
@@ -205,7 +205,7 @@ def _spread(values: pd.Series) -> dict[str, float | None]:
         return {"count": 0} | dict.fromkeys(("mean", "min", "p25", "median", "p75", "max"))
     low, quarter, half, three, high = (float(point) for point in np.percentile(numbers, (0, 25, 50, 75, 100)))
     ends = {"min": low, "p25": quarter, "median": half, "p75": three, "max": high}
-    return {"count": len(numbers), "mean": round(float(numbers.mean()), 2)} | ends
+    return {"count": len(numbers), "mean": round(float(numbers.mean()), 2), **ends}
 
 
 def _duplicates(images: pd.DataFrame) -> dict[str, int]:

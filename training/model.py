@@ -87,6 +87,7 @@ class MaskClip(nn.Module):
         del self.towers.logit_scale  # ours, so that one place starts, learns and saves them
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean))
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std))
+        self.to(memory_format=torch.channels_last)
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self.context_length)
 
     @staticmethod
@@ -98,7 +99,8 @@ class MaskClip(nn.Module):
         """Features [n, d], not normalised, of frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}."""
         gray = (image - self.pixel_mean) / self.pixel_std
         pair = torch.cat([gray, (mask - MASK_MEAN) / MASK_STD], dim=1)
-        features: Tensor = self.towers.visual(pair)
+        # convolutions are a third faster on a CPU with the channels innermost
+        features: Tensor = self.towers.visual(pair.contiguous(memory_format=torch.channels_last))
         return features
 
     def encode_text(self, tokens: Tensor) -> Tensor:

@@ -1,0 +1,238 @@
+"""The command line: help for every command, the whole job on a small phantom, and bad input for each command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import sono.cli
+from sono.curation.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def commands() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+
+    def walk(command: object, path: tuple[str, ...]) -> None:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found.append(path)
+        for name, child in (inner or {}).items():
+            walk(child, (*path, name))
+
+    walk(get_command(sono.cli.app), ())
+    return found
+
+
+class Result:
+    """Exit code and both streams of a command that ran in this process."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    def call(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["sono", *map(str, words)])
+        capfd.readouterr()
+        try:
+            sono.cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        streams = capfd.readouterr()
+        return Result(code, streams.out, streams.err)
+
+    return call
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(path: tuple[str, ...], run) -> None:
+    result = run(*path, "--help")
+    assert result.code == 0
+    assert f"Example: sono {' '.join(path)}" in " ".join(result.out.split())
+    if path[0] not in {"split", "phantom"}:
+        assert f"sono {' '.join(path)}" in (ROOT / "README.md").read_text() or path == ("masks", "export")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small phantom export, and a study in which every stage has run through the command line."""
+    base = tmp_path_factory.mktemp("job")
+    export, study = base / "export", base / "study"
+    steps = [
+        ["phantom", export, "--women", 12, "--frames", 8, "-q"],
+        ["init", study],
+        [
+            "qc",
+            export / "raw",
+            "--records",
+            export / "records.csv",
+            "--center-from",
+            "Hospital",
+            "--jobs",
+            1,
+            "-w",
+            study,
+        ],
+        ["masks", "import", export / "masks.coco.json", "-w", study],
+        ["masks", "propose", "--jobs", 2, "-w", study],
+        ["captions", "build", "-w", study],
+        ["stats", "-w", study],
+        ["train", "--hold-out", "B", "--epochs", 2, "--name", "small", "-w", study],
+        ["eval", "--center", "B", "--jobs", 2, "-w", study],
+    ]
+    (base / "sono.toml").write_text("")
+    for step in steps:
+        if step[0] == "train":
+            config = study / "sono.toml"
+            config.write_text(config.read_text() + "\n[training]\nimage_size = 32\n")
+        words = [sys.executable, "-m", "sono", *map(str, step)]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=base, check=False)
+        assert done.returncode == 0, (step, done.stderr)
+        assert done.stderr == "", step
+        assert "next:" in done.stdout or step[0] == "eval"
+    return export, study
+
+
+def test_the_whole_job_leaves_tables_frames_reports_and_a_model(job: tuple[Path, Path]) -> None:
+    study = job[1]
+    names = {path.relative_to(study).as_posix() for path in study.rglob("*") if path.is_file()}
+    expected = {
+        "images.parquet",
+        "masks.parquet",
+        "captions.parquet",
+        "report.html",
+        "runs/small/best/model.safetensors",
+    }
+    expected |= {"runs/small/eval/B/report.html", "runs/small/eval/B/metrics.json", "runs/small/log.csv"}
+    assert expected <= names
+
+
+def test_everything_planted_is_found_and_nothing_private_is_left(job: tuple[Path, Path]) -> None:
+    export, study = job
+    words = [sys.executable, str(ROOT / "benchmarks" / "planted.py"), str(study), str(export)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "private values in the workspace: 0" in done.stdout
+
+
+def test_a_center_that_was_trained_on_is_refused(job: tuple[Path, Path], run) -> None:
+    refused = run("eval", "--center", "A", "-w", job[1])
+    assert refused.code == 1
+    assert "--allow-seen" in refused.err
+    assert len(refused.err.splitlines()) == 1
+
+
+def test_json_is_the_only_thing_on_stdout(job: tuple[Path, Path], run) -> None:
+    result = run("stats", "--json", "-w", job[1])
+    assert json.loads(result.out)["frames"]["accepted"] > 50
+
+
+def test_a_report_needs_nothing_from_a_network(job: tuple[Path, Path]) -> None:
+    for report in job[1].rglob("report.html"):
+        text = report.read_text()
+        assert "default-src 'none'" in text
+        assert not re.search(r"(src|href)=[\"']?https?:", text)
+        assert len(text) < 5_000_000
+
+
+def bad_calls(base: Path) -> dict[str, tuple[list[object], str]]:
+    """Command line and what its one line of error must say."""
+    study, empty = base / "study", base / "empty"
+    return {
+        "init on a full folder": (["init", base], "not an empty folder"),
+        "init twice": (["init", study], "is a workspace already"),
+        "no workspace": (["stats", "-w", empty], "sono init"),
+        "qc of nothing": (["qc", base / "missing", "-w", study], "missing"),
+        "qc of an empty folder": (["qc", empty, "-w", study], "empty"),
+        "qc with an unknown plane": (
+            ["qc", base / "raw", "--records", base / "plane.csv", "-w", study],
+            "did you mean 'femur'",
+        ),
+        "qc without a key column": (["qc", base / "raw", "--records", base / "column.csv", "-w", study], "column.csv"),
+        "masks of nothing": (["masks", "import", base / "missing.json", "-w", study], "sono qc"),
+        "masks that are none": (["masks", "import", base / "broken.json", "-w", study], "sono qc"),
+        "propose before qc": (["masks", "propose", "-w", study], "sono qc"),
+        "a checkpoint that is none": (
+            ["masks", "propose", "--checkpoint", base / "broken.json", "-w", study],
+            "sono qc",
+        ),
+        "captions before qc": (["captions", "build", "-w", study], "sono qc"),
+        "an unknown template set": (["captions", "build", "--template", "sonocip", "-w", study], "sonoclip"),
+        "stats before qc": (["stats", "-w", study], "sono qc"),
+        "split before qc": (["split", "-w", study], "sono qc"),
+        "train before qc": (["train", "-w", study], "sono qc"),
+        "eval before train": (["eval", "-w", study], "sono train"),
+        "overlays without masks": (["masks", "overlays", base / "look", "-w", study], "sono"),
+    }
+
+
+@pytest.fixture
+def bad_base(tmp_path: Path) -> Path:
+    Workspace.create(tmp_path / "study")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "plane.csv").write_text("image,plane\na.png,femor\n")
+    (tmp_path / "column.csv").write_text("colour,weight\nred,3\n")
+    (tmp_path / "broken.json").write_text('{"images": [')
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", list(bad_calls(Path())))
+def test_bad_input_gives_one_clear_line_and_damages_nothing(bad_base: Path, run, name: str) -> None:
+    words, expected = bad_calls(bad_base)[name]
+    before = {path: path.read_bytes() for path in bad_base.rglob("*") if path.is_file() and path.name != ".lock"}
+    result = run(*words)
+    assert result.code == 1
+    assert result.err.startswith("sono: ")
+    assert len(result.err.splitlines()) == 1
+    assert expected in result.err
+    after = {path: path.read_bytes() for path in bad_base.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("section", "command"),
+    [("qc", ["qc", "raw"]), ("training", ["train"]), ("captions", ["captions", "build"]), ("splits", ["split"])],
+)
+def test_an_unknown_key_in_the_settings_is_one_clear_line(
+    bad_base: Path, run, section: str, command: list[str]
+) -> None:
+    config = bad_base / "study" / "sono.toml"
+    config.write_text(f"[{section}]\nepocs = 3\n")
+    words = [bad_base / word if word == "raw" else word for word in command]
+    result = run(*words, "-w", bad_base / "study")
+    assert result.code == 1
+    assert f"unknown key '{section}.epocs'" in result.err
+
+
+def test_usage_errors_exit_2(run) -> None:
+    assert run("qc").code == 2
+    assert run("fly").code == 2
+
+
+def test_an_interrupted_command_says_that_it_goes_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sono.cli, "app", interrupt)
+    result = run("stats")
+    assert (result.code, "goes on where it stopped" in result.err) == (130, True)
+
+
+def test_a_full_disk_is_one_line(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, os.strerror(28), "study/images.parquet")
+
+    monkeypatch.setattr(sono.cli, "app", full)
+    result = run("stats")
+    assert (result.code, result.err) == (1, "sono: No space left on device: study/images.parquet\n")
