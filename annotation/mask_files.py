@@ -14,8 +14,8 @@ from PIL import Image
 from pycocotools import mask as coco
 from pydantic import BaseModel, ValidationError
 
-from sono.annotation.masks import decode, from_runs
 from sono.curation.errors import SonoError
+from sono.curation.rle import decode, from_runs
 
 MAX_PIXELS = 100_000_000
 DARK = 32  # a pixel below this in all channels is unpainted

@@ -19,7 +19,8 @@ from sono.annotation.mask_import import import_masks
 from sono.curation.config import override
 from sono.curation.engine import Engine
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.splits import split_workspace
+from sono.curation.splits import fold_splits
+from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.training.config import TrainingConfig
@@ -42,7 +43,9 @@ def open_study(data: Path, out: Path) -> Workspace:
 
 def run_fold(study: Workspace, fold: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Train and evaluate one fold; a row a set of frames and mask mode."""
-    split_workspace(study, arguments.folds, fold, 0)
+    images = study.images()
+    # all other women train and the last epoch is scored: nothing is chosen, so no validation split is needed
+    study.write(IMAGES, images.assign(split=fold_splits(images, arguments.folds, fold, seed=0, val=0.0)))
     changes = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
     config = override(TrainingConfig(), **changes)
     started = time.perf_counter()
@@ -54,7 +57,7 @@ def run_fold(study: Workspace, fold: int, arguments: argparse.Namespace) -> list
     rows = []
     for group in result.metrics["groups"]:
         for mode, values in group["modes"].items():
-            row = {"fold": fold, "frames": group["title"], "n": group.get("images"), "mask": mode}
+            row = {"fold": fold, "frames": group["title"], "n": group["frames"], "mask": mode}
             rows.append(row | {name: values[name]["point"] for name in SCORES} | {"minutes": minutes})
     return rows
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.masks import decode, from_runs
-from sono.annotation.overlays import overlay
 from sono.annotation.proposers import OutlineProposer, propose_unlabelled
+from sono.curation.drawing import overlay
+from sono.curation.rle import decode, from_runs
 
 PLANES = {"fetal head": "transthalamic", "fetal abdomen": "abdominal_circumference", "femur": "femur"}
 

@@ -1,15 +1,9 @@
 """Figures of a data set as PNG bytes."""
 
-from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-
-from sono.curation.geometry import letterbox
+from sono.curation.drawing import FAINT, INK
 from sono.curation.planes import REGIONS, PlaneTable
 from sono.curation.statistics import Statistics
 
@@ -17,8 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#22272e"
-FAINT = "#6b7480"
 GRID = "#e6e8eb"
 GA_COLOR = "#4c78a8"
 NO_REGION = (150, 155, 162)
@@ -37,10 +29,6 @@ STYLE: Any = {
     "axes.spines.right": False,
     "svg.hashsalt": "sono",
 }
-# Colours of masks on a frame (RGB), used in turn.
-MASK_COLORS = ((255, 196, 61), (73, 190, 255), (255, 105, 120), (121, 223, 130), (199, 146, 255), (255, 158, 87))
-MASK_OPACITY = 0.22
-SHEET_GAP, SHEET_LINE = 10, 15  # pixels between tiles, and of a line of words
 
 
 def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
@@ -95,7 +83,7 @@ def _draw_planes(axes: "Axes", bars: list[tuple[str, int, str]]) -> None:
     if not bars:
         _say(axes, "no accepted frames")
         return
-    places = np.arange(len(bars))
+    places = list(range(len(bars)))
     counts = [frames for _, frames, _ in bars]
     axes.barh(places, counts, height=0.74, color=[_region_color(region) for _, _, region in bars], zorder=2)
     for place, count in zip(places, counts, strict=True):
@@ -162,51 +150,3 @@ def _png(figure: "Figure") -> bytes:
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     return stream.getvalue()
-
-
-def overlay_masks(gray: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """The frame [H, W] as RGB [H, W, 3] with each mask [H, W] tinted and outlined in a colour of its own."""
-    picture = np.repeat(gray[:, :, None], 3, axis=2)
-    thickness = max(1, round(max(gray.shape) / 200))
-    for index, mask in enumerate(masks):
-        color = np.array(MASK_COLORS[index % len(MASK_COLORS)])
-        tinted = (1 - MASK_OPACITY) * picture[mask] + MASK_OPACITY * color
-        picture[mask] = tinted.round().astype(np.uint8)
-        borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, borders, -1, color.tolist(), thickness)
-    return picture
-
-
-def contact_sheet(tiles: Sequence[tuple[NDArray[np.uint8], str]], columns: int, side: int) -> bytes:
-    """A PNG of tiles, gray [H, W] or RGB [H, W, 3], each letterboxed to `side` pixels, with words below."""
-    columns = max(1, min(columns, len(tiles)))
-    rows = max(1, -(-len(tiles) // columns))
-    step = side + SHEET_GAP + SHEET_LINE * max((text.count("\n") + 1 for _, text in tiles), default=1)
-    sheet = Image.new("RGB", (columns * (side + SHEET_GAP) - SHEET_GAP, rows * step), "white")
-    draw, font = ImageDraw.Draw(sheet), _font()
-    for index, (picture, text) in enumerate(tiles):
-        row, column = divmod(index, columns)
-        x, y = column * (side + SHEET_GAP), row * step
-        sheet.paste(Image.fromarray(letterbox(picture, side)).convert("RGB"), (x, y))
-        for number, line in enumerate(text.split("\n")):
-            place = (x, y + side + 2 + number * SHEET_LINE)
-            draw.text(place, _fitting(line, font, side), fill=FAINT if number else INK, font=font)
-    stream = BytesIO()
-    sheet.save(stream, "PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _font() -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings, so that a sheet looks the same everywhere."""
-    import matplotlib as mpl
-
-    return ImageFont.truetype(f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "\u2026") > width:
-        text = text[:-1]
-    return text.rstrip() + "\u2026"

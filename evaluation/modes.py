@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.masks import check_masks, decode, encode
+from sono.annotation.masks import check_masks
 from sono.annotation.proposers import propose_unlabelled
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox_mask
+from sono.curation.rle import decode, encode
 from sono.curation.storage import sha256
 from sono.curation.stored import read_stored
 

@@ -5,7 +5,6 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sono import __version__
+from sono.curation.drawing import contact_sheet, overlay
 from sono.curation.planes import PlaneTable
-from sono.curation.plots import contact_sheet, figure_planes_and_age, overlay_masks
+from sono.curation.plots import figure_planes_and_age
+from sono.curation.rle import decode
 from sono.curation.statistics import DAYS_A_WEEK, PERCENTILES, UNSPLIT, Statistics, compute_statistics
 from sono.curation.storage import write_text
 from sono.curation.stored import read_stored, stored_path
@@ -108,7 +109,7 @@ def _example_sheet(workspace: Workspace, images: pd.DataFrame, masks: pd.DataFra
         if path.is_file():  # a frame that is gone costs the report an example, no more
             gray = read_stored(path)
             own = masks[(masks["image_id"] == row.image_id) & (masks["state"] != "rejected")]
-            tiles.append((overlay_masks(gray, _decode(own, gray.shape)), _words(row, planes)))
+            tiles.append((overlay(gray, _decode(own, gray.shape)), _words(row, planes)))
     return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE) if tiles else b""
 
 
@@ -123,14 +124,11 @@ def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
     return chosen.sort_values(["rank", "turn"], kind="stable")
 
 
-def _decode(masks: pd.DataFrame, shape: tuple[int, ...]) -> list[NDArray[np.bool_]]:
-    """The masks [H, W] of a frame; one of another size is left out."""
-    from pycocotools.mask import decode
-
+def _decode(masks: pd.DataFrame, shape: tuple[int, ...]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Structure and mask [H, W] of a frame; one of another size is left out."""
     fitting = masks[(masks["height"] == shape[0]) & (masks["width"] == shape[1])]
-    with catch_warnings():
-        simplefilter("ignore", DeprecationWarning)  # pycocotools and numpy 2 about `copy`
-        return [decode({"size": list(shape), "counts": counts.encode()}).astype(bool) for counts in fitting["counts"]]
+    pairs = zip(fitting["structure"], fitting["counts"], strict=True)
+    return [(str(structure), decode(counts, shape[0], shape[1])) for structure, counts in pairs]
 
 
 def _words(row: Any, planes: PlaneTable) -> str:

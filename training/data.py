@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sono.annotation.masks import decode
 from sono.curation.console import progress
-from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox, letterbox_mask
+from sono.curation.rle import decode
 from sono.curation.stored import read_stored
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
@@ -79,12 +78,13 @@ class Batch:
 def load_pairs(
     workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], prompts: dict[str, list[str]], side: int
 ) -> PairSet:
-    """Read the stored frames of `images` with their captions and masks, letterboxed to `side` pixels."""
+    """Read the stored frames of `images` with their captions and masks, letterboxed to `side` pixels.
+
+    Frames without a caption are left out.
+    """
     captions = workspace.captions()
     whole = captions[captions["level"] == "global"].set_index("image_id")["text"].to_dict()
     images = images[images["image_id"].isin(set(whole))]
-    if images.empty:
-        raise SonoError(f"{workspace.root}: no frame of this split has a caption; run `sono captions build` again")
     regions = _regions(workspace, captions, mask_states, side, set(images["image_id"]))
     frames = np.empty((len(images), side, side), np.uint8)
     examples = []

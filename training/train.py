@@ -72,7 +72,10 @@ class _Progress:
 
 
 def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool = False) -> TrainSummary:
-    """Train a mask-channel CLIP on the train split of `workspace`; the validation split picks the best epoch."""
+    """Train a mask-channel CLIP on the train split of `workspace`.
+
+    The validation split picks the best epoch; where it is empty, the end of the run stands.
+    """
     folder = _run_folder(workspace, name, resume)
     started = time.perf_counter()
     torch.manual_seed(config.seed)
@@ -84,7 +87,10 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
     train_set = load_pairs(workspace, images[images["split"] == "train"], config.mask_states, prompts, side)
     val_set = load_pairs(workspace, images[images["split"] == "val"], config.mask_states, prompts, side)
     if len(train_set) < 2:
-        raise SonoError(f"{workspace.root}: {len(train_set)} frame to train on; at least 2 are needed")
+        raise SonoError(
+            f"{workspace.root}: {len(train_set)} captioned frames in the train split, at least 2 are needed; "
+            "run `sono captions build` again, or `sono split`"
+        )
 
     model = MaskClip(_with_statistics(model_config, train_set, config)).to(_device())
     optimizer = _optimizer(model, config)

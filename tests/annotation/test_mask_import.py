@@ -14,9 +14,9 @@ import pytest
 from sono.annotation.mask_export import export_coco
 from sono.annotation.mask_files import fill_outline, match_color
 from sono.annotation.mask_import import import_masks, parse_colors, source_stems, structure_name
-from sono.annotation.masks import decode, encode
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
+from sono.curation.rle import decode, encode
 from sono.curation.tables import IMAGES, from_rows
 from sono.curation.workspace import Workspace
 

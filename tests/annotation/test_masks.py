@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from sono.annotation.masks import check_masks, decode, encode, from_runs, mask_row, mask_table, replace_masks
+from sono.annotation.masks import check_masks, mask_row, mask_table, replace_masks
 from sono.curation.errors import SonoError
+from sono.curation.rle import decode, encode, from_runs
 from sono.curation.tables import IMAGES, from_rows
 
 IMAGE = {"image_id": "a" * 16, "height": 4, "width": 6}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sono.annotation.echo_maps import echo_maps, sample, sector_of
-from sono.annotation.masks import decode
 from sono.annotation.proposers import OUTLINES, OutlineProposer, box_of, propose_unlabelled
 from sono.annotation.search import search
 from sono.curation.planes import PlaneTable
+from sono.curation.rle import decode
 
 PROPOSER = OutlineProposer()
 

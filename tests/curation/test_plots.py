@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sono.curation.planes import REGIONS, PlaneTable
-from sono.curation.plots import contact_sheet, figure_planes_and_age, overlay_masks
+from sono.curation.plots import figure_planes_and_age
 from sono.curation.statistics import Statistics, compute_statistics
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, empty_table, from_rows
 
@@ -43,28 +43,3 @@ def test_the_figure_works_with_few_planes_and_without_ages(planes: list[str | No
 def test_equal_statistics_give_equal_bytes() -> None:
     stats = counted(["femur", "leg"], 150)
     assert figure_planes_and_age(stats, TABLE) == figure_planes_and_age(stats, TABLE)
-
-
-def test_an_overlay_outlines_and_tints_the_mask_and_leaves_the_rest() -> None:
-    gray = np.full((40, 60), 100, np.uint8)
-    mask = np.zeros((40, 60), bool)
-    mask[10:30, 10:30] = True
-    picture = overlay_masks(gray, [mask])
-    assert (picture[:, 40:] == 100).all()
-    assert picture[20, 20].tolist() == [134, 121, 91]  # 0.78 * 100 + 0.22 * (255, 196, 61)
-    assert picture[10, 20].tolist() == [255, 196, 61]
-
-
-def test_a_sheet_holds_each_tile_in_its_place() -> None:
-    tiles = [(np.full((10, 20), value, np.uint8), "words") for value in (50, 100, 150)]
-    picture = pixels(contact_sheet(tiles, columns=2, side=20))
-    assert picture.shape[1] == 20 * 2 + 10
-    assert [picture[10, 10, 0], picture[10, 40, 0]] == [50, 100]
-    assert picture[picture.shape[0] // 2 + 10, 10, 0] == 150
-    assert picture[2, 10].tolist() == [0, 0, 0]  # the padding of the letterbox
-
-
-def test_a_sheet_takes_colour_long_words_and_nothing() -> None:
-    color = np.full((20, 20, 3), (200, 10, 20), np.uint8)
-    assert pixels(contact_sheet([(color, "x" * 200)], columns=6, side=20))[10, 10].tolist() == [200, 10, 20]
-    assert pixels(contact_sheet([], columns=6, side=20)).min() == 255

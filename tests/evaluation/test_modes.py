@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sono.annotation.masks import encode, mask_row, mask_table
+from sono.annotation.masks import mask_row, mask_table
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox_mask
+from sono.curation.rle import encode
 from sono.curation.tables import IMAGES, from_rows
 from sono.evaluation.modes import (
     MODES,

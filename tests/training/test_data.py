@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training.data import PairMixture, PairSet, draw_batch, epoch_rows, load_pairs
 
@@ -66,6 +65,7 @@ def test_an_epoch_shows_every_frame_once_in_an_order_of_its_own() -> None:
     assert epoch_rows(3, 5, 0, 0) and len(epoch_rows(3, 5, 0, 0)[0]) == 3
 
 
-def test_a_split_without_captions_says_so(study: Workspace) -> None:
-    with pytest.raises(SonoError, match="no frame of this split has a caption"):
-        load_pairs(study, study.accepted_images().iloc[:0], ("accepted",), PROMPTS, 32)
+def test_frames_without_a_caption_are_left_out(study: Workspace) -> None:
+    images = study.accepted_images().assign(image_id=lambda table: ["none", *table["image_id"][1:]])
+    assert len(load_pairs(study, images, ("accepted",), PROMPTS, 32)) == 39
+    assert len(load_pairs(study, images.iloc[:1], ("accepted",), PROMPTS, 32)) == 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sono.curation.errors import SonoError
+from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
@@ -101,6 +102,23 @@ def test_a_name_is_used_once(run: Path, study: Workspace) -> None:
 def test_resuming_with_other_settings_is_refused(run: Path, study: Workspace) -> None:
     with pytest.raises(SonoError, match=r"other settings \(seed\)"):
         train(study, SMALL.model_copy(update={"seed": 5}), "whole", resume=True)
+
+
+def test_without_a_validation_split_the_end_stands(study: Workspace, tmp_path: Path) -> None:
+    copy = Workspace(Path(shutil.copytree(study.root, tmp_path / "study")))
+    images = copy.images()
+    copy.write(IMAGES, images.assign(split=images["split"].replace("val", "train")))
+    summary = train(copy, SMALL.model_copy(update={"epochs": 1}), "all")
+    assert (summary.val_frames, summary.best_epoch) == (0, 0)
+    assert not (summary.folder / "best").exists()
+    assert same(weights_of(summary.folder / "end"), load_model(summary.folder)[0].state_dict())
+
+
+def test_a_train_split_without_frames_says_what_to_do(study: Workspace, tmp_path: Path) -> None:
+    copy = Workspace(Path(shutil.copytree(study.root, tmp_path / "study")))
+    copy.write(IMAGES, copy.images().assign(split="test"))
+    with pytest.raises(SonoError, match="0 captioned frames in the train split"):
+        train(copy, SMALL, "none")
 
 
 def test_an_unknown_center_lists_the_known(study: Workspace) -> None:
