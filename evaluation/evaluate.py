@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from sono.curation.config import Config, override
 from sono.curation.engine import Engine
@@ -89,6 +92,23 @@ class EvaluationResult:
             for group in self.metrics["groups"]
             for mode, values in group["modes"].items()
         ]
+
+    def __rich__(self) -> Group:
+        """What the terminal shows: first line, scores by mask mode, verdict, notes and the report's path."""
+        table = Table("frames", "mask", "Top-1 macro", "Top-1 micro", "Top-5 macro", "Top-1 macro of all planes", "F1")
+        names = (
+            "top1_macro",
+            "top1_micro",
+            "top5_macro",
+            f"top1_macro_of_{len(self.metrics['candidates'])}",
+            "f1_macro",
+        )
+        for row in self.rows():
+            table.add_row(row["frames"], row["mask"], *(row[name] for name in names))
+        notes = [Text(f"- {note}") for note in self.notes]
+        return Group(
+            Text(self.title), table, Text(self.verdict), *notes, Text(f"report: {self.folder / 'report.html'}")
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in metrics.json, and where it stands."""

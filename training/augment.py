@@ -12,13 +12,13 @@ from sono.curation.config import Config
 class AugmentConfig(Config):
     """Ranges from which each sample draws uniformly; zero switches a change off."""
 
-    rotation_degrees: float = 25.0
-    scale: float = 0.25  # zoom between 1 - scale and 1 + scale
-    shift: float = 0.08  # of the side
+    rotation_degrees: float = 20.0
+    scale: float = 0.2  # zoom between 1 - scale and 1 + scale
+    shift: float = 0.06  # of the side
     flip: bool = True  # left-right, never where the caption says left or right
-    gain: float = 0.4  # factor between 1 - gain and 1 + gain
-    gamma: float = 0.4  # exponent between 1 - gamma and 1 + gamma
-    speckle: float = 0.15  # standard deviation of multiplicative noise
+    gain: float = 0.3  # factor between 1 - gain and 1 + gain
+    gamma: float = 0.3  # exponent between 1 - gamma and 1 + gamma
+    speckle: float = 0.08  # standard deviation of multiplicative noise
 
 
 def augment(

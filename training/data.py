@@ -1,6 +1,7 @@
 """Frames, masks and captions in memory at the model's size, and the batches drawn from them."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,12 +115,25 @@ def draw_batch(pairs: PairSet, rows: Sequence[int], mixture: PairMixture, genera
     return Batch(image, mask, texts, list(rows))
 
 
-def epoch_rows(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch: a permutation that depends on seed and epoch alone, the short rest left out."""
+def sampling_weights(pairs: PairSet, balance: float) -> Tensor:
+    """How often each frame is drawn [n]: its plane's count to the power of -`balance`."""
+    counts = Counter(example.plane for example in pairs.examples)
+    return torch.tensor([counts[example.plane] ** -balance for example in pairs.examples], dtype=torch.float64)
+
+
+def epoch_rows(weights: Tensor, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of one epoch, which depend on seed and epoch alone; the short rest is left out.
+
+    Equal `weights` [n] give a permutation; else as many rows are drawn with replacement.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(count, generator=generator).tolist()
+    count = len(weights)
+    if bool((weights == weights[0]).all()):
+        order = torch.randperm(count, generator=generator)
+    else:
+        order = torch.multinomial(weights, count, replacement=True, generator=generator)
     size = min(batch_size, count)
-    return [order[start : start + size] for start in range(0, count - size + 1, size)]
+    return [order[start : start + size].tolist() for start in range(0, count - size + 1, size)]
 
 
 def _regions(

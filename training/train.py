@@ -28,7 +28,7 @@ from sono.templates.loader import BUILT_IN, load_templates
 from sono.training import checkpoints
 from sono.training.checkpoints import RunInfo
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch, PairMixture, PairSet, draw_batch, epoch_rows, load_pairs
+from sono.training.data import Batch, PairMixture, PairSet, draw_batch, epoch_rows, load_pairs, sampling_weights
 from sono.training.losses import caption_targets, identity_targets, prior_bias, sigmoid_loss
 from sono.training.model import MaskClip, ModelConfig
 from sono.training.validation import plane_accuracy
@@ -99,13 +99,14 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
         state = _restore(folder, model, optimizer, config)
     else:
         checkpoints.write_run(folder, _run_info(workspace, images, config, name, template))
-    steps_per_epoch = len(epoch_rows(len(train_set), config.batch_size, config.seed, 0))
+    weights = sampling_weights(train_set, config.plane_balance)
+    steps_per_epoch = len(epoch_rows(weights, config.batch_size, config.seed, 0))
     total = steps_per_epoch * config.epochs
     with progress("train", total) as advance, closing(_Log(folder, keep=state.epoch)) as log:
         advance(state.epoch * steps_per_epoch)
         for epoch in range(state.epoch, config.epochs):
             losses = []
-            for number, rows in enumerate(epoch_rows(len(train_set), config.batch_size, config.seed, epoch)):
+            for number, rows in enumerate(epoch_rows(weights, config.batch_size, config.seed, epoch)):
                 step = epoch * steps_per_epoch + number
                 rate = learning_rate(step, total, config)
                 batch = draw_batch(train_set, rows, _mixture(config), _generator(config.seed, step))
@@ -191,10 +192,15 @@ def _with_statistics(model: ModelConfig, pairs: PairSet, config: TrainingConfig)
 
 
 def _optimizer(model: MaskClip, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; norms, biases, logit scale and bias are not decayed."""
+    """AdamW; only matrices are decayed, and logit scale and bias learn `scale_rate` times as fast as the rest."""
+    scalars = [model.logit_scale, model.logit_bias]
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    others = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    vectors = [weight for weight in model.parameters() if weight.ndim == 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
+        {"params": scalars, "weight_decay": 0.0, "factor": config.scale_rate},
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
@@ -203,7 +209,7 @@ def _step(
 ) -> float:
     model.train()
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     loss = batch_loss(model, batch, config)
     optimizer.zero_grad()
     loss.backward()
@@ -233,7 +239,7 @@ def _validate(model: MaskClip, pairs: PairSet, config: TrainingConfig) -> dict[s
         return {}
     model.eval()
     mixture = PairMixture(config.global_fraction, config.prompt_fraction, None)
-    batches = epoch_rows(len(pairs), config.batch_size, config.seed, 0)
+    batches = epoch_rows(torch.ones(len(pairs)), config.batch_size, config.seed, 0)
     drawn = (draw_batch(pairs, rows, mixture, _generator(config.seed, number)) for number, rows in enumerate(batches))
     losses = [float(batch_loss(model, batch, config)) for batch in drawn]
     accuracy = plane_accuracy(model, pairs)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sono.curation.workspace import Workspace
-from sono.training.data import PairMixture, PairSet, draw_batch, epoch_rows, load_pairs
+from sono.training.data import PairMixture, PairSet, draw_batch, epoch_rows, load_pairs, sampling_weights
 
 PROMPTS = {"femur": ["a femur"], "transthalamic": ["a head"]}
 
@@ -58,11 +58,23 @@ def test_frames_are_the_stored_ones_letterboxed(pairs: PairSet) -> None:
 
 
 def test_an_epoch_shows_every_frame_once_in_an_order_of_its_own() -> None:
-    batches = epoch_rows(23, 5, seed=0, epoch=0)
+    even = torch.ones(23)
+    batches = epoch_rows(even, 5, seed=0, epoch=0)
     assert [len(batch) for batch in batches] == [5, 5, 5, 5]
     assert len({row for batch in batches for row in batch}) == 20
-    assert epoch_rows(23, 5, 0, 0) == batches != epoch_rows(23, 5, 0, 1)
-    assert epoch_rows(3, 5, 0, 0) and len(epoch_rows(3, 5, 0, 0)[0]) == 3
+    assert epoch_rows(even, 5, 0, 0) == batches != epoch_rows(even, 5, 0, 1)
+    assert [len(batch) for batch in epoch_rows(torch.ones(3), 5, 0, 0)] == [3]
+
+
+def test_full_balance_draws_rare_planes_as_often_as_common_ones(pairs: PairSet) -> None:
+    examples = tuple(example for example in pairs.examples if example.plane == "femur")
+    rare = next(example for example in pairs.examples if example.plane != "femur")
+    uneven = PairSet(pairs.frames, (*examples, rare))
+    weights = sampling_weights(uneven, 1.0)
+    assert float(weights[:-1].sum()) == pytest.approx(float(weights[-1])) == 1.0
+    drawn = [row for epoch in range(50) for batch in epoch_rows(weights, 7, 0, epoch) for row in batch]
+    assert drawn.count(len(examples)) / len(drawn) == pytest.approx(0.5, abs=0.05)
+    assert sampling_weights(uneven, 0.0).unique().tolist() == [1.0]
 
 
 def test_frames_without_a_caption_are_left_out(study: Workspace) -> None:
