@@ -13,6 +13,7 @@ from sono.curation.config import Config
 from sono.curation.console import progress
 from sono.curation.errors import FindingsError, SonoError, did_you_mean
 from sono.curation.planes import OTHER, Plane, PlaneTable
+from sono.curation.privacy import check_privacy
 from sono.curation.tables import CAPTIONS, LEVELS, TIERS
 from sono.curation.workspace import Workspace
 from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, Values, load_templates
@@ -207,7 +208,8 @@ def _tier(used: Collection[str]) -> str:
 def build_captions(workspace: Workspace, template: str | None = None) -> CaptionSummary:
     """Write captions.parquet: a global caption for every accepted frame, a region caption for every usable mask.
 
-    A caption with a lint finding is refused: counted in the summary, not written.
+    A caption with a lint finding is refused: counted in the summary, not written. PrivacyError where a template or a
+    record has brought something private into the workspace.
     """
     config = workspace.settings("captions", CaptionConfig)
     templates = load_templates(template or config.template)
@@ -219,6 +221,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
     places, captions = _captions_of(writer, images.drop_duplicates("image_id"), masks)
     with workspace.lock():
         workspace.write(CAPTIONS, _table(places, captions, templates.id))
+    check_privacy(workspace, planes)
     return _summary(places, captions, writer)
 
 

@@ -122,7 +122,7 @@ def _pixels(segmentation: Any, size: tuple[int, int], place: str) -> NDArray[np.
 
 
 def _run_pixels(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    if list(segmentation.get("size", [])) != list(size):
+    if segmentation.get("size") not in (list(size), size):
         raise SonoError(f"the runs are for {segmentation.get('size')}, the image is {list(size)} (height, width)")
     counts = segmentation.get("counts")
     if isinstance(counts, str):

@@ -91,7 +91,7 @@ def concat_masks(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def mask_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     """Rows of `mask_row` as a checked table, each mask once."""
-    return concat_masks([from_rows(MASKS, list(rows))])
+    return from_rows(MASKS, list({str(row["mask_id"]): row for row in rows}.values()))
 
 
 def _keys(masks: pd.DataFrame) -> pd.Index:

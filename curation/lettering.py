@@ -8,7 +8,8 @@ Mask = NDArray[np.bool_]
 
 BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
 MAX_GLYPH = 0.05  # share of the height that a letter may have
-MIN_GLYPHS = 4  # letters on one line
+MIN_GLYPHS = 4  # letters beside each other
+LINE_ENDS = 3  # times that a line grows by its neighbours
 
 
 def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
@@ -22,23 +23,29 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
 
 def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
     parts = cv2.connectedComponentsWithStats((band > tone + 40).astype(np.uint8), connectivity=8)
-    labels, stats, centers = np.asarray(parts[1], np.int32), parts[2], parts[3]
+    labels, stats, centers = np.asarray(parts[1], np.int32), np.asarray(parts[2]), np.asarray(parts[3], np.float64)
     wide, tall, area = stats[:, 2], stats[:, 3], stats[:, 4]
     glyph = (tall >= 4) & (tall <= tallest) & (wide <= 4 * tall) & (area >= 6)
     glyph[0] = False
-    glyph &= _on_background(band, tone, glyph[labels], labels, len(stats))
     numbers = np.flatnonzero(glyph)
-    if len(numbers) < MIN_GLYPHS:
-        return np.zeros(band.shape, np.bool_)
-    height, across, middle = tall[numbers], centers[numbers, 0], centers[numbers, 1]
-    peak = _peaks(band, labels, len(stats))[numbers]
-    same_line = np.abs(middle[:, None] - middle) <= 0.35 * np.maximum(height[:, None], height)
-    close = np.abs(across[:, None] - across) <= 12 * np.maximum(height[:, None], height)
-    same_size = np.minimum(height[:, None], height) >= 0.4 * np.maximum(height[:, None], height)
+    alike = _alike(stats[numbers, 3], centers[numbers], _peaks(band, labels, len(stats))[numbers])
+    free = _on_background(band, tone, glyph[labels], labels, len(stats))[numbers]
+    printed = free & ((alike & free).sum(axis=1) >= MIN_GLYPHS)
+    for _ in range(LINE_ENDS):  # letters at the end of a line may touch the tissue
+        printed = printed | (alike & printed).any(axis=1)
     in_line = np.zeros(len(stats), np.bool_)
-    same_ink = np.abs(peak[:, None] - peak) <= 0.2 * np.maximum(peak[:, None], peak)
-    in_line[numbers] = (same_line & same_size & same_ink & close).sum(axis=1) >= MIN_GLYPHS
+    in_line[numbers[printed]] = True
     return np.asarray(cv2.dilate(in_line[labels].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
+
+
+def _alike(height: NDArray[np.int32], centers: NDArray[np.float64], peak: NDArray[np.float64]) -> Mask:
+    """Which marks [M, M] stand side by side on one line, of like size and brightness."""
+    lower, higher = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
+    across, middle = centers[:, 0], centers[:, 1]
+    beside = np.abs(across[:, None] - across) <= 4 * lower
+    level = np.abs(middle[:, None] - middle) <= 0.35 * higher
+    inked = np.abs(peak[:, None] - peak) <= 0.2 * np.maximum(peak[:, None], peak)
+    return np.asarray(beside & level & inked & (lower >= 0.4 * higher))
 
 
 def _peaks(band: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
@@ -49,10 +56,13 @@ def _peaks(band: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> ND
 
 
 def _on_background(band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDArray[np.int32], count: int) -> Mask:
-    """Which components [N] have hardly any echo within 3 pixels around them, other marks apart."""
-    near_marks = cv2.dilate(marks.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    """Which components [N] have hardly any echo within 5 pixels around them.
+
+    What JPEG rings around bright marks, 3 pixels wide, does not count.
+    ."""
+    near_marks = cv2.dilate(marks.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     echo = ((band > tone + 15) & ~near_marks).astype(np.uint8)
-    touched = cv2.dilate(echo, np.ones((5, 5), np.uint8)) > 0
+    touched = cv2.dilate(echo, np.ones((11, 11), np.uint8)) > 0
     pixels = np.bincount(labels.ravel(), minlength=count)
     hit = np.bincount(labels[touched], minlength=count)
     return np.asarray(hit <= 0.1 * pixels)

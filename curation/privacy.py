@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
+import zipfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -10,17 +12,25 @@ import pyarrow.parquet as pq
 
 from sono.curation.errors import PrivacyError
 from sono.curation.planes import PlaneTable
+from sono.curation.reasons import REASONS
 from sono.curation.tables import SOURCES, read_table
-from sono.curation.workspace import Workspace
+from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
-# Shorter strings ("1", "AB") occur in any text by chance; ids that short are searched as whole cells only.
-MIN_WORD, MIN_CELL = 5, 2
+# Shorter strings ("1", "AB") occur in any text by chance.
+MIN_WORD = 5
+MIN_NUMBER = 7  # in pages and logs, where shorter numbers are counts and decimals
 # Words of our own tables and pages that may also stand in a file name or a comment.
 OWN_WORDS = frozenset(
     ["fetal", "ultrasound", "image", "images", "frame", "frames", "plane", "planes", "study", "patient", "patients",
      "center", "region", "mask", "masks", "caption", "captions", "accepted", "unknown", "normal", "brain", "train"]
 )  # fmt: skip
 PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
+# What sono itself writes there: a file may be called blank.png, no_regions.dcm or records.csv.
+CODE_COLUMNS = frozenset(("status", "reasons", "spacing_reason"))
+_CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
+# The letters of an embedded picture are words by chance; its frame is searched where it is stored.
+_PICTURE = re.compile(r"data:image/\w+;base64,[\w+/=]+", re.ASCII)
+_SIZE = re.compile(r"\d+ x \d+ pixels|\d+ (?:pixels|bytes|levels)")
 _WORD = re.compile(r"[^\W_]+(?:[.^'/\-][^\W_]+)*")
 
 
@@ -86,7 +96,33 @@ def _check_file(file: Path, root: Path, private: frozenset[str]) -> None:
     elif file.suffix == ".png":
         _check_png(file.read_bytes(), private, str(place))
     else:
-        _search(_words(file.read_bytes().decode("utf-8", "replace")), private, str(place))
+        text = _PICTURE.sub("", _text_bytes(file).decode("utf-8", "replace"))
+        words = (word for word in _words(text) if len(word) >= MIN_NUMBER or not word.isdigit())
+        _search(set(words) - _own_words(str(place)), private, str(place))
+
+
+@cache
+def _own_words(place: str) -> frozenset[str]:
+    """The words that sono writes into the file at `place` for any study."""
+    if place == CONFIG_NAME:
+        return frozenset(_words(NEW_CONFIG))
+    if place.endswith(".html"):
+        pages = Path(__file__).parents[1] / "templates" / "reports"
+        words = (word for page in pages.iterdir() for word in _words(page.read_text(encoding="utf-8")))
+        return frozenset(words) | _OWN_SENTENCES
+    return frozenset()
+
+
+def _text_bytes(file: Path) -> bytes:
+    """The bytes of a file that may hold text: of a checkpoint all but the numbers of its tensors."""
+    if file.suffix == ".safetensors":
+        with file.open("rb") as stream:
+            # the length of the JSON header comes first
+            return stream.read(min(int.from_bytes(stream.read(8), "little"), file.stat().st_size))
+    if file.suffix == ".pt" and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return b" ".join(archive.read(name) for name in archive.namelist() if "/data/" not in name)
+    return file.read_bytes()
 
 
 def _cells(file: Path) -> Iterator[tuple[str, Iterable[str]]]:
@@ -97,8 +133,19 @@ def _cells(file: Path) -> Iterator[tuple[str, Iterable[str]]]:
         if str(values.type).startswith("list"):
             values = values.flatten()
         if str(values.type) in ("string", "large_string"):
-            texts = [text for text in values.unique().to_pylist() if text]
-            yield name, {form for text in texts for form in (_normal(text), *_words(text))}
+            texts = [_foreign(name, text) for text in values.unique().to_pylist() if text]
+            own = _OWN_SENTENCES if name == "message" else frozenset()
+            yield name, {form for text in texts for form in (_normal(text), *_words(text))} - own
+
+
+def _foreign(column: str, text: str) -> str:
+    """What in a cell may come from a source: not the codes and sizes that sono writes."""
+    if column in CODE_COLUMNS and _CODE.fullmatch(text):
+        return ""
+    return _SIZE.sub(" ", text) if column == "message" else text
+
+
+_OWN_SENTENCES = frozenset(_words(" ".join(reason.meaning for reason in REASONS.values())))
 
 
 def _check_png(content: bytes, private: frozenset[str], place: str) -> None:

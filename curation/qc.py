@@ -21,7 +21,7 @@ from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.storage import remove_leftovers, sha256
-from sono.curation.stored import quarantined_path, stored_path
+from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import SOURCES, from_rows, read_table, rows_of, write_table
 from sono.curation.workspace import Workspace
 
@@ -171,8 +171,13 @@ def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> boo
         return bool(pd.isna(rows[0]["file_size"]))
     if (now.st_size, now.st_mtime_ns) != (rows[0]["file_size"], rows[0]["modified_ns"]):
         return False
-    files = [row["file"] for row in rows if isinstance(row["file"], str)]
-    return all(stored_path(workspace, file).exists() or quarantined_path(workspace, file).exists() for file in files)
+    return all(_stands(workspace, row) for row in rows if isinstance(row["file"], str))
+
+
+def _stands(workspace: Workspace, row: Row) -> bool:
+    """Whether the frame of `row` is there and whole; a damaged one is made again."""
+    places = (stored_path(workspace, row["file"]), quarantined_path(workspace, row["file"]))
+    return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
 
 
 def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> int:

@@ -38,10 +38,13 @@ def assign_splits(images: pd.DataFrame, config: SplitConfig) -> pd.Series:
     """The split of every accepted row, null for the others; in any order of rows the same.
 
     Rows that share a patient, a duplicate group or a file stay together. A hash with the seed places each component,
-    then a few move until every plane has its share of every split (within 2 %), so a new patient changes little.
+    then a few move until every plane and every center has its share of every split (within 2 %), so a new patient
+    changes little.
     """
     accepted = images[images["status"] == "accepted"]
-    parts = _assign(accepted, np.array([config.train, config.val, config.test]), f"split {config.seed}")
+    parts = _assign(
+        accepted, np.array([config.train, config.val, config.test]), f"split {config.seed}", ("plane", "center")
+    )
     return _named(images, accepted, np.array(SPLITS, dtype=object)[parts])
 
 
@@ -152,20 +155,28 @@ def components(images: pd.DataFrame) -> NDArray[np.integer]:
     return numbers
 
 
-def _assign(images: pd.DataFrame, shares: NDArray[np.floating], salt: str) -> NDArray[np.integer]:
-    """The part [rows] of `shares` for every row of `images`, whole components at a time."""
+def _assign(
+    images: pd.DataFrame, shares: NDArray[np.floating], salt: str, balance: Sequence[str] = ("plane",)
+) -> NDArray[np.integer]:
+    """The part [rows] of `shares` for every row of `images`, whole components at a time, the columns balanced."""
     if images.empty:
         return np.zeros(0, int)
     component = components(images)
     place = _hash_places(images, component, salt)
-    planes, names = pd.factorize(images["plane"].astype(object).where(images["plane"].notna(), ""), sort=True)
-    counts = np.zeros((len(place), len(names)), np.int32)
-    np.add.at(counts, (component, planes), 1)
+    counts = np.hstack([_counts(images[column], component, len(place)) for column in balance])
     edges = np.cumsum(shares) / shares.sum()
     # a share of 0 gives two equal edges, and no hash falls between them
     parts = np.minimum(np.searchsorted(edges, place, side="right"), np.flatnonzero(shares)[-1])
     balanced = _balance(parts, counts, shares / shares.sum(), np.argsort(place, kind="stable"))
     return np.asarray(balanced[component])
+
+
+def _counts(values: pd.Series, component: NDArray[np.integer], size: int) -> NDArray[np.int32]:
+    """Frames of each value in each component [size, values]."""
+    codes, names = pd.factorize(values.astype(object).where(values.notna(), ""), sort=True)
+    counts = np.zeros((size, len(names)), np.int32)
+    np.add.at(counts, (component, codes), 1)
+    return counts
 
 
 def _hash_places(images: pd.DataFrame, component: NDArray[np.integer], salt: str) -> NDArray[np.floating]:

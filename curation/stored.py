@@ -1,6 +1,8 @@
 """Stored frames: their names, their bytes, and where they stand."""
 
 import hashlib
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
+
+PNG_END = b"IEND\xaeB`\x82"
 
 
 def image_id_of(gray: NDArray[np.uint8]) -> str:
@@ -39,6 +43,17 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
     if decoded is None:
         raise SonoError(f"{path}: stored frame missing or damaged; run `sono qc` on its folder again")
     return np.asarray(decoded, np.uint8)
+
+
+def is_whole(path: Path, height: int, width: int) -> bool:
+    """Whether a stored frame of that size stands at `path`, judged by both ends of the file."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(24)
+            stream.seek(-len(PNG_END), os.SEEK_END)
+            return head[16:] == struct.pack(">II", width, height) and stream.read() == PNG_END
+    except OSError:
+        return False
 
 
 def stored_path(workspace: Workspace, file: str) -> Path:

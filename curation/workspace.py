@@ -1,6 +1,7 @@
 """A study's folder (may be handed over) and its vault beside it (may not)."""
 
 import fcntl
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ CONFIG_NAME = "sono.toml"
 NEW_CONFIG = """\
 # Settings of this study. Every key has a default; an unknown key is an error.
 [study]
-name = "{name}"
+name = {name}
 
 # [records.columns]      # which column of your records table holds what
 # patient = "Patient ID"
@@ -50,7 +51,7 @@ class Workspace:
         workspace.root.mkdir(parents=True, exist_ok=True)
         workspace.vault.mkdir(mode=0o700)
         create_key(workspace.key_path)
-        write_text(workspace.config_path, NEW_CONFIG.format(name=workspace.root.name))
+        write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name)))
         return workspace
 
     @classmethod

@@ -132,6 +132,8 @@ def _find_set(name_or_folder: str) -> Path:
 
 
 def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise SonoError(f"{path}: not a file; a template is a text file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -16,6 +16,7 @@ from sono import __version__
 from sono.curation.drawing import contact_sheet, overlay
 from sono.curation.planes import PlaneTable
 from sono.curation.plots import figure_planes_and_age
+from sono.curation.privacy import check_privacy
 from sono.curation.rle import decode
 from sono.curation.statistics import DAYS_A_WEEK, PERCENTILES, UNSPLIT, Statistics, compute_statistics
 from sono.curation.storage import write_text
@@ -70,12 +71,13 @@ def _decimal(value: float) -> str:
 
 
 def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
-    """Count the study's tables and write report.html into its root."""
+    """Count the study's tables and write report.html into its root; PrivacyError where something private is found."""
     planes = workspace.planes()
     images, masks = workspace.images(), workspace.masks()
     stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes)
     path = workspace.root / REPORT_NAME
     write_text(path, _statistics_page(workspace, stats, planes, _example_sheet(workspace, images, masks, planes)))
+    check_privacy(workspace, planes)
     return stats, path
 
 

@@ -163,7 +163,7 @@ def bad_calls(base: Path) -> dict[str, tuple[list[object], str]]:
         "propose before qc": (["masks", "propose", "-w", study], "sono qc"),
         "a checkpoint that is none": (
             ["masks", "propose", "--checkpoint", base / "broken.json", "-w", study],
-            "sono qc",
+            "not a checkpoint",
         ),
         "captions before qc": (["captions", "build", "-w", study], "sono qc"),
         "an unknown template set": (["captions", "build", "--template", "sonocip", "-w", study], "sonoclip"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def load_state(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[int, flo
         return int(state["epoch"]), float(state["best"]), int(state["best_epoch"])
     except FileNotFoundError as error:
         raise SonoError(f"{folder}: nothing to resume from; run without --resume") from error
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise SonoError(f"{path}: damaged ({_short(error)}); train again without --resume") from error
 
 

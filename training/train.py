@@ -330,7 +330,7 @@ class _Log:
 
         self._path, self._started = folder / "log.csv", time.perf_counter()
         lines = self._path.read_text().splitlines() if keep and self._path.exists() else [",".join(LOG_COLUMNS)]
-        self._lines = lines[: keep + 1]
+        self._lines, self._keep = lines[: keep + 1], keep
         self._board = SummaryWriter(folder / "tensorboard", filename_suffix=".sono")
 
     def write(self, epoch: int, step: int, model: MaskClip, loss: float, rate: float, scores: dict[str, float]) -> None:
@@ -348,5 +348,7 @@ class _Log:
         self._board.flush()
 
     def close(self) -> None:
-        """End the TensorBoard writer's thread."""
+        """End the TensorBoard writer, and take the machine's name out of its files' names."""
         self._board.close()
+        for number, events in enumerate(sorted(self._path.with_name("tensorboard").glob("events*.sono"))):
+            events.rename(events.with_name(f"events.out.tfevents.{self._keep}.{number}"))

@@ -127,6 +127,7 @@ def test_names_may_be_spelled_freely() -> None:
     [
         ({"size": list(SOURCE), "counts": [5, 6]}, "sum to 11"),
         ({"size": [40, 30], "counts": [1200]}, "the image is"),
+        ({"size": None, "counts": [1200]}, "the runs are for None"),
         ({"size": list(SOURCE), "counts": "zz~~"}, "COCO"),
         ({"size": list(SOURCE), "counts": [0.5]}, "whole numbers"),
         ([[1, 2, 3]], "no ring"),

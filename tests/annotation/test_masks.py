@@ -133,3 +133,8 @@ def test_an_accepted_import_joins_what_is_reviewed() -> None:
     new = mask_table([mask_row(IMAGE, square(1), "femur", "import", state="accepted")])
     assert len(replace_masks(old, new)) == 2
     assert len(replace_masks(old, old)) == 1
+
+
+def test_a_mask_given_twice_is_one_row() -> None:
+    row = mask_row(IMAGE, square(), "femur", "import")
+    assert len(mask_table([row, row])) == 1

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sono.annotation.captions import build_captions
 from sono.curation.errors import PrivacyError
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy, private_words
 from sono.curation.storage import write_bytes, write_text
-from sono.curation.tables import CAPTIONS, SOURCES, from_rows, write_table
+from sono.curation.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
 from sono.curation.workspace import Workspace
 
 PLANES = PlaneTable()
@@ -107,3 +108,56 @@ def test_words_of_the_field_are_not_private_even_in_a_file_name() -> None:
 def test_without_the_vault_there_is_nothing_to_search_for(tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     assert check_privacy(study, PLANES) == 0
+
+
+def test_a_file_may_be_called_like_a_code_or_a_setting(study: Workspace) -> None:
+    names = (b"blank.png", b"no_regions.dcm", b"records.csv", b"20000.png", b"palette.png")
+    rows: list[dict[str, object]] = [
+        {"path": b"/raw/" + name, "root": b"/raw", "settings_hash": "x", "source_id": str(number), "frame": 0}
+        | {"status": "error", "reasons": ["blank", "no_palette"], "spacing_reason": "no_regions"}
+        | {"message": "palette colour without its palette; 20000 x 20000 pixels"}
+        for number, name in enumerate(names)
+    ]
+    sources = from_rows(SOURCES, rows)
+    write_table(study.sources_path, sources, SOURCES)
+    study.write(IMAGES, sources[IMAGES.columns])
+    assert check_privacy(study, PLANES) >= 5
+
+
+def test_a_name_in_a_message_is_found(study: Workspace) -> None:
+    row: dict[str, object] = {"source_id": "s", "frame": 0, "status": "error", "message": "bad value DOEWORTH"}
+    study.write(IMAGES, from_rows(IMAGES, [row]))
+    with pytest.raises(PrivacyError, match=r"images\.parquet, column 'message'"):
+        check_privacy(study, PLANES)
+
+
+def test_of_weights_the_header_is_searched_and_not_the_numbers(study: Workspace) -> None:
+    weights = study.runs / "one" / "model.safetensors"
+    header = b'{"__metadata__":{"note":"a name"}}'
+    write_bytes(weights, struct.pack("<Q", len(header)) + header + b" DOEWORTH ")
+    assert check_privacy(study, PLANES) > 0
+    write_bytes(weights, struct.pack("<Q", len(header)) + header.replace(b"a name", b"DOEWORTH"))
+    with pytest.raises(PrivacyError, match="safetensors"):
+        check_privacy(study, PLANES)
+
+
+def test_an_embedded_picture_is_not_read_as_words(study: Workspace) -> None:
+    write_text(study.root / "report.html", '<img src="data:image/png;base64,AA/Doeworth/AA==">')
+    assert check_privacy(study, PLANES) > 0
+
+
+def test_a_private_word_in_a_template_stops_the_captions(study: Workspace, tmp_path: Path) -> None:
+    row = {"image_id": "i", "source_id": "s", "frame": 0, "status": "accepted", "plane": "femur"}
+    study.write(IMAGES, from_rows(IMAGES, [row]))
+    folder = tmp_path / "mine"
+    for name in ("global", "region"):
+        write_text(folder / f"{name}.j2", "A femur of Doeworth.")
+    with pytest.raises(PrivacyError, match=r"captions\.parquet"):
+        build_captions(study, str(folder))
+
+
+def test_short_numbers_in_a_page_are_no_ids(study: Workspace) -> None:
+    row = {"path": b"/raw/12345.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
+    write_table(study.sources_path, from_rows(SOURCES, [row | {"status": "accepted"}]), SOURCES)
+    write_text(study.root / "report.html", "<td>0.12345</td>")
+    assert check_privacy(study, PLANES) == 1

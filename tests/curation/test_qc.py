@@ -221,3 +221,14 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     with pytest.raises(SonoError, match="raw"):
         run_qc(Workspace.create(tmp_path / "study"), QcOptions(tmp_path / "raw"), ALONE)
+
+
+def test_a_damaged_stored_frame_is_made_again(export: Path, tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    run_qc(study, options_for(export), ALONE)
+    clean = table_bytes(study)
+    stored = sorted(study.frames.rglob("*.png"))
+    os.truncate(stored[0], 100)
+    shutil.copy(study.quarantine.parent / "key", stored[1])
+    assert 2 <= run_qc(study, options_for(export), ALONE).measured < len(stored)
+    assert table_bytes(study) == clean

@@ -196,3 +196,18 @@ def test_barcelona_keeps_its_women_together_and_its_planes_in_balance(shared_dat
     counts = split_counts(images).drop(index="patients")
     assert (counts.loc["other"] > 0).all()
     assert np.abs(counts.div(counts.sum(axis=1), axis=0).drop(index="other") - [0.7, 0.1, 0.2]).to_numpy().max() < 0.04
+
+
+def test_every_center_has_its_share_of_every_split() -> None:
+    rows = [
+        {"source_id": f"s{woman}-{n}", "frame": 0, "status": "accepted", "plane": "femur", "image_id": f"{woman}-{n}"}
+        | {"patient_id": f"w{woman}", "center": "AB"[woman % 2]}
+        for woman in range(24)
+        for n in range(6)
+    ]
+    images = from_rows(IMAGES, rows)
+    for seed in range(5):
+        images["split"] = assign_splits(images, SplitConfig(seed=seed))
+        shares = images.groupby("center")["split"].value_counts(normalize=True)
+        assert all(abs(shares[center, "train"] - 0.7) < 0.15 for center in "AB")
+        assert all(shares[center, "test"] > 0 for center in "AB")

@@ -58,3 +58,8 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
         pass
     with study.lock():
         assert (study.root / ".lock").exists()
+
+
+def test_a_name_with_quotes_is_written_as_toml(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / 'a "b"\nc')
+    assert study.study().name == 'a "b"\nc'

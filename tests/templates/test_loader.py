@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,9 @@ def test_the_allowed_language_works(tmp_path: Path) -> None:
 def test_only_plain_values_are_passed() -> None:
     with pytest.raises(SonoError, match="'structures' is a list"):
         load_templates("standard").render_global(NOTHING | {"structures": ["a"]})  # type: ignore[dict-item]  # the point
+
+
+def test_a_pipe_among_the_templates_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "global.j2")
+    with pytest.raises(SonoError, match=r"global\.j2: not a file"):
+        load_templates(str(tmp_path))
