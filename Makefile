@@ -21,6 +21,7 @@ demo: install
 	$(BIN)/sono masks propose -w $(DEMO)/study
 	$(BIN)/sono captions build -w $(DEMO)/study
 	$(BIN)/sono stats -w $(DEMO)/study
+	cat benchmarks/demo.toml >> $(DEMO)/study/sono.toml
 	$(BIN)/sono train --hold-out B --name demo -w $(DEMO)/study
 	$(BIN)/python benchmarks/planted.py $(DEMO)/study $(DEMO)/export
 	$(BIN)/sono eval --center B --run demo -w $(DEMO)/study

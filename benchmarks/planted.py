@@ -15,6 +15,9 @@ import pandas as pd
 from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
+# Tensors and compressed pixels are no text; the gate has looked at what stands beside them.
+BINARY = {".safetensors", ".pt", ".png"}
+
 
 def rows_by_path(study: Workspace) -> dict[Path, list[tuple[str, list[str]]]]:
     """(status, codes) of every frame, by resolved source path."""
@@ -73,7 +76,7 @@ def leaks(truth: dict, study: Workspace) -> int:
         haystack.append(str(file.relative_to(study.root)))
         if file.suffix == ".parquet":
             haystack.append(pd.read_parquet(file).to_csv())
-        elif file.is_file():
+        elif file.is_file() and file.suffix not in BINARY:
             haystack.append(file.read_bytes().decode("latin-1"))
     text = "\n".join(haystack).casefold()
     hits = [value for value in values if value.casefold() in text]

@@ -19,6 +19,8 @@ class AugmentConfig(Config):
     gain: float = 0.3  # factor between 1 - gain and 1 + gain
     gamma: float = 0.3  # exponent between 1 - gamma and 1 + gamma
     speckle: float = 0.08  # standard deviation of multiplicative noise
+    grain: float = 0.0  # share, up to which that noise is twice as coarse, as on another machine
+    blur: float = 0.0  # share, up to which a frame is mixed with its average over 3 x 3 pixels
 
 
 def augment(
@@ -50,9 +52,20 @@ def _affine(count: int, flip: Tensor, config: AugmentConfig, generator: torch.Ge
 
 
 def _photometry(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    count = len(image)
-    gain = 1 + _uniform(count, config.gain, generator)
-    gamma = 1 + _uniform(count, config.gamma, generator)
-    noise = 1 + config.speckle * torch.randn(image.shape, generator=generator)
-    changed = (image.clamp(1e-4, 1) ** gamma[:, None, None, None]) * gain[:, None, None, None] * noise
-    return changed.clamp(0, 1)
+    gain = 1 + _column(_uniform(len(image), config.gain, generator))
+    gamma = 1 + _column(_uniform(len(image), config.gamma, generator))
+    if config.blur:
+        share = _column(torch.rand(len(image), generator=generator) * config.blur)
+        image = torch.lerp(image, F.avg_pool2d(image, 3, 1, 1, count_include_pad=False), share)
+    noise = torch.randn(image.shape, generator=generator)
+    if config.grain:
+        coarse = F.interpolate(
+            torch.randn(noise[..., ::2, ::2].shape, generator=generator), noise.shape[-2:], mode="bilinear"
+        )
+        noise = torch.lerp(noise, coarse * 1.5, _column(torch.rand(len(image), generator=generator) * config.grain))
+    return (image.clamp(1e-4, 1) ** gamma * gain * (1 + config.speckle * noise)).clamp(0, 1)
+
+
+def _column(values: Tensor) -> Tensor:
+    """One value a frame [n] as [n, 1, 1, 1]."""
+    return values[:, None, None, None]

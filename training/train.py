@@ -33,6 +33,7 @@ from sono.training.losses import caption_targets, identity_targets, prior_bias, 
 from sono.training.model import MaskClip, ModelConfig
 from sono.training.validation import plane_accuracy
 
+SAVE_SECONDS = 20.0  # between two saves of what --resume needs: the most that a killed run loses
 LOG_COLUMNS = (
     "epoch",
     "step",
@@ -66,9 +67,11 @@ class TrainSummary:
 class _Progress:
     """The moving part of a run."""
 
+    epochs: int
     epoch: int = 0
     best: float = -math.inf
     best_epoch: int = 0
+    saved_at: float = -math.inf  # seconds of the performance counter
 
 
 def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool = False) -> TrainSummary:
@@ -94,7 +97,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
 
     model = MaskClip(_with_statistics(model_config, train_set, config)).to(_device())
     optimizer = _optimizer(model, config)
-    state = _Progress()
+    state = _Progress(config.epochs)
     if resume:
         state = _restore(folder, model, optimizer, config)
     else:
@@ -259,14 +262,17 @@ def _keep(
     epoch: int,
     scores: dict[str, float],
 ) -> _Progress:
-    """Save the last checkpoint, and the best one when this epoch is it (ties go to the later)."""
+    """Save the best checkpoint when this epoch is it (ties go to the later), and the last one now and then."""
     state = replace(state, epoch=epoch + 1)
     score = scores.get("val_top1_macro", -scores["val_loss"] if "val_loss" in scores else None)
     if score is not None and score >= state.best:
         state = replace(state, best=score, best_epoch=epoch + 1)
         checkpoints.save_model(folder / "best", model)
-    checkpoints.save_model(folder / "last", model)
-    checkpoints.save_state(folder / "last", optimizer, state.epoch, state.best, state.best_epoch)
+    now = time.perf_counter()
+    if state.epoch == state.epochs or now - state.saved_at >= SAVE_SECONDS:
+        checkpoints.save_model(folder / "last", model)
+        checkpoints.save_state(folder / "last", optimizer, state.epoch, state.best, state.best_epoch)
+        state = replace(state, saved_at=now)
     return state
 
 
@@ -277,7 +283,7 @@ def _restore(folder: Path, model: MaskClip, optimizer: torch.optim.Optimizer, co
         raise SonoError(f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones")
     model.load_state_dict(checkpoints.load_weights(folder / "last").state_dict())
     epoch, best, best_epoch = checkpoints.load_state(folder / "last", optimizer)
-    return _Progress(epoch, best, best_epoch)
+    return _Progress(config.epochs, epoch, best, best_epoch)
 
 
 def _run_info(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, name: str, template: str) -> RunInfo:

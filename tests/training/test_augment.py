@@ -49,3 +49,23 @@ def test_only_captions_without_a_side_are_mirrored() -> None:
 def test_the_same_generator_gives_the_same_batch() -> None:
     first = augment(ramp(2), torch.ones(2, 1, 16, 16), yes(2), AugmentConfig(), generator(7))[0]
     assert torch.equal(first, augment(ramp(2), torch.ones(2, 1, 16, 16), yes(2), AugmentConfig(), generator(7))[0])
+
+
+def test_blur_lowers_the_contrast_of_neighbours_and_keeps_the_mean() -> None:
+    checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 0.5 + 0.2
+    image = checks.expand(8, 1, 16, 16).clone()
+    smooth, _ = augment(image, torch.ones_like(image), yes(8), STILL.model_copy(update={"blur": 1.0}), generator())
+    assert float(smooth[..., 1:-1, 1:-1].std()) < 0.8 * float(image.std())
+    assert abs(float(smooth.mean() - image.mean())) < 0.02
+
+
+def test_grain_makes_neighbouring_noise_alike() -> None:
+    flat = torch.full((16, 1, 32, 32), 0.5)
+    noisy = STILL.model_copy(update={"speckle": 0.2})
+    likeness = []
+    for grain in (0.0, 1.0):
+        picture, _ = augment(flat, flat.ceil(), yes(16), noisy.model_copy(update={"grain": grain}), generator())
+        left, right = picture[..., :-1].flatten() - 0.5, picture[..., 1:].flatten() - 0.5
+        likeness.append(float((left * right).mean() / (left * left).mean()))
+    assert abs(likeness[0]) < 0.1
+    assert likeness[1] > 0.15
