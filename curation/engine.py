@@ -97,7 +97,7 @@ def _client(engine: Engine) -> Any:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # None would still serve HTTP, at 8787 on every interface
         memory_limit=None,
         silence_logs=50,
     )

@@ -59,10 +59,13 @@ def _on_background(band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDAr
     """Which components [N] have hardly any echo within 5 pixels around them.
 
     What JPEG rings around bright marks, 3 pixels wide, does not count.
-    ."""
+    """
     near_marks = cv2.dilate(marks.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     echo = ((band > tone + 15) & ~near_marks).astype(np.uint8)
     touched = cv2.dilate(echo, np.ones((11, 11), np.uint8)) > 0
     pixels = np.bincount(labels.ravel(), minlength=count)
     hit = np.bincount(labels[touched], minlength=count)
-    return np.asarray(hit <= 0.1 * pixels)
+    # between and around letters there is background; between the grains of an echo there is not
+    empty = cv2.blur((band <= tone + 15).astype(np.float32), (15, 15))
+    share = np.bincount(labels.ravel(), weights=empty.ravel(), minlength=count) / np.maximum(pixels, 1)
+    return np.asarray((hit <= 0.1 * pixels) & (share >= 0.35))
