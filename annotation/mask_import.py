@@ -118,12 +118,14 @@ class FrameFinder:
         self.stored: dict[str, dict[str, Any]] = {r["image_id"]: r for r in rows if r["status"] == "accepted"}
 
     def find(self, stem: str) -> list[dict[str, Any]]:
-        """Rows named by `stem`, or by `stem` without the suffix of a mask file."""
-        for name in dict.fromkeys((stem, _without_suffix(stem))):
-            found = [self.rows[key] for key in self.stems.get(name, []) if key in self.rows]
-            if found:
-                return found
-        return []
+        """Rows named by `stem`, or by `stem` without the suffix of a mask file; accepted ones go first.
+
+        `sono qc` may have seen the mask's own file, as a rejected row of the same stem.
+        """
+        names = dict.fromkeys((stem, _without_suffix(stem)))
+        named = [[self.rows[key] for key in self.stems.get(name, []) if key in self.rows] for name in names]
+        usable = [rows for rows in named if any(row["status"] == "accepted" for row in rows)]
+        return next(iter(usable or [rows for rows in named if rows]), [])
 
 
 def structure_name(label: str, planes: PlaneTable) -> str:

@@ -316,3 +316,12 @@ def test_the_colour_masks_of_barcelona_need_no_options(tmp_path: Path, shared_da
     workspace = make_study(tmp_path, [f"/x/{stem}.png" for stem in stems], rows)
     summary = import_masks(workspace, tmp_path / "masks")
     assert summary.structures == {"cavum septi pellucidi": 1, "fetal head": 3, "lateral ventricle": 3}
+
+
+def test_a_mask_that_qc_has_seen_as_a_picture_still_finds_its_frame(tmp_path: Path) -> None:
+    rows = [frame_row(0), frame_row(1, status="rejected", file=None)]
+    workspace = make_study(tmp_path, ["/raw/001_HC.png", "/raw/masks/001_HC_Mask.png"], rows)
+    png(tmp_path / "masks" / "001_HC_Mask.png", drawn().astype(np.uint8) * 255)
+    summary = import_masks(workspace, tmp_path / "masks", "femur")
+    assert (summary.imported, dict(summary.refused)) == (1, {})
+    assert list(workspace.masks()["image_id"]) == [rows[0]["image_id"]]
