@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import pandas as pd
+from pydantic import Field
 
 from sono.annotation.lint import LintRules, clip_token_counter, lint
 from sono.curation.config import Config
@@ -30,7 +31,7 @@ class CaptionConfig(Config):
     """Which template set, how many tokens the text encoder reads, and words that no caption may hold."""
 
     template: str = "standard"
-    max_tokens: int = 77
+    max_tokens: int = Field(77, ge=1)
     banned: tuple[str, ...] = ()
 
 
@@ -221,7 +222,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
     places, captions = _captions_of(writer, images.drop_duplicates("image_id"), masks)
     with workspace.lock():
         workspace.write(CAPTIONS, _table(places, captions, templates.id))
-    check_privacy(workspace, planes)
+    check_privacy(workspace)
     return _summary(places, captions, writer)
 
 

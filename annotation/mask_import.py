@@ -17,6 +17,7 @@ from sono.annotation.mask_files import ForeignMask, read_coco, read_mask_folder
 from sono.annotation.masks import check_masks, mask_row, mask_table, replace_masks
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import PlaneTable
+from sono.curation.privacy import check_privacy
 from sono.curation.tables import MASK_STATES, MASKS
 from sono.curation.workspace import Workspace
 
@@ -77,10 +78,16 @@ def import_masks(
                 refusals.append(outcome)
             else:
                 rows.append(outcome)
+    if not rows and not frames.stems and refusals:
+        raise SonoError(
+            f"{workspace.vault}: not here, so masks match by image id alone, and none of these {len(refusals)} "
+            "is named by one; put the vault back beside the study"
+        )
     new = mask_table(rows)
     with workspace.lock():
         check_masks(new, images)
         workspace.write(MASKS, replace_masks(workspace.masks(), new))
+        check_privacy(workspace)
     return _summary(new, refusals)
 
 

@@ -14,6 +14,7 @@ from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_tabl
 from sono.annotation.proposers import Box, OutlineProposer, Proposer
 from sono.curation.config import Config
 from sono.curation.engine import Engine, run_batches
+from sono.curation.privacy import check_privacy
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import read_stored
 from sono.curation.tables import MASKS, read_table, write_table
@@ -67,6 +68,7 @@ def propose_masks(workspace: Workspace, checkpoint: Path | None = None, engine: 
         check_masks(new, frames)
         workspace.write(MASKS, replace_masks(masks, new))
         shutil.rmtree(parts.parent, ignore_errors=True)
+        check_privacy(workspace)
     structures = {str(name): int(count) for name, count in new["structure"].value_counts().sort_index().items()}
     skipped = int(frames["image_id"].isin(known).sum())
     return ProposeSummary(proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures)

@@ -25,6 +25,7 @@ class StudyConfig(Config):
 
     name: str = "study"
     planes_file: str = ""
+    key_check: str = ""  # of the pseudonym key that made this study's ids; written by `sono init`
 
 
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:

@@ -1,7 +1,10 @@
 """One way to map work over files: in this process, on local worker processes, or on a dask cluster."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -92,16 +95,30 @@ def _client(engine: Engine) -> Any:
         return Client(engine.scheduler)
     # a batch that kills its worker must not take others with it, so each worker holds one batch at a time
     dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.scheduler.worker-saturation": 1.0})
-    cluster = LocalCluster(
-        n_workers=engine.jobs,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",  # None would still serve HTTP, at 8787 on every interface
-        memory_limit=None,
-        silence_logs=50,
-    )
-    return _OwnedClient(Client(cluster), cluster)
+    with _deaf_to_interrupts():
+        cluster = LocalCluster(
+            n_workers=engine.jobs,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # None would still serve HTTP, at 8787 on every interface
+            memory_limit=None,
+            silence_logs=50,
+        )
+        return _OwnedClient(Client(cluster), cluster)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let Ctrl-C pass for a second: processes started meanwhile inherit that, and are ended by this one instead."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _OwnedClient:

@@ -34,7 +34,7 @@ _SIZE = re.compile(r"\d+ x \d+ pixels|\d+ (?:pixels|bytes|levels)")
 _WORD = re.compile(r"[^\W_]+(?:[.^'/\-][^\W_]+)*")
 
 
-def check_privacy(workspace: Workspace, planes: PlaneTable) -> int:
+def check_privacy(workspace: Workspace) -> int:
     """Search the whole workspace; returns the number of private strings searched, PrivacyError on a hit.
 
     Does nothing (0) where the vault is not here: without it nothing private is known.
@@ -42,7 +42,7 @@ def check_privacy(workspace: Workspace, planes: PlaneTable) -> int:
     path = workspace.sources_path
     if not path.exists():
         return 0
-    private = private_words(read_table(path, SOURCES), planes)
+    private = private_words(read_table(path, SOURCES), workspace.planes())
     for file in sorted(workspace.root.rglob("*")):
         if file.is_file():
             _check_file(file, workspace.root, private)

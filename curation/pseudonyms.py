@@ -32,6 +32,11 @@ def read_key(path: Path) -> bytes:
     return key
 
 
+def key_check(key: bytes) -> str:
+    """A few digits that tell one key from another and nothing about either; may stand in the workspace."""
+    return pseudonym(key, "key check")[:8]
+
+
 def pseudonym(key: bytes, *parts: str | bytes) -> str:
     """16 hexadecimal digits of HMAC-SHA256 over `parts`; ("a", "bc") and ("ab", "c") differ."""
     message = b"".join(len(raw).to_bytes(8, "big") + raw for raw in map(_as_bytes, parts))

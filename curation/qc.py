@@ -22,7 +22,7 @@ from sono.curation.readers.sources import list_sources
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
-from sono.curation.tables import SOURCES, from_rows, read_table, rows_of, write_table
+from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of, write_table
 from sono.curation.workspace import Workspace
 
 # Ids that a scanner or a clerk writes where nobody knows the patient.
@@ -78,8 +78,9 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         rows, measured = _measure(workspace, task, paths, engine)
         unmatched = _join(rows, records, options)
         _keep_sources(workspace, task.root, rows)
+        before = workspace.read(IMAGES)
         images = build_images(workspace)
-        searched = check_privacy(workspace, planes)
+        searched = check_privacy(workspace)
     own = images[images["source_id"].isin({row["source_id"] for row in rows})]
     return QcSummary(
         files=len(paths),
@@ -90,7 +91,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         duplicates=_counts(own["duplicate_kind"]),
         total=_counts(images["status"]),
         private_strings=searched,
-        remarks=tuple(_remarks(own, records, unmatched)),
+        remarks=(*_remarks(own, records, unmatched), *_moved(before, images)),
     )
 
 
@@ -189,8 +190,7 @@ def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> 
             if records is None
             else records.match(row["path"], _known(row["raw_patient"]), _known(row["raw_study"]))
         )
-        row["namespace"] = options.center
-        row["center"] = options.center
+        row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
         if record is not None:
             used.add(record.key)
             _fill(row, record)
@@ -235,6 +235,19 @@ def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> Non
 
 def _counts(values: pd.Series) -> dict[str, int]:
     return {str(name): int(count) for name, count in sorted(Counter(values.dropna()).items())}
+
+
+def _moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+    """A remark where frames of earlier runs changed their split: by new neighbours, or since `sono split` was used."""
+    earlier = before.dropna(subset=["split"]).set_index("image_id")["split"]
+    now = images.dropna(subset=["split"]).set_index("image_id")["split"]
+    both = earlier.index.intersection(now.index)
+    moved = int((earlier[both] != now[both]).sum())
+    if not moved:
+        return []
+    return [
+        f"{moved} frames changed their split ([splits] in sono.toml decides); where you used `sono split`, do so again"
+    ]
 
 
 def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) -> list[str]:

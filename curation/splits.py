@@ -55,6 +55,9 @@ def fold_splits(images: pd.DataFrame, folds: int, fold: int, seed: int, val: flo
     if not 0 <= val < 1:
         raise SonoError(f"val {val:g}: give a share from 0 to below 1")
     accepted = images[images["status"] == "accepted"]
+    groups = len(set(components(accepted)))
+    if folds > groups:
+        raise SonoError(f"{folds} folds of {groups} patients (with their duplicates): give at most {groups}")
     parts = _assign(accepted, np.full(folds, 1 / folds), f"fold {seed}")
     rest = accepted[parts != fold]
     names = np.full(len(accepted), "test", dtype=object)

@@ -12,7 +12,7 @@ import pandas as pd
 from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.pseudonyms import create_key, read_key
+from sono.curation.pseudonyms import create_key, key_check, read_key
 from sono.curation.storage import write_text
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
 
@@ -22,6 +22,7 @@ NEW_CONFIG = """\
 # Settings of this study. Every key has a default; an unknown key is an error.
 [study]
 name = {name}
+key_check = {key_check}   # tells whether the vault beside this study holds its key; leave it
 
 # [records.columns]      # which column of your records table holds what
 # patient = "Patient ID"
@@ -51,7 +52,8 @@ class Workspace:
         workspace.root.mkdir(parents=True, exist_ok=True)
         workspace.vault.mkdir(mode=0o700)
         create_key(workspace.key_path)
-        write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name)))
+        check = json.dumps(key_check(read_key(workspace.key_path)))
+        write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check))
         return workspace
 
     @classmethod
@@ -100,8 +102,14 @@ class Workspace:
         return self.vault / "quarantine"
 
     def key(self) -> bytes:
-        """The pseudonym key; SonoError where the vault is not here."""
-        return read_key(self.key_path)
+        """The pseudonym key; SonoError where the vault is not here or belongs to another study."""
+        key, expected = read_key(self.key_path), self.study().key_check
+        if expected and key_check(key) != expected:
+            raise SonoError(
+                f"{self.key_path}: not the key that made this study's ids; put the study's own vault back "
+                "(with another key the same patient would get another id)"
+            )
+        return key
 
     def settings(self, section: str, model: type[Settings]) -> Settings:
         """Section `section` of `sono.toml`."""

@@ -18,6 +18,7 @@ from sono.curation.config import Config, override
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import PlaneTable
+from sono.curation.privacy import check_privacy
 from sono.curation.storage import atomic_path, write_text
 from sono.curation.tables import CAPTIONS
 from sono.curation.workspace import Workspace
@@ -141,6 +142,7 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
     target = _run_root(workspace, folder) / "eval" / subject.folder
     _write(study, evidence, metrics, target)
+    check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)
 
 

@@ -77,7 +77,7 @@ def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes)
     path = workspace.root / REPORT_NAME
     write_text(path, _statistics_page(workspace, stats, planes, _example_sheet(workspace, images, masks, planes)))
-    check_privacy(workspace, planes)
+    check_privacy(workspace)
     return stats, path
 
 

@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.main import get_command
 
@@ -227,6 +231,25 @@ def test_an_interrupted_command_says_that_it_goes_on(run, monkeypatch: pytest.Mo
     monkeypatch.setattr(sono.cli, "app", interrupt)
     result = run("stats")
     assert (result.code, "goes on where it stopped" in result.err) == (130, True)
+
+
+def test_ctrl_c_at_any_moment_of_qc_gives_one_line(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (600, 800), np.uint8)
+    for number in range(400):
+        (raw / f"{number}.png").write_bytes(cv2.imencode(".png", np.roll(picture, number))[1].tobytes())
+    Workspace.create(tmp_path / "study")
+    command = [sys.executable, "-m", "sono", "qc", str(raw), "-w", str(tmp_path / "study"), "--jobs", "2"]
+    for seconds in (1.0, 4.0):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+        # deaf while the workers start, else 130
+        assert (process.returncode, err.count("\n")) in {(130, 1), (0, 0)}
 
 
 def test_a_full_disk_is_one_line(run, monkeypatch: pytest.MonkeyPatch) -> None:

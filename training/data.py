@@ -115,6 +115,11 @@ def draw_batch(pairs: PairSet, rows: Sequence[int], mixture: PairMixture, genera
     return Batch(image, mask, texts, list(rows))
 
 
+def seeded(seed: int, number: int) -> torch.Generator:
+    """Randomness of one step or epoch, so that a resumed run draws what an unbroken one would."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+
 def sampling_weights(pairs: PairSet, balance: float) -> Tensor:
     """How often each frame is drawn [n]: its plane's count to the power of -`balance`."""
     counts = Counter(example.plane for example in pairs.examples)
@@ -126,7 +131,7 @@ def epoch_rows(weights: Tensor, batch_size: int, seed: int, epoch: int) -> list[
 
     Equal `weights` [n] give a permutation; else as many rows are drawn with replacement.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = seeded(seed, epoch)
     count = len(weights)
     if bool((weights == weights[0]).all()):
         order = torch.randperm(count, generator=generator)

@@ -21,6 +21,7 @@ from sono import __version__
 from sono.annotation.captions import CaptionConfig
 from sono.curation.console import progress
 from sono.curation.errors import SonoError
+from sono.curation.privacy import check_privacy
 from sono.curation.splits import check_splits, training_rows
 from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
@@ -28,7 +29,7 @@ from sono.templates.loader import BUILT_IN, load_templates
 from sono.training import checkpoints
 from sono.training.checkpoints import RunInfo
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch, PairMixture, PairSet, draw_batch, epoch_rows, load_pairs, sampling_weights
+from sono.training.data import Batch, PairMixture, PairSet, draw_batch, epoch_rows, load_pairs, sampling_weights, seeded
 from sono.training.losses import caption_targets, identity_targets, prior_bias, sigmoid_loss
 from sono.training.model import MaskClip, ModelConfig
 from sono.training.validation import plane_accuracy
@@ -112,7 +113,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
             for number, rows in enumerate(epoch_rows(weights, config.batch_size, config.seed, epoch)):
                 step = epoch * steps_per_epoch + number
                 rate = learning_rate(step, total, config)
-                batch = draw_batch(train_set, rows, _mixture(config), _generator(config.seed, step))
+                batch = draw_batch(train_set, rows, _mixture(config), seeded(config.seed, step + 1))
                 losses.append(_step(model, optimizer, batch, rate, config))
                 _refuse_nan(losses[-1], step, batch, train_set)
                 advance(1, f"epoch {epoch + 1} loss {losses[-1]:.3f}")
@@ -120,6 +121,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
             state = _keep(folder, model, optimizer, state, epoch, scores)
             log.write(epoch, (epoch + 1) * steps_per_epoch, model, sum(losses) / len(losses), rate, scores)
     checkpoints.save_model(folder / "end", model)
+    check_privacy(workspace)
     regions = sum(len(example.regions) for example in train_set.examples)
     seconds = time.perf_counter() - started
     return TrainSummary(
@@ -243,7 +245,7 @@ def _validate(model: MaskClip, pairs: PairSet, config: TrainingConfig) -> dict[s
     model.eval()
     mixture = PairMixture(config.global_fraction, config.prompt_fraction, None)
     batches = epoch_rows(torch.ones(len(pairs)), config.batch_size, config.seed, 0)
-    drawn = (draw_batch(pairs, rows, mixture, _generator(config.seed, number)) for number, rows in enumerate(batches))
+    drawn = (draw_batch(pairs, rows, mixture, seeded(config.seed, number + 1)) for number, rows in enumerate(batches))
     losses = [float(batch_loss(model, batch, config)) for batch in drawn]
     accuracy = plane_accuracy(model, pairs)
     scores = {"val_loss": sum(losses) / len(losses)}
@@ -311,11 +313,6 @@ def _data_hash(workspace: Workspace) -> str:
 
 def _mixture(config: TrainingConfig) -> PairMixture:
     return PairMixture(config.global_fraction, config.prompt_fraction, config.augment)
-
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    """Randomness of one step, so that a resumed run draws what an unbroken one would."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step + 1)
 
 
 def _device() -> torch.device:

@@ -7,8 +7,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from sono.annotation.mask_export import export_coco
@@ -17,7 +15,7 @@ from sono.annotation.mask_import import import_masks, parse_colors, source_stems
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.rle import decode, encode
-from sono.curation.tables import IMAGES, from_rows
+from sono.curation.tables import IMAGES, SOURCES, from_rows, write_table
 from sono.curation.workspace import Workspace
 
 SOURCE = (30, 40)  # height, width
@@ -39,12 +37,9 @@ def make_study(folder: Path, paths: list[str], rows: list[dict[str, Any]] | None
     workspace = Workspace.create(folder / "study")
     rows = rows or [frame_row(number) for number in range(len(paths))]
     workspace.write(IMAGES, from_rows(IMAGES, rows))
-    columns = {
-        "source_id": [row["source_id"] for row in rows],
-        "frame": pa.array([row["frame"] for row in rows], pa.int32()),
-        "path": [os.fsencode(path) for path in paths],
-    }
-    pq.write_table(pa.table(columns), workspace.vault / "sources.parquet")
+    file = {"root": b"raw", "modified_ns": 0, "settings_hash": "0" * 16}
+    sources = [{**row, **file, "path": os.fsencode(path)} for row, path in zip(rows, paths, strict=True)]
+    write_table(workspace.sources_path, from_rows(SOURCES, sources), SOURCES)
     return workspace
 
 
@@ -325,3 +320,11 @@ def test_a_mask_that_qc_has_seen_as_a_picture_still_finds_its_frame(tmp_path: Pa
     summary = import_masks(workspace, tmp_path / "masks", "femur")
     assert (summary.imported, dict(summary.refused)) == (1, {})
     assert list(workspace.masks()["image_id"]) == [rows[0]["image_id"]]
+
+
+def test_without_the_vault_names_cannot_be_matched_and_the_message_says_so(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["raw/scan.png"])
+    workspace.sources_path.unlink()
+    with pytest.raises(SonoError, match="put the vault back"):
+        import_masks(workspace, coco_file(tmp_path, [[8, 10, 30, 10, 30, 16, 8, 16]]))
+    assert workspace.masks().empty

@@ -16,6 +16,7 @@ from sono.curation.engine import Engine
 from sono.curation.errors import FindingsError, SonoError
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, QcSummary, run_qc
+from sono.curation.splits import split_workspace
 from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
@@ -54,6 +55,7 @@ def outcome(study: Workspace, export: Path) -> dict[str, tuple[str, set[str]]]:
 
 def copy_key(source: Workspace, target: Workspace) -> None:
     shutil.copy(source.key_path, target.key_path)
+    shutil.copy(source.config_path, target.config_path)  # it holds the check of the key
 
 
 def table_bytes(study: Workspace) -> tuple[bytes, dict[str, bytes]]:
@@ -232,3 +234,12 @@ def test_a_damaged_stored_frame_is_made_again(export: Path, tmp_path: Path) -> N
     shutil.copy(study.quarantine.parent / "key", stored[1])
     assert 2 <= run_qc(study, options_for(export), ALONE).measured < len(stored)
     assert table_bytes(study) == clean
+
+
+def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    first = run_qc(study, options_for(export), ALONE)
+    assert not any("changed their split" in remark for remark in first.remarks)
+    split_workspace(study, folds=2, fold=1, seed=5)
+    again = run_qc(study, options_for(export), ALONE)
+    assert any("changed their split" in remark for remark in again.remarks)

@@ -211,3 +211,8 @@ def test_every_center_has_its_share_of_every_split() -> None:
         shares = images.groupby("center")["split"].value_counts(normalize=True)
         assert all(abs(shares[center, "train"] - 0.7) < 0.15 for center in "AB")
         assert all(shares[center, "test"] > 0 for center in "AB")
+
+
+def test_more_folds_than_patients_are_refused() -> None:
+    with pytest.raises(SonoError, match="5 folds of 3 patients"):
+        fold_splits(_women(3), folds=5, fold=0, seed=0)

@@ -63,3 +63,10 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 def test_a_name_with_quotes_is_written_as_toml(tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / 'a "b"\nc')
     assert study.study().name == 'a "b"\nc'
+
+
+def test_the_key_of_another_study_is_refused(tmp_path: Path) -> None:
+    study, other = Workspace.create(tmp_path / "study"), Workspace.create(tmp_path / "other")
+    study.key_path.write_text(other.key_path.read_text())
+    with pytest.raises(SonoError, match="put the study's own vault back"):
+        study.key()

@@ -1,0 +1,99 @@
+"""`sono init`, `qc`, `split` and `phantom`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sono.curation.command_line import (
+    JobsOption,
+    JsonOption,
+    QuietOption,
+    SchedulerOption,
+    StrictOption,
+    WorkspaceOption,
+    show,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_json: JsonOption = False) -> None:
+    """Make a workspace, and beside it the vault for what must stay in the building.
+
+    Example: sono init study
+    """
+    from sono.curation.workspace import Workspace
+
+    study = Workspace.create(folder)
+    result = {"workspace": str(study.root), "vault": str(study.vault)}
+    show(result, as_json, next_step=f"cd {folder} && sono qc RAW_FOLDER --records RECORDS.csv")
+
+
+@app.command()
+def qc(
+    raw: Annotated[Path, typer.Argument(help="Folder of DICOM, PNG, JPEG, TIFF or BMP files.")],
+    records: Annotated[Path | None, typer.Option(help="Table of clinical records (CSV).")] = None,
+    center: Annotated[str | None, typer.Option(help="The center that all these files come from.")] = None,
+    center_from: Annotated[str | None, typer.Option(help="Column of the records table that names the center.")] = None,
+    workspace: WorkspaceOption = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Grade, crop, de-identify and store every frame of a folder.
+
+    Example: sono qc raw/ --records records.csv --center A
+    """
+    from sono.curation.engine import Engine
+    from sono.curation.qc import QcOptions, run_qc
+    from sono.curation.workspace import Workspace
+
+    study = Workspace.find(workspace)
+    summary = run_qc(study, QcOptions(raw, records, center, center_from), Engine.create(jobs, scheduler))
+    show(summary, as_json, next_step="sono masks propose, or sono captions build")
+    if strict:
+        summary.refuse_findings()
+
+
+@app.command()
+def split(
+    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validation: number of folds.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="The fold that becomes the test split.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Another draw of patients.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Assign patients to train, val and test again, or to one fold of a cross-validation.
+
+    Example: sono split --folds 5 --fold 2
+    """
+    from sono.curation.splits import split_workspace
+    from sono.curation.workspace import Workspace
+
+    show(split_workspace(Workspace.find(workspace), folds, fold, seed), as_json, next_step="sono train")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    women: Annotated[int, typer.Option(min=2, help="Women in both centers together.")] = 60,
+    frames: Annotated[int, typer.Option(min=1, help="Frames a woman.")] = 8,
+    seed: Annotated[int, typer.Option(help="Another study.")] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw a synthetic export of two centers, with records, masks, planted defects and the truth.
+
+    Example: sono phantom export
+    """
+    from sono.curation.phantom.study import make_phantom
+
+    show(
+        make_phantom(out, women, frames, seed),
+        as_json,
+        next_step=f"sono qc {out / 'raw'} --records {out / 'records.csv'}",
+    )

@@ -1,0 +1,35 @@
+"""`sono eval`."""
+
+from typing import Annotated
+
+import typer
+
+from sono.curation.command_line import JobsOption, JsonOption, QuietOption, SchedulerOption, WorkspaceOption, show
+
+app = typer.Typer()
+
+
+@app.command("eval")
+def evaluate(
+    center: Annotated[str | None, typer.Option(help="Evaluate on all frames of this center.")] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the newest")] = None,
+    allow_seen: Annotated[bool, typer.Option("--allow-seen", help="Accept a center that was trained on.")] = False,
+    workspace: WorkspaceOption = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a run, zero-shot, on the test split or on a center it has never seen, and write a report.
+
+    Example: sono eval --center B
+    """
+    from sono.curation.engine import Engine
+    from sono.curation.workspace import Workspace
+    from sono.evaluation.evaluate import EvaluationOptions
+    from sono.evaluation.evaluate import evaluate as run_evaluation
+
+    study = Workspace.find(workspace)
+    options = EvaluationOptions(run=run, center=center, allow_seen=allow_seen)
+    result = run_evaluation(study, options, Engine.create(jobs, scheduler))
+    show(result.as_dict() if as_json else result, as_json)

@@ -1,0 +1,20 @@
+"""`sono stats`."""
+
+import typer
+
+from sono.curation.command_line import JsonOption, QuietOption, WorkspaceOption, show
+
+app = typer.Typer()
+
+
+@app.command()
+def stats(workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Count what is in the study and write report.html with plots and pictures.
+
+    Example: sono stats
+    """
+    from sono.curation.workspace import Workspace
+    from sono.templates.reports import write_statistics_report
+
+    statistics, report = write_statistics_report(Workspace.find(workspace))
+    show({**(statistics.as_dict() if as_json else statistics.headline()), "report": str(report)}, as_json, "sono train")
