@@ -84,15 +84,13 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
         return row | _verdict([*codes, *([flat] if flat else [])], source.message)
     sector = find_sector(frame.gray)
     x0, y0, x1, y1 = sector.box
-    inside = sector.inside[y0:y1, x0:x1]
     stored = crop_to_sector(frame.gray, sector)
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
-    measures = quality.measure(stored, inside, rgb)
-    fraction = float(sector.inside.mean())
-    codes += quality.judge(measures, fraction, sector.kind, task.quality)
+    measures = quality.measure(stored, sector, rgb)
+    codes += quality.judge(measures, sector, task.quality)
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
         codes.append("border_unknown")
-    row |= _sector_columns(sector) | measures | {"sector_fraction": fraction}
+    row |= _sector_columns(sector) | measures | {"sector_fraction": float(sector.inside.mean())}
     row |= {"height": stored.shape[0], "width": stored.shape[1]}
     row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}
     row |= _verdict(codes, source.message)

@@ -38,6 +38,20 @@ class Sector:
     radius_max: float | None = None
 
 
+def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
+    """Where each `step`-th pixel [h, w] of the crop lies across the sector: 0 on the left side, 1 on the right.
+
+    By direction from the apex where that is known, else by column.
+    """
+    x0, y0, x1, y1 = sector.box
+    columns, rows = np.arange(x0, x1, step, dtype=np.float64), np.arange(y0, y1, step, dtype=np.float64)[:, None]
+    left, right = sector.angle_left, sector.angle_right
+    if sector.apex_x is None or sector.apex_y is None or left is None or right is None:
+        return np.broadcast_to((columns - x0) / (x1 - x0), (len(rows), len(columns)))
+    angle = np.rad2deg(np.arctan2(columns - sector.apex_x, np.maximum(rows - sector.apex_y, 1.0)))
+    return np.asarray((angle - left) / (right - left))
+
+
 @dataclass(frozen=True)
 class _Side:
     """A straight side x = offset + slope * y (small pixels), and the share of its rows that lie on it."""

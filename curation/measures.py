@@ -1,0 +1,164 @@
+"""Measures of a frame inside its sector: pure functions of gray tones [H, W] and a mask [H, W], all cheap.
+
+What needs the finest detail looks at every third column (or row) at full resolution; the rest at a small size.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.curation.sector import Sector, across_sector
+
+Gray = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+STROKE_SIDE = 5  # pixels; letters and calipers are drawn with thinner strokes
+COLOR_SPREAD = 48  # between the largest and the smallest channel; compressed gray stays below
+TISSUE = 12  # mean tone of a neighbourhood that holds echoes
+EDGE = 4  # tone steps below which a slope may be rounding
+SHARP_SIDE = 640  # pixels: a larger frame is measured at this size, since screens are captured at any scale
+RAYS = 48  # directions in which shadows are looked for
+SHADOW_DEPTH = 0.3  # share of the frame's height from which on a ray counts
+SHADOW_TONE = 0.25  # of a good ray's mean tone; a ray below it is in shadow
+JPEG_BLOCK = 8  # pixels
+
+
+def tones(gray: Gray, inside: Mask) -> dict[str, float]:
+    """`brightness` and `contrast` (mean and standard deviation), `peak` (99.5 % of the echoes are darker), and the
+    shares `clipped_dark` and `clipped_bright` of black and white pixels; from 0 to 1.
+    """
+    counts = cv2.calcHist([gray], [0], inside.astype(np.uint8), [256], [0.0, 256.0]).ravel().astype(np.float64)
+    share = counts / _area(inside)
+    levels = np.arange(256) / 255
+    mean = float(share @ levels)
+    echoes = np.cumsum(counts[9:])
+    peak = 9 + int(np.searchsorted(echoes, 0.995 * echoes[-1])) if echoes[-1] else 0
+    return {
+        "brightness": mean,
+        "contrast": float(np.sqrt(share @ (levels - mean) ** 2)),
+        "peak": peak / 255,
+        "clipped_dark": float(share[:2].sum()),
+        "clipped_bright": float(share[254:].sum()),
+    }
+
+
+def sharpness(gray: Gray, inside: Mask) -> float:
+    """Root mean square of curvature over slope along the depth: 0.4 to 0.9 for speckle in focus, below 0.2 for blur.
+
+    A wave of period p pixels gives tan(pi / p), whatever its gain.
+    """
+    scale = SHARP_SIDE / max(gray.shape)
+    if scale < 1:
+        size = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
+        gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+        inside = np.asarray(cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0)
+    lines, use = np.ascontiguousarray(gray[:, ::3]), _tissue(gray, inside)[:, ::3]
+    slope = cv2.subtract(lines[2:], lines[:-2], dtype=cv2.CV_16S)
+    curve = cv2.subtract(
+        cv2.add(lines[2:], lines[:-2], dtype=cv2.CV_16S), cv2.add(lines[1:-1], lines[1:-1], dtype=cv2.CV_16S)
+    )
+    steep = (use[1:-1] & (np.abs(slope) >= EDGE)).astype(np.uint8)
+    below = cv2.norm(slope, cv2.NORM_L2, steep)
+    return float(cv2.norm(curve, cv2.NORM_L2, steep) / below) if below else 0.0
+
+
+def speckle(gray: Gray, inside: Mask) -> float:
+    """Median of deviation over mean in neighbourhoods of 7 pixels that hold tissue: the coarseness of the noise."""
+    small = np.asarray(gray[::2, ::2], np.float32)
+    mean, square = cv2.blur(small, (7, 7)), cv2.sqrBoxFilter(small, -1, (7, 7))
+    use = _tissue(gray, inside)[::8, ::8]
+    if not use.any():
+        return 0.0
+    mean, square = mean[::4, ::4][use], square[::4, ::4][use]
+    return float(np.median(np.sqrt(np.maximum(square - mean**2, 0)) / np.maximum(mean, 1)))
+
+
+def shadow(gray: Gray, sector: Sector) -> float:
+    """Share of the rays (or columns, where the apex is unknown) of a cropped frame that carry hardly any echo."""
+    x0, y0, x1, y1 = sector.box
+    step = max(1, max(gray.shape) // 160)
+    ray = np.clip(across_sector(sector, step) * RAYS, 0, RAYS - 1).astype(np.int64)
+    use = sector.inside[y0:y1:step, x0:x1:step].copy()
+    use[: int(SHADOW_DEPTH * len(use))] = False
+    count = np.bincount(ray[use], minlength=RAYS)
+    total = np.bincount(ray[use], weights=gray[::step, ::step][use], minlength=RAYS)
+    long = count > 0.2 * count.max()
+    if not long.any():
+        return 0.0
+    mean = total[long] / count[long]
+    return float((mean < SHADOW_TONE * np.percentile(mean, 80)).mean())
+
+
+def blockiness(gray: Gray, inside: Mask) -> float:
+    """Mean step over the borders of 8 x 8 blocks, wherever their grid begins, over the step elsewhere: 1 for none."""
+    across = _block_contrast(gray[::3], inside[::3])
+    return min(across, _block_contrast(np.ascontiguousarray(gray[:, ::3].T), np.ascontiguousarray(inside[:, ::3].T)))
+
+
+def _block_contrast(gray: Gray, inside: Mask) -> float:
+    step = cv2.absdiff(gray[:, 1:], gray[:, :-1])
+    both = (inside[:, 1:] & inside[:, :-1]).astype(np.uint8)
+    total = cv2.reduce(cv2.multiply(step, both), 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+    count = cv2.reduce(both, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+    phases = [slice(phase, None, JPEG_BLOCK) for phase in range(JPEG_BLOCK)]
+    means = sorted(float(total[phase].sum()) / max(1, int(count[phase].sum())) for phase in phases)
+    rest = float(np.mean(means[:-1]))
+    return means[-1] / rest if rest else 1.0
+
+
+def colored(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:
+    """Coloured areas (flow) and coloured strokes (calipers, letters) inside."""
+    nothing = np.zeros_like(inside)
+    if rgb is None:
+        return nothing, nothing
+    red, green, blue = cv2.split(rgb)
+    spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
+    color = ((spread >= COLOR_SPREAD) & inside).astype(np.uint8)
+    if not color.any():
+        return nothing, nothing
+    blobs = cv2.morphologyEx(color, cv2.MORPH_OPEN, np.ones((STROKE_SIDE, STROKE_SIDE), np.uint8))
+    return np.asarray(blobs > 0), np.asarray(color > blobs)
+
+
+def white_strokes(gray: Gray, inside: Mask) -> Mask:
+    """Pixels of letters and calipers: thin, crisp, and of one nearly white tone, which an echo never is."""
+    return _flat_parts(gray, _thin(gray, inside, 3, 50, 200), 6, 8) | _flat_parts(
+        gray, _thin(gray, inside, STROKE_SIDE, 80, 190), 8, 16
+    )
+
+
+def _thin(gray: Gray, inside: Mask, side: int, height: int, tone: int) -> Mask:
+    """Pixels of `tone` and brighter that stand out by `height` from what is left by an opening of `side` pixels."""
+    opened = cv2.morphologyEx(gray, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    return np.asarray((cv2.subtract(gray, opened) >= height) & (gray >= tone) & inside)
+
+
+def _flat_parts(gray: Gray, thin: Mask, spread: int, smallest: int) -> Mask:
+    """The connected parts of `thin` of which most pixels are within `spread` of the part's brightest."""
+    if not thin.any():
+        return thin
+    count, found = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)
+    labels, tone = np.asarray(found, np.int64)[thin], gray[thin].astype(np.int64)
+    brightest = np.zeros(count, np.int64)
+    np.maximum.at(brightest, labels, tone)
+    area = np.bincount(labels, minlength=count)
+    even = np.bincount(labels[tone >= brightest[labels] - spread], minlength=count)
+    flat = (even >= 0.7 * area) & (area >= smallest)
+    result = np.zeros_like(thin)
+    result[thin] = flat[labels]
+    return result
+
+
+def share(part: Mask, inside: Mask) -> float:
+    """Pixels of `part` inside over those inside."""
+    return int(np.count_nonzero(part & inside)) / _area(inside)
+
+
+def _area(inside: Mask) -> int:
+    return int(np.count_nonzero(inside)) or 1
+
+
+def _tissue(gray: Gray, inside: Mask) -> Mask:
+    """Pixels that lie 4 or more from the border and have echoes around them."""
+    core = cv2.erode(inside.astype(np.uint8), np.ones((9, 9), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray((core > 0) & (cv2.blur(gray, (9, 9)) > TISSUE))
