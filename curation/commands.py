@@ -1,5 +1,6 @@
 """`sono init`, `qc`, `split` and `phantom`."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from sono.curation.command_line import (
 )
 
 app = typer.Typer()
+DAY = ["%Y-%m-%d"]
 
 
 @app.command()
@@ -29,6 +31,31 @@ def init(folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_
     study = Workspace.create(folder)
     result = {"workspace": str(study.root), "vault": str(study.vault)}
     show(result, as_json, next_step=f"cd {folder} && sono qc RAW_FOLDER --records RECORDS.csv")
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(help="Address of the DICOMweb service, https://host/path.")],
+    out: Annotated[Path, typer.Argument(help="The raw folder: new, or one that this command made.")],
+    first_day: Annotated[datetime | None, typer.Option("--from", formats=DAY, help="First day of studies.")] = None,
+    last_day: Annotated[datetime | None, typer.Option("--to", formats=DAY, help="Last day of studies.")] = None,
+    modality: Annotated[str, typer.Option(help="Modality to fetch, with the structured reports beside it.")] = "US",
+    patient_file: Annotated[Path | None, typer.Option(help="Text file with one patient id a line.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Studies at most.")] = None,
+    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Plain http to a public address.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch studies from a PACS over DICOMweb; credentials come from the environment (docs/pacs.md).
+
+    Example: sono pull https://pacs.example/dicom-web raw --from 2024-01-01 --to 2024-03-31
+    """
+    from sono.curation.pull import PullOptions, pull_studies
+
+    first, last = (day.date() if day else None for day in (first_day, last_day))
+    summary = pull_studies(PullOptions(url, out, first, last, modality.upper(), patient_file, limit, insecure_http))
+    show(summary, as_json, next_step=f"sono qc {out}")
+    summary.refuse_failures()
 
 
 @app.command()

@@ -1,0 +1,68 @@
+"""Which picture archive may be asked, and as whom: nothing leaves the building, and no password shows."""
+
+import base64
+import ipaddress
+import socket
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from sono.curation.errors import SonoError
+
+USER, PASSWORD, TOKEN = "SONO_PACS_USER", "SONO_PACS_PASSWORD", "SONO_PACS_TOKEN"
+CREDENTIALS = f"{USER} and {PASSWORD}, or {TOKEN},"
+
+
+def check_address(url: str, insecure_http: bool = False) -> str:
+    """The address without its last slash; SonoError if it holds credentials or sends patients' data in the open."""
+    if "@" in url or "?" in url or "#" in url:  # never repeat such an address: it may hold a password
+        raise SonoError(
+            f"the address holds more than host and path; give credentials by {CREDENTIALS} in the environment"
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise SonoError(f"{url}: {error}; give an address like https://pacs.example/dicom-web") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise SonoError(f"{url}: not an address like https://pacs.example/dicom-web")
+    if parts.scheme == "http" and not insecure_http and not _is_private(host, port):
+        raise SonoError(
+            f"{url}: plain http to a public address would send names and pictures of patients in the open; use https, "
+            "an address inside the building, or --insecure-http where this network is the hospital's own"
+        )
+    return url.rstrip("/")
+
+
+def _is_private(host: str, port: int) -> bool:
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        raise SonoError(f"{host}: no such host ({error.strerror}); check the address") from error
+    return all(_stays_in_the_building(str(address)) for address in found)
+
+
+def _stays_in_the_building(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address  # ::ffff:8.8.8.8 counts as private in Python 3.11
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+def authorization(environment: Mapping[str, str]) -> str | None:
+    """The Authorization header that the environment asks for, or None; SonoError where it is half given."""
+    user, password, token = (environment.get(name, "").strip() for name in (USER, PASSWORD, TOKEN))
+    if token and (user or password):
+        raise SonoError(f"{TOKEN} and {USER} or {PASSWORD} are both set; unset one of them")
+    if bool(user) != bool(password):
+        missing = PASSWORD if user else USER
+        raise SonoError(f"{missing} is not set; set {CREDENTIALS} in the environment")
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise SonoError(f"{TOKEN} holds a space or a character that no token has; set it again")
+    if token:
+        return f"Bearer {token}"
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else None
+
+
+def place(url: str) -> str:
+    """Scheme, host and port of an address: what a message may show (paths and queries name patients)."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "another path of the same server"

@@ -1,0 +1,389 @@
+"""`sono pull` from an archive that misbehaves: what is written is whole, and the same command goes on."""
+
+import errno
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+import sono.cli
+from sono.curation import wado
+from sono.curation.errors import SonoError
+from sono.curation.pacs import Patience
+from sono.curation.pull import PullOptions, PullSummary, matches, pull_studies, read_patients
+
+pytest.importorskip("dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed")
+
+SLICE = PullOptions("", Path(), date(2024, 1, 1), date(2024, 3, 31), page_size=2, patience=Patience(first_wait_s=0))
+
+
+class Reply(NamedTuple):
+    """What the archive answers; `cut` bytes of the announced length are never sent."""
+
+    status: int
+    content: bytes = b""
+    kind: str = "application/dicom+json"
+    headers: tuple[tuple[str, str], ...] = ()
+    cut: int = 0
+
+
+Mischief = Callable[[str, int], Reply | None]
+
+
+class Archive:
+    """An archive of 5 studies with 2 files each; `mischief(path, times asked)` may answer in its place."""
+
+    def __init__(self) -> None:
+        self.files = {
+            (f"1.2.{study}", f"1.2.{study}.1", f"1.2.{study}.1.{number}"): us_file(study, number)
+            for study in range(5)
+            for number in range(2)
+        }
+        self.mischief: Mischief = lambda path, times: None
+        self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
+
+    def answer(self, target: str, headers: dict[str, str]) -> Reply:
+        path, query = urlsplit(target).path, {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
+        self.asked.append((path, query, headers))
+        return self.mischief(path, self.count(path)) or self.honest(path, query)
+
+    def honest(self, path: str, query: dict[str, str]) -> Reply:
+        parts = path.strip("/").split("/")
+        if len(parts) == 6:
+            content = self.files.get((parts[1], parts[3], parts[5]))
+            return multipart(content) if content else Reply(404)
+        if len(parts) == 1:
+            found = [{"0020000D": {"vr": "UI", "Value": [study]}} for study in sorted({key[0] for key in self.files})]
+        else:
+            tags = ("0020000D", "0020000E", "00080018")
+            found = [
+                {tag: {"vr": "UI", "Value": [uid]} for tag, uid in zip(tags, key, strict=True)}
+                for key in self.files
+                if key[0] == parts[1]
+            ]
+        start = int(query["offset"])
+        return Reply(200, json.dumps(found[start : start + int(query["limit"])]).encode())
+
+    def count(self, path: str) -> int:
+        return sum(asked[0] == path for asked in self.asked)
+
+    def fetched(self) -> int:
+        return sum(path.count("/") == 6 for path, _, _ in self.asked)
+
+
+def us_file(study: int, number: int) -> bytes:
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = f"1.2.{study}.1.{number}"
+    made.StudyInstanceUID, made.SeriesInstanceUID, made.Modality = f"1.2.{study}", f"1.2.{study}.1", "US"
+    made.PixelData = bytes([study, number] * 500)
+    made["PixelData"].VR = "OB"
+    buffer = io.BytesIO()
+    made.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def multipart(content: bytes, cut: int = 0, closed: bool = True) -> Reply:
+    end = b"\r\n--edge--\r\n" if closed else b""
+    body = b"preamble\r\n--edge\r\nContent-Type: application/dicom\r\n\r\n" + content + end
+    return Reply(200, body, 'multipart/related; type="application/dicom"; boundary="edge"', cut=cut)
+
+
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    made = Archive()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reply = made.answer(self.path, dict(self.headers.items()))
+            self.send_response(reply.status)
+            fixed = {"Content-Type": reply.kind, "Content-Length": str(len(reply.content))}
+            for name, text in (fixed | dict(reply.headers)).items():
+                self.send_header(name, text)
+            self.end_headers()
+            self.wfile.write(reply.content[: len(reply.content) - reply.cut])
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def pull(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PullSummary]:
+    for name in ("SONO_PACS_USER", "SONO_PACS_PASSWORD", "SONO_PACS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(**changes: object) -> PullSummary:
+        values = {**SLICE.__dict__, "url": archive.url, "out": tmp_path / "raw", **changes}
+        return pull_studies(PullOptions(**values))
+
+    return run
+
+
+def files(out: Path) -> set[Path]:
+    return {path for path in out.rglob("*") if path.is_file() and path.name != ".pull.jsonl"}
+
+
+def test_everything_comes_once_byte_for_byte_under_names_that_tell_nothing(archive, pull, tmp_path: Path) -> None:
+    assert pull() == PullSummary(5, 10, 0, 0, pytest.approx(0.013, abs=0.002))
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert not any("1.2." in str(path.relative_to(tmp_path)) for path in files(tmp_path / "raw"))
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "raw", *(tmp_path / "raw").rglob("*")]}
+    assert modes == {0o700, 0o600}
+    queries = [query for path, query, _ in archive.asked if path == "/studies"]
+    assert all(query["StudyDate"] == "20240101-20240331" for query in queries)
+    assert all(query["ModalitiesInStudy"] == "US" for query in queries)
+    accepts = {headers["Accept"] for path, _, headers in archive.asked if path.count("/") == 6}
+    assert accepts == {'multipart/related; type="application/dicom"; transfer-syntax=*'}
+
+
+def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(archive, pull, tmp_path: Path) -> None:
+    pull()
+    archive.asked.clear()
+    assert (pull().here_already, archive.fetched()) == (10, 0)
+    gone, short = sorted(files(tmp_path / "raw"))[:2]
+    gone.unlink()
+    short.write_bytes(short.read_bytes()[:-1])
+    (short.parent / ".tmp-killed").write_bytes(b"half")
+    assert (pull().fetched, archive.fetched()) == (2, 2)
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+
+
+def test_a_torn_line_in_the_manifest_costs_one_file(archive, pull, tmp_path: Path) -> None:
+    pull()
+    manifest = tmp_path / "raw" / ".pull.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-30])
+    assert (pull().fetched, pull().fetched) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Reply(500),
+        Reply(429, headers=(("Retry-After", "0"),)),
+        multipart(us_file(0, 0), cut=300),
+        multipart(us_file(0, 0)[:-300], closed=False),
+        Reply(200, b"", 'multipart/related; type="application/dicom"; boundary=edge'),
+    ],
+    ids=["500", "429", "cut", "unclosed", "empty"],
+)
+def test_a_failure_that_passes_leaves_no_trace(archive, pull, tmp_path: Path, bad: Reply) -> None:
+    archive.mischief = lambda path, times: bad if path.count("/") == 6 and times <= 2 else None
+    assert (pull().fetched, archive.fetched()) == (10, 30)
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+
+
+def test_searches_are_tried_again_too(archive, pull) -> None:
+    broken = Reply(200, b'[{"0020000D": ')
+    archive.mischief = lambda path, times: (Reply(503), broken, None)[times % 3] if path.count("/") < 6 else None
+    assert pull().fetched == 10
+
+
+def test_short_pages_are_not_the_end_and_make_no_noise(archive, tmp_path: Path) -> None:
+    archive_honest = archive.honest
+    warning = (("Warning", "299 archive: there is more"),)
+    archive.honest = lambda path, query: archive_honest(path, {**query, "limit": "1"})._replace(headers=warning)
+    words = [sys.executable, "-m", "sono", "pull", archive.url, str(tmp_path / "raw"), "--from", "2024-01-01", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (json.loads(done.stdout)["fetched"], done.stderr) == (10, "")
+
+
+@pytest.mark.parametrize(
+    ("bad", "fact"),
+    [
+        (Reply(404), "HTTP 404"),
+        (Reply(403), "HTTP 403"),
+        (multipart(us_file(3, 0)), "another instance"),
+        (multipart(b"\0" * 200), "no DICOM"),
+        (Reply(200, b"pixels", "image/jpeg"), "image/jpeg"),
+    ],
+)
+def test_one_file_that_will_not_come_does_not_stop_the_others(archive, pull, tmp_path, bad: Reply, fact: str) -> None:
+    archive.mischief = lambda path, times: bad if path.endswith("/1.2.1.1.0") else None
+    summary = pull()
+    assert (summary.fetched, summary.failed, len(files(tmp_path / "raw"))) == (9, 1, 9)
+    noted = [json.loads(line) for line in (tmp_path / "raw" / ".pull.jsonl").read_text().splitlines()]
+    assert [fact in line["error"] for line in noted if "error" in line] == [True]
+    with pytest.raises(SonoError, match="1 files could not be fetched"):
+        summary.refuse_failures()
+    archive.mischief = lambda path, times: None
+    assert (pull().fetched, pull().failed) == (1, 0)
+
+
+def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_others(archive, pull) -> None:
+    archive.files |= {("1.2.0", "1.2.0.1", f"1.2.0.1.{number}"): us_file(0, number) for number in range(2, 9)}
+    archive.mischief = lambda path, times: Reply(500) if "/1.2.0.1." in path else None
+    with pytest.raises(SonoError, match="HTTP 500, and would not get better; the same command goes on"):
+        pull(patience=Patience(tries=1))
+    with pytest.raises(SonoError):
+        pull(patience=Patience(tries=1))
+    archive.mischief = lambda path, times: None
+    assert (pull().here_already, pull().here_already) == (8, 17)
+
+
+@pytest.mark.parametrize(
+    ("bad", "fact"),
+    [
+        (Reply(401), "HTTP 401, the server does not know us; set SONO_PACS_USER"),
+        (Reply(403), "HTTP 403 on a search"),
+        (Reply(404), "HTTP 404 on a search; no DICOMweb here"),
+        (Reply(200, b"<html>", "text/html"), "answers with a web page"),
+        (Reply(307, headers=(("Location", "https://elsewhere.example/studies"),)), "sends us on to https://elsewhere"),
+        (Reply(200, b"[1, 2]"), "JSON but no DICOM"),
+        (Reply(200, b'[{"a": "b"}]'), "no valid UID"),
+        (Reply(200, b"hello"), "not whole JSON"),
+        (Reply(503, headers=(("Retry-After", "7200"),)), "HTTP 503"),
+    ],
+)
+def test_a_server_that_is_no_archive_for_us_is_one_line(archive, pull, tmp_path: Path, bad: Reply, fact: str) -> None:
+    archive.mischief = lambda path, times: bad
+    with pytest.raises(SonoError, match=fact) as caught:
+        pull()
+    assert "20240101" not in str(caught.value)
+    assert files(tmp_path / "raw") == set()
+
+
+def test_a_dead_port_and_tls_to_a_plain_server_are_one_line(archive, pull) -> None:
+    with pytest.raises(SonoError, match="TLS failed"):
+        pull(url=archive.url.replace("http:", "https:"))
+    with pytest.raises(SonoError, match="no connection"):
+        pull(url="http://127.0.0.1:9")
+
+
+def test_credentials_reach_the_server_and_nothing_else(archive, pull, tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.setenv("SONO_PACS_TOKEN", "Secret1")
+    archive.mischief = lambda path, times: Reply(404) if path.endswith(".1.0") else Reply(500) if times == 1 else None
+    pull()
+    assert {headers["Authorization"] for _, _, headers in archive.asked} == {"Bearer Secret1"}
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    streams = capfd.readouterr()
+    assert "trying again" in streams.err
+    assert "Secret1" not in streams.out + streams.err + written.decode(errors="replace")
+
+
+def test_a_proxy_of_the_environment_is_not_asked(archive, pull, monkeypatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert pull().fetched == 10
+
+
+def test_only_listed_patients_and_no_wildcards(archive, pull, tmp_path: Path) -> None:
+    listed = tmp_path / "ids.txt"
+    listed.write_bytes(b"\xef\xbb\xbfP 1&x\r\n\r\nP2\r\nP2\r\n")
+    pull(patient_file=listed, first_day=None, last_day=None)
+    assert {query.get("PatientID") for path, query, _ in archive.asked if path == "/studies"} == {"P 1&x", "P2"}
+    for content, fact in ((b"P1\nP*\n", "ids.txt:2: "), (b"\n", "no patient id"), (b"\xff\xfe", "not UTF-8")):
+        listed.write_bytes(content)
+        with pytest.raises(SonoError, match=fact):
+            read_patients(listed)
+
+
+def test_a_limit_counts_studies_and_no_filter_at_all_is_refused(archive, pull) -> None:
+    assert pull(limit=2, first_day=None, last_day=None).fetched == 4
+    assert archive.count("/studies") == 1  # a page of two was enough
+    with pytest.raises(SonoError, match="every study"):
+        pull(first_day=None, last_day=None)
+    with pytest.raises(SonoError, match="is after"):
+        pull(first_day=date(2024, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("tag", "held", "expected"),
+    [
+        ("00080020", ["20240101"], True),
+        ("00080020", ["20240331"], True),
+        ("00080020", ["20231231"], False),
+        ("00080020", ["20240401"], False),
+        ("00080061", ["SR", "US"], True),
+        ("00080061", ["CT"], False),
+        ("00100020", ["P1 "], True),
+        ("00100020", ["P11"], False),
+    ],
+)
+def test_what_a_server_gives_beyond_the_filter_is_left(tag: str, held: list[str], expected: bool) -> None:
+    query = {"StudyDate": "20240101-20240331", "ModalitiesInStudy": "US", "PatientID": "P1"}
+    assert matches({tag: {"Value": held}}, query) is expected
+    assert matches({}, query)
+
+
+def test_a_full_disk_leaves_no_half_file(archive, pull, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wado, "_past_header", full)
+        with pytest.raises(SonoError, match="raw: the disk is full"):
+            pull()
+    assert files(tmp_path / "raw") == set()
+    assert pull().fetched == 10
+
+
+def test_a_folder_of_others_or_of_a_workspace_is_refused(pull, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "letter.txt").write_text("dear")
+    with pytest.raises(SonoError, match="not a folder of sono pull"):
+        pull()
+    (tmp_path / "sono.toml").write_text("")
+    with pytest.raises(SonoError, match="may be handed over"):
+        pull(out=tmp_path / "deep" / "new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["letter.txt", "raw", "sono.toml"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, pull, tmp_path: Path, how: int) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def stall(path: str, _: int) -> None:
+        if archive.fetched() == 4:
+            reached.set()
+            go_on.wait(20)
+
+    archive.mischief = stall
+    words = [sys.executable, "-m", "sono", "pull", archive.url, str(tmp_path / "raw"), "--from", "2024-01-01"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert reached.wait(20)
+    with pytest.raises(SonoError, match="another sono pull"):
+        pull()
+    process.send_signal(how)
+    err = process.communicate(timeout=20)[1]
+    go_on.set()
+    if how == signal.SIGINT:
+        assert (process.returncode, err.count("\n"), "goes on where it stopped" in err) == (130, 1, True)
+    assert sum(path.suffix == ".dcm" for path in files(tmp_path / "raw")) == 3
+    assert pull().fetched == 7
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+
+
+def test_the_command_prints_its_summary_and_fails_where_files_fail(archive, tmp_path: Path, monkeypatch, capfd) -> None:
+    archive.mischief = lambda path, times: Reply(404) if path.endswith("/1.2.1.1.0") else None
+    words = ["sono", "pull", archive.url, str(tmp_path / "raw"), "--to", "2024-03-31", "--json", "--quiet"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stop:
+        sono.cli.main()
+    streams = capfd.readouterr()
+    assert (stop.value.code, json.loads(streams.out)["failed"]) == (1, 1)
+    assert (streams.err.count("\n"), streams.err.startswith("sono: 1 files could not be fetched")) == (1, True)
