@@ -16,12 +16,12 @@ demo: install
 	rm -rf $(DEMO)
 	$(BIN)/sono phantom $(DEMO)/export
 	$(BIN)/sono init $(DEMO)/study
+	cat benchmarks/demo.toml >> $(DEMO)/study/sono.toml
 	$(BIN)/sono qc $(DEMO)/export/raw --records $(DEMO)/export/records.csv --center-from Hospital -w $(DEMO)/study
 	$(BIN)/sono masks import $(DEMO)/export/masks.coco.json -w $(DEMO)/study
 	$(BIN)/sono masks propose -w $(DEMO)/study
 	$(BIN)/sono captions build -w $(DEMO)/study
 	$(BIN)/sono stats -w $(DEMO)/study
-	cat benchmarks/demo.toml >> $(DEMO)/study/sono.toml
 	$(BIN)/sono train --hold-out B --name demo -w $(DEMO)/study
 	$(BIN)/python benchmarks/planted.py $(DEMO)/study $(DEMO)/export
 	$(BIN)/sono eval --center B --run demo -w $(DEMO)/study

@@ -21,6 +21,7 @@ app = typer.Typer(
     help="From raw fetal ultrasound to a trustworthy image-text-mask data set and a CLIP. Not a medical device.",
 )
 app.add_typer(sono.curation.commands.app)
+app.add_typer(sono.curation.commands.records, name="records")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.templates.commands.app)

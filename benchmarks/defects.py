@@ -123,7 +123,7 @@ DEFECTS = (
     Defect("blur, sigma 3", partial(blur, 3.0), _codes("blurred")),
     Defect("blur, sigma 6", partial(blur, 6.0), _codes("blurred")),
     Defect("gain -60 %", partial(gain, 0.4), _codes("low_gain", "too_dark")),
-    Defect("gain +60 %", partial(gain, 1.6), _codes("clipped", "too_bright", "high_gain")),
+    Defect("gain +60 %", partial(gain, 1.6), _codes("clipped", "too_bright")),
     Defect("shadow over half", shadow, _codes("shadowed")),
     Defect("calipers", calipers, _codes("overlay", "text_in_sector")),
     Defect("text", text, _codes("overlay", "text_in_sector")),

@@ -21,7 +21,7 @@ from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of
 
 # Raise when a change of the code changes what a file gives, so that older results are measured again.
-ANALYSIS_VERSION = 1
+ANALYSIS_VERSION = 2
 
 Row = dict[str, Any]
 

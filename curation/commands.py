@@ -18,6 +18,7 @@ from sono.curation.command_line import (
 
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
+records = typer.Typer(no_args_is_help=True, help="The table of clinical records: what sono understands of it.")
 
 
 @app.command()
@@ -61,7 +62,9 @@ def pull(
 @app.command()
 def qc(
     raw: Annotated[Path, typer.Argument(help="Folder of DICOM, PNG, JPEG, TIFF or BMP files.")],
-    records: Annotated[Path | None, typer.Option(help="Table of clinical records (CSV).")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")
+    ] = None,
     center: Annotated[str | None, typer.Option(help="The center that all these files come from.")] = None,
     center_from: Annotated[str | None, typer.Option(help="Column of the records table that names the center.")] = None,
     workspace: WorkspaceOption = None,
@@ -124,3 +127,32 @@ def phantom(
         as_json,
         next_step=f"sono qc {out / 'raw'} --records {out / 'records.csv'}",
     )
+
+
+@records.command("check")
+def check(
+    table: Annotated[Path, typer.Argument(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")],
+    raw: Annotated[Path | None, typer.Option(help="Folder of images: count files and rows without each other.")] = None,
+    workspace: WorkspaceOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what sono understands of a records table, without anybody's name or id.
+
+    The settings come from the workspace's sono.toml, where there is one.
+
+    Example: sono records check records.csv --raw raw/
+    """
+    from sono.curation.planes import PlaneTable
+    from sono.curation.records.check import check_records
+    from sono.curation.records.read import RecordsConfig
+    from sono.curation.workspace import Workspace
+
+    study = Workspace.find_or_none(workspace)
+    config = study.settings("records", RecordsConfig) if study else RecordsConfig()
+    planes = study.planes() if study else PlaneTable()
+    report = check_records(table, config, planes, raw)
+    show(report, as_json, next_step="sono qc RAW_FOLDER --records TABLE")
+    if strict:
+        report.refuse_findings()

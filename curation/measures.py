@@ -159,6 +159,8 @@ def _area(inside: Mask) -> int:
 
 
 def _tissue(gray: Gray, inside: Mask) -> Mask:
-    """Pixels that lie 4 or more from the border and have echoes around them."""
-    core = cv2.erode(inside.astype(np.uint8), np.ones((9, 9), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    """Pixels with echoes around them, 4 or more from the border and from black: the sector's own edge is no detail."""
+    black = cv2.morphologyEx(cv2.inRange(gray, 0, 2), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    apart = inside & (black == 0)
+    core = cv2.erode(apart.astype(np.uint8), np.ones((9, 9), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray((core > 0) & (cv2.blur(gray, (9, 9)) > TISSUE))

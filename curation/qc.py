@@ -29,9 +29,10 @@ from sono.curation.workspace import Workspace
 NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
 
 RECORD_FIELDS = (
-    "plane", "region", "ga_days", "laterality", "presentation", "findings", "structures",
+    "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
+RECORD_REASONS = ("no_record", "ga_conflict")
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,13 @@ def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> 
             if records is None
             else records.match(row["path"], _known(row["raw_patient"]), _known(row["raw_study"]))
         )
+        if records is not None:  # what earlier records said does not count any more
+            row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
         row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
         if record is not None:
             used.add(record.key)
             _fill(row, record)
+            row["reasons"] += ["ga_conflict"] if record.ga_conflicts else []
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
             row["reasons"] = [*row["reasons"], "no_record"]
         if str(row["raw_patient"] or "").strip().casefold() in NOBODY:
@@ -268,6 +272,12 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         missing = int(accepted["reasons"].map(lambda codes: "no_record" in codes).sum())
         if missing or unmatched:
             remarks.append(f"{missing} accepted frames without a record, {unmatched} records without a file")
+        datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
+        if datings:
+            remarks.append(
+                f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record; "
+                "`sono records check` names the rows"
+            )
         remarks += [f"record left out: {text}" for text in records.rejected[:5]]
         if len(records.rejected) > 5:
             remarks.append(f"... and {len(records.rejected) - 5} more rows of the records table")

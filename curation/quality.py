@@ -18,8 +18,8 @@ class QualityConfig(Config):
     max_brightness: float = Field(0.65, ge=0, le=1)  # above: too_bright
     min_peak: float = Field(0.49, ge=0, le=1)  # tone of the brightest echoes; below: low_gain
     max_clipped_bright: float = Field(0.0025, ge=0, le=1)  # share of saturated pixels; above: clipped
-    min_sharpness: float = Field(0.2, ge=0)  # curvature over slope along the depth; below: blurred
-    fair_sharpness: float = Field(0.25, ge=0)  # the same; below: soft
+    min_sharpness: float = Field(0.185, ge=0)  # curvature over slope along the depth; below: blurred
+    fair_sharpness: float = Field(0.235, ge=0)  # the same; below: soft
     max_shadow: float = Field(0.4, ge=0, le=1)  # share of rays without echoes; above: shadowed
     max_blockiness: float = Field(1.9, ge=1)  # steps at the borders of 8 x 8 blocks over others; above: compressed
     min_side: int = Field(300, ge=1)  # pixels of the longer side of the sector's box; below: low_resolution

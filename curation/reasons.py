@@ -73,6 +73,7 @@ REASONS = {
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
     "duplicate_conflict": Reason("quarantined", "the same pixels stand under two patients or two planes"),
+    "ga_conflict": Reason("accepted", "a date, CRL or HC of the record disagrees with its gestational age"),
     "no_record": Reason("accepted", "no row of the records table names this file"),
 }
 

@@ -60,6 +60,7 @@ IMAGES = TableSpec(
         plane=_text,  # a plane id, "other" (labelled as none of the planes) or null (unknown)
         region=_text,
         ga_days=_int,
+        ga_source=_text,  # the dating that gave it: recorded, due, lmp, crl, hc
         laterality=_text,
         presentation=_text,
         findings=_texts,

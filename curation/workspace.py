@@ -65,11 +65,19 @@ class Workspace:
                     f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono init {given}`"
                 )
             return cls(given.resolve())
+        found = cls.find_or_none()
+        if found is not None:
+            return found
         here = Path.cwd()
-        for folder in (here, *here.parents):
-            if (folder / CONFIG_NAME).is_file():
-                return cls(folder)
         raise SonoError(f"{here}: no workspace here or above; make one with `sono init NAME` or give --workspace")
+
+    @classmethod
+    def find_or_none(cls, given: Path | None = None) -> "Workspace | None":
+        """The workspace `given`, or the nearest at or above the current folder; None where there is none."""
+        if given is not None:
+            return cls.find(given)
+        here = Path.cwd()
+        return next((cls(folder) for folder in (here, *here.parents) if (folder / CONFIG_NAME).is_file()), None)
 
     @property
     def config_path(self) -> Path:

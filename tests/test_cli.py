@@ -241,10 +241,14 @@ def test_ctrl_c_at_any_moment_of_qc_gives_one_line(tmp_path: Path) -> None:
         (raw / f"{number}.png").write_bytes(cv2.imencode(".png", np.roll(picture, number))[1].tobytes())
     Workspace.create(tmp_path / "study")
     command = [sys.executable, "-m", "sono", "qc", str(raw), "-w", str(tmp_path / "study"), "--jobs", "2"]
-    for seconds in (1.0, 4.0):
+    lock = tmp_path / "study" / ".lock"
+    for seconds in (0.5, 3.0):
+        lock.unlink(missing_ok=True)
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        while not lock.exists():  # the work has begun
+            time.sleep(0.05)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)
         err = process.communicate(timeout=60)[1]

@@ -63,6 +63,15 @@ def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
             return failed(UnreadableError("too_large", "the memory does not hold this file"), header)
 
 
+def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
+    """The header alone, without decoding pixels; an empty one where the file is broken."""
+    with quiet_decoders():
+        try:
+            return read_header(_parse(content, limits)[0], b"")
+        except (UnreadableError, MemoryError):
+            return Header()
+
+
 def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
     """The dataset, and whether its compressed pixels were cut; raises where it is nested too deeply or no DICOM."""
     bare = not is_dicom(content)

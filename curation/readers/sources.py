@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sono.curation.errors import SonoError
-from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom
+from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom, read_ids
 from sono.curation.readers.frames import DEFAULT_LIMITS, Frame, Header, Limits, Source, UnreadableError, failed
 from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
 from sono.curation.reasons import REASONS
 from sono.curation.storage import sha256
 
-__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "read_source"]
+__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "peek_source", "read_source"]
 
 SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
@@ -61,6 +61,18 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
     bare_dataset = kind is None and looks_like_dataset(content)
     source = read_dicom(content, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
+
+
+def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
+    """Who an image or DICOM file says it is of, without decoding its pixels; None for any other file."""
+    try:
+        content = _content(path, Path(os.fsdecode(path)).name, limits)
+    except (UnreadableError, MemoryError):
+        return None
+    kind = _kind(content)
+    if kind == "dicom" or (kind is None and looks_like_dataset(content)):
+        return read_ids(content, limits)
+    return None if kind is None else Header()
 
 
 def _content(path: bytes, name: str, limits: Limits) -> bytes:

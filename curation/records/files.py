@@ -13,7 +13,6 @@ from sono.curation.errors import SonoError
 DELIMITERS = (",", ";", "\t", "|")
 NULLS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown"))
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
 
 
@@ -26,9 +25,9 @@ class Sheet:
     broken: tuple[str, ...]
 
 
-def read_sheet(path: Path, delimiter: str = "", encoding: str = "") -> Sheet:
+def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: str = "") -> Sheet:
     """Read a CSV or TSV file; empty `delimiter` and `encoding` are found out. SonoError where it is no table."""
-    text = _decode(path, _read_bytes(path), encoding)
+    text = decode(path, content, encoding)
     if text[:4].lower() == "sep=":  # a spreadsheet's own hint
         hint, _, text = text.partition("\n")
         text, delimiter = "\n" + text, delimiter or hint.strip()[4:]
@@ -38,11 +37,7 @@ def read_sheet(path: Path, delimiter: str = "", encoding: str = "") -> Sheet:
         raise SonoError(
             f"{path}: the delimiter '{delimiter}' is not one character; mend 'records.delimiter' in sono.toml"
         )
-    lines = _lines(path, text, chosen)
-    header: list[str] = next((cells for _, cells in lines if isinstance(cells, list)), [])
-    if not any(header):
-        raise SonoError(f"{path}: no header row; the first row must name the columns")
-    return _collect(path, tuple(header), lines)
+    return collect(path, _lines(path, text, chosen))
 
 
 def read_header(path: Path) -> tuple[str, ...]:
@@ -50,7 +45,7 @@ def read_header(path: Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)
-        first = _first_line(_decode(path, head, ""))
+        first = _first_line(decode(path, head, ""))
         return tuple(clean(cell) for cell in next(csv.reader([first], delimiter=_guess_delimiter(first)), []))
     except (OSError, SonoError, csv.Error):
         return ()
@@ -64,21 +59,21 @@ def clean(cell: str) -> str:
     return "" if len(value) < 13 and value.lower() in NULLS else value
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The whole file; SonoError where there is none or nothing in it."""
     if not path.is_file():
-        raise SonoError(f"{path}: no such records table; give an existing CSV or TSV file")
+        raise SonoError(f"{path}: no such records table; give an existing CSV, TSV, XLSX, Parquet or JSON lines file")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SonoError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     if not content.strip():
         raise SonoError(f"{path}: the records table is empty; export it again")
-    if content.startswith(WORKBOOKS):
-        raise SonoError(f"{path}: a spreadsheet workbook; save it as CSV (UTF-8) and give that file")
     return content
 
 
-def _decode(path: Path, content: bytes, encoding: str) -> str:
+def decode(path: Path, content: bytes, encoding: str) -> str:
+    """The text of a file by its byte order mark, the given `encoding`, UTF-8 or, last, Windows-1252."""
     found = next((name for mark, name in MARKS if content.startswith(mark)), "")
     try:
         text = content.decode(found or encoding or "utf-8")
@@ -136,7 +131,13 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
                 yield line, [clean(cell) for cell in cells]
 
 
-def _collect(path: Path, header: tuple[str, ...], lines: Iterator[tuple[int, list[str] | str]]) -> Sheet:
+def collect(path: Path, lines: Iterator[tuple[int, list[str] | str]]) -> Sheet:
+    """The sheet of `lines` (number, and cells or what is wrong), the first readable one of which names the columns."""
+    header: list[str] = next((cells for _, cells in lines if isinstance(cells, list)), [])
+    while header and not header[-1]:
+        header.pop()
+    if not header:
+        raise SonoError(f"{path}: no header row; the first row must name the columns")
     rows, broken = [], []
     for line, cells in lines:
         if isinstance(cells, str):
@@ -149,4 +150,4 @@ def _collect(path: Path, header: tuple[str, ...], lines: Iterator[tuple[int, lis
             rows.append((line, cells))
     if not rows and not broken:
         raise SonoError(f"{path}: a header without rows; export the table again")
-    return Sheet(header, tuple(rows), tuple(broken))
+    return Sheet(tuple(header), tuple(rows), tuple(broken))

@@ -65,6 +65,7 @@ PRIVATE = ("patient", "study", "accession", "name", "birth", "operator", "contac
 KEYS = ("image", "study", "accession", "patient")
 
 _UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
+_DATA = re.compile(r"\d{3}|\d[-./]\d|\.(?:png|jpe?g|dcm|bmp|tiff?)$", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str])
         columns.pop(_known_field(field), None)
         if column:
             columns[field] = column_index(path, header, column)
+    if not columns and any(_DATA.search(title) for title in header):  # it may hold names: they are not repeated
+        raise SonoError(f"{path}: the first row looks like data, not like titles; give every column a title")
     if not any(field in columns for field in KEYS):
         raise SonoError(
             f"{path}: no column names the image, the study or the patient; its columns are {_listed(header)}; "

@@ -1,10 +1,11 @@
 """Clinical records: a row of the hospital's table for each image, study or patient, checked and typed."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -12,8 +13,11 @@ from sono.curation.config import Config
 from sono.curation.errors import SonoError
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
-from sono.curation.records.files import read_sheet
+from sono.curation.records.dates import count_orders, short
+from sono.curation.records.files import Sheet
+from sono.curation.records.formats import read_sheet
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
+from sono.curation.records.row_ages import AgeRules, RowAge, row_age
 from sono.curation.records.table import Record, RecordsTable, path_parts
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
@@ -21,8 +25,10 @@ __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_
 Value = TypeVar("Value")
 
 MAX_KEY = 1000  # characters
-TEXTS = ("patient", "study", "accession", "center", "machine")
-FIELDS = [item.name for item in fields(Record) if item.name not in ("key", "kind", "private")]
+IDS, TEXTS = ("patient", "study", "accession"), ("center", "machine")
+DATES = ("exam_date", "lmp", "due")
+AGE = ("ga_days", "ga_source", "ga_conflicts")  # the last two follow the first
+FIELDS = [item.name for item in fields(Record) if item.compare and item.name not in ("key", "kind", *AGE[1:])]
 # Codes for "somebody else" that say nothing about a person.
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
@@ -31,8 +37,12 @@ class RecordsConfig(Config):
     """How to read the records table: which column holds which field, and what cannot be found out from the file."""
 
     columns: dict[str, str] = Field(default_factory=dict)
+    sheet: str = ""  # of a workbook; its first by default
     delimiter: str = ""
     encoding: str = ""
+    date_order: Literal["", "day", "month"] = ""  # what comes first in 03/04/2024; by default as other dates show
+    ga_point: Literal["fraction", "days"] = "fraction"  # what 22.3 means: 22 weeks and a third, or 22w3d
+    ga_from: tuple[Literal["recorded", "due", "lmp", "crl", "hc"], ...] = ("recorded", "due", "lmp")  # best first
     findings: tuple[str, ...] = ()
     match_folders: bool = False  # take the name of a folder for a study or patient id
 
@@ -45,14 +55,39 @@ def read_records(
     A bad value is left out and told in `rejected`; an unknown plane is a SonoError, since it must be mended or given as
     an alias. The column `center_column` names the center, whatever else it holds.
     """
-    sheet = read_sheet(path, config.delimiter, config.encoding)
+    reading = read_rows(path, config, planes, center_column)
+    _check_planes(reading)
+    return merged_table(reading, config)
+
+
+def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None) -> "Reading":
+    """Read every row of a table by itself; unknown planes stand in `unknown`."""
+    sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     mapping = {**config.columns, **({"center": center_column} if center_column else {})}
     layout = find_layout(path, sheet.header, mapping)
-    reading = Reading(path.name, layout, planes, (*values.FINDINGS, *config.findings))
-    rows = [(line, _record(line, row, reading)) for line, row in sheet.rows]
-    _check_planes(reading)
-    kept = _merged(((line, record) for line, record in rows if record is not None), reading)
-    return RecordsTable(tuple(kept), (*sheet.broken, *reading.problems), layout.name, config.match_folders)
+    orders = _date_orders(sheet, layout)
+    month_first = config.date_order == "month" or (
+        not config.date_order and bool(orders["month"] and not orders["day"])
+    )
+    rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
+    reading = Reading(path.name, sheet, layout, planes, (*values.FINDINGS, *config.findings), rules, orders)
+    for line, row in sheet.rows:
+        record = _record(line, row, reading)
+        if record is not None:
+            reading.records.append(record)
+    return reading
+
+
+def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
+    """The records of a reading, one a key."""
+    kept = tuple(_merged(reading))
+    rejected = (*reading.sheet.broken, *reading.problems)
+    return RecordsTable(kept, rejected, reading.layout.name, config.match_folders)
+
+
+def _date_orders(sheet: Sheet, layout: Layout) -> Counter[str]:
+    columns = [layout.columns[name] for name in DATES if name in layout.columns]
+    return count_orders(row[index] for _, row in sheet.rows for index in columns)
 
 
 @dataclass(frozen=True)
@@ -60,12 +95,19 @@ class Reading:
     """What the rows of one table are read with, and what is found wrong on the way."""
 
     name: str
+    sheet: Sheet
     layout: Layout
     planes: PlaneTable
     findings: tuple[str, ...]
+    rules: AgeRules
+    orders: Counter[str]  # of the dates that show whether day or month comes first
+    records: list[Record] = field(default_factory=list)
+    ages: list[RowAge] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     plane_ids: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
+    repeated: list[int] = field(default_factory=list)  # lines that say again what an earlier one says
+    conflicting: list[int] = field(default_factory=list)  # lines that say otherwise
 
     def tell(self, line: int, problem: str) -> None:
         """Note what is wrong with a row."""
@@ -82,26 +124,39 @@ class Reading:
 
 
 def _record(line: int, row: list[str], reading: Reading) -> Record | None:
-    cells = reading.layout.cells(row)
+    cells = _without_rounded_ids(line, reading.layout.cells(row), reading)
     kind, key = _key(cells)
     if not key or len(key) > MAX_KEY or not key.isprintable():
-        reading.tell(line, f"names no image, study or patient ('{values.short(key)}'); the row is left out")
+        reading.tell(line, f"names no image, study or patient ('{short(key)}'); the row is left out")
         return None
     plane = _plane(line, cells, reading)
+    lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
+    age = _age(line, cells, lengths, reading)
     return Record(
         key=key,
         kind=kind,
+        line=line,
         plane=plane,
         region=_region(line, cells, plane, reading),
-        ga_days=_age(line, cells, reading),
+        ga_days=age.days,
+        ga_source=age.source,
+        ga_conflicts=age.conflicts,
         laterality=reading.value(line, cells, "laterality", values.laterality),
         presentation=reading.value(line, cells, "presentation", values.presentation),
         findings=_terms(line, cells, "findings", reading.findings, reading),
         structures=_terms(line, cells, "structures", reading.planes.structures, reading),
         private=_private(row, cells, reading.layout),
-        **_texts(line, cells, reading),
-        **_lengths(line, cells, reading),
+        **texts,
+        **lengths,
     )
+
+
+def _without_rounded_ids(line: int, cells: Cells, reading: Reading) -> Cells:
+    """The cells without ids that a spreadsheet has rounded: two women would share one."""
+    rounded = [name for name in IDS if values.is_rounded(cells.get(name, ""))]
+    for name in rounded:
+        reading.tell(line, f"the {name} id '{cells[name]}' {values.ROUNDED}")
+    return {name: text for name, text in cells.items() if name not in rounded} if rounded else cells
 
 
 def _key(cells: Cells) -> tuple[str, str]:
@@ -136,12 +191,11 @@ def _region(line: int, cells: Cells, plane: str | None, reading: Reading) -> str
     return reading.value(line, cells, "region", values.region)
 
 
-def _age(line: int, cells: Cells, reading: Reading) -> int | None:
-    try:
-        return values.gestational_age(cells, reading.layout.units)
-    except SonoError as error:
-        reading.tell(line, str(error))
-        return None
+def _age(line: int, cells: Cells, lengths: dict[str, Any], reading: Reading) -> RowAge:
+    sizes_mm = {name: lengths[f"{name}_mm"] for name in ("crl", "hc") if lengths.get(f"{name}_mm") is not None}
+    age = row_age(cells, reading.layout.units, sizes_mm, reading.rules, partial(reading.tell, line))
+    reading.ages.append(age)
+    return age
 
 
 def _terms(line: int, cells: Cells, name: str, known: tuple[str, ...], reading: Reading) -> tuple[str, ...]:
@@ -154,7 +208,7 @@ def _terms(line: int, cells: Cells, name: str, known: tuple[str, ...], reading: 
 
 
 def _texts(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
-    return {name: reading.value(line, cells, name, values.text_value) for name in TEXTS}
+    return {name: reading.value(line, cells, name, values.text_value) for name in (*IDS, *TEXTS)}
 
 
 def _lengths(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
@@ -174,25 +228,28 @@ def _private(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for text in telling for form in values.private_forms(text)))
 
 
-def _merged(rows: Iterable[tuple[int, Record]], reading: Reading) -> Iterable[Record]:
+def _merged(reading: Reading) -> Iterable[Record]:
     """One record a key: of differing rows about an image the first, of rows about a patient what they agree on."""
-    kept: dict[tuple[str, str], tuple[int, Record]] = {}
-    for line, record in rows:
+    kept: dict[tuple[str, str], Record] = {}
+    for record in reading.records:
         place = (record.kind, "/".join(path_parts(record.key)))
-        first_line, first = kept.setdefault(place, (line, record))
+        first = kept.setdefault(place, record)
         if first is record:
             continue
         differing = [name for name in FIELDS if getattr(first, name) != getattr(record, name)]
+        (reading.conflicting if differing else reading.repeated).append(record.line)
         if not differing:
             continue
         what = "the first is kept" if record.kind == "image" else "these fields are left out"
-        reading.tell(line, f"the {record.kind} of line {first_line} again, with another {', '.join(differing)}; {what}")
+        again = f"the {record.kind} of line {first.line} again, with another {', '.join(differing)}"
+        reading.tell(record.line, f"{again}; {what}")
         if record.kind != "image":
-            kept[place] = (first_line, _agreed(first, record, differing))
-    return [record for _, record in kept.values()]
+            kept[place] = _agreed(first, record, differing)
+    return kept.values()
 
 
 def _agreed(first: Record, second: Record, differing: list[str]) -> Record:
     nothing = Record("")
+    names = (*differing, *AGE[1:]) if "ga_days" in differing else differing
     private = tuple(dict.fromkeys((*first.private, *second.private)))
-    return replace(first, private=private, **{name: getattr(nothing, name) for name in differing})
+    return replace(first, private=private, **{name: getattr(nothing, name) for name in names})

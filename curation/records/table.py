@@ -17,7 +17,8 @@ TAIL = 4  # parts of a key that are compared with shorter paths
 class Record:
     """A row: `key` names an image, a study or a patient (`kind`); what the row does not say is None or empty.
 
-    `plane` is a plane id or "other"; lengths are in mm; `private` holds the row's raw names, ids and dates.
+    `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and `ga_conflicts` which
+    other datings disagree with it; `line` is where the row stands; `private` holds its raw names, ids and dates.
     """
 
     key: str
@@ -30,6 +31,8 @@ class Record:
     plane: str | None = None
     region: str | None = None
     ga_days: int | None = None
+    ga_source: str | None = None
+    ga_conflicts: tuple[str, ...] = ()
     laterality: str | None = None
     presentation: str | None = None
     findings: tuple[str, ...] = ()
@@ -42,6 +45,7 @@ class Record:
     nt_mm: float | None = None
     row_spacing_mm: float | None = None
     col_spacing_mm: float | None = None
+    line: int = field(default=0, compare=False, repr=False)
     private: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 

@@ -2,13 +2,13 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import date
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import REGIONS
-from sono.curation.records.ages import ga_from_dates, parse_date, parse_ga
+from sono.curation.records.dates import parse_date, short
 
 MAX_TEXT = 200
 
@@ -48,13 +48,20 @@ FINDINGS = (
 
 _MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)?", re.ASCII)
+ROUNDED = "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
+_ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII)
 
 
-def short(value: str) -> str:
-    """A value as it may stand in a message: of one printable line."""
-    line = "".join(letter if letter.isprintable() else " " for letter in value[:40])
-    return line + "..." if len(value) > 40 else line
+def shape(text: str) -> str:
+    """The look of a value without the value: digits are 9, runs of letters A or a; `P1042` is A9999."""
+    capitals = re.sub(r"[^\W\d_]+", lambda run: "".join("A" if letter.isupper() else "a" for letter in run[0]), text)
+    plain = re.sub(r"\d", "9", re.sub(r"A+", "A", re.sub(r"a+", "a", capitals)))
+    return short(plain[:24] + ("..." if len(plain) > 24 else ""))
+
+
+def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
+    """The most frequent looks and their counts, in a steady order."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number])
 
 
 def text_value(text: str) -> str:
@@ -64,6 +71,11 @@ def text_value(text: str) -> str:
     if not text.isprintable():
         raise SonoError(f"'{short(text)}' holds control characters")
     return unicodedata.normalize("NFC", text)
+
+
+def is_rounded(text: str) -> bool:
+    """Whether a spreadsheet has turned an id into `1.23E+05`."""
+    return _ROUNDED_ID.fullmatch(text) is not None
 
 
 def measure_mm(field: str, text: str, unit: str = "") -> float:
@@ -77,7 +89,7 @@ def measure_mm(field: str, text: str, unit: str = "") -> float:
     low, high = RANGES_MM[field]
     if not low <= value <= high:
         hint = f"if the column is in cm, name it {field}_cm"
-        raise SonoError(f"{field} {value:g} mm is outside {low:g} to {high:g} mm; {hint}")
+        raise SonoError(f"{field} '{short(text)}' is outside {low:g} to {high:g} mm; {hint}")
     return value
 
 
@@ -121,42 +133,19 @@ def terms(field: str, text: str, known: Iterable[str]) -> tuple[tuple[str, ...],
     return tuple(dict.fromkeys(found)), problems
 
 
-def gestational_age(cells: Mapping[str, str], units: Mapping[str, str]) -> int | None:
-    """Days, from the columns of gestational age or else from the dates; None where the row gives neither."""
-    written = _written_age(cells, units)
-    if written:
-        return parse_ga(written)
-    exam = parse_date(cells["exam_date"]) if "exam_date" in cells else None
-    lmp, due = (parse_date(cells[field]) if field in cells else None for field in ("lmp", "due"))
-    if exam is None or (lmp is None and due is None):
-        return None
-    return ga_from_dates(exam, lmp, due)
-
-
 @lru_cache(65536)
 def private_forms(text: str) -> tuple[str, ...]:
-    """A private value as it stands in the table and, for a date, as it may stand elsewhere."""
+    """A private value as it stands in the table and, for a date of either order, as it may stand elsewhere."""
     if not text[:1].isdigit():
         return (text,)
-    try:
-        day: date = parse_date(text)
-    except SonoError:
-        return (text,)
-    return tuple(dict.fromkeys((text, day.isoformat(), f"{day:%Y%m%d}", f"{day:%d.%m.%Y}")))
-
-
-def _written_age(cells: Mapping[str, str], units: Mapping[str, str]) -> str:
-    if "ga" in cells:
-        return _with_unit(cells["ga"], units.get("ga", ""))
-    weeks, days = cells.get("ga_weeks", ""), cells.get("ga_days", "")
-    whole = [re.sub(r"[.,]0+$", "", part) for part in (weeks, days)]
-    if whole[0].isdigit() and whole[1].isdigit() and int(whole[1]) <= 6:
-        return f"{whole[0]}w{whole[1]}d"
-    return _with_unit(weeks, "weeks") if weeks else _with_unit(days, "days")
-
-
-def _with_unit(text: str, unit: str) -> str:
-    return f"{text} {unit}" if unit and _NUMBER.fullmatch(text) else text
+    forms = [text]
+    for month_first in (False, True):
+        try:
+            day = parse_date(text, month_first)
+        except SonoError:
+            continue
+        forms += [day.isoformat(), f"{day:%Y%m%d}", f"{day:%d.%m.%Y}"]
+    return tuple(dict.fromkeys(forms))
 
 
 def _plain(term: str) -> str:

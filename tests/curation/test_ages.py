@@ -1,14 +1,13 @@
-"""Gestational ages and dates as people write them."""
+"""Gestational ages as people write them."""
 
 import re
-from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sono.curation.errors import SonoError
-from sono.curation.records.ages import ga_from_dates, parse_date, parse_ga, weeks_and_days
+from sono.curation.records.ages import POINT, parse_ga, read_ga, weeks_and_days
 
 # fmt: off
 SPELLINGS = (
@@ -18,7 +17,7 @@ SPELLINGS = (
 )
 DATES = (
     "12-Mar", "12. Mrz", "12 mars", "Mar-12", "Dec-03", "Dec 3, 2024", "03-Dec-2024", "2024-12-03 00:00:00",
-    "2024-12-03", "2024-12-03T00:00:00", "03.12.2024", "12/3/2024", "12/3", "12-3", "45629",
+    "2024-12-03", "2024-12-03T00:00:00", "03.12.2024", "12/3/2024", "12/3", "12-3", "45629", "22:03", "22:03:00",
 )
 NONSENSE = (
     "", " ", "abc", "22 3", "22++3", "w", "3d4", "22 kg", "-22", "22w3d4h", "1e2", "nan", "inf", "22½", "22³⁄₇",
@@ -51,7 +50,7 @@ def test_seven_days_beside_the_weeks_are_refused() -> None:
 
 @pytest.mark.parametrize("text", DATES)
 def test_a_date_made_by_a_spreadsheet_is_called_one(text: str) -> None:
-    with pytest.raises(SonoError, match=r"date: a spreadsheet probably turned an entry like 12\+3 into it"):
+    with pytest.raises(SonoError, match=r"(date|time): a spreadsheet probably turned an entry like 12\+3 into it"):
         parse_ga(text)
 
 
@@ -82,41 +81,30 @@ def test_any_text_gives_an_age_in_range_or_a_user_error(text: str) -> None:
         assert "gestational age" in str(error)
 
 
-def test_naegele_counts_280_days_from_the_last_period_to_the_due_date() -> None:
-    assert ga_from_dates(date(2024, 6, 6), date(2024, 1, 1), None) == 157
-    assert ga_from_dates(date(2024, 6, 6), None, date(2024, 10, 7)) == 157
+def test_a_formula_of_a_spreadsheet_still_says_what_was_typed() -> None:
+    assert parse_ga("=22+3") == 157
 
 
-def test_the_due_date_goes_before_the_last_period() -> None:
-    assert ga_from_dates(date(2024, 6, 6), date(2024, 1, 8), date(2024, 10, 7)) == 157
+@pytest.mark.parametrize(("text", "days"), [("22.3", 157), ("22,3", 157), ("22.0", 154), ("22.43", 157), ("22", 154)])
+def test_a_point_may_stand_between_weeks_and_days(text: str, days: int) -> None:
+    assert read_ga(text, point_days=True)[0] == days
 
 
-@pytest.mark.parametrize(("lmp", "due"), [(date(2024, 6, 7), None), (date(2023, 1, 1), None), (None, date(2030, 1, 1))])
-def test_dates_that_give_no_pregnancy_are_refused(lmp: date | None, due: date | None) -> None:
-    with pytest.raises(SonoError, match="outside 4 to 45 weeks"):
-        ga_from_dates(date(2024, 6, 6), lmp, due)
-
-
-def test_an_exam_date_alone_gives_no_age() -> None:
-    with pytest.raises(SonoError, match="needs the last period or the due date"):
-        ga_from_dates(date(2024, 6, 6), None, None)
+def test_a_point_means_a_fraction_unless_the_study_says_otherwise() -> None:
+    assert read_ga("22.6") == (158, POINT)
+    assert read_ga("22.6", point_days=True) == (160, POINT)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["2024-01-31", "2024-01-31 00:00:00", "2024-01-31T08:15", "20240131", "31.01.2024", "31/01/2024", "31-1-2024"],
+    ("text", "form"),
+    [
+        ("22w3d", "22w3d, 22+3"),
+        ("22+3", "22w3d, 22+3"),
+        ("22 3/7", "22 3/7"),
+        ("157 days", "157 days"),
+        ("22.43 weeks", "22.43 weeks"),
+        ("157", "22, 22.43 or 157"),
+    ],
 )
-def test_dates_are_read_in_every_form(text: str) -> None:
-    assert parse_date(text) == date(2024, 1, 31)
-
-
-def test_an_ambiguous_date_is_read_day_first() -> None:
-    assert parse_date("03/04/2024") == date(2024, 4, 3)
-
-
-@pytest.mark.parametrize(
-    "text", ["01/31/2024", "2024-02-30", "31.01/2024", "31.01.24", "yesterday", "", "2024", "0000-00-00"]
-)
-def test_a_date_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(SonoError, match=f"date '{text}'"):
-        parse_date(text)
+def test_the_form_of_an_age_is_told(text: str, form: str) -> None:
+    assert read_ga(text)[1] == form

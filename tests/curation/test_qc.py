@@ -243,3 +243,20 @@ def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -
     split_workspace(study, folds=2, fold=1, seed=5)
     again = run_qc(study, options_for(export), ALONE)
     assert any("changed their split" in remark for remark in again.remarks)
+
+
+def test_a_conflict_of_datings_is_a_remark_that_goes_when_the_record_is_mended(tmp_path: Path) -> None:
+    raw, table = tmp_path / "raw", tmp_path / "records.csv"
+    raw.mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (300, 400), np.uint8)
+    (raw / "a.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    study = Workspace.create(tmp_path / "study")
+    seen = []
+    for last_period in ("2024-01-01", "2024-02-01"):
+        table.write_text(f"image,GA,exam date,LMP\na.png,18w0d,2024-06-06,{last_period}\n")
+        summary = run_qc(study, QcOptions(raw, table), ALONE)
+        row = study.images().iloc[0]
+        seen.append(
+            ("ga_conflict" in row["reasons"], int(row["ga_days"]), row["ga_source"], "ga_conflict" in summary.reasons)
+        )
+    assert seen == [(True, 126, "recorded", True), (False, 126, "recorded", False)]

@@ -112,6 +112,13 @@ def test_a_column_that_is_missing_is_told_with_those_that_are_there(mapping: dic
         find_layout(Path("records.csv"), ("a", "b"), mapping)
 
 
+@pytest.mark.parametrize("row", [("Quill", "1990-02-03"), ("Quill", "x.png"), ("Quill", "7734199")])
+def test_a_table_without_titles_is_refused_without_repeating_its_first_row(row: tuple[str, str]) -> None:
+    with pytest.raises(SonoError, match="looks like data") as caught:
+        find_layout(Path("records.csv"), row, {})
+    assert "Quill" not in str(caught.value)
+
+
 def test_any_column_gives_the_center(tmp_path: Path) -> None:
     row = "Patient1_Plane1;1;Fetal femur;Not A Brain;Op. 1;Aloka;1 \r\n"
     (record,) = _read(tmp_path, FETAL_PLANES + row, "us_machine").records

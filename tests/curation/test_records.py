@@ -39,6 +39,7 @@ def test_a_full_row_is_read_with_its_types(tmp_path: Path) -> None:
     assert table.records == (
         Record(
             "x.png", patient="P1", center="North", machine="Aloka", plane="femur", region="lower limb", ga_days=157,
+            ga_source="recorded",
             laterality="left", presentation="cephalic", findings=("Q62.0", "hydronephrosis"), structures=("femur",),
             bpd_mm=55.0, hc_mm=200.0,
         ),
@@ -114,15 +115,15 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("ga", "12-Mar", r"records.csv:2: gestational age '12-Mar' is a date: a spreadsheet"),
+        ("ga", "12-Mar", r"records.csv:2: gestational age '12-Mar' is a date or a time: a spreadsheet"),
         ("ga", "3", "outside 4 to 45 weeks"),
         ("exam_date;lmp", "2024-06-06;2020-06-06", "the dates give a gestational age of 1461 days"),
-        ("exam_date;lmp", "06/13/2024;2024-01-01", "date '06/13/2024'"),
-        ("hc", "2000", "hc 2000 mm is outside 20 to 450 mm"),
-        ("bpd", "4.7", "bpd 4.7 mm is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
-        ("hc", "1e999", "hc inf mm is outside"),
+        ("exam_date;lmp", "06/13/2024;31/01/2024", "date '06/13/2024'"),
+        ("hc", "2000", "hc '2000' is outside 20 to 450 mm"),
+        ("bpd", "4.7", "bpd '4.7' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
+        ("hc", "1e999", "hc '1e999' is outside"),
         ("hc", "20o", "hc '20o' is not a length"),
-        ("pixel size", "94", "spacing 94 mm is outside"),
+        ("pixel size", "94", "spacing '94' is outside"),
         ("side", "lft", r"unknown laterality 'lft'; did you mean 'left'\?"),
         ("presentation", "sitting", "unknown presentation 'sitting'"),
         ("region", "tail", "unknown region 'tail'"),
@@ -195,7 +196,8 @@ def test_a_long_note_that_is_not_used_does_no_harm(tmp_path: Path) -> None:
         (b" \n\n", "the records table is empty"),
         (b"image,plane\n", "a header without rows"),
         (b"a,b\n1,2\n", "no column names the image, the study or the patient; its columns are 'a', 'b'"),
-        (b"PK\x03\x04rest", "a spreadsheet workbook; save it as CSV"),
+        (b"PK\x03\x04rest", "not a readable XLSX workbook; save it again"),
+        (b"\xd0\xcf\x11\xe0rest", "a workbook of the old XLS format; save it as XLSX"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text table"),
         (
             b'image,plane\nx.png,"femur\ny.png,leg\n',

@@ -1,0 +1,249 @@
+"""What sono understands of a records table, told without the name or id of anybody: `sono records check`."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from sono.curation.errors import FindingsError, SonoError
+from sono.curation.planes import OTHER, PlaneTable
+from sono.curation.records import values
+from sono.curation.records.ages import POINT
+from sono.curation.records.dates import parse_date
+from sono.curation.records.dating import DATINGS, SOURCES, days_from_size
+from sono.curation.records.raw_match import RawMatch, match_raw
+from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows
+from sono.curation.records.table import Record
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+UNKNOWN, NONE = "unknown label", "none"
+POINT_DIGITS = 5  # so many ages like 22.3, and no other decimals, look like weeks and days
+
+_SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: .*)?$")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its `meaning` for sono, cells that are not empty, and the looks of the most frequent."""
+
+    title: str
+    meaning: str
+    filled: int
+    looks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Another dating of the rows that have an age: how many, its median difference in days, and conflicts."""
+
+    rows: int
+    median_days: float
+    conflicts: int
+
+
+@dataclass(frozen=True)
+class RecordsReport:
+    """What was understood of a table. Rows are named by their line, never by what stands in them."""
+
+    table: str
+    layout: str
+    rows: int
+    records: dict[str, int]  # by what a row is about: image, study, patient
+    columns: tuple[Column, ...]
+    planes: dict[str, int]
+    ages: dict[str, int]  # rows by the dating that gave the age, and written ages by form
+    datings: dict[str, Compared]
+    age_conflicts: tuple[int, ...]  # lines
+    women: int
+    exams: int
+    women_with_several_exams: int
+    repeated_rows: tuple[int, ...]
+    conflicting_rows: tuple[int, ...]
+    rejected: tuple[str, ...]
+    remarks: tuple[str, ...]
+    raw: RawMatch | None = None
+
+    def refuse_findings(self) -> None:
+        """FindingsError (exit 3) where a row, a value, an age or a file needs a person."""
+        missing = self.raw.unmatched + self.raw.rows_without_file if self.raw else 0
+        findings = {
+            "rejected rows or values": len(self.rejected),
+            "conflicts of age": len(self.age_conflicts),
+            "files or rows without each other": missing,
+        }
+        told = ", ".join(f"{count} {name}" for name, count in findings.items() if count)
+        if told:
+            raise FindingsError(f"{self.table}: {told}; see above")
+
+    def __rich__(self) -> "Group":
+        """What the terminal shows."""
+        from sono.curation.records.check_view import view
+
+        return view(self)
+
+
+def check_records(path: Path, config: RecordsConfig, planes: PlaneTable, raw: Path | None = None) -> RecordsReport:
+    """Read a table as `sono qc` would and report on it; with `raw`, match the files of that folder too."""
+    reading = read_rows(path, config, planes)
+    table = merged_table(reading, config)
+    records = reading.records
+    exams = _exams(reading)
+    return RecordsReport(
+        table=path.name,
+        layout=table.layout,
+        rows=len(reading.sheet.rows) + len(reading.sheet.broken),
+        records=_counts(record.kind for record in records),
+        columns=_columns(reading),
+        planes=_planes(reading),
+        ages=_ages(reading),
+        datings=_datings(reading),
+        age_conflicts=tuple(record.line for record in records if record.ga_conflicts),
+        women=len(exams),
+        exams=sum(map(len, exams.values())),
+        women_with_several_exams=sum(len(found) > 1 for found in exams.values()),
+        repeated_rows=tuple(reading.repeated),
+        conflicting_rows=tuple(reading.conflicting),
+        rejected=(*(_masked(text) for text in table.rejected), *_unknown_planes(reading)),
+        remarks=_remarks(reading),
+        raw=match_raw(raw, table, path) if raw else None,
+    )
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
+
+
+def _masked(message: str) -> str:
+    """A message with the value that it quotes turned into its look; a suggestion stays."""
+    end = _SUGGESTION.search(message)
+    start = end.start() if end else len(message)
+    quoted = re.sub(r"'(.*)'", lambda value: f"'{values.shape(value[1])}'", message[:start], flags=re.DOTALL)
+    return quoted + message[start:]
+
+
+def _unknown_planes(reading: Reading) -> list[str]:
+    return [f"{reading.name}:{line}: {_masked(problem)}" for line, problem in reading.unknown.values()]
+
+
+def _columns(reading: Reading) -> tuple[Column, ...]:
+    fields = {index: field for field, index in reading.layout.columns.items()}
+    found = []
+    for index, title in enumerate(reading.sheet.header):
+        cells = [row[index] for _, row in reading.sheet.rows if row[index]]
+        looks = values.most_common(Counter(map(values.shape, cells)))
+        found.append(Column(title, _meaning(index, fields.get(index, ""), reading), len(cells), looks))
+    return tuple(found)
+
+
+def _meaning(index: int, field: str, reading: Reading) -> str:
+    unit = reading.layout.units.get(field, "")
+    named = f"{field} ({unit})" if unit and unit not in field else field
+    if index in reading.layout.private:
+        return f"{named}, private" if named else "private"
+    return named or "unused"
+
+
+def _planes(reading: Reading) -> dict[str, int]:
+    """Rows by plane; "none" where the row has no label."""
+    index = reading.layout.columns.get("plane")
+    unknown = sum(row[index] in reading.unknown for _, row in reading.sheet.rows) if index is not None else 0
+    counts = Counter(record.plane or NONE for record in reading.records)
+    counts[NONE] -= min(unknown, counts[NONE])
+    order = [*reading.planes.by_id, OTHER, NONE]
+    known = {plane: counts[plane] for plane in order if counts[plane]}
+    return {**known, **({UNKNOWN: unknown} if unknown else {})}
+
+
+def _ages(reading: Reading) -> dict[str, int]:
+    sources = Counter(record.ga_source or NONE for record in reading.records)
+    forms = Counter(f"written as {age.form}" for age in reading.ages if age.form)
+    return {**{name: sources[name] for name in (*SOURCES, NONE) if sources[name]}, **_counts(forms.elements())}
+
+
+def _datings(reading: Reading) -> dict[str, Compared]:
+    """Every other dating, biometry by its formula, against the age in use."""
+    differences: dict[str, list[int]] = {}
+    conflicts: Counter[str] = Counter()
+    for record, age in zip(reading.records, reading.ages, strict=True):
+        if record.ga_days is None:
+            continue
+        conflicts.update(record.ga_conflicts)
+        for name, days in {**_by_size(record), **age.datings}.items():
+            if name != record.ga_source:
+                differences.setdefault(name, []).append(days - record.ga_days)
+    order = dict.fromkeys((*SOURCES, *DATINGS))
+    return {
+        name: Compared(len(differences[name]), float(median(differences[name])), conflicts[name])
+        for name in order
+        if name in differences
+    }
+
+
+def _by_size(record: Record) -> dict[str, int]:
+    sizes = {name: getattr(record, f"{name}_mm") for name in DATINGS}
+    ages = {name: days_from_size(name, size) for name, size in sizes.items() if size is not None}
+    return {name: days for name, days in ages.items() if days is not None}
+
+
+def _exams(reading: Reading) -> dict[str, set[str]]:
+    """The exams of each woman: by study or accession number, else by date, else by an age that is not measured."""
+    dates = _exam_dates(reading)
+    exams: dict[str, set[str]] = {}
+    for record in reading.records:
+        if record.patient:
+            age = record.ga_days if record.ga_source not in DATINGS else None
+            exam = record.study or record.accession or dates.get(record.line) or age
+            exams.setdefault(record.patient, set()).update([str(exam)] if exam else [])
+    return exams
+
+
+def _exam_dates(reading: Reading) -> dict[int, date]:
+    """The exam date of each line that has one."""
+    index = reading.layout.columns.get("exam_date")
+    found: dict[int, date] = {}
+    if index is None:
+        return found
+    for line, row in reading.sheet.rows:
+        with suppress(SonoError):
+            found[line] = parse_date(row[index], reading.rules.month_first)
+    return found
+
+
+def _remarks(reading: Reading) -> tuple[str, ...]:
+    remarks = [*_date_remarks(reading.orders, reading.rules.month_first)]
+    forms = Counter(age.form for age in reading.ages)
+    if forms[POINT] >= POINT_DIGITS and not reading.rules.point_days and not _other_decimals(reading):
+        remarks.append(
+            f"{forms[POINT]} ages look like 22.3 and none has another decimal: if they mean weeks and days, "
+            'set ga_point = "days" in [records]'
+        )
+    return tuple(remarks)
+
+
+def _other_decimals(reading: Reading) -> bool:
+    """Whether an age like 22.43 or 22.9 shows that the point is a decimal one."""
+    fields = ("ga", "ga_weeks")
+    columns = [reading.layout.columns[name] for name in fields if name in reading.layout.columns]
+    pattern = re.compile(r"\d+[.,](?:[7-9]|\d{2,}).*")
+    return any(pattern.fullmatch(row[index]) for _, row in reading.sheet.rows for index in columns)
+
+
+def _date_remarks(orders: Mapping[str, int], month_first: bool) -> list[str]:
+    if not sum(orders.values()):
+        return []
+    order = "month" if month_first else "day"
+    fits = f"{orders['day']} fit day first only, {orders['month']} month first only, {orders['either']} both"
+    if orders["day"] and orders["month"]:
+        return [f"dates are of both orders ({fits}): read {order} first, the others are rejected"]
+    if not orders["day"] and not orders["month"]:
+        return [
+            f"no date shows whether day or month comes first ({fits}): read {order} first; set date_order in [records]"
+        ]
+    return [f"dates are read {order} first ({fits})"]

@@ -1,0 +1,95 @@
+"""The report of `sono records check` as a terminal shows it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from sono.curation.records.raw_match import RawMatch
+
+if TYPE_CHECKING:
+    from sono.curation.records.check import RecordsReport
+
+MAX_MESSAGES = 50
+
+
+def view(report: "RecordsReport") -> Group:
+    """Columns and datings as tables, the rest as lines."""
+    return Group(*_parts(report))
+
+
+def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
+    yield Text(f"{report.table}: {report.rows} rows, layout {report.layout}, {_listed(report.records)} rows")
+    columns = _table("column", "meaning", "filled", "looks like")
+    for column in report.columns:
+        columns.add_row(
+            *map(Text, (column.title, column.meaning, str(column.filled), _listed(column.looks, first=False)))
+        )
+    yield columns
+    yield _line("planes", _listed(report.planes))
+    yield _line("ages", _listed(report.ages))
+    if report.datings:
+        datings = _table("dating", "rows", "median difference", "conflicts")
+        for name, other in report.datings.items():
+            datings.add_row(name, str(other.rows), f"{other.median_days:+g} days", str(other.conflicts))
+        yield datings
+    exams = (
+        f"{report.exams} exams, {report.women_with_several_exams} women with several" if report.exams else "no exam ids"
+    )
+    yield _line("women", f"{report.women}; {exams}")
+    yield _line("same again", _lines(report.repeated_rows))
+    yield _line("in conflict", _lines(report.conflicting_rows))
+    yield _line("age conflicts", _lines(report.age_conflicts))
+    yield from _raw(report.raw)
+    yield from _messages("remarks", report.remarks)
+    yield from _messages("rejected", report.rejected)
+
+
+def _raw(raw: RawMatch | None) -> Iterator[Text]:
+    if raw is None:
+        return
+    yield _line(
+        "files", f"{raw.files} images, {raw.matched} with a row, {raw.unmatched} without; {raw.other_files} others"
+    )
+    if raw.unmatched:
+        yield _line("without a row", _listed(raw.unmatched_names, first=False))
+    yield _line("without a file", f"{raw.rows_without_file} rows{_first(raw.lines_without_file)}")
+    if raw.lost_zeros:
+        yield _line(
+            "lost zeros", f"{raw.lost_zeros} patient ids of files stand in the table without their leading zeros"
+        )
+
+
+def _table(*titles: str) -> Table:
+    return Table(*titles, box=None, pad_edge=False, header_style="bold")
+
+
+def _line(name: str, value: str) -> Text:
+    return Text.assemble((f"{name:<15}", "bold"), value)
+
+
+def _messages(name: str, messages: tuple[str, ...]) -> Iterator[Text]:
+    if messages:
+        yield _line(name, str(len(messages)))
+    for message in messages[:MAX_MESSAGES]:
+        yield Text(f"  - {message}")
+    if len(messages) > MAX_MESSAGES:
+        yield Text(f"  ... and {len(messages) - MAX_MESSAGES} more; --json gives all")
+
+
+def _listed(counts: Mapping[str, int], first: bool = True) -> str:
+    """Counts with their number `first` or last."""
+    pairs: Iterable[str] = (f"{count} {name}" if first else f"{name} ({count})" for name, count in counts.items())
+    return ", ".join(pairs) or "none"
+
+
+def _lines(lines: tuple[int, ...]) -> str:
+    return f"{len(lines)} rows{_first(lines)}"
+
+
+def _first(lines: tuple[int, ...], number: int = 10) -> str:
+    if not lines:
+        return ""
+    return f": line {', '.join(map(str, lines[:number]))}{', ...' if len(lines) > number else ''}"

@@ -1,0 +1,65 @@
+"""Dates of a records table: every usual form, and whether its day or its month comes first."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from sono.curation.errors import SonoError
+
+SERIAL_DATES = (20_000, 80_000)  # spreadsheet day numbers of 1954 to 2119
+SERIAL_START = date(1899, 12, 30)  # day 0 of a spreadsheet's calendar, with its leap day of 1900
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+
+_TIME = r"(?:[T ]\d{1,2}:\d{2}.*)?"
+_ISO = re.compile(rf"(\d{{4}})-(\d{{1,2}})-(\d{{1,2}}){_TIME}", re.ASCII)
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})", re.ASCII)
+_NUMBERS = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}){_TIME}", re.ASCII)
+_NAMED = re.compile(rf"(\d{{1,2}})[-. /]+([a-z]{{3}})[a-z]*\.?[-, /]+(\d{{4}}){_TIME}", re.ASCII | re.IGNORECASE)
+_SERIAL = re.compile(r"(\d{5})(?:\.\d+)?", re.ASCII)
+
+
+def parse_date(text: str, month_first: bool = False) -> date:
+    """A date from `2024-01-31` (a time may follow), `20240131`, `31.01.2024`, `31/01/2024`, `31-Jan-2024` or `45322`.
+
+    The last is a spreadsheet's day number. `03/04/2024` is 3 April, or 4 March where the table is `month_first`; with
+    points it is 3 April always.
+    """
+    plain = text.strip()
+    if found := _ISO.fullmatch(plain) or _COMPACT.fullmatch(plain):
+        return _date(text, int(found[1]), int(found[2]), int(found[3]))
+    if found := _NUMBERS.fullmatch(plain):
+        first, second = int(found[1]), int(found[3])
+        day, month = (second, first) if month_first and found[2] != "." else (first, second)
+        return _date(text, int(found[4]), month, day)
+    if (found := _NAMED.fullmatch(plain)) and found[2].lower() in MONTHS:
+        return _date(text, int(found[3]), MONTHS.index(found[2].lower()) + 1, int(found[1]))
+    if (found := _SERIAL.fullmatch(plain)) and SERIAL_DATES[0] <= int(found[1]) <= SERIAL_DATES[1]:
+        return SERIAL_START + timedelta(days=int(found[1]))
+    raise SonoError(f"date '{short(text)}' is not understood; write it as 2024-01-31")
+
+
+def count_orders(texts: Iterable[str]) -> Counter[str]:
+    """How many dates with `/` or `-` can only be "day" first, only "month" first, or "either"."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        found = _NUMBERS.fullmatch(text.strip())
+        if found and found[2] != "." and found[1] != found[3]:
+            first, second = int(found[1]), int(found[3])
+            counts["either" if max(first, second) <= 12 else "day" if first > 12 else "month"] += 1
+    return counts
+
+
+def short(text: str) -> str:
+    """A value as it may stand in a message: printable and of one line."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text[:60].strip())
+    return clean + "..." if len(text) > 60 else clean
+
+
+def _date(text: str, year: int, month: int, day: int) -> date:
+    try:
+        return date(year, month, day)
+    except ValueError as error:
+        raise SonoError(
+            f"date '{short(text)}': {error}; [records] date_order says what comes first, or write 2024-01-31"
+        ) from error

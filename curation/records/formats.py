@@ -1,0 +1,161 @@
+"""Records tables of every format: delimited text, XLSX, Parquet and JSON lines, as sheets of text cells."""
+
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.records.files import Sheet, clean, collect, decode, read_bytes, read_text_table
+
+if TYPE_CHECKING:
+    from openpyxl.workbook import Workbook
+
+ZIP, OLD_WORKBOOK, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
+MAX_UNPACKED = 1 << 30  # bytes; a table of a million rows has some 200 MB
+EXACT_INTEGERS = 1e15  # a spreadsheet keeps 15 digits of a number
+
+_TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, taken for arithmetic
+
+
+def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str = "") -> Sheet:
+    """Read a table of any format, told by its content; `sheet` names that of a workbook, else its first is read."""
+    content = read_bytes(path)
+    if content.startswith(ZIP):
+        return collect(path, _workbook_lines(path, content, sheet))
+    if content.startswith(OLD_WORKBOOK):
+        raise SonoError(f"{path}: a workbook of the old XLS format; save it as XLSX or CSV (UTF-8)")
+    if content.startswith(PARQUET):
+        return collect(path, _parquet_lines(path, content))
+    if content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        return collect(path, _json_lines(path, decode(path, content, encoding)))
+    return read_text_table(path, content, delimiter, encoding)
+
+
+def cell_text(value: object) -> str:
+    """A typed value as the text that a person would have written; a list is joined by `; `."""
+    if value is None or str(value) in ("nan", "NaT"):
+        return ""
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value)) if abs(value) < EXACT_INTEGERS else f"{value:.14E}"
+    if isinstance(value, list | tuple):
+        return "; ".join(filter(None, map(cell_text, value)))
+    return clean(str(value))
+
+
+def _workbook_lines(path: Path, content: bytes, sheet: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Rows of a workbook; where cells hold formulas, their results come from a second reading."""
+    rows = _typed_rows(path, content, sheet)
+    width = max((len(cells) for cells in rows), default=0)
+    formulas = any(kind == "f" for cells in rows for _, kind, _ in cells)
+    results = _typed_rows(path, content, sheet, results=True) if formulas else rows
+    for number, (cells, values) in enumerate(zip(rows, results, strict=True), start=1):
+        texts = [_workbook_text(cell, value) for cell, (value, _, _) in zip(cells, values, strict=True)]
+        if any(texts):
+            yield number, texts + [""] * (width - len(texts))
+
+
+Cell = tuple[Any, str, str]  # value, kind of openpyxl, number format
+
+
+def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -> list[list[Cell]]:
+    """Every row of a sheet; formulas as they stand, or their last `results`."""
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+        try:
+            book = _open_workbook(path, content, results)
+            chosen = _worksheet(path, book, sheet)
+            return [[(cell.value, cell.data_type, cell.number_format) for cell in row] for row in chosen.iter_rows()]
+        except (InvalidFileException, KeyError, ValueError, TypeError, IndexError, EOFError, OSError) as error:
+            raise _no_workbook(path) from error
+        except SyntaxError as error:  # what the XML parser raises
+            raise _no_workbook(path) from error
+
+
+def _open_workbook(path: Path, content: bytes, results: bool) -> "Workbook":
+    from zipfile import BadZipFile, ZipFile
+
+    from openpyxl import load_workbook
+
+    try:
+        unpacked = sum(item.file_size for item in ZipFile(io.BytesIO(content)).infolist())
+        if unpacked > MAX_UNPACKED:
+            raise SonoError(
+                f"{path}: grows to {unpacked} bytes, more than {MAX_UNPACKED}; save the table as CSV (UTF-8)"
+            )
+        return load_workbook(io.BytesIO(content), read_only=True, data_only=results)
+    except BadZipFile as error:
+        raise _no_workbook(path) from error
+
+
+def _no_workbook(path: Path) -> SonoError:
+    return SonoError(f"{path}: not a readable XLSX workbook; save it again as XLSX or CSV (UTF-8)")
+
+
+def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
+    """The sheet called `name`, or the first that is one of cells; SonoError with those there are."""
+    names = [sheet.title for sheet in book.worksheets]
+    if not names or (name and name not in names):
+        raise SonoError(f"{path}: no sheet '{name}'{did_you_mean(name, names)}; mend 'records.sheet' in sono.toml")
+    sheet = book.worksheets[names.index(name) if name else 0]
+    sheet.reset_dimensions()  # some programs write wrong ones
+    return sheet
+
+
+def _workbook_text(cell: Cell, result: object) -> str:
+    """The text of a cell; a number keeps the leading zeros that its format shows, a typed sum stays what it was."""
+    value, kind, number_format = cell
+    typed_sum = _TYPED_SUM.fullmatch(str(value)) if kind == "f" else None
+    if typed_sum:
+        return typed_sum[1]
+    if kind == "n" and isinstance(value, int) and number_format.strip("0") == "":
+        return str(value).zfill(len(number_format))
+    return cell_text(result if kind == "f" else value)
+
+
+def _parquet_lines(path: Path, content: bytes) -> Iterator[tuple[int, list[str] | str]]:
+    """The columns' names, then the rows, counted from 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(io.BytesIO(content))
+        yield 0, [clean(name) for name in table.schema_arrow.names]
+        number = 0
+        for batch in table.iter_batches():
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                number += 1
+                yield number, [cell_text(value) for value in row]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SonoError(f"{path}: not a readable Parquet table; write it again") from error
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The names of all keys, then an object a line."""
+    rows = [(number, _json_object(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    names = list(dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row))
+    yield 0, [clean(name) for name in names]
+    for number, row in rows:
+        yield number, row if isinstance(row, str) else _texts(row.get(name) for name in names)
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    return [cell_text(value) for value in values]
+
+
+def _json_object(line: str) -> dict[str, object] | str:
+    try:
+        value = json.loads(line.lstrip("\ufeff"))
+    except (ValueError, RecursionError):
+        return "not a JSON object on one line; the row is left out"
+    return value if isinstance(value, dict) else "not a JSON object; the row is left out"

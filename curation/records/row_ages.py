@@ -1,0 +1,92 @@
+"""The gestational age of a row: every dating that the row gives, which one counts, and which disagree with it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sono.curation.errors import SonoError
+from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS, read_ga
+from sono.curation.records.dates import parse_date
+from sono.curation.records.dating import days_from_due, days_from_lmp, days_from_size, disagreeing
+
+Tell = Callable[[str], None]
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class AgeRules:
+    """The datings that may give the age, best first, and how ambiguous ages and dates are read."""
+
+    order: tuple[str, ...] = ("recorded", "due", "lmp")
+    point_days: bool = False
+    month_first: bool = False
+
+
+@dataclass(frozen=True)
+class RowAge:
+    """Age in days with its `source`; `form` of a recorded age; every dating in days; those that are in conflict."""
+
+    days: int | None = None
+    source: str | None = None
+    form: str | None = None
+    datings: Mapping[str, int] = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
+
+
+def row_age(
+    cells: Mapping[str, str], units: Mapping[str, str], sizes_mm: Mapping[str, float], rules: AgeRules, tell: Tell
+) -> RowAge:
+    """The age that a row gives, from its written age, its dates and the CRL and HC among `sizes_mm`.
+
+    What is wrong with a single dating goes to `tell`; the others still count.
+    """
+    datings: dict[str, int] = {}
+    form = None
+    written = _written_age(cells, units)
+    if written:
+        try:
+            datings["recorded"], form = read_ga(written, rules.point_days)
+        except SonoError as error:
+            tell(str(error))
+    datings |= _by_dates(cells, rules, tell)
+    by_size = {name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm}
+    datings |= {name: days for name, days in by_size.items() if days is not None}
+    source = next((name for name in rules.order if name in datings), None)
+    if source is None:
+        return RowAge(datings=datings)
+    return RowAge(datings[source], source, form, datings, disagreeing(source, datings))
+
+
+def _by_dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str, int]:
+    """The ages on the exam day that the due date and the last period give."""
+    given = [name for name in ("due", "lmp") if name in cells]
+    if "exam_date" not in cells or not given:
+        return {}
+    try:
+        exam, *others = (parse_date(cells[name], rules.month_first) for name in ("exam_date", *given))
+    except SonoError as error:
+        tell(str(error))
+        return {}
+    ages = {
+        name: days_from_due(exam, day) if name == "due" else days_from_lmp(exam, day)
+        for name, day in zip(given, others, strict=True)
+    }
+    for name, days in ages.items():
+        if not MIN_GA_DAYS <= days <= MAX_GA_DAYS:
+            tell(f"the dates give a gestational age of {days} days ({name}), outside 4 to 45 weeks; mend a date")
+    return {name: days for name, days in ages.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
+
+
+def _written_age(cells: Mapping[str, str], units: Mapping[str, str]) -> str:
+    if "ga" in cells:
+        return _with_unit(cells["ga"], units.get("ga", ""))
+    weeks, days = cells.get("ga_weeks", ""), cells.get("ga_days", "")
+    whole = [re.sub(r"[.,]0+$", "", part) for part in (weeks, days)]
+    if whole[0].isdigit() and whole[1].isdigit() and int(whole[1]) <= 6:
+        return f"{whole[0]}w{whole[1]}d"
+    return _with_unit(weeks, "weeks") if weeks else _with_unit(days, "days")
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}" if unit and _NUMBER.fullmatch(text) else text
