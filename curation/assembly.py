@@ -1,6 +1,7 @@
 """From measured files to the images table: pseudonyms, duplicates, splits, and frames in their place."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs, small_frame
+from sono.curation.duplicates import near_duplicate_pairs, small_frame
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits
@@ -65,26 +66,69 @@ def _mark_exact(images: pd.DataFrame) -> None:
 
 def _mark_near(workspace: Workspace, images: pd.DataFrame) -> None:
     """Give accepted near duplicates a common group (they stay, and stay in one split)."""
-    rows = images[images["status"] == "accepted"].sort_values(["source_id", "frame"])
-    rows = rows[rows["perceptual_hash"].notna()]
+    places = hashed_frames(images)
+    pairs = near_duplicate_pairs(images["perceptual_hash"].iloc[places], picture_loader(workspace, images, places))
+    link_near(images, [(places[i], places[j]) for i, j in pairs])
 
-    def load(index: int) -> NDArray[np.uint8]:
-        row = rows.iloc[index]
+
+def hashed_frames(images: pd.DataFrame) -> NDArray[np.intp]:
+    """Positions of the rows that are compared: accepted, with a hash."""
+    return np.flatnonzero((images["status"] == "accepted") & images["perceptual_hash"].notna())
+
+
+def picture_loader(
+    workspace: Workspace, images: pd.DataFrame, places: NDArray[np.intp]
+) -> Callable[[int], NDArray[np.uint8] | None]:
+    """A function that gives the small picture of the row at `places`[index], None where no frame is stored."""
+
+    def load(index: int) -> NDArray[np.uint8] | None:
+        row = images.iloc[places[index]]
+        path = None if pd.isna(row["file"]) else _existing(workspace, row["file"])
+        if path is None or not path.is_file():
+            return None
         box = (int(row["crop_x0"]), int(row["crop_y0"]), int(row["crop_x1"]), int(row["crop_y1"]))
-        source_shape = (int(row["source_height"]), int(row["source_width"]))
-        return small_frame(read_stored(_existing(workspace, row["file"])), box, source_shape)
+        return small_frame(read_stored(path), box, (int(row["source_height"]), int(row["source_width"])))
 
-    pairs = near_duplicate_pairs(list(rows["perceptual_hash"]), load)
-    for group in duplicate_groups(len(rows), pairs):
-        members = rows.index[group]
-        known = images.loc[members, "duplicate_group"].dropna()
-        name = min([*known, *(str(rows.at[member, "image_id"]) for member in members)])
-        same = images["duplicate_group"].isin(set(known)) if len(known) else images.index.isin([])
-        images.loc[images.index[same].union(members), "duplicate_group"] = name
-        fresh = members[images.loc[members, "duplicate_kind"].isna()]
-        images.loc[fresh, "duplicate_kind"] = "near"
-        for member in members:
-            _add_code(images, member, "near_duplicate")
+    return load
+
+
+def link_near(images: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> int:
+    """Put the rows of each pair (positions) into one duplicate group; returns how many rows changed their group.
+
+    Groups that a pair connects become one, named by their smallest name or image id.
+    """
+    if not pairs:
+        return 0
+    ends = np.asarray(pairs, np.intp)
+    members = np.unique(ends)
+    before = images["duplicate_group"].astype(object).to_numpy()
+    label = _connected(before, ends)
+    touched = np.flatnonzero(np.isin(label, label[members]))
+    names = pd.Series(before[touched], index=touched)
+    names = names.fillna(images["image_id"].astype(object).iloc[touched].set_axis(touched))
+    common = names.groupby(label[touched]).transform("min")
+    images.loc[images.index[touched], "duplicate_group"] = common.to_numpy()
+    rows = images.index[members]
+    images.loc[rows, "duplicate_kind"] = images.loc[rows, "duplicate_kind"].fillna("near")
+    for row in rows:
+        known: Any = images.at[row, "reasons"]
+        if "near_duplicate" not in known:
+            _add_code(images, row, "near_duplicate")
+    return int((before[touched] != common.to_numpy()).sum())
+
+
+def _connected(groups: NDArray[np.object_], pairs: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Component number [N] of rows tied by an equal group or by one of the `pairs` [P, 2] of positions."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes, names = pd.factorize(groups)
+    grouped = np.flatnonzero(codes >= 0)
+    row = np.concatenate([pairs[:, 0], grouped])
+    column = np.concatenate([pairs[:, 1], codes[grouped] + len(groups)])
+    size = len(groups) + len(names)
+    graph = coo_array((np.ones(len(row), np.int8), (row, column)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1])[: len(groups)]
 
 
 def _existing(workspace: Workspace, file: str) -> Path:

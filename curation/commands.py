@@ -1,4 +1,4 @@
-"""`sono init`, `qc`, `split` and `phantom`."""
+"""`sono init`, `qc`, `split`, `dedup` and `phantom`."""
 
 from datetime import datetime
 from pathlib import Path
@@ -94,6 +94,9 @@ def split(
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validation: number of folds.")] = None,
     fold: Annotated[int, typer.Option(min=0, help="The fold that becomes the test split.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Another draw of patients.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the splits that stand; exit 1 for a leak.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,10 +104,35 @@ def split(
 
     Example: sono split --folds 5 --fold 2
     """
-    from sono.curation.splits import split_workspace
+    from sono.curation.splits import checked_splits, split_workspace
     from sono.curation.workspace import Workspace
 
+    if check:
+        show(checked_splits(Workspace.find(workspace)), as_json)
+        return
     show(split_workspace(Workspace.find(workspace), folds, fold, seed), as_json, next_step="sono train")
+
+
+@app.command()
+def dedup(
+    csv: Annotated[Path | None, typer.Option(help="Write the pairs as CSV, too.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a PNG of the gravest pairs, to look at.")] = None,
+    workspace: WorkspaceOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find exact, near and flipped pairs and those that cross patients, planes, centers or splits.
+
+    Example: sono dedup --sheet pairs.png
+    """
+    from sono.curation.dedup import run_dedup
+    from sono.curation.workspace import Workspace
+
+    summary = run_dedup(Workspace.find(workspace), csv, sheet)
+    show(summary, as_json)
+    if strict:
+        summary.refuse_findings()
 
 
 @app.command()

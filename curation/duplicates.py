@@ -1,21 +1,26 @@
-"""Near duplicates: a perceptual hash of the sector, a search that does not compare all with all, and groups."""
+"""Near duplicates: a perceptual hash of the sector, and pairs that are near by hash and confirmed by correlation."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from sono.curation.hamming import NearPairs, near_pairs
 from sono.curation.sector import Sector, crop_to_sector
 
 Gray = NDArray[np.uint8]
 
 SMALL_SIDE = 64
 HASH_SIDE = 16  # 16 x 16 coefficients, a bit each
-BANDS = 16  # of 16 bits; two hashes within 31 bits always agree in one band but for one bit, 52 apart 9 times in 10
 MAX_DISTANCE = 52  # of 256 bits: copies differ by up to 47, frames of different women by 61 and more (1140 real frames)
 MIN_CORRELATION = 0.7  # copies 0.9 and more, different women up to 0.52
-CHUNK = 1 << 22  # candidate pairs held at once
+HELD = 4096  # pictures held while pairs are confirmed (16 kB each)
+# a mirror changes the sign of every other cosine: coefficients 1, 3, 5 ... along a row
+FLIPPED_BITS = np.packbits(np.arange(HASH_SIDE**2) % 2 == 0).view(np.uint64)
 
 
 def perceptual_hash(gray: Gray, sector: Sector) -> str:
@@ -39,86 +44,61 @@ def small_frame(crop: Gray, box: tuple[int, int, int, int], source_shape: tuple[
 
 
 def near_duplicate_pairs(
-    hashes: Sequence[str],
-    load: Callable[[int], Gray],
+    hashes: Sequence[str] | pd.Series,
+    load: Callable[[int], Gray | None],
     max_distance: int = MAX_DISTANCE,
     min_correlation: float = MIN_CORRELATION,
 ) -> list[tuple[int, int]]:
-    """Index pairs (i < j) of frames whose hashes are near and whose pictures `load(i)` (see `small_frame`) correlate.
+    """Pairs (i < j) of frames whose hashes are near and whose pictures `load(i)` (see `small_frame`) correlate."""
+    pairs = candidate_pairs(hash_words(hashes), max_distance)
+    same = correlations(pairs, load) >= min_correlation
+    return sorted(zip(pairs.first[same].tolist(), pairs.second[same].tolist(), strict=True))
+
+
+def candidate_pairs(words: NDArray[np.uint64], max_distance: int = MAX_DISTANCE, flipped: bool = False) -> NearPairs:
+    """Frames whose hashes `words` [N, 4] are near, or with `flipped` near the hash of the other seen in a mirror.
 
     Equal hashes are compared with their first holder only, so a thousand copies give a thousand pairs.
     """
-    first_holder = {code: index for index, code in reversed(list(enumerate(hashes)))}
-    holders = sorted(first_holder.values())
-    candidates = [(first_holder[code], i) for i, code in enumerate(hashes) if first_holder[code] != i]
-    words = _words([hashes[index] for index in holders])
-    candidates += [(holders[i], holders[j]) for i, j in _near_pairs(words, max_distance)]
-    details: dict[int, NDArray[np.float32]] = {}
-    pairs = []
-    for i, j in sorted(candidates):
-        for index in (i, j):
-            if index not in details:
-                details[index] = _detail(load(index))
-        if _correlation(details[i], details[j]) >= min_correlation:
-            pairs.append((i, j))
-    return pairs
+    order = np.lexsort(words.T)
+    fresh = np.append(True, (words[order[1:]] != words[order[:-1]]).any(axis=1))[: len(order)]
+    holder = np.empty(len(order), np.intp)
+    holder[order] = order[fresh][np.cumsum(fresh) - 1]  # the sort is stable: the first of equals comes first
+    holders = np.flatnonzero(holder == np.arange(len(holder)))
+    copies = np.flatnonzero(holder != np.arange(len(holder))) if not flipped else holders[:0]
+    near = near_pairs(words[holders], max_distance, FLIPPED_BITS if flipped else None)
+    return replace(
+        near,
+        first=np.concatenate([holder[copies], holders[near.first]]),
+        second=np.concatenate([copies, holders[near.second]]),
+        distance=np.concatenate([np.zeros(len(copies), np.uint16), near.distance]),
+    )
 
 
-def duplicate_groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The connected groups of more than one among `count` frames, each sorted, in order of their first member."""
-    parent = list(range(count))
+def correlations(pairs: NearPairs, load: Callable[[int], Gray | None], flipped: bool = False) -> NDArray[np.floating]:
+    """Correlation [P] of the pictures of each pair, the second one mirrored with `flipped`; NaN where one is missing.
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
+    A bounded number of pictures is held at once.
+    """
 
-    for i, j in pairs:
-        low, high = sorted((root(i), root(j)))
-        parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for index in range(count):
-        groups.setdefault(root(index), []).append(index)
-    return [members for members in groups.values() if len(members) > 1]
+    @lru_cache(maxsize=HELD)
+    def detail(index: int) -> NDArray[np.float32] | None:
+        picture = load(index)
+        return None if picture is None else _detail(picture)
+
+    found = np.full(len(pairs.first), np.nan)
+    for place in np.lexsort((pairs.second, pairs.first)):
+        one, other = detail(int(pairs.first[place])), detail(int(pairs.second[place]))
+        if one is not None and other is not None:
+            found[place] = _correlation(one, np.ascontiguousarray(other[:, ::-1]) if flipped else other)
+    return found
 
 
-def _words(hashes: Sequence[str]) -> NDArray[np.uint64]:
+def hash_words(hashes: Sequence[str] | pd.Series) -> NDArray[np.uint64]:
     """Hashes as [N, 4] words."""
-    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(-1, 4)
-
-
-def _near_pairs(words: NDArray[np.uint64], max_distance: int) -> Iterator[tuple[int, int]]:
-    """Positions (i < j) of hashes at most `max_distance` bits apart, found through bands that nearly agree."""
-    found = [np.zeros(0, np.int64)]
-    bands = words.view(np.uint16).reshape(len(words), BANDS)
-    for band in bands.T:
-        order = np.argsort(band, kind="stable")
-        for flip in (0, *(1 << bit for bit in range(16))):
-            for i, j in _bucket_pairs(band, order, np.uint16(flip)):
-                distance = np.bitwise_count(words[i] ^ words[j]).sum(axis=1)
-                near = distance <= max_distance
-                found.append(np.unique(i[near] * len(words) + j[near]))
-    for code in np.unique(np.concatenate(found)):
-        yield divmod(int(code), len(words))
-
-
-def _bucket_pairs(
-    band: NDArray[np.uint16], order: NDArray[np.int64], flip: np.uint16
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs (i < j) with band[i] ^ flip == band[j], in chunks that fit in memory."""
-    values, sought = band[order], band ^ flip
-    start, end = np.searchsorted(values, sought, "left"), np.searchsorted(values, sought, "right")
-    total = np.concatenate([[0], np.cumsum(end - start)])
-    low = 0
-    while low < len(band):
-        high = max(low + 1, int(np.searchsorted(total, total[low] + CHUNK, "right")) - 1)
-        counts = (end - start)[low:high]
-        i = np.repeat(np.arange(low, high), counts)
-        within = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
-        j = order[np.repeat(start[low:high], counts) + within]
-        yield i[i < j], j[i < j]
-        low = high
+    starts = range(0, len(hashes), 1 << 16)
+    packed = b"".join(bytes.fromhex("".join(hashes[low : low + (1 << 16)])) for low in starts)
+    return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4)
 
 
 def _detail(picture: Gray) -> NDArray[np.float32]:

@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 
 from sono.curation.config import Config, override
 from sono.curation.errors import SonoError
-from sono.curation.tables import IMAGES, SPLITS
+from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
 TOLERANCE = 0.02  # a plane may miss its share of a split by this part of its frames
 PASSES = 4
+SPLIT_COLUMNS = ("source_id", "patient_id", "study_id", "duplicate_group", "plane", "center", "status", "split")
 MISSING = 1e6  # cost of a plane that a split lacks: outweighs any imbalance
 
 
@@ -110,10 +111,21 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
     """Assign the splits of a workspace again, or as one of `folds`; returns frames and patients of each split."""
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
-        images = workspace.images()
+        images = workspace.images(SPLIT_COLUMNS)
         images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
         check_splits(images)
-        workspace.write(IMAGES, images)
+        replace_column(workspace.path(IMAGES), IMAGES, "split", images["split"])
+    return _sizes(images)
+
+
+def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
+    """Frames and patients of each split as it stands; SonoError where a patient or a near duplicate leaks."""
+    images = workspace.images(SPLIT_COLUMNS)
+    check_splits(images)
+    return _sizes(images)
+
+
+def _sizes(images: pd.DataFrame) -> dict[str, dict[str, int]]:
     frames = images["split"].value_counts().to_dict()
     patients = images.groupby("split")["patient_id"].nunique().to_dict()
     return {name: {"frames": int(frames.get(name, 0)), "patients": int(patients.get(name, 0))} for name in SPLITS}

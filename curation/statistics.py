@@ -28,6 +28,23 @@ QUALITY_MEASURES = (
     "doppler",
 )
 PERCENTILES = (5, 25, 50, 75, 95)
+IMAGE_COLUMNS = (
+    "image_id",
+    "source_id",
+    "patient_id",
+    "study_id",
+    "center",
+    "machine",
+    "plane",
+    "region",
+    "ga_days",
+    "status",
+    "reasons",
+    "split",
+    "duplicate_group",
+    "duplicate_kind",
+    *QUALITY_MEASURES,
+)  # of the images table: what is counted here
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The tables of a workspace: schemas declared once, checked on every read and write."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,33 @@ MASKS = TableSpec(
     choices={"source": MASK_SOURCES, "state": MASK_STATES},
 )
 
+# Pairs found by `sono dedup`; what belongs to the other frame begins with "other".
+DUPLICATES = TableSpec(
+    "duplicates",
+    _schema(
+        kind=(_text,),
+        source_id=(_text,),
+        frame=(_int,),
+        other_source_id=(_text,),
+        other_frame=(_int,),
+        image_id=_text,
+        other_image_id=_text,
+        distance=_int,  # bits of 256 in which the hashes differ
+        correlation=_real,  # null where a frame is not stored, so that the pair is not confirmed
+        patient_id=_text,
+        other_patient_id=_text,
+        plane=_text,
+        other_plane=_text,
+        center=_text,
+        other_center=_text,
+        split=_text,
+        other_split=_text,
+        crosses=_texts,  # patient_id, plane, center, split: which of them are known and differ
+    ),
+    key=("kind", "source_id", "frame", "other_source_id", "other_frame"),
+    choices={"kind": ("exact", "near", "flipped"), "split": SPLITS, "other_split": SPLITS},
+)
+
 CAPTIONS = TableSpec(
     "captions",
     _schema(
@@ -196,31 +224,54 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): None if isinstance(v, float) and pd.isna(v) else v for k, v in row.items()} for row in rows]
 
 
-def read_table(path: Path, spec: TableSpec) -> pd.DataFrame:
-    """Read and check a table; a file that does not exist gives an empty one."""
+def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read and check a table, or only some columns of it; a file that does not exist gives an empty one."""
+    wanted = list(columns or spec.columns)
     if not path.exists():
-        return empty_table(spec)
+        return empty_table(spec)[wanted]
+    return _to_pandas(read_arrow(path, spec, wanted))
+
+
+def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None) -> pa.Table:
+    """The checked table as it lies on disk, for what would not fit into memory as pandas."""
     try:
-        table = pq.read_table(path, partitioning=None)
+        names = pq.read_schema(path).names
+        table = pq.read_table(path, columns=columns, partitioning=None) if names == spec.columns else None
     except (pa.ArrowException, OSError) as error:
         raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
-    if table.schema.names != spec.columns:
-        odd = sorted(set(table.schema.names) ^ set(spec.columns))
+    if table is None:
+        odd = sorted(set(names) ^ set(spec.columns))
         raise SonoError(
             f"{path}: columns {odd} do not fit the {spec.name} table; written by another version, run the stage again"
         )
-    frame = _to_pandas(table)
-    _checked(frame, spec, str(path))
-    return frame
+    try:
+        table = table.cast(pa.schema([spec.schema.field(name) for name in table.schema.names]))
+    except (pa.ArrowException, ValueError) as error:
+        raise SonoError(f"{path}: a value does not fit the {spec.name} table: {error}") from error
+    _check_rows(table, spec, str(path))
+    return table
+
+
+def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series) -> None:
+    """Write a table again with `values`, in the order of its rows, as its column `name`; the others are not touched."""
+    table = read_arrow(path, spec)
+    column = pa.array(values, type=spec.schema.field(name).type, from_pandas=True)
+    table = table.set_column(table.schema.get_field_index(name), spec.schema.field(name), column)
+    _check_rows(table, spec, str(path))
+    _write(path, table, spec, 0o644)
 
 
 def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644) -> None:
     """Check, sort by the key and write atomically; the same rows give the same bytes."""
     # null keys (the mask of a global caption) sort first
     ordered = frame.sort_values(list(spec.key), na_position="first", kind="stable")
-    table = _checked(ordered, spec, str(path))
+    _write(path, _checked(ordered, spec, str(path)), spec, mode)
+
+
+def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int) -> None:
+    named = table.replace_schema_metadata({"sono_table": spec.name})
     with atomic_path(path, mode) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(named, temporary, compression="zstd")
 
 
 def export_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -245,19 +296,28 @@ def _checked(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
         table = pa.Table.from_pandas(frame[spec.columns], schema=spec.schema, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SonoError(f"{where}: a value does not fit the {spec.name} table: {error}") from error
-    for name, allowed in spec.choices.items():
-        odd = sorted(set(table[name].drop_null().to_pylist()) - set(allowed))
+    _check_rows(table, spec, where)
+    return table
+
+
+def _check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
+    """SonoError for a word outside its vocabulary, or two rows of one key; of the columns that `table` has."""
+    for name in spec.choices.keys() & set(table.schema.names):
+        odd = sorted(set(table[name].unique().drop_null().to_pylist()) - set(spec.choices[name]))
         if odd:
-            raise SonoError(f"{where}: column '{name}' has {odd[0]!r}; allowed: {', '.join(allowed)}")
-    if frame.duplicated(list(spec.key)).any():
-        row = frame[frame.duplicated(list(spec.key))].iloc[0]
-        raise SonoError(
-            f"{where}: two rows of the {spec.name} table share {', '.join(f'{k}={row[k]}' for k in spec.key)}"
-        )
-    return table.replace_schema_metadata({"sono_table": spec.name})
+            raise SonoError(f"{where}: column '{name}' has {odd[0]!r}; allowed: {', '.join(spec.choices[name])}")
+    if set(spec.key) <= set(table.schema.names):
+        keys = _to_pandas(table.select(list(spec.key)))
+        twice = keys.duplicated()
+        if twice.any():
+            row = keys[twice].iloc[0]
+            raise SonoError(
+                f"{where}: two rows of the {spec.name} table share {', '.join(f'{k}={row[k]}' for k in spec.key)}"
+            )
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
     nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    # each column goes its own way into pandas and is given up as soon as it is there
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, split_blocks=True, self_destruct=True)
     return frame

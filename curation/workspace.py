@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,17 +135,17 @@ class Workspace:
         """Where the table `spec` stands."""
         return self.root / f"{spec.name}.parquet"
 
-    def read(self, spec: TableSpec) -> pd.DataFrame:
-        """Read and check a table; empty where the stage has not run."""
-        return read_table(self.path(spec), spec)
+    def read(self, spec: TableSpec, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read and check a table, or some columns; empty where the stage has not run."""
+        return read_table(self.path(spec), spec, columns)
 
     def write(self, spec: TableSpec, frame: pd.DataFrame) -> None:
         """Check and write a table atomically."""
         write_table(self.path(spec), frame, spec)
 
-    def images(self) -> pd.DataFrame:
-        """The images table; SonoError where `sono qc` has not run."""
-        frame = self.read(IMAGES)
+    def images(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The images table, or some columns; SonoError where `sono qc` has not run."""
+        frame = self.read(IMAGES, columns)
         if frame.empty:
             raise SonoError(f"{self.root}: no images yet; run `sono qc FOLDER` first")
         return frame

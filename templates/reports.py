@@ -18,7 +18,7 @@ from sono.curation.planes import PlaneTable
 from sono.curation.plots import figure_planes_and_age
 from sono.curation.privacy import check_privacy
 from sono.curation.rle import decode
-from sono.curation.statistics import DAYS_A_WEEK, PERCENTILES, UNSPLIT, Statistics, compute_statistics
+from sono.curation.statistics import DAYS_A_WEEK, IMAGE_COLUMNS, PERCENTILES, UNSPLIT, Statistics, compute_statistics
 from sono.curation.storage import write_text
 from sono.curation.stored import read_stored, stored_path
 from sono.curation.tables import CAPTIONS, SPLITS
@@ -73,7 +73,7 @@ def _decimal(value: float) -> str:
 def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     """Count the study's tables and write report.html into its root; PrivacyError where something private is found."""
     planes = workspace.planes()
-    images, masks = workspace.images(), workspace.masks()
+    images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()
     stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes)
     path = workspace.root / REPORT_NAME
     write_text(path, _statistics_page(workspace, stats, planes, _example_sheet(workspace, images, masks, planes)))

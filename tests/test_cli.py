@@ -173,6 +173,7 @@ def bad_calls(base: Path) -> dict[str, tuple[list[object], str]]:
         "an unknown template set": (["captions", "build", "--template", "sonocip", "-w", study], "sonoclip"),
         "stats before qc": (["stats", "-w", study], "sono qc"),
         "split before qc": (["split", "-w", study], "sono qc"),
+        "dedup before qc": (["dedup", "-w", study], "sono qc"),
         "train before qc": (["train", "-w", study], "sono qc"),
         "eval before train": (["eval", "-w", study], "sono train"),
         "overlays without masks": (["masks", "overlays", base / "look", "-w", study], "sono"),

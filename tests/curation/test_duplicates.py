@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.duplicates import duplicate_groups, near_duplicate_pairs, perceptual_hash, small_frame
+from sono.curation.duplicates import near_duplicate_pairs, perceptual_hash, small_frame
 from sono.curation.sector import crop_to_sector, find_sector
 
 Gray = NDArray[np.uint8]
@@ -90,11 +90,6 @@ def test_a_thousand_copies_give_a_pair_each() -> None:
 
 def test_no_hashes_give_no_pairs() -> None:
     assert near_duplicate_pairs([], tissue) == []
-
-
-def test_groups_are_the_connected_frames() -> None:
-    assert duplicate_groups(7, [(5, 1), (1, 3), (4, 6)]) == [[1, 3, 5], [4, 6]]
-    assert duplicate_groups(3, []) == []
 
 
 def test_the_frames_that_stand_in_two_folders_are_found(shared_data: Path) -> None:

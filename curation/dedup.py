@@ -1,0 +1,211 @@
+"""The `dedup` stage: exact, near and flipped pairs of the whole study, and what they cross."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sono.curation.assembly import hashed_frames, link_near, picture_loader
+from sono.curation.drawing import contact_sheet
+from sono.curation.duplicates import MIN_CORRELATION, candidate_pairs, correlations, hash_words
+from sono.curation.errors import FindingsError, SonoError
+from sono.curation.geometry import letterbox
+from sono.curation.hamming import NearPairs
+from sono.curation.privacy import check_privacy
+from sono.curation.storage import write_bytes
+from sono.curation.stored import read_stored, stored_path
+from sono.curation.tables import DUPLICATES, IMAGES, export_csv, rows_of
+from sono.curation.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+KINDS = ("exact", "near", "flipped")
+CROSSED = {"patient": "patient_id", "plane": "plane", "center": "center", "split": "split"}
+BOTH = ("source_id", "frame", "image_id", *CROSSED.values())  # told of both frames of a pair
+IMAGE_COLUMNS = (
+    *BOTH, "status", "perceptual_hash", "duplicate_group", "duplicate_kind", "file",
+    "crop_x0", "crop_y0", "crop_x1", "crop_y1", "source_height", "source_width",
+)  # fmt: skip
+SHEET_PAIRS, SHEET_COLUMNS, SHEET_SIDE = 24, 6, 200
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class DedupSummary:
+    """What one search found."""
+
+    frames: int
+    pairs: dict[str, int]
+    crossings: dict[str, dict[str, int]]  # by kind: pairs of two known patients, planes, centers, splits
+    unconfirmed: int  # near by hash, but a frame is not stored here
+    grouped: int  # frames that a confirmed near pair brought into another group
+    crowded: int
+    left_out: int
+    examples: tuple[str, ...]
+    table: str
+
+    def __rich__(self) -> "Group":
+        """A row a kind of pair, then what to know about it."""
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table("pairs", "found", *(f"cross {name}" for name in CROSSED), box=None, pad_edge=False)
+        for kind in KINDS:
+            table.add_row(kind, *map(str, (self.pairs[kind], *self.crossings[kind].values())))
+        return Group(table, *self.remarks(), f"all pairs: {self.table}")
+
+    def remarks(self) -> list[str]:
+        """What the numbers alone do not tell."""
+        told = {
+            f"{self.unconfirmed} pairs are near by hash alone: their frames are not stored here": self.unconfirmed,
+            f"{self.grouped} frames came into another duplicate group; run `sono split`": self.grouped,
+            f"{self.crowded} frames have 20 or more partners each; of their pairs not all are listed": self.crowded,
+            f"up to {self.left_out} comparisons of very common hashes were left out": self.left_out,
+        }
+        return [text for text, count in told.items() if count] + list(self.examples)
+
+    def refuse_findings(self) -> None:
+        """FindingsError (exit 3) where a pair crosses patients or splits."""
+        patients, splits = (sum(counts[name] for counts in self.crossings.values()) for name in ("patient", "split"))
+        if patients or splits:
+            raise FindingsError(f"{patients} pairs cross patients and {splits} cross splits; see {self.table}")
+
+
+def run_dedup(workspace: Workspace, csv: Path | None = None, sheet: Path | None = None) -> DedupSummary:
+    """Find the pairs, group confirmed near ones, and write duplicates.parquet (`csv`, and a `sheet` to look at).
+
+    PrivacyError where something private is found.
+    """
+    with workspace.lock():
+        images = workspace.images(IMAGE_COLUMNS)
+        exact = _exact_pairs(images)
+        words = hash_words(images["perceptual_hash"].iloc[hashed_frames(images)])
+        near, crowd = _hashed_pairs(workspace, images, words, flipped=False)
+        flipped, _ = _hashed_pairs(workspace, images, words, flipped=True)
+        grouped = _group(workspace, images, near)
+        table = pd.concat([_told(images, *part) for part in ((exact, "exact"), (near, "near"), (flipped, "flipped"))])
+        workspace.write(DUPLICATES, table)
+    check_privacy(workspace)
+    if csv:
+        export_csv(csv, table.assign(crosses=table["crosses"].map(" ".join)))
+    if sheet:
+        write_bytes(sheet, _sheet(workspace, images, table))
+    return DedupSummary(
+        frames=len(images),
+        pairs=_counts(table["kind"]),
+        crossings={kind: _crossings(table[table["kind"] == kind]) for kind in KINDS},
+        unconfirmed=int((table["correlation"].isna() & (table["kind"] != "exact")).sum()),
+        grouped=grouped,
+        crowded=crowd.crowded,
+        left_out=crowd.left_out,
+        examples=_examples(table),
+        table=str(workspace.path(DUPLICATES)),
+    )
+
+
+def _exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
+    """Every copy of the same pixels with its first holder: positions `first`, `second`."""
+    kept = (images["status"] == "accepted") | (images["duplicate_kind"] == "exact").fillna(False)
+    places = np.flatnonzero(kept & images["image_id"].notna())
+    codes = pd.factorize(images["image_id"].iloc[places])[0]
+    first = np.unique(codes, return_index=True)[1]
+    copy = first[codes] != np.arange(len(codes))
+    pairs = {"first": places[first[codes[copy]]], "second": places[copy]}
+    return pd.DataFrame(pairs).assign(distance=0, correlation=1.0)
+
+
+def _hashed_pairs(
+    workspace: Workspace, images: pd.DataFrame, words: NDArray[np.uint64], flipped: bool
+) -> tuple[pd.DataFrame, NearPairs]:
+    """Near pairs that correlate, or whose frames are not here to tell; and the candidates they come from."""
+    places = hashed_frames(images)
+    pairs = candidate_pairs(words, flipped=flipped)
+    found = correlations(pairs, picture_loader(workspace, images, places), flipped)
+    first, second = places[pairs.first], places[pairs.second]
+    pixels = images["image_id"]
+    twins = pixels.iloc[first].to_numpy(object) == pixels.iloc[second].to_numpy(object)
+    columns = {"first": first, "second": second, "distance": pairs.distance, "correlation": found}
+    return pd.DataFrame(columns)[~twins & ~(found < MIN_CORRELATION)], pairs
+
+
+def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> int:
+    """Let confirmed pairs that `qc` has not grouped share a group; returns the frames that changed theirs."""
+    sure = near[near["correlation"].notna()]
+    one, other = (images["duplicate_group"].iloc[sure[end]].to_numpy(object) for end in ("first", "second"))
+    fresh = sure[pd.isna(one) | pd.isna(other) | (one != other)]
+    if fresh.empty:
+        return 0
+    whole = workspace.images()
+    changed = link_near(whole, list(zip(fresh["first"], fresh["second"], strict=True)))
+    workspace.write(IMAGES, whole)
+    return changed
+
+
+def _told(images: pd.DataFrame, pairs: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The pairs as rows of the duplicates table."""
+    one, other = (images[list(BOTH)].iloc[pairs[end]].reset_index(drop=True) for end in ("first", "second"))
+    differ = {
+        name: (one[column].notna() & other[column].notna() & (one[column] != other[column]).fillna(False)).to_numpy(
+            bool
+        )
+        for name, column in CROSSED.items()
+    }
+    crosses = [
+        [name for name, is_so in zip(differ, row, strict=True) if is_so] for row in zip(*differ.values(), strict=True)
+    ]
+    measured = pairs[["distance", "correlation"]].reset_index(drop=True).astype({"distance": "Int32"})
+    table = pd.concat([one, other.add_prefix("other_"), measured], axis=1)
+    return table.assign(kind=kind, crosses=pd.Series(crosses, index=table.index, dtype=object))[DUPLICATES.columns]
+
+
+def _counts(kinds: pd.Series) -> dict[str, int]:
+    return {kind: int((kinds == kind).sum()) for kind in KINDS}
+
+
+def _crossings(table: pd.DataFrame) -> dict[str, int]:
+    counts = Counter(name for crossed in table["crosses"] for name in crossed)
+    return {name: counts[name] for name in CROSSED}
+
+
+def _grave_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs that cross a split, then a patient, a plane, a center, then the others; the nearest first."""
+    order = ("split", "patient", "plane", "center")
+    grave = [min((order.index(name) for name in crossed), default=len(order)) for crossed in table["crosses"]]
+    return table.assign(grave=grave).sort_values(["grave", "distance", *DUPLICATES.key], kind="stable")
+
+
+def _examples(table: pd.DataFrame) -> tuple[str, ...]:
+    """The gravest pairs in words, by their pseudonyms."""
+    crossing = np.array([bool({"patient", "split"} & set(crossed)) for crossed in table["crosses"]], bool)
+    return tuple(_words(row) for row in rows_of(_grave_first(table[crossing]).head(EXAMPLES)))
+
+
+def _words(row: dict[str, Any]) -> str:
+    one, other = (
+        f"{row[end + 'image_id']} (patient {row[end + 'patient_id'] or 'unknown'}, {row[end + 'split'] or 'no split'})"
+        for end in ("", "other_")
+    )
+    return f"{row['kind']}, {row['distance']} bits: {one} and {other}"
+
+
+def _sheet(workspace: Workspace, images: pd.DataFrame, table: pd.DataFrame) -> bytes:
+    """The gravest pairs side by side, as they are stored; a flipped one is not turned."""
+    stored = images[images["file"].notna()]
+    paths = {
+        image: stored_path(workspace, file) for image, file in zip(stored["image_id"], stored["file"], strict=True)
+    }
+    here = {image for image, path in paths.items() if path.is_file()}
+    shown = table[(table["kind"] != "exact") & table["image_id"].isin(here) & table["other_image_id"].isin(here)]
+    if shown.empty:
+        raise SonoError(f"{workspace.root}: no pair with both frames stored here; there is nothing to draw")
+    tiles = []
+    for row in rows_of(_grave_first(shown).head(SHEET_PAIRS)):
+        one, other = (letterbox(read_stored(paths[row[name]]), SHEET_SIDE) for name in ("image_id", "other_image_id"))
+        crossed = f"crosses {', '.join(row['crosses'])}" if len(row["crosses"]) else "crosses nothing"
+        tiles += [(one, f"{row['kind']}, {row['distance']} bits, {row['correlation']:.2f}"), (other, crossed)]
+    return contact_sheet(tiles, SHEET_COLUMNS, SHEET_SIDE)
