@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation import quality
+from sono.curation.cine import Distinct, chosen
 from sono.curation.duplicates import perceptual_hash
+from sono.curation.lettering import printed_lines
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.quality import QualityConfig
+from sono.curation.readers.regions import tissue_box
 from sono.curation.readers.sources import Frame, Limits, Source, read_source
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.sector import Sector, crop_to_sector, find_sector
 from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of
+from sono.curation.views import recognise
 
 # Raise when a change of the code changes what a file gives, so that older results are measured again.
 ANALYSIS_VERSION = 2
@@ -36,18 +41,19 @@ class AnalysisTask:
     quarantine: Path
     quality: QualityConfig
     limits: Limits = field(default_factory=Limits)
+    force: bool = False  # try what is neither DICOM nor an image as DICOM without preamble
 
     @property
     def settings_hash(self) -> str:
         """Results of equal hash are interchangeable."""
-        values = [ANALYSIS_VERSION, self.quality.model_dump(), asdict(self.limits)]
+        values = [ANALYSIS_VERSION, self.quality.model_dump(), asdict(self.limits), self.force]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
     """The rows (columns of SOURCES, absent ones null) of one file; a file without frames gives one row."""
     before = _lstat(path)
-    source = read_source(path, task.limits)
+    source = read_source(path, task.limits, task.force)
     base = {
         "path": path,
         "root": task.root,
@@ -56,14 +62,16 @@ def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
         "settings_hash": task.settings_hash,
         "raw_patient": source.header.patient,
         "raw_study": source.header.study,
+        "file_patient": source.header.patient,
+        "file_study": source.header.study,
         "private": list(source.header.private),
         "source_id": pseudonym(task.key, "source", path),
         "file_sha256": source.file_sha256,
         "machine": source.header.machine,
     }
     if not source.frames:
-        return [{**base, "frame": 0, **_verdict(list(source.codes), source.message)}]
-    return [{**base, **_frame_row(task, source, frame)} for frame in source.frames]
+        return [{**base, **source.report, "frame": 0, **_verdict(list(source.codes), source.message)}]
+    return [{**base, "source_frames": len(source.frames), **row} for row in _frame_rows(task, source)]
 
 
 def crashed(task: AnalysisTask, path: bytes) -> list[Row]:
@@ -72,22 +80,43 @@ def crashed(task: AnalysisTask, path: bytes) -> list[Row]:
     return [{**base, "source_id": pseudonym(task.key, "source", path), **_verdict(["worker_died"], "")}]
 
 
+def _frame_rows(task: AnalysisTask, source: Source) -> Iterator[Row]:
+    """A row for each frame that is looked at; one that repeats the distinct frame before it is not measured."""
+    cine = task.quality.cine
+    distinct: Distinct | None = None
+    for index in chosen(cine.frames, len(source.frames)):
+        frame = source.frames[index]
+        sound = cine.frames == "distinct" and not frame.codes
+        if sound and distinct is not None and distinct.change(frame.gray) < cine.min_change:
+            yield _repeat_row(source, frame, distinct.index)
+            continue
+        row = _frame_row(task, source, frame)
+        if sound and len(source.frames) > 1:
+            box = (row["crop_x0"], row["crop_y0"], row["crop_x1"], row["crop_y1"]) if "crop_x0" in row else None
+            distinct = Distinct.of(index, frame.gray, box)
+        yield row
+
+
+def _repeat_row(source: Source, frame: Frame, stands_for_it: int) -> Row:
+    verdict = _verdict([*source.codes, "cine_repeat"], source.message)
+    return _picture_columns(frame) | {"repeats_frame": stands_for_it} | verdict
+
+
 def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
     codes = [*source.codes, *frame.codes]
-    height, width = frame.gray.shape
-    row: Row = {"frame": frame.index, "image_id": image_id_of(frame.gray)}
-    row |= {"source_height": height, "source_width": width}
-    row |= {"row_spacing_mm": frame.row_spacing_mm, "col_spacing_mm": frame.col_spacing_mm}
-    row |= {"spacing_reason": frame.spacing_reason}
+    row = _picture_columns(frame)
     flat = quality.flat_picture(frame.gray)
     if flat is not None or status_of(codes) in ("rejected", "error"):
         return row | _verdict([*codes, *([flat] if flat else [])], source.message)
-    sector = find_sector(frame.gray)
+    sector = _sector(frame)
     x0, y0, x1, y1 = sector.box
     stored = crop_to_sector(frame.gray, sector)
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
     measures = quality.measure(stored, sector, rgb)
     codes += quality.judge(measures, sector, task.quality)
+    codes += recognise(frame, sector.inside, task.quality.views)
+    if "rendering" in codes and "doppler" in codes:  # its colours are no flow
+        codes.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
         codes.append("border_unknown")
     row |= _sector_columns(sector) | measures | {"sector_fraction": float(sector.inside.mean())}
@@ -95,6 +124,35 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
     row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}
     row |= _verdict(codes, source.message)
     return row | {"file": _store(task, row["image_id"], row["status"], stored)}
+
+
+def _sector(frame: Frame) -> Sector:
+    """The sector of a frame; where the header names the only region of tissue it is sought there."""
+    box = tissue_box(frame.regions, *frame.gray.shape)
+    if box is None:
+        return find_sector(frame.gray)
+    x0, y0, x1, y1 = box
+    found = find_sector(frame.gray[y0:y1, x0:x1])
+    inside = np.zeros(frame.gray.shape, np.bool_)
+    inside[y0:y1, x0:x1] = found.inside
+    inside &= ~printed_lines(frame.gray, int(np.percentile(frame.gray[::4, ::4], 1)))  # they may begin outside the box
+    left, top, right, bottom = found.box
+    apex_x = None if found.apex_x is None else found.apex_x + x0
+    apex_y = None if found.apex_y is None else found.apex_y + y0
+    place = (left + x0, top + y0, right + x0, bottom + y0)
+    return replace(found, box=place, inside=inside, apex_x=apex_x, apex_y=apex_y)
+
+
+def _picture_columns(frame: Frame) -> Row:
+    return {
+        "frame": frame.index,
+        "image_id": image_id_of(frame.gray),
+        "source_height": frame.gray.shape[0],
+        "source_width": frame.gray.shape[1],
+        "row_spacing_mm": frame.row_spacing_mm,
+        "col_spacing_mm": frame.col_spacing_mm,
+        "spacing_reason": frame.spacing_reason,
+    }
 
 
 def _sector_columns(sector: Sector) -> Row:

@@ -67,6 +67,10 @@ def qc(
     ] = None,
     center: Annotated[str | None, typer.Option(help="The center that all these files come from.")] = None,
     center_from: Annotated[str | None, typer.Option(help="Column of the records table that names the center.")] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Of a cine: distinct, all, first or every:N.", show_default="distinct")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Try unknown files as DICOM with a broken beginning.")] = False,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
@@ -83,7 +87,7 @@ def qc(
     from sono.curation.workspace import Workspace
 
     study = Workspace.find(workspace)
-    summary = run_qc(study, QcOptions(raw, records, center, center_from), Engine.create(jobs, scheduler))
+    summary = run_qc(study, QcOptions(raw, records, center, center_from, frames, force), Engine.create(jobs, scheduler))
     show(summary, as_json, next_step="sono masks propose, or sono captions build")
     if strict:
         summary.refuse_findings()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
 from sono.curation.assembly import build_images
+from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError
 from sono.curation.planes import PlaneTable
@@ -20,6 +21,7 @@ from sono.curation.privacy import check_privacy
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
+from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of, write_table
@@ -37,12 +39,14 @@ RECORD_REASONS = ("no_record", "ga_conflict")
 
 @dataclass(frozen=True)
 class QcOptions:
-    """What the command line gives: the folder, where records are and what names the center."""
+    """What the command line gives: the folder, where records are, what names the center, which frames to take."""
 
     raw: Path
     records: Path | None = None
     center: str | None = None
     center_from: str | None = None
+    frames: str | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class QcSummary:
     def refuse_findings(self) -> None:
         """FindingsError (exit 3) where any file was not accepted."""
         findings = sum(count for status, count in self.statuses.items() if status != "accepted")
+        findings -= self.reasons.get("cine_repeat", 0)  # that a cine holds still is no finding
         if findings:
             raise FindingsError(f"{findings} of {self.frames} frames were not accepted; see the reasons above")
 
@@ -74,10 +79,11 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
     with workspace.lock():
         _sweep(workspace)
-        task = _task(workspace, options.raw)
+        task = _task(workspace, options)
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
-        unmatched = _join(rows, records, options)
+        unmatched = _join([row for row in rows if not is_report_row(row)], records, options)
+        apply_reports(rows)
         _keep_sources(workspace, task.root, rows)
         before = workspace.read(IMAGES)
         images = build_images(workspace)
@@ -107,13 +113,16 @@ def _sweep(workspace: Workspace) -> None:
         remove_leftovers(folder)
 
 
-def _task(workspace: Workspace, raw: Path) -> AnalysisTask:
+def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
+    settings = workspace.settings("qc", QualityConfig)
+    cine = override(settings.cine, frames=options.frames)
     return AnalysisTask(
-        root=os.fsencode(raw.resolve()),
+        root=os.fsencode(options.raw.resolve()),
         key=workspace.key(),
         frames=workspace.frames,
         quarantine=workspace.quarantine,
-        quality=workspace.settings("qc", QualityConfig),
+        quality=settings.model_copy(update={"cine": cine}),
+        force=options.force,
     )
 
 

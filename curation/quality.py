@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sono.curation import measures
+from sono.curation.cine import CineConfig
 from sono.curation.config import Config
 from sono.curation.sector import Sector
+from sono.curation.views import ViewConfig
 
 Gray = NDArray[np.uint8]
 
@@ -27,6 +29,8 @@ class QualityConfig(Config):
     max_doppler: float = Field(0.005, ge=0, le=1)  # share of coloured pixels; above: doppler
     max_overlay: float = Field(0.00005, ge=0, le=1)  # share of the sector under strokes; above: overlay
     max_text: float = Field(0.008, ge=0, le=1)  # the same; above: text_in_sector
+    cine: CineConfig = CineConfig()
+    views: ViewConfig = ViewConfig()
 
 
 def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) -> dict[str, float]:

@@ -38,6 +38,7 @@ REASONS = {
     "missing_tag": Reason("error", "a DICOM element that pixels need is missing"),
     "bad_value": Reason("error", "a DICOM element has an impossible value"),
     "no_pixels": Reason("rejected", "a DICOM object without pixels"),
+    "structured_report": Reason("rejected", "a report of measurements; they serve the frames of its study"),
     "needs_plugin": Reason("error", "the compression needs the dicom extra: pip install 'sono[dicom]'"),
     "unsupported_syntax": Reason("error", "a transfer syntax that holds no still frames sono can read"),
     "too_nested": Reason("error", "sequences nested too deeply"),
@@ -47,6 +48,7 @@ REASONS = {
     "frames_mismatch": Reason("accepted", "the file holds another number of frames than it declares"),
     "frames_limit": Reason("accepted", "more frames than the memory limit allows; the first ones were read"),
     "pixel_length": Reason("accepted", "more pixel bytes than declared; the surplus was dropped"),
+    "cine_repeat": Reason("rejected", "hardly differs from a frame before it in the same file, which stands for it"),
     "no_preamble": Reason("accepted", "a DICOM file without preamble or meta header"),
     "not_ultrasound": Reason("quarantined", "the DICOM modality is not ultrasound"),
     # the picture
@@ -69,6 +71,11 @@ REASONS = {
     "doppler": Reason("accepted", "colour inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
     "text_in_sector": Reason("quarantined", "so much text that a name may be among it; look before handing over"),
+    "dual_view": Reason("quarantined", "two views side by side"),
+    "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
+    "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),
+    "rendering": Reason("quarantined", "coloured all over, as 3-D renderings (and tinted maps) are"),
+    "measurement_screen": Reason("quarantined", "a page of measurements without a picture"),
     # the set
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),

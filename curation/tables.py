@@ -54,6 +54,8 @@ IMAGES = TableSpec(
         source_id=(_text,),  # keyed hash of the path; the path itself stays in the vault
         file_sha256=_text,
         frame=(_int,),
+        source_frames=_int,  # that the file holds, also those that --frames left out
+        repeats_frame=_int,  # the frame of the same file that stands for this one
         center=_text,
         patient_id=_text,  # keyed pseudonym
         study_id=_text,  # keyed pseudonym
@@ -129,6 +131,8 @@ SOURCES = TableSpec(
             pa.field("namespace", pa.string()),  # keeps equal ids of two hospitals apart
             pa.field("raw_patient", pa.string()),
             pa.field("raw_study", pa.string()),
+            pa.field("file_patient", pa.string()),  # as the file has them, whatever the records say
+            pa.field("file_study", pa.string()),
             pa.field("private", _texts),  # what must never appear in the workspace
             *IMAGES.schema,
         ]

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sono.curation.readers.dicom_header import dicom_errors, elements, read_header, text_of
@@ -17,6 +18,7 @@ from sono.curation.readers.frames import (
     quiet_decoders,
     succeeded,
 )
+from sono.curation.records.structured_report import is_report, read_report
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -28,6 +30,7 @@ _LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN
 _UNENDED_PIXELS = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"  # PixelData OB of undefined length
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _CHUNK_BYTES = 1 << 20
+_FARTHEST_MARK = 1 << 16  # bytes before it that a device may have written
 
 
 def is_dicom(content: bytes) -> bool:
@@ -46,6 +49,12 @@ def looks_like_dataset(content: bytes) -> bool:
     return explicit or int.from_bytes(content[4:8], "little") < min(len(content), 1024)
 
 
+def from_mark(content: bytes) -> bytes:
+    """What follows the DICOM mark of a file whose preamble is missing, cut or too long; all where no mark is near."""
+    place = content.find(b"DICM\x02\x00", 0, _FARTHEST_MARK)
+    return content if place < 0 else content[place + 4 :]
+
+
 def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
     """Read a DICOM file; a broken one gives a source without frames, with what its header still tells."""
     header, cut = Header(), False
@@ -53,6 +62,8 @@ def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
         try:
             dataset, cut = _parse(content, limits)
             header = read_header(dataset, content[:128] if is_dicom(content) else b"")
+            if is_report(dataset):
+                return replace(failed(UnreadableError("structured_report"), header), report=read_report(dataset))
             if "PixelData" not in dataset:
                 raise _missing_pixels(dataset)
             frames, remarks = read_frames(dataset, limits)
@@ -109,7 +120,9 @@ def _is_ultrasound(dataset: "Dataset") -> bool:
 
 
 def _storage_class(dataset: "Dataset") -> str:
-    return str(getattr(dataset.get("SOPClassUID"), "name", ""))
+    from pydicom.uid import UID
+
+    return UID(text_of(dataset, "SOPClassUID"), validation_mode=0).name
 
 
 def _inflated(content: bytes, limits: Limits) -> bytes:

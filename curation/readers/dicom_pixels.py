@@ -1,25 +1,29 @@
-"""The pixels of a DICOM dataset as 8-bit frames: counted from the bytes, decoded one by one, in true tones."""
+"""The pixels of a DICOM dataset as 8-bit frames: counted from the bytes, decoded when asked for, in true tones."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.readers.dicom_header import Spacing, dicom_errors, read_spacing, text_of
+from sono.curation.readers.dicom_header import dicom_errors, text_of
 from sono.curation.readers.frames import (
     WINDOW_PERCENTILES,
     Frame,
     Limits,
+    Region,
     UnreadableError,
     Values,
     check_size,
+    quiet_decoders,
     split_color,
+    split_luma,
     to_8_bit,
 )
 from sono.curation.readers.images import walk_jpeg
+from sono.curation.readers.regions import Spacing, read_regions, read_spacing
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -32,11 +36,15 @@ JPEG_BASELINE = JPEG_FAMILY + "50"
 WITH_GDCM = tuple(JPEG_FAMILY + end for end in ("51", "57", "70", "80", "81"))
 # Pillow first: it refuses cut data, where GDCM fills the rest of the picture.
 PLUGINS = ("pillow", "pydicom", "gdcm")
+Stored = bytes | memoryview  # of one frame
 GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _JPEG_STARTS = (b"\xff\xd8", _JPEG_2000_START)  # the first also of JPEG-LS
+_LUMA_CHROMA = ("YBR_FULL", "YBR_FULL_422")
+_ADOBE, _NOT_ADOBE = b"\xff\xee\x00\x0eAdobe", b"\xff\xee\x00\x0eadobe"  # start of an APP14 segment
+_ADOBE_YCC = 1  # its last byte: the components are luma and chroma
 
 
 @dataclass(frozen=True)
@@ -59,27 +67,81 @@ class Layout:
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return -(-self.rows * self.columns * samples * self.bits // 8)
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the pictures made of a frame: gray, and its colours."""
+        return self.rows * self.columns * (1 if self.photometric.startswith("MONOCHROME") else 4)
 
-def read_frames(dataset: "Dataset", limits: Limits) -> tuple[list[Frame], list[str]]:
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the stored bytes of a frame become a picture: all that its frames have in common."""
+
+    layout: Layout
+    decoder: "Decoder"
+    palette: NDArray[np.uint8] | None  # [values, 3]
+    window: tuple[float, float] | None
+    spacing: Spacing
+    regions: tuple[Region, ...]
+
+
+class StoredFrames(Sequence[Frame]):
+    """The frames of a file, each decoded whenever it is asked for; a broken one costs only itself."""
+
+    def __init__(self, stored: Sequence[Stored], recipe: Recipe, first: Frame) -> None:
+        self.stored, self.recipe, self.first = stored, recipe, first
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
+        """Decode one frame, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[one] for one in range(len(self))[index]]
+        number = range(len(self))[index]
+        if number == self.first.index:
+            return self.first
+        try:
+            with quiet_decoders():
+                return _frame(number, *_decode(self.stored[number], self.recipe), self.recipe)
+        except MemoryError:
+            return _black_frame(number, self.recipe)
+        except _frame_errors():
+            return _black_frame(number, self.recipe)
+
+
+def read_frames(dataset: "Dataset", limits: Limits) -> tuple[Sequence[Frame], list[str]]:
     """All frames and the remarks on the file; raises UnreadableError where not one can be decoded."""
     layout = _layout(dataset)
     check_size(layout.rows, layout.columns, limits)
     decoder = _decoder(layout.syntax)
     palette = _palette(dataset, layout) if layout.photometric == "PALETTE COLOR" else None
     stored, layout, remarks = _stored_frames(dataset, layout, decoder.is_encapsulated)
-    frames: list[Frame] = []
-    size = 0
-    for frame in _decode_all(dataset, layout, stored, decoder, palette):
-        size += frame.gray.nbytes + (frame.rgb.nbytes if frame.rgb is not None else 0)
-        if frames and size > limits.max_decoded_bytes:
-            remarks.append("frames_limit")
-            break
-        frames.append(frame)
-    if all("frame_corrupt" in frame.codes for frame in frames):
-        raise UnreadableError("frame_corrupt", "no frame of the file could be decoded")
+    spacing, regions = read_spacing(dataset, layout.rows, layout.columns), read_regions(dataset) or ()
+    recipe = Recipe(layout, decoder, palette, None, spacing, regions)
+    most = max(1, limits.max_decoded_bytes // layout.decoded_bytes)
+    if len(stored) > most:
+        stored, remarks = stored[:most], [*remarks, "frames_limit"]
+    index, values, coding = _first_values(stored, recipe)
+    if palette is None and (layout.bits != 8 or layout.signed):  # of the first frame, or a cine would flicker
+        recipe = replace(recipe, window=_window(dataset, values, layout))
     if layout.bits > 8 and palette is None:
         remarks.append("bit_depth")
-    return frames, remarks
+    return StoredFrames(stored, recipe, _frame(index, values, coding, recipe)), remarks
+
+
+def _first_values(stored: Sequence[Stored], recipe: Recipe) -> tuple[int, Values, str]:
+    """Index, stored values and colour coding of the first frame that can be decoded."""
+    for index, data in enumerate(stored):
+        try:
+            return index, *_decode(data, recipe)
+        except _frame_errors():
+            continue
+    raise UnreadableError("frame_corrupt", "no frame of the file could be decoded")
 
 
 def _integer(dataset: "Dataset", keyword: str, default: int | None = None) -> int:
@@ -97,7 +159,7 @@ def _layout(dataset: "Dataset") -> Layout:
     """The description of the pixels; raises where an element is missing or contradicts another."""
     if "PhotometricInterpretation" not in dataset:
         raise UnreadableError("missing_tag", "the DICOM element PhotometricInterpretation is missing")
-    syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+    syntax = text_of(dataset.file_meta, "TransferSyntaxUID")
     bits = _integer(dataset, "BitsAllocated")
     layout = Layout(
         rows=_integer(dataset, "Rows"),
@@ -115,6 +177,8 @@ def _layout(dataset: "Dataset") -> Layout:
         raise UnreadableError("unsupported", "a photometric interpretation that sono does not read")
     if layout.samples != (1 if layout.photometric in GRAY else 3):
         raise UnreadableError("bad_value", f"{layout.samples} samples a pixel do not fit {layout.photometric}")
+    if layout.photometric.startswith("YBR") and layout.bits != 8:
+        raise UnreadableError("unsupported", f"{layout.photometric} with {layout.bits} bits")
     allowed = (8, 16) if layout.photometric == "PALETTE COLOR" else (1, 8, 16, 32)
     if layout.bits not in allowed or not 1 <= layout.bits_stored <= layout.bits:
         raise UnreadableError("bad_value", f"{layout.bits_stored} bits stored in {layout.bits} allocated")
@@ -147,13 +211,17 @@ def _palette(dataset: "Dataset", layout: Layout) -> NDArray[np.uint8]:
     return np.asarray(colors >> 8 if deep else colors, np.uint8)
 
 
-def _stored_frames(dataset: "Dataset", layout: Layout, compressed: bool) -> tuple[list[bytes], Layout, list[str]]:
+def _stored_frames(dataset: "Dataset", layout: Layout, compressed: bool) -> tuple[Sequence[Stored], Layout, list[str]]:
     """The stored bytes of each frame that is there, the layout that these bytes show, and remarks."""
-    data = dataset.PixelData
+    try:
+        data = dataset.PixelData
+    except dicom_errors() as error:
+        raise UnreadableError("corrupt", "the pixel data cannot be read") from error
     declared = _integer(dataset, "NumberOfFrames", 1)
     if not isinstance(data, bytes) or not data:
         raise UnreadableError("no_pixels", "the DICOM object has empty pixel data")
     remarks: list[str] = []
+    frames: Sequence[Stored]
     if compressed:
         frames = _compressed_frames(data, layout)
     else:
@@ -165,7 +233,7 @@ def _stored_frames(dataset: "Dataset", layout: Layout, compressed: bool) -> tupl
     return frames, layout, remarks
 
 
-def _plain_frames(data: bytes, layout: Layout, declared: int) -> tuple[list[bytes], Layout, list[str]]:
+def _plain_frames(data: bytes, layout: Layout, declared: int) -> tuple[Sequence[Stored], Layout, list[str]]:
     """Cut uncompressed data into frames; whole frames that nobody declared count, other surplus does not."""
     full = replace(layout, photometric="YBR_FULL")
     remarks: list[str] = []
@@ -175,7 +243,8 @@ def _plain_frames(data: bytes, layout: Layout, declared: int) -> tuple[list[byte
     present, surplus = divmod(len(data), size)
     if surplus > 1 and present >= declared:  # one byte pads to an even length
         present, remarks = declared, ["pixel_length"]
-    return [data[start * size : (start + 1) * size] for start in range(present)], layout, remarks
+    view = memoryview(data)  # no second copy of a long cine
+    return [view[start * size : (start + 1) * size] for start in range(present)], layout, remarks
 
 
 def _compressed_frames(data: bytes, layout: Layout) -> list[bytes]:
@@ -200,44 +269,38 @@ def _compressed_frames(data: bytes, layout: Layout) -> list[bytes]:
     return [b"".join(parts) for parts in frames]
 
 
-def _decode_all(
-    dataset: "Dataset",
-    layout: Layout,
-    stored: list[bytes],
-    decoder: "Decoder",
-    palette: NDArray[np.uint8] | None,
-) -> Iterator[Frame]:
-    """Decode frame by frame, so that a broken one costs only itself."""
-    spacing = read_spacing(dataset, layout.rows, layout.columns)
-    window: tuple[float, float] | None = None
-    for index, data in enumerate(stored):
-        try:
-            values = _decode(data, layout, decoder)
-        except _frame_errors():
-            yield _frame(index, np.zeros((layout.rows, layout.columns), np.uint8), spacing, ("frame_corrupt",))
-            continue
-        if palette is not None:
-            values = palette[np.minimum(values, len(palette) - 1)]
-        elif layout.bits != 8 and window is None:
-            window = _window(dataset, values, layout)  # of the first frame, or a cine would flicker
-        picture = to_8_bit(values, window) if values.dtype != np.uint8 or window else np.asarray(values, np.uint8)
-        yield _frame(index, 255 - picture if layout.photometric == "MONOCHROME1" else picture, spacing)
-
-
 def _frame_errors() -> tuple[type[Exception], ...]:
     return (UnreadableError, *dicom_errors())
 
 
-def _frame(index: int, picture: NDArray[np.uint8], spacing: Spacing, codes: tuple[str, ...] = ()) -> Frame:
-    gray, rgb = split_color(picture)
-    return Frame(index, gray, rgb, spacing.row_mm, spacing.column_mm, spacing.reason, codes)
+def _frame(index: int, values: Values, coding: str, recipe: Recipe) -> Frame:
+    """The picture of decoded `values`, whose colours are coded as the photometric interpretation `coding`."""
+    layout, spacing = recipe.layout, recipe.spacing
+    if recipe.palette is not None:
+        values = recipe.palette[np.minimum(values, len(recipe.palette) - 1)]
+    deep = values.dtype != np.uint8 or recipe.window is not None
+    picture = to_8_bit(values, recipe.window) if deep else np.asarray(values, np.uint8)
+    if layout.photometric == "MONOCHROME1":
+        picture = 255 - picture
+    gray, rgb = split_luma(picture) if coding in _LUMA_CHROMA else split_color(picture)
+    return Frame(index, gray, rgb, spacing.row_mm, spacing.column_mm, spacing.reason, (), recipe.regions)
 
 
-def _decode(data: bytes, layout: Layout, decoder: "Decoder") -> Values:
-    """One frame [rows, columns] or [rows, columns, 3]; pydicom has converted YBR to RGB already."""
+def _black_frame(index: int, recipe: Recipe) -> Frame:
+    spacing, shape = recipe.spacing, (recipe.layout.rows, recipe.layout.columns)
+    codes = ("frame_corrupt",)
+    return Frame(index, np.zeros(shape, np.uint8), None, spacing.row_mm, spacing.column_mm, spacing.reason, codes)
+
+
+def _decode(data: Stored, recipe: Recipe) -> tuple[Values, str]:
+    """One frame [rows, columns] or [rows, columns, 3] and its photometric interpretation.
+
+    pydicom's conversion to RGB is left out, so that the luma stays as it was stored.
+    """
     from pydicom.encaps import encapsulate
 
-    _check_stored(data, layout)
+    layout, decoder, content = recipe.layout, recipe.decoder, bytes(data)
+    _check_stored(content, layout)
     plugin = next((name for name in PLUGINS if name in decoder.available_plugins), "")
     if plugin == "pillow" and layout.bits > 8 and "gdcm" in decoder.available_plugins:
         plugin = "gdcm"  # Pillow reads JPEG with 8 bits only
@@ -254,9 +317,16 @@ def _decode(data: bytes, layout: Layout, decoder: "Decoder") -> Values:
         "pixel_keyword": "PixelData",
         "pixel_vr": "OB" if layout.bits <= 8 else "OW",  # only big endian data need it
     }
-    stored = encapsulate([data]) if decoder.is_encapsulated else data
-    values, _ = decoder.as_array(stored, index=0, decoding_plugin=plugin, **options)
-    return np.asarray(values)
+    stored = encapsulate([_plain_adobe(content)]) if decoder.is_encapsulated else content
+    values, facts = decoder.as_array(stored, index=0, raw=True, decoding_plugin=plugin, **options)
+    return np.asarray(values), str(facts["photometric_interpretation"])
+
+
+def _plain_adobe(data: bytes) -> bytes:
+    """A JPEG without the mark that makes Pillow convert luma and chroma to RGB, which pydicom would do once more."""
+    place = data.find(_ADOBE, 0, 4096)
+    is_ycc = place >= 0 and data[place + 15 : place + 16] == bytes([_ADOBE_YCC])
+    return data.replace(_ADOBE, _NOT_ADOBE, 1) if is_ycc else data
 
 
 def _check_stored(data: bytes, layout: Layout) -> None:

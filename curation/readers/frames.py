@@ -4,9 +4,9 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -52,10 +52,24 @@ class Limits:
     max_file_bytes: int = 2 << 30
     max_inflated_bytes: int = 512 << 20
     max_nesting: int = 64
-    max_decoded_bytes: int = 1 << 30  # all frames of a file together
+    max_decoded_bytes: int = 16 << 30  # all frames of a file together; they are decoded one by one
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a machine says of a part of its screen (PS3.3 C.8.5.5): kinds are code numbers, what is broken is NaN.
+
+    `box` is x0, y0, x1, y1 in pixels; `units` and `deltas` are those of x and y.
+    """
+
+    spatial_format: float
+    data_type: float
+    box: tuple[float, float, float, float]
+    units: tuple[float, float]
+    deltas: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,7 @@ class Frame:
     col_spacing_mm: float | None
     spacing_reason: str | None
     codes: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,13 +101,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Source:
-    """A file as read: its frames (none if nothing could be read), codes that concern it, and one sentence."""
+    """A file as read: its frames (none if nothing could be read), codes that concern it, and one sentence.
+
+    The frames of a DICOM file are decoded when they are asked for, so a long cine is never in memory as a whole.
+    """
 
     file_sha256: str | None
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     codes: tuple[str, ...]
     message: str
     header: Header
+    report: Mapping[str, float] = field(default_factory=dict)  # record fields of a structured report
 
 
 class UnreadableError(Exception):
@@ -109,10 +128,10 @@ def failed(error: UnreadableError, header: Header | None = None) -> Source:
     return Source(None, (), (error.code,), error.fact, header or Header())
 
 
-def succeeded(frames: Iterable[Frame], codes: Iterable[str], header: Header) -> Source:
+def succeeded(frames: Sequence[Frame], codes: Iterable[str], header: Header) -> Source:
     """The source of a file that gives frames; its message says what the codes mean."""
     once = tuple(dict.fromkeys(codes))
-    return Source(None, tuple(frames), once, "; ".join(REASONS[code].meaning for code in once), header)
+    return Source(None, frames, once, "; ".join(REASONS[code].meaning for code in once), header)
 
 
 @contextmanager
@@ -150,6 +169,19 @@ def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[
     spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
     gray = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
     return gray, rgb if int(spread.max()) > COLOR_SPREAD else None
+
+
+def split_luma(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """The same of a picture [H, W, 3] of luma and the two chromas (YBR_FULL): its luma as it is, without a conversion.
+
+    Colours are worked out only where the chromas are far enough from their middle to make a difference.
+    """
+    luma, blue, red = cv2.split(np.ascontiguousarray(picture))
+    farthest = max(abs(extreme - 128) for chroma in (blue, red) for extreme in cv2.minMaxLoc(chroma)[:2])
+    if farthest * 2 <= COLOR_SPREAD:  # two channels differ by at most 1.8 times the chromas
+        return np.asarray(luma, np.uint8), None
+    rgb = np.asarray(cv2.cvtColor(cv2.merge((luma, red, blue)), cv2.COLOR_YCrCb2RGB), np.uint8)
+    return np.asarray(luma, np.uint8), split_color(rgb)[1]
 
 
 def text_runs(content: bytes) -> list[str]:

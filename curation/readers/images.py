@@ -108,7 +108,7 @@ def _read(content: bytes, limits: Limits) -> Source:
     texts += [*container.texts, *text_runs(container.trailing)]
     gray, rgb = split_color(picture)
     frame = Frame(0, gray, rgb, None, None, "not_dicom")
-    return succeeded([frame], [*container.codes, *codes], Header(private=clean_texts(texts)))
+    return succeeded((frame,), [*container.codes, *codes], Header(private=clean_texts(texts)))
 
 
 def _walk(kind: str, content: bytes, limits: Limits) -> Container:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sono.curation.errors import SonoError
-from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom, read_ids
+from sono.curation.readers.dicom import from_mark, is_dicom, looks_like_dataset, read_dicom, read_ids
 from sono.curation.readers.frames import DEFAULT_LIMITS, Frame, Header, Limits, Source, UnreadableError, failed
 from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
 from sono.curation.reasons import REASONS
@@ -48,8 +48,11 @@ def _walk(top: bytes) -> Iterator[bytes]:
             yield folder
 
 
-def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """Read one path; what is wrong with it stands in the codes of the result, never in an exception."""
+def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = False) -> Source:
+    """Read one path; what is wrong with it stands in the codes of the result, never in an exception.
+
+    With `force` whatever is neither DICOM nor an image by its first bytes is tried as DICOM with a broken beginning.
+    """
     name = Path(os.fsdecode(path)).name
     try:
         content = _content(path, name, limits)
@@ -58,8 +61,9 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
     except MemoryError:
         return failed(UnreadableError("too_large", "the memory does not hold this file"))
     kind = _kind(content)
-    bare_dataset = kind is None and looks_like_dataset(content)
-    source = read_dicom(content, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
+    bare_dataset = kind is None and (force or looks_like_dataset(content))
+    whole = from_mark(content) if bare_dataset and force else content
+    source = read_dicom(whole, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
 
 

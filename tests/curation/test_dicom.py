@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -18,10 +20,12 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
 )
 
 from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom
+from sono.curation.readers.regions import read_regions, tissue_box
 from sono.curation.readers.sources import Limits, Source, read_source
 
 ROWS, COLUMNS = 70, 100
@@ -232,6 +236,103 @@ def test_spacing_takes_rows_from_y_and_columns_from_x() -> None:
     assert spacing(region()) == (pytest.approx(0.3), pytest.approx(0.2), None)
 
 
+def test_a_region_of_any_kind_outside_the_picture_spoils_all_deltas() -> None:
+    trace = region(RegionDataType=10, RegionSpatialFormat=4, RegionLocationMaxX1=300)
+    assert spacing(region(), trace) == (None, None, "region_out_of_bounds")
+
+
+def test_a_broken_tissue_region_leaves_the_other_one_no_better() -> None:
+    assert spacing(region(), region(RegionLocationMinY0=60))[2] == "region_inverted"
+    assert spacing(region(), region(PhysicalUnitsYDirection=1))[2] == "region_units"
+
+
+def test_an_m_mode_strip_gives_no_spacing() -> None:
+    strip = region(RegionSpatialFormat=2, PhysicalUnitsXDirection=4)
+    assert spacing(strip) == (None, None, "region_not_tissue")
+    assert spacing(strip, region())[2] is None
+
+
+def test_an_enhanced_object_has_its_spacing_in_the_shared_groups() -> None:
+    measures, group = Dataset(), Dataset()
+    measures.PixelSpacing = [0.4, 0.5]
+    group.PixelMeasuresSequence = Sequence([measures])
+    frame = read(SharedFunctionalGroupsSequence=Sequence([group])).frames[0]
+    assert (frame.row_spacing_mm, frame.col_spacing_mm, frame.spacing_reason) == (0.4, 0.5, None)
+
+
+def test_the_only_tissue_region_has_a_box_and_several_have_none() -> None:
+    def box(*regions: Dataset) -> tuple[int, ...] | None:
+        made = dataset(SequenceOfUltrasoundRegions=Sequence(regions))
+        return tissue_box(read_regions(made) or (), ROWS, COLUMNS)
+
+    assert box(region()) == (10, 10, 91, 61)
+    assert box(region(RegionLocationMaxX1=100, RegionLocationMaxY1=70)) == (10, 10, 100, 70)
+    assert box(region(RegionDataType=3)) is box(region(), region()) is box(region(RegionLocationMaxX1=101)) is None
+    assert box(region(PhysicalUnitsXDirection=0)) == (10, 10, 91, 61)  # where it is, not how large
+
+
+def colors() -> NDArray[np.uint8]:
+    """A picture [70, 100, 3] of luma and chromas: gray on the left, coloured on the right."""
+    made = np.full((ROWS, COLUMNS, 3), 128, np.uint8)
+    made[..., 0] = RAMP
+    made[:, 60:, 1], made[:, 60:, 2] = 90, 200
+    return made
+
+
+def test_luma_is_taken_as_it_is_stored() -> None:
+    source = read(colors().tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
+    np.testing.assert_array_equal(gray(source), RAMP)
+    assert source.frames[0].rgb is not None
+    half = np.concatenate([colors()[:, 0::2, :1], colors()[:, 1::2, :1], colors()[:, 0::2, 1:]], axis=2)
+    source = read(half.tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL_422", PlanarConfiguration=0)
+    np.testing.assert_array_equal(gray(source), RAMP)
+
+
+def test_colours_are_those_of_the_standard() -> None:
+    source = read(colors().tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
+    rgb = source.frames[0].rgb
+    assert rgb is not None
+    np.testing.assert_allclose(rgb, convert_color_space(colors(), "YBR_FULL", "RGB"), atol=1)
+
+
+@pytest.mark.parametrize("adobe", [False, True])
+def test_luma_of_a_jpeg_is_what_the_decoder_gives(adobe: bool) -> None:
+    image = Image.fromarray(convert_color_space(colors(), "YBR_FULL", "RGB"))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90, subsampling="4:2:2")
+    content = file.getvalue()
+    with Image.open(io.BytesIO(content)) as again:
+        again.draft("YCbCr", again.size)
+        expected = np.asarray(again)
+    if adobe:  # the mark of luma and chroma, in place of JFIF's
+        content = content[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01" + content[20:]
+    options = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0}
+    source = read(encapsulate([content]), JPEGBaseline8Bit, **options)
+    np.testing.assert_allclose(gray(source), expected[..., 0], atol=1)
+    assert source.frames[0].rgb is not None
+    np.testing.assert_allclose(source.frames[0].rgb, convert_color_space(expected, "YBR_FULL", "RGB"), atol=2)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("deep", [False, True])
+def test_lossless_forms_are_read_with_the_extra(syntax: str, deep: bool, tmp_path: Path) -> None:
+    gdcm = pytest.importorskip("gdcm")
+    values = {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+    plain, packed = tmp_path / "plain.dcm", tmp_path / "packed.dcm"
+    plain.write_bytes(stored(dataset(DEEP.tobytes(), **values) if deep else dataset()))
+    reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetImage(change.GetOutput())
+    writer.SetFile(reader.GetFile())
+    writer.SetFileName(str(packed))
+    assert writer.Write()
+    np.testing.assert_array_equal(gray(read_source(str(packed).encode())), gray(read_source(str(plain).encode())))
+
+
 def test_two_equal_tissue_regions_agree_and_two_different_ones_do_not() -> None:
     assert spacing(region(), region(RegionLocationMinX0=40))[2] is None
     assert spacing(region(), region(PhysicalDeltaX=0.021)) == (None, None, "regions_differ")
@@ -240,7 +341,7 @@ def test_two_equal_tissue_regions_agree_and_two_different_ones_do_not() -> None:
 def test_a_doppler_region_beside_the_tissue_does_not_disturb() -> None:
     trace = region(RegionDataType=3, PhysicalUnitsXDirection=4, PhysicalUnitsYDirection=7)
     assert spacing(trace, region())[2] is None
-    assert spacing(trace) == (None, None, "region_units")
+    assert spacing(trace) == (None, None, "region_not_tissue")
 
 
 @pytest.mark.parametrize(
@@ -277,6 +378,23 @@ def test_a_dataset_without_preamble_is_told_from_other_bytes() -> None:
     content = stored(dataset())
     assert is_dicom(content) and looks_like_dataset(content[132:])
     assert not looks_like_dataset(b"PK\x03\x04" + bytes(60)) and not looks_like_dataset(b"")
+
+
+def test_force_finds_the_dataset_behind_a_broken_beginning(tmp_path: Path) -> None:
+    content = stored(dataset())
+    for name, broken in {"none": content[128:], "long": b"device" * 90 + content, "bare": content[132:]}.items():
+        path = tmp_path / name
+        path.write_bytes(broken)
+        forced = read_source(str(path).encode(), force=True)
+        assert forced.codes == ("no_preamble",) and np.array_equal(gray(forced), RAMP)
+        assert bool(read_source(str(path).encode()).frames) == (name == "bare")
+
+
+def test_force_makes_no_image_of_other_files(tmp_path: Path) -> None:
+    for content in (b"no picture at all " * 50, b"\x00" * 4000, b"DICM" + b"\x02\x00" * 300):
+        path = tmp_path / "other"
+        path.write_bytes(content)
+        assert not read_source(str(path).encode(), force=True).frames
 
 
 def test_random_damage_never_raises() -> None:

@@ -54,7 +54,7 @@ FRAMES = {
 }
 SPACING_REASONS = {
     "no_regions.dcm": "no_regions", "regions_empty.dcm": "regions_empty", "region_oob.dcm": "region_out_of_bounds",
-    "region_inverted.dcm": "region_inverted", "region_doppler_units.dcm": "region_units",
+    "region_inverted.dcm": "region_inverted", "region_doppler_units.dcm": "region_not_tissue",
     "region_neg_zero_delta.dcm": "region_zero_delta", "00_good.png": "not_dicom",
 }
 # fmt: on
