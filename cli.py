@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(sono.curation.commands.app)
 app.add_typer(sono.curation.commands.records, name="records")
+app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.templates.commands.app)

@@ -15,6 +15,7 @@ from sono.curation import quality
 from sono.curation.cine import Distinct, chosen
 from sono.curation.duplicates import perceptual_hash
 from sono.curation.lettering import printed_lines
+from sono.curation.printed_text import looks_private, read_words
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.regions import tissue_box
@@ -64,6 +65,7 @@ def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
         "raw_study": source.header.study,
         "file_patient": source.header.patient,
         "file_study": source.header.study,
+        "raw_exam_date": source.header.exam_date,
         "private": list(source.header.private),
         "source_id": pseudonym(task.key, "source", path),
         "file_sha256": source.file_sha256,
@@ -119,6 +121,10 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
         codes.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
         codes.append("border_unknown")
+    if task.quality.ocr:
+        words = read_words(stored)
+        row["printed"] = [word.text for word in words]
+        codes += ["text_in_sector"] * looks_private(words)
     row |= _sector_columns(sector) | measures | {"sector_fraction": float(sector.inside.mean())}
     row |= {"height": stored.shape[0], "width": stored.shape[1]}
     row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}

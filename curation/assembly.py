@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.duplicates import near_duplicate_pairs, small_frame
-from sono.curation.pseudonyms import pseudonym
+from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits
 from sono.curation.stored import quarantined_path, read_stored, stored_path
@@ -26,6 +27,7 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     space = sources["namespace"].fillna("")
     images["patient_id"] = _pseudonyms(key, "patient", space, sources["raw_patient"])
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
+    images["exam_date"] = _exam_dates(workspace, key, sources.assign(namespace=space))
     _mark_exact(images)
     _mark_near(workspace, images)
     images["split"] = assign_splits(images, workspace.settings("splits", SplitConfig))
@@ -38,6 +40,20 @@ def _pseudonyms(key: bytes, kind: str, space: pd.Series, raw: pd.Series) -> list
     return [
         None if pd.isna(value) else pseudonym(key, kind, name, str(value).strip())
         for name, value in zip(space, raw, strict=True)
+    ]
+
+
+def _exam_dates(workspace: Workspace, key: bytes, sources: pd.DataFrame) -> list[str | None]:
+    """The exam date of each row, shifted by its patient's days; None unless the study keeps dates."""
+    if workspace.study().keep_dates == "none":
+        return [None] * len(sources)
+    return [
+        shifted_date(key, date.fromisoformat(day), space, patient.strip()).isoformat()
+        if isinstance(day, str) and isinstance(patient, str)
+        else None
+        for day, space, patient in zip(
+            sources["raw_exam_date"], sources["namespace"], sources["raw_patient"], strict=True
+        )
     ]
 
 

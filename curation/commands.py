@@ -1,4 +1,4 @@
-"""`sono init`, `qc`, `split`, `dedup` and `phantom`."""
+"""`sono init`, `qc`, `split`, `dedup`, `phantom`, `pull`, `records` and `export`."""
 
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from sono.curation.command_line import (
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
 records = typer.Typer(no_args_is_help=True, help="The table of clinical records: what sono understands of it.")
+export = typer.Typer(no_args_is_help=True, help="Export the accepted frames to other formats.")
 
 
 @app.command()
@@ -188,3 +189,20 @@ def check(
     show(report, as_json, next_step="sono qc RAW_FOLDER --records TABLE")
     if strict:
         report.refuse_findings()
+
+
+@export.command("dicom")
+def export_to_dicom(
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write every accepted frame as a de-identified DICOM file, made from nothing but pixels and allowed columns.
+
+    Example: sono export dicom dicom/
+    """
+    from sono.curation.dicom_export import export_dicom
+    from sono.curation.workspace import Workspace
+
+    show(export_dicom(Workspace.find(workspace), out), as_json)

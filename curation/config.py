@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,6 +26,8 @@ class StudyConfig(Config):
     name: str = "study"
     planes_file: str = ""
     key_check: str = ""  # of the pseudonym key that made this study's ids; written by `sono init`
+    keep_dates: Literal["none", "shifted"] = "none"  # shifted: exam dates moved by a keyed number of days per patient
+    public_words: tuple[str, ...] = ()  # no secrets, although they stand in names or headers of the sources
 
 
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:

@@ -1,174 +1,200 @@
-"""The privacy gate: every output byte, cell and file name is searched for every private string of the sources."""
+"""The privacy gate: every text, cell and name of the workspace is searched for every private string of the sources."""
 
-import re
-import unicodedata
-import zipfile
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from sono.curation.errors import PrivacyError
-from sono.curation.planes import PlaneTable
+from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
+from sono.curation.planes import REGIONS, PlaneTable
 from sono.curation.reasons import REASONS
-from sono.curation.tables import SOURCES, read_table
+from sono.curation.records.values import FINDINGS, LATERALITY, PRESENTATION
+from sono.curation.spellings import MIN_DIGITS, Phrase, atoms_of, dates_in, plain, single_forms, spellings
+from sono.curation.storage import write_text
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, read_table
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
-# Shorter strings ("1", "AB") occur in any text by chance.
-MIN_WORD = 5
-MIN_NUMBER = 7  # in pages and logs, where shorter numbers are counts and decimals
 # Words of our own tables and pages that may also stand in a file name or a comment.
 OWN_WORDS = frozenset(
-    ["fetal", "ultrasound", "image", "images", "frame", "frames", "plane", "planes", "study", "patient", "patients",
-     "center", "region", "mask", "masks", "caption", "captions", "accepted", "unknown", "normal", "brain", "train"]
+    ["accepted", "annotation", "annotations", "brain", "caption", "captions", "center", "centers", "dataset",
+     "fetal", "frame", "frames", "image", "images", "label", "labels", "mask", "masks", "metrics", "model", "normal",
+     "overlay", "patient", "patients", "pixel", "pixels", "plane", "planes", "records", "region", "report", "series",
+     "study", "train", "training", "ultrasound", "unknown", "validation", "weeks"]
 )  # fmt: skip
-PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
 # What sono itself writes there: a file may be called blank.png, no_regions.dcm or records.csv.
-CODE_COLUMNS = frozenset(("status", "reasons", "spacing_reason"))
-_CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
-# The letters of an embedded picture are words by chance; its frame is searched where it is stored.
-_PICTURE = re.compile(r"data:image/\w+;base64,[\w+/=]+", re.ASCII)
-_SIZE = re.compile(r"\d+ x \d+ pixels|\d+ (?:pixels|bytes|levels)")
-_WORD = re.compile(r"[^\W_]+(?:[.^'/\-][^\W_]+)*")
+CODE_COLUMNS = ("column 'status'", "column 'reasons'", "column 'spacing_reason'")
+SPACING_REASONS = (
+    "not_dicom", "no_regions", "regions_empty", "regions_differ", "region_units", "region_inverted",
+    "region_out_of_bounds", "region_zero_delta",
+)  # fmt: skip
+TEMPLATES = Path(__file__).parents[1] / "templates"
+PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
+MAX_PLACES = 3  # named in the error; all stand in the vault
+
+
+@dataclass(frozen=True)
+class PrivateStrings:
+    """What must not leave: single words, phrases by their first word, and days."""
+
+    words: frozenset[str]
+    phrases: Mapping[str, frozenset[Phrase]]
+    days: frozenset[date]
+
+    def __len__(self) -> int:
+        return len(self.words) + sum(map(len, self.phrases.values())) + len(self.days)
+
+    def found_in(self, text: str, own: frozenset[str] = frozenset(), page: bool = False) -> set[str]:
+        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7 digits do not count."""
+        found: set[str] = set()
+        for reading in filter(None, (text, undisguised(text))):
+            simple = plain(reading)
+            atoms = atoms_of(simple)
+            words = self.words & single_forms(simple, set(atoms))
+            found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
+            if not self.phrases.keys().isdisjoint(atoms):
+                found |= set(self._phrases_in(atoms))
+            found |= {day.isoformat() for day in self.days & dates_in(simple)}
+        return {one for one in found if not own.issuperset(one.split())}
+
+    def _phrases_in(self, atoms: list[str]) -> Iterator[str]:
+        for place, atom in enumerate(atoms):
+            for phrase in self.phrases.get(atom, ()):
+                if tuple(atoms[place : place + len(phrase)]) == phrase:
+                    yield " ".join(phrase)
 
 
 def check_privacy(workspace: Workspace) -> int:
     """Search the whole workspace; returns the number of private strings searched, PrivacyError on a hit.
 
-    Does nothing (0) where the vault is not here: without it nothing private is known.
+    Does nothing (0) where the vault is not here: without it nothing private is known. What was found, and where,
+    stands in the vault's `leaks.txt`.
     """
-    path = workspace.sources_path
-    if not path.exists():
+    return check_folder(workspace, workspace.root)
+
+
+def check_folder(workspace: Workspace, folder: Path) -> int:
+    """`check_privacy` of a folder that something of the workspace was exported to."""
+    report = workspace.vault / "leaks.txt"
+    if not workspace.sources_path.exists():
         return 0
-    private = private_words(read_table(path, SOURCES), workspace.planes())
-    for file in sorted(workspace.root.rglob("*")):
-        if file.is_file():
-            _check_file(file, workspace.root, private)
+    private = private_strings(workspace)
+    leaks = dict(_leaks(folder, private))
+    report.unlink(missing_ok=True)
+    if leaks:
+        lines = [f"{place}\t{', '.join(sorted(found))}" for place, found in leaks.items()]
+        write_text(report, "\n".join(lines) + "\n", mode=0o600)
+        raise PrivacyError(_complaint(leaks, report))
     return len(private)
 
 
-def private_words(sources: pd.DataFrame, planes: PlaneTable) -> frozenset[str]:
-    """Every private string of the sources and its common reformattings, in normal form."""
+def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
+    """The places and how many strings; the strings themselves must not reach a log."""
+    places = [f"{place}: {len(found)} private string{'s' * (len(found) > 1)}" for place, found in leaks.items()]
+    more = f" and {len(places) - MAX_PLACES} more places" if len(places) > MAX_PLACES else ""
+    return (
+        f"{'; '.join(places[:MAX_PLACES])}{more} of the sources; {report} tells which. Nothing may be handed over "
+        "before this is mended; a word that is no secret goes to public_words under [study] in sono.toml"
+    )
+
+
+def private_strings(workspace: Workspace) -> PrivateStrings:
+    """What the vault knows of the persons behind the study, the pseudonym key included."""
+    sources = read_table(workspace.sources_path, SOURCES)
+    own = _own_words(workspace.planes(), sources, workspace)
+    found = collect(raw_strings(sources), own)
+    key = workspace.key_path.read_text().strip().lower() if workspace.key_path.exists() else ""
+    return PrivateStrings(found.words | ({key} - {""}), found.phrases, found.days)
+
+
+def raw_strings(sources: pd.DataFrame) -> set[str]:
+    """Every private string of the sources as it stood there, the names of files and folders included."""
     raw: set[str] = set()
     for strings in sources["private"].dropna():
         raw.update(strings)
     raw.update(sources["raw_patient"].dropna(), sources["raw_study"].dropna())
-    for path in sources["path"]:
-        raw.add(Path(path.decode("utf-8", "replace")).stem)
-    own = OWN_WORDS | set(_words(" ".join((*planes.by_id, *planes.structures, *(p.name for p in planes.planes)))))
-    public = set(sources["machine"].dropna()) | set(sources["center"].dropna())
-    own |= {word for text in public for word in _words(text)}
-    found = {form for text in raw for form in _forms(text)}
-    return frozenset(form for form in found if form not in own and len(form) >= MIN_WORD)
+    for path, root in set(zip(sources["path"], sources["root"], strict=True)):
+        raw.update(names_of(path, root))
+    return raw
 
 
-def _forms(text: str) -> Iterator[str]:
-    """The whole string, its words, and dates in the orders people write them."""
-    plain = _normal(text)
-    yield plain
-    yield from _words(plain)
-    date = re.fullmatch(r"((?:19|20)\d\d)(\d\d)(\d\d)", plain) or re.fullmatch(r"((?:19|20)\d\d)-(\d\d)-(\d\d)", plain)
-    if date:
-        year, month, day = date.groups()
-        yield from (f"{year}{month}{day}", f"{year}-{month}-{day}")
-        for between in ".-/":
-            yield from (between.join((day, month, year)), between.join((month, day, year)))
+def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
+    """The names of a file and of the folders that it stands in, from `root` on."""
+    top, inner = _decoded(root), Path(_decoded(path))
+    below = inner.relative_to(top) if inner.is_relative_to(top) else inner
+    return (*below.parent.parts, below.stem, Path(top).name)
 
 
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+def collect(raw: Iterable[str], own: frozenset[str]) -> PrivateStrings:
+    """The private strings in every spelling; words that are our `own` are none."""
+    words: set[str] = set()
+    phrases: dict[str, set[Phrase]] = {}
+    days: set[date] = set()
+    for text in raw:
+        for phrase in spellings(text, own):
+            if len(phrase) == 1:
+                words.add(phrase[0])
+            else:
+                phrases.setdefault(phrase[0], set()).add(phrase)
+        days |= dates_in(plain(text))
+    return PrivateStrings(
+        frozenset(words), {first: frozenset(known) for first, known in phrases.items()}, frozenset(days)
+    )
 
 
-def _words(text: str) -> list[str]:
-    """Words of a text and their parts: `doe^jane-1.png` gives doe^jane-1.png, doe, jane, png."""
-    whole = _WORD.findall(_normal(text))
-    return [*whole, *(part for word in whole for part in re.split(r"[.^'/\-]", word))]
+def _decoded(name: bytes) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
-def _check_file(file: Path, root: Path, private: frozenset[str]) -> None:
-    place = file.relative_to(root)
-    _search(_words(str(place)), private, f"the name of {place.parent}/*")
-    if file.suffix == ".parquet":
-        for column, cells in _cells(file):
-            _search(cells, private, f"{place}, column '{column}'")
-    elif file.suffix == ".png":
-        _check_png(file.read_bytes(), private, str(place))
-    else:
-        text = _PICTURE.sub("", _text_bytes(file).decode("utf-8", "replace"))
-        words = (word for word in _words(text) if len(word) >= MIN_NUMBER or not word.isdigit())
-        _search(set(words) - _own_words(str(place)), private, str(place))
+def _words(*texts: str) -> frozenset[str]:
+    return frozenset(word for text in texts for word in atoms_of(plain(text)))
+
+
+def _own_words(planes: PlaneTable, sources: pd.DataFrame, workspace: Workspace) -> frozenset[str]:
+    """Words that captions and tables hold by right: of planes, structures, findings, machines and centers."""
+    study = workspace.study()
+    public = {*sources["machine"].dropna(), *sources["center"].dropna(), *study.public_words}
+    terms = (*planes.by_id, *planes.structures, *(plane.name for plane in planes.planes), *REGIONS, *FINDINGS)
+    return OWN_WORDS | _words(*terms, *LATERALITY, *PRESENTATION, *public, study.name, workspace.root.name)
+
+
+def _leaks(folder: Path, private: PrivateStrings) -> Iterator[tuple[str, set[str]]]:
+    """Every place of `folder` with a private string, and these."""
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        found = private.found_in(_decoded(os.fsencode(place.name)))
+        shown = str(place.parent / "*") if found else str(place)
+        if found:
+            yield f"the name of {shown}", found
+        if path.is_symlink() and (found := private.found_in(_decoded(os.fsencode(path.readlink())))):
+            yield f"the target of {shown}", found
+        if path.is_file():
+            for where, text in texts_of(path):
+                page = path.suffix in PAGES or where == "column 'message'"
+                if found := private.found_in(text, _own_words_at(str(place), where), page):
+                    yield ", ".join(filter(None, (shown, where))), found
 
 
 @cache
-def _own_words(place: str) -> frozenset[str]:
-    """The words that sono writes into the file at `place` for any study."""
+def _own_words_at(place: str, where: str) -> frozenset[str]:
+    """The words that sono writes at `where` in the file at `place` for any study."""
+    if where in CODE_COLUMNS:
+        return _words(*REASONS, *SPACING_REASONS)
+    if where == "column 'message'":
+        return _words(*(reason.meaning for reason in REASONS.values()))
+    if where == DESCRIPTION:
+        return _words(*(column for spec in (IMAGES, MASKS, CAPTIONS) for column in spec.columns))
     if place == CONFIG_NAME:
-        return frozenset(_words(NEW_CONFIG))
-    if place.endswith(".html"):
-        pages = Path(__file__).parents[1] / "templates" / "reports"
-        words = (word for page in pages.iterdir() for word in _words(page.read_text(encoding="utf-8")))
-        return frozenset(words) | _OWN_SENTENCES
-    return frozenset()
-
-
-def _text_bytes(file: Path) -> bytes:
-    """The bytes of a file that may hold text: of a checkpoint all but the numbers of its tensors."""
-    if file.suffix == ".safetensors":
-        with file.open("rb") as stream:
-            # the length of the JSON header comes first
-            return stream.read(min(int.from_bytes(stream.read(8), "little"), file.stat().st_size))
-    if file.suffix == ".pt" and zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            return b" ".join(archive.read(name) for name in archive.namelist() if "/data/" not in name)
-    return file.read_bytes()
-
-
-def _cells(file: Path) -> Iterator[tuple[str, Iterable[str]]]:
-    """The distinct words of every text column of a table."""
-    table = pq.read_table(file, partitioning=None)
-    for name in table.schema.names:
-        values = table[name].combine_chunks()
-        if str(values.type).startswith("list"):
-            values = values.flatten()
-        if str(values.type) in ("string", "large_string"):
-            texts = [_foreign(name, text) for text in values.unique().to_pylist() if text]
-            own = _OWN_SENTENCES if name == "message" else frozenset()
-            yield name, {form for text in texts for form in (_normal(text), *_words(text))} - own
-
-
-def _foreign(column: str, text: str) -> str:
-    """What in a cell may come from a source: not the codes and sizes that sono writes."""
-    if column in CODE_COLUMNS and _CODE.fullmatch(text):
-        return ""
-    return _SIZE.sub(" ", text) if column == "message" else text
-
-
-_OWN_SENTENCES = frozenset(_words(" ".join(reason.meaning for reason in REASONS.values())))
-
-
-def _check_png(content: bytes, private: frozenset[str], place: str) -> None:
-    """A PNG may hold pixels alone; any other chunk, and what follows the end, is searched as text."""
-    position, rest = 8, b""
-    while position + 8 <= len(content):
-        size = int.from_bytes(content[position : position + 4], "big")
-        kind = content[position + 4 : position + 8]
-        if kind not in PNG_CHUNKS_OF_PIXELS:
-            rest += content[position + 8 : position + 8 + size] + b" "
-        position += size + 12
-        if kind == b"IEND":
-            break
-    rest += content[position:]
-    if rest:
-        _search(_words(rest.decode("utf-8", "replace")), private, place)
-
-
-def _search(words: Iterable[str], private: frozenset[str], place: str) -> None:
-    hits = private.intersection(words)
-    if hits:
-        # the string itself must not reach a log
-        raise PrivacyError(
-            f"{place}: {len(hits)} private string{'s' if len(hits) > 1 else ''} of the sources "
-            f"(lengths {sorted(map(len, hits))[:5]}) found; nothing may be handed over before this is mended"
-        )
+        return _words(NEW_CONFIG)
+    folder = {".html": "reports", ".parquet": "captions" if where == "column 'text'" else ""}.get(Path(place).suffix)
+    if not folder:
+        return frozenset()
+    pages = (page for page in (TEMPLATES / folder).rglob("*") if page.is_file())
+    return _words(*(page.read_text(encoding="utf-8") for page in pages), *(one.meaning for one in REASONS.values()))

@@ -17,9 +17,11 @@ from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.privacy import check_privacy
+from sono.curation.printed_text import check_tesseract, says_private
+from sono.curation.privacy import check_privacy, names_of
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources
+from sono.curation.reasons import REASONS, status_of
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
@@ -116,6 +118,8 @@ def _sweep(workspace: Workspace) -> None:
 def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
     settings = workspace.settings("qc", QualityConfig)
     cine = override(settings.cine, frames=options.frames)
+    if settings.ocr:
+        check_tesseract()
     return AnalysisTask(
         root=os.fsencode(options.raw.resolve()),
         key=workspace.key(),
@@ -209,6 +213,7 @@ def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> 
             row["reasons"] += ["ga_conflict"] if record.ga_conflicts else []
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
             row["reasons"] = [*row["reasons"], "no_record"]
+        _judge_print(row)
         if str(row["raw_patient"] or "").strip().casefold() in NOBODY:
             row["raw_patient"] = None
     return 0 if records is None else sum(record.key not in used for record in records.records)
@@ -226,6 +231,18 @@ def _fill(row: Row, record: Record) -> None:
     if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
         spacing = {"row_spacing_mm": record.row_spacing_mm, "col_spacing_mm": record.col_spacing_mm}
         row.update(spacing, spacing_reason=None)
+
+
+def _judge_print(row: Row) -> None:
+    """Quarantine a frame on which a private string of its own file or record was read."""
+    printed = row.get("printed")
+    if printed is None or len(printed) == 0 or "text_in_sector" in row["reasons"]:
+        return
+    raw = [*row["private"], *names_of(row["path"], row["root"]), row["raw_patient"], row["raw_study"]]
+    if says_private(printed, (text for text in raw if isinstance(text, str))):
+        row["reasons"] = [*row["reasons"], "text_in_sector"]
+        row["status"] = status_of(row["reasons"])
+        row["message"] = REASONS["text_in_sector"].meaning
 
 
 def _known(value: Any) -> str | None:

@@ -31,6 +31,7 @@ class QualityConfig(Config):
     max_text: float = Field(0.008, ge=0, le=1)  # the same; above: text_in_sector
     cine: CineConfig = CineConfig()
     views: ViewConfig = ViewConfig()
+    ocr: bool = False  # also read print with Tesseract, 0.2 s a frame: names, dates and ids are text_in_sector
 
 
 def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) -> dict[str, float]:

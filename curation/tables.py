@@ -64,6 +64,7 @@ IMAGES = TableSpec(
         region=_text,
         ga_days=_int,
         ga_source=_text,  # the dating that gave it: recorded, due, lmp, crl, hc
+        exam_date=_text,  # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
         laterality=_text,
         presentation=_text,
         findings=_texts,
@@ -133,7 +134,9 @@ SOURCES = TableSpec(
             pa.field("raw_study", pa.string()),
             pa.field("file_patient", pa.string()),  # as the file has them, whatever the records say
             pa.field("file_study", pa.string()),
+            pa.field("raw_exam_date", pa.string()),  # ISO
             pa.field("private", _texts),  # what must never appear in the workspace
+            pa.field("printed", _texts),  # words read in the pixels, where [qc] ocr is set
             *IMAGES.schema,
         ]
     ),
@@ -238,13 +241,15 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
 
 def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None) -> pa.Table:
     """The checked table as it lies on disk, for what would not fit into memory as pandas."""
+    wanted = columns or spec.columns
     try:
         names = pq.read_schema(path).names
-        table = pq.read_table(path, columns=columns, partitioning=None) if names == spec.columns else None
+        table = pq.read_table(path, columns=[name for name in wanted if name in names], partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
-    if table is None:
-        odd = sorted(set(names) ^ set(spec.columns))
+    table = _with_new_columns(table, spec, wanted)
+    odd = sorted((set(names) - set(spec.columns)) | (set(wanted) - set(table.schema.names)))
+    if odd:
         raise SonoError(
             f"{path}: columns {odd} do not fit the {spec.name} table; written by another version, run the stage again"
         )
@@ -263,6 +268,15 @@ def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series) ->
     table = table.set_column(table.schema.get_field_index(name), spec.schema.field(name), column)
     _check_rows(table, spec, str(path))
     _write(path, table, spec, 0o644)
+
+
+def _with_new_columns(table: pa.Table, spec: TableSpec, wanted: Sequence[str]) -> pa.Table:
+    """The columns `wanted` of a table, perhaps of an earlier version: those that came since are null where they may."""
+    for name in wanted:
+        field_ = spec.schema.field(name)
+        if name not in table.schema.names and field_.nullable:
+            table = table.append_column(field_, pa.nulls(len(table), field_.type))
+    return table.select([name for name in wanted if name in table.schema.names])
 
 
 def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644) -> None:

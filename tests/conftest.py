@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sono.curation.console import talk
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -21,3 +23,9 @@ def shared_tools() -> Path:
     if not (SHARED / "tools").is_dir():
         pytest.skip("the maker of bad files (../shared/tools) is not on this machine")
     return SHARED / "tools"
+
+
+@pytest.fixture(autouse=True)
+def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command with --quiet in one test does not silence the next."""
+    monkeypatch.setattr(talk, "quiet", False)

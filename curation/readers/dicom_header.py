@@ -1,6 +1,7 @@
 """What a DICOM header says beside the pixels: ids, machine, and everything that may be private."""
 
 from collections.abc import Iterator
+from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ _TECHNICAL = frozenset({
     "BodyPartExamined", "CodeValue", "CodeMeaning", "CodingSchemeDesignator", "CodingSchemeVersion",
     "TextValue",  # free text of reports, full of everyday words, is copied nowhere
     "TimezoneOffsetFromUTC", "ImplementationVersionName", "LossyImageCompressionMethod",
+    "LUTExplanation", "WindowCenterWidthExplanation",
 })  # fmt: skip
 _STANDARD_UIDS = "1.2.840.10008."
-_PIXEL_GROUPS = (0x0028, 0x7FE0)
+_PIXEL_GROUP = 0x7FE0
 
 
 @cache
@@ -72,9 +74,18 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     return Header(
         patient=text_of(dataset, "PatientID") or None,
         study=text_of(dataset, "StudyInstanceUID") or None,
+        exam_date=_day(text_of(dataset, "StudyDate")),
         machine="".join(letter for letter in machine if letter.isprintable())[:80] or None,
         private=clean_texts(texts),
     )
+
+
+def _day(text: str) -> str | None:
+    """A DICOM date (YYYYMMDD, once YYYY.MM.DD) in ISO, None where it is none."""
+    try:
+        return date.fromisoformat(text.replace(".", "")).isoformat()
+    except ValueError:
+        return None
 
 
 def _private_texts(element: "DataElement") -> list[str]:
@@ -82,10 +93,10 @@ def _private_texts(element: "DataElement") -> list[str]:
     if element.VR == "SQ":  # its items come by themselves; to print one may fail
         return []
     value = element.value
-    if element.tag.group in _PIXEL_GROUPS or element.keyword in _TECHNICAL or element.tag.is_private_creator:
+    if element.tag.group == _PIXEL_GROUP or element.keyword in _TECHNICAL or element.tag.is_private_creator:
         return []
     if element.VR in _BYTE_VRS and isinstance(value, bytes):
-        return [text for text in text_runs(value) if text.isascii()] if len(value) <= MAX_BLOB_BYTES else []
+        return text_runs(value) if len(value) <= MAX_BLOB_BYTES else []
     values = list(value) if _is_list(value) else [value]
     texts = [str(one) for one in values if one is not None]
     if element.tag.is_private:  # longer ones are documents of the machine (XML), full of everyday words

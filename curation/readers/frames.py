@@ -41,6 +41,12 @@ DECODER_ERRORS = (
 
 Values = NDArray[Any]  # pixel values as stored, of any number type
 
+_LATIN_RUN = re.compile(rb"(?:[A-Za-z0-9 ^.,'=_:-]|[\xc0-\xd6\xd8-\xf6\xf8-\xfd](?![\x7f-\xff])){4,}")
+_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_WIDE_RUNS = (
+    (re.compile(rb"(?:[\x20-\x7e\xc0-\xff]\0|[\x00-\x7f][\x01\x03\x04]){4,}"), "utf-16-le"),
+    (re.compile(rb"(?:\0[\x20-\x7e\xc0-\xff]|[\x01\x03\x04][\x00-\x7f]){4,}"), "utf-16-be"),
+)
 _TEXT_RUN = re.compile(rb"(?:[\x20-\x7e]|[\xc3-\xdf][\x80-\xbf]|[\xe1-\xec][\x80-\xbf]{2}){4,}")
 
 
@@ -95,6 +101,7 @@ class Header:
 
     patient: str | None = None
     study: str | None = None
+    exam_date: str | None = None  # ISO
     machine: str | None = None
     private: tuple[str, ...] = ()
 
@@ -185,8 +192,19 @@ def split_luma(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def text_runs(content: bytes) -> list[str]:
-    """Readable runs of four characters or more (ASCII and UTF-8) in `content`, as `strings` finds them."""
-    return [run.decode("utf-8", "replace").strip() for run in _TEXT_RUN.findall(content[:MAX_TEXT_BYTES])]
+    """Readable runs of four characters or more in `content`: ASCII, UTF-8, Latin-1 and UTF-16."""
+    head = content[:MAX_TEXT_BYTES]
+    found = [run.decode("utf-8", "replace") for run in _TEXT_RUN.findall(head)]
+    if not head.isascii():
+        found += [run.decode("latin-1") for run in _LATIN_RUN.findall(head) if _is_latin_1(run)]
+    if b"\0" in head:
+        found += [run.decode(encoding, "replace") for pattern, encoding in _WIDE_RUNS for run in pattern.findall(head)]
+    return [run.strip() for run in found]
+
+
+def _is_latin_1(run: bytes) -> bool:
+    """Whether a run has an accent and is mostly letters; noise is not."""
+    return not run.isascii() and 3 * sum(byte in _LETTERS for byte in run) >= 2 * len(run)
 
 
 def clean_texts(texts: Iterable[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import cv2
@@ -40,10 +41,20 @@ EXTENSIONS = {
     "gif": (".gif",),
     "dicom": (".dcm", ".dicom"),
 }
-ORIENTATION = 0x0112  # EXIF and TIFF tag
+ORIENTATION, EXIF_IFD = 0x0112, 0x8769  # EXIF and TIFF tags
 
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
+_PNG_KEYWORDS = (
+    b"Author",
+    b"Comment",
+    b"Copyright",
+    b"Creation Time",
+    b"Description",
+    b"Software",
+    b"Source",
+    b"Title",
+)
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive
 _JPEG_OTHER_SIZES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # lossless, arithmetic, hierarchical
@@ -88,9 +99,22 @@ def read_image(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
         try:
             return _read(content, limits)
         except UnreadableError as error:
-            return failed(error)
+            return failed(error, Header(private=clean_texts(_texts_before_the_break(content))))
         except MemoryError:
             return failed(UnreadableError("too_large", "the memory does not hold this picture"))
+
+
+def _texts_before_the_break(content: bytes) -> list[str]:
+    """What a broken PNG or JPEG still says before its pixels."""
+    texts: list[str] = []
+    kind = image_kind(content)
+    if kind == "png":
+        with suppress(UnreadableError):
+            for chunk, start, end in _png_chunks(content):
+                texts += _png_texts(chunk, content[start + 8 : end - 4]) if chunk in _PNG_TEXTS else []
+    elif kind == "jpeg":
+        texts = text_runs(content.partition(b"\xff\xdb")[0])  # up to the tables
+    return texts
 
 
 def _read(content: bytes, limits: Limits) -> Source:
@@ -119,7 +143,8 @@ def _walk(kind: str, content: bytes, limits: Limits) -> Container:
             return walk_jpeg(content, limits)
     except (struct.error, IndexError) as error:
         raise UnreadableError("truncated") from error
-    return Container(content)
+    size = int.from_bytes(content[2:6], "little") if kind == "bmp" else 0
+    return Container(content, trailing=content[size:].strip(b"\0") if 0 < size < len(content) else b"")
 
 
 def _walk_png(content: bytes, limits: Limits) -> Container:
@@ -144,8 +169,8 @@ def _walk_png(content: bytes, limits: Limits) -> Container:
         seen.add(kind)
     if not {b"IHDR", b"IDAT"} <= seen:
         raise UnreadableError("corrupt", "a PNG file without header or without pixels")
-    trailing = content[end:]
-    return Container(b"".join(kept), tuple(texts), tuple(codes), trailing.strip(b"\0"), deep_color)
+    trailing = content[end:] if content[end:].strip(b"\0") else b""
+    return Container(b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color)
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -170,7 +195,10 @@ def _printable(kind: bytes) -> str:
 
 def _png_texts(kind: bytes, body: bytes) -> list[str]:
     """Texts of a chunk; compressed ones are inflated up to a limit."""
+    if kind == b"tIME" and len(body) == 7:
+        return ["{:04d}-{:02d}-{:02d}".format(*struct.unpack_from(">HBB", body))]
     keyword, _, rest = body.partition(b"\0")
+    keyword = b"" if keyword in _PNG_KEYWORDS else keyword
     packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
     if kind in (b"zTXt", b"iTXt") and packed:
         try:
@@ -205,7 +233,7 @@ def walk_jpeg(content: bytes, limits: Limits) -> Container:
         position = end  # after SOS the search runs over the coded data to the next marker
     if block == (0, 0):
         raise UnreadableError("corrupt", "a JPEG file without picture")
-    trailing = content[position:].strip(b"\0\xff")
+    trailing = content[position:] if content[position:].strip(b"\0\xff") else b""
     return Container(content[:position], tuple(texts), (), trailing, block=block)
 
 
@@ -290,7 +318,8 @@ def _tiff_tags(image: Image.Image) -> dict[int, object]:
 def _image_texts(image: Image.Image) -> list[str]:
     """Texts in the tags of TIFF and the comments of GIF."""
     found: list[str] = []
-    for value in (*_tiff_tags(image).values(), image.info.get("comment")):
+    nested = image.getexif().get_ifd(EXIF_IFD).values() if image.format == "TIFF" else ()
+    for value in (*_tiff_tags(image).values(), *nested, image.info.get("comment")):
         if isinstance(value, str):
             found.append(value)
         elif isinstance(value, bytes):

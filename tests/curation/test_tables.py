@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from sono.curation.errors import SonoError
@@ -74,3 +75,17 @@ def test_missing_values_become_none() -> None:
 def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
     export_csv(tmp_path / "t.csv", pd.DataFrame({"a": ["=1+1", "ok"], "b": [1, -2]}))
     assert (tmp_path / "t.csv").read_text() == "a,b\n'=1+1,1\nok,-2\n"
+
+
+def test_a_table_of_an_earlier_version_is_read_with_nulls(tmp_path: Path) -> None:
+    row = {"source_id": "s", "frame": 0, "status": "accepted", "ga_days": 150}
+    write_table(tmp_path / "t.parquet", from_rows(IMAGES, [row]), IMAGES)
+    older = pq.read_table(tmp_path / "t.parquet").drop_columns(["exam_date", "overlay"])
+    pq.write_table(older, tmp_path / "t.parquet")
+    frame = read_table(tmp_path / "t.parquet", IMAGES)
+    assert list(frame.columns) == IMAGES.columns
+    assert frame["exam_date"].isna().all()
+    assert frame["ga_days"].tolist() == [150]
+    pq.write_table(older.drop_columns(["status"]), tmp_path / "t.parquet")
+    with pytest.raises(SonoError, match="another version"):
+        read_table(tmp_path / "t.parquet", IMAGES)

@@ -1,0 +1,166 @@
+"""How people and machines write a name, an id or a date; one form in which all these spellings are equal."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import date
+from itertools import permutations
+
+Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in order
+
+MIN_WORD = 5  # characters of a single atom; shorter ones ("1", "AB") occur in any text by chance
+MIN_JOINED = 6  # characters of several atoms together
+MIN_DIGITS = 7  # of atoms that are all digits
+MAX_ATOMS = 6  # a longer string is searched by its words
+NAME_ATOMS = 4  # a longer string is a sentence, whose neighbours are no name
+
+# Letters that have no plain letter inside, and the digraphs that stand for accents on plain keyboards.
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
+_DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+_ATOM = re.compile(r"[^\W_]+")
+_UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w.]\d)")
+_APOSTROPHE = re.compile(r"(?<=\w)['’`´](?=\w)")
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+_NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
+_COUNTED = re.compile(r"(?<=[^\W\d_])\d{1,4}$")  # the number in frame0012
+_IDEOGRAPHS = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"
+)  # scripts that write a name in 2 to 4 letters
+
+# Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and Dutch names.
+_MONTHS = {
+    "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "apr": 4, "abr": 4, "avr": 4, "may": 5,
+    "mai": 5, "mag": 5, "mei": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7, "lug": 7, "aug": 8, "ago": 8,
+    "aou": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11, "dec": 12, "dez": 12,
+    "dic": 12,
+}  # fmt: skip
+_MONTH = rf"({'|'.join(sorted(_MONTHS, key=len, reverse=True))})[a-z]*"
+_DATES = (
+    (re.compile(r"(?<![\d.])(\d{4})([-./: ])(\d{1,2})\2(\d{1,2})(?!\d)"), (1, 3, 4)),
+    (re.compile(r"(?<![\d.])(\d{1,2})([-./ ])(\d{1,2})\2(\d{4})(?!\d)"), (1, 3, 4)),
+    (re.compile(r"(?<![\d.])(\d{1,2})([-./])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
+    (re.compile(rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?[-. /]*(?:de )?{_MONTH}[-. /,]*(?:de )?(\d{{4}}|\d{{2}})(?!\d)"),
+     (1, 2, 3)),
+    (re.compile(rf"(?<![^\W_]){_MONTH}[-. /]*(\d{{1,2}})(?:st|nd|rd|th)?[-. /,]+(\d{{4}})(?!\d)"), (2, 1, 3)),
+    (re.compile(rf"(?<!\d)(\d{{4}})[-. /]*{_MONTH}[-. /]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
+)  # fmt: skip
+_JOINED_DATE = re.compile(r"(?<![^\W_])(?<!\d\.)(\d{8})(?:t?\d{4,6}(?:\.\d+)?z?)?(?![^\W_])")
+_JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
+
+
+def plain(text: str) -> str:
+    """Lower case without accents and apostrophes; full-width and composed letters as the simple ones."""
+    if text.isascii():
+        bare = text.lower()
+    else:
+        apart = unicodedata.normalize("NFKD", text).casefold()
+        bare = "".join(letter for letter in apart if not unicodedata.combining(letter)).translate(_PLAIN)
+        bare = unicodedata.normalize("NFC", bare)
+    return _APOSTROPHE.sub("", bare)
+
+
+def atoms_of(text: str) -> list[str]:
+    """The runs of letters and digits of a `plain` text, in order."""
+    return _ATOM.findall(text)
+
+
+def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
+    """What single words may stand for in a `plain` text: atoms, without zeros or prefix, UIDs, names in ideographs."""
+    forms = set(atoms)
+    forms |= {unpadded(atom) for atom in forms if "0" in atom}
+    forms |= {found[1] for atom in forms if (found := _NUMBERED.fullmatch(atom))}
+    if "." in text:
+        forms |= set(_UID.findall(text))
+    if not text.isascii():
+        for run in _IDEOGRAPHS.findall(text):
+            forms |= {run[at : at + size] for size in (2, 3, 4) for at in range(len(run) - size + 1)}
+    return forms
+
+
+def unpadded(atom: str) -> str:
+    """An atom whose numbers have no leading zeros."""
+    return _ZEROS.sub("", atom)
+
+
+def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
+    """The phrases by which a private string is known wherever it stands; `own` words alone tell nothing."""
+    for form in _alphabets(text):
+        uids = _UID.findall(form)
+        yield from ((uid,) for uid in uids)
+        atoms = atoms_of(_UID.sub(" ", form) if uids else form)
+        candidates: list[Phrase] = [(atom,) for atom in single_forms("", atoms)]
+        if 1 < len(atoms) <= MAX_ATOMS:
+            for parts in (tuple(atoms), tuple(map(unpadded, atoms))):
+                candidates += [parts, ("".join(parts),)] if _telling(parts, own) else []
+        candidates += _ideographs(form)
+        yield from (phrase for phrase in candidates if _telling(phrase, own))
+        yield from _name_pairs(atoms, own)
+
+
+def _alphabets(text: str) -> set[str]:
+    """The plain text; also with digraphs for umlauts, and mended where UTF-8 was read as Latin-1."""
+    forms = {plain(text)}
+    if not text.isascii():
+        forms.add(plain(unicodedata.normalize("NFC", text).casefold().translate(_DIGRAPHS)))
+        with suppress(UnicodeError):
+            forms.add(plain(text.encode("latin-1").decode("utf-8")))
+    return forms
+
+
+def _ideographs(form: str) -> list[Phrase]:
+    """Names of 2 to 4 letters; also without the sign that PN puts between their parts."""
+    joined = re.sub(r"[\s^]+", "", form)
+    return [(run,) for text in {form, joined} for run in _IDEOGRAPHS.findall(text) if len(run) <= 4]
+
+
+def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
+    """Whether a phrase tells something about a person: long enough, and more than our own words and small numbers."""
+    size, digits = sum(map(len, phrase)), sum(len(atom) for atom in phrase if atom.isdigit())
+    if _IDEOGRAPHS.fullmatch(phrase[0]):
+        return phrase[0] not in own
+    if len(phrase) == 1:
+        return size >= MIN_WORD and _COUNTED.sub("", phrase[0]) not in own
+    if digits == size:
+        return digits >= MIN_DIGITS
+    return size >= MIN_JOINED and (digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase))
+
+
+def _name_pairs(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
+    """Two short names beside each other in either order, or joined, or an initial before the other."""
+    clean = all(atom.isalpha() and len(atom) > 1 and atom not in own for atom in atoms)
+    if not clean or not 2 <= len(atoms) <= NAME_ATOMS:
+        return
+    for first, second in permutations(dict.fromkeys(atoms), 2):
+        if len(first + second) >= MIN_JOINED:
+            yield from ((first, second), (first + second,))
+        if 3 <= len(second) < MIN_WORD and first[0] not in "ai":  # "a" and "i" are words
+            yield (first[0], second)
+
+
+def dates_in(text: str) -> set[date]:
+    """Every date that a `plain` text may name, in the orders, separators and languages that people use."""
+    found = set()
+    for pattern, groups in _DATES:
+        for match in pattern.finditer(text):
+            found |= _possible_dates([match[group] for group in groups])
+    for match in _JOINED_DATE.finditer(text):
+        for order in _JOINED_ORDERS:
+            found |= _possible_dates([match[1][start:end] for start, end in order])
+    return found
+
+
+def _possible_dates(parts: list[str]) -> set[date]:
+    """The dates that three numbers (or a month's name) give as year-month-day, day-month-year or month-day-year."""
+    first, second, third = parts
+    orders = [(first, second, third)] if len(first) == 4 else [(third, second, first), (third, first, second)]
+    if len(first) == len(third) == 2:
+        orders.append((first, second, third))
+    found = set()
+    for year, month, day in orders:
+        for century in ("",) if len(year) == 4 else ("19", "20"):
+            try:
+                found.add(date(int(century + year), _MONTHS.get(month) or int(month), int(day)))
+            except ValueError:
+                continue
+    return {day for day in found if 1900 <= day.year < 2100}

@@ -1,0 +1,102 @@
+"""Print inside the sector: what is read decides, what looks like a name, date or id is set aside."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sono.curation import printed_text
+from sono.curation.engine import Engine
+from sono.curation.errors import SonoError
+from sono.curation.phantom.frames import expose
+from sono.curation.phantom.people import make_woman
+from sono.curation.printed_text import Word, check_tesseract, looks_private, read_words, says_private
+from sono.curation.qc import QcOptions, run_qc
+from sono.curation.stored import encode_png
+from sono.curation.workspace import Workspace
+
+needs_tesseract = pytest.mark.skipif(not shutil.which("tesseract"), reason="tesseract-ocr is not installed")
+WOMAN = make_woman(2, "A", 0)
+
+
+def words(*texts: str, confidence: float = 90) -> list[Word]:
+    return [Word(text, confidence, "1.1") for text in texts]
+
+
+def phantom_frame(number: int = 0) -> np.ndarray:
+    return expose(WOMAN, WOMAN.exams[1], "transthalamic", np.random.default_rng(number)).frames[0].copy()
+
+
+def burn(frame: np.ndarray, lines: list[str], size: float = 0.7) -> np.ndarray:
+    for number, line in enumerate(lines):
+        cv2.putText(frame, line, (250, 330 + 34 * number), cv2.FONT_HERSHEY_SIMPLEX, size, 235, 1, cv2.LINE_AA)
+    return frame
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("15.09.2024",), ("MB898558",), ("4890639",), ("ID4890639",), ("Ulvskog", "Sieglinde"), ("DOE^JANE", "HOSPITAL")],
+)
+def test_dates_ids_and_pairs_of_names_look_private(texts: tuple[str, ...]) -> None:
+    assert looks_private(words(*texts))
+    assert not looks_private(words(*texts, confidence=70))
+
+
+@pytest.mark.parametrize(
+    "texts", [("Trim.",), ("124/129",), ("SRI",), ("HEAD", "FEMUR"), ("Ulvskog",), ("12.4cm",), ("C1-5-D",)]
+)
+def test_what_scanners_print_does_not(texts: tuple[str, ...]) -> None:
+    assert not looks_private(words(*texts))
+
+
+def test_names_in_different_lines_are_no_pair() -> None:
+    assert not looks_private([Word("Ulvskog", 90, "1.1"), Word("Other", 90, "2.1")])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("Ulvskog", True), ("Ulvskoq", True), ("Siegtinde", True), ("Transthalamic", False), ("Volume", False)],
+)
+def test_a_name_of_the_record_is_known_although_misread(text: str, found: bool) -> None:
+    assert says_private([text], ["Ulvskog, Sieglinde", "MB898558"]) == found
+
+
+def test_without_tesseract_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(printed_text.shutil, "which", lambda name: None)
+    with pytest.raises(SonoError, match="apt-get install tesseract-ocr"):
+        check_tesseract()
+
+
+@needs_tesseract
+def test_burned_lines_are_read_on_speckle() -> None:
+    lines = [f"{WOMAN.surname} {WOMAN.forename}", WOMAN.mrn, f"{WOMAN.exams[1].day:%d.%m.%Y}"]
+    read = read_words(burn(phantom_frame(), lines))
+    assert looks_private(read)
+    assert says_private([word.text for word in read], [WOMAN.dicom_name])
+
+
+@needs_tesseract
+def test_tissue_alone_says_nothing() -> None:
+    clean = phantom_frame()[100:, 200:600]
+    assert not looks_private(read_words(clean))
+
+
+@needs_tesseract
+def test_qc_with_ocr_sets_a_frame_with_a_small_name_aside(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "named.png").write_bytes(encode_png(burn(phantom_frame(1), [WOMAN.surname], 0.6)))
+    (raw / "clean.png").write_bytes(encode_png(phantom_frame(2)))
+    (tmp_path / "records.csv").write_text(f"file,name\nnamed.png,{WOMAN.surname}\nclean.png,{WOMAN.surname}\n")
+    study = Workspace.create(tmp_path / "study")
+    options = QcOptions(raw, tmp_path / "records.csv")
+    run_qc(study, options, Engine(jobs=1))
+    assert list(study.images()["status"]) == ["accepted", "accepted"]
+    study.config_path.write_text(study.config_path.read_text() + "\n[qc]\nocr = true\n")
+    summary = run_qc(study, options, Engine(jobs=1))
+    assert summary.statuses == {"accepted": 1, "quarantined": 1}
+    assert summary.reasons["text_in_sector"] == 1
+    assert run_qc(study, options, Engine(jobs=1)).statuses == summary.statuses
+    assert len(list(study.frames.rglob("*.png"))) == 1

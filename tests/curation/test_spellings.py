@@ -1,0 +1,90 @@
+"""Spellings: whatever way a name, id or date is written, it is the same to the gate; other words are not."""
+
+from datetime import date
+
+import pytest
+
+from sono.curation.privacy import PrivateStrings, collect
+from sono.curation.spellings import dates_in, plain
+
+OWN = frozenset(("femur", "frame", "image", "plane", "weeks"))
+
+
+def private(*strings: str) -> PrivateStrings:
+    return collect(strings, OWN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["DOE^JANE", "Doe, Jane", "Jane Doe", "doe_jane", "jane-doe", "JaneDoe", "DOEJANE", "Jane  DOE", "J. Doe",
+     "Doe\u00a0Jane", "RE9FXkpBTkU=", "DOE%5EJANE", "Jane&nbsp;Doe", "D\\u006fe Jane", "ＤＯＥ Ｊａｎｅ"],
+)  # fmt: skip
+def test_a_short_name_is_found_by_its_neighbours(text: str) -> None:
+    assert private("DOE^JANE").found_in(f"seen: {text}.")
+
+
+@pytest.mark.parametrize("text", ["Jane", "doe", "a doe and a jane", "John Doe", "x0d0e", "hoe jane", "adoe janex"])
+def test_half_a_short_name_is_chance(text: str) -> None:
+    assert private("DOE^JANE").found_in(text) == set()
+
+
+@pytest.mark.parametrize(
+    "text", ["Müller", "MÜLLER", "Muller", "Mueller", "M&uuml;ller", "M%C3%BCller", "M%FCller", "Mu\u0308ller"]
+)
+def test_accents_do_not_hide_a_name(text: str) -> None:
+    assert private("Müller^Zoë").found_in(f"({text})")
+    assert private("MÃ¼ller").found_in("Müller")  # UTF-8 read as Latin-1 by a scanner
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("O'Brien^Siobhán", "OBrien"), ("Łukasiewicz", "Lukasiewicz"), ("Søren^Bo", "soeren"),
+     ("Петрова^Анна", "ПЕТРОВА"), ("Wang^XiaoDong=王^小東", "患者王小東的"), ("김^희중", "김희중"),
+     ("Nguyễn^Thị", "Nguyen Thi"),
+     ("van der Aa^Mia", "Mia van")],
+)  # fmt: skip
+def test_names_of_other_tongues_are_found(name: str, text: str) -> None:
+    assert private(name).found_in(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["19840321", "1984-03-21", "21.03.1984", "21.3.1984", "03/21/1984", "3/21/84", "21-Mar-1984", "21 mars 1984",
+     "March 21, 1984", "21. März 1984", "1984 Mar 21", "21 de marzo de 1984", "1984:03:21 09:41:07", "19840321T094107",
+     "19840321094107", "21MAR1984", "84-03-21", "2023_19840321_1", "03211984"],
+)  # fmt: skip
+def test_a_birth_date_is_found_in_every_order(text: str) -> None:
+    assert private("19840321").found_in(f"born {text}") >= {"1984-03-21"}
+    assert private(text).days >= {date(1984, 3, 21)}
+
+
+@pytest.mark.parametrize("text", ["1.21.84.3", "19840322", "0.19840321", "x19840321", "31.02.1984", "3/21/845", "84"])
+def test_other_numbers_are_no_dates(text: str) -> None:
+    assert date(1984, 3, 21) not in dates_in(plain(text))
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [("ACC-0099887", "ACC99887"), ("ACC-0099887", "acc 99887"), ("ACC0099887", "ACC-0099887"),
+     ("0004711815", "4711815"), ("4711815", "0004711815"), ("4711815", "ID4711815"), ("ID4711815", "4711815"),
+     ("471-18-15", "4711815"),
+     ("+34 600 123 456", "+34600123456"), ("1.2.826.0.1.99", "uid 1.2.826.0.1.99")],
+)  # fmt: skip
+def test_an_id_is_found_without_zeros_dashes_or_prefix(known: str, text: str) -> None:
+    assert private(known).found_in(text)
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [("frame_0012", "frame 12"), ("image7", "image7"), ("12", "12"), ("1.2.826.0.1.99", "1.2.826.0.1.991"),
+     ("Fetal femur plane", "femur plane"), ("2023-06", "2023-06")],
+)  # fmt: skip
+def test_our_own_words_and_small_numbers_are_no_secrets(known: str, text: str) -> None:
+    assert private(known).found_in(text) == set()
+
+
+def test_in_a_page_only_long_numbers_are_ids() -> None:
+    known = private("123456", "1234567")
+    assert known.found_in("0.123456", page=True) == set()
+    assert known.found_in("123456") == {"123456"}
+    assert known.found_in("1234567", page=True) == {"1234567"}
