@@ -42,6 +42,7 @@ class AnalysisTask:
     quarantine: Path
     quality: QualityConfig
     limits: Limits = field(default_factory=Limits)
+    store: bool = True  # keep the frames; False only measures
     force: bool = False  # try what is neither DICOM nor an image as DICOM without preamble
 
     @property
@@ -188,7 +189,7 @@ def _verdict(codes: list[str], message: str) -> Row:
 
 
 def _store(task: AnalysisTask, image_id: str, status: str, stored: NDArray[np.uint8]) -> str | None:
-    if status not in ("accepted", "quarantined"):
+    if not task.store or status not in ("accepted", "quarantined"):
         return None
     name = frame_file(image_id)
     folder = task.frames if status == "accepted" else task.quarantine

@@ -55,6 +55,14 @@ def _map_batch(function: Callable[[Item], Result], batch: Sequence[Item]) -> lis
     return [function(item) for item in batch]
 
 
+def _map_on_worker(function: Callable[[Item], Result], batch: Sequence[Item]) -> list[Result]:
+    """The same on one core: OpenCV would start a thread a core in every worker."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return _map_batch(function, batch)
+
+
 def _in_process(function: Callable[[Item], Result], batches: list[Sequence[Item]]) -> Iterator[list[Result]]:
     return (_map_batch(function, batch) for batch in batches)
 
@@ -69,7 +77,7 @@ def _on_cluster(
     from distributed.scheduler import KilledWorker
 
     with _client(engine) as client:
-        waiting = {client.submit(_map_batch, function, batch, pure=False, retries=0): batch for batch in batches}
+        waiting = {client.submit(_map_on_worker, function, batch, pure=False, retries=0): batch for batch in batches}
         pending = as_completed(list(waiting))
         for future in pending:
             batch = waiting.pop(future)
@@ -80,7 +88,7 @@ def _on_cluster(
                     yield [on_crash(batch[0])]
                     continue
                 for item in batch:
-                    single = client.submit(_map_batch, function, [item], pure=False, retries=0)
+                    single = client.submit(_map_on_worker, function, [item], pure=False, retries=0)
                     waiting[single] = [item]
                     pending.add(single)
             future.release()

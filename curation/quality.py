@@ -1,5 +1,6 @@
 """What a frame's measures mean for its acceptance."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -74,7 +75,7 @@ def judge(found: dict[str, float], sector: Sector, config: QualityConfig) -> lis
 
 def flat_picture(gray: Gray) -> str | None:
     """`blank` for a picture of one tone, `mask_image` for a label picture of a few flat tones, else None."""
-    counts = np.bincount(gray.ravel(), minlength=256)
+    counts = cv2.calcHist([gray], [0], None, [256], [0.0, 256.0]).ravel()
     common = int(counts.argmax())
     if counts[max(0, common - 2) : common + 3].sum() >= 0.9995 * gray.size:
         return "blank"

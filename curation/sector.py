@@ -104,7 +104,8 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
 def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]:
     """The crop [y1 - y0, x1 - x0] of `gray`, zero outside the sector."""
     x0, y0, x1, y1 = sector.box
-    return np.where(sector.inside[y0:y1, x0:x1], gray[y0:y1, x0:x1], np.uint8(0))
+    inside = np.ascontiguousarray(sector.inside[y0:y1, x0:x1]).view(np.uint8)
+    return np.asarray(cv2.copyTo(gray[y0:y1, x0:x1], inside), np.uint8)
 
 
 def _background(small: NDArray[np.uint8]) -> int:
@@ -146,6 +147,7 @@ def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def _layer(small: NDArray[np.uint8], tone: int, step: int) -> _Layer:
+    """What lies `step` levels above the background `tone`."""
     labels, stats = _components(small > tone + step)
     letters = _letters_and_bars(labels, stats, np.asarray(small > tone + 50))
     return _Layer((labels > 0) & ~letters[labels], labels, stats)

@@ -28,7 +28,9 @@ def frame_file(image_id: str) -> str:
 
 def encode_png(gray: NDArray[np.uint8]) -> bytes:
     """An 8-bit gray PNG without ancillary chunks."""
-    done, encoded = cv2.imencode(".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    # speckle does not repeat itself: run lengths alone are smaller than a search for repeats, and twice as fast
+    how = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    done, encoded = cv2.imencode(".png", gray, how)
     if not done:
         raise ValueError(f"could not encode a frame of shape {gray.shape} as PNG")
     return encoded.tobytes()
