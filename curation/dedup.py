@@ -1,13 +1,13 @@
 """The `dedup` stage: exact, near and flipped pairs of the whole study, and what they cross."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sono.curation.assembly import hashed_frames, link_near, picture_loader
 from sono.curation.drawing import contact_sheet
@@ -84,9 +84,9 @@ def run_dedup(workspace: Workspace, csv: Path | None = None, sheet: Path | None 
     with workspace.lock():
         images = workspace.images(IMAGE_COLUMNS)
         exact = _exact_pairs(images)
-        words = hash_words(images["perceptual_hash"].iloc[hashed_frames(images)])
-        near, crowd = _hashed_pairs(workspace, images, words, flipped=False)
-        flipped, _ = _hashed_pairs(workspace, images, words, flipped=True)
+        crowd, mirrored = _candidates(images)
+        near = _confirmed(workspace, images, crowd, flipped=False)
+        flipped = _confirmed(workspace, images, mirrored, flipped=True)
         grouped = _group(workspace, images, near)
         table = pd.concat([_told(images, *part) for part in ((exact, "exact"), (near, "near"), (flipped, "flipped"))])
         workspace.write(DUPLICATES, table)
@@ -119,18 +119,23 @@ def _exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(pairs).assign(distance=0, correlation=1.0)
 
 
-def _hashed_pairs(
-    workspace: Workspace, images: pd.DataFrame, words: NDArray[np.uint64], flipped: bool
-) -> tuple[pd.DataFrame, NearPairs]:
-    """Near pairs that correlate, or whose frames are not here to tell; and the candidates they come from."""
+def _candidates(images: pd.DataFrame) -> tuple[NearPairs, NearPairs]:
+    """Near and flipped pairs by hash, sought side by side: numpy lets two threads work."""
+    words = hash_words(images["perceptual_hash"].iloc[hashed_frames(images)])
+    with ThreadPoolExecutor(2) as pool:
+        near, flipped = pool.map(lambda mirrored: candidate_pairs(words, flipped=mirrored), (False, True))
+    return near, flipped
+
+
+def _confirmed(workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, flipped: bool) -> pd.DataFrame:
+    """The pairs that correlate, or whose frames are not here to tell."""
     places = hashed_frames(images)
-    pairs = candidate_pairs(words, flipped=flipped)
     found = correlations(pairs, picture_loader(workspace, images, places), flipped)
     first, second = places[pairs.first], places[pairs.second]
     pixels = images["image_id"]
     twins = pixels.iloc[first].to_numpy(object) == pixels.iloc[second].to_numpy(object)
-    columns = {"first": first, "second": second, "distance": pairs.distance, "correlation": found}
-    return pd.DataFrame(columns)[~twins & ~(found < MIN_CORRELATION)], pairs
+    table = pd.DataFrame({"first": first, "second": second, "distance": pairs.distance, "correlation": found})
+    return pd.DataFrame(table[~twins & ~(found < MIN_CORRELATION)])
 
 
 def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> int:

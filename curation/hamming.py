@@ -39,7 +39,7 @@ class NearPairs:
     second: Rows
     distance: NDArray[np.integer]
     crowded: int = 0  # hashes with 20 partners or more: of the pairs among themselves only some are listed
-    left_out: int = 0  # pairs of bands that too many hashes share; such a pair is found by another band or not at all
+    left_out: int = 0  # comparisons too many in bands that too many hashes share; another band may make up for one
 
 
 def near_pairs(words: Words, max_distance: int, mirror: Words | None = None) -> NearPairs:
@@ -52,7 +52,8 @@ def near_pairs(words: Words, max_distance: int, mirror: Words | None = None) -> 
     nothing = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.uint16))
     found = [nothing, *(search.all_pairs() if len(words) <= ALL_PAIRS else search.banded_pairs(flips))]
     first, second, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.lexsort((second, first, distance))
+    alone = np.unique(first * np.int64(len(words)) + second, return_index=True)[1]  # what was left out comes again
+    order = alone[np.argsort(distance[alone], kind="stable")]
     crowded = int((search.degree >= CROWD).sum())
     return NearPairs(first[order], second[order], distance[order], crowded, search.left_out)
 
@@ -90,7 +91,7 @@ class _Search:
                     alike = np.bitwise_count(band.quick[p] ^ band.quick[q] ^ quick_mirror) <= CERTAIN
                     i, j, distance = self._near(band.order[p[alike]], band.order[q[alike]])
                     flipped = np.bitwise_count(bands[i, :number] ^ bands[j, :number] ^ mirror[:number])
-                    fresh = (flipped > flips[:number]).all(axis=1)
+                    fresh = (flipped > flips[:number]).all(axis=1) | (self.left_out > 0)
                     yield self._keep(i[fresh], j[fresh], distance[fresh])
 
     def _near(self, i: Rows, j: Rows) -> Found:
@@ -111,11 +112,11 @@ class _Search:
     def _same_but(self, band: "_Band", pattern: int) -> Iterator[tuple[Rows, Rows]]:
         """Pairs of places in `band` whose keys differ by `pattern`, in chunks."""
         a, b = self._with_room(band, *band.buckets(pattern))
-        pairs = band.sizes[a].astype(np.int64) * band.sizes[b]
-        single, wide = pairs == 1, pairs > WIDE
+        pairs = np.multiply(band.sizes[a], band.sizes[b], dtype=np.float32)
+        single = pairs == 1
         yield band.starts[a[single]], band.starts[b[single]]
-        several = ~(single | wide)
-        for p, q in band.expand(a[several], b[several]):
+        a, b, wide = a[~single], b[~single], pairs[~single] > WIDE
+        for p, q in band.expand(a[~wide], b[~wide]):
             yield (p, q) if pattern else (p[p < q], q[p < q])
         for one, other in zip(a[wide], b[wide], strict=True):
             yield from self._wide_pairs(band, int(one), int(other))
@@ -197,7 +198,7 @@ class _Band:
 
     @cached_property
     def filled(self) -> NDArray[np.bool_]:
-        """Which buckets [2**23] are not empty: a table small enough to stay in the cache."""
+        """Which buckets [2**23] are not empty."""
         return self.sizes > 0
 
     @cached_property

@@ -102,13 +102,19 @@ def test_a_crowd_stays_connected_without_all_its_pairs(limit: int, monkeypatch: 
 
 
 @pytest.mark.usefixtures("banded")
-def test_a_band_that_all_share_costs_a_bounded_effort_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_band_that_all_share_costs_a_bounded_effort_and_other_bands_make_up_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(hamming, "EFFORT", 1)
-    words = with_flips(np.repeat(random_words(1), 1000, axis=0), [120] * 1000)
+    words = random_words(1000)
+    words[900:] = with_flips(words[:100], [10] * 100)
     table = np.unpackbits(words.view(np.uint8), axis=1)
     row, column = np.divmod(np.arange(256), 16)
-    table[:, row + column < 6] = 1  # the first band is the same for all
-    assert near_pairs(np.packbits(table, axis=1).view(np.uint64), 20).left_out > 0
+    table[:, row + column < 7] = 1  # 28 bits, the first band among them, are the same for all
+    pairs = near_pairs(np.packbits(table, axis=1).view(np.uint64), 20)
+    assert pairs.left_out > 0
+    assert listed(pairs) == {(index, 900 + index) for index in range(100)}
+    assert len(pairs.first) == 100
 
 
 def test_no_hashes_give_no_pairs() -> None:
