@@ -48,13 +48,12 @@ def burn(gray: NDArray[np.uint8], woman: Woman, exam: Exam, size: float, rng: np
 def noticed(gray: NDArray[np.uint8], woman: Woman) -> tuple[bool, bool, bool, bool]:
     """Remarked by strokes, quarantined by strokes, by the look of what Tesseract reads, and with the record known."""
     sector = find_sector(gray)
-    x0, y0, x1, y1 = sector.box
     stored = crop_to_sector(gray, sector)
-    overlay = quality.measure(stored, sector.inside[y0:y1, x0:x1])["overlay"]
-    config, words = QualityConfig(), read_words(stored)
+    codes = quality.judge(quality.measure(stored, sector), sector, QualityConfig())
+    words = read_words(stored)
     looks = looks_private(words)
     says = says_private([word.text for word in words], [woman.dicom_name, woman.mrn])
-    return overlay > config.max_overlay, overlay > config.max_text, looks, looks or says
+    return "overlay" in codes, "text_in_sector" in codes, looks, looks or says
 
 
 def main() -> None:

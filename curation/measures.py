@@ -122,8 +122,13 @@ def colored(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:
     return np.asarray(blobs > 0), np.asarray(color > blobs)
 
 
-def white_strokes(gray: Gray, inside: Mask) -> Mask:
-    """Pixels of letters and calipers: thin, crisp, and of one nearly white tone, which an echo never is."""
+def bright_strokes(gray: Gray, inside: Mask) -> Mask:
+    """Pixels of thin, nearly white strokes that stand out from both their sides; a bright echo has a few of them."""
+    return _thin(gray, inside, STROKE_SIDE, 110, 190)
+
+
+def even_strokes(gray: Gray, inside: Mask) -> Mask:
+    """Pixels of thin strokes of one nearly white tone, which an echo never is; letters that were resampled are not."""
     return _flat_parts(gray, _thin(gray, inside, 3, 50, 200), 6, 8) | _flat_parts(
         gray, _thin(gray, inside, STROKE_SIDE, 80, 190), 8, 16
     )

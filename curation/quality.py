@@ -28,7 +28,8 @@ class QualityConfig(Config):
     min_side: int = Field(300, ge=1)  # pixels of the longer side of the sector's box; below: low_resolution
     min_sector_fraction: float = Field(0.12, ge=0, le=1)  # sector over frame area; below: small_sector
     max_doppler: float = Field(0.005, ge=0, le=1)  # share of coloured pixels; above: doppler
-    max_overlay: float = Field(0.00005, ge=0, le=1)  # share of the sector under strokes; above: overlay
+    max_overlay: float = Field(0.00005, ge=0, le=1)  # share of the sector under even strokes; above: overlay
+    max_strokes: float = Field(0.001, ge=0, le=1)  # share of the sector under bright strokes; above: overlay
     max_text: float = Field(0.008, ge=0, le=1)  # the same; above: text_in_sector
     cine: CineConfig = CineConfig()
     views: ViewConfig = ViewConfig()
@@ -47,7 +48,8 @@ def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) ->
         "shadow": measures.shadow(gray, sector),
         "blockiness": measures.blockiness(gray, inside),
         "doppler": measures.share(blobs, inside),
-        "overlay": measures.share(measures.white_strokes(gray, inside) | strokes, inside),
+        "overlay": measures.share(measures.even_strokes(gray, inside), inside),
+        "strokes": measures.share(measures.bright_strokes(gray, inside) | strokes, inside),
     }
 
 
@@ -67,8 +69,8 @@ def judge(found: dict[str, float], sector: Sector, config: QualityConfig) -> lis
         "small_sector": float(sector.inside.mean()) < config.min_sector_fraction,
         "sector_unsure": sector.kind == "full",
         "doppler": found["doppler"] > config.max_doppler,
-        "overlay": found["overlay"] > config.max_overlay,
-        "text_in_sector": found["overlay"] > config.max_text,
+        "overlay": found["overlay"] > config.max_overlay or found["strokes"] > config.max_strokes,
+        "text_in_sector": found["strokes"] > config.max_text,
     }
     return [code for code, present in findings.items() if present]
 

@@ -25,6 +25,7 @@ QUALITY_MEASURES = (
     "blockiness",
     "sector_fraction",
     "overlay",
+    "strokes",
     "doppler",
 )
 PERCENTILES = (5, 25, 50, 75, 95)

@@ -109,7 +109,7 @@ def test_a_white_stroke_is_found_and_broad_uneven_or_dim_echoes_are_not() -> Non
     gray[50:70, 20:80] = 255  # bone
     gray[80, 20:80] = np.linspace(200, 255, 60)  # a membrane
     gray[90, 20:80] = 150
-    found = measures.white_strokes(gray, everywhere(gray))
+    found = measures.even_strokes(gray, everywhere(gray))
     assert found[10:12, :50].all() and found.sum() == 100
 
 

@@ -31,7 +31,7 @@ def test_a_black_frame_measures_zero_but_for_its_dark_pixels() -> None:
     assert {name: value for name, value in found.items() if value} == {"clipped_dark": 1.0, "blockiness": 1.0}
 
 
-FAIR = dict.fromkeys(("clipped_dark", "clipped_bright", "shadow", "doppler", "overlay"), 0.0)
+FAIR = dict.fromkeys(("clipped_dark", "clipped_bright", "shadow", "doppler", "overlay", "strokes"), 0.0)
 FAIR |= {"brightness": 0.2, "contrast": 0.2, "peak": 0.8, "sharpness": 0.5, "blockiness": 1.1}
 LARGE = whole(np.zeros((600, 800), np.uint8))
 
@@ -50,7 +50,8 @@ LARGE = whole(np.zeros((600, 800), np.uint8))
         ({"sharpness": 0.22}, ["soft"]),
         ({"doppler": 0.1}, ["doppler"]),
         ({"overlay": 0.002}, ["overlay"]),
-        ({"overlay": 0.1}, ["overlay", "text_in_sector"]),
+        ({"strokes": 0.002}, ["overlay"]),
+        ({"strokes": 0.1}, ["overlay", "text_in_sector"]),
     ],
 )
 def test_each_measure_earns_its_code(change: dict[str, float], codes: list[str]) -> None:
