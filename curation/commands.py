@@ -158,7 +158,7 @@ def phantom(
     show(
         make_phantom(out, women, frames, seed),
         as_json,
-        next_step=f"sono qc {out / 'raw'} --records {out / 'records.csv'}",
+        next_step=f"sono init study && sono qc {out / 'raw'} --records {out / 'records.csv'} -w study",
     )
 
 

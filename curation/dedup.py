@@ -192,7 +192,7 @@ def _examples(table: pd.DataFrame) -> tuple[str, ...]:
 
 def _words(row: dict[str, Any]) -> str:
     one, other = (
-        f"{row[end + 'image_id']} (patient {row[end + 'patient_id'] or 'unknown'}, {row[end + 'split'] or 'no split'})"
+        f"{row[end + 'source_id']} (patient {row[end + 'patient_id'] or 'unknown'}, {row[end + 'split'] or 'no split'})"
         for end in ("", "other_")
     )
     return f"{row['kind']}, {row['distance']} bits: {one} and {other}"

@@ -131,10 +131,13 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
 
 
 def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
-    """The files to read: not the records table, and not what sono itself writes."""
+    """The files to read: not the records table, and not what sono itself writes; SonoError where there are none."""
     own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
     records = os.fsencode(options.records.resolve()) if options.records else None
-    return [path for path in list_sources(options.raw) if not path.startswith(own) and path != records]
+    paths = [path for path in list_sources(options.raw) if not path.startswith(own) and path != records]
+    if not paths:
+        raise SonoError(f"{options.raw}: holds nothing but the workspace or the records table; give the raw export")
+    return paths
 
 
 def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> RecordsTable | None:

@@ -47,6 +47,11 @@ class Workspace:
             raise SonoError(
                 f"{workspace.vault}: a vault without its workspace stands here; move it away or restore the workspace"
             )
+        outer = next((folder for folder in workspace.root.parents if (folder / CONFIG_NAME).is_file()), None)
+        if outer is not None:
+            raise SonoError(
+                f"{root}: lies inside the workspace {outer}, which may be handed over; choose a place outside"
+            )
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise SonoError(f"{root}: exists and is not an empty folder; choose a new name")
         workspace.root.mkdir(parents=True, exist_ok=True)

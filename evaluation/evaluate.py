@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
+from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -96,24 +97,29 @@ class EvaluationResult:
 
     def __rich__(self) -> Group:
         """What the terminal shows: first line, scores by mask mode, verdict, notes and the report's path."""
-        table = Table("frames", "mask", "Top-1 macro", "Top-1 micro", "Top-5 macro", "Top-1 macro of all planes", "F1")
-        names = (
-            "top1_macro",
-            "top1_micro",
-            "top5_macro",
-            f"top1_macro_of_{len(self.metrics['candidates'])}",
-            "f1_macro",
-        )
-        for row in self.rows():
-            table.add_row(row["frames"], row["mask"], *(row[name] for name in names))
+        rows = self.rows()
+        tables = [
+            _score_table(group["title"], [row for row in rows if row["frames"] == group["title"]])
+            for group in self.metrics["groups"]
+        ]
         notes = [Text(f"- {note}") for note in self.notes]
-        return Group(
-            Text(self.title), table, Text(self.verdict), *notes, Text(f"report: {self.folder / 'report.html'}")
-        )
+        report = Text(f"report: {self.folder / 'report.html'}")
+        return Group(Text(self.title), *tables, Text(self.verdict), *notes, report)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in metrics.json, and where it stands."""
         return {"folder": str(self.folder), **self.metrics}
+
+
+def _score_table(title: str, rows: Sequence[dict[str, str]]) -> Table:
+    """The scores that fit 80 columns; the report has all."""
+    table = Table(title=f"{title}, in % [95 % interval]", title_justify="left", box=SIMPLE, pad_edge=False)
+    table.add_column("mask", no_wrap=True)
+    for name in ("Top-1 macro", "Top-1 micro", "Top-5 macro"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(row["mask"], row["top1_macro"], row["top1_micro"], row["top5_macro"].split()[0])
+    return table
 
 
 def percent(values: dict[str, float | None]) -> str:

@@ -91,9 +91,10 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
     train_set = load_pairs(workspace, images[images["split"] == "train"], config.mask_states, prompts, side)
     val_set = load_pairs(workspace, images[images["split"] == "val"], config.mask_states, prompts, side)
     if len(train_set) < 2:
+        held = f" after holding out {', '.join(config.hold_out)}" if config.hold_out else ""
         raise SonoError(
-            f"{workspace.root}: {len(train_set)} captioned frames in the train split, at least 2 are needed; "
-            "run `sono captions build` again, or `sono split`"
+            f"{workspace.root}: {len(train_set)} captioned frames in the train split{held}, at least 2 are needed; "
+            "run `sono captions build` again, or `sono split` with another --seed or [splits] train"
         )
 
     model = MaskClip(_with_statistics(model_config, train_set, config)).to(_device())

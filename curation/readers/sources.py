@@ -24,13 +24,13 @@ def list_sources(root: Path) -> list[bytes]:
     A link to a folder is listed, not followed; so is a folder that cannot be opened.
     """
     if root.is_dir():
-        found = sorted(_walk(os.fsencode(root.absolute())))  # not resolved: links keep the names that users know
+        found = sorted(_walk(os.fsencode(root.resolve())))  # whatever way leads there, a file has one name
         if not found:
             raise SonoError(f"{root}: holds no files; give the folder with your export")
         return found
     if not os.path.lexists(root):
         raise SonoError(f"{root}: does not exist; give a folder or a file")
-    return [os.fsencode(root.absolute())]
+    return [os.fsencode(root.parent.resolve() / root.name)]  # a link itself is not followed
 
 
 def _walk(top: bytes) -> Iterator[bytes]:

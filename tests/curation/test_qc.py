@@ -260,3 +260,16 @@ def test_a_conflict_of_datings_is_a_remark_that_goes_when_the_record_is_mended(t
             ("ga_conflict" in row["reasons"], int(row["ga_days"]), row["ga_source"], "ga_conflict" in summary.reasons)
         )
     assert seen == [(True, 126, "recorded", True), (False, 126, "recorded", False)]
+
+
+def test_a_path_that_leads_through_the_workspace_is_not_in_it(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Workspace.create(tmp_path / "study")
+    shutil.copytree(export / "raw" / "A", tmp_path / "raw")
+    monkeypatch.chdir(study.root)
+    assert run_qc(study, QcOptions(Path("../raw")), ALONE).files > 0
+    before = table_bytes(study)
+    with pytest.raises(SonoError, match="holds nothing but the workspace"):
+        run_qc(study, QcOptions(study.root), ALONE)
+    assert table_bytes(study) == before

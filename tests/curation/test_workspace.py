@@ -70,3 +70,10 @@ def test_the_key_of_another_study_is_refused(tmp_path: Path) -> None:
     study.key_path.write_text(other.key_path.read_text())
     with pytest.raises(SonoError, match="put the study's own vault back"):
         study.key()
+
+
+def test_a_workspace_inside_another_is_refused(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    with pytest.raises(SonoError, match="lies inside the workspace"):
+        Workspace.create(study.root / "inner")
+    assert not (study.root / "inner.vault").exists()
