@@ -1,5 +1,6 @@
 """The command line: mounts the commands of the rooms and turns their errors into one line and an exit code."""
 
+import errno
 import sys
 
 import typer
@@ -43,5 +44,13 @@ def main() -> None:
         sys.stderr.write("sono: interrupted; the same command goes on where it stopped (sono train: add --resume)\n")
         sys.exit(INTERRUPTED)
     except OSError as error:
-        sys.stderr.write(f"sono: {error.strerror or error}{f': {error.filename}' if error.filename else ''}\n")
+        sys.stderr.write(f"sono: {_told(error)}\n")
         sys.exit(1)
+
+
+def _told(error: OSError) -> str:
+    """The operating system's words, the place, and what to do."""
+    place = f": {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{place}; make room and run the same command again: what was whole before still is"
+    return f"{error.strerror or error}{place}"

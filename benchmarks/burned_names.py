@@ -50,7 +50,7 @@ def noticed(gray: NDArray[np.uint8], woman: Woman) -> tuple[bool, bool, bool, bo
     sector = find_sector(gray)
     stored = crop_to_sector(gray, sector)
     codes = quality.judge(quality.measure(stored, sector), sector, QualityConfig())
-    words = read_words(stored)
+    words = read_words(stored) or []
     looks = looks_private(words)
     says = says_private([word.text for word in words], [woman.dicom_name, woman.mrn])
     return "overlay" in codes, "text_in_sector" in codes, looks, looks or says

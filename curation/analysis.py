@@ -124,8 +124,8 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
         codes.append("border_unknown")
     if task.quality.ocr:
         words = read_words(stored)
-        row["printed"] = [word.text for word in words]
-        codes += ["text_in_sector"] * looks_private(words)
+        row["printed"] = [word.text for word in words or ()]
+        codes += ["print_unread"] * (words is None) + ["text_in_sector"] * looks_private(words or ())
     row |= _sector_columns(sector) | measures | {"sector_fraction": float(sector.inside.mean())}
     row |= {"height": stored.shape[0], "width": stored.shape[1]}
     row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}

@@ -1,12 +1,13 @@
 """Which frames of a cine are looked at, and which of these hardly differ from one before."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sono.curation.config import Config
 
@@ -25,8 +26,15 @@ class CineConfig(Config):
     0.034 to 0.09; neighbours in a real cine of a beating heart by 0.006 to 0.03.
     """
 
-    frames: str = Field(default="distinct", pattern=r"^(all|first|distinct|every:[1-9][0-9]{0,5})$")
+    frames: str = "distinct"
     min_change: float = Field(default=0.03, ge=0, le=2)
+
+    @field_validator("frames")
+    @classmethod
+    def _known(cls, frames: str) -> str:
+        if not re.fullmatch(r"all|first|distinct|every:[1-9][0-9]{0,5}", frames):
+            raise ValueError("give all, first, distinct or every:N, as in every:5")
+        return frames
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ SURE = 85  # for words that are suspicious by their look alone
 BRIGHT = 170  # gray level of print; echoes as bright are wider than its strokes
 STROKE = 9  # pixels, wider than a stroke
 SCALE = 2  # Tesseract wants letters of 20 pixels and more
-SECONDS = 60  # for one frame
+SECONDS = 20  # for one frame
+TRIAL = "ULTRASOUND"  # what Tesseract must read before it is trusted
 ALIKE = 0.8  # of two words, one of them misread by a letter or two
 # Words that scanners and their users write on frames; they are no names.
 SCANNER_WORDS = frozenset(
@@ -48,16 +49,24 @@ class Word:
 
 
 def check_tesseract() -> None:
-    """SonoError where Tesseract is not installed."""
+    """SonoError where Tesseract is not installed, or does not read what is plainly written."""
     if shutil.which("tesseract") is None:
         raise SonoError(
             "[qc] ocr = true needs the program tesseract, which is not here; install it (Debian: apt-get install "
             "tesseract-ocr) or set ocr = false in sono.toml"
         )
+    page = np.zeros((120, 480), np.uint8)
+    cv2.putText(page, TRIAL, (20, 70), cv2.FONT_HERSHEY_SIMPLEX, 1.0, 235, 2, cv2.LINE_AA)
+    read = read_words(page) or ()
+    if not get_close_matches(TRIAL, [word.text.upper() for word in read], n=1, cutoff=ALIKE):
+        raise SonoError(
+            "[qc] ocr = true, but the tesseract that is installed does not read a plain word; mend it (is its English "
+            "data here?) or set ocr = false in sono.toml"
+        )
 
 
-def read_words(gray: NDArray[np.uint8]) -> list[Word]:
-    """The words of three letters or digits and more that Tesseract sees in a frame [H, W]; none if it fails."""
+def read_words(gray: NDArray[np.uint8]) -> list[Word] | None:
+    """The words of three letters or digits and more that Tesseract sees in a frame [H, W]; None if it fails."""
     _, page = cv2.imencode(".png", _strokes(gray), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     command = ["tesseract", "stdin", "stdout", "--psm", "11", "tsv"]  # 11: sparse text, in no order
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
@@ -65,9 +74,15 @@ def read_words(gray: NDArray[np.uint8]) -> list[Word]:
         read = subprocess.run(
             command, input=page.tobytes(), capture_output=True, env=environment, timeout=SECONDS, check=True
         )
-    except (subprocess.SubprocessError, OSError):
-        return []
-    rows = csv.DictReader(io.StringIO(read.stdout.decode("utf-8", "replace")), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return _words(read.stdout.decode())
+    except (subprocess.SubprocessError, OSError, KeyError, TypeError, ValueError, csv.Error):
+        return None
+
+
+def _words(page: str) -> list[Word]:
+    rows = list(csv.DictReader(io.StringIO(page), delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not rows:  # even an empty picture has a row for its page
+        raise ValueError("no answer")
     words = [
         Word(row["text"], float(row["conf"]), f"{row['block_num']}.{row['line_num']}") for row in rows if row["text"]
     ]

@@ -71,6 +71,7 @@ REASONS = {
     "doppler": Reason("accepted", "colour inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
     "text_in_sector": Reason("quarantined", "so much text that a name may be among it; look before handing over"),
+    "print_unread": Reason("quarantined", "Tesseract failed on this frame, so nobody knows what is printed on it"),
     "dual_view": Reason("quarantined", "two views side by side"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),

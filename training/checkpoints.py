@@ -40,8 +40,13 @@ def save_model(folder: Path, model: MaskClip) -> None:
     """Write weights and architecture; the small file comes last, so a folder with it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(weights, temporary)
+    try:
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(weights, temporary)
+    except SafetensorError as error:
+        raise SonoError(
+            f"{folder / WEIGHTS}: could not be written ({_short(error)}); make room, then `sono train --resume`"
+        ) from error
     write_text(folder / MODEL, json.dumps(model.config.model_dump(), indent=1))
 
 
@@ -113,7 +118,7 @@ def load_state(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[int, flo
         return int(state["epoch"]), float(state["best"]), int(state["best_epoch"])
     except FileNotFoundError as error:
         raise SonoError(f"{folder}: nothing to resume from; run without --resume") from error
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise SonoError(f"{path}: damaged ({_short(error)}); train again without --resume") from error
 
 

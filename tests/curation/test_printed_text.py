@@ -1,5 +1,6 @@
 """Print inside the sector: what is read decides, what looks like a name, date or id is set aside."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_without_tesseract_the_setting_is_refused(monkeypatch: pytest.MonkeyPatc
 @needs_tesseract
 def test_burned_lines_are_read_on_speckle() -> None:
     lines = [f"{WOMAN.surname} {WOMAN.forename}", WOMAN.mrn, f"{WOMAN.exams[1].day:%d.%m.%Y}"]
-    read = read_words(burn(phantom_frame(), lines))
+    read = read_words(burn(phantom_frame(), lines)) or []
     assert looks_private(read)
     assert says_private([word.text for word in read], [WOMAN.dicom_name])
 
@@ -80,7 +81,8 @@ def test_burned_lines_are_read_on_speckle() -> None:
 @needs_tesseract
 def test_tissue_alone_says_nothing() -> None:
     clean = phantom_frame()[100:, 200:600]
-    assert not looks_private(read_words(clean))
+    read = read_words(clean)
+    assert read is not None and not looks_private(read)
 
 
 @needs_tesseract
@@ -100,3 +102,26 @@ def test_qc_with_ocr_sets_a_frame_with_a_small_name_aside(tmp_path: Path) -> Non
     assert summary.reasons["text_in_sector"] == 1
     assert run_qc(study, options, Engine(jobs=1)).statuses == summary.statuses
     assert len(list(study.frames.rglob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exit 0", "head -c 3000 /dev/urandom", "kill -9 $$", "echo level"])
+def test_a_tesseract_that_fails_is_no_empty_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = tmp_path / "tesseract"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert read_words(np.zeros((200, 200), np.uint8)) is None
+    with pytest.raises(SonoError, match="does not read a plain word"):
+        check_tesseract()
+
+
+def test_a_frame_that_could_not_be_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raw").mkdir()
+    content = cv2.imencode(".png", phantom_frame())[1].tobytes()
+    (tmp_path / "raw" / "1.png").write_bytes(content)
+    study = Workspace.create(tmp_path / "study")
+    study.config_path.write_text(study.config_path.read_text() + "\n[qc]\nocr = true\n")
+    monkeypatch.setattr("sono.curation.qc.check_tesseract", lambda: None)
+    monkeypatch.setattr("sono.curation.analysis.read_words", lambda gray: None)
+    summary = run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
+    assert summary.statuses == {"quarantined": 1} and "print_unread" in summary.reasons

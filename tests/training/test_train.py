@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
+from sono.training import checkpoints
 from sono.training.checkpoints import load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
+from sono.training.model import MaskClip, ModelConfig
 from sono.training.train import learning_rate, next_run_name, train
 
 SMALL = TrainingConfig(image_size=32, epochs=3, batch_size=6, validate_every=1)
@@ -149,3 +152,13 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
         load_model(tmp_path / "none")
     with pytest.raises(SonoError, match="not a run"):
         load_model(tmp_path)
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(SonoError, match=r"No space left on device.*sono train --resume"):
+        checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(image_size=32)))
+    assert list((tmp_path / "last").iterdir()) == []
