@@ -106,7 +106,7 @@ print(json.dumps([facts | {"peak MB": usage.ru_maxrss // 1024}, json.loads(done.
 
 
 def timed(words: list[str]) -> tuple[dict, dict]:
-    """Seconds and peak memory of a `sono` command, and its result; a small process between keeps ours out."""
+    """Seconds and peak memory of a command, and its result; a small process between keeps ours out of the peak."""
     done = subprocess.run([sys.executable, "-c", RUN, *words, "--json"], stdout=subprocess.PIPE, text=True, check=True)
     return tuple(json.loads(done.stdout))
 
@@ -123,13 +123,14 @@ def time_commands(study: Workspace, rows: int) -> pd.DataFrame:
 
 
 SEARCH = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 import numpy as np
 from sono.curation.hamming import near_pairs
 words = np.load(sys.argv[1])
 started = time.perf_counter()
 pairs = near_pairs(words, int(sys.argv[2]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 seconds = round(time.perf_counter() - started, 1)
 np.save(sys.argv[1], np.column_stack([pairs.first, pairs.second]))
 print(json.dumps({"seconds": seconds, "peak MB": peak, "pairs": len(pairs.first), "crowd": pairs.crowded}))

@@ -134,8 +134,9 @@ def _confirmed(workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, fli
     first, second = places[pairs.first], places[pairs.second]
     pixels = images["image_id"]
     twins = pixels.iloc[first].to_numpy(object) == pixels.iloc[second].to_numpy(object)
-    table = pd.DataFrame({"first": first, "second": second, "distance": pairs.distance, "correlation": found})
-    return pd.DataFrame(table[~twins & ~(found < MIN_CORRELATION)])
+    kept = np.flatnonzero(~twins & ~(found < MIN_CORRELATION))
+    columns = {"first": first, "second": second, "distance": pairs.distance, "correlation": found}
+    return pd.DataFrame({name: values[kept] for name, values in columns.items()})
 
 
 def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> int:

@@ -2,7 +2,7 @@
 
 Up to `ALL_PAIRS` hashes every pair is compared. Beyond, the bits are dealt into eleven bands of 23, and two hashes are
 compared where a band agrees but for a few bits (multi-index hashing, Norouzi 2012). A pair that no band brings
-together differs in 3 bits of each of the first three and in 2 of each of the others: every pair within `CERTAIN` bits
+together differs in 3 bits of both the first two and in 2 of each of the others: every pair within `CERTAIN` bits
 is found. The first bands hold the coarse shape of the picture, which changes least.
 """
 
@@ -21,9 +21,9 @@ Found = tuple[Rows, Rows, NDArray[np.integer]]  # first, second, distance
 ALL_PAIRS = 20_000  # hashes
 SIDE = 16  # the bits are the signs of 16 x 16 cosine coefficients, row by row
 BAND_BITS = 23
-FLIPS = np.array([2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1])  # bits that may differ in each band, the coarse bands first
-MIRRORED_FLIPS = np.ones(len(FLIPS), int)  # flips are told, not relied on: a fourth of the effort, certain to 21 bits
-CERTAIN = int((FLIPS + 1).sum()) - 1  # 24
+FLIPS = np.array([2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1])  # bits that may differ in each band, the coarse bands first
+MIRRORED_FLIPS = np.ones(len(FLIPS), int)  # flips are told, not relied on: a third of the effort, certain to 21 bits
+CERTAIN = int((FLIPS + 1).sum()) - 1  # 23
 CROWD = 20  # hashes that have so many partners are compared no more with each other
 CHUNK = 1 << 20  # pairs compared at once
 WIDE = 1 << 14  # two buckets that hold more pairs are compared in tiles
