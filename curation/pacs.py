@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
-from sono.curation.pacs_access import CREDENTIALS, authorization, check_address, place
+from sono.curation.pacs_access import CREDENTIALS, authorization, check_address, place, printable
 
 Item = dict[str, Any]  # one match of a search, in the DICOM JSON model
 Result = TypeVar("Result")
@@ -79,7 +79,10 @@ def connect(url: str, insecure_http: bool, patience: Patience) -> Iterator[Pacs]
     logging.getLogger("dicomweb_client").addHandler(logging.NullHandler())
     with requests.Session() as session:
         _prepare(session)
-        client = DICOMwebClient(address, session=session, permissive_uid=True, timeout=patience.timeout)
+        try:
+            client = DICOMwebClient(address, session=session, permissive_uid=True, timeout=patience.timeout)
+        except ValueError as error:
+            raise SonoError(f"{printable(address)}: not an address like https://pacs.example/dicom-web") from error
         client.set_http_retry_params(retry=False)  # its own retries heed neither Retry-After nor a lost connection
         yield Pacs(address, client, session, patience)
 
@@ -104,10 +107,23 @@ def _signer(header: str | None) -> Callable[[Any], Any]:
 
 def judge(response: Any, **_: object) -> None:
     """Close an answer that cannot be used and raise its verdict (a hook of requests)."""
-    error = verdict(response.status_code, place(response.url), response.headers)
+    error = verdict(response.status_code, place(response.url), response.headers) or _not_json(response)
     if error:
         response.close()
         raise error
+
+
+def _not_json(response: Any) -> SonoError | None:
+    """What is wrong with an answer to a search: it is JSON, or 204 where nothing matches (DICOM PS3.18, 10.6.3)."""
+    if response.status_code == 204 or "json" not in response.request.headers.get("Accept", ""):
+        return None
+    kind = response.headers.get("Content-Type", "")
+    if "json" in kind.lower() and response.content:  # or dicomweb-client takes it for an archive without a match
+        return None
+    sent = "nothing" if not response.content else printable(kind) or "an untyped body"
+    return SonoError(
+        f"{place(response.url)}: answers a search with {sent}, not DICOM JSON; check the path (Orthanc: /dicom-web)"
+    )
 
 
 def verdict(status: int, url: str, headers: Mapping[str, str]) -> Exception | None:
@@ -132,7 +148,7 @@ def _retry_after(header: str | None) -> float | None:
     """Seconds to wait by a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3)."""
     if not header:
         return None
-    if header.strip().isdigit():
+    if header.strip().isdecimal():
         return float(header)
     try:
         moment = email.utils.parsedate_to_datetime(header)
@@ -224,7 +240,10 @@ def ask(pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offs
                 raise TransientError(
                     f"{pacs.url}: the answer is not whole JSON; is this a DICOMweb service?"
                 ) from error
+            except RecursionError as error:
+                raise no_dicom from error
 
+    no_dicom = SonoError(f"{pacs.url}: the answer is JSON but no DICOM; check the path (Orthanc: /dicom-web)")
     try:
         page = patiently(once, pacs.patience)
     except NotServedError as error:
@@ -233,8 +252,8 @@ def ask(pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offs
         ) from error
     except TransientError as error:
         raise given_up(error) from error
-    if not all(isinstance(item, dict) for item in page):
-        raise SonoError(f"{pacs.url}: the answer is JSON but no DICOM; check the path (Orthanc: /dicom-web)")
+    if not (isinstance(page, list) and all(isinstance(item, dict) for item in page)):
+        raise no_dicom
     return page
 
 
@@ -250,7 +269,8 @@ def value(item: Item, tag: str) -> str:
 
 
 def values_of(item: Item, tag: str) -> list[str]:
-    """All values of a text element of a match, stripped."""
+    """All values of a text element of a match, stripped; null, which stands for an empty one, is left."""
     element = item.get(tag)
     held = element.get("Value") if isinstance(element, dict) else None
-    return [str(entry).strip() for entry in held] if isinstance(held, list) else []
+    entries = held if isinstance(held, list) else []
+    return [str(entry).strip() for entry in entries if isinstance(entry, str | int | float)]

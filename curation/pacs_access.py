@@ -18,19 +18,21 @@ def check_address(url: str, insecure_http: bool = False) -> str:
         raise SonoError(
             f"the address holds more than host and path; give credentials by {CREDENTIALS} in the environment"
         )
+    shown = printable(url)
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # or an empty or endless label ends in a UnicodeError on the way out
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
-        raise SonoError(f"{url}: {error}; give an address like https://pacs.example/dicom-web") from error
+        raise SonoError(f"{shown}: {error}; give an address like https://pacs.example/dicom-web") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise SonoError(f"{url}: not an address like https://pacs.example/dicom-web")
+        raise SonoError(f"{shown}: not an address like https://pacs.example/dicom-web")
     if parts.scheme == "http" and not insecure_http and not _is_private(host, port):
         raise SonoError(
-            f"{url}: plain http to a public address would send names and pictures of patients in the open; use https, "
-            "an address inside the building, or --insecure-http where this network is the hospital's own"
+            f"{shown}: plain http to a public address would send names and pictures of patients in the open; use "
+            "https, an address inside the building, or --insecure-http where this network is the hospital's own"
         )
-    return url.rstrip("/")
+    return parts.geturl().rstrip("/")  # its scheme is lower case now, as dicomweb-client wants it
 
 
 def _is_private(host: str, port: int) -> bool:
@@ -59,10 +61,21 @@ def authorization(environment: Mapping[str, str]) -> str | None:
         raise SonoError(f"{TOKEN} holds a space or a character that no token has; set it again")
     if token:
         return f"Bearer {token}"
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else None
+    named = f"{user}:{password}".encode(errors="surrogateescape")  # bytes that are no UTF-8 go out as they came
+    return f"Basic {base64.b64encode(named).decode()}" if user else None
 
 
 def place(url: str) -> str:
     """Scheme, host and port of an address: what a message may show (paths and queries name patients)."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "another path of the same server"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a place that is no address"
+    if not parts.netloc:
+        return "another path of the same server"
+    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+
+
+def printable(text: str) -> str:
+    """Text of others as one line without control codes or lone surrogates, for a message or a table."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

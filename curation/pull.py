@@ -30,6 +30,7 @@ from sono.curation.pacs import (
     value,
     values_of,
 )
+from sono.curation.pacs_access import printable
 from sono.curation.storage import remove_leftovers
 from sono.curation.wado import Instance, retrieve, short_hash
 from sono.curation.workspace import CONFIG_NAME
@@ -101,7 +102,7 @@ class Manifest:
 
     def read(self, text: str) -> None:
         """Take in earlier lines; a line torn by a crash counts for nothing."""
-        for line in text.splitlines():
+        for line in filter(str.isascii, text.splitlines()):  # a whole line is ASCII: json.dumps escapes the rest
             try:
                 self._learn(json.loads(line))
             except (ValueError, KeyError, TypeError):
@@ -113,14 +114,11 @@ def pull_studies(options: PullOptions) -> PullSummary:
     queries = _queries(options)
     tally: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
-    with (
-        connect(options.url, options.insecure_http, options.patience) as pacs,
-        _full_disk(options.out),
-        _open_folder(options.out) as manifest,
-    ):
-        studies = _find_studies(pacs, options, queries, manifest)
-        with progress("studies", len(studies)) as advance:
-            for study in studies:
+    refuse_folder(options.out)
+    with connect(options.url, options.insecure_http, options.patience) as pacs, _full_disk(options.out):
+        studies = _find_studies(pacs, options, queries)
+        with _open_folder(options.out) as manifest, progress("studies", len(studies)) as advance:
+            for study in _failed_last(studies, manifest):
                 remove_leftovers(options.out / short_hash(study))
                 for instance in _find_instances(pacs, options, study, left_out):
                     _take(pacs, options.out / instance.file, instance, manifest, tally)
@@ -164,19 +162,28 @@ def read_patients(path: Path) -> list[str]:
     return patients
 
 
+def refuse_folder(out: Path) -> None:
+    """SonoError where `out` lies in a workspace or its vault, by whatever links, or holds files of others."""
+    real = Path(os.path.realpath(out))
+    for folder in (real, *real.parents):
+        if (folder / CONFIG_NAME).is_file():
+            raise SonoError(f"{out}: lies in the workspace {folder}, which may be handed over; raw files must not")
+        if folder.suffix == ".vault" and (folder / "key").is_file():
+            raise SonoError(f"{out}: lies in the vault {folder}, which holds a study's key alone; choose another place")
+    if os.path.lexists(out) and not (out / MANIFEST_NAME).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SonoError(f"{out}: exists and is not a folder of sono pull; choose a new name")
+
+
 @contextmanager
 def _open_folder(out: Path) -> Iterator[Manifest]:
     """Make or enter the raw folder, for one `sono pull` at a time; readable by its owner alone."""
-    manifest_path = out / MANIFEST_NAME
-    for folder in (out.absolute(), *out.absolute().parents):
-        if (folder / CONFIG_NAME).is_file():
-            raise SonoError(f"{out}: lies in the workspace {folder}, which may be handed over; raw files must not")
-    if os.path.lexists(out) and not manifest_path.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SonoError(f"{out}: exists and is not a folder of sono pull; choose a new name")
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     out.chmod(0o700)
     with os.fdopen(
-        os.open(manifest_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+", encoding="utf-8"
+        os.open(out / MANIFEST_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600),
+        "r+",
+        encoding="utf-8",
+        errors="replace",
     ) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,13 +210,18 @@ def _full_disk(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _find_studies(pacs: Pacs, options: PullOptions, queries: list[dict[str, str]], manifest: Manifest) -> list[str]:
-    """Study UIDs that match, those with earlier failures last, so that a broken study cannot bar the others."""
+def _find_studies(pacs: Pacs, options: PullOptions, queries: list[dict[str, str]]) -> list[str]:
+    """Study UIDs that match, each once."""
     studies: dict[str, None] = {}
     for study in chain.from_iterable(_matching(pacs, query, options.page_size) for query in queries):
         studies[study] = None
         if len(studies) == options.limit:
             break
+    return list(studies)
+
+
+def _failed_last(studies: list[str], manifest: Manifest) -> list[str]:
+    """Those with earlier failures go last, so that a broken study cannot bar the others."""
     failed = {file.partition("/")[0] for file in manifest.failed}
     return sorted(studies, key=lambda study: short_hash(study) in failed)
 
@@ -246,7 +258,7 @@ def _find_instances(pacs: Pacs, options: PullOptions, study: str, left_out: Coun
     search = partial(pacs.client.search_for_instances, study)
     items = list(search_all(pacs, search, {}, INSTANCE_UID, options.page_size))
     wanted = [item for item in items if value(item, MODALITY) in ("", options.modality, REPORTS)]
-    left_out.update(value(item, MODALITY) for item in items if item not in wanted)
+    left_out.update(printable(value(item, MODALITY)) for item in items if item not in wanted)
     return [Instance(study, _uid(item, SERIES_UID, pacs), _uid(item, INSTANCE_UID, pacs)) for item in wanted]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sono.curation.pacs import NotServedError, Pacs, TransientError, line_errors
-from sono.curation.pacs_access import place
+from sono.curation.pacs_access import place, printable
+from sono.curation.readers.frames import quiet_decoders
 from sono.curation.storage import atomic_path, sha256
 
 ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # as it is stored
@@ -73,7 +74,7 @@ def _boundary(answer: Any) -> bytes:
         return b"--" + boundary.encode()
     if kind == "application/dicom":
         return b""
-    raise NotServedError(f"{place(answer.url)}: sent {kind} instead of DICOM")
+    raise NotServedError(f"{place(answer.url)}: sent {printable(kind)} instead of DICOM")
 
 
 def _past_header(chunks: Iterator[bytes], boundary: bytes) -> bytes:
@@ -108,8 +109,9 @@ def _check(path: Path, uid: str) -> str:
     from pydicom.filereader import read_file_meta_info
 
     try:
-        meta = read_file_meta_info(path)
-        sent, syntax = str(meta.MediaStorageSOPInstanceUID), str(meta.TransferSyntaxUID)
+        with quiet_decoders():
+            meta = read_file_meta_info(path)
+            sent, syntax = str(meta.MediaStorageSOPInstanceUID), str(meta.TransferSyntaxUID)
     except (InvalidDicomError, AttributeError, ValueError, EOFError) as error:
         raise NotServedError("what the server sent is no DICOM file") from error
     if sent.rstrip("\0 ") != uid:

@@ -52,6 +52,7 @@ def test_failures_of_one_request(status: int) -> None:
     [
         (401, {}, "set SONO_PACS_USER"),
         (302, {"Location": "https://elsewhere.example/login?PatientID=7"}, "on to https://elsewhere.example, "),
+        (302, {"Location": "http://[::1"}, "on to a place that is no address, "),
         (302, {"Location": "/login?PatientID=7"}, "on to another path of the same server, "),
         (200, {"Content-Type": "text/html; charset=utf-8"}, "web page"),
     ],
@@ -93,6 +94,7 @@ def test_patience_ends(waits: list[float]) -> None:
 
 def test_retry_after_is_heeded_in_seconds_and_as_a_date(waits: list[float]) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    assert verdict(503, HOST, {"Retry-After": "²"}).wait_s is None
     for header, expected in (("7", 7), (later, 100), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)):
         error = verdict(503, HOST, {"Retry-After": header})
         patiently(failing(1, error.wait_s), Patience())
@@ -132,3 +134,4 @@ def test_values_of_odd_elements() -> None:
     item = {"00080061": {"vr": "CS", "Value": ["US ", "SR"]}, "00080020": {"vr": "DA"}, "00080060": "US"}
     assert values_of(item, "00080061") == ["US", "SR"]
     assert [value(item, tag) for tag in ("00080020", "00080060", "00100020")] == ["", "", ""]
+    assert values_of({UID: {"Value": [None, {"a": [1]}, 20240105]}}, UID) == ["20240105"]

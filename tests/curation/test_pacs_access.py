@@ -1,5 +1,7 @@
 """Which archive may be asked, and as whom."""
 
+import base64
+import os
 import socket
 
 import pytest
@@ -60,11 +62,24 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(hosts: None, url:
 
 
 @pytest.mark.parametrize(
-    "url", ["pacs.inside/dicom-web", "ftp://pacs.inside", "https://", "https://[::1", "http://a:x/"]
+    "url",
+    [
+        "pacs.inside/dicom-web",
+        "ftp://pacs.inside",
+        "https://",
+        "https://[::1",
+        "http://a:x/",
+        "http://.../",
+        f"https://{'a' * 300}/",
+    ],
 )
 def test_what_is_no_address_is_refused(hosts: None, url: str) -> None:
     with pytest.raises(SonoError, match=r"https://pacs\.example"):
         check_address(url)
+
+
+def test_a_scheme_in_capitals_is_put_right(hosts: None) -> None:
+    assert check_address("HTTP://pacs.inside/Dicom-Web/") == "http://pacs.inside/Dicom-Web"
 
 
 def test_an_unknown_host_is_said_so(hosts: None) -> None:
@@ -78,6 +93,11 @@ def test_credentials_come_as_basic_or_bearer_or_not_at_all() -> None:
     # RFC 7617 section 2: the example of the standard
     named = {"SONO_PACS_USER": "Aladdin", "SONO_PACS_PASSWORD": "open sesame"}
     assert authorization(named) == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+
+def test_a_password_that_is_no_utf_8_goes_out_as_it_came() -> None:
+    named = {"SONO_PACS_USER": "é", "SONO_PACS_PASSWORD": os.fsdecode(b"\xff")}
+    assert base64.b64decode(authorization(named).partition(" ")[2]) == "é:".encode() + b"\xff"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ from sono.curation import wado
 from sono.curation.errors import SonoError
 from sono.curation.pacs import Patience
 from sono.curation.pull import PullOptions, PullSummary, matches, pull_studies, read_patients
+from sono.curation.workspace import Workspace
 
 pytest.importorskip("dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed")
 
@@ -176,7 +178,7 @@ def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(archi
 def test_a_torn_line_in_the_manifest_costs_one_file(archive, pull, tmp_path: Path) -> None:
     pull()
     manifest = tmp_path / "raw" / ".pull.jsonl"
-    manifest.write_bytes(manifest.read_bytes()[:-30])
+    manifest.write_bytes(manifest.read_bytes()[:-30] + b"\xff\xfe")
     assert (pull().fetched, pull().fetched) == (1, 0)
 
 
@@ -254,6 +256,12 @@ def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_ot
         (Reply(200, b"<html>", "text/html"), "answers with a web page"),
         (Reply(307, headers=(("Location", "https://elsewhere.example/studies"),)), "sends us on to https://elsewhere"),
         (Reply(200, b"[1, 2]"), "JSON but no DICOM"),
+        (Reply(200, b""), "a search with nothing, not DICOM JSON"),
+        (Reply(200, b"[]", "text/plain"), "a search with text/plain, not DICOM JSON"),
+        (Reply(200, b"null"), "JSON but no DICOM"),
+        (Reply(200, b"7"), "JSON but no DICOM"),
+        (Reply(200, b"true"), "JSON but no DICOM"),
+        (Reply(200, b"[" * 100_000), "JSON but no DICOM"),
         (Reply(200, b'[{"a": "b"}]'), "no valid UID"),
         (Reply(200, b"hello"), "not whole JSON"),
         (Reply(503, headers=(("Retry-After", "7200"),)), "HTTP 503"),
@@ -264,7 +272,12 @@ def test_a_server_that_is_no_archive_for_us_is_one_line(archive, pull, tmp_path:
     with pytest.raises(SonoError, match=fact) as caught:
         pull()
     assert "20240101" not in str(caught.value)
-    assert files(tmp_path / "raw") == set()
+    assert not (tmp_path / "raw").exists()
+
+
+def test_an_archive_without_a_match_is_no_error(archive, pull) -> None:
+    archive.mischief = lambda path, times: Reply(204)
+    assert pull() == PullSummary(0, 0, 0, 0, 0.0)
 
 
 def test_a_dead_port_and_tls_to_a_plain_server_are_one_line(archive, pull) -> None:
@@ -353,12 +366,39 @@ def test_a_folder_of_others_or_of_a_workspace_is_refused(pull, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["letter.txt", "raw", "sono.toml"]
 
 
+def test_a_link_into_a_workspace_and_a_vault_are_refused(pull, tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "st")
+    workspace.frames.mkdir()
+    (tmp_path / "side").mkdir()
+    (tmp_path / "side" / "l").symlink_to(workspace.frames)
+    with pytest.raises(SonoError, match="may be handed over"):
+        pull(out=tmp_path / "side" / "l" / "raw2")
+    with pytest.raises(SonoError, match="lies in the vault"):
+        pull(out=workspace.vault / "raw2")
+    assert not list(tmp_path.rglob("raw2"))
+
+
+def test_text_of_the_server_is_shown_as_one_plain_line(archive, pull) -> None:
+    bad = [{"00080018": {"Value": ["1.2.3"]}, "00080060": {"Value": ["\ud800\n\x1b[31m"]}}]
+    archive.mischief = lambda path, times: Reply(200, json.dumps(bad).encode()) if path.count("/") == 3 else None
+    assert pull(limit=1).left_out == {"???[31m": 1}
+
+
+def test_a_broken_file_header_makes_no_warning_that_quotes_it(archive, pull) -> None:
+    broken = us_file(1, 0).replace(b"1.2.840.10008.1.2.1", b"\xff\xfe\xff.840.10008.1.2.1")
+    archive.mischief = lambda path, times: multipart(broken) if path.endswith("/1.2.1.1.0") else None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert pull().fetched == 10
+    assert [str(warning.message) for warning in caught] == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, pull, tmp_path: Path, how: int) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     def stall(path: str, _: int) -> None:
-        if archive.fetched() == 4:
+        if archive.fetched() == 4 and path.count("/") == 6:
             reached.set()
             go_on.wait(20)
 
