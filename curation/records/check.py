@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 UNKNOWN, NONE = "unknown label", "none"
 POINT_DIGITS = 5  # so many ages like 22.3, and no other decimals, look like weeks and days
 
-_SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: .*)?$")
-
 
 @dataclass(frozen=True)
 class Column:
@@ -110,7 +108,7 @@ def check_records(path: Path, config: RecordsConfig, planes: PlaneTable, raw: Pa
         women_with_several_exams=sum(len(found) > 1 for found in exams.values()),
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
-        rejected=(*(_masked(text) for text in table.rejected), *_unknown_planes(reading)),
+        rejected=(*table.rejected, *_unknown_planes(reading)),
         remarks=_remarks(reading),
         raw=match_raw(raw, table, path) if raw else None,
     )
@@ -120,16 +118,8 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
 
 
-def _masked(message: str) -> str:
-    """A message with the value that it quotes turned into its look; a suggestion stays."""
-    end = _SUGGESTION.search(message)
-    start = end.start() if end else len(message)
-    quoted = re.sub(r"'(.*)'", lambda value: f"'{values.shape(value[1])}'", message[:start], flags=re.DOTALL)
-    return quoted + message[start:]
-
-
 def _unknown_planes(reading: Reading) -> list[str]:
-    return [f"{reading.name}:{line}: {_masked(problem)}" for line, problem in reading.unknown.values()]
+    return [f"{reading.name}:{line}: {problem}" for line, problem in reading.unknown.values()]
 
 
 def _columns(reading: Reading) -> tuple[Column, ...]:

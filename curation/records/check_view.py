@@ -1,6 +1,6 @@
 """The report of `sono records check` as a terminal shows it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sono.curation.records.raw_match import RawMatch
+from sono.curation.records.remarks import grouped
 
 if TYPE_CHECKING:
     from sono.curation.records.check import RecordsReport
@@ -43,8 +44,8 @@ def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
     yield _line("in conflict", _lines(report.conflicting_rows))
     yield _line("age conflicts", _lines(report.age_conflicts))
     yield from _raw(report.raw)
-    yield from _messages("remarks", report.remarks)
-    yield from _messages("rejected", report.rejected)
+    yield from _messages("remarks", len(report.remarks), report.remarks)
+    yield from _messages("rejected", len(report.rejected), grouped(report.rejected))
 
 
 def _raw(raw: RawMatch | None) -> Iterator[Text]:
@@ -70,9 +71,9 @@ def _line(name: str, value: str) -> Text:
     return Text.assemble((f"{name:<15}", "bold"), value)
 
 
-def _messages(name: str, messages: tuple[str, ...]) -> Iterator[Text]:
+def _messages(name: str, count: int, messages: Sequence[str]) -> Iterator[Text]:
     if messages:
-        yield _line(name, str(len(messages)))
+        yield _line(name, str(count))
     for message in messages[:MAX_MESSAGES]:
         yield Text(f"  - {message}")
     if len(messages) > MAX_MESSAGES:

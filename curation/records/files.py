@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sono.curation.errors import SonoError
@@ -13,7 +14,10 @@ from sono.curation.errors import SonoError
 DELIMITERS = (",", ";", "\t", "|")
 NULLS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown"))
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+MAX_COLUMNS = 2000
 SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
+
+Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or what is wrong
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,13 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
                 yield line, [clean(cell) for cell in cells]
 
 
-def collect(path: Path, lines: Iterator[tuple[int, list[str] | str]]) -> Sheet:
+def collect(path: Path, lines: Lines) -> Sheet:
     """The sheet of `lines` (number, and cells or what is wrong), the first readable one of which names the columns."""
-    header: list[str] = next((cells for _, cells in lines if isinstance(cells, list)), [])
-    while header and not header[-1]:
-        header.pop()
+    header, lines = _header(lines)
     if not header:
         raise SonoError(f"{path}: no header row; the first row must name the columns")
+    if len(header) > MAX_COLUMNS:
+        raise SonoError(f"{path}: {len(header)} columns, more than {MAX_COLUMNS}; keep those that sono should read")
     rows, broken = [], []
     for line, cells in lines:
         if isinstance(cells, str):
@@ -151,3 +155,22 @@ def collect(path: Path, lines: Iterator[tuple[int, list[str] | str]]) -> Sheet:
     if not rows and not broken:
         raise SonoError(f"{path}: a header without rows; export the table again")
     return Sheet(tuple(header), tuple(rows), tuple(broken))
+
+
+def _header(lines: Lines) -> tuple[list[str], Lines]:
+    """The titles and the lines below them; a single cell right above a row of several is a heading of the sheet."""
+    readable = (cells for _, cells in lines if isinstance(cells, list))
+    header = next(readable, [])
+    if len(header) > 1 and _filled(header) == 1:
+        below = next(((number, cells) for number, cells in lines if isinstance(cells, list)), None)
+        if below and _filled(below[1]) > 1:
+            header = below[1]
+        elif below:
+            lines = chain([below], lines)
+    while header and not header[-1]:
+        header.pop()
+    return header, lines
+
+
+def _filled(cells: list[str]) -> int:
+    return sum(map(bool, cells))

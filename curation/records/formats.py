@@ -19,6 +19,8 @@ ZIP, OLD_WORKBOOK, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
 MAX_UNPACKED = 1 << 30  # bytes; a table of a million rows has some 200 MB
 EXACT_INTEGERS = 1e15  # a spreadsheet keeps 15 digits of a number
 
+# What openpyxl and the XML parser raise on damaged workbooks.
+_DAMAGED = (AttributeError, KeyError, ValueError, TypeError, IndexError, EOFError, OSError, SyntaxError)
 _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, taken for arithmetic
 
 
@@ -76,9 +78,9 @@ def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -
             book = _open_workbook(path, content, results)
             chosen = _worksheet(path, book, sheet)
             return [[(cell.value, cell.data_type, cell.number_format) for cell in row] for row in chosen.iter_rows()]
-        except (InvalidFileException, KeyError, ValueError, TypeError, IndexError, EOFError, OSError) as error:
+        except _DAMAGED as error:
             raise _no_workbook(path) from error
-        except SyntaxError as error:  # what the XML parser raises
+        except InvalidFileException as error:
             raise _no_workbook(path) from error
 
 
@@ -105,7 +107,9 @@ def _no_workbook(path: Path) -> SonoError:
 def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
     """The sheet called `name`, or the first that is one of cells; SonoError with those there are."""
     names = [sheet.title for sheet in book.worksheets]
-    if not names or (name and name not in names):
+    if not names:
+        raise SonoError(f"{path}: the workbook has no sheet of cells; save the table as XLSX or CSV (UTF-8)")
+    if name and name not in names:
         raise SonoError(f"{path}: no sheet '{name}'{did_you_mean(name, names)}; mend 'records.sheet' in sono.toml")
     sheet = book.worksheets[names.index(name) if name else 0]
     sheet.reset_dimensions()  # some programs write wrong ones
@@ -133,11 +137,26 @@ def _parquet_lines(path: Path, content: bytes) -> Iterator[tuple[int, list[str] 
         yield 0, [clean(name) for name in table.schema_arrow.names]
         number = 0
         for batch in table.iter_batches():
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for row in zip(*map(_parquet_texts, batch.columns), strict=True):
                 number += 1
-                yield number, [cell_text(value) for value in row]
+                yield number, list(row)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SonoError(f"{path}: not a readable Parquet table; write it again") from error
+
+
+def _parquet_texts(column: Any) -> list[str]:
+    """The texts of a pyarrow array; a date that no calendar has stays as words, so that its row is told."""
+    try:
+        return _texts(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [_scalar_text(scalar) for scalar in column]
+
+
+def _scalar_text(scalar: Any) -> str:
+    try:
+        return cell_text(scalar.as_py())
+    except (OverflowError, ValueError):
+        return f"{scalar.type} out of range"
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, list[str] | str]]:

@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.records.files import read_header
+from sono.curation.records.values import shape
 
 Cells = dict[str, str]
 
@@ -87,16 +88,17 @@ def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str])
     """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides the guesses."""
     titles = [_title(column) for column in header]
     columns = _guess(titles)
+    shown = _shown(header, bool(columns), mapping.values())
     for field, column in mapping.items():
         columns.pop(_known_field(field), None)
         if column:
-            columns[field] = column_index(path, header, column)
+            columns[field] = _column_index(path, header, column, shown)
     if not columns and any(_DATA.search(title) for title in header):  # it may hold names: they are not repeated
         raise SonoError(f"{path}: the first row looks like data, not like titles; give every column a title")
     if not any(field in columns for field in KEYS):
         raise SonoError(
-            f"{path}: no column names the image, the study or the patient; its columns are {_listed(header)}; "
-            f'say which one does in sono.toml: [records.columns] image = "{header[0]}"'
+            f"{path}: no column names the image, the study or the patient; its columns {_told(header, shown)}; "
+            f'say which one does in sono.toml: [records.columns] image = "{shown[0] if shown else "its title"}"'
         )
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
@@ -122,13 +124,28 @@ def find_known_table(root: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def column_index(path: Path, header: tuple[str, ...], column: str) -> int:
+def _column_index(path: Path, header: tuple[str, ...], column: str, shown: tuple[str, ...]) -> int:
     """Where `column` stands in the header, ignoring case and blanks around it; SonoError with the columns there are."""
     wanted = column.strip().casefold()
     for index, title in enumerate(header):
         if title.casefold() == wanted:
             return index
-    raise SonoError(f"{path}: no column '{column}'{did_you_mean(column, header)}; its columns are {_listed(header)}")
+    near = did_you_mean(column, shown) if shown else ""
+    raise SonoError(f"{path}: no column '{column}'{near}; its columns {_told(header, shown)}")
+
+
+def _shown(header: tuple[str, ...], understood: bool, mapped: Iterable[str]) -> tuple[str, ...]:
+    """The titles that a message may repeat: none where no title is known, since the first row may hold names."""
+    wanted = {column.strip().casefold() for column in mapped if column}
+    return header if understood or wanted & {title.casefold() for title in header} else ()
+
+
+def _told(header: tuple[str, ...], shown: tuple[str, ...]) -> str:
+    return (
+        f"are {_listed(shown)}"
+        if shown
+        else f"look like {_listed(tuple(map(shape, header)))} (the first row must name them)"
+    )
 
 
 def _is_known(path: Path) -> bool:

@@ -110,8 +110,8 @@ class Reading:
     conflicting: list[int] = field(default_factory=list)  # lines that say otherwise
 
     def tell(self, line: int, problem: str) -> None:
-        """Note what is wrong with a row."""
-        self.problems.append(f"{self.name}:{line}: {problem}")
+        """Note what is wrong with a row, with the look of a cell instead of the cell."""
+        self.problems.append(f"{self.name}:{line}: {values.masked(problem)}")
 
     def value(self, line: int, cells: Cells, name: str, parse: Callable[[str], Value]) -> Value | None:
         """The parsed cell of a field; None where it is empty or wrong."""
@@ -173,7 +173,7 @@ def _plane(line: int, cells: Cells, reading: Reading) -> str | None:
         try:
             reading.plane_ids[label] = reading.planes.find(label)
         except SonoError as error:
-            reading.unknown[label] = (line, str(error))
+            reading.unknown[label] = (line, values.masked(str(error)))
     return reading.plane_ids.get(label)
 
 
@@ -208,7 +208,7 @@ def _terms(line: int, cells: Cells, name: str, known: tuple[str, ...], reading: 
 
 
 def _texts(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
-    return {name: reading.value(line, cells, name, values.text_value) for name in (*IDS, *TEXTS)}
+    return {name: reading.value(line, cells, name, partial(values.text_value, name)) for name in (*IDS, *TEXTS)}
 
 
 def _lengths(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:

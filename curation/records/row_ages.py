@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from sono.curation.errors import SonoError
 from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS, read_ga
@@ -63,14 +64,16 @@ def _by_dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str
     given = [name for name in ("due", "lmp") if name in cells]
     if "exam_date" not in cells or not given:
         return {}
-    try:
-        exam, *others = (parse_date(cells[name], rules.month_first) for name in ("exam_date", *given))
-    except SonoError as error:
-        tell(str(error))
-        return {}
+    days_of: dict[str, date] = {}
+    for name in ("exam_date", *given):
+        try:
+            days_of[name] = parse_date(cells[name], rules.month_first)
+        except SonoError as error:
+            tell(f"{name}: {error}")
+            return {}
+    exam = days_of.pop("exam_date")
     ages = {
-        name: days_from_due(exam, day) if name == "due" else days_from_lmp(exam, day)
-        for name, day in zip(given, others, strict=True)
+        name: days_from_due(exam, day) if name == "due" else days_from_lmp(exam, day) for name, day in days_of.items()
     }
     for name, days in ages.items():
         if not MIN_GA_DAYS <= days <= MAX_GA_DAYS:

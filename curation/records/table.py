@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sono.curation.records.remarks import grouped
+
 SUFFIXES = frozenset((
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi", "mp4",
 ))  # fmt: skip
@@ -57,6 +59,10 @@ class RecordsTable:
     rejected: tuple[str, ...]
     layout: str
     match_folders: bool = False
+
+    def remarks(self) -> list[str]:
+        """What is told in `rejected`, each problem once with the first lines that have it."""
+        return grouped(self.rejected)
 
     def match(self, path: bytes, patient: str | None, study: str | None) -> Record | None:
         """The record of a file: by its path or name (the longest agreement wins), else by its study, else its patient.

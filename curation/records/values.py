@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
@@ -48,6 +48,8 @@ FINDINGS = (
 
 _MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
+# Of known words alone; inside a quoted value it would have a quotation mark behind it.
+_SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: [^']*)?$")
 ROUNDED = "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
 _ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII)
 
@@ -59,17 +61,25 @@ def shape(text: str) -> str:
     return short(plain[:24] + ("..." if len(plain) > 24 else ""))
 
 
+def masked(message: str) -> str:
+    """A message with the value that it quotes turned into its look, so that no name is shown; a suggestion stays."""
+    end = _SUGGESTION.search(message)
+    start = end.start() if end else len(message)
+    quoted = re.sub(r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL)
+    return quoted + message[start:]
+
+
 def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
     """The most frequent looks and their counts, in a steady order."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number])
 
 
-def text_value(text: str) -> str:
+def text_value(field: str, text: str) -> str:
     """A name in NFC; SonoError where it is overlong or holds control characters."""
     if len(text) > MAX_TEXT:
-        raise SonoError(f"'{short(text)}' has {len(text)} characters, more than {MAX_TEXT}")
+        raise SonoError(f"{field} '{short(text)}' has {len(text)} characters, more than {MAX_TEXT}")
     if not text.isprintable():
-        raise SonoError(f"'{short(text)}' holds control characters")
+        raise SonoError(f"{field} '{short(text)}' holds control characters")
     return unicodedata.normalize("NFC", text)
 
 
@@ -119,7 +129,7 @@ def region(text: str) -> str:
     return known[_plain(text)]
 
 
-def terms(field: str, text: str, known: Iterable[str]) -> tuple[tuple[str, ...], list[str]]:
+def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
     """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one (which may be free text)."""
     spellings = {_plain(term): term for term in known}
     found, problems = [], []
@@ -129,7 +139,9 @@ def terms(field: str, text: str, known: Iterable[str]) -> tuple[tuple[str, ...],
         if term is not None:
             found.append(term)
         else:
-            problems.append(f"unknown {field} '{short(part)}' is left out")
+            near = did_you_mean(short(part), known)
+            near = near if near.startswith("; did you mean") else ""
+            problems.append(f"unknown {field} '{short(part)}' is left out{near}")
     return tuple(dict.fromkeys(found)), problems
 
 

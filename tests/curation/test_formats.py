@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from openpyxl import Workbook
 
@@ -74,7 +76,7 @@ def test_a_typed_value_becomes_what_a_person_would_write(value: object, text: st
 def test_rows_keep_the_numbers_that_the_spreadsheet_shows(tmp_path: Path) -> None:
     path = _workbook(tmp_path / "a.xlsx", (), ("image", "ga"), ("x.png", "22w3d"), (), ("y.png", "3"))
     assert _read(path).rejected == (
-        "a.xlsx:5: gestational age '3' is outside 4 to 45 weeks; mend it or leave it empty",
+        "a.xlsx:5: gestational age '9' is outside 4 to 45 weeks; mend it or leave it empty",
     )
 
 
@@ -90,7 +92,7 @@ def test_an_age_that_became_a_date_is_refused_and_one_that_became_a_sum_is_read(
     table = _read(path)
     assert [record.ga_days for record in table.records] == [None, 157, 158]
     assert len(table.rejected) == 1
-    assert "a.xlsx:2: gestational age '2024-03-12' is a date or a time" in table.rejected[0]
+    assert "a.xlsx:2: gestational age '9999-99-99' is a date or a time" in table.rejected[0]
 
 
 def test_a_formula_counts_by_its_last_result(tmp_path: Path) -> None:
@@ -192,3 +194,28 @@ def test_a_spoilt_age_leaves_the_others_in_force(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image,ga,exam date,LMP\nx.png,12-Mar,2024-06-06,2024-01-01\n")
     table = _read(tmp_path / "a.csv")
     assert (table.records[0].ga_days, table.records[0].ga_source, len(table.rejected)) == (157, "lmp", 1)
+
+
+def test_a_parquet_date_that_no_calendar_has_is_told_and_the_row_stays(tmp_path: Path) -> None:
+    stamps = pa.array([2**40, 1717632000], type=pa.timestamp("s"))
+    days = pa.array([2**31 - 1, 19723], type=pa.date32())
+    table = pa.table({"image": ["x.png", "y.png"], "exam date": stamps, "lmp": days})
+    pq.write_table(table, tmp_path / "a.parquet")
+    read = _read(tmp_path / "a.parquet")
+    assert [(record.key, record.ga_days) for record in read.records] == [("x.png", None), ("y.png", 157)]
+    assert len(read.rejected) == 1
+    assert read.rejected[0].startswith("a.parquet:1: exam_date: date 'a[a] a a a' is not understood")
+
+
+def test_a_workbook_without_cells_is_refused_in_words(tmp_path: Path) -> None:
+    book = Workbook()
+    book.create_chartsheet("Chart")
+    book.remove(book.worksheets[0])
+    book.save(tmp_path / "chart.xlsx")
+    with pytest.raises(SonoError, match=r"chart.xlsx: (the workbook has no sheet of cells|not a readable XLSX)"):
+        read_sheet(tmp_path / "chart.xlsx")
+
+
+def test_a_merged_heading_of_a_workbook_is_passed_over(tmp_path: Path) -> None:
+    path = _workbook(tmp_path / "a.xlsx", ("Clinic list",), ("image", "patient"), ("x.png", "P1"))
+    assert [(record.key, record.patient) for record in _read(path).records] == [("x.png", "P1")]

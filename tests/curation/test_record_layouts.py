@@ -103,8 +103,8 @@ def test_a_mapping_goes_before_the_guesses_and_may_switch_a_column_off() -> None
     ("mapping", "message"),
     [
         ({"pateint": "a"}, r"unknown field 'pateint'; did you mean 'patient'\?"),
-        ({"image": "c"}, r"records.csv: no column 'c'.*its columns are 'a', 'b'"),
-        ({}, r"no column names the image.*'a', 'b'.*\[records.columns\] image = \"a\""),
+        ({"image": "c"}, r"records.csv: no column 'c'; its columns look like 'a', 'a'"),
+        ({}, r"no column names the image.*look like 'a', 'a'.*\[records.columns\] image = \"its title\""),
     ],
 )
 def test_a_column_that_is_missing_is_told_with_those_that_are_there(mapping: dict[str, str], message: str) -> None:
@@ -117,6 +117,15 @@ def test_a_table_without_titles_is_refused_without_repeating_its_first_row(row: 
     with pytest.raises(SonoError, match="looks like data") as caught:
         find_layout(Path("records.csv"), row, {})
     assert "Quill" not in str(caught.value)
+
+
+def test_titles_are_repeated_where_one_is_known_and_looks_elsewhere() -> None:
+    with pytest.raises(SonoError, match="look like 'Aa Aa', 'Aa Aa'"):
+        find_layout(Path("records.csv"), ("Jane Doe", "Mary Smith"), {})
+    with pytest.raises(SonoError, match=r"its columns are 'Bild', 'plane'.*image = .Bild."):
+        find_layout(Path("records.csv"), ("Bild", "plane"), {})
+    with pytest.raises(SonoError, match="no column 'Bidl'; did you mean 'Bild'"):
+        find_layout(Path("records.csv"), ("Bild", "plane"), {"image": "Bidl"})
 
 
 def test_any_column_gives_the_center(tmp_path: Path) -> None:

@@ -115,20 +115,20 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("ga", "12-Mar", r"records.csv:2: gestational age '12-Mar' is a date or a time: a spreadsheet"),
+        ("ga", "12-Mar", r"records.csv:2: gestational age '99-Aa' is a date or a time: a spreadsheet"),
         ("ga", "3", "outside 4 to 45 weeks"),
         ("exam_date;lmp", "2024-06-06;2020-06-06", "the dates give a gestational age of 1461 days"),
-        ("exam_date;lmp", "06/13/2024;31/01/2024", "date '06/13/2024'"),
-        ("hc", "2000", "hc '2000' is outside 20 to 450 mm"),
-        ("bpd", "4.7", "bpd '4.7' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
-        ("hc", "1e999", "hc '1e999' is outside"),
-        ("hc", "20o", "hc '20o' is not a length"),
-        ("pixel size", "94", "spacing '94' is outside"),
-        ("side", "lft", r"unknown laterality 'lft'; did you mean 'left'\?"),
-        ("presentation", "sitting", "unknown presentation 'sitting'"),
-        ("region", "tail", "unknown region 'tail'"),
-        ("findings", "Mrs. Doe was late", "unknown finding 'Mrs. Doe was late' is left out"),
-        ("structures", "tail", "unknown structure 'tail' is left out"),
+        ("exam_date;lmp", "06/13/2024;31/01/2024", "exam_date: date '99/99/9999'"),
+        ("hc", "2000", "hc '9999' is outside 20 to 450 mm"),
+        ("bpd", "4.7", "bpd '9.9' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
+        ("hc", "1e999", "hc '9a999' is outside"),
+        ("hc", "20o", "hc '99a' is not a length"),
+        ("pixel size", "94", "spacing '99' is outside"),
+        ("side", "lft", r"unknown laterality 'a'; did you mean 'left'\?"),
+        ("presentation", "sitting", "unknown presentation 'a'"),
+        ("region", "tail", "unknown region 'a'"),
+        ("findings", "Mrs. Doe was late", "unknown finding 'Aa. Aa a a' is left out"),
+        ("structures", "tail", "unknown structure 'a' is left out"),
         ("center", "x" * 10**6, "has 1000000 characters, more than 200"),
         ("center", "a\x1b[31mb", "holds control characters"),
     ],
@@ -156,12 +156,35 @@ def test_findings_are_a_closed_list_that_a_study_widens(tmp_path: Path) -> None:
     assert (table.records[0].findings, table.rejected) == (("situs inversus", "cyst"), ())
 
 
+def test_a_name_in_a_column_of_words_is_not_repeated(tmp_path: Path) -> None:
+    tricky = "Jane Doe; known: Jane; did you mean 'Doe'?"
+    text = f'image,findings,hc,plane\na.png,"Jane Doe",1,\nb.png,nodul,1,\nc.png,,"{tricky}",\n'
+    told = " ".join(_read(tmp_path, text).rejected)
+    assert "Jane" not in told
+    assert "Doe" not in told
+    assert "records.csv:3: unknown finding 'a' is left out; did you mean 'nodule'?" in told
+    with pytest.raises(SonoError, match="3: unknown plane 'Aa Aa'") as caught:
+        _read(tmp_path, "image,plane\na.png,femur\nb.png,Jane Doe\n")
+    assert "Jane" not in str(caught.value)
+
+
+def test_a_heading_above_the_titles_is_passed_over(tmp_path: Path) -> None:
+    table = _read(tmp_path, "Clinic list,,\nimage,patient,plane\nx.png,P1,femur\n")
+    assert [(record.key, record.plane, record.line) for record in table.records] == [("x.png", "femur", 3)]
+    assert [record.key for record in _read(tmp_path, "image,,\nx.png,,\ny.png,,\n").records] == ["x.png", "y.png"]
+
+
+def test_a_table_of_too_many_columns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match="2003 columns, more than 2000"):
+        _read(tmp_path, "image,patient" + ",c" * 2001 + "\nx.png,P1" + ",1" * 2001 + "\n")
+
+
 def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) -> None:
     text = "image,plane\na.png,femur\nb.png,femor\nc.png,Bein\nd.png,femor\n"
     with pytest.raises(SonoError) as caught:
         _read(tmp_path, text)
     assert str(caught.value) == (
-        "records.csv:3: unknown plane 'femor'; did you mean 'femur'? (1 more unknown labels, from line 4); "
+        "records.csv:3: unknown plane 'a'; did you mean 'femur'? (1 more unknown labels, from line 4); "
         "mend the table or give an alias in the planes file"
     )
 
@@ -195,7 +218,7 @@ def test_a_long_note_that_is_not_used_does_no_harm(tmp_path: Path) -> None:
         (b"", "the records table is empty"),
         (b" \n\n", "the records table is empty"),
         (b"image,plane\n", "a header without rows"),
-        (b"a,b\n1,2\n", "no column names the image, the study or the patient; its columns are 'a', 'b'"),
+        (b"a,b\n1,2\n", "no column names the image, the study or the patient; its columns look like 'a', 'a'"),
         (b"PK\x03\x04rest", "not a readable XLSX workbook; save it again"),
         (b"\xd0\xcf\x11\xe0rest", "a workbook of the old XLS format; save it as XLSX"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text table"),

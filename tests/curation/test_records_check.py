@@ -62,6 +62,17 @@ def test_no_name_id_or_date_of_the_table_is_shown(tmp_path: Path) -> None:
     assert len(report.rejected) >= 8
 
 
+def test_one_problem_of_many_rows_is_told_once(tmp_path: Path) -> None:
+    rows = "".join(f"{number}.png,EIF?,\n" for number in range(88))
+    report = _check(tmp_path, f"image,findings,hc\n{rows}z.png,,1\n")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report)
+    told = [line.strip() for line in console.export_text().splitlines() if "records.csv:" in line]
+    assert told[1] == "- records.csv: 88 rows (line 2, 3, 4, ...): unknown finding 'A?' is left out"
+    assert told[2].startswith("- records.csv:90: hc '9' is outside")
+    assert len(report.rejected) == 89
+
+
 def test_a_column_mapped_wrongly_shows_no_name_either(tmp_path: Path) -> None:
     for field in (
         "plane",

@@ -1,0 +1,27 @@
+"""What is wrong with the rows of a records table, told once however many rows it is about."""
+
+import re
+from collections.abc import Iterable
+
+FIRST_LINES = 3
+
+_PLACE = re.compile(r"(?P<file>.*?):(?P<line>\d+): (?P<problem>.*)", re.DOTALL)
+
+
+def grouped(messages: Iterable[str]) -> list[str]:
+    """`FILE:LINE: PROBLEM` messages, those of one file and problem as one with their count and first lines."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for message in messages:
+        found = _PLACE.fullmatch(message)
+        place = (found["file"], found["problem"]) if found else ("", message)
+        lines.setdefault(place, []).append(found["line"] if found else "")
+    return [_told(file, problem, at) for (file, problem), at in lines.items()]
+
+
+def _told(file: str, problem: str, lines: list[str]) -> str:
+    if not file:
+        return problem
+    if len(lines) == 1:
+        return f"{file}:{lines[0]}: {problem}"
+    more = ", ..." if len(lines) > FIRST_LINES else ""
+    return f"{file}: {len(lines)} rows (line {', '.join(lines[:FIRST_LINES])}{more}): {problem}"
