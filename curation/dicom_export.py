@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from sono import __version__
 from sono.curation.console import progress
-from sono.curation.errors import SonoError
 from sono.curation.privacy import check_folder
-from sono.curation.storage import write_bytes
+from sono.curation.readers.regions import CENTIMETRE, TISSUE, TWO_DIMENSIONAL
+from sono.curation.storage import refuse_used_folder, write_bytes
 from sono.curation.stored import read_stored, stored_path
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
     from pydicom.uid import UID
 
-TWO_D, TISSUE, CENTIMETRES = 1, 1, 3  # PS3.3 C.8.5.5.1
 MAX_LO = 64  # characters of a Long String
 # De-identification methods, CID 7050 of PS3.16.
 BASIC_PROFILE = ("113100", "Basic Application Confidentiality Profile")
@@ -58,8 +57,7 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
 
     SonoError where `out` is not a new or empty folder, PrivacyError where something private is found in it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SonoError(f"{out}: exists and is not an empty folder; choose a new name")
+    refuse_used_folder(out)
     images = _numbered(workspace.accepted_images().drop_duplicates("image_id"))
     key = workspace.key()
     with progress("export", len(images)) as advance, _strict_writing():
@@ -193,9 +191,9 @@ def _region(row: dict[str, Any], shape: tuple[int, ...]) -> "Dataset":
     from pydicom.dataset import Dataset
 
     region = Dataset()
-    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = TWO_D, TISSUE, 0
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = TWO_DIMENSIONAL, TISSUE, 0
     region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = shape[1] - 1, shape[0] - 1
-    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETRES
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETRE
     region.PhysicalDeltaX, region.PhysicalDeltaY = row["col_spacing_mm"] / 10, row["row_spacing_mm"] / 10
     return region

@@ -33,7 +33,7 @@ from sono.curation.pacs import (
 from sono.curation.pacs_access import printable
 from sono.curation.storage import remove_leftovers
 from sono.curation.wado import Instance, retrieve, short_hash
-from sono.curation.workspace import CONFIG_NAME
+from sono.curation.workspace import enclosing_workspace
 
 MANIFEST_NAME = ".pull.jsonl"
 REPORTS = "SR"  # structured reports hold the measurements of the study, and come with any modality
@@ -165,9 +165,10 @@ def read_patients(path: Path) -> list[str]:
 def refuse_folder(out: Path) -> None:
     """SonoError where `out` lies in a workspace or its vault, by whatever links, or holds files of others."""
     real = Path(os.path.realpath(out))
+    study = enclosing_workspace(real)
+    if study is not None:
+        raise SonoError(f"{out}: lies in the workspace {study}, which may be handed over; raw files must not")
     for folder in (real, *real.parents):
-        if (folder / CONFIG_NAME).is_file():
-            raise SonoError(f"{out}: lies in the workspace {folder}, which may be handed over; raw files must not")
         if folder.suffix == ".vault" and (folder / "key").is_file():
             raise SonoError(f"{out}: lies in the vault {folder}, which holds a study's key alone; choose another place")
     if os.path.lexists(out) and not (out / MANIFEST_NAME).exists() and (not out.is_dir() or any(out.iterdir())):

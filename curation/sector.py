@@ -88,7 +88,7 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
     size = (max(8, round(gray.shape[1] * scale)), max(8, round(gray.shape[0] * scale)))
     small = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
     first_row = int(np.ceil(top * scale))
-    tone = _background(small)
+    tone = background_tone(small[::2, ::2])
     small[:first_row] = tone
     sides = _find_sides(small, tone)
     layer = _layer(small, tone, ARC_STEP)
@@ -108,9 +108,8 @@ def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]
     return np.asarray(cv2.copyTo(gray[y0:y1, x0:x1], inside), np.uint8)
 
 
-def _background(small: NDArray[np.uint8]) -> int:
-    """The tone of the screen around the sector: the darkest tones, but for stray pixels."""
-    sample = small[::2, ::2]
+def background_tone(sample: NDArray[np.uint8]) -> int:
+    """The tone of the screen around the sector: the darkest tones of `sample` [H, W], but for stray pixels."""
     return int(np.searchsorted(np.cumsum(np.bincount(sample.ravel(), minlength=256)), sample.size * 0.01))
 
 

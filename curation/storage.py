@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sono.curation.errors import SonoError
+
 TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -42,6 +44,12 @@ def write_text(target: Path, content: str, mode: int = 0o644) -> None:
 def sha256(content: bytes) -> str:
     """Return the hexadecimal SHA-256 of `content`."""
     return hashlib.sha256(content).hexdigest()
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """SonoError where something stands at `folder` that is not an empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SonoError(f"{folder}: exists and is not an empty folder; choose a new name")
 
 
 def remove_leftovers(folder: Path) -> None:

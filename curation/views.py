@@ -20,6 +20,7 @@ from sono.curation.readers.regions import (
     SPECTRAL,
     is_tissue,
 )
+from sono.curation.sector import background_tone
 
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -69,7 +70,7 @@ def gutter(gray: Gray) -> float:
     sides: near 0 between two views, and 1 where no such column is.
     """
     small = _small(gray)
-    echo = small > _background(small) + ABOVE_BACKGROUND
+    echo = small > background_tone(small) + ABOVE_BACKGROUND
     rows = np.flatnonzero(echo.any(axis=1))
     if len(rows) < len(small) // 3:
         return 1.0
@@ -119,7 +120,7 @@ def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
 
 def letters(gray: Gray) -> tuple[int, float]:
     """Number of marks of the size of letters, and their share of the area that is lit."""
-    lit = (gray > _background(gray[::4, ::4]) + LIT).astype(np.uint8)
+    lit = (gray > background_tone(gray[::4, ::4]) + LIT).astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(lit, connectivity=8)
     wide, tall, area = (stats[1:, column] for column in (2, 3, 4))
     low, high = GLYPH_HEIGHTS
@@ -145,11 +146,6 @@ def _is_sparse(small: Gray) -> bool:
     """Whether most of the picture is of one tone, give or take, as a page of text is."""
     tones = np.bincount(small.ravel() >> 4, minlength=16)
     return bool(tones.max() > 0.7 * tones.sum())
-
-
-def _background(gray: Gray) -> int:
-    """The tone that hardly any pixel is darker than."""
-    return int(np.searchsorted(np.cumsum(np.bincount(gray.ravel(), minlength=256)), 0.01 * gray.size))
 
 
 def _apart(one: Region, other: Region) -> bool:

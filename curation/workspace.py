@@ -13,7 +13,7 @@ from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
-from sono.curation.storage import write_text
+from sono.curation.storage import refuse_used_folder, write_text
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
@@ -29,6 +29,11 @@ key_check = {key_check}   # tells whether the vault beside this study holds its 
 # plane = "View"
 # ga = "GA"
 """
+
+
+def enclosing_workspace(folder: Path) -> Path | None:
+    """The nearest workspace at or above the absolute `folder`, which need not exist; None where there is none."""
+    return next((place for place in (folder, *folder.parents) if (place / CONFIG_NAME).is_file()), None)
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,12 @@ class Workspace:
             raise SonoError(
                 f"{workspace.vault}: a vault without its workspace stands here; move it away or restore the workspace"
             )
-        outer = next((folder for folder in workspace.root.parents if (folder / CONFIG_NAME).is_file()), None)
+        outer = enclosing_workspace(workspace.root.parent)
         if outer is not None:
             raise SonoError(
                 f"{root}: lies inside the workspace {outer}, which may be handed over; choose a place outside"
             )
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise SonoError(f"{root}: exists and is not an empty folder; choose a new name")
+        refuse_used_folder(root)
         workspace.root.mkdir(parents=True, exist_ok=True)
         workspace.vault.mkdir(mode=0o700)
         create_key(workspace.key_path)
@@ -81,8 +85,8 @@ class Workspace:
         """The workspace `given`, or the nearest at or above the current folder; None where there is none."""
         if given is not None:
             return cls.find(given)
-        here = Path.cwd()
-        return next((cls(folder) for folder in (here, *here.parents) if (folder / CONFIG_NAME).is_file()), None)
+        folder = enclosing_workspace(Path.cwd())
+        return None if folder is None else cls(folder)
 
     @property
     def config_path(self) -> Path:

@@ -87,8 +87,7 @@ class EvaluationResult:
 
     def rows(self) -> list[dict[str, str]]:
         """One row a mode and set of frames, in percent with 95 % intervals."""
-        known = len(self.metrics["candidates"])
-        names = ("top1_macro", "top1_micro", "top5_macro", "top5_micro", f"top1_macro_of_{known}", "f1_macro")
+        names = ("top1_macro", "top1_micro", "top5_macro")
         return [
             {"frames": group["title"], "mask": mode} | {name: percent(values[name]) for name in names}
             for group in self.metrics["groups"]

@@ -14,6 +14,7 @@ from sono.curation.phantom.files import DicomForm, Export, Planted, dicom_file, 
 from sono.curation.phantom.frames import Exposure, expose
 from sono.curation.phantom.ledger import Expected, Ledger, Shot, add_file, add_masks, close, file_name, frame_facts
 from sono.curation.phantom.people import Exam, Woman, make_woman
+from sono.curation.storage import refuse_used_folder
 
 CENTERS = ("A", "B")
 FORMATS = (".jpg", ".png", ".jpg", ".dcm", ".jpg", ".png")  # woman by woman
@@ -66,8 +67,7 @@ def deal_planes(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def _check(out: Path, women: int, frames_per_woman: int, seed: int) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SonoError(f"{out}: exists and is not an empty folder; choose a new name")
+    refuse_used_folder(out)
     if not MIN_WOMEN <= women <= MAX_WOMEN or women % 2:
         raise SonoError(f"women is {women}; give an even number from {MIN_WOMEN} to {MAX_WOMEN}, half for each center")
     if not MIN_FRAMES <= frames_per_woman <= MAX_FRAMES:
