@@ -2,6 +2,8 @@
 
 import errno
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,9 +14,33 @@ import sono.templates.commands
 import sono.training.commands
 from sono.curation.errors import SonoError
 
+if TYPE_CHECKING:
+    from sono.curation.config import Config
+
 INTERRUPTED = 130  # the exit code that typer gives for Ctrl-C
 
+# The settings model of each section of `sono.toml`; none of them imports torch.
+SETTINGS = {
+    "study": "sono.curation.config:StudyConfig",
+    "qc": "sono.curation.quality:QualityConfig",
+    "records": "sono.curation.records.read:RecordsConfig",
+    "splits": "sono.curation.splits:SplitConfig",
+    "masks": "sono.annotation.propose:MaskConfig",
+    "captions": "sono.annotation.captions:CaptionConfig",
+    "training": "sono.training.config:TrainingConfig",
+    "evaluation": "sono.evaluation.config:EvaluationConfig",
+}
+
+
+def settings_model(section: str) -> "type[Config]":
+    """The model of a section, imported now."""
+    module, name = SETTINGS[section].split(":")
+    model: type[Config] = getattr(import_module(module), name)
+    return model
+
+
 app = typer.Typer(
+    context_settings={"obj": settings_model},
     name="sono",
     no_args_is_help=True,
     add_completion=False,
@@ -23,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(sono.curation.commands.app)
 app.add_typer(sono.curation.commands.records, name="records")
+app.add_typer(sono.curation.commands.quarantine, name="quarantine")
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from pydantic import Field
 
+from sono.annotation.findings import PLACES, Places, spoken, tell_findings, with_own_places
 from sono.annotation.lint import LintRules, clip_token_counter, lint
 from sono.curation.config import Config
 from sono.curation.console import progress
@@ -33,6 +34,9 @@ class CaptionConfig(Config):
     template: str = "standard"
     max_tokens: int = Field(77, ge=1)
     banned: tuple[str, ...] = ()
+    finding_places: dict[str, tuple[str, ...]] = Field(
+        {}
+    )  # structures, planes or regions that show a study's own findings
 
 
 class Facts(NamedTuple):
@@ -87,6 +91,7 @@ class CaptionWriter:
 
     templates: CaptionTemplates
     rules: LintRules
+    places: Places = field(default_factory=lambda: PLACES)
     _cache: dict[Facts, Caption] = field(default_factory=dict)
 
     def write(self, facts: Facts) -> Caption:
@@ -110,7 +115,7 @@ class CaptionWriter:
         fitted, values, text = self._fit(facts)
         used = _fields_used(text, values, self.templates.printed(facts.level))
         listed = (facts.structure,) if facts.structure else facts.structures
-        findings = lint(text, self.rules, plane, listed, _spoken(facts.findings))
+        findings = lint(text, self.rules, plane, listed, [spoken(finding) for finding in facts.findings])
         tokens = self.rules.count_tokens(text)
         return Caption(text, _tier(used), tokens, used, tuple(findings), len(fitted) < len(facts.structures))
 
@@ -118,7 +123,7 @@ class CaptionWriter:
         """Render with as many structures as the text encoder reads; at least one stays where there is one."""
         structures = _within(facts.structures, MAX_TEXT_CHARS // 2)
         while True:
-            values = caption_values(facts._replace(structures=structures), self.rules.planes)
+            values = caption_values(facts._replace(structures=structures), self.rules.planes, self.places)
             render = self.templates.render_region if facts.structure else self.templates.render_global
             text = render(values)
             if self.rules.count_tokens(text) <= self.rules.max_tokens or len(structures) <= 1:
@@ -126,12 +131,13 @@ class CaptionWriter:
             structures = structures[:-1]
 
 
-def caption_values(facts: Facts, planes: PlaneTable) -> Values:
+def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) -> Values:
     """The values that a template gets: names and English lists, null where nothing is known.
 
     A frame of no standard plane has a region at most; its plane is null.
     """
     plane = find_plane(facts.plane, planes)
+    told = tell_findings(facts.findings, plane, places)
     weeks, days = divmod(facts.ga_days, DAYS_A_WEEK) if facts.ga_days is not None else (None, None)
     structures = english_list(facts.structures)
     known = sum((plane is not None, weeks is not None, bool(facts.structure or structures)))
@@ -145,7 +151,8 @@ def caption_values(facts: Facts, planes: PlaneTable) -> Values:
         "structure": facts.structure,
         "laterality": facts.laterality,
         "presentation": facts.presentation,
-        "findings": english_list(_spoken(facts.findings)),
+        "findings": english_list([spoken(finding) for finding in told.plane]),
+        "study_findings": english_list([spoken(finding) for finding in told.study]),
         "tier": _TIERS[known],
     }
 
@@ -176,10 +183,6 @@ def english_list(words: Sequence[str]) -> str | None:
     if not words:
         return None
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _spoken(findings: tuple[str, ...]) -> list[str]:
-    return [finding.replace("_", " ") for finding in findings]
 
 
 def _within(words: tuple[str, ...], chars: int) -> tuple[str, ...]:
@@ -218,7 +221,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
     planes = workspace.planes()
     banned = {*config.banned, *images["center"].dropna(), *images["machine"].dropna()}
     rules = LintRules(clip_token_counter(), planes, frozenset(banned), config.max_tokens)
-    writer = CaptionWriter(templates, rules)
+    writer = CaptionWriter(templates, rules, with_own_places(config.finding_places, planes))
     places, captions = _captions_of(writer, images.drop_duplicates("image_id"), masks)
     with workspace.lock():
         workspace.write(CAPTIONS, _table(places, captions, templates.id))

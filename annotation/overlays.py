@@ -18,16 +18,17 @@ COLUMNS = 6
 
 
 def write_overlays(workspace: Workspace, folder: Path, count: int = 24) -> Path:
-    """Write `folder`/masks.png, a contact sheet of up to `count` frames with masks, every structure in turn."""
+    """Write `folder`/masks.png: up to `count` frames with masks, every structure in turn, names and image id below."""
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
     masks = workspace.masks()
     masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(frames.index)]
     if masks.empty:
         raise SonoError(f"{workspace.root}: no masks yet; run `sono masks propose` or `sono masks import`")
-    tiles = [
-        _tile(read_stored(workspace.root / str(frames.at[image_id, "file"])), masks[masks["image_id"] == image_id])
-        for image_id in choose_frames(masks, count)
-    ]
+    tiles = []
+    for image_id in choose_frames(masks, count):
+        gray = read_stored(workspace.root / str(frames.at[image_id, "file"]))
+        picture, names = draw_masks(gray, masks[masks["image_id"] == image_id])
+        tiles.append((picture, f"{names}\n{image_id}"))
     target = folder / "masks.png"
     write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE))
     return target
@@ -41,7 +42,7 @@ def choose_frames(masks: pd.DataFrame, count: int) -> list[str]:
     return list(dict.fromkeys(turns))[:count]
 
 
-def _tile(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np.uint8], str]:
+def draw_masks(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np.uint8], str]:
     """The frame with its masks, the largest first, and their names."""
     drawn = [
         (str(row["structure"]), decode(row["counts"], int(row["height"]), int(row["width"])))

@@ -124,7 +124,8 @@ def _propose(
 ) -> list[pd.DataFrame]:
     """Tables of new proposals, one a batch, each saved as soon as it is there."""
     tables = []
-    for batch in run_batches(engine, partial(propose_one, proposer, workspace.root), jobs, _nothing, "masks"):
+    work = partial(propose_one, proposer, workspace.root)
+    for batch in run_batches(engine, work, jobs, _nothing, "masks", (workspace.config_path,)):
         table = mask_table([row for rows in batch for row in rows])
         if len(table):
             name = sha256("".join(sorted(table["mask_id"])).encode())[:16]

@@ -15,19 +15,20 @@ from sono.curation import quality
 from sono.curation.cine import Distinct, chosen
 from sono.curation.duplicates import perceptual_hash
 from sono.curation.lettering import printed_lines
-from sono.curation.printed_text import looks_private, read_words
+from sono.curation.printed_text import judge_print
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.regions import tissue_box
 from sono.curation.readers.sources import Frame, Limits, Source, read_source
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.sector import Sector, crop_to_sector, find_sector
+from sono.curation.sector_kinds import sector_kind
 from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of
 from sono.curation.views import recognise
 
 # Raise when a change of the code changes what a file gives, so that older results are measured again.
-ANALYSIS_VERSION = 3
+ANALYSIS_VERSION = 4
 
 Row = dict[str, Any]
 
@@ -37,7 +38,7 @@ class AnalysisTask:
     """What a worker needs beside the path."""
 
     root: bytes
-    key: bytes
+    key: bytes = field(repr=False)  # a worker logs its arguments when it fails
     frames: Path
     quarantine: Path
     quality: QualityConfig
@@ -122,11 +123,10 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
         codes.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
         codes.append("border_unknown")
-    if task.quality.ocr:
-        words = read_words(stored)
-        row["printed"] = [word.text for word in words or ()]
-        codes += ["print_unread"] * (words is None) + ["text_in_sector"] * looks_private(words or ())
-    row |= _sector_columns(sector) | measures | {"sector_fraction": float(sector.inside.mean())}
+    on_tissue, row["printed"] = judge_print(stored, sector.inside[y0:y1, x0:x1], task.quality)
+    codes += on_tissue
+    row["sector_kind"] = sector_kind(frame.gray, sector)
+    row |= _sector_columns(sector) | measures | {"sector_fraction": sector.fraction}
     row |= {"height": stored.shape[0], "width": stored.shape[1]}
     row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}
     row |= _verdict(codes, source.message)
@@ -169,7 +169,6 @@ def _sector_columns(sector: Sector) -> Row:
         "crop_y0": y0,
         "crop_x1": x1,
         "crop_y1": y1,
-        "sector_kind": sector.kind,
         "sector_confidence": sector.confidence,
         "sector_apex_x": None if sector.apex_x is None else sector.apex_x - x0,
         "sector_apex_y": None if sector.apex_y is None else sector.apex_y - y0,
@@ -191,9 +190,10 @@ def _verdict(codes: list[str], message: str) -> Row:
 def _store(task: AnalysisTask, image_id: str, status: str, stored: NDArray[np.uint8]) -> str | None:
     if not task.store or status not in ("accepted", "quarantined"):
         return None
-    name = frame_file(image_id)
+    name = frame_file(image_id, stored)
     folder = task.frames if status == "accepted" else task.quarantine
-    write_bytes(folder / Path(name).relative_to("frames"), encode_png(stored))
+    # waiting for the disk would cost as much as all the rest: the stage does so once, and makes a damaged frame again
+    write_bytes(folder / Path(name).relative_to("frames"), encode_png(stored), durable=False)
     return name
 
 

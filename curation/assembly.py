@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sono.curation.duplicates import near_duplicate_pairs, small_frame
 from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
-from sono.curation.splits import SplitConfig, assign_splits
+from sono.curation.splits import SplitConfig, assign_splits, standing_splits
 from sono.curation.stored import quarantined_path, read_stored, stored_path
-from sono.curation.tables import IMAGES, SOURCES, read_table
+from sono.curation.tables import IMAGES, RELEASED, SOURCES, read_table
 from sono.curation.workspace import Workspace
 
 
@@ -28,9 +28,12 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     images["patient_id"] = _pseudonyms(key, "patient", space, sources["raw_patient"])
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
     images["exam_date"] = _exam_dates(workspace, key, sources.assign(namespace=space))
+    _release(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
-    images["split"] = assign_splits(images, workspace.settings("splits", SplitConfig))
+    # who was split before stays there: `sono split` may have decided, and a model may have learned from it
+    standing = standing_splits(images, workspace.read(IMAGES, ["patient_id", "image_id", "split"]))
+    images["split"] = assign_splits(images, workspace.settings("splits", SplitConfig), standing)
     _place_frames(workspace, images)
     workspace.write(IMAGES, images)
     return workspace.read(IMAGES)
@@ -66,6 +69,14 @@ def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
         changed["message"] = REASONS[code].meaning
     for column, value in changed.items():
         images.at[row, column] = value
+
+
+def _release(workspace: Workspace, images: pd.DataFrame) -> None:
+    """Let quarantined rows pass that a person looked at."""
+    released = read_table(workspace.released_path, RELEASED)["image_id"]
+    for row in images.index[(images["status"] == "quarantined") & images["image_id"].isin(released)]:
+        _add_code(images, row, "released")
+        images.at[row, "message"] = None
 
 
 def _mark_exact(images: pd.DataFrame) -> None:
@@ -153,13 +164,16 @@ def _existing(workspace: Workspace, file: str) -> Path:
 
 
 def _place_frames(workspace: Workspace, images: pd.DataFrame) -> None:
-    """Accepted frames stand in the workspace, quarantined ones in the vault, others nowhere."""
+    """Accepted frames stand in the workspace, all others that are stored in the vault.
+
+    There are the quarantined ones, and copies whose crop differs from that of the one kept.
+    """
     has_file = images[images["file"].notna()]
     accepted = set(has_file.loc[has_file["status"] == "accepted", "file"])
-    quarantined = set(has_file.loc[has_file["status"] == "quarantined", "file"]) - accepted
+    others = set(has_file["file"]) - accepted
     for file in sorted(accepted):
         _move(quarantined_path(workspace, file), stored_path(workspace, file))
-    for file in sorted(quarantined):
+    for file in sorted(others):
         _move(stored_path(workspace, file), quarantined_path(workspace, file))
     for stale in sorted(workspace.frames.glob("*/*.png")):
         if stale.relative_to(workspace.root).as_posix() not in accepted:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from sono.curation.config import Config
+from sono.curation.geometry import shrink
 
 SMALL_SIDE = 64
 
@@ -65,7 +65,7 @@ def chosen(frames: str, count: int) -> Iterable[int]:
 
 def _small(gray: Gray, box: Box) -> Gray:
     x0, y0, x1, y1 = box
-    return np.asarray(cv2.resize(gray[y0:y1, x0:x1], (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    return shrink(gray[y0:y1, x0:x1], SMALL_SIDE, SMALL_SIDE)
 
 
 def _correlation(one: Gray, other: Gray) -> float:

@@ -16,15 +16,40 @@ def _be_quiet(quiet: bool) -> None:
     talk.quiet = quiet
 
 
+def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
+    """Let every command notice what is wrong in any section of the workspace's `sono.toml`.
+
+    The context's `obj` gives the settings model of a section: the rooms above are none of this room's business.
+    """
+    from sono.curation.config import check_sections
+    from sono.curation.workspace import Workspace
+
+    study = Workspace.find_or_none(folder)
+    if study is not None and context.obj is not None:
+        check_sections(study.config_path, context.obj)
+    return folder
+
+
 WorkspaceOption = Annotated[
-    Path | None, typer.Option("--workspace", "-w", help="The study's folder; else the one at or above this folder.")
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        help="The study's folder; else the one at or above this folder.",
+        callback=_check_settings,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no talk.", callback=_be_quiet)]
 JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Worker processes; 1 works in this one.", show_default="cores")
 ]
-SchedulerOption = Annotated[str | None, typer.Option(help="Address of a dask scheduler, tcp://host:port.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A dask scheduler, tcp://host:port; its workers need the same folders mounted (docs/cluster.md)."
+    ),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if there are findings.")]
 
 

@@ -1,4 +1,4 @@
-"""`sono init`, `qc`, `split`, `dedup`, `phantom`, `pull`, `records` and `export`."""
+"""`sono init`, `qc`, `split`, `dedup`, `phantom`, `pull`, `records`, `quarantine` and `export`."""
 
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from sono.curation.command_line import (
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
 records = typer.Typer(no_args_is_help=True, help="The table of clinical records: what sono understands of it.")
+quarantine = typer.Typer(no_args_is_help=True, help="Frames that a person must look at before they may pass.")
 export = typer.Typer(no_args_is_help=True, help="Export the accepted frames to other formats.")
 
 
@@ -107,6 +108,8 @@ def split(
 ) -> None:
     """Assign patients to train, val and test again, or to one fold of a cross-validation.
 
+    The shares and the seed stand under [splits] in sono.toml. What stands is kept by later runs of `sono qc`.
+
     Example: sono split --folds 5 --fold 2
     """
     from sono.curation.splits import checked_splits, split_workspace
@@ -189,6 +192,39 @@ def check(
     show(report, as_json, next_step="sono qc RAW_FOLDER --records TABLE")
     if strict:
         report.refuse_findings()
+
+
+@quarantine.command("show")
+def show_held(
+    reason: Annotated[str | None, typer.Option(help="Only frames with this reason, as text_in_sector.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the quarantined frames with their ids on sheets in the vault.
+
+    Example: sono quarantine show --reason text_in_sector
+    """
+    from sono.curation.release import show_quarantine
+    from sono.curation.workspace import Workspace
+
+    show(show_quarantine(Workspace.find(workspace), reason), as_json, next_step="sono quarantine release ID ...")
+
+
+@quarantine.command("release")
+def release_held(
+    image_ids: Annotated[list[str], typer.Argument(help="Ids as on the sheets.")],
+    reviewer: Annotated[str, typer.Option(help="Who looked; stays in the vault.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let frames pass that somebody looked at; the next `sono qc` remembers.
+
+    Example: sono quarantine release 0f3a61c2d4e5b697 --reviewer KM
+    """
+    from sono.curation.release import release
+    from sono.curation.workspace import Workspace
+
+    show(release(Workspace.find(workspace), image_ids, reviewer), as_json)
 
 
 @export.command("dicom")

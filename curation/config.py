@@ -1,6 +1,7 @@
 """Settings: one frozen model per concern, each read from its section of `sono.toml`."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -32,14 +33,19 @@ class StudyConfig(Config):
 
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:
     """Read `[section]` of the TOML file `path` into `model`; an absent file or section gives the defaults."""
-    values = _read_toml(path)
-    for name in values:
-        if name not in SECTIONS:
-            raise SonoError(f"{path}: unknown section [{name}]{did_you_mean(name, SECTIONS)}")
     try:
-        return model.model_validate(values.get(section, {}))
+        return model.model_validate(_read_sections(path).get(section, {}))
     except ValidationError as error:
         raise SonoError(f"{path}: {_first_problem(error, section, model)}") from error
+
+
+def check_sections(path: Path, model_of: Callable[[str], type[Config]]) -> None:
+    """SonoError for the first section, key or value of the TOML file `path` that its model does not know.
+
+    Only the models of sections that stand in the file are asked for.
+    """
+    for section in _read_sections(path):
+        read_section(path, section, model_of(section))
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
@@ -51,13 +57,18 @@ def override(settings: Settings, **changes: Any) -> Settings:
         raise SonoError(_first_problem(error, "options", type(settings))) from error
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_sections(path: Path) -> dict[str, Any]:
+    """The sections of a file, by name; SonoError for an unknown one."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SonoError(f"{path}: not valid TOML: {error}") from error
+    for name in values:
+        if name not in SECTIONS:
+            raise SonoError(f"{path}: unknown section [{name}]{did_you_mean(name, SECTIONS)}")
+    return values
 
 
 def _first_problem(error: ValidationError, section: str, model: type[Config]) -> str:

@@ -42,11 +42,13 @@ METHODS = (
 
 @dataclass(frozen=True)
 class DicomSummary:
-    """What was written: files, patients, studies, files with millimetres, and files declared free of print."""
+    """What was written; patients and studies are the known ones, as `sono stats` counts them."""
 
     files: int
     patients: int
     studies: int
+    files_without_patient: int  # each stands as a patient of its own
+    files_without_study: int  # the patient's, together, stand as one study
     calibrated: int
     without_print: int
     private_strings: int
@@ -67,8 +69,10 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
             advance()
     return DicomSummary(
         files=len(images),
-        patients=images["patient"].nunique(),
-        studies=images["study"].nunique(),
+        patients=images["patient_id"].nunique(),
+        studies=images["study_id"].nunique(),
+        files_without_patient=int(images["patient_id"].isna().sum()),
+        files_without_study=int(images["study_id"].isna().sum()),
         calibrated=int(images["row_spacing_mm"].notna().sum()),
         without_print=sum(map(is_without_print, rows_of(images))),
         private_strings=check_folder(workspace, out),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.curation.geometry import shrink
 from sono.curation.hamming import NearPairs, near_pairs
 from sono.curation.sector import Sector, crop_to_sector
 
@@ -40,7 +41,7 @@ def small_frame(crop: Gray, box: tuple[int, int, int, int], source_shape: tuple[
     x0, y0, x1, y1 = box
     frame = np.zeros(source_shape, np.uint8)
     frame[y0:y1, x0:x1] = crop
-    return np.asarray(cv2.resize(frame, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    return shrink(frame, SMALL_SIDE, SMALL_SIDE)
 
 
 def near_duplicate_pairs(

@@ -18,6 +18,16 @@ def pad_to_square(picture: NDArray[Scalar]) -> NDArray[Scalar]:
     return np.pad(picture, margins)
 
 
+def shrink(gray: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """A frame [H, W] at [height, width] by area averaging; by halves first, which is many times quicker."""
+    while gray.shape[0] >= 2 * height and gray.shape[1] >= 2 * width:
+        rows, columns = gray.shape[0] // 2, gray.shape[1] // 2
+        gray = np.asarray(
+            cv2.resize(gray[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
+        )
+    return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def letterbox(gray: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """A frame [H, W] as a square [side, side]: area averaging when it shrinks, bicubic when it grows."""
     square = pad_to_square(gray)

@@ -1,48 +1,74 @@
-"""Lines of print on the background above and below the tissue, where scanners write name, date and hospital."""
+"""Lines of print at the rim of the frame, where scanners write name, date, hospital and settings."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from sono.curation.burned_text import Line, at_rim, burned_lines
+from sono.curation.parts import connected_parts
 
 Mask = NDArray[np.bool_]
 
 BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
 MAX_GLYPH = 0.05  # share of the height that a letter may have
 MIN_GLYPHS = 4  # letters beside each other
+ROUNDS = 3  # of painting over: a line may only show when its neighbour is gone
+NEIGHBOURS = 4  # heights of a line within which its neighbours stand
 LINE_ENDS = 3  # times that a line grows by its neighbours
 
 
 def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
-    """Pixels [H, W] of bright marks that stand in lines on the background `tone`; echoes never stand so."""
+    """Pixels [H, W] to be painted over: bright marks in lines on the background `tone`, where echoes never stand so,
+    and whole lines of print at the rim of the frame, on tissue too.
+    """
     found = np.zeros(gray.shape, np.bool_)
     band = max(8, round(BAND * gray.shape[0]))
     for rows in (slice(0, band), slice(gray.shape[0] - band, None)):
         found[rows] = _lines(gray[rows], tone, MAX_GLYPH * gray.shape[0])
+    inside = None
+    for _ in range(ROUNDS):
+        lines = [line for line in burned_lines(gray, inside) if at_rim(line, *gray.shape)]
+        if not lines:
+            break
+        near = np.zeros(gray.shape, np.bool_)
+        for line in lines:
+            tall = line.y1 - line.y0
+            room = max(2, tall // 3)  # commas, the tails of letters, letters that touch an echo
+            found[_around(line, room)] = True
+            near[_around(line, NEIGHBOURS * tall)] = True
+        inside = near & ~found
     return found
 
 
+def _around(line: Line, room: int) -> tuple[slice, slice]:
+    """Rows and columns of a line with `room` above and below and twice that at its ends."""
+    return slice(max(0, line.y0 - room), line.y1 + room), slice(max(0, line.x0 - 2 * room), line.x1 + 2 * room)
+
+
 def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
-    parts = cv2.connectedComponentsWithStats((band > tone + 40).view(np.uint8), connectivity=8)
-    labels, stats, centers = np.asarray(parts[1], np.int32), np.asarray(parts[2]), np.asarray(parts[3], np.float64)
+    labels, stats = connected_parts(band > tone + 40)
+    centers = stats[:, :2] + stats[:, 2:4] / 2
     wide, tall, area = stats[:, 2], stats[:, 3], stats[:, 4]
     glyph = (tall >= 4) & (tall <= tallest) & (wide <= 4 * tall) & (area >= 6)
     glyph[0] = False
     numbers = np.flatnonzero(glyph)
     if len(numbers) <= MIN_GLYPHS:
         return np.zeros(band.shape, np.bool_)
-    marks = glyph[labels]
+    marks = np.take(glyph, labels)
     own = labels[marks]
     alike = _alike(stats[numbers, 3], centers[numbers], _peaks(band[marks], own, len(stats))[numbers])
     free = _on_background(band, tone, marks, own, len(stats))[numbers]
     printed = free & ((alike & free).sum(axis=1) >= MIN_GLYPHS)
     for _ in range(LINE_ENDS):  # letters at the end of a line may touch the tissue
         printed = printed | (alike & printed).any(axis=1)
+    if not printed.any():
+        return np.zeros(band.shape, np.bool_)
     in_line = np.zeros(len(stats), np.bool_)
     in_line[numbers[printed]] = True
     return np.asarray(cv2.dilate(in_line[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
 
 
-def _alike(height: NDArray[np.int32], centers: NDArray[np.float64], peak: NDArray[np.float64]) -> Mask:
+def _alike(height: NDArray[np.int64], centers: NDArray[np.float64], peak: NDArray[np.float64]) -> Mask:
     """Which marks [M, M] stand side by side on one line, of like size and brightness."""
     lower, higher = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
     across, middle = centers[:, 0], centers[:, 1]

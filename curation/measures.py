@@ -1,12 +1,13 @@
 """Measures of a frame inside its sector: pure functions of gray tones [H, W] and a mask [H, W], all cheap.
 
-What needs the finest detail looks at every third column (or row) at full resolution; the rest at a small size.
+What needs the finest detail looks at some columns (or rows) at full resolution; the rest at every second pixel.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.geometry import shrink
 from sono.curation.sector import Sector, across_sector
 
 Gray = NDArray[np.uint8]
@@ -17,6 +18,8 @@ COLOR_SPREAD = 48  # between the largest and the smallest channel; compressed gr
 TISSUE = 12  # mean tone of a neighbourhood that holds echoes
 EDGE = 4  # tone steps below which a slope may be rounding
 SHARP_SIDE = 640  # pixels: a larger frame is measured at this size, since screens are captured at any scale
+SHARP_COLUMNS = 3  # one of so many is looked at
+SPECKLE_SIDE = 8  # second pixels, of a neighbourhood
 RAYS = 48  # directions in which shadows are looked for
 SHADOW_DEPTH = 0.3  # share of the frame's height from which on a ray counts
 SHADOW_TONE = 0.25  # of a good ray's mean tone; a ray below it is in shadow
@@ -27,8 +30,9 @@ def tones(gray: Gray, inside: Mask) -> dict[str, float]:
     """`brightness` and `contrast` (mean and standard deviation), `peak` (99.5 % of the echoes are darker), and the
     shares `clipped_dark` and `clipped_bright` of black and white pixels; from 0 to 1.
     """
-    counts = cv2.calcHist([gray], [0], inside.astype(np.uint8), [256], [0.0, 256.0]).ravel().astype(np.float64)
-    share = counts / _area(inside)
+    sample, use = (np.ascontiguousarray(plane[::2, ::2]) for plane in (gray, inside.view(np.uint8)))
+    counts = cv2.calcHist([sample], [0], use, [256], [0.0, 256.0]).ravel().astype(np.float64)
+    share = counts / max(1.0, counts.sum())
     levels = np.arange(256) / 255
     mean = float(share @ levels)
     echoes = np.cumsum(counts[9:])
@@ -47,13 +51,13 @@ def sharpness(gray: Gray, inside: Mask) -> float:
 
     A wave of period p pixels gives tan(pi / p), whatever its gain.
     """
-    scale = SHARP_SIDE / max(gray.shape)
-    if scale < 1:
-        size = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
-        gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
-        inside = np.asarray(cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0)
-    lines = np.ascontiguousarray(gray[:, ::3])
-    use = _tissue(lines, np.ascontiguousarray(inside[:, ::3]), (3, 9))
+    scale = min(1.0, SHARP_SIDE / max(gray.shape))
+    tall, wide = (max(1, round(side * scale)) for side in gray.shape)
+    size = (-(-wide // SHARP_COLUMNS), tall)
+    if scale <= 0.5:
+        gray = shrink(gray, wide, tall)
+    lines = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    use = _tissue(lines, cv2.resize(inside.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0, (3, 9))
     slope = cv2.subtract(lines[2:], lines[:-2], dtype=cv2.CV_16S)
     curve = cv2.subtract(
         cv2.add(lines[2:], lines[:-2], dtype=cv2.CV_16S), cv2.add(lines[1:-1], lines[1:-1], dtype=cv2.CV_16S)
@@ -64,21 +68,29 @@ def sharpness(gray: Gray, inside: Mask) -> float:
 
 
 def speckle(gray: Gray, inside: Mask) -> float:
-    """Median of deviation over mean in neighbourhoods of 7 pixels that hold tissue: the coarseness of the noise."""
-    half = np.ascontiguousarray(gray[::2, ::2])
-    small = half.astype(np.float32)
-    mean, square = cv2.blur(small, (7, 7)), cv2.sqrBoxFilter(small, -1, (7, 7))
-    use = _tissue(half, np.ascontiguousarray(inside[::2, ::2]), (5, 5))[::4, ::4]
+    """Median of deviation over mean in square neighbourhoods that hold tissue: the coarseness of the noise."""
+    tall, wide = (side // 2 // SPECKLE_SIDE for side in gray.shape)
+    if not tall or not wide:
+        return 0.0
+    place = (slice(0, 2 * SPECKLE_SIDE * tall, 2), slice(0, 2 * SPECKLE_SIDE * wide, 2))
+    half = np.ascontiguousarray(gray[place])
+    tones = half.astype(np.float32)
+    echoes = _not_black(half, 5) & inside[place]
+    mean, square, filled = (
+        cv2.resize(plane, (wide, tall), interpolation=cv2.INTER_AREA)
+        for plane in (tones, cv2.multiply(tones, tones), echoes.astype(np.float32))
+    )
+    use = (filled > 0.999) & (mean > TISSUE)
     if not use.any():
         return 0.0
-    mean, square = mean[::4, ::4][use], square[::4, ::4][use]
+    mean, square = mean[use], square[use]
     return float(np.median(np.sqrt(np.maximum(square - mean**2, 0)) / np.maximum(mean, 1)))
 
 
 def shadow(gray: Gray, sector: Sector) -> float:
     """Share of the rays (or columns, where the apex is unknown) of a cropped frame that carry hardly any echo."""
     x0, y0, x1, y1 = sector.box
-    step = max(1, max(gray.shape) // 160)
+    step = max(1, max(gray.shape) // 120)
     ray = np.clip(across_sector(sector, step) * RAYS, 0, RAYS - 1).astype(np.int64)
     use = sector.inside[y0:y1:step, x0:x1:step].copy()
     use[: int(SHADOW_DEPTH * len(use))] = False
@@ -93,8 +105,8 @@ def shadow(gray: Gray, sector: Sector) -> float:
 
 def blockiness(gray: Gray, inside: Mask) -> float:
     """Mean step over the borders of 8 x 8 blocks, wherever their grid begins, over the step elsewhere: 1 for none."""
-    across = _block_contrast(gray[::3], inside[::3])
-    return min(across, _block_contrast(np.ascontiguousarray(gray[:, ::3].T), np.ascontiguousarray(inside[:, ::3].T)))
+    across = _block_contrast(gray[::5], inside[::5])
+    return min(across, _block_contrast(np.ascontiguousarray(gray[:, ::5].T), np.ascontiguousarray(inside[:, ::5].T)))
 
 
 def _block_contrast(gray: Gray, inside: Mask) -> float:
@@ -122,22 +134,24 @@ def colored(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:
     return np.asarray(blobs > 0), np.asarray(color > blobs)
 
 
-def bright_strokes(gray: Gray, inside: Mask) -> Mask:
-    """Pixels of thin, nearly white strokes that stand out from both their sides; a bright echo has a few of them."""
-    return _thin(gray, inside, STROKE_SIDE, 110, 190)
+def strokes(gray: Gray, inside: Mask) -> tuple[Mask, Mask]:
+    """Pixels of thin, nearly white strokes that stand out from both their sides, and of those of one even tone.
 
-
-def even_strokes(gray: Gray, inside: Mask) -> Mask:
-    """Pixels of thin strokes of one nearly white tone, which an echo never is; letters that were resampled are not."""
-    return _flat_parts(gray, _thin(gray, inside, 3, 50, 200), 6, 8) | _flat_parts(
-        gray, _thin(gray, inside, STROKE_SIDE, 80, 190), 8, 16
+    A bright echo has a few of the former and none of the latter; letters that were resampled have no even tone.
+    """
+    fine, broad = (_standing_out(gray, side) for side in (3, STROKE_SIDE))
+    light = (gray >= 190) & inside
+    bright = light & (broad >= 110)
+    even = _flat_parts(gray, light & (gray >= 200) & (fine >= 50), 6, 8) | _flat_parts(
+        gray, light & (broad >= 80), 8, 16
     )
+    return np.asarray(bright), np.asarray(even)
 
 
-def _thin(gray: Gray, inside: Mask, side: int, height: int, tone: int) -> Mask:
-    """Pixels of `tone` and brighter that stand out by `height` from what is left by an opening of `side` pixels."""
+def _standing_out(gray: Gray, side: int) -> Gray:
+    """By how much each pixel is brighter than what an opening of `side` pixels leaves."""
     opened = cv2.morphologyEx(gray, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    return np.asarray((cv2.subtract(gray, opened) >= height) & (gray >= tone) & inside)
+    return np.asarray(cv2.subtract(gray, opened), np.uint8)
 
 
 def _flat_parts(gray: Gray, thin: Mask, spread: int, smallest: int) -> Mask:
@@ -183,7 +197,12 @@ def _tissue(gray: Gray, inside: Mask, window: tuple[int, int]) -> Mask:
     `inside` is generous, and the sector's own edge is no detail.
     """
     kernel = np.ones(window[::-1], np.uint8)
-    black = cv2.morphologyEx(cv2.inRange(gray, 0, 2), cv2.MORPH_OPEN, np.ones((5, min(5, window[0])), np.uint8))
-    apart = (inside & (black == 0)).view(np.uint8)
+    apart = (inside & _not_black(gray, min(5, window[0]))).view(np.uint8)
     core = cv2.erode(apart, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray((core > 0) & (cv2.blur(gray, window) > TISSUE))
+
+
+def _not_black(gray: Gray, columns: int) -> Mask:
+    """All but the black areas at least 5 rows high and `columns` wide."""
+    black = cv2.morphologyEx(cv2.inRange(gray, 0, 2), cv2.MORPH_OPEN, np.ones((5, columns), np.uint8))
+    return np.asarray(black == 0)

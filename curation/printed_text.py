@@ -1,4 +1,4 @@
-"""Print inside the sector, read by Tesseract as a second opinion: words that may tell about a person."""
+"""Print inside the sector: lines found by their strokes, and, as a second opinion, what Tesseract reads there."""
 
 import csv
 import io
@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.burned_text import Line, burned_lines
 from sono.curation.errors import SonoError
 from sono.curation.privacy import OWN_WORDS, collect
+from sono.curation.quality import QualityConfig
 from sono.curation.spellings import MIN_WORD, atoms_of, dates_in, plain
 
 CONFIDENCE = 60  # percent, below which Tesseract reads letters into speckle
@@ -32,9 +34,16 @@ SCANNER_WORDS = frozenset(
     ["abdomen", "baby", "bladder", "brain", "breech", "cereb", "cerebellum", "cervix", "cord", "face", "feet", "femur",
      "fetal", "fetus", "foot", "hand", "hands", "head", "heart", "humerus", "kidney", "kidneys", "left", "legs", "lips",
      "long", "lower", "placenta", "profile", "right", "sagittal", "spine", "stomach", "trans", "transverse", "trim",
-     "twin", "upper", "view", "harm", "high", "penetration", "gain", "power", "general", "routine", "obstetric"]
+     "twin", "upper", "view", "harm", "high", "penetration", "gain", "power", "general", "routine", "obstetric",
+     "cri", "frq", "har", "mid", "qual", "sri", "tib", "tis"]
 )  # fmt: skip
 
+LINE_HEIGHT = 24  # pixels to which a line is enlarged to be read alone
+MIN_READ = 0.7  # characters for each square of a line; with fewer a part was not read
+MAX_DIGITS = 4  # of a line without its frame counter; an id that is read in pieces has more
+_COUNTER = re.compile(r"\b\d{1,3}/\d{1,3}\b")
+# What a scanner prints beside words: C7, FF2, 12, 25Hz.
+_SETTING = re.compile(r"[a-z]{1,3}\d{1,3}|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?")
 _ID = re.compile(r"(?=[a-z]*\d)(?:[a-z]{0,4}\d{6,}|[a-z]{2,4}\d{4,})")
 _NAME = re.compile(r"[A-Z][a-zà-ÿ'-]{3,}|[A-ZÀ-Þ'^-]{5,}")
 
@@ -65,28 +74,69 @@ def check_tesseract() -> None:
         )
 
 
-def read_words(gray: NDArray[np.uint8]) -> list[Word] | None:
-    """The words of three letters or digits and more that Tesseract sees in a frame [H, W]; None if it fails."""
+def judge_print(
+    gray: NDArray[np.uint8], inside: NDArray[np.bool_], config: QualityConfig
+) -> tuple[list[str], list[str] | None]:
+    """Reason codes that print on a frame cropped to its sector [H, W] earns, and the words read there (None unread).
+
+    A line of print is `text_in_sector` (or a remark, by `config.burned_text`), unless Tesseract is asked and reads
+    nothing in it but a scanner's own words.
+    """
+    lines = burned_lines(gray, inside)
+    words = read_words(gray) if config.ocr else None
+    unclear = bool(lines) and (words is None or not all(_is_harmless(gray, line) for line in lines))
+    held = looks_private(words or ()) or (unclear and config.burned_text == "quarantine")
+    codes = ["print_unread"] * (config.ocr and words is None) + ["text_in_sector"] * held
+    codes += ["overlay"] * (bool(lines) and not held)
+    return codes, [word.text for word in words or ()] if config.ocr else None
+
+
+def _is_harmless(gray: NDArray[np.uint8], line: Line) -> bool:
+    """Whether Tesseract reads a line of print, all of it, and in it only what scanners write."""
+    room = line.y1 - line.y0
+    part = gray[max(0, line.y0 - room) : line.y1 + room, max(0, line.x0 - 2 * room) : line.x1 + 2 * room]
+    scale = LINE_HEIGHT / room / SCALE
+    size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    words = read_words(np.asarray(cv2.resize(part, size, interpolation=how), np.uint8), single=True)
+    text = plain(" ".join(word.text for word in words or ()))
+    known = OWN_WORDS | SCANNER_WORDS
+    atoms = atoms_of(text)
+    enough = len("".join(atoms)) >= MIN_READ * (line.x1 - line.x0) / (line.y1 - line.y0)
+    digits = sum(map(str.isdigit, _COUNTER.sub(" ", text)))
+    if not enough or digits > MAX_DIGITS or dates_in(text):
+        return False
+    return all(atom in known or _SETTING.fullmatch(atom) for atom in atoms)
+
+
+def read_words(gray: NDArray[np.uint8], single: bool = False) -> list[Word] | None:
+    """The words that Tesseract sees in a frame [H, W], those of three letters and digits or more that it is sure of; in
+    the picture of a `single` line all. None if it fails.
+    """
     _, page = cv2.imencode(".png", _strokes(gray), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    command = ["tesseract", "stdin", "stdout", "--psm", "11", "tsv"]  # 11: sparse text, in no order
+    command = ["tesseract", "stdin", "stdout", "--psm", "7" if single else "11", "tsv"]  # 11: sparse text, in no order
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
     try:
         read = subprocess.run(
             command, input=page.tobytes(), capture_output=True, env=environment, timeout=SECONDS, check=True
         )
-        return _words(read.stdout.decode())
+        return _words(read.stdout.decode(), single)
     except (subprocess.SubprocessError, OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
 
 
-def _words(page: str) -> list[Word]:
+def _words(page: str, single: bool) -> list[Word]:
     rows = list(csv.DictReader(io.StringIO(page), delimiter="\t", quoting=csv.QUOTE_NONE))
     if not rows:  # even an empty picture has a row for its page
         raise ValueError("no answer")
     words = [
         Word(row["text"], float(row["conf"]), f"{row['block_num']}.{row['line_num']}") for row in rows if row["text"]
     ]
-    return [word for word in words if word.confidence >= CONFIDENCE and sum(map(str.isalnum, word.text)) >= 3]
+    return (
+        words
+        if single
+        else [word for word in words if word.confidence >= CONFIDENCE and sum(map(str.isalnum, word.text)) >= 3]
+    )
 
 
 def _strokes(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:

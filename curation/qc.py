@@ -37,6 +37,8 @@ RECORD_FIELDS = (
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 RECORD_REASONS = ("no_record", "ga_conflict")
+# What may end otherwise next time, though the file is the same.
+TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"})
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         task = _task(workspace, options)
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
+        _sweep(workspace)  # a worker may have died
         unmatched = _join([row for row in rows if not is_report_row(row)], records, options)
         apply_reports(rows)
+        os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, rows)
         before = workspace.read(IMAGES)
         images = build_images(workspace)
@@ -109,9 +113,8 @@ def _parts(workspace: Workspace) -> Path:
 
 
 def _sweep(workspace: Workspace) -> None:
-    """Remove what a killed run left half-written."""
-    folders = (workspace.root, workspace.vault, _parts(workspace), *workspace.frames.glob("*"))
-    for folder in (*folders, *workspace.quarantine.glob("*")):
+    """Remove what a killed run or worker left half-written."""
+    for folder in (_parts(workspace), *workspace.frames.glob("*"), *workspace.quarantine.glob("*")):
         remove_leftovers(folder)
 
 
@@ -155,7 +158,8 @@ def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engin
     known = _known_rows(workspace, task)
     todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
-    for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc"):
+    needs = (workspace.config_path, *(Path(os.fsdecode(path)) for path in todo[:1]))
+    for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc", needs):
         rows = [row for file_rows in batch for row in file_rows]
         name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
         part = from_rows(SOURCES, rows)
@@ -181,7 +185,7 @@ def _known_rows(workspace: Workspace, task: AnalysisTask) -> dict[bytes, list[Ro
 
 def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> bool:
     """Whether `rows` still tell the truth: the file has the same size and time, and the stored frames are there."""
-    if not rows or "worker_died" in rows[0]["reasons"]:
+    if not rows or not TRY_AGAIN.isdisjoint(code for row in rows for code in row["reasons"]):
         return False
     try:
         now = Path(os.fsdecode(path)).stat()
@@ -271,16 +275,14 @@ def _counts(values: pd.Series) -> dict[str, int]:
 
 
 def _moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    """A remark where frames of earlier runs changed their split: by new neighbours, or since `sono split` was used."""
+    """A remark where frames of earlier runs changed their split, since one patient or duplicates tie them now."""
     earlier = before.dropna(subset=["split"]).set_index("image_id")["split"]
     now = images.dropna(subset=["split"]).set_index("image_id")["split"]
     both = earlier.index.intersection(now.index)
     moved = int((earlier[both] != now[both]).sum())
     if not moved:
         return []
-    return [
-        f"{moved} frames changed their split ([splits] in sono.toml decides); where you used `sono split`, do so again"
-    ]
+    return [f"{moved} frames changed their split: they are tied to others now, by a patient or as duplicates"]
 
 
 def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) -> list[str]:
@@ -311,6 +313,12 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         remarks += told[:5]
         if len(told) > 5:
             remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
+    held = int((own["status"] == "quarantined").sum())
+    if held:
+        remarks.append(
+            f"{held} frames wait in the vault's quarantine; `sono quarantine show` draws them, "
+            "`sono quarantine release` lets those pass that you looked at"
+        )
     conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
     if conflicts:
         remarks.append(

@@ -1,5 +1,7 @@
 """What a frame's measures mean for its acceptance."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from pydantic import Field
 from sono.curation import measures
 from sono.curation.cine import CineConfig
 from sono.curation.config import Config
+from sono.curation.known_kind import known_kind
 from sono.curation.sector import Sector
 from sono.curation.views import ViewConfig
 
@@ -31,8 +34,10 @@ class QualityConfig(Config):
     max_overlay: float = Field(0.00005, ge=0, le=1)  # share of the sector under even strokes; above: overlay
     max_strokes: float = Field(0.001, ge=0, le=1)  # share of the sector under bright strokes; above: overlay
     max_text: float = Field(0.008, ge=0, le=1)  # the same; above: text_in_sector
+    min_known_kind: float = Field(0.3, ge=0, le=1)  # likeness to the fetal frames known; below: unknown_kind
     cine: CineConfig = CineConfig()
     views: ViewConfig = ViewConfig()
+    burned_text: Literal["quarantine", "remark"] = "quarantine"  # what a line of print on the tissue makes of a frame
     ocr: bool = False  # also read print with Tesseract, 0.2 s a frame: names, dates and ids are text_in_sector
 
 
@@ -40,7 +45,8 @@ def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) ->
     """The measures of a frame [H, W] cropped to its sector (and its colours [H, W, 3]), by column name."""
     x0, y0, x1, y1 = sector.box
     inside = sector.inside[y0:y1, x0:x1]
-    blobs, strokes = measures.colored(rgb, inside)
+    blobs, colored = measures.colored(rgb, inside)
+    bright, even = measures.strokes(gray, inside)
     return {
         **measures.tones(gray, inside),
         "sharpness": measures.sharpness(gray, inside),
@@ -48,8 +54,9 @@ def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) ->
         "shadow": measures.shadow(gray, sector),
         "blockiness": measures.blockiness(gray, inside),
         "doppler": measures.share(blobs, inside),
-        "overlay": measures.share(measures.even_strokes(gray, inside), inside),
-        "strokes": measures.share(measures.bright_strokes(gray, inside) | strokes, inside),
+        "overlay": measures.share(even, inside),
+        "strokes": measures.share(bright | colored, inside),
+        "known_kind": known_kind(gray),
     }
 
 
@@ -66,20 +73,21 @@ def judge(found: dict[str, float], sector: Sector, config: QualityConfig) -> lis
         "shadowed": found["shadow"] > config.max_shadow,
         "compressed": found["blockiness"] > config.max_blockiness,
         "low_resolution": max(x1 - x0, y1 - y0) < config.min_side,
-        "small_sector": float(sector.inside.mean()) < config.min_sector_fraction,
+        "small_sector": sector.fraction < config.min_sector_fraction,
         "sector_unsure": sector.kind == "full",
         "doppler": found["doppler"] > config.max_doppler,
         "overlay": found["overlay"] > config.max_overlay or found["strokes"] > config.max_strokes,
         "text_in_sector": found["strokes"] > config.max_text,
+        "unknown_kind": found["known_kind"] < config.min_known_kind,
     }
     return [code for code, present in findings.items() if present]
 
 
 def flat_picture(gray: Gray) -> str | None:
     """`blank` for a picture of one tone, `mask_image` for a label picture of a few flat tones, else None."""
-    counts = cv2.calcHist([gray], [0], None, [256], [0.0, 256.0]).ravel()
-    common = int(counts.argmax())
-    if counts[max(0, common - 2) : common + 3].sum() >= 0.9995 * gray.size:
+    counts = cv2.calcHist([gray[::2]], [0], None, [256], [0.0, 256.0]).ravel()
+    common, total = int(counts.argmax()), counts.sum()
+    if counts[max(0, common - 2) : common + 3].sum() >= 0.9995 * total:
         return "blank"
-    few = np.sort(counts)[-12:].sum() > 0.995 * gray.size
+    few = np.sort(counts)[-12:].sum() > 0.995 * total
     return "mask_image" if few and np.count_nonzero(counts) < 40 else None

@@ -28,7 +28,7 @@ REASONS = {
     "too_large": Reason("error", "more pixels than the limit allows"),
     "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
     "unsupported": Reason("error", "a pixel format that sono does not read"),
-    "worker_died": Reason("error", "the decoder crashed its process"),
+    "worker_died": Reason("error", "the decoder crashed its process or did not end"),
     "wrong_extension": Reason("accepted", "the content is of another format than the name says"),
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
     "rotated_by_exif": Reason("accepted", "an orientation tag was ignored"),
@@ -70,8 +70,12 @@ REASONS = {
     "border_unknown": Reason("quarantined", "DICOM without a found sector: name and date may be printed on it"),
     "doppler": Reason("accepted", "colour inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
-    "text_in_sector": Reason("quarantined", "so much text that a name may be among it; look before handing over"),
+    "text_in_sector": Reason(
+        "quarantined", "a line of print on the tissue that may be a name; look, then `sono quarantine release`"
+    ),
     "print_unread": Reason("quarantined", "Tesseract failed on this frame, so nobody knows what is printed on it"),
+    "unknown_kind": Reason("accepted", "unlike the fetal frames sono knows: look whether it is one"),
+    "released": Reason("accepted", "a person looked at this frame and released it from the quarantine"),
     "dual_view": Reason("quarantined", "two views side by side"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),
@@ -86,6 +90,13 @@ REASONS = {
 }
 
 
+# Quarantines that looking at the one picture cannot lift.
+NOT_BY_EYE = frozenset({"duplicate_conflict"})
+
+
 def status_of(codes: Iterable[str]) -> str:
-    """The gravest status among `codes`; "accepted" for none."""
-    return max((REASONS[code].status for code in codes), key=SEVERITIES.index, default="accepted")
+    """The gravest status among `codes`; "accepted" for none. What is quarantined and released is accepted."""
+    held = list(codes)
+    if "released" in held:
+        held = [code for code in held if REASONS[code].status != "quarantined" or code in NOT_BY_EYE]
+    return max((REASONS[code].status for code in held), key=SEVERITIES.index, default="accepted")

@@ -4,13 +4,16 @@ A border is believed only when a straight line has echoes along it and nothing b
 without such a line is kept to the picture's edge, so that dark tissue is never cut away.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.lettering import printed_lines
+from sono.curation.parts import connected_parts
 
 Mask = NDArray[np.bool_]
 
@@ -36,6 +39,11 @@ class Sector:
     angle_right: float | None = None
     radius_min: float | None = None
     radius_max: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the picture inside."""
+        return cv2.countNonZero(self.inside.view(np.uint8)) / self.inside.size
 
 
 def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
@@ -71,11 +79,11 @@ class _Layer:
 
     echo: Mask
     labels: NDArray[np.int32]  # [H, W]
-    stats: NDArray[np.int32]  # [N, 5]: x, y, width, height, area
+    stats: NDArray[np.int64]  # [N, 5]: x, y, width, height, area
 
     def mirrored(self) -> "_Layer":
         """Flipped left to right; the boxes in `stats` stay as they are."""
-        return _Layer(self.echo[:, ::-1], self.labels[:, ::-1], self.stats)
+        return _Layer(np.ascontiguousarray(self.echo[:, ::-1]), self.labels[:, ::-1], self.stats)
 
 
 _Sides = tuple[_Side | None, _Side | None]
@@ -90,8 +98,9 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
     first_row = int(np.ceil(top * scale))
     tone = background_tone(small[::2, ::2])
     small[:first_row] = tone
-    sides = _find_sides(small, tone)
-    layer = _layer(small, tone, ARC_STEP)
+    layer_at = cache(partial(_layer, small, tone))
+    sides = _find_sides(layer_at, size[0])
+    layer = layer_at(ARC_STEP)
     borders = _borders(sides, size[0])
     inside, geometry = _inside(layer, sides, borders)
     inside &= ~_text_on_background(small, tone, inside & layer.echo)
@@ -104,7 +113,7 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
 def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]:
     """The crop [y1 - y0, x1 - x0] of `gray`, zero outside the sector."""
     x0, y0, x1, y1 = sector.box
-    inside = np.ascontiguousarray(sector.inside[y0:y1, x0:x1]).view(np.uint8)
+    inside = sector.inside.view(np.uint8)[y0:y1, x0:x1]
     return np.asarray(cv2.copyTo(gray[y0:y1, x0:x1], inside), np.uint8)
 
 
@@ -115,7 +124,7 @@ def background_tone(sample: NDArray[np.uint8]) -> int:
 
 def _header_height(gray: NDArray[np.uint8]) -> int:
     """Height in rows of a gray or black bar across the top (where scanners print name and date), 0 without one."""
-    rows = gray[: max(1, gray.shape[0] // 8), ::3].astype(np.int16)
+    rows = gray[: max(1, gray.shape[0] // 8), ::4].astype(np.int16)
     tone = np.median(rows, axis=1)
     share = (np.abs(rows - tone[:, None]) <= 8).mean(axis=1)
     start, end = _bar((share >= 0.4) & (tone >= 20), gray.shape[0])
@@ -139,23 +148,21 @@ def _bar(flat: Mask, height: int) -> tuple[int, int]:
     return (start, end) if end - start >= max(6, 0.015 * height) else (0, 0)
 
 
-def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Labels [H, W] and statistics [N, 5] (x, y, width, height, area) of the 8-connected parts; 0 is the rest."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
-
-
 def _layer(small: NDArray[np.uint8], tone: int, step: int) -> _Layer:
     """What lies `step` levels above the background `tone`."""
-    labels, stats = _components(small > tone + step)
-    letters = _letters_and_bars(labels, stats, np.asarray(small > tone + 50))
-    return _Layer((labels > 0) & ~letters[labels], labels, stats)
+    echo = small > tone + step
+    labels, stats = connected_parts(echo)
+    letters = _letters_and_bars(labels, stats, np.flatnonzero(small > tone + 50))
+    return _Layer(echo & ~np.take(letters, labels) if letters.any() else echo, labels, stats)
 
 
-def _letters_and_bars(labels: NDArray[np.int32], stats: NDArray[np.int32], bright: Mask) -> Mask:
-    """Which parts [N] are small, bright and near the frame's rim: letters, ticks, the gray bar."""
+def _letters_and_bars(labels: NDArray[np.int32], stats: NDArray[np.int64], bright: NDArray[np.intp]) -> Mask:
+    """Which parts [N] are small, bright and near the frame's rim: letters, ticks, the gray bar.
+
+    `bright` are places in the raveled `labels`.
+    """
     height, width = labels.shape
-    shining = np.bincount(labels[bright], minlength=len(stats))
+    shining = np.bincount(labels.ravel()[bright], minlength=len(stats))
     x, y, wide, tall, area = stats.T
     near_rim = (x + wide < 0.27 * width) | (x > 0.73 * width) | (y + tall < 0.1 * height) | (y > 0.88 * height)
     compact = (tall < 0.2 * height) & (wide < 0.26 * width)
@@ -165,17 +172,16 @@ def _letters_and_bars(labels: NDArray[np.int32], stats: NDArray[np.int32], brigh
     return np.asarray(result)
 
 
-def _find_sides(small: NDArray[np.uint8], tone: int) -> _Sides:
+def _find_sides(layer_at: Callable[[int], _Layer], width: int) -> _Sides:
     """The left and the right side, each from the most generous layer that shows it."""
     left: _Side | None = None
     right: _Side | None = None
     for step in STEPS_ABOVE_BACKGROUND:
-        layer = _layer(small, tone, step)
+        layer = layer_at(step)
         left = left or _find_side(layer)
         right = right or _find_side(layer.mirrored())
         if left and right:
             break
-    width = small.shape[1]
     return _plausible((left, None if right is None else right.mirrored(width)), width)
 
 
@@ -187,9 +193,9 @@ def _find_side(layer: _Layer) -> _Side | None:
 
 def _fit_side(echo: Mask) -> _Side | None:
     """The line that most rows' first echo lies on and few lie left of."""
-    rows = np.flatnonzero(echo.any(axis=1))
-    first = echo[rows].argmax(axis=1).astype(np.float64)
-    rows, first = rows[first > 1], first[first > 1]
+    first = echo.argmax(axis=1)
+    rows = np.flatnonzero((first > 1) & echo[np.arange(len(echo)), first])
+    first = first[rows].astype(np.float64)
     if len(rows) < 0.1 * len(echo):
         return None
     offset, slope = _vote(rows[::2], first[::2], echo.shape)
@@ -213,15 +219,18 @@ def _regress(rows: NDArray[np.int64], first: NDArray[np.float64]) -> tuple[float
 
 
 def _vote(rows: NDArray[np.int64], first: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[float, float]:
-    """Offset and slope of the line with the best vote: rows on it, less twice the rows left of it."""
+    """Offset and slope of the line with the best vote: rows on it, less twice the rows left of it.
+
+    Votes are counted in halves of a row.
+    """
     below_zero = shape[0] // 8  # sides that lean inward a little begin left of the picture
     count = sum(shape) + below_zero
     distance = first * np.cos(ANGLES)[:, None] + rows * np.sin(ANGLES)[:, None] + below_zero
     bins = distance.astype(np.int64) + count * np.arange(len(ANGLES))[:, None]
-    votes = np.bincount(bins.ravel(), minlength=count * len(ANGLES)).reshape(len(ANGLES), count)
-    ahead = np.cumsum(votes, axis=1)
-    score = votes[:, 1:-1] + votes[:, 2:] + 0.5 * votes[:, :-2]
-    score[:, 1:] -= 2 * ahead[:, :-3]
+    votes = np.bincount(bins.ravel(), minlength=count * len(ANGLES)).reshape(len(ANGLES), count).astype(np.int16)
+    ahead = np.cumsum(votes, axis=1, dtype=np.int16)
+    score = 2 * votes[:, 1:-1] + 2 * votes[:, 2:] + votes[:, :-2]
+    score[:, 1:] -= 4 * ahead[:, :-3]
     angle, place = np.unravel_index(int(score.argmax()), score.shape)
     theta, c = ANGLES[angle], float(place) + 2.0 - below_zero
     return float(c / np.cos(theta)), float(-np.tan(theta))
@@ -307,16 +316,17 @@ def _flat_end(echo: Mask) -> int:
 def _text_on_background(small: NDArray[np.uint8], tone: int, echo: Mask) -> Mask:
     """Letters in the upper corners, ticks and the gray bar at the rim, a little grown, free of echoes."""
     height, width = small.shape
-    labels, stats = _components(small > tone + 12)
-    bright = np.bincount(labels[small > tone + 70], minlength=len(stats))
+    labels, stats = connected_parts(small > tone + 12)
     x, y, wide, tall, area = stats.T
     upper_right = (y + tall < 0.36 * height) & (x > 0.8 * width) & (x + wide > 0.92 * width)
     upper_left = (y + tall < 0.14 * height) & (x + wide < 0.16 * width)
     letter = (upper_left | upper_right) & (tall < 0.2 * height) & (wide < 0.2 * width)
     tick = ((x + wide < 0.06 * width) | (x > 0.94 * width)) & (wide < 0.045 * width) & (tall < 0.6 * height)
     solid = (tall > 4 * wide) | (area <= 0.0006 * small.size)
-    text = (letter | (tick & solid)) & (bright >= 0.3 * area)
+    text = letter | (tick & solid)
     text[0] = False
+    if text.any():
+        text &= np.bincount(labels.ravel()[np.flatnonzero(small > tone + 70)], minlength=len(stats)) >= 0.3 * area
     if not text.any():
         return np.zeros_like(echo)
     grown = cv2.dilate(text[labels].astype(np.uint8), np.ones((5, 5), np.uint8))

@@ -8,15 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from sono.curation.balance import balance, make_columns
 from sono.curation.config import Config, override
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
-TOLERANCE = 0.02  # a plane may miss its share of a split by this part of its frames
-PASSES = 4
 SPLIT_COLUMNS = ("source_id", "patient_id", "study_id", "duplicate_group", "plane", "center", "status", "split")
-MISSING = 1e6  # cost of a plane that a split lacks: outweighs any imbalance
 
 
 class SplitConfig(Config):
@@ -35,18 +33,30 @@ class SplitConfig(Config):
         return self
 
 
-def assign_splits(images: pd.DataFrame, config: SplitConfig) -> pd.Series:
+def assign_splits(images: pd.DataFrame, config: SplitConfig, standing: pd.Series | None = None) -> pd.Series:
     """The split of every accepted row, null for the others; in any order of rows the same.
 
     Rows that share a patient, a duplicate group or a file stay together. A hash with the seed places each component,
-    then a few move until every plane and every center has its share of every split (within 2 %), so a new patient
-    changes little.
+    then some move until women, frames, centers and planes have their shares of every split, as near as whole women
+    allow (or within 2 %). Components whose rows agree in a `standing` split (null: none) keep it.
     """
     accepted = images[images["status"] == "accepted"]
-    parts = _assign(
-        accepted, np.array([config.train, config.val, config.test]), f"split {config.seed}", ("plane", "center")
-    )
+    before = np.full(len(accepted), -1)
+    if standing is not None:
+        before = pd.Categorical(standing[accepted.index].astype(object), list(SPLITS)).codes
+    shares = np.array([config.train, config.val, config.test])
+    parts = _assign(accepted, shares, f"split {config.seed}", np.asarray(before))
     return _named(images, accepted, np.array(SPLITS, dtype=object)[parts])
+
+
+def standing_splits(images: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
+    """The split that each row's patient, else its pixels, had in an `earlier` images table; null for new ones."""
+    placed = earlier[earlier["split"].notna()].astype(object)
+    found = pd.Series(None, index=images.index, dtype=object)
+    for column in ("patient_id", "image_id"):
+        known = placed[placed[column].notna()].drop_duplicates(column).set_index(column)["split"].to_dict()
+        found = found.where(found.notna(), images[column].astype(object).map(known))
+    return found
 
 
 def fold_splits(images: pd.DataFrame, folds: int, fold: int, seed: int, val: float = 0.1) -> pd.Series:
@@ -171,27 +181,32 @@ def components(images: pd.DataFrame) -> NDArray[np.integer]:
 
 
 def _assign(
-    images: pd.DataFrame, shares: NDArray[np.floating], salt: str, balance: Sequence[str] = ("plane",)
+    images: pd.DataFrame, shares: NDArray[np.floating], salt: str, before: NDArray[np.integer] | None = None
 ) -> NDArray[np.integer]:
-    """The part [rows] of `shares` for every row of `images`, whole components at a time, the columns balanced."""
+    """The part [rows] of `shares` for every row of `images`, whole components at a time.
+
+    `before` [rows] are the parts that rows stood in (-1: none); components that agree stay there.
+    """
     if images.empty:
         return np.zeros(0, int)
     component = components(images)
     place = _hash_places(images, component, salt)
-    counts = np.hstack([_counts(images[column], component, len(place)) for column in balance])
-    edges = np.cumsum(shares) / shares.sum()
+    shares = shares / shares.sum()
     # a share of 0 gives two equal edges, and no hash falls between them
-    parts = np.minimum(np.searchsorted(edges, place, side="right"), np.flatnonzero(shares)[-1])
-    balanced = _balance(parts, counts, shares / shares.sum(), np.argsort(place, kind="stable"))
-    return np.asarray(balanced[component])
+    parts = np.minimum(np.searchsorted(np.cumsum(shares), place, side="right"), np.flatnonzero(shares)[-1])
+    kept = _agreed(component, before) if before is not None else np.full(len(place), -1)
+    parts = np.where(kept >= 0, kept, parts)
+    order = np.argsort(place, kind="stable")
+    return np.asarray(balance(make_columns(images, component), shares, parts, order[kept[order] < 0])[component])
 
 
-def _counts(values: pd.Series, component: NDArray[np.integer], size: int) -> NDArray[np.int32]:
-    """Frames of each value in each component [size, values]."""
-    codes, names = pd.factorize(values.astype(object).where(values.notna(), ""), sort=True)
-    counts = np.zeros((size, len(names)), np.int32)
-    np.add.at(counts, (component, codes), 1)
-    return counts
+def _agreed(component: NDArray[np.integer], before: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The part [components] that all rows of a component stood in, as far as they stood anywhere; -1 for none."""
+    size = component.max() + 1
+    lowest, highest = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
+    np.minimum.at(lowest, component[before >= 0], before[before >= 0])
+    np.maximum.at(highest, component, before)
+    return np.where(lowest == highest, highest, -1)
 
 
 def _hash_places(images: pd.DataFrame, component: NDArray[np.integer], salt: str) -> NDArray[np.floating]:
@@ -203,64 +218,3 @@ def _hash_places(images: pd.DataFrame, component: NDArray[np.integer], salt: str
     digests = [blake2b(f"{salt} {names[code]}".encode(), digest_size=8).digest() for code in first]
     numbers = np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
     return (numbers >> np.uint64(11)).astype(float) / 2.0**53
-
-
-def _balance(
-    parts: NDArray[np.integer], counts: NDArray[np.int32], shares: NDArray[np.floating], order: NDArray[np.integer]
-) -> NDArray[np.integer]:
-    """Move components, in `order`, while their planes' `counts` [components, planes] come nearer to the shares."""
-    balance = Balance(counts, shares, parts)
-    for _ in range(PASSES):
-        off = balance.off_planes()
-        candidates = order[counts[order][:, off].any(axis=1)] if off.any() else order[:0]
-        moved = False
-        for component in candidates:
-            if balance.improve(int(component)):
-                moved = True
-                if not balance.off_planes().any():
-                    return balance.parts
-        if not moved:
-            break
-    return balance.parts
-
-
-class Balance:
-    """Frames a part and plane, and what moving one component would change."""
-
-    def __init__(self, counts: NDArray[np.int32], shares: NDArray[np.floating], parts: NDArray[np.integer]) -> None:
-        self.counts, self.parts = counts, parts.copy()
-        self.now = np.zeros((len(shares), counts.shape[1]))
-        np.add.at(self.now, parts, counts)
-        self.target = shares[:, None] * counts.sum(axis=0)
-        used = np.flatnonzero(shares)
-        self.used = used
-        # a plane of fewer components than parts cannot stand in all of them
-        self.spread = (counts > 0).sum(axis=0) >= len(used)
-
-    def off_planes(self) -> NDArray[np.bool_]:
-        """Which planes [planes] miss their share, or miss a part altogether."""
-        slack = np.maximum(1.0, TOLERANCE * self.target.sum(axis=0))
-        far = (np.abs(self.now - self.target) > slack).any(axis=0)
-        absent = (self.now[self.used] == 0).any(axis=0) & self.spread
-        return np.asarray(far | absent)
-
-    def improve(self, component: int) -> bool:
-        """Move `component` to the part where it costs least; False where it stays."""
-        planes = np.flatnonzero(self.counts[component])
-        frames, here = self.counts[component, planes], self.parts[component]
-        base = self.now[:, planes].copy()
-        base[here] -= frames
-        gain = self._cost(base + frames, planes) - self._cost(base, planes)
-        best = self.used[np.argmin(gain[self.used])]
-        if gain[best] >= gain[here] - 1e-9:
-            return False
-        self.now[here, planes] -= frames
-        self.now[best, planes] += frames
-        self.parts[component] = best
-        return True
-
-    def _cost(self, frames: NDArray[np.floating], planes: NDArray[np.integer]) -> NDArray[np.floating]:
-        """Cost [parts] of holding `frames` [parts, planes]."""
-        target = self.target[:, planes]
-        absent = (frames == 0) & self.spread[planes] & (target > 0)
-        return np.asarray(((frames - target) ** 2 / (target + 1) + MISSING * absent).sum(axis=1))

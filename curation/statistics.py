@@ -27,6 +27,7 @@ QUALITY_MEASURES = (
     "overlay",
     "strokes",
     "doppler",
+    "known_kind",
 )
 PERCENTILES = (5, 25, 50, 75, 95)
 IMAGE_COLUMNS = (

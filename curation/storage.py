@@ -13,26 +13,30 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 @contextmanager
-def atomic_path(target: Path, mode: int = 0o644) -> Iterator[Path]:
-    """Give a temporary path in the folder of `target`; rename it to `target` when the block succeeds."""
+def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path in the folder of `target`; rename it to `target` when the block succeeds.
+
+    Where power may fail, only a `durable` file is sure to be whole: the disk has it before it gets its name.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            _sync(temporary)
         temporary.chmod(mode)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        if durable:
+            _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(target: Path, content: bytes, mode: int = 0o644) -> None:
+def write_bytes(target: Path, content: bytes, mode: int = 0o644, durable: bool = True) -> None:
     """Write `content` to `target` atomically."""
-    with atomic_path(target, mode) as temporary:
+    with atomic_path(target, mode, durable) as temporary:
         temporary.write_bytes(content)
 
 
@@ -58,8 +62,8 @@ def remove_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -86,7 +86,7 @@ IMAGES = TableSpec(
         crop_y0=_int,
         crop_x1=_int,
         crop_y1=_int,
-        sector_kind=_text,  # convex, linear, full (no border found: the whole frame is kept)
+        sector_kind=_text,  # convex, phased, linear, trapezoid, full (no border found: the whole frame is kept)
         sector_confidence=_real,
         sector_apex_x=_real,  # geometry in stored pixels, degrees from straight down
         sector_apex_y=_real,
@@ -107,6 +107,7 @@ IMAGES = TableSpec(
         doppler=_real,  # fraction of coloured pixels inside the sector
         overlay=_real,  # fraction of the sector under thin strokes of one white tone: letters, calipers
         strokes=_real,  # fraction of the sector under thin bright strokes of any tone, or coloured ones
+        known_kind=_real,  # 0 to 1: likeness to the fetal frames that known_kind.toml was fitted to
         perceptual_hash=_text,  # 64 hexadecimal digits of the sector in its frame
         status=(_text,),
         reasons=_texts,
@@ -198,6 +199,9 @@ DUPLICATES = TableSpec(
     key=("kind", "source_id", "frame", "other_source_id", "other_frame"),
     choices={"kind": ("exact", "near", "flipped"), "split": SPLITS, "other_split": SPLITS},
 )
+
+# In the vault: quarantined frames that a person let pass, whatever `sono qc` finds on them again.
+RELEASED = TableSpec("released", _schema(image_id=(_text,), reviewer=(_text,), reviewed_at=(_text,)), key=("image_id",))
 
 CAPTIONS = TableSpec(
     "captions",

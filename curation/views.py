@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sono.curation.config import Config
+from sono.curation.geometry import shrink
 from sono.curation.readers.frames import Frame, Region
 from sono.curation.readers.regions import (
     COLOR_FLOW,
@@ -30,6 +31,8 @@ ABOVE_BACKGROUND = 10  # gray levels from which a small pixel is an echo
 FINE = 4.0  # small pixels; tones are compared with those this far above and below, so that shading says nothing
 MIN_DETAIL = 25.0  # mean square of a band that shows anything, gray levels
 LIT = 40  # luma from which a pixel's colour counts
+AXIS = 7  # pixels, higher than a drawn line
+LINE_STEP = 20  # gray levels by which it is brighter than what is above and below it
 GLYPH_HEIGHTS = (5, 0.05)  # of a letter: pixels at least, share of the picture's height at most
 
 
@@ -38,6 +41,7 @@ class ViewConfig(Config):
 
     max_gutter: float = Field(default=0.1, ge=0, le=1)  # echoes in the emptiest middle column; below: dual_view
     min_streaks: float = Field(default=0.8, ge=0, le=1)  # detail that depends on the row alone; above: m_mode
+    min_axis: float = Field(default=0.6, ge=0, le=1)  # of the width under one thin level line; above: spectral_doppler
     min_tinted: float = Field(default=0.6, ge=0, le=1)  # share of lit pixels of one hue; above: rendering
     min_letters: int = Field(default=60, ge=1)  # on a screen that is mostly of one tone ...
     min_print: float = Field(default=0.5, ge=0, le=1)  # ... and their share of all that is lit: measurement_screen
@@ -104,6 +108,15 @@ def streaks(gray: Gray) -> float:
     return best
 
 
+def axis(gray: Gray) -> float:
+    """Largest share of a row under thin lines, in the lower two thirds; a spectrum's base line crosses it all."""
+    below = gray[len(gray) // 3 : len(gray) - len(gray) // 20]
+    opened = cv2.morphologyEx(below, cv2.MORPH_OPEN, np.ones((AXIS, 1), np.uint8))
+    thin = cv2.threshold(cv2.subtract(below, opened), LINE_STEP, 1, cv2.THRESH_BINARY)[1]
+    thin = cv2.morphologyEx(thin, cv2.MORPH_OPEN, np.ones((1, max(1, gray.shape[1] // 16)), np.uint8))  # noise is short
+    return float(cv2.reduce(thin, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F).max())
+
+
 def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
     """Share of the lit pixels of `rgb` [H, W, 3] `inside` that have colour, times how much they agree in their hue."""
     sector = np.where(inside[..., None], rgb, np.uint8(0))
@@ -135,9 +148,11 @@ def picture_views(gray: Gray, config: ViewConfig) -> list[str]:
         count, share = letters(gray)
         if count >= config.min_letters and share >= config.min_print:
             return ["measurement_screen"]
+    moving = streaks(small) > config.min_streaks
     findings = {
         "dual_view": gutter(small) < config.max_gutter,
-        "m_mode": streaks(small) > config.min_streaks,
+        "m_mode": moving,
+        "spectral_doppler": not moving and axis(gray) > config.min_axis,  # tissue over time is full of level lines
     }
     return [code for code, found in findings.items() if found]
 
@@ -160,4 +175,4 @@ def _small(gray: Gray) -> Gray:
     if scale == 1:
         return gray
     size = (max(8, round(gray.shape[1] * scale)), max(8, round(gray.shape[0] * scale)))
-    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return shrink(gray, *size)

@@ -13,7 +13,7 @@ from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
-from sono.curation.storage import refuse_used_folder, write_text
+from sono.curation.storage import refuse_used_folder, remove_leftovers, write_text
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
@@ -118,6 +118,11 @@ class Workspace:
         """Frames that a person must look at before they may be handed over."""
         return self.vault / "quarantine"
 
+    @property
+    def released_path(self) -> Path:
+        """The vault's table of quarantined frames that a person let pass."""
+        return self.vault / "released.parquet"
+
     def key(self) -> bytes:
         """The pseudonym key; SonoError where the vault is not here or belongs to another study."""
         key, expected = read_key(self.key_path), self.study().key_check
@@ -182,12 +187,23 @@ class Workspace:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the workspace for writing; SonoError if another `sono` does."""
-        with (self.root / ".lock").open("w") as handle:
+        """Hold the workspace for writing, rid of what a killed run left behind; SonoError if another `sono` does.
+
+        The lock ends with its process, however that ends.
+        """
+        try:
+            handle = (self.root / ".lock").open("w")
+        except OSError as error:
+            raise SonoError(
+                f"{self.root}: cannot be written ({error.strerror}); make it writable or copy it"
+            ) from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise SonoError(
                     f"{self.root}: another sono is writing to this workspace; wait for it to end"
                 ) from error
+            for folder in (self.root, self.vault):
+                remove_leftovers(folder)
             yield

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sono.curation.config import Config, override
+from sono.curation.config import override
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import PlaneTable
@@ -25,9 +24,10 @@ from sono.curation.tables import CAPTIONS
 from sono.curation.workspace import Workspace
 from sono.evaluation.bootstrap import Draws, cluster_index
 from sono.evaluation.captions import caption_metrics, global_captions
+from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.findings import Evidence, find
 from sono.evaluation.metrics import UNDECIDED
-from sono.evaluation.modes import MODES, MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
+from sono.evaluation.modes import MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.selection import Seen, Selection, Subject, select_frames
 from sono.evaluation.summaries import Scored
@@ -35,24 +35,6 @@ from sono.evaluation.zero_shot import best_device, class_features, cosines, mode
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.checkpoints import RUN, RunInfo, load_model
 from sono.training.model import MaskClip
-
-
-class EvaluationConfig(Config):
-    """`[evaluation]` of `sono.toml`: how frames are encoded and how intervals are drawn."""
-
-    batch_size: int = Field(64, ge=1)
-    bootstrap_draws: int = Field(2000, ge=100)
-    seed: int = 0
-    modes: tuple[str, ...] = tuple(MODES)
-
-    @field_validator("modes")
-    @classmethod
-    def _known_modes(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
-        for mode in modes:
-            if mode not in MODES:
-                raise ValueError(f"unknown mode '{mode}'{did_you_mean(mode, MODES)}")
-        # all-one is what every other mode is compared with
-        return tuple(mode for mode in MODES if mode in {*modes, "all_one"})
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ VALUE_NAMES = MappingProxyType(
         "structure": "the masked structure (region captions)",
         "laterality": "left, right or both",
         "presentation": "fetal presentation",
-        "findings": "coded findings: a, b and c",
+        "findings": "coded findings that the plane can show: a, b and c",
+        "study_findings": "coded findings of the study that have no one place, or all where the plane is unknown",
         "tier": "full, partial or label: how much the record says",
     }
 )

@@ -1,5 +1,7 @@
 """Fixtures for every room."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,15 @@ def shared_tools() -> Path:
     if not (SHARED / "tools").is_dir():
         pytest.skip("the maker of bad files (../shared/tools) is not on this machine")
     return SHARED / "tools"
+
+
+@pytest.fixture(scope="session")
+def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus: 52 image and 56 DICOM files, of which two names are folders or differ by machine."""
+    folder = tmp_path_factory.mktemp("bad")
+    command = [sys.executable, str(shared_tools / "make_bad_inputs.py"), str(folder)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return folder
 
 
 @pytest.fixture(autouse=True)

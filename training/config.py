@@ -5,7 +5,20 @@ from typing import Literal
 from pydantic import Field
 
 from sono.curation.config import Config
-from sono.training.augment import AugmentConfig
+
+
+class AugmentConfig(Config):
+    """Ranges from which each sample draws uniformly; zero switches a change off."""
+
+    rotation_degrees: float = 20.0
+    scale: float = 0.2  # zoom between 1 - scale and 1 + scale
+    shift: float = 0.06  # of the side
+    flip: bool = True  # left-right, never where the caption says left or right
+    gain: float = 0.3  # factor between 1 - gain and 1 + gain
+    gamma: float = 0.3  # exponent between 1 - gamma and 1 + gamma
+    speckle: float = 0.08  # standard deviation of multiplicative noise
+    grain: float = 0.0  # share, up to which that noise is twice as coarse, as on another machine
+    blur: float = 0.0  # share, up to which a frame is mixed with its average over 3 x 3 pixels
 
 
 class TrainingConfig(Config):

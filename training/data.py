@@ -17,7 +17,8 @@ from sono.curation.rle import decode
 from sono.curation.stored import read_stored
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
-from sono.training.augment import AugmentConfig, augment
+from sono.training.augment import augment
+from sono.training.config import AugmentConfig
 
 _SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 

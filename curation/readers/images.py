@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -183,7 +184,7 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         end = start + 12 + length
         if end > len(content):
             raise UnreadableError("truncated")
-        if zlib.crc32(memoryview(content)[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+        if isal_zlib.crc32(memoryview(content)[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
             raise UnreadableError("corrupt", f"the checksum of a PNG {_printable(kind)} chunk is wrong")
         yield kind, start, end
         start = end
@@ -336,7 +337,9 @@ def _values(image: Image.Image) -> Values:
         return np.asarray(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return _on_black(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    if image.mode in ("L", "RGB"):
+        return np.asarray(image)
+    return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
 
 
 def _on_black(rgba: Values) -> Values:

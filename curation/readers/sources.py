@@ -96,6 +96,8 @@ def _check_regular(path: bytes) -> None:
             status = Path(os.fsdecode(path)).stat()
         except OSError as error:
             raise UnreadableError("broken_link") from error
+    elif stat.S_ISDIR(status.st_mode):  # only a folder that cannot be opened is listed
+        raise UnreadableError("unreadable", "the folder could not be opened")
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableError("not_a_file")
 

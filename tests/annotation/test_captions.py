@@ -108,10 +108,35 @@ def test_an_overlong_caption_drops_structures_from_the_end() -> None:
     assert caption.text.endswith("showing the left ventricle, right ventricle and left atrium.")
 
 
-def test_findings_stand_in_the_caption_and_may_name_another_structure() -> None:
-    caption = writer().write(Facts("transthalamic", findings=("short_femur", "ascites")))
-    assert caption.text.endswith("transthalamic plane; finding: short femur and ascites.")
+@pytest.mark.parametrize(
+    ("plane", "told"),
+    [
+        ("femur", "of the femur plane; finding: short femur; study finding: growth restriction."),
+        ("transventricular", "plane; finding: choroid plexus cyst; study finding: growth restriction."),
+        ("gallbladder", "of the gallbladder plane; study finding: growth restriction."),
+        (None, "image; study finding: short femur, choroid plexus cyst and growth restriction."),
+    ],
+)
+def test_a_finding_is_named_only_where_it_can_be_seen(plane: str | None, told: str) -> None:
+    caption = writer().write(Facts(plane, findings=("short_femur", "choroid plexus cyst", "growth restriction")))
+    assert caption.text.endswith(told)
     assert caption.findings == ()
+
+
+def test_a_study_places_its_own_findings(tmp_path: Path) -> None:
+    rows = [image(plane, plane=plane, findings=["situs inversus"]) for plane in ("four_chamber", "femur")]
+    workspace = study(tmp_path, rows, [])
+    build_captions(workspace)
+    assert all(workspace.captions()["text"].str.endswith("; study finding: situs inversus."))
+    settings = workspace.config_path.read_text()
+    workspace.config_path.write_text(settings + '[captions.finding_places]\n"situs inversus" = ["heart", "stomach"]\n')
+    build_captions(workspace)
+    table = workspace.captions().set_index("image_id")["text"]
+    assert table["four_chamber"].endswith("plane; finding: situs inversus.")
+    assert "situs" not in table["femur"]
+    workspace.config_path.write_text(settings + '[captions.finding_places]\n"situs inversus" = ["stomac"]\n')
+    with pytest.raises(SonoError, match="unknown place 'stomac'; did you mean 'stomach'"):
+        build_captions(workspace)
 
 
 def test_equal_facts_are_rendered_once_and_unused_ones_do_not_count() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sono.annotation import overlays
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.overlays import SIDE, choose_frames, write_overlays
 from sono.curation.errors import SonoError
@@ -41,6 +42,13 @@ def test_the_sheet_shows_the_frames_and_is_the_same_every_time(tmp_path: Path) -
     first = write_overlays(workspace, tmp_path / "one")
     assert cv2.imdecode(np.fromfile(first, np.uint8), cv2.IMREAD_COLOR).shape[1] >= 3 * SIDE
     assert first.read_bytes() == write_overlays(workspace, tmp_path / "two").read_bytes()
+
+
+def test_the_image_id_stands_below_the_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(overlays, "contact_sheet", lambda tiles, *_: told.extend(text for _, text in tiles) or b"")
+    write_overlays(make_study(tmp_path), tmp_path)
+    assert told == ["femur\n0000000000000001", "fetal head\n0000000000000000", "femur\n0000000000000002"]
 
 
 def test_more_than_a_row_goes_on_below(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sono.curation.config import Config, override, read_section
+from sono.curation.config import Config, check_sections, override, read_section
 from sono.curation.errors import SonoError, did_you_mean
 
 
@@ -55,3 +55,28 @@ def test_override_keeps_what_is_none_and_checks_the_rest() -> None:
 
 def test_a_far_word_lists_what_is_known() -> None:
     assert did_you_mean("zzz", ["femur", "humerus"]) == "; known: femur, humerus"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[qc]\nsharpness = 1\n[splits]\nsharpnes = 1\n", r"unknown key 'splits\.sharpnes'; did you mean 'sharpness'"),
+        ("[qc]\n[trainin]\n", r"unknown section \[trainin\]; did you mean 'training'"),
+        ("sharpness = 1\n", r"unknown section \[sharpness\]"),
+        ("qc = 3\n", "'qc' is 3"),
+    ],
+)
+def test_every_section_is_checked_at_once(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(SonoError, match=told):
+        check_sections(write(tmp_path, text), lambda _: Example)
+
+
+def test_only_the_models_of_sections_that_stand_there_are_asked_for(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def model_of(section: str) -> type[Config]:
+        asked.append(section)
+        return Example
+
+    check_sections(write(tmp_path, "[qc]\n[splits]\nsharpness = 1\n"), model_of)
+    assert asked == ["qc", "splits"]

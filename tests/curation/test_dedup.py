@@ -39,12 +39,12 @@ def study_of(root: Path, frames: list[tuple[Gray, dict[str, object]]], stored: b
     for number, (gray, facts) in enumerate(frames):
         image_id, (height, width) = image_id_of(gray), gray.shape
         if stored:
-            write_bytes(study.root / frame_file(image_id), encode_png(gray))
+            write_bytes(study.root / frame_file(image_id, gray), encode_png(gray))
         place = {"crop_x0": 0, "crop_y0": 0, "crop_x1": width, "crop_y1": height}
         size = {"height": height, "width": width, "source_height": height, "source_width": width}
         row = {"source_id": f"s{number:02}", "frame": 0, "status": "accepted", "reasons": [], "image_id": image_id}
         code = perceptual_hash(gray, find_sector(gray))
-        rows.append({**row, **place, **size, "perceptual_hash": code, "file": frame_file(image_id), **facts})
+        rows.append({**row, **place, **size, "perceptual_hash": code, "file": frame_file(image_id, gray), **facts})
     study.write(IMAGES, from_rows(IMAGES, rows))
     return study
 

@@ -12,9 +12,10 @@ from pydicom import config, dcmread
 from sono.curation.dicom_export import CLEAN_PIXELS, export_dicom, keyed_uid
 from sono.curation.errors import PrivacyError, SonoError
 from sono.curation.privacy import private_strings
+from sono.curation.statistics import compute_statistics
 from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of, read_stored, stored_path
-from sono.curation.tables import IMAGES, SOURCES, from_rows, write_table
+from sono.curation.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
 from sono.curation.workspace import Workspace
 
 FRAMES = {
@@ -36,10 +37,10 @@ def study(tmp_path: Path) -> Workspace:
     for number, (name, values) in enumerate(FRAMES.items()):
         gray = np.random.default_rng(number).integers(0, 256, (65, 71 + number), np.uint8)
         image_id = image_id_of(gray)
-        write_bytes(workspace.root / frame_file(image_id), encode_png(gray))
+        write_bytes(workspace.root / frame_file(image_id, gray), encode_png(gray))
         size = {"height": gray.shape[0], "width": gray.shape[1]}
         rows.append(values | {"image_id": image_id, "source_id": f"5{name}", "frame": 0, "status": "accepted",
-                              "file": frame_file(image_id)} | size)  # fmt: skip
+                              "file": frame_file(image_id, gray)} | size)  # fmt: skip
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     source = {"path": b"/raw/DOEWORTH.dcm", "root": b"/raw", "settings_hash": "x", "private": ["DOEWORTH^JANE"]}
     write_table(workspace.sources_path, from_rows(SOURCES, [row | source for row in rows]), SOURCES)
@@ -149,7 +150,10 @@ def test_a_folder_with_files_is_not_written_to(study: Workspace, tmp_path: Path)
         export_dicom(study, tmp_path / "out")
 
 
-def test_the_summary_counts(study: Workspace, tmp_path: Path) -> None:
+def test_the_summary_counts_as_the_statistics_do(study: Workspace, tmp_path: Path) -> None:
     summary = export_dicom(study, tmp_path / "out")
-    assert (summary.files, summary.patients, summary.studies) == (5, 4, 4)
+    counted = compute_statistics(study.images(), study.masks(), study.read(CAPTIONS), study.planes()).frames
+    assert (summary.files, summary.patients, summary.studies) == (5, 3, 2)
+    assert (counted["accepted"], counted["patients"], counted["studies"]) == (5, 3, 2)
+    assert (summary.files_without_patient, summary.files_without_study) == (1, 2)
     assert (summary.calibrated, summary.without_print) == (1, 3)

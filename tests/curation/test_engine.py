@@ -1,4 +1,7 @@
 import os
+import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,19 @@ def square(number: int) -> int:
 
 def die_at_seven(number: int) -> int:
     if number == 7:
+        os._exit(11)
+    return number
+
+
+def hang_at_seven(number: int) -> int:
+    if number == 7:
+        time.sleep(60)
+    return number
+
+
+def die_once_at_seven(folder: Path, number: int) -> int:
+    if number == 7 and not any(folder.iterdir()):
+        (folder / "died").touch()
         os._exit(11)
     return number
 
@@ -33,6 +49,21 @@ def test_nothing_to_do_starts_nothing() -> None:
 def test_a_worker_that_dies_costs_one_item() -> None:
     engine = Engine(jobs=2, batch_size=4)
     results = run_batches(engine, die_at_seven, list(range(12)), lambda number: -number, "work")
+    assert sorted(value for batch in results for value in batch) == sorted([-7, *(n for n in range(12) if n != 7)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_item_that_only_died_beside_others_is_not_blamed(tmp_path: Path) -> None:
+    engine = Engine(jobs=2, batch_size=4)
+    results = run_batches(engine, partial(die_once_at_seven, tmp_path), list(range(12)), no_crash, "work")
+    assert sorted(value for batch in results for value in batch) == list(range(12))
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_item_that_hangs_is_ended_and_costs_itself() -> None:
+    engine = Engine(jobs=2, batch_size=4, item_seconds=0.5)
+    results = run_batches(engine, hang_at_seven, list(range(12)), lambda number: -number, "work")
     assert sorted(value for batch in results for value in batch) == sorted([-7, *(n for n in range(12) if n != 7)])
 
 

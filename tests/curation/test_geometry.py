@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sono.curation.geometry import letterbox, letterbox_mask, pad_to_square
+from sono.curation.geometry import letterbox, letterbox_mask, pad_to_square, shrink
 
 
 def test_padding_is_centred_and_an_odd_pixel_goes_below() -> None:
@@ -25,3 +25,11 @@ def test_a_square_of_the_right_size_is_not_changed() -> None:
 
 def test_shrinking_averages() -> None:
     assert letterbox(np.array([[0, 200], [200, 0]], np.uint8), 1).tolist() == [[100]]
+
+
+def test_shrinking_by_halves_keeps_the_mean_and_gives_the_size() -> None:
+    gray = np.random.default_rng(1).integers(0, 256, (721, 963), dtype=np.uint8)
+    small = shrink(gray, 64, 48)
+    assert small.shape == (48, 64)
+    assert small.mean() == pytest.approx(gray.mean(), abs=1)
+    assert shrink(np.full((8, 8), 7, np.uint8), 2, 2).tolist() == [[7, 7], [7, 7]]

@@ -34,7 +34,7 @@ def test_a_half_white_frame_has_mean_and_deviation_one_half() -> None:
 def test_the_peak_leaves_out_the_background_and_the_rarest_echoes() -> None:
     gray = np.zeros((100, 100), np.uint8)
     gray[50:] = 102
-    gray[50, :20] = 255
+    gray[50:52, :10] = 255
     assert measures.tones(gray, everywhere(gray))["peak"] == pytest.approx(102 / 255)
 
 
@@ -109,8 +109,9 @@ def test_a_white_stroke_is_found_and_broad_uneven_or_dim_echoes_are_not() -> Non
     gray[50:70, 20:80] = 255  # bone
     gray[80, 20:80] = np.linspace(200, 255, 60)  # a membrane
     gray[90, 20:80] = 150
-    found = measures.even_strokes(gray, everywhere(gray))
+    bright, found = measures.strokes(gray, everywhere(gray))
     assert found[10:12, :50].all() and found.sum() == 100
+    assert bright[10:12, :50].all() and not bright[50:70].any() and not bright[90].any()
 
 
 def test_nothing_inside_measures_nothing() -> None:

@@ -13,8 +13,9 @@ from sono.curation.engine import Engine
 from sono.curation.errors import SonoError
 from sono.curation.phantom.frames import expose
 from sono.curation.phantom.people import make_woman
-from sono.curation.printed_text import Word, check_tesseract, looks_private, read_words, says_private
+from sono.curation.printed_text import Word, check_tesseract, judge_print, looks_private, read_words, says_private
 from sono.curation.qc import QcOptions, run_qc
+from sono.curation.quality import QualityConfig
 from sono.curation.stored import encode_png
 from sono.curation.workspace import Workspace
 
@@ -94,9 +95,11 @@ def test_qc_with_ocr_sets_a_frame_with_a_small_name_aside(tmp_path: Path) -> Non
     (tmp_path / "records.csv").write_text(f"file,name\nnamed.png,{WOMAN.surname}\nclean.png,{WOMAN.surname}\n")
     study = Workspace.create(tmp_path / "study")
     options = QcOptions(raw, tmp_path / "records.csv")
+    settings = study.config_path.read_text()
+    study.config_path.write_text(settings + '\n[qc]\nburned_text = "remark"\n')
     run_qc(study, options, Engine(jobs=1))
     assert list(study.images()["status"]) == ["accepted", "accepted"]
-    study.config_path.write_text(study.config_path.read_text() + "\n[qc]\nocr = true\n")
+    study.config_path.write_text(settings + '\n[qc]\nocr = true\nburned_text = "remark"\n')
     summary = run_qc(study, options, Engine(jobs=1))
     assert summary.statuses == {"accepted": 1, "quarantined": 1}
     assert summary.reasons["text_in_sector"] == 1
@@ -122,6 +125,25 @@ def test_a_frame_that_could_not_be_read_is_set_aside(tmp_path: Path, monkeypatch
     study = Workspace.create(tmp_path / "study")
     study.config_path.write_text(study.config_path.read_text() + "\n[qc]\nocr = true\n")
     monkeypatch.setattr("sono.curation.qc.check_tesseract", lambda: None)
-    monkeypatch.setattr("sono.curation.analysis.read_words", lambda gray: None)
+    monkeypatch.setattr("sono.curation.printed_text.read_words", lambda gray: None)
     summary = run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
     assert summary.statuses == {"quarantined": 1} and "print_unread" in summary.reasons
+
+
+def judged(line: str, **settings: object) -> list[str]:
+    frame = phantom_frame()[100:, 200:600].copy()
+    cv2.putText(frame, line, (60, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 235, 1, cv2.LINE_AA)
+    return judge_print(frame, np.ones(frame.shape, np.bool_), QualityConfig.model_validate(settings))[0]
+
+
+def test_a_line_of_print_is_held_without_being_read_and_a_caliper_s_letter_is_not() -> None:
+    assert judged("ULVSKOG") == judged("12.03.1984") == ["text_in_sector"]
+    assert judged("ULVSKOG", burned_text="remark") == ["overlay"]
+    assert judged("") == judged("A") == judged("+") == []
+
+
+@needs_tesseract
+def test_tesseract_lets_pass_what_scanners_write_and_holds_what_it_does_not_know() -> None:
+    assert judged("HEAD", ocr=True) == judged("124/129", ocr=True) == ["overlay"]
+    assert judged("ULVSKOG", ocr=True) == judged("HEAD ULVSKOG", ocr=True) == ["text_in_sector"]
+    assert judged("12.03.84", ocr=True) == ["text_in_sector"]

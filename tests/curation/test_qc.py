@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,14 @@ import pandas as pd
 import pytest
 
 from sono.curation import qc as qc_module
+from sono.curation.analysis import AnalysisTask, analyse
 from sono.curation.engine import Engine
 from sono.curation.errors import FindingsError, SonoError
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, QcSummary, run_qc
-from sono.curation.splits import split_workspace
+from sono.curation.quality import QualityConfig
+from sono.curation.splits import check_splits, split_workspace
+from sono.curation.stored import read_stored
 from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
@@ -124,8 +128,8 @@ def test_quarantined_frames_stand_in_the_vault_only(graded: tuple[Workspace, QcS
     held = images[images["status"] == "quarantined"]
     assert len(held)
     for image_id in held["image_id"]:
-        assert (study.quarantine / image_id[:2] / f"{image_id}.png").exists()
-        assert not (study.frames / image_id[:2] / f"{image_id}.png").exists()
+        assert list(study.quarantine.glob(f"{image_id[:2]}/{image_id}-*.png"))
+        assert not list(study.frames.glob(f"{image_id[:2]}/{image_id}-*.png"))
 
 
 def test_a_second_run_measures_nothing_and_changes_nothing(graded: tuple[Workspace, QcSummary], export: Path) -> None:
@@ -236,13 +240,35 @@ def test_a_damaged_stored_frame_is_made_again(export: Path, tmp_path: Path) -> N
     assert table_bytes(study) == clean
 
 
+def test_a_split_that_stands_is_kept_and_new_women_join(export: Path, tmp_path: Path) -> None:
+    study, raw = Workspace.create(tmp_path / "study"), tmp_path / "raw"
+    shutil.copytree(export / "raw" / "A", raw / "A")
+    options = replace(options_for(export), raw=raw)
+    run_qc(study, options, ALONE)
+    split_workspace(study, None, 0, seed=7)
+    before = split_by_patient(study)
+    shutil.copytree(export / "raw" / "B", raw / "B")
+    summary = run_qc(study, options, ALONE)
+    after = split_by_patient(study)
+    assert after[before.index].equals(before)
+    assert len(after) > len(before)
+    assert not any("changed their split" in remark for remark in summary.remarks)
+    check_splits(study.images())
+
+
+def split_by_patient(study: Workspace) -> pd.Series:
+    placed = study.images().dropna(subset=["split", "patient_id"])
+    return placed.groupby("patient_id")["split"].first()
+
+
 def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
-    first = run_qc(study, options_for(export), ALONE)
+    options = options_for(export)
+    first = run_qc(study, QcOptions(options.raw), ALONE)  # nobody knows which frames are of one woman
     assert not any("changed their split" in remark for remark in first.remarks)
-    split_workspace(study, folds=2, fold=1, seed=5)
-    again = run_qc(study, options_for(export), ALONE)
+    again = run_qc(study, options, ALONE)
     assert any("changed their split" in remark for remark in again.remarks)
+    check_splits(study.images())
 
 
 def test_a_conflict_of_datings_is_a_remark_that_goes_when_the_record_is_mended(tmp_path: Path) -> None:
@@ -273,3 +299,18 @@ def test_a_path_that_leads_through_the_workspace_is_not_in_it(
     with pytest.raises(SonoError, match="holds nothing but the workspace"):
         run_qc(study, QcOptions(study.root), ALONE)
     assert table_bytes(study) == before
+
+
+def test_copies_of_a_frame_that_are_cropped_differently_have_files_of_their_own(
+    bad_files: Path, tmp_path: Path
+) -> None:
+    task = AnalysisTask(os.fsencode(bad_files), bytes(32), tmp_path / "frames", tmp_path / "held", QualityConfig())
+    rows = [analyse(task, os.fsencode(bad_files / name))[0] for name in ("img/00_good.png", "dcm/00_good.dcm")]
+    assert rows[0]["image_id"] == rows[1]["image_id"]
+    assert rows[0]["height"] != rows[1]["height"]  # the header names the region of tissue
+    for row in rows:
+        folder = task.frames if row["status"] == "accepted" else task.quarantine
+        assert read_stored(folder / Path(row["file"]).relative_to("frames")).shape == (
+            row["height"],
+            row["width"],
+        )

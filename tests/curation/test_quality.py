@@ -32,7 +32,7 @@ def test_a_black_frame_measures_zero_but_for_its_dark_pixels() -> None:
 
 
 FAIR = dict.fromkeys(("clipped_dark", "clipped_bright", "shadow", "doppler", "overlay", "strokes"), 0.0)
-FAIR |= {"brightness": 0.2, "contrast": 0.2, "peak": 0.8, "sharpness": 0.5, "blockiness": 1.1}
+FAIR |= {"brightness": 0.2, "contrast": 0.2, "peak": 0.8, "sharpness": 0.5, "blockiness": 1.1, "known_kind": 0.9}
 LARGE = whole(np.zeros((600, 800), np.uint8))
 
 
@@ -52,6 +52,7 @@ LARGE = whole(np.zeros((600, 800), np.uint8))
         ({"overlay": 0.002}, ["overlay"]),
         ({"strokes": 0.002}, ["overlay"]),
         ({"strokes": 0.1}, ["overlay", "text_in_sector"]),
+        ({"known_kind": 0.1}, ["unknown_kind"]),
     ],
 )
 def test_each_measure_earns_its_code(change: dict[str, float], codes: list[str]) -> None:

@@ -63,15 +63,6 @@ SHAPE = (480, 640)
 
 
 @pytest.fixture(scope="session")
-def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus: 52 image and 56 DICOM files, of which two names are folders or differ by machine."""
-    folder = tmp_path_factory.mktemp("bad")
-    command = [sys.executable, str(shared_tools / "make_bad_inputs.py"), str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def sources(bad_files: Path) -> dict[str, Source]:
     return {Path(os.fsdecode(path)).name: read_source(path) for path in list_sources(bad_files)}
 

@@ -12,6 +12,7 @@ from sono.curation.readers.sources import read_source
 from sono.curation.reasons import REASONS
 from sono.curation.views import (
     ViewConfig,
+    axis,
     gutter,
     letters,
     picture_views,
@@ -85,6 +86,18 @@ def test_streaks_are_one_for_lines_and_nothing_for_speckle() -> None:
     assert streaks(lines.T.copy()) < 0.01
     assert streaks(random.integers(0, 200, (192, 192)).astype(np.uint8)) < 0.1
     assert streaks(np.zeros((192, 192), np.uint8)) == 0
+
+
+def test_axis_is_the_share_of_the_width_under_a_thin_line() -> None:
+    picture = np.full((300, 400), 50, np.uint8)
+    assert axis(picture) == 0
+    picture[200:202, 100:400] = 200
+    assert axis(picture) == pytest.approx(0.75)
+    screen = fan(600, 800)
+    screen[400:402] = 255
+    assert shown(screen) == ["spectral_doppler"]
+    picture[190:215, 100:400] = 200  # as thick as tissue
+    assert axis(picture) == 0
 
 
 def test_tint_is_the_share_of_one_hue() -> None:

@@ -12,7 +12,8 @@ from sono.curation.errors import SonoError
 from sono.curation.storage import write_text
 from sono.curation.tables import CAPTIONS, IMAGES, from_rows
 from sono.curation.workspace import Workspace
-from sono.evaluation.evaluate import EvaluationConfig, EvaluationOptions, evaluate, find_run
+from sono.evaluation.config import EvaluationConfig
+from sono.evaluation.evaluate import EvaluationOptions, evaluate, find_run
 from sono.templates.loader import load_templates
 
 QUICK = "[evaluation]\nbootstrap_draws = 100\nbatch_size = 5\n"

@@ -37,10 +37,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         for number, plane in enumerate(["femur", "transthalamic"] * 2):
             gray, shape = drawing(plane, rng)
             image_id = image_id_of(gray)
-            write_bytes(workspace.root / frame_file(image_id), encode_png(gray))
+            write_bytes(workspace.root / frame_file(image_id, gray), encode_png(gray))
             row: dict[str, object] = {"image_id": image_id, "source_id": f"{woman}-{number}", "frame": 0}
             row |= {"patient_id": f"w{woman}", "center": "AB"[woman % 2], "split": SPLITS[woman // 2]}
-            row |= {"plane": plane, "status": "accepted", "height": 60, "width": 80, "file": frame_file(image_id)}
+            row |= {"plane": plane, "status": "accepted", "height": 60, "width": 80, "file": frame_file(image_id, gray)}
             rows.append(row)
             masks.append(mask_row(row, shape, STRUCTURES[plane], "manual", state="accepted"))
     workspace.write(IMAGES, from_rows(IMAGES, rows))

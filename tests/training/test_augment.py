@@ -1,6 +1,7 @@
 import torch
 
-from sono.training.augment import AugmentConfig, augment
+from sono.training.augment import augment
+from sono.training.config import AugmentConfig
 
 STILL = AugmentConfig(rotation_degrees=0, scale=0, shift=0, flip=False, gain=0, gamma=0, speckle=0)
 

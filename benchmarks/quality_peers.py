@@ -1,0 +1,144 @@
+"""CPU time a frame of `sono qc` beside cleanvision and imagededup, and beside plain decoding, all in one run.
+
+The files are those of `benchmarks/qc.py`. Each case is a process of its own on one core and counts the CPU time (user
+and system, its children too) after its imports, so that other work on the machine matters little. The other tools need
+no place beside sono: put them into an environment of their own and name its Python.
+
+Example: python benchmarks/quality_peers.py ../shared/data --files 300 --peer-python /tmp/peers/bin/python
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+Work = Callable[[], object]
+OWN = ("plain gray decoding", "sono qc, analysis")
+PEERS = ("cleanvision, default issues", "imagededup, PHash alone", "imagededup, PHash and search")
+
+
+def plain(folder: Path) -> Work:
+    """Read and decode to gray."""
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)
+
+    def decode(path: Path) -> int:
+        return int(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)[0, 0])
+
+    return lambda: [decode(path) for path in sorted(folder.iterdir())]
+
+
+def sono(folder: Path) -> Work:
+    """Read, sector, measures, hash; nothing is stored."""
+    import cv2
+
+    from sono.curation.analysis import AnalysisTask, analyse
+    from sono.curation.quality import QualityConfig
+
+    cv2.setNumThreads(1)
+    task = AnalysisTask(os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False)
+    return lambda: [analyse(task, os.fsencode(path)) for path in sorted(folder.iterdir())]
+
+
+def cleanvision(folder: Path) -> Work:
+    """Its default checks: dark, light, odd shape and size, low information, blur, gray, exact and near duplicates."""
+    from cleanvision import Imagelab
+
+    return lambda: Imagelab(data_path=str(folder)).find_issues(n_jobs=1, verbose=False)
+
+
+def imagededup(folder: Path, search: bool) -> Work:
+    """Its perceptual hash, and the search for duplicates."""
+    from imagededup.methods import PHash
+
+    method = PHash(verbose=False)
+    if search:
+        return lambda: method.find_duplicates(image_dir=str(folder), num_enc_workers=0, num_dist_workers=0)
+    return lambda: method.encode_images(image_dir=str(folder), num_enc_workers=0)
+
+
+def prepared(case: str, folder: Path) -> Work:
+    """The work of a case, its imports done."""
+    if case in OWN:
+        return (plain if case == OWN[0] else sono)(folder)
+    return cleanvision(folder) if case == PEERS[0] else imagededup(folder, search=case == PEERS[2])
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its children that have ended."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def run_case(case: str, folder: Path) -> dict[str, object]:
+    """The CPU seconds of the case in this process, the peak of its memory and the version of its package."""
+    work = prepared(case, folder)
+    before = cpu_seconds()
+    work()
+    seconds = cpu_seconds() - before
+    try:
+        number = version(case.replace(",", " ").partition(" ")[0])
+    except PackageNotFoundError:
+        number = ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "MB": round(peak), "version": number}
+
+
+def measured(python: str, case: str, folder: Path) -> dict[str, object]:
+    """What `run_case` says in a process of its own, or the last line of why it does not run."""
+    command = [python, __file__, "--case", case, str(folder)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    if done.returncode:
+        return {"skipped": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    found: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def compare(data: Path, count: int, peer_python: str | None) -> None:
+    """Make the files, run the cases, print a table."""
+    import pandas as pd
+
+    from sono.benchmarks.qc import make_files
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_files(data, folder, count)
+        rows = [{"case": case, **measured(sys.executable, case, folder)} for case in (*OWN, OWN[0])]
+        if peer_python:
+            rows += [{"case": case, **measured(peer_python, case, folder)} for case in PEERS]
+        else:
+            rows += [{"case": case, "skipped": "no --peer-python"} for case in PEERS]
+        rows.append({"case": OWN[0], **measured(sys.executable, OWN[0], folder)})
+    table = pd.DataFrame(rows)
+    decoding = table.loc[table["case"] == OWN[0], "seconds"].mean()
+    table["CPU ms a frame"] = 1000 * table["seconds"] / count
+    table["of plain decoding"] = decoding / table["seconds"]
+    print(table.drop(columns="seconds").round(3).to_string(index=False, na_rep=""))
+
+
+def main() -> None:
+    """Compare, or run one case for the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the public data")
+    parser.add_argument("--files", type=int, default=300)
+    parser.add_argument("--peer-python", help="a Python that has cleanvision and imagededup")
+    parser.add_argument("--case", choices=(*OWN, *PEERS), help="run this alone on a folder of pictures")
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(run_case(options.case, options.folder)))
+    else:
+        compare(options.folder, options.files, options.peer_python)
+
+
+if __name__ == "__main__":
+    main()

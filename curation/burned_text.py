@@ -1,0 +1,167 @@
+"""Lines of print burned into the picture, on tissue or not, found without being read.
+
+Ultrasound resolves far less across its beams than along them, so an echo is hardly ever narrow from left to right.
+Strokes of letters are: many of them side by side, of one ink, and calm above and below.
+"""
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Gray = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+PEN = 9  # pixels, wider than a stroke; wider pens are met at half the size
+INK_STEP = 40  # gray levels by which a stroke is brighter than both its sides
+GAPS = (7, 13)  # pixels between strokes of a line, within words and between them
+HEIGHTS = (5, 40)  # pixels of a line
+MIN_STROKES = 4  # side by side: of two to four letters
+SAME_INK = 0.12  # by which the tones of strokes of one ink differ
+MIN_EVEN = 0.5  # share of the strokes that have the line's ink
+MAX_FLANK = 0.3  # contrast above and below a line over that within; speckle goes on there
+BLOCK = 8  # pixels; the side of the squares in which strokes are counted
+MIN_CROWD = 0.12  # share of strokes in a line's neighbourhood; most frames have no such place
+RIM = 0.15  # share of the frame's height: the bands at the top and the bottom
+CORNER = (0.2, 0.4)  # shares of the frame's width and height: the upper corners
+
+
+class Line(NamedTuple):
+    """The half-open box of a line of print, in pixels."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+class _Strokes(NamedTuple):
+    """A picture, the contrast of what is narrow in it, and where that is a stroke; all [H, W]."""
+
+    gray: Gray
+    contrast: Gray
+    mask: Gray  # 0 or 1
+
+
+def burned_lines(gray: Gray, inside: Mask | None = None) -> list[Line]:
+    """The lines of print of a frame [H, W], only `inside` where given; the longest first."""
+    if min(gray.shape) < 2 * PEN:
+        return []
+    lines = _lines(_strokes(gray, inside))
+    small = _shrunk(gray, 2)
+    there = None if inside is None else np.asarray(inside[1::2, 1::2][: small.shape[0], : small.shape[1]])
+    lines += [Line(*(2 * edge for edge in line)) for line in _lines(_strokes(small, there))]
+    return _merged(lines)
+
+
+def _merged(lines: list[Line]) -> list[Line]:
+    """Each line once, the longest first: what overlaps a longer one is part of it."""
+    whole: list[Line] = []
+    for line in sorted(lines, key=lambda one: (one.x0 - one.x1, one)):
+        for number, other in enumerate(whole):
+            beside = min(line.x1, other.x1) - max(line.x0, other.x0) > 0
+            level = min(line.y1, other.y1) - max(line.y0, other.y0)
+            if beside and 2 * level > min(line.y1 - line.y0, other.y1 - other.y0):
+                low, high = zip(line[:2], other[:2], strict=True), zip(line[2:], other[2:], strict=True)
+                whole[number] = Line(*map(min, low), *map(max, high))
+                break
+        else:
+            whole.append(line)
+    return whole
+
+
+def at_rim(line: Line, height: int, width: int) -> bool:
+    """Whether a line stands where scanners print: at the top, at the bottom or in an upper corner of the frame."""
+    across, down = (line.x0 + line.x1) / 2 / width, (line.y0 + line.y1) / 2 / height
+    return not RIM <= down <= 1 - RIM or (min(across, 1 - across) < CORNER[0] and down < CORNER[1])
+
+
+def _strokes(gray: Gray, inside: Mask | None) -> _Strokes:
+    contrast = cv2.subtract(gray, cv2.morphologyEx(gray, cv2.MORPH_OPEN, np.ones((1, PEN), np.uint8)))
+    if inside is not None:
+        contrast = cv2.copyTo(contrast, np.ascontiguousarray(inside).view(np.uint8))
+    _, mask = cv2.threshold(contrast, INK_STEP - 1, 1, cv2.THRESH_BINARY)
+    upright = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 1), np.uint8))
+    return _Strokes(gray, np.asarray(contrast, np.uint8), np.asarray(upright, np.uint8))
+
+
+def _lines(strokes: _Strokes) -> list[Line]:
+    return [
+        Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
+        for x0, y0, x1, y1 in _crowds(strokes.mask)
+        for line in _lines_in(_Strokes(*(part[y0:y1, x0:x1] for part in strokes)))
+    ]
+
+
+def _lines_in(strokes: _Strokes) -> list[Line]:
+    found = []
+    for gap in GAPS:
+        joined = cv2.morphologyEx(strokes.mask, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8))
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
+        x, y, wide, tall, area = stats.T
+        long = (tall >= HEIGHTS[0]) & (tall <= HEIGHTS[1]) & (wide >= 16) & (wide >= 1.5 * tall)
+        long &= area >= 0.35 * wide * tall
+        for number in np.flatnonzero(long[1:]) + 1:
+            place = np.s_[y[number] : y[number] + tall[number], x[number] : x[number] + wide[number]]
+            line = _tight(strokes.mask[place] * (labels[place] == number), int(x[number]), int(y[number]))
+            if _is_print(line, strokes):
+                found.append(line)
+    return found
+
+
+def _crowds(mask: Gray) -> list[Line]:
+    """Boxes, with room around them, where there are strokes enough for a line; most frames have few such places."""
+    blocks = cv2.blur(_shrunk(mask * np.uint8(255), BLOCK), (3, 1))
+    crowd = cv2.dilate((blocks >= 255 * MIN_CROWD).view(np.uint8), np.ones((3, 7), np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(crowd, connectivity=8)
+    return [
+        Line(*(int(BLOCK * edge) for edge in (max(0, x - 1), max(0, y - 1), x + wide + 1, y + tall + 1)))
+        for x, y, wide, tall, _ in stats[1:]
+    ]
+
+
+def _shrunk(gray: Gray, times: int) -> Gray:
+    """A picture [H, W] at a whole fraction of its size, without the rest at its right and lower edge."""
+    size = (gray.shape[1] // times, gray.shape[0] // times)
+    whole = gray[: size[1] * times, : size[0] * times]
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _tight(own: Gray, x: int, y: int) -> Line:
+    """The box, at `x`, `y`, of the rows of `own` [h, w] that have a fair part of the strokes of the fullest one."""
+    count = own.sum(axis=1)
+    rows = np.flatnonzero(count >= 0.3 * count.max())
+    columns = np.flatnonzero(own[rows[0] : rows[-1] + 1].any(axis=0))
+    return Line(x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1)
+
+
+def _is_print(line: Line, strokes: _Strokes) -> bool:
+    """Whether a line holds enough strokes of one ink, and calm above and below."""
+    x0, y0, x1, y1 = line
+    tall = y1 - y0
+    if tall < HEIGHTS[0] or x1 - x0 < 2 * tall:
+        return False
+    mask = strokes.mask[y0:y1, x0:x1]
+    begins = (mask[:, 1:] > mask[:, :-1]).sum(axis=1) + mask[:, 0]
+    if _quantile(begins[tall // 6 : tall - tall // 6], 0.5) < MIN_STROKES:
+        return False
+    inks = (strokes.gray[y0:y1, x0:x1] * mask).max(axis=0)
+    inks = inks[inks > 0].astype(np.float64)
+    ink = _quantile(inks, 0.8)
+    if (np.abs(inks - ink) <= SAME_INK * ink).mean() < MIN_EVEN:
+        return False
+    flank = max(2, round(0.35 * tall))
+    beside = [strokes.contrast[max(0, y0 - 1 - flank) : max(0, y0 - 1), x0:x1]]
+    beside.append(strokes.contrast[y1 + 1 : y1 + 1 + flank, x0:x1])
+    calm = [float(part.mean()) for part in beside if part.size]
+    return sum(calm) / max(1, len(calm)) <= MAX_FLANK * float(strokes.contrast[y0:y1, x0:x1].mean())
+
+
+def _quantile(values: NDArray[Any], share: float) -> float:
+    """The quantile of values [N], interpolated as `np.quantile` does, and ten times as quick for so few of them."""
+    ordered = np.sort(values)
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+    return low + (place - below) * (high - low)

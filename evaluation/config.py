@@ -1,0 +1,25 @@
+"""Settings of an evaluation: section [evaluation] of `sono.toml`."""
+
+from pydantic import Field, field_validator
+
+from sono.curation.config import Config
+from sono.curation.errors import did_you_mean
+from sono.evaluation.modes import MODES
+
+
+class EvaluationConfig(Config):
+    """`[evaluation]` of `sono.toml`: how frames are encoded and how intervals are drawn."""
+
+    batch_size: int = Field(64, ge=1)
+    bootstrap_draws: int = Field(2000, ge=100)
+    seed: int = 0
+    modes: tuple[str, ...] = tuple(MODES)
+
+    @field_validator("modes")
+    @classmethod
+    def _known_modes(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
+        for mode in modes:
+            if mode not in MODES:
+                raise ValueError(f"unknown mode '{mode}'{did_you_mean(mode, MODES)}")
+        # all-one is what every other mode is compared with
+        return tuple(mode for mode in MODES if mode in {*modes, "all_one"})

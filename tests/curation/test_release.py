@@ -1,0 +1,93 @@
+"""The quarantine: what is shown, what a person may let pass, and that a later run remembers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sono.curation.assembly import build_images
+from sono.curation.errors import SonoError
+from sono.curation.reasons import status_of
+from sono.curation.release import release, show_quarantine
+from sono.curation.storage import write_bytes
+from sono.curation.stored import encode_png, frame_file, quarantined_path, stored_path
+from sono.curation.tables import IMAGES, RELEASED, SOURCES, from_rows, read_table, write_table
+from sono.curation.workspace import Workspace
+
+CLEAN, NAMED, DUAL = "0" * 16, "1" * 16, "2" * 16
+PICTURE = np.full((80, 90), 50, np.uint8)
+
+
+def row(number: int, image_id: str, codes: list[str], **more: object) -> dict[str, object]:
+    return {
+        "path": f"/raw/{number}.png".encode(), "root": b"/raw", "settings_hash": "", "private": [],
+        "source_id": f"s{number}", "frame": 0, "image_id": image_id, "height": 80, "width": 90,
+        "status": status_of(codes), "reasons": codes, "file": frame_file(image_id, PICTURE), **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Workspace:
+    workspace = Workspace.create(tmp_path / "study")
+    rows = [row(0, CLEAN, []), row(1, NAMED, ["overlay", "text_in_sector"]), row(2, DUAL, ["dual_view"])]
+    write_table(workspace.sources_path, from_rows(SOURCES, rows), SOURCES)
+    for one in rows:
+        place = stored_path if one["status"] == "accepted" else quarantined_path
+        write_bytes(place(workspace, str(one["file"])), encode_png(PICTURE))
+    build_images(workspace)
+    return workspace
+
+
+def test_a_release_lifts_quarantines_and_nothing_graver() -> None:
+    assert status_of(["text_in_sector", "released"]) == "accepted"
+    assert status_of(["released"]) == "accepted"
+    assert status_of(["text_in_sector", "blurred", "released"]) == "rejected"
+    assert status_of(["duplicate_conflict", "released"]) == "quarantined"
+
+
+def test_a_released_frame_is_accepted_and_moves_into_the_workspace(study: Workspace) -> None:
+    done = release(study, [NAMED], "KM")
+    assert (done.released, done.accepted, done.held) == (1, 1, 1)
+    images = study.images().set_index("image_id")
+    assert images["status"].to_dict() == {CLEAN: "accepted", NAMED: "accepted", DUAL: "quarantined"}
+    assert list(images.at[NAMED, "reasons"]) == ["overlay", "text_in_sector", "released"]
+    file = frame_file(NAMED, PICTURE)
+    assert stored_path(study, file).exists() and not quarantined_path(study, file).exists()
+    assert read_table(study.released_path, RELEASED)["reviewer"].tolist() == ["KM"]
+    assert study.released_path.stat().st_mode & 0o077 == 0
+
+
+def test_the_images_made_anew_remember_the_release(study: Workspace) -> None:
+    release(study, [NAMED], "KM")
+    before = study.path(IMAGES).read_bytes()
+    build_images(study)
+    assert study.path(IMAGES).read_bytes() == before
+
+
+@pytest.mark.parametrize("given", [[CLEAN], [NAMED, "f" * 16], ["Doe, Jane"]])
+def test_an_id_that_is_not_held_releases_nothing(study: Workspace, given: list[str]) -> None:
+    with pytest.raises(SonoError, match="no frame in the quarantine") as error:
+        release(study, given, "KM")
+    assert "Doe" not in str(error.value) and not study.released_path.exists()
+    assert (study.images()["status"] == "quarantined").sum() == 2
+
+
+def test_the_same_pixels_of_two_women_stay_where_they_are(study: Workspace) -> None:
+    rows = [row(number, NAMED, ["text_in_sector"], raw_patient=f"P{number}") for number in (1, 2)]
+    write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
+    build_images(study)
+    done = release(study, [NAMED], "KM")
+    assert (done.accepted, done.held) == (0, 2)
+    assert {"duplicate_conflict", "released"} <= set(study.images()["reasons"].iloc[0])
+
+
+def test_sheets_show_what_is_held_in_the_vault_only(study: Workspace) -> None:
+    held = show_quarantine(study)
+    assert held.frames == 2 and held.reasons == {"dual_view": 1, "text_in_sector": 1}
+    assert [sheet.parent for sheet in held.sheets] == [study.vault]
+    assert held.sheets[0].stat().st_mode & 0o077 == 0
+    assert show_quarantine(study, "dual_view").frames == 1
+    with pytest.raises(SonoError, match="a frame is quarantined for"):
+        show_quarantine(study, "blurred")
+    release(study, [NAMED, DUAL], "KM")
+    assert show_quarantine(study).sheets == () and not held.sheets[0].exists()
