@@ -55,6 +55,7 @@ app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.templates.commands.app)
 app.add_typer(sono.training.commands.app)
+app.add_typer(sono.training.commands.model_app, name="model")
 app.add_typer(sono.evaluation.commands.app)
 
 

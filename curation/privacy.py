@@ -34,6 +34,10 @@ SPACING_REASONS = (
 )  # fmt: skip
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
+# Of a published text tower that a checkpoint keeps: written before there was a study, and full of common names.
+VOCABULARIES = frozenset(
+    ["merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "vocab.json", "vocab.txt"]
+)
 MAX_PLACES = 3  # named in the error; all stand in the vault
 
 
@@ -175,7 +179,8 @@ def _leaks(folder: Path, private: PrivateStrings) -> Iterator[tuple[str, set[str
             yield f"the name of {shown}", found
         if path.is_symlink() and (found := private.found_in(_decoded(os.fsencode(path.readlink())))):
             yield f"the target of {shown}", found
-        if path.is_file():
+        vocabulary = place.name in VOCABULARIES and place.match("runs/*/*/text/*")
+        if path.is_file() and not vocabulary:
             for where, text in texts_of(path):
                 page = path.suffix in PAGES or where == "column 'message'"
                 if found := private.found_in(text, _own_words_at(str(place), where), page):

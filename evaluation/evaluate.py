@@ -120,7 +120,7 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     model, info = load_model(folder)
     model = model.to(best_device()).eval()
     subject = Subject(options.center, options.split, options.allow_seen)
-    seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen)
+    seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, not info.origin)
     selection = select_frames(workspace.accepted_images(), seen, subject)
     study = _study(workspace, model, info, selection, settings)
     plan = _plan(study, engine or Engine())

@@ -20,6 +20,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """Reference outputs of the published code; tests that need them are skipped without them."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("the reference outputs (../shared/golden) are not on this machine")
+    return SHARED / "golden"
+
+
+@pytest.fixture(scope="session")
 def shared_tools() -> Path:
     """The maker of bad files beside the repository."""
     if not (SHARED / "tools").is_dir():

@@ -1,12 +1,30 @@
-"""Augmentation of a batch on tensors: one affine map for frame and mask, then gain, gamma and speckle for the frame."""
+"""Augmentation of a batch on tensors: one affine map for frame and mask, then gain, gamma and speckle for the frame.
+
+Masks may also be moved against their frame, grown, boxed or left out, as those are that nobody has drawn with care.
+"""
 
 import math
+import re
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sono.training.config import AugmentConfig
+
+# Words that a mirrored frame would make untrue, in the languages that a study's own templates may be written in.
+_SIDES = (
+    r"(?:left|right)(?:most|wards?)?", r"dextro\w*", r"la?evo(?:card|rot|pos|ver)\w*", "situs", "[lr]t",
+    "[lr]v(?:ot)?", "[lr]a", "[lr]pa", "dext(?:er|ra|rum)", r"sinistr\w*", "destr[aeio]",
+    "gauches?", "droite?s?", "izquierd[oa]s?", "derech[oa]s?", "esquerd[oa]s?", "direit[oa]s?",
+    "linke?[rsnm]?", "rechte?[rsnm]?", "rechts",
+)  # fmt: skip
+_SIDED = re.compile(rf"\b(?:{'|'.join(_SIDES)})\b|[左右]", re.IGNORECASE)
+
+
+def carries_side(caption: str) -> bool:
+    """Whether a caption says left or right, so that its frame must not be mirrored."""
+    return _SIDED.search(caption) is not None
 
 
 def augment(
@@ -16,21 +34,64 @@ def augment(
     theta = _affine(len(image), may_flip & config.flip, config, generator)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     moved = F.grid_sample(image, grid, align_corners=False)
-    moved_mask = (F.grid_sample(mask, grid, align_corners=False) >= 0.5).to(mask.dtype)
     whole = mask.flatten(1).all(dim=1)
-    moved_mask = torch.where(whole[:, None, None, None], torch.ones_like(mask), moved_mask)
+    if config.mask_jitter:
+        grid = grid + _shifts(len(mask), config.mask_jitter, generator)[:, None, None]
+    moved_mask = (F.grid_sample(mask, grid, align_corners=False) >= 0.5).to(mask.dtype)
+    moved_mask = _reshape(moved_mask, config, generator)
+    moved_mask = torch.where(_column(whole), torch.ones_like(mask), moved_mask)
     return _photometry(moved, config, generator), moved_mask
+
+
+def _reshape(mask: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Masks grown or shrunk, boxed, left out; a setting of zero draws nothing, so that batches stay as they were."""
+    if config.mask_dilation:
+        mask = _resize(mask, max(1, round(config.mask_dilation * mask.shape[-1])), generator)
+    if config.mask_box:
+        boxed = torch.rand(len(mask), generator=generator) < config.mask_box
+        mask = torch.where(_column(boxed), bounding_box(mask), mask)
+    if config.mask_drop:
+        gone = torch.rand(len(mask), generator=generator) < config.mask_drop
+        mask = torch.where(_column(gone), torch.ones_like(mask), mask)
+    return mask
+
+
+def _resize(mask: Tensor, radius: int, generator: torch.Generator) -> Tensor:
+    """Grow or shrink each mask by up to `radius` pixels: where its share of the square around a pixel is over a limit.
+
+    A mask that would lose most of itself, as thin ones do, stays as it is.
+    """
+    share = F.avg_pool2d(mask, 2 * radius + 1, 1, radius)
+    limit = _column(torch.rand(len(mask), generator=generator) * 0.9 + 0.05)
+    changed = (share > limit).to(mask.dtype)
+    enough = changed.sum((1, 2, 3)) >= 0.4 * mask.sum((1, 2, 3))
+    return torch.where(_column(enough), changed, mask)
+
+
+def bounding_box(mask: Tensor) -> Tensor:
+    """The smallest upright rectangle around each mask [n, 1, S, S]; an empty one stays empty."""
+    return _span(mask.amax(3, keepdim=True), 2) * _span(mask.amax(2, keepdim=True), 3)
+
+
+def _span(line: Tensor, dim: int) -> Tensor:
+    """Ones from the first to the last one of each line."""
+    return line.cummax(dim).values * line.flip(dim).cummax(dim).values.flip(dim)
 
 
 def _uniform(count: int, half_width: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=generator) * 2 - 1) * half_width
 
 
+def _shifts(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """Moves [n, 2] of up to `share` of the side, in the units of affine_grid."""
+    return torch.stack([_uniform(count, 2 * share, generator) for _ in range(2)], dim=1)
+
+
 def _affine(count: int, flip: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Random maps [n, 2, 3] from target to source, in the units of affine_grid (-1 to 1 across the side)."""
     angle = _uniform(count, math.radians(config.rotation_degrees), generator)
     zoom = 1 / (1 + _uniform(count, config.scale, generator))
-    shift = torch.stack([_uniform(count, 2 * config.shift, generator) for _ in range(2)], dim=1)
+    shift = _shifts(count, config.shift, generator)
     mirror = torch.where(flip & (torch.rand(count, generator=generator) < 0.5), -1.0, 1.0)
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     linear = torch.stack([torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)], 1)

@@ -14,9 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_path, write_bytes, write_text
-from sono.training.model import MaskClip, ModelConfig
+from sono.training.architectures import ModelConfig
+from sono.training.lora import adapter_state, load_adapters, merged_state
+from sono.training.model import MaskClip
+from sono.training.published import load_published
+from sono.training.text import save_text
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
+ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart, the configuration of a BERT
 FOLDERS = ("best", "end", "last")  # which checkpoint of a run is loaded, the first that exists
 
 
@@ -34,20 +39,46 @@ class RunInfo:
     data_hash: str
     config: dict[str, Any]
     environment: dict[str, str]
+    origin: str = ""  # kind of the published checkpoint it began with: what that one has seen is not known
 
 
 def save_model(folder: Path, model: MaskClip) -> None:
     """Write weights and architecture; the small file comes last, so a folder with it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_text(model.towers.text, model.tokenizer, folder / TEXT)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state(model).items()}
+    _write_tensors(folder / WEIGHTS, weights)
+    adapters = {name: tensor.cpu().contiguous() for name, tensor in adapter_state(model).items()}
+    if adapters:
+        _write_tensors(folder / ADAPTERS, adapters)
+    write_text(folder / MODEL, json.dumps(_portable(model.config), indent=1))
+
+
+def _portable(config: ModelConfig) -> dict[str, Any]:
+    """The configuration without the place of a text tower, which stands in the checkpoint itself."""
+    text = None if config.text_tower is None else Path(config.text_tower).name
+    return config.model_dump() | {"text_tower": text}
+
+
+def restore(folder: Path, model: MaskClip) -> None:
+    """Load a checkpoint into a model of the same making, with its adapters where it has some; SonoError if not so."""
+    if adapter_state(model):
+        try:
+            load_adapters(model, load_file(folder / ADAPTERS))
+        except (OSError, SafetensorError) as error:
+            raise SonoError(f"{folder / ADAPTERS}: missing or damaged ({_short(error)}); train again") from error
+    else:
+        model.load_state_dict(load_weights(folder).state_dict())
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     try:
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(weights, temporary)
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
     except SafetensorError as error:
         raise SonoError(
-            f"{folder / WEIGHTS}: could not be written ({_short(error)}); make room, then `sono train --resume`"
+            f"{path}: could not be written ({_short(error)}); make room, then `sono train --resume`"
         ) from error
-    write_text(folder / MODEL, json.dumps(model.config.model_dump(), indent=1))
 
 
 def load_weights(folder: Path) -> MaskClip:
@@ -60,12 +91,35 @@ def load_weights(folder: Path) -> MaskClip:
         raise SonoError(f"{folder}: not a checkpoint ({missing} is missing); give a folder below runs/") from error
     except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
         raise SonoError(f"{folder}: not a checkpoint of sono, or damaged ({_short(error)}); train again") from error
-    model = MaskClip(config)
+    model = MaskClip(config, folder / TEXT)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise SonoError(f"{folder}: the weights do not fit model '{config.name}' ({_short(error)})") from error
     return model.eval()
+
+
+def load_sonoclip(base: Path, vision: Path) -> MaskClip:
+    """The published SonoCLIP pair (or Alpha-CLIP's): the CLIP file with the text tower, and the vision file.
+
+    `encode_image(image, mask)` takes gray or RGB frames in [0, 1] and masks in {0, 1}, `encode_text(tokens)` what
+    `tokenize` gives. SonoError names keys that are missing or left over.
+    """
+    model, _ = load_published(vision, base)
+    return model
+
+
+def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
+    """The folder of the run `name` below `runs`; SonoError unless it is there to resume, or free to begin."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise SonoError(f"run name '{name}' is not a plain folder name; use letters, digits and dashes")
+    folder = runs / name
+    exists = (folder / RUN).exists()
+    if exists and not resume:
+        raise SonoError(f"{folder}: there is a run of this name; give another --name, or --resume")
+    if resume and not exists:
+        raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
+    return folder
 
 
 def load_model(folder: Path) -> tuple[MaskClip, RunInfo]:

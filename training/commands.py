@@ -1,19 +1,25 @@
-"""`sono train`."""
+"""`sono train` and `sono model`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from sono.curation.command_line import JsonOption, QuietOption, WorkspaceOption, show
 
 app = typer.Typer()
+model_app = typer.Typer(no_args_is_help=True, help="Models of others in, models for others out.")
 
 
 @app.command()
 def train(
     name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="run-001, run-002, ...")] = None,
     hold_out: Annotated[list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")] = None,
-    model: Annotated[str | None, typer.Option(help="nano, or any open_clip architecture.", show_default="nano")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="nano, small, base, large, or any open_clip architecture.", show_default="nano")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="A run to begin with, trained or imported.")] = None,
+    trainable: Annotated[str | None, typer.Option(help="heads, last:N, vision or all.", show_default="all")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training frames.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
@@ -33,7 +39,59 @@ def train(
     from sono.training.train import train as run_training
 
     study = Workspace.find(workspace)
-    given = {"model": model, "epochs": epochs, "batch_size": batch_size, "seed": seed, "hold_out": hold_out or None}
+    given = {
+        "model": model,
+        "init": init,
+        "trainable": trainable,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "hold_out": hold_out or None,
+    }
     config = override(study.settings("training", TrainingConfig), **given)
     summary = run_training(study, config, name or next_run_name(study), resume)
     show(summary, as_json, next_step=f"sono eval --run {summary.run}")
+
+
+@model_app.command("import")
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="Weights: .pt, .pth, .bin or .safetensors.")],
+    base: Annotated[
+        Path | None, typer.Option(help="The CLIP file with the text tower, for a vision tower alone.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="open_clip name or JSON file.", show_default="read off OpenAI's names")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="that of the file")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Read SonoCLIP, Alpha-CLIP, OpenAI CLIP or any open_clip weights as a run; nothing of the file is run.
+
+    Example: sono model import sonoclip_vision.pth --base ViT-L-14-336px.pt
+    """
+    from sono.curation.workspace import Workspace
+    from sono.training.model_runs import import_model
+
+    summary = import_model(Workspace.find(workspace), checkpoint, base, architecture, name)
+    show(summary, as_json, next_step=f"sono eval --run {summary.run}, or sono train --init {summary.run}")
+
+
+@model_app.command("export")
+def export_run(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    run: Annotated[str, typer.Option(help="Name of the run.")],
+    to: Annotated[Literal["sonoclip", "onnx"], typer.Option("--format", help="What to write.")] = "onnx",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the model of a run as ONNX graphs or as the published SonoCLIP pair.
+
+    Example: sono model export out --run run-001 --format onnx
+    """
+    from sono.curation.workspace import Workspace
+    from sono.training.model_runs import export_model
+
+    show(export_model(Workspace.find(workspace).runs / run, out, to), as_json)

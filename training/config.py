@@ -1,10 +1,13 @@
 """Settings of a training run: section [training] of `sono.toml`, changed by options of `sono train`."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sono.curation.config import Config
+
+MAX_GATE = 0.2  # how far an attribute graph may move a text feature
 
 
 class AugmentConfig(Config):
@@ -19,13 +22,23 @@ class AugmentConfig(Config):
     speckle: float = 0.08  # standard deviation of multiplicative noise
     grain: float = 0.0  # share, up to which that noise is twice as coarse, as on another machine
     blur: float = 0.0  # share, up to which a frame is mixed with its average over 3 x 3 pixels
+    mask_jitter: float = 0.0  # of the side, by which a region's mask moves against the frame
+    mask_dilation: float = Field(default=0.0, ge=0, le=0.25)  # of the side, by which a mask grows or shrinks
+    mask_box: float = Field(default=0.0, ge=0, le=1)  # share of the masks that become their bounding box
+    mask_drop: float = Field(default=0.0, ge=0, le=1)  # share of the masks that are left out: ones everywhere
 
 
 class TrainingConfig(Config):
     """Everything that decides a run beside the data; stored whole in the run folder."""
 
+    init: str | None = None  # a run to begin with, trained or imported; it brings its own towers
     model: str = "nano"
     image_size: int | None = Field(None, ge=32, le=1024)  # pixels; None: the architecture's own
+    text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: CLIP's transformer
+    context_length: int | None = Field(None, ge=8, le=512)  # tokens; None: the text tower's own
+    trainable: str = Field("all", pattern=r"^(heads|vision|all|last:\d+)$")  # see sono.training.freeze
+    lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
+    lora_alpha: float = Field(16.0, gt=0)
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(16, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
@@ -35,11 +48,33 @@ class TrainingConfig(Config):
     clip_norm: float = Field(1.0, gt=0)
     global_fraction: float = Field(0.8, ge=0, le=1)
     prompt_fraction: float = Field(0.5, ge=0, le=1)
+    regions_per_frame: int = Field(1, ge=1)  # pairs of one frame in a batch, each with another region
+    curriculum: float = Field(0.0, ge=0, le=1)  # share of the run over which proposed masks open; 0: from the start
     plane_balance: float = Field(0.5, ge=0, le=1)  # 0: every frame once an epoch; 1: every plane equally often
-    targets: Literal["identity", "caption"] = "identity"
+    center_balance: float = Field(0.0, ge=0, le=1)  # likewise; balances multiply
+    patient_balance: float = Field(0.0, ge=0, le=1)
+    objective: Literal["sigmoid", "softmax"] = "sigmoid"
+    targets: Literal["identity", "caption", "prior"] = "identity"  # prior: caption, without the captions' frequencies
     bias: Literal["published", "auto"] = "published"
+    loss_chunk: int = Field(0, ge=0)  # captions a part of the loss; 0: as many as fit into 32 MB of logits
+    semantic_weight: float = Field(0.0, ge=0)  # of soft labels from attributes and the anatomy tree
+    graph_gate: float = Field(0.0, ge=0, le=MAX_GATE)  # at the start, of the attribute graph; 0: no graph
+    reconstruction_weight: float = Field(0.0, ge=0)  # of guessing hidden regions
     mask_states: tuple[Literal["accepted", "edited", "proposed"], ...] = ("accepted", "edited")
     hold_out: tuple[str, ...] = ()  # centers kept for `sono eval --center`
     validate_every: int = Field(2, ge=1)  # epochs
     seed: int = 0
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainingConfig":
+        if self.objective == "softmax" and self.targets == "prior":
+            raise ValueError(
+                "targets 'prior' is for the sigmoid; softmax has no frequency in its logits, use 'caption'"
+            )
+        return self
+
+    def record(self) -> dict[str, Any]:
+        """The settings as a run keeps them: of a text tower in a folder the name, not the place."""
+        text = None if self.text_tower is None else Path(self.text_tower).name
+        return self.model_dump(mode="json") | {"text_tower": text}

@@ -1,9 +1,11 @@
 """Frames, masks and captions in memory at the model's size, and the batches drawn from them."""
 
-import re
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,22 +15,25 @@ from torch import Tensor
 
 from sono.curation.console import progress
 from sono.curation.geometry import letterbox, letterbox_mask
+from sono.curation.planes import PlaneTable
 from sono.curation.rle import decode
 from sono.curation.stored import read_stored
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
-from sono.training.augment import augment
+from sono.training.attributes import NOTHING, AttributeRows, Attributes, AttributeTable, caption_attributes, plane_path
+from sono.training.augment import augment, carries_side
 from sono.training.config import AugmentConfig
-
-_SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+from sono.training.sampling import balancing_weights, mask_grade, opening
 
 
 @dataclass(frozen=True)
 class Region:
-    """One mask of a frame (packed bits of [S, S]) and its caption."""
+    """One mask of a frame (packed bits of [S, S]), its caption, what that says, and the mask's grade (0 is best)."""
 
     bits: NDArray[np.uint8]
     caption: str
+    attributes: Attributes = NOTHING
+    grade: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class Example:
     caption: str
     prompts: tuple[str, ...]  # short phrasings of its plane, as zero-shot classification uses them
     regions: tuple[Region, ...]
+    attributes: Attributes = NOTHING  # of the caption
+    path: tuple[str, ...] = ()  # of the plane in the anatomy tree, which is all that a prompt says
+    center: str | None = None
+    patient: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,19 @@ class PairSet:
         """The side S in pixels."""
         return int(self.frames.shape[1])
 
+    @cached_property
+    def table(self) -> AttributeTable:
+        """The attributes of all captions and prompts."""
+        said = {Attributes(example.path) for example in self.examples}
+        said |= {example.attributes for example in self.examples}
+        return AttributeTable(said | {region.attributes for example in self.examples for region in example.regions})
+
+    def places(self, regions_per_frame: int) -> list[int] | None:
+        """How many pairs of a batch each frame may be: one a region, `regions_per_frame` at most; None for one each."""
+        if regions_per_frame == 1:
+            return None
+        return [max(1, min(len(example.regions), regions_per_frame)) for example in self.examples]
+
 
 @dataclass(frozen=True)
 class PairMixture:
@@ -65,16 +87,26 @@ class PairMixture:
     global_fraction: float  # of the draws from frames that have masks
     prompt_fraction: float  # of the whole-frame captions that are replaced by a short prompt of the plane
     augment: AugmentConfig | None
+    apart: bool = False  # several pairs of one frame have different regions, where there are as many
+    curriculum: float = 0.0  # share of the run after which the least trusted masks count fully
+    done: float = 1.0  # share of the run that is over
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames and masks [n, 1, S, S], their captions, and the row of each in the pair set."""
+    """Frames and masks [n, 1, S, S], their captions, what these say, and the row of each in the pair set."""
 
     image: Tensor
     mask: Tensor
     captions: list[str]
     rows: list[int]
+    attributes: AttributeRows
+
+
+class _Pair(NamedTuple):
+    region: Region | None  # None: the all-one mask
+    caption: str
+    attributes: Attributes
 
 
 def load_pairs(
@@ -84,94 +116,114 @@ def load_pairs(
 
     Frames without a caption are left out.
     """
-    captions = workspace.captions()
-    whole = captions[captions["level"] == "global"].set_index("image_id")["text"].to_dict()
-    images = images[images["image_id"].isin(set(whole))]
-    regions = _regions(workspace, captions, mask_states, side, set(images["image_id"]))
+    images, tables = _read_tables(workspace, images, mask_states)
     frames = np.empty((len(images), side, side), np.uint8)
     examples = []
     with progress("frames", len(images)) as advance:
         for row, image in enumerate(rows_of(images)):
             frames[row] = letterbox(read_stored(workspace.root / image["file"]), side)
-            plane = image["plane"]
-            named = tuple(prompts.get(plane or "", ()))
-            own = tuple(regions.get(image["image_id"], ()))
-            examples.append(Example(image["image_id"], plane, str(whole[image["image_id"]]), named, own))
+            examples.append(_example(image, tables, tuple(prompts.get(image["plane"] or "", ())), side))
             advance()
     return PairSet(frames, tuple(examples))
 
 
 def draw_batch(pairs: PairSet, rows: Sequence[int], mixture: PairMixture, generator: torch.Generator) -> Batch:
     """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a whole caption."""
-    masks, texts = [], []
+    drawn: list[_Pair] = []
+    left: dict[int, list[Region]] = {}  # regions that no pair of this batch has yet
     for row in rows:
-        bits, text = _draw_pair(pairs.examples[row], mixture, generator)
-        masks.append(_unpack(bits, pairs.size))
-        texts.append(text)
+        regions = (mixture.apart and left.get(row)) or list(pairs.examples[row].regions)
+        drawn.append(_draw_pair(pairs.examples[row], regions, mixture, generator))
+        left[row] = [region for region in regions if region is not drawn[-1].region]
     image = torch.from_numpy(pairs.frames[list(rows)]).float().div_(255)[:, None]
-    mask = torch.from_numpy(np.stack(masks)).float()[:, None]
+    mask = torch.from_numpy(np.stack([_unpack(pair.region, pairs.size) for pair in drawn])).float()[:, None]
+    captions = [pair.caption for pair in drawn]
     if mixture.augment is not None:
-        may_flip = torch.tensor([_SIDED.search(text) is None for text in texts])
+        may_flip = torch.tensor([not carries_side(text) for text in captions])
         image, mask = augment(image, mask, may_flip, mixture.augment, generator)
-    return Batch(image, mask, texts, list(rows))
+    return Batch(image, mask, captions, list(rows), pairs.table.of([pair.attributes for pair in drawn]))
 
 
-def seeded(seed: int, number: int) -> torch.Generator:
-    """Randomness of one step or epoch, so that a resumed run draws what an unbroken one would."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + number)
+def sampling_weights(pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0) -> Tensor:
+    """How often each frame is drawn [n]: the counts of its plane, center and patient to minus these powers.
 
-
-def sampling_weights(pairs: PairSet, balance: float) -> Tensor:
-    """How often each frame is drawn [n]: its plane's count to the power of -`balance`."""
-    counts = Counter(example.plane for example in pairs.examples)
-    return torch.tensor([counts[example.plane] ** -balance for example in pairs.examples], dtype=torch.float64)
-
-
-def epoch_rows(weights: Tensor, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch, which depend on seed and epoch alone; the short rest is left out.
-
-    Equal `weights` [n] give a permutation; else as many rows are drawn with replacement.
+    Frames without a patient are each taken for a woman of her own.
     """
-    generator = seeded(seed, epoch)
-    count = len(weights)
-    if bool((weights == weights[0]).all()):
-        order = torch.randperm(count, generator=generator)
-    else:
-        order = torch.multinomial(weights, count, replacement=True, generator=generator)
-    size = min(batch_size, count)
-    return [order[start : start + size].tolist() for start in range(0, count - size + 1, size)]
+    examples = pairs.examples
+    weights = balancing_weights([example.plane for example in examples], plane)
+    weights *= balancing_weights([example.center for example in examples], center)
+    women = [example.patient if example.patient is not None else row for row, example in enumerate(examples)]
+    return weights * balancing_weights(women, patient)
 
 
-def _regions(
-    workspace: Workspace, captions: pd.DataFrame, states: Sequence[str], side: int, wanted: set[str]
-) -> dict[str, list[Region]]:
-    masks = workspace.masks()
-    masks = masks[masks["state"].isin(list(states)) & masks["image_id"].isin(wanted)]
-    texts = captions[captions["level"] == "region"].set_index("mask_id")["text"].to_dict()
-    found: dict[str, list[Region]] = {}
-    for mask in rows_of(masks):
-        if mask["mask_id"] in texts:
-            inside = letterbox_mask(decode(mask["counts"], mask["height"], mask["width"]), side)
-            if inside.any():
-                region = Region(np.packbits(inside), str(texts[mask["mask_id"]]))
-                found.setdefault(mask["image_id"], []).append(region)
-    return found
+class _Tables(NamedTuple):
+    """What examples are made from."""
+
+    planes: PlaneTable
+    whole: dict[str, dict[str, Any]]  # captions by image
+    regional: dict[str, dict[str, Any]]  # captions by mask
+    masks: dict[str, list[dict[str, Any]]]  # by image
+    states: frozenset[str]  # of the masks that may be a region
 
 
-def _draw_pair(
-    example: Example, mixture: PairMixture, generator: torch.Generator
-) -> tuple[NDArray[np.uint8] | None, str]:
-    """A mask (None: all ones) and its caption; three draws whatever the outcome, so that batches stay comparable."""
+def _read_tables(
+    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str]
+) -> tuple[pd.DataFrame, _Tables]:
+    """The images that have a caption, and all that is told of them."""
+    captions, masks = workspace.captions(), workspace.masks()
+    whole = {row["image_id"]: row for row in rows_of(captions[captions["level"] == "global"])}
+    regional = {row["mask_id"]: row for row in rows_of(captions[captions["level"] == "region"])}
+    images = images[images["image_id"].isin(set(whole))]
+    by_image: dict[str, list[dict[str, Any]]] = {}
+    for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):
+        by_image.setdefault(mask["image_id"], []).append(mask)
+    return images, _Tables(workspace.planes(), whole, regional, by_image, frozenset(mask_states))
+
+
+def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...], side: int) -> Example:
+    caption, masks = tables.whole[image["image_id"]], tables.masks.get(image["image_id"], [])
+    named = {mask["structure"] for mask in masks}
+    if image["structures"] is not None:
+        named.update(image["structures"])
+    return Example(
+        image["image_id"],
+        image["plane"],
+        str(caption["text"]),
+        prompts,
+        tuple(region for mask in masks if (region := _region(image, mask, tables, side)) is not None),
+        caption_attributes(caption, image, sorted(named), tables.planes),
+        plane_path(image["plane"], tables.planes),
+        image["center"],
+        image["patient_id"],
+    )
+
+
+def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables, side: int) -> Region | None:
+    """The region of a mask (a row); None where it has no caption, may not be used, or is too small for `side`."""
+    caption = tables.regional.get(mask["mask_id"])
+    if caption is None or mask["state"] not in tables.states:
+        return None
+    inside = letterbox_mask(decode(mask["counts"], mask["height"], mask["width"]), side)
+    if not inside.any():
+        return None
+    said = caption_attributes(caption, image, [mask["structure"]], tables.planes)
+    return Region(np.packbits(inside), str(caption["text"]), said, mask_grade(mask["source"], mask["state"]))
+
+
+def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, generator: torch.Generator) -> _Pair:
+    """A mask and its caption; three draws whatever the outcome, so that batches stay comparable."""
     whole, prompt, choice = torch.rand(3, generator=generator).tolist()
-    if example.regions and whole >= mixture.global_fraction:
-        region = example.regions[int(choice * len(example.regions))]
-        return region.bits, region.caption
+    weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
+    best = max(weights, default=0.0)
+    if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
+        region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
+        return _Pair(region, region.caption, region.attributes)
     if example.prompts and prompt < mixture.prompt_fraction:
-        return None, example.prompts[int(choice * len(example.prompts))]
-    return None, example.caption
+        return _Pair(None, example.prompts[int(choice * len(example.prompts))], Attributes(example.path))
+    return _Pair(None, example.caption, example.attributes)
 
 
-def _unpack(bits: NDArray[np.uint8] | None, side: int) -> NDArray[np.uint8]:
-    if bits is None:
+def _unpack(region: Region | None, side: int) -> NDArray[np.uint8]:
+    if region is None:
         return np.ones((side, side), np.uint8)
-    return np.unpackbits(bits, count=side * side).reshape(side, side)
+    return np.unpackbits(region.bits, count=side * side).reshape(side, side)

@@ -1,33 +1,144 @@
-"""Contrastive objectives: pure functions of unit features, scale and bias."""
+"""Contrastive objectives: pure functions of unit features, with positives given by numbers and no n x n matrix kept.
+
+A batch that lies on several processes is met by rows of one process and columns of all: the mean of a loss over the
+processes is the loss of the whole batch.
+"""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CELLS = 2**23  # of the logits at a time, a little more (32 MiB in float32, which glibc gives back when it is freed)
+SQUARED, DIVERGENCE, TEMPERATURE = 0.6, 0.4, 0.07  # of the semantic loss: Ultrasound-CLIP (arXiv 2604.01749)
 
 
-def sigmoid_loss(image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """SigLIP's loss: -(1/n) sum_ij log sigmoid(y_ij (scale z_i.w_j + bias)), y = +1 where `targets`, else -1.
+class Targets(NamedTuple):
+    """Row i and column j are a positive where their numbers are equal; `offset` is added to the logits of a column."""
 
-    Features [n, d] and [m, d] of unit length, targets [n, m] bool, scale = exp(logit_scale).
-    Source: SigLIP, ICCV 2023.
+    rows: Tensor  # numbers [n]
+    columns: Tensor  # numbers [m]
+    offset: Tensor | None = None  # [m]
+
+    def part(self, start: int, stop: int) -> Tensor:
+        """Which pairs with the columns from `start` to `stop` are positives [n, stop - start]."""
+        return self.rows[:, None] == self.columns[None, start:stop]
+
+
+def identity_targets(size: int, device: torch.device | None = None) -> Targets:
+    """Only a pair's own caption is a positive."""
+    numbers = torch.arange(size, device=device)
+    return Targets(numbers, numbers)
+
+
+def caption_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targets:
+    """Every equal caption is a positive; from the caption numbers of the rows [n] and of all columns [m]."""
+    return Targets(caption_ids, caption_ids if all_ids is None else all_ids)
+
+
+def prior_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targets:
+    """`caption_targets` with logits that the frequency of a caption does not move.
+
+    In a column of caption c, one of n of the batch, n_c pairs are positives (frames x of caption c) and n - n_c are
+    negatives. The loss is least at the logit log [n_c P(x|c) / ((n - n_c) P(x|not c))]. With log [n_c / (n - n_c)]
+    added to the logit, what the model itself must say is log [P(x|c) / P(x|not c)]: evidence for c without its
+    frequency, so that the highest cosine does not favour common captions. (Logit adjustment, Menon 2021, for SigLIP.)
+    Without the offset it says the posterior log-odds. With `identity_targets`, where n_c is 1 and the negatives hold
+    caption c too, it says log [P(x|c) / P(x)] - log (n - 1): no frequency either. Where all captions differ the offset
+    is log [1 / (n - 1)], so the bias starts at 0.
     """
-    logits = scale * image_features @ text_features.T + bias
-    signs = targets.to(logits.dtype) * 2 - 1
-    return -F.logsigmoid(signs * logits).sum() / len(image_features)
-
-
-def identity_targets(size: int, device: torch.device | None = None) -> Tensor:
-    """Only a pair's own caption is a positive: [n, n] bool."""
-    return torch.eye(size, dtype=torch.bool, device=device)
-
-
-def caption_targets(caption_ids: Tensor) -> Tensor:
-    """Every equal caption is a positive: [n, n] bool from caption numbers [n]."""
-    return caption_ids[:, None] == caption_ids[None, :]
+    targets = caption_targets(caption_ids, all_ids)
+    _, place, counts = torch.unique(targets.columns, return_inverse=True, return_counts=True)
+    positives = counts[place].float()
+    # a column without negatives teaches nothing; half of one keeps its logit finite
+    return targets._replace(offset=torch.log(positives / (len(place) - positives).clamp_min(0.5)))
 
 
 def prior_bias(batch_size: int) -> float:
     """The bias at which one positive among `batch_size` candidates is expected: log(1 / (n - 1))."""
     return -math.log(max(batch_size - 1, 1))
+
+
+def sigmoid_loss(
+    image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor, targets: Targets, chunk: int = 0
+) -> Tensor:
+    """SigLIP's loss: -(1/n) sum_ij log sigmoid(y_ij (scale z_i.w_j + bias)), y = +1 where `targets`, else -1.
+
+    Features [n, d] and [m, d] of unit length, scale = exp(logit_scale); `chunk` captions at a time (0: what fits).
+    Source: SigLIP, ICCV 2023.
+    """
+    offset = torch.zeros(len(text_features), device=bias.device) if targets.offset is None else targets.offset
+    scaled, moved = scale * image_features, bias + offset
+
+    def part(text: Tensor, start: int) -> Tensor:
+        stop = start + len(text)
+        logits = scaled @ text.T + moved[start:stop]
+        signs = targets.part(start, stop).to(logits.dtype) * 2 - 1
+        return -F.logsigmoid(signs * logits).sum()
+
+    return _sum_of_parts(part, text_features, len(image_features), chunk) / len(image_features)
+
+
+def softmax_loss(
+    image_features: Tensor, text_features: Tensor, scale: Tensor, targets: Targets, chunk: int = 0
+) -> Tensor:
+    """InfoNCE in both directions, averaged: [n, d] frames against their n captions; see `softmax_direction`."""
+    forth = softmax_direction(image_features, text_features, scale, targets, chunk)
+    return (forth + softmax_direction(text_features, image_features, scale, targets, chunk)) / 2
+
+
+def softmax_direction(rows: Tensor, columns: Tensor, scale: Tensor, targets: Targets, chunk: int = 0) -> Tensor:
+    """Mean over the rows [n, d] of the cross-entropy of softmax(scale r.c) over the columns [m, d] with the positives.
+
+    Several positives of a row share its target evenly; `chunk` rows at a time (0: what fits). Source: CLIP, ICML 2021.
+    """
+
+    def part(some: Tensor, start: int) -> Tensor:
+        logits = some @ columns.T
+        positive = targets.rows[start : start + len(some), None] == targets.columns[None, :]
+        own = logits.where(positive, 0.0).sum(1) / positive.sum(1)
+        return (logits.logsumexp(1) - own).sum()
+
+    return _sum_of_parts(part, scale * rows, len(columns), chunk) / len(rows)
+
+
+def semantic_loss(image_features: Tensor, text_features: Tensor, labels: "SoftLabels", chunk: int = 0) -> Tensor:
+    """Soft labels in both directions, averaged: [n, d] frames against their n captions; see `semantic_direction`."""
+    forth = semantic_direction(image_features, text_features, labels, chunk)
+    return (forth + semantic_direction(text_features, image_features, labels, chunk)) / 2
+
+
+SoftLabels = Callable[[int, int], Tensor]  # the labels [stop - start, m] in [0, 1] of the rows from start to stop
+
+
+def semantic_direction(rows: Tensor, columns: Tensor, labels: SoftLabels, chunk: int = 0) -> Tensor:
+    """0.6 mean (cos - s)^2 + 0.4 mean_i KL(softmax(s_i / 0.07) || softmax(cos_i / 0.07)): cosines follow soft labels s.
+
+    Rows [n, d] and columns [m, d] of unit length; `chunk` rows at a time. Source: Ultrasound-CLIP (arXiv 2604.01749).
+    """
+
+    def part(some: Tensor, start: int) -> Tensor:
+        cosine, wanted = some @ columns.T, labels(start, start + len(some))
+        squared = (cosine - wanted).square().mean(1).sum()
+        told, want = (cosine / TEMPERATURE).log_softmax(1), (wanted / TEMPERATURE).log_softmax(1)
+        return SQUARED * squared + DIVERGENCE * (want.exp() * (want - told)).sum()
+
+    return _sum_of_parts(part, rows, len(columns), chunk) / len(rows)
+
+
+def _sum_of_parts(part: Callable[[Tensor, int], Tensor], features: Tensor, width: int, chunk: int) -> Tensor:
+    """The sum of `part(features[start:stop], start)`; each is made again when its gradient is due."""
+    size = chunk or math.ceil(CELLS / max(width, 1))
+    if size >= len(features):
+        return part(features, 0)
+    # split, and not slices, whose gradients would each be as large as all features
+    pieces = features.split(size)
+    values = [
+        checkpoint(part, piece, number * size, use_reentrant=False, preserve_rng_state=False)
+        for number, piece in enumerate(pieces)
+    ]
+    return torch.stack(values).sum()

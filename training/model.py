@@ -1,70 +1,71 @@
-"""The mask-channel CLIP: any open_clip architecture, gray input, and a mask beside it that starts without effect."""
+"""The mask-channel CLIP: any open_clip architecture, gray or RGB frames, and a mask that starts without effect."""
 
 import copy
-import math
-from typing import Any
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Self
 
-import open_clip
 import torch
-from open_clip.model import CustomTextCLIP
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parametrize
 
-from sono.curation.config import Config
-from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.errors import SonoError
+from sono.training.architectures import ModelConfig, architecture_of, side_of
+from sono.training.text import build_towers, stored_text, text_body, text_head
 
 MASK_MEAN, MASK_STD = 0.5, 0.26  # Alpha-CLIP's scaling of a 0/1 mask
 
-# Our own sizes, in open_clip's words; every other name is looked up in open_clip itself.
-SIZES: dict[str, dict[str, Any]] = {
-    "nano": {
-        "embed_dim": 128,
-        "vision_cfg": {
-            "timm_model_name": "resnet10t",
-            "timm_model_pretrained": False,
-            "timm_pool": "avg",
-            "timm_proj": "linear",
-            "image_size": 128,
-        },
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
-    },
-}
-
-
-class ModelConfig(Config):
-    """What is needed to build the model again: stored in every checkpoint."""
-
-    name: str = "nano"
-    image_size: int | None = None  # pixels; None: the architecture's own
-    pixel_mean: float = 0.2  # of gray values in [0, 1]
-    pixel_std: float = 0.2
-    logit_scale: float = math.log(10)  # of the logarithm, as SigLIP starts
-    logit_bias: float = -10.0
-
 
 class MaskStem(nn.Module):
-    """depthwise(image conv(gray) + mask conv(mask)): SonoCLIP's stem (arXiv 2606.29586), with one gray channel.
+    """depthwise(image conv(frame) + mask conv(mask)): SonoCLIP's stem (arXiv 2606.29586).
 
     At the start the mask conv is zero and the depthwise conv the identity, so any finite mask gives bit-equal features.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, conv: nn.Conv2d, mean: Tensor, std: Tensor) -> None:
+        """Filters of `conv`, which sees three channels; `mean` and `std` [channels] of the frames it will see."""
         super().__init__()
-        self.image = _like(conv, bias=conv.bias is not None)
-        self.mask = _like(conv, bias=False)
-        channels = conv.out_channels
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        channels = len(mean)
+        self.image = _like(conv, channels, bias=conv.bias is not None)
+        self.mask = _like(conv, 1, bias=False)
+        self.depthwise = nn.Conv2d(
+            conv.out_channels, conv.out_channels, 3, padding=1, groups=conv.out_channels, bias=False
+        )
+        self.register_buffer("gain", 1 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
         with torch.no_grad():
-            # R = G = B in a gray frame, so the RGB filters act as their sum
-            self.image.weight.copy_(conv.weight.sum(dim=1, keepdim=True))
+            # with one set of statistics R = G = B in a gray frame, so the RGB filters act as their sum
+            self.image.weight.copy_(conv.weight if channels == 3 else conv.weight.sum(dim=1, keepdim=True))
             if conv.bias is not None and self.image.bias is not None:
                 self.image.bias.copy_(conv.bias)
             self.mask.weight.zero_()
-            nn.init.dirac_(self.depthwise.weight, groups=channels)
+            nn.init.dirac_(self.depthwise.weight, groups=conv.out_channels)
 
-    def forward(self, pair: Tensor) -> Tensor:
-        """`pair` [n, 2, S, S]: gray and mask, both normalised."""
-        gray, mask = pair[:, :1], pair[:, 1:]
-        features: Tensor = self.depthwise(self.image(gray) + self.mask(mask))
+    def forward(self, planes: Tensor) -> Tensor:
+        """`planes` [n, c + 1, S, S]: the frame and its normalised mask.
+
+        A frame of as many channels as the filters is normalised; one gray channel before three is in [0, 1].
+        """
+        frame, mask = planes[:, :-1], planes[:, -1:]
+        seen = self.image(frame) if frame.shape[1] == self.image.in_channels else self._folded(frame)
+        features: Tensor = self.depthwise(seen + self.mask(mask))
+        return features
+
+    def _folded(self, gray: Tensor) -> Tensor:
+        """The RGB filters with mean and std folded into one channel.
+
+        Zero padding stands for the mean colour, which no gray has, so what the means add is carried by a plane of ones
+        that is padded with zeros too.
+        """
+        weight = self.image.weight
+        folded = torch.stack([torch.einsum("ochw,c->ohw", weight, by) for by in (self.gain, self.shift)], dim=1)
+        features: Tensor = functional_call(
+            self.image, {"weight": folded}, torch.cat([gray, torch.ones_like(gray)], dim=1)
+        )
         return features
 
 
@@ -74,34 +75,56 @@ class MaskClip(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, text_folder: Path | None = None) -> None:
+        """A new model; `text_folder` is where a checkpoint keeps its BERT."""
         super().__init__()
         architecture = architecture_of(config)
+        if text_folder is not None:
+            architecture = stored_text(architecture, text_folder)
         self.config = config
-        self.image_size = self.side_of(config)
-        self.context_length = int(architecture["text_cfg"].get("context_length", 77))
-        self.towers = CustomTextCLIP(**architecture)
-        _put_stem(self.towers.visual)
+        self.image_size = side_of(architecture)
+        self.context_length = int(architecture["text_cfg"]["context_length"])
+        self.towers, self.tokenizer = build_towers(architecture)
+        del self.towers.logit_scale  # ours, so that one place starts, learns and saves them
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
         self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias))
-        del self.towers.logit_scale  # ours, so that one place starts, learns and saves them
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean))
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std))
+        self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
+        self.register_buffer("pixel_std", _statistic(config.pixel_std, config.channels))
+        self.stem_name = _put_stem(self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten())
         self.to(memory_format=torch.channels_last)
-        self._tokenizer = open_clip.SimpleTokenizer(context_length=self.context_length)
+        self.adapted = False  # by sono.training.lora
+        self._captions: dict[str, Tensor] = {}  # of a frozen text tower
+        nn.Module.register_load_state_dict_post_hook(self, lambda module, _: module.forget_captions())
 
     @staticmethod
     def side_of(config: ModelConfig) -> int:
         """The side in pixels of the square that a model of `config` sees."""
-        return int(architecture_of(config)["vision_cfg"]["image_size"])
+        return side_of(architecture_of(config))
+
+    @property
+    def stem(self) -> MaskStem:
+        """Where the frame and the mask come in."""
+        stem = self.towers.visual.get_submodule(self.stem_name)
+        assert isinstance(stem, MaskStem)
+        return stem
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Features [n, d], not normalised, of frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}."""
-        gray = (image - self.pixel_mean) / self.pixel_std
-        pair = torch.cat([gray, (mask - MASK_MEAN) / MASK_STD], dim=1)
-        # convolutions are a third faster on a CPU with the channels innermost
-        features: Tensor = self.towers.visual(pair.contiguous(memory_format=torch.channels_last))
+        """Features [n, d], not normalised, of frames [n, 1 or 3, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}."""
+        # an adapted matrix is looked up several times in a pass, and added up once
+        with parametrize.cached() if self.adapted else nullcontext():
+            features: Tensor = self.towers.visual(self.planes(image, mask))
         return features
+
+    def planes(self, image: Tensor, mask: Tensor) -> Tensor:
+        """What the stem sees [n, c + 1, S, S] of frames in [0, 1] and masks in {0, 1}."""
+        channels = self.config.channels
+        if image.shape[1] not in (1, channels):
+            raise SonoError(f"frames have {image.shape[1]} channels, the model sees {channels}: give gray frames")
+        if image.shape[1] == channels:
+            image = (image - self.pixel_mean) / self.pixel_std
+        planes = torch.cat([image, (mask - MASK_MEAN) / MASK_STD], dim=1)
+        # convolutions are a third faster on a CPU with the channels innermost
+        return planes.contiguous(memory_format=torch.channels_last)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [n, d], not normalised, of token ids [n, length]."""
@@ -110,41 +133,66 @@ class MaskClip(nn.Module):
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Token ids [n, context_length]; a text that is too long is cut at its end."""
-        tokens: Tensor = self._tokenizer(texts)
+        tokens: Tensor = self.tokenizer(texts)
         return tokens
 
+    def encode_captions(self, texts: list[str]) -> Tensor:
+        """Features [n, d] of texts for training; what is frozen of the text tower sees each text once and for all."""
+        head, weights = text_head(self.towers.text)
+        learning = {id(weight) for weight in self.towers.text.parameters() if weight.requires_grad}
+        if learning - set(map(id, weights)):
+            return self.encode_text(self.tokenize(texts).to(self.logit_scale.device))
+        new = [text for text in dict.fromkeys(texts) if text not in self._captions]
+        # kept tensors must serve in later backward passes, so they may not be inference tensors
+        with torch.inference_mode(False), torch.no_grad():
+            for start in range(0, len(new), 256):
+                part = new[start : start + 256]
+                tokens = self.tokenize(part).to(self.logit_scale.device)
+                self._captions |= zip(part, text_body(self.towers.text, tokens).float(), strict=True)
+        return head(torch.stack([self._captions[text] for text in texts]))
 
-def architecture_of(config: ModelConfig) -> dict[str, Any]:
-    """The keyword arguments of open_clip's CustomTextCLIP for a named size or any open_clip architecture."""
-    known = SIZES.get(config.name) or open_clip.get_model_config(config.name)
-    if known is None:
-        raise SonoError(f"unknown model '{config.name}'{did_you_mean(config.name, [*SIZES, *open_clip.list_models()])}")
-    if "hf_model_name" in known["text_cfg"]:
-        raise SonoError(f"model '{config.name}' needs a Hugging Face text tower; choose one with a CLIP text tower")
-    vision = dict(known["vision_cfg"])
-    vision["timm_model_pretrained"] = False  # nothing is fetched from a network
-    if config.image_size is not None:
-        vision["image_size"] = config.image_size
-    vision.setdefault("image_size", 224)
-    names = ("embed_dim", "text_cfg", "quick_gelu")
-    return {**{name: known[name] for name in names if name in known}, "vision_cfg": vision}
+    def forget_captions(self) -> None:
+        """Drop the features kept by `encode_captions`: after the text tower or what is frozen has changed."""
+        self._captions.clear()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode where something learns; what is frozen neither drops values nor moves its statistics."""
+        super().train(mode)
+        if all(weight.requires_grad for weight in self.towers.parameters()):
+            return self
+        for module in self.towers.modules():
+            weights = list(module.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                module.eval()
+        return self
 
 
-def _like(conv: nn.Conv2d, bias: bool) -> nn.Conv2d:
-    """A conv of the same class and geometry with one input channel (timm's SAME padding is a subclass)."""
+def _statistic(value: float | tuple[float, ...], channels: int) -> Tensor:
+    """A scalar for one channel, [3, 1, 1] for three."""
+    return torch.tensor(value) if channels == 1 else torch.tensor(value).expand(3)[:, None, None].clone()
+
+
+def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
+    """A conv of the same class and geometry with other input channels (timm's SAME padding is a subclass)."""
     same = copy.deepcopy(conv)
-    same.in_channels = 1
-    same.weight = nn.Parameter(torch.empty(conv.out_channels, 1, *conv.kernel_size))
+    same.in_channels = channels
+    same.weight = nn.Parameter(torch.empty(conv.out_channels, channels, *conv.kernel_size))
     if not bias:
         same.bias = None
     return same
 
 
-def _put_stem(visual: nn.Module) -> None:
-    """Replace the first convolution on three channels by a MaskStem."""
-    for name, module in visual.named_modules():
-        if isinstance(module, nn.Conv2d) and module.in_channels == 3:
-            parent, _, child = name.rpartition(".")
-            setattr(visual.get_submodule(parent), child, MaskStem(module))
-            return
-    raise SonoError(f"{type(visual).__name__} has no convolution on three channels to put the mask stem at")
+def _put_stem(visual: nn.Module, mean: Tensor, std: Tensor) -> str:
+    """Replace the convolution on three channels by a MaskStem; returns its name."""
+    first = [
+        (name, module)
+        for name, module in visual.named_modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3
+    ]
+    if len(first) != 1:
+        raise SonoError(
+            f"{type(visual).__name__} has {len(first)} convolutions on three channels, the mask stem needs one: "
+            "choose a model with one first convolution"
+        )
+    visual.set_submodule(first[0][0], MaskStem(first[0][1], mean, std))
+    return str(first[0][0])

@@ -27,11 +27,16 @@ from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
 from sono.templates.loader import BUILT_IN, load_templates
 from sono.training import checkpoints
+from sono.training.architectures import ModelConfig, architecture_of
+from sono.training.attributes import caption_numbers
 from sono.training.checkpoints import RunInfo
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch, PairMixture, PairSet, draw_batch, epoch_rows, load_pairs, sampling_weights, seeded
-from sono.training.losses import caption_targets, identity_targets, prior_bias, sigmoid_loss
-from sono.training.model import MaskClip, ModelConfig
+from sono.training.data import Batch, PairMixture, PairSet, draw_batch, load_pairs, sampling_weights
+from sono.training.model import MaskClip
+from sono.training.objectives import Heads, Pairs, load_heads, pairs_loss, save_heads
+from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
+from sono.training.sampling import epoch_rows, seeded
+from sono.training.start import carried, prepare, start_of
 from sono.training.validation import plane_accuracy
 
 SAVE_SECONDS = 20.0  # between two saves of what --resume needs: the most that a killed run loses
@@ -80,12 +85,12 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
 
     The validation split picks the best epoch; where it is empty, the end of the run stands.
     """
-    folder = _run_folder(workspace, name, resume)
+    folder = checkpoints.run_folder(workspace.runs, name, resume)
     started = time.perf_counter()
     torch.manual_seed(config.seed)
     images, template = _rows(workspace, config)
-    model_config = ModelConfig(name=config.model, image_size=config.image_size)
-    side = MaskClip.side_of(model_config)
+    start = start_of(workspace, config)
+    side = MaskClip.side_of(start.config)
     templates = load_templates(template)
     prompts = {plane.id: templates.render_prompts(plane.name) for plane in workspace.planes().planes}
     train_set = load_pairs(workspace, images[images["split"] == "train"], config.mask_states, prompts, side)
@@ -97,29 +102,35 @@ def train(workspace: Workspace, config: TrainingConfig, name: str, resume: bool 
             "run `sono captions build` again, or `sono split` with another --seed or [splits] train"
         )
 
-    model = MaskClip(_with_statistics(model_config, train_set, config)).to(_device())
-    optimizer = _optimizer(model, config)
+    model = start.model or MaskClip(_with_statistics(start.config, train_set))
+    model = prepare(model, config, len(train_set)).to(_device())
+    heads = Heads(config, train_set.table.rows, architecture_of(model.config)["embed_dim"]).to(_device())
+    optimizer = _optimizer(model, config, heads)
     state = _Progress(config.epochs)
     if resume:
         state = _restore(folder, model, optimizer, config)
+        load_heads(folder / "last", heads)
     else:
-        checkpoints.write_run(folder, _run_info(workspace, images, config, name, template))
-    weights = sampling_weights(train_set, config.plane_balance)
+        checkpoints.write_run(folder, carried(_run_info(workspace, images, config, name, template), start.info))
+    weights = sampling_weights(train_set, config.plane_balance, config.center_balance, config.patient_balance)
+    places = train_set.places(config.regions_per_frame)
     steps_per_epoch = len(epoch_rows(weights, config.batch_size, config.seed, 0))
     total = steps_per_epoch * config.epochs
     with progress("train", total) as advance, closing(_Log(folder, keep=state.epoch)) as log:
         advance(state.epoch * steps_per_epoch)
         for epoch in range(state.epoch, config.epochs):
             losses = []
-            for number, rows in enumerate(epoch_rows(weights, config.batch_size, config.seed, epoch)):
+            for number, rows in enumerate(epoch_rows(weights, config.batch_size, config.seed, epoch, places)):
                 step = epoch * steps_per_epoch + number
                 rate = learning_rate(step, total, config)
-                batch = draw_batch(train_set, rows, _mixture(config), seeded(config.seed, step + 1))
-                losses.append(_step(model, optimizer, batch, rate, config))
+                batch = draw_batch(train_set, rows, _mixture(config, step / total), seeded(config.seed, step + 1))
+                losses.append(_step(model, optimizer, batch, rate, config, heads))
                 _refuse_nan(losses[-1], step, batch, train_set)
                 advance(1, f"epoch {epoch + 1} loss {losses[-1]:.3f}")
             scores = _validate(model, val_set, config) if _is_due(epoch, config) else {}
-            state = _keep(folder, model, optimizer, state, epoch, scores)
+            saved_at, state = state.saved_at, _keep(folder, model, optimizer, state, epoch, scores)
+            if state.saved_at != saved_at:
+                save_heads(folder / "last", heads)
             log.write(epoch, (epoch + 1) * steps_per_epoch, model, sum(losses) / len(losses), rate, scores)
     checkpoints.save_model(folder / "end", model)
     check_privacy(workspace)
@@ -152,18 +163,6 @@ def best_precision() -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
 
 
-def _run_folder(workspace: Workspace, name: str, resume: bool) -> Path:
-    if not name or Path(name).name != name or name.startswith("."):
-        raise SonoError(f"run name '{name}' is not a plain folder name; use letters, digits and dashes")
-    folder = workspace.runs / name
-    exists = (folder / checkpoints.RUN).exists()
-    if exists and not resume:
-        raise SonoError(f"{folder}: there is a run of this name; give another --name, or --resume")
-    if resume and not exists:
-        raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
-    return folder
-
-
 def _rows(workspace: Workspace, config: TrainingConfig) -> tuple[pd.DataFrame, str]:
     """The frames that may be used, and the template set of their captions."""
     images = workspace.accepted_images()
@@ -189,19 +188,19 @@ def _template_set(workspace: Workspace) -> str:
     )
 
 
-def _with_statistics(model: ModelConfig, pairs: PairSet, config: TrainingConfig) -> ModelConfig:
-    """The pixel statistics of the training frames, and the bias that was asked for."""
-    bias = model.logit_bias if config.bias == "published" else prior_bias(min(config.batch_size, len(pairs)))
+def _with_statistics(model: ModelConfig, pairs: PairSet) -> ModelConfig:
+    """With the pixel statistics of the training frames."""
     mean, spread = float(pairs.frames.mean()) / 255, float(pairs.frames.std()) / 255
-    changes = {"pixel_mean": round(mean, 4), "pixel_std": round(max(spread, 1e-3), 4), "logit_bias": bias}
+    changes = {"pixel_mean": round(mean, 4), "pixel_std": round(max(spread, 1e-3), 4)}
     return model.model_copy(update=changes)
 
 
-def _optimizer(model: MaskClip, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimizer(model: MaskClip, config: TrainingConfig, heads: Heads) -> torch.optim.Optimizer:
     """AdamW; only matrices are decayed, and logit scale and bias learn `scale_rate` times as fast as the rest."""
     scalars = [model.logit_scale, model.logit_bias]
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim == 1]
+    weights = [*model.parameters(), *heads.parameters()]
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    vectors = [weight for weight in weights if weight.ndim == 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay, "factor": 1.0},
         {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
@@ -211,12 +210,17 @@ def _optimizer(model: MaskClip, config: TrainingConfig) -> torch.optim.Optimizer
 
 
 def _step(
-    model: MaskClip, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainingConfig
+    model: MaskClip,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    rate: float,
+    config: TrainingConfig,
+    heads: Heads,
 ) -> float:
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
-    loss = batch_loss(model, batch, config)
+    loss = batch_loss(model, batch, config, heads)
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -224,18 +228,27 @@ def _step(
     return float(loss.detach())
 
 
-def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig) -> Tensor:
-    """The sigmoid loss of one batch; equal captions are encoded once."""
+def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Heads | None = None) -> Tensor:
+    """The loss of one batch; equal captions are encoded once. `heads` take part in training alone."""
     device = model.logit_scale.device
     unique = sorted(set(batch.captions))
     ids = torch.tensor([unique.index(caption) for caption in batch.captions], device=device)
+    frame, mask, said = batch.image.to(device), batch.mask.to(device), batch.attributes.to(device)
+    guess = heads.reconstruction if heads else None
     precision = best_precision()
     with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-        image = model.encode_image(batch.image.to(device), batch.mask.to(device))
-        text = model.encode_text(model.tokenize(unique).to(device))
+        image = model.encode_image(frame, mask)
+        text = model.encode_captions(unique)
+        with kept_statistics(model):
+            holed = model.encode_image(with_hole(frame, mask), mask) if guess else image
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)[ids]
-    targets = identity_targets(len(ids), device) if config.targets == "identity" else caption_targets(ids)
-    return sigmoid_loss(image, text, model.logit_scale.exp(), model.logit_bias, targets)
+    fused = heads.graph(text, said) if heads and heads.graph else text
+    pairs = Pairs(image, fused, caption_numbers(batch.captions, device), said)
+    loss = pairs_loss(pairs, model.logit_scale.exp(), model.logit_bias, config)
+    if guess:
+        told = guess(F.normalize(holed.float(), dim=-1), text)
+        loss = loss + config.reconstruction_weight * reconstruction_loss(told, frame, mask)
+    return loss
 
 
 @torch.inference_mode()
@@ -281,10 +294,10 @@ def _keep(
 
 def _restore(folder: Path, model: MaskClip, optimizer: torch.optim.Optimizer, config: TrainingConfig) -> _Progress:
     stored = checkpoints.read_run(folder).config
-    if stored != config.model_dump(mode="json"):
-        changed = sorted(key for key in stored if stored[key] != config.model_dump(mode="json").get(key))
+    if stored != config.record():
+        changed = sorted(key for key in stored if stored[key] != config.record().get(key))
         raise SonoError(f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones")
-    model.load_state_dict(checkpoints.load_weights(folder / "last").state_dict())
+    checkpoints.restore(folder / "last", model)
     epoch, best, best_epoch = checkpoints.load_state(folder / "last", optimizer)
     return _Progress(config.epochs, epoch, best, best_epoch)
 
@@ -301,7 +314,7 @@ def _run_info(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig
         image_ids_seen=frozenset(used["image_id"]),
         planes_seen=dict(sorted(planes.items())),
         data_hash=_data_hash(workspace),
-        config=config.model_dump(mode="json"),
+        config=config.record(),
         environment={"sono": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
@@ -312,8 +325,9 @@ def _data_hash(workspace: Workspace) -> str:
     return hashlib.sha256(b"".join(table.read_bytes() for table in tables)).hexdigest()[:16]
 
 
-def _mixture(config: TrainingConfig) -> PairMixture:
-    return PairMixture(config.global_fraction, config.prompt_fraction, config.augment)
+def _mixture(config: TrainingConfig, done: float) -> PairMixture:
+    apart = config.regions_per_frame > 1
+    return PairMixture(config.global_fraction, config.prompt_fraction, config.augment, apart, config.curriculum, done)
 
 
 def _device() -> torch.device:

@@ -157,3 +157,16 @@ def test_short_numbers_in_a_page_are_no_ids(study: Workspace) -> None:
     write_table(study.sources_path, from_rows(SOURCES, [row | {"status": "accepted"}]), SOURCES)
     write_text(study.root / "report.html", "<td>0.12345</td>")
     assert check_privacy(study) >= 1
+
+
+def test_the_vocabulary_of_a_text_tower_may_hold_names(study: Workspace) -> None:
+    vocabulary = study.root / "runs" / "one" / "best" / "text" / "tokenizer.json"
+    write_text(vocabulary, '{"jane": 4, "doeworth": 5}')
+    check_privacy(study)
+    write_text(vocabulary.with_name("config.json"), '{"by": "doeworth"}')
+    with pytest.raises(PrivacyError, match=r"text/config\.json"):
+        check_privacy(study)
+    vocabulary.with_name("config.json").unlink()
+    write_text(study.root / "tokenizer.json", '{"doeworth": 5}')
+    with pytest.raises(PrivacyError, match=r"tokenizer\.json"):
+        check_privacy(study)

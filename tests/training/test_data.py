@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from sono.curation.workspace import Workspace
-from sono.training.data import PairMixture, PairSet, draw_batch, epoch_rows, load_pairs, sampling_weights
+from sono.training.attributes import Attributes
+from sono.training.data import Example, PairMixture, PairSet, Region, draw_batch, load_pairs, sampling_weights
+from sono.training.sampling import epoch_rows, mask_grade, opening
 
 PROMPTS = {"femur": ["a femur"], "transthalamic": ["a head"]}
 
@@ -75,6 +77,96 @@ def test_full_balance_draws_rare_planes_as_often_as_common_ones(pairs: PairSet) 
     drawn = [row for epoch in range(50) for batch in epoch_rows(weights, 7, 0, epoch) for row in batch]
     assert drawn.count(len(examples)) / len(drawn) == pytest.approx(0.5, abs=0.05)
     assert sampling_weights(uneven, 0.0).unique().tolist() == [1.0]
+
+
+def test_every_pair_knows_what_its_caption_says(pairs: PairSet) -> None:
+    example = next(example for example in pairs.examples if example.plane == "femur")
+    said = frozenset({("structures", "femur")})
+    assert example.attributes == Attributes(("lower limb", "femur"), said)
+    assert example.regions[0].attributes == Attributes(("lower limb", "femur", "femur"), said)
+    batch = draw_batch(pairs, range(40), PairMixture(1.0, 1.0, None), torch.Generator().manual_seed(0))
+    prompts = [Attributes(example.path) for example in pairs.examples]
+    assert torch.equal(batch.attributes.path, pairs.table.of(prompts).path)
+    assert not bool(batch.attributes.values.any())
+
+
+def example(number: int, grades: tuple[int, ...] = (), **changes: str | None) -> Example:
+    """A frame with a region of each grade; the region's bits are its number."""
+    regions = tuple(
+        Region(np.full(8, 1 + at, np.uint8), f"region {at}", grade=grade) for at, grade in enumerate(grades)
+    )
+    row = Example(f"image-{number}", "femur", "whole", (), regions)
+    return Example(**{**vars(row), **changes})  # type: ignore[arg-type]
+
+
+def made(*examples: Example) -> PairSet:
+    return PairSet(np.zeros((len(examples), 8, 8), np.uint8), examples)
+
+
+def captions(pairs: PairSet, rows: list[int], mixture: PairMixture, seed: int = 0) -> list[str]:
+    return draw_batch(pairs, rows, mixture, torch.Generator().manual_seed(seed)).captions
+
+
+def test_several_pairs_of_a_frame_have_regions_apart() -> None:
+    pairs = made(example(0, (0, 0, 0)), example(1, (0,)))
+    apart = PairMixture(0.0, 0.0, None, apart=True)
+    for seed in range(20):
+        drawn = captions(pairs, [0, 0, 0, 1], apart, seed)
+        assert sorted(drawn[:3]) == ["region 0", "region 1", "region 2"]
+    assert pairs.places(1) is None
+    assert pairs.places(2) == [2, 1]
+    assert pairs.places(5) == [3, 1]
+
+
+def test_a_frame_takes_its_places_side_by_side_and_an_epoch_stays_as_long() -> None:
+    batches = epoch_rows(torch.ones(12), 4, seed=0, epoch=0, places=[3] * 12)
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    order = [row for batch in batches for row in batch]
+    assert order == [row for row in order[::3] for _ in range(3)]
+    assert epoch_rows(torch.ones(12), 4, 0, 0, [1] * 12) == epoch_rows(torch.ones(12), 4, 0, 0)
+
+
+def test_masks_open_by_their_grade_over_the_run() -> None:
+    assert [opening(0, done, 0.8) for done in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+    assert [opening(1, done, 0.8) for done in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+    assert [opening(2, done, 0.8) for done in (0.0, 0.2, 0.8)] == [0.0, 0.25, 1.0]
+    assert [opening(grade, 0.0, 0.0) for grade in (0, 1, 2)] == [1.0, 1.0, 1.0]
+
+
+def test_a_mask_that_a_person_has_looked_at_is_of_the_best_grade() -> None:
+    assert [mask_grade(source, "proposed") for source in ("manual", "import", "sam", "model", "heuristic")] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+    ]
+    assert mask_grade("heuristic", "accepted") == mask_grade("sam", "edited") == 0
+
+
+@pytest.mark.parametrize(("done", "share"), [(0.0, 0.0), (0.25, 0.4), (0.5, 0.8), (1.0, 0.8)])
+def test_frames_with_closed_masks_are_shown_whole(done: float, share: float) -> None:
+    pairs = made(example(0, (2,)))
+    drawn = captions(pairs, [0] * 1000, PairMixture(0.2, 0.0, None, curriculum=0.5, done=done))
+    assert drawn.count("region 0") / 1000 == pytest.approx(share, abs=0.05)
+
+
+def test_better_masks_are_drawn_more_often_until_all_are_open() -> None:
+    pairs = made(example(0, (2, 0)))
+    half = captions(pairs, [0] * 1000, PairMixture(0.0, 0.0, None, curriculum=1.0, done=0.5))
+    assert half.count("region 0") / 1000 == pytest.approx(1 / 3, abs=0.05)
+    assert half.count("whole") == 0
+    assert "region 0" not in captions(pairs, [0] * 200, PairMixture(0.0, 0.0, None, curriculum=1.0, done=0.0))
+
+
+def test_centers_and_women_are_balanced_too() -> None:
+    women = [("a", "w1"), ("a", "w1"), ("a", "w1"), ("b", "w2"), ("b", None), ("b", None)]
+    pairs = made(*(example(row, center=center, patient=woman) for row, (center, woman) in enumerate(women)))
+    center = sampling_weights(pairs, 0.0, center=1.0)
+    assert float(center[:3].sum()) == pytest.approx(float(center[3:].sum()))
+    patient = sampling_weights(pairs, 0.0, patient=1.0)
+    assert patient.tolist() == pytest.approx([1 / 3] * 3 + [1.0] * 3)  # two women without a name are two women
+    assert sampling_weights(pairs, 0.0).unique().tolist() == [1.0]
 
 
 def test_frames_without_a_caption_are_left_out(study: Workspace) -> None:

@@ -1,32 +1,187 @@
 import math
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sono.training.losses import caption_targets, identity_targets, prior_bias, sigmoid_loss
+from sono.training.losses import (
+    Targets,
+    caption_targets,
+    identity_targets,
+    prior_bias,
+    prior_targets,
+    semantic_loss,
+    sigmoid_loss,
+    softmax_loss,
+)
+
+IDS = [0, 1, 0, 2, 1, 0, 3]
 
 
-def unit(count: int, seed: int) -> torch.Tensor:
-    return normalize(torch.randn(count, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
+def unit(count: int, seed: int) -> Tensor:
+    values = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normalize(values, dim=-1).requires_grad_()
 
 
-@pytest.mark.parametrize("ids", [[0, 1, 2, 3], [0, 1, 0, 1]])
-def test_the_loss_is_the_written_out_double_sum(ids: list[int]) -> None:
+def scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
+
+
+def value_of(loss: Tensor) -> float:
+    return float(loss.detach())
+
+
+def gradients(loss: Tensor, *leaves: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, leaves))
+
+
+def cosines(image: Tensor, text: Tensor) -> list[list[float]]:
+    return [[float(cosine) for cosine in row] for row in (image @ text.T).detach()]
+
+
+def soft_labels(count: int) -> Tensor:
+    values = torch.rand(count, count, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    return ((values + values.T) / 2).fill_diagonal_(1.0)
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 3], [0, 1, 0, 1], [2, 2, 2, 1]])
+def test_the_sigmoid_loss_is_the_written_out_double_sum(ids: list[int]) -> None:
     image, text = unit(4, 1), unit(4, 2)
-    scale, bias = torch.tensor(3.0), torch.tensor(-1.5)
-    targets = caption_targets(torch.tensor(ids))
     total = 0.0
-    for i in range(4):
-        for j in range(4):
+    for i, row in enumerate(cosines(image, text)):
+        for j, cosine in enumerate(row):
             sign = 1 if ids[i] == ids[j] else -1
-            logit = sign * (3.0 * float(image[i] @ text[j]) - 1.5)
-            total -= math.log(1 / (1 + math.exp(-logit)))
-    assert float(sigmoid_loss(image, text, scale, bias, targets)) == pytest.approx(total / 4)
+            total -= math.log(1 / (1 + math.exp(-sign * (3.0 * cosine - 1.5))))
+    loss = sigmoid_loss(image, text, scalar(3.0), scalar(-1.5), caption_targets(torch.tensor(ids)))
+    assert value_of(loss) == pytest.approx(total / 4)
+
+
+def test_the_sigmoid_loss_is_that_of_the_published_code(shared_data: Path) -> None:
+    expected = np.load(shared_data.parent / "golden" / "sonoclip_tiny" / "expected.npz")
+    image, text = (normalize(torch.tensor(expected[name][:4]), dim=-1) for name in ("image_features", "text_features"))
+    loss = sigmoid_loss(image, text, torch.tensor(2.4).exp(), torch.tensor(-9.5), identity_targets(4))
+    assert float(loss) == pytest.approx(float(expected["sigmoid_loss"]), abs=1e-4)
+
+
+def test_the_gradient_of_the_sigmoid_loss_is_the_written_out_one() -> None:
+    image, text, scale, bias = unit(7, 1), unit(7, 2), scalar(3.0), scalar(-1.5)
+    loss = sigmoid_loss(image, text, scale, bias, caption_targets(torch.tensor(IDS)))
+    expected = torch.zeros(7, 5, dtype=torch.float64)
+    for i in range(7):
+        for j in range(7):
+            logit = 3.0 * float(image[i].detach() @ text[j].detach()) - 1.5
+            expected[i] += (1 / (1 + math.exp(-logit)) - (IDS[i] == IDS[j])) * 3.0 * text[j].detach() / 7
+    assert torch.allclose(gradients(loss, image)[0], expected)
+
+
+@pytest.mark.parametrize("ids", [list(range(7)), IDS])
+def test_the_softmax_loss_is_the_written_out_double_loop(ids: list[int]) -> None:
+    image, text = unit(7, 1), unit(7, 2)
+    table = cosines(image, text)
+    total = 0.0
+    for lines in (table, [list(column) for column in zip(*table, strict=True)]):
+        for i, line in enumerate(lines):
+            rest = math.log(sum(math.exp(4 * value) for value in line))
+            own = [4 * value for j, value in enumerate(line) if ids[i] == ids[j]]
+            total += rest - sum(own) / len(own)
+    assert value_of(softmax_loss(image, text, scalar(4.0), caption_targets(torch.tensor(ids)))) == pytest.approx(
+        total / 14
+    )
+
+
+def test_the_softmax_loss_without_equal_captions_is_cross_entropy() -> None:
+    image, text, scale = unit(7, 1), unit(7, 2), scalar(4.0)
+    logits, own = scale * image @ text.T, torch.arange(7)
+    plain = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
+    assert value_of(softmax_loss(image, text, scale, identity_targets(7))) == pytest.approx(value_of(plain))
+
+
+def test_the_semantic_loss_is_the_written_out_double_loop() -> None:
+    image, text, wanted = unit(5, 1), unit(5, 2), soft_labels(5)
+    table = cosines(image, text)
+    squared = sum((table[i][j] - float(wanted[i, j])) ** 2 for i in range(5) for j in range(5)) / 25
+    divergence = 0.0
+    for lines in (table, [list(column) for column in zip(*table, strict=True)]):
+        for i, line in enumerate(lines):
+            want, told = share([float(value) for value in wanted[i]]), share(line)
+            divergence += sum(p * math.log(p / q) for p, q in zip(want, told, strict=True)) / 10
+    loss = semantic_loss(image, text, lambda start, stop: wanted[start:stop])
+    assert value_of(loss) == pytest.approx(0.6 * squared + 0.4 * divergence)
+
+
+def share(values: list[float]) -> list[float]:
+    powers = [math.exp(value / 0.07) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+def test_the_semantic_loss_is_zero_where_the_cosines_are_the_labels() -> None:
+    image = unit(6, 3)
+    wanted = (image @ image.T).detach()
+    assert value_of(semantic_loss(image, image, lambda start, stop: wanted[start:stop])) == pytest.approx(
+        0.0, abs=1e-12
+    )
+
+
+Objective = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
+
+OBJECTIVES: dict[str, Objective] = {
+    "identity": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, identity_targets(7), chunk),
+    "caption": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, caption_targets(torch.tensor(IDS)), chunk),
+    "prior": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, prior_targets(torch.tensor(IDS)), chunk),
+    "softmax": lambda i, t, s, b, chunk: softmax_loss(i, t, s, caption_targets(torch.tensor(IDS)), chunk) + 0 * b,
+    "semantic": lambda i, t, s, b, chunk: semantic_loss(i, t, lambda m, n: soft_labels(7)[m:n], chunk) + 0 * (s + b),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("chunk", [1, 3, 6])
+def test_in_chunks_loss_and_gradients_are_those_of_the_whole(name: str, chunk: int) -> None:
+    leaves = unit(7, 1), unit(7, 2), scalar(5.0), scalar(-2.0)
+    whole, parts = OBJECTIVES[name](*leaves, 0), OBJECTIVES[name](*leaves, chunk)
+    assert value_of(parts) == pytest.approx(value_of(whole))
+    for one, other in zip(gradients(whole, *leaves), gradients(parts, *leaves), strict=True):
+        assert torch.allclose(one, other)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any result had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch's own
+        result = func(*args, **(kwargs or {}))
+        self.elements = max([self.elements] + [x.numel() for x in [result] if isinstance(x, Tensor)])
+        return result
+
+
+@pytest.mark.parametrize("name", ["identity", "softmax", "semantic"])
+def test_in_chunks_the_whole_matrix_is_never_there(name: str) -> None:
+    image, text, every = unit(200, 1), unit(200, 2), torch.arange(200)
+    chunked: dict[str, Callable[[], Tensor]] = {
+        "identity": lambda: sigmoid_loss(image, text, scalar(5.0), scalar(-2.0), identity_targets(200), 10),
+        "softmax": lambda: softmax_loss(image, text, scalar(5.0), identity_targets(200), 10),
+        "semantic": lambda: semantic_loss(image, text, lambda m, n: (every[m:n, None] == every).double(), 10),
+    }
+    with LargestTensor() as largest:
+        gradients(chunked[name](), image, text)
+    assert largest.elements == 200 * 10
 
 
 def test_different_captions_make_the_two_kinds_of_targets_equal() -> None:
-    assert torch.equal(caption_targets(torch.arange(5)), identity_targets(5))
+    assert torch.equal(caption_targets(torch.arange(5)).part(0, 5), identity_targets(5).part(0, 5))
+
+
+def test_a_pair_is_met_by_the_columns_of_all_processes() -> None:
+    whole = Targets(torch.tensor(IDS), torch.tensor(IDS))
+    half = caption_targets(torch.tensor(IDS[3:]), torch.tensor(IDS))
+    assert torch.equal(half.part(2, 6), whole.part(2, 6)[3:])
 
 
 def test_the_prior_bias_makes_a_positive_as_rare_as_it_is() -> None:
@@ -34,9 +189,50 @@ def test_the_prior_bias_makes_a_positive_as_rare_as_it_is() -> None:
     assert probability == pytest.approx(1 / 32)
 
 
+def test_the_offset_of_a_caption_is_the_odds_of_its_column() -> None:
+    offset = prior_targets(torch.tensor(IDS)).offset
+    assert offset is not None
+    assert offset.tolist() == pytest.approx([math.log(n / (7 - n)) for n in (3, 2, 3, 1, 2, 3, 1)])
+    alone = prior_targets(torch.arange(32)).offset
+    assert alone is not None
+    assert alone.tolist() == pytest.approx([prior_bias(32)] * 32)
+
+
+def test_a_batch_of_one_caption_is_finite() -> None:
+    features = unit(3, 1)
+    assert math.isfinite(
+        value_of(sigmoid_loss(features, features, scalar(5.0), scalar(0.0), prior_targets(torch.zeros(3))))
+    )
+
+
+@pytest.mark.parametrize(("targets", "wins"), [("caption", "common"), ("prior", "evidence"), ("identity", "evidence")])
+def test_the_prior_correction_takes_the_frequency_out_of_the_best_logits(targets: str, wins: str) -> None:
+    """Frames of two kinds, captions A (90 %) and B: kind 1 is evidence for B (3 : 1), and yet mostly A by numbers."""
+    kinds = torch.tensor([0] * 81 + [1] * 9 + [0] * 7 + [1] * 3)  # P(1|A) = 0.1, P(1|B) = 0.3
+    captions = torch.tensor([0] * 90 + [1] * 10)
+    makers = {"caption": caption_targets, "prior": prior_targets, "identity": lambda ids: identity_targets(len(ids))}
+    table = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)  # a free logit of each kind and caption
+    descent = torch.optim.LBFGS([table], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    hot = torch.eye(2, dtype=torch.float64)
+
+    def loss() -> Tensor:
+        descent.zero_grad()
+        # with one-hot features the "cosine" of a frame and a caption is the entry of the table
+        value = sigmoid_loss(hot[kinds] @ table, hot[captions], scalar(1.0), scalar(0.0), makers[targets](captions))
+        value.backward()
+        return value
+
+    descent.step(loss)
+    assert ("evidence" if value_of(table[1, 1]) > value_of(table[1, 0]) else "common") == wins
+    if targets == "prior":
+        # log [P(kind|c) / P(kind|not c)], as the docstring derives it
+        assert value_of(table[1, 1]) == pytest.approx(math.log(3), abs=1e-3)
+        assert value_of(table[0, 0]) == pytest.approx(math.log(0.9 / 0.7), abs=1e-3)
+
+
 def test_matched_pairs_cost_less_than_shuffled_ones() -> None:
     image = unit(6, 3)
-    scale, bias = torch.tensor(10.0), torch.tensor(-5.0)
+    scale, bias = scalar(10.0), scalar(-5.0)
     matched = sigmoid_loss(image, image, scale, bias, identity_targets(6))
     shuffled = sigmoid_loss(image, image.roll(1, 0), scale, bias, identity_targets(6))
     assert matched < shuffled

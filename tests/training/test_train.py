@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints
+from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
-from sono.training.model import MaskClip, ModelConfig
+from sono.training.model import MaskClip
 from sono.training.train import learning_rate, next_run_name, train
 
 SMALL = TrainingConfig(image_size=32, epochs=3, batch_size=6, validate_every=1)
@@ -162,3 +164,31 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(tmp_path: Path, monkeypa
     with pytest.raises(SonoError, match=r"No space left on device.*sono train --resume"):
         checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []
+
+
+EVERYTHING = SMALL.model_copy(
+    update={
+        "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2, "semantic_weight": 0.5,
+        "graph_gate": 0.1, "reconstruction_weight": 0.2, "global_fraction": 0.1, "regions_per_frame": 2,
+        "curriculum": 0.5, "center_balance": 0.5, "patient_balance": 0.5,
+    }
+)  # fmt: skip
+
+
+def test_every_objective_together_trains_and_resumes_to_the_same_weights(
+    study: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(study, EVERYTHING, "everything").folder
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sono.training.train._Log.write", cut)
+        patch.setattr("sono.training.train.SAVE_SECONDS", 0.0)
+        train(study, EVERYTHING, "everything-cut")
+    again = train(study, EVERYTHING, "everything-cut", resume=True).folder
+    assert same(weights_of(whole / "end"), weights_of(again / "end"))
+    learned = load_file(again / "last" / "heads.safetensors")
+    assert float(learned["graph.gate"]) != pytest.approx(EVERYTHING.graph_gate, abs=1e-5)
+    assert "heads.safetensors" not in {path.name for path in (whole / "end").iterdir()}  # a model needs no heads

@@ -1,0 +1,139 @@
+"""The loss of a batch on one process and on two: run as a script, this file is one of the two processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from sono.curation.config import override
+from sono.curation.errors import SonoError
+from sono.training.attributes import Attributes, AttributeTable, caption_numbers
+from sono.training.config import TrainingConfig
+from sono.training.losses import identity_targets, sigmoid_loss
+from sono.training.objectives import Heads, Pairs, load_heads, pairs_loss, save_heads, starting_bias
+
+CAPTIONS = ["a femur", "a head", "a femur", "a heart", "a head", "a spine", "a femur", "a face"]
+SAID = [
+    Attributes(
+        ("head", name), frozenset({("structures", "spine")} if row % 3 else ()), 100 + 9 * row if row % 2 else None
+    )
+    for row, name in enumerate(CAPTIONS)
+]
+SETTINGS = {
+    "identity": TrainingConfig(),
+    "caption": TrainingConfig(targets="caption"),
+    "prior": TrainingConfig(targets="prior", loss_chunk=3),
+    "softmax": TrainingConfig(objective="softmax", targets="caption"),
+    "softmax identity": TrainingConfig(objective="softmax"),
+    "semantic": TrainingConfig(semantic_weight=0.7, loss_chunk=3),
+}
+
+
+def parameters() -> dict[str, Tensor]:
+    """Two linear towers, scale and bias."""
+    generator = torch.Generator().manual_seed(3)
+    towers = {name: torch.randn(6, 4, generator=generator, dtype=torch.float64) for name in ("image", "text")}
+    scalars = {"scale": torch.tensor(1.2, dtype=torch.float64), "bias": torch.tensor(-2.0, dtype=torch.float64)}
+    return {name: value.requires_grad_() for name, value in (towers | scalars).items()}
+
+
+def loss_of(config: TrainingConfig, weights: dict[str, Tensor], rows: slice) -> Tensor:
+    """The loss of some rows of a batch of eight, through the towers."""
+    inputs = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)[:, rows]
+    image, text = (normalize(inputs[i] @ weights[name], dim=-1) for i, name in enumerate(("image", "text")))
+    pairs = Pairs(image, text, caption_numbers(CAPTIONS[rows]), AttributeTable(SAID).of(SAID[rows]))
+    return pairs_loss(pairs, weights["scale"].exp(), weights["bias"], config)
+
+
+def learned(config: TrainingConfig, rows: slice) -> dict[str, Tensor]:
+    """The loss, and the gradient of each weight."""
+    weights = parameters()
+    loss = loss_of(config, weights, rows)
+    loss.backward()
+    return {"loss": loss.detach()} | {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+
+
+def one_of_two(rank: int, folder: Path) -> None:
+    """Meet half of the batch, average over the processes as DDP does, and write what came out."""
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    found = {name: learned(config, slice(4 * rank, 4 * rank + 4)) for name, config in SETTINGS.items()}
+    for values in found.values():
+        for value in values.values():
+            dist.all_reduce(value)
+            value.div_(2)
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    folder = tmp_path_factory.mktemp("two")
+    environment = os.environ | {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    started = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment) for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    found: dict[str, dict[str, Tensor]] = torch.load(folder / "1.pt", weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(name: str, two: dict[str, dict[str, Tensor]]) -> None:
+    whole = learned(SETTINGS[name], slice(0, 8))
+    assert whole.keys() == two[name].keys() == {"loss", "image", "text", "scale", "bias"}
+    for key, value in whole.items():
+        assert torch.allclose(two[name][key], value, rtol=1e-6, atol=1e-9), key
+
+
+def test_without_settings_the_loss_is_siglips() -> None:
+    weights = parameters()
+    inputs = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    image, text = (normalize(inputs[i] @ weights[name], dim=-1) for i, name in enumerate(("image", "text")))
+    plain = sigmoid_loss(image, text, weights["scale"].exp(), weights["bias"], identity_targets(8))
+    assert torch.equal(loss_of(TrainingConfig(), weights, slice(0, 8)), plain)
+
+
+def test_the_semantic_loss_counts_by_its_weight() -> None:
+    losses = [
+        float(loss_of(TrainingConfig(semantic_weight=weight), parameters(), slice(0, 8)).detach())
+        for weight in (0.0, 1.0, 2.0)
+    ]
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0])
+    assert losses[1] > losses[0]
+
+
+def test_the_bias_starts_where_it_was_asked_to() -> None:
+    assert starting_bias(TrainingConfig(), -10.0, 32) == -10.0
+    assert starting_bias(TrainingConfig(bias="auto"), -10.0, 32) == pytest.approx(-3.434, abs=1e-3)
+    assert starting_bias(TrainingConfig(bias="auto", targets="prior"), -10.0, 32) == 0.0
+
+
+def test_softmax_refuses_prior_targets_and_says_what_to_use() -> None:
+    with pytest.raises(SonoError, match="use 'caption'"):
+        override(TrainingConfig(), objective="softmax", targets="prior")
+
+
+def test_heads_are_there_where_they_are_asked_for_and_come_back(tmp_path: Path) -> None:
+    rows = AttributeTable(SAID).rows
+    assert list(Heads(TrainingConfig(), rows, 4).parameters()) == []
+    config = TrainingConfig(graph_gate=0.05, reconstruction_weight=0.1)
+    one, other = Heads(config, rows, 4), Heads(config, rows, 4)
+    with pytest.raises(SonoError, match="missing or damaged"):
+        load_heads(tmp_path, other)
+    save_heads(tmp_path, one)
+    load_heads(tmp_path, other)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+if __name__ == "__main__":
+    one_of_two(int(sys.argv[1]), Path(sys.argv[2]))

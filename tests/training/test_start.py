@@ -1,0 +1,104 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from clip_files import random_clip, write_bert, write_openai, write_sonoclip
+
+from sono.curation.errors import SonoError
+from sono.curation.workspace import Workspace
+from sono.training import train as loop
+from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run
+from sono.training.config import TrainingConfig
+from sono.training.model_runs import import_model
+from sono.training.start import start_of
+from sono.training.train import train
+
+SHORT = TrainingConfig(epochs=1, batch_size=6, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def workspace(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder, clip = tmp_path_factory.mktemp("init"), random_clip()
+    shutil.copytree(study.root, folder / "study")
+    shutil.copytree(study.vault, folder / "study.vault")
+    workspace = Workspace(folder / "study")
+    pair = (write_sonoclip(folder / "vision.pth", clip), write_openai(folder / "clip.pt", clip))
+    import_model(workspace, *pair, None, "published")
+    return workspace
+
+
+def moved(workspace: Workspace, run: str, before: str) -> set[str]:
+    new, old = (load_weights(workspace.runs / name / "end").state_dict() for name in (run, before))
+    return {name for name in new if not torch.equal(new[name], old[name])}
+
+
+def test_a_run_begins_with_an_imported_model_and_trains_its_vision_tower(workspace: Workspace) -> None:
+    config = SHORT.model_copy(update={"init": "published", "trainable": "vision"})
+    train(workspace, config, "tuned")
+    changed = moved(workspace, "tuned", "published")
+    assert "towers.visual.conv1.mask.weight" in changed
+    assert not [name for name in changed if name.startswith("towers.text.")]
+    assert not {"pixel_mean", "pixel_std"} & changed
+    assert read_run(workspace.runs / "tuned").origin == "SonoCLIP"
+
+
+def test_adapters_train_and_resume_to_the_same_weights(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SHORT.model_copy(update={"init": "published", "trainable": "heads", "lora_rank": 2, "epochs": 2})
+    train(workspace, config, "lora")
+    assert (workspace.runs / "lora" / "best" / ADAPTERS).exists()
+    assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in moved(workspace, "lora", "published")
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    keep = loop._keep
+
+    def stop_after_one(*args: object) -> object:
+        state = keep(*args)
+        if state.epoch == 1:
+            raise KeyboardInterrupt
+        return state
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_keep", stop_after_one)
+        train(workspace, config, "cut")
+    train(workspace, config, "cut", resume=True)
+    assert moved(workspace, "cut", "lora") == set()
+
+
+def test_what_the_first_run_saw_stays_known(workspace: Workspace) -> None:
+    small = SHORT.model_copy(update={"image_size": 32})
+    train(workspace, small.model_copy(update={"hold_out": ("B",)}), "first")
+    train(workspace, SHORT.model_copy(update={"init": "first", "hold_out": ("A",)}), "second")
+    first, second = read_run(workspace.runs / "first"), read_run(workspace.runs / "second")
+    assert second.centers_seen == ("A", "B")
+    assert first.patients_seen < second.patients_seen
+    assert first.image_ids_seen < second.image_ids_seen
+
+
+def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra bert is not installed")
+    bert = write_bert(tmp_path / "bert")
+    config = SHORT.model_copy(update={"image_size": 32, "text_tower": str(bert), "trainable": "vision"})
+    train(workspace, config, "bert")
+    shutil.rmtree(bert)
+    model, _ = load_model(workspace.runs / "bert")
+    assert model.context_length == 128
+    assert str(tmp_path) not in (workspace.runs / "bert" / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"init": "none"}, "no such run"),
+        ({"image_size": 64}, "has image_size 32, 64 is asked"),
+        ({"context_length": 117}, "has context_length 77, 117 is asked"),
+        ({"text_tower": "bert"}, "brings its own text tower"),
+    ],
+)
+def test_what_does_not_fit_the_given_run_is_told(changes: dict[str, object], told: str, workspace: Workspace) -> None:
+    with pytest.raises(SonoError, match=told):
+        start_of(workspace, SHORT.model_copy(update={"init": "published", **changes}))
+
+
+def test_adapters_ask_for_frozen_matrices(workspace: Workspace) -> None:
+    with pytest.raises(SonoError, match='lora_rank 2 goes with trainable = "heads"'):
+        train(workspace, SHORT.model_copy(update={"init": "published", "lora_rank": 2}), "both")

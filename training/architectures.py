@@ -1,0 +1,81 @@
+"""Which towers a model is made of: our named sizes, any open_clip architecture, and another text tower or context."""
+
+import copy
+from typing import Any, Literal
+
+import open_clip
+
+from sono.curation.config import Config
+from sono.curation.errors import SonoError, did_you_mean
+
+LOG_10 = 2.302585092994046  # where SigLIP and SonoCLIP start the logarithm of the scale
+START_BIAS = -10.0
+
+
+def _convolutional(trunk: str, side: int, embed_dim: int, text_layers: int) -> dict[str, Any]:
+    """A timm trunk of convolutions, which learns from few frames, beside a narrow text transformer."""
+    vision = {"timm_model_name": trunk, "timm_pool": "avg", "timm_proj": "linear", "image_size": side}
+    text = {"context_length": 77, "vocab_size": 49408, "width": embed_dim, "heads": 4, "layers": text_layers}
+    return {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+# Our sizes, in open_clip's words or as a name of open_clip's; every other name is looked up there.
+SIZES: dict[str, dict[str, Any] | str] = {
+    "nano": _convolutional("resnet10t", 128, 128, 2),
+    "small": _convolutional("resnet26t", 192, 256, 4),
+    "base": "ViT-B-16",
+    "large": "ViT-L-14-336-quickgelu",  # as published by SonoCLIP
+}
+
+
+class ModelConfig(Config):
+    """What is needed to build the model again: stored in every checkpoint."""
+
+    name: str = "nano"
+    architecture: dict[str, Any] | None = None  # of an imported model, in open_clip's words; None: that of `name`
+    image_size: int | None = None  # pixels; None: the architecture's own
+    context_length: int | None = None  # tokens; None: the text tower's own
+    text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: the architecture's own
+    channels: Literal[1, 3] = 1  # of the image filters; three take gray frames too
+    pixel_mean: float | tuple[float, float, float] = 0.2  # of values in [0, 1], per channel where there are three
+    pixel_std: float | tuple[float, float, float] = 0.2
+    logit_scale: float = LOG_10  # its logarithm
+    logit_bias: float = START_BIAS
+
+
+def architecture_of(config: ModelConfig) -> dict[str, Any]:
+    """The keyword arguments of open_clip's CustomTextCLIP; SonoError where `config` names what we cannot build."""
+    known = config.architecture or _look_up(config.name)
+    vision, text = dict(known["vision_cfg"]), dict(known["text_cfg"])
+    if "multimodal_cfg" in known or text.get("output_tokens") or vision.get("output_tokens"):
+        raise SonoError(f"model '{config.name}' writes captions (CoCa); choose one with two plain towers")
+    vision["timm_model_pretrained"] = False  # nothing is fetched from a network
+    if config.image_size is not None:
+        vision["image_size"] = config.image_size
+    vision.setdefault("image_size", 224)
+    if config.text_tower is not None:
+        text = {"hf_model_name": config.text_tower, "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"}
+    text["context_length"] = config.context_length or text.get(
+        "context_length", 77 if config.text_tower is None else 128
+    )
+    names = ("embed_dim", "quick_gelu")
+    return {**{name: known[name] for name in names if name in known}, "vision_cfg": vision, "text_cfg": text}
+
+
+def side_of(architecture: dict[str, Any]) -> int:
+    """The side in pixels of the square that `architecture` sees; SonoError where it is no square."""
+    size = architecture["vision_cfg"]["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise SonoError(f"the model sees {height} x {width} pixels; frames are letterboxed to a square: choose another")
+    return int(height)
+
+
+def _look_up(name: str) -> dict[str, Any]:
+    ours = SIZES.get(name)
+    if isinstance(ours, dict):
+        return copy.deepcopy(ours)
+    found = open_clip.get_model_config(ours or name) if "/" not in name and ":" not in name else None
+    if found is None:
+        raise SonoError(f"unknown model '{name}'{did_you_mean(name, [*SIZES, *open_clip.list_models()])}")
+    return dict(found)

@@ -1,0 +1,112 @@
+"""The loss of a batch, as the settings put it together; on several processes, of this process's pairs against all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sono.curation.errors import SonoError
+from sono.curation.storage import atomic_path
+from sono.training.attributes import AttributeRows, soft_labels
+from sono.training.config import TrainingConfig
+from sono.training.distributed import gather, process_rank
+from sono.training.graph import AttributeGraph
+from sono.training.losses import (
+    Targets,
+    caption_targets,
+    prior_bias,
+    prior_targets,
+    semantic_direction,
+    sigmoid_loss,
+    softmax_direction,
+)
+from sono.training.reconstruction import RegionReconstruction
+
+HEADS = "heads.safetensors"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of this process: unit features [n, d] of frames and captions, caption numbers [n] and attributes."""
+
+    image: Tensor
+    text: Tensor
+    caption_ids: Tensor
+    attributes: AttributeRows
+
+
+class Heads(nn.Module):
+    """What an objective learns beside the model and nobody needs afterwards."""
+
+    def __init__(self, config: TrainingConfig, captions: AttributeRows, width: int) -> None:
+        super().__init__()
+        self.graph = AttributeGraph(captions, width, config.graph_gate) if config.graph_gate else None
+        self.reconstruction = RegionReconstruction(width) if config.reconstruction_weight else None
+
+
+def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig) -> Tensor:
+    """The contrastive loss and, by its weight, the semantic one; its mean over the processes is the whole batch's.
+
+    `scale` is exp(logit_scale). Every process must hold as many pairs.
+    """
+    texts, ids = gather(pairs.text), gather(pairs.caption_ids)
+    one_way = config.objective == "sigmoid" and not config.semantic_weight
+    images = pairs.image if one_way else gather(pairs.image)
+    targets = _targets(pairs.caption_ids, ids, config)
+    if config.objective == "sigmoid":
+        loss = sigmoid_loss(pairs.image, texts, scale, bias, targets, config.loss_chunk)
+    else:
+        forth = softmax_direction(pairs.image, texts, scale, targets, config.loss_chunk)
+        back = softmax_direction(pairs.text, images, scale, targets, config.loss_chunk)
+        loss = (forth + back) / 2 + 0 * bias  # every weight has a gradient, as DDP wants it
+    if config.semantic_weight:
+        loss = loss + config.semantic_weight * _semantic(pairs, images, texts, ids, config.loss_chunk)
+    return loss
+
+
+def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> float:
+    """The logit bias that a run of `batch_size` pairs a step over all processes starts with."""
+    if config.bias == "published":
+        return published
+    return 0.0 if config.targets == "prior" else prior_bias(batch_size)  # there the offsets hold it
+
+
+def _targets(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets:
+    if config.targets == "caption":
+        return caption_targets(own, everyone)
+    if config.targets == "prior":
+        return prior_targets(own, everyone)
+    numbers = torch.arange(len(everyone), device=own.device)
+    first = process_rank() * len(own)
+    return Targets(numbers[first : first + len(own)], numbers)
+
+
+def _semantic(pairs: Pairs, images: Tensor, texts: Tensor, ids: Tensor, chunk: int) -> Tensor:
+    columns = pairs.attributes.gathered()
+
+    def labels(start: int, stop: int) -> Tensor:
+        equal = pairs.caption_ids[start:stop, None] == ids[None, :]
+        return soft_labels(pairs.attributes.at(slice(start, stop)), columns, equal)
+
+    forth = semantic_direction(pairs.image, texts, labels, chunk)
+    return (forth + semantic_direction(pairs.text, images, labels, chunk)) / 2
+
+
+def save_heads(folder: Path, heads: Heads) -> None:
+    """Write the heads' weights for `--resume`; without heads there is nothing to write."""
+    if weights := {name: tensor.detach().cpu().contiguous() for name, tensor in heads.state_dict().items()}:
+        with atomic_path(folder / HEADS) as temporary:
+            save_file(weights, temporary)
+
+
+def load_heads(folder: Path, heads: Heads) -> None:
+    """Restore what `save_heads` wrote; SonoError where it is missing or damaged."""
+    if not heads.state_dict():
+        return
+    try:
+        heads.load_state_dict(load_file(folder / HEADS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise SonoError(f"{folder / HEADS}: missing or damaged; train again without --resume") from error

@@ -1,0 +1,73 @@
+"""What a run begins with: a new model, or the towers of another run; and which of its weights learn."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sono.curation.errors import SonoError
+from sono.curation.workspace import Workspace
+from sono.training.architectures import ModelConfig
+from sono.training.checkpoints import RunInfo, load_model
+from sono.training.config import TrainingConfig
+from sono.training.freeze import set_trainable
+from sono.training.lora import add_lora
+from sono.training.model import MaskClip
+from sono.training.objectives import starting_bias
+
+
+@dataclass(frozen=True)
+class Start:
+    """The configuration to build, or the model of the run `init` with the record of what it has seen."""
+
+    config: ModelConfig
+    model: MaskClip | None = None
+    info: RunInfo | None = None
+
+
+def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
+    """A new architecture, or the model of `config.init`; SonoError where that one has other sizes than asked for."""
+    if config.init is None:
+        return Start(
+            ModelConfig(
+                name=config.model,
+                image_size=config.image_size,
+                text_tower=config.text_tower,
+                context_length=config.context_length,
+            )
+        )
+    if config.text_tower is not None:
+        raise SonoError(f"run '{config.init}' brings its own text tower; leave text_tower out of [training]")
+    model, info = load_model(workspace.runs / config.init)
+    has = {"image_size": model.image_size, "context_length": model.context_length}
+    for name, asked in (("image_size", config.image_size), ("context_length", config.context_length)):
+        if asked is not None and asked != has[name]:
+            raise SonoError(f"run '{config.init}' has {name} {has[name]}, {asked} is asked; leave it out of [training]")
+    return Start(model.config, model, info)
+
+
+def prepare(model: MaskClip, config: TrainingConfig, pairs: int) -> MaskClip:
+    """Set the bias that a batch, of as many as `pairs`, starts with; freeze what does not learn, add adapters.
+
+    With adapters the matrices under them never learn.
+    """
+    if config.lora_rank and config.trainable != "heads":
+        raise SonoError(f"lora_rank {config.lora_rank} goes with trainable = \"heads\", not '{config.trainable}'")
+    with torch.no_grad():
+        model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), min(config.batch_size, pairs)))
+    set_trainable(model, config.trainable)
+    if config.lora_rank:
+        add_lora(model, config.lora_rank, config.lora_alpha)
+    return model
+
+
+def carried(info: RunInfo, before: RunInfo | None) -> RunInfo:
+    """The record of a run that also knows what the run it began with had seen: an evaluation refuses both."""
+    if before is None:
+        return info
+    return replace(
+        info,
+        centers_seen=tuple(sorted({*info.centers_seen, *before.centers_seen})),
+        patients_seen=info.patients_seen | before.patients_seen,
+        image_ids_seen=info.image_ids_seen | before.image_ids_seen,
+        origin=before.origin,
+    )

@@ -1,0 +1,102 @@
+"""Text towers: CLIP's transformer, or a BERT of Hugging Face's that is kept in the checkpoint with its tokenizer."""
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.model import CustomTextCLIP
+from open_clip.tokenizer import HFTokenizer
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sono.curation.errors import SonoError
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenizer]:
+    """Both towers and the tokenizer; a BERT comes from a local folder, or by name through Hugging Face's cache.
+
+    SonoError where the BERT is not to be had, or its positions are fewer than the context.
+    """
+    text = architecture["text_cfg"]
+    source = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+    options = text.get("tokenizer_kwargs") or {}
+    if source is None:
+        return CustomTextCLIP(**architecture), open_clip.SimpleTokenizer(
+            context_length=text["context_length"], **options
+        )
+    if importlib.util.find_spec("transformers") is None:
+        raise SonoError(f"the text tower '{source}' needs transformers; install it with `pip install .[bert]`")
+    _silence()
+    try:
+        towers = CustomTextCLIP(**architecture)
+        name, mode = text.get("hf_tokenizer_name") or source, text.get("tokenizer_mode")
+        tokenizer: Tokenizer = HFTokenizer(name, text["context_length"], tokenizer_mode=mode, **options)
+    except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError) as error:
+        told = " ".join(str(error).split())[:160]
+        raise SonoError(
+            f"text tower '{source}': not to be had ({told}); give a folder with its configuration and tokenizer"
+        ) from error
+    if not 0 < text["context_length"] <= towers.text.context_length:
+        raise SonoError(
+            f"text tower '{source}': has {towers.text.context_length} positions, {text['context_length']} are asked; "
+            "set a smaller context_length"
+        )
+    return towers, tokenizer
+
+
+def _silence() -> None:
+    """No progress bars and reports of transformers beside ours."""
+    from transformers.utils import logging as talk
+
+    talk.set_verbosity(logging.ERROR)
+    talk.disable_progress_bar()
+
+
+def save_text(text: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Keep the tokenizer and the configuration of a BERT, so that both are there again without network."""
+    if isinstance(text, HFTextEncoder):
+        text.config.save_pretrained(folder)
+    if isinstance(tokenizer, HFTokenizer):
+        tokenizer.save_pretrained(folder)
+
+
+def stored_text(architecture: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The architecture with what `save_text` kept in `folder`; unchanged where there is nothing."""
+    if not folder.is_dir():
+        return architecture
+    text = architecture["text_cfg"] | {"hf_tokenizer_name": str(folder)}
+    if "hf_model_name" in text:
+        text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
+    return architecture | {"text_cfg": text}
+
+
+def text_body(text: nn.Module, tokens: Tensor) -> Tensor:
+    """What stands before the head of `text_head` [n, width]."""
+    if isinstance(text, HFTextEncoder):
+        mask = (tokens != text.config.pad_token_id).long()
+        pooled: Tensor = text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask)
+        return pooled
+    if isinstance(text, TextTransformer) and isinstance(text.text_projection, nn.Parameter):
+        straight = torch.eye(len(text.text_projection), device=tokens.device)
+        body: Tensor = functional_call(text, {"text_projection": straight}, (tokens,))
+        return body
+    features: Tensor = text(tokens)
+    return features
+
+
+def text_head(text: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[nn.Parameter]]:
+    """The projection into the shared space and its weights; none where it cannot be told from the body."""
+    if isinstance(text, HFTextEncoder):
+        return text.proj, list(text.proj.parameters())
+    if isinstance(text, TextTransformer) and isinstance(text.text_projection, nn.Parameter):
+        projection = text.text_projection
+        return lambda body: body @ projection, [projection]
+    return lambda features: features, []
