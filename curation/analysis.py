@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from sono.curation.printed_text import judge_print
 from sono.curation.pseudonyms import pseudonym
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.regions import tissue_box
-from sono.curation.readers.sources import Frame, Limits, Source, read_source
+from sono.curation.readers.sources import Frame, Limits, Source, read_source, stamp_of
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.sector import Sector, crop_to_sector, find_sector
 from sono.curation.sector_kinds import sector_kind
@@ -55,13 +54,13 @@ class AnalysisTask:
 
 def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
     """The rows (columns of SOURCES, absent ones null) of one file; a file without frames gives one row."""
-    before = _lstat(path)
+    size, changed = stamp_of(path) or (None, None)
     source = read_source(path, task.limits, task.force)
     base = {
         "path": path,
         "root": task.root,
-        "file_size": before.st_size if before else None,
-        "modified_ns": before.st_mtime_ns if before else None,
+        "file_size": size,
+        "modified_ns": changed,
         "settings_hash": task.settings_hash,
         "raw_patient": source.header.patient,
         "raw_study": source.header.study,
@@ -195,10 +194,3 @@ def _store(task: AnalysisTask, image_id: str, status: str, stored: NDArray[np.ui
     # waiting for the disk would cost as much as all the rest: the stage does so once, and makes a damaged frame again
     write_bytes(folder / Path(name).relative_to("frames"), encode_png(stored), durable=False)
     return name
-
-
-def _lstat(path: bytes) -> os.stat_result | None:
-    try:
-        return Path(os.fsdecode(path)).stat()
-    except OSError:
-        return None

@@ -63,7 +63,9 @@ def pull(
 
 @app.command()
 def qc(
-    raw: Annotated[Path, typer.Argument(help="Folder of DICOM, PNG, JPEG, TIFF or BMP files.")],
+    raw: Annotated[
+        str, typer.Argument(help="Folder of DICOM, PNG, JPEG, TIFF or BMP files; or s3://bucket/raw (docs/stores.md).")
+    ],
     records: Annotated[
         Path | None, typer.Option(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")
     ] = None,
@@ -86,10 +88,12 @@ def qc(
     """
     from sono.curation.engine import Engine
     from sono.curation.qc import QcOptions, run_qc
+    from sono.curation.readers.stores import raw_place
     from sono.curation.workspace import Workspace
 
     study = Workspace.find(workspace)
-    summary = run_qc(study, QcOptions(raw, records, center, center_from, frames, force), Engine.create(jobs, scheduler))
+    options = QcOptions(raw_place(raw), records, center, center_from, frames, force)
+    summary = run_qc(study, options, Engine.create(jobs, scheduler))
     show(summary, as_json, next_step="sono masks propose, or sono captions build")
     if strict:
         summary.refuse_findings()
@@ -168,7 +172,7 @@ def phantom(
 @records.command("check")
 def check(
     table: Annotated[Path, typer.Argument(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")],
-    raw: Annotated[Path | None, typer.Option(help="Folder of images: count files and rows without each other.")] = None,
+    raw: Annotated[str | None, typer.Option(help="Folder of images: count files and rows without each other.")] = None,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
@@ -181,6 +185,7 @@ def check(
     Example: sono records check records.csv --raw raw/
     """
     from sono.curation.planes import PlaneTable
+    from sono.curation.readers.stores import raw_place
     from sono.curation.records.check import check_records
     from sono.curation.records.read import RecordsConfig
     from sono.curation.workspace import Workspace
@@ -188,7 +193,7 @@ def check(
     study = Workspace.find_or_none(workspace)
     config = study.settings("records", RecordsConfig) if study else RecordsConfig()
     planes = study.planes() if study else PlaneTable()
-    report = check_records(table, config, planes, raw)
+    report = check_records(table, config, planes, raw_place(raw) if raw else None)
     show(report, as_json, next_step="sono qc RAW_FOLDER --records TABLE")
     if strict:
         report.refuse_findings()

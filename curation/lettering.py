@@ -1,5 +1,7 @@
 """Lines of print at the rim of the frame, where scanners write name, date, hospital and settings."""
 
+from collections.abc import Iterable, Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +27,43 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
     band = max(8, round(BAND * gray.shape[0]))
     for rows in (slice(0, band), slice(gray.shape[0] - band, None)):
         found[rows] = _lines(gray[rows], tone, MAX_GLYPH * gray.shape[0])
-    inside = None
+    height, width = gray.shape
+    everywhere = np.ones_like(found)
+    places = [Line(0, 0, width, round(0.45 * height)), Line(0, round(0.8 * height), width, height)]  # the rim and more
+    lines = _rim_lines(gray, everywhere, places)
     for _ in range(ROUNDS):
-        lines = [line for line in burned_lines(gray, inside) if at_rim(line, *gray.shape)]
         if not lines:
             break
-        near = np.zeros(gray.shape, np.bool_)
+        near = np.zeros_like(found)
         for line in lines:
             tall = line.y1 - line.y0
             room = max(2, tall // 3)  # commas, the tails of letters, letters that touch an echo
             found[_around(line, room)] = True
             near[_around(line, NEIGHBOURS * tall)] = True
-        inside = near & ~found
+        near &= ~found
+        lines = _rim_lines(gray, near, _halves(near))
     return found
+
+
+def _rim_lines(gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line]) -> list[Line]:
+    """The lines of print at the rim of the frame [H, W] that lie in `places` and `inside`."""
+    found = [
+        Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
+        for x0, y0, x1, y1 in places
+        for line in burned_lines(gray[y0:y1, x0:x1], inside[y0:y1, x0:x1])
+    ]
+    return [line for line in found if at_rim(line, *gray.shape)]
+
+
+def _halves(mask: Mask) -> Iterator[Line]:
+    """The boxes of what is true in the upper and in the lower half of a mask [H, W]."""
+    middle = len(mask) // 2
+    for start, stop in ((0, middle), (middle, len(mask))):
+        rows = np.flatnonzero(mask[start:stop].any(axis=1))
+        if len(rows):
+            y0, y1 = start + int(rows[0]), start + int(rows[-1]) + 1
+            columns = np.flatnonzero(mask[y0:y1].any(axis=0))
+            yield Line(int(columns[0]), y0, int(columns[-1]) + 1, y1)
 
 
 def _around(line: Line, room: int) -> tuple[slice, slice]:

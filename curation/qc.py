@@ -20,7 +20,8 @@ from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract, says_private
 from sono.curation.privacy import check_privacy, names_of
 from sono.curation.quality import QualityConfig
-from sono.curation.readers.sources import list_sources
+from sono.curation.readers.sources import list_sources, name_of, stamp_of
+from sono.curation.readers.stores import is_url
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.records.reports import apply_reports, is_report_row
@@ -43,9 +44,9 @@ TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs
 
 @dataclass(frozen=True)
 class QcOptions:
-    """What the command line gives: the folder, where records are, what names the center, which frames to take."""
+    """What the command line gives: the folder or address, where records are, what names the center, which frames."""
 
-    raw: Path
+    raw: Path | str
     records: Path | None = None
     center: str | None = None
     center_from: str | None = None
@@ -124,7 +125,7 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
     if settings.ocr:
         check_tesseract()
     return AnalysisTask(
-        root=os.fsencode(options.raw.resolve()),
+        root=name_of(options.raw),
         key=workspace.key(),
         frames=workspace.frames,
         quarantine=workspace.quarantine,
@@ -144,7 +145,8 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
 
 
 def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> RecordsTable | None:
-    path = options.records or (find_known_table(options.raw) if options.raw.is_dir() else None)
+    raw = options.raw
+    path = options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
     if path is None:
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
@@ -158,7 +160,7 @@ def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engin
     known = _known_rows(workspace, task)
     todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
-    needs = (workspace.config_path, *(Path(os.fsdecode(path)) for path in todo[:1]))
+    needs = (workspace.config_path, *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)))
     for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc", needs):
         rows = [row for file_rows in batch for row in file_rows]
         name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
@@ -187,11 +189,10 @@ def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> boo
     """Whether `rows` still tell the truth: the file has the same size and time, and the stored frames are there."""
     if not rows or not TRY_AGAIN.isdisjoint(code for row in rows for code in row["reasons"]):
         return False
-    try:
-        now = Path(os.fsdecode(path)).stat()
-    except OSError:
+    now = stamp_of(path)
+    if now is None:
         return bool(pd.isna(rows[0]["file_size"]))
-    if (now.st_size, now.st_mtime_ns) != (rows[0]["file_size"], rows[0]["modified_ns"]):
+    if now != (rows[0]["file_size"], rows[0]["modified_ns"]):
         return False
     return all(_stands(workspace, row) for row in rows if isinstance(row["file"], str))
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,16 @@ def enclosing_workspace(folder: Path) -> Path | None:
     return next((place for place in (folder, *folder.parents) if (place / CONFIG_NAME).is_file()), None)
 
 
+def _refuse_store(folder: Path) -> None:
+    """SonoError where a path is the address of a store, which knows neither locks nor renaming at one stroke."""
+    protocol = re.match(r"([a-z][a-z0-9+.-]+):/", str(folder), re.I)  # Path made one slash of two
+    if protocol:
+        raise SonoError(
+            f"{protocol[1]}://: a workspace is a folder on a local disk, since tables are locked and renamed there; "
+            "make it there, give the address of the raw files to `sono qc`, and copy the workspace when it is done"
+        )
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Paths, tables and settings of one study. `root` holds `sono.toml`; the vault is `root` + `.vault`."""
@@ -45,6 +56,7 @@ class Workspace:
     @classmethod
     def create(cls, root: Path) -> "Workspace":
         """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one already."""
+        _refuse_store(root)
         workspace = cls(root.resolve())
         if workspace.config_path.exists():
             raise SonoError(f"{root}: is a workspace already; go on with `sono qc`")
@@ -69,6 +81,7 @@ class Workspace:
     def find(cls, given: Path | None = None) -> "Workspace":
         """The workspace `given`, or the nearest at or above the current folder."""
         if given is not None:
+            _refuse_store(given)
             if not (given / CONFIG_NAME).is_file():
                 raise SonoError(
                     f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono init {given}`"

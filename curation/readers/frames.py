@@ -149,6 +149,14 @@ def quiet_decoders() -> Iterator[None]:
         yield
 
 
+def check_bytes(size: int, limits: Limits) -> None:
+    """Refuse a file by its size in bytes, before it is read."""
+    if size == 0:
+        raise UnreadableError("empty_file")
+    if size > limits.max_file_bytes:
+        raise UnreadableError("too_large", f"{size} bytes; the limit is {limits.max_file_bytes} bytes")
+
+
 def check_size(height: int, width: int, limits: Limits) -> None:
     """Refuse a frame by its declared size, before it is decoded."""
     if height < 1 or width < 1:

@@ -8,23 +8,40 @@ from pathlib import Path
 
 from sono.curation.errors import SonoError
 from sono.curation.readers.dicom import from_mark, is_dicom, looks_like_dataset, read_dicom, read_ids
-from sono.curation.readers.frames import DEFAULT_LIMITS, Frame, Header, Limits, Source, UnreadableError, failed
+from sono.curation.readers.frames import (
+    DEFAULT_LIMITS,
+    Frame,
+    Header,
+    Limits,
+    Source,
+    UnreadableError,
+    check_bytes,
+    failed,
+)
 from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
+from sono.curation.readers.stores import is_url, list_objects, read_object, stamp
 from sono.curation.reasons import REASONS
 from sono.curation.storage import sha256
 
-__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "peek_source", "read_source"]
+__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "name_of", "peek_source", "read_source", "stamp_of"]
 
 SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 
-def list_sources(root: Path) -> list[bytes]:
+def name_of(root: Path | str) -> bytes:
+    """The one name of a folder, whatever way leads there: its absolute path, or its address in a store."""
+    return os.fsencode(root.rstrip("/") if isinstance(root, str) else root.resolve())
+
+
+def list_sources(root: Path | str) -> list[bytes]:
     """Absolute paths of all entries below `root` that are not folders, sorted bytewise; SonoError if there is none.
 
-    A link to a folder is listed, not followed; so is a folder that cannot be opened.
+    A link to a folder is listed, not followed; so is a folder that cannot be opened. Of a store: addresses of objects.
     """
+    if isinstance(root, str):
+        return list_objects(root)
     if root.is_dir():
-        found = sorted(_walk(os.fsencode(root.resolve())))  # whatever way leads there, a file has one name
+        found = sorted(_walk(name_of(root)))
         if not found:
             raise SonoError(f"{root}: holds no files; give the folder with your export")
         return found
@@ -46,6 +63,17 @@ def _walk(top: bytes) -> Iterator[bytes]:
                         yield entry.path
         except OSError:
             yield folder
+
+
+def stamp_of(path: bytes) -> tuple[int, int] | None:
+    """Size in bytes and time of change in ns (in a store: a number made of the object's tag); None if nobody tells."""
+    try:
+        if is_url(path):
+            return stamp(path)
+        status = Path(os.fsdecode(path)).stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = False) -> Source:
@@ -83,6 +111,8 @@ def _content(path: bytes, name: str, limits: Limits) -> bytes:
     if name.startswith(".") or name.lower() in SYSTEM_NAMES:
         raise UnreadableError("system_file")
     try:
+        if is_url(path):
+            return read_object(path, limits)
         _check_regular(path)
         return _read_stable(path, limits)
     except OSError as error:
@@ -110,10 +140,7 @@ def _read_stable(path: bytes, limits: Limits) -> bytes:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise UnreadableError("not_a_file")
-        if before.st_size == 0:
-            raise UnreadableError("empty_file")
-        if before.st_size > limits.max_file_bytes:
-            raise UnreadableError("too_large", f"{before.st_size} bytes; the limit is {limits.max_file_bytes} bytes")
+        check_bytes(before.st_size, limits)
         content = stream.read(before.st_size + 1)
         after = os.fstat(descriptor)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or len(content) != before.st_size:

@@ -87,7 +87,9 @@ class RecordsReport:
         return view(self)
 
 
-def check_records(path: Path, config: RecordsConfig, planes: PlaneTable, raw: Path | None = None) -> RecordsReport:
+def check_records(
+    path: Path, config: RecordsConfig, planes: PlaneTable, raw: Path | str | None = None
+) -> RecordsReport:
     """Read a table as `sono qc` would and report on it; with `raw`, match the files of that folder too."""
     reading = read_rows(path, config, planes)
     table = merged_table(reading, config)

@@ -27,7 +27,7 @@ class RawMatch:
     lost_zeros: int  # patients of DICOM files whose id the table has without its leading zeros
 
 
-def match_raw(raw: Path, table: RecordsTable, table_path: Path) -> RawMatch:
+def match_raw(raw: Path | str, table: RecordsTable, table_path: Path) -> RawMatch:
     """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels."""
     own = os.fsencode(table_path.resolve())
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
