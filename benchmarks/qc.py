@@ -1,7 +1,7 @@
 """How fast `sono qc` is, beside plain decoding of the same files: a ratio, all in one run on two worker processes.
 
 Real frames are encoded as PNG and JPEG at 960 x 720 pixels. Plain gray decoding is timed before and after each case and
-divided by it. Two other tools are timed where they are installed (they are not needed).
+divided by it. `benchmarks/quality_peers.py` holds sono against other tools on the same files.
 
 Example: python benchmarks/qc.py ../shared/data --files 2000
 """
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -53,7 +53,8 @@ def decode(path: Path) -> int:
 
 def decode_all(files: list[Path]) -> None:
     """All files on the worker processes."""
-    with ProcessPoolExecutor(JOBS, initializer=partial(cv2.setNumThreads, 1)) as pool:
+    context = get_context("forkserver")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(JOBS, context, initializer=partial(cv2.setNumThreads, 1)) as pool:
         sum(pool.map(decode, files, chunksize=32))
 
 
@@ -69,20 +70,6 @@ def export_all(folder: Path) -> None:
     """The whole command on a new workspace: also frames, tables, duplicates, splits and the privacy gate."""
     with tempfile.TemporaryDirectory() as name:
         run_qc(Workspace.create(Path(name) / "study"), QcOptions(folder), Engine(JOBS))
-
-
-def cleanvision(folder: Path) -> None:
-    """Its default checks."""
-    from cleanvision import Imagelab
-
-    Imagelab(data_path=str(folder)).find_issues(n_jobs=JOBS, verbose=False)
-
-
-def imagededup(folder: Path) -> None:
-    """Its perceptual hash and duplicates."""
-    from imagededup.methods import PHash
-
-    PHash(verbose=False).find_duplicates(image_dir=str(folder), num_enc_workers=JOBS)
 
 
 def seconds(work: Callable[[], None]) -> float:
@@ -104,7 +91,6 @@ def main() -> None:
         "sono qc, analysis": partial(analyse_all, files, folder),
         "sono qc, all of it": partial(export_all, folder),
     }
-    cases |= {name: partial(globals()[name], folder) for name in ("cleanvision", "imagededup") if find_spec(name)}
     decode_all(files)  # once for the page cache
     rows, before = [], seconds(partial(decode_all, files))
     for name, work in cases.items():

@@ -14,7 +14,7 @@ from sono.curation.duplicates import near_duplicate_pairs, small_frame
 from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
-from sono.curation.stored import quarantined_path, read_stored, stored_path
+from sono.curation.stored import picture_of, quarantined_path, read_stored, stored_path
 from sono.curation.tables import IMAGES, RELEASED, SOURCES, read_table
 from sono.curation.workspace import Workspace
 
@@ -73,8 +73,9 @@ def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
 
 def _release(workspace: Workspace, images: pd.DataFrame) -> None:
     """Let quarantined rows pass that a person looked at."""
-    released = read_table(workspace.released_path, RELEASED)["image_id"]
-    for row in images.index[(images["status"] == "quarantined") & images["image_id"].isin(released)]:
+    released = set(read_table(workspace.released_path, RELEASED)["picture"])
+    held = images[(images["status"] == "quarantined") & images["file"].notna()]
+    for row in held.index[held["file"].map(picture_of).isin(released)]:
         _add_code(images, row, "released")
         images.at[row, "message"] = None
 

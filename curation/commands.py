@@ -217,19 +217,19 @@ def show_held(
 
 @quarantine.command("release")
 def release_held(
-    image_ids: Annotated[list[str], typer.Argument(help="Ids as on the sheets.")],
+    pictures: Annotated[list[str], typer.Argument(help="Names as on the sheets.")],
     reviewer: Annotated[str, typer.Option(help="Who looked; stays in the vault.")],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let frames pass that somebody looked at; the next `sono qc` remembers.
 
-    Example: sono quarantine release 0f3a61c2d4e5b697 --reviewer KM
+    Example: sono quarantine release 0f3a61c2d4e5b697-b79fecf9 --reviewer KM
     """
     from sono.curation.release import release
     from sono.curation.workspace import Workspace
 
-    show(release(Workspace.find(workspace), image_ids, reviewer), as_json)
+    show(release(Workspace.find(workspace), pictures, reviewer), as_json)
 
 
 @export.command("dicom")

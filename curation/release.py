@@ -15,7 +15,7 @@ from sono.curation.errors import SonoError
 from sono.curation.privacy import check_privacy
 from sono.curation.reasons import NOT_BY_EYE, REASONS
 from sono.curation.storage import write_bytes
-from sono.curation.stored import quarantined_path, read_stored
+from sono.curation.stored import picture_of, quarantined_path, read_stored
 from sono.curation.tables import RELEASED, SOURCES, from_rows, read_table, rows_of, write_table
 from sono.curation.workspace import Workspace
 
@@ -47,59 +47,68 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Held:
     held = _held(workspace, reason)
     for old in workspace.vault.glob("quarantine-*.png"):
         old.unlink()
-    pictures = _pictures(workspace)
-    ids = [name for name in held["image_id"] if name in pictures]
-    codes = {row["image_id"]: _why(row["reasons"]) for row in held.to_dict("records")}
+    there = [row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).is_file()]
     sheets = []
-    for number, start in enumerate(range(0, len(ids), TILES), 1):
-        part = ids[start : start + TILES]
-        tiles = [(read_stored(pictures[name]), f"{name}\n{codes[name]}") for name in part]
+    for number, start in enumerate(range(0, len(there), TILES), 1):
+        tiles = [
+            (read_stored(quarantined_path(workspace, row["file"])), f"{row['picture']}\n{_why(row['reasons'])}")
+            for row in there[start : start + TILES]
+        ]
         sheets.append(workspace.vault / f"quarantine-{number:03}.png")
         write_bytes(sheets[-1], contact_sheet(tiles, COLUMNS, TILE), 0o600)
     counts = Counter(code for codes in held["reasons"] for code in codes if REASONS[code].status == "quarantined")
     return Held(len(held), dict(sorted(counts.items())), tuple(sheets))
 
 
-def release(workspace: Workspace, image_ids: Sequence[str], reviewer: str) -> Released:
+def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Released:
     """Let frames pass that `reviewer` looked at; remembered in the vault, so that the next `sono qc` knows it, too.
 
-    SonoError for an id that is no quarantined frame: nothing is released then.
+    `pictures` are the names on the sheets: another crop of the same frame stays held. SonoError where one is not in the
+    quarantine or cannot be judged by eye: nothing is released then.
     """
+    if not reviewer.strip() or not reviewer.isprintable():
+        raise SonoError("--reviewer names nobody; give the name or the initials of who looked")
+    wanted = list(dict.fromkeys(pictures))
     with workspace.lock():
         held = _held(workspace, None)
-        unknown = [name for name in image_ids if name not in set(held["image_id"])]
+        unknown = [name for name in wanted if name not in set(held["picture"])]
         if unknown:
             raise SonoError(
-                f"{_shown(unknown[0])}: no frame in the quarantine has this id ({len(unknown)} of {len(image_ids)} are "
-                "unknown); `sono quarantine show` draws the frames with their ids"
+                f"{_shown(unknown[0])}: no frame in the quarantine has this name ({len(unknown)} of {len(wanted)} are "
+                "unknown); `sono quarantine show` draws the frames with their names"
             )
+        _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        fresh = [{"image_id": name, "reviewer": reviewer, "reviewed_at": now} for name in dict.fromkeys(image_ids)]
+        fresh = [{"picture": name, "reviewer": reviewer.strip(), "reviewed_at": now} for name in wanted]
         known = read_table(workspace.released_path, RELEASED)
-        rows = [*rows_of(known[~known["image_id"].isin(list(image_ids))]), *fresh]
+        rows = [*rows_of(known[~known["picture"].isin(wanted)]), *fresh]
         write_table(workspace.released_path, from_rows(RELEASED, rows), RELEASED, mode=0o600)
-        images = build_images(workspace)
+        build_images(workspace)
         searched = check_privacy(workspace)
-    mine = images[images["image_id"].isin(list(image_ids))]
-    accepted = int(mine.loc[mine["status"] == "accepted", "image_id"].nunique())
-    return Released(len(fresh), accepted, int((images["status"] == "quarantined").sum()), searched)
+    left = set(_held(workspace, None)["picture"])
+    return Released(len(wanted), len(set(wanted) - left), len(left), searched)
+
+
+def _refuse_not_by_eye(chosen: pd.DataFrame) -> None:
+    for row in chosen.to_dict("records"):
+        for code in NOT_BY_EYE.intersection(row["reasons"]):
+            raise SonoError(
+                f"{row['picture']}: {REASONS[code].meaning}, which no look at the frame can settle; mend the records "
+                "and run `sono qc` again"
+            )
 
 
 def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
-    """The quarantined frames of the images table, once each, of one `reason` or all."""
+    """Picture, stored file and reasons of the quarantined frames, a row a picture, of one `reason` or all."""
     if reason is not None and (reason not in REASONS or REASONS[reason].status != "quarantined"):
         choices = ", ".join(code for code, one in REASONS.items() if one.status == "quarantined")
         raise SonoError(f"unknown reason {_shown(reason)}; a frame is quarantined for {choices}")
-    images = workspace.images(["image_id", "status", "reasons", "source_id", "frame"])
-    held = images[images["status"] == "quarantined"].drop_duplicates("image_id")
+    images = workspace.images(["source_id", "frame", "status", "reasons"])
+    images = images[images["status"] == "quarantined"]
+    sources = read_table(workspace.sources_path, SOURCES)[["source_id", "frame", "file"]].dropna(subset=["file"])
+    held = images.merge(sources, on=["source_id", "frame"]).assign(picture=lambda rows: rows["file"].map(picture_of))
+    held = held.sort_values("picture").drop_duplicates("picture")
     return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]
-
-
-def _pictures(workspace: Workspace) -> dict[str, Path]:
-    """Where the quarantined frames stand, by image id."""
-    sources = read_table(workspace.sources_path, SOURCES).dropna(subset=["image_id", "file"])
-    places = {row["image_id"]: quarantined_path(workspace, row["file"]) for row in sources.to_dict("records")}
-    return {name: place for name, place in places.items() if place.is_file()}
 
 
 def _why(codes: Sequence[str]) -> str:
@@ -110,4 +119,4 @@ def _why(codes: Sequence[str]) -> str:
 
 def _shown(text: str) -> str:
     """What a user typed, unless it may be a name or a path."""
-    return text if re.fullmatch(r"[0-9a-z_]{1,32}", text) else "that text"
+    return text if re.fullmatch(r"[0-9a-z_-]{1,32}", text) else "that text"

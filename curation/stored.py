@@ -34,6 +34,11 @@ def frame_file(image_id: str, crop: NDArray[np.uint8]) -> str:
     return f"frames/{image_id[:2]}/{image_id}-{isal_zlib.crc32(np.ascontiguousarray(crop)):08x}.png"
 
 
+def picture_of(file: str) -> str:
+    """The name of the picture in a stored `file`: frame and crop."""
+    return Path(file).stem
+
+
 def encode_png(gray: NDArray[np.uint8]) -> bytes:
     """An 8-bit gray PNG of `gray` [H, W] without ancillary chunks.
 

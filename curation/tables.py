@@ -201,7 +201,8 @@ DUPLICATES = TableSpec(
 )
 
 # In the vault: quarantined frames that a person let pass, whatever `sono qc` finds on them again.
-RELEASED = TableSpec("released", _schema(image_id=(_text,), reviewer=(_text,), reviewed_at=(_text,)), key=("image_id",))
+# a picture is the name of a stored file, without its ending: of one frame there may be several crops
+RELEASED = TableSpec("released", _schema(picture=(_text,), reviewer=(_text,), reviewed_at=(_text,)), key=("picture",))
 
 CAPTIONS = TableSpec(
     "captions",

@@ -8,14 +8,19 @@ import pytest
 from sono.curation.assembly import build_images
 from sono.curation.errors import SonoError
 from sono.curation.reasons import status_of
-from sono.curation.release import release, show_quarantine
+from sono.curation.release import _held, release, show_quarantine
 from sono.curation.storage import write_bytes
-from sono.curation.stored import encode_png, frame_file, quarantined_path, stored_path
-from sono.curation.tables import IMAGES, RELEASED, SOURCES, from_rows, read_table, write_table
+from sono.curation.stored import encode_png, frame_file, picture_of, quarantined_path, stored_path
+from sono.curation.tables import IMAGES, RELEASED, SOURCES, from_rows, read_table, rows_of, write_table
 from sono.curation.workspace import Workspace
 
 CLEAN, NAMED, DUAL = "0" * 16, "1" * 16, "2" * 16
 PICTURE = np.full((80, 90), 50, np.uint8)
+
+
+def name(image_id: str, picture: np.ndarray = PICTURE) -> str:
+    """As on the sheets."""
+    return picture_of(frame_file(image_id, picture))
 
 
 def row(number: int, image_id: str, codes: list[str], **more: object) -> dict[str, object]:
@@ -46,7 +51,7 @@ def test_a_release_lifts_quarantines_and_nothing_graver() -> None:
 
 
 def test_a_released_frame_is_accepted_and_moves_into_the_workspace(study: Workspace) -> None:
-    done = release(study, [NAMED], "KM")
+    done = release(study, [name(NAMED)], "KM")
     assert (done.released, done.accepted, done.held) == (1, 1, 1)
     images = study.images().set_index("image_id")
     assert images["status"].to_dict() == {CLEAN: "accepted", NAMED: "accepted", DUAL: "quarantined"}
@@ -58,13 +63,13 @@ def test_a_released_frame_is_accepted_and_moves_into_the_workspace(study: Worksp
 
 
 def test_the_images_made_anew_remember_the_release(study: Workspace) -> None:
-    release(study, [NAMED], "KM")
+    release(study, [name(NAMED)], "KM")
     before = study.path(IMAGES).read_bytes()
     build_images(study)
     assert study.path(IMAGES).read_bytes() == before
 
 
-@pytest.mark.parametrize("given", [[CLEAN], [NAMED, "f" * 16], ["Doe, Jane"]])
+@pytest.mark.parametrize("given", [[CLEAN], [NAMED], ["f" * 16], ["Doe, Jane"]])
 def test_an_id_that_is_not_held_releases_nothing(study: Workspace, given: list[str]) -> None:
     with pytest.raises(SonoError, match="no frame in the quarantine") as error:
         release(study, given, "KM")
@@ -76,9 +81,29 @@ def test_the_same_pixels_of_two_women_stay_where_they_are(study: Workspace) -> N
     rows = [row(number, NAMED, ["text_in_sector"], raw_patient=f"P{number}") for number in (1, 2)]
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
     build_images(study)
-    done = release(study, [NAMED], "KM")
-    assert (done.accepted, done.held) == (0, 2)
+    release(study, [name(NAMED)], "KM")
     assert {"duplicate_conflict", "released"} <= set(study.images()["reasons"].iloc[0])
+    with pytest.raises(SonoError, match="no look at the frame can settle"):
+        release(study, [name(NAMED)], "KM")
+    assert show_quarantine(study).frames == 1
+
+
+def test_a_release_is_of_one_crop_alone(study: Workspace) -> None:
+    release(study, [name(NAMED)], "KM")
+    wider = np.full((90, 90), 50, np.uint8)
+    other = row(3, NAMED, ["text_in_sector"], raw_patient="P") | {"file": frame_file(NAMED, wider), "height": 90}
+    write_bytes(quarantined_path(study, str(other["file"])), encode_png(wider))
+    rows = [*rows_of(read_table(study.sources_path, SOURCES)), other]
+    write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
+    build_images(study)
+    assert study.images().set_index("source_id").at["s3", "status"] == "quarantined"
+    assert name(NAMED, wider) in set(_held(study, None)["picture"])
+
+
+@pytest.mark.parametrize("nobody", ["", " ", "K\x1b[2J"])
+def test_nobody_is_no_reviewer(study: Workspace, nobody: str) -> None:
+    with pytest.raises(SonoError, match="names nobody"):
+        release(study, [name(NAMED)], nobody)
 
 
 def test_sheets_show_what_is_held_in_the_vault_only(study: Workspace) -> None:
@@ -89,5 +114,5 @@ def test_sheets_show_what_is_held_in_the_vault_only(study: Workspace) -> None:
     assert show_quarantine(study, "dual_view").frames == 1
     with pytest.raises(SonoError, match="a frame is quarantined for"):
         show_quarantine(study, "blurred")
-    release(study, [NAMED, DUAL], "KM")
+    release(study, [name(NAMED), name(DUAL)], "KM")
     assert show_quarantine(study).sheets == () and not held.sheets[0].exists()
