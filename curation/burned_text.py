@@ -13,18 +13,29 @@ from numpy.typing import NDArray
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-PEN = 9  # pixels, wider than a stroke; wider pens are met at half the size
+PEN = 9  # pixels, wider than a stroke; wider pens are met at a half and a quarter of the size
+SCALES = (1, 2, 4)
 INK_STEP = 40  # gray levels by which a stroke is brighter than both its sides
 GAPS = (7, 13)  # pixels between strokes of a line, within words and between them
 HEIGHTS = (5, 40)  # pixels of a line
-MIN_STROKES = 4  # side by side: of two to four letters
 SAME_INK = 0.12  # by which the tones of strokes of one ink differ
-MIN_EVEN = 0.5  # share of the strokes that have the line's ink
-MAX_FLANK = 0.3  # contrast above and below a line over that within; speckle goes on there
 BLOCK = 8  # pixels; the side of the squares in which strokes are counted
 MIN_CROWD = 0.12  # share of strokes in a line's neighbourhood; most frames have no such place
 RIM = 0.15  # share of the frame's height: the bands at the top and the bottom
 CORNER = (0.2, 0.4)  # shares of the frame's width and height: the upper corners
+
+
+class Proof(NamedTuple):
+    """What a row of strokes must have to be taken for print."""
+
+    strokes: int  # side by side
+    even: float  # share of the strokes that have the line's ink
+    flank: float  # contrast above and below the line over that within; speckle goes on there
+    wide: float  # width over height
+
+
+ALONE = Proof(strokes=4, even=0.5, flank=0.3, wide=2.0)  # two to four letters
+BESIDE_PRINT = Proof(strokes=2, even=0.4, flank=0.5, wide=0.7)  # print is rarely alone: a number, the rest of a line
 
 
 class Line(NamedTuple):
@@ -44,14 +55,17 @@ class _Strokes(NamedTuple):
     mask: Gray  # 0 or 1
 
 
-def burned_lines(gray: Gray, inside: Mask | None = None) -> list[Line]:
+def burned_lines(gray: Gray, inside: Mask | None = None, proof: Proof = ALONE) -> list[Line]:
     """The lines of print of a frame [H, W], only `inside` where given; the longest first."""
-    if min(gray.shape) < 2 * PEN:
-        return []
-    lines = _lines(_strokes(gray, inside))
-    small = _shrunk(gray, 2)
-    there = None if inside is None else np.asarray(inside[1::2, 1::2][: small.shape[0], : small.shape[1]])
-    lines += [Line(*(2 * edge for edge in line)) for line in _lines(_strokes(small, there))]
+    lines: list[Line] = []
+    for scale in SCALES:
+        if min(gray.shape) < 2 * PEN * scale:
+            break
+        small = _shrunk(gray, scale)
+        middle = scale // 2
+        there = None if inside is None else np.asarray(inside[middle::scale, middle::scale])
+        there = None if there is None else there[: small.shape[0], : small.shape[1]]
+        lines += [Line(*(scale * edge for edge in line)) for line in _lines(_strokes(small, there), proof)]
     return _merged(lines)
 
 
@@ -86,26 +100,26 @@ def _strokes(gray: Gray, inside: Mask | None) -> _Strokes:
     return _Strokes(gray, np.asarray(contrast, np.uint8), np.asarray(upright, np.uint8))
 
 
-def _lines(strokes: _Strokes) -> list[Line]:
+def _lines(strokes: _Strokes, proof: Proof) -> list[Line]:
     return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
         for x0, y0, x1, y1 in _crowds(strokes.mask)
-        for line in _lines_in(_Strokes(*(part[y0:y1, x0:x1] for part in strokes)))
+        for line in _lines_in(_Strokes(*(part[y0:y1, x0:x1] for part in strokes)), proof)
     ]
 
 
-def _lines_in(strokes: _Strokes) -> list[Line]:
-    found = []
+def _lines_in(strokes: _Strokes, proof: Proof) -> list[Line]:
+    found, narrowest = [], 16 if proof is ALONE else 4
     for gap in GAPS:
         joined = cv2.morphologyEx(strokes.mask, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8))
         _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
         x, y, wide, tall, area = stats.T
-        long = (tall >= HEIGHTS[0]) & (tall <= HEIGHTS[1]) & (wide >= 16) & (wide >= 1.5 * tall)
+        long = (tall >= HEIGHTS[0]) & (tall <= HEIGHTS[1]) & (wide >= narrowest) & (wide >= 0.75 * proof.wide * tall)
         long &= area >= 0.35 * wide * tall
         for number in np.flatnonzero(long[1:]) + 1:
             place = np.s_[y[number] : y[number] + tall[number], x[number] : x[number] + wide[number]]
             line = _tight(strokes.mask[place] * (labels[place] == number), int(x[number]), int(y[number]))
-            if _is_print(line, strokes):
+            if _is_print(line, strokes, proof):
                 found.append(line)
     return found
 
@@ -123,6 +137,8 @@ def _crowds(mask: Gray) -> list[Line]:
 
 def _shrunk(gray: Gray, times: int) -> Gray:
     """A picture [H, W] at a whole fraction of its size, without the rest at its right and lower edge."""
+    if times == 1:
+        return gray
     size = (gray.shape[1] // times, gray.shape[0] // times)
     whole = gray[: size[1] * times, : size[0] * times]
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -136,26 +152,26 @@ def _tight(own: Gray, x: int, y: int) -> Line:
     return Line(x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1)
 
 
-def _is_print(line: Line, strokes: _Strokes) -> bool:
+def _is_print(line: Line, strokes: _Strokes, proof: Proof) -> bool:
     """Whether a line holds enough strokes of one ink, and calm above and below."""
     x0, y0, x1, y1 = line
     tall = y1 - y0
-    if tall < HEIGHTS[0] or x1 - x0 < 2 * tall:
+    if tall < HEIGHTS[0] or x1 - x0 < proof.wide * tall:
         return False
     mask = strokes.mask[y0:y1, x0:x1]
     begins = (mask[:, 1:] > mask[:, :-1]).sum(axis=1) + mask[:, 0]
-    if _quantile(begins[tall // 6 : tall - tall // 6], 0.5) < MIN_STROKES:
+    if _quantile(begins[tall // 6 : tall - tall // 6], 0.5) < proof.strokes:
         return False
     inks = (strokes.gray[y0:y1, x0:x1] * mask).max(axis=0)
     inks = inks[inks > 0].astype(np.float64)
     ink = _quantile(inks, 0.8)
-    if (np.abs(inks - ink) <= SAME_INK * ink).mean() < MIN_EVEN:
+    if (np.abs(inks - ink) <= SAME_INK * ink).mean() < proof.even:
         return False
     flank = max(2, round(0.35 * tall))
     beside = [strokes.contrast[max(0, y0 - 1 - flank) : max(0, y0 - 1), x0:x1]]
     beside.append(strokes.contrast[y1 + 1 : y1 + 1 + flank, x0:x1])
     calm = [float(part.mean()) for part in beside if part.size]
-    return sum(calm) / max(1, len(calm)) <= MAX_FLANK * float(strokes.contrast[y0:y1, x0:x1].mean())
+    return sum(calm) / max(1, len(calm)) <= proof.flank * float(strokes.contrast[y0:y1, x0:x1].mean())
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.burned_text import Line, at_rim, burned_lines
+from sono.curation.burned_text import ALONE, BESIDE_PRINT, Line, Proof, at_rim, burned_lines
 from sono.curation.parts import connected_parts
 
 Mask = NDArray[np.bool_]
@@ -14,7 +14,7 @@ Mask = NDArray[np.bool_]
 BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
 MAX_GLYPH = 0.05  # share of the height that a letter may have
 MIN_GLYPHS = 4  # letters beside each other
-ROUNDS = 3  # of painting over: a line may only show when its neighbour is gone
+ROUNDS = 5  # of painting over: a line may only show when its neighbour is gone
 NEIGHBOURS = 4  # heights of a line within which its neighbours stand
 LINE_ENDS = 3  # times that a line grows by its neighbours
 
@@ -30,7 +30,7 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
     height, width = gray.shape
     everywhere = np.ones_like(found)
     places = [Line(0, 0, width, round(0.45 * height)), Line(0, round(0.8 * height), width, height)]  # the rim and more
-    lines = _rim_lines(gray, everywhere, places)
+    lines = [line for line in _lines_at(gray, everywhere, places, ALONE) if at_rim(line, height, width)]
     for _ in range(ROUNDS):
         if not lines:
             break
@@ -41,18 +41,17 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
             found[_around(line, room)] = True
             near[_around(line, NEIGHBOURS * tall)] = True
         near &= ~found
-        lines = _rim_lines(gray, near, _halves(near))
+        lines = _lines_at(gray, near, _halves(near), BESIDE_PRINT)
     return found
 
 
-def _rim_lines(gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line]) -> list[Line]:
-    """The lines of print at the rim of the frame [H, W] that lie in `places` and `inside`."""
-    found = [
+def _lines_at(gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line], proof: Proof) -> list[Line]:
+    """The lines of print of the frame [H, W] that lie in `places` and `inside`."""
+    return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
         for x0, y0, x1, y1 in places
-        for line in burned_lines(gray[y0:y1, x0:x1], inside[y0:y1, x0:x1])
+        for line in burned_lines(gray[y0:y1, x0:x1], inside[y0:y1, x0:x1], proof)
     ]
-    return [line for line in found if at_rim(line, *gray.shape)]
 
 
 def _halves(mask: Mask) -> Iterator[Line]:

@@ -105,3 +105,27 @@ def test_names_on_real_tissue_are_found(shared_data: Path) -> None:
         cv2.putText(gray, "ULVSKOG SIEGLINDE", (280, 270), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 235, 1, cv2.LINE_AA)
         found.append(bool(burned_lines(gray, find_sector(gray).inside)))
     assert np.mean(found) >= 0.95
+
+
+@pytest.mark.parametrize(("size", "pen"), [(0.5, 1), (1.5, 3), (3.0, 5)])
+def test_letters_of_many_sizes_are_found(size: float, pen: int) -> None:
+    picture = tissue(3)
+    cv2.putText(picture, "GARCIA", (60, 260), cv2.FONT_HERSHEY_SIMPLEX, size, 235, pen, cv2.LINE_AA)
+    assert burned_lines(picture)
+
+
+@pytest.mark.parametrize("row", range(60, 90, 3))
+def test_a_name_across_the_edge_of_the_rim_is_painted_whole_or_held(row: int) -> None:
+    picture = tissue(4)
+    cv2.putText(picture, "MEYER, ANNA M", (240, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 235, 1, cv2.LINE_AA)
+    kept = np.where(printed_lines(picture, 0), np.uint8(0), picture)
+    name = kept[row - 11 : row + 1, 240:360]
+    assert burned_lines(kept) or (name > 200).sum() < 5
+
+
+def test_a_number_beside_print_goes_with_it_and_stays_alone() -> None:
+    picture = tissue(5)
+    cv2.putText(picture, "85", (520, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA)
+    assert not printed_lines(picture, 0)[30:40, 522:534].any()
+    cv2.putText(picture, "Har-high 1.Trim", (520, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA)
+    assert printed_lines(picture, 0)[32:40, 522:534].all()
