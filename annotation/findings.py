@@ -61,7 +61,7 @@ def tell_findings(findings: Sequence[str], plane: Plane | None, places: Places =
     here = {plane.id, plane.region, *plane.structures} if plane else set()
     shown, study = [], []
     for finding in findings:
-        where = places.get(spoken(finding))
+        where = places.get(spoken(finding).casefold())
         if where is None or plane is None:
             study.append(finding)
         elif not here.isdisjoint(where):
@@ -84,4 +84,4 @@ def with_own_places(own: Places, planes: PlaneTable) -> Places:
                     f"[captions] finding_places: '{finding}' has the unknown place '{place}'"
                     f"{did_you_mean(place, known)}; give structures, plane ids or regions"
                 )
-    return {**PLACES, **{spoken(finding): places for finding, places in own.items()}}
+    return {**PLACES, **{spoken(finding).casefold(): places for finding, places in own.items()}}

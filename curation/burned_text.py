@@ -14,7 +14,7 @@ Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 PEN = 9  # pixels, wider than a stroke; wider pens are met at a half and a quarter of the size
-SCALES = (1, 2, 4)
+SCALES = (1, 2, 4)  # at the last, where a spine looks like letters, twice as many strokes are wanted
 INK_STEP = 40  # gray levels by which a stroke is brighter than both its sides
 GAPS = (7, 13)  # pixels between strokes of a line, within words and between them
 HEIGHTS = (5, 40)  # pixels of a line
@@ -65,7 +65,8 @@ def burned_lines(gray: Gray, inside: Mask | None = None, proof: Proof = ALONE) -
         middle = scale // 2
         there = None if inside is None else np.asarray(inside[middle::scale, middle::scale])
         there = None if there is None else there[: small.shape[0], : small.shape[1]]
-        lines += [Line(*(scale * edge for edge in line)) for line in _lines(_strokes(small, there), proof)]
+        strict = proof._replace(strokes=2 * proof.strokes) if scale == SCALES[-1] else proof
+        lines += [Line(*(scale * edge for edge in line)) for line in _lines(_strokes(small, there), strict)]
     return _merged(lines)
 
 
@@ -109,7 +110,7 @@ def _lines(strokes: _Strokes, proof: Proof) -> list[Line]:
 
 
 def _lines_in(strokes: _Strokes, proof: Proof) -> list[Line]:
-    found, narrowest = [], 16 if proof is ALONE else 4
+    found, narrowest = [], 4 if proof.wide < 1 else 16
     for gap in GAPS:
         joined = cv2.morphologyEx(strokes.mask, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8))
         _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)

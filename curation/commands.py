@@ -1,5 +1,6 @@
 """`sono init`, `qc`, `split`, `dedup`, `phantom`, `pull`, `records`, `quarantine` and `export`."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,7 @@ def init(folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_
 
     study = Workspace.create(folder)
     result = {"workspace": str(study.root), "vault": str(study.vault)}
-    show(result, as_json, next_step=f"cd {folder} && sono qc RAW_FOLDER --records RECORDS.csv")
+    show(result, as_json, next_step=f"cd {shlex.quote(str(folder))} && sono qc RAW_FOLDER --records RECORDS.csv")
 
 
 @app.command()
@@ -102,7 +103,7 @@ def qc(
 @app.command()
 def split(
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validation: number of folds.")] = None,
-    fold: Annotated[int, typer.Option(min=0, help="The fold that becomes the test split.")] = 0,
+    fold: Annotated[int | None, typer.Option(min=0, help="The fold of --folds that becomes the test split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another draw of patients.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the splits that stand; exit 1 for a leak.")
@@ -112,7 +113,7 @@ def split(
 ) -> None:
     """Assign patients to train, val and test again, or to one fold of a cross-validation.
 
-    The shares and the seed stand under [splits] in sono.toml. What stands is kept by later runs of `sono qc`.
+    The shares and the seed stand in the section splits of sono.toml. What stands is kept by later runs of `sono qc`.
 
     Example: sono split --folds 5 --fold 2
     """
@@ -122,7 +123,9 @@ def split(
     if check:
         show(checked_splits(Workspace.find(workspace)), as_json)
         return
-    show(split_workspace(Workspace.find(workspace), folds, fold, seed), as_json, next_step="sono train")
+    if fold is not None and folds is None:
+        raise typer.BadParameter("--fold goes with --folds, as in --folds 5 --fold 2")
+    show(split_workspace(Workspace.find(workspace), folds, fold or 0, seed), as_json, next_step="sono train")
 
 
 @app.command()

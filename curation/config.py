@@ -1,7 +1,8 @@
 """Settings: one frozen model per concern, each read from its section of `sono.toml`."""
 
+import reprlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -60,10 +61,10 @@ def override(settings: Settings, **changes: Any) -> Settings:
 def _read_sections(path: Path) -> dict[str, Any]:
     """The sections of a file, by name; SonoError for an unknown one."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SonoError(f"{path}: not valid TOML: {error}") from error
     for name in values:
         if name not in SECTIONS:
@@ -75,5 +76,16 @@ def _first_problem(error: ValidationError, section: str, model: type[Config]) ->
     problem = error.errors()[0]
     key = ".".join(map(str, (section, *problem["loc"])))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{did_you_mean(str(problem['loc'][-1]), model.model_fields)}"
-    return f"'{key}' is {problem.get('input')!r}: {problem['msg'].lower()}"
+        return f"unknown key '{key}'{did_you_mean(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
+    told = "a section with keys is wanted" if problem["type"] == "model_type" else problem["msg"].lower()
+    return f"'{key}' is {reprlib.repr(problem.get('input'))}: {told}"
+
+
+def _keys_at(model: type[Config], place: Sequence[str | int]) -> Iterable[str]:
+    """The keys of the model that stands at `place` below `model`."""
+    for name in place:
+        inner = model.model_fields[str(name)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, Config)):
+            break
+        model = inner
+    return model.model_fields

@@ -11,7 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
+
+from sono.curation.errors import SonoError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -66,12 +69,18 @@ def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_module_of(work)])
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin)
+    begun = context.Event()
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(begun,))
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         for process in set(multiprocessing.active_children()) - others:  # they may be in the middle of long work
             process.terminate()
+        if isinstance(error, BrokenProcessPool) and not begun.is_set():
+            raise SonoError(
+                'the worker processes could not begin: a script needs `if __name__ == "__main__":` around what it runs '
+                "and a file of its own; or take one job"
+            ) from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -107,10 +116,11 @@ def _module_of(function: Callable[..., Any]) -> str:
     return function.__module__
 
 
-def _begin() -> None:
+def _begin(begun: Event) -> None:
     """A worker ends with its parent and takes one core."""
     import cv2
 
+    begun.set()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
 

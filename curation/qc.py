@@ -80,6 +80,8 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     """Grade, crop and store every file below `options.raw`; add the rows to the workspace's images table."""
     if options.center and options.center_from:
         raise SonoError("give --center or --center-from, not both")
+    if options.center is not None and not options.center.strip():
+        raise SonoError("--center is empty; give the name of the center, or leave it out")
     planes = workspace.planes()
     records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
     with workspace.lock():
@@ -214,7 +216,8 @@ def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> 
         )
         if records is not None:  # what earlier records said does not count any more
             row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-        row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
+        if options.center or options.center_from:  # else what an earlier run was told stays
+            row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
         if record is not None:
             used.add(record.key)
             _fill(row, record)
@@ -296,7 +299,8 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(
-            "no plane labels: captions stay general and zero-shot evaluation has nothing to score; give --records"
+            "no plane labels: captions stay general and zero-shot evaluation has nothing to score; "
+            + ("the records have no column of planes" if records is not None else "give --records")
         )
     if len(accepted) and accepted["center"].isna().all():
         remarks.append("no center: `sono train --hold-out` and `sono eval --center` cannot be used; give --center")

@@ -68,7 +68,8 @@ def fold_splits(images: pd.DataFrame, folds: int, fold: int, seed: int, val: flo
     accepted = images[images["status"] == "accepted"]
     groups = len(set(components(accepted)))
     if folds > groups:
-        raise SonoError(f"{folds} folds of {groups} patients (with their duplicates): give at most {groups}")
+        few = f"give at most {groups}" if groups > 1 else "one cannot be split; add others"
+        raise SonoError(f"{folds} folds of {groups} patients (with their duplicates): {few}")
     parts = _assign(accepted, np.full(folds, 1 / folds), f"fold {seed}")
     rest = accepted[parts != fold]
     names = np.full(len(accepted), "test", dtype=object)

@@ -67,7 +67,7 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
     except (OSError, cv2.error):
         decoded = None
     if decoded is None:
-        raise SonoError(f"{path}: stored frame missing or damaged; run `sono qc` on its folder again")
+        raise SonoError(f"{path}: stored frame missing or damaged; delete it and run `sono qc` on its folder again")
     return np.asarray(decoded, np.uint8)
 
 

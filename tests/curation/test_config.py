@@ -4,6 +4,8 @@ import pytest
 
 from sono.curation.config import Config, check_sections, override, read_section
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.quality import QualityConfig
+from sono.curation.splits import SplitConfig
 
 
 class Example(Config):
@@ -80,3 +82,26 @@ def test_only_the_models_of_sections_that_stand_there_are_asked_for(tmp_path: Pa
 
     check_sections(write(tmp_path, "[qc]\n[splits]\nsharpness = 1\n"), model_of)
     assert asked == ["qc", "splits"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "sono.toml"
+    path.write_bytes(b"\xef\xbb\xbf[splits]\nseed = 4\n")
+    assert read_section(path, "splits", SplitConfig).seed == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[qc.cine]\nframe = 'all'", "unknown key 'qc.cine.frame'; did you mean 'frames'"),
+        ("qc = 3", "'qc' is 3: a section with keys is wanted"),
+        ("[qc]\nmin_side = '" + "x" * 10_000 + "'", "'qc.min_side' is 'xxxxxxxx"),
+        ("a = " + "[" * 20_000, "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_one_short_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "sono.toml"
+    path.write_text(text)
+    with pytest.raises(SonoError) as error:
+        read_section(path, "qc", QualityConfig)
+    assert told in str(error.value) and len(str(error.value)) < 300 + len(str(path))

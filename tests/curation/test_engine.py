@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -70,3 +72,13 @@ def test_an_item_that_hangs_is_ended_and_costs_itself() -> None:
 def test_the_default_is_one_worker_a_core() -> None:
     assert Engine.create(None, None).jobs == len(os.sched_getaffinity(0))
     assert Engine.create(3, "tcp://x:1") == Engine(3, "tcp://x:1")
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom sono.curation.engine import Engine, run_batches\n"
+        "list(run_batches(Engine(2), os.path.getsize, ['/'] * 64, print, 'work'))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode and "worker processes could not begin" in done.stderr
