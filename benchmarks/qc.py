@@ -8,7 +8,6 @@ Example: python benchmarks/qc.py ../shared/data --files 2000
 
 import argparse
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -102,7 +101,6 @@ def main() -> None:
         {"case": "plain gray decoding", "seconds": before, "files/s": len(files) / before, "of plain decoding": 1}
     )
     print(pd.DataFrame(rows).round(3).to_string(index=False))
-    print(f"largest worker: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB")
     shutil.rmtree(folder)
 
 

@@ -177,8 +177,6 @@ def _machine_and_picture(data: "Dataset", row: dict[str, Any]) -> None:
     facts += [f"gestational age {row['ga_days']} days"] if pd.notna(row["ga_days"]) else []
     if facts:
         data.ImageComments = "; ".join(facts)
-    if is_without_print(row):
-        data.BurnedInAnnotation = "NO"
 
 
 def _add_pixels(data: "Dataset", pixels: NDArray[np.uint8]) -> None:

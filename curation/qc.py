@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ RECORD_FIELDS = (
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 RECORD_REASONS = ("no_record", "ga_conflict")
+PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
 # What may end otherwise next time, though the file is the same.
 TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"})
 
@@ -158,19 +160,33 @@ def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
-    """Rows of all `paths`: those measured before and unchanged, and those measured now (saved batch by batch)."""
+    """Rows of all `paths`: those measured before and unchanged, and those measured now (saved every few seconds)."""
     known = _known_rows(workspace, task)
     todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
     needs = (workspace.config_path, *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)))
-    for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc", needs):
-        rows = [row for file_rows in batch for row in file_rows]
-        name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
-        part = from_rows(SOURCES, rows)
-        write_table(_parts(workspace) / f"{name}.parquet", part, SOURCES, mode=0o600)
-        for row in rows_of(part):
-            done.setdefault(row["path"], []).append(row)
+    fresh: list[Row] = []
+    saved = time.monotonic()
+    try:
+        for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc", needs):
+            fresh += [row for file_rows in batch for row in file_rows]
+            if time.monotonic() - saved >= PART_SECONDS:
+                _keep_part(workspace, fresh, done)
+                fresh, saved = [], time.monotonic()
+    finally:  # also where the run is interrupted
+        _keep_part(workspace, fresh, done)
     return [row for path in paths for row in done[path]], len(todo)
+
+
+def _keep_part(workspace: Workspace, rows: list[Row], done: dict[bytes, list[Row]]) -> None:
+    """Write measured rows to the vault and add them, as a table gives them back, to `done`."""
+    if not rows:
+        return
+    name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
+    part = from_rows(SOURCES, rows)
+    write_table(_parts(workspace) / f"{name}.parquet", part, SOURCES, mode=0o600)
+    for row in rows_of(part):
+        done.setdefault(row["path"], []).append(row)
 
 
 def _known_rows(workspace: Workspace, task: AnalysisTask) -> dict[bytes, list[Row]]:
