@@ -1,0 +1,11 @@
+from pathlib import Path
+
+from sono.curation.reasons import REASONS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reasons.md"
+
+
+def test_the_page_of_reasons_tells_every_code_as_it_is() -> None:
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    expected = {f"| `{code}` | {reason.status} | {reason.meaning} |" for code, reason in REASONS.items()}
+    assert set(rows) == expected and len(rows) == len(expected)
