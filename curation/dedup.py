@@ -70,10 +70,13 @@ class DedupSummary:
         return [text for text, count in told.items() if count] + list(self.examples)
 
     def refuse_findings(self) -> None:
-        """FindingsError (exit 3) where a pair crosses patients or splits."""
-        patients, splits = (sum(counts[name] for counts in self.crossings.values()) for name in ("patient", "split"))
-        if patients or splits:
-            raise FindingsError(f"{patients} pairs cross patients and {splits} cross splits; see {self.table}")
+        """FindingsError (exit 3) where a pair crosses patients, centers or splits: each makes a score too good."""
+        names = ("patient", "center", "split")
+        patients, centers, splits = (sum(counts[name] for counts in self.crossings.values()) for name in names)
+        if patients or centers or splits:
+            raise FindingsError(
+                f"{patients} pairs cross patients, {centers} cross centers, {splits} cross splits; see {self.table}"
+            )
 
 
 def run_dedup(workspace: Workspace, csv: Path | None = None, sheet: Path | None = None) -> DedupSummary:
@@ -187,7 +190,7 @@ def _grave_first(table: pd.DataFrame) -> pd.DataFrame:
 
 def _examples(table: pd.DataFrame) -> tuple[str, ...]:
     """The gravest pairs in words, by their pseudonyms."""
-    crossing = np.array([bool({"patient", "split"} & set(crossed)) for crossed in table["crosses"]], bool)
+    crossing = np.array([bool({"patient", "center", "split"} & set(crossed)) for crossed in table["crosses"]], bool)
     return tuple(_words(row) for row in rows_of(_grave_first(table[crossing]).head(EXAMPLES)))
 
 

@@ -99,7 +99,7 @@ def test_a_near_pair_found_later_is_grouped_and_makes_the_split_leak(study: Work
 
 
 def test_strict_refuses_pairs_of_two_patients_or_splits(study: Workspace) -> None:
-    with pytest.raises(FindingsError, match="1 pairs cross patients and 1 cross splits"):
+    with pytest.raises(FindingsError, match="1 pairs cross patients, 1 cross centers, 1 cross splits"):
         run_dedup(study).refuse_findings()
 
 
