@@ -15,6 +15,7 @@ BAND = 0.15  # share of the height, at the top and at the bottom, that is search
 MAX_GLYPH = 0.05  # share of the height that a letter may have
 MIN_GLYPHS = 4  # letters beside each other
 ROUNDS = 5  # of painting over: a line may only show when its neighbour is gone
+MAX_BESIDE = 0.04  # share of the frame that print beside print may cover
 NEIGHBOURS = 4  # heights of a line within which its neighbours stand
 LINE_ENDS = 3  # times that a line grows by its neighbours
 
@@ -31,6 +32,7 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
     everywhere = np.ones_like(found)
     places = [Line(0, 0, width, round(0.45 * height)), Line(0, round(0.8 * height), width, height)]  # the rim and more
     lines = [line for line in _lines_at(gray, everywhere, places, ALONE) if at_rim(line, height, width)]
+    certain: Mask | None = None
     for _ in range(ROUNDS):
         if not lines:
             break
@@ -40,9 +42,11 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
             room = max(2, tall // 3)  # commas, the tails of letters, letters that touch an echo
             found[_around(line, room)] = True
             near[_around(line, NEIGHBOURS * tall)] = True
+        certain = found.copy() if certain is None else certain
         near &= ~found
         lines = _lines_at(gray, near, _halves(near), BESIDE_PRINT)
-    return found
+    # what spreads is no print but noise as fine as letters; who finds print on it then holds the frame
+    return found if certain is None or (found & ~certain).mean() <= MAX_BESIDE else certain
 
 
 def _lines_at(gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line], proof: Proof) -> list[Line]:

@@ -129,3 +129,10 @@ def test_a_number_beside_print_goes_with_it_and_stays_alone() -> None:
     assert not printed_lines(picture, 0)[30:40, 522:534].any()
     cv2.putText(picture, "Har-high 1.Trim", (520, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA)
     assert printed_lines(picture, 0)[32:40, 522:534].all()
+
+
+def test_noise_as_fine_as_letters_is_not_painted_away() -> None:
+    down, across = np.mgrid[0:240, 0:320]
+    fan = (np.abs(across - 160) < 20 + 0.5 * down) & (down > 15) & (down < 220)
+    noise = np.random.default_rng(1).integers(20, 220, fan.shape)
+    assert printed_lines(np.where(fan, noise, 0).astype(np.uint8), 0)[fan].mean() < 0.3
