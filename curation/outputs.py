@@ -32,6 +32,7 @@ _NUMBERS = {(spec.name, field.name) for spec in (IMAGES, MASKS, CAPTIONS) for fi
 _PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
+_TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
 _HEX = re.compile(r"[0-9a-f]+")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 _WIDE_TEXT = (
@@ -52,7 +53,7 @@ def texts_of(path: Path) -> Iterator[Text]:
         with path.open("rb") as stream:
             # the length of the JSON header comes first; numbers follow it
             header = stream.read(min(int.from_bytes(stream.read(8), "little"), path.stat().st_size))
-        yield "", decoded(header)
+        yield "", _TENSOR_SIZES.sub("", decoded(header))
         return
     yield from _content_texts(path.read_bytes(), path.suffix)
 

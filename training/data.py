@@ -1,4 +1,4 @@
-"""Frames, masks and captions in memory at the model's size, and the batches drawn from them."""
+"""Frames, masks and captions at the model's size, and the batches drawn from them."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,24 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sono.curation.console import progress
-from sono.curation.geometry import letterbox, letterbox_mask
 from sono.curation.planes import PlaneTable
-from sono.curation.rle import decode
-from sono.curation.stored import read_stored
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
 from sono.training.attributes import NOTHING, AttributeRows, Attributes, AttributeTable, caption_attributes, plane_path
 from sono.training.augment import augment, carries_side
 from sono.training.config import AugmentConfig
 from sono.training.sampling import balancing_weights, mask_grade, opening
+from sono.training.store import FrameRows, mask_of, packed_frames, packed_masks
 
 
 @dataclass(frozen=True)
 class Region:
-    """One mask of a frame (packed bits of [S, S]), its caption, what that says, and the mask's grade (0 is best)."""
+    """One mask of a frame (run lengths, see `runs_of`), its caption, what that says, and its grade (0 is best)."""
 
-    bits: NDArray[np.uint8]
+    runs: NDArray[np.uint32]
     caption: str
     attributes: Attributes = NOTHING
     grade: int = 0
@@ -55,7 +52,7 @@ class Example:
 class PairSet:
     """Frames [n, S, S] uint8 and what each can be paired with."""
 
-    frames: NDArray[np.uint8]
+    frames: NDArray[np.uint8] | FrameRows
     examples: tuple[Example, ...]
 
     def __len__(self) -> int:
@@ -112,18 +109,13 @@ class _Pair(NamedTuple):
 def load_pairs(
     workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], prompts: dict[str, list[str]], side: int
 ) -> PairSet:
-    """Read the stored frames of `images` with their captions and masks, letterboxed to `side` pixels.
+    """The stored frames of `images` with their captions and masks, letterboxed to `side` pixels in the packed store.
 
     Frames without a caption are left out.
     """
-    images, tables = _read_tables(workspace, images, mask_states)
-    frames = np.empty((len(images), side, side), np.uint8)
-    examples = []
-    with progress("frames", len(images)) as advance:
-        for row, image in enumerate(rows_of(images)):
-            frames[row] = letterbox(read_stored(workspace.root / image["file"]), side)
-            examples.append(_example(image, tables, tuple(prompts.get(image["plane"] or "", ())), side))
-            advance()
+    images, tables = _read_tables(workspace, images, mask_states, side)
+    frames = packed_frames(workspace, images["file"].tolist(), side)
+    examples = (_example(image, tables, tuple(prompts.get(image["plane"] or "", ()))) for image in rows_of(images))
     return PairSet(frames, tuple(examples))
 
 
@@ -164,10 +156,11 @@ class _Tables(NamedTuple):
     regional: dict[str, dict[str, Any]]  # captions by mask
     masks: dict[str, list[dict[str, Any]]]  # by image
     states: frozenset[str]  # of the masks that may be a region
+    runs: dict[str, NDArray[np.uint32]]  # by mask
 
 
 def _read_tables(
-    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str]
+    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], side: int
 ) -> tuple[pd.DataFrame, _Tables]:
     """The images that have a caption, and all that is told of them."""
     captions, masks = workspace.captions(), workspace.masks()
@@ -177,10 +170,12 @@ def _read_tables(
     by_image: dict[str, list[dict[str, Any]]] = {}
     for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):
         by_image.setdefault(mask["image_id"], []).append(mask)
-    return images, _Tables(workspace.planes(), whole, regional, by_image, frozenset(mask_states))
+    told = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
+    runs = packed_masks(workspace, list(rows_of(told)), side)
+    return images, _Tables(workspace.planes(), whole, regional, by_image, frozenset(mask_states), runs)
 
 
-def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...], side: int) -> Example:
+def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...]) -> Example:
     caption, masks = tables.whole[image["image_id"]], tables.masks.get(image["image_id"], [])
     named = {mask["structure"] for mask in masks}
     if image["structures"] is not None:
@@ -190,7 +185,7 @@ def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...], s
         image["plane"],
         str(caption["text"]),
         prompts,
-        tuple(region for mask in masks if (region := _region(image, mask, tables, side)) is not None),
+        tuple(region for mask in masks if (region := _region(image, mask, tables)) is not None),
         caption_attributes(caption, image, sorted(named), tables.planes),
         plane_path(image["plane"], tables.planes),
         image["center"],
@@ -198,16 +193,16 @@ def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...], s
     )
 
 
-def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables, side: int) -> Region | None:
-    """The region of a mask (a row); None where it has no caption, may not be used, or is too small for `side`."""
+def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> Region | None:
+    """The region of a mask (a row); None where it has no caption, may not be used, or is too small to be seen."""
     caption = tables.regional.get(mask["mask_id"])
     if caption is None or mask["state"] not in tables.states:
         return None
-    inside = letterbox_mask(decode(mask["counts"], mask["height"], mask["width"]), side)
-    if not inside.any():
+    runs = tables.runs[mask["mask_id"]]
+    if len(runs) == 1:  # of zeros
         return None
     said = caption_attributes(caption, image, [mask["structure"]], tables.planes)
-    return Region(np.packbits(inside), str(caption["text"]), said, mask_grade(mask["source"], mask["state"]))
+    return Region(runs, str(caption["text"]), said, mask_grade(mask["source"], mask["state"]))
 
 
 def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, generator: torch.Generator) -> _Pair:
@@ -223,7 +218,5 @@ def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, ge
     return _Pair(None, example.caption, example.attributes)
 
 
-def _unpack(region: Region | None, side: int) -> NDArray[np.uint8]:
-    if region is None:
-        return np.ones((side, side), np.uint8)
-    return np.unpackbits(region.bits, count=side * side).reshape(side, side)
+def _unpack(region: Region | None, side: int) -> NDArray[np.bool_]:
+    return np.ones((side, side), np.bool_) if region is None else mask_of(region.runs, side)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from sono.curation.errors import PrivacyError
 from sono.curation.privacy import check_privacy
@@ -209,5 +210,6 @@ def test_pixels_tensors_and_numbers_are_not_read_as_text(study: Workspace) -> No
     write_bytes(study.root / "a.npy", array_bytes(np.frombuffer(b"Doeworth", np.uint8)))
     write_bytes(study.root / "runs/a/state.pt", archive("state/data/0", b" Doeworth "))
     write_bytes(study.root / "runs/a/w.safetensors", safetensors("x") + b" Doeworth ")
+    save_file({"frames": np.zeros(471181, np.uint8)}, study.root / "packed.safetensors", {"key": "0a"})
     write_bytes(study.frames / "ab" / "abcd.png", gray_png())
     assert check_privacy(study) > 0

@@ -91,9 +91,9 @@ def test_every_pair_knows_what_its_caption_says(pairs: PairSet) -> None:
 
 
 def example(number: int, grades: tuple[int, ...] = (), **changes: str | None) -> Example:
-    """A frame with a region of each grade; the region's bits are its number."""
+    """A frame of 8 x 8 pixels with a region of each grade: as many pixels as its number."""
     regions = tuple(
-        Region(np.full(8, 1 + at, np.uint8), f"region {at}", grade=grade) for at, grade in enumerate(grades)
+        Region(np.array([63 - at, 1 + at], np.uint32), f"region {at}", grade=grade) for at, grade in enumerate(grades)
     )
     row = Example(f"image-{number}", "femur", "whole", (), regions)
     return Example(**{**vars(row), **changes})  # type: ignore[arg-type]
