@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from sono.curation.errors import SonoError
 from sono.training.architectures import ModelConfig, architecture_of, side_of
+from sono.training.attention import quicken
 from sono.training.text import build_towers, stored_text, text_body, text_head
 
 MASK_MEAN, MASK_STD = 0.5, 0.26  # Alpha-CLIP's scaling of a 0/1 mask
@@ -91,6 +92,7 @@ class MaskClip(nn.Module):
         self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
         self.register_buffer("pixel_std", _statistic(config.pixel_std, config.channels))
         self.stem_name = _put_stem(self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten())
+        quicken(self.towers.visual)
         self.to(memory_format=torch.channels_last)
         self.adapted = False  # by sono.training.lora
         self._captions: dict[str, Tensor] = {}  # of a frozen text tower

@@ -1,0 +1,274 @@
+"""How fast training is beside a plain published-style way, each as a ratio of CPU times in one run on one core.
+
+loader: samples/s of the packed store against reading PNG and RLE for each sample (at least 20 times).
+step: a training step of ViT-B/16 at 224, batch 8, text tower frozen, against `plain_clip.py` with the same weights and
+the same loss: at least 1.2 times in float32, 1.7 times in bfloat16 where the processor has it (the plain step is timed
+in both). memory: of the sigmoid loss of 32,768 pairs by the size of its parts. gpu: samples/s and model FLOPs
+utilisation of the published size (ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; this needs torch
+and this repository alone (PYTHONPATH=.typing) and is left out without a GPU.
+
+Example: python benchmarks/training.py ../shared/data [--parts loader step memory gpu]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from plain_clip import BASE, LARGE, PlainClip, Size, plain_loss
+from torch import Tensor
+
+PARTS = ("loader", "step", "memory", "gpu")
+SIDE = 336
+BATCH = 8  # of a step
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}  # dense bfloat16, by the vendor
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """CPU time of `work`, which other work on the machine moves little."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def compare(plain: Callable[[], Any], ours: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
+    """Medians of the times of both, in turns, and of the ratio of neighbours; a first turn does not count."""
+    turns = [(seconds(plain), seconds(ours)) for _ in range(repeats + 1)][1:]
+    ratio = statistics.median(one / other for one, other in turns)
+    return statistics.median(one for one, _ in turns), statistics.median(other for _, other in turns), ratio
+
+
+def make_study(data: Path, folder: Path, count: int) -> Any:
+    """A workspace of real frames, each with a mask of a head's size and captions."""
+    import cv2
+    import numpy as np
+
+    from sono.annotation.captions import build_captions
+    from sono.annotation.masks import mask_row, mask_table
+    from sono.curation.storage import write_bytes
+    from sono.curation.stored import encode_png, frame_file, image_id_of
+    from sono.curation.tables import IMAGES, MASKS, from_rows
+    from sono.curation.workspace import Workspace
+
+    study = Workspace.create(folder / "study")
+    rows, masks = [], []
+    for path in sorted((data / "barcelona" / "Images").iterdir())[:count]:
+        gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        height, width = gray.shape
+        image_id, file = image_id_of(gray), frame_file(image_id_of(gray), gray)
+        write_bytes(study.root / file, encode_png(gray), durable=False)
+        row = {"image_id": image_id, "source_id": path.name, "frame": 0, "status": "accepted", "split": "train"}
+        rows.append(row | {"plane": "transthalamic", "height": height, "width": width, "file": file})
+        head = np.zeros((height, width), np.uint8)
+        cv2.ellipse(head, (width // 2, height // 2), (width // 4, height // 4), 20, 0, 360, 1, -1)
+        masks.append(mask_row(rows[-1], head.astype(np.bool_), "fetal head", "manual", state="accepted"))
+    study.write(IMAGES, from_rows(IMAGES, rows))
+    study.write(MASKS, mask_table(masks))
+    build_captions(study)
+    return study
+
+
+def loader(data: Path, repeats: int, count: int = 64) -> str:
+    """Batches out of the packed store, and the same pairs read one by one in the published way."""
+    import cv2
+    import numpy as np
+    from pycocotools import mask as coco
+
+    from sono.curation.tables import rows_of
+    from sono.training.data import PairMixture, draw_batch, load_pairs
+    from sono.training.preprocess import published_square
+
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        study = make_study(data, Path(folder), count)
+        images = study.accepted_images()
+        masks = {mask["image_id"]: mask for mask in rows_of(study.masks())}
+
+        def one_by_one() -> None:
+            for image in rows_of(images):
+                content = np.frombuffer((study.root / image["file"]).read_bytes(), np.uint8)
+                picture = cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+                mask = masks[image["image_id"]]
+                inside = coco.decode({"size": [mask["height"], mask["width"]], "counts": mask["counts"].encode()})
+                published_square(picture, inside.astype(np.bool_), SIDE)
+
+        build = seconds(lambda: load_pairs(study, images, ("accepted",), {}, SIDE))
+        pairs = load_pairs(study, images, ("accepted",), {}, SIDE)
+        generator = torch.Generator().manual_seed(0)
+
+        def packed() -> None:
+            for start in range(0, len(pairs), 32):
+                rows = range(start, min(start + 32, len(pairs)))
+                draw_batch(pairs, rows, PairMixture(0.1, 0.0, None), generator)
+
+        plain, ours, ratio = compare(one_by_one, packed, repeats)
+    return (
+        f"loader   published {len(images) / plain:.0f} samples/s, packed {len(images) / ours:.0f} samples/s: "
+        f"{ratio:.0f} times (bar 20); the store is made at {len(images) / build:.0f} samples/s"
+    )
+
+
+def steps(repeats: int) -> list[str]:
+    """A line for float32, and two for bfloat16: against the plain step in float32 and in bfloat16."""
+    slow, quick = _both(torch.float32, torch.float32), _both(torch.float32, torch.bfloat16)
+    lines = [_step_line("step     float32 against plain float32", *slow, repeats, "1.2")]
+    if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+        lines.append(_step_line("step     bfloat16 against plain float32", *quick, repeats, "1.7"))
+        half = _both(torch.bfloat16, torch.bfloat16)
+        lines.append(_step_line("step     bfloat16 against plain bfloat16", *half, repeats, "1.7"))
+    return lines
+
+
+def _step_line(title: str, plain: Callable[[], float], ours: Callable[[], float], repeats: int, bar: str) -> str:
+    losses = plain(), ours()  # of the first step, before weights part
+    before, after, ratio = compare(plain, ours, repeats)
+    return (
+        f"{title}: {before:.2f} s and {after:.2f} s: {ratio:.2f} times (bar {bar}); "
+        f"first losses {losses[0]:.6f} and {losses[1]:.6f}"
+    )
+
+
+def _both(plain_type: torch.dtype, our_type: torch.dtype) -> tuple[Callable[[], float], Callable[[], float]]:
+    """The plain step and ours, from the same weights, frames and captions."""
+    from sono.training.architectures import ModelConfig
+    from sono.training.freeze import set_trainable
+    from sono.training.losses import identity_targets, sigmoid_loss
+    from sono.training.model import MaskClip
+
+    torch.manual_seed(0)
+    model, plain = MaskClip(ModelConfig(name="base")), PlainClip(BASE)
+    set_trainable(model, "vision")
+    _share_weights(model, plain)
+    captions = [f"an ultrasound frame of the fetal head, {number} weeks" for number in range(20, 20 + BATCH)]
+    frame, mask = torch.rand(BATCH, 1, 224, 224), (torch.rand(BATCH, 1, 224, 224) > 0.5).float()
+    published = torch.optim.AdamW([one for one in plain.parameters() if one.requires_grad], 1e-6)
+    fused = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-6, fused=True)
+
+    def plain_step() -> float:
+        with torch.autocast("cpu", plain_type, enabled=plain_type != torch.float32):
+            colour = ((frame - model.pixel_mean) / model.pixel_std).repeat(1, 3, 1, 1)
+            image = plain.encode_image(colour, (mask - 0.5) / 0.26)
+            text = plain.encode_text(model.tokenize(captions))
+        return _learn(plain_loss(image, text, plain.logit_scale, plain.logit_bias), published)
+
+    def our_step() -> float:
+        model.train()
+        with torch.autocast("cpu", our_type, enabled=our_type != torch.float32):
+            image, text = model.encode_image(frame, mask), model.encode_captions(captions)
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        loss = sigmoid_loss(image, text, model.logit_scale.exp(), model.logit_bias, identity_targets(BATCH))
+        return _learn(loss, fused)
+
+    return plain_step, our_step
+
+
+def _share_weights(model: Any, plain: PlainClip) -> None:
+    """Give `plain` the weights of `model`, the gray filters in three equal parts, and freeze its text tower."""
+    names = {name.removeprefix("towers.").replace("visual.conv1.", "visual.stem."): name for name in model.state_dict()}
+    weights = {short: model.state_dict()[name] for short, name in names.items() if not short.startswith("pixel_")}
+    filters = "visual.stem.image.weight"
+    weights[filters] = (weights[filters] / 3).repeat(1, 3, 1, 1)
+    plain.load_state_dict(weights)
+    plain.text.requires_grad_(False)
+
+
+def _learn(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def gpu(size: Size = LARGE, device: str = "cuda", batches: tuple[int, ...] = (32, 64, 128)) -> list[str]:
+    """Samples/s and MFU by batch, then the kernels that take most of the time at the last batch."""
+    from sono.training.losses import identity_targets, sigmoid_loss
+
+    torch.backends.cuda.matmul.allow_tf32 = True
+    model = PlainClip(size, fused=True, channels=1).to(device)
+    model.text.requires_grad_(False)
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-6, fused=True)
+
+    def step(batch: int) -> None:
+        frame = torch.randint(256, (batch, 1, size.side, size.side), dtype=torch.uint8, device=device).float() / 255
+        text = F.normalize(torch.randn(batch, size.embed_dim, device=device), dim=-1)  # captions are encoded once
+        with torch.autocast(device, torch.bfloat16):
+            image = model.encode_image(frame, frame.round())
+        loss = sigmoid_loss(
+            image, text, model.logit_scale.exp(), model.logit_bias, identity_targets(batch, image.device)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    peak = next((flops for known, flops in PEAKS.items() if known in name), None) or _peak(device)
+    lines = [f"gpu      {name}, {peak / 1e12:.1f} TFLOP/s in bfloat16"]
+    for batch in batches:
+        rate = batch / _wall(partial(step, batch), device)
+        share = 3 * size.image_flops() * rate / peak
+        held = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
+        lines.append(f"gpu      batch {batch}: {rate:.1f} samples/s, MFU {share:.3f}, {held:.1f} GiB")
+    return lines + _where(partial(step, batches[-1]), device)
+
+
+def _wall(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
+    """Seconds of one `work` by the clock, after two that do not count."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    for _ in range(2):
+        work()
+    wait()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    wait()
+    return (time.perf_counter() - started) / repeats
+
+
+def _peak(device: str) -> float:
+    """Operations a second of a large matrix product: the bound where the vendor's is not known."""
+    side = 8192 if device == "cuda" else 512
+    one = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    return 2 * side**3 / _wall(lambda: one.mm(one), device)
+
+
+def _where(work: Callable[[], None], device: str, rows: int = 12) -> list[str]:
+    """The share of the time that each operation itself takes."""
+    from torch.profiler import profile
+
+    with profile() as seen:
+        work()
+    own = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    events = sorted(seen.key_averages(), key=lambda event: -getattr(event, own))
+    total = sum(getattr(event, own) for event in events)
+    return [f"gpu      {getattr(event, own) / total:6.1%}  {event.key[:80]}" for event in events[:rows]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="the folder of the real frames (loader alone needs it)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if "loader" in given.parts:
+        print(loader(given.data, given.repeats) if given.data else "loader   left out: no folder of frames", flush=True)
+    if "step" in given.parts:
+        print(*steps(given.repeats), sep="\n", flush=True)
+    if "memory" in given.parts:
+        command = [sys.executable, str(Path(__file__).with_name("losses.py")), "--batch", "32768"]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if "gpu" in given.parts:
+        print(*(gpu() if torch.cuda.is_available() else ["gpu      left out: torch sees none here"]), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
