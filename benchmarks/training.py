@@ -4,7 +4,7 @@ loader: samples/s of the packed store against reading PNG and RLE for each sampl
 step: a training step of ViT-B/16 at 224, batch 8, text tower frozen, against `plain_clip.py` with the same weights and
 the same loss: at least 1.2 times in float32, 1.7 times in bfloat16 where the processor has it (the plain step is timed
 in both). memory: of the sigmoid loss of 32,768 pairs by the size of its parts. gpu: samples/s and model FLOPs
-utilisation of the published size (ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; this needs torch
+utilisation of the published size (ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; it needs torch
 and this repository alone (PYTHONPATH=.typing) and is left out without a GPU.
 
 Example: python benchmarks/training.py ../shared/data [--parts loader step memory gpu]
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,15 +117,13 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
     )
 
 
-def steps(repeats: int) -> list[str]:
-    """A line for float32, and two for bfloat16: against the plain step in float32 and in bfloat16."""
-    slow, quick = _both(torch.float32, torch.float32), _both(torch.float32, torch.bfloat16)
-    lines = [_step_line("step     float32 against plain float32", *slow, repeats, "1.2")]
+def steps(repeats: int) -> Iterator[str]:
+    """A line for float32, and two for bfloat16: against the plain step in bfloat16 and in float32."""
+    single, half = torch.float32, torch.bfloat16
+    yield _step_line("step     float32 against plain float32", *_both(single, single), repeats, "1.2")
     if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
-        lines.append(_step_line("step     bfloat16 against plain float32", *quick, repeats, "1.7"))
-        half = _both(torch.bfloat16, torch.bfloat16)
-        lines.append(_step_line("step     bfloat16 against plain bfloat16", *half, repeats, "1.7"))
-    return lines
+        yield _step_line("step     bfloat16 against plain bfloat16", *_both(half, half), repeats, "1.7")
+        yield _step_line("step     bfloat16 against plain float32", *_both(single, half), repeats, "1.7")
 
 
 def _step_line(title: str, plain: Callable[[], float], ours: Callable[[], float], repeats: int, bar: str) -> str:
@@ -262,7 +260,8 @@ def main() -> None:
     if "loader" in given.parts:
         print(loader(given.data, given.repeats) if given.data else "loader   left out: no folder of frames", flush=True)
     if "step" in given.parts:
-        print(*steps(given.repeats), sep="\n", flush=True)
+        for line in steps(given.repeats):
+            print(line, flush=True)
     if "memory" in given.parts:
         command = [sys.executable, str(Path(__file__).with_name("losses.py")), "--batch", "32768"]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -6,6 +6,7 @@ import gzip
 import html
 import io
 import re
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
         yield "", _dicom_text(content)
     elif depth < MAX_DEPTH and content.startswith(b"PK\x03\x04"):
         yield from _zip_texts(content, depth)
+    elif depth < MAX_DEPTH and content[257:262] == b"ustar":
+        yield from _tar_texts(content, depth)
     elif depth < MAX_DEPTH and content.startswith(b"\x1f\x8b"):
         yield from _content_texts(_gunzipped(content), "", depth + 1)
     else:
@@ -193,6 +196,21 @@ def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
         for member in archive.infolist():
             if "/data/" not in member.filename and member.file_size <= MAX_INFLATED:
                 yield from _content_texts(archive.read(member), Path(member.filename).suffix, depth + 1)
+
+
+def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
+    """The members of a shard; one that is damaged gives what its bytes say."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            for member in archive:
+                about = (member.name, member.linkname, member.uname, member.gname, *member.pax_headers.values())
+                yield "", "\n".join(map(str, about))
+                stream = archive.extractfile(member)
+                if stream is not None:
+                    yield from _content_texts(stream.read(), Path(member.name).suffix, depth + 1)
+            yield "", decoded(content[archive.offset :].rstrip(b"\0"))
+    except (tarfile.TarError, OSError, KeyError):
+        yield "", decoded(content)
 
 
 def _gunzipped(content: bytes) -> bytes:

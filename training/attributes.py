@@ -103,6 +103,7 @@ class AttributeTable:
 
     def __init__(self, captions: Iterable[Attributes]) -> None:
         distinct = sorted(set(captions), key=lambda one: (one.path, sorted(one.values), one.ga_days or 0))
+        self.known = tuple(distinct)
         self._number = {attributes: number for number, attributes in enumerate(distinct)}
         nodes = sorted({one.path[:depth] for one in distinct for depth in range(1, len(one.path) + 1)})
         self._node = {path: number for number, path in enumerate(nodes, start=1)}

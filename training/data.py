@@ -54,6 +54,7 @@ class PairSet:
 
     frames: NDArray[np.uint8] | FrameRows
     examples: tuple[Example, ...]
+    known: AttributeTable | None = None  # of a larger whole that this is a part of
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -66,6 +67,8 @@ class PairSet:
     @cached_property
     def table(self) -> AttributeTable:
         """The attributes of all captions and prompts."""
+        if self.known is not None:
+            return self.known
         said = {Attributes(example.path) for example in self.examples}
         said |= {example.attributes for example in self.examples}
         return AttributeTable(said | {region.attributes for example in self.examples for region in example.regions})
