@@ -33,12 +33,8 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed or 0:.1f}/s")
 
 
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar with rate and time left on stderr; nothing on a pipe or when `talk.quiet`."""
-    if talk.quiet or not talk.is_terminal:
-        yield _silent
-        return
+def new_bar() -> Progress:
+    """A bar with rate and time left; its tasks have a field `note`."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,7 +44,16 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=talk, transient=True) as bar:
+    return Progress(*columns, console=talk, transient=True)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """Show a bar with rate and time left on stderr; nothing on a pipe or when `talk.quiet`."""
+    if talk.quiet or not talk.is_terminal:
+        yield _silent
+        return
+    with new_bar() as bar:
         task = bar.add_task(title, total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:

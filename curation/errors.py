@@ -22,6 +22,12 @@ class PrivacyError(SonoError):
     exit_code = 4
 
 
+class StoppedError(SonoError):
+    """Work that was asked to stop has saved what it has, and says how to go on."""
+
+    exit_code = 130
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """`; did you mean 'femur'?` for the nearest of `known`, else the list of what is known."""
     choices = sorted(set(known))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,41 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
             _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a new folder, which takes the place of the folder `target` when the block succeeds.
+
+    A process that is killed leaves the old folder or the new one, whole, once `settle_folder` has been called.
+    """
+    settle_folder(target)
+    new, old = _beside(target)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        _sync(target.parent)
+    finally:
+        settle_folder(target)
+
+
+def settle_folder(target: Path) -> None:
+    """End what a process killed in `atomic_folder` has begun: the new folder counts once the old one has moved away."""
+    new, old = _beside(target)
+    if old.exists() and not target.exists():
+        (new if new.exists() else old).rename(target)
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where the new folder is written, and where the old one waits to be deleted."""
+    return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-new"), target.with_name(
+        f"{TEMPORARY_PREFIX}{target.name}-old"
+    )
 
 
 def write_bytes(target: Path, content: bytes, mode: int = 0o644, durable: bool = True) -> None:

@@ -1,8 +1,6 @@
 """Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen. Nothing is unpickled."""
 
-import io
 import json
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sono.curation.errors import SonoError
-from sono.curation.storage import atomic_path, write_bytes, write_text
+from sono.curation.storage import atomic_path, write_text
 from sono.training.architectures import ModelConfig
 from sono.training.lora import adapter_state, load_adapters, merged_state
 from sono.training.model import MaskClip
@@ -22,7 +20,8 @@ from sono.training.text import save_text
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
 ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart, the configuration of a BERT
-FOLDERS = ("best", "end", "last")  # which checkpoint of a run is loaded, the first that exists
+BEST, END, LAST = "best", "end", "last"
+FOLDERS = (BEST, END, LAST)  # which checkpoint of a run is loaded, the first that exists
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,10 @@ def restore(folder: Path, model: MaskClip) -> None:
         except (OSError, SafetensorError) as error:
             raise SonoError(f"{folder / ADAPTERS}: missing or damaged ({_short(error)}); train again") from error
     else:
-        model.load_state_dict(load_weights(folder).state_dict())
+        try:
+            model.load_state_dict(load_weights(folder).state_dict())
+        except RuntimeError as error:
+            raise SonoError(f"{folder}: of another model than '{model.config.name}' ({_short(error)})") from error
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -153,27 +155,6 @@ def read_run(folder: Path) -> RunInfo:
         raise SonoError(f"{folder}: not a run ({RUN} is missing); train one with `sono train`") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SonoError(f"{path}: damaged ({_short(error)}); train again") from error
-
-
-def save_state(folder: Path, optimizer: torch.optim.Optimizer, epoch: int, best: float, best_epoch: int) -> None:
-    """Write what `--resume` needs beside the weights."""
-    values = {"optimizer": optimizer.state_dict(), "epoch": epoch, "best": best, "best_epoch": best_epoch}
-    content = io.BytesIO()
-    torch.save(values, content)
-    write_bytes(folder / STATE, content.getvalue())
-
-
-def load_state(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[int, float, int]:
-    """Restore the optimizer; returns the finished epochs, the best validation score and its epoch."""
-    path = folder / STATE
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["epoch"]), float(state["best"]), int(state["best_epoch"])
-    except FileNotFoundError as error:
-        raise SonoError(f"{folder}: nothing to resume from; run without --resume") from error
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise SonoError(f"{path}: damaged ({_short(error)}); train again without --resume") from error
 
 
 def _short(error: Exception) -> str:

@@ -35,7 +35,6 @@ def train(
     from sono.curation.config import override
     from sono.curation.workspace import Workspace
     from sono.training.config import TrainingConfig
-    from sono.training.train import next_run_name
     from sono.training.train import train as run_training
 
     study = Workspace.find(workspace)
@@ -49,7 +48,7 @@ def train(
         "hold_out": hold_out or None,
     }
     config = override(study.settings("training", TrainingConfig), **given)
-    summary = run_training(study, config, name or next_run_name(study), resume)
+    summary = run_training(study, config, name, resume)
     show(summary, as_json, next_step=f"sono eval --run {summary.run}")
 
 

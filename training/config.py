@@ -40,12 +40,18 @@ class TrainingConfig(Config):
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)
     epochs: int = Field(50, ge=1)
-    batch_size: int = Field(16, ge=2)
+    batch_size: int = Field(16, ge=2)  # pairs a step, over all processes and parts
+    accumulate: int = Field(1, ge=1)  # parts of a batch, one after another, that do not meet: less memory
     learning_rate: float = Field(1e-3, gt=0)
+    mask_rate: float = Field(1.0, gt=0)  # learning rate of the mask filters over that of the towers
     scale_rate: float = Field(10.0, gt=0)  # learning rate of logit scale and bias over that of the towers
     weight_decay: float = Field(0.05, ge=0)
     warmup_fraction: float = Field(0.05, ge=0, lt=1)  # of all steps
+    warmup_steps: int | None = Field(None, ge=0)  # instead of the share, but never more than half of the run
     clip_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)  # decay a step of averaged weights, which are then validated and kept; 0: none
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where it is multiplied
+    compile: bool = False  # the vision tower by torch.compile
     global_fraction: float = Field(0.8, ge=0, le=1)
     prompt_fraction: float = Field(0.5, ge=0, le=1)
     regions_per_frame: int = Field(1, ge=1)  # pairs of one frame in a batch, each with another region

@@ -1,18 +1,84 @@
 """What the processes of one run tell each other; alone, everything stays as it is."""
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sono.curation.console import talk
+from sono.curation.errors import SonoError
+
+Result = TypeVar("Result")
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that `torchrun` has started, of which the first one talks; a single one has nobody to join."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    talk.quiet = talk.quiet or os.environ["RANK"] != "0"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Meanwhile this process is by itself: it sees its own rows and nobody else's."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
 
 def process_count() -> int:
     """Processes of the run, 1 where none were started."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    together = dist.is_available() and dist.is_initialized() and not _alone.get()
+    return dist.get_world_size() if together else 1
 
 
 def process_rank() -> int:
     """The number of this process, from 0."""
     return dist.get_rank() if process_count() > 1 else 0
+
+
+def from_first(work: Callable[[], Result]) -> Result:
+    """What `work` gives on the first process, told to all; a SonoError there is raised everywhere."""
+    if process_count() == 1:
+        return work()
+    told: list[Any] = [None]
+    if process_rank() == 0:
+        try:
+            told[0] = work()
+        except SonoError as error:
+            told[0] = error
+    dist.broadcast_object_list(told)
+    if isinstance(told[0], SonoError):
+        raise told[0]
+    result: Result = told[0]
+    return result
+
+
+def mean_of(value: float, device: torch.device) -> float:
+    """The mean of a number over all processes."""
+    return value if process_count() == 1 else float(gather(torch.tensor([value], device=device)).mean())
+
+
+def agreed(flag: bool, device: torch.device) -> bool:
+    """Whether any process says so: all of them do the same thing at the same step."""
+    return flag if process_count() == 1 else mean_of(float(flag), device) > 0
 
 
 def gather(own: Tensor) -> Tensor:

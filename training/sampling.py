@@ -6,6 +6,8 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from sono.training.distributed import process_rank
+
 # How far a mask may be trusted, best first: what a person drew or has accepted, a network's proposal, a rule's.
 GRADES = {"manual": 0, "import": 0, "sam": 1, "model": 1, "heuristic": 2}
 
@@ -13,6 +15,11 @@ GRADES = {"manual": 0, "import": 0, "sam": 1, "model": 1, "heuristic": 2}
 def seeded(seed: int, number: int) -> torch.Generator:
     """Randomness of one step or epoch, so that a resumed run draws what an unbroken one would."""
     return torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+
+def process_seed(seed: int, step: int) -> int:
+    """The seed of what layers draw at random in a step (dropout), another one on each process."""
+    return (seed * 1_000_003 + step) * 4_099 + process_rank()
 
 
 def balancing_weights(groups: Sequence[Hashable], power: float) -> Tensor:

@@ -8,8 +8,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sono.training.data import PairSet
+from sono.training.config import TrainingConfig
+from sono.training.data import PairMixture, PairSet, draw_batch
+from sono.training.distributed import alone
 from sono.training.model import MaskClip
+from sono.training.sampling import epoch_rows, seeded
+from sono.training.step import batch_loss
 
 
 @torch.inference_mode()
@@ -44,3 +48,28 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
     truth = np.array([planes.index(str(pairs.examples[row].plane)) for row in rows])
     hit = predicted.cpu().numpy() == truth
     return float(np.mean([hit[truth == label].mean() for label in range(len(planes))]))
+
+
+@torch.inference_mode()
+def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int) -> dict[str, float]:
+    """Loss without augmentation on fixed draws, and macro Top-1 where planes are known; empty where not due.
+
+    Every process works it out for itself.
+    """
+    due = (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs
+    if not len(pairs) or not due:
+        return {}
+    model.eval()
+    mixture = PairMixture(config.global_fraction, config.prompt_fraction, None)
+    batches = epoch_rows(torch.ones(len(pairs)), config.batch_size, config.seed, 0)
+    drawn = (draw_batch(pairs, rows, mixture, seeded(config.seed, number + 1)) for number, rows in enumerate(batches))
+    with alone():
+        losses = [float(batch_loss(model, batch, config)) for batch in drawn]
+    accuracy = plane_accuracy(model, pairs)
+    scores = {"val_loss": sum(losses) / len(losses)}
+    return scores if accuracy is None else {**scores, "val_top1_macro": accuracy}
+
+
+def score_of(scores: dict[str, float]) -> float | None:
+    """What picks the best epoch: macro Top-1, else the loss; None where nothing was validated."""
+    return scores.get("val_top1_macro", -scores["val_loss"] if "val_loss" in scores else None)

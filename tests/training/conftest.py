@@ -11,6 +11,7 @@ from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of
 from sono.curation.tables import IMAGES, MASKS, from_rows
 from sono.curation.workspace import Workspace
+from sono.training import architectures
 
 STRUCTURES = {"femur": "femur", "transthalamic": "fetal head"}
 SPLITS = ("train", "train", "train", "val", "test")
@@ -25,6 +26,15 @@ def drawing(plane: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], ND
         cv2.ellipse(shape, center, (20, 15), 0, 0, 360, 1, 3)
     speckle = rng.rayleigh(30, shape.shape)
     return np.clip(speckle * (1 + 4 * shape), 0, 255).astype(np.uint8), shape.astype(np.bool_)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> str:
+    """The name of a model of a few numbers, whose checkpoints cost nothing."""
+    vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    architectures.SIZES["tiny"] = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    return "tiny"
 
 
 @pytest.fixture(scope="session")

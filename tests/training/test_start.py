@@ -7,10 +7,10 @@ from clip_files import random_clip, write_bert, write_openai, write_sonoclip
 
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
-from sono.training import train as loop
 from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
 from sono.training.model_runs import import_model
+from sono.training.resume import State
 from sono.training.start import start_of
 from sono.training.train import train
 
@@ -48,17 +48,16 @@ def test_adapters_train_and_resume_to_the_same_weights(workspace: Workspace, mon
     train(workspace, config, "lora")
     assert (workspace.runs / "lora" / "best" / ADAPTERS).exists()
     assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in moved(workspace, "lora", "published")
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    keep = loop._keep
+    after_epoch = State.after_epoch
 
-    def stop_after_one(*args: object) -> object:
-        state = keep(*args)
+    def stop_after_one(state: State, score: float | None) -> bool:
         if state.epoch == 1:
             raise KeyboardInterrupt
-        return state
+        return after_epoch(state, score)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "_keep", stop_after_one)
+        patch.setattr("sono.training.resume.SAVE_SECONDS", 0.0)
+        patch.setattr(State, "after_epoch", stop_after_one)
         train(workspace, config, "cut")
     train(workspace, config, "cut", resume=True)
     assert moved(workspace, "cut", "lora") == set()

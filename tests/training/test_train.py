@@ -1,12 +1,10 @@
 import csv
-import itertools
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES
@@ -16,7 +14,8 @@ from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
 from sono.training.model import MaskClip
-from sono.training.train import learning_rate, next_run_name, train
+from sono.training.record import next_run_name
+from sono.training.train import train
 
 SMALL = TrainingConfig(image_size=32, epochs=3, batch_size=6, validate_every=1)
 
@@ -65,33 +64,11 @@ def test_the_same_seed_gives_the_same_weights(run: Path, study: Workspace) -> No
     assert same(weights_of(run / "end"), weights_of(again / "end"))
 
 
-def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
-    run: Path, study: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cut(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sono.training.train._Log.write", cut)  # after the first epoch's checkpoint
-        train(study, SMALL, "cut")
-    summary = train(study, SMALL, "cut", resume=True)
-    assert same(weights_of(run / "end"), weights_of(summary.folder / "end"))
-
-
 def test_it_learns(study: Workspace) -> None:
     summary = train(study, SMALL.model_copy(update={"epochs": 14, "global_fraction": 1.0}), "longer")
     losses = [float(line["loss"]) for line in csv.DictReader((summary.folder / "log.csv").read_text().splitlines())]
     assert losses[-1] < 0.6 * losses[0]
     assert summary.best_score > 0.8
-
-
-def test_the_schedule_warms_up_and_ends_at_zero() -> None:
-    config = TrainingConfig(learning_rate=1.0, warmup_fraction=0.1)
-    rates = [learning_rate(step, 100, config) for step in range(101)]
-    assert rates[0] < 0.1
-    assert max(rates) == pytest.approx(1.0, abs=0.01)
-    assert rates[100] == pytest.approx(0.0, abs=1e-9)
-    assert all(earlier > later for earlier, later in itertools.pairwise(rates[10:]))
 
 
 def test_a_name_is_used_once(run: Path, study: Workspace) -> None:
@@ -164,31 +141,3 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(tmp_path: Path, monkeypa
     with pytest.raises(SonoError, match=r"No space left on device.*sono train --resume"):
         checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []
-
-
-EVERYTHING = SMALL.model_copy(
-    update={
-        "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2, "semantic_weight": 0.5,
-        "graph_gate": 0.1, "reconstruction_weight": 0.2, "global_fraction": 0.1, "regions_per_frame": 2,
-        "curriculum": 0.5, "center_balance": 0.5, "patient_balance": 0.5,
-    }
-)  # fmt: skip
-
-
-def test_every_objective_together_trains_and_resumes_to_the_same_weights(
-    study: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(study, EVERYTHING, "everything").folder
-
-    def cut(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sono.training.train._Log.write", cut)
-        patch.setattr("sono.training.train.SAVE_SECONDS", 0.0)
-        train(study, EVERYTHING, "everything-cut")
-    again = train(study, EVERYTHING, "everything-cut", resume=True).folder
-    assert same(weights_of(whole / "end"), weights_of(again / "end"))
-    learned = load_file(again / "last" / "heads.safetensors")
-    assert float(learned["graph.gate"]) != pytest.approx(EVERYTHING.graph_gate, abs=1e-5)
-    assert "heads.safetensors" not in {path.name for path in (whole / "end").iterdir()}  # a model needs no heads

@@ -1,0 +1,180 @@
+"""A run that ends at any moment goes on to the weights and the log of a run that nothing ended."""
+
+import csv
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sono.curation import storage
+from sono.curation.errors import SonoError, StoppedError
+from sono.curation.workspace import Workspace
+from sono.training import checkpoints, resume
+from sono.training.config import TrainingConfig
+from sono.training.record import recorded_config
+from sono.training.step import Trainer
+from sono.training.train import train
+
+# 24 training frames: four steps an epoch
+SMALL = TrainingConfig(model="tiny", epochs=3, batch_size=6, validate_every=1)
+EVERYTHING = SMALL.model_copy(
+    update={
+        "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2, "semantic_weight": 0.5,
+        "graph_gate": 0.1, "reconstruction_weight": 0.2, "global_fraction": 0.1, "regions_per_frame": 2,
+        "curriculum": 0.5, "center_balance": 0.5, "patient_balance": 0.5, "ema": 0.9, "accumulate": 2,
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After every step, without waiting for the disk: it is a process that dies here, not the machine."""
+    monkeypatch.setattr(storage, "_sync", lambda path: None)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
+
+
+@pytest.fixture(scope="module")
+def whole(study: Workspace, tiny: str) -> Path:
+    return train(study, SMALL, "unbroken").folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def log(folder: Path) -> list[dict[str, str]]:
+    """The rows of the log without the time."""
+    rows = csv.DictReader((folder / "log.csv").read_text().splitlines())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def same_run(one: Path, two: Path) -> None:
+    for name in ("best", "end", "last"):
+        first, second = weights(one / name), weights(two / name)
+        assert first.keys() == second.keys()
+        assert [key for key in first if not torch.equal(first[key], second[key])] == [], name
+    assert log(one) == log(two)
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """The signal that ended `work` in a process of its own, 0 for none."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("last", [0, 5, 8])
+def test_a_run_killed_at_a_step_resumes_to_the_same_weights_and_log(last: int, study: Workspace, whole: Path) -> None:
+    name = f"killed-{last}"
+
+    def work() -> None:
+        step, done = Trainer.step, iter(range(last))
+        Trainer.step = lambda *given: step(*given) if next(done, None) is not None else die()
+        train(study, SMALL, name)
+
+    assert in_child(work) == -signal.SIGKILL
+    same_run(train(study, SMALL, name, resume=True).folder, whole)
+
+
+@pytest.mark.parametrize("change", [11, 12, 13, 14, 15])  # a save makes five changes on disk
+def test_a_run_killed_while_it_saves_never_pairs_old_with_new(change: int, study: Workspace, whole: Path) -> None:
+    name = f"saving-{change}"
+
+    def work() -> None:
+        rename, seen = os.rename, iter(range(change))
+        replace = os.replace
+        os.rename = lambda *given, **more: rename(*given, **more) if next(seen, None) is not None else die()
+        os.replace = lambda *given, **more: replace(*given, **more) if next(seen, None) is not None else die()
+        train(study, SMALL, name)
+
+    assert in_child(work) == -signal.SIGKILL
+    same_run(train(study, SMALL, name, resume=True).folder, whole)
+
+
+def test_every_objective_averages_and_parts_resume_to_the_same_weights(study: Workspace) -> None:
+    def work() -> None:
+        step, done = Trainer.step, iter(range(6))
+        Trainer.step = lambda *given: step(*given) if next(done, None) is not None else die()
+        train(study, EVERYTHING, "everything-cut")
+
+    whole = train(study, EVERYTHING, "everything").folder
+    assert in_child(work) == -signal.SIGKILL
+    again = train(study, EVERYTHING, "everything-cut", resume=True).folder
+    same_run(again, whole)
+    heads = [load_file(folder / "last" / "heads.safetensors") for folder in (again, whole)]
+    assert all(torch.equal(value, heads[1][name]) for name, value in heads[0].items())
+    assert float(heads[0]["graph.gate"]) != pytest.approx(EVERYTHING.graph_gate, abs=1e-5)
+    assert "heads.safetensors" not in {path.name for path in (whole / "end").iterdir()}  # a model needs no heads
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves(
+    number: int, study: Workspace, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, step, done = f"asked-{number}", Trainer.step, iter(range(5))
+
+    def ask(*given: object) -> float:
+        if next(done, None) is None:
+            os.kill(os.getpid(), number)
+        return step(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", ask)
+        patch.setattr(resume, "SAVE_SECONDS", 1e6)
+        with pytest.raises(
+            StoppedError, match=f"saved after step 6 of 12; go on with `sono train --name {name}"
+        ) as told:
+            train(study, SMALL, name)
+    assert told.value.exit_code == 130
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    same_run(train(study, SMALL, name, resume=True).folder, whole)
+
+
+def test_a_full_disk_at_a_checkpoint_loses_nothing(
+    study: Workspace, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = resume.write_bytes, iter(range(5))
+
+    def full(*given: object) -> None:
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        write(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(SonoError, match=r"No space left.*sono train --name full --r"):
+        patch.setattr(resume, "write_bytes", full)
+        train(study, SMALL, "full")
+    assert sorted(path.name for path in (whole.parent / "full").iterdir() if path.name.startswith(".")) == []
+    same_run(train(study, SMALL, "full", resume=True).folder, whole)
+
+
+def test_a_run_is_repeated_from_its_record(study: Workspace, whole: Path) -> None:
+    same_run(train(study, recorded_config(study, "unbroken"), "repeated").folder, whole)
+
+
+def test_weights_of_another_architecture_do_not_resume(study: Workspace, whole: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(whole, whole.parent / "other"))
+    config = copy / "last" / "model.json"
+    config.write_text(config.read_text().replace('"tiny"', '"nano"'))
+    with pytest.raises(SonoError, match="do not fit model 'nano'"):
+        train(study, SMALL, "other", resume=True)
+
+
+def test_a_damaged_state_says_so(study: Workspace, whole: Path) -> None:
+    copy = Path(shutil.copytree(whole, whole.parent / "damaged"))
+    (copy / "last" / checkpoints.STATE).write_bytes(b"rubbish")
+    with pytest.raises(SonoError, match="damaged"):
+        train(study, SMALL, "damaged", resume=True)

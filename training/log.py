@@ -1,0 +1,109 @@
+"""What a run tells while it goes on: log.csv, TensorBoard, and a table of the last epochs for who watches."""
+
+import csv
+import io
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from sono.curation.console import Advance, new_bar, talk
+from sono.curation.storage import write_text
+from sono.training.distributed import process_rank
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "loss",
+    "learning_rate",
+    "logit_scale",
+    "logit_bias",
+    "val_loss",
+    "val_top1_macro",
+    "seconds",
+)
+SHOWN = 8  # epochs of the table
+
+
+class Log:
+    """One line an epoch in log.csv, and the same values for TensorBoard; the first process writes."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Go on after the first `keep` epochs."""
+        self._path, self._started, self._keep = folder / "log.csv", time.perf_counter(), keep
+        lines = self._path.read_text().splitlines() if keep and self._path.exists() else [",".join(COLUMNS)]
+        self._lines = lines[: keep + 1]
+        self._board = _board(folder / "tensorboard") if process_rank() == 0 else None
+
+    def write(self, values: dict[str, Any]) -> dict[str, str]:
+        """Write the values of an epoch; returns them as text."""
+        values = values | {"seconds": time.perf_counter() - self._started}
+        told = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+        if self._board is None:
+            return told
+        line = io.StringIO()
+        csv.DictWriter(line, COLUMNS, lineterminator="").writerow(told)
+        self._lines.append(line.getvalue())
+        write_text(self._path, "\n".join(self._lines) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, values["epoch"])
+        self._board.flush()
+        return told
+
+    def close(self) -> None:
+        """End the TensorBoard writer, and take the machine's name out of its files' names."""
+        if self._board is None:
+            return
+        self._board.close()
+        for number, events in enumerate(sorted(self._path.with_name("tensorboard").glob("events*.sono"))):
+            events.rename(events.with_name(f"events.out.tfevents.{self._keep}.{number}"))
+
+
+class Watch:
+    """The table of the last epochs above the bar; nothing where nobody watches."""
+
+    def __init__(self, advance: Advance | None = None) -> None:
+        self._advance = advance
+        self._epochs: deque[dict[str, str]] = deque(maxlen=SHOWN)
+
+    def step(self, note: str) -> None:
+        """One step is done."""
+        if self._advance:
+            self._advance(1, note)
+
+    def epoch(self, values: dict[str, str]) -> None:
+        """One epoch is done."""
+        self._epochs.append(values)
+
+    def __rich__(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in COLUMNS:
+            table.add_column(name.replace("_", " "), justify="right")
+        for values in self._epochs:
+            table.add_row(*(values.get(name, "") for name in COLUMNS))
+        return table
+
+
+@contextmanager
+def watched(total: int, done: int) -> Iterator[Watch]:
+    """Show a live table and a bar of `total` steps on stderr; nothing on a pipe or when `talk.quiet`."""
+    if talk.quiet or not talk.is_terminal:
+        yield Watch()
+        return
+    bar = new_bar()
+    task = bar.add_task("train", total=total, completed=done, note="")
+    watch = Watch(lambda steps=1, note="": bar.update(task, advance=steps, note=note))
+    with Live(Group(watch, bar), console=talk, transient=False):
+        yield watch
+
+
+def _board(folder: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder, filename_suffix=".sono")

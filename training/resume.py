@@ -1,0 +1,135 @@
+"""What a run needs to go on where it was: written as one folder, so that nothing old is ever paired with new."""
+
+import io
+import math
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from sono.curation.errors import SonoError
+from sono.curation.storage import atomic_folder, settle_folder, write_bytes
+from sono.training import checkpoints
+from sono.training.checkpoints import LAST, STATE
+from sono.training.config import TrainingConfig
+from sono.training.distributed import from_first, process_rank
+from sono.training.objectives import load_heads, save_heads
+from sono.training.step import Trainer
+
+SAVE_SECONDS = 20.0  # between two saves: the most that a killed run loses, where saving is quick
+SAVE_SHARE = 0.05  # of the time may be spent on saving
+
+
+@dataclass
+class State:
+    """The moving part of a run: finished steps and epochs, losses of the epoch under way, and the best epoch."""
+
+    step: int = 0
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+
+    def after_step(self, step: int, loss: float) -> None:
+        """Step number `step` is done."""
+        self.step = step + 1
+        self.losses.append(loss)
+
+    def after_epoch(self, score: float | None) -> bool:
+        """An epoch is validated; whether it is the best so far (ties go to the later)."""
+        self.epoch, self.losses = self.epoch + 1, []
+        if score is None or score < self.best:
+            return False
+        self.best, self.best_epoch = score, self.epoch
+        return True
+
+
+class Saver:
+    """Writes the checkpoints of a run, on its first process."""
+
+    def __init__(self, folder: Path, trainer: Trainer) -> None:
+        self._folder, self._trainer = folder, trainer
+        self._next = time.monotonic() + SAVE_SECONDS
+
+    def save_if_due(self, state: State) -> None:
+        """Save now and then."""
+        if time.monotonic() >= self._next:
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """Save all that `restore` needs."""
+        started = time.monotonic()
+        if process_rank() == 0:
+            with _told_to_resume(self._folder), atomic_folder(self._folder / LAST) as new:
+                checkpoints.save_model(new, self._trainer.model)
+                save_heads(new, self._trainer.heads)
+                write_bytes(new / STATE, _packed(self._trainer, state))
+        ended = time.monotonic()
+        self._next = ended + max(SAVE_SECONDS, (ended - started) / SAVE_SHARE)
+
+    def keep(self, name: str) -> None:
+        """Write the model that is kept as the checkpoint `name`."""
+        if process_rank() == 0:
+            with _told_to_resume(self._folder), atomic_folder(self._folder / name) as new:
+                checkpoints.save_model(new, self._trainer.kept)
+
+
+def restore(folder: Path, trainer: Trainer) -> State:
+    """Put the run in `folder` back into `trainer`; a run that was killed before it saved anything begins again."""
+    now = trainer.config.record()
+    known = TrainingConfig.model_validate({}).record() | checkpoints.read_run(folder).config
+    changed = sorted(key for key in known if known[key] != now.get(key))
+    if changed:
+        raise SonoError(f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones")
+    if not from_first(partial(_is_saved, folder / LAST)):
+        return State()
+    checkpoints.restore(folder / LAST, trainer.model)
+    load_heads(folder / LAST, trainer.heads)
+    return _unpacked(folder / LAST / STATE, trainer)
+
+
+def _is_saved(last: Path) -> bool:
+    settle_folder(last)
+    return last.exists()
+
+
+@contextmanager
+def _told_to_resume(folder: Path) -> Iterator[None]:
+    """A checkpoint that cannot be written leaves the one before it, from which the run goes on."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise SonoError(
+            f"{folder}: the checkpoint could not be written ({error}); "
+            f"make room, then `sono train --name {folder.name} --resume`"
+        ) from error
+
+
+def _packed(trainer: Trainer, state: State) -> bytes:
+    values = asdict(state) | {"optimizer": trainer.optimizer.state_dict(), "scaler": trainer.scaler.state_dict()}
+    if trainer.averaged is not None:
+        values["averaged"] = trainer.averaged.state_dict()
+    content = io.BytesIO()
+    torch.save(values, content)
+    return content.getvalue()
+
+
+def _unpacked(path: Path, trainer: Trainer) -> State:
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        trainer.optimizer.load_state_dict(values.pop("optimizer"))
+        trainer.scaler.load_state_dict(values.pop("scaler"))
+        if trainer.averaged is not None:
+            trainer.averaged.load_state_dict(values.pop("averaged"))
+        return State(**values)
+    except FileNotFoundError as error:
+        raise SonoError(f"{path.parent}: nothing to resume from; run without --resume") from error
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        told = " ".join(str(error).split())[:160]
+        raise SonoError(f"{path}: damaged ({told}); train again without --resume") from error

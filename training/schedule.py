@@ -1,0 +1,76 @@
+"""What each step of a run does, from the settings and the step's number alone: rows, mixture, learning rate."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sono.curation.errors import SonoError
+from sono.training.config import TrainingConfig
+from sono.training.data import Batch, PairMixture, PairSet, draw_batch, sampling_weights
+from sono.training.distributed import process_count
+from sono.training.sampling import epoch_rows, seeded
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a run over `pairs`."""
+
+    pairs: PairSet
+    config: TrainingConfig
+    weights: Tensor = field(init=False)
+    steps_per_epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        _check_parts(min(config.batch_size, len(self.pairs)), config.accumulate)
+        weights = sampling_weights(self.pairs, config.plane_balance, config.center_balance, config.patient_balance)
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "steps_per_epoch", len(epoch_rows(weights, config.batch_size, config.seed, 0)))
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.steps_per_epoch * self.config.epochs
+
+    def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
+        """The steps of `epoch` that come after `done` steps of the run, each with its batch."""
+        places = self.pairs.places(self.config.regions_per_frame)
+        rows = epoch_rows(self.weights, self.config.batch_size, self.config.seed, epoch, places)
+        first = epoch * self.steps_per_epoch
+        for step in range(max(done, first), first + len(rows)):
+            mixture = self._mixture(step / self.total)
+            yield step, draw_batch(self.pairs, rows[step - first], mixture, seeded(self.config.seed, step + 1))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return learning_rate(step, self.total, self.config)
+
+    def _mixture(self, done: float) -> PairMixture:
+        config = self.config
+        apart = config.regions_per_frame > 1
+        return PairMixture(
+            config.global_fraction, config.prompt_fraction, config.augment, apart, config.curriculum, done
+        )
+
+
+def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine that ends at zero with the last of `total` steps."""
+    warmup = config.warmup_fraction * total
+    if config.warmup_steps is not None:
+        warmup = min(config.warmup_steps, total / 2)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(total - warmup, 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def _check_parts(size: int, accumulate: int) -> None:
+    """SonoError where a batch cannot be shared out, or a pair would meet no other."""
+    count = process_count()
+    if size % (count * accumulate) or size // accumulate < 2:
+        raise SonoError(
+            f"a batch of {size} pairs cannot be shared by {count} processes in {accumulate} parts of at least 2 pairs; "
+            f"choose a batch_size that {count * accumulate} divides, or another accumulate"
+        )

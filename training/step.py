@@ -1,0 +1,175 @@
+"""One training step: what learns, the loss of a batch, and the optimizer that moves the weights."""
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sono.curation.errors import SonoError
+from sono.training.attributes import caption_numbers
+from sono.training.config import TrainingConfig
+from sono.training.data import Batch
+from sono.training.distributed import mean_of, process_count, process_rank
+from sono.training.model import MaskClip
+from sono.training.objectives import Heads, Pairs, pairs_loss
+from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
+
+
+class Learner(nn.Module):
+    """A model and the heads of its objective: from a batch to its loss, which is what several processes share."""
+
+    def __init__(self, model: MaskClip, heads: Heads, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model, self.heads, self.config = model, heads, config
+
+    def forward(self, batch: Batch) -> Tensor:
+        return batch_loss(self.model, batch, self.config, self.heads)
+
+
+class Trainer:
+    """A learner with what moves its weights; `averaged` is the model whose weights follow on, where there is one."""
+
+    def __init__(self, learner: Learner) -> None:
+        config, model = learner.config, learner.model
+        self.learner, self.model, self.heads, self.config = learner, model, learner.heads, config
+        self.device = model.logit_scale.device
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else None
+        self.optimizer = _optimizer(learner)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision_of(config) == torch.float16)
+        if config.compile:
+            model.towers.visual.compile()
+        # the plain learner where it is by itself: nothing in between
+        self.together: nn.Module = DistributedDataParallel(learner) if process_count() > 1 else learner
+
+    @property
+    def kept(self) -> MaskClip:
+        """The model that is validated and kept."""
+        return self.averaged or self.model
+
+    def step(self, parts: Sequence[Batch], rate: float) -> float:
+        """Learn from the parts of a batch; returns their mean loss over all processes.
+
+        Weights do not move by a loss or a gradient that is not finite: ArithmeticError. SonoError where memory ends.
+        """
+        self.learner.train()
+        self.optimizer.zero_grad()
+        try:
+            losses = [self._learn(part, len(parts), part is parts[-1]) for part in parts]
+        except RuntimeError as error:
+            raise _told_to_shrink(error, self.config, self.model.image_size) from error
+        loss = sum(losses) / len(losses)
+        if not math.isfinite(loss):
+            raise ArithmeticError(f"the loss became {loss}")
+        self._move(rate)
+        return loss
+
+    def _learn(self, part: Batch, count: int, last: bool) -> float:
+        # gradients of the parts add up on each process and are averaged over the processes with the last
+        together = self.together
+        with nullcontext() if last or not isinstance(together, DistributedDataParallel) else together.no_sync():
+            loss: Tensor = together(part)
+            self.scaler.scale(loss if count == 1 else loss / count).backward()
+        return mean_of(float(loss.detach()), self.device)
+
+    def _move(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip_norm)
+        if not self.scaler.is_enabled() and not math.isfinite(norm):  # a scaler leaves such a step out by itself
+            raise ArithmeticError(f"the gradient became {float(norm)}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not None:
+            _follow(self.averaged, self.model, self.config.ema)
+
+
+def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Heads | None = None) -> Tensor:
+    """The loss of one batch; equal captions are encoded once. `heads` take part in training alone."""
+    device = model.logit_scale.device
+    unique = sorted(set(batch.captions))
+    ids = torch.tensor([unique.index(caption) for caption in batch.captions], device=device)
+    frame, mask, said = batch.image.to(device), batch.mask.to(device), batch.attributes.to(device)
+    guess = heads.reconstruction if heads else None
+    precision = precision_of(config)
+    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+        image = model.encode_image(frame, mask)
+        text = model.encode_captions(unique)
+        with kept_statistics(model):
+            holed = model.encode_image(with_hole(frame, mask), mask) if guess else image
+    image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)[ids]
+    fused = heads.graph(text, said) if heads and heads.graph else text
+    pairs = Pairs(image, fused, caption_numbers(batch.captions, device), said)
+    loss = pairs_loss(pairs, model.logit_scale.exp(), model.logit_bias, config)
+    if guess:
+        told = guess(F.normalize(holed.float(), dim=-1), text)
+        loss = loss + config.reconstruction_weight * reconstruction_loss(told, frame, mask)
+    return loss
+
+
+def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
+    """The parts of a whole batch that this process sees, one for each round of accumulation."""
+    count = process_count()
+    size = len(batch.rows) // (count * config.accumulate)
+    if size == len(batch.rows):
+        return [batch]
+    starts = [(turn * count + process_rank()) * size for turn in range(config.accumulate)]
+    return [_some(batch, slice(start, start + size)) for start in starts]
+
+
+def precision_of(config: TrainingConfig) -> torch.dtype:
+    """The number format of the towers; `auto` is `best_precision`."""
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return named.get(config.precision) or best_precision()
+
+
+def best_precision() -> torch.dtype:
+    """bfloat16 where the machine multiplies it in hardware (a GPU, or a CPU with AMX), else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def _optimizer(learner: Learner) -> torch.optim.Optimizer:
+    """AdamW; only matrices are decayed. Mask filters, logit scale and bias learn at a multiple of the others' rate."""
+    model, config = learner.model, learner.config
+    scalars: list[Tensor] = [model.logit_scale, model.logit_bias]
+    masks: list[Tensor] = [model.stem.mask.weight]
+    weights = [weight for weight in learner.parameters() if weight is not masks[0]]
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    vectors = [weight for weight in weights if weight.ndim == 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
+        {"params": masks, "weight_decay": config.weight_decay, "factor": config.mask_rate},
+        {"params": scalars, "weight_decay": 0.0, "factor": config.scale_rate},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+@torch.no_grad()
+def _follow(averaged: MaskClip, model: MaskClip, decay: float) -> None:
+    """Move the averaged weights towards the model's; statistics and what is frozen are the model's own."""
+    for mean, weight in zip(averaged.parameters(), model.parameters(), strict=True):
+        if weight.requires_grad:
+            mean.lerp_(weight, 1 - decay)
+    for kept, value in zip(averaged.buffers(), model.buffers(), strict=True):
+        kept.copy_(value)
+    averaged.forget_captions()
+
+
+def _some(batch: Batch, rows: slice) -> Batch:
+    return Batch(batch.image[rows], batch.mask[rows], batch.captions[rows], batch.rows[rows], batch.attributes.at(rows))
+
+
+def _told_to_shrink(error: RuntimeError, config: TrainingConfig, side: int) -> Exception:
+    """What to do where memory has ended; any other error stays as it is."""
+    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        return error
+    knobs = f"raise accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or image_size ({side})"
+    return SonoError(f"memory is full at {config.batch_size} pairs a step; in [training] {knobs}")
