@@ -34,10 +34,32 @@ class StudyConfig(Config):
 
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:
     """Read `[section]` of the TOML file `path` into `model`; an absent file or section gives the defaults."""
+    return validated(section_values(path, section), section, model, path)
+
+
+def section_values(path: Path, section: str) -> dict[str, Any]:
+    """What `[section]` of the TOML file `path` says, not yet checked."""
+    values: dict[str, Any] = read_file(path, SECTIONS).get(section, {})
+    return values
+
+
+def validated(values: dict[str, Any], section: str, model: type[Settings], place: Path | None = None) -> Settings:
+    """The settings of `values`; SonoError for the first that `model` does not know, naming `place` and `section`."""
     try:
-        return model.model_validate(_read_sections(path).get(section, {}))
+        return model.model_validate(values)
     except ValidationError as error:
-        raise SonoError(f"{path}: {_first_problem(error, section, model)}") from error
+        problem = _first_problem(error, section, model)
+        raise SonoError(problem if place is None else f"{place}: {problem}") from error
+
+
+def merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Values of several layers, the later ones before the earlier; tables within are merged too."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(result.get(name), dict)
+            result[name] = merged(result[name], value) if both else value
+    return result
 
 
 def check_sections(path: Path, model_of: Callable[[str], type[Config]]) -> None:
@@ -45,21 +67,18 @@ def check_sections(path: Path, model_of: Callable[[str], type[Config]]) -> None:
 
     Only the models of sections that stand in the file are asked for.
     """
-    for section in _read_sections(path):
+    for section in read_file(path, SECTIONS):
         read_section(path, section, model_of(section))
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
     """A copy of `settings` with the changes that are not None, validated (options given on the command line)."""
     given = {name: value for name, value in changes.items() if value is not None}
-    try:
-        return type(settings).model_validate({**settings.model_dump(), **given})
-    except ValidationError as error:
-        raise SonoError(_first_problem(error, "options", type(settings))) from error
+    return validated({**settings.model_dump(), **given}, "options", type(settings))
 
 
-def _read_sections(path: Path) -> dict[str, Any]:
-    """The sections of a file, by name; SonoError for an unknown one."""
+def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """The sections of a TOML file, by name; SonoError for one that is not of `sections`. An absent file has none."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -67,8 +86,8 @@ def _read_sections(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SonoError(f"{path}: not valid TOML: {error}") from error
     for name in values:
-        if name not in SECTIONS:
-            raise SonoError(f"{path}: unknown section [{name}]{did_you_mean(name, SECTIONS)}")
+        if name not in sections:
+            raise SonoError(f"{path}: unknown section [{name}]{did_you_mean(name, sections)}")
     return values
 
 

@@ -14,6 +14,12 @@ model_app = typer.Typer(no_args_is_help=True, help="Models of others in, models 
 @app.command()
 def train(
     name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="run-001, run-002, ...")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="sono, sonoclip, echocare, ultrasound-clip, or FILE.toml; sono.toml wins.")
+    ] = None,
+    repeat: Annotated[
+        str | None, typer.Option("--from", help="Repeat this run, by the settings in its record.")
+    ] = None,
     hold_out: Annotated[list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")] = None,
     model: Annotated[
         str | None, typer.Option(help="nano, small, base, large, or any open_clip architecture.", show_default="nano")
@@ -28,13 +34,15 @@ def train(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a compact mask-channel CLIP on the train split.
+    """Train a compact mask-channel CLIP on the train split; options win over sono.toml, and that over a recipe.
 
     Example: sono train --hold-out B
+
+    On several processes: torchrun --nproc-per-node 2 -m sono train
     """
-    from sono.curation.config import override
     from sono.curation.workspace import Workspace
-    from sono.training.config import TrainingConfig
+    from sono.training.distributed import is_first
+    from sono.training.record import settings_of_run
     from sono.training.train import train as run_training
 
     study = Workspace.find(workspace)
@@ -47,9 +55,10 @@ def train(
         "seed": seed,
         "hold_out": hold_out or None,
     }
-    config = override(study.settings("training", TrainingConfig), **given)
+    config = settings_of_run(study, (name if resume else repeat), recipe, given)
     summary = run_training(study, config, name, resume)
-    show(summary, as_json, next_step=f"sono eval --run {summary.run}")
+    if is_first():
+        show(summary, as_json, next_step=f"sono eval --run {summary.run}")
 
 
 @model_app.command("import")

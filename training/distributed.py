@@ -23,7 +23,7 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    talk.quiet = talk.quiet or os.environ["RANK"] != "0"
+    talk.quiet = talk.quiet or not is_first()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -31,6 +31,11 @@ def processes() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this is the process that talks and prints, also before and after they have joined."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -5,17 +5,20 @@ import platform
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import sono
+from sono.curation.config import override
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RunInfo, read_run
 from sono.training.config import TrainingConfig
-from sono.training.distributed import process_count
+from sono.training.distributed import is_first, process_count
 from sono.training.material import Material
+from sono.training.recipe import training_config
 from sono.training.start import carried
 from sono.training.step import precision_of
 
@@ -46,15 +49,30 @@ def data_hash(workspace: Workspace) -> str:
     return hashlib.sha256(b"".join(table.read_bytes() for table in tables)).hexdigest()[:16]
 
 
+def settings_of_run(
+    workspace: Workspace, recorded: str | None, recipe: str | None, options: dict[str, Any]
+) -> TrainingConfig:
+    """The settings of the run `recorded`, or those of a new one; the options that are not None win."""
+    if recorded is None:
+        return training_config(workspace, recipe, options)
+    if recipe is not None:
+        raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
+    return override(recorded_config(workspace, recorded), **options)
+
+
 def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
-    """The settings of the run `name`, to repeat it; a remark where the data are no longer those that it saw."""
+    """The settings of the run `name`; a remark where the data are no longer those that it saw."""
     folder = workspace.runs / name
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
-    if info.data_hash != data_hash(workspace):
-        talk.print(f"{name}: the tables have changed since that run; its settings are repeated, not its weights")
-    return TrainingConfig.model_validate(info.config)
+    if info.data_hash != data_hash(workspace) and is_first():
+        talk.print(f"{name}: images, masks or captions have changed since it began, so its weights will not come again")
+    config = TrainingConfig.model_validate(info.config)
+    tower = workspace.settings("training", TrainingConfig).text_tower
+    if tower is not None and Path(tower).name == config.text_tower:  # the record keeps no place
+        return config.model_copy(update={"text_tower": tower})
+    return config
 
 
 def next_run_name(workspace: Workspace) -> str:

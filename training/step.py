@@ -18,6 +18,7 @@ from sono.training.distributed import mean_of, process_count, process_rank
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, pairs_loss
 from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
+from sono.training.shared_norm import share_norms
 
 
 class Learner(nn.Module):
@@ -41,6 +42,8 @@ class Trainer:
         self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else None
         self.optimizer = _optimizer(learner)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision_of(config) == torch.float16)
+        if process_count() > 1:
+            share_norms(model)
         if config.compile:
             model.towers.visual.compile()
         # the plain learner where it is by itself: nothing in between

@@ -133,5 +133,5 @@ def _epoch_values(trainer: Trainer, state: State, plan: Plan) -> dict[str, float
 def _how_to_go_on(folder: Path, state: State, plan: Plan) -> str:
     return (
         f"stopped and saved after step {state.step} of {plan.total}; "
-        f"go on with `sono train --name {folder.name} --resume` and the same settings"
+        f"go on with `sono train --name {folder.name} --resume`"
     )

@@ -1,0 +1,46 @@
+"""Recipes: settings under a name. A recipe gives way to `sono.toml`, and that to the options of the command."""
+
+from pathlib import Path
+from typing import Any
+
+from sono.curation.config import merged, read_file, section_values, validated
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.workspace import Workspace
+from sono.training.config import TrainingConfig
+
+FOLDER = Path(__file__).parent / "recipes"
+SECTIONS = ("training", "tuning")  # always; and where the run begins with another
+
+
+def recipe_names() -> list[str]:
+    """Those that come with sono."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def training_config(workspace: Workspace, recipe: str | None, options: dict[str, Any]) -> TrainingConfig:
+    """The settings of a new run: recipe, then `[training]` of `sono.toml`, then the options that are not None."""
+    given = {name: value for name, value in options.items() if value is not None}
+    own = section_values(workspace.config_path, "training")
+    validated(own, "training", TrainingConfig, workspace.config_path)  # so that a mistake is told where it stands
+    if recipe is None:
+        return validated(merged(own, given), "options", TrainingConfig)
+    path = _find(recipe)
+    sections = read_file(path, SECTIONS)
+    values = sections.get("training", {})
+    validated(values, "training", TrainingConfig, path)
+    if merged(values, own, given).get("init") is not None:
+        values = merged(values, sections.get("tuning", {}))
+        validated(values, "tuning", TrainingConfig, path)
+    return validated(merged(values, own, given), f"{recipe} with sono.toml and options", TrainingConfig)
+
+
+def _find(recipe: str) -> Path:
+    """The file of a recipe: one of ours by name, or a file of the user's by path."""
+    path = Path(recipe)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise SonoError(f"{path}: no such recipe file")
+        return path
+    if recipe not in recipe_names():
+        raise SonoError(f"unknown recipe '{recipe}'{did_you_mean(recipe, recipe_names())}; or give a file, NAME.toml")
+    return FOLDER / f"{recipe}.toml"
