@@ -3,6 +3,7 @@
 from types import MethodType
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,7 +33,7 @@ def _forward(norm: _BatchNorm, frames: Tensor) -> Tensor:
     features = centered * torch.rsqrt(variance + norm.eps)[:, None, None]
     features = (features * norm.weight[:, None, None] + norm.bias[:, None, None]).to(frames.dtype)
     # timm's norm comes with an activation
-    return norm.act(norm.drop(features)) if hasattr(norm, "act") else features
+    return norm.act(norm.drop(features)) if isinstance(norm, BatchNormAct2d) else features
 
 
 @torch.no_grad()

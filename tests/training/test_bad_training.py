@@ -1,0 +1,111 @@
+"""What a study or a machine may hold against a run: each is one clear line, or no trouble at all."""
+
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sono.curation.config import override
+from sono.curation.errors import SonoError
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS
+from sono.curation.workspace import Workspace
+from sono.training import step
+from sono.training.config import TrainingConfig
+from sono.training.model import MaskClip
+from sono.training.step import Trainer
+from sono.training.train import train
+
+
+@pytest.fixture
+def config(tiny: str) -> TrainingConfig:
+    return TrainingConfig(model=tiny, epochs=1, batch_size=6)
+
+
+@pytest.fixture
+def copy(study: Workspace, tmp_path: Path) -> Workspace:
+    return Workspace(Path(shutil.copytree(study.root, tmp_path / "study", ignore=shutil.ignore_patterns("runs"))))
+
+
+def test_without_captions_it_says_how_to_get_some(copy: Workspace, config: TrainingConfig) -> None:
+    copy.path(CAPTIONS).unlink()
+    with pytest.raises(SonoError, match="no captions yet; run `sono captions build` first"):
+        train(copy, config)
+    assert not copy.runs.exists()
+
+
+def test_without_masks_it_learns_from_whole_frames(copy: Workspace, config: TrainingConfig) -> None:
+    copy.path(MASKS).unlink()
+    captions = copy.captions()
+    copy.write(CAPTIONS, captions[captions["level"] == "global"])
+    summary = train(copy, config)
+    assert (summary.run, summary.region_pairs, summary.steps) == ("run-001", 0, 4)
+
+
+def test_a_plane_with_one_frame_is_learned_like_any(copy: Workspace, config: TrainingConfig) -> None:
+    images = copy.images()
+    rare = images.index[(images["plane"] == "femur") & (images["split"] == "train")][1:]
+    copy.write(IMAGES, images.drop(rare))
+    assert train(copy, override(config, batch_size=13)).train_frames == 13
+
+
+def test_a_batch_of_one_is_refused(config: TrainingConfig) -> None:
+    with pytest.raises(SonoError, match="batch_size' is 1: input should be greater than or equal to 2"):
+        override(config, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")],
+)
+def test_where_memory_ends_it_says_what_to_turn(
+    error: RuntimeError, study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MaskClip, "encode_image", full)
+    with pytest.raises(SonoError, match=r"raise accumulate \(1\), or lower batch_size \(6\) or image_size \(32\)"):
+        train(study, config)
+
+
+def test_another_error_of_torch_stays_what_it_is(
+    study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("sizes do not fit")
+
+    monkeypatch.setattr(MaskClip, "encode_image", broken)
+    with pytest.raises(RuntimeError, match="sizes do not fit"):
+        train(study, config)
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_move(
+    study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, moved = step.batch_loss, []
+    monkeypatch.setattr(step, "batch_loss", lambda *given: real(*given) * float("nan"))
+    monkeypatch.setattr(Trainer, "_move", lambda *_: moved.append(1))
+    ids = "|".join(study.images()["image_id"])
+    with pytest.raises(SonoError, match=rf"the loss became nan at step 0 \(frames ({ids}), .*lower the learning rate"):
+        train(study, config)
+    assert moved == []
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond a megabyte, as on a disk that is full."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_that_fills_up_is_one_clear_line(study: Workspace, config: TrainingConfig, small_files: None) -> None:
+    with pytest.raises(SonoError, match=r"could not be written.*sono train (--name no-room )?--resume"):
+        train(study, config, "no-room")
+    assert not list((study.runs / "no-room").glob("*/model.safetensors"))
