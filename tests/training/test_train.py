@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def test_a_name_is_used_once(run: Path, study: Workspace) -> None:
         train(study, SMALL, "never", resume=True)
     with pytest.raises(SonoError, match="not a plain folder name"):
         train(study, SMALL, "../out")
-    assert next_run_name(study) == "run-001"
+    name = next_run_name(study)
+    assert re.fullmatch(r"run-\d{3}", name) and not (study.runs / name).exists()
 
 
 def test_resuming_with_other_settings_is_refused(run: Path, study: Workspace) -> None:
