@@ -122,9 +122,8 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
         codes.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
         codes.append("border_unknown")
-    ink = (
-        stored if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
-    )  # coloured letters are dark in luma
+    # coloured letters are dark in luma
+    ink = stored if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
     on_tissue, row["printed"] = judge_print(ink, sector.inside[y0:y1, x0:x1], task.quality)
     codes += on_tissue
     row["sector_kind"] = sector_kind(frame.gray, sector)

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.parts import connected_parts
+
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -129,7 +131,7 @@ def _crowds(mask: Gray) -> list[Line]:
     """Boxes, with room around them, where there are strokes enough for a line; most frames have few such places."""
     blocks = cv2.blur(_shrunk(mask * np.uint8(255), BLOCK), (3, 1))
     crowd = cv2.dilate((blocks >= 255 * MIN_CROWD).view(np.uint8), np.ones((3, 7), np.uint8))
-    _, _, stats, _ = cv2.connectedComponentsWithStats(crowd, connectivity=8)
+    _, stats = connected_parts(crowd > 0)
     return [
         Line(*(int(BLOCK * edge) for edge in (max(0, x - 1), max(0, y - 1), x + wide + 1, y + tall + 1)))
         for x, y, wide, tall, _ in stats[1:]

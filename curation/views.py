@@ -12,6 +12,7 @@ from pydantic import Field
 
 from sono.curation.config import Config
 from sono.curation.geometry import shrink
+from sono.curation.parts import connected_parts
 from sono.curation.readers.frames import Frame, Region
 from sono.curation.readers.regions import (
     COLOR_FLOW,
@@ -133,8 +134,7 @@ def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
 
 def letters(gray: Gray) -> tuple[int, float]:
     """Number of marks of the size of letters, and their share of the area that is lit."""
-    lit = (gray > background_tone(gray[::4, ::4]) + LIT).astype(np.uint8)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(lit, connectivity=8)
+    _, stats = connected_parts(gray > background_tone(gray[::4, ::4]) + LIT)
     wide, tall, area = (stats[1:, column] for column in (2, 3, 4))
     low, high = GLYPH_HEIGHTS
     letter = (tall >= low) & (tall <= high * gray.shape[0]) & (wide <= 3 * tall) & (area >= 0.15 * wide * tall)
