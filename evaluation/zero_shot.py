@@ -31,11 +31,9 @@ def class_features(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Feature
 @torch.inference_mode()
 def text_features(model: MaskClip, texts: Sequence[str], batch_size: int = 256) -> Features:
     """Unit features [texts, d]."""
-    device = model.logit_scale.device
     parts = []
     for start in range(0, len(texts), batch_size):
-        tokens = model.tokenize(list(texts[start : start + batch_size])).to(device)
-        parts.append(_finite(normalize(model.encode_text(tokens), dim=-1)))
+        parts.append(_finite(normalize(model.encode_texts(list(texts[start : start + batch_size])), dim=-1)))
     return np.concatenate(parts)
 
 

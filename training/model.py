@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from sono.curation.errors import SonoError
 from sono.training.architectures import ModelConfig, architecture_of, side_of
 from sono.training.attention import quicken
-from sono.training.text import build_towers, stored_text, text_body, text_head
+from sono.training.text import build_towers, stored_text, text_body, text_features, text_head, without_padding
 
 MASK_MEAN, MASK_STD = 0.5, 0.26  # Alpha-CLIP's scaling of a 0/1 mask
 
@@ -129,33 +129,38 @@ class MaskClip(nn.Module):
         return planes.contiguous(memory_format=torch.channels_last)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Features [n, d], not normalised, of token ids [n, length]."""
-        features: Tensor = self.towers.text(tokens)
-        return features
+        """Features [n, d], not normalised, of token ids [n, length], at most the context."""
+        return text_features(self.towers.text, tokens)
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Token ids [n, context_length]; a text that is too long is cut at its end."""
         tokens: Tensor = self.tokenizer(texts)
         return tokens
 
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Features [n, d], not normalised, of texts: as `encode_text`, without the work of padding."""
+        return self.encode_text(self._tokens(texts))
+
     def encode_captions(self, texts: list[str]) -> Tensor:
         """Features [n, d] of texts for training; what is frozen of the text tower sees each text once and for all."""
         head, weights = text_head(self.towers.text)
         learning = {id(weight) for weight in self.towers.text.parameters() if weight.requires_grad}
         if learning - set(map(id, weights)):
-            return self.encode_text(self.tokenize(texts).to(self.logit_scale.device))
+            return self.encode_texts(texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._captions]
         # kept tensors must serve in later backward passes, so they may not be inference tensors
         with torch.inference_mode(False), torch.no_grad():
             for start in range(0, len(new), 256):
                 part = new[start : start + 256]
-                tokens = self.tokenize(part).to(self.logit_scale.device)
-                self._captions |= zip(part, text_body(self.towers.text, tokens).float(), strict=True)
+                self._captions |= zip(part, text_body(self.towers.text, self._tokens(part)).float(), strict=True)
         return head(torch.stack([self._captions[text] for text in texts]))
 
     def forget_captions(self) -> None:
         """Drop the features kept by `encode_captions`: after the text tower or what is frozen has changed."""
         self._captions.clear()
+
+    def _tokens(self, texts: list[str]) -> Tensor:
+        return without_padding(self.towers.text, self.tokenize(texts)).to(self.logit_scale.device)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode where something learns; what is frozen neither drops values nor moves its statistics."""

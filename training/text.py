@@ -78,6 +78,30 @@ def stored_text(architecture: dict[str, Any], folder: Path) -> dict[str, Any]:
     return architecture | {"text_cfg": text}
 
 
+def without_padding(text: nn.Module, tokens: Tensor) -> Tensor:
+    """Token ids [n, length] as long as the longest text, where no feature looks at what comes after it."""
+    if isinstance(text, HFTextEncoder):
+        padding = text.config.pad_token_id
+    elif isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
+        padding = 0 if text.pool_type in ("argmax", "eos") else None
+    else:
+        padding = None
+    if padding is None:
+        return tokens
+    used = (tokens != padding).any(dim=0).nonzero()
+    return tokens[:, : int(used.max()) + 1] if len(used) else tokens
+
+
+def text_features(text: nn.Module, tokens: Tensor, **replaced: Tensor) -> Tensor:
+    """Features [n, d] of token ids [n, length], also below the context; `replaced` weights stand for its own."""
+    if isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
+        length = tokens.shape[1]
+        if length < len(text.attn_mask):
+            replaced["attn_mask"] = text.attn_mask[:length, :length]
+    features: Tensor = functional_call(text, replaced, (tokens,)) if replaced else text(tokens)
+    return features
+
+
 def text_body(text: nn.Module, tokens: Tensor) -> Tensor:
     """What stands before the head of `text_head` [n, width]."""
     if isinstance(text, HFTextEncoder):
@@ -85,11 +109,8 @@ def text_body(text: nn.Module, tokens: Tensor) -> Tensor:
         pooled: Tensor = text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask)
         return pooled
     if isinstance(text, TextTransformer) and isinstance(text.text_projection, nn.Parameter):
-        straight = torch.eye(len(text.text_projection), device=tokens.device)
-        body: Tensor = functional_call(text, {"text_projection": straight}, (tokens,))
-        return body
-    features: Tensor = text(tokens)
-    return features
+        return text_features(text, tokens, text_projection=torch.eye(len(text.text_projection), device=tokens.device))
+    return text_features(text, tokens)
 
 
 def text_head(text: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[nn.Parameter]]:

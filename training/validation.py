@@ -19,10 +19,7 @@ from sono.training.step import batch_loss
 @torch.inference_mode()
 def class_embeddings(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Tensor:
     """One unit vector a class [classes, d]: the normalised mean of the normalised embeddings of its prompts."""
-    device = model.logit_scale.device
-    means = [
-        F.normalize(model.encode_text(model.tokenize(list(texts)).to(device)), dim=-1).mean(0) for texts in prompts
-    ]
+    means = [F.normalize(model.encode_texts(list(texts)), dim=-1).mean(0) for texts in prompts]
     return F.normalize(torch.stack(means), dim=-1)
 
 

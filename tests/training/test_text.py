@@ -49,6 +49,33 @@ def test_padding_does_not_change_the_features(bert: Path) -> None:
         assert torch.allclose(long.encode_text(tokens), long.encode_text(tokens[:, :6]), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "clip"])
+def test_padding_is_left_out_and_nothing_changes(kind: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = MaskClip(ModelConfig(image_size=32, text_tower=str(bert) if kind == "bert" else None)).eval()
+    texts = [*TEXTS, "a much longer caption of a fetal head!"]
+    whole, seen = model.encode_text(model.tokenize(texts)), []
+    monkeypatch.setattr(
+        model.towers.text, "forward", lambda tokens, run=model.towers.text.forward: seen.append(tokens) or run(tokens)
+    )
+    short = model.encode_texts(texts)
+    assert seen[0].shape[1] < 16 < model.context_length
+    assert torch.allclose(short, whole, atol=1e-5)
+    weight = model.towers.text.get_parameter(
+        "transformer.embeddings.word_embeddings.weight" if kind == "bert" else "token_embedding.weight"
+    )
+    one, other = (torch.autograd.grad(features.square().sum(), weight)[0] for features in (short, whole))
+    assert one.abs().max() > 1
+    assert torch.allclose(one, other, atol=1e-5 * float(other.abs().max()))
+
+
+def test_a_text_tower_that_looks_at_padding_keeps_it() -> None:
+    model = MaskClip(ModelConfig(image_size=32))
+    model.towers.text.pool_type = "last"
+    tokens = model.tokenize(["a head"])
+    assert text.without_padding(model.towers.text, tokens).shape == tokens.shape == (1, 77)
+
+
 def test_a_checkpoint_brings_its_bert_along(bert: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(bert, tmp_path / "secret place" / "bert"))
     model = MaskClip(ModelConfig(image_size=32, text_tower=str(source))).eval()

@@ -1,0 +1,292 @@
+"""Recipes and their parts on FETAL_PLANES_DB: what helps a small model from scratch to know other women's planes?
+
+One draw of women is the test for good; the others are drawn into train and val once a seed. `ablate` changes one thing
+of the recipe `sono` at a time and scores the last epoch on val alone. `compare` trains whole recipes on the same tower
+and number of samples, lets val pick the epoch, and scores the test women, zero-shot and by a probe, under all-one,
+proposed and annotated masks. A run takes one thread; finished runs are kept in OUT and not repeated.
+
+Usage: python benchmarks/recipes.py DATA OUT ablate|compare|tables [--seeds 0 1 2] [--epochs 30] [--only NAME ...]
+       DATA holds FETAL_PLANES_DB_data.csv, Images/ and landmark_masks.coco.json.
+"""
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from barcelona import open_study
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, recall_score
+
+from sono.annotation.captions import build_captions
+from sono.annotation.mask_import import import_masks
+from sono.annotation.propose import propose_masks
+from sono.curation.engine import Engine
+from sono.curation.phantom.study import make_phantom
+from sono.curation.qc import QcOptions, run_qc
+from sono.curation.splits import fold_splits
+from sono.curation.tables import IMAGES
+from sono.curation.workspace import Workspace
+from sono.evaluation.modes import StoredMask, annotated_masks, mask_for, plan_masks, proposed_masks
+from sono.evaluation.zero_shot import class_features, cosines, mode_features
+from sono.templates.loader import load_templates
+from sono.training.architectures import SIZES
+from sono.training.checkpoints import END, load_model
+from sono.training.recipe import training_config
+from sono.training.train import train
+
+FOLDS = 4  # of all women: the first is the test; of the others: one a seed is val
+DRAW = 2026
+PHANTOM = "phantom"  # the run that one ablation begins with
+
+# Towers beside `nano`, near its size and its time a step; the text tower is the same.
+for name, vision in {
+    "transformer": {"image_size": 128, "patch_size": 16, "width": 192, "layers": 12, "head_width": 64},
+    "regnet": {"timm_model_name": "regnetx_004", "timm_pool": "avg", "timm_proj": "linear", "image_size": 128},
+}.items():
+    SIZES[name] = {**SIZES["nano"], "vision_cfg": vision}  # type: ignore[dict-item]
+
+STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {"flip": False}
+# What each ablation changes in the recipe `sono`; the first changes nothing.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "sono": {},
+    "positives: caption": {"targets": "caption"},
+    "positives: prior": {"targets": "prior"},
+    "positives: softmax": {"objective": "softmax"},
+    "positives: softmax, caption": {"objective": "softmax", "targets": "caption"},
+    "bias: auto": {"bias": "auto"},
+    "region pairs: none": {"global_fraction": 1.0},
+    "region pairs: nine of ten": {"global_fraction": 0.1},
+    "region pairs: proposals too": {"mask_states": ["accepted", "edited", "proposed"]},
+    "mask augmentation": {"augment": {"mask_jitter": 0.05, "mask_dilation": 0.05, "mask_box": 0.2, "mask_drop": 0.2}},
+    "frame augmentation: none": {"augment": STILL},
+    "prompts: never": {"prompt_fraction": 0.0},
+    "plane balance: none": {"plane_balance": 0.0},
+    "plane balance: full": {"plane_balance": 1.0},
+    "tower: transformer": {"model": "transformer"},
+    "tower: regnet": {"model": "regnet"},
+    "pretrained on phantoms": {"init": PHANTOM},
+}
+MODES = ("all_one", "proposed", "annotated")
+SCORES = ("macro", "micro", "probe_macro", "probe_micro")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: of a recipe with changes, on the draw of a seed."""
+
+    stage: str
+    name: str
+    recipe: str
+    changes: dict[str, Any]
+    seed: int
+    out: Path
+
+    @property
+    def row(self) -> Path:
+        """Where its scores are kept."""
+        return self.out / "rows" / self.stage / f"{self.run}-{self.seed}.json"
+
+    @property
+    def run(self) -> str:
+        """The name of the run in the study of its seed."""
+        return f"{self.stage}-" + "".join(letter if letter.isalnum() else "-" for letter in self.name)
+
+
+def open_draw(data: Path, out: Path, seed: int) -> Workspace:
+    """The study with the women of `seed` in val; its masks are annotated and proposed ones."""
+    root = out / f"seed-{seed}"
+    if root.exists():
+        return Workspace.find(root)
+    study = open_study(data, out)
+    if not (study.masks()["state"] == "proposed").any():
+        propose_masks(study, engine=Engine.create(None, None))
+        build_captions(study)
+    images = study.images()
+    images["split"] = fold_splits(images, FOLDS, 0, DRAW, val=0.0)
+    known = images[images["split"] != "test"]
+    images.loc[known.index, "split"] = fold_splits(known, FOLDS, seed, DRAW, val=0.0).replace("test", "val")
+    partial = root.with_name(f"{root.name}-partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(study.root, partial)
+    Workspace.find(partial).write(IMAGES, images)
+    shutil.copytree(study.vault, root.with_name(f"{root.name}.vault"), dirs_exist_ok=True)
+    partial.rename(root)
+    return Workspace.find(root)
+
+
+def proposals(study: Workspace, out: Path) -> dict[str, StoredMask]:
+    """The proposals that evaluation would make for each frame, made once."""
+    kept = out / "proposals.json"
+    if not kept.exists():
+        images = study.accepted_images()
+        files = [study.root / file for file in images["file"]]
+        found = proposed_masks(Engine.create(None, None), images["image_id"].tolist(), files)
+        kept.write_text(json.dumps({image_id: asdict(mask) for image_id, mask in found.items()}))
+    return {image_id: StoredMask(**mask) for image_id, mask in json.loads(kept.read_text()).items()}
+
+
+def learn_phantoms(out: Path, epochs: int) -> Path:
+    """The run folder of a model that has seen phantoms alone: 24 planes, as many frames as the study has."""
+    study = out / "phantoms"
+    if not study.exists():
+        export = out / "export"
+        make_phantom(export, 110, 8, 1)
+        workspace = Workspace.create(study)
+        run_qc(workspace, QcOptions(export / "raw", export / "records.csv"), Engine.create(None, None))
+        import_masks(workspace, export / "masks.coco.json")
+        build_captions(workspace)
+    workspace = Workspace.find(study)
+    folder = workspace.runs / PHANTOM
+    if not folder.exists():
+        train(workspace, training_config(workspace, "sono", {"epochs": epochs, "validate_every": epochs}), PHANTOM)
+    return folder
+
+
+def carry_out(job: Job) -> dict[str, Any]:
+    """Train and score a run."""
+    torch.set_num_threads(1)
+    workspace = Workspace.find(job.out / f"seed-{job.seed}")
+    config = training_config(workspace, job.recipe, {**job.changes, "seed": job.seed})
+    shutil.rmtree(workspace.runs / job.run, ignore_errors=True)  # of a stage that was cut short
+    started = time.process_time()
+    summary = train(workspace, config, job.run)
+    row = {"name": job.name, "seed": job.seed, "cpu_minutes": (time.process_time() - started) / 60}
+    row |= {"steps": summary.steps, "samples": summary.steps * config.batch_size, "epoch": summary.best_epoch}
+    ablation = job.stage == "ablate"
+    proposed = proposals(workspace, job.out)
+    if ablation:
+        row["scores"] = score(workspace, summary.folder / END, "val", proposed)
+    else:
+        row["scores"] = score(workspace, summary.folder, "test", proposed)
+    job.row.parent.mkdir(parents=True, exist_ok=True)
+    job.row.write_text(json.dumps(row, indent=1))
+    return row
+
+
+def score(
+    workspace: Workspace, folder: Path, split: str, proposed: dict[str, StoredMask]
+) -> dict[str, dict[str, float]]:
+    """Top-1 of the frames of `split` in each mask mode; annotated masks are told for those that have one."""
+    model, info = load_model(folder)
+    images = workspace.accepted_images()
+    images = images[images["plane"].isin(workspace.planes().by_id)]
+    frames = images[images["split"].isin(["train", split])].reset_index(drop=True)
+    files, ids = [workspace.root / file for file in frames["file"]], frames["image_id"].tolist()
+    masks = plan_masks(annotated_masks(workspace.masks(), frames), proposed, seed=0)
+    features = mode_features(
+        model.eval(), files, MODES, lambda mode, number: mask_for(masks, mode, ids[number], model.image_size)
+    )
+    planes = sorted(frames["plane"].unique())
+    names, templates = workspace.planes().by_id, load_templates(info.template)
+    classes = class_features(model, [templates.render_prompts(names[plane].name) for plane in planes])
+    truth, asked = frames["plane"].to_numpy(), (frames["split"] == split).to_numpy()
+    marked = np.array([image_id in masks.annotated for image_id in ids])
+    found: dict[str, dict[str, float]] = {}
+    for mode, rows in (
+        *((mode, np.ones(len(ids), bool)) for mode in MODES[:2]),
+        ("annotated", marked),
+        ("all_one", marked),
+    ):
+        learned, told = rows & ~asked, rows & asked
+        answers = np.array(planes)[cosines(features[mode][told], classes).argmax(1)]
+        probe = LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced")
+        probed = probe.fit(features[mode][learned], truth[learned]).predict(features[mode][told])
+        title = f"{mode}, frames with an annotated mask" if rows is marked else mode
+        found[title] = (
+            {"frames": int(told.sum())} | _tops(truth[told], answers, "") | _tops(truth[told], probed, "probe_")
+        )
+    return found
+
+
+def _tops(truth: Any, answers: Any, prefix: str) -> dict[str, float]:
+    macro = recall_score(truth, answers, labels=sorted(set(truth)), average="macro", zero_division=0.0)
+    return {f"{prefix}macro": float(macro), f"{prefix}micro": float(accuracy_score(truth, answers))}
+
+
+def table(out: Path, stage: str) -> str:
+    """Mean and standard deviation over the seeds, a row a name and mask mode."""
+    rows = [
+        {"name": row["name"], "masks": mode, "seed": row["seed"], "CPU minutes": row["cpu_minutes"], **scores}
+        for path in sorted((out / "rows" / stage).glob("*.json"))
+        for row in [json.loads(path.read_text())]
+        for mode, scores in row["scores"].items()
+    ]
+    order = list(ABLATIONS) if stage == "ablate" else [name for name, _, _ in comparisons(0)]
+    lines = [
+        f"| {stage} | masks | frames | seeds | {' | '.join(SCORES)} | CPU minutes |",
+        "|---" * (len(SCORES) + 5) + "|",
+    ]
+    for (name, mode), group in _in_order(pd.DataFrame(rows), order):
+        cells = [f"{group[score].mean():.3f} ± {group[score].std():.3f}" for score in SCORES]
+        frames = "/".join(str(count) for count in dict.fromkeys(group["frames"]))
+        cells.append(f"{group['CPU minutes'].mean():.1f}")
+        lines.append(f"| {name} | {mode} | {frames} | {len(group)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _in_order(rows: pd.DataFrame, order: list[str]) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    rows["place"] = [order.index(name) if name in order else len(order) for name in rows["name"]]
+    for (_, name, mode), group in rows.groupby(["place", "name", "masks"], sort=True):
+        yield (str(name), str(mode)), group
+
+
+def comparisons(epochs: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """Recipes on the tower `nano` for as many samples."""
+    return [(name, name, {"model": "nano", "epochs": epochs}) for name in ("sonoclip", "sono")]
+
+
+def jobs_of(arguments: argparse.Namespace) -> list[Job]:
+    """What is to be run, seed by seed, so that a table can be read early."""
+    if arguments.stage == "compare":
+        asked = comparisons(arguments.epochs)
+    else:
+        short = {"epochs": arguments.epochs, "validate_every": arguments.epochs}
+        asked = [(name, "sono", {**short, **changes}) for name, changes in ABLATIONS.items()]
+    return [
+        Job(arguments.stage, name, recipe, changes, seed, arguments.out)
+        for seed in arguments.seeds
+        for name, recipe, changes in asked
+        if not arguments.only or name in arguments.only
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("stage", choices=["ablate", "compare", "tables"])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.stage == "tables":
+        print(*(table(arguments.out, stage) for stage in ("compare", "ablate")), sep="\n\n")
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    draws = [open_draw(arguments.data, arguments.out, seed) for seed in arguments.seeds]
+    proposals(draws[0], arguments.out)
+    waiting = [job for job in jobs_of(arguments) if not job.row.exists()]
+    if any(job.changes.get("init") for job in waiting):
+        learned = learn_phantoms(arguments.out, arguments.epochs)
+        for draw in draws:
+            shutil.copytree(learned, draw.runs / PHANTOM, dirs_exist_ok=True)
+    with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(carry_out, job) for job in waiting]):
+            row = done.result()
+            print(row["name"], row["seed"], f"{row['cpu_minutes']:.1f} CPU minutes", row["scores"], flush=True)
+    print(table(arguments.out, arguments.stage))
+
+
+if __name__ == "__main__":
+    main()
