@@ -50,6 +50,7 @@ app = typer.Typer(
 app.add_typer(sono.curation.commands.app)
 app.add_typer(sono.curation.commands.records, name="records")
 app.add_typer(sono.curation.commands.quarantine, name="quarantine")
+sono.curation.commands.export.add_typer(sono.training.commands.export)
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")

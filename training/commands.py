@@ -8,6 +8,7 @@ import typer
 from sono.curation.command_line import JsonOption, QuietOption, WorkspaceOption, show
 
 app = typer.Typer()
+export = typer.Typer()
 model_app = typer.Typer(no_args_is_help=True, help="Models of others in, models for others out.")
 
 
@@ -59,6 +60,34 @@ def train(
     summary = run_training(study, config, name, resume)
     if is_first():
         show(summary, as_json, next_step=f"sono eval --run {summary.run}")
+
+
+@export.command("shards")
+def export_to_shards(
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which frames.")] = "train",
+    pairs: Annotated[int, typer.Option(min=1, help="Frames a shard.")] = 1024,
+    recipe: Annotated[str | None, typer.Option(help="The recipe that they are for; sono.toml wins.")] = None,
+    hold_out: Annotated[list[str] | None, typer.Option(help="A center to leave out; repeat.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write captioned frames of a split, at the size of [training], as tar files that `sono train` reads as a stream.
+
+    Example: sono export shards ../shards --hold-out B
+    """
+    from sono.curation.workspace import Workspace
+    from sono.training.recipe import training_config
+    from sono.training.shard_export import export_shards
+
+    study = Workspace.find(workspace)
+    config = training_config(study, recipe, {"hold_out": hold_out or None})
+    show(
+        export_shards(study, out, config, split, pairs),
+        as_json,
+        next_step='sono train with shards = "..." under [training]',
+    )
 
 
 @model_app.command("import")

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from sono.curation.config import Config
 
+PLACES = ("text_tower", "shards")  # settings that name a folder
 MAX_GATE = 0.2  # how far an attribute graph may move a text feature
 
 
@@ -66,6 +67,7 @@ class TrainingConfig(Config):
     semantic_weight: float = Field(0.0, ge=0)  # of soft labels from attributes and the anatomy tree
     graph_gate: float = Field(0.0, ge=0, le=MAX_GATE)  # at the start, of the attribute graph; 0: no graph
     reconstruction_weight: float = Field(0.0, ge=0)  # of guessing hidden regions
+    shards: str | None = None  # a folder of `sono export shards`, which is read instead of the train split
     mask_states: tuple[Literal["accepted", "edited", "proposed"], ...] = ("accepted", "edited")
     hold_out: tuple[str, ...] = ()  # centers kept for `sono eval --center`
     validate_every: int = Field(2, ge=1)  # epochs
@@ -81,6 +83,7 @@ class TrainingConfig(Config):
         return self
 
     def record(self) -> dict[str, Any]:
-        """The settings as a run keeps them: of a text tower in a folder the name, not the place."""
-        text = None if self.text_tower is None else Path(self.text_tower).name
-        return self.model_dump(mode="json") | {"text_tower": text}
+        """The settings as a run keeps them: of folders the name, not the place."""
+        places = {name: getattr(self, name) for name in PLACES}
+        names = {name: None if place is None else Path(place).name for name, place in places.items()}
+        return self.model_dump(mode="json") | names

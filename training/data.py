@@ -18,7 +18,7 @@ from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
 from sono.training.attributes import NOTHING, AttributeRows, Attributes, AttributeTable, caption_attributes, plane_path
 from sono.training.augment import augment, carries_side
-from sono.training.config import AugmentConfig
+from sono.training.config import AugmentConfig, TrainingConfig
 from sono.training.sampling import balancing_weights, mask_grade, opening
 from sono.training.store import FrameRows, mask_of, packed_frames, packed_masks
 
@@ -64,6 +64,16 @@ class PairSet:
         """The side S in pixels."""
         return int(self.frames.shape[1])
 
+    @property
+    def regions(self) -> int:
+        """Masks that can be drawn."""
+        return sum(len(example.regions) for example in self.examples)
+
+    @property
+    def pixels(self) -> tuple[float, float]:
+        """Mean and standard deviation of all pixels, of 1."""
+        return float(self.frames.mean()) / 255, float(self.frames.std()) / 255
+
     @cached_property
     def table(self) -> AttributeTable:
         """The attributes of all captions and prompts."""
@@ -91,16 +101,23 @@ class PairMixture:
     curriculum: float = 0.0  # share of the run after which the least trusted masks count fully
     done: float = 1.0  # share of the run that is over
 
+    @classmethod
+    def at(cls, done: float, config: TrainingConfig) -> "PairMixture":
+        """Of a run when the share `done` of it is over."""
+        apart = config.regions_per_frame > 1
+        return cls(config.global_fraction, config.prompt_fraction, config.augment, apart, config.curriculum, done)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames and masks [n, 1, S, S], their captions, what these say, and the row of each in the pair set."""
+    """Frames and masks [n, 1, S, S], their captions, what these say, and which frames they are."""
 
     image: Tensor
     mask: Tensor
     captions: list[str]
     rows: list[int]
     attributes: AttributeRows
+    image_ids: tuple[str, ...] = ()  # of a whole batch
 
 
 class _Pair(NamedTuple):
@@ -136,7 +153,8 @@ def draw_batch(pairs: PairSet, rows: Sequence[int], mixture: PairMixture, genera
     if mixture.augment is not None:
         may_flip = torch.tensor([not carries_side(text) for text in captions])
         image, mask = augment(image, mask, may_flip, mixture.augment, generator)
-    return Batch(image, mask, captions, list(rows), pairs.table.of([pair.attributes for pair in drawn]))
+    said = pairs.table.of([pair.attributes for pair in drawn])
+    return Batch(image, mask, captions, list(rows), said, tuple(pairs.examples[row].image_id for row in rows))
 
 
 def sampling_weights(pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0) -> Tensor:

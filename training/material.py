@@ -13,38 +13,53 @@ from sono.training.architectures import ModelConfig
 from sono.training.config import TrainingConfig
 from sono.training.data import PairSet, load_pairs
 from sono.training.model import MaskClip
+from sono.training.shards import Shards
 from sono.training.start import Start, start_of
+from sono.training.stream import check_apart, check_shards, open_shards
 
 
 @dataclass(frozen=True)
 class Material:
-    """The frames (rows of the images table), the template set of their captions, and what is drawn from them."""
+    """The frames (rows of the images table), the template set of their captions, and what is drawn from them.
+
+    Where shards are read, `images` are those of validation alone.
+    """
 
     images: pd.DataFrame
     template: str
     start: Start
-    train: PairSet
+    train: PairSet | Shards
     val: PairSet
 
 
 def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
-    """Read all of it into memory; SonoError where there is too little to learn from."""
-    images, template = _rows(workspace, config)
+    """Read all of it, but for shards; SonoError where there is too little to learn from, or the shards do not fit."""
+    images, template = usable_images(workspace, config), template_set(workspace)
     start = start_of(workspace, config)
     side = MaskClip.side_of(start.config)
-    templates = load_templates(template)
-    prompts = {plane.id: templates.render_prompts(plane.name) for plane in workspace.planes().planes}
-    train, val = (
-        load_pairs(workspace, images[images["split"] == split], config.mask_states, prompts, side)
-        for split in ("train", "val")
-    )
+    train: PairSet | Shards
+    if config.shards is None:
+        train = load_split(workspace, images[images["split"] == "train"], config, template, side)
+    else:
+        train = open_shards(workspace, config.shards)
+        check_shards(train, workspace, config, template, side)
+        every, images = images, images[images["split"] == "val"]
+        check_apart(train, every, images)
     if len(train) < 2:
         held = f" after holding out {', '.join(config.hold_out)}" if config.hold_out else ""
         raise SonoError(
             f"{workspace.root}: {len(train)} captioned frames in the train split{held}, at least 2 are needed; "
             "run `sono captions build` again, or `sono split` with another --seed or [splits] train"
         )
+    val = load_split(workspace, images[images["split"] == "val"], config, template, side)
     return Material(images, template, start, train, val)
+
+
+def load_split(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int) -> PairSet:
+    """What can be drawn from `images`, with prompts of the template set."""
+    templates = load_templates(template)
+    prompts = {plane.id: templates.render_prompts(plane.name) for plane in workspace.planes().planes}
+    return load_pairs(workspace, images, config.mask_states, prompts, side)
 
 
 def first_model(material: Material) -> MaskClip:
@@ -52,8 +67,8 @@ def first_model(material: Material) -> MaskClip:
     return material.start.model or MaskClip(_with_statistics(material.start.config, material.train))
 
 
-def _rows(workspace: Workspace, config: TrainingConfig) -> tuple[pd.DataFrame, str]:
-    """The frames that may be used, and the template set of their captions."""
+def usable_images(workspace: Workspace, config: TrainingConfig) -> pd.DataFrame:
+    """The frames that may be used."""
     images = workspace.accepted_images()
     check_splits(images)
     images = training_rows(images, config.hold_out)
@@ -61,10 +76,10 @@ def _rows(workspace: Workspace, config: TrainingConfig) -> tuple[pd.DataFrame, s
         raise SonoError(
             f"{workspace.root}: no frame is left to train on after holding out {', '.join(config.hold_out)}"
         )
-    return images, _template_set(workspace)
+    return images
 
 
-def _template_set(workspace: Workspace) -> str:
+def template_set(workspace: Workspace) -> str:
     """The name of the template set that wrote the captions; its prompts go with the model."""
     written = sorted(workspace.captions()["template"].unique())
     configured = workspace.settings("captions", CaptionConfig).template
@@ -77,8 +92,8 @@ def _template_set(workspace: Workspace) -> str:
     )
 
 
-def _with_statistics(model: ModelConfig, pairs: PairSet) -> ModelConfig:
+def _with_statistics(model: ModelConfig, pairs: PairSet | Shards) -> ModelConfig:
     """With the pixel statistics of the training frames."""
-    mean, spread = float(pairs.frames.mean()) / 255, float(pairs.frames.std()) / 255
+    mean, spread = pairs.pixels
     changes = {"pixel_mean": round(mean, 4), "pixel_std": round(max(spread, 1e-3), 4)}
     return model.model_copy(update=changes)

@@ -4,6 +4,7 @@ import hashlib
 import platform
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RunInfo, read_run
-from sono.training.config import TrainingConfig
+from sono.training.config import PLACES, TrainingConfig
 from sono.training.distributed import is_first, process_count
 from sono.training.material import Material
 from sono.training.recipe import training_config
+from sono.training.shards import INDEX, Contents, Shards
 from sono.training.start import carried
 from sono.training.step import precision_of
+from sono.training.stream import open_shards
 
 
 def run_info(workspace: Workspace, material: Material, config: TrainingConfig, name: str) -> RunInfo:
@@ -36,17 +39,32 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         patients_seen=frozenset(used["patient_id"].dropna()),
         image_ids_seen=frozenset(used["image_id"]),
         planes_seen=dict(sorted(planes.items())),
-        data_hash=data_hash(workspace),
+        data_hash=data_hash(workspace, config),
         config=config.record(),
         environment=_environment(config),
     )
+    if isinstance(material.train, Shards):
+        info = _with_stream(info, material.train.contents)
     return carried(info, material.start.info)
 
 
-def data_hash(workspace: Workspace) -> str:
-    """16 hexadecimal digits over the three tables' bytes."""
-    tables = sorted(workspace.root.glob("*.parquet"))
-    return hashlib.sha256(b"".join(table.read_bytes() for table in tables)).hexdigest()[:16]
+def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
+    """The record of a run that reads shards, beside its validation frames."""
+    return replace(
+        info,
+        centers_seen=tuple(sorted({*info.centers_seen, *contents.centers})),
+        patients_seen=info.patients_seen.union(contents.patients),
+        image_ids_seen=info.image_ids_seen.union(contents.image_ids),
+        planes_seen=contents.planes,
+    )
+
+
+def data_hash(workspace: Workspace, config: TrainingConfig) -> str:
+    """16 hexadecimal digits over the bytes of the three tables, and of the index of the shards where some are read."""
+    files = sorted(workspace.root.glob("*.parquet"))
+    if config.shards is not None:
+        files.append(open_shards(workspace, config.shards).folder / INDEX)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def settings_of_run(
@@ -66,13 +84,18 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
-    if info.data_hash != data_hash(workspace) and is_first():
+    config = _with_places(TrainingConfig.model_validate(info.config), workspace)
+    if info.data_hash != data_hash(workspace, config) and is_first():
         talk.print(f"{name}: images, masks or captions have changed since it began, so its weights will not come again")
-    config = TrainingConfig.model_validate(info.config)
-    tower = workspace.settings("training", TrainingConfig).text_tower
-    if tower is not None and Path(tower).name == config.text_tower:  # the record keeps no place
-        return config.model_copy(update={"text_tower": tower})
     return config
+
+
+def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:
+    """With the folders that `sono.toml` names alike: a record keeps no place."""
+    own = workspace.settings("training", TrainingConfig)
+    places = {name: getattr(own, name) for name in PLACES}
+    found = {name: place for name, place in places.items() if place and Path(place).name == getattr(config, name)}
+    return config.model_copy(update=found)
 
 
 def next_run_name(workspace: Workspace) -> str:

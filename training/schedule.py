@@ -24,7 +24,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         config = self.config
-        _check_parts(min(config.batch_size, len(self.pairs)), config.accumulate)
+        check_parts(min(config.batch_size, len(self.pairs)), config.accumulate)
         weights = sampling_weights(self.pairs, config.plane_balance, config.center_balance, config.patient_balance)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "steps_per_epoch", len(epoch_rows(weights, config.batch_size, config.seed, 0)))
@@ -40,19 +40,12 @@ class Plan:
         rows = epoch_rows(self.weights, self.config.batch_size, self.config.seed, epoch, places)
         first = epoch * self.steps_per_epoch
         for step in range(max(done, first), first + len(rows)):
-            mixture = self._mixture(step / self.total)
+            mixture = PairMixture.at(step / self.total, self.config)
             yield step, draw_batch(self.pairs, rows[step - first], mixture, seeded(self.config.seed, step + 1))
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         return learning_rate(step, self.total, self.config)
-
-    def _mixture(self, done: float) -> PairMixture:
-        config = self.config
-        apart = config.regions_per_frame > 1
-        return PairMixture(
-            config.global_fraction, config.prompt_fraction, config.augment, apart, config.curriculum, done
-        )
 
 
 def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
@@ -66,7 +59,7 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _check_parts(size: int, accumulate: int) -> None:
+def check_parts(size: int, accumulate: int) -> None:
     """SonoError where a batch cannot be shared out, or a pair would meet no other."""
     count = process_count()
     if size % (count * accumulate) or size // accumulate < 2:

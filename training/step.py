@@ -116,12 +116,12 @@ def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Hea
 
 
 def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
-    """The parts of a whole batch that this process sees, one for each round of accumulation."""
-    count = process_count()
+    """The parts of a batch that this process sees, one for each round of accumulation; of a stream it has its own."""
+    count, rank = (process_count(), process_rank()) if config.shards is None else (1, 0)
     size = len(batch.rows) // (count * config.accumulate)
     if size == len(batch.rows):
         return [batch]
-    starts = [(turn * count + process_rank()) * size for turn in range(config.accumulate)]
+    starts = [(turn * count + rank) * size for turn in range(config.accumulate)]
     return [_some(batch, slice(start, start + size)) for start in starts]
 
 

@@ -24,9 +24,11 @@ from sono.training.record import next_run_name, run_info
 from sono.training.resume import Saver, State, restore
 from sono.training.sampling import process_seed
 from sono.training.schedule import Plan
+from sono.training.shards import Shards
 from sono.training.start import prepare
 from sono.training.step import Learner, Trainer, parts_of
 from sono.training.stop import stopping
+from sono.training.stream import StreamPlan, settled
 from sono.training.validation import score_of, validate
 
 
@@ -56,8 +58,9 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
     with processes():
         folder = from_first(lambda: checkpoints.run_folder(workspace.runs, name or next_run_name(workspace), resume))
         torch.manual_seed(config.seed)
+        config = settled(workspace, config, folder if resume else None)
         material = read_material(workspace, config)
-        plan = Plan(material.train, config)
+        plan = _plan(material.train, config)
         trainer = Trainer(_learner(material, config))
         state = restore(folder, trainer) if resume else State()
         if not resume:
@@ -83,13 +86,12 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
             saver.save(state)
             saver.keep(END)
         from_first(partial(check_privacy, workspace))
-    regions = sum(len(example.regions) for example in material.train.examples)
     return TrainSummary(
         run=folder.name,
         folder=folder,
         train_frames=len(material.train),
         val_frames=len(material.val),
-        region_pairs=regions,
+        region_pairs=material.train.regions,
         epochs=config.epochs,
         steps=plan.total,
         best_epoch=state.best_epoch,
@@ -105,19 +107,19 @@ def _learner(material: Material, config: TrainingConfig) -> Learner:
     return Learner(model, heads, config)
 
 
-def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan) -> float:
+def _plan(pairs: PairSet | Shards, config: TrainingConfig) -> Plan | StreamPlan:
+    return StreamPlan(pairs, config) if isinstance(pairs, Shards) else Plan(pairs, config)
+
+
+def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan) -> float:
     try:
         return trainer.step(parts_of(batch, plan.config), plan.rate(step))
     except ArithmeticError as error:
-        told = ", ".join(_image_ids(plan.pairs, batch))
+        told = ", ".join(batch.image_ids[:8])
         raise SonoError(f"{error} at step {step} (frames {told}, ...); lower the learning rate") from error
 
 
-def _image_ids(pairs: PairSet, batch: Batch) -> list[str]:
-    return [pairs.examples[row].image_id for row in batch.rows[:8]]
-
-
-def _epoch_values(trainer: Trainer, state: State, plan: Plan) -> dict[str, float]:
+def _epoch_values(trainer: Trainer, state: State, plan: Plan | StreamPlan) -> dict[str, float]:
     """What the log tells of an epoch that is trained and not yet counted."""
     model = trainer.model
     return {
@@ -130,7 +132,7 @@ def _epoch_values(trainer: Trainer, state: State, plan: Plan) -> dict[str, float
     }
 
 
-def _how_to_go_on(folder: Path, state: State, plan: Plan) -> str:
+def _how_to_go_on(folder: Path, state: State, plan: Plan | StreamPlan) -> str:
     return (
         f"stopped and saved after step {state.step} of {plan.total}; "
         f"go on with `sono train --name {folder.name} --resume`"
