@@ -83,11 +83,8 @@ def export_to_shards(
 
     study = Workspace.find(workspace)
     config = training_config(study, recipe, {"hold_out": hold_out or None})
-    show(
-        export_shards(study, out, config, split, pairs),
-        as_json,
-        next_step='sono train with shards = "..." under [training]',
-    )
+    summary = export_shards(study, out, config, split, pairs)
+    show(summary, as_json, next_step="name the folder as shards under training in sono.toml, then sono train")
 
 
 @model_app.command("import")
