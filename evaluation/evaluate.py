@@ -35,6 +35,7 @@ from sono.evaluation.zero_shot import best_device, class_features, cosines, mode
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.checkpoints import RUN, RunInfo, load_model
 from sono.training.model import MaskClip
+from sono.training.store import kept_frames
 
 
 @dataclass(frozen=True)
@@ -199,9 +200,10 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
     """Cosines of every frame with every plane in every mode that can be computed, and the image features."""
     frames, image_ids, side = study.selection.frames, study.image_ids, study.model.image_size
     modes = [mode for mode in study.settings.modes if plan.can(mode)]
+    packed = kept_frames(study.workspace, frames["file"].tolist(), side)
     features = mode_features(
         study.model,
-        study.files,
+        study.files if packed is None else packed,
         modes,
         lambda mode, number: mask_for(plan, mode, image_ids[number], side),
         study.settings.batch_size,

@@ -15,9 +15,11 @@ from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox
 from sono.curation.stored import read_stored
 from sono.training.model import MaskClip
+from sono.training.store import FrameRows
 from sono.training.validation import class_embeddings, image_features
 
 Features = NDArray[np.float32]
+Frames = Sequence[Path] | FrameRows  # files of frames, or these letterboxed in the packed store
 MaskFor = Callable[[str, int], NDArray[np.bool_] | None]  # mode and frame number -> mask [S, S], None: not in this mode
 
 SCORE_DECIMALS = 6  # cosines closer than float32 noise are ties
@@ -38,7 +40,7 @@ def text_features(model: MaskClip, texts: Sequence[str], batch_size: int = 256) 
 
 
 def mode_features(
-    model: MaskClip, files: Sequence[Path], modes: Sequence[str], mask_for: MaskFor, batch_size: int = 64
+    model: MaskClip, files: Frames, modes: Sequence[str], mask_for: MaskFor, batch_size: int = 64
 ) -> dict[str, Features]:
     """Unit features [frames, d] of the frames in `files` in each mode; rows of NaN where a mode has no mask."""
     features: dict[str, Features] = {}
@@ -68,12 +70,15 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _batches(files: Sequence[Path], side: int, batch_size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _batches(files: Frames, side: int, batch_size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """First frame number and frames [n, side, side] of each batch, read by a few threads (OpenCV frees the lock)."""
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(files), batch_size):
-            frames = pool.map(read_stored, files[start : start + batch_size])
-            yield start, np.stack([letterbox(gray, side) for gray in frames])
+            some = files[start : start + batch_size]
+            if isinstance(some, np.ndarray):
+                yield start, some
+            else:
+                yield start, np.stack([letterbox(gray, side) for gray in pool.map(read_stored, some)])
 
 
 def _finite(features: Tensor) -> Features:

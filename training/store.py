@@ -82,17 +82,33 @@ def packed_frames(workspace: Workspace, files: Sequence[str], side: int) -> Fram
 
     In memory where there can be no store, or a file is not of an accepted frame.
     """
+    path, key, every = _frame_store(workspace, side)
+    if files and set(every) >= set(files):
+        shapes = {"frames": (np.uint8, (len(every), side, side))}
+        if _kept(path, key, lambda: write_arrays(path, key, shapes, _letterboxed(workspace, every, side))) is not None:
+            return _rows_at(path, every, files)
+    return np.array(list(_letterboxed(workspace, files, side)), np.uint8).reshape(-1, side, side)
+
+
+def kept_frames(workspace: Workspace, files: Sequence[str], side: int) -> FrameRows | None:
+    """The same from a store that is already there and whole; None where there is none, or not of all `files`."""
+    path, key, every = _frame_store(workspace, side)
+    if not set(every) >= set(files) or whole_arrays(path, key) is None:
+        return None
+    return _rows_at(path, every, files)
+
+
+def _frame_store(workspace: Workspace, side: int) -> tuple[Path, str, list[str]]:
+    """Where the store of all accepted frames is, its key, and their files in its order."""
     table = workspace.images(["status", "file"])
     every = sorted(set(table.loc[table["status"] == "accepted", "file"]))
-    row_of = {file: row for row, file in enumerate(every)}
-    if not files or not row_of.keys() >= set(files):
-        return np.array(list(_letterboxed(workspace, files, side)), np.uint8).reshape(-1, side, side)
     path = workspace.root / FOLDER / str(side) / "frames.safetensors"
-    shapes = {"frames": (np.uint8, (len(every), side, side))}
-    key = _key("frames", side, every)  # a file's name tells the image and its crop
-    if _kept(path, key, lambda: write_arrays(path, key, shapes, _letterboxed(workspace, every, side))) is None:
-        return np.array(list(_letterboxed(workspace, files, side)), np.uint8)
-    return FrameRows(path, np.array([row_of[file] for file in files]))
+    return path, _key("frames", side, every), every  # a file's name tells the image and its crop
+
+
+def _rows_at(path: Path, every: Sequence[str], files: Sequence[str]) -> FrameRows:
+    row_of = {file: row for row, file in enumerate(every)}
+    return FrameRows(path, np.array([row_of[file] for file in files], np.intp))
 
 
 def packed_masks(workspace: Workspace, masks: Sequence[dict[str, Any]], side: int) -> dict[str, NDArray[np.uint32]]:

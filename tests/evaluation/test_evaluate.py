@@ -3,18 +3,27 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from sono.curation.errors import SonoError
 from sono.curation.storage import write_text
 from sono.curation.tables import CAPTIONS, IMAGES, from_rows
 from sono.curation.workspace import Workspace
+from sono.evaluation import evaluate as evaluation
+from sono.evaluation import zero_shot
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.evaluate import EvaluationOptions, evaluate, find_run
 from sono.templates.loader import load_templates
+from sono.training.architectures import ModelConfig
+from sono.training.model import MaskClip
+from sono.training.store import kept_frames, packed_frames
 
 QUICK = "[evaluation]\nbootstrap_draws = 100\nbatch_size = 5\n"
 
@@ -142,3 +151,37 @@ def test_modes_are_ordered_and_always_hold_all_one() -> None:
     assert EvaluationConfig(modes=("empty", "proposed")).modes == ("all_one", "proposed", "empty")
     with pytest.raises(ValidationError, match="did you mean 'proposed'"):
         EvaluationConfig(modes=("propsed",))
+
+
+def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
+    quick: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, info = MaskClip(ModelConfig(image_size=48)).eval(), evaluation.load_model(quick.runs)[1]
+    monkeypatch.setattr(evaluation, "load_model", lambda folder: (model, info))
+    encoded: list[dict[str, NDArray[np.float32]]] = []
+    encode = zero_shot.mode_features
+
+    def noted(*given: Any) -> dict[str, NDArray[np.float32]]:
+        encoded.append(encode(*given))
+        return encoded[-1]
+
+    monkeypatch.setattr(evaluation, "mode_features", noted)
+    files = quick.accepted_images()["file"].tolist()
+
+    def predictions() -> bytes:
+        return (evaluate(quick, EvaluationOptions()).folder / "predictions.parquet").read_bytes()
+
+    from_frames = predictions()
+    assert kept_frames(quick, files, 48) is None
+    assert not (quick.root / "packed").exists()  # an evaluation builds none
+    packed_frames(quick, files, 48)
+    with monkeypatch.context() as patch:
+        patch.setattr(zero_shot, "read_stored", lambda file: pytest.fail("a frame was read"))
+        assert predictions() == from_frames
+    assert len(encoded[0]) == 7
+    for mode, features in encoded[0].items():
+        assert np.array_equal(features, encoded[1][mode], equal_nan=True), mode
+    store = quick.root / "packed" / "48" / "frames.safetensors"
+    store.write_bytes(store.read_bytes()[:-9] + bytes(9))
+    assert predictions() == from_frames  # a damaged store is left alone
