@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
@@ -86,6 +87,7 @@ class MaskClip(nn.Module):
         self.image_size = side_of(architecture)
         self.context_length = int(architecture["text_cfg"]["context_length"])
         self.towers, self.tokenizer = build_towers(architecture)
+        _fit_size(self.towers.visual, self.image_size)
         del self.towers.logit_scale  # ours, so that one place starts, learns and saves them
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
         self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias))
@@ -187,6 +189,12 @@ def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
     if not bias:
         same.bias = None
     return same
+
+
+def _fit_size(visual: nn.Module, side: int) -> None:
+    """Give a timm tower the positions of another size than its name tells, which open_clip does not."""
+    if isinstance(visual, TimmModel) and visual.trunk.default_cfg["input_size"][-1] != side:
+        visual.set_input_size(side)
 
 
 def _put_stem(visual: nn.Module, mean: Tensor, std: Tensor) -> str:

@@ -13,6 +13,7 @@ from sono.training.freeze import set_trainable
 from sono.training.lora import add_lora
 from sono.training.model import MaskClip
 from sono.training.objectives import starting_bias
+from sono.training.resize import resized
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Start:
 
 
 def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
-    """A new architecture, or the model of `config.init`; SonoError where that one has other sizes than asked for."""
+    """A new architecture, or the model of `config.init` at the image size asked for; SonoError where that cannot be."""
     if config.init is None:
         return Start(
             ModelConfig(
@@ -38,10 +39,11 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
     if config.text_tower is not None:
         raise SonoError(f"run '{config.init}' brings its own text tower; leave text_tower out of [training]")
     model, info = load_model(workspace.runs / config.init)
-    has = {"image_size": model.image_size, "context_length": model.context_length}
-    for name, asked in (("image_size", config.image_size), ("context_length", config.context_length)):
-        if asked is not None and asked != has[name]:
-            raise SonoError(f"run '{config.init}' has {name} {has[name]}, {asked} is asked; leave it out of [training]")
+    has, asked = model.context_length, config.context_length
+    if asked is not None and asked != has:
+        raise SonoError(f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of [training]")
+    if config.image_size is not None and config.image_size != model.image_size:
+        model = resized(model, config.image_size)
     return Start(model.config, model, info)
 
 

@@ -88,7 +88,6 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
     ("changes", "told"),
     [
         ({"init": "none"}, "no such run"),
-        ({"image_size": 64}, "has image_size 32, 64 is asked"),
         ({"context_length": 117}, "has context_length 77, 117 is asked"),
         ({"text_tower": "bert"}, "brings its own text tower"),
     ],
@@ -96,6 +95,17 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
 def test_what_does_not_fit_the_given_run_is_told(changes: dict[str, object], told: str, workspace: Workspace) -> None:
     with pytest.raises(SonoError, match=told):
         start_of(workspace, SHORT.model_copy(update={"init": "published", **changes}))
+
+
+def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
+    config = SHORT.model_copy(update={"init": "published", "trainable": "heads", "image_size": 48})
+    train(workspace, config, "larger")
+    train(workspace, config, "larger", resume=True)
+    model, _ = load_model(workspace.runs / "larger")
+    assert model.image_size == 48
+    before, after = load_weights(workspace.runs / "published" / "end").state_dict(), model.state_dict()
+    other = {name for name in before if before[name].shape != after[name].shape}
+    assert other == {"towers.visual.positional_embedding"}
 
 
 def test_adapters_ask_for_frozen_matrices(workspace: Workspace) -> None:
