@@ -126,6 +126,17 @@ def test_a_shard_that_was_cut_short_says_so(pairs: PairSet, tmp_path: Path, size
         list(read_shard(shards, 1))
 
 
+@pytest.mark.parametrize("old", [b'"regions"', b'"runs": ', b"IHDR", b"NUMPY"])
+def test_a_pair_with_a_wrong_byte_says_which(pairs: PairSet, tmp_path: Path, old: bytes) -> None:
+    shards = write_shards(pairs, tmp_path / "odd", SOURCE, pairs_per_shard=40)
+    path = shards.folder / "000000.tar"
+    path.write_bytes(path.read_bytes().replace(old, old[:-1] + b"1", 1))
+    with tarfile.open(path) as shard:
+        first = Path(shard.getnames()[0]).stem
+    with pytest.raises(SonoError, match=rf"000000\.tar, {first}: damaged; copy"):
+        list(read_shard(shards, 0))
+
+
 def test_a_folder_without_an_index_or_in_use_is_refused(pairs: PairSet, shards: Shards, tmp_path: Path) -> None:
     with pytest.raises(SonoError, match=r"index\.json is missing or damaged"):
         Shards.open(tmp_path)
