@@ -16,6 +16,7 @@ from sono.training.architectures import ModelConfig
 from sono.training.lora import adapter_state, load_adapters, merged_state
 from sono.training.model import MaskClip
 from sono.training.published import load_published
+from sono.training.sharding import load_whole
 from sono.training.text import save_text
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
@@ -41,12 +42,15 @@ class RunInfo:
     origin: str = ""  # kind of the published checkpoint it began with: what that one has seen is not known
 
 
-def save_model(folder: Path, model: MaskClip) -> None:
-    """Write weights and architecture; the small file comes last, so a folder with it is whole."""
+def save_model(folder: Path, model: MaskClip, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Write weights and architecture; the small file comes last, so a folder with it is whole.
+
+    `weights` are the model's, where it has a share of them alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_text(model.towers.text, model.tokenizer, folder / TEXT)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state(model).items()}
-    _write_tensors(folder / WEIGHTS, weights)
+    merged = merged_state(model, weights)
+    _write_tensors(folder / WEIGHTS, {name: tensor.detach().cpu().contiguous() for name, tensor in merged.items()})
     adapters = {name: tensor.cpu().contiguous() for name, tensor in adapter_state(model).items()}
     if adapters:
         _write_tensors(folder / ADAPTERS, adapters)
@@ -68,7 +72,7 @@ def restore(folder: Path, model: MaskClip) -> None:
             raise SonoError(f"{folder / ADAPTERS}: missing or damaged ({_short(error)}); train again") from error
     else:
         try:
-            model.load_state_dict(load_weights(folder).state_dict())
+            load_whole(model, load_weights(folder).state_dict())
         except RuntimeError as error:
             raise SonoError(f"{folder}: of another model than '{model.config.name}' ({_short(error)})") from error
 

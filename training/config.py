@@ -53,6 +53,7 @@ class TrainingConfig(Config):
     ema: float = Field(0.0, ge=0, lt=1)  # decay a step of averaged weights, which are then validated and kept; 0: none
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where it is multiplied
     compile: bool = False  # the vision tower by torch.compile
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a share of them
     global_fraction: float = Field(0.8, ge=0, le=1)
     prompt_fraction: float = Field(0.5, ge=0, le=1)
     regions_per_frame: int = Field(1, ge=1)  # pairs of one frame in a batch, each with another region
@@ -80,6 +81,17 @@ class TrainingConfig(Config):
             raise ValueError(
                 "targets 'prior' is for the sigmoid; softmax has no frequency in its logits, use 'caption'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> "TrainingConfig":
+        unfit = {
+            "ema": self.ema, "lora_rank": self.lora_rank, "compile": self.compile,
+            "precision 'float16'": self.precision == "float16",
+        }  # fmt: skip
+        if self.strategy == "fsdp" and any(unfit.values()):
+            told = ", ".join(name for name, asked in unfit.items() if asked)
+            raise ValueError(f"strategy 'fsdp' does not go with {told}; use 'ddp', or leave that out")
         return self
 
     def record(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sono.training.model import MaskClip
 
 # projections into the shared space, in the words of open_clip's towers
 _HEADS = ("visual.proj", "visual.head.", "visual.attnpool.", "text.text_projection", "text.proj.")
-_BLOCKS = ("transformer.resblocks", "trunk.blocks", "trunk.stages", "trunk.layers")
+_BLOCKS = ("transformer.resblocks", "transformer.encoder.layer", "trunk.blocks", "trunk.stages", "trunk.layers")
 
 
 def set_trainable(model: MaskClip, preset: str) -> int:
@@ -39,7 +39,7 @@ def _learns(model: MaskClip, name: str, preset: str) -> bool:
 
 def _from_block(model: MaskClip, count: int) -> set[str]:
     """The weights of the last `count` blocks of the vision tower and of all that comes after them."""
-    blocks = _blocks(model.towers.visual)
+    blocks = blocks_of(model.towers.visual)
     if not 1 <= count <= len(blocks):
         raise SonoError(f"last:{count}: the vision tower of '{model.config.name}' has {len(blocks)} blocks")
     names = [name for name, _ in model.towers.visual.named_parameters() if "." in name]
@@ -47,9 +47,9 @@ def _from_block(model: MaskClip, count: int) -> set[str]:
     return {f"visual.{name}" for name in names[start:]}
 
 
-def _blocks(visual: nn.Module) -> list[str]:
-    """Names of the blocks or stages, first to last."""
-    modules = dict(visual.named_modules())
+def blocks_of(tower: nn.Module) -> list[str]:
+    """Names of the blocks or stages of a tower, first to last."""
+    modules = dict(tower.named_modules())
     for name in _BLOCKS:
         if name in modules:
             return [f"{name}.{child}" for child, _ in modules[name].named_children()]

@@ -56,10 +56,10 @@ def merge_lora(model: MaskClip) -> MaskClip:
     return model
 
 
-def merged_state(model: MaskClip) -> dict[str, Tensor]:
-    """The state of `model` as it would be after `merge_lora`, which is left undone."""
+def merged_state(model: MaskClip, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The state of `model` (None: as it is) as it would be after `merge_lora`, which is left undone."""
     state = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in (weights or model.state_dict()).items():
         owner, mark, inner = name.partition(".parametrizations.")
         if not mark:
             state[name] = tensor

@@ -24,6 +24,7 @@ from sono.training.losses import (
     softmax_direction,
 )
 from sono.training.reconstruction import RegionReconstruction
+from sono.training.sharding import load_whole
 
 HEADS = "heads.safetensors"
 
@@ -95,9 +96,9 @@ def _semantic(pairs: Pairs, images: Tensor, texts: Tensor, ids: Tensor, chunk: i
     return (forth + semantic_direction(pairs.text, images, labels, chunk)) / 2
 
 
-def save_heads(folder: Path, heads: Heads) -> None:
-    """Write the heads' weights for `--resume`; without heads there is nothing to write."""
-    if weights := {name: tensor.detach().cpu().contiguous() for name, tensor in heads.state_dict().items()}:
+def save_heads(folder: Path, state: dict[str, Tensor]) -> None:
+    """Write the heads' state for `--resume`; without heads there is nothing to write."""
+    if weights := {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}:
         with atomic_path(folder / HEADS) as temporary:
             save_file(weights, temporary)
 
@@ -107,6 +108,6 @@ def load_heads(folder: Path, heads: Heads) -> None:
     if not heads.state_dict():
         return
     try:
-        heads.load_state_dict(load_file(folder / HEADS))
+        load_whole(heads, load_file(folder / HEADS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise SonoError(f"{folder / HEADS}: missing or damaged; train again without --resume") from error

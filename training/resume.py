@@ -4,11 +4,12 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,8 +19,9 @@ from sono.curation.storage import atomic_folder, settle_folder, write_bytes
 from sono.training import checkpoints
 from sono.training.checkpoints import LAST, STATE
 from sono.training.config import TrainingConfig
-from sono.training.distributed import from_first, process_rank
+from sono.training.distributed import from_first
 from sono.training.objectives import load_heads, save_heads
+from sono.training.sharding import load_optimizer, whole
 from sono.training.step import Trainer
 
 SAVE_SECONDS = 20.0  # between two saves: the most that a killed run loses, where saving is quick
@@ -64,20 +66,33 @@ class Saver:
 
     def save(self, state: State) -> None:
         """Save all that `restore` needs."""
-        started = time.monotonic()
-        if process_rank() == 0:
-            with _told_to_resume(self._folder), atomic_folder(self._folder / LAST) as new:
-                checkpoints.save_model(new, self._trainer.model)
-                save_heads(new, self._trainer.heads)
-                write_bytes(new / STATE, _packed(self._trainer, state))
+        started, trainer = time.monotonic(), self._trainer
+        weights, heads = whole(trainer.model.state_dict()), whole(trainer.heads.state_dict())
+        moving = asdict(state) | whole(_moving(trainer))
+
+        def write(new: Path) -> None:
+            checkpoints.save_model(new, trainer.model, weights)
+            save_heads(new, heads)
+            write_bytes(new / STATE, _packed(moving))
+
+        self._write(LAST, write)
         ended = time.monotonic()
         self._next = ended + max(SAVE_SECONDS, (ended - started) / SAVE_SHARE)
 
     def keep(self, name: str) -> None:
         """Write the model that is kept as the checkpoint `name`."""
-        if process_rank() == 0:
+        kept = self._trainer.kept
+        weights = whole(kept.state_dict())
+        self._write(name, lambda new: checkpoints.save_model(new, kept, weights))
+
+    def _write(self, name: str, write: Callable[[Path], None]) -> None:
+        """Let the first process write the folder `name`, and all wait for it: none may end before it is whole."""
+
+        def work() -> None:
             with _told_to_resume(self._folder), atomic_folder(self._folder / name) as new:
-                checkpoints.save_model(new, self._trainer.kept)
+                write(new)
+
+        from_first(work)
 
 
 def restore(folder: Path, trainer: Trainer) -> State:
@@ -111,10 +126,15 @@ def _told_to_resume(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _packed(trainer: Trainer, state: State) -> bytes:
-    values = asdict(state) | {"optimizer": trainer.optimizer.state_dict(), "scaler": trainer.scaler.state_dict()}
+def _moving(trainer: Trainer) -> dict[str, Any]:
+    """What moves the weights of `trainer`, and follows them."""
+    values = {"optimizer": trainer.optimizer.state_dict(), "scaler": trainer.scaler.state_dict()}
     if trainer.averaged is not None:
         values["averaged"] = trainer.averaged.state_dict()
+    return values
+
+
+def _packed(values: dict[str, Any]) -> bytes:
     content = io.BytesIO()
     torch.save(values, content)
     return content.getvalue()
@@ -123,7 +143,7 @@ def _packed(trainer: Trainer, state: State) -> bytes:
 def _unpacked(path: Path, trainer: Trainer) -> State:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-        trainer.optimizer.load_state_dict(values.pop("optimizer"))
+        load_optimizer(trainer.optimizer, values.pop("optimizer"))
         trainer.scaler.load_state_dict(values.pop("scaler"))
         if trainer.averaged is not None:
             trainer.averaged.load_state_dict(values.pop("averaged"))

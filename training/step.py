@@ -2,12 +2,14 @@
 
 import copy
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from sono.curation.errors import SonoError
@@ -15,10 +17,14 @@ from sono.training.attributes import caption_numbers
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
 from sono.training.distributed import mean_of, process_count, process_rank
+from sono.training.freeze import blocks_of
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, pairs_loss
 from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
+from sono.training.sharding import clip_shares, share_weights
 from sono.training.shared_norm import share_norms
+
+Result = TypeVar("Result")
 
 
 class Learner(nn.Module):
@@ -31,6 +37,10 @@ class Learner(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         return batch_loss(self.model, batch, self.config, self.heads)
 
+    def with_weights(self, work: Callable[[], Result]) -> Result:
+        """What `work` on the model gives: weights in shares are together meanwhile, as in `forward`."""
+        return work()
+
 
 class Trainer:
     """A learner with what moves its weights; `averaged` is the model whose weights follow on, where there is one."""
@@ -40,14 +50,11 @@ class Trainer:
         self.learner, self.model, self.heads, self.config = learner, model, learner.heads, config
         self.device = model.logit_scale.device
         self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else None
-        self.optimizer = _optimizer(learner)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision_of(config) == torch.float16)
-        if process_count() > 1:
-            share_norms(model)
         if config.compile:
             model.towers.visual.compile()
-        # the plain learner where it is by itself: nothing in between
-        self.together: nn.Module = DistributedDataParallel(learner) if process_count() > 1 else learner
+        self.together = _joined(learner)
+        self.optimizer = _optimizer(learner)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision_of(config) == torch.float16)
 
     @property
     def kept(self) -> MaskClip:
@@ -72,10 +79,8 @@ class Trainer:
         return loss
 
     def _learn(self, part: Batch, count: int, last: bool) -> float:
-        # gradients of the parts add up on each process and are averaged over the processes with the last
-        together = self.together
-        with nullcontext() if last or not isinstance(together, DistributedDataParallel) else together.no_sync():
-            loss: Tensor = together(part)
+        with _added_up(self.together, last):
+            loss: Tensor = self.together(part)
             self.scaler.scale(loss if count == 1 else loss / count).backward()
         return mean_of(float(loss.detach()), self.device)
 
@@ -83,9 +88,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip_norm)
+        clip = clip_shares if isinstance(self.learner, FSDPModule) else torch.nn.utils.clip_grad_norm_
+        norm = float(clip(self.learner.parameters(), self.config.clip_norm))
         if not self.scaler.is_enabled() and not math.isfinite(norm):  # a scaler leaves such a step out by itself
-            raise ArithmeticError(f"the gradient became {float(norm)}")
+            raise ArithmeticError(f"the gradient became {norm}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.averaged is not None:
@@ -136,6 +142,27 @@ def best_precision() -> torch.dtype:
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def _joined(learner: Learner) -> nn.Module:
+    """The learner as the processes share it; by itself it stays as it is."""
+    if process_count() == 1:
+        return learner
+    share_norms(learner.model)
+    if learner.config.strategy == "ddp":
+        return DistributedDataParallel(learner)
+    towers = learner.model.towers
+    share_weights(
+        learner, (tower.get_submodule(name) for tower in (towers.visual, towers.text) for name in blocks_of(tower))
+    )
+    return learner
+
+
+def _added_up(together: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Gradients of the parts add up on each process, and are averaged over the processes with the last."""
+    if isinstance(together, FSDPModule):
+        together.set_requires_gradient_sync(last)
+    return together.no_sync() if isinstance(together, DistributedDataParallel) and not last else nullcontext()
 
 
 def _optimizer(learner: Learner) -> torch.optim.Optimizer:

@@ -17,14 +17,15 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Note SIGINT and SIGTERM meanwhile; a second one ends the work at once (KeyboardInterrupt).
+    """Note SIGINT and SIGTERM meanwhile; a second Ctrl-C ends the work at once (KeyboardInterrupt).
 
+    A second SIGTERM does not: a cluster sends one to every process, and torchrun passes on the one that it got.
     A thread that is not the main one gets no signals, and notes none.
     """
     stop = Stop()
 
-    def note(_: int, __: FrameType | None) -> None:
-        if stop.asked:
+    def note(number: int, _: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.asked = True
 

@@ -78,7 +78,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
                         saver.save(state)
                         raise StoppedError(_how_to_go_on(folder, state, plan))
                     saver.save_if_due(state)
-                scores = validate(trainer.kept, material.val, config, epoch)
+                scores = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
                 watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
                     saver.keep(BEST)

@@ -16,14 +16,15 @@ from sono.training.sampling import epoch_rows, seeded
 from sono.training.step import batch_loss
 
 
-@torch.inference_mode()
+# no_grad, for what inference_mode makes (weights in shares that come together) would not serve in the next step
+@torch.no_grad()
 def class_embeddings(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Tensor:
     """One unit vector a class [classes, d]: the normalised mean of the normalised embeddings of its prompts."""
     means = [F.normalize(model.encode_texts(list(texts)), dim=-1).mean(0) for texts in prompts]
     return F.normalize(torch.stack(means), dim=-1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def image_features(model: MaskClip, frames: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None) -> Tensor:
     """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S] (None: all ones)."""
     device = model.logit_scale.device
@@ -47,7 +48,7 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
     return float(np.mean([hit[truth == label].mean() for label in range(len(planes))]))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int) -> dict[str, float]:
     """Loss without augmentation on fixed draws, and macro Top-1 where planes are known; empty where not due.
 

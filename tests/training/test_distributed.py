@@ -2,24 +2,35 @@
 
 import csv
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training import architectures
+from sono.training.checkpoints import load_model
 from sono.training.config import TrainingConfig
 from sono.training.distributed import alone, from_first, process_count, process_rank
+from sono.training.sharding import clip_shares, share_weights, whole
 from sono.training.shared_norm import share_norms
+from sono.training.step import Trainer
 from sono.training.train import train
 
 VISION = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
@@ -42,6 +53,33 @@ def normalised(rows: slice, wrap: bool) -> dict[str, Tensor]:
     return buffers | {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
+class Scaled(nn.Module):
+    """Two layers, of which one is a block, and a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.layers = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.layers(values) * self.scale
+
+    def with_weights(self) -> None: ...
+
+
+def clipped(rows: slice, shares: bool) -> dict[str, Tensor]:
+    """Gradients over some of eight rows, clipped to a norm of 0.1, and that norm before."""
+    model = Scaled()
+    if shares:
+        share_weights(model, [model.layers[0]])
+    values = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+    model(values[rows]).square().mean().backward()
+    norm = (clip_shares if shares else nn.utils.clip_grad_norm_)(model.parameters(), 0.1)
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    return whole(gradients) | {"norm": torch.tensor(float(norm))}
+
+
 def free_port() -> int:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
@@ -52,12 +90,38 @@ def fails() -> None:
     raise SonoError("the first process says no")
 
 
+def typed(*words: object) -> object:
+    """The exit code of a command line."""
+    from sono.cli import main
+
+    sys.argv = ["sono", *map(str, words)]
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@contextmanager
+def asked_at(steps: int) -> Iterator[None]:
+    """After so many steps the second process alone is asked to stop, twice, as by torchrun and who started it."""
+    step, done = Trainer.step, iter(range(steps))
+
+    def ask(*given: Any) -> float:
+        if next(done, None) is None and process_rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*given)
+
+    Trainer.step = ask
+    yield
+    Trainer.step = step
+
+
 def one_of_two(study: Path, out: Path) -> None:
-    """Compare norms, tell an error, and train by the command line."""
-    dist.init_process_group(  # not over the port, which the command line joins over
-        "gloo", init_method=f"file://{out}.meet", rank=int(os.environ["RANK"]), world_size=2
-    )
-    found = normalised(slice(4 * process_rank(), 4 * process_rank() + 4), wrap=True)
+    """Compare norms, tell an error, and train by the command line, over the port, which serves once, then by files."""
+    places, join = count(), partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2)
+    join("gloo", init_method=f"file://{out}.meet")
+    own = slice(4 * process_rank(), 4 * process_rank() + 4)
+    found, gradients = normalised(own, wrap=True), clipped(own, shares=True)
     with alone():
         assert process_count() == 1
     assert process_count() == 2
@@ -66,23 +130,25 @@ def one_of_two(study: Path, out: Path) -> None:
         from_first(fails)
     if process_rank() == 0:
         torch.save(found, out)
+        torch.save(gradients, out.with_name("gradients.pt"))
     dist.destroy_process_group()
-    from sono.cli import main
-
-    options = {"--recipe": out.with_name("recipe.toml"), "--name": "two", "-w": study}
-    sys.argv = ["sono", "train", *(str(word) for pair in options.items() for word in pair)]
-    main()
+    for name in ("two", "shares"):
+        begin = ("train", "-w", study, "--recipe", out.with_name(f"{name}.toml"))
+        assert typed(*begin, "--name", name) == 0
+        dist.init_process_group = lambda backend: join(backend, init_method=f"file://{out}.{next(places)}")
+        with asked_at(1):
+            assert typed(*begin, "--name", f"{name}-cut") == 130
+        assert typed("train", "-w", study, "--name", f"{name}-cut", "--resume") == 0
 
 
 @pytest.fixture(scope="module")
 def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of what two processes did, and what they printed."""
     folder = tmp_path_factory.mktemp("two")
-    changed = SETTINGS.model_dump(exclude_defaults=True)
-    lines = [
-        f"{name} = {str(value).lower() if isinstance(value, int) else repr(value)}" for name, value in changed.items()
-    ]
-    (folder / "recipe.toml").write_text("\n".join(["[training]", *lines]))
+    for name, config in (("two", SETTINGS), ("shares", SETTINGS.model_copy(update={"strategy": "fsdp"}))):
+        changed = config.model_dump(exclude_defaults=True)
+        lines = [f"{key} = {value!r}" for key, value in changed.items()]
+        (folder / f"{name}.toml").write_text("\n".join(["[training]", *lines]))
     environment = os.environ | {
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
@@ -101,25 +167,58 @@ def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         [sys.executable, "-m", *command, __file__, study.root, folder / "norms.pt"],
         env=environment, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-9000:]
     return folder, done.stdout
 
 
+@pytest.fixture(scope="module")
+def one(study: Workspace) -> Path:
+    """The run of one process."""
+    architectures.SIZES["tiny2"] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    return train(study, SETTINGS, "one").folder
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    rows = csv.DictReader((folder / "log.csv").read_text().splitlines())
+    return [{name: float(value) for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("name", ["two", "shares"])
 def test_two_processes_give_the_losses_of_one_with_the_double_batch(
-    study: Workspace, told: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    name: str, study: Workspace, one: Path, told: tuple[Path, str]
 ) -> None:
-    monkeypatch.setitem(architectures.SIZES, "tiny2", {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT})
-    one = train(study, SETTINGS, "one").folder
-    logs = [list(csv.DictReader((one.with_name(name) / "log.csv").read_text().splitlines())) for name in ("one", "two")]
-    assert len(logs[1]) == 2
-    for first, second in zip(*logs, strict=True):
-        assert {name: float(value) for name, value in second.items() if name != "seconds"} == pytest.approx(
-            {name: float(value) for name, value in first.items() if name != "seconds"}, rel=1e-5
-        )
+    assert len(log(one)) == 2
+    for first, second in zip(log(one), log(study.runs / name), strict=True):
+        assert second == pytest.approx(first, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["two", "shares"])
+def test_two_processes_save_a_whole_model_that_sees_as_the_one_of_one(
+    name: str, study: Workspace, one: Path, told: tuple[Path, str]
+) -> None:
+    frames = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    first, second = (
+        load_model(folder)[0].encode_image(frames, torch.ones_like(frames)) for folder in (one, study.runs / name)
+    )
+    assert torch.allclose(first, second, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["two", "shares"])
+def test_a_process_that_is_asked_to_stop_stops_both_and_the_run_goes_on_exactly(
+    name: str, study: Workspace, told: tuple[Path, str]
+) -> None:
+    whole, cut = (load_file(study.runs / run / "last" / "model.safetensors") for run in (name, f"{name}-cut"))
+    assert [weight for weight, value in whole.items() if not torch.equal(value, cut[weight])] == []
+    assert log(study.runs / name) == log(study.runs / f"{name}-cut")
+
+
+def test_what_weights_in_shares_cannot_do_is_refused() -> None:
+    with pytest.raises(SonoError, match="strategy 'fsdp' does not go with ema, lora_rank"):
+        override(TrainingConfig(), strategy="fsdp", ema=0.9, lora_rank=4)
 
 
 def test_one_process_writes_and_talks(study: Workspace, told: tuple[Path, str]) -> None:
-    assert told[1].count("best epoch") == 1
+    assert told[1].count("best epoch") == 4
     assert '"processes": "2"' in (study.runs / "two" / "run.json").read_text()
     assert len(list((study.runs / "two" / "tensorboard").iterdir())) == 1
 
@@ -130,6 +229,15 @@ def test_norms_see_the_frames_of_all_processes(told: tuple[Path, str]) -> None:
     assert whole.keys() == found.keys()
     for name, value in whole.items():
         assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5), name
+
+
+def test_gradients_in_shares_are_averaged_and_clipped_as_whole_ones(told: tuple[Path, str]) -> None:
+    found = torch.load(told[0] / "gradients.pt", weights_only=True)
+    alone = clipped(slice(0, 8), shares=False)
+    assert alone["norm"] > 0.2
+    assert found.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.allclose(found[name], value, atol=1e-6), name
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def test_heads_are_there_where_they_are_asked_for_and_come_back(tmp_path: Path) 
     one, other = Heads(config, rows, 4), Heads(config, rows, 4)
     with pytest.raises(SonoError, match="missing or damaged"):
         load_heads(tmp_path, other)
-    save_heads(tmp_path, one)
+    save_heads(tmp_path, one.state_dict())
     load_heads(tmp_path, other)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
