@@ -27,6 +27,7 @@ COLUMNS = (
     "val_loss",
     "val_top1_macro",
     "seconds",
+    "left_out",  # steps that moved nothing, for float16 overflowed
 )
 SHOWN = 8  # epochs of the table
 
@@ -38,7 +39,7 @@ class Log:
         """Go on after the first `keep` epochs."""
         self._path, self._started, self._keep = folder / "log.csv", time.perf_counter(), keep
         lines = self._path.read_text().splitlines() if keep and self._path.exists() else [",".join(COLUMNS)]
-        self._lines = lines[: keep + 1]
+        self._lines = [",".join(COLUMNS), *lines[1 : keep + 1]]  # an earlier version may have had fewer
         self._board = _board(folder / "tensorboard") if process_rank() == 0 else None
 
     def write(self, values: dict[str, Any]) -> dict[str, str]:

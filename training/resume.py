@@ -35,17 +35,18 @@ class State:
     step: int = 0
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
+    left_out: int = 0  # steps of that epoch that moved nothing
     best: float = -math.inf
     best_epoch: int = 0
 
-    def after_step(self, step: int, loss: float) -> None:
-        """Step number `step` is done."""
-        self.step = step + 1
+    def after_step(self, step: int, loss: float, left_out: bool = False) -> None:
+        """Step number `step` is done, or was left out."""
+        self.step, self.left_out = step + 1, self.left_out + left_out
         self.losses.append(loss)
 
     def after_epoch(self, score: float | None) -> bool:
         """An epoch is validated; whether it is the best so far (ties go to the later)."""
-        self.epoch, self.losses = self.epoch + 1, []
+        self.epoch, self.losses, self.left_out = self.epoch + 1, [], 0
         if score is None or score < self.best:
             return False
         self.best, self.best_epoch = score, self.epoch

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -43,7 +44,10 @@ class Learner(nn.Module):
 
 
 class Trainer:
-    """A learner with what moves its weights; `averaged` is the model whose weights follow on, where there is one."""
+    """A learner with what moves its weights; `averaged` is the model whose weights follow on, where there is one.
+
+    `left_out` says that the last step moved nothing: float16 overflowed, and the next one is scaled by less.
+    """
 
     def __init__(self, learner: Learner) -> None:
         config, model = learner.config, learner.model
@@ -54,6 +58,7 @@ class Trainer:
             model.towers.visual.compile()
         self.together = _joined(learner)
         self.optimizer = _optimizer(learner)
+        self.left_out = False
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision_of(config) == torch.float16)
 
     @property
@@ -71,7 +76,7 @@ class Trainer:
         try:
             losses = [self._learn(part, len(parts), part is parts[-1]) for part in parts]
         except RuntimeError as error:
-            raise _told_to_shrink(error, self.config, self.model.image_size) from error
+            raise _told(error, self.config, self.model.image_size) from error
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise ArithmeticError(f"the loss became {loss}")
@@ -90,11 +95,14 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         clip = clip_shares if isinstance(self.learner, FSDPModule) else torch.nn.utils.clip_grad_norm_
         norm = float(clip(self.learner.parameters(), self.config.clip_norm))
-        if not self.scaler.is_enabled() and not math.isfinite(norm):  # a scaler leaves such a step out by itself
+        scale = self.scaler.get_scale()
+        # a scaler leaves such a step out by itself; where it no longer scales up, nothing has overflowed
+        if not math.isfinite(norm) and scale <= 1:
             raise ArithmeticError(f"the gradient became {norm}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.averaged is not None:
+        self.left_out = self.scaler.get_scale() < scale
+        if self.averaged is not None and not self.left_out:
             _follow(self.averaged, self.model, self.config.ema)
 
 
@@ -197,8 +205,11 @@ def _some(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.image[rows], batch.mask[rows], batch.captions[rows], batch.rows[rows], batch.attributes.at(rows))
 
 
-def _told_to_shrink(error: RuntimeError, config: TrainingConfig, side: int) -> Exception:
-    """What to do where memory has ended; any other error stays as it is."""
+def _told(error: RuntimeError, config: TrainingConfig, side: int) -> Exception:
+    """What to do where memory has ended or nothing can be compiled; any other error stays as it is."""
+    if isinstance(error, TorchDynamoException):
+        told = " ".join(str(error).split())[:160]
+        return SonoError(f"the model cannot be compiled here ({told}); install g++, or set compile = false")
     if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
         return error
     knobs = f"raise accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or image_size ({side})"

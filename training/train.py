@@ -72,7 +72,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))
                     loss = _step(trainer, batch, step, plan)
-                    state.after_step(step, loss)
+                    state.after_step(step, loss, trainer.left_out)
                     watch.step(f"epoch {epoch + 1} loss {loss:.3f}")
                     if agreed(stop.asked, trainer.device):
                         saver.save(state)
@@ -129,6 +129,7 @@ def _epoch_values(trainer: Trainer, state: State, plan: Plan | StreamPlan) -> di
         "learning_rate": plan.rate(state.step - 1),
         "logit_scale": model.logit_scale.exp().item(),
         "logit_bias": model.logit_bias.item(),
+        "left_out": state.left_out,
     }
 
 

@@ -49,6 +49,7 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
 
 
 @torch.no_grad()
+@torch.compiler.set_stance("force_eager")  # a compiled tower would be compiled once more, for sizes met once an epoch
 def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int) -> dict[str, float]:
     """Loss without augmentation on fixed draws, and macro Top-1 where planes are known; empty where not due.
 
