@@ -49,7 +49,6 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
 
 
 @torch.no_grad()
-@torch.compiler.set_stance("force_eager")  # a compiled tower would be compiled once more, for sizes met once an epoch
 def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int) -> dict[str, float]:
     """Loss without augmentation on fixed draws, and macro Top-1 where planes are known; empty where not due.
 
@@ -62,9 +61,10 @@ def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int
     mixture = PairMixture(config.global_fraction, config.prompt_fraction, None)
     batches = epoch_rows(torch.ones(len(pairs)), config.batch_size, config.seed, 0)
     drawn = (draw_batch(pairs, rows, mixture, seeded(config.seed, number + 1)) for number, rows in enumerate(batches))
-    with alone():
+    # a compiled tower would be compiled once more, for sizes that are met once an epoch
+    with alone(), torch.compiler.set_stance("force_eager"):
         losses = [float(batch_loss(model, batch, config)) for batch in drawn]
-    accuracy = plane_accuracy(model, pairs)
+        accuracy = plane_accuracy(model, pairs)
     scores = {"val_loss": sum(losses) / len(losses)}
     return scores if accuracy is None else {**scores, "val_top1_macro": accuracy}
 

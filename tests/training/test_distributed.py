@@ -2,10 +2,12 @@
 
 import csv
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -141,6 +143,34 @@ def one_of_two(study: Path, out: Path) -> None:
         assert typed("train", "-w", study, "--name", f"{name}-cut", "--resume") == 0
 
 
+def slowly(study: Path, recipe: Path, name: str) -> None:
+    """Train by the command line, slowly enough to be stopped in between, and tell of each step."""
+    step = Trainer.step
+
+    def wait(*given: Any) -> float:
+        sys.stdout.write("a step\n")
+        sys.stdout.flush()
+        time.sleep(1)
+        return step(*given)
+
+    Trainer.step = wait
+    sys.exit(typed("train", "-w", study, "--recipe", recipe, "--name", name))
+
+
+def torchrun(*words: object) -> subprocess.Popen[str]:
+    """This file as a script on two processes."""
+    environment = os.environ | {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    place = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *place, __file__, *map(str, words)],
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of what two processes did, and what they printed."""
@@ -149,26 +179,10 @@ def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         changed = config.model_dump(exclude_defaults=True)
         lines = [f"{key} = {value!r}" for key, value in changed.items()]
         (folder / f"{name}.toml").write_text("\n".join(["[training]", *lines]))
-    environment = os.environ | {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    command = [
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-addr",
-        "127.0.0.1",
-        "--master-port",
-        str(free_port()),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, __file__, study.root, folder / "norms.pt"],
-        env=environment, capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-9000:]
-    return folder, done.stdout
+    with torchrun(study.root, folder / "norms.pt") as running:
+        out, error = running.communicate(timeout=90)
+    assert running.returncode == 0, error[-9000:]
+    return folder, out
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +231,21 @@ def test_what_weights_in_shares_cannot_do_is_refused() -> None:
         override(TrainingConfig(), strategy="fsdp", ema=0.9, lora_rank=4)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_stops_the_run_saved_and_one_process_can_go_on(
+    number: int, study: Workspace, one: Path, told: tuple[Path, str]
+) -> None:
+    name = f"signal-{number}"
+    with torchrun(study.root, told[0] / "two.toml", name) as running:
+        assert running.stdout is not None and running.stdout.readline() == "a step\n"
+        running.send_signal(number)
+        _, error = running.communicate(timeout=60)
+    assert re.search(f"saved after step [123] of 4; go on with `sono train --name {name} --resume`", error), error
+    resumed = train(study, SETTINGS, name, resume=True).folder
+    for first, second in zip(log(one), log(resumed), strict=True):
+        assert second == pytest.approx(first, rel=1e-5)
+
+
 def test_one_process_writes_and_talks(study: Workspace, told: tuple[Path, str]) -> None:
     assert told[1].count("best epoch") == 4
     assert '"processes": "2"' in (study.runs / "two" / "run.json").read_text()
@@ -242,4 +271,6 @@ def test_gradients_in_shares_are_averaged_and_clipped_as_whole_ones(told: tuple[
 
 if __name__ == "__main__":
     architectures.SIZES["tiny2"] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    if len(sys.argv) > 3:
+        slowly(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     one_of_two(Path(sys.argv[1]), Path(sys.argv[2]))
