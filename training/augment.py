@@ -5,6 +5,7 @@ Masks may also be moved against their frame, grown, boxed or left out, as those 
 
 import math
 import re
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,42 +28,64 @@ def carries_side(caption: str) -> bool:
     return _SIDED.search(caption) is not None
 
 
+@dataclass(frozen=True)
+class Dice:
+    """Randomness of a batch of `count` pairs, of which `own` are here: drawn for all, so that all processes agree."""
+
+    generator: torch.Generator
+    count: int
+    own: list[int]
+
+    def uniform(self) -> Tensor:
+        """A number in [0, 1) for each own pair [n]."""
+        return torch.rand(self.count, generator=self.generator)[self.own]
+
+    def noise(self, height: int, width: int) -> Tensor:
+        """Standard normal noise for each own pair [n, 1, height, width]."""
+        return torch.randn(self.count, 1, height, width, generator=self.generator)[self.own]
+
+
 def augment(
-    image: Tensor, mask: Tensor, may_flip: Tensor, config: AugmentConfig, generator: torch.Generator
+    image: Tensor, mask: Tensor, may_flip: Tensor, config: AugmentConfig, dice: torch.Generator | Dice
 ) -> tuple[Tensor, Tensor]:
-    """Change frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}; a mask of ones stays one everywhere."""
-    theta = _affine(len(image), may_flip & config.flip, config, generator)
+    """Change frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}; a mask of ones stays one everywhere.
+
+    A generator as `dice` draws for these frames alone.
+    """
+    if isinstance(dice, torch.Generator):
+        dice = Dice(dice, len(image), list(range(len(image))))
+    theta = _affine(may_flip & config.flip, config, dice)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     moved = F.grid_sample(image, grid, align_corners=False)
     whole = mask.flatten(1).all(dim=1)
     if config.mask_jitter:
-        grid = grid + _shifts(len(mask), config.mask_jitter, generator)[:, None, None]
+        grid = grid + _shifts(config.mask_jitter, dice)[:, None, None]
     moved_mask = (F.grid_sample(mask, grid, align_corners=False) >= 0.5).to(mask.dtype)
-    moved_mask = _reshape(moved_mask, config, generator)
+    moved_mask = _reshape(moved_mask, config, dice)
     moved_mask = torch.where(_column(whole), torch.ones_like(mask), moved_mask)
-    return _photometry(moved, config, generator), moved_mask
+    return _photometry(moved, config, dice), moved_mask
 
 
-def _reshape(mask: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _reshape(mask: Tensor, config: AugmentConfig, dice: Dice) -> Tensor:
     """Masks grown or shrunk, boxed, left out; a setting of zero draws nothing, so that batches stay as they were."""
     if config.mask_dilation:
-        mask = _resize(mask, max(1, round(config.mask_dilation * mask.shape[-1])), generator)
+        mask = _resize(mask, max(1, round(config.mask_dilation * mask.shape[-1])), dice)
     if config.mask_box:
-        boxed = torch.rand(len(mask), generator=generator) < config.mask_box
+        boxed = dice.uniform() < config.mask_box
         mask = torch.where(_column(boxed), bounding_box(mask), mask)
     if config.mask_drop:
-        gone = torch.rand(len(mask), generator=generator) < config.mask_drop
+        gone = dice.uniform() < config.mask_drop
         mask = torch.where(_column(gone), torch.ones_like(mask), mask)
     return mask
 
 
-def _resize(mask: Tensor, radius: int, generator: torch.Generator) -> Tensor:
+def _resize(mask: Tensor, radius: int, dice: Dice) -> Tensor:
     """Grow or shrink each mask by up to `radius` pixels: where its share of the square around a pixel is over a limit.
 
     A mask that would lose most of itself, as thin ones do, stays as it is.
     """
     share = F.avg_pool2d(mask, 2 * radius + 1, 1, radius)
-    limit = _column(torch.rand(len(mask), generator=generator) * 0.9 + 0.05)
+    limit = _column(dice.uniform() * 0.9 + 0.05)
     changed = (share > limit).to(mask.dtype)
     enough = changed.sum((1, 2, 3)) >= 0.4 * mask.sum((1, 2, 3))
     return torch.where(_column(enough), changed, mask)
@@ -78,38 +101,37 @@ def _span(line: Tensor, dim: int) -> Tensor:
     return line.cummax(dim).values * line.flip(dim).cummax(dim).values.flip(dim)
 
 
-def _uniform(count: int, half_width: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(count, generator=generator) * 2 - 1) * half_width
+def _uniform(half_width: float, dice: Dice) -> Tensor:
+    return (dice.uniform() * 2 - 1) * half_width
 
 
-def _shifts(count: int, share: float, generator: torch.Generator) -> Tensor:
+def _shifts(share: float, dice: Dice) -> Tensor:
     """Moves [n, 2] of up to `share` of the side, in the units of affine_grid."""
-    return torch.stack([_uniform(count, 2 * share, generator) for _ in range(2)], dim=1)
+    return torch.stack([_uniform(2 * share, dice) for _ in range(2)], dim=1)
 
 
-def _affine(count: int, flip: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _affine(flip: Tensor, config: AugmentConfig, dice: Dice) -> Tensor:
     """Random maps [n, 2, 3] from target to source, in the units of affine_grid (-1 to 1 across the side)."""
-    angle = _uniform(count, math.radians(config.rotation_degrees), generator)
-    zoom = 1 / (1 + _uniform(count, config.scale, generator))
-    shift = _shifts(count, config.shift, generator)
-    mirror = torch.where(flip & (torch.rand(count, generator=generator) < 0.5), -1.0, 1.0)
+    angle = _uniform(math.radians(config.rotation_degrees), dice)
+    zoom = 1 / (1 + _uniform(config.scale, dice))
+    shift = _shifts(config.shift, dice)
+    mirror = torch.where(flip & (dice.uniform() < 0.5), -1.0, 1.0)
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     linear = torch.stack([torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)], 1)
     return torch.cat([linear, shift[:, :, None]], dim=2)
 
 
-def _photometry(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    gain = 1 + _column(_uniform(len(image), config.gain, generator))
-    gamma = 1 + _column(_uniform(len(image), config.gamma, generator))
+def _photometry(image: Tensor, config: AugmentConfig, dice: Dice) -> Tensor:
+    gain = 1 + _column(_uniform(config.gain, dice))
+    gamma = 1 + _column(_uniform(config.gamma, dice))
     if config.blur:
-        share = _column(torch.rand(len(image), generator=generator) * config.blur)
+        share = _column(dice.uniform() * config.blur)
         image = torch.lerp(image, F.avg_pool2d(image, 3, 1, 1, count_include_pad=False), share)
-    noise = torch.randn(image.shape, generator=generator)
+    height, width = image.shape[-2:]
+    noise = dice.noise(height, width)
     if config.grain:
-        coarse = F.interpolate(
-            torch.randn(noise[..., ::2, ::2].shape, generator=generator), noise.shape[-2:], mode="bilinear"
-        )
-        noise = torch.lerp(noise, coarse * 1.5, _column(torch.rand(len(image), generator=generator) * config.grain))
+        coarse = F.interpolate(dice.noise((height + 1) // 2, (width + 1) // 2), noise.shape[-2:], mode="bilinear")
+        noise = torch.lerp(noise, coarse * 1.5, _column(dice.uniform() * config.grain))
     return (image.clamp(1e-4, 1) ** gamma * gain * (1 + config.speckle * noise)).clamp(0, 1)
 
 

@@ -17,7 +17,7 @@ from sono.curation.planes import PlaneTable
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
 from sono.training.attributes import NOTHING, AttributeRows, Attributes, AttributeTable, caption_attributes, plane_path
-from sono.training.augment import augment, carries_side
+from sono.training.augment import Dice, augment, carries_side
 from sono.training.config import AugmentConfig, TrainingConfig
 from sono.training.sampling import balancing_weights, mask_grade, opening
 from sono.training.store import FrameRows, mask_of, packed_frames, packed_masks
@@ -139,22 +139,33 @@ def load_pairs(
     return PairSet(frames, tuple(examples))
 
 
-def draw_batch(pairs: PairSet, rows: Sequence[int], mixture: PairMixture, generator: torch.Generator) -> Batch:
-    """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a whole caption."""
+def draw_batch(
+    pairs: PairSet,
+    rows: Sequence[int],
+    mixture: PairMixture,
+    generator: torch.Generator,
+    own: Sequence[int] | None = None,
+) -> Batch:
+    """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a whole caption.
+
+    Frames and masks are made for the places `own` of the batch alone (None: all of it), as they are in the whole one.
+    """
     drawn: list[_Pair] = []
     left: dict[int, list[Region]] = {}  # regions that no pair of this batch has yet
     for row in rows:
         regions = (mixture.apart and left.get(row)) or list(pairs.examples[row].regions)
         drawn.append(_draw_pair(pairs.examples[row], regions, mixture, generator))
         left[row] = [region for region in regions if region is not drawn[-1].region]
-    image = torch.from_numpy(pairs.frames[list(rows)]).float().div_(255)[:, None]
+    places = list(range(len(rows)) if own is None else own)
+    drawn, mine = [drawn[place] for place in places], [rows[place] for place in places]
+    image = torch.from_numpy(pairs.frames[mine]).float().div_(255)[:, None]
     mask = torch.from_numpy(np.stack([_unpack(pair.region, pairs.size) for pair in drawn])).float()[:, None]
     captions = [pair.caption for pair in drawn]
     if mixture.augment is not None:
         may_flip = torch.tensor([not carries_side(text) for text in captions])
-        image, mask = augment(image, mask, may_flip, mixture.augment, generator)
+        image, mask = augment(image, mask, may_flip, mixture.augment, Dice(generator, len(rows), places))
     said = pairs.table.of([pair.attributes for pair in drawn])
-    return Batch(image, mask, captions, list(rows), said, tuple(pairs.examples[row].image_id for row in rows))
+    return Batch(image, mask, captions, mine, said, tuple(pairs.examples[row].image_id for row in mine))
 
 
 def sampling_weights(pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sono.curation.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairMixture, PairSet, draw_batch, sampling_weights
-from sono.training.distributed import process_count
+from sono.training.distributed import process_count, process_rank
 from sono.training.sampling import epoch_rows, seeded
 
 
@@ -35,13 +35,15 @@ class Plan:
         return self.steps_per_epoch * self.config.epochs
 
     def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
-        """The steps of `epoch` that come after `done` steps of the run, each with its batch."""
+        """The steps of `epoch` that come after `done` steps of the run, each with this process's part of its batch."""
         places = self.pairs.places(self.config.regions_per_frame)
         rows = epoch_rows(self.weights, self.config.batch_size, self.config.seed, epoch, places)
         first = epoch * self.steps_per_epoch
         for step in range(max(done, first), first + len(rows)):
             mixture = PairMixture.at(step / self.total, self.config)
-            yield step, draw_batch(self.pairs, rows[step - first], mixture, seeded(self.config.seed, step + 1))
+            some = rows[step - first]
+            own = own_places(len(some), self.config.accumulate)
+            yield step, draw_batch(self.pairs, some, mixture, seeded(self.config.seed, step + 1), own)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -57,6 +59,14 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
         return config.learning_rate * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(total - warmup, 1)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def own_places(size: int, accumulate: int) -> list[int]:
+    """Where in a batch of `size` pairs those of this process stand, one part after another."""
+    count = process_count()
+    part = size // (count * accumulate)
+    starts = [(turn * count + process_rank()) * part for turn in range(accumulate)]
+    return [place for start in starts for place in range(start, start + part)]
 
 
 def check_parts(size: int, accumulate: int) -> None:

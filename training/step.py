@@ -17,7 +17,7 @@ from sono.curation.errors import SonoError
 from sono.training.attributes import caption_numbers
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
-from sono.training.distributed import mean_of, process_count, process_rank
+from sono.training.distributed import mean_of, process_count
 from sono.training.freeze import blocks_of
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, pairs_loss
@@ -130,13 +130,9 @@ def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Hea
 
 
 def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
-    """The parts of a batch that this process sees, one for each round of accumulation; of a stream it has its own."""
-    count, rank = (process_count(), process_rank()) if config.shards is None else (1, 0)
-    size = len(batch.rows) // (count * config.accumulate)
-    if size == len(batch.rows):
-        return [batch]
-    starts = [(turn * count + rank) * size for turn in range(config.accumulate)]
-    return [_some(batch, slice(start, start + size)) for start in starts]
+    """The parts of what a process has of a batch, one for each round of accumulation."""
+    size = len(batch.rows) // config.accumulate
+    return [_some(batch, slice(start, start + size)) for start in range(0, size * config.accumulate, size)]
 
 
 def precision_of(config: TrainingConfig) -> torch.dtype:

@@ -4,6 +4,7 @@ import torch
 
 from sono.curation.workspace import Workspace
 from sono.training.attributes import Attributes
+from sono.training.config import AugmentConfig
 from sono.training.data import Example, PairMixture, PairSet, Region, draw_batch, load_pairs, sampling_weights
 from sono.training.sampling import epoch_rows, mask_grade, opening
 
@@ -173,3 +174,15 @@ def test_frames_without_a_caption_are_left_out(study: Workspace) -> None:
     images = study.accepted_images().assign(image_id=lambda table: ["none", *table["image_id"][1:]])
     assert len(load_pairs(study, images, ("accepted",), PROMPTS, 32)) == 39
     assert len(load_pairs(study, images.iloc[:1], ("accepted",), PROMPTS, 32)) == 0
+
+
+def test_some_places_of_a_batch_are_those_of_the_whole_one(pairs: PairSet) -> None:
+    changes = AugmentConfig(grain=0.5, blur=0.5, mask_jitter=0.1, mask_dilation=0.1, mask_box=0.3, mask_drop=0.3)
+    mixture = PairMixture(0.3, 0.5, changes, apart=True)
+    rows, own = [3, 3, 8, 1, 20, 8], [1, 2, 5]
+    whole = draw_batch(pairs, rows, mixture, torch.Generator().manual_seed(4))
+    some = draw_batch(pairs, rows, mixture, torch.Generator().manual_seed(4), own)
+    assert torch.equal(some.image, whole.image[own])
+    assert torch.equal(some.mask, whole.mask[own])
+    assert torch.equal(some.attributes.values, whole.attributes.values[own])
+    assert (some.captions, some.rows) == ([whole.captions[place] for place in own], [3, 8, 8])

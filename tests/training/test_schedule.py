@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from sono.curation.errors import SonoError
+from sono.training import schedule
 from sono.training.config import TrainingConfig
 from sono.training.data import Example, PairSet
-from sono.training.schedule import Plan, learning_rate
+from sono.training.schedule import Plan, learning_rate, own_places
 
 PAIRS = PairSet(
     np.zeros((7, 8, 8), np.uint8), tuple(Example(str(row), "femur", f"caption {row}", (), ()) for row in range(7))
@@ -47,3 +48,13 @@ def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
         Plan(PAIRS, TrainingConfig(batch_size=16, accumulate=2))
     with pytest.raises(SonoError, match="in 4 parts of at least 2 pairs"):
         Plan(PAIRS, TrainingConfig(batch_size=4, accumulate=4))
+
+
+def test_the_places_of_all_processes_and_parts_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_places(12, 1) == own_places(12, 3) == list(range(12))
+    monkeypatch.setattr(schedule, "process_count", lambda: 2)
+    found = []
+    for rank in range(2):
+        monkeypatch.setattr(schedule, "process_rank", lambda rank=rank: rank)
+        found.append(own_places(12, 3))
+    assert found == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
