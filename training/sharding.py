@@ -18,6 +18,8 @@ def share_weights(learner: nn.Module, blocks: Iterable[nn.Module]) -> None:
     What is frozen, and single numbers, stay whole on every process.
     """
     stays = {weight for weight in learner.parameters() if not (weight.requires_grad and weight.ndim)}
+    for weight in set(learner.parameters()) - stays:
+        weight.data = weight.data.contiguous()  # shares cannot have the channels innermost
     for block in blocks:
         if not stays.issuperset(block.parameters()):
             fully_shard(block, ignored_params=stays)

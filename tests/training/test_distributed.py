@@ -61,7 +61,7 @@ class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(2)
-        self.layers = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1)).to(memory_format=torch.channels_last)
         self.scale = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -71,11 +71,11 @@ class Scaled(nn.Module):
 
 
 def clipped(rows: slice, shares: bool) -> dict[str, Tensor]:
-    """Gradients over some of eight rows, clipped to a norm of 0.1, and that norm before."""
+    """Gradients over some of eight frames, clipped to a norm of 0.1, and that norm before."""
     model = Scaled()
     if shares:
         share_weights(model, [model.layers[0]])
-    values = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+    values = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     model(values[rows]).square().mean().backward()
     norm = (clip_shares if shares else nn.utils.clip_grad_norm_)(model.parameters(), 0.1)
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
