@@ -56,6 +56,7 @@ for name, vision in {
     SIZES[name] = {**SIZES["nano"], "vision_cfg": vision}  # type: ignore[dict-item]
 
 STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {"flip": False}
+SHAKEN = {"mask_jitter": 0.05, "mask_dilation": 0.05, "mask_box": 0.2, "mask_drop": 0.2}
 # What each ablation changes in the recipe `sono`; the first changes nothing.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "sono": {},
@@ -67,7 +68,24 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "region pairs: none": {"global_fraction": 1.0},
     "region pairs: nine of ten": {"global_fraction": 0.1},
     "region pairs: proposals too": {"mask_states": ["accepted", "edited", "proposed"]},
-    "mask augmentation": {"augment": {"mask_jitter": 0.05, "mask_dilation": 0.05, "mask_box": 0.2, "mask_drop": 0.2}},
+    "mask augmentation": {"augment": SHAKEN},
+    "stray masks": {"augment": {"mask_stray": 0.5}},
+    "stray masks, prompts under regions": {"augment": {"mask_stray": 0.5}, "region_prompts": 0.5},
+    "all of it: softmax, stray": {"objective": "softmax", "augment": {"mask_stray": 0.5}},
+    "all of it: softmax, stray, mask augmentation": {
+        "objective": "softmax",
+        "augment": {"mask_stray": 0.5, **SHAKEN},
+    },
+    "all of it: softmax, caption, stray, mask augmentation": {
+        "objective": "softmax",
+        "targets": "caption",
+        "augment": {"mask_stray": 0.5, **SHAKEN},
+    },
+    "all of it: sigmoid, auto bias, stray, mask augmentation": {
+        "bias": "auto",
+        "augment": {"mask_stray": 0.5, **SHAKEN},
+    },
+    "region pairs: half with prompts": {"region_prompts": 0.5},
     "frame augmentation: none": {"augment": STILL},
     "prompts: never": {"prompt_fraction": 0.0},
     "plane balance: none": {"plane_balance": 0.0},

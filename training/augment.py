@@ -48,9 +48,10 @@ class Dice:
 def augment(
     image: Tensor, mask: Tensor, may_flip: Tensor, config: AugmentConfig, dice: torch.Generator | Dice
 ) -> tuple[Tensor, Tensor]:
-    """Change frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}; a mask of ones stays one everywhere.
+    """Change frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}; a generator draws for these frames alone.
 
-    A generator as `dice` draws for these frames alone.
+    A mask of ones stays one everywhere, or becomes an ellipse anywhere: what a frame shows does not hang on where
+    somebody points.
     """
     if isinstance(dice, torch.Generator):
         dice = Dice(dice, len(image), list(range(len(image))))
@@ -63,6 +64,9 @@ def augment(
     moved_mask = (F.grid_sample(mask, grid, align_corners=False) >= 0.5).to(mask.dtype)
     moved_mask = _reshape(moved_mask, config, dice)
     moved_mask = torch.where(_column(whole), torch.ones_like(mask), moved_mask)
+    if config.mask_stray:
+        strays = whole & (dice.uniform() < config.mask_stray)
+        moved_mask = torch.where(_column(strays), _ellipses(mask, dice), moved_mask)
     return _photometry(moved, config, dice), moved_mask
 
 
@@ -99,6 +103,17 @@ def bounding_box(mask: Tensor) -> Tensor:
 def _span(line: Tensor, dim: int) -> Tensor:
     """Ones from the first to the last one of each line."""
     return line.cummax(dim).values * line.flip(dim).cummax(dim).values.flip(dim)
+
+
+def _ellipses(mask: Tensor, dice: Dice) -> Tensor:
+    """An ellipse each in place of masks [n, 1, S, S]: its centre inside, half axes of a tenth to half the side."""
+    place = torch.linspace(-1, 1, mask.shape[-1])
+    off = torch.stack(torch.meshgrid(place, place, indexing="xy"))[None] - _shifts(0.3, dice)[..., None, None]
+    angle = _column(_uniform(math.pi / 2, dice))
+    along = off[:, :1] * torch.cos(angle) + off[:, 1:] * torch.sin(angle)
+    across = off[:, 1:] * torch.cos(angle) - off[:, :1] * torch.sin(angle)
+    axes = [_column(0.6 + _uniform(0.4, dice)) for _ in range(2)]
+    return ((along / axes[0]) ** 2 + (across / axes[1]) ** 2 <= 1).to(mask.dtype)
 
 
 def _uniform(half_width: float, dice: Dice) -> Tensor:

@@ -27,6 +27,9 @@ class AugmentConfig(Config):
     mask_dilation: float = Field(default=0.0, ge=0, le=0.25)  # of the side, by which a mask grows or shrinks
     mask_box: float = Field(default=0.0, ge=0, le=1)  # share of the masks that become their bounding box
     mask_drop: float = Field(default=0.0, ge=0, le=1)  # share of the masks that are left out: ones everywhere
+    mask_stray: float = Field(
+        default=0.0, ge=0, le=1
+    )  # share of the whole frames that get an ellipse anywhere as a mask
 
 
 class TrainingConfig(Config):
@@ -55,7 +58,8 @@ class TrainingConfig(Config):
     compile: bool = False  # the vision tower by torch.compile
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a share of them
     global_fraction: float = Field(0.8, ge=0, le=1)
-    prompt_fraction: float = Field(0.5, ge=0, le=1)
+    prompt_fraction: float = Field(0.5, ge=0, le=1)  # of whole-frame captions: a short prompt of the plane instead
+    region_prompts: float = Field(0.0, ge=0, le=1)  # of region captions: likewise, under the region's mask
     regions_per_frame: int = Field(1, ge=1)  # pairs of one frame in a batch, each with another region
     curriculum: float = Field(0.0, ge=0, le=1)  # share of the run over which proposed masks open; 0: from the start
     plane_balance: float = Field(0.5, ge=0, le=1)  # 0: every frame once an epoch; 1: every plane equally often

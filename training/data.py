@@ -100,12 +100,20 @@ class PairMixture:
     apart: bool = False  # several pairs of one frame have different regions, where there are as many
     curriculum: float = 0.0  # share of the run after which the least trusted masks count fully
     done: float = 1.0  # share of the run that is over
+    region_prompts: float = 0.0  # of the region captions that are replaced by such a prompt
 
     @classmethod
     def at(cls, done: float, config: TrainingConfig) -> "PairMixture":
         """Of a run when the share `done` of it is over."""
-        apart = config.regions_per_frame > 1
-        return cls(config.global_fraction, config.prompt_fraction, config.augment, apart, config.curriculum, done)
+        return cls(
+            config.global_fraction,
+            config.prompt_fraction,
+            config.augment,
+            config.regions_per_frame > 1,
+            config.curriculum,
+            done,
+            config.region_prompts,
+        )
 
 
 @dataclass(frozen=True)
@@ -241,13 +249,14 @@ def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, ge
     """A mask and its caption; three draws whatever the outcome, so that batches stay comparable."""
     whole, prompt, choice = torch.rand(3, generator=generator).tolist()
     weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
-    best = max(weights, default=0.0)
+    best, region, said = max(weights, default=0.0), None, _Pair(None, example.caption, example.attributes)
+    prompts = mixture.prompt_fraction
     if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
         region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
-        return _Pair(region, region.caption, region.attributes)
-    if example.prompts and prompt < mixture.prompt_fraction:
-        return _Pair(None, example.prompts[int(choice * len(example.prompts))], Attributes(example.path))
-    return _Pair(None, example.caption, example.attributes)
+        said, prompts = _Pair(region, region.caption, region.attributes), mixture.region_prompts
+    if example.prompts and prompt < prompts:
+        return _Pair(region, example.prompts[int(choice * len(example.prompts))], Attributes(example.path))
+    return said
 
 
 def _unpack(region: Region | None, side: int) -> NDArray[np.bool_]:

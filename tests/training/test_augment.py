@@ -165,3 +165,14 @@ def test_masks_are_dropped_as_often_as_asked() -> None:
 def test_a_whole_mask_is_never_reshaped() -> None:
     changes = {"mask_jitter": 0.2, "mask_dilation": 0.1, "mask_box": 0.5}
     assert bool(reshaped(torch.ones(8, 1, 32, 32), **changes).all())
+
+
+def test_whole_frames_get_stray_masks_as_often_as_asked_and_regions_keep_theirs() -> None:
+    whole, region = torch.ones(400, 1, 24, 24), squares(400)[..., :24, :24]
+    changes = {"mask_stray": 0.25}
+    strays = reshaped(whole, **changes).flatten(1).mean(1)
+    assert float((strays < 1).float().mean()) == pytest.approx(0.25, abs=0.06)
+    some = strays[strays < 1]
+    assert 0 < float(some.min()) < 0.1
+    assert 0.4 < float(some.max()) < 0.9
+    assert torch.equal(reshaped(region, **changes), region)

@@ -55,6 +55,14 @@ def test_prompts_replace_whole_captions_only(pairs: PairSet) -> None:
     assert not {"a femur", "a head"} & set(draw(pairs, whole=0.0, prompt=1.0)[1])
 
 
+def test_prompts_stand_under_regions_where_asked(pairs: PairSet) -> None:
+    mixture = PairMixture(0.0, 0.0, None, region_prompts=1.0)
+    batch = draw_batch(pairs, range(40), mixture, torch.Generator().manual_seed(0))
+    assert set(batch.captions) == {"a femur", "a head"}
+    assert torch.equal(batch.mask, draw(pairs, whole=0.0)[0])
+    assert set(draw(pairs, whole=1.0)[1]) == {example.caption for example in pairs.examples}
+
+
 def test_frames_are_the_stored_ones_letterboxed(pairs: PairSet) -> None:
     batch = draw_batch(pairs, [3], PairMixture(1.0, 0.0, None), torch.Generator())
     assert np.allclose(batch.image[0, 0].numpy() * 255, pairs.frames[3], atol=1e-3)
