@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from barcelona import open_study
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, recall_score
 
@@ -120,15 +119,28 @@ class Job:
         return f"{self.stage}-" + "".join(letter if letter.isalnum() else "-" for letter in self.name)
 
 
+def open_study(data: Path, out: Path) -> Workspace:
+    """The study in `out`, made from `data` where it does not exist; its masks are annotated and proposed ones."""
+    root = out / "study"
+    if (root / "captions.parquet").exists():
+        return Workspace.find(root)
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(root.with_name("study.vault"), ignore_errors=True)
+    study = Workspace.create(root)
+    records = data / "FETAL_PLANES_DB_data.csv"
+    run_qc(study, QcOptions(data, records, center_from="US_Machine"), Engine.create(None, None))
+    import_masks(study, data / "landmark_masks.coco.json")
+    propose_masks(study, engine=Engine.create(None, None))
+    build_captions(study)
+    return study
+
+
 def open_draw(data: Path, out: Path, seed: int) -> Workspace:
-    """The study with the women of `seed` in val; its masks are annotated and proposed ones."""
+    """The study with the women of `seed` in val."""
     root = out / f"seed-{seed}"
     if root.exists():
         return Workspace.find(root)
     study = open_study(data, out)
-    if not (study.masks()["state"] == "proposed").any():
-        propose_masks(study, engine=Engine.create(None, None))
-        build_captions(study)
     images = study.images()
     images["split"] = fold_splits(images, FOLDS, 0, DRAW, val=0.0)
     known = images[images["split"] != "test"]

@@ -32,12 +32,9 @@ class BrightnessClip(nn.Module):
         plane = (image[:, 0, 8, 8] * 25.5).round().long() - 1
         return nn.functional.one_hot(plane * (mask.amax(dim=(1, 2, 3)) > 0), len(PLANES)).float()
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        return nn.functional.one_hot(tokens[:, 0], len(PLANES)).float()
-
-    def tokenize(self, texts: list[str]) -> Tensor:
+    def encode_texts(self, texts: list[str]) -> Tensor:
         longest = [max((name for name in NAMES if name in text), key=len) for text in texts]
-        return torch.tensor([[NAMES.index(name)] for name in longest])
+        return nn.functional.one_hot(torch.tensor([NAMES.index(name) for name in longest]), len(PLANES)).float()
 
 
 def add_frame(root: Path, plane: str, shown: str, number: int, **columns: object) -> dict[str, object]:

@@ -87,10 +87,10 @@ def test_held_out_centers_are_those_of_the_shards(study: Workspace, tmp_path: Pa
     held = SMALL.model_copy(update={"hold_out": ("B",), "epochs": 1})
     export_shards(study, tmp_path / "a", held, pairs_per_shard=4)
     streamed = held.model_copy(update={"shards": str(tmp_path / "a"), "hold_out": ()})
-    info = read_run(train(study, streamed, "held").folder)
+    info = read_run(train(study, streamed, "shards-held").folder)
     assert (info.held_out, info.centers_seen) == (("B",), ("A",))
     with pytest.raises(SonoError, match=r"written with B held out, A is asked.*--hold-out"):
-        train(study, streamed.model_copy(update={"hold_out": ("A",)}), "other")
+        train(study, streamed.model_copy(update={"hold_out": ("A",)}), "shards-other")
 
 
 def test_what_a_stream_cannot_do_is_told_and_recorded(
@@ -251,7 +251,7 @@ def test_the_command_writes_and_the_setting_reads(study: Workspace, tmp_path: Pa
     assert json.loads(done.stdout) | {"megabytes": 0} == {
         "shards": 3, "pairs": 24, "regions": 24, "image_size": 32, "patients": 6, "megabytes": 0, "private_strings": 0
     }  # fmt: skip
-    done = CliRunner().invoke(app, ["train", "--name", "one", "-w", str(other.root), "--json"])
+    done = CliRunner().invoke(app, ["train", "--name", "from-shards", "-w", str(other.root), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["train_frames"] == 24
-    assert recorded_config(other, "one").shards == "../out"
+    assert recorded_config(other, "from-shards").shards == "../out"
