@@ -1,9 +1,10 @@
 """Recipes and their parts on FETAL_PLANES_DB: what helps a small model from scratch to know other women's planes?
 
 One draw of women is the test for good; the others are drawn into train and val once a seed. `ablate` changes one thing
-of the recipe `sono` at a time and scores the last epoch on val alone. `compare` trains whole recipes on the same tower
-and number of samples, lets val pick the epoch, and scores the test women, zero-shot and by a probe, under all-one,
-proposed and annotated masks. A run takes one thread; finished runs are kept in OUT and not repeated.
+of BASE at a time, from which the recipe `sono` came, and scores the last epoch on val alone. `compare` trains whole
+recipes on the same tower and number of samples, lets val pick the epoch, and scores the test women, zero-shot and by a
+probe, under all-one, proposed and annotated masks. A run takes one thread; finished runs are kept in OUT and not
+repeated.
 
 Usage: python benchmarks/recipes.py DATA OUT ablate|compare|tables [--seeds 0 1 2] [--epochs 30] [--only NAME ...]
        DATA holds FETAL_PLANES_DB_data.csv, Images/ and landmark_masks.coco.json.
@@ -29,6 +30,7 @@ from sklearn.metrics import accuracy_score, recall_score
 from sono.annotation.captions import build_captions
 from sono.annotation.mask_import import import_masks
 from sono.annotation.propose import propose_masks
+from sono.curation.config import merged
 from sono.curation.engine import Engine
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
@@ -56,9 +58,10 @@ for name, vision in {
 
 STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {"flip": False}
 SHAKEN = {"mask_jitter": 0.05, "mask_dilation": 0.05, "mask_box": 0.2, "mask_drop": 0.2}
-# What each ablation changes in the recipe `sono`; the first changes nothing.
+# The recipe `sono` without what these tables brought to it, and what each ablation changes there.
+BASE = {"objective": "sigmoid", "augment": {"mask_stray": 0.0}}
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "sono": {},
+    "base": {},
     "positives: caption": {"targets": "caption"},
     "positives: prior": {"targets": "prior"},
     "positives: softmax": {"objective": "softmax"},
@@ -287,7 +290,7 @@ def jobs_of(arguments: argparse.Namespace) -> list[Job]:
         asked = comparisons(arguments.epochs)
     else:
         short = {"epochs": arguments.epochs, "validate_every": arguments.epochs}
-        asked = [(name, "sono", {**short, **changes}) for name, changes in ABLATIONS.items()]
+        asked = [(name, "sono", merged(short, BASE, changes)) for name, changes in ABLATIONS.items()]
     return [
         Job(arguments.stage, name, recipe, changes, seed, arguments.out)
         for name, recipe, changes in asked

@@ -65,7 +65,7 @@ class TrainingConfig(Config):
     plane_balance: float = Field(0.5, ge=0, le=1)  # 0: every frame once an epoch; 1: every plane equally often
     center_balance: float = Field(0.0, ge=0, le=1)  # likewise; balances multiply
     patient_balance: float = Field(0.0, ge=0, le=1)
-    objective: Literal["sigmoid", "softmax"] = "sigmoid"
+    objective: Literal["softmax", "sigmoid"] = "softmax"
     targets: Literal["identity", "caption", "prior"] = "identity"  # prior: caption, without the captions' frequencies
     bias: Literal["published", "auto"] = "published"
     loss_chunk: int = Field(0, ge=0)  # captions a part of the loss; 0: as many as fit into 32 MB of logits
