@@ -70,7 +70,8 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        sys.stderr.write("sono: interrupted; the same command goes on where it stopped (sono train: add --resume)\n")
+        how = "the same command goes on where it stopped (sono train: with --resume, once it has saved)"
+        sys.stderr.write(f"sono: interrupted; {how}\n")
         sys.exit(INTERRUPTED)
     except OSError as error:
         sys.stderr.write(f"sono: {_told(error)}\n")

@@ -33,7 +33,7 @@ from sono.evaluation.selection import Seen, Selection, Subject, select_frames
 from sono.evaluation.summaries import Scored
 from sono.evaluation.zero_shot import best_device, class_features, cosines, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
-from sono.training.checkpoints import RUN, RunInfo, load_model
+from sono.training.checkpoints import END, RUN, RunInfo, load_model
 from sono.training.model import MaskClip
 from sono.training.store import kept_frames
 
@@ -128,7 +128,10 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     scored, features = _score(study, plan)
     evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
-    target = _run_root(workspace, folder) / "eval" / subject.folder
+    root = _run_root(workspace, folder)
+    if not (root / END).exists():
+        metrics["notes"] = [f"the run has not ended: `sono train --name {root.name} --resume`", *metrics["notes"]]
+    target = root / "eval" / subject.folder
     _write(study, evidence, metrics, target)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)

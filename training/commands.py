@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from sono.curation.command_line import JsonOption, QuietOption, WorkspaceOption, show
+from sono.curation.errors import SonoError
 
 app = typer.Typer()
 export = typer.Typer()
@@ -46,6 +47,8 @@ def train(
     from sono.training.record import settings_of_run
     from sono.training.train import train as run_training
 
+    if resume and name is None:
+        raise SonoError("--resume goes on with one run; name it with --name")
     study = Workspace.find(workspace)
     given = {
         "model": model,
@@ -73,7 +76,7 @@ def export_to_shards(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write captioned frames of a split, at the size of [training], as tar files that `sono train` reads as a stream.
+    """Write captioned frames of a split, at the size of the model, as tar files that `sono train` reads as a stream.
 
     Example: sono export shards ../shards --hold-out B
     """
@@ -84,7 +87,8 @@ def export_to_shards(
     study = Workspace.find(workspace)
     config = training_config(study, recipe, {"hold_out": hold_out or None})
     summary = export_shards(study, out, config, split, pairs)
-    show(summary, as_json, next_step="name the folder as shards under training in sono.toml, then sono train")
+    step = "name the folder as shards under training in sono.toml, then sono train" if split == "train" else ""
+    show(summary, as_json, next_step=step)
 
 
 @model_app.command("import")

@@ -27,9 +27,7 @@ class AugmentConfig(Config):
     mask_dilation: float = Field(default=0.0, ge=0, le=0.25)  # of the side, by which a mask grows or shrinks
     mask_box: float = Field(default=0.0, ge=0, le=1)  # share of the masks that become their bounding box
     mask_drop: float = Field(default=0.0, ge=0, le=1)  # share of the masks that are left out: ones everywhere
-    mask_stray: float = Field(
-        default=0.0, ge=0, le=1
-    )  # share of the whole frames that get an ellipse anywhere as a mask
+    mask_stray: float = Field(default=0.5, ge=0, le=1)  # share of the whole frames under an ellipse anywhere
 
 
 class TrainingConfig(Config):
@@ -83,7 +81,7 @@ class TrainingConfig(Config):
     def _fits(self) -> "TrainingConfig":
         if self.objective == "softmax" and self.targets == "prior":
             raise ValueError(
-                "targets 'prior' is for the sigmoid; softmax has no frequency in its logits, use 'caption'"
+                "targets 'prior' goes with objective 'sigmoid'; softmax has no frequency in its logits, use 'caption'"
             )
         return self
 

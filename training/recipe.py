@@ -18,20 +18,19 @@ def recipe_names() -> list[str]:
 
 
 def training_config(workspace: Workspace, recipe: str | None, options: dict[str, Any]) -> TrainingConfig:
-    """The settings of a new run: recipe, then `[training]` of `sono.toml`, then the options that are not None."""
+    """The settings of a new run: recipe (None: `sono`), then `[training]` of `sono.toml`, then set options."""
     given = {name: value for name, value in options.items() if value is not None}
     own = section_values(workspace.config_path, "training")
     validated(own, "training", TrainingConfig, workspace.config_path)  # so that a mistake is told where it stands
-    if recipe is None:
-        return validated(merged(own, given), "options", TrainingConfig)
-    path = _find(recipe)
+    path = _find(recipe or "sono")
     sections = read_file(path, SECTIONS)
     values = sections.get("training", {})
     validated(values, "training", TrainingConfig, path)
     if merged(values, own, given).get("init") is not None:
         values = merged(values, sections.get("tuning", {}))
         validated(values, "tuning", TrainingConfig, path)
-    return validated(merged(values, own, given), f"{recipe} with sono.toml and options", TrainingConfig)
+    where = f"{recipe} with sono.toml and options" if recipe else "options"
+    return validated(merged(values, own, given), where, TrainingConfig)
 
 
 def _find(recipe: str) -> Path:

@@ -81,7 +81,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     square[6:14, 8:16] = True
     masks = [mask_row(row, square, "femur", "manual", state="accepted") for row in rows[:12:2]]
     workspace.write(MASKS, mask_table(masks))
-    (workspace.runs / "toy").mkdir(parents=True)
+    (workspace.runs / "toy" / "end").mkdir(parents=True)
     (workspace.runs / "toy" / "run.json").write_text("{}")
     seen = rows[-1]
     info = run_info(patients_seen=frozenset({"q1"}), image_ids_seen=frozenset({str(seen["image_id"])}))

@@ -185,3 +185,9 @@ def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
     store = quick.root / "packed" / "48" / "frames.safetensors"
     store.write_bytes(store.read_bytes()[:-9] + bytes(9))
     assert predictions() == from_frames  # a damaged store is left alone
+
+
+def test_a_run_that_has_not_ended_is_told(study: Workspace) -> None:
+    assert not any("not ended" in note for note in evaluate(study, EvaluationOptions(center="new")).notes)
+    (study.runs / "toy" / "end").rmdir()
+    assert "not ended: `sono train --name toy --resume`" in evaluate(study, EvaluationOptions(center="new")).notes[0]

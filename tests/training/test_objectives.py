@@ -26,12 +26,12 @@ SAID = [
     for row, name in enumerate(CAPTIONS)
 ]
 SETTINGS = {
-    "identity": TrainingConfig(),
-    "caption": TrainingConfig(targets="caption"),
-    "prior": TrainingConfig(targets="prior", loss_chunk=3),
+    "identity": TrainingConfig(objective="sigmoid"),
+    "caption": TrainingConfig(objective="sigmoid", targets="caption"),
+    "prior": TrainingConfig(objective="sigmoid", targets="prior", loss_chunk=3),
     "softmax": TrainingConfig(objective="softmax", targets="caption"),
     "softmax identity": TrainingConfig(objective="softmax"),
-    "semantic": TrainingConfig(semantic_weight=0.7, loss_chunk=3),
+    "semantic": TrainingConfig(objective="sigmoid", semantic_weight=0.7, loss_chunk=3),
 }
 
 
@@ -95,12 +95,12 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(name: str, two
         assert torch.allclose(two[name][key], value, rtol=1e-6, atol=1e-9), key
 
 
-def test_without_settings_the_loss_is_siglips() -> None:
+def test_the_published_objective_is_siglips() -> None:
     weights = parameters()
     inputs = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     image, text = (normalize(inputs[i] @ weights[name], dim=-1) for i, name in enumerate(("image", "text")))
     plain = sigmoid_loss(image, text, weights["scale"].exp(), weights["bias"], identity_targets(8))
-    assert torch.equal(loss_of(TrainingConfig(), weights, slice(0, 8)), plain)
+    assert torch.equal(loss_of(TrainingConfig(objective="sigmoid"), weights, slice(0, 8)), plain)
 
 
 def test_the_semantic_loss_counts_by_its_weight() -> None:
@@ -115,7 +115,7 @@ def test_the_semantic_loss_counts_by_its_weight() -> None:
 def test_the_bias_starts_where_it_was_asked_to() -> None:
     assert starting_bias(TrainingConfig(), -10.0, 32) == -10.0
     assert starting_bias(TrainingConfig(bias="auto"), -10.0, 32) == pytest.approx(-3.434, abs=1e-3)
-    assert starting_bias(TrainingConfig(bias="auto", targets="prior"), -10.0, 32) == 0.0
+    assert starting_bias(TrainingConfig(bias="auto", objective="sigmoid", targets="prior"), -10.0, 32) == 0.0
 
 
 def test_softmax_refuses_prior_targets_and_says_what_to_use() -> None:

@@ -29,6 +29,13 @@ def test_the_recipe_sono_is_the_default(bare: Workspace) -> None:
     assert training_config(bare, "sono", {}) == training_config(bare, None, {}) == TrainingConfig()
 
 
+def test_what_begins_with_another_run_learns_gently_by_default(bare: Workspace) -> None:
+    tuned = training_config(bare, None, {"init": "run-001"})
+    assert tuned == training_config(bare, "sono", {"init": "run-001"})
+    assert tuned.learning_rate == 1e-5
+    assert training_config(bare, None, {"init": "run-001", "epochs": 3}).epochs == 3
+
+
 def test_sonoclip_learns_at_the_published_rates_where_it_begins_with_a_published_model(bare: Workspace) -> None:
     scratch, tuned = (training_config(bare, "sonoclip", {"init": init}) for init in (None, "published"))
     assert (scratch.learning_rate, scratch.mask_rate, scratch.trainable) == (1e-3, 1.0, "all")
@@ -53,11 +60,11 @@ def test_a_recipe_gives_way_to_the_study_and_that_to_options(bare: Workspace) ->
         ("[tuning]\nmask_rate = -1\n", r"mine.toml: 'tuning.mask_rate' is -1"),
         ("[trainin]\n", r"mine.toml: unknown section \[trainin\]; did you mean 'training'"),
         ("epochs = 3\n", r"mine.toml: unknown section \[epochs\]"),
-        ('[training]\nobjective = "softmax"\n', "sono.toml and options.*use 'caption'"),
+        ('[training]\nobjective = "sigmoid"\ntargets = "prior"\n', "sono.toml and options.*use 'caption'"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare: Workspace, tmp_path: Path) -> None:
-    add(bare, '\n[training]\ntargets = "prior"\n')
+    add(bare, '\n[training]\nobjective = "softmax"\n')
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(SonoError, match=told):
