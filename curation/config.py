@@ -14,9 +14,9 @@ SECTIONS = ("study", "qc", "records", "splits", "masks", "captions", "training",
 
 
 class Config(BaseModel):
-    """Base of every settings model: frozen, and a key it does not know is an error."""
+    """Base of every settings model: frozen, and an unknown key or a number that is not finite is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Settings = TypeVar("Settings", bound=Config)

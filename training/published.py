@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sono.curation.config import validated
 from sono.curation.errors import SonoError
 from sono.training.architectures import LOG_10, START_BIAS, ModelConfig, architecture_of
 from sono.training.model import MaskClip
@@ -52,16 +53,16 @@ def load_published(checkpoint: Path, base: Path | None = None, architecture: str
     scale, bias = LOG_10, START_BIAS
     if len(scalars) == 2:  # a sigmoid loss trained them; else both start as that loss wants them
         scale, bias = (_scalar(name, value, checkpoint) for name, value in scalars.items())
-    config = ModelConfig(
-        name=described.name,
-        architecture=described.architecture,
-        channels=3,
-        pixel_mean=described.pixel_mean,
-        pixel_std=described.pixel_std,
-        logit_scale=scale,
-        logit_bias=bias,
-    )
-    model = _built(config, checkpoint)
+    values = {
+        "name": described.name,
+        "architecture": described.architecture,
+        "channels": 3,
+        "pixel_mean": described.pixel_mean,
+        "pixel_std": described.pixel_std,
+        "logit_scale": scale,
+        "logit_bias": bias,
+    }
+    model = _built(validated(values, "model", ModelConfig, checkpoint), checkpoint)
     _fill(model, weights, checkpoint)
     return model.eval(), published.kind
 
