@@ -50,8 +50,17 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
     lines[:, 0] = LEFT_DIFFERENCE
     lines[:, 1] = gray[:, 0]
     np.subtract(gray[:, 1:], gray[:, :-1], out=lines[:, 2:])
+    return _png(height, width, isal_zlib.compress(lines, PNG_LEVEL))
+
+
+def is_whole_png(content: bytes, height: int, width: int) -> bool:
+    """Whether `content` is a picture of that size as `encode_png` writes them, with the right checksums."""
+    body = content[41:-16]  # after the start, IHDR and 8 bytes of its own; before its checksum and IEND
+    return content == _png(height, width, body)
+
+
+def _png(height: int, width: int, body: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, gray, not interlaced
-    body = isal_zlib.compress(lines, PNG_LEVEL)
     return PNG_START + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 

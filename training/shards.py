@@ -12,25 +12,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
+from tokenize import TokenError  # what numpy raises of a damaged header
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from sono.curation.config import Config
 from sono.curation.console import progress
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_path, refuse_used_folder, write_text
-from sono.curation.stored import encode_png
+from sono.curation.stored import encode_png, is_whole_png
 from sono.training.attributes import Attributes, AttributeTable
 from sono.training.data import Example, PairSet, Region
 from sono.training.distributed import process_count, process_rank
-from sono.training.sampling import seeded
+from sono.training.sampling import GRADES, seeded
 
 INDEX = "index.json"
 Pair = tuple[NDArray[np.uint8], Example]
@@ -49,13 +50,19 @@ class Source(Config):
 class Contents(Config):
     """What a run must know of all pairs before it reads the first: sizes, pixels, and whom it will have seen."""
 
-    side: int
+    side: int = Field(ge=1, le=1 << 14)
     pixels: tuple[float, float]  # mean and standard deviation, of 1
     regions: int
     planes: dict[str, int]
     centers: tuple[str, ...]
     patients: tuple[str, ...]
     image_ids: tuple[str, ...]
+
+    @property
+    def listed(self) -> tuple[frozenset[str | None], ...]:
+        """The image ids, planes, centers and patients that a pair may have."""
+        others = (self.planes, self.centers, self.patients)
+        return (frozenset(self.image_ids), *(frozenset({None, *names}) for names in others))
 
     @classmethod
     def of(cls, pairs: PairSet) -> "Contents":
@@ -70,6 +77,56 @@ class Contents(Config):
             patients=tuple(sorted({one.patient for one in pairs.examples if one.patient is not None})),
             image_ids=tuple(sorted({one.image_id for one in pairs.examples})),
         )
+
+
+class Said(Config):
+    """Attributes as JSON holds them."""
+
+    path: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+    ga_days: int | None
+
+    def attributes(self) -> Attributes:
+        """What was said, as the table of attributes knows it."""
+        return Attributes(self.path, frozenset(self.values), self.ga_days)
+
+
+class ToldRegion(Config):
+    """A region as JSON holds it: how many of the pair's run lengths are its own."""
+
+    runs: int
+    caption: str
+    attributes: Said
+    grade: int = Field(ge=0, le=max(GRADES.values()))
+
+
+class Told(Config):
+    """An example as JSON holds it."""
+
+    image_id: str
+    plane: str | None
+    caption: str
+    prompts: tuple[str, ...]
+    regions: tuple[ToldRegion, ...]
+    attributes: Said
+    path: tuple[str, ...]
+    center: str | None
+    patient: str | None
+
+
+class Index(Config):
+    """`index.json`: the shards with how many pairs each holds, and what is told of all of them."""
+
+    shards: dict[str, PositiveInt]
+    attributes: tuple[Said, ...]
+    source: Source
+    contents: Contents
+
+    @model_validator(mode="after")
+    def _counts(self) -> "Index":
+        if len(set(self.contents.image_ids)) != sum(self.shards.values()):
+            raise ValueError("a pair is not listed")
+        return self
 
 
 class Stored(NamedTuple):
@@ -110,14 +167,13 @@ class Shards:
     def open(cls, folder: Path) -> "Shards":
         """SonoError where `folder` holds no shards."""
         try:
-            index = json.loads((folder / INDEX).read_text())
-            said = tuple(_attributes(one) for one in index["attributes"])
-            source, contents = Source.model_validate(index["source"]), Contents.model_validate(index["contents"])
-            return cls(folder, tuple(index["shards"]), tuple(index["shards"].values()), said, source, contents)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+            index = Index.model_validate_json((folder / INDEX).read_bytes())
+        except (OSError, ValidationError) as error:
             raise SonoError(
                 f"{folder}: no shards here ({INDEX} is missing or damaged); write them with `sono export shards`"
             ) from error
+        said = tuple(one.attributes() for one in index.attributes)
+        return cls(folder, tuple(index.shards), tuple(index.shards.values()), said, index.source, index.contents)
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -126,6 +182,11 @@ class Shards:
     def table(self) -> AttributeTable:
         """The attributes of all captions, equal in every process."""
         return AttributeTable(self.said)
+
+    @cached_property
+    def listed(self) -> tuple[frozenset[Any], ...]:
+        """What a pair may be and say: its image id, plane, center and patient, and all attributes."""
+        return (*self.contents.listed, frozenset(self.said))
 
     @property
     def regions(self) -> int:
@@ -182,7 +243,7 @@ def stream_pairs(
     `buffer` pairs are held as they are stored, from which the next is drawn; SonoError where a shard is damaged.
     """
     order = _shuffled(shards, reader, seed, epoch, buffer)
-    return (_decoded(one) for one in islice(order, skip, None))
+    return (_decoded(shards, one) for one in islice(order, skip, None))
 
 
 def _shuffled(shards: Shards, reader: Reader, seed: int, epoch: int, buffer: int) -> Iterator[Stored]:
@@ -206,7 +267,7 @@ def stream_batches(shards: Shards, pairs: Iterable[Pair], batch_size: int) -> It
 
 def read_shard(shards: Shards, number: int) -> Iterator[Pair]:
     """The pairs of one shard in the order of the file; SonoError where it is missing, damaged or cut short."""
-    return map(_decoded, _stored(shards, number))
+    return (_decoded(shards, one) for one in _stored(shards, number))
 
 
 def _stored(shards: Shards, number: int) -> Iterator[Stored]:
@@ -228,15 +289,27 @@ def _stored(shards: Shards, number: int) -> Iterator[Stored]:
         raise SonoError(f"{path}: holds {count} pairs, the index says {shards.sizes[number]}; copy it again")
 
 
-def _decoded(stored: Stored) -> Pair:
+def _decoded(shards: Shards, stored: Stored) -> Pair:
+    side = shards.contents.side
     try:
-        frame = cv2.imdecode(np.frombuffer(stored.picture, np.uint8), cv2.IMREAD_GRAYSCALE)
-        runs = np.load(io.BytesIO(stored.runs), allow_pickle=False) if stored.runs else np.zeros(0, np.uint32)
-        if frame is None:
-            raise ValueError("no picture")
-        return np.asarray(frame, np.uint8), _example(json.loads(stored.told), runs)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, cv2.error) as error:
+        frame, example = _frame(stored.picture, side), _example(stored, side)
+    except (OSError, EOFError, ValueError, TokenError, MemoryError, cv2.error) as error:
         raise SonoError(f"{stored.place}: damaged; copy or write the shard again") from error
+    images, planes, centers, patients, said = shards.listed
+    told = {example.attributes, Attributes(example.path), *(region.attributes for region in example.regions)}
+    known = example.image_id in images and example.plane in planes and told <= said
+    if not known or example.center not in centers or example.patient not in patients:
+        raise SonoError(f"{stored.place}: not what {INDEX} says is in the shards; copy or write all of them again")
+    return frame, example
+
+
+def _frame(picture: bytes, side: int) -> NDArray[np.uint8]:
+    frame = None
+    if is_whole_png(picture, side, side):  # asked first, since libpng talks past us of what it cannot read
+        frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if frame is None:
+        raise ValueError("no picture of this size")
+    return np.asarray(frame, np.uint8)
 
 
 def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -266,10 +339,6 @@ def _told(said: Attributes) -> dict[str, Any]:
     return {"path": said.path, "values": sorted(said.values), "ga_days": said.ga_days}
 
 
-def _attributes(told: dict[str, Any]) -> Attributes:
-    return Attributes(tuple(told["path"]), frozenset((name, value) for name, value in told["values"]), told["ga_days"])
-
-
 def _record(example: Example) -> dict[str, Any]:
     """An example as JSON holds it: of each region how many runs it has."""
     regions = [
@@ -279,13 +348,19 @@ def _record(example: Example) -> dict[str, Any]:
     return vars(example) | {"attributes": _told(example.attributes), "regions": regions}
 
 
-def _example(record: dict[str, Any], runs: NDArray[np.uint32]) -> Example:
-    stops = list(accumulate(one["runs"] for one in record["regions"]))
-    if len(runs) != (stops[-1] if stops else 0):
+def _example(stored: Stored, side: int) -> Example:
+    told = Told.model_validate_json(stored.told)
+    runs = np.zeros(0, np.uint32)
+    if stored.runs:
+        runs = np.lib.format.read_array(io.BytesIO(stored.runs), allow_pickle=False)
+    stops = list(accumulate((one.runs for one in told.regions), initial=0))
+    if runs.dtype != np.uint32 or runs.shape != (stops[-1],):
         raise ValueError("runs of other masks")
+    parts = [runs[start:stop] for start, stop in pairwise(stops)]
+    if any(int(part.sum(dtype=np.uint64)) != side**2 for part in parts):
+        raise ValueError("masks of another size")
     regions = tuple(
-        Region(runs[stop - one["runs"] : stop], one["caption"], _attributes(one["attributes"]), one["grade"])
-        for one, stop in zip(record["regions"], stops, strict=True)
+        Region(part, one.caption, one.attributes.attributes(), one.grade)
+        for one, part in zip(told.regions, parts, strict=True)
     )
-    changes = {"prompts": tuple(record["prompts"]), "path": tuple(record["path"]), "regions": regions}
-    return Example(**record | changes | {"attributes": _attributes(record["attributes"])})
+    return Example(**dict(told) | {"attributes": told.attributes.attributes(), "regions": regions})
