@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.tables import rows_of
+from sono.curation.tables import CAPTIONS, MASKS, rows_of
 from sono.curation.workspace import Workspace
 from sono.training.attributes import NOTHING, AttributeRows, Attributes, AttributeTable, caption_attributes, plane_path
 from sono.training.augment import Dice, augment, carries_side
@@ -206,6 +207,12 @@ def _read_tables(
     captions, masks = workspace.captions(), workspace.masks()
     whole = {row["image_id"]: row for row in rows_of(captions[captions["level"] == "global"])}
     regional = {row["mask_id"]: row for row in rows_of(captions[captions["level"] == "region"])}
+    lost = set(regional) - set(masks["mask_id"])
+    if lost:
+        raise SonoError(
+            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions are of masks that are not in "
+            f"{workspace.path(MASKS).name}; run `sono captions build` again, or bring that file back"
+        )
     images = images[images["image_id"].isin(set(whole))]
     by_image: dict[str, list[dict[str, Any]]] = {}
     for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):

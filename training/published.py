@@ -125,6 +125,8 @@ def _named(weights: Mapping[str, Any]) -> dict[str, Tensor]:
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise SonoError(f"weight '{name}' is sparse, quantized or complex; give the plain weights")
+        if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
+            raise SonoError(f"weight '{name}' declares {value.numel():,} numbers that it has not; get the file again")
         name = name.replace("attn.in_proj.", "attn.in_proj_")
         named[name] = value.float() if value.is_floating_point() else value
     joined = "text_projection" in named  # as in OpenAI's CLIP, where the text tower has no prefix

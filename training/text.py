@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from torch.func import functional_call
 
 from sono.curation.errors import SonoError
 
+OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; where it is not set, nothing is asked of the network
 Tokenizer = Callable[[list[str]], Tensor]
 
 
 def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenizer]:
-    """Both towers and the tokenizer; a BERT comes from a local folder, or by name through Hugging Face's cache.
+    """Both towers and the tokenizer; a BERT comes from a local folder, or by name out of Hugging Face's cache.
 
     SonoError where the BERT is not to be had, or its positions are fewer than the context.
     """
@@ -34,7 +36,7 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
         )
     if importlib.util.find_spec("transformers") is None:
         raise SonoError(f"the text tower '{source}' needs transformers; install it with `pip install .[bert]`")
-    _silence()
+    _stay_here()
     try:
         towers = CustomTextCLIP(**architecture)
         name, mode = text.get("hf_tokenizer_name") or source, text.get("tokenizer_mode")
@@ -42,7 +44,8 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
     except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError) as error:
         told = " ".join(str(error).split())[:160]
         raise SonoError(
-            f"text tower '{source}': not to be had ({told}); give a folder with its configuration and tokenizer"
+            f"text tower '{source}': not to be had ({told}); give a folder with its configuration and tokenizer, "
+            f"or let a name be fetched once by {OFFLINE}=0"
         ) from error
     if not 0 < text["context_length"] <= towers.text.context_length:
         raise SonoError(
@@ -52,10 +55,12 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
     return towers, tokenizer
 
 
-def _silence() -> None:
-    """No progress bars and reports of transformers beside ours."""
+def _stay_here() -> None:
+    """Names are looked up in Hugging Face's cache alone, without progress bars and reports beside ours."""
+    from huggingface_hub import constants
     from transformers.utils import logging as talk
 
+    constants.HF_HUB_OFFLINE = os.environ.get(OFFLINE, "1").upper() not in ("0", "FALSE", "NO", "OFF")
     talk.set_verbosity(logging.ERROR)
     talk.disable_progress_bar()
 

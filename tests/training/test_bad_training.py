@@ -45,6 +45,13 @@ def test_without_masks_it_learns_from_whole_frames(copy: Workspace, config: Trai
     assert (summary.run, summary.region_pairs, summary.steps) == ("run-001", 0, 4)
 
 
+def test_captions_of_masks_that_are_gone_are_named(copy: Workspace, config: TrainingConfig) -> None:
+    copy.path(MASKS).unlink()
+    with pytest.raises(SonoError, match=r"40 of 40 region captions are of masks .* run `sono captions build` again"):
+        train(copy, config)
+    assert not copy.runs.exists()
+
+
 def test_a_plane_with_one_frame_is_learned_like_any(copy: Workspace, config: TrainingConfig) -> None:
     images = copy.images()
     rare = images.index[(images["plane"] == "femur") & (images["split"] == "train")][1:]

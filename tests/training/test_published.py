@@ -215,3 +215,10 @@ def test_a_checkpoint_with_a_bert_needs_its_configuration_and_no_network(tmp_pat
     with torch.inference_mode():
         tokens = model.tokenize(["a fetal head"])
         assert torch.allclose(model.encode_text(tokens), clip.encode_text(tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1, dtype=torch.float16), torch.zeros(1)])
+def test_a_weight_that_declares_more_than_the_file_holds_is_one_line(value: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({"visual.conv1_alpha.weight": value.expand(10**6, 10**7)}, tmp_path / "huge.pt")
+    with pytest.raises(SonoError, match=r"conv1_alpha\.weight' declares 10,000,000,000,000 numbers that it has not"):
+        load_published(tmp_path / "huge.pt")

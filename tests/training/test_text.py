@@ -1,5 +1,6 @@
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,17 @@ def test_a_clip_transformer_may_have_another_tokenizer_which_is_kept(bert: Path,
 def test_a_bert_is_exported_too(model: MaskClip, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     assert len(export_onnx(model, tmp_path)) == 3
+
+
+def test_a_name_that_is_nowhere_is_one_line_and_asks_no_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers", reason="the extra bert is not installed")
+    asked: list[object] = []
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **_: asked.append(given) or [])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SonoError, match=r"text tower 'nofolder': not to be had .* HF_HUB_OFFLINE=0"):
+        MaskClip(ModelConfig(image_size=32, text_tower="nofolder"))
+    assert asked == []
+    assert capfd.readouterr().err == ""
