@@ -15,20 +15,20 @@ MAX_SEED = 10**9  # torch takes 64 bits, of which `process_seed` gives the lower
 class AugmentConfig(Config):
     """Ranges from which each sample draws uniformly; zero switches a change off."""
 
-    rotation_degrees: float = Field(20.0, ge=0, le=180)
-    scale: float = Field(0.2, ge=0, le=0.5)  # zoom between 1 - scale and 1 + scale
-    shift: float = Field(0.06, ge=0, le=0.5)  # of the side
+    rotation_degrees: float = Field(default=20.0, ge=0, le=180)
+    scale: float = Field(default=0.2, ge=0, le=0.5)  # zoom between 1 - scale and 1 + scale
+    shift: float = Field(default=0.06, ge=0, le=0.5)  # of the side
     flip: bool = True  # left-right, never where the caption says left or right
-    gain: float = Field(0.3, ge=0, lt=1)  # factor between 1 - gain and 1 + gain
-    gamma: float = Field(0.3, ge=0, lt=1)  # exponent between 1 - gamma and 1 + gamma
-    speckle: float = Field(0.08, ge=0, le=1)  # standard deviation of multiplicative noise
-    grain: float = Field(0.0, ge=0, le=1)  # share, up to which that noise is twice as coarse, as on another machine
-    blur: float = Field(0.0, ge=0, le=1)  # share, up to which a frame is mixed with its average over 3 x 3 pixels
-    mask_jitter: float = Field(0.0, ge=0, le=0.5)  # of the side, by which a region's mask moves against the frame
-    mask_dilation: float = Field(0.0, ge=0, le=0.25)  # of the side, by which a mask grows or shrinks
-    mask_box: float = Field(0.0, ge=0, le=1)  # share of the masks that become their bounding box
-    mask_drop: float = Field(0.0, ge=0, le=1)  # share of the masks that are left out: ones everywhere
-    mask_stray: float = Field(0.5, ge=0, le=1)  # share of the whole frames under an ellipse anywhere
+    gain: float = Field(default=0.3, ge=0, lt=1)  # factor between 1 - gain and 1 + gain
+    gamma: float = Field(default=0.3, ge=0, lt=1)  # exponent between 1 - gamma and 1 + gamma
+    speckle: float = Field(default=0.08, ge=0, le=1)  # standard deviation of multiplicative noise
+    grain: float = Field(default=0.0, ge=0, le=1)  # share, up to which that noise is twice as coarse
+    blur: float = Field(default=0.0, ge=0, le=1)  # share, up to which a frame is its average over 3 x 3 pixels
+    mask_jitter: float = Field(default=0.0, ge=0, le=0.5)  # of the side, by which a mask moves against the frame
+    mask_dilation: float = Field(default=0.0, ge=0, le=0.25)  # of the side, by which a mask grows or shrinks
+    mask_box: float = Field(default=0.0, ge=0, le=1)  # share of the masks that become their bounding box
+    mask_drop: float = Field(default=0.0, ge=0, le=1)  # share of the masks that are left out: ones everywhere
+    mask_stray: float = Field(default=0.5, ge=0, le=1)  # share of the whole frames under an ellipse anywhere
 
 
 class TrainingConfig(Config):
