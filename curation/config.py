@@ -52,6 +52,15 @@ def validated(values: dict[str, Any], section: str, model: type[Settings], place
         raise SonoError(problem if place is None else f"{place}: {problem}") from error
 
 
+def told(error: ValidationError, *place: str) -> str:
+    """The first problem in one line: the key below `place`, its value, and what is wanted."""
+    problem = error.errors()[0]
+    key = ".".join(map(str, (*place, *problem["loc"])))
+    wanted = "a section with keys is wanted" if problem["type"] == "model_type" else problem["msg"].lower()
+    name = f"'{key}' is " if key else ""
+    return f"{name}{reprlib.repr(problem.get('input'))}: {wanted}"
+
+
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
     """Values of several layers, the later ones before the earlier; tables within are merged too."""
     result: dict[str, Any] = {}
@@ -93,11 +102,10 @@ def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
 
 def _first_problem(error: ValidationError, section: str, model: type[Config]) -> str:
     problem = error.errors()[0]
-    key = ".".join(map(str, (section, *problem["loc"])))
     if problem["type"] == "extra_forbidden":
+        key = ".".join(map(str, (section, *problem["loc"])))
         return f"unknown key '{key}'{did_you_mean(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
-    told = "a section with keys is wanted" if problem["type"] == "model_type" else problem["msg"].lower()
-    return f"'{key}' is {reprlib.repr(problem.get('input'))}: {told}"
+    return told(error, section)
 
 
 def _keys_at(model: type[Config], place: Sequence[str | int]) -> Iterable[str]:

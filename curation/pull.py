@@ -1,7 +1,6 @@
 """`sono pull`: fetch studies from a picture archive into a raw folder, whole files only, and go on where it stopped."""
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from sono.curation.pacs import (
     values_of,
 )
 from sono.curation.pacs_access import printable
-from sono.curation.storage import remove_leftovers
+from sono.curation.storage import hold, remove_leftovers
 from sono.curation.wado import Instance, retrieve, short_hash
 from sono.curation.workspace import enclosing_workspace
 
@@ -186,10 +185,7 @@ def _open_folder(out: Path) -> Iterator[Manifest]:
         encoding="utf-8",
         errors="replace",
     ) as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SonoError(f"{out}: another sono pull is writing here; wait for it to end") from error
+        hold(stream, f"{out}: another sono pull is writing here; wait for it to end")
         manifest = Manifest(stream)
         stream.seek(0)
         earlier = stream.read()

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written beside their place, synced, then renamed."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -7,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from sono.curation.errors import SonoError
 
@@ -96,6 +98,14 @@ def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files that a killed run left directly in `folder`."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
+
+
+def hold(file: IO[Any], busy: str) -> None:
+    """Lock an open file until it is closed or its process ends, however it does; SonoError `busy` where another has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SonoError(busy) from error
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,5 @@
 """A study's folder (may be handed over) and its vault beside it (may not)."""
 
-import fcntl
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
-from sono.curation.storage import refuse_used_folder, remove_leftovers, write_text
+from sono.curation.storage import hold, refuse_used_folder, remove_leftovers, write_text
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
@@ -211,12 +210,7 @@ class Workspace:
                 f"{self.root}: cannot be written ({error.strerror}); make it writable or copy it"
             ) from error
         with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SonoError(
-                    f"{self.root}: another sono is writing to this workspace; wait for it to end"
-                ) from error
+            hold(handle, f"{self.root}: another sono is writing to this workspace; wait for it to end")
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield

@@ -1,22 +1,26 @@
 """Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen. Nothing is unpickled."""
 
 import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sono.curation.config import told
 from sono.curation.errors import SonoError
-from sono.curation.storage import atomic_path, write_text
+from sono.curation.storage import atomic_path, hold, write_text
 from sono.training.architectures import ModelConfig
 from sono.training.lora import adapter_state, load_adapters, merged_state
 from sono.training.model import MaskClip
 from sono.training.published import load_published
-from sono.training.sharding import load_whole
+from sono.training.sharding import finite, load_whole
 from sono.training.text import save_text
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
@@ -67,14 +71,14 @@ def restore(folder: Path, model: MaskClip) -> None:
     """Load a checkpoint into a model of the same making, with its adapters where it has some; SonoError if not so."""
     if adapter_state(model):
         try:
-            load_adapters(model, load_file(folder / ADAPTERS))
-        except (OSError, SafetensorError) as error:
-            raise SonoError(f"{folder / ADAPTERS}: missing or damaged ({_short(error)}); train again") from error
+            load_adapters(model, finite(load_file(folder / ADAPTERS)))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise SonoError(f"{folder / ADAPTERS}: missing or damaged ({short(error)}); train again") from error
     else:
         try:
             load_whole(model, load_weights(folder).state_dict())
         except RuntimeError as error:
-            raise SonoError(f"{folder}: of another model than '{model.config.name}' ({_short(error)})") from error
+            raise SonoError(f"{folder}: of another model than '{model.config.name}' ({short(error)})") from error
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -83,7 +87,7 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             save_file(tensors, temporary)
     except SafetensorError as error:
         raise SonoError(
-            f"{path}: could not be written ({_short(error)}); make room, then `sono train --resume`"
+            f"{path}: could not be written ({short(error)}); make room, then `sono train --resume`"
         ) from error
 
 
@@ -91,17 +95,17 @@ def load_weights(folder: Path) -> MaskClip:
     """Build the model of a checkpoint folder and load its weights strictly; SonoError if it is not one."""
     try:
         config = ModelConfig.model_validate_json((folder / MODEL).read_text(encoding="utf-8"))
-        weights = load_file(folder / WEIGHTS)
+        weights = finite(load_file(folder / WEIGHTS))
     except FileNotFoundError as error:
-        missing = Path(error.filename or MODEL).name
+        missing = WEIGHTS if (folder / MODEL).exists() else MODEL
         raise SonoError(f"{folder}: not a checkpoint ({missing} is missing); give a folder below runs/") from error
-    except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
-        raise SonoError(f"{folder}: not a checkpoint of sono, or damaged ({_short(error)}); train again") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SonoError(f"{folder}: not a checkpoint of sono, or damaged ({short(error)}); train again") from error
     model = MaskClip(config, folder / TEXT)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise SonoError(f"{folder}: the weights do not fit model '{config.name}' ({_short(error)})") from error
+        raise SonoError(f"{folder}: the weights do not fit model '{config.name}' ({short(error)})") from error
     return model.eval()
 
 
@@ -128,6 +132,16 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
     return folder
 
 
+@contextmanager
+def own_run(folder: Path, resume: bool) -> Iterator[None]:
+    """Keep other processes from beginning or resuming the run in `folder` meanwhile; SonoError where one is at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        hold(file, f"{folder}: another `sono train` is at this run; wait for it to end, or give another --name")
+        run_folder(folder.parent, folder.name, resume)  # another may have been quicker
+        yield
+
+
 def load_model(folder: Path) -> tuple[MaskClip, RunInfo]:
     """The model and the record of a run, from runs/NAME (its best checkpoint) or runs/NAME/{best,end,last}."""
     if not folder.is_dir():
@@ -149,17 +163,17 @@ def read_run(folder: Path) -> RunInfo:
     """Read the record of a run; SonoError if it is missing or damaged."""
     path = folder / RUN
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("patients_seen", "image_ids_seen"):
-            values[name] = frozenset(values[name])
-        for name in ("centers_seen", "held_out"):
-            values[name] = tuple(values[name])
-        return RunInfo(**values)
+        return TypeAdapter(RunInfo).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise SonoError(f"{folder}: not a run ({RUN} is missing); train one with `sono train`") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SonoError(f"{path}: damaged ({_short(error)}); train again") from error
+    except (OSError, ValueError) as error:
+        raise SonoError(f"{path}: damaged ({short(error)}); train again") from error
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def short(error: Exception) -> str:
+    """An error of others in one line; of a pickle without torch's advice to run what is in it."""
+    if isinstance(error, ValidationError):
+        return told(error)
+    if isinstance(error, pickle.UnpicklingError):
+        return "not of torch, or more than tensors and numbers"
+    return " ".join(str(error).split())[:160] or "cut short"

@@ -59,7 +59,7 @@ def train(
         "seed": seed,
         "hold_out": hold_out or None,
     }
-    config = settings_of_run(study, (name if resume else repeat), recipe, given)
+    config = settings_of_run(study, (name if resume else repeat), recipe, given, resume)
     summary = run_training(study, config, name, resume)
     if is_first():
         show(summary, as_json, next_step=f"sono eval --run {summary.run}")

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sono.curation.console import Advance, new_bar, talk
+from sono.curation.errors import SonoError
 from sono.curation.storage import write_text
 from sono.training.distributed import process_rank
 
@@ -38,7 +39,7 @@ class Log:
     def __init__(self, folder: Path, keep: int) -> None:
         """Go on after the first `keep` epochs."""
         self._path, self._started, self._keep = folder / "log.csv", time.perf_counter(), keep
-        lines = self._path.read_text().splitlines() if keep and self._path.exists() else [",".join(COLUMNS)]
+        lines = _lines(self._path) if keep and self._path.exists() else []
         self._lines = [",".join(COLUMNS), *lines[1 : keep + 1]]  # an earlier version may have had fewer
         self._board = _board(folder / "tensorboard") if process_rank() == 0 else None
 
@@ -102,6 +103,15 @@ def watched(total: int, done: int) -> Iterator[Watch]:
     watch = Watch(lambda steps=1, note="": bar.update(task, advance=steps, note=note))
     with Live(Group(watch, bar), console=talk, transient=False):
         yield watch
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SonoError(
+            f"{path}: damaged ({error}); delete it, and the run goes on without its earlier lines"
+        ) from error
 
 
 def _board(folder: Path) -> Any:

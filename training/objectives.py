@@ -24,7 +24,7 @@ from sono.training.losses import (
     softmax_direction,
 )
 from sono.training.reconstruction import RegionReconstruction
-from sono.training.sharding import load_whole
+from sono.training.sharding import finite, load_whole
 
 HEADS = "heads.safetensors"
 
@@ -108,6 +108,6 @@ def load_heads(folder: Path, heads: Heads) -> None:
     if not heads.state_dict():
         return
     try:
-        load_whole(heads, load_file(folder / HEADS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise SonoError(f"{folder / HEADS}: missing or damaged; train again without --resume") from error
+        load_whole(heads, finite(load_file(folder / HEADS)))
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise SonoError(f"{folder / HEADS}: missing or damaged; train again under another --name") from error

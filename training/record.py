@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 import sono
-from sono.curation.config import override
+from sono.curation.config import override, validated
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
-from sono.training.checkpoints import RunInfo, read_run
+from sono.training.checkpoints import RUN, RunInfo, read_run
 from sono.training.config import PLACES, TrainingConfig
 from sono.training.distributed import is_first, process_count
 from sono.training.material import Material
@@ -61,33 +62,49 @@ def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
 
 def data_hash(workspace: Workspace, config: TrainingConfig) -> str:
     """16 hexadecimal digits over the bytes of the three tables, and of the index of the shards where some are read."""
-    files = sorted(workspace.root.glob("*.parquet"))
+    files = [path for table in (CAPTIONS, IMAGES, MASKS) if (path := workspace.path(table)).exists()]
     if config.shards is not None:
         files.append(open_shards(workspace, config.shards).folder / INDEX)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def settings_of_run(
-    workspace: Workspace, recorded: str | None, recipe: str | None, options: dict[str, Any]
+    workspace: Workspace, recorded: str | None, recipe: str | None, options: dict[str, Any], resume: bool = False
 ) -> TrainingConfig:
-    """The settings of the run `recorded`, or those of a new one; the options that are not None win."""
+    """The settings of the run `recorded`, or those of a new one; the options that are not None win.
+
+    A remark where the data are no longer those that it saw; `train` refuses to `resume` there.
+    """
     if recorded is None:
         return training_config(workspace, recipe, options)
     if recipe is not None:
         raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
-    return override(recorded_config(workspace, recorded), **options)
+    config = recorded_config(workspace, recorded)
+    if not resume and is_first() and _has_changed(workspace, recorded, config):
+        talk.print(f"{recorded}: images, masks or captions have changed since, so its weights will not come again")
+    return override(config, **options)
 
 
 def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
-    """The settings of the run `name`; a remark where the data are no longer those that it saw."""
+    """The settings of the run `name`."""
     folder = workspace.runs / name
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
-    config = _with_places(TrainingConfig.model_validate(info.config), workspace)
-    if info.data_hash != data_hash(workspace, config) and is_first():
-        talk.print(f"{name}: images, masks or captions have changed since it began, so its weights will not come again")
-    return config
+    return _with_places(validated(info.config, "config", TrainingConfig, folder / RUN), workspace)
+
+
+def check_data(workspace: Workspace, name: str, config: TrainingConfig) -> None:
+    """SonoError where the run `name` saw other data: going on, it would learn from women that its record lacks."""
+    if _has_changed(workspace, name, config):
+        raise SonoError(
+            f"{workspace.runs / name}: images, masks or captions have changed since it began, so it cannot go on; "
+            f"put the tables back, or begin a new run with `sono train --from {name}`"
+        )
+
+
+def _has_changed(workspace: Workspace, name: str, config: TrainingConfig) -> bool:
+    return read_run(workspace.runs / name).data_hash != data_hash(workspace, config)
 
 
 def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:

@@ -2,42 +2,45 @@
 
 import io
 import math
-import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
+from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_folder, settle_folder, write_bytes
 from sono.training import checkpoints
-from sono.training.checkpoints import LAST, STATE
+from sono.training.checkpoints import END, LAST, STATE, short
 from sono.training.config import TrainingConfig
 from sono.training.distributed import from_first
 from sono.training.objectives import load_heads, save_heads
-from sono.training.sharding import load_optimizer, whole
+from sono.training.sharding import finite, load_optimizer, whole
 from sono.training.step import Trainer
 
 SAVE_SECONDS = 20.0  # between two saves: the most that a killed run loses, where saving is quick
 SAVE_SHARE = 0.05  # of the time may be spent on saving
 
 
-@dataclass
+@dataclass(config=ConfigDict(strict=True, extra="forbid"))
 class State:
     """The moving part of a run: finished steps and epochs, losses of the epoch under way, and the best epoch."""
 
-    step: int = 0
-    epoch: int = 0
-    losses: list[float] = field(default_factory=list)
-    left_out: int = 0  # steps of that epoch that moved nothing
+    step: NonNegativeInt = 0
+    epoch: NonNegativeInt = 0
+    losses: list[FiniteFloat] = field(default_factory=list)
+    left_out: NonNegativeInt = 0  # steps of that epoch that moved nothing
     best: float = -math.inf
-    best_epoch: int = 0
+    best_epoch: NonNegativeInt = 0
 
     def after_step(self, step: int, loss: float, left_out: bool = False) -> None:
         """Step number `step` is done, or was left out."""
@@ -96,23 +99,35 @@ class Saver:
         from_first(work)
 
 
-def restore(folder: Path, trainer: Trainer) -> State:
-    """Put the run in `folder` back into `trainer`; a run that was killed before it saved anything begins again."""
+def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
+    """Put the run in `folder`, whose epochs begin at the steps `starts`, back into `trainer`.
+
+    A run that was killed before it saved anything begins again.
+    """
     now = trainer.config.record()
     known = TrainingConfig.model_validate({}).record() | checkpoints.read_run(folder).config
     changed = sorted(key for key in known if known[key] != now.get(key))
     if changed:
         raise SonoError(f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones")
-    if not from_first(partial(_is_saved, folder / LAST)):
+    if not from_first(partial(_is_saved, folder)):
         return State()
     checkpoints.restore(folder / LAST, trainer.model)
     load_heads(folder / LAST, trainer.heads)
-    return _unpacked(folder / LAST / STATE, trainer)
+    return _unpacked(folder / LAST / STATE, trainer, starts)
 
 
-def _is_saved(last: Path) -> bool:
-    settle_folder(last)
-    return last.exists()
+def _is_saved(folder: Path) -> bool:
+    settle_folder(folder / LAST)
+    if (folder / LAST).exists():
+        return True
+    if (folder / END).exists():
+        raise SonoError(f"{folder}: has ended, and {LAST}/ is gone; {_anew(folder)}")
+    talk.print(f"{folder}: nothing was saved to go on from, so it begins again", markup=False)
+    return False
+
+
+def _anew(folder: Path) -> str:
+    return f"begin a new run with the same settings by `sono train --from {folder.name}`"
 
 
 @contextmanager
@@ -141,16 +156,25 @@ def _packed(values: dict[str, Any]) -> bytes:
     return content.getvalue()
 
 
-def _unpacked(path: Path, trainer: Trainer) -> State:
+def _unpacked(path: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-        load_optimizer(trainer.optimizer, values.pop("optimizer"))
-        trainer.scaler.load_state_dict(values.pop("scaler"))
+        load_optimizer(trainer.optimizer, values.pop("optimizer")["state"])
+        trainer.scaler.load_state_dict(TypeAdapter(dict[str, int | FiniteFloat]).validate_python(values.pop("scaler")))
         if trainer.averaged is not None:
-            trainer.averaged.load_state_dict(values.pop("averaged"))
-        return State(**values)
-    except FileNotFoundError as error:
-        raise SonoError(f"{path.parent}: nothing to resume from; run without --resume") from error
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        told = " ".join(str(error).split())[:160]
-        raise SonoError(f"{path}: damaged ({told}); train again without --resume") from error
+            trainer.averaged.load_state_dict(finite(values.pop("averaged")))
+        state = State(**values)
+        if starts[state.epoch] + len(state.losses) != state.step:
+            raise ValueError(f"step {state.step} after {state.epoch} epochs and {len(state.losses)} steps")
+        return state
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
+        raise SonoError(f"{path}: missing or damaged ({short(error)}); {_anew(path.parents[1])}") from error

@@ -32,7 +32,12 @@ class Plan:
     @property
     def total(self) -> int:
         """Steps of the whole run."""
-        return self.steps_per_epoch * self.config.epochs
+        return self.starts[-1]
+
+    @property
+    def starts(self) -> list[int]:
+        """The first step of each epoch, and the end."""
+        return [epoch * self.steps_per_epoch for epoch in range(self.config.epochs + 1)]
 
     def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
         """The steps of `epoch` that come after `done` steps of the run, each with this process's part of its batch."""

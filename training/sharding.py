@@ -43,14 +43,31 @@ def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
     module.load_state_dict({name: _share(value, own.get(name)) for name, value in state.items()})
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the whole state of an optimizer whose weights may be shares."""
+def finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights; ValueError where one of them is no number."""
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise ValueError(f"'{name}' is not finite")
+    return weights
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
+    """Load what an AdamW keeps of each weight, whole; the weights may be shares. ValueError where it does not fit."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     shares = {
-        number: {name: _share(value, weights[number]) for name, value in values.items()}
-        for number, values in state["state"].items()
+        number: {name: _share(values[name], weights[number]) for name in _fitting(values, weights[number])}
+        for number, values in state.items()
     }
-    optimizer.load_state_dict(state | {"state": shares})
+    optimizer.load_state_dict({"state": shares, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _fitting(values: dict[str, Tensor], own: Tensor) -> dict[str, Tensor]:
+    """What AdamW keeps of the weight `own`; it reads by the size of `own`, whatever is there."""
+    for name, shape in {"step": torch.Size(), "exp_avg": own.shape, "exp_avg_sq": own.shape}.items():
+        has = values[name]
+        if has.shape != shape or has.dtype != own.dtype:
+            raise ValueError(f"{name} is {has.dtype} {list(has.shape)}, {own.dtype} {list(shape)} is needed")
+    return finite(values)
 
 
 def _share(value: Tensor, own: Tensor | None) -> Tensor:

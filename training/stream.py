@@ -79,8 +79,8 @@ def settled(workspace: Workspace, config: TrainingConfig, resumed: Path | None =
             f"{shards.folder}: written with {_listed(held)} held out, {_listed(config.hold_out)} is asked; "
             "write the shards again with --hold-out, or leave it out here"
         )
-    if resumed is not None and read_run(resumed).environment["processes"] != str(process_count()):
-        began = read_run(resumed).environment["processes"]
+    began = str(process_count()) if resumed is None else read_run(resumed).environment.get("processes", "?")
+    if began != str(process_count()):
         raise SonoError(f"{resumed}: a stream shared by {began} processes goes on with as many, not {process_count()}")
     changes = {name: value for name, value in AS_THEY_COME.items() if getattr(config, name) != value}
     if changes:

@@ -1,7 +1,7 @@
 """The training stage: a workspace in, a run folder out. Read `train` from top to bottom."""
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from sono.training.distributed import agreed, from_first, processes
 from sono.training.log import Log, watched
 from sono.training.material import Material, first_model, read_material
 from sono.training.objectives import Heads
-from sono.training.record import next_run_name, run_info
+from sono.training.record import check_data, next_run_name, run_info
 from sono.training.resume import Saver, State, restore
 from sono.training.sampling import process_seed
 from sono.training.schedule import Plan
@@ -55,14 +55,17 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
     the step, save and raise StoppedError.
     """
     started = time.perf_counter()
-    with processes():
+    with processes(), ExitStack() as held:
         folder = from_first(lambda: checkpoints.run_folder(workspace.runs, name or next_run_name(workspace), resume))
         torch.manual_seed(config.seed)
         config = settled(workspace, config, folder if resume else None)
+        if resume:
+            from_first(partial(check_data, workspace, folder.name, config))
         material = read_material(workspace, config)
         plan = _plan(material.train, config)
         trainer = Trainer(_learner(material, config))
-        state = restore(folder, trainer) if resume else State()
+        from_first(lambda: held.enter_context(checkpoints.own_run(folder, resume)))
+        state = restore(folder, trainer, plan.starts) if resume else State()
         if not resume:
             info = run_info(workspace, material, config, folder.name)
             from_first(partial(checkpoints.write_run, folder, info))

@@ -1,22 +1,27 @@
 """A run that ends at any moment goes on to the weights and the log of a run that nothing ended."""
 
 import csv
+import json
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sono.curation import storage
+from sono.curation.console import talk
 from sono.curation.errors import SonoError, StoppedError
+from sono.curation.tables import DUPLICATES, IMAGES, from_rows
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints, resume
 from sono.training.config import TrainingConfig
-from sono.training.record import recorded_config
+from sono.training.record import data_hash, recorded_config
 from sono.training.step import Trainer
 from sono.training.train import train
 
@@ -157,7 +162,7 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(
     with monkeypatch.context() as patch, pytest.raises(SonoError, match=r"No space left.*sono train --name full --r"):
         patch.setattr(resume, "write_bytes", full)
         train(study, SMALL, "full")
-    assert sorted(path.name for path in (whole.parent / "full").iterdir() if path.name.startswith(".")) == []
+    assert sorted(path.name for path in (whole.parent / "full").iterdir() if path.name.startswith(".tmp")) == []
     same_run(train(study, SMALL, "full", resume=True).folder, whole)
 
 
@@ -173,8 +178,136 @@ def test_weights_of_another_architecture_do_not_resume(study: Workspace, whole: 
         train(study, SMALL, "other", resume=True)
 
 
-def test_a_damaged_state_says_so(study: Workspace, whole: Path) -> None:
-    copy = Path(shutil.copytree(whole, whole.parent / "damaged"))
-    (copy / "last" / checkpoints.STATE).write_bytes(b"rubbish")
-    with pytest.raises(SonoError, match="damaged"):
-        train(study, SMALL, "damaged", resume=True)
+def copied(whole: Path, name: str) -> Path:
+    """A run of this name that has all but ended."""
+    return Path(shutil.copytree(whole, whole.parent / name, ignore=shutil.ignore_patterns("end")))
+
+
+def damage(saved: dict[str, Any], place: tuple[Any, ...], value: object) -> None:
+    for key in place[:-1]:
+        saved = saved[key]
+    saved[place[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("optimizer", "state", 0, "exp_avg"), torch.zeros(3), r"exp_avg is torch.float32 \[3\], .* is needed"),
+        (("optimizer", "state", 0, "exp_avg"), "x", "no attribute"),
+        (("optimizer", "state", 0, "step"), torch.tensor(float("nan")), "'step' is not finite"),
+        (("optimizer", "state"), [1], "no attribute 'items'"),
+        (("epoch",), -5, "'epoch' is -5: input should be greater than or equal to 0"),
+        (("epoch",), 4, "out of range"),
+        (("step",), "two", "'step' is 'two': input should be a valid integer"),
+        (("step",), 10**9, "step 1000000000 after 3 epochs and 0 steps"),
+        (("losses",), "abc", "'losses' is 'abc': input should be a valid list"),
+        (("losses",), [float("nan")], "'losses.0' is nan: input should be a finite number"),
+        (("bogus",), 1, "'bogus' is 1: unexpected keyword"),
+    ],
+)  # fmt: skip
+def test_a_state_that_cannot_be_is_one_line(
+    place: tuple[Any, ...], value: object, told: str, study: Workspace, whole: Path, tmp_path: Path
+) -> None:
+    copy = copied(whole, f"unfit-{tmp_path.name}")
+    saved = torch.load(copy / "last" / checkpoints.STATE)
+    damage(saved, place, value)
+    torch.save(saved, copy / "last" / checkpoints.STATE)
+    with pytest.raises(SonoError, match=rf"damaged \(.*{told}.*\); begin a new run .*`sono train --from {copy.name}`"):
+        train(study, SMALL, copy.name, resume=True)
+
+
+def test_settings_of_the_optimizer_are_the_runs_own(study: Workspace, whole: Path) -> None:
+    copy = copied(whole, "other-betas")
+    saved = torch.load(copy / "last" / checkpoints.STATE)
+    saved["optimizer"]["param_groups"][0]["betas"] = "x"
+    torch.save(saved, copy / "last" / checkpoints.STATE)
+    same_run(train(study, SMALL, "other-betas", resume=True).folder, whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(pickle.dumps(os.system), "not of torch, or more than tensors and numbers"), (b"", "cut short")],
+)
+def test_a_damaged_state_says_so(content: bytes, told: str, study: Workspace, whole: Path, tmp_path: Path) -> None:
+    copy = copied(whole, f"damaged-{tmp_path.name}")
+    (copy / "last" / checkpoints.STATE).write_bytes(content)
+    with pytest.raises(SonoError, match=rf"damaged \({told}\)"):
+        train(study, SMALL, copy.name, resume=True)
+
+
+def test_what_is_missing_is_named(study: Workspace, whole: Path) -> None:
+    copy = copied(whole, "no-weights")
+    (copy / "last" / "model.safetensors").unlink()
+    with pytest.raises(SonoError, match=r"model\.safetensors is missing"):
+        train(study, SMALL, "no-weights", resume=True)
+
+
+def test_weights_that_are_no_numbers_name_their_run(study: Workspace, whole: Path) -> None:
+    copy = copied(whole, "no-numbers")
+    state = weights(copy / "best")
+    state["logit_scale"] = torch.tensor(float("nan"))
+    save_file(state, copy / "best" / "model.safetensors")
+    with pytest.raises(SonoError, match=r"no-numbers/best: .*damaged \('logit_scale' is not finite\)"):
+        train(study, SMALL.model_copy(update={"init": "no-numbers", "model": "nano"}), "begun")
+
+
+def test_a_log_that_is_no_text_is_one_line(study: Workspace, whole: Path) -> None:
+    (copied(whole, "no-text") / "log.csv").write_bytes(b"\xff\xfe\x00" * 40)
+    with pytest.raises(SonoError, match=r"log\.csv: damaged .*delete it"):
+        train(study, SMALL, "no-text", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"config": None}, r"run\.json: damaged \('config' is None: input should be a valid dictionary"),
+        ({"config": [1]}, r"run\.json: damaged \('config' is \[1\]"),
+        ({"config": {"epochs": "x"}}, r"run\.json: 'config\.epochs' is 'x': input should be a valid integer"),
+        ({"patients_seen": [1]}, r"run\.json: damaged \('patients_seen\.0' is 1"),
+    ],
+)
+def test_a_damaged_record_is_one_line(
+    change: dict[str, Any], told: str, study: Workspace, whole: Path, tmp_path: Path
+) -> None:
+    path = copied(whole, f"record-{tmp_path.name}") / checkpoints.RUN
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SonoError, match=told):
+        recorded_config(study, path.parent.name)
+
+
+def test_where_nothing_is_left_to_go_on_from_it_says_so(study: Workspace, whole: Path) -> None:
+    ended = Path(shutil.copytree(whole, whole.parent / "ended", ignore=shutil.ignore_patterns("last")))
+    with pytest.raises(SonoError, match=r"ended: has ended, and last/ is gone; .*`sono train --from ended`"):
+        train(study, SMALL, "ended", resume=True)
+    shutil.rmtree(ended / "end")
+    with talk.capture() as told:
+        same_run(train(study, SMALL, "ended", resume=True).folder, whole)
+    assert "begins again" in told.get()
+
+
+def test_with_other_tables_a_run_does_not_go_on(study: Workspace, whole: Path, tmp_path: Path) -> None:
+    copy = Workspace(Path(shutil.copytree(study.root, tmp_path / "study")))
+    copy.write(DUPLICATES, from_rows(DUPLICATES, []))
+    assert data_hash(copy, SMALL) == checkpoints.read_run(whole).data_hash
+    images = copy.images()
+    copy.write(IMAGES, images.assign(split=images["split"].replace({"test": "train", "train": "test"})))
+    with pytest.raises(SonoError, match=r"have changed since .*put the tables back, or .*`sono train --from unbroken`"):
+        train(copy, SMALL, "unbroken", resume=True)
+    copy.write(IMAGES, images)
+    train(copy, SMALL, "unbroken", resume=True)
+
+
+def test_one_process_at_a_time_trains_a_run(study: Workspace, whole: Path) -> None:
+    def work(folder: Path, resume: bool) -> None:
+        with checkpoints.own_run(folder, resume):
+            die()
+
+    busy = pytest.raises(SonoError, match="another `sono train` is at this run; wait for it to end")
+    with checkpoints.own_run(whole, resume=True), busy:
+        train(study, SMALL, "unbroken", resume=True)
+    new = whole.parent / "at-once"
+    with checkpoints.own_run(new, resume=False), busy:
+        train(study, SMALL, "at-once")
+    assert in_child(lambda: work(new, False)) == -signal.SIGKILL
+    with checkpoints.own_run(new, resume=False):
+        pass
