@@ -25,6 +25,7 @@ from sono.training.text import save_text
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
 ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart, the configuration of a BERT
+SUMMARY = "summary.json"  # what a run that has ended told
 BEST, END, LAST = "best", "end", "last"
 FOLDERS = (BEST, END, LAST)  # which checkpoint of a run is loaded, the first that exists
 
@@ -58,13 +59,15 @@ def save_model(folder: Path, model: MaskClip, weights: dict[str, torch.Tensor] |
     adapters = {name: tensor.cpu().contiguous() for name, tensor in adapter_state(model).items()}
     if adapters:
         _write_tensors(folder / ADAPTERS, adapters)
-    write_text(folder / MODEL, json.dumps(_portable(model.config), indent=1))
+    write_text(folder / MODEL, json.dumps(_portable(model), indent=1))
 
 
-def _portable(config: ModelConfig) -> dict[str, Any]:
-    """The configuration without the place of a text tower, which stands in the checkpoint itself."""
+def _portable(model: MaskClip) -> dict[str, Any]:
+    """The configuration with scale and bias as learned, and without the place of a text tower, which is kept here."""
+    config = model.config
     text = None if config.text_tower is None else Path(config.text_tower).name
-    return config.model_dump() | {"text_tower": text}
+    scalars = {"logit_scale": model.logit_scale.item(), "logit_bias": model.logit_bias.item()}
+    return config.model_dump() | {"text_tower": text} | scalars
 
 
 def restore(folder: Path, model: MaskClip) -> None:
@@ -87,7 +90,7 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             save_file(tensors, temporary)
     except SafetensorError as error:
         raise SonoError(
-            f"{path}: could not be written ({short(error)}); make room, then `sono train --resume`"
+            f"{path}: could not be written ({short(error)}); make room, then the same again (a run: --resume)"
         ) from error
 
 

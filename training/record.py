@@ -76,13 +76,23 @@ def settings_of_run(
     A remark where the data are no longer those that it saw; `train` refuses to `resume` there.
     """
     if recorded is None:
-        return training_config(workspace, recipe, options)
+        return _holding_out(workspace, training_config(workspace, recipe, options))
     if recipe is not None:
         raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
     config = recorded_config(workspace, recorded)
     if not resume and is_first() and _has_changed(workspace, recorded, config):
         talk.print(f"{recorded}: images, masks or captions have changed since, so its weights will not come again")
     return override(config, **options)
+
+
+def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig:
+    """With the centers that the run it begins with has held out, unless others are given."""
+    if config.init is None or config.hold_out:
+        return config
+    held = read_run(workspace.runs / config.init.split("/")[0]).held_out
+    if held and is_first():
+        talk.print(f"{', '.join(held)} stays held out, as in {config.init}; --hold-out names others")
+    return config.model_copy(update={"hold_out": tuple(held)})
 
 
 def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:

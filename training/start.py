@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training.architectures import ModelConfig
@@ -54,6 +55,8 @@ def prepare(model: MaskClip, config: TrainingConfig, pairs: int) -> MaskClip:
     """
     if config.lora_rank and config.trainable != "heads":
         raise SonoError(f"lora_rank {config.lora_rank} goes with trainable = \"heads\", not '{config.trainable}'")
+    if config.init is None and config.trainable != "all":
+        talk.print(f'trainable = "{config.trainable}" without init: what is frozen stays random')
     with torch.no_grad():
         model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), min(config.batch_size, pairs)))
     set_trainable(model, config.trainable)

@@ -1,8 +1,9 @@
 """The training stage: a workspace in, a run folder out. Read `train` from top to bottom."""
 
+import json
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 
 from sono.curation.errors import SonoError, StoppedError
 from sono.curation.privacy import check_privacy
+from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints
 from sono.training.architectures import architecture_of
-from sono.training.checkpoints import BEST, END
+from sono.training.checkpoints import BEST, END, SUMMARY
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairSet
 from sono.training.distributed import agreed, from_first, processes
@@ -44,7 +46,7 @@ class TrainSummary:
     epochs: int
     steps: int
     best_epoch: int
-    best_score: float
+    best_score: float | None  # None: nothing was validated
     seconds: float
 
 
@@ -88,18 +90,25 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
                 saver.save_if_due(state)
             saver.save(state)
             saver.keep(END)
+        summary = _summary(folder, material, plan, state, time.perf_counter() - started)
+        told = {name: value for name, value in asdict(summary).items() if name != "folder"}
+        from_first(partial(write_text, folder / SUMMARY, json.dumps(told, indent=1)))
         from_first(partial(check_privacy, workspace))
+    return summary
+
+
+def _summary(folder: Path, material: Material, plan: Plan | StreamPlan, state: State, seconds: float) -> TrainSummary:
     return TrainSummary(
         run=folder.name,
         folder=folder,
         train_frames=len(material.train),
         val_frames=len(material.val),
         region_pairs=material.train.regions,
-        epochs=config.epochs,
+        epochs=plan.config.epochs,
         steps=plan.total,
         best_epoch=state.best_epoch,
-        best_score=state.best,
-        seconds=time.perf_counter() - started,
+        best_score=state.best if state.best_epoch else None,
+        seconds=seconds,
     )
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -5,11 +6,13 @@ import pytest
 import torch
 from clip_files import random_clip, write_bert, write_openai, write_sonoclip
 
+from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
 from sono.training.model_runs import import_model
+from sono.training.record import settings_of_run
 from sono.training.resume import State
 from sono.training.start import start_of
 from sono.training.train import train
@@ -111,3 +114,14 @@ def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
 def test_adapters_ask_for_frozen_matrices(workspace: Workspace) -> None:
     with pytest.raises(SonoError, match='lora_rank 2 goes with trainable = "heads"'):
         train(workspace, SHORT.model_copy(update={"init": "published", "lora_rank": 2}), "both")
+
+
+def test_a_run_keeps_the_centers_held_out_that_the_one_before_it_held_out(
+    study: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(study, override(SHORT, image_size=32, hold_out=("B",)), "holds-b")
+    summary = json.loads((study.runs / "holds-b" / "summary.json").read_text())
+    assert (summary["run"], summary["epochs"]) == ("holds-b", 1)
+    assert settings_of_run(study, None, None, {"init": "holds-b"}).hold_out == ("B",)
+    assert "B stays held out, as in holds-b" in " ".join(capsys.readouterr().err.split())
+    assert settings_of_run(study, None, None, {"init": "holds-b", "hold_out": ("A",)}).hold_out == ("A",)

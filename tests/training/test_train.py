@@ -69,6 +69,7 @@ def test_it_learns(study: Workspace) -> None:
     summary = train(study, SMALL.model_copy(update={"epochs": 14, "global_fraction": 1.0}), "longer")
     losses = [float(line["loss"]) for line in csv.DictReader((summary.folder / "log.csv").read_text().splitlines())]
     assert losses[-1] < 0.6 * losses[0]
+    assert summary.best_score is not None
     assert summary.best_score > 0.8
 
 
