@@ -226,7 +226,7 @@ def test_settings_of_the_optimizer_are_the_runs_own(study: Workspace, whole: Pat
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(pickle.dumps(os.system), "not of torch, or more than tensors and numbers"), (b"", "cut short")],
+    [(pickle.dumps(os.system, 2), "not of torch, or more than tensors and numbers"), (b"", "cut short")],
 )
 def test_a_damaged_state_says_so(content: bytes, told: str, study: Workspace, whole: Path, tmp_path: Path) -> None:
     copy = copied(whole, f"damaged-{tmp_path.name}")
