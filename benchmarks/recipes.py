@@ -15,14 +15,12 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, recall_score
@@ -97,7 +95,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "pretrained on phantoms": {"init": PHANTOM},
 }
 MODES = ("all_one", "proposed", "annotated")
-SCORES = ("macro", "micro", "probe_macro", "probe_micro")
 
 
 @dataclass(frozen=True)
@@ -252,30 +249,26 @@ def _tops(truth: Any, answers: Any, prefix: str) -> dict[str, float]:
 
 
 def table(out: Path, stage: str) -> str:
-    """Mean and standard deviation over the seeds, a row a name and mask mode."""
-    rows = [
-        {"name": row["name"], "masks": mode, "seed": row["seed"], "CPU minutes": row["cpu_minutes"], **scores}
-        for path in sorted((out / "rows" / stage).glob("*.json"))
-        for row in [json.loads(path.read_text())]
-        for mode, scores in row["scores"].items()
-    ]
-    order = list(ABLATIONS) if stage == "ablate" else [name for name, _, _ in comparisons(0)]
-    lines = [
-        f"| {stage} | masks | frames | seeds | {' | '.join(SCORES)} | CPU minutes |",
-        "|---" * (len(SCORES) + 5) + "|",
-    ]
-    for (name, mode), group in _in_order(pd.DataFrame(rows), order):
-        cells = [f"{group[score].mean():.3f} ± {group[score].std():.3f}" for score in SCORES]
-        frames = "/".join(str(count) for count in dict.fromkeys(group["frames"]))
-        cells.append(f"{group['CPU minutes'].mean():.1f}")
-        lines.append(f"| {name} | {mode} | {frames} | {len(group)} | {' | '.join(cells)} |")
+    """A row a name: macro Top-1 (mean and standard deviation over seeds) / micro / macro of the probe, by masks."""
+    found = [json.loads(path.read_text()) for path in sorted((out / "rows" / stage).glob("*.json"))]
+    if not found:
+        return f"{stage}: nothing was run"
+    order = [*ABLATIONS, *(name for name, _, _ in comparisons(0))]
+    names = sorted({row["name"] for row in found}, key=lambda name: (order.index(name) if name in order else 99, name))
+    modes = list(found[0]["scores"])
+    lines = [f"| {stage} | seeds | {' | '.join(modes)} | CPU minutes |", "|---" * (len(modes) + 3) + "|"]
+    for name in names:
+        rows = [row for row in found if row["name"] == name]
+        cells = [_cell([row["scores"][mode] for row in rows]) for mode in modes]
+        minutes = np.mean([row["cpu_minutes"] for row in rows])
+        lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} | {minutes:.1f} |")
     return "\n".join(lines)
 
 
-def _in_order(rows: pd.DataFrame, order: list[str]) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    rows["place"] = [order.index(name) if name in order else len(order) for name in rows["name"]]
-    for (_, name, mode), group in rows.groupby(["place", "name", "masks"], sort=True):
-        yield (str(name), str(mode)), group
+def _cell(scores: list[dict[str, float]]) -> str:
+    macro, micro, probe = (np.array([one[name] for one in scores]) for name in ("macro", "micro", "probe_macro"))
+    spread = f" ± {macro.std(ddof=1):.3f}" if len(scores) > 1 else ""
+    return f"{macro.mean():.3f}{spread} / {micro.mean():.3f} / {probe.mean():.3f}"
 
 
 def comparisons(epochs: int) -> list[tuple[str, str, dict[str, Any]]]:
