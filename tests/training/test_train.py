@@ -141,6 +141,6 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(tmp_path: Path, monkeypa
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(SonoError, match=r"No space left on device.*sono train --resume"):
+    with pytest.raises(SonoError, match=r"No space left on device.*make room.*--resume"):
         checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []
