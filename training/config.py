@@ -1,9 +1,10 @@
 """Settings of a training run: section [training] of `sono.toml`, changed by options of `sono train`."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sono.curation.config import Config
 
@@ -39,7 +40,7 @@ class TrainingConfig(Config):
     image_size: int | None = Field(None, ge=32, le=1024)  # pixels; None: the architecture's own
     text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: CLIP's transformer
     context_length: int | None = Field(None, ge=8, le=512)  # tokens; None: the text tower's own
-    trainable: str = Field("all", pattern=r"^(heads|vision|all|last:\d+)$")  # see sono.training.freeze
+    trainable: str = "all"  # see sono.training.freeze
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)
     epochs: int = Field(50, ge=1)
@@ -77,6 +78,13 @@ class TrainingConfig(Config):
     validate_every: int = Field(2, ge=1)  # epochs
     seed: int = Field(0, ge=0, le=MAX_SEED)
     augment: AugmentConfig = AugmentConfig()
+
+    @field_validator("trainable")
+    @classmethod
+    def _known_preset(cls, preset: str) -> str:
+        if not re.fullmatch(r"heads|vision|all|last:\d+", preset):
+            raise ValueError("choose heads, last:N, vision or all")
+        return preset
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainingConfig":
