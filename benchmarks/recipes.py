@@ -92,7 +92,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "plane balance: full": {"plane_balance": 1.0},
     "tower: transformer": {"model": "transformer"},
     "tower: regnet": {"model": "regnet"},
-    "pretrained on phantoms": {"init": PHANTOM},
+    "pretrained on phantoms": {"init": PHANTOM, "learning_rate": 1e-3, "mask_rate": 1.0},
 }
 MODES = ("all_one", "proposed", "annotated")
 
