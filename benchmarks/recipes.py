@@ -178,7 +178,8 @@ def learn_phantoms(out: Path, epochs: int) -> Path:
     workspace = Workspace.find(study)
     folder = workspace.runs / PHANTOM
     if not folder.exists():
-        train(workspace, training_config(workspace, "sono", {"epochs": epochs, "validate_every": epochs}), PHANTOM)
+        short = {"epochs": epochs, "validate_every": epochs}
+        train(workspace, training_config(workspace, "sono", merged(short, BASE)), PHANTOM)
     return folder
 
 
@@ -197,12 +198,8 @@ def carry_out(job: Job) -> dict[str, Any]:
         "samples": summary.steps * config.batch_size,
         "epoch": summary.best_epoch,
     }
-    ablation = job.stage == "ablate"
-    proposed = proposals(workspace, job.out)
-    if ablation:
-        row["scores"] = score(workspace, summary.folder / END, "val", proposed)
-    else:
-        row["scores"] = score(workspace, summary.folder, "test", proposed)
+    folder, split = (summary.folder / END, "val") if job.stage == "ablate" else (summary.folder, "test")
+    row["scores"] = score(workspace, folder, split, proposals(workspace, job.out))
     job.row.parent.mkdir(parents=True, exist_ok=True)
     job.row.write_text(json.dumps(row, indent=1))
     return row

@@ -1,6 +1,6 @@
 """Splits that leak nothing: whatever belongs to one patient or to near duplicates stays together."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -89,6 +89,18 @@ def check_splits(images: pd.DataFrame) -> None:
             raise SonoError(
                 f"splits leak: {len(torn)} {kind} stand in more than one split ({shown}); assign the splits again"
             )
+
+
+def related_rows(
+    frames: pd.DataFrame, images: pd.DataFrame, image_ids: Collection[str], patients: Collection[str]
+) -> "pd.Series[bool]":
+    """Whether each of `frames` is one of `image_ids`, of one of `patients`, or a near duplicate of such an image."""
+    groups = set(images.loc[images["image_id"].isin(list(image_ids)), "duplicate_group"].dropna())
+    return (
+        frames["image_id"].isin(list(image_ids))
+        | frames["patient_id"].isin(list(patients))
+        | frames["duplicate_group"].isin(list(groups))
+    )
 
 
 def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import OTHER
+from sono.curation.splits import related_rows
 from sono.curation.tables import SPLITS
 
 
@@ -117,12 +118,7 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selecti
 
 def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Series[bool]":
     """Whether each frame, its patient or a near duplicate of it was in training."""
-    groups = set(images.loc[images["image_id"].isin(list(seen.image_ids)), "duplicate_group"].dropna())
-    return (
-        frames["image_id"].isin(list(seen.image_ids))
-        | frames["patient_id"].isin(list(seen.patients))
-        | frames["duplicate_group"].isin(list(groups))
-    )
+    return related_rows(frames, images, seen.image_ids, seen.patients)
 
 
 def _of_center(images: pd.DataFrame, seen: Seen, subject: Subject) -> pd.DataFrame:

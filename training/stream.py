@@ -9,6 +9,7 @@ import pandas as pd
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
+from sono.curation.splits import related_rows
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import read_run
 from sono.training.config import TrainingConfig
@@ -117,9 +118,7 @@ def check_shards(shards: Shards, workspace: Workspace, config: TrainingConfig, t
 
 def check_apart(shards: Shards, images: pd.DataFrame, val: pd.DataFrame) -> None:
     """SonoError where a frame of `val`, its patient or a near duplicate of it is in the shards."""
-    seen, women = set(shards.contents.image_ids), set(shards.contents.patients)
-    groups = set(images.loc[images["image_id"].isin(seen), "duplicate_group"].dropna())
-    leaks = val["image_id"].isin(seen) | val["patient_id"].isin(women) | val["duplicate_group"].isin(groups)
+    leaks = related_rows(val, images, shards.contents.image_ids, shards.contents.patients)
     if leaks.any():
         raise SonoError(
             f"{shards.folder}: {int(leaks.sum())} of the {len(val)} validation frames are of women or near duplicates "

@@ -51,5 +51,6 @@ def test_a_seed_that_torch_cannot_take_is_one_line(seed: int) -> None:
 
 
 def test_torch_takes_every_seed_in_range() -> None:
-    seeded(MAX_SEED, 10**9)
-    torch.Generator().manual_seed(process_seed(MAX_SEED, 10**9))
+    assert seeded(MAX_SEED, 10**9).initial_seed() == MAX_SEED * 1_000_003 + 10**9
+    last = process_seed(MAX_SEED, 10**9)
+    assert torch.Generator().manual_seed(last).initial_seed() == last
