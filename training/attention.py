@@ -1,23 +1,24 @@
-"""Self-attention that learns without the detours of torch's module: no turned copies, on a CPU the quicker way."""
+"""Attention that learns without the detours of torch's module and open_clip's last block, with the same result."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """As its parent; self-attention without a mask that learns keeps the order [n, tokens, width] throughout.
+    """As its parent; where all or some tokens look at all, it keeps the order [n, tokens, width] while it learns.
 
     In bfloat16 on a CPU it takes plain matrix products: the gradient of torch's fused kernel leaves the matrix units
     (AMX) of the processor idle and takes twice the time (`benchmarks/training.py`).
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]  # the rest of its arguments by name
-        """Queries, keys and values [n, tokens, width] to the same, and no weights."""
-        if query is key is value and self._is_plain(query, options):
-            return self._mixed(query), None
+        """Queries [n, some, width], keys and values [n, tokens, width] to [n, some, width], and no weights."""
+        if key is value and self._is_plain(query, options):
+            return self._mixed(query, key), None
         return super().forward(query, key, value, **options)
 
     def _is_plain(self, query: Tensor, options: dict[str, Any]) -> bool:
@@ -25,17 +26,37 @@ class SelfAttention(nn.MultiheadAttention):
         fits = self.batch_first and self.in_proj_weight is not None and not self.dropout and query.ndim == 3
         return asked and fits and self.training and torch.is_grad_enabled()
 
-    def _mixed(self, tokens: Tensor) -> Tensor:
-        """[n, tokens, width] to the same."""
-        count, length, width = tokens.shape
-        packed = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
-        query, key, value = packed.view(count, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def _mixed(self, asking: Tensor, tokens: Tensor) -> Tensor:
+        """What `asking` [n, some, width] take from `tokens` [n, tokens, width]: [n, some, width]."""
+        if asking is tokens:
+            query, key, value = self._projected(tokens, slice(None))
+        else:
+            width = asking.shape[-1]
+            (query,), (key, value) = self._projected(asking, slice(width)), self._projected(tokens, slice(width, None))
         if query.device.type == "cpu" and query.dtype == torch.bfloat16:
             mixed = _product_attention(query, key, value)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value)
-        result: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(count, length, width))
+        result: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(asking.shape))
         return result
+
+    def _projected(self, tokens: Tensor, rows: slice) -> Tensor:
+        """Queries, keys and values, or those of them that `rows` of the weights give: [1 to 3, n, heads, tokens, d]."""
+        count, length, width = tokens.shape
+        packed = F.linear(tokens, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return packed.view(count, length, -1, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
+
+
+class LastBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip is untyped
+    """The last block of a tower that looks at its first token alone: the other tokens are keys and values, no more."""
+
+    def forward(
+        self, q_x: Tensor, k_x: Tensor | None = None, v_x: Tensor | None = None, attn_mask: Tensor | None = None
+    ) -> Tensor:
+        """Tokens [n, tokens, width] to the first [n, 1, width]."""
+        tokens = self.ln_1(q_x)
+        first = q_x[:, :1] + self.ls_1(self.attention(tokens[:, :1], tokens, tokens, attn_mask))
+        return first + self.ls_2(self.mlp(self.ln_2(first)))  # type: ignore[no-any-return]
 
 
 def _product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -52,3 +73,7 @@ def quicken(tower: nn.Module) -> None:
     for module in tower.modules():
         if type(module) is nn.MultiheadAttention:
             module.__class__ = SelfAttention
+    if isinstance(tower, VisionTransformer) and tower.attn_pool is None and tower.pool_type == "tok":
+        *_, last = tower.transformer.resblocks
+        if type(last) is ResidualAttentionBlock and not tower.output_tokens:
+            last.__class__ = LastBlock

@@ -1,11 +1,12 @@
 import copy
 
+import open_clip
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sono.training.architectures import ModelConfig
-from sono.training.attention import SelfAttention, quicken
+from sono.training.attention import LastBlock, SelfAttention, quicken
 from sono.training.model import MaskClip
 
 
@@ -62,3 +63,38 @@ def test_the_vision_tower_has_it_under_the_same_names() -> None:
     kinds = {type(module) for module in model.towers.visual.modules() if isinstance(module, nn.MultiheadAttention)}
     assert kinds == {SelfAttention}
     assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in model.state_dict()
+
+
+def tower(**changes: object) -> nn.Module:
+    torch.manual_seed(0)
+    settings = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 3, "heads": 4, "mlp_ratio": 2.0}
+    return open_clip.transformer.VisionTransformer(**settings | changes)  # type: ignore[no-any-return]
+
+
+def features_and_gradients(vision: nn.Module, frames: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        features = vision(frames)
+    (features.float() ** 2).sum().backward()
+    return [features.float(), *(weight.grad for weight in vision.parameters() if weight.grad is not None)]
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_a_last_block_that_answers_for_one_token_changes_no_feature_and_no_gradient(
+    dtype: torch.dtype, bound: float
+) -> None:
+    theirs, ours = tower(), tower()
+    quicken(ours)
+    assert type(ours.transformer.resblocks[-1]) is LastBlock  # type: ignore[union-attr,index]
+    frames = torch.randn(2, 3, 32, 32)
+    exact = features_and_gradients(theirs, frames, torch.float32)
+    told = features_and_gradients(ours, frames, dtype)
+    assert len(told) == len(exact) == len(list(ours.parameters())) + 1
+    assert max(apart(one, true) for one, true in zip(told, exact, strict=True)) < bound
+    assert torch.allclose(ours.eval()(frames), theirs.eval()(frames), atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"pool_type": "avg"}, {"output_tokens": True}, {"attentional_pool": True}])
+def test_a_tower_that_looks_at_all_tokens_keeps_its_last_block(changes: dict[str, object]) -> None:
+    vision = tower(**changes)
+    quicken(vision)
+    assert not any(isinstance(module, LastBlock) for module in vision.modules())
