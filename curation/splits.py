@@ -23,7 +23,7 @@ class SplitConfig(Config):
     train: float = Field(0.7, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.2, ge=0, le=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=10**9)
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitConfig":

@@ -12,7 +12,7 @@ class EvaluationConfig(Config):
 
     batch_size: int = Field(64, ge=1)
     bootstrap_draws: int = Field(2000, ge=100)
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=10**9)
     modes: tuple[str, ...] = tuple(MODES)
 
     @field_validator("modes")

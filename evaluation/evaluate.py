@@ -85,6 +85,9 @@ class EvaluationResult:
             for group in self.metrics["groups"]
         ]
         notes = [Text(f"- {note}") for note in self.notes]
+        left_out = ", ".join(f"{count} {reason}" for reason, count in self.metrics["excluded"].items())
+        if left_out:
+            notes.insert(0, Text(f"- Frames left out: {left_out}."))
         report = Text(f"report: {self.folder / 'report.html'}")
         return Group(Text(self.title), *tables, Text(self.verdict), *notes, report)
 

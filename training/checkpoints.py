@@ -1,7 +1,6 @@
 """Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen. Nothing is unpickled."""
 
 import json
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sono.curation.config import told
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_path, hold, write_text
 from sono.training.architectures import ModelConfig
@@ -22,6 +20,7 @@ from sono.training.model import MaskClip
 from sono.training.published import load_published
 from sono.training.sharding import finite, load_whole
 from sono.training.text import save_text
+from sono.training.weight_files import short
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
 ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart, the configuration of a BERT
@@ -171,12 +170,3 @@ def read_run(folder: Path) -> RunInfo:
         raise SonoError(f"{folder}: not a run ({RUN} is missing); train one with `sono train`") from error
     except (OSError, ValueError) as error:
         raise SonoError(f"{path}: damaged ({short(error)}); train again") from error
-
-
-def short(error: Exception) -> str:
-    """An error of others in one line; of a pickle without torch's advice to run what is in it."""
-    if isinstance(error, ValidationError):
-        return told(error)
-    if isinstance(error, pickle.UnpicklingError):
-        return "not of torch, or more than tensors and numbers"
-    return " ".join(str(error).split())[:160] or "cut short"

@@ -31,6 +31,7 @@ COLUMNS = (
     "left_out",  # steps that moved nothing, for float16 overflowed
 )
 SHOWN = 8  # epochs of the table
+TOLD = ("loss", "val_loss", "val_top1_macro", "seconds")  # in the line of an epoch
 
 
 class Log:
@@ -68,10 +69,10 @@ class Log:
 
 
 class Watch:
-    """The table of the last epochs above the bar; nothing where nobody watches."""
+    """The table of the last epochs above the bar, or a line an epoch where it cannot be drawn."""
 
-    def __init__(self, advance: Advance | None = None) -> None:
-        self._advance = advance
+    def __init__(self, epochs: int, advance: Advance | None = None) -> None:
+        self._total, self._advance = epochs, advance
         self._epochs: deque[dict[str, str]] = deque(maxlen=SHOWN)
 
     def step(self, note: str) -> None:
@@ -82,6 +83,9 @@ class Watch:
     def epoch(self, values: dict[str, str]) -> None:
         """One epoch is done."""
         self._epochs.append(values)
+        if self._advance is None:
+            told = ", ".join(f"{name} {values[name]}" for name in TOLD if values.get(name))
+            talk.print(f"epoch {values['epoch']} of {self._total}: {told}")
 
     def __rich__(self) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -93,14 +97,14 @@ class Watch:
 
 
 @contextmanager
-def watched(total: int, done: int) -> Iterator[Watch]:
-    """Show a live table and a bar of `total` steps on stderr; nothing on a pipe or when `talk.quiet`."""
-    if talk.quiet or not talk.is_terminal:
-        yield Watch()
+def watched(total: int, done: int, epochs: int) -> Iterator[Watch]:
+    """Show a live table and a bar of `total` steps on stderr; lines on a pipe, nothing when `talk.quiet`."""
+    if not talk.is_terminal or talk.quiet:
+        yield Watch(epochs)
         return
     bar = new_bar()
     task = bar.add_task("train", total=total, completed=done, note="")
-    watch = Watch(lambda steps=1, note="": bar.update(task, advance=steps, note=note))
+    watch = Watch(epochs, lambda steps=1, note="": bar.update(task, advance=steps, note=note))
     with Live(Group(watch, bar), console=talk, transient=False):
         yield watch
 

@@ -75,6 +75,8 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
         scalars = _named({name: value for name, value in content.items() if name.startswith("logit_")})
         return Published("SonoCLIP", vision | _text_of(checkpoint, base) | scalars)
     weights = _named(content.get("state_dict", content))
+    if any(name.startswith("towers.") for name in weights):
+        raise SonoError(f"{checkpoint}: weights of sono; copy their run's whole folder into runs/ of this workspace")
     if "visual.conv1_alpha.weight" in weights:
         return Published("Alpha-CLIP", weights)
     if "conv1.weight" in weights:

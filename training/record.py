@@ -21,7 +21,8 @@ from sono.training.config import PLACES, TrainingConfig
 from sono.training.distributed import is_first, process_count
 from sono.training.material import Material
 from sono.training.recipe import training_config
-from sono.training.shards import INDEX, Contents, Shards
+from sono.training.shard_records import Contents
+from sono.training.shards import INDEX, Shards
 from sono.training.start import carried
 from sono.training.step import precision_of
 from sono.training.stream import open_shards

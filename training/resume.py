@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, field
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,12 +19,13 @@ from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_folder, settle_folder, write_bytes
 from sono.training import checkpoints
-from sono.training.checkpoints import END, LAST, STATE, short
+from sono.training.checkpoints import END, LAST, STATE
 from sono.training.config import TrainingConfig
 from sono.training.distributed import from_first
 from sono.training.objectives import load_heads, save_heads
 from sono.training.sharding import finite, load_optimizer, whole
 from sono.training.step import Trainer
+from sono.training.weight_files import DAMAGED, short
 
 SAVE_SECONDS = 20.0  # between two saves: the most that a killed run loses, where saving is quick
 SAVE_SHARE = 0.05  # of the time may be spent on saving
@@ -108,7 +108,10 @@ def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     known = TrainingConfig.model_validate({}).record() | checkpoints.read_run(folder).config
     changed = sorted(key for key in known if known[key] != now.get(key))
     if changed:
-        raise SonoError(f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones")
+        raise SonoError(
+            f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones, "
+            f"or learn on in a run of its own: `sono train --init {folder.name}`"
+        )
     if not from_first(partial(_is_saved, folder)):
         return State()
     checkpoints.restore(folder / LAST, trainer.model)
@@ -167,14 +170,5 @@ def _unpacked(path: Path, trainer: Trainer, starts: Sequence[int]) -> State:
         if starts[state.epoch] + len(state.losses) != state.step:
             raise ValueError(f"step {state.step} after {state.epoch} epochs and {len(state.losses)} steps")
         return state
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        UnpicklingError,
-    ) as error:
+    except DAMAGED as error:
         raise SonoError(f"{path}: missing or damaged ({short(error)}); {_anew(path.parents[1])}") from error

@@ -10,7 +10,8 @@ from sono.curation.workspace import Workspace
 from sono.training.config import TrainingConfig
 from sono.training.material import load_split, template_set, usable_images
 from sono.training.model import MaskClip
-from sono.training.shards import Source, write_shards
+from sono.training.shard_records import Source
+from sono.training.shards import write_shards
 from sono.training.start import start_of
 
 

@@ -8,7 +8,6 @@ executed. `index.json` names the shards and tells what all captions say, where t
 import io
 import json
 import tarfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +20,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError
 
-from sono.curation.config import Config
 from sono.curation.console import progress
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_path, refuse_used_folder, write_text
@@ -31,102 +29,11 @@ from sono.curation.stored import encode_png, is_whole_png
 from sono.training.attributes import Attributes, AttributeTable
 from sono.training.data import Example, PairSet, Region
 from sono.training.distributed import process_count, process_rank
-from sono.training.sampling import GRADES, seeded
+from sono.training.sampling import seeded
+from sono.training.shard_records import Contents, Index, Source, Told, pair_values, said_values
 
 INDEX = "index.json"
 Pair = tuple[NDArray[np.uint8], Example]
-
-
-class Source(Config):
-    """Where pairs are from: a split of the study whose key has this check, by these settings of `[training]`."""
-
-    template: str  # set that wrote the captions
-    split: str = "train"
-    key_check: str = ""
-    hold_out: tuple[str, ...] = ()
-    mask_states: tuple[str, ...] = ()
-
-
-class Contents(Config):
-    """What a run must know of all pairs before it reads the first: sizes, pixels, and whom it will have seen."""
-
-    side: int = Field(ge=1, le=1 << 14)
-    pixels: tuple[float, float]  # mean and standard deviation, of 1
-    regions: int
-    planes: dict[str, int]
-    centers: tuple[str, ...]
-    patients: tuple[str, ...]
-    image_ids: tuple[str, ...]
-
-    @property
-    def listed(self) -> tuple[frozenset[str | None], ...]:
-        """The image ids, planes, centers and patients that a pair may have."""
-        others = (self.planes, self.centers, self.patients)
-        return (frozenset(self.image_ids), *(frozenset({None, *names}) for names in others))
-
-    @classmethod
-    def of(cls, pairs: PairSet) -> "Contents":
-        """Sorted, so that equal pairs give equal bytes."""
-        planes = Counter(one.plane for one in pairs.examples if one.plane is not None)
-        return cls(
-            side=pairs.size,
-            pixels=pairs.pixels,
-            regions=pairs.regions,
-            planes=dict(sorted(planes.items())),
-            centers=tuple(sorted({one.center for one in pairs.examples if one.center is not None})),
-            patients=tuple(sorted({one.patient for one in pairs.examples if one.patient is not None})),
-            image_ids=tuple(sorted({one.image_id for one in pairs.examples})),
-        )
-
-
-class Said(Config):
-    """Attributes as JSON holds them."""
-
-    path: tuple[str, ...]
-    values: tuple[tuple[str, str], ...]
-    ga_days: int | None
-
-    def attributes(self) -> Attributes:
-        """What was said, as the table of attributes knows it."""
-        return Attributes(self.path, frozenset(self.values), self.ga_days)
-
-
-class ToldRegion(Config):
-    """A region as JSON holds it: how many of the pair's run lengths are its own."""
-
-    runs: int
-    caption: str
-    attributes: Said
-    grade: int = Field(ge=0, le=max(GRADES.values()))
-
-
-class Told(Config):
-    """An example as JSON holds it."""
-
-    image_id: str
-    plane: str | None
-    caption: str
-    prompts: tuple[str, ...]
-    regions: tuple[ToldRegion, ...]
-    attributes: Said
-    path: tuple[str, ...]
-    center: str | None
-    patient: str | None
-
-
-class Index(Config):
-    """`index.json`: the shards with how many pairs each holds, and what is told of all of them."""
-
-    shards: dict[str, PositiveInt]
-    attributes: tuple[Said, ...]
-    source: Source
-    contents: Contents
-
-    @model_validator(mode="after")
-    def _counts(self) -> "Index":
-        if len(set(self.contents.image_ids)) != sum(self.shards.values()):
-            raise ValueError("a pair is not listed")
-        return self
 
 
 class Stored(NamedTuple):
@@ -227,7 +134,7 @@ def write_shards(pairs: PairSet, folder: Path, source: Source, pairs_per_shard: 
                         _add_pair(shard, pairs.frames[row], pairs.examples[row])
                         advance()
                 sizes[name] = len(rows)
-        said = [_told(one) for one in pairs.table.known]
+        said = [said_values(one) for one in pairs.table.known]
         about = {"source": source.model_dump(), "contents": Contents.of(pairs).model_dump()}
         write_text(folder / INDEX, json.dumps({"shards": sizes, "attributes": said} | about) + "\n")
     except OSError as error:
@@ -321,7 +228,7 @@ def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _add_pair(shard: tarfile.TarFile, frame: NDArray[np.uint8], example: Example) -> None:
     _add(shard, f"{example.image_id}.png", encode_png(frame))
-    _add(shard, f"{example.image_id}.json", json.dumps(_record(example)).encode())
+    _add(shard, f"{example.image_id}.json", json.dumps(pair_values(example)).encode())
     if example.regions:
         # apart from the texts: for the privacy gate a number of five digits may be somebody's
         buffer = io.BytesIO()
@@ -333,19 +240,6 @@ def _add(shard: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     shard.addfile(member, io.BytesIO(content))
-
-
-def _told(said: Attributes) -> dict[str, Any]:
-    return {"path": said.path, "values": sorted(said.values), "ga_days": said.ga_days}
-
-
-def _record(example: Example) -> dict[str, Any]:
-    """An example as JSON holds it: of each region how many runs it has."""
-    regions = [
-        {"runs": len(one.runs), "caption": one.caption, "attributes": _told(one.attributes), "grade": one.grade}
-        for one in example.regions
-    ]
-    return vars(example) | {"attributes": _told(example.attributes), "regions": regions}
 
 
 def _example(stored: Stored, side: int) -> Example:

@@ -72,7 +72,11 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
             info = run_info(workspace, material, config, folder.name)
             from_first(partial(checkpoints.write_run, folder, info))
         saver = Saver(folder, trainer)
-        with stopping() as stop, watched(plan.total, state.step) as watch, closing(Log(folder, state.epoch)) as log:
+        with (
+            stopping() as stop,
+            watched(plan.total, state.step, config.epochs) as watch,
+            closing(Log(folder, state.epoch)) as log,
+        ):
             for epoch in range(state.epoch, config.epochs):
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sono.curation.config import told
 from sono.curation.errors import SonoError
 
-_DAMAGED = (
+# What readers of torch, zip and safetensors raise of a file that is damaged or of another kind.
+DAMAGED = (
     OSError,
     RuntimeError,
     ValueError,
@@ -47,6 +50,8 @@ def read_weights(path: Path) -> dict[str, Any]:
 
     Nothing of the file is run: only tensors, numbers, text and containers of them are built.
     """
+    if path.suffix == ".onnx":
+        raise SonoError(f"{path}: a graph, not weights to learn with; give the checkpoint that it was exported from")
     try:
         content = _reader(path)(path)
     except FileNotFoundError as error:
@@ -58,8 +63,8 @@ def read_weights(path: Path) -> dict[str, Any]:
             f"{path}: damaged, or holds more than weights{_named(error)}; nothing of it was run. "
             "Get it again, or as safetensors"
         ) from error
-    except _DAMAGED as error:
-        raise SonoError(f"{path}: damaged or not a weight file ({_short(error)}); get it again") from error
+    except DAMAGED as error:
+        raise SonoError(f"{path}: damaged or not a weight file ({short(error)}); get it again") from error
     if not isinstance(content, Mapping):
         raise SonoError(f"{path}: holds a {type(content).__name__}, not named weights")
     return {str(name): value for name, value in content.items()}
@@ -150,5 +155,10 @@ def _named(error: Exception) -> str:
     return f" (it asks for {found.group(1)})" if found else ""
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def short(error: Exception) -> str:
+    """An error of others in one line; of a pickle without torch's advice to run what is in it."""
+    if isinstance(error, ValidationError):
+        return told(error)
+    if isinstance(error, pickle.UnpicklingError):
+        return "not of torch, or more than tensors and numbers"
+    return " ".join(str(error).split())[:160] or "cut short"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.storage import write_text
 from sono.curation.tables import CAPTIONS, IMAGES, from_rows
@@ -42,6 +43,9 @@ def test_a_new_center_gives_the_accuracy_worked_out_by_hand(quick: Workspace) ->
     assert whole["top1_macro"]["point"] == pytest.approx((7 / 8 + 3 / 4) / 2)
     assert whole["top1_micro"]["point"] == pytest.approx(10 / 12, abs=1e-6)
     assert found.metrics["excluded"] == {"labelled as none of the planes": 1}
+    with talk.capture() as shown:
+        talk.print(found)
+    assert "- Frames left out: 1 labelled as none of the planes." in shown.get()
     assert found.metrics["groups"][0]["baselines"]["majority_class"]["top1_micro"] == pytest.approx(8 / 12)
 
 

@@ -15,7 +15,8 @@ from sono.curation.errors import SonoError
 from sono.curation.stored import encode_png
 from sono.curation.workspace import Workspace
 from sono.training.data import load_pairs
-from sono.training.shards import Shards, Source, read_shard, write_shards
+from sono.training.shard_records import Source
+from sono.training.shards import Shards, read_shard, write_shards
 
 Change = Callable[[Any], Any]
 

@@ -222,3 +222,9 @@ def test_a_weight_that_declares_more_than_the_file_holds_is_one_line(value: torc
     torch.save({"visual.conv1_alpha.weight": value.expand(10**6, 10**7)}, tmp_path / "huge.pt")
     with pytest.raises(SonoError, match=r"conv1_alpha\.weight' declares 10,000,000,000,000 numbers that it has not"):
         load_published(tmp_path / "huge.pt")
+
+
+def test_weights_of_ours_come_with_their_run_and_not_alone(tmp_path: Path) -> None:
+    save_file({"towers.visual.proj": torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    with pytest.raises(SonoError, match=r"weights of sono; copy their run's whole folder into runs/"):
+        load_published(tmp_path / "model.safetensors")

@@ -15,7 +15,8 @@ from sono.curation.outputs import texts_of
 from sono.curation.workspace import Workspace
 from sono.training import shards as module
 from sono.training.data import PairMixture, PairSet, draw_batch, load_pairs
-from sono.training.shards import Reader, Shards, Source, read_shard, stream_batches, stream_pairs, write_shards
+from sono.training.shard_records import Source
+from sono.training.shards import Reader, Shards, read_shard, stream_batches, stream_pairs, write_shards
 
 SOURCE = Source(template="standard")
 PROMPTS = {"femur": ["a femur"], "transthalamic": ["a head"]}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
@@ -40,6 +41,14 @@ def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
     assert [line["epoch"] for line in lines] == ["1", "2", "3"]
     assert all(float(line["loss"]) > 0 for line in lines)
     assert list((run / "tensorboard").iterdir())
+
+
+def test_on_a_pipe_every_epoch_is_a_line(study: Workspace) -> None:
+    with talk.capture() as told:
+        train(study, SMALL.model_copy(update={"epochs": 2, "validate_every": 2}), "piped")
+    first, second = told.get().splitlines()
+    assert re.fullmatch(r"epoch 1 of 2: loss [\d.]+, seconds [\d.]+", first)
+    assert re.fullmatch(r"epoch 2 of 2: loss [\d.]+, val_loss [\d.]+, val_top1_macro [\d.]+, seconds [\d.]+", second)
 
 
 def test_the_record_says_what_was_seen(run: Path, study: Workspace) -> None:

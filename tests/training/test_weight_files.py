@@ -117,3 +117,9 @@ def test_a_folder_a_missing_file_and_a_lone_tensor_are_told_apart(tmp_path: Path
     (tmp_path / "lone.pt").write_bytes(content.getvalue())
     with pytest.raises(SonoError, match="holds a Tensor, not named weights"):
         read_weights(tmp_path / "lone.pt")
+
+
+def test_a_graph_is_told_apart_from_weights(tmp_path: Path) -> None:
+    (tmp_path / "image.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
+    with pytest.raises(SonoError, match=r"image.onnx: a graph, not weights.*checkpoint"):
+        read_weights(tmp_path / "image.onnx")
