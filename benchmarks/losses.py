@@ -1,12 +1,15 @@
 """How much memory does the sigmoid loss of a large batch take, with its gradients, by the size of its parts?
 
-Each line is a process of its own: the peak of its memory above what it held before the loss, and the CPU time.
-Prints the matrix of logits beside it, of which a loss in one piece holds several.
+Each line is a process of its own: the peak of its memory above what it held before the loss, and the CPU time. Once as
+it comes, where glibc keeps freed parts of less than 32 MB for itself (the more of them, the more it keeps), and once
+with every part of more than 1 MB given back, which tells what the loss needs. Prints the matrix of logits beside it, of
+which a loss in one piece holds several.
 
 Usage: python benchmarks/losses.py [--batch 32768] [--width 128] [--chunks 64 256 1024]
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -49,7 +52,9 @@ def main() -> None:
     print(f"batch {arguments.batch}: one matrix of logits is {arguments.batch**2 * 4 / 2**20:.0f} MB")
     for chunk in arguments.chunks:
         sizes = ["--batch", str(arguments.batch), "--width", str(arguments.width), "--chunks", str(chunk)]
-        subprocess.run([sys.executable, __file__, "--one", *sizes], check=True)
+        for title, settings in (("as it comes", {}), ("given back ", {"MALLOC_MMAP_THRESHOLD_": "1048576"})):
+            print(title, end=" ", flush=True)
+            subprocess.run([sys.executable, __file__, "--one", *sizes], check=True, env=os.environ | settings)
 
 
 if __name__ == "__main__":
