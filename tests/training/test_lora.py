@@ -39,7 +39,7 @@ def features(model: MaskClip) -> torch.Tensor:
 
 
 def test_adapters_change_nothing_before_training() -> None:
-    assert torch.equal(features(adapted(moved=False)), features(plain()))
+    assert torch.allclose(features(adapted(moved=False)), features(plain()), atol=2e-6)  # a new matrix, elsewhere
 
 
 @torch.no_grad()
