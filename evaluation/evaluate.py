@@ -33,7 +33,7 @@ from sono.evaluation.selection import Seen, Selection, Subject, select_frames
 from sono.evaluation.summaries import Scored
 from sono.evaluation.zero_shot import best_device, class_features, cosines, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
-from sono.training.checkpoints import END, RUN, RunInfo, load_model
+from sono.training.checkpoints import END, RUN, RunInfo, chosen_checkpoint, load_model
 from sono.training.model import MaskClip
 from sono.training.store import kept_frames
 
@@ -132,9 +132,11 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
     root = _run_root(workspace, folder)
+    metrics["checkpoint"] = chosen_checkpoint(folder).name
     if not (root / END).exists():
         metrics["notes"] = [f"the run has not ended: `sono train --name {root.name} --resume`", *metrics["notes"]]
-    target = root / "eval" / subject.folder
+    named = "" if folder.resolve() == root.resolve() else f" ({folder.name})"
+    target = root / "eval" / f"{subject.folder}{named}"
     _write(study, evidence, metrics, target)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)

@@ -149,7 +149,7 @@ def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
     main = by_pair.get(("proposed", "all_one"))
     controls = [by_pair[name, "all_one"] for name in ("proposed_shuffled", "shuffled") if (name, "all_one") in by_pair]
     if main is None:
-        return False, "Whether masks help was not tested: no mask was proposed for these frames."
+        return False, "Whether masks help was not tested: there are no proposed masks to compare."
     gain = f"proposed minus all-one masks gives {points(main.interval)} macro Top-1"
     if not main.interval.above_zero:
         return False, f"Masks are not shown to help: {gain}, which does not lie above zero ({main.reading})."

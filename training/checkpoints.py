@@ -144,11 +144,16 @@ def own_run(folder: Path, resume: bool) -> Iterator[None]:
         yield
 
 
+def chosen_checkpoint(folder: Path) -> Path:
+    """Of a run, its best checkpoint, or that of its end, or the last one; any other folder as it is."""
+    return next((folder / name for name in FOLDERS if (folder / name / MODEL).exists()), folder)
+
+
 def load_model(folder: Path) -> tuple[MaskClip, RunInfo]:
     """The model and the record of a run, from runs/NAME (its best checkpoint) or runs/NAME/{best,end,last}."""
     if not folder.is_dir():
         raise SonoError(f"{folder}: no such run; train one with `sono train`")
-    inner = next((folder / name for name in FOLDERS if (folder / name / MODEL).exists()), folder)
+    inner = chosen_checkpoint(folder)
     info = read_run(inner.parent if inner != folder or folder.name in FOLDERS else folder)
     return load_weights(inner), info
 

@@ -49,6 +49,8 @@ def train(
 
     if resume and name is None:
         raise SonoError("--resume goes on with one run; name it with --name")
+    if resume and repeat is not None:
+        raise SonoError("--resume goes on with the run of --name; leave --from out")
     study = Workspace.find(workspace)
     given = {
         "model": model,

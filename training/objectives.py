@@ -69,7 +69,7 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
 
 
 def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> float:
-    """The logit bias that a run of `batch_size` pairs a step over all processes starts with."""
+    """The logit bias that a run starts with where `batch_size` pairs meet in the loss."""
     if config.bias == "published":
         return published
     return 0.0 if config.targets == "prior" else prior_bias(batch_size)  # there the offsets hold it

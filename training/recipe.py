@@ -21,11 +21,11 @@ def training_config(workspace: Workspace, recipe: str | None, options: dict[str,
     """The settings of a new run: recipe (None: `sono`), then `[training]` of `sono.toml`, then set options."""
     given = {name: value for name, value in options.items() if value is not None}
     own = section_values(workspace.config_path, "training")
-    validated(own, "training", TrainingConfig, workspace.config_path)  # so that a mistake is told where it stands
     path = _find(recipe or "sono")
     sections = read_file(path, SECTIONS)
     values = sections.get("training", {})
-    validated(values, "training", TrainingConfig, path)
+    validated(values, "training", TrainingConfig, path)  # one after another: a mistake is told where it stands
+    validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
     if merged(values, own, given).get("init") is not None:
         values = merged(values, sections.get("tuning", {}))
         validated(values, "tuning", TrainingConfig, path)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import sono
-from sono.curation.config import override, validated
+from sono.curation.config import override, section_values, validated
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
@@ -119,10 +119,16 @@ def _has_changed(workspace: Workspace, name: str, config: TrainingConfig) -> boo
 
 
 def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:
-    """With the folders that `sono.toml` names alike: a record keeps no place."""
-    own = workspace.settings("training", TrainingConfig)
-    places = {name: getattr(own, name) for name in PLACES}
-    found = {name: place for name, place in places.items() if place and Path(place).name == getattr(config, name)}
+    """With the folders that `sono.toml` names alike: a record keeps no place. SonoError where one is not named."""
+    own, found = section_values(workspace.config_path, "training"), {}
+    for name in PLACES:
+        kept, place = getattr(config, name), own.get(name)
+        if kept is not None and (not isinstance(place, str) or Path(place).name != kept):
+            raise SonoError(
+                f"{workspace.config_path}: the run read {name} '{kept}' and keeps no place; "
+                f"name it as {name} under [training]"
+            )
+        found[name] = place if kept is not None else None
     return config.model_copy(update=found)
 
 

@@ -110,7 +110,7 @@ def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     if changed:
         raise SonoError(
             f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones, "
-            f"or learn on in a run of its own: `sono train --init {folder.name}`"
+            f"or repeat it with others: `sono train --from {folder.name}`"
         )
     if not from_first(partial(_is_saved, folder)):
         return State()

@@ -1,5 +1,6 @@
 """What a run begins with: a new model, or the towers of another run; and which of its weights learn."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
-from sono.training.architectures import ModelConfig
+from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
 from sono.training.checkpoints import RunInfo, load_model
 from sono.training.config import TrainingConfig
 from sono.training.freeze import set_trainable
@@ -15,6 +16,9 @@ from sono.training.lora import add_lora
 from sono.training.model import MaskClip
 from sono.training.objectives import starting_bias
 from sono.training.resize import resized
+
+DEFAULT = str(TrainingConfig.model_fields["model"].default)  # which says nothing beside `init`
+CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
     if config.text_tower is not None:
         raise SonoError(f"run '{config.init}' brings its own text tower; leave text_tower out of [training]")
     model, info = load_model(workspace.runs / config.init)
+    if config.model not in (DEFAULT, model.config.name):
+        raise SonoError(
+            f"run '{config.init}' brings its towers ({model.config.name}); leave model '{config.model}' out"
+        )
     has, asked = model.context_length, config.context_length
     if asked is not None and asked != has:
         raise SonoError(f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of [training]")
@@ -48,17 +56,22 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
     return Start(model.config, model, info)
 
 
-def prepare(model: MaskClip, config: TrainingConfig, pairs: int) -> MaskClip:
-    """Set the bias that a batch, of as many as `pairs`, starts with; freeze what does not learn, add adapters.
+def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False) -> MaskClip:
+    """Set the scale and bias that a run on so many `pairs` starts with; freeze what does not learn, add adapters.
 
-    With adapters the matrices under them never learn.
+    `published`: the weights came from others. With adapters the matrices under them never learn.
     """
     if config.lora_rank and config.trainable != "heads":
         raise SonoError(f"lora_rank {config.lora_rank} goes with trainable = \"heads\", not '{config.trainable}'")
-    if config.init is None and config.trainable != "all":
+    reads = config.text_tower is not None and config.trainable == "vision"  # a BERT comes with what it has learned
+    if config.init is None and config.trainable != "all" and not reads:
         talk.print(f'trainable = "{config.trainable}" without init: what is frozen stays random')
     with torch.no_grad():
-        model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), min(config.batch_size, pairs)))
+        met = min(config.batch_size // config.accumulate, pairs)
+        model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), met))
+        untold = float(model.logit_bias) == START_BIAS and math.isclose(float(model.logit_scale), LOG_10, rel_tol=1e-6)
+        if published and config.objective == "softmax" and untold:  # imported as the sigmoid wants it
+            model.logit_scale.fill_(CLIP_SCALE)
     set_trainable(model, config.trainable)
     if config.lora_rank:
         add_lora(model, config.lora_rank, config.lora_alpha)

@@ -112,7 +112,8 @@ def check_shards(shards: Shards, workspace: Workspace, config: TrainingConfig, t
     for name, (has, asked) in wanted.items():
         if has != asked:
             raise SonoError(
-                f"{shards.folder}: its {name} is {has}, {asked} is needed; write it again by `sono export shards`"
+                f"{shards.folder}: its {name} is {has}, {asked} is needed; put what the run is given beside it (model, "
+                "init, image_size) into sono.toml and write the shards again by `sono export shards`"
             )
 
 

@@ -118,7 +118,8 @@ def _summary(folder: Path, material: Material, plan: Plan | StreamPlan, state: S
 
 def _learner(material: Material, config: TrainingConfig) -> Learner:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = prepare(first_model(material), config, len(material.train)).to(device)
+    info = material.start.info
+    model = prepare(first_model(material), config, len(material.train), bool(info and info.origin)).to(device)
     heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(device)
     return Learner(model, heads, config)
 
@@ -132,7 +133,9 @@ def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan) ->
         return trainer.step(parts_of(batch, plan.config), plan.rate(step))
     except ArithmeticError as error:
         told = ", ".join(batch.image_ids[:8])
-        raise SonoError(f"{error} at step {step} (frames {told}, ...); lower the learning rate") from error
+        raise SonoError(
+            f"{error} at step {step + 1} (frames {told}, ...); begin anew with a lower learning_rate under [training]"
+        ) from error
 
 
 def _epoch_values(trainer: Trainer, state: State, plan: Plan | StreamPlan) -> dict[str, float]:

@@ -146,6 +146,13 @@ def test_a_run_is_found_by_name_and_the_newest_by_default(study: Workspace, tmp_
             find_run(study, name)
 
 
+def test_a_checkpoint_that_is_named_has_a_report_of_its_own(quick: Workspace) -> None:
+    (quick.runs / "toy" / "end" / "model.json").write_text("{}")
+    for name, folder in (("toy", "new"), ("toy/end", "new (end)")):
+        found = evaluate(quick, EvaluationOptions(run=name, center="new", modes=("all_one",)))
+        assert (found.folder.name, found.metrics["checkpoint"]) == (folder, "end")
+
+
 def test_a_study_without_run_says_how_to_train(tmp_path: Path) -> None:
     with pytest.raises(SonoError, match="train one with `sono train`"):
         find_run(Workspace.create(tmp_path / "w"), None)

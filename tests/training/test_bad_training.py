@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move(
     monkeypatch.setattr(step, "batch_loss", lambda *given: real(*given) * float("nan"))
     monkeypatch.setattr(Trainer, "_move", lambda *_: moved.append(1))
     ids = "|".join(study.images()["image_id"])
-    with pytest.raises(SonoError, match=rf"the loss became nan at step 0 \(frames ({ids}), .*lower the learning rate"):
+    with pytest.raises(SonoError, match=rf"the loss became nan at step 1 \(frames ({ids}), .*lower learning_rate"):
         train(study, config)
     assert moved == []
 

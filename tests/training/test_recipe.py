@@ -60,7 +60,7 @@ def test_a_recipe_gives_way_to_the_study_and_that_to_options(bare: Workspace) ->
         ("[tuning]\nmask_rate = -1\n", r"mine.toml: 'tuning.mask_rate' is -1"),
         ("[trainin]\n", r"mine.toml: unknown section \[trainin\]; did you mean 'training'"),
         ("epochs = 3\n", r"mine.toml: unknown section \[epochs\]"),
-        ('[training]\nobjective = "sigmoid"\ntargets = "prior"\n', "sono.toml and options.*use 'caption'"),
+        ('[training]\nobjective = "sigmoid"\ntargets = "prior"\n', "sono.toml: .*use 'caption'"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare: Workspace, tmp_path: Path) -> None:
@@ -81,3 +81,10 @@ def test_an_unknown_recipe_names_the_known(bare: Workspace) -> None:
 def test_a_run_and_a_recipe_exclude_each_other(bare: Workspace) -> None:
     with pytest.raises(SonoError, match="has its own settings; leave --recipe out"):
         settings_of_run(bare, "run-001", "sono", {})
+
+
+def test_settings_that_fit_the_recipe_alone_are_held_against_it(bare: Workspace) -> None:
+    add(bare, '\n[training]\ntargets = "prior"\n')
+    assert training_config(bare, "sonoclip", {}).targets == "prior"  # of the sigmoid
+    with pytest.raises(SonoError, match=r"sono.toml: .*targets 'prior' goes with objective 'sigmoid'"):
+        training_config(bare, "sono", {})

@@ -170,6 +170,15 @@ def test_a_run_is_repeated_from_its_record(study: Workspace, whole: Path) -> Non
     same_run(train(study, recorded_config(study, "unbroken"), "repeated").folder, whole)
 
 
+def test_a_record_that_names_a_folder_asks_for_its_place(study: Workspace, whole: Path) -> None:
+    copy = Path(shutil.copytree(whole, whole.parent / "of-shards"))
+    record = json.loads((copy / "run.json").read_text())
+    record["config"]["shards"] = "packed-a"
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SonoError, match=r"sono.toml: the run read shards 'packed-a' .*name it as shards under"):
+        recorded_config(study, "of-shards")
+
+
 def test_weights_of_another_architecture_do_not_resume(study: Workspace, whole: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(whole, whole.parent / "other"))
     config = copy / "last" / "model.json"

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from clip_files import random_clip, write_bert, write_openai, write_sonoclip
 from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
+from sono.training.architectures import LOG_10, START_BIAS
 from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
 from sono.training.model_runs import import_model
 from sono.training.record import settings_of_run
 from sono.training.resume import State
-from sono.training.start import start_of
+from sono.training.start import prepare, start_of
 from sono.training.train import train
 
 SHORT = TrainingConfig(epochs=1, batch_size=6, learning_rate=1e-3)
@@ -93,11 +95,32 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
         ({"init": "none"}, "no such run"),
         ({"context_length": 117}, "has context_length 77, 117 is asked"),
         ({"text_tower": "bert"}, "brings its own text tower"),
+        ({"model": "small"}, r"brings its towers \(ViT-64-8-32\); leave model 'small' out"),
     ],
 )
 def test_what_does_not_fit_the_given_run_is_told(changes: dict[str, object], told: str, workspace: Workspace) -> None:
     with pytest.raises(SonoError, match=told):
         start_of(workspace, SHORT.model_copy(update={"init": "published", **changes}))
+
+
+def test_softmax_takes_an_imported_model_at_the_scale_of_clip_and_sigmoid_at_its_own(workspace: Workspace) -> None:
+    model, _ = load_model(workspace.runs / "published")
+    learned = math.exp(2.4)  # what the file says, with a bias
+    prepare(model, SHORT.model_copy(update={"init": "published", "objective": "softmax"}), 12, published=True)
+    assert model.logit_scale.exp().item() == pytest.approx(learned)
+    model.logit_scale.data.fill_(LOG_10)  # as without a bias
+    model.logit_bias.data.fill_(START_BIAS)
+    for objective, published, scale in (("sigmoid", True, 10), ("softmax", False, 10), ("softmax", True, 100)):
+        prepare(model, SHORT.model_copy(update={"init": "published", "objective": objective}), 12, published)
+        assert model.logit_scale.exp().item() == pytest.approx(scale)
+
+
+def test_the_automatic_bias_counts_the_pairs_that_meet(workspace: Workspace) -> None:
+    model, _ = load_model(workspace.runs / "published")
+    sigmoid = SHORT.model_copy(update={"init": "published", "objective": "sigmoid", "bias": "auto"})
+    for accumulate, met in ((1, 6), (3, 2)):
+        prepare(model, sigmoid.model_copy(update={"accumulate": accumulate}), 12)
+        assert model.logit_bias.item() == pytest.approx(math.log(1 / (met - 1)) if met > 1 else 0)
 
 
 def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
