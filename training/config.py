@@ -43,7 +43,7 @@ class TrainingConfig(Config):
     trainable: str = "all"  # see sono.training.freeze
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)
-    epochs: int = Field(50, ge=1)
+    epochs: int = Field(100, ge=1)
     batch_size: int = Field(16, ge=2)  # pairs a step, over all processes and parts
     accumulate: int = Field(1, ge=1)  # parts of a batch, one after another, that do not meet: less memory
     learning_rate: float = Field(1e-3, gt=0)
@@ -75,7 +75,7 @@ class TrainingConfig(Config):
     shards: str | None = None  # a folder of `sono export shards`, which is read instead of the train split
     mask_states: tuple[Literal["accepted", "edited", "proposed"], ...] = ("accepted", "edited")
     hold_out: tuple[str, ...] = ()  # centers kept for `sono eval --center`
-    validate_every: int = Field(2, ge=1)  # epochs
+    validate_every: int = Field(4, ge=1)  # epochs
     seed: int = Field(0, ge=0, le=MAX_SEED)
     augment: AugmentConfig = AugmentConfig()
 
