@@ -100,6 +100,7 @@ SEARCH: dict[str, dict[str, Any]] = {
     "50 epochs": {"epochs": 50, "validate_every": 2},
     "100 epochs": {"epochs": 100, "validate_every": 4},
     "180 epochs": {"epochs": 180, "validate_every": 6},
+    "64 pixels, 100 epochs": {"image_size": 64, "epochs": 100, "validate_every": 4},
     "96 pixels, 100 epochs": {"image_size": 96, "epochs": 100, "validate_every": 4},
     "160 pixels, 100 epochs": {"image_size": 160, "epochs": 100, "validate_every": 4},
 }
