@@ -1,6 +1,7 @@
 """The evaluation stage: a run against a center it has not seen, or against a split, in every mask mode."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from sono.evaluation.zero_shot import best_device, class_features, cosines, mode
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.checkpoints import END, RUN, RunInfo, chosen_checkpoint, load_model
 from sono.training.model import MaskClip
+from sono.training.start import UNKNOWN_WOMEN
 from sono.training.store import kept_frames
 
 
@@ -133,9 +135,11 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
     root = _run_root(workspace, folder)
     metrics["checkpoint"] = chosen_checkpoint(folder).name
+    if info.key_check not in ("", workspace.study().key_check):
+        metrics["notes"] = [f"the run was {UNKNOWN_WOMEN}: these may be among them", *metrics["notes"]]
     if not (root / END).exists():
         metrics["notes"] = [f"the run has not ended: `sono train --name {root.name} --resume`", *metrics["notes"]]
-    named = "" if folder.resolve() == root.resolve() else f" ({folder.name})"
+    named = "" if folder == root else f" ({folder.name})"
     target = root / "eval" / f"{subject.folder}{named}"
     _write(study, evidence, metrics, target)
     check_privacy(workspace)
@@ -149,14 +153,14 @@ def find_run(workspace: Workspace, name: str | None) -> Path:
         raise SonoError(f"{workspace.runs}: no run yet; train one with `sono train`")
     if name is None:
         return workspace.runs / max(known, key=lambda run: (known[run], run))
-    folder = (workspace.runs / name).resolve()
-    if not folder.is_relative_to(workspace.runs.resolve()) or name.split("/")[0] not in known:
+    folder = Path(os.path.normpath(workspace.runs / name))  # a run may be a link to elsewhere
+    if not folder.is_relative_to(workspace.runs) or name.split("/")[0] not in known:
         raise SonoError(f"{workspace.runs}: no run '{name}'{did_you_mean(name, known)}")
     return folder
 
 
 def _run_root(workspace: Workspace, folder: Path) -> Path:
-    return workspace.runs / folder.resolve().relative_to(workspace.runs.resolve()).parts[0]
+    return workspace.runs / folder.relative_to(workspace.runs).parts[0]
 
 
 @dataclass(frozen=True)

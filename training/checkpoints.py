@@ -43,6 +43,7 @@ class RunInfo:
     data_hash: str
     config: dict[str, Any]
     environment: dict[str, str]
+    key_check: str = ""  # of the key that made the patients' pseudonyms; "" where nobody was seen
     origin: str = ""  # kind of the published checkpoint it began with: what that one has seen is not known
 
 

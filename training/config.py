@@ -86,6 +86,13 @@ class TrainingConfig(Config):
             raise ValueError("choose heads, last:N, vision or all")
         return preset
 
+    @field_validator("init")
+    @classmethod
+    def _names_a_run(cls, init: str | None) -> str | None:
+        if init is not None and not re.fullmatch(r"(?!\.)[^/\\]+(/(best|end|last))?", init):
+            raise ValueError("name a run below runs/, or NAME/best, NAME/end, NAME/last")
+        return init
+
     @model_validator(mode="after")
     def _fits(self) -> "TrainingConfig":
         if self.objective == "softmax" and self.targets == "prior":

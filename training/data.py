@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sono.annotation.masks import check_masks
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.tables import CAPTIONS, MASKS, rows_of
@@ -213,11 +214,19 @@ def _read_tables(
             f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions are of masks that are not in "
             f"{workspace.path(MASKS).name}; run `sono captions build` again, or bring that file back"
         )
+    blank = captions["text"].str.strip().eq("")
+    if blank.any():
+        raise SonoError(
+            f"{workspace.path(CAPTIONS)}: {int(blank.sum())} of {len(captions)} captions are empty; "
+            "run `sono captions build` again"
+        )
     images = images[images["image_id"].isin(set(whole))]
     by_image: dict[str, list[dict[str, Any]]] = {}
     for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):
         by_image.setdefault(mask["image_id"], []).append(mask)
     told = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
+    every = workspace.images()
+    check_masks(told[told["image_id"].isin(every["image_id"])], every)
     runs = packed_masks(workspace, list(rows_of(told)), side)
     return images, _Tables(workspace.planes(), whole, regional, by_image, frozenset(mask_states), runs)
 

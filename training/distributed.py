@@ -60,17 +60,17 @@ def process_rank() -> int:
 
 
 def from_first(work: Callable[[], Result]) -> Result:
-    """What `work` gives on the first process, told to all; a SonoError there is raised everywhere."""
+    """What `work` gives on the first process, told to all; an error of ours or of the disk is raised everywhere."""
     if process_count() == 1:
         return work()
     told: list[Any] = [None]
     if process_rank() == 0:
         try:
             told[0] = work()
-        except SonoError as error:
+        except (SonoError, OSError) as error:
             told[0] = error
     dist.broadcast_object_list(told)
-    if isinstance(told[0], SonoError):
+    if isinstance(told[0], (SonoError, OSError)):
         raise told[0]
     result: Result = told[0]
     return result

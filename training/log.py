@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Log:
         """Go on after the first `keep` epochs."""
         self._path, self._started, self._keep = folder / "log.csv", time.perf_counter(), keep
         lines = _lines(self._path) if keep and self._path.exists() else []
-        self._lines = [",".join(COLUMNS), *lines[1 : keep + 1]]  # an earlier version may have had fewer
+        self._lines = [",".join(COLUMNS), *(line for line in lines[1:] if _epoch(line) <= keep)]
         self._board = _board(folder / "tensorboard") if process_rank() == 0 else None
 
     def write(self, values: dict[str, Any]) -> dict[str, str]:
@@ -116,6 +117,11 @@ def _lines(path: Path) -> list[str]:
         raise SonoError(
             f"{path}: damaged ({error}); delete it, and the run goes on without its earlier lines"
         ) from error
+
+
+def _epoch(line: str) -> float:
+    first = line.split(",", maxsplit=1)[0]
+    return int(first) if first.isdecimal() else math.inf
 
 
 def _board(folder: Path) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sono.annotation.captions import CaptionConfig
+from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.splits import check_splits, training_rows
 from sono.curation.workspace import Workspace
@@ -12,6 +13,7 @@ from sono.templates.loader import BUILT_IN, load_templates
 from sono.training.architectures import ModelConfig
 from sono.training.config import TrainingConfig
 from sono.training.data import PairSet, load_pairs
+from sono.training.distributed import is_first
 from sono.training.model import MaskClip
 from sono.training.shards import Shards
 from sono.training.start import Start, start_of
@@ -52,6 +54,10 @@ def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
             "run `sono captions build` again, or `sono split` with another --seed or [splits] train"
         )
     val = load_split(workspace, images[images["split"] == "val"], config, template, side)
+    if len(val) == 1 and is_first():
+        talk.print(
+            f"{workspace.root}: one captioned frame in the validation split picks no epoch; the last one is kept"
+        )
     return Material(images, template, start, train, val)
 
 

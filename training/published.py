@@ -74,7 +74,7 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
         vision = {f"visual.{name}": value for name, value in _named(content["visual"]).items()}
         scalars = _named({name: value for name, value in content.items() if name.startswith("logit_")})
         return Published("SonoCLIP", vision | _text_of(checkpoint, base) | scalars)
-    weights = _named(content.get("state_dict", content))
+    weights = _named(_state(content))
     if any(name.startswith("towers.") for name in weights):
         raise SonoError(f"{checkpoint}: weights of sono; copy their run's whole folder into runs/ of this workspace")
     if "visual.conv1_alpha.weight" in weights:
@@ -200,7 +200,15 @@ def _scalar(name: str, value: Tensor, checkpoint: Path) -> float:
 def _built(config: ModelConfig, checkpoint: Path) -> MaskClip:
     try:
         return MaskClip(config)
-    except (TypeError, ValueError, RuntimeError, LookupError, AssertionError, ZeroDivisionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        AssertionError,
+        ZeroDivisionError,
+        AttributeError,
+    ) as error:
         raise SonoError(f"{checkpoint}: no such architecture can be built ({error})"[:300]) from error
 
 

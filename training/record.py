@@ -43,6 +43,7 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         planes_seen=dict(sorted(planes.items())),
         data_hash=data_hash(workspace, config),
         config=config.record(),
+        key_check=workspace.study().key_check,
         environment=_environment(config),
     )
     if isinstance(material.train, Shards):
@@ -81,9 +82,11 @@ def settings_of_run(
     if recipe is not None:
         raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
     config = recorded_config(workspace, recorded)
-    if not resume and is_first() and _has_changed(workspace, recorded, config):
+    if resume:
+        return override(config, **options)
+    if is_first() and _has_changed(workspace, recorded, config):
         talk.print(f"{recorded}: images, masks or captions have changed since, so its weights will not come again")
-    return override(config, **options)
+    return _holding_out(workspace, override(config, **options))
 
 
 def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig:

@@ -19,7 +19,7 @@ from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.storage import atomic_folder, settle_folder, write_bytes
 from sono.training import checkpoints
-from sono.training.checkpoints import END, LAST, STATE
+from sono.training.checkpoints import BEST, END, LAST, STATE
 from sono.training.config import TrainingConfig
 from sono.training.distributed import from_first
 from sono.training.objectives import load_heads, save_heads
@@ -93,7 +93,7 @@ class Saver:
         """Let the first process write the folder `name`, and all wait for it: none may end before it is whole."""
 
         def work() -> None:
-            with _told_to_resume(self._folder), atomic_folder(self._folder / name) as new:
+            with told_to_resume(self._folder), atomic_folder(self._folder / name) as new:
                 write(new)
 
         from_first(work)
@@ -116,7 +116,11 @@ def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
         return State()
     checkpoints.restore(folder / LAST, trainer.model)
     load_heads(folder / LAST, trainer.heads)
-    return _unpacked(folder / LAST / STATE, trainer, starts)
+    state = _unpacked(folder / LAST / STATE, trainer, starts)
+    if state.best_epoch and not (folder / BEST).exists():
+        talk.print(f"{folder}: {BEST}/ is gone, so the best of the epochs to come is kept", markup=False)
+        state.best, state.best_epoch = -math.inf, 0
+    return state
 
 
 def _is_saved(folder: Path) -> bool:
@@ -134,13 +138,13 @@ def _anew(folder: Path) -> str:
 
 
 @contextmanager
-def _told_to_resume(folder: Path) -> Iterator[None]:
-    """A checkpoint that cannot be written leaves the one before it, from which the run goes on."""
+def told_to_resume(folder: Path) -> Iterator[None]:
+    """What cannot be written leaves the checkpoint before it, from which the run goes on."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         raise SonoError(
-            f"{folder}: the checkpoint could not be written ({error}); "
+            f"{folder}: the run could not be written ({error}); "
             f"make room, then `sono train --name {folder.name} --resume`"
         ) from error
 

@@ -11,12 +11,15 @@ from sono.curation.workspace import Workspace
 from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
 from sono.training.checkpoints import RunInfo, load_model
 from sono.training.config import TrainingConfig
+from sono.training.distributed import is_first
 from sono.training.freeze import set_trainable
 from sono.training.lora import add_lora
 from sono.training.model import MaskClip
 from sono.training.objectives import starting_bias
 from sono.training.resize import resized
 
+UNKNOWN_WOMEN = "made in a study with another key, so its women are known here by their frames alone"
+OTHER_KEYS = "several"  # women of studies whose keys differ
 DEFAULT = str(TrainingConfig.model_fields["model"].default)  # which says nothing beside `init`
 CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
 
@@ -53,6 +56,8 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
         raise SonoError(f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of [training]")
     if config.image_size is not None and config.image_size != model.image_size:
         model = resized(model, config.image_size)
+    if info.key_check not in ("", workspace.study().key_check) and is_first():
+        talk.print(f"{config.init}: {UNKNOWN_WOMEN}; an evaluation cannot leave all of them out", markup=False)
     return Start(model.config, model, info)
 
 
@@ -88,4 +93,5 @@ def carried(info: RunInfo, before: RunInfo | None) -> RunInfo:
         patients_seen=info.patients_seen | before.patients_seen,
         image_ids_seen=info.image_ids_seen | before.image_ids_seen,
         origin=before.origin,
+        key_check=info.key_check if before.key_check in ("", info.key_check) else OTHER_KEYS,
     )

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sono.curation.errors import SonoError
+from sono.training.weight_files import short
 
 OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; where it is not set, nothing is asked of the network
+PROBE = "a fetal ultrasound view of the head, the femur and the heart"
 Tokenizer = Callable[[list[str]], Tensor]
 
 
@@ -39,20 +41,44 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
     _stay_here()
     try:
         towers = CustomTextCLIP(**architecture)
+        if not 0 < text["context_length"] <= towers.text.context_length:
+            raise SonoError(
+                f"text tower '{source}': has {towers.text.context_length} positions, {text['context_length']} are "
+                "asked; set a smaller context_length"
+            )
         name, mode = text.get("hf_tokenizer_name") or source, text.get("tokenizer_mode")
         tokenizer: Tokenizer = HFTokenizer(name, text["context_length"], tokenizer_mode=mode, **options)
-    except (OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError) as error:
-        told = " ".join(str(error).split())[:160]
+        if isinstance(towers.text, HFTextEncoder) and isinstance(tokenizer, HFTokenizer):
+            _check_bert(source, towers.text, tokenizer, read=text.get("hf_model_pretrained", True))
+    except SonoError:
+        raise
+    except Exception as error:  # of a damaged folder transformers, tokenizers and torch raise anything
+        told = short(error)
         raise SonoError(
             f"text tower '{source}': not to be had ({told}); give a folder with its configuration and tokenizer, "
             f"or let a name be fetched once by {OFFLINE}=0"
         ) from error
-    if not 0 < text["context_length"] <= towers.text.context_length:
-        raise SonoError(
-            f"text tower '{source}': has {towers.text.context_length} positions, {text['context_length']} are asked; "
-            "set a smaller context_length"
-        )
     return towers, tokenizer
+
+
+def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read: bool) -> None:
+    """SonoError where words are all unknown, or weights were made up that should have been `read`."""
+    tokens = tokenizer([PROBE])
+    if set(tokens[0].tolist()) <= {*tokenizer.tokenizer.all_special_ids}:
+        raise SonoError(f"text tower '{source}': no word is known to its tokenizer; add vocab.txt or tokenizer.json")
+    with torch.no_grad():
+        finite = bool(tower(tokens).isfinite().all())
+    if read:
+        from transformers import AutoModel
+
+        _, found = AutoModel.from_pretrained(source, output_loading_info=True)
+        missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+        left_over = sorted(name for name in found["unexpected_keys"] if ".layer." in name)
+        odd = [*missing, *left_over, *(str(each[0]) for each in found.get("mismatched_keys", ()))]
+        if odd:
+            raise SonoError(f"text tower '{source}': its weights do not fit its config.json ({', '.join(odd[:3])})")
+    if not finite:
+        raise SonoError(f"text tower '{source}': its weights are not finite; get them again")
 
 
 def _stay_here() -> None:

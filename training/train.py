@@ -23,7 +23,7 @@ from sono.training.log import Log, watched
 from sono.training.material import Material, first_model, read_material
 from sono.training.objectives import Heads
 from sono.training.record import check_data, next_run_name, run_info
-from sono.training.resume import Saver, State, restore
+from sono.training.resume import Saver, State, restore, told_to_resume
 from sono.training.sampling import process_seed
 from sono.training.schedule import Plan
 from sono.training.shards import Shards
@@ -88,7 +88,8 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
                         raise StoppedError(_how_to_go_on(folder, state, plan))
                     saver.save_if_due(state)
                 scores = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
-                watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
+                with told_to_resume(folder):
+                    watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
                     saver.keep(BEST)
                 saver.save_if_due(state)

@@ -94,7 +94,9 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
     torch.jit.load would compile and run that code, and torch.load refuses such files.
     """
     with zipfile.ZipFile(path) as archive:
-        record = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        record = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+        if record is None:
+            raise ValueError("no data.pkl")
         with archive.open(record) as stream:
             return dict(_tensors(_Weights(stream, archive, record.removesuffix(".pkl")).load(), ""))
 

@@ -141,6 +141,10 @@ def test_a_run_is_found_by_name_and_the_newest_by_default(study: Workspace, tmp_
     (study.runs / "crashed").mkdir()
     assert find_run(study, None).name == "later"
     assert find_run(study, "toy") == study.runs / "toy"
+    (study.root / "elsewhere").mkdir()
+    (study.root / "elsewhere" / "run.json").write_text("{}")
+    (study.runs / "link").symlink_to(study.root / "elsewhere")
+    assert find_run(study, "link") == study.runs / "link"
     for name in ("tyo", "crashed", "../..", "toy/../../.."):
         with pytest.raises(SonoError, match="no run"):
             find_run(study, name)

@@ -52,6 +52,35 @@ def test_captions_of_masks_that_are_gone_are_named(copy: Workspace, config: Trai
     assert not copy.runs.exists()
 
 
+def test_masks_of_another_size_than_their_frame_are_refused(copy: Workspace, config: TrainingConfig) -> None:
+    masks = copy.masks()
+    masks.loc[0, "height"] += 1
+    copy.write(MASKS, masks)
+    with pytest.raises(SonoError, match=r"mask \w+: \d+ x \d+ pixels, but frame \w+ has"):
+        train(copy, config)
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_empty_captions_are_counted_and_refused(text: str, copy: Workspace, config: TrainingConfig) -> None:
+    captions = copy.captions()
+    captions.loc[captions.index[:2], "text"] = text
+    copy.write(CAPTIONS, captions)
+    with pytest.raises(SonoError, match=r"captions.parquet: 2 of \d+ captions are empty; run `sono captions build`"):
+        train(copy, config)
+
+
+def test_one_validation_frame_picks_no_epoch(
+    copy: Workspace, config: TrainingConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = copy.images()
+    spare = images.index[images["split"] == "val"][1:]
+    copy.write(IMAGES, images.drop(spare))
+    summary = train(copy, config)
+    assert (summary.val_frames, summary.best_score) == (1, None)
+    assert not (summary.folder / "best").exists()
+    assert "one captioned frame in the validation split picks no epoch" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_plane_with_one_frame_is_learned_like_any(copy: Workspace, config: TrainingConfig) -> None:
     images = copy.images()
     rare = images.index[(images["plane"] == "femur") & (images["split"] == "train")][1:]

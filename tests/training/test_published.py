@@ -228,3 +228,9 @@ def test_weights_of_ours_come_with_their_run_and_not_alone(tmp_path: Path) -> No
     save_file({"towers.visual.proj": torch.ones(2, 2)}, tmp_path / "model.safetensors")
     with pytest.raises(SonoError, match=r"weights of sono; copy their run's whole folder into runs/"):
         load_published(tmp_path / "model.safetensors")
+
+
+def test_a_state_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
+    torch.save({"state_dict": 5}, tmp_path / "odd.pt")
+    with pytest.raises(SonoError, match="not in the names of OpenAI's vision transformers"):
+        load_published(tmp_path / "odd.pt")

@@ -21,6 +21,7 @@ from sono.curation.tables import DUPLICATES, IMAGES, from_rows
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints, resume
 from sono.training.config import TrainingConfig
+from sono.training.log import Log
 from sono.training.record import data_hash, recorded_config
 from sono.training.step import Trainer
 from sono.training.train import train
@@ -258,6 +259,20 @@ def test_weights_that_are_no_numbers_name_their_run(study: Workspace, whole: Pat
     save_file(state, copy / "best" / "model.safetensors")
     with pytest.raises(SonoError, match=r"no-numbers/best: .*damaged \('logit_scale' is not finite\)"):
         train(study, SMALL.model_copy(update={"init": "no-numbers", "model": "nano"}), "begun")
+
+
+def test_a_log_and_a_best_checkpoint_that_are_gone_leave_no_false_lines(study: Workspace, whole: Path) -> None:
+    copy = Path(shutil.copytree(whole, whole.parent / "bereft"))
+    (copy / "log.csv").unlink()
+    shutil.rmtree(copy / "best")
+    with talk.capture() as told:
+        summary = train(study, SMALL, "bereft", resume=True)
+    assert "best/ is gone, so the best of the epochs to come is kept" in told.get()
+    assert (summary.best_epoch, summary.best_score) == (0, None)
+    Log(copy, 0).write({"epoch": 2, "step": 1})
+    Log(copy, 2).write({"epoch": 2, "step": 2})
+    Log(copy, 1).write({"epoch": 2, "step": 3})
+    assert [line.split(",")[:2] for line in (copy / "log.csv").read_text().splitlines()[1:]] == [["2", "3"]]
 
 
 def test_a_log_that_is_no_text_is_one_line(study: Workspace, whole: Path) -> None:

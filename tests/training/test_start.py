@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training.architectures import LOG_10, START_BIAS
-from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run
+from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run, write_run
 from sono.training.config import TrainingConfig
 from sono.training.model_runs import import_model
 from sono.training.record import settings_of_run
 from sono.training.resume import State
-from sono.training.start import prepare, start_of
+from sono.training.start import carried, prepare, start_of
 from sono.training.train import train
 
 SHORT = TrainingConfig(epochs=1, batch_size=6, learning_rate=1e-3)
@@ -148,3 +149,30 @@ def test_a_run_keeps_the_centers_held_out_that_the_one_before_it_held_out(
     assert settings_of_run(study, None, None, {"init": "holds-b"}).hold_out == ("B",)
     assert "B stays held out, as in holds-b" in " ".join(capsys.readouterr().err.split())
     assert settings_of_run(study, None, None, {"init": "holds-b", "hold_out": ("A",)}).hold_out == ("A",)
+
+
+@pytest.mark.parametrize("init", ["../held", "held/../held", "held/eval", "/runs/held", ".held"])
+def test_init_names_a_run_or_one_of_its_checkpoints(init: str, study: Workspace) -> None:
+    assert settings_of_run(study, None, None, {"model": "nano"}).init is None
+    with pytest.raises(SonoError, match="name a run below runs/"):
+        settings_of_run(study, None, None, {"init": init})
+
+
+def test_a_repeated_run_that_begins_with_another_keeps_its_centers_held_out(study: Workspace) -> None:
+    train(study, override(SHORT, image_size=32), "saw-all")
+    train(study, override(SHORT, image_size=32, hold_out=("B",)), "spared-b")
+    assert settings_of_run(study, "saw-all", None, {"init": "spared-b"}).hold_out == ("B",)
+    assert settings_of_run(study, "saw-all", None, {"init": "spared-b/end"}).hold_out == ("B",)
+
+
+def test_women_of_a_study_with_another_key_are_told(study: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train(study, override(SHORT, image_size=32), "foreign").folder
+    info = read_run(folder)
+    assert info.key_check == study.study().key_check != ""
+    write_run(folder, replace(info, key_check="0" * 8))
+    config = override(SHORT, image_size=32, init="foreign", model="nano")
+    start = start_of(study, config)
+    assert start.info is not None
+    assert "another key, so its women are known here by their frames alone" in " ".join(capsys.readouterr().err.split())
+    assert carried(info, start.info).key_check == "several"
+    assert carried(info, info).key_check == info.key_check

@@ -1,11 +1,13 @@
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from clip_files import write_bert
+from safetensors.torch import load_file, save_file
 
 from sono.curation.errors import SonoError
 from sono.training import text
@@ -193,3 +195,67 @@ def test_a_name_that_is_nowhere_is_one_line_and_asks_no_network(
         MaskClip(ModelConfig(image_size=32, text_tower="nofolder"))
     assert asked == []
     assert capfd.readouterr().err == ""
+
+
+def _without_words(folder: Path) -> None:
+    for file in folder.glob("*vocab*"):
+        file.unlink()
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+def _other_weights(folder: Path) -> None:
+    save_file({"foo": torch.zeros(3)}, folder / "model.safetensors")
+
+
+def _one_layer_more(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+
+
+def _one_layer_less(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+
+
+def _not_finite(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: torch.full_like(each, torch.nan) for name, each in weights.items()}, folder / "model.safetensors")
+
+
+def _cut_short(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
+
+
+def _no_padding(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 999}))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_without_words, "no word is known to its tokenizer"),
+        (_other_weights, "its weights do not fit its config.json"),
+        (_one_layer_more, r"its weights do not fit its config.json \(encoder.layer.2"),
+        (_one_layer_less, r"its weights do not fit its config.json \(encoder.layer.1"),
+        (_not_finite, "its weights are not finite"),
+        (_cut_short, "not to be had"),
+        (_no_padding, "not to be had"),
+    ],
+)
+def test_a_broken_bert_is_one_line(change: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra bert is not installed")
+    folder = write_bert(tmp_path / "bert")
+    change(folder)
+    with pytest.raises(SonoError, match=told):
+        MaskClip(ModelConfig(image_size=32, text_tower=str(folder)))
+
+
+def test_a_run_that_has_lost_its_words_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra bert is not installed")
+    folder = tmp_path / "best"
+    save_model(folder, MaskClip(ModelConfig(image_size=32, text_tower=str(write_bert(tmp_path / "bert")))))
+    _without_words(folder / "text")
+    with pytest.raises(SonoError, match="no word is known to its tokenizer"):
+        load_weights(folder)

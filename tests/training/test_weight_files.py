@@ -123,3 +123,10 @@ def test_a_graph_is_told_apart_from_weights(tmp_path: Path) -> None:
     (tmp_path / "image.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
     with pytest.raises(SonoError, match=r"image.onnx: a graph, not weights.*checkpoint"):
         read_weights(tmp_path / "image.onnx")
+
+
+def test_a_torchscript_archive_without_values_is_one_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "empty.pt", "w") as archive:
+        archive.writestr("x/constants.pkl", b"")
+    with pytest.raises(SonoError, match=r"empty.pt: damaged or not a weight file \(no data.pkl\)"):
+        read_weights(tmp_path / "empty.pt")
