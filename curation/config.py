@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sono.curation.errors import SonoError, did_you_mean
 
 SECTIONS = ("study", "qc", "records", "splits", "masks", "captions", "training", "evaluation")
+MAX_SEED = 10**9  # torch takes 64 bits, of which `process_seed` gives the lower ones to step and process
 
 
 class Config(BaseModel):

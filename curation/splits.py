@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sono.curation.balance import balance, make_columns
-from sono.curation.config import Config, override
+from sono.curation.config import MAX_SEED, Config, override
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
@@ -23,7 +23,7 @@ class SplitConfig(Config):
     train: float = Field(0.7, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.2, ge=0, le=1)
-    seed: int = Field(0, ge=0, le=10**9)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitConfig":

@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from sono.curation.config import Config
+from sono.curation.config import MAX_SEED, Config
 from sono.curation.errors import did_you_mean
 from sono.evaluation.modes import MODES
 
@@ -12,7 +12,7 @@ class EvaluationConfig(Config):
 
     batch_size: int = Field(64, ge=1)
     bootstrap_draws: int = Field(2000, ge=100)
-    seed: int = Field(0, ge=0, le=10**9)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     modes: tuple[str, ...] = tuple(MODES)
 
     @field_validator("modes")

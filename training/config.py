@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sono.curation.config import Config
+from sono.curation.config import MAX_SEED, Config
 
 PLACES = ("text_tower", "shards")  # settings that name a folder
 MAX_GATE = 0.2  # how far an attribute graph may move a text feature
-MAX_SEED = 10**9  # torch takes 64 bits, of which `process_seed` gives the lower ones to step and process
 
 
 class AugmentConfig(Config):

@@ -225,7 +225,7 @@ def _read_tables(
     for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):
         by_image.setdefault(mask["image_id"], []).append(mask)
     told = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
-    every = workspace.images()
+    every = workspace.images(["image_id", "height", "width"])
     check_masks(told[told["image_id"].isin(every["image_id"])], every)
     runs = packed_masks(workspace, list(rows_of(told)), side)
     return images, _Tables(workspace.planes(), whole, regional, by_image, frozenset(mask_states), runs)

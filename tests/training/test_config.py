@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sono.curation.config import override, validated
+from sono.curation.config import MAX_SEED, override, validated
 from sono.curation.errors import SonoError
 from sono.training.augment import augment
-from sono.training.config import MAX_SEED, AugmentConfig, TrainingConfig
+from sono.training.config import AugmentConfig, TrainingConfig
 from sono.training.sampling import process_seed, seeded
 
 UNFIT = {
