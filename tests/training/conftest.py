@@ -1,9 +1,12 @@
 """A small study that can be learned in seconds: bright bars for femora, rings for heads, five women a center."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from studies import copy_study
 
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
@@ -57,3 +60,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.write(MASKS, mask_table(masks))
     build_captions(workspace)
     return workspace
+
+
+@pytest.fixture
+def own_study(study: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the study, without its runs, that the test may change."""
+    return copy_study(study, tmp_path)

@@ -1,10 +1,8 @@
 """What a study or a machine may hold against a run: each is one clear line, or no trouble at all."""
 
 import resource
-import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,67 +23,62 @@ def config(tiny: str) -> TrainingConfig:
     return TrainingConfig(model=tiny, epochs=1, batch_size=6)
 
 
-@pytest.fixture
-def copy(study: Workspace, tmp_path: Path) -> Workspace:
-    return Workspace(Path(shutil.copytree(study.root, tmp_path / "study", ignore=shutil.ignore_patterns("runs"))))
-
-
-def test_without_captions_it_says_how_to_get_some(copy: Workspace, config: TrainingConfig) -> None:
-    copy.path(CAPTIONS).unlink()
+def test_without_captions_it_says_how_to_get_some(own_study: Workspace, config: TrainingConfig) -> None:
+    own_study.path(CAPTIONS).unlink()
     with pytest.raises(SonoError, match="no captions yet; run `sono captions build` first"):
-        train(copy, config)
-    assert not copy.runs.exists()
+        train(own_study, config)
+    assert not own_study.runs.exists()
 
 
-def test_without_masks_it_learns_from_whole_frames(copy: Workspace, config: TrainingConfig) -> None:
-    copy.path(MASKS).unlink()
-    captions = copy.captions()
-    copy.write(CAPTIONS, captions[captions["level"] == "global"])
-    summary = train(copy, config)
+def test_without_masks_it_learns_from_whole_frames(own_study: Workspace, config: TrainingConfig) -> None:
+    own_study.path(MASKS).unlink()
+    captions = own_study.captions()
+    own_study.write(CAPTIONS, captions[captions["level"] == "global"])
+    summary = train(own_study, config)
     assert (summary.run, summary.region_pairs, summary.steps) == ("run-001", 0, 4)
 
 
-def test_captions_of_masks_that_are_gone_are_named(copy: Workspace, config: TrainingConfig) -> None:
-    copy.path(MASKS).unlink()
+def test_captions_of_masks_that_are_gone_are_named(own_study: Workspace, config: TrainingConfig) -> None:
+    own_study.path(MASKS).unlink()
     with pytest.raises(SonoError, match=r"40 of 40 region captions are of masks .* run `sono captions build` again"):
-        train(copy, config)
-    assert not copy.runs.exists()
+        train(own_study, config)
+    assert not own_study.runs.exists()
 
 
-def test_masks_of_another_size_than_their_frame_are_refused(copy: Workspace, config: TrainingConfig) -> None:
-    masks = copy.masks()
+def test_masks_of_another_size_than_their_frame_are_refused(own_study: Workspace, config: TrainingConfig) -> None:
+    masks = own_study.masks()
     masks.loc[0, "height"] += 1
-    copy.write(MASKS, masks)
+    own_study.write(MASKS, masks)
     with pytest.raises(SonoError, match=r"mask \w+: \d+ x \d+ pixels, but frame \w+ has"):
-        train(copy, config)
+        train(own_study, config)
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
-def test_empty_captions_are_counted_and_refused(text: str, copy: Workspace, config: TrainingConfig) -> None:
-    captions = copy.captions()
+def test_empty_captions_are_counted_and_refused(text: str, own_study: Workspace, config: TrainingConfig) -> None:
+    captions = own_study.captions()
     captions.loc[captions.index[:2], "text"] = text
-    copy.write(CAPTIONS, captions)
+    own_study.write(CAPTIONS, captions)
     with pytest.raises(SonoError, match=r"captions.parquet: 2 of \d+ captions are empty; run `sono captions build`"):
-        train(copy, config)
+        train(own_study, config)
 
 
 def test_one_validation_frame_picks_no_epoch(
-    copy: Workspace, config: TrainingConfig, capsys: pytest.CaptureFixture[str]
+    own_study: Workspace, config: TrainingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = copy.images()
+    images = own_study.images()
     spare = images.index[images["split"] == "val"][1:]
-    copy.write(IMAGES, images.drop(spare))
-    summary = train(copy, config)
+    own_study.write(IMAGES, images.drop(spare))
+    summary = train(own_study, config)
     assert (summary.val_frames, summary.best_score) == (1, None)
     assert not (summary.folder / "best").exists()
     assert "one captioned frame in the validation split picks no epoch" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_plane_with_one_frame_is_learned_like_any(copy: Workspace, config: TrainingConfig) -> None:
-    images = copy.images()
+def test_a_plane_with_one_frame_is_learned_like_any(own_study: Workspace, config: TrainingConfig) -> None:
+    images = own_study.images()
     rare = images.index[(images["plane"] == "femur") & (images["split"] == "train")][1:]
-    copy.write(IMAGES, images.drop(rare))
-    assert train(copy, override(config, batch_size=13)).train_frames == 13
+    own_study.write(IMAGES, images.drop(rare))
+    assert train(own_study, override(config, batch_size=13)).train_frames == 13
 
 
 def test_a_batch_of_one_is_refused(config: TrainingConfig) -> None:

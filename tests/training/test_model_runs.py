@@ -25,40 +25,33 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return write_sonoclip(tmp_path / "vision weights.pth", clip), write_openai(tmp_path / "clip.pt", clip)
 
 
-@pytest.fixture
-def workspace(study: Workspace, tmp_path: Path) -> Workspace:
-    shutil.copytree(study.root, tmp_path / "study")
-    shutil.copytree(study.vault, tmp_path / "study.vault")
-    return Workspace(tmp_path / "study")
-
-
 def equal(one: MaskClip, two: MaskClip) -> bool:
     first, second = one.state_dict(), two.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_an_imported_model_is_a_run_that_eval_scores(workspace: Workspace, pair: tuple[Path, Path]) -> None:
-    summary = import_model(workspace, pair[0], pair[1], None, None)
+def test_an_imported_model_is_a_run_that_eval_scores(own_study: Workspace, pair: tuple[Path, Path]) -> None:
+    summary = import_model(own_study, pair[0], pair[1], None, None)
     assert (summary.run, summary.kind, summary.image_size) == ("vision-weights", "SonoCLIP", 32)
     model, info = load_model(summary.folder)
     assert equal(model, load_sonoclip(pair[1], pair[0]))
     assert info.origin == "SonoCLIP"
     assert str(pair[0].parent) not in (summary.folder / "run.json").read_text()
-    result = evaluate(workspace, EvaluationOptions(run=summary.run, center="A", modes=("all_one",)))
+    result = evaluate(own_study, EvaluationOptions(run=summary.run, center="A", modes=("all_one",)))
     assert "what that one was trained on is not known" in result.title
     assert json.loads((result.folder / "metrics.json").read_text())["run"] == "vision-weights"
 
 
-def test_a_run_is_not_written_over(workspace: Workspace, pair: tuple[Path, Path]) -> None:
-    import_model(workspace, *pair, None, "clip")
+def test_a_run_is_not_written_over(own_study: Workspace, pair: tuple[Path, Path]) -> None:
+    import_model(own_study, *pair, None, "clip")
     with pytest.raises(SonoError, match="there is a run of this name"):
-        import_model(workspace, *pair, None, "clip")
+        import_model(own_study, *pair, None, "clip")
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_no_run(workspace: Workspace, pair: tuple[Path, Path]) -> None:
+def test_a_checkpoint_that_does_not_fit_leaves_no_run(own_study: Workspace, pair: tuple[Path, Path]) -> None:
     with pytest.raises(SonoError, match="name the CLIP file"):
-        import_model(workspace, pair[0], None, None, "clip")
-    assert not (workspace.runs / "clip").exists()
+        import_model(own_study, pair[0], None, None, "clip")
+    assert not (own_study.runs / "clip").exists()
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -91,8 +84,8 @@ def test_what_the_published_code_cannot_hold_is_told(config: ModelConfig, told: 
     assert not list(tmp_path.iterdir())
 
 
-def test_export_writes_into_a_new_folder_only(workspace: Workspace, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    run = import_model(workspace, *pair, None, "clip").folder
+def test_export_writes_into_a_new_folder_only(own_study: Workspace, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    run = import_model(own_study, *pair, None, "clip").folder
     assert len(export_model(run, tmp_path / "out", "sonoclip").files) == 2
     with pytest.raises(SonoError, match="not an empty folder"):
         export_model(run, tmp_path / "out", "sonoclip")
@@ -107,14 +100,14 @@ def test_a_checkpoint_of_another_architecture_is_told_on_loading(tmp_path: Path)
 
 
 def test_the_commands_import_and_export_and_tell_errors_in_a_line(
-    workspace: Workspace,
+    own_study: Workspace,
     pair: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["sono", "model", *map(str, words), "-w", str(workspace.root), "-q"])
+        monkeypatch.setattr(sys, "argv", ["sono", "model", *map(str, words), "-w", str(own_study.root), "-q"])
         code = 0
         try:
             sono.cli.main()

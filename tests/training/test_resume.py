@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from studies import copy_study
 
 from sono.curation import storage
 from sono.curation.console import talk
@@ -310,7 +311,8 @@ def test_where_nothing_is_left_to_go_on_from_it_says_so(study: Workspace, whole:
 
 
 def test_with_other_tables_a_run_does_not_go_on(study: Workspace, whole: Path, tmp_path: Path) -> None:
-    copy = Workspace(Path(shutil.copytree(study.root, tmp_path / "study")))
+    copy = copy_study(study, tmp_path)
+    shutil.copytree(whole, copy.runs / whole.name)
     copy.write(DUPLICATES, from_rows(DUPLICATES, []))
     assert data_hash(copy, SMALL) == checkpoints.read_run(whole).data_hash
     images = copy.images()

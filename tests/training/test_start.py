@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from clip_files import random_clip, write_bert, write_openai, write_sonoclip
+from studies import copy_study
 
 from sono.curation.config import override
 from sono.curation.errors import SonoError
@@ -26,9 +27,7 @@ SHORT = TrainingConfig(epochs=1, batch_size=6, learning_rate=1e-3)
 @pytest.fixture(scope="module")
 def workspace(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder, clip = tmp_path_factory.mktemp("init"), random_clip()
-    shutil.copytree(study.root, folder / "study")
-    shutil.copytree(study.vault, folder / "study.vault")
-    workspace = Workspace(folder / "study")
+    workspace = copy_study(study, folder)
     pair = (write_sonoclip(folder / "vision.pth", clip), write_openai(folder / "clip.pt", clip))
     import_model(workspace, *pair, None, "published")
     return workspace

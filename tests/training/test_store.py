@@ -1,7 +1,6 @@
 import errno
 import multiprocessing
 import pickle
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +19,6 @@ from sono.training import store
 from sono.training.store import FrameRows, mask_of, packed_frames, packed_masks, runs_of
 
 SIDE = 32
-
-
-@pytest.fixture
-def mine(study: Workspace, tmp_path: Path) -> Workspace:
-    """A copy of the study that a test may change."""
-    return Workspace(Path(shutil.copytree(study.root, tmp_path / "study", ignore=shutil.ignore_patterns("packed"))))
 
 
 def files_of(workspace: Workspace) -> list[str]:
@@ -60,37 +53,37 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     return paths
 
 
-def test_the_store_holds_the_very_bytes_of_the_letterboxed_frames(mine: Workspace) -> None:
-    expected = read_frames(mine)
-    frames = packed(mine)
+def test_the_store_holds_the_very_bytes_of_the_letterboxed_frames(own_study: Workspace) -> None:
+    expected = read_frames(own_study)
+    frames = packed(own_study)
     assert frames.shape == (40, SIDE, SIDE)
     assert np.array_equal(frames[:], expected)
     assert np.array_equal(frames[[7, 0, 7]], expected[[7, 0, 7]])
     assert np.array_equal(frames[3], expected[3])
     assert frames.mean() == pytest.approx(float(expected.mean()), abs=1e-12)
     assert frames.std() == pytest.approx(float(expected.std()), abs=1e-12)
-    some = packed_frames(mine, files_of(mine)[5:9], SIDE)
+    some = packed_frames(own_study, files_of(own_study)[5:9], SIDE)
     assert np.array_equal(some[:], expected[5:9])
 
 
-def test_the_store_is_written_once_and_any_tool_can_read_it(mine: Workspace, written: list[Path]) -> None:
-    packed(mine)
-    packed(mine)
-    assert written == [stored(mine)]
-    ours = {file: row for row, file in enumerate(sorted(files_of(mine)))}
-    frames = load_file(stored(mine))["frames"]
-    assert np.array_equal(frames[[ours[file] for file in files_of(mine)]], read_frames(mine))
+def test_the_store_is_written_once_and_any_tool_can_read_it(own_study: Workspace, written: list[Path]) -> None:
+    packed(own_study)
+    packed(own_study)
+    assert written == [stored(own_study)]
+    ours = {file: row for row, file in enumerate(sorted(files_of(own_study)))}
+    frames = load_file(stored(own_study))["frames"]
+    assert np.array_equal(frames[[ours[file] for file in files_of(own_study)]], read_frames(own_study))
 
 
-def test_masks_come_back_as_they_were_letterboxed(mine: Workspace, written: list[Path]) -> None:
-    masks = list(rows_of(mine.masks()))
+def test_masks_come_back_as_they_were_letterboxed(own_study: Workspace, written: list[Path]) -> None:
+    masks = list(rows_of(own_study.masks()))
     for _ in range(2):
-        runs = packed_masks(mine, masks, SIDE)
+        runs = packed_masks(own_study, masks, SIDE)
         for mask in masks:
             expected = letterbox_mask(decode(mask["counts"], mask["height"], mask["width"]), SIDE)
             assert np.array_equal(mask_of(runs[mask["mask_id"]], SIDE), expected)
-    assert written == [stored(mine, "masks")]
-    assert packed_masks(mine, [], SIDE) == {}
+    assert written == [stored(own_study, "masks")]
+    assert packed_masks(own_study, [], SIDE) == {}
 
 
 @pytest.mark.parametrize("text", ["0000", "1111", "0110", "1001", "0101", "1010"])
@@ -101,75 +94,77 @@ def test_run_lengths_go_along_the_rows_and_begin_with_zeros(text: str) -> None:
     assert runs_of(np.zeros((2, 2), np.bool_)).tolist() == [4]
 
 
-def test_a_mask_that_was_edited_or_a_frame_that_went_makes_a_new_store(mine: Workspace, written: list[Path]) -> None:
-    masks = list(rows_of(mine.masks()))
-    packed_masks(mine, masks, SIDE)
+def test_a_mask_that_was_edited_or_a_frame_that_went_makes_a_new_store(
+    own_study: Workspace, written: list[Path]
+) -> None:
+    masks = list(rows_of(own_study.masks()))
+    packed_masks(own_study, masks, SIDE)
     edited = masks[0] | {"counts": masks[1]["counts"]}
-    runs = packed_masks(mine, [edited, *masks[1:]], SIDE)
+    runs = packed_masks(own_study, [edited, *masks[1:]], SIDE)
     assert np.array_equal(runs[masks[0]["mask_id"]], runs[masks[1]["mask_id"]])
-    packed(mine)
-    images = mine.images()
+    packed(own_study)
+    images = own_study.images()
     images.loc[0, "status"] = "rejected"
-    mine.write(IMAGES, images)
-    assert packed(mine).shape[0] == 39
+    own_study.write(IMAGES, images)
+    assert packed(own_study).shape[0] == 39
     assert [path.stem for path in written] == ["masks", "masks", "frames", "frames"]
 
 
 @pytest.mark.parametrize("place", [3, 60, 5000, -2])
-def test_a_byte_that_changed_makes_a_new_store(mine: Workspace, written: list[Path], place: int) -> None:
-    packed(mine)
-    content = bytearray(stored(mine).read_bytes())
+def test_a_byte_that_changed_makes_a_new_store(own_study: Workspace, written: list[Path], place: int) -> None:
+    packed(own_study)
+    content = bytearray(stored(own_study).read_bytes())
     content[place] ^= 64
-    stored(mine).write_bytes(content)
-    assert np.array_equal(packed(mine)[:], read_frames(mine))
+    stored(own_study).write_bytes(content)
+    assert np.array_equal(packed(own_study)[:], read_frames(own_study))
     assert len(written) == 2
 
 
 @pytest.mark.parametrize("size", [0, 5, 200, 20000])
-def test_a_store_that_was_cut_short_is_made_anew(mine: Workspace, written: list[Path], size: int) -> None:
-    packed(mine)
-    stored(mine).write_bytes(stored(mine).read_bytes()[:size])
-    assert np.array_equal(packed(mine)[:], read_frames(mine))
+def test_a_store_that_was_cut_short_is_made_anew(own_study: Workspace, written: list[Path], size: int) -> None:
+    packed(own_study)
+    stored(own_study).write_bytes(stored(own_study).read_bytes()[:size])
+    assert np.array_equal(packed(own_study)[:], read_frames(own_study))
     assert len(written) == 2
 
 
-def test_what_a_killed_run_left_is_removed(mine: Workspace) -> None:
-    stored(mine).parent.mkdir(parents=True)
-    leftover = stored(mine).parent / ".tmp-abc"
+def test_what_a_killed_run_left_is_removed(own_study: Workspace) -> None:
+    stored(own_study).parent.mkdir(parents=True)
+    leftover = stored(own_study).parent / ".tmp-abc"
     leftover.write_bytes(b"half")
-    packed(mine)
+    packed(own_study)
     assert not leftover.exists()
-    assert sorted(path.name for path in stored(mine).parent.iterdir()) == [".lock", "frames.safetensors"]
+    assert sorted(path.name for path in stored(own_study).parent.iterdir()) == [".lock", "frames.safetensors"]
 
 
 def test_a_full_disk_is_one_line_and_the_frames_are_read(
-    mine: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_study: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(store, "write_arrays", full)
     with talk.capture() as told:
-        frames = packed_frames(mine, files_of(mine), SIDE)
-    assert np.array_equal(frames[:], read_frames(mine))
+        frames = packed_frames(own_study, files_of(own_study), SIDE)
+    assert np.array_equal(frames[:], read_frames(own_study))
     assert told.get().count("\n") == 1
     assert "No space left on device" in told.get()
-    assert len(packed_masks(mine, list(rows_of(mine.masks())), SIDE)) == 40
+    assert len(packed_masks(own_study, list(rows_of(own_study.masks())), SIDE)) == 40
 
 
-def test_a_file_that_no_accepted_frame_has_is_read_from_the_frames(mine: Workspace) -> None:
-    extra = mine.root / "frames" / "extra.png"
+def test_a_file_that_no_accepted_frame_has_is_read_from_the_frames(own_study: Workspace) -> None:
+    extra = own_study.root / "frames" / "extra.png"
     extra.write_bytes(encode_png(np.full((SIDE, SIDE), 9, np.uint8)))
-    assert packed_frames(mine, ["frames/extra.png"], SIDE).tolist() == np.full((1, SIDE, SIDE), 9).tolist()  # type: ignore[union-attr]
-    assert packed_frames(mine, [], SIDE).shape == (0, SIDE, SIDE)
+    assert packed_frames(own_study, ["frames/extra.png"], SIDE).tolist() == np.full((1, SIDE, SIDE), 9).tolist()  # type: ignore[union-attr]
+    assert packed_frames(own_study, [], SIDE).shape == (0, SIDE, SIDE)
 
 
 def fetch(frames: FrameRows, row: int) -> int:
     return int(frames[row].sum())
 
 
-def test_a_worker_process_maps_the_same_file(mine: Workspace) -> None:
-    frames = packed(mine)
+def test_a_worker_process_maps_the_same_file(own_study: Workspace) -> None:
+    frames = packed(own_study)
     assert len(pickle.dumps(frames)) < 2000
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(fetch, (frames, 11)) == int(read_frames(mine)[11].sum())
+        assert pool.apply(fetch, (frames, 11)) == int(read_frames(own_study)[11].sum())

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import socket
 from pathlib import Path
@@ -202,21 +201,12 @@ def test_shards_of_another_split_or_study_are_refused(study: Workspace, tmp_path
         train(study, SMALL.model_copy(update={"shards": str(tmp_path / "val"), "batch_size": 2}), "none")
 
 
-def copied(study: Workspace, to: Path) -> Workspace:
-    shutil.copytree(study.root, to / "study")
-    shutil.copytree(study.vault, to / "study.vault")
-    return Workspace(to / "study")
-
-
-def test_validation_frames_of_women_in_the_shards_are_refused(
-    study: Workspace, streamed: TrainingConfig, tmp_path: Path
-) -> None:
-    other = copied(study, tmp_path)
-    images = other.images()
+def test_validation_frames_of_women_in_the_shards_are_refused(own_study: Workspace, streamed: TrainingConfig) -> None:
+    images = own_study.images()
     images["split"] = pd.array(["val" if split == "train" else split for split in images["split"]], "string")
-    other.write(IMAGES, images)
+    own_study.write(IMAGES, images)
     with pytest.raises(SonoError, match="24 of the 32 validation frames are of women or near duplicates"):
-        train(other, streamed, "none")
+        train(own_study, streamed, "none")
 
 
 def known_source(study: Workspace, private: list[str]) -> None:
@@ -225,33 +215,31 @@ def known_source(study: Workspace, private: list[str]) -> None:
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
 
 
-def test_the_gate_reads_what_is_written_and_takes_no_mask_for_an_id(study: Workspace, tmp_path: Path) -> None:
-    other = copied(study, tmp_path)
+def test_the_gate_reads_what_is_written_and_takes_no_mask_for_an_id(own_study: Workspace, tmp_path: Path) -> None:
     wide = SMALL.model_copy(update={"image_size": 256})
-    export_shards(other, tmp_path / "first", wide)
+    export_shards(own_study, tmp_path / "first", wide)
     runs = [int(run) for _, one in read_shard(Shards.open(tmp_path / "first"), 0) for run in one.regions[0].runs]
     assert max(runs) > 9999  # as an id of five digits
-    known_source(other, [str(max(runs))])
-    assert export_shards(other, tmp_path / "second", wide).private_strings > 0
-    captions = other.captions()
+    known_source(own_study, [str(max(runs))])
+    assert export_shards(own_study, tmp_path / "second", wide).private_strings > 0
+    captions = own_study.captions()
     captions["text"] = captions["text"].str.replace("femur", "femur of Jane Doeworth")
-    other.write(CAPTIONS, captions)
-    known_source(other, ["DOEWORTH^JANE"])
+    own_study.write(CAPTIONS, captions)
+    known_source(own_study, ["DOEWORTH^JANE"])
     with pytest.raises(PrivacyError, match=r"000000\.tar"):
-        export_shards(other, tmp_path / "third", SMALL)
+        export_shards(own_study, tmp_path / "third", SMALL)
 
 
-def test_the_command_writes_and_the_setting_reads(study: Workspace, tmp_path: Path) -> None:
-    other = copied(study, tmp_path)
-    with other.config_path.open("a") as settings:
+def test_the_command_writes_and_the_setting_reads(own_study: Workspace, tmp_path: Path) -> None:
+    with own_study.config_path.open("a") as settings:
         settings.write('\n[training]\nmodel = "tiny"\nepochs = 1\nbatch_size = 4\nshards = "../out"\n')
-    words = ["export", "shards", str(tmp_path / "out"), "--pairs", "8", "-w", str(other.root), "--json"]
+    words = ["export", "shards", str(tmp_path / "out"), "--pairs", "8", "-w", str(own_study.root), "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) | {"megabytes": 0} == {
         "shards": 3, "pairs": 24, "regions": 24, "image_size": 32, "patients": 6, "megabytes": 0, "private_strings": 0
     }  # fmt: skip
-    done = CliRunner().invoke(app, ["train", "--name", "from-shards", "-w", str(other.root), "--json"])
+    done = CliRunner().invoke(app, ["train", "--name", "from-shards", "-w", str(own_study.root), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["train_frames"] == 24
-    assert recorded_config(other, "from-shards").shards == "../out"
+    assert recorded_config(own_study, "from-shards").shards == "../out"

@@ -98,21 +98,19 @@ def test_resuming_with_other_settings_is_refused(run: Path, study: Workspace) ->
         train(study, SMALL.model_copy(update={"seed": 5}), "whole", resume=True)
 
 
-def test_without_a_validation_split_the_end_stands(study: Workspace, tmp_path: Path) -> None:
-    copy = Workspace(Path(shutil.copytree(study.root, tmp_path / "study")))
-    images = copy.images()
-    copy.write(IMAGES, images.assign(split=images["split"].replace("val", "train")))
-    summary = train(copy, SMALL.model_copy(update={"epochs": 1}), "all")
+def test_without_a_validation_split_the_end_stands(own_study: Workspace) -> None:
+    images = own_study.images()
+    own_study.write(IMAGES, images.assign(split=images["split"].replace("val", "train")))
+    summary = train(own_study, SMALL.model_copy(update={"epochs": 1}), "all")
     assert (summary.val_frames, summary.best_epoch) == (0, 0)
     assert not (summary.folder / "best").exists()
     assert same(weights_of(summary.folder / "end"), load_model(summary.folder)[0].state_dict())
 
 
-def test_a_train_split_without_frames_says_what_to_do(study: Workspace, tmp_path: Path) -> None:
-    copy = Workspace(Path(shutil.copytree(study.root, tmp_path / "study")))
-    copy.write(IMAGES, copy.images().assign(split="test"))
+def test_a_train_split_without_frames_says_what_to_do(own_study: Workspace) -> None:
+    own_study.write(IMAGES, own_study.images().assign(split="test"))
     with pytest.raises(SonoError, match="0 captioned frames in the train split"):
-        train(copy, SMALL, "none")
+        train(own_study, SMALL, "none")
 
 
 def test_an_unknown_center_lists_the_known(study: Workspace) -> None:
