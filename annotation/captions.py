@@ -13,8 +13,8 @@ from sono.annotation.findings import PLACES, Places, spoken, tell_findings, with
 from sono.annotation.lint import LintRules, clip_token_counter, lint
 from sono.curation.config import Config
 from sono.curation.console import progress
-from sono.curation.errors import FindingsError, SonoError, did_you_mean
-from sono.curation.planes import OTHER, Plane, PlaneTable
+from sono.curation.errors import FindingsError
+from sono.curation.planes import Plane, PlaneTable
 from sono.curation.privacy import check_privacy
 from sono.curation.tables import CAPTIONS, LEVELS, TIERS
 from sono.curation.workspace import Workspace
@@ -159,14 +159,8 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
 
 def find_plane(plane_id: str | None, planes: PlaneTable) -> Plane | None:
     """The plane of an id; None for an unknown plane and for "other". SonoError for an id not in the table."""
-    if plane_id is None or plane_id == OTHER:
-        return None
-    if plane_id not in planes.by_id:
-        raise SonoError(
-            f"the images table has plane '{plane_id}', the plane table has not{did_you_mean(plane_id, planes.by_id)};"
-            " set [study] planes_file"
-        )
-    return planes.by_id[plane_id]
+    planes.check([plane_id])
+    return planes.by_id.get(plane_id or "")
 
 
 def ga_in_words(ga_days: int | None) -> str | None:

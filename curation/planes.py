@@ -3,6 +3,7 @@
 import re
 import tomllib
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +142,15 @@ class PlaneTable:
         """Every label that is understood, with its plane id."""
         own = [(label, plane.id) for plane in self.planes for label in (plane.id, plane.name, *plane.aliases)]
         return own + [(label, OTHER) for label in self.other]
+
+    def check(self, plane_ids: Iterable[str | None]) -> None:
+        """SonoError for the first id of an images table that is neither a plane's nor "other"."""
+        for plane_id in plane_ids:
+            if plane_id not in (None, OTHER) and plane_id not in self.by_id:
+                raise SonoError(
+                    f"the images table has plane '{plane_id}', the plane table has not"
+                    f"{did_you_mean(str(plane_id), self.by_id)}; name your planes file in sono.toml ([study] planes_file)"
+                )
 
     def find(self, label: str) -> str:
         """The plane id of a label, or "other" for a label that names no standard plane; SonoError if it is unknown.

@@ -192,12 +192,7 @@ def _study(
     workspace: Workspace, model: MaskClip, info: RunInfo, selection: Selection, settings: EvaluationConfig
 ) -> _Study:
     planes = workspace.planes()
-    odd = sorted(set(selection.frames["plane"]) - set(planes.by_id))
-    if odd:
-        raise SonoError(
-            f"{workspace.root}: plane '{odd[0]}' stands in the images table but not in the plane table; "
-            "name your planes file in sono.toml ([study] planes_file)"
-        )
+    planes.check(sorted(set(selection.frames["plane"])))
     return _Study(workspace, model, info, selection, settings, planes, load_templates(info.template))
 
 

@@ -51,6 +51,8 @@ def train(
         raise SonoError("--resume goes on with one run; name it with --name")
     if resume and repeat is not None:
         raise SonoError("--resume goes on with the run of --name; leave --from out")
+    if init is not None and model is not None:
+        raise SonoError(f"run '{init}' brings its own towers; leave --model out")
     study = Workspace.find(workspace)
     given = {
         "model": model,

@@ -72,6 +72,12 @@ class PairSet:
         return sum(len(example.regions) for example in self.examples)
 
     @property
+    def captions(self) -> list[str]:
+        """The different captions of frames and regions, sorted."""
+        own = {example.caption for example in self.examples}
+        return sorted(own.union(region.caption for example in self.examples for region in example.regions))
+
+    @property
     def pixels(self) -> tuple[float, float]:
         """Mean and standard deviation of all pixels, of 1."""
         return float(self.frames.mean()) / 255, float(self.frames.std()) / 255

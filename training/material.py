@@ -63,8 +63,9 @@ def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
 
 def load_split(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int) -> PairSet:
     """What can be drawn from `images`, with prompts of the template set."""
-    templates = load_templates(template)
-    prompts = {plane.id: templates.render_prompts(plane.name) for plane in workspace.planes().planes}
+    templates, planes = load_templates(template), workspace.planes()
+    planes.check(sorted(images["plane"].dropna().unique()))
+    prompts = {plane.id: templates.render_prompts(plane.name) for plane in planes.planes}
     return load_pairs(workspace, images, config.mask_states, prompts, side)
 
 

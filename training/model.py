@@ -1,6 +1,7 @@
 """The mask-channel CLIP: any open_clip architecture, gray or RGB frames, and a mask that starts without effect."""
 
 import copy
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,15 @@ from torch.nn.utils import parametrize
 from sono.curation.errors import SonoError
 from sono.training.architectures import ModelConfig, architecture_of, side_of
 from sono.training.attention import quicken
-from sono.training.text import build_towers, stored_text, text_body, text_features, text_head, without_padding
+from sono.training.text import (
+    build_towers,
+    padding_of,
+    stored_text,
+    text_body,
+    text_features,
+    text_head,
+    without_padding,
+)
 
 MASK_MEAN, MASK_STD = 0.5, 0.26  # Alpha-CLIP's scaling of a 0/1 mask
 
@@ -138,6 +147,12 @@ class MaskClip(nn.Module):
         """Token ids [n, context_length]; a text that is too long is cut at its end."""
         tokens: Tensor = self.tokenizer(texts)
         return tokens
+
+    def filling(self, texts: Sequence[str]) -> int:
+        """How many texts take up the whole context, or more than that: of these the rest is not read."""
+        padding = padding_of(self.towers.text)
+        parts = (self.tokenize(list(texts[start : start + 256])) for start in range(0, len(texts), 256))
+        return 0 if padding is None else sum(int((tokens[:, -1] != padding).sum()) for tokens in parts)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Features [n, d], not normalised, of texts: as `encode_text`, without the work of padding."""

@@ -72,9 +72,9 @@ def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool
     if config.init is None and config.trainable != "all" and not reads:
         talk.print(f'trainable = "{config.trainable}" without init: what is frozen stays random')
     with torch.no_grad():
+        untold = float(model.logit_bias) == START_BIAS and math.isclose(float(model.logit_scale), LOG_10, rel_tol=1e-6)
         met = min(config.batch_size // config.accumulate, pairs)
         model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), met))
-        untold = float(model.logit_bias) == START_BIAS and math.isclose(float(model.logit_scale), LOG_10, rel_tol=1e-6)
         if published and config.objective == "softmax" and untold:  # imported as the sigmoid wants it
             model.logit_scale.fill_(CLIP_SCALE)
     set_trainable(model, config.trainable)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from sono.curation.console import talk
 from sono.curation.errors import SonoError, StoppedError
 from sono.curation.privacy import check_privacy
 from sono.curation.storage import write_text
@@ -18,9 +19,10 @@ from sono.training.architectures import architecture_of
 from sono.training.checkpoints import BEST, END, SUMMARY
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairSet
-from sono.training.distributed import agreed, from_first, processes
+from sono.training.distributed import agreed, from_first, is_first, processes
 from sono.training.log import Log, watched
 from sono.training.material import Material, first_model, read_material
+from sono.training.model import MaskClip
 from sono.training.objectives import Heads
 from sono.training.record import check_data, next_run_name, run_info
 from sono.training.resume import Saver, State, restore, told_to_resume
@@ -121,8 +123,20 @@ def _learner(material: Material, config: TrainingConfig) -> Learner:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     info = material.start.info
     model = prepare(first_model(material), config, len(material.train), bool(info and info.origin)).to(device)
+    if isinstance(material.train, PairSet) and is_first():
+        _tell_cut(model, material.train.captions)
     heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(device)
     return Learner(model, heads, config)
+
+
+def _tell_cut(model: MaskClip, captions: list[str]) -> None:
+    filling = model.filling(captions)
+    if filling:
+        talk.print(
+            f"{filling} of {len(captions)} different captions take up all {model.context_length} tokens that the text "
+            "tower reads, and what is longer is cut: raise context_length under [training], or shorten the template",
+            markup=False,
+        )
 
 
 def _plan(pairs: PairSet | Shards, config: TrainingConfig) -> Plan | StreamPlan:

@@ -62,6 +62,28 @@ def test_empty_captions_are_counted_and_refused(text: str, own_study: Workspace,
         train(own_study, config)
 
 
+def test_captions_that_fill_the_context_are_counted(
+    own_study: Workspace, config: TrainingConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = own_study.captions()
+    train(own_study, config)
+    assert "tokens that the text tower reads" not in " ".join(capsys.readouterr().err.split())
+    captions.loc[captions["level"] == "global", "text"] += " seen" * 100
+    own_study.write(CAPTIONS, captions)
+    train(own_study, config)
+    assert "2 of 4 different captions take up all 77 tokens" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_planes_that_no_table_knows_are_refused(split: str, own_study: Workspace, config: TrainingConfig) -> None:
+    images = own_study.images()
+    images.loc[images.index[images["split"] == split][0], "plane"] = "femor"
+    own_study.write(IMAGES, images)
+    with pytest.raises(SonoError, match=r"plane 'femor', the plane table has not; did you mean 'femur'\?; name your"):
+        train(own_study, config)
+    assert not own_study.runs.exists()
+
+
 def test_one_validation_frame_picks_no_epoch(
     own_study: Workspace, config: TrainingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,9 @@ def test_softmax_takes_an_imported_model_at_the_scale_of_clip_and_sigmoid_at_its
     for objective, published, scale in (("sigmoid", True, 10), ("softmax", False, 10), ("softmax", True, 100)):
         prepare(model, SHORT.model_copy(update={"init": "published", "objective": objective}), 12, published)
         assert model.logit_scale.exp().item() == pytest.approx(scale)
+    model.logit_scale.data.fill_(LOG_10)
+    prepare(model, SHORT.model_copy(update={"init": "published", "objective": "softmax", "bias": "auto"}), 12, True)
+    assert model.logit_scale.exp().item() == pytest.approx(100)  # softmax has no bias to set
 
 
 def test_the_automatic_bias_counts_the_pairs_that_meet(workspace: Workspace) -> None:
