@@ -13,6 +13,9 @@ from typing import Any
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from sono.curation.console import Advance, new_bar, talk
 from sono.curation.errors import SonoError
@@ -40,10 +43,10 @@ class Log:
 
     def __init__(self, folder: Path, keep: int) -> None:
         """Go on after the first `keep` epochs."""
-        self._path, self._started, self._keep = folder / "log.csv", time.perf_counter(), keep
+        self._path, self._started = folder / "log.csv", time.perf_counter()
         lines = _lines(self._path) if keep and self._path.exists() else []
         self._lines = [",".join(COLUMNS), *(line for line in lines[1:] if _epoch(line) <= keep)]
-        self._board = _board(folder / "tensorboard") if process_rank() == 0 else None
+        self._board = Board(folder / "tensorboard", keep) if process_rank() == 0 else None
 
     def write(self, values: dict[str, Any]) -> dict[str, str]:
         """Write the values of an epoch; returns them as text."""
@@ -55,18 +58,40 @@ class Log:
         csv.DictWriter(line, COLUMNS, lineterminator="").writerow(told)
         self._lines.append(line.getvalue())
         write_text(self._path, "\n".join(self._lines) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, values["epoch"])
-        self._board.flush()
+        self._board.write(values)
         return told
 
-    def close(self) -> None:
-        """End the TensorBoard writer, and take the machine's name out of its files' names."""
-        if self._board is None:
+
+class Board:
+    """Values of epochs in a file that TensorBoard reads; a run goes on without it where it cannot be written.
+
+    TensorBoard's own writer is a thread of its own, whose errors nobody can catch, and names its files by the machine.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Begin a file of the epochs after the first `keep`."""
+        taken = range(len(list(folder.glob("*"))) + 1)
+        names = (folder / f"events.out.tfevents.{keep}.{number}" for number in taken)
+        self._path: Path | None = next(path for path in names if not path.exists())
+        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add the values of an epoch."""
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._put(Event(wall_time=time.time(), step=values["epoch"], summary=summary))
+
+    def _put(self, event: Event) -> None:
+        if self._path is None:
             return
-        self._board.close()
-        for number, events in enumerate(sorted(self._path.with_name("tensorboard").glob("events*.sono"))):
-            events.rename(events.with_name(f"events.out.tfevents.{self._keep}.{number}"))
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            with self._path.open("ab") as file:
+                RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            talk.print(
+                f"{self._path}: {error.strerror}; the run goes on without TensorBoard, log.csv has it all", markup=False
+            )
+            self._path = None
 
 
 class Watch:
@@ -122,9 +147,3 @@ def _lines(path: Path) -> list[str]:
 def _epoch(line: str) -> float:
     first = line.split(",", maxsplit=1)[0]
     return int(first) if first.isdecimal() else math.inf
-
-
-def _board(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder, filename_suffix=".sono")

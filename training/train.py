@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -74,11 +74,8 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
             info = run_info(workspace, material, config, folder.name)
             from_first(partial(checkpoints.write_run, folder, info))
         saver = Saver(folder, trainer)
-        with (
-            stopping() as stop,
-            watched(plan.total, state.step, config.epochs) as watch,
-            closing(Log(folder, state.epoch)) as log,
-        ):
+        log = Log(folder, state.epoch)
+        with stopping() as stop, watched(plan.total, state.step, config.epochs) as watch:
             for epoch in range(state.epoch, config.epochs):
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))
