@@ -57,7 +57,12 @@ def told(error: ValidationError, *place: str) -> str:
     """The first problem in one line: the key below `place`, its value, and what is wanted."""
     problem = error.errors()[0]
     key = ".".join(map(str, (*place, *problem["loc"])))
-    wanted = "a section with keys is wanted" if problem["type"] == "model_type" else problem["msg"].lower()
+    if problem["type"] == "value_error":  # of a rule of ours
+        wanted = str(problem["ctx"]["error"])
+        if isinstance(problem["input"], dict):  # on keys that do not go together, which it names
+            return f"'{key}': {wanted}" if key else wanted
+    else:
+        wanted = "a section with keys is wanted" if problem["type"] == "model_type" else problem["msg"].lower()
     name = f"'{key}' is " if key else ""
     return f"{name}{reprlib.repr(problem.get('input'))}: {wanted}"
 

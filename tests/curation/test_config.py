@@ -97,6 +97,7 @@ def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
         ("qc = 3", "'qc' is 3: a section with keys is wanted"),
         ("[qc]\nmin_side = '" + "x" * 10_000 + "'", "'qc.min_side' is 'xxxxxxxx"),
         ("a = " + "[" * 20_000, "not valid TOML"),
+        ("[qc.cine]\nframes = 'every'", "'qc.cine.frames' is 'every': give all, first, distinct or every:N"),
     ],
 )
 def test_a_wrong_setting_is_one_short_line(tmp_path: Path, text: str, told: str) -> None:
