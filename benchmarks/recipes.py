@@ -103,6 +103,14 @@ SEARCH: dict[str, dict[str, Any]] = {
     "64 pixels, 100 epochs": {"image_size": 64, "epochs": 100, "validate_every": 4},
     "96 pixels, 100 epochs": {"image_size": 96, "epochs": 100, "validate_every": 4},
     "160 pixels, 100 epochs": {"image_size": 160, "epochs": 100, "validate_every": 4},
+    "100 epochs, averaged weights": {"epochs": 100, "validate_every": 4, "ema": 0.995},
+    "100 epochs, phantoms first": {
+        "epochs": 100,
+        "validate_every": 4,
+        "init": PHANTOM,
+        "learning_rate": 1e-3,
+        "mask_rate": 1.0,
+    },
 }
 MODES = ("all_one", "proposed", "annotated")
 
