@@ -21,7 +21,7 @@ from sono.curation.storage import atomic_folder, settle_folder, write_bytes
 from sono.training import checkpoints
 from sono.training.checkpoints import BEST, END, LAST, STATE
 from sono.training.config import TrainingConfig
-from sono.training.distributed import from_first
+from sono.training.distributed import agreed, from_first
 from sono.training.objectives import load_heads, save_heads
 from sono.training.sharding import finite, load_optimizer, whole
 from sono.training.step import Trainer
@@ -64,8 +64,8 @@ class Saver:
         self._next = time.monotonic() + SAVE_SECONDS
 
     def save_if_due(self, state: State) -> None:
-        """Save now and then."""
-        if time.monotonic() >= self._next:
+        """Save now and then, all processes after the same step: their clocks differ."""
+        if agreed(time.monotonic() >= self._next, self._trainer.device):
             self.save(state)
 
     def save(self, state: State) -> None:
