@@ -25,6 +25,7 @@ from sono.training.weight_files import short
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
 ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart, the configuration of a BERT
 SUMMARY = "summary.json"  # what a run that has ended told
+FAILED = "failed.json"  # the batch at which a run that had to stop stopped
 BEST, END, LAST = "best", "end", "last"
 FOLDERS = (BEST, END, LAST)  # which checkpoint of a run is loaded, the first that exists
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from sono.curation.config import MAX_SEED, Config
 
 PLACES = ("text_tower", "shards")  # settings that name a folder
-MAX_GATE = 0.2  # how far an attribute graph may move a text feature
+MAX_GATE = 0.2  # how far an attribute graph may move a text feature, of its length
 
 
 class AugmentConfig(Config):

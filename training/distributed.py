@@ -1,7 +1,7 @@
 """What the processes of one run tell each other; alone, everything stays as it is."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -74,6 +74,20 @@ def from_first(work: Callable[[], Result]) -> Result:
         raise told[0]
     result: Result = told[0]
     return result
+
+
+def of_first(value: Result) -> Result:
+    """The value of the first process."""
+    return from_first(lambda: value)
+
+
+def of_all(values: Sequence[str]) -> list[str]:
+    """The values of all processes, in the order of their ranks."""
+    if process_count() == 1:
+        return list(values)
+    parts: list[Any] = [None] * process_count()
+    dist.all_gather_object(parts, list(values))
+    return [value for part in parts for value in part]
 
 
 def mean_of(value: float, device: torch.device) -> float:

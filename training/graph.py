@@ -8,6 +8,7 @@ from sono.training.attributes import AttributeRows
 from sono.training.config import MAX_GATE
 
 WIDTH = 128
+WIDEST = 0.99  # of MAX_GATE, at the start: where it can still close
 
 
 class AttributeGraph(nn.Module):
@@ -15,7 +16,7 @@ class AttributeGraph(nn.Module):
 
     An edge joins a plane and a value that some caption of the training set tells together. Planes that show the same
     structures become alike, which a caption's own complete graph (Ultrasound-CLIP, arXiv 2604.01749) cannot give: there
-    all nodes of a side receive the same message.
+    all nodes of a side receive the same message. The gate is MAX_GATE * sigmoid(`opening`), open and closing smoothly.
     """
 
     planes: Tensor
@@ -31,16 +32,19 @@ class AttributeGraph(nn.Module):
         self.value_nodes = nn.Parameter(torch.randn(captions.values.shape[1], WIDTH) / WIDTH**0.5)
         self.layers = nn.ModuleList(nn.Linear(2 * WIDTH, WIDTH) for _ in range(2))
         self.project = nn.Linear(WIDTH, width)
-        self.gate = nn.Parameter(torch.tensor([gate]))
+        self.opening = nn.Parameter(torch.logit(torch.tensor([gate / MAX_GATE]).clamp(max=WIDEST)))
 
     def forward(self, text: Tensor, captions: AttributeRows) -> Tensor:
-        """Unit features [n, d] of unit text features [n, d]; a caption that tells nothing stays as it is."""
+        """Unit features [n, d] of unit text features [n, d], a step as long as the gate away from these.
+
+        A caption that tells nothing stays as it is.
+        """
         planes, values = self._nodes()
         told = torch.cat([self._planes_of(captions), captions.values], dim=1)
         mean = told @ torch.cat([planes, values]) / told.sum(1, keepdim=True).clamp_min(1)
         known = (told.sum(1, keepdim=True) > 0).float()
-        step = self.gate.clamp(0, MAX_GATE) * torch.tanh(self.project(mean)) * known
-        return F.normalize(text + step, dim=-1)
+        step = MAX_GATE * self.opening.sigmoid() * F.normalize(self.project(mean), dim=-1)
+        return F.normalize(text + step * known, dim=-1)
 
     def _nodes(self) -> tuple[Tensor, Tensor]:
         """Planes [p, WIDTH] and values [v, WIDTH] after the convolutions; each node sees itself and its neighbours."""

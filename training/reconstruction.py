@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sono.training.distributed import gather, process_count
+
 GRID = 16  # cells a side of the coarse picture that is guessed
 WIDTH = 256
 
@@ -57,7 +59,7 @@ def reconstruction_loss(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of the `guess` [n, GRID, GRID] over the masked cells, each frame by the spread of its own.
 
     Frames whose mask is whole or empty have nothing to guess and do not count; 0 where no other is left. A guess of 0
-    costs about 1.
+    costs about 1. The mean over the processes is that of the whole batch, however its regions are spread.
     """
     whole = mask.flatten(1).all(1) | ~mask.flatten(1).any(1)
     wanted, share = hidden_cells(image, mask)
@@ -65,4 +67,5 @@ def reconstruction_loss(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     mean = (wanted * weight).sum((1, 2), keepdim=True)
     spread = ((wanted - mean).square() * weight).sum((1, 2), keepdim=True).add(1e-4).sqrt()
     error = ((guess - (wanted - mean) / spread).square() * weight).sum((1, 2))
-    return (error * ~whole).sum() / (~whole).sum().clamp_min(1)
+    count = gather((~whole).sum()[None]).float().mean()
+    return (error * ~whole).sum() / count.clamp_min(1 / process_count())

@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -69,14 +69,11 @@ class Trainer:
     def step(self, parts: Sequence[Batch], rate: float) -> float:
         """Learn from the parts of a batch; returns their mean loss over all processes.
 
-        Weights do not move by a loss or a gradient that is not finite: ArithmeticError. SonoError where memory ends.
+        Weights do not move by a loss or a gradient that is not finite: ArithmeticError.
         """
         self.learner.train()
         self.optimizer.zero_grad()
-        try:
-            losses = [self._learn(part, len(parts), part is parts[-1]) for part in parts]
-        except RuntimeError as error:
-            raise _told(error, self.config, self.model.image_size) from error
+        losses = [self._learn(part, len(parts), part is parts[-1]) for part in parts]
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise ArithmeticError(f"the loss became {loss}")
@@ -201,12 +198,19 @@ def _some(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.image[rows], batch.mask[rows], batch.captions[rows], batch.rows[rows], batch.attributes.at(rows))
 
 
-def _told(error: RuntimeError, config: TrainingConfig, side: int) -> Exception:
-    """What to do where memory has ended or nothing can be compiled; any other error stays as it is."""
-    if isinstance(error, TorchDynamoException):
+@contextmanager
+def knobs_told(config: TrainingConfig, side: int) -> Iterator[None]:
+    """SonoError with what to turn where memory has ended or nothing can be compiled; other errors stay as they are.
+
+    `side`: of the frames that the model sees, in pixels.
+    """
+    try:
+        yield
+    except TorchDynamoException as error:
         told = " ".join(str(error).split())[:160]
-        return SonoError(f"the model cannot be compiled here ({told}); install g++, or set compile = false")
-    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
-        return error
-    knobs = f"raise accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or image_size ({side})"
-    return SonoError(f"memory is full at {config.batch_size} pairs a step; in [training] {knobs}")
+        raise SonoError(f"the model cannot be compiled here ({told}); install g++, or set compile = false") from error
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        knobs = f"accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or image_size ({side})"
+        raise SonoError(f"memory is full at {config.batch_size} pairs a step; in [training] raise {knobs}") from error

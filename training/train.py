@@ -16,10 +16,10 @@ from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints
 from sono.training.architectures import architecture_of
-from sono.training.checkpoints import BEST, END, SUMMARY
+from sono.training.checkpoints import BEST, END, FAILED, SUMMARY
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairSet
-from sono.training.distributed import agreed, from_first, is_first, processes
+from sono.training.distributed import agreed, from_first, is_first, of_all, of_first, processes
 from sono.training.log import Log, watched
 from sono.training.material import Material, first_model, read_material
 from sono.training.model import MaskClip
@@ -30,7 +30,7 @@ from sono.training.sampling import process_seed
 from sono.training.schedule import Plan
 from sono.training.shards import Shards
 from sono.training.start import prepare
-from sono.training.step import Learner, Trainer, parts_of
+from sono.training.step import Learner, Trainer, knobs_told, parts_of
 from sono.training.stop import stopping
 from sono.training.stream import StreamPlan, settled
 from sono.training.validation import score_of, validate
@@ -66,6 +66,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
         if resume:
             from_first(partial(check_data, workspace, folder.name, config))
         material = read_material(workspace, config)
+        held.enter_context(knobs_told(config, material.val.size))
         plan = _plan(material.train, config)
         trainer = Trainer(_learner(material, config))
         from_first(lambda: held.enter_context(checkpoints.own_run(folder, resume)))
@@ -79,14 +80,15 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
             for epoch in range(state.epoch, config.epochs):
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))
-                    loss = _step(trainer, batch, step, plan)
+                    loss = _step(trainer, batch, step, plan, folder)
                     state.after_step(step, loss, trainer.left_out)
                     watch.step(f"epoch {epoch + 1} loss {loss:.3f}")
                     if agreed(stop.asked, trainer.device):
                         saver.save(state)
                         raise StoppedError(_how_to_go_on(folder, state, plan))
                     saver.save_if_due(state)
-                scores = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
+                own = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
+                scores = of_first(own)  # of other hardware they differ in the last digits
                 with told_to_resume(folder):
                     watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
@@ -140,13 +142,16 @@ def _plan(pairs: PairSet | Shards, config: TrainingConfig) -> Plan | StreamPlan:
     return StreamPlan(pairs, config) if isinstance(pairs, Shards) else Plan(pairs, config)
 
 
-def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan) -> float:
+def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan, folder: Path) -> float:
     try:
         return trainer.step(parts_of(batch, plan.config), plan.rate(step))
     except ArithmeticError as error:
-        told = ", ".join(batch.image_ids[:8])
+        ids = of_all(batch.image_ids)
+        told = {"step": step + 1, "error": str(error), "image_ids": ids}
+        from_first(partial(write_text, folder / FAILED, json.dumps(told, indent=1)))
         raise SonoError(
-            f"{error} at step {step + 1} (frames {told}, ...); begin anew with a lower learning_rate under [training]"
+            f"{error} at step {step + 1} (frames {', '.join(ids[:4])}, ...: all {len(ids)} in {folder / FAILED}); "
+            "look at them, or begin anew with a lower learning_rate under [training]"
         ) from error
 
 

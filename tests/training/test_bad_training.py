@@ -1,5 +1,6 @@
 """What a study or a machine may hold against a run: each is one clear line, or no trouble at all."""
 
+import json
 import resource
 import signal
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+import sono.training.train as train_module
 from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
@@ -123,6 +125,18 @@ def test_where_memory_ends_it_says_what_to_turn(
         train(study, config)
 
 
+@pytest.mark.parametrize("place", [(torch.optim.AdamW, "step"), (train_module, "validate"), (train_module, "prepare")])
+def test_memory_may_end_at_any_moment_of_a_run(
+    place: tuple[object, str], own_study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(*place, full)
+    with pytest.raises(SonoError, match=r"memory is full at 6 pairs a step; in \[training\] raise accumulate"):
+        train(own_study, config)
+
+
 def test_another_error_of_torch_stays_what_it_is(
     study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,8 +156,10 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move(
     monkeypatch.setattr(Trainer, "_move", lambda *_: moved.append(1))
     ids = "|".join(study.images()["image_id"])
     with pytest.raises(SonoError, match=rf"the loss became nan at step 1 \(frames ({ids}), .*lower learning_rate"):
-        train(study, config)
+        train(study, config, "not-a-number")
     assert moved == []
+    told = json.loads((study.runs / "not-a-number" / "failed.json").read_text())
+    assert (told["step"], told["error"], len(set(told["image_ids"]))) == (1, "the loss became nan", 6)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from sono.curation.workspace import Workspace
 from sono.training import architectures, resume
 from sono.training.checkpoints import load_model
 from sono.training.config import TrainingConfig
-from sono.training.distributed import alone, from_first, process_count, process_rank
+from sono.training.distributed import alone, from_first, of_all, of_first, process_count, process_rank
 from sono.training.sharding import clip_shares, share_weights, whole
 from sono.training.shared_norm import share_norms
 from sono.training.step import Trainer
@@ -128,7 +128,8 @@ def one_of_two(study: Path, out: Path) -> None:
     with alone():
         assert process_count() == 1
     assert process_count() == 2
-    assert from_first(process_rank) == 0
+    assert from_first(process_rank) == of_first(process_rank()) == 0
+    assert of_all([f"frame {process_rank()}"]) == ["frame 0", "frame 1"]
     with pytest.raises(SonoError, match="the first process says no"):
         from_first(fails)
     if process_rank() == 0:

@@ -31,10 +31,21 @@ def fused(gate: float) -> Tensor:
 
 
 def test_fused_features_have_unit_length_and_stay_near_the_text() -> None:
-    features = fused(5.0)  # a gate that has run away is held at its bound
+    module = graph()
+    module.opening.data.fill_(100.0)  # a gate that has run away, and attributes that say all they can
+    module.project.bias.data.uniform_(-50, 50)
+    features = module(texts(), TABLE.of(CAPTIONS)).detach()
     assert torch.allclose(features.norm(dim=-1), torch.ones(4))
-    assert not torch.allclose(features[:3], texts()[:3])
-    assert torch.equal(features, fused(MAX_GATE))
+    near = (features * texts()).sum(1)
+    assert (near >= (1 - MAX_GATE**2) ** 0.5 - 1e-6).all() and (near[:3] < 0.9999).all()
+
+
+@pytest.mark.parametrize("gate", [1e-3, 0.05, MAX_GATE])
+def test_the_gate_starts_where_it_was_asked_to_and_can_close(gate: float) -> None:
+    module = graph(gate)
+    assert float(MAX_GATE * module.opening.detach().sigmoid()) == pytest.approx(gate, rel=0.011)
+    module(texts(), TABLE.of(CAPTIONS))[:3, 0].sum().backward()
+    assert module.opening.grad is not None and float(module.opening.grad.abs()) > 0
 
 
 def test_a_closed_gate_and_a_caption_that_tells_nothing_change_nothing() -> None:
@@ -66,7 +77,7 @@ def test_every_weight_is_there_from_the_start_and_learns() -> None:
     module = graph()
     module(texts(), TABLE.of(CAPTIONS)).square()[:, 0].sum().backward()
     assert {name for name, weight in module.named_parameters() if weight.grad is None} == set()
-    assert {"gate", "plane_nodes", "value_nodes", "project.weight", "layers.1.weight"} <= set(module.state_dict())
+    assert {"opening", "plane_nodes", "value_nodes", "project.weight", "layers.1.weight"} <= set(module.state_dict())
 
 
 def test_a_set_without_attributes_has_an_empty_graph() -> None:

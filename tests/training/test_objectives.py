@@ -13,10 +13,15 @@ from torch.nn.functional import normalize
 
 from sono.curation.config import override
 from sono.curation.errors import SonoError
+from sono.training import architectures
+from sono.training.architectures import ModelConfig
 from sono.training.attributes import Attributes, AttributeTable, caption_numbers
 from sono.training.config import TrainingConfig
+from sono.training.data import Batch
 from sono.training.losses import identity_targets, sigmoid_loss
+from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, load_heads, pairs_loss, save_heads, starting_bias
+from sono.training.step import Learner
 
 CAPTIONS = ["a femur", "a head", "a femur", "a heart", "a head", "a spine", "a femur", "a face"]
 SAID = [
@@ -25,6 +30,8 @@ SAID = [
     )
     for row, name in enumerate(CAPTIONS)
 ]
+VISION = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 SETTINGS = {
     "identity": TrainingConfig(objective="sigmoid"),
     "caption": TrainingConfig(objective="sigmoid", targets="caption"),
@@ -59,10 +66,26 @@ def learned(config: TrainingConfig, rows: slice) -> dict[str, Tensor]:
     return {"loss": loss.detach()} | {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
 
 
+def learned_by_heads(rows: slice) -> dict[str, Tensor]:
+    """Likewise of a whole model with graph and reconstruction; one half has one region, the other four."""
+    architectures.SIZES["tiny3"] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    torch.manual_seed(5)
+    config = TrainingConfig(semantic_weight=0.5, graph_gate=0.1, reconstruction_weight=0.3, precision="float32")
+    table = AttributeTable(SAID)
+    learner = Learner(MaskClip(ModelConfig(name="tiny3")), Heads(config, table.rows, 16), config)
+    image, mask = torch.rand(8, 1, 32, 32), torch.zeros(8, 1, 32, 32)
+    mask[:, :, 4:20, 8:30], mask[1:4] = 1, 1
+    loss = learner(Batch(image[rows], mask[rows], CAPTIONS[rows], list(range(8))[rows], table.of(SAID[rows])))
+    loss.backward()
+    assert [name for name, weight in learner.named_parameters() if weight.grad is None] == []
+    return {"loss": loss.detach()} | {name: weight.grad for name, weight in learner.named_parameters()}
+
+
 def one_of_two(rank: int, folder: Path) -> None:
     """Meet half of the batch, average over the processes as DDP does, and write what came out."""
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
-    found = {name: learned(config, slice(4 * rank, 4 * rank + 4)) for name, config in SETTINGS.items()}
+    half = slice(4 * rank, 4 * rank + 4)
+    found = {name: learned(config, half) for name, config in SETTINGS.items()} | {"heads": learned_by_heads(half)}
     for values in found.values():
         for value in values.values():
             dist.all_reduce(value)
@@ -93,6 +116,13 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(name: str, two
     assert whole.keys() == two[name].keys() == {"loss", "image", "text", "scale", "bias"}
     for key, value in whole.items():
         assert torch.allclose(two[name][key], value, rtol=1e-6, atol=1e-9), key
+
+
+def test_two_processes_learn_graph_and_reconstruction_from_the_whole_batch(two: dict[str, dict[str, Tensor]]) -> None:
+    whole = learned_by_heads(slice(0, 8))
+    assert {"heads.graph.opening", "heads.reconstruction.guess.0.weight"} <= whole.keys() == two["heads"].keys()
+    for key, value in whole.items():
+        assert torch.allclose(two["heads"][key], value, rtol=1e-4, atol=1e-6), key
 
 
 def test_the_published_objective_is_siglips() -> None:
