@@ -1,55 +1,22 @@
 """CLIP with a mask channel as published code writes it, in torch alone: what `training.py` here measures against.
 
-RGB frames, the text tower in every step, and attention whose softmax is written out; `fused` takes torch's own
-attention instead. The names of the weights are open_clip's, so that both models may hold the same.
+RGB frames, the text tower in every step, attention whose softmax is written out, AdamW tensor by tensor. Architectures
+and the names of the weights are open_clip's, so that both models may hold the same.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class Size:
-    """A vision transformer (side and patch in pixels) and its text transformer."""
-
-    side: int
-    patch: int
-    width: int
-    layers: int
-    heads: int
-    embed_dim: int
-    text_width: int
-    text_heads: int
-    text_layers: int = 12
-    context: int = 77
-    vocabulary: int = 49408
-    quick: bool = False  # OpenAI's approximate GELU
-
-    @property
-    def tokens(self) -> int:
-        """Patches and the class token."""
-        return (self.side // self.patch) ** 2 + 1
-
-    def image_flops(self) -> float:
-        """Floating-point operations of one frame forward, by matrix products alone."""
-        dense = 24 * self.width**2 * self.tokens  # of attention's four matrices and the two of the MLP
-        mixing = 4 * self.tokens**2 * self.width
-        return self.layers * (dense + mixing) + 2 * 2 * self.patch**2 * self.width * (self.tokens - 1)
-
-
-BASE = Size(224, 16, 768, 12, 12, 512, 512, 8)
-LARGE = Size(336, 14, 1024, 24, 16, 768, 768, 12, quick=True)
-
-
 class Attention(nn.Module):
     """Self-attention of several heads."""
 
-    def __init__(self, width: int, heads: int, fused: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.fused = heads, fused
+        self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.randn(3 * width, width) * width**-0.5)
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -59,54 +26,49 @@ class Attention(nn.Module):
         count, tokens, width = x.shape
         parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(count, tokens, 3, self.heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        if self.fused:
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=hidden)
-        else:
-            logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-            logits = logits if hidden is None else logits + hidden
-            mixed = logits.softmax(dim=-1) @ value
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        logits = logits if hidden is None else logits + hidden
+        mixed = logits.softmax(dim=-1) @ value
         return self.out_proj(mixed.transpose(1, 2).reshape(count, tokens, width))
 
 
 class Block(nn.Module):
     """Attention and MLP, each behind a norm and beside a shortcut."""
 
-    def __init__(self, width: int, heads: int, fused: bool, quick: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = Attention(width, heads, fused)
+        self.attn = Attention(width, heads)
         self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
-        self.quick = quick
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         x = x + self.attn(self.ln_1(x), hidden)
-        inner = self.mlp["c_fc"](self.ln_2(x))
-        inner = inner * torch.sigmoid(1.702 * inner) if self.quick else F.gelu(inner)
-        return x + self.mlp["c_proj"](inner)
+        return x + self.mlp["c_proj"](F.gelu(self.mlp["c_fc"](self.ln_2(x))))
 
 
-def _blocks(width: int, layers: int, heads: int, fused: bool, quick: bool) -> nn.ModuleDict:
-    return nn.ModuleDict({"resblocks": nn.ModuleList(Block(width, heads, fused, quick) for _ in range(layers))})
+def _blocks(width: int, layers: int, heads: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"resblocks": nn.ModuleList(Block(width, heads) for _ in range(layers))})
 
 
 class Vision(nn.Module):
     """A frame and its mask to features."""
 
-    def __init__(self, size: Size, fused: bool, channels: int) -> None:
+    def __init__(self, vision: dict[str, Any], embed_dim: int) -> None:
         super().__init__()
-        width, patch = size.width, size.patch
+        width, patch = vision["width"], vision["patch_size"]
+        tokens = (vision["image_size"] // patch) ** 2 + 1  # patches and the class token
         self.stem = nn.ModuleDict(
             {
-                "image": nn.Conv2d(channels, width, patch, patch, bias=False),
+                "image": nn.Conv2d(3, width, patch, patch, bias=False),
                 "mask": nn.Conv2d(1, width, patch, patch, bias=False),
                 "depthwise": nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
             }
         )
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
-        self.positional_embedding = nn.Parameter(torch.randn(size.tokens, width) * width**-0.5)
+        self.positional_embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
         self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transformer = _blocks(width, size.layers, size.heads, fused, size.quick)
-        self.proj = nn.Parameter(torch.randn(width, size.embed_dim) * width**-0.5)
+        self.transformer = _blocks(width, vision["layers"], width // vision.get("head_width", 64))
+        self.proj = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         seen = self.stem["depthwise"](self.stem["image"](image) + self.stem["mask"](mask))
@@ -123,15 +85,15 @@ class Text(nn.Module):
 
     hidden: Tensor
 
-    def __init__(self, size: Size, fused: bool) -> None:
+    def __init__(self, text: dict[str, Any], embed_dim: int) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(size.vocabulary, size.text_width)
-        self.positional_embedding = nn.Parameter(torch.randn(size.context, size.text_width) * 0.01)
-        self.transformer = _blocks(size.text_width, size.text_layers, size.text_heads, fused, size.quick)
-        self.ln_final = nn.LayerNorm(size.text_width)
-        self.text_projection = nn.Parameter(torch.randn(size.text_width, size.embed_dim) * size.text_width**-0.5)
-        hidden = torch.full((size.context, size.context), float("-inf")).triu(1)
-        self.register_buffer("hidden", hidden, persistent=False)
+        width, context = text["width"], text["context_length"]
+        self.token_embedding = nn.Embedding(text["vocab_size"], width)
+        self.positional_embedding = nn.Parameter(torch.randn(context, width) * 0.01)
+        self.transformer = _blocks(width, text["layers"], text["heads"])
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
+        self.register_buffer("hidden", torch.full((context, context), float("-inf")).triu(1), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.token_embedding(tokens) + self.positional_embedding
@@ -141,17 +103,17 @@ class Text(nn.Module):
 
 
 class PlainClip(nn.Module):
-    """Both towers, the scale and the bias."""
+    """Both towers, the scale and the bias, of an architecture in open_clip's words; the text tower learns nothing."""
 
-    def __init__(self, size: Size, fused: bool = False, channels: int = 3) -> None:
+    def __init__(self, architecture: dict[str, Any]) -> None:
         super().__init__()
-        self.visual = Vision(size, fused, channels)
-        self.text = Text(size, fused)
+        self.visual = Vision(architecture["vision_cfg"], architecture["embed_dim"])
+        self.text = Text(architecture["text_cfg"], architecture["embed_dim"]).requires_grad_(False)
         self.logit_scale = nn.Parameter(torch.tensor(2.302585092994046))
         self.logit_bias = nn.Parameter(torch.tensor(-10.0))
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Unit features [n, d] of normalised frames [n, c, S, S] and masks [n, 1, S, S]."""
+        """Unit features [n, d] of normalised frames [n, 3, S, S] and masks [n, 1, S, S]."""
         return F.normalize(self.visual(image, mask).float(), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
@@ -164,3 +126,29 @@ def plain_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tens
     logits = scale.exp() * image @ text.T + bias
     signs = 2 * torch.eye(len(image), device=image.device) - 1
     return -F.logsigmoid(signs * logits).sum() / len(image)
+
+
+def plain_optimizer(model: PlainClip, rate: float, decay: float, scale_rate: float) -> torch.optim.Optimizer:
+    """AdamW in torch's own way; matrices are decayed, scale and bias learn at `scale_rate` times the rate."""
+    weights = list(model.visual.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": decay},
+        {"params": [weight for weight in weights if weight.ndim == 1], "weight_decay": 0.0},
+        {"params": [model.logit_scale, model.logit_bias], "weight_decay": 0.0, "lr": rate * scale_rate},
+    ]
+    return torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))
+
+
+def plain_step(
+    model: PlainClip, optimizer: torch.optim.Optimizer, pairs: tuple[Tensor, Tensor, Tensor], precision: torch.dtype
+) -> float:
+    """Learn from normalised frames and masks and from tokens, gradients clipped at 1; returns the loss."""
+    image, mask, tokens = pairs
+    optimizer.zero_grad()
+    with torch.autocast(image.device.type, precision, enabled=precision != torch.float32):
+        features = model.encode_image(image, mask), model.encode_text(tokens)
+    loss = plain_loss(*features, model.logit_scale, model.logit_bias)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())

@@ -1,13 +1,13 @@
 """How fast training is beside a plain published-style way, each as a ratio of CPU times in one run on one core.
 
 loader: samples/s of the packed store against reading PNG and RLE for each sample (at least 20 times).
-step: a training step of ViT-B/16 at 224, batch 8, text tower frozen, against `plain_clip.py` with the same weights and
-the same loss: at least 1.2 times in float32, 1.7 times in bfloat16 where the processor has it (the plain step is timed
-in both). memory: of the sigmoid loss of 32,768 pairs by the size of its parts. gpu: samples/s and model FLOPs
-utilisation of the published size (ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; it needs torch
-and this repository alone (PYTHONPATH=.typing) and is left out without a GPU.
+step: our `Trainer.step` of ViT-B/16 at 224, batch 8, text tower frozen, against that of `plain_clip.py` with the same
+weights: at least 1.2 times in float32, where the first losses must be equal to 1e-4 (else it ends with 1), and 1.7
+times in bfloat16 where the processor has it (the plain step is timed in both). memory: of the sigmoid loss of 32,768
+pairs by the size of its parts. gpu: samples/s and model FLOPs utilisation of `Trainer.step` of the published size
+(ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; it is left out without a GPU.
 
-Example: python benchmarks/training.py ../shared/data [--parts loader step memory gpu]
+Example: python benchmarks/training.py ../shared/data [--parts loader step memory gpu] [--compile]
 """
 
 import argparse
@@ -23,13 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from plain_clip import BASE, LARGE, PlainClip, Size, plain_loss
-from torch import Tensor
+from plain_clip import PlainClip, plain_optimizer, plain_step
+
+from sono.training.architectures import ModelConfig, architecture_of
+from sono.training.attributes import NOTHING, AttributeTable
+from sono.training.config import TrainingConfig
+from sono.training.data import Batch, PairMixture, draw_batch, load_pairs
+from sono.training.freeze import set_trainable
+from sono.training.model import MASK_MEAN, MASK_STD, MaskClip
+from sono.training.objectives import Heads
+from sono.training.step import Learner, Trainer
 
 PARTS = ("loader", "step", "memory", "gpu")
 SIDE = 336
 BATCH = 8  # of a step
+RATE = 1e-6
+TOLERANCE = 1e-4  # of the losses in float32
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}  # dense bfloat16, by the vendor
 
 
@@ -84,7 +93,6 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
     from pycocotools import mask as coco
 
     from sono.curation.tables import rows_of
-    from sono.training.data import PairMixture, draw_batch, load_pairs
     from sono.training.preprocess import published_square
 
     cv2.setNumThreads(1)
@@ -117,105 +125,98 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
     )
 
 
-def steps(repeats: int) -> Iterator[str]:
+def steps(repeats: int, model: str = "base", compiled: bool = False) -> Iterator[str]:
     """A line for float32, and two for bfloat16: against the plain step in bfloat16 and in float32."""
-    single, half = torch.float32, torch.bfloat16
-    yield _step_line("step     float32 against plain float32", *_both(single, single), repeats, "1.2")
+    yield _step_line(step_config(model, "float32", compiled), torch.float32, repeats, 1.2)
     if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
-        yield _step_line("step     bfloat16 against plain bfloat16", *_both(half, half), repeats, "1.7")
-        yield _step_line("step     bfloat16 against plain float32", *_both(single, half), repeats, "1.7")
+        half = step_config(model, "bfloat16", compiled)
+        yield _step_line(half, torch.bfloat16, repeats, 1.7)
+        yield _step_line(half, torch.float32, repeats, 1.7)
 
 
-def _step_line(title: str, plain: Callable[[], float], ours: Callable[[], float], repeats: int, bar: str) -> str:
+def step_config(model: str, precision: str, compiled: bool) -> TrainingConfig:
+    """The published objective with a frozen text tower."""
+    given = {"model": model, "precision": precision, "compile": compiled, "batch_size": BATCH, "learning_rate": RATE}
+    return TrainingConfig(objective="sigmoid", trainable="vision", **given)
+
+
+def _step_line(config: TrainingConfig, plain_type: torch.dtype, repeats: int, bar: float) -> str:
+    trainer = make_trainer(config)
+    batch = random_batch(trainer.model.image_size, BATCH)
+    plain, ours = plain_work(trainer, batch, plain_type), partial(trainer.step, [batch], RATE)
     losses = plain(), ours()  # of the first step, before weights part
+    told = f"first losses {losses[0]:.6f} and {losses[1]:.6f}"
+    numbers = f"{config.precision} against plain {str(plain_type).removeprefix('torch.')}"
+    exact = config.precision == "float32" and plain_type == torch.float32
+    if exact and not abs(losses[0] - losses[1]) <= TOLERANCE:
+        raise SystemExit(f"step     {numbers}: {told} differ by more than {TOLERANCE}: not the same work")
     before, after, ratio = compare(plain, ours, repeats)
-    return (
-        f"{title}: {before:.2f} s and {after:.2f} s: {ratio:.2f} times (bar {bar}); "
-        f"first losses {losses[0]:.6f} and {losses[1]:.6f}"
-    )
+    return f"step     {numbers}: {before:.2f} s and {after:.2f} s: {ratio:.2f} times (bar {bar}); {told}"
 
 
-def _both(plain_type: torch.dtype, our_type: torch.dtype) -> tuple[Callable[[], float], Callable[[], float]]:
-    """The plain step and ours, from the same weights, frames and captions."""
-    from sono.training.architectures import ModelConfig
-    from sono.training.freeze import set_trainable
-    from sono.training.losses import identity_targets, sigmoid_loss
-    from sono.training.model import MaskClip
-
+def make_trainer(config: TrainingConfig, device: str = "cpu") -> Trainer:
+    """What `sono train` makes of `config`, with random weights, those of the mask too."""
     torch.manual_seed(0)
-    model, plain = MaskClip(ModelConfig(name="base")), PlainClip(BASE)
-    set_trainable(model, "vision")
-    _share_weights(model, plain)
-    captions = [f"an ultrasound frame of the fetal head, {number} weeks" for number in range(20, 20 + BATCH)]
-    frame, mask = torch.rand(BATCH, 1, 224, 224), (torch.rand(BATCH, 1, 224, 224) > 0.5).float()
-    published = torch.optim.AdamW([one for one in plain.parameters() if one.requires_grad], 1e-6)
-    fused = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-6, fused=True)
-
-    def plain_step() -> float:
-        with torch.autocast("cpu", plain_type, enabled=plain_type != torch.float32):
-            colour = ((frame - model.pixel_mean) / model.pixel_std).repeat(1, 3, 1, 1)
-            image = plain.encode_image(colour, (mask - 0.5) / 0.26)
-            text = plain.encode_text(model.tokenize(captions))
-        return _learn(plain_loss(image, text, plain.logit_scale, plain.logit_bias), published)
-
-    def our_step() -> float:
-        model.train()
-        with torch.autocast("cpu", our_type, enabled=our_type != torch.float32):
-            image, text = model.encode_image(frame, mask), model.encode_captions(captions)
-        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-        loss = sigmoid_loss(image, text, model.logit_scale.exp(), model.logit_bias, identity_targets(BATCH))
-        return _learn(loss, fused)
-
-    return plain_step, our_step
+    model = MaskClip(ModelConfig(name=config.model)).to(device)
+    torch.nn.init.normal_(model.stem.mask.weight, std=0.02)
+    set_trainable(model, config.trainable)
+    heads = Heads(config, AttributeTable([]).rows, architecture_of(model.config)["embed_dim"])
+    return Trainer(Learner(model, heads.to(device), config))
 
 
-def _share_weights(model: Any, plain: PlainClip) -> None:
-    """Give `plain` the weights of `model`, the gray filters in three equal parts, and freeze its text tower."""
+def random_batch(side: int, count: int) -> Batch:
+    """Frames and masks of noise, each with a caption of its own."""
+    image, mask = torch.rand(2, count, 1, side, side)
+    captions = [f"an ultrasound frame of the fetal head, {number} days" for number in range(100, 100 + count)]
+    return Batch(image, mask.round(), captions, list(range(count)), AttributeTable([NOTHING]).of([NOTHING] * count))
+
+
+def plain_work(trainer: Trainer, batch: Batch, plain_type: torch.dtype) -> partial[float]:
+    """The plain step from the trainer's weights; RGB frames and tokens are made beforehand."""
+    model, config = trainer.model, trainer.config
+    plain = PlainClip(architecture_of(model.config))
+    share_weights(model, plain)
+    optimizer = plain_optimizer(plain, RATE, config.weight_decay, config.scale_rate)
+    colour = ((batch.image - model.pixel_mean) / model.pixel_std).repeat(1, 3, 1, 1)
+    pairs = colour, (batch.mask - MASK_MEAN) / MASK_STD, model.tokenize(batch.captions)
+    return partial(plain_step, plain, optimizer, pairs, plain_type)
+
+
+def share_weights(model: MaskClip, plain: PlainClip) -> None:
+    """Give `plain` the weights of `model`, the gray filters in three equal parts."""
     names = {name.removeprefix("towers.").replace("visual.conv1.", "visual.stem."): name for name in model.state_dict()}
     weights = {short: model.state_dict()[name] for short, name in names.items() if not short.startswith("pixel_")}
     filters = "visual.stem.image.weight"
     weights[filters] = (weights[filters] / 3).repeat(1, 3, 1, 1)
     plain.load_state_dict(weights)
-    plain.text.requires_grad_(False)
 
 
-def _learn(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
-
-
-def gpu(size: Size = LARGE, device: str = "cuda", batches: tuple[int, ...] = (32, 64, 128)) -> list[str]:
-    """Samples/s and MFU by batch, then the kernels that take most of the time at the last batch."""
-    from sono.training.losses import identity_targets, sigmoid_loss
-
-    torch.backends.cuda.matmul.allow_tf32 = True
-    model = PlainClip(size, fused=True, channels=1).to(device)
-    model.text.requires_grad_(False)
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-6, fused=True)
-
-    def step(batch: int) -> None:
-        frame = torch.randint(256, (batch, 1, size.side, size.side), dtype=torch.uint8, device=device).float() / 255
-        text = F.normalize(torch.randn(batch, size.embed_dim, device=device), dim=-1)  # captions are encoded once
-        with torch.autocast(device, torch.bfloat16):
-            image = model.encode_image(frame, frame.round())
-        loss = sigmoid_loss(
-            image, text, model.logit_scale.exp(), model.logit_bias, identity_targets(batch, image.device)
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
+def gpu(
+    model: str = "large", device: str = "cuda", batches: tuple[int, ...] = (32, 64, 128), compiled: bool = False
+) -> list[str]:
+    """Samples/s and MFU by batch, then the operations that take most of the time at the last batch."""
+    trainer = make_trainer(step_config(model, "bfloat16", compiled), device)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     peak = next((flops for known, flops in PEAKS.items() if known in name), None) or _peak(device)
     lines = [f"gpu      {name}, {peak / 1e12:.1f} TFLOP/s in bfloat16"]
-    for batch in batches:
-        rate = batch / _wall(partial(step, batch), device)
-        share = 3 * size.image_flops() * rate / peak
+    for count in batches:
+        batch = random_batch(trainer.model.image_size, count)
+        step = partial(trainer.step, [batch], RATE)
+        rate = count / _wall(step, device)
+        share = 3 * image_flops(trainer.model, batch) * rate / peak
         held = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
-        lines.append(f"gpu      batch {batch}: {rate:.1f} samples/s, MFU {share:.3f}, {held:.1f} GiB")
-    return lines + _where(partial(step, batches[-1]), device)
+        lines.append(f"gpu      batch {count}: {rate:.1f} samples/s, MFU {share:.3f}, {held:.1f} GiB")
+    return lines + _where(step, device)
+
+
+def image_flops(model: MaskClip, batch: Batch) -> int:
+    """Floating-point operations of one frame forward, by matrix products and convolutions, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    frame, mask = (each[:1].to(model.logit_scale.device) for each in (batch.image, batch.mask))
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        model.train().encode_image(frame, mask)
+    return counter.get_total_flops()
 
 
 def _wall(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
@@ -238,14 +239,17 @@ def _peak(device: str) -> float:
     return 2 * side**3 / _wall(lambda: one.mm(one), device)
 
 
-def _where(work: Callable[[], None], device: str, rows: int = 12) -> list[str]:
-    """The share of the time that each operation itself takes."""
+def _where(work: Callable[[], Any], device: str, rows: int = 12) -> list[str]:
+    """The share of the time that each operation takes without those that it calls, on a GPU that of its kernels."""
+    from torch.autograd import DeviceType
     from torch.profiler import profile
 
     with profile() as seen:
         work()
     own = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    events = sorted(seen.key_averages(), key=lambda event: -getattr(event, own))
+    # kernels stand there by themselves, too, and would count twice
+    events = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
+    events.sort(key=lambda event: -getattr(event, own))
     total = sum(getattr(event, own) for event in events)
     return [f"gpu      {getattr(event, own) / total:6.1%}  {event.key[:80]}" for event in events[:rows]]
 
@@ -255,18 +259,20 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", help="the folder of the real frames (loader alone needs it)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="our vision tower by torch.compile")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if "loader" in given.parts:
         print(loader(given.data, given.repeats) if given.data else "loader   left out: no folder of frames", flush=True)
     if "step" in given.parts:
-        for line in steps(given.repeats):
+        for line in steps(given.repeats, compiled=given.compile):
             print(line, flush=True)
     if "memory" in given.parts:
         command = [sys.executable, str(Path(__file__).with_name("losses.py")), "--batch", "32768"]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if "gpu" in given.parts:
-        print(*(gpu() if torch.cuda.is_available() else ["gpu      left out: torch sees none here"]), sep="\n")
+        there = torch.cuda.is_available()
+        print(*(gpu(compiled=given.compile) if there else ["gpu      left out: torch sees none here"]), sep="\n")
 
 
 if __name__ == "__main__":
