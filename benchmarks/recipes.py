@@ -73,6 +73,21 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "stray masks": {"augment": {"mask_stray": 0.5}},
     "stray masks, prompts under regions": {"augment": {"mask_stray": 0.5}, "region_prompts": 0.5},
     "all of it: softmax, stray": {"objective": "softmax", "augment": {"mask_stray": 0.5}},
+    "all of it: softmax, caption, stray": {
+        "objective": "softmax",
+        "targets": "caption",
+        "augment": {"mask_stray": 0.5},
+    },
+    "all of it: softmax, stray, soft labels": {
+        "objective": "softmax",
+        "semantic_weight": 1.0,
+        "augment": {"mask_stray": 0.5},
+    },
+    "all of it: softmax, stray, reconstruction": {
+        "objective": "softmax",
+        "reconstruction_weight": 0.2,
+        "augment": {"mask_stray": 0.5},
+    },
     "all of it: softmax, stray, mask augmentation": {
         "objective": "softmax",
         "augment": {"mask_stray": 0.5, **SHAKEN},
@@ -92,6 +107,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "plane balance: none": {"plane_balance": 0.0},
     "plane balance: full": {"plane_balance": 1.0},
     "tower: transformer": {"model": "transformer"},
+    "tower: transformer, a third of the rate": {"model": "transformer", "learning_rate": 3e-4},
     "tower: regnet": {"model": "regnet"},
     "pretrained on phantoms": {"init": PHANTOM, "learning_rate": 1e-3, "mask_rate": 1.0},
 }
