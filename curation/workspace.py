@@ -1,6 +1,7 @@
 """A study's folder (may be handed over) and its vault beside it (may not)."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -111,6 +112,22 @@ class Workspace:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    def run_name(self, given: str) -> str:
+        """NAME (or NAME/end) of a run that is given as runs/NAME or by the path of its folder; other texts as they are.
+
+        A run's folder may be a link to elsewhere, and so may `runs`.
+        """
+        bare = given.rstrip("/")
+        if "/" not in bare or "\0" in bare:
+            return bare
+        runs = os.path.realpath(self.runs)
+        for path in (self.root / bare, Path.cwd() / bare):
+            for depth in (1, 2):
+                name = Path(*path.parts[-depth:])
+                if ".." not in name.parts and os.path.realpath(path.parents[depth - 1]) == runs:
+                    return name.as_posix()
+        return given
 
     @property
     def vault(self) -> Path:

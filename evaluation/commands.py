@@ -12,7 +12,7 @@ app = typer.Typer()
 @app.command("eval")
 def evaluate(
     center: Annotated[str | None, typer.Option(help="Evaluate on all frames of this center.")] = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the newest")] = None,
+    run: Annotated[str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")] = None,
     allow_seen: Annotated[bool, typer.Option("--allow-seen", help="Accept a center that was trained on.")] = False,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,

@@ -1,7 +1,6 @@
 """The evaluation stage: a run against a center it has not seen, or against a split, in every mask mode."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from rich.text import Text
 
 from sono.curation.config import override
 from sono.curation.engine import Engine
-from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
 from sono.curation.storage import atomic_path, write_text
@@ -34,7 +32,7 @@ from sono.evaluation.selection import Seen, Selection, Subject, select_frames
 from sono.evaluation.summaries import Scored
 from sono.evaluation.zero_shot import best_device, class_features, cosines, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
-from sono.training.checkpoints import END, RUN, RunInfo, chosen_checkpoint, load_model
+from sono.training.checkpoints import END, RunInfo, chosen_checkpoint, find_run, load_model
 from sono.training.model import MaskClip
 from sono.training.start import UNKNOWN_WOMEN
 from sono.training.store import kept_frames
@@ -144,19 +142,6 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     _write(study, evidence, metrics, target)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)
-
-
-def find_run(workspace: Workspace, name: str | None) -> Path:
-    """The folder of the run `name` (or "name/last"), or of the newest run; SonoError where there is none."""
-    known = {record.parent.name: record.stat().st_mtime for record in workspace.runs.glob(f"*/{RUN}")}
-    if not known:
-        raise SonoError(f"{workspace.runs}: no run yet; train one with `sono train`")
-    if name is None:
-        return workspace.runs / max(known, key=lambda run: (known[run], run))
-    folder = Path(os.path.normpath(workspace.runs / name))  # a run may be a link to elsewhere
-    if not folder.is_relative_to(workspace.runs) or name.split("/")[0] not in known:
-        raise SonoError(f"{workspace.runs}: no run '{name}'{did_you_mean(name, known)}")
-    return folder
 
 
 def _run_root(workspace: Workspace, folder: Path) -> Path:

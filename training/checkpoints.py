@@ -1,6 +1,7 @@
 """Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen. Nothing is unpickled."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,8 +13,9 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sono.curation.errors import SonoError
+from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.storage import atomic_path, hold, write_text
+from sono.curation.workspace import Workspace
 from sono.training.architectures import ModelConfig
 from sono.training.lora import adapter_state, load_adapters, merged_state
 from sono.training.model import MaskClip
@@ -133,6 +135,20 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
         raise SonoError(f"{folder}: there is a run of this name; give another --name, or --resume")
     if resume and not exists:
         raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
+    return folder
+
+
+def find_run(workspace: Workspace, given: str | None) -> Path:
+    """The folder of the run `given` (see `Workspace.run_name`), or of the newest run; SonoError where there is none."""
+    known = {record.parent.name: record.stat().st_mtime for record in workspace.runs.glob(f"*/{RUN}")}
+    if not known:
+        raise SonoError(f"{workspace.runs}: no run yet; train one with `sono train`")
+    if given is None:
+        return workspace.runs / max(known, key=lambda run: (known[run], run))
+    name = workspace.run_name(given)
+    folder = Path(os.path.normpath(workspace.runs / name))  # a run may be a link to elsewhere
+    if not folder.is_relative_to(workspace.runs) or name.split("/")[0] not in known:
+        raise SonoError(f"{workspace.runs}: no run '{name}'{did_you_mean(name, known)}")
     return folder
 
 

@@ -20,13 +20,13 @@ def train(
         str | None, typer.Option(help="sono, sonoclip, echocare, ultrasound-clip, or FILE.toml; sono.toml wins.")
     ] = None,
     repeat: Annotated[
-        str | None, typer.Option("--from", help="Repeat this run, by the settings in its record.")
+        str | None, typer.Option("--from", help="Repeat this run (NAME or runs/NAME), by the settings in its record.")
     ] = None,
     hold_out: Annotated[list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")] = None,
     model: Annotated[
         str | None, typer.Option(help="nano, small, base, large, or any open_clip architecture.", show_default="nano")
     ] = None,
-    init: Annotated[str | None, typer.Option(help="A run to begin with, trained or imported.")] = None,
+    init: Annotated[str | None, typer.Option(help="A run to begin with, by name or folder.")] = None,
     trainable: Annotated[str | None, typer.Option(help="heads, last:N, vision or all.", show_default="all")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training frames.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
@@ -54,6 +54,8 @@ def train(
     if init is not None and model is not None:
         raise SonoError(f"run '{init}' brings its own towers; leave --model out")
     study = Workspace.find(workspace)
+    if resume and name is not None:
+        name = study.run_name(name)
     given = {
         "model": model,
         "init": init,
@@ -123,7 +125,7 @@ def import_checkpoint(
 @model_app.command("export")
 def export_run(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Name of the run.")],
+    run: Annotated[str, typer.Option(help="Name or folder of the run.")],
     to: Annotated[Literal["sonoclip", "onnx"], typer.Option("--format", help="What to write.")] = "onnx",
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -134,6 +136,7 @@ def export_run(
     Example: sono model export out --run run-001 --format onnx
     """
     from sono.curation.workspace import Workspace
+    from sono.training.checkpoints import find_run
     from sono.training.model_runs import export_model
 
-    show(export_model(Workspace.find(workspace).runs / run, out, to), as_json)
+    show(export_model(find_run(Workspace.find(workspace), run), out, to), as_json)

@@ -88,9 +88,12 @@ class TrainingConfig(Config):
     @field_validator("init")
     @classmethod
     def _names_a_run(cls, init: str | None) -> str | None:
-        if init is not None and not re.fullmatch(r"(?!\.)[^/\\]+(/(best|end|last))?", init):
+        if init is None:
+            return None
+        named = re.fullmatch(r"(?:runs/)?((?!\.)[^/\\]+(?:/(?:best|end|last))?)/?", init)
+        if named is None:
             raise ValueError("name a run below runs/, or NAME/best, NAME/end, NAME/last")
-        return init
+        return named[1]
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainingConfig":

@@ -16,7 +16,7 @@ from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
-from sono.training.checkpoints import RUN, RunInfo, read_run
+from sono.training.checkpoints import RUN, RunInfo, find_run, read_run
 from sono.training.config import PLACES, TrainingConfig
 from sono.training.distributed import is_first, process_count
 from sono.training.material import Material
@@ -75,12 +75,16 @@ def settings_of_run(
 ) -> TrainingConfig:
     """The settings of the run `recorded`, or those of a new one; the options that are not None win.
 
-    A remark where the data are no longer those that it saw; `train` refuses to `resume` there.
+    Runs are given by name or by the path of their folder. A remark where the data are no longer those that it saw;
+    `train` refuses to `resume` there.
     """
+    if options.get("init") is not None:
+        options = {**options, "init": workspace.run_name(options["init"])}
     if recorded is None:
         return _holding_out(workspace, training_config(workspace, recipe, options))
     if recipe is not None:
         raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
+    recorded = workspace.run_name(recorded)
     config = recorded_config(workspace, recorded)
     if resume:
         return override(config, **options)
@@ -101,7 +105,7 @@ def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig
 
 def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     """The settings of the run `name`."""
-    folder = workspace.runs / name
+    folder = find_run(workspace, name)
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")

@@ -77,3 +77,32 @@ def test_a_workspace_inside_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SonoError, match="lies inside the workspace"):
         Workspace.create(study.root / "inner")
     assert not (study.root / "inner.vault").exists()
+
+
+def test_a_run_is_known_by_its_name_and_by_any_path_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Workspace.create(tmp_path / "study")
+    (tmp_path / "disk" / "toy" / "end").mkdir(parents=True)
+    (tmp_path / "disk" / "foreign").mkdir()
+    study.runs.symlink_to(tmp_path / "disk")
+    (study.runs / "linked").symlink_to(tmp_path)
+    for folder in (tmp_path, study.root, study.runs, study.runs / "toy"):
+        monkeypatch.chdir(folder)
+        for given in ("toy", "toy/", "runs/toy", "runs/toy/", str(study.runs / "toy"), str(tmp_path / "disk" / "toy")):
+            assert study.run_name(given) == "toy"
+        assert study.run_name("runs/toy/end") == study.run_name(str(study.runs / "toy" / "end")) == "toy/end"
+        assert study.run_name(str(study.runs / "linked")) == "linked"
+    assert study.run_name("../toy") == study.run_name("../../study/runs/toy/") == "toy"  # from within it
+
+
+@pytest.mark.parametrize(
+    "given", ["../held", "held/../held", "runs/../held", "runs/held/..", "/runs/held", "runs", ".held", "", "a/\0b"]
+)
+def test_what_is_no_folder_below_runs_stays_as_it_is(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Workspace.create(tmp_path / "study")
+    (study.runs / "held").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert study.run_name(given) == given

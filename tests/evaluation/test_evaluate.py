@@ -20,9 +20,10 @@ from sono.curation.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation import zero_shot
 from sono.evaluation.config import EvaluationConfig
-from sono.evaluation.evaluate import EvaluationOptions, evaluate, find_run
+from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.templates.loader import load_templates
 from sono.training.architectures import ModelConfig
+from sono.training.checkpoints import find_run
 from sono.training.model import MaskClip
 from sono.training.store import kept_frames, packed_frames
 
@@ -145,6 +146,9 @@ def test_a_run_is_found_by_name_and_the_newest_by_default(study: Workspace, tmp_
     (study.root / "elsewhere" / "run.json").write_text("{}")
     (study.runs / "link").symlink_to(study.root / "elsewhere")
     assert find_run(study, "link") == study.runs / "link"
+    for given in ("runs/toy", str(study.runs / "toy")):
+        assert find_run(study, given) == study.runs / "toy"
+    assert find_run(study, "runs/link/end") == study.runs / "link" / "end"
     for name in ("tyo", "crashed", "../..", "toy/../../.."):
         with pytest.raises(SonoError, match="no run"):
             find_run(study, name)

@@ -116,7 +116,7 @@ def test_the_commands_import_and_export_and_tell_errors_in_a_line(
         return code, capsys.readouterr().err
 
     assert call("import", pair[0], "--base", pair[1], "--name", "clip") == (0, "")
-    assert call("export", tmp_path / "out", "--run", "clip", "--format", "sonoclip") == (0, "")
+    assert call("export", tmp_path / "out", "--run", "runs/clip/", "--format", "sonoclip") == (0, "")
     (tmp_path / "cut.pth").write_bytes(pair[0].read_bytes()[:5000])
     for words in (("import", tmp_path / "cut.pth"), ("import", pair[0]), ("export", tmp_path / "out", "--run", "clip")):
         code, told = call(*words)

@@ -160,6 +160,21 @@ def test_init_names_a_run_or_one_of_its_checkpoints(init: str, study: Workspace)
         settings_of_run(study, None, None, {"init": init})
 
 
+def test_runs_are_given_by_name_or_folder_and_kept_by_name(study: Workspace, tmp_path: Path) -> None:
+    train(study, override(SHORT, image_size=32), "placed")
+    repeated = settings_of_run(study, "placed", None, {"epochs": 2})
+    for place in ("runs/placed", "runs/placed/", str(study.runs / "placed")):
+        assert settings_of_run(study, place, None, {"epochs": 2}) == repeated
+        assert settings_of_run(study, None, None, {"init": place}).init == "placed"
+        assert settings_of_run(study, place, None, {"init": f"{place.rstrip('/')}/end"}).init == "placed/end"
+    assert TrainingConfig(init="runs/placed/").init == "placed"  # as sono.toml may say it
+    shutil.copytree(study.runs / "placed", tmp_path / "runs" / "placed")
+    with pytest.raises(SonoError, match=f"runs: no run '{tmp_path}/runs/placed'"):
+        settings_of_run(study, str(tmp_path / "runs" / "placed"), None, {})
+    with pytest.raises(SonoError, match="name a run below runs/"):
+        settings_of_run(study, None, None, {"init": str(tmp_path / "runs" / "placed")})
+
+
 def test_a_repeated_run_that_begins_with_another_keeps_its_centers_held_out(study: Workspace) -> None:
     train(study, override(SHORT, image_size=32), "saw-all")
     train(study, override(SHORT, image_size=32, hold_out=("B",)), "spared-b")
