@@ -5,7 +5,9 @@ Masks may also be moved against their frame, grown, boxed or left out, as those 
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +15,44 @@ from torch import Tensor
 
 from sono.training.config import AugmentConfig
 
-# Words that a mirrored frame would make untrue, in the languages that a study's own templates may be written in.
+# Words that a mirrored frame would make untrue. A mirror that is missed costs nothing, so what may be a side is one.
 _SIDES = (
-    r"(?:left|right)(?:most|wards?)?", r"dextro\w*", r"la?evo(?:card|rot|pos|ver)\w*", "situs", "[lr]t",
-    "[lr]v(?:ot)?", "[lr]a", "[lr]pa", "dext(?:er|ra|rum)", r"sinistr\w*", "destr[aeio]",
-    "gauches?", "droite?s?", "izquierd[oa]s?", "derech[oa]s?", "esquerd[oa]s?", "direit[oa]s?",
-    "linke?[rsnm]?", "rechte?[rsnm]?", "rechts",
+    # Latin, and short forms that many languages share: Lt, LVOT, RPA, HLHS, dx, sin.
+    r"de(?:x|ks)tro\w*", r"l(?:a?e|ä|é)vo(?:[ck]ard|rot|pos|ver)\w*", "situs", "[lr]t", "[lr]v(?:ot)?", "[lr]a",
+    "[lr]pa", "raa", "h[lr]hs", "dorv", "p?lsvc", "dext?(?:er|ra|rum)?", "[ds]xt?", r"sin\.",
+    r"(?:left|right)\w*",  # English
+    "gauches?", "gch?e?s?", "droite?s?", "dte?s?",  # French
+    r"izq\w*", "izda?o?", r"derech\w*", "dch[ao]?s?", r"der(?!\s+\w)",  # Spanish; "der Kopf" is German
+    r"esquerd\w*", "esq", r"d[ie]reit\w*", "dt[ao]", r"esquerr\w*", "dret[as]?",  # Portuguese, Galician, Catalan
+    r"sinistr\w*", "destr[aeio]", r"destro(?:card|pos|ver)\w*",  # Italian
+    "linke?[nms]?", r"link(?:s|er)\w*", "rechte?[nms]?", r"recht(?:s|er)\w*", "li", "re(?!-)",  # German, Dutch
+    r"venstre\w*", r"hø[jy]re\w*", r"vänst\w*", r"höger\w*", "högra", r"v[eä]\.", r"h[øö]\.",  # Scandinavian
+    r"vinstr\w*", r"hægr\w*", r"vase(?:n|m\w*)", r"oike\w*", r"vasak\w*", r"parem\w*",  # Icelandic, Finnish, Estonian
+    r"(?:lew|praw)(?:[aeoyą]|ej|ego|emu|ym|ostron\w*)",  # Polish; "prawidłowy" is normal
+    r"(?:lev|prav)(?:[aeiouáéíýú]|o[ugjm]|e[jm]|eg[ao]|emu|é(?:ho|mu|m)|ým)",  # Czech, Slovene; no "level"
+    r"ľav\w*", "(?:v|z|na)(?:lev|prav|ľav)[ao]", r"u?lijev\w*", r"u?desn\w*", "desen",  # Slovak, Croatian, Serbian
+    r"(?:лев|лів|ляв|лијев|десн|дясн)\w*", "десен", r"прав(?!ил)\w*", r"\w?(?:лева|ліва|лево|право|права)",  # Cyrillic
+    r"kair\w*", r"dešin\w*", r"kreis\w*", r"lab(?:ais|aj\w*|ā\w?|o)",  # Lithuanian, Latvian
+    r"bal(?:ra|ról|os|\soldal\w*|oldal\w*)?", r"jobb(?:ra|ról|\soldal\w*|oldal\w*)?",  # Hungarian
+    r"st[âaî]ng\w*", r"drea?pt\w*", r"sol(?:da\w*)?", r"sağ(?:da\w*)?",  # Romanian, Turkish
+    r"αριστερ\w*", r"δεξι\w*", r"δεξί\w*",  # Greek
 )  # fmt: skip
-_SIDED = re.compile(rf"\b(?:{'|'.join(_SIDES)})\b|[左右]", re.IGNORECASE)
+_WORDS = rf"(?<![^\W_])(?:{'|'.join(_SIDES)})(?![^\W_])"
+# As capitals alone: L and R, French G and D; no elision (L'abdomen), no litres (1.5 L), no 3 D.
+_LETTERS = r"(?-i:(?<![^\W_])(?:(?<!\d[.,]\d )[LR]|(?<!\d[ -])[GD])(?![^\W_]|['’]\w))"
+_SIDED = re.compile(rf"{_WORDS}|{_LETTERS}|[左右]", re.IGNORECASE)
 
 
+@lru_cache(65536)
 def carries_side(caption: str) -> bool:
-    """Whether a caption says left or right, so that its frame must not be mirrored."""
-    return _SIDED.search(caption) is not None
+    """Whether a caption says left or right, in words or by an abbreviation, so that its frame must not be mirrored.
+
+    It reads English, French, Spanish, Catalan, Galician, Portuguese, Italian, Romanian, German, Dutch, Danish,
+    Norwegian, Swedish, Icelandic, Finnish, Estonian, Latvian, Lithuanian, Polish, Czech, Slovak, Slovene, Croatian,
+    Serbian, Bulgarian, Ukrainian, Russian, Hungarian, Greek and Turkish words, and Chinese and Japanese signs.
+    Captions in another language, or with a small l or r for a side, want `flip = false`.
+    """
+    return _SIDED.search(unicodedata.normalize("NFC", caption)) is not None
 
 
 @dataclass(frozen=True)

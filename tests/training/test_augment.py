@@ -1,6 +1,10 @@
+import unicodedata
+
 import pytest
 import torch
 
+from sono.curation.planes import PLANES
+from sono.templates.loader import load_templates
 from sono.training.augment import augment, bounding_box, carries_side
 from sono.training.config import AugmentConfig
 
@@ -91,6 +95,40 @@ SIDED = (
     "linke Niere",
     "rene sinistro",
     "胎儿左肾",
+    "Kidney L",
+    "R kidney in sagittal view",
+    "L-sided stomach",
+    "apex to the L",
+    "kidney_L, left_kidney",
+    "22 weeks, L/R",
+    "2 L kidneys",
+    "rein G",
+    "levorotation",
+    "RPA",
+    "HLHS",
+    "izq. riñón",
+    "riñón der.",
+    "rene dx",
+    "re. Niere",
+    "Niere li",
+    "linksseitig",
+    "rechtes Ohr",
+    "rechternier",
+    "ren sin. in long section",
+    "vänster njure",
+    unicodedata.normalize("NFD", "höger njure"),
+    "venstre nyre",
+    "hø. nyre",
+    "lewa nerka",
+    "pravá ledvina",
+    "lijevi bubreg",
+    "левая почка",
+    "справа",
+    "sol böbrek",
+    "vasen munuainen",
+    "bal vese",
+    "rinichiul stâng",
+    "δεξιός νεφρός",
 )
 SIDELESS = (
     "A fetal ultrasound image of the femur plane.",
@@ -99,8 +137,14 @@ SIDELESS = (
     "horizontal four-chamber plane on both sides",
     "Fetal ultrasound, three-vessel-trachea view.",
     "at 22 weeks and 3 days of gestation in breech presentation",
+    "at the level of L4, T2 and Th12, 1.5 L of fluid, 250 mL, 3D, 2 D, 4-D",
+    "L'abdomen du foetus",
+    "der Kopf des Feten, regelrechte Darstellung",
+    "prawidłowa kość, правильный вид, sagittal, a re-scan by the sonographer",
+    "bilateral kidneys, deranged flow, rectal, derived, relation, balance, linear, solid, dilated",
     "",
 )
+ORDINARY = {"ga": "22 weeks and 3 days", "weeks": 22, "days": 157, "presentation": "cephalic", "laterality": "both"}
 
 
 @pytest.mark.parametrize("caption", SIDED)
@@ -111,6 +155,20 @@ def test_words_that_a_mirror_would_make_untrue_are_seen(caption: str) -> None:
 @pytest.mark.parametrize("caption", SIDELESS)
 def test_words_that_only_look_like_a_side_are_not(caption: str) -> None:
     assert not carries_side(caption)
+
+
+@pytest.mark.parametrize("template", ["standard", "short", "sonoclip"])
+def test_captions_of_the_24_planes_are_mirrored_unless_they_name_a_side(template: str) -> None:
+    templates, texts = load_templates(template), list[str]()
+    unsaid = dict.fromkeys(templates.names("global") | templates.names("region"))
+    for plane in PLANES:
+        values = {**unsaid, **ORDINARY, "plane": plane.name, "region": plane.region}
+        texts += templates.render_prompts(plane.name)
+        for names in (None, ", ".join(plane.structures)):
+            texts.append(templates.render_global({**values, "structures": names}))
+        texts += [templates.render_region({**values, "structure": name}) for name in plane.structures]
+    assert [carries_side(text) for text in texts] == [bool({"left", "right"} & set(text.split())) for text in texts]
+    assert 0 < sum(map(carries_side, texts)) < len(texts) / 2
 
 
 def squares(count: int = 1) -> torch.Tensor:
