@@ -9,21 +9,29 @@ import torch
 from torch import Tensor
 
 from sono.annotation.captions import DAYS_A_WEEK
+from sono.annotation.findings import spoken
 from sono.curation.planes import PlaneTable
 from sono.training.distributed import gather
 
 GA_SPAN_DAYS = 42.0  # ages this far apart are not alike at all
 LEVELS = ("region", "plane", "structure")  # of the anatomy tree, from its root
 
-# The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749); every other finding is a diagnosis.
+# The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749) as findings of a record, where its bare words for
+# vascularity ("none", "regular") would say nothing; every other finding is a diagnosis. The path holds the place.
 DESCRIPTORS = {
     "shape": ("round", "oval", "lobulated", "tubular", "linear", "nodular", "flattened", "irregular"),
     "margins": ("well-defined", "ill-defined"),
     "echogenicity": ("anechoic", "hypoechoic", "isoechoic", "hyperechoic", "mixed echogenicity"),
-    "internal": ("cystic components", "calcifications", "septations", "solid components"),
+    "internal": (
+        "cystic components", "calcifications", "septations", "solid components", "mixed cystic and solid",
+        "complex cystic-solid",
+    ),
     "posterior": ("enhancement", "shadowing"),
-    "vascularity": ("reduced", "regular", "none", "increased", "indeterminate"),
-}
+    "vascularity": (
+        "reduced vascularity", "regular vascularity", "absent vascularity", "increased vascularity",
+        "indeterminate vascularity",
+    ),
+}  # fmt: skip
 _ATTRIBUTE_OF = {value: attribute for attribute, values in DESCRIPTORS.items() for value in values}
 _SIDES = {"left": ("left",), "right": ("right",), "both": ("left", "right")}
 
@@ -50,8 +58,9 @@ def caption_attributes(
         values |= {("laterality", side) for side in _SIDES.get(str(image["laterality"]), ())}
     if "presentation" in fields:
         values.add(("presentation", str(image["presentation"])))
-    if "findings" in fields:
-        values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in image["findings"]}
+    if fields & {"findings", "study_findings"}:
+        told = [finding for finding in image["findings"] if spoken(finding).casefold() in text]
+        values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in told}
     path = plane_path(image["plane"] if "plane" in fields else None, planes)
     if not path and "region" in fields:
         path = (str(image["region"]),)

@@ -36,8 +36,11 @@ PRESENTATION = {
 # ISUOG guidelines. A study adds its own under `findings` in [records].
 FINDINGS = (
     "nodule", "cyst", "mass", "fluid collection", "normal appearance", "round", "oval", "lobulated", "tubular",
-    "nodular", "flattened", "irregular", "well-defined", "ill-defined", "anechoic", "hypoechoic", "isoechoic",
-    "hyperechoic", "cystic components", "calcifications", "septations", "solid components", "enhancement", "shadowing",
+    "linear", "nodular", "flattened", "irregular", "well-defined", "ill-defined", "anechoic", "hypoechoic",
+    "isoechoic", "hyperechoic", "mixed echogenicity", "cystic components", "calcifications", "septations",
+    "solid components", "mixed cystic and solid", "complex cystic-solid", "enhancement", "shadowing",
+    "reduced vascularity", "regular vascularity", "absent vascularity", "increased vascularity",
+    "indeterminate vascularity",
     "ventriculomegaly", "hydrocephalus", "choroid plexus cyst", "enlarged cisterna magna", "cleft lip",
     "absent nasal bone", "increased nuchal translucency", "cystic hygroma", "ventricular septal defect",
     "echogenic intracardiac focus", "pericardial effusion", "pleural effusion", "ascites", "hydrops", "omphalocele",

@@ -3,8 +3,13 @@ from typing import Any
 import pytest
 import torch
 
+from sono.annotation.captions import CaptionWriter, Facts
+from sono.annotation.lint import LintRules
 from sono.curation.planes import PlaneTable
+from sono.curation.records.values import FINDINGS, terms
+from sono.templates.loader import load_templates
 from sono.training.attributes import (
+    DESCRIPTORS,
     AttributeRows,
     Attributes,
     AttributeTable,
@@ -49,9 +54,25 @@ def test_a_caption_says_only_what_its_text_tells() -> None:
     assert whole == Attributes(("head", "transthalamic"), frozenset({("structures", "fetal head")}))
 
 
+@pytest.mark.parametrize("attribute", DESCRIPTORS)
+def test_every_descriptor_is_a_finding_that_records_may_hold_and_captions_tell(attribute: str) -> None:
+    found, problems = terms("finding", "; ".join(DESCRIPTORS[attribute]), FINDINGS)
+    assert (found, problems) == (DESCRIPTORS[attribute], [])
+    facts = Facts(plane="femur", findings=(*found, "hydronephrosis", "short femur"))
+    written = CaptionWriter(load_templates("standard"), LintRules(lambda text: len(text.split()), PLANES)).write(facts)
+    row = caption(written.text, *written.fields)
+    said = caption_attributes(row, IMAGE | {"plane": "femur", "findings": list(facts.findings)}, [], PLANES)
+    assert said.values == {*((attribute, value) for value in found), ("diagnosis", "short femur")}  # of its own plane
+
+
+def test_no_value_belongs_to_two_attributes() -> None:
+    values = [value for some in DESCRIPTORS.values() for value in some]
+    assert len(values) == len(set(values)) == 8 + 2 + 5 + 6 + 2 + 5
+
+
 def test_every_field_becomes_an_attribute() -> None:
     fields = ("plane", "ga", "structure", "laterality", "presentation", "findings")
-    region = caption_attributes(caption("Thalami of ...", *fields), IMAGE, ["thalami"], PLANES)
+    region = caption_attributes(caption("Thalami of ... ventriculomegaly; round", *fields), IMAGE, ["thalami"], PLANES)
     assert region.path == ("head", "transthalamic", "thalami")
     assert region.ga_days == 157
     assert region.values == {
