@@ -26,6 +26,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
 MAX_INFLATED = 64 << 20  # bytes of one compressed text
 DESCRIPTION = "the description of the table"
+RECORDS = "runs/*/run.json"  # of training runs
 MAX_DEPTH = 3  # archives in archives
 
 _NUMBERS = {(spec.name, field.name) for spec in (IMAGES, MASKS, CAPTIONS) for field in spec.schema
@@ -34,6 +35,8 @@ _PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
 _TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
+# A version may look like a day (3.11.14), which a record of a run must not fail by.
+_VERSIONS = re.compile(r'"(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": ?"[\d.]+(?:\+\w+)?"')
 _HEX = re.compile(r"[0-9a-f]+")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 _WIDE_TEXT = (
@@ -55,6 +58,9 @@ def texts_of(path: Path) -> Iterator[Text]:
             # the length of the JSON header comes first; numbers follow it
             header = stream.read(min(int.from_bytes(stream.read(8), "little"), path.stat().st_size))
         yield "", _TENSOR_SIZES.sub("", decoded(header))
+        return
+    if path.match(RECORDS):
+        yield "", _VERSIONS.sub("", decoded(path.read_bytes()))
         return
     yield from _content_texts(path.read_bytes(), path.suffix)
 

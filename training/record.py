@@ -1,16 +1,11 @@
 """The record of a run: what it was given and where, so that it can be told and repeated."""
 
 import hashlib
-import platform
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import sono
 from sono.curation.config import override, section_values, validated
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
@@ -18,13 +13,13 @@ from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RUN, RunInfo, find_run, read_run
 from sono.training.config import PLACES, TrainingConfig
-from sono.training.distributed import is_first, process_count
+from sono.training.distributed import is_first
+from sono.training.environment import differences, environment
 from sono.training.material import Material
 from sono.training.recipe import training_config
 from sono.training.shard_records import Contents
 from sono.training.shards import INDEX, Shards
 from sono.training.start import carried
-from sono.training.step import precision_of
 from sono.training.stream import open_shards
 
 
@@ -44,7 +39,7 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         data_hash=data_hash(workspace, config),
         config=config.record(),
         key_check=workspace.study().key_check,
-        environment=_environment(config),
+        environment=environment(config),
     )
     if isinstance(material.train, Shards):
         info = _with_stream(info, material.train.contents)
@@ -88,9 +83,17 @@ def settings_of_run(
     config = recorded_config(workspace, recorded)
     if resume:
         return override(config, **options)
-    if is_first() and _has_changed(workspace, recorded, config):
-        talk.print(f"{recorded}: images, masks or captions have changed since, so its weights will not come again")
+    if is_first():
+        _tell_changes(workspace, recorded, config)
     return _holding_out(workspace, override(config, **options))
+
+
+def _tell_changes(workspace: Workspace, name: str, config: TrainingConfig) -> None:
+    if _has_changed(workspace, name, config):
+        talk.print(f"{name}: images, masks or captions have changed since, so its weights will not come again")
+    other = differences(read_run(workspace.runs / name).environment)
+    if other:
+        talk.print(f"{name}: made with {other}, so its weights may come out a little different", markup=False)
 
 
 def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig:
@@ -143,31 +146,3 @@ def next_run_name(workspace: Workspace) -> str:
     """run-001, run-002, ...: the first that is free."""
     taken = {path.name for path in workspace.runs.glob("run-*")}
     return next(name for number in range(1, 10_000) if (name := f"run-{number:03d}") not in taken)
-
-
-def _environment(config: TrainingConfig) -> dict[str, str]:
-    """Versions, the device, and the state of the source that is run."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return {
-        "sono": sono.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": device,
-        "processes": str(process_count()),
-        "precision": str(precision_of(config)).removeprefix("torch."),
-        **_git_state(Path(sono.__file__).parent),
-    }
-
-
-def _git_state(source: Path) -> dict[str, str]:
-    """The commit of `source` and how many of its files differ from it; nothing where it is no repository of its own."""
-    if not (source / ".git").exists():
-        return {}
-    try:
-        told = [
-            subprocess.run(["git", "-C", source, *words], capture_output=True, text=True, check=True, timeout=10).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        ]
-    except (OSError, subprocess.SubprocessError):  # no git here, or a repository it does not trust
-        return {}
-    return {"commit": told[0].strip(), "changed_files": str(len(told[1].splitlines()))}
