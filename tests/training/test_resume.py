@@ -7,9 +7,11 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -94,6 +96,37 @@ def test_a_run_killed_at_a_step_resumes_to_the_same_weights_and_log(last: int, s
         train(study, SMALL, name)
 
     assert in_child(work) == -signal.SIGKILL
+    same_run(train(study, SMALL, name, resume=True).folder, whole)
+
+
+# a moment is a step that is done, or an epoch that is logged and kept as the best: fifteen in all
+@pytest.mark.parametrize("seed", [2, 4])
+def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
+    seed: int, study: Workspace, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, save = f"random-{seed}", resume.Saver.save
+    folder, ahead = study.runs / name, []
+
+    def rarely(kill: int) -> Callable[[resume.Saver, resume.State], None]:
+        """Save after every third step, and die at the moment `kill`, before it is saved."""
+
+        def work(saver: resume.Saver, state: resume.State) -> None:
+            if state.step + state.epoch == kill:
+                die()
+            if state.step % 3 == 0:
+                save(saver, state)
+
+        return work
+
+    for kill in sorted(np.random.default_rng(seed).choice(np.arange(1, 16), 3, replace=False).tolist()):
+        monkeypatch.setattr(resume.Saver, "save_if_due", rarely(kill))
+        again = (folder / checkpoints.RUN).exists()
+        assert in_child(partial(train, study, SMALL, name, again)) == -signal.SIGKILL
+        state = folder / "last" / checkpoints.STATE
+        logged = log(folder) if (folder / "log.csv").exists() else []
+        ahead.append(len(logged) - (torch.load(state)["epoch"] if state.exists() else 0))
+    assert max(ahead) == 1  # the log and best/ knew of an epoch that had to be done again
+    monkeypatch.setattr(resume.Saver, "save_if_due", rarely(0))
     same_run(train(study, SMALL, name, resume=True).folder, whole)
 
 

@@ -1,20 +1,31 @@
-"""Number formats and compilation: what a step does with them, and what the log tells of it."""
+"""What a step does: parts, rates, averages, number formats and compilation, and what the log tells of them."""
 
+import copy
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training import step
-from sono.training.checkpoints import load_model
+from sono.training.checkpoints import load_model, load_weights
 from sono.training.config import TrainingConfig
+from sono.training.data import Batch
+from sono.training.material import first_model, read_material
 from sono.training.model import MaskClip
+from sono.training.objectives import Heads
+from sono.training.schedule import Plan
+from sono.training.start import prepare
+from sono.training.step import Learner, Trainer, batch_loss, parts_of
 from sono.training.train import train
+from sono.training.validation import validate
 
 
 @pytest.fixture
@@ -25,6 +36,166 @@ def config(tiny: str) -> TrainingConfig:
 def log(folder: Path) -> list[dict[str, float]]:
     rows = csv.DictReader((folder / "log.csv").read_text().splitlines())
     return [{name: float(value) for name, value in row.items() if name != "seconds" and value} for row in rows]
+
+
+def begun(study: Workspace, config: TrainingConfig) -> tuple[Trainer, list[Batch]]:
+    """A trainer as a run begins with it, and the batches of the first epoch."""
+    torch.manual_seed(0)
+    material = read_material(study, config)
+    pairs = material.train
+    model = prepare(first_model(material), config, len(pairs))
+    heads = Heads(config, pairs.table.rows, model.towers.text.text_projection.shape[1])
+    plan = Plan(pairs, config)
+    return Trainer(Learner(model, heads, config)), [batch for _, batch in plan.batches(0, done=0)]
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def averages(model: nn.Module, decay: float) -> Callable[[], dict[str, Tensor]]:
+    """The written-out running average of what learns in `model`, one step further with each call."""
+    mean = weights_of(model)
+
+    def follow() -> dict[str, Tensor]:
+        for name, weight in weights_of(model).items():
+            mean[name] = decay * mean[name] + (1 - decay) * weight
+        return dict(mean)
+
+    return follow
+
+
+def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.allclose(value, other[name], rtol=1e-5, atol=1e-7) for name, value in one.items())
+
+
+def test_averaged_weights_are_the_running_average_of_the_models(study: Workspace, config: TrainingConfig) -> None:
+    settings = config.model_copy(update={"model": "nano", "image_size": 32, "ema": 0.9})
+    trainer, batches = begun(study, settings)  # nano normalises by batches
+    follow = averages(trainer.model, 0.9)
+    for batch in batches[:3]:
+        trainer.step(parts_of(batch, settings), 1e-2)
+        expected = follow()
+    assert close(weights_of(trainer.kept), expected)
+    assert not close(weights_of(trainer.model), expected)
+    statistics, own = dict(trainer.kept.named_buffers()), dict(trainer.model.named_buffers())
+    assert all(torch.equal(value, own[name]) for name, value in statistics.items())
+    assert {int(value) for name, value in own.items() if name.endswith("num_batches_tracked")} == {3}
+
+
+def test_the_averaged_model_is_validated_and_kept(
+    study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.model_copy(update={"ema": 0.9, "learning_rate": 1e-2, "validate_every": 1})
+    after: list[dict[str, Tensor]] = []
+    step, begin = Trainer.step, Trainer.__init__
+
+    def note_begin(trainer: Trainer, learner: Learner) -> None:
+        begin(trainer, learner)
+        follow = averages(trainer.model, 0.9)
+
+        def note_step(*given: Any) -> float:
+            loss = step(*given)
+            after.append(follow())
+            return loss
+
+        monkeypatch.setattr(Trainer, "step", note_step)
+
+    monkeypatch.setattr(Trainer, "__init__", note_begin)
+    summary = train(study, config)
+    end, last, best = (load_weights(summary.folder / name) for name in ("end", "last", "best"))
+    assert close(weights_of(end), after[-1])
+    assert close(weights_of(best), after[4 * summary.best_epoch - 1])  # of four steps an epoch
+    assert not close(weights_of(last), after[-1])
+    val = read_material(study, config).val
+    losses = [validate(model, val, config, epoch=1)["val_loss"] for model in (end, last)]
+    logged = log(summary.folder)[-1]["val_loss"]
+    assert logged == pytest.approx(losses[0], rel=1e-5)
+    assert logged != pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_gradient_of_a_step_is_that_of_the_mean_of_its_parts(study: Workspace, config: TrainingConfig) -> None:
+    settings = config.model_copy(update={"accumulate": 2, "clip_norm": 1e9})
+    trainer, batches = begun(study, settings)
+    trainer.step(parts_of(batches[0], settings), 0.0)  # of which nothing may stay
+    model, parts = copy.deepcopy(trainer.model), parts_of(batches[1], settings)
+    told = trainer.step(parts, 0.0)
+    losses = [batch_loss(model, part, settings) for part in parts]
+    ((losses[0] + losses[1]) / 2).backward()
+    assert told == pytest.approx(float((losses[0] + losses[1]).detach()) / 2)
+    expected = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    own = {name: weight.grad for name, weight in trainer.model.named_parameters() if weight.grad is not None}
+    assert close(own, expected)
+    assert torch.nn.utils.get_total_norm(own.values()) > 0.1
+
+
+def test_a_gradient_that_is_too_long_is_clipped(study: Workspace, config: TrainingConfig) -> None:
+    settings = config.model_copy(update={"clip_norm": 1e-3})
+    trainer, batches = begun(study, settings)
+    trainer.step(batches[:1], 0.0)
+    gradients = [weight.grad for weight in trainer.learner.parameters() if weight.grad is not None]
+    assert float(torch.nn.utils.get_total_norm(gradients)) == pytest.approx(1e-3, rel=1e-3)
+
+
+STEM, SCALE, BIAS = "towers.visual.conv1.mask.weight", "logit_scale", "logit_bias"
+RATES = {"mask_rate": 4.0, "scale_rate": 20.0, "objective": "sigmoid", "clip_norm": 1e9}
+
+
+def test_each_weight_has_the_rate_and_the_decay_of_its_kind(study: Workspace, config: TrainingConfig) -> None:
+    settings = config.model_copy(update=RATES | {"weight_decay": 0.3, "reconstruction_weight": 0.1})
+    trainer, batches = begun(study, settings)
+    trainer.step(batches[:1], 1e-3)
+    groups = [(weight, group) for group in trainer.optimizer.param_groups for weight in group["params"]]
+    found = {id(weight): (group["lr"], group["weight_decay"]) for weight, group in groups}
+    names = dict(trainer.learner.named_parameters())
+    assert len(groups) == len(names)
+    special = {f"model.{STEM}": (4e-3, 0.3), f"model.{SCALE}": (2e-2, 0.0), f"model.{BIAS}": (2e-2, 0.0)}
+    for name, weight in names.items():
+        usual = (1e-3, 0.3 if weight.ndim > 1 else 0.0)
+        assert found[id(weight)] == pytest.approx(special.get(name, usual)), name
+    assert names.keys() > special.keys()
+
+
+def test_mask_filters_and_scale_move_by_their_own_rates(study: Workspace, config: TrainingConfig) -> None:
+    trainer, batches = begun(study, config.model_copy(update=RATES | {"weight_decay": 0.0}))
+    before = weights_of(trainer.model)
+    trainer.step(batches[:1], 1e-4)
+    moved = {name: float((weight - before[name]).abs().median()) for name, weight in weights_of(trainer.model).items()}
+    # Adam's first step is the rate, whatever the gradient
+    expected = {STEM: 4e-4, SCALE: 2e-3, BIAS: 2e-3, "towers.visual.conv1.image.weight": 1e-4}
+    assert {name: moved[name] for name in expected} == pytest.approx(expected, rel=0.02)
+
+
+def test_decay_shrinks_matrices_and_leaves_vectors(study: Workspace, config: TrainingConfig) -> None:
+    after = []
+    for decay in (0.0, 0.5):
+        trainer, batches = begun(study, config.model_copy(update={"weight_decay": decay}))
+        before = weights_of(trainer.model)
+        trainer.step(batches[:1], 1e-2)
+        after.append(weights_of(trainer.model))
+    expected = {name: before[name] * (0.5e-2 if weight.ndim > 1 else 0) for name, weight in after[0].items()}
+    assert close({name: weight - after[1][name] for name, weight in after[0].items()}, expected)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_step_goes_through_the_compiled_tower(
+    asked: bool, study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[object] = []
+
+    def spy(forward: Callable[..., Tensor], *_: object, **__: object) -> Callable[..., Tensor]:
+        def compiled(*given: object) -> Tensor:
+            entered.append(getattr(forward, "__self__", None))
+            return forward(*given)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", spy)
+    trainer, batches = begun(study, config.model_copy(update={"compile": asked}))
+    for batch in batches[:2]:
+        trainer.step([batch], 1e-3)
+    assert [module is trainer.model.towers.visual for module in entered] == [True, True] * asked
 
 
 def test_float16_learns_what_float32_learns_but_for_the_steps_left_out(
