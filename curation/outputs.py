@@ -35,8 +35,10 @@ _PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
 _TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
-# A version may look like a day (3.11.14), which a record of a run must not fail by.
-_VERSIONS = re.compile(r'"(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": ?"[\d.]+(?:\+\w+)?"')
+# A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a run fails by it.
+_MADE_WITH = re.compile(
+    r'"(?:(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": ?"[\d.]+(?:\+\w+)?"|(?:cpu|device)": ?"[^"\\]*")'
+)
 _HEX = re.compile(r"[0-9a-f]+")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 _WIDE_TEXT = (
@@ -60,7 +62,7 @@ def texts_of(path: Path) -> Iterator[Text]:
         yield "", _TENSOR_SIZES.sub("", decoded(header))
         return
     if path.match(RECORDS):
-        yield "", _VERSIONS.sub("", decoded(path.read_bytes()))
+        yield "", _MADE_WITH.sub("", decoded(path.read_bytes()))
         return
     yield from _content_texts(path.read_bytes(), path.suffix)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from sono.curation.errors import PrivacyError
-from sono.curation.outputs import DESCRIPTION, RECORDS, texts_of, undisguised
+from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
 from sono.curation.planes import REGIONS, PlaneTable
 from sono.curation.reasons import REASONS
 from sono.curation.records.values import FINDINGS, LATERALITY, PRESENTATION
@@ -37,12 +37,6 @@ PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short n
 # Of a published text tower that a checkpoint keeps: written before there was a study, and full of common names.
 VOCABULARIES = frozenset(
     ["merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "vocab.json", "vocab.txt"]
-)
-# Of processors and graphics cards, whose names stand in the record of a run.
-HARDWARE = (
-    "Intel Xeon Platinum Gold Silver Bronze Core Ultra Pentium Celeron Atom Genuine AMD EPYC Ryzen Threadripper "
-    "Opteron Apple Max Pro ARM Neoverse Cortex Graviton Ampere Altra NVIDIA Tesla Quadro GeForce Titan Grace Hopper "
-    "Radeon Instinct Virtual QEMU Common KVM with Graphics"
 )
 MAX_PLACES = 3  # named in the error; all stand in the vault
 
@@ -202,8 +196,8 @@ def _own_words_at(place: str, where: str) -> frozenset[str]:
         return _words(*(reason.meaning for reason in REASONS.values()))
     if where == DESCRIPTION:
         return _words(*(column for spec in (IMAGES, MASKS, CAPTIONS) for column in spec.columns))
-    if place == CONFIG_NAME or Path(place).match(RECORDS):
-        return _words(NEW_CONFIG if place == CONFIG_NAME else HARDWARE)
+    if place == CONFIG_NAME:
+        return _words(NEW_CONFIG)
     folder = {".html": "reports", ".parquet": "captions" if where == "column 'text'" else ""}.get(Path(place).suffix)
     if not folder:
         return frozenset()

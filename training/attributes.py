@@ -1,5 +1,6 @@
 """What a caption says, attribute by attribute, and how alike two captions are: the soft labels of the semantic loss."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -59,7 +60,9 @@ def caption_attributes(
     if "presentation" in fields:
         values.add(("presentation", str(image["presentation"])))
     if fields & {"findings", "study_findings"}:
-        told = [finding for finding in image["findings"] if spoken(finding).casefold() in text]
+        told = [
+            finding for finding in image["findings"] if re.search(rf"\b{re.escape(spoken(finding).casefold())}\b", text)
+        ]
         values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in told}
     path = plane_path(image["plane"] if "plane" in fields else None, planes)
     if not path and "region" in fields:

@@ -18,14 +18,14 @@ from sono.training.config import AugmentConfig
 # Words that a mirrored frame would make untrue. A mirror that is missed costs nothing, so what may be a side is one.
 _SIDES = (
     # Latin, and short forms that many languages share: Lt, LVOT, RPA, HLHS, dx, sin.
-    r"de(?:x|ks)tro\w*", r"l(?:a?e|ä|é)vo(?:[ck]ard|rot|pos|ver)\w*", "situs", "[lr]t", "[lr]v(?:ot)?", "[lr]a",
+    r"de(?:x|ks)tro\w*", r"l(?:a?e|ä|é)vo(?:[ck]ard|rot|pos|ver)\w*", "situs", "[lr]t", "[lr]v(?:ot)?", "(?-i:[LR]A)",
     "[lr]pa", "raa", "h[lr]hs", "dorv", "p?lsvc", "dext?(?:er|ra|rum)?", "[ds]xt?", r"sin\.",
     r"(?:left|right)\w*",  # English
     "gauches?", "gch?e?s?", "droite?s?", "dte?s?",  # French
     r"izq\w*", "izda?o?", r"derech\w*", "dch[ao]?s?", r"der(?!\s+\w)",  # Spanish; "der Kopf" is German
     r"esquerd\w*", "esq", r"d[ie]reit\w*", "dt[ao]", r"esquerr\w*", "dret[as]?",  # Portuguese, Galician, Catalan
     r"sinistr\w*", "destr[aeio]", r"destro(?:card|pos|ver)\w*",  # Italian
-    "linke?[nms]?", r"link(?:s|er)\w*", "rechte?[nms]?", r"recht(?:s|er)\w*", "li", "re(?!-)",  # German, Dutch
+    "linke[nms]?", r"link(?:s|er)\w*", "rechte?[nms]?", r"recht(?:s|er)\w*", "li", "re(?!-)",  # German, Dutch
     r"venstre\w*", r"hø[jy]re\w*", r"vänst\w*", r"höger\w*", "högra", r"v[eä]\.", r"h[øö]\.",  # Scandinavian
     r"vinstr\w*", r"hægr\w*", r"vase(?:n|m\w*)", r"oike\w*", r"vasak\w*", r"parem\w*",  # Icelandic, Finnish, Estonian
     r"(?:lew|praw)(?:[aeoyą]|ej|ego|emu|ym|ostron\w*)",  # Polish; "prawidłowy" is normal

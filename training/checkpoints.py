@@ -147,7 +147,7 @@ def find_run(workspace: Workspace, given: str | None) -> Path:
         return workspace.runs / max(known, key=lambda run: (known[run], run))
     name = workspace.run_name(given)
     folder = Path(os.path.normpath(workspace.runs / name))  # a run may be a link to elsewhere
-    if not folder.is_relative_to(workspace.runs) or name.split("/")[0] not in known:
+    if folder == workspace.runs or not folder.is_relative_to(workspace.runs) or name.split("/")[0] not in known:
         raise SonoError(f"{workspace.runs}: no run '{name}'{did_you_mean(name, known)}")
     return folder
 

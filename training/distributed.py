@@ -95,9 +95,11 @@ def mean_of(value: float, device: torch.device) -> float:
     return value if process_count() == 1 else float(gather(torch.tensor([value], device=device)).mean())
 
 
-def agreed(flag: bool, device: torch.device) -> bool:
-    """Whether any process says so: all of them do the same thing at the same step."""
-    return flag if process_count() == 1 else mean_of(float(flag), device) > 0
+def agreed(flags: list[bool], device: torch.device) -> list[bool]:
+    """Whether any process says so, of each flag: all of them do the same thing at the same step."""
+    if process_count() == 1:
+        return flags
+    return [bool(any_of) for any_of in gather(torch.tensor([flags], device=device).int()).sum(0)]
 
 
 def gather(own: Tensor) -> Tensor:

@@ -70,9 +70,11 @@ class Board:
 
     def __init__(self, folder: Path, keep: int) -> None:
         """Begin a file of the epochs after the first `keep`."""
-        taken = range(len(list(folder.glob("*"))) + 1)
-        names = (folder / f"events.out.tfevents.{keep}.{number}" for number in taken)
-        self._path: Path | None = next(path for path in names if not path.exists())
+        self._path: Path | None = None
+        with self._or_without(folder):
+            folder.mkdir(exist_ok=True)
+            # TensorBoard reads the files of a folder in the order of their names
+            self._path = folder / f"events.out.tfevents.{keep:06}.{len(list(folder.iterdir())):03}"
         self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, values: dict[str, Any]) -> None:
@@ -83,14 +85,16 @@ class Board:
     def _put(self, event: Event) -> None:
         if self._path is None:
             return
+        with self._or_without(self._path), self._path.open("ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+    @contextmanager
+    def _or_without(self, place: Path) -> Iterator[None]:
         try:
-            self._path.parent.mkdir(exist_ok=True)
-            with self._path.open("ab") as file:
-                RecordWriter(file).write(event.SerializeToString())
+            yield
         except OSError as error:
-            talk.print(
-                f"{self._path}: {error.strerror}; the run goes on without TensorBoard, log.csv has it all", markup=False
-            )
+            told = error.strerror or error
+            talk.print(f"{place}: {told}; the run goes on without TensorBoard, log.csv has it all", markup=False)
             self._path = None
 
 

@@ -17,7 +17,7 @@ from sono.training.architectures import ModelConfig, architecture_of, side_of
 from sono.training.attention import quicken
 from sono.training.text import (
     build_towers,
-    padding_of,
+    padding_token,
     stored_text,
     text_body,
     text_features,
@@ -150,9 +150,9 @@ class MaskClip(nn.Module):
 
     def filling(self, texts: Sequence[str]) -> int:
         """How many texts take up the whole context, or more than that: of these the rest is not read."""
-        padding = padding_of(self.towers.text)
+        padding = padding_token(self.tokenizer)
         parts = (self.tokenize(list(texts[start : start + 256])) for start in range(0, len(texts), 256))
-        return 0 if padding is None else sum(int((tokens[:, -1] != padding).sum()) for tokens in parts)
+        return sum(int((tokens[:, -1] != padding).sum()) for tokens in parts)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Features [n, d], not normalised, of texts: as `encode_text`, without the work of padding."""

@@ -109,6 +109,10 @@ def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig
 def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     """The settings of the run `name`."""
     folder = find_run(workspace, name)
+    if folder.parent != workspace.runs:
+        raise SonoError(
+            f"{folder}: is no run, but a part of one; give the run, '{folder.relative_to(workspace.runs).parts[0]}'"
+        )
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")

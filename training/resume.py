@@ -21,7 +21,7 @@ from sono.curation.storage import atomic_folder, settle_folder, write_bytes
 from sono.training import checkpoints
 from sono.training.checkpoints import BEST, END, LAST, STATE
 from sono.training.config import TrainingConfig
-from sono.training.distributed import agreed, from_first
+from sono.training.distributed import from_first
 from sono.training.objectives import load_heads, save_heads
 from sono.training.sharding import finite, load_optimizer, whole
 from sono.training.step import Trainer
@@ -63,10 +63,10 @@ class Saver:
         self._folder, self._trainer = folder, trainer
         self._next = time.monotonic() + SAVE_SECONDS
 
-    def save_if_due(self, state: State) -> None:
-        """Save now and then, all processes after the same step: their clocks differ."""
-        if agreed(time.monotonic() >= self._next, self._trainer.device):
-            self.save(state)
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to save, by the clock of this process: all must agree before they do."""
+        return time.monotonic() >= self._next
 
     def save(self, state: State) -> None:
         """Save all that `restore` needs."""

@@ -109,19 +109,19 @@ def stored_text(architecture: dict[str, Any], folder: Path) -> dict[str, Any]:
     return architecture | {"text_cfg": text}
 
 
-def padding_of(text: nn.Module) -> int | None:
-    """The token that follows a text and that no feature looks at; None where there is none."""
-    if isinstance(text, HFTextEncoder):
-        padding: int | None = text.config.pad_token_id
-        return padding
-    if isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
-        return 0 if text.pool_type in ("argmax", "eos") else None
-    return None
+def padding_token(tokenizer: Any) -> int:
+    """The token that fills up the context after a text."""
+    return int(tokenizer.tokenizer.pad_token_id) if isinstance(tokenizer, HFTokenizer) else 0
 
 
 def without_padding(text: nn.Module, tokens: Tensor) -> Tensor:
     """Token ids [n, length] as long as the longest text, where no feature looks at what comes after it."""
-    padding = padding_of(text)
+    if isinstance(text, HFTextEncoder):
+        padding = text.config.pad_token_id
+    elif isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
+        padding = 0 if text.pool_type in ("argmax", "eos") else None
+    else:
+        padding = None
     if padding is None:
         return tokens
     used = (tokens != padding).any(dim=0).nonzero()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -66,34 +66,40 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
         if resume:
             from_first(partial(check_data, workspace, folder.name, config))
         material = read_material(workspace, config)
-        held.enter_context(knobs_told(config, material.val.size))
+        knobs = partial(knobs_told, config, material.val.size)
         plan = _plan(material.train, config)
-        trainer = Trainer(_learner(material, config))
+        with knobs():
+            trainer = Trainer(_learner(material, config))
         from_first(lambda: held.enter_context(checkpoints.own_run(folder, resume)))
         state = restore(folder, trainer, plan.starts) if resume else State()
         if not resume:
             info = run_info(workspace, material, config, folder.name)
             from_first(partial(checkpoints.write_run, folder, info))
+        from_first(partial((folder / FAILED).unlink, missing_ok=True))
         saver = Saver(folder, trainer)
         log = Log(folder, state.epoch)
         with stopping() as stop, watched(plan.total, state.step, config.epochs) as watch:
             for epoch in range(state.epoch, config.epochs):
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))
-                    loss = _step(trainer, batch, step, plan, folder)
+                    with knobs():
+                        loss = _step(trainer, batch, step, plan, folder)
                     state.after_step(step, loss, trainer.left_out)
                     watch.step(f"epoch {epoch + 1} loss {loss:.3f}")
-                    if agreed(stop.asked, trainer.device):
+                    asked, due = agreed([stop.asked, saver.is_due], trainer.device)
+                    if asked or due:
                         saver.save(state)
+                    if asked:
                         raise StoppedError(_how_to_go_on(folder, state, plan))
-                    saver.save_if_due(state)
-                own = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
+                with knobs():
+                    own = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
                 scores = of_first(own)  # of other hardware they differ in the last digits
                 with told_to_resume(folder):
                     watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
                     saver.keep(BEST)
-                saver.save_if_due(state)
+                if any(agreed([saver.is_due], trainer.device)):
+                    saver.save(state)
             saver.save(state)
             saver.keep(END)
         summary = _summary(folder, material, plan, state, time.perf_counter() - started)
@@ -148,7 +154,8 @@ def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan, fo
     except ArithmeticError as error:
         ids = of_all(batch.image_ids)
         told = {"step": step + 1, "error": str(error), "image_ids": ids}
-        from_first(partial(write_text, folder / FAILED, json.dumps(told, indent=1)))
+        with suppress(OSError):  # a full disk must not hide what has happened
+            from_first(partial(write_text, folder / FAILED, json.dumps(told, indent=1)))
         raise SonoError(
             f"{error} at step {step + 1} (frames {', '.join(ids[:4])}, ...: all {len(ids)} in {folder / FAILED}); "
             "look at them, or begin anew with a lower learning_rate under [training]"

@@ -162,6 +162,25 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move(
     assert (told["step"], told["error"], len(set(told["image_ids"]))) == (1, "the loss became nan", 6)
 
 
+def test_a_full_disk_hides_no_loss_that_is_no_number_and_the_next_start_forgets_it(
+    study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    real = step.batch_loss
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "batch_loss", lambda *given: real(*given) * float("nan"))
+        with pytest.raises(SonoError, match="the loss became nan at step 1"):
+            train(study, config, "broke-down")
+        assert (study.runs / "broke-down" / "failed.json").exists()
+        patch.setattr(train_module, "write_text", full)
+        with pytest.raises(SonoError, match="the loss became nan at step 1"):
+            train(study, config, "broke-down-too")
+    train(study, config, "broke-down", resume=True)
+    assert not (study.runs / "broke-down" / "failed.json").exists()
+
+
 @pytest.fixture
 def small_files() -> Iterator[None]:
     """No file may grow beyond a megabyte, as on a disk that is full."""

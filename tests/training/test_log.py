@@ -1,13 +1,17 @@
-"""What a person at a terminal sees of a run; log.csv and TensorBoard are looked at where runs are."""
+"""What a person sees of a run at a terminal and in TensorBoard; log.csv is looked at where runs are."""
 
 import io
+import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sono.curation import console
 from sono.training import log
-from sono.training.log import COLUMNS, Watch, watched
+from sono.training.log import COLUMNS, Board, Log, Watch, watched
 
 
 def told(epoch: int) -> dict[str, str]:
@@ -38,3 +42,41 @@ def test_at_a_terminal_table_and_bar_are_drawn(monkeypatch: pytest.MonkeyPatch) 
     drawn = screen.export_text()
     assert "3/8" in drawn and "epoch 2 loss 0.125" in drawn
     assert told(2)["val_loss"] in drawn
+
+
+def values_of(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "loss": 1 / epoch}
+
+
+def test_tensorboard_reads_the_epochs_of_all_parts_of_a_run_in_order_and_no_machine(tmp_path: Path) -> None:
+    for first, keep in ((1, 0), (3, 2), (11, 10)):  # begun, and resumed twice
+        board = Board(tmp_path / "tensorboard", keep)
+        board.write(values_of(first))
+        board.write(values_of(first + 1))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [event.step for event in events] == [1, 2, 3, 4, 11, 12]
+    assert [event.value for event in events] == pytest.approx([1 / event.step for event in events])
+    files = list((tmp_path / "tensorboard").iterdir())
+    assert len(files) == 3
+    host = socket.gethostname().encode()
+    assert not [file for file in files if host in file.name.encode() or (len(host) > 3 and host in file.read_bytes())]
+
+
+@pytest.mark.parametrize("place", ["iterdir", "mkdir", "open"])
+def test_a_run_goes_on_where_tensorboard_cannot_be_written(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = getattr(Path, place)
+
+    def refuse(path: Path, *given: Any, **named: Any) -> Any:
+        if "tensorboard" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *given, **named)
+
+    monkeypatch.setattr(Path, place, refuse)
+    csv = Log(tmp_path, 0)
+    csv.write(values_of(1))
+    csv.write(values_of(2))
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("Permission denied; the run goes on without TensorBoard") == 1

@@ -106,6 +106,7 @@ def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
 ) -> None:
     name, save = f"random-{seed}", resume.Saver.save
     folder, ahead = study.runs / name, []
+    monkeypatch.setattr(resume.Saver, "is_due", True)
 
     def rarely(kill: int) -> Callable[[resume.Saver, resume.State], None]:
         """Save after every third step, and die at the moment `kill`, before it is saved."""
@@ -119,14 +120,14 @@ def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
         return work
 
     for kill in sorted(np.random.default_rng(seed).choice(np.arange(1, 16), 3, replace=False).tolist()):
-        monkeypatch.setattr(resume.Saver, "save_if_due", rarely(kill))
+        monkeypatch.setattr(resume.Saver, "save", rarely(kill))
         again = (folder / checkpoints.RUN).exists()
         assert in_child(partial(train, study, SMALL, name, again)) == -signal.SIGKILL
         state = folder / "last" / checkpoints.STATE
         logged = log(folder) if (folder / "log.csv").exists() else []
         ahead.append(len(logged) - (torch.load(state)["epoch"] if state.exists() else 0))
     assert max(ahead) == 1  # the log and best/ knew of an epoch that had to be done again
-    monkeypatch.setattr(resume.Saver, "save_if_due", rarely(0))
+    monkeypatch.setattr(resume.Saver, "save", rarely(0))
     same_run(train(study, SMALL, name, resume=True).folder, whole)
 
 

@@ -16,7 +16,6 @@ from sono.training import checkpoints
 from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_model, load_weights, read_run
 from sono.training.config import TrainingConfig
-from sono.training.log import Log
 from sono.training.model import MaskClip
 from sono.training.record import next_run_name
 from sono.training.train import train
@@ -45,17 +44,6 @@ def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     told = [(event.step, f"{event.value:.4g}") for event in events.Scalars("loss")]
     assert told == [(int(line["epoch"]), f"{float(line['loss']):.4g}") for line in lines]
-
-
-def test_a_run_goes_on_where_tensorboard_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "tensorboard").write_text("in the way")
-    log = Log(tmp_path, 0)
-    values = {"epoch": 1, "loss": 0.5}
-    log.write(values)
-    log.write(values | {"epoch": 2})
-    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
-    told = " ".join(capsys.readouterr().err.split())
-    assert told.count("the run goes on without TensorBoard") == 1
 
 
 def test_on_a_pipe_every_epoch_is_a_line(study: Workspace) -> None:
