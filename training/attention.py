@@ -28,11 +28,13 @@ class SelfAttention(nn.MultiheadAttention):
 
     def _mixed(self, asking: Tensor, tokens: Tensor) -> Tensor:
         """What `asking` [n, some, width] take from `tokens` [n, tokens, width]: [n, some, width]."""
+        weight, bias = self.in_proj_weight, self.in_proj_bias
         if asking is tokens:
-            query, key, value = self._projected(tokens, slice(None))
+            query, key, value = self._projected(tokens, weight, bias)
         else:
             width = asking.shape[-1]
-            (query,), (key, value) = self._projected(asking, slice(width)), self._projected(tokens, slice(width, None))
+            (query,) = self._projected(asking, weight[:width], bias[:width])
+            key, value = self._projected(tokens, weight[width:], bias[width:])
         if query.device.type == "cpu" and query.dtype == torch.bfloat16:
             mixed = _product_attention(query, key, value)
         else:
@@ -40,11 +42,13 @@ class SelfAttention(nn.MultiheadAttention):
         result: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(asking.shape))
         return result
 
-    def _projected(self, tokens: Tensor, rows: slice) -> Tensor:
-        """Queries, keys and values, or those of them that `rows` of the weights give: [1 to 3, n, heads, tokens, d]."""
+    def _projected(self, tokens: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+        """Queries, keys and values, or those of them that the weights give: each [n, heads, tokens, d]."""
         count, length, width = tokens.shape
-        packed = F.linear(tokens, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        return packed.view(count, length, -1, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
+        packed = F.linear(tokens, weight, bias)
+        # taken apart before they are turned, their gradients come together in one copy
+        parts = packed.view(count, length, -1, self.num_heads, width // self.num_heads).unbind(2)
+        return [part.transpose(1, 2) for part in parts]
 
 
 class LastBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip is untyped
