@@ -11,6 +11,12 @@ from torch import Tensor
 VISION = {"layers": 2, "width": 64, "head_width": 64, "patch_size": 8, "image_size": 32}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
 ARCHITECTURE: dict[str, Any] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+# A model of a few numbers, whose checkpoints cost nothing.
+TINY: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {**VISION, "layers": 1, "width": 32, "head_width": 16},
+    "text_cfg": {**TEXT, "width": 16, "heads": 2},
+}
 
 
 def random_clip(seed: int = 0, quick_gelu: bool = True) -> CLIP:

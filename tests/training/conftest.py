@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from clip_files import TINY
 from numpy.typing import NDArray
 from studies import copy_study
 
@@ -34,9 +35,7 @@ def drawing(plane: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], ND
 @pytest.fixture(scope="session")
 def tiny() -> str:
     """The name of a model of a few numbers, whose checkpoints cost nothing."""
-    vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-    architectures.SIZES["tiny"] = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    architectures.SIZES["tiny"] = TINY
     return "tiny"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from clip_files import TINY
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
@@ -36,8 +37,6 @@ from sono.training.shared_norm import share_norms
 from sono.training.step import Trainer
 from sono.training.train import train
 
-VISION = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 SETTINGS = TrainingConfig(model="tiny2", epochs=2, batch_size=12, validate_every=1, precision="float32")
 
 
@@ -191,7 +190,7 @@ def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 @pytest.fixture(scope="module")
 def one(study: Workspace) -> Path:
     """The run of one process."""
-    architectures.SIZES["tiny2"] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    architectures.SIZES["tiny2"] = TINY
     return train(study, SETTINGS, "one").folder
 
 
@@ -275,7 +274,7 @@ def test_gradients_in_shares_are_averaged_and_clipped_as_whole_ones(told: tuple[
 
 
 if __name__ == "__main__":
-    architectures.SIZES["tiny2"] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    architectures.SIZES["tiny2"] = TINY
     if len(sys.argv) > 3:
         slowly(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     one_of_two(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from clip_files import TINY
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -30,8 +31,6 @@ SAID = [
     )
     for row, name in enumerate(CAPTIONS)
 ]
-VISION = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 SETTINGS = {
     "identity": TrainingConfig(objective="sigmoid"),
     "caption": TrainingConfig(objective="sigmoid", targets="caption"),
@@ -68,7 +67,7 @@ def learned(config: TrainingConfig, rows: slice) -> dict[str, Tensor]:
 
 def learned_by_heads(rows: slice) -> dict[str, Tensor]:
     """Likewise of a whole model with graph and reconstruction; one half has one region, the other four."""
-    architectures.SIZES["tiny3"] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    architectures.SIZES["tiny3"] = TINY
     torch.manual_seed(5)
     config = TrainingConfig(semantic_weight=0.5, graph_gate=0.1, reconstruction_weight=0.3, precision="float32")
     table = AttributeTable(SAID)
