@@ -18,7 +18,14 @@ Values = Mapping[str, str | int | float | bool | None]
 
 BUILT_IN = ("short", "sonoclip", "standard")
 LEVEL_FILES = {"global": "global.j2", "region": "region.j2"}
-PROMPTS_FILE = "prompts.j2"
+# Phrasings of one fact, a line each: the file, and the one value that its lines use. A set without a file of these has
+# the standard ones. `unseen` ones are for evaluation alone: training never draws them.
+PROMPT_FILES = {
+    "plane": ("prompts.j2", "plane"),
+    "region": ("region_prompts.j2", "structure"),
+    "unseen_plane": ("unseen_prompts.j2", "plane"),
+    "unseen_region": ("unseen_region_prompts.j2", "structure"),
+}
 MAX_TEXT_CHARS = 512  # of a rendered text, and of every value given to a template
 MAX_SOURCE_CHARS = 8_000
 
@@ -65,14 +72,17 @@ class _Source:
 
 @dataclass(frozen=True)
 class CaptionTemplates:
-    """A caption set. `id` is its name and a hash of its sources; `prompts` are the zero-shot phrasings, unrendered."""
+    """A caption set. `id` is its name and a hash of what captions and plane prompts are made from.
+
+    `prompts` are the zero-shot phrasings of a plane, not rendered.
+    """
 
     name: str
     id: str
     prompts: tuple[str, ...]
     _global: _Source
     _region: _Source
-    _prompts: tuple[_Source, ...]
+    _prompts: Mapping[str, tuple[_Source, ...]]  # by the keys of PROMPT_FILES
 
     def render_global(self, values: Values) -> str:
         """The caption of a whole frame; SonoError names the file and line that fail."""
@@ -83,8 +93,23 @@ class CaptionTemplates:
         return _render(self._region, values)
 
     def render_prompts(self, plane_name: str) -> list[str]:
-        """The zero-shot phrasings for a plane's name."""
-        return [_render(source, {"plane": plane_name}) for source in self._prompts]
+        """The phrasings of a plane's name, for training and zero-shot classification."""
+        return self._phrasings("plane", plane_name)
+
+    def render_region_prompts(self, structure: str) -> list[str]:
+        """The phrasings of a structure's name, for training and region naming."""
+        return self._phrasings("region", structure)
+
+    def render_unseen_prompts(self, plane_name: str) -> list[str]:
+        """Phrasings of a plane's name that training never draws."""
+        return self._phrasings("unseen_plane", plane_name)
+
+    def render_unseen_region_prompts(self, structure: str) -> list[str]:
+        """Phrasings of a structure's name that training never draws."""
+        return self._phrasings("unseen_region", structure)
+
+    def _phrasings(self, kind: str, name: str) -> list[str]:
+        return [_render(source, {PROMPT_FILES[kind][1]: name}) for source in self._prompts[kind]]
 
     def names(self, level: str) -> frozenset[str]:
         """The values that the template of `level` depends on."""
@@ -99,18 +124,20 @@ class CaptionTemplates:
 
 
 def load_templates(name_or_folder: str) -> CaptionTemplates:
-    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe `prompts.j2` (else the standard ones).
+    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe files of prompts (else the standard ones).
 
     SonoError for an unknown set, and with file and line for a syntax error or a construct that is not allowed.
     """
     folder = _find_set(name_or_folder)
     texts = {level: _read(folder / file) for level, file in LEVEL_FILES.items()}
-    prompts_path = folder / PROMPTS_FILE
-    if not prompts_path.exists():
-        prompts_path = _built_in("standard") / PROMPTS_FILE
-    texts["prompts"] = _read(prompts_path)
     sources = {level: _check(texts[level], folder / file, 1) for level, file in LEVEL_FILES.items()}
-    prompts = _check_prompts(texts["prompts"], prompts_path)
+    prompts = {}
+    for kind, (file, value) in PROMPT_FILES.items():
+        path = folder / file if (folder / file).exists() else _built_in("standard") / file
+        text = _read(path)
+        prompts[kind] = _check_prompts(text, path, value)
+        if kind == "plane":
+            texts["prompts"] = text
     digest = sha256("\0".join(texts.values()).encode())[:8]
     phrasings = tuple(line for _, line in _lines(texts["prompts"]))
     return CaptionTemplates(
@@ -150,14 +177,14 @@ def _lines(text: str) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 
-def _check_prompts(text: str, path: Path) -> tuple[_Source, ...]:
+def _check_prompts(text: str, path: Path, value: str) -> tuple[_Source, ...]:
     sources = tuple(_check(line, path, number) for number, line in _lines(text))
     for (number, line), source in zip(_lines(text), sources, strict=True):
-        if source.names != {"plane"}:
-            raise SonoError(f"{path}:{number}: a prompt uses 'plane' and no other value; this one is '{line[:60]}'")
+        if source.names != {value}:
+            raise SonoError(f"{path}:{number}: a prompt uses '{value}' and no other value; this one is '{line[:60]}'")
     if not sources:
         raise SonoError(
-            f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ plane }}}} view'"
+            f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ {value} }}}}'"
         )
     return sources
 

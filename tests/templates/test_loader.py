@@ -189,3 +189,22 @@ def test_a_pipe_among_the_templates_is_refused_and_not_waited_for(tmp_path: Path
     os.mkfifo(tmp_path / "global.j2")
     with pytest.raises(SonoError, match=r"global\.j2: not a file"):
         load_templates(str(tmp_path))
+
+
+def test_every_kind_of_prompt_differs_from_what_training_draws() -> None:
+    templates = load_templates("standard")
+    planes, regions = templates.render_prompts("femur"), templates.render_region_prompts("fetal head")
+    unseen = templates.render_unseen_prompts("femur"), templates.render_unseen_region_prompts("fetal head")
+    assert [len(set(texts)) for texts in unseen] == [10, 10]
+    assert not set(planes) & set(unseen[0]) and not set(regions) & set(unseen[1])
+    assert all("femur" in text for text in unseen[0]) and all("fetal head" in text for text in [*regions, *unseen[1]])
+
+
+def test_a_set_may_bring_its_own_region_prompts(tmp_path: Path) -> None:
+    for name in ("global.j2", "region.j2"):
+        (tmp_path / name).write_text("fetal ultrasound")
+    (tmp_path / "region_prompts.j2").write_text("structure {{ structure }}\n")
+    assert load_templates(str(tmp_path)).render_region_prompts("femur") == ["structure femur"]
+    (tmp_path / "region_prompts.j2").write_text("structure {{ plane }}\n")
+    with pytest.raises(SonoError, match=r"region_prompts.j2:1: a prompt uses 'structure'"):
+        load_templates(str(tmp_path))
