@@ -124,7 +124,7 @@ class CaptionTemplates:
 
 
 def load_templates(name_or_folder: str) -> CaptionTemplates:
-    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe files of prompts (else the standard ones).
+    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe prompt files (else the standard ones).
 
     SonoError for an unknown set, and with file and line for a syntax error or a construct that is not allowed.
     """
@@ -183,9 +183,7 @@ def _check_prompts(text: str, path: Path, value: str) -> tuple[_Source, ...]:
         if source.names != {value}:
             raise SonoError(f"{path}:{number}: a prompt uses '{value}' and no other value; this one is '{line[:60]}'")
     if not sources:
-        raise SonoError(
-            f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ {value} }}}}'"
-        )
+        raise SonoError(f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ {value} }}}}'")
     return sources
 
 
