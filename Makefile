@@ -9,7 +9,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,dicom,pacs,onnx,bert,object-store]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,dicom,pacs,onnx,bert,pretrained,object-store]"
 	touch $@
 
 demo: install

@@ -21,6 +21,9 @@ def _convolutional(trunk: str, side: int, embed_dim: int, text_layers: int) -> d
 
 # Our sizes, in open_clip's words or as a name of open_clip's; every other name is looked up there.
 SIZES: dict[str, dict[str, Any] | str] = {
+    "lite0": _convolutional("tf_efficientnet_lite0", 128, 128, 2),
+    "lite1": _convolutional("tf_efficientnet_lite1", 128, 128, 2),
+    "lite2": _convolutional("tf_efficientnet_lite2", 128, 128, 2),
     "nano": _convolutional("resnet10t", 128, 128, 2),
     "small": _convolutional("resnet26t", 192, 256, 4),
     "base": "ViT-B-16",
@@ -31,11 +34,13 @@ SIZES: dict[str, dict[str, Any] | str] = {
 class ModelConfig(Config):
     """What is needed to build the model again: stored in every checkpoint."""
 
-    name: str = "nano"
+    name: str = "lite0"
     architecture: dict[str, Any] | None = None  # of an imported model, in open_clip's words; None: that of `name`
     image_size: int | None = None  # pixels; None: the architecture's own
     context_length: int | None = None  # tokens; None: the text tower's own
     text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: the architecture's own
+    text_bias: bool = False  # of the projection of a BERT
+    region_pool: bool = False  # inner features under the mask are pooled, beside the stem (EfficientNet alone)
     channels: Literal[1, 3] = 1  # of the image filters; three take gray frames too
     pixel_mean: float | tuple[float, float, float] = 0.2  # of values in [0, 1], per channel where there are three
     pixel_std: float | tuple[float, float, float] = 0.2

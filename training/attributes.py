@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import torch
@@ -143,12 +142,6 @@ def _blocks(attributes: Sequence[str]) -> tuple[slice, ...]:
         slice(attributes.index(name), attributes.index(name) + attributes.count(name))
         for name in dict.fromkeys(attributes)
     )
-
-
-def caption_numbers(captions: Sequence[str], device: torch.device | None = None) -> Tensor:
-    """A number for each caption [n], equal for equal texts, in every process."""
-    digests = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in captions]
-    return torch.tensor(digests, dtype=torch.long, device=device)
 
 
 def soft_labels(rows: AttributeRows, columns: AttributeRows, equal: Tensor) -> Tensor:

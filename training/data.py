@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -18,9 +18,11 @@ from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.tables import CAPTIONS, MASKS, rows_of
 from sono.curation.workspace import Workspace
+from sono.templates.loader import CaptionTemplates
 from sono.training.attributes import NOTHING, AttributeRows, Attributes, AttributeTable, caption_attributes, plane_path
 from sono.training.augment import Dice, augment, carries_side
 from sono.training.config import AugmentConfig, TrainingConfig
+from sono.training.facts import Facts
 from sono.training.sampling import balancing_weights, mask_grade, opening
 from sono.training.store import FrameRows, mask_of, packed_frames, packed_masks
 
@@ -33,6 +35,13 @@ class Region:
     caption: str
     attributes: Attributes = NOTHING
     grade: int = 0
+    structure: str = ""
+    prompts: tuple[str, ...] = ()  # short phrasings of its structure, as region naming uses them
+
+    @property
+    def named(self) -> Attributes:
+        """What such a prompt says."""
+        return Attributes(values=frozenset({("structures", self.structure)}))
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,8 @@ class PairSet:
             return self.known
         said = {Attributes(example.path) for example in self.examples}
         said |= {example.attributes for example in self.examples}
-        return AttributeTable(said | {region.attributes for example in self.examples for region in example.regions})
+        regions = [region for example in self.examples for region in example.regions]
+        return AttributeTable(said.union(*((region.attributes, region.named) for region in regions)))
 
     def places(self, regions_per_frame: int) -> list[int] | None:
         """How many pairs of a batch each frame may be: one a region, `regions_per_frame` at most; None for one each."""
@@ -108,7 +118,11 @@ class PairMixture:
     apart: bool = False  # several pairs of one frame have different regions, where there are as many
     curriculum: float = 0.0  # share of the run after which the least trusted masks count fully
     done: float = 1.0  # share of the run that is over
-    region_prompts: float = 0.0  # of the region captions that are replaced by such a prompt
+    region_prompts: float = 0.0  # of the region captions that are replaced by a short prompt of the structure
+
+    def of_kind(self, regional: bool | None) -> "PairMixture":
+        """For a place that holds a region pair, or a whole frame; None: either."""
+        return self if regional is None else replace(self, global_fraction=0.0 if regional else 1.0)
 
     @classmethod
     def at(cls, done: float, config: TrainingConfig) -> "PairMixture":
@@ -133,6 +147,7 @@ class Batch:
     captions: list[str]
     rows: list[int]
     attributes: AttributeRows
+    facts: Facts
     image_ids: tuple[str, ...] = ()  # of a whole batch
 
 
@@ -140,19 +155,20 @@ class _Pair(NamedTuple):
     region: Region | None  # None: the all-one mask
     caption: str
     attributes: Attributes
+    stated: str = ""  # the fact that the caption states
+    true: tuple[str, str] = ("", "")  # facts that hold for the frame under this mask: the short one, the whole caption
 
 
 def load_pairs(
-    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], prompts: dict[str, list[str]], side: int
+    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], templates: CaptionTemplates, side: int
 ) -> PairSet:
     """The stored frames of `images` with their captions and masks, letterboxed to `side` pixels in the packed store.
 
-    Frames without a caption are left out.
+    `templates` phrase planes and structures. Frames without a caption are left out.
     """
-    images, tables = _read_tables(workspace, images, mask_states, side)
+    images, tables = _read_tables(workspace, images, mask_states, templates, side)
     frames = packed_frames(workspace, images["file"].tolist(), side)
-    examples = (_example(image, tables, tuple(prompts.get(image["plane"] or "", ()))) for image in rows_of(images))
-    return PairSet(frames, tuple(examples))
+    return PairSet(frames, tuple(_example(image, tables) for image in rows_of(images)))
 
 
 def draw_batch(
@@ -161,16 +177,19 @@ def draw_batch(
     mixture: PairMixture,
     generator: torch.Generator,
     own: Sequence[int] | None = None,
+    regional: Sequence[bool] | None = None,
 ) -> Batch:
     """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a whole caption.
 
-    Frames and masks are made for the places `own` of the batch alone (None: all of it), as they are in the whole one.
+    Which of the two is drawn by `mixture`, or given for each place by `regional`. Frames and masks are made for the
+    places `own` of the batch alone (None: all of it), as they are in the whole one.
     """
     drawn: list[_Pair] = []
     left: dict[int, list[Region]] = {}  # regions that no pair of this batch has yet
-    for row in rows:
+    for place, row in enumerate(rows):
         regions = (mixture.apart and left.get(row)) or list(pairs.examples[row].regions)
-        drawn.append(_draw_pair(pairs.examples[row], regions, mixture, generator))
+        kind = None if regional is None else regional[place]
+        drawn.append(_draw_pair(pairs.examples[row], regions, mixture.of_kind(kind), generator))
         left[row] = [region for region in regions if region is not drawn[-1].region]
     places = list(range(len(rows)) if own is None else own)
     drawn, mine = [drawn[place] for place in places], [rows[place] for place in places]
@@ -181,7 +200,8 @@ def draw_batch(
         may_flip = torch.tensor([not carries_side(text) for text in captions])
         image, mask = augment(image, mask, may_flip, mixture.augment, Dice(generator, len(rows), places))
     said = pairs.table.of([pair.attributes for pair in drawn])
-    return Batch(image, mask, captions, mine, said, tuple(pairs.examples[row].image_id for row in mine))
+    facts = Facts.of([pair.stated for pair in drawn], [pair.true for pair in drawn], [bool(p.region) for p in drawn])
+    return Batch(image, mask, captions, mine, said, facts, tuple(pairs.examples[row].image_id for row in mine))
 
 
 def sampling_weights(pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0) -> Tensor:
@@ -205,10 +225,12 @@ class _Tables(NamedTuple):
     masks: dict[str, list[dict[str, Any]]]  # by image
     states: frozenset[str]  # of the masks that may be a region
     runs: dict[str, NDArray[np.uint32]]  # by mask
+    prompts: dict[str, tuple[str, ...]]  # by plane
+    region_prompts: dict[str, tuple[str, ...]]  # by structure
 
 
 def _read_tables(
-    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], side: int
+    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], templates: CaptionTemplates, side: int
 ) -> tuple[pd.DataFrame, _Tables]:
     """The images that have a caption, and all that is told of them."""
     captions, masks = workspace.captions(), workspace.masks()
@@ -234,10 +256,14 @@ def _read_tables(
     every = workspace.images(["image_id", "height", "width"])
     check_masks(told[told["image_id"].isin(every["image_id"])], every)
     runs = packed_masks(workspace, list(rows_of(told)), side)
-    return images, _Tables(workspace.planes(), whole, regional, by_image, frozenset(mask_states), runs)
+    planes = workspace.planes()
+    prompts = {plane.id: tuple(templates.render_prompts(plane.name)) for plane in planes.planes}
+    structures = {name: tuple(templates.render_region_prompts(name)) for name in sorted(set(told["structure"]))}
+    states = frozenset(mask_states)
+    return images, _Tables(planes, whole, regional, by_image, states, runs, prompts, structures)
 
 
-def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...]) -> Example:
+def _example(image: dict[str, Any], tables: _Tables) -> Example:
     caption, masks = tables.whole[image["image_id"]], tables.masks.get(image["image_id"], [])
     named = {mask["structure"] for mask in masks}
     if image["structures"] is not None:
@@ -246,7 +272,7 @@ def _example(image: dict[str, Any], tables: _Tables, prompts: tuple[str, ...]) -
         image["image_id"],
         image["plane"],
         str(caption["text"]),
-        prompts,
+        tables.prompts.get(image["plane"] or "", ()),
         tuple(region for mask in masks if (region := _region(image, mask, tables)) is not None),
         caption_attributes(caption, image, sorted(named), tables.planes),
         plane_path(image["plane"], tables.planes),
@@ -264,20 +290,27 @@ def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> Reg
     if len(runs) == 1:  # of zeros
         return None
     said = caption_attributes(caption, image, [mask["structure"]], tables.planes)
-    return Region(runs, str(caption["text"]), said, mask_grade(mask["source"], mask["state"]))
+    grade, structure = mask_grade(mask["source"], mask["state"]), str(mask["structure"])
+    return Region(runs, str(caption["text"]), said, grade, structure, tables.region_prompts[structure])
 
 
 def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, generator: torch.Generator) -> _Pair:
-    """A mask and its caption; three draws whatever the outcome, so that batches stay comparable."""
+    """A mask and its caption, of the regions given."""
     whole, prompt, choice = torch.rand(3, generator=generator).tolist()
     weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
-    best, region, said = max(weights, default=0.0), None, _Pair(None, example.caption, example.attributes)
-    prompts = mixture.prompt_fraction
+    best = max(weights, default=0.0)
     if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
         region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
-        said, prompts = _Pair(region, region.caption, region.attributes), mixture.region_prompts
-    if example.prompts and prompt < prompts:
-        return _Pair(region, example.prompts[int(choice * len(example.prompts))], Attributes(example.path))
+        short = f"structure {region.structure or region.caption}"
+        said = _Pair(region, region.caption, region.attributes, region.caption, (short, region.caption))
+        prompts, share, words = region.prompts, mixture.region_prompts, region.named
+    else:
+        short = f"plane {example.plane or example.caption}"
+        said = _Pair(None, example.caption, example.attributes, example.caption, (short, example.caption))
+        prompts, share, words = example.prompts, mixture.prompt_fraction, Attributes(example.path)
+    if prompts and prompt < share:
+        phrasing = torch.randint(len(prompts), (), generator=generator).item()
+        return said._replace(caption=prompts[int(phrasing)], attributes=words, stated=short)
     return said
 
 

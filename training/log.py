@@ -31,11 +31,12 @@ COLUMNS = (
     "logit_bias",
     "val_loss",
     "val_top1_macro",
+    "val_naming_macro",
     "seconds",
     "left_out",  # steps that moved nothing, for float16 overflowed
 )
 SHOWN = 8  # epochs of the table
-TOLD = ("loss", "val_loss", "val_top1_macro", "seconds")  # in the line of an epoch
+TOLD = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")  # in the line of an epoch
 
 
 class Log:

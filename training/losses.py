@@ -17,16 +17,38 @@ CELLS = 2**23  # of the logits at a time, a little more (32 MiB in float32, whic
 SQUARED, DIVERGENCE, TEMPERATURE = 0.6, 0.4, 0.07  # of the semantic loss: Ultrasound-CLIP (arXiv 2604.01749)
 
 
+EVERY = slice(None)
+
+
 class Targets(NamedTuple):
-    """Row i and column j are a positive where their numbers are equal; `offset` is added to the logits of a column."""
+    """Row i and column j are a positive where they share a number; `offset` is added to the logits of a column.
 
-    rows: Tensor  # numbers [n]
-    columns: Tensor  # numbers [m]
+    Rows and columns of different `groups` do not meet: such cells are no part of the loss. `weights` multiply the loss
+    of each row.
+    """
+
+    rows: Tensor  # numbers [n], or several of each row [n, k]
+    columns: Tensor  # numbers [m] or [m, k]
     offset: Tensor | None = None  # [m]
+    groups: tuple[Tensor, Tensor] | None = None  # [n] and [m]
+    weights: Tensor | None = None  # [n]
 
-    def part(self, start: int, stop: int) -> Tensor:
-        """Which pairs with the columns from `start` to `stop` are positives [n, stop - start]."""
-        return self.rows[:, None] == self.columns[None, start:stop]
+    def positives(self, rows: slice = EVERY, columns: slice = EVERY) -> Tensor:
+        """Which cells of some rows and columns are positives, bool [rows, columns]."""
+        one, other = (numbers.reshape(len(numbers), -1) for numbers in (self.rows[rows], self.columns[columns]))
+        return (one[:, None, :, None] == other[None, :, None, :]).flatten(2).any(2)
+
+    def apart(self, rows: slice = EVERY, columns: slice = EVERY) -> Tensor | None:
+        """Which cells are no part of the loss, bool [rows, columns]; None: all are."""
+        if self.groups is None:
+            return None
+        return self.groups[0][rows, None] != self.groups[1][None, columns]
+
+    def weighted(self, losses: Tensor, rows: slice = EVERY) -> Tensor:
+        """The losses of some rows [rows, ...] times the weights."""
+        if self.weights is None:
+            return losses
+        return losses * self.weights[rows].reshape(-1, *[1] * (losses.ndim - 1))
 
 
 def identity_targets(size: int, device: torch.device | None = None) -> Targets:
@@ -77,8 +99,10 @@ def sigmoid_loss(
     def part(text: Tensor, start: int) -> Tensor:
         stop = start + len(text)
         logits = scaled @ text.T + moved[start:stop]
-        signs = targets.part(start, stop).to(logits.dtype) * 2 - 1
-        return -F.logsigmoid(signs * logits).sum()
+        signs = targets.positives(columns=slice(start, stop)).to(logits.dtype) * 2 - 1
+        losses = -F.logsigmoid(signs * logits)
+        apart = targets.apart(columns=slice(start, stop))
+        return targets.weighted(losses if apart is None else losses.masked_fill(apart, 0.0)).sum()
 
     return _sum_of_parts(part, text_features, len(image_features), chunk) / len(image_features)
 
@@ -92,16 +116,19 @@ def softmax_loss(
 
 
 def softmax_direction(rows: Tensor, columns: Tensor, scale: Tensor, targets: Targets, chunk: int = 0) -> Tensor:
-    """Mean over the rows [n, d] of the cross-entropy of softmax(scale r.c) over the columns [m, d] with the positives.
+    """Mean over the rows [n, d] of the divergence of softmax(scale r.c) over the columns [m, d] from the positives.
 
-    Several positives of a row share its target evenly; `chunk` rows at a time (0: what fits). Source: CLIP, ICML 2021.
+    The positives of a row share its target evenly, so a row with k of them has the cross-entropy minus log k: the least
+    loss is 0 however often a text is repeated. `chunk` rows at a time (0: what fits). Source: CLIP, ICML 2021.
     """
 
     def part(some: Tensor, start: int) -> Tensor:
-        logits = some @ columns.T
-        positive = targets.rows[start : start + len(some), None] == targets.columns[None, :]
-        own = logits.where(positive, 0.0).sum(1) / positive.sum(1)
-        return (logits.logsumexp(1) - own).sum()
+        rows, logits = slice(start, start + len(some)), some @ columns.T
+        positive, apart = targets.positives(rows), targets.apart(rows)
+        count = positive.sum(1)
+        own = logits.where(positive, 0.0).sum(1) / count
+        met = logits if apart is None else logits.masked_fill(apart, -math.inf)
+        return targets.weighted(met.logsumexp(1) - own - count.log(), rows).sum()
 
     return _sum_of_parts(part, scale * rows, len(columns), chunk) / len(rows)
 

@@ -16,7 +16,8 @@ from sono.training.data import PairSet, load_pairs
 from sono.training.distributed import is_first
 from sono.training.model import MaskClip
 from sono.training.shards import Shards
-from sono.training.start import Start, start_of
+from sono.training.spread import spread_texts
+from sono.training.start import Start, new_model, start_of
 from sono.training.stream import check_apart, check_shards, open_shards
 
 
@@ -32,6 +33,7 @@ class Material:
     start: Start
     train: PairSet | Shards
     val: PairSet
+    names: tuple[str, ...] = ()  # phrasings of all planes and structures of the study
 
 
 def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
@@ -58,20 +60,22 @@ def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
         talk.print(
             f"{workspace.root}: one captioned frame in the validation split picks no epoch; the last one is kept"
         )
-    return Material(images, template, start, train, val)
+    return Material(images, template, start, train, val, _names(workspace, template))
 
 
 def load_split(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int) -> PairSet:
     """What can be drawn from `images`, with prompts of the template set."""
-    templates, planes = load_templates(template), workspace.planes()
-    planes.check(sorted(images["plane"].dropna().unique()))
-    prompts = {plane.id: templates.render_prompts(plane.name) for plane in planes.planes}
-    return load_pairs(workspace, images, config.mask_states, prompts, side)
+    workspace.planes().check(sorted(images["plane"].dropna().unique()))
+    return load_pairs(workspace, images, config.mask_states, load_templates(template), side)
 
 
-def first_model(material: Material) -> MaskClip:
+def first_model(material: Material, config: TrainingConfig) -> MaskClip:
     """The model that the run begins with; a new one has the pixel statistics of the training frames."""
-    return material.start.model or MaskClip(_with_statistics(material.start.config, material.train))
+    if material.start.model is not None:
+        return material.start.model
+    model = new_model(config, _with_statistics(material.start.config, material.train))
+    spread_texts(model, material.names)
+    return model
 
 
 def usable_images(workspace: Workspace, config: TrainingConfig) -> pd.DataFrame:
@@ -97,6 +101,14 @@ def template_set(workspace: Workspace) -> str:
         f"{workspace.root}: the captions were written by template set {', '.join(written)}, which is not there now; "
         "name the set in sono.toml ([captions] template) and run `sono captions build` again"
     )
+
+
+def _names(workspace: Workspace, template: str) -> tuple[str, ...]:
+    templates, planes = load_templates(template), workspace.planes().planes
+    structures = sorted({name for plane in planes for name in plane.structures})
+    phrasings = [*(templates.render_prompts(plane.name) for plane in planes)]
+    phrasings += [templates.render_region_prompts(name) for name in structures]
+    return tuple(text for texts in phrasings for text in texts)
 
 
 def _with_statistics(model: ModelConfig, pairs: PairSet | Shards) -> ModelConfig:

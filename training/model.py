@@ -1,7 +1,7 @@
 """The mask-channel CLIP: any open_clip architecture, gray or RGB frames, and a mask that starts without effect."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
@@ -15,8 +15,10 @@ from torch.nn.utils import parametrize
 from sono.curation.errors import SonoError
 from sono.training.architectures import ModelConfig, architecture_of, side_of
 from sono.training.attention import quicken
+from sono.training.region_pool import PooledStages, RegionHead, pool_stages
 from sono.training.text import (
     build_towers,
+    give_bias,
     padding_token,
     stored_text,
     text_body,
@@ -86,8 +88,16 @@ class MaskClip(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: ModelConfig, text_folder: Path | None = None) -> None:
-        """A new model; `text_folder` is where a checkpoint keeps its BERT."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        text_folder: Path | None = None,
+        prepare_vision: Callable[[nn.Module], None] | None = None,
+    ) -> None:
+        """A new model; `text_folder` is where a checkpoint keeps its BERT.
+
+        `prepare_vision` may load weights into the vision tower, whose first conv still sees three channels.
+        """
         super().__init__()
         architecture = architecture_of(config)
         if text_folder is not None:
@@ -96,13 +106,19 @@ class MaskClip(nn.Module):
         self.image_size = side_of(architecture)
         self.context_length = int(architecture["text_cfg"]["context_length"])
         self.towers, self.tokenizer = build_towers(architecture)
+        if config.text_bias:
+            give_bias(self.towers.text)
         _fit_size(self.towers.visual, self.image_size)
+        if prepare_vision is not None:
+            prepare_vision(self.towers.visual)
         del self.towers.logit_scale  # ours, so that one place starts, learns and saves them
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
         self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias))
         self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
         self.register_buffer("pixel_std", _statistic(config.pixel_std, config.channels))
         self.stem_name = _put_stem(self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten())
+        stages = pool_stages(self.towers.visual) if config.region_pool else None
+        self.region_head = None if stages is None else RegionHead(stages, int(architecture["embed_dim"]))
         quicken(self.towers.visual)
         self.to(memory_format=torch.channels_last)
         self.adapted = False  # by sono.training.lora
@@ -123,10 +139,29 @@ class MaskClip(nn.Module):
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
         """Features [n, d], not normalised, of frames [n, 1 or 3, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}."""
+        stages = self.stages
+        if stages is not None:
+            stages.mask = mask
         # an adapted matrix is looked up several times in a pass, and added up once
         with parametrize.cached() if self.adapted else nullcontext():
             features: Tensor = self.towers.visual(self.planes(image, mask))
+        if stages is not None and self.region_head is not None:
+            assert stages.pooled is not None
+            features = features + self.region_head(stages.pooled)
+            stages.mask = stages.pooled = None
         return features
+
+    @property
+    def stages(self) -> PooledStages | None:
+        """The stages that are pooled under the mask."""
+        blocks = getattr(getattr(self.towers.visual, "trunk", None), "blocks", None)
+        return blocks if isinstance(blocks, PooledStages) else None
+
+    def mask_weights(self) -> list[nn.Parameter]:
+        """What is new beside the trunk and reads the mask: filters of the stem, and the pooling under the mask."""
+        pooling = [*self.stages.views.parameters()] if self.stages else []
+        head = [] if self.region_head is None else [self.region_head.weight]
+        return [self.stem.mask.weight, *pooling, *head]
 
     def planes(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the stem sees [n, c + 1, S, S] of frames in [0, 1] and masks in {0, 1}."""
@@ -156,7 +191,7 @@ class MaskClip(nn.Module):
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Features [n, d], not normalised, of texts: as `encode_text`, without the work of padding."""
-        return self.encode_text(self._tokens(texts))
+        return self.encode_text(self.tokens(texts))
 
     def encode_captions(self, texts: list[str]) -> Tensor:
         """Features [n, d] of texts for training; what is frozen of the text tower sees each text once and for all."""
@@ -169,14 +204,15 @@ class MaskClip(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             for start in range(0, len(new), 256):
                 part = new[start : start + 256]
-                self._captions |= zip(part, text_body(self.towers.text, self._tokens(part)).float(), strict=True)
+                self._captions |= zip(part, text_body(self.towers.text, self.tokens(part)).float(), strict=True)
         return head(torch.stack([self._captions[text] for text in texts]))
 
     def forget_captions(self) -> None:
         """Drop the features kept by `encode_captions`: after the text tower or what is frozen has changed."""
         self._captions.clear()
 
-    def _tokens(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> Tensor:
+        """Token ids [n, length] on the device of the model, as long as the longest text."""
         return without_padding(self.towers.text, self.tokenize(texts)).to(self.logit_scale.device)
 
     def train(self, mode: bool = True) -> Self:

@@ -13,6 +13,7 @@ from sono.curation.storage import atomic_path
 from sono.training.attributes import AttributeRows, soft_labels
 from sono.training.config import TrainingConfig
 from sono.training.distributed import gather, process_rank
+from sono.training.facts import Facts
 from sono.training.graph import AttributeGraph
 from sono.training.losses import (
     Targets,
@@ -31,12 +32,13 @@ HEADS = "heads.safetensors"
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of this process: unit features [n, d] of frames and captions, caption numbers [n] and attributes."""
+    """The pairs of this process: unit features [n, d] of frames and captions, and caption numbers [n]."""
 
     image: Tensor
     text: Tensor
     caption_ids: Tensor
     attributes: AttributeRows
+    facts: Facts
 
 
 class Heads(nn.Module):
@@ -56,12 +58,13 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
     texts, ids = gather(pairs.text), gather(pairs.caption_ids)
     one_way = config.objective == "sigmoid" and not config.semantic_weight
     images = pairs.image if one_way else gather(pairs.image)
-    targets = _targets(pairs.caption_ids, ids, config)
+    facts = pairs.facts.gathered()
+    targets, reverse = (_targets(pairs, ids, facts, config, texts_first) for texts_first in (False, True))
     if config.objective == "sigmoid":
         loss = sigmoid_loss(pairs.image, texts, scale, bias, targets, config.loss_chunk)
     else:
         forth = softmax_direction(pairs.image, texts, scale, targets, config.loss_chunk)
-        back = softmax_direction(pairs.text, images, scale, targets, config.loss_chunk)
+        back = softmax_direction(pairs.text, images, scale, reverse, config.loss_chunk)
         loss = (forth + back) / 2 + 0 * bias  # every weight has a gradient, as DDP wants it
     if config.semantic_weight:
         loss = loss + config.semantic_weight * _semantic(pairs, images, texts, ids, config.loss_chunk)
@@ -75,14 +78,39 @@ def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> 
     return 0.0 if config.targets == "prior" else prior_bias(batch_size)  # there the offsets hold it
 
 
-def _targets(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets:
+def _targets(pairs: Pairs, ids: Tensor, facts: Facts, config: TrainingConfig, texts_first: bool) -> Targets:
+    """Positives, groups and weights of this process's rows against all columns; rows are texts if `texts_first`."""
+    targets = _positives(pairs, ids, facts, config, texts_first)
+    if not config.region_weight:
+        return targets
+    regional = pairs.facts.regional
+    return targets._replace(
+        groups=(regional, facts.regional), weights=role_weights(regional, facts.regional, config.region_weight)
+    )
+
+
+def _positives(pairs: Pairs, ids: Tensor, facts: Facts, config: TrainingConfig, texts_first: bool) -> Targets:
+    if config.targets == "fact":
+        own = pairs.facts
+        return Targets(own.stated, facts.true) if texts_first else Targets(own.true, facts.stated)
     if config.targets == "caption":
-        return caption_targets(own, everyone)
+        return caption_targets(pairs.caption_ids, ids)
     if config.targets == "prior":
-        return prior_targets(own, everyone)
-    numbers = torch.arange(len(everyone), device=own.device)
-    first = process_rank() * len(own)
-    return Targets(numbers[first : first + len(own)], numbers)
+        return prior_targets(pairs.caption_ids, ids)
+    numbers = torch.arange(len(ids), device=ids.device)
+    first = process_rank() * len(pairs.caption_ids)
+    return Targets(numbers[first : first + len(pairs.caption_ids)], numbers)
+
+
+def role_weights(own: Tensor, everyone: Tensor, region_weight: float) -> Tensor:
+    """Weights [n] of the pairs of this process, `own` and `everyone` being true for region pairs.
+
+    With them the mean over all pairs is (1 - region_weight) times the mean over whole frames plus region_weight times
+    the mean over regions; a kind of pair that the batch lacks counts as zero.
+    """
+    shares = torch.tensor([1 - region_weight, region_weight], device=own.device)
+    counts = torch.stack([(~everyone).sum(), everyone.sum()])
+    return (shares * len(everyone) / counts.clamp_min(1))[own.long()]
 
 
 def _semantic(pairs: Pairs, images: Tensor, texts: Tensor, ids: Tensor, chunk: int) -> Tensor:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairMixture, PairSet, draw_batch, sampling_weights
 from sono.training.distributed import process_count, process_rank
 from sono.training.sampling import epoch_rows, seeded
+
+REGION_DRAWS = 100_000  # more than a run has epochs: the draws of region pairs have numbers of their own
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Plan:
         check_parts(min(config.batch_size, len(self.pairs)), config.accumulate)
         weights = sampling_weights(self.pairs, config.plane_balance, config.center_balance, config.patient_balance)
         object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "steps_per_epoch", len(epoch_rows(weights, config.batch_size, config.seed, 0)))
+        object.__setattr__(self, "steps_per_epoch", len(self.places(0)))
 
     @property
     def total(self) -> int:
@@ -39,20 +43,74 @@ class Plan:
         """The first step of each epoch, and the end."""
         return [epoch * self.steps_per_epoch for epoch in range(self.config.epochs + 1)]
 
+    def places(self, epoch: int) -> list["Places"]:
+        """The batches of `epoch`, without the short rest."""
+        config, pairs = self.config, self.pairs
+        if separate(pairs, config):
+            return _separate_places(pairs, self.weights, config, epoch)
+        places = pairs.places(config.regions_per_frame)
+        return [Places(rows) for rows in epoch_rows(self.weights, config.batch_size, config.seed, epoch, places)]
+
     def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
         """The steps of `epoch` that come after `done` steps of the run, each with this process's part of its batch."""
-        places = self.pairs.places(self.config.regions_per_frame)
-        rows = epoch_rows(self.weights, self.config.batch_size, self.config.seed, epoch, places)
-        first = epoch * self.steps_per_epoch
-        for step in range(max(done, first), first + len(rows)):
+        places, first = self.places(epoch), epoch * self.steps_per_epoch
+        for step in range(max(done, first), first + len(places)):
             mixture = PairMixture.at(step / self.total, self.config)
-            some = rows[step - first]
-            own = own_places(len(some), self.config.accumulate)
-            yield step, draw_batch(self.pairs, some, mixture, seeded(self.config.seed, step + 1), own)
+            rows, regional = places[step - first]
+            own = own_places(len(rows), self.config.accumulate)
+            yield step, draw_batch(self.pairs, rows, mixture, seeded(self.config.seed, step + 1), own, regional)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         return learning_rate(step, self.total, self.config)
+
+
+class Places(NamedTuple):
+    """The frames of a batch, and which of them are region pairs; None: drawn by `global_fraction`."""
+
+    rows: list[int]
+    regional: list[bool] | None = None
+
+
+def separate(pairs: PairSet, config: TrainingConfig) -> bool:
+    """Whether each batch holds a fixed number of region pairs, beside whole frames."""
+    return config.region_weight > 0 and config.global_fraction < 1 and pairs.regions > 0
+
+
+def whole_pairs(size: int, config: TrainingConfig) -> int:
+    """How many of `size` pairs are whole frames: at least one, and one less than all."""
+    return min(max(1, round(size * config.global_fraction)), size - 1)
+
+
+def _separate_places(pairs: PairSet, weights: Tensor, config: TrainingConfig, epoch: int) -> list[Places]:
+    """Batches in which every part of every process holds as many whole frames and region pairs.
+
+    An epoch has as many whole frames as the data; several regions of a frame lie in one batch.
+    """
+    size = min(config.batch_size, len(pairs))
+    parts = process_count() * config.accumulate
+    whole = whole_pairs(size // parts, config)
+    masked = [row for row, example in enumerate(pairs.examples) if example.regions]
+    frames = epoch_rows(weights, whole * parts, config.seed, epoch)
+    regions = _region_rows(pairs, weights, masked, config, epoch)
+    order = [False] * whole + [True] * (size // parts - whole)
+    places = []
+    for batch in frames:
+        own, rows = iter(batch), []
+        for regional in order * parts:
+            rows.append(next(regions) if regional else next(own))
+        places.append(Places(rows, order * parts))
+    return places
+
+
+def _region_rows(
+    pairs: PairSet, weights: Tensor, masked: list[int], config: TrainingConfig, epoch: int
+) -> Iterator[int]:
+    """Frames with masks without end, each as often in a row as it has regions, at most `regions_per_frame`."""
+    for turn in count():
+        for row in epoch_rows(weights[masked], 1, config.seed, epoch + REGION_DRAWS * (turn + 1)):
+            frame = masked[row[0]]
+            yield from [frame] * min(len(pairs.examples[frame].regions), config.regions_per_frame)
 
 
 def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
@@ -68,17 +126,17 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
 
 def own_places(size: int, accumulate: int) -> list[int]:
     """Where in a batch of `size` pairs those of this process stand, one part after another."""
-    count = process_count()
-    part = size // (count * accumulate)
-    starts = [(turn * count + process_rank()) * part for turn in range(accumulate)]
+    processes = process_count()
+    part = size // (processes * accumulate)
+    starts = [(turn * processes + process_rank()) * part for turn in range(accumulate)]
     return [place for start in starts for place in range(start, start + part)]
 
 
 def check_parts(size: int, accumulate: int) -> None:
     """SonoError where a batch cannot be shared out, or a pair would meet no other."""
-    count = process_count()
-    if size % (count * accumulate) or size // accumulate < 2:
+    processes = process_count()
+    if size % (processes * accumulate) or size // accumulate < 2:
         raise SonoError(
-            f"a batch of {size} pairs cannot be shared by {count} processes in {accumulate} parts of at least 2 pairs; "
-            f"choose a batch_size that {count * accumulate} divides, or another accumulate"
+            f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} parts of at least 2 "
+            f"pairs; choose a batch_size that {processes * accumulate} divides, or another accumulate"
         )

@@ -72,6 +72,8 @@ class ToldRegion(Config):
     caption: str
     attributes: Said
     grade: int = Field(ge=0, le=max(GRADES.values()))
+    structure: str = ""
+    prompts: tuple[str, ...] = ()
 
 
 class Told(Config):

@@ -254,7 +254,7 @@ def _example(stored: Stored, side: int) -> Example:
     if any(int(part.sum(dtype=np.uint64)) != side**2 for part in parts):
         raise ValueError("masks of another size")
     regions = tuple(
-        Region(part, one.caption, one.attributes.attributes(), one.grade)
+        Region(part, one.caption, one.attributes.attributes(), one.grade, one.structure, one.prompts)
         for one, part in zip(told.regions, parts, strict=True)
     )
     return Example(**dict(told) | {"attributes": told.attributes.attributes(), "regions": regions})

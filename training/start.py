@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from sono.curation.console import talk
-from sono.curation.errors import SonoError
+from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.workspace import Workspace
 from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
 from sono.training.checkpoints import RunInfo, load_model
 from sono.training.config import TrainingConfig
 from sono.training.distributed import is_first
 from sono.training.freeze import set_trainable
+from sono.training.image_weights import FILES, load_imagenet
 from sono.training.lora import add_lora
 from sono.training.model import MaskClip
 from sono.training.objectives import starting_bias
@@ -21,6 +22,9 @@ from sono.training.resize import resized
 UNKNOWN_WOMEN = "made in a study with another key, so its women are known here by their frames alone"
 OTHER_KEYS = "several"  # women of studies whose keys differ
 DEFAULT = str(TrainingConfig.model_fields["model"].default)  # which says nothing beside `init`
+DEFAULT_TEXT = str(TrainingConfig.model_fields["text"].default)  # likewise
+CLIP_TEXT = "clip"  # CLIP's transformer, from scratch
+SCRATCH, IMAGENET = "scratch", "imagenet"
 CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
 
 
@@ -40,12 +44,14 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
             ModelConfig(
                 name=config.model,
                 image_size=config.image_size,
-                text_tower=config.text_tower,
+                text_tower=None if config.text == CLIP_TEXT else config.text,
                 context_length=config.context_length,
+                region_pool=config.region_pool,
+                text_bias=True,
             )
         )
-    if config.text_tower is not None:
-        raise SonoError(f"run '{config.init}' brings its own text tower; leave text_tower out of [training]")
+    if config.text not in (DEFAULT_TEXT, CLIP_TEXT):
+        raise SonoError(f"run '{config.init}' brings its own text tower; leave text out of [training]")
     model, info = load_model(workspace.runs / config.init)
     if config.model not in (DEFAULT, model.config.name):
         raise SonoError(
@@ -61,6 +67,26 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
     return Start(model.config, model, info)
 
 
+def pretrained(config: TrainingConfig) -> bool:
+    """Whether a new model's vision tower starts from ImageNet weights; SonoError where it is asked and cannot."""
+    start = config.start or (IMAGENET if config.model in FILES else SCRATCH)
+    if start not in (IMAGENET, SCRATCH):
+        raise SonoError(f"unknown start '{start}'{did_you_mean(start, [IMAGENET, SCRATCH])}")
+    if start == IMAGENET and config.model not in FILES:
+        raise SonoError(
+            f"no ImageNet weights are known for model '{config.model}'; "
+            f'choose {", ".join(FILES)}, or start = "scratch"'
+        )
+    return start == IMAGENET
+
+
+def new_model(config: TrainingConfig, architecture: ModelConfig) -> MaskClip:
+    """A model to begin with, from the weights that `start` names."""
+    if not pretrained(config):
+        return MaskClip(architecture)
+    return MaskClip(architecture, prepare_vision=lambda visual: load_imagenet(visual.trunk, config.model))
+
+
 def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False) -> MaskClip:
     """Set the scale and bias that a run on so many `pairs` starts with; freeze what does not learn, add adapters.
 
@@ -68,8 +94,8 @@ def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool
     """
     if config.lora_rank and config.trainable != "heads":
         raise SonoError(f"lora_rank {config.lora_rank} goes with trainable = \"heads\", not '{config.trainable}'")
-    reads = config.text_tower is not None and config.trainable == "vision"  # a BERT comes with what it has learned
-    if config.init is None and config.trainable != "all" and not reads:
+    reads = config.text != CLIP_TEXT and config.trainable == "vision"  # a BERT comes with what it has learned
+    if config.init is None and config.trainable != "all" and not reads and not pretrained(config):
         talk.print(f'trainable = "{config.trainable}" without init: what is frozen stays random')
     with torch.no_grad():
         untold = float(model.logit_bias) == START_BIAS and math.isclose(float(model.logit_scale), LOG_10, rel_tol=1e-6)
@@ -77,7 +103,7 @@ def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool
         model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), met))
         if published and config.objective == "softmax" and untold:  # imported as the sigmoid wants it
             model.logit_scale.fill_(CLIP_SCALE)
-    set_trainable(model, config.trainable)
+    set_trainable(model, config.trainable, config.text_trainable)
     if config.lora_rank:
         add_lora(model, config.lora_rank, config.lora_alpha)
     return model

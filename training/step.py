@@ -8,22 +8,26 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from sono.curation.errors import SonoError
-from sono.training.attributes import caption_numbers
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
 from sono.training.distributed import mean_of, process_count
+from sono.training.facts import numbers
 from sono.training.freeze import blocks_of
+from sono.training.image_weights import FILES
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, pairs_loss
 from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
 from sono.training.sharding import clip_shares, share_weights
 from sono.training.shared_norm import share_norms
+from sono.training.start import pretrained
 
 Result = TypeVar("Result")
 
@@ -118,7 +122,7 @@ def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Hea
             holed = model.encode_image(with_hole(frame, mask), mask) if guess else image
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)[ids]
     fused = heads.graph(text, said) if heads and heads.graph else text
-    pairs = Pairs(image, fused, caption_numbers(batch.captions, device), said)
+    pairs = Pairs(image, fused, numbers(batch.captions, device), said, batch.facts.to(device))
     loss = pairs_loss(pairs, model.logit_scale.exp(), model.logit_bias, config)
     if guess:
         told = guess(F.normalize(holed.float(), dim=-1), text)
@@ -135,6 +139,8 @@ def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
 def precision_of(config: TrainingConfig) -> torch.dtype:
     """The number format of the towers; `auto` is `best_precision`."""
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if config.precision == "auto" and config.model in FILES and not torch.cuda.is_available():
+        return torch.float32  # depthwise convolutions in bfloat16 take 1.5 times as long on a CPU with AMX
     return named.get(config.precision) or best_precision()
 
 
@@ -167,20 +173,33 @@ def _added_up(together: nn.Module, last: bool) -> AbstractContextManager[None]:
 
 
 def _optimizer(learner: Learner) -> torch.optim.Optimizer:
-    """AdamW; only matrices are decayed. Mask filters, logit scale and bias learn at a multiple of the others' rate."""
+    """AdamW in groups by learning rate and decay; only matrices are decayed."""
     model, config = learner.model, learner.config
-    scalars: list[Tensor] = [model.logit_scale, model.logit_bias]
-    masks: list[Tensor] = [model.stem.mask.weight]
-    weights = [weight for weight in learner.parameters() if weight is not masks[0]]
-    matrices = [weight for weight in weights if weight.ndim > 1]
-    vectors = [weight for weight in weights if weight.ndim == 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay, "factor": 1.0},
-        {"params": vectors, "weight_decay": 0.0, "factor": 1.0},
-        {"params": masks, "weight_decay": config.weight_decay, "factor": config.mask_rate},
-        {"params": scalars, "weight_decay": 0.0, "factor": config.scale_rate},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    special = {id(model.logit_scale): config.scale_rate, id(model.logit_bias): config.scale_rate}
+    special[id(model.stem.mask.weight)] = config.mask_rate
+    special |= {id(weight): config.trunk_rate for weight in came_trained(model, config) if id(weight) not in special}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for weight in learner.parameters():
+        decay = config.weight_decay if weight.ndim > 1 else 0.0
+        groups.setdefault((special.get(id(weight), 1.0), decay), []).append(weight)
+    return torch.optim.AdamW(
+        [{"params": found, "weight_decay": decay, "factor": factor} for (factor, decay), found in groups.items()],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+
+
+def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:
+    """Weights of a new model that others have trained, but for what is new in the stem."""
+    new = set(map(id, [*model.mask_weights(), *model.stem.depthwise.parameters()]))
+    trained: list[nn.Parameter] = []
+    visual, text = model.towers.visual, model.towers.text
+    if config.init is None and isinstance(visual, TimmModel) and pretrained(config):
+        trained += visual.trunk.parameters()
+    if config.init is None and isinstance(text, HFTextEncoder):
+        trained += text.transformer.parameters()
+    return [weight for weight in trained if id(weight) not in new]
 
 
 @torch.no_grad()
@@ -195,7 +214,14 @@ def _follow(averaged: MaskClip, model: MaskClip, decay: float) -> None:
 
 
 def _some(batch: Batch, rows: slice) -> Batch:
-    return Batch(batch.image[rows], batch.mask[rows], batch.captions[rows], batch.rows[rows], batch.attributes.at(rows))
+    return Batch(
+        batch.image[rows],
+        batch.mask[rows],
+        batch.captions[rows],
+        batch.rows[rows],
+        batch.attributes.at(rows),
+        batch.facts.at(rows),
+    )
 
 
 @contextmanager

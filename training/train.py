@@ -127,7 +127,7 @@ def _summary(folder: Path, material: Material, plan: Plan | StreamPlan, state: S
 def _learner(material: Material, config: TrainingConfig) -> Learner:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     info = material.start.info
-    model = prepare(first_model(material), config, len(material.train), bool(info and info.origin)).to(device)
+    model = prepare(first_model(material, config), config, len(material.train), bool(info and info.origin)).to(device)
     if isinstance(material.train, PairSet) and is_first():
         _tell_cut(model, material.train.captions)
     heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(device)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sono.training.config import TrainingConfig
-from sono.training.data import PairMixture, PairSet, draw_batch
+from sono.training.data import PairMixture, PairSet, Region, draw_batch
 from sono.training.distributed import alone
 from sono.training.model import MaskClip
 from sono.training.sampling import epoch_rows, seeded
 from sono.training.step import batch_loss
+from sono.training.store import mask_of
 
 
 # no_grad, for what inference_mode makes (weights in shares that come together) would not serve in the next step
@@ -48,27 +49,70 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
     return float(np.mean([hit[truth == label].mean() for label in range(len(planes))]))
 
 
+def naming_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
+    """Macro Top-1 over structures of naming a region under its mask, among the structures of the frame's plane.
+
+    None where no plane has two structures with masks. A structure has the mean of its short phrasings as its text.
+    """
+    asked = _asked_regions(pairs)
+    if not asked:
+        return None
+    prompts = {region.structure: region.prompts for _, region, _ in asked}
+    names = sorted(prompts)
+    classes = class_embeddings(model, [prompts[name] for name in names])
+    allowed = torch.tensor([[name in candidates for name in names] for _, _, candidates in asked])
+    hits: dict[str, list[bool]] = {name: [] for name in names}
+    for start in range(0, len(asked), batch_size):
+        part = asked[start : start + batch_size]
+        masks = np.stack([mask_of(region.runs, pairs.size) for _, region, _ in part])
+        scores = image_features(model, pairs.frames[[row for row, _, _ in part]], masks) @ classes.T
+        told = scores.cpu().masked_fill(~allowed[start : start + len(part)], -torch.inf).argmax(1)
+        for (_, region, _), answer in zip(part, told.tolist(), strict=True):
+            hits[region.structure].append(names[answer] == region.structure)
+    return float(np.mean([np.mean(found) for found in hits.values()]))
+
+
+def _asked_regions(pairs: PairSet) -> list[tuple[int, Region, set[str]]]:
+    """Row, region and candidates of every region whose plane has at least two structures with prompts."""
+    known: dict[str, set[str]] = {}
+    for example in pairs.examples:
+        found = {region.structure for region in example.regions if region.prompts}
+        known.setdefault(str(example.plane), set()).update(found)
+    return [
+        (row, region, known[str(example.plane)])
+        for row, example in enumerate(pairs.examples)
+        for region in example.regions
+        if region.prompts and len(known[str(example.plane)]) > 1
+    ]
+
+
 @torch.no_grad()
 def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int) -> dict[str, float]:
-    """Loss without augmentation on fixed draws, and macro Top-1 where planes are known; empty where not due.
+    """Loss without augmentation on fixed draws, macro Top-1 of planes and of naming regions; empty where not due.
 
-    Every process works it out for itself.
+    Planes and naming are missing where the data cannot show them. Every process computes all of it.
     """
     due = (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs
     if len(pairs) < 2 or not due:  # one pair alone is always right
         return {}
     model.eval()
-    mixture = PairMixture(config.global_fraction, config.prompt_fraction, None)
+    mixture = PairMixture(config.global_fraction, config.prompt_fraction, None, region_prompts=config.region_prompts)
     batches = epoch_rows(torch.ones(len(pairs)), config.batch_size, config.seed, 0)
     drawn = (draw_batch(pairs, rows, mixture, seeded(config.seed, number + 1)) for number, rows in enumerate(batches))
     # a compiled tower would be compiled once more, for sizes that are met once an epoch
     with alone(), torch.compiler.set_stance("force_eager"):
         losses = [float(batch_loss(model, batch, config)) for batch in drawn]
-        accuracy = plane_accuracy(model, pairs)
-    scores = {"val_loss": sum(losses) / len(losses)}
-    return scores if accuracy is None else {**scores, "val_top1_macro": accuracy}
+        found = {"val_top1_macro": plane_accuracy(model, pairs), "val_naming_macro": naming_accuracy(model, pairs)}
+    scores = {name: value for name, value in found.items() if value is not None}
+    return {"val_loss": sum(losses) / len(losses), **scores}
 
 
 def score_of(scores: dict[str, float]) -> float | None:
-    """What picks the best epoch: macro Top-1, else the loss; None where nothing was validated."""
-    return scores.get("val_top1_macro", -scores["val_loss"] if "val_loss" in scores else None)
+    """What picks the best epoch: the mean of plane and naming Top-1, or the one there is, else the loss.
+
+    None where nothing was validated.
+    """
+    found = [scores[name] for name in ("val_top1_macro", "val_naming_macro") if name in scores]
+    if found:
+        return sum(found) / len(found)
+    return -scores["val_loss"] if "val_loss" in scores else None
