@@ -25,12 +25,12 @@ from sono.evaluation.bootstrap import Draws, cluster_index
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.findings import Evidence, find
-from sono.evaluation.metrics import UNDECIDED
+from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.selection import Seen, Selection, Subject, select_frames
 from sono.evaluation.summaries import Scored
-from sono.evaluation.zero_shot import best_device, class_features, cosines, mode_features
+from sono.evaluation.zero_shot import best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.checkpoints import END, RunInfo, chosen_checkpoint, find_run, load_model
 from sono.training.model import MaskClip

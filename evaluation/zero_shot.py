@@ -22,8 +22,6 @@ Features = NDArray[np.float32]
 Frames = Sequence[Path] | FrameRows  # files of frames, or these letterboxed in the packed store
 MaskFor = Callable[[str, int], NDArray[np.bool_] | None]  # mode and frame number -> mask [S, S], None: not in this mode
 
-SCORE_DECIMALS = 6  # cosines closer than float32 noise are ties
-
 
 def class_features(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Features:
     """Unit features [classes, d]: the mean of the unit features of each class's prompts."""
@@ -58,11 +56,6 @@ def mode_features(
                 table[rows] = encoded
             advance(len(frames))
     return features
-
-
-def cosines(images: Features, texts: Features) -> NDArray[np.float64]:
-    """Scores [images, classes] of unit features, rounded so that float noise makes no winner."""
-    return np.round(images.astype(np.float64) @ texts.T.astype(np.float64), SCORE_DECIMALS)
 
 
 def best_device() -> torch.device:
