@@ -51,11 +51,24 @@ def mode_features(
                     continue
                 rows = list(masks)
                 covered = frames[[row - start for row in rows]]
-                encoded = _finite(image_features(model, covered, np.stack(list(masks.values()))))
+                encoded = masked_features(model, covered, np.stack(list(masks.values())))
                 table = features.setdefault(mode, np.full((len(files), encoded.shape[1]), np.nan, np.float32))
                 table[rows] = encoded
             advance(len(frames))
     return features
+
+
+def masked_features(model: MaskClip, squares: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Features:
+    """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S]; SonoError where one is not finite."""
+    return _finite(image_features(model, squares, masks))
+
+
+def read_squares(files: Frames, rows: Sequence[int], side: int) -> NDArray[np.uint8]:
+    """The frames `rows` letterboxed [n, side, side], read by a few threads (OpenCV frees the lock)."""
+    if isinstance(files, FrameRows):
+        return files[list(rows)]
+    with ThreadPoolExecutor(4) as pool:
+        return np.stack([letterbox(gray, side) for gray in pool.map(read_stored, [files[row] for row in rows])])
 
 
 def best_device() -> torch.device:
