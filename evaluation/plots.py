@@ -96,17 +96,27 @@ def region_plot(frames: Mapping[str, Sequence[Panel]], across: int = 2) -> bytes
     """Each frame under each of its masks with the answer below it; `frames` by title, `across` of them in a row."""
     from matplotlib.figure import Figure
 
+    across = min(across, len(frames))
     most = max(len(panels) for panels in frames.values())
-    rows, columns = -(-len(frames) // across), min(across, len(frames)) * most
-    figure = Figure(figsize=(1.75 * columns + 0.2, 2.35 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    rows, widths = -(-len(frames) // across), [*([1.0] * most), 0.12] * across  # a gap after each frame
+    figure = Figure(figsize=(1.7 * sum(widths), 2.35 * rows))
+    place = {
+        "left": 0.0,
+        "right": 1.0,
+        "top": 1 - 0.25 / figure.get_figheight(),
+        "bottom": 0.45 / figure.get_figheight(),
+    }
+    grid = figure.subplots(
+        rows, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths, "wspace": 0.04, "hspace": 0.4, **place}
+    )
     for axes in grid.flat:
         axes.set_axis_off()
     for number, (title, panels) in enumerate(frames.items()):
-        row, first = divmod(number, across)
-        grid[row, first * most].set_title(title, loc="left", color=INK, fontsize=9)
-        for place, panel in enumerate(panels):
-            _draw_panel(grid[row, first * most + place], panel)
+        row, block = divmod(number, across)
+        first = block * (most + 1)
+        grid[row, first].set_title(title, loc="left", color=INK, fontsize=9)
+        for step, panel in enumerate(panels):
+            _draw_panel(grid[row, first + step], panel)
     return _png(figure)
 
 
@@ -115,7 +125,7 @@ def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
     mask = cv2.resize(panel.mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     color = tuple(int(panel.color[start : start + 2], 16) for start in (1, 3, 5))
-    cv2.drawContours(picture, contours, -1, color, 3)
+    cv2.drawContours(picture, contours, -1, color, 2)
     axes.imshow(picture)
     right = panel.answer == panel.truth
     axes.text(0, 1.03 * side, panel.answer, va="top", fontsize=8, color=panel.color, weight="bold")

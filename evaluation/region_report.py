@@ -83,7 +83,7 @@ def regions_picture(regions: Regions, image_ids: Sequence[str], files: Sequence[
     for rows in pick_masks(data, image_ids):
         frame = int(data.frame[rows[0]])
         gray = read_stored(files[frame])
-        title = f"{planes[frame]} (without a mask: {answers['all_one'][rows[0]]})"
+        title = f"{planes[frame]}; without a mask: {answers['all_one'][rows[0]]}"
         while title in shown:
             title += " "
         shown[title] = [

@@ -65,6 +65,12 @@ def run_info(**changes: object) -> RunInfo:
 
 
 @pytest.fixture
+def toy_info() -> RunInfo:
+    """What a run says of itself that has seen center "old" alone."""
+    return run_info()
+
+
+@pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Center "new": 8 femora and 4 orbits of 6 patients, one of each misread; half carry a mask. No model file."""
     workspace = Workspace.create(tmp_path / "study")
