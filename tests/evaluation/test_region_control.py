@@ -1,6 +1,7 @@
 """Region measures on hand-made features whose answers are known."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Draws
+from sono.evaluation.bootstrap import Draws, Interval
 from sono.evaluation.metrics import UNDECIDED
 from sono.evaluation.region_control import (
     CONDITIONS,
@@ -33,6 +34,9 @@ from sono.evaluation.region_control import (
     region_ranks,
     unseen_interval,
 )
+from sono.evaluation.region_findings import Steering, region_findings, sentence
+from sono.evaluation.region_report import region_tables
+from sono.evaluation.regions import RegionMask, Regions
 
 QUICK = Draws(100)
 AXES = np.eye(6)
@@ -199,3 +203,77 @@ def test_measures_are_shares_and_do_not_depend_on_the_order_of_masks(seed: int) 
     assert np.all((np.abs(mask_cosines(data)) < 1.0001) | np.isnan(mask_cosines(data)))
     hits = region_ranks(features, data.texts[TRAINING], data.structure, data.in_plane) == 1
     assert macro_mean(hits, data.structure) == pytest.approx(naming_accuracy(data))
+
+
+def findings(data: RegionFeatures) -> dict[str, Any]:
+    everything = dict.fromkeys(CONDITIONS, data.features["own"]) | dict(data.features)
+    masks = tuple(RegionMask(0, "a", (), np.zeros(1, np.uint32)) for _ in data.structure)
+    planes = {TRAINING: Interval(0.9, 0.8, 1.0), "a PLANE": Interval(0.7, 0.6, 0.8)}
+    return region_findings(Regions(masks, {}, replace(data, features=everything)), planes, QUICK)
+
+
+def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
+    data = perfect(place_and_shape=np.roll(AXES, 1, axis=0)[perfect().structure])
+    found = findings(data)
+    assert found["verdict"] == {
+        "steers": True,
+        "text": "The mask steers: with the mask of a structure the model names it in 100.0 % [100.0, 100.0] of cases "
+        "(0.0 % without a mask), and follows another structure's mask in 100.0 %; the pixels contribute 100.0 points "
+        "[+100.0, +100.0] over place and shape; unseen phrasings lose nothing.",
+    }
+    assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
+    assert found["plane_phrasings"]["mean_loss"] == pytest.approx(0.2)
+
+
+def test_the_sentence_of_an_inert_model_says_that_the_mask_does_not_steer() -> None:
+    found = findings(inert())
+    assert found["verdict"]["steers"] is False
+    assert found["verdict"]["text"].startswith("The mask does not steer: ")
+    assert "mean cosine between masks 1.000" in found["verdict"]["text"]
+    assert "not shown to add to place and shape (+0.0 points [+0.0, +0.0])" in found["verdict"]["text"]
+
+
+def test_a_mask_that_acts_by_place_and_shape_steers_without_pixels() -> None:
+    found = findings(perfect())
+    assert found["verdict"]["steers"]
+    assert "the pixels are not shown to add to place and shape" in found["verdict"]["text"]
+    assert found["differences"]["place_and_shape"] == {"point": 0, "low": 0, "high": 0}
+
+
+def test_a_model_that_breaks_under_one_phrasing_is_said_to() -> None:
+    data = perfect()
+    found = findings(replace(data, texts={**data.texts, "X at 20 weeks": np.roll(AXES, 1, axis=0)}))
+    assert "unseen phrasings lose 50.0 points on average and 100.0 at worst" in found["verdict"]["text"]
+    assert found["phrasings"]["in_plane"]["worst"] == "X at 20 weeks"
+    assert found["phrasings"]["in_plane"]["mean"]["point"] == 0.5
+    cells = list(region_tables(found)[0].columns[1].cells)
+    assert cells[-2:] == ["50.0 [50.0, 50.0]", "0.0 [0.0, 0.0]"]
+
+
+STEERS = Steering(
+    Interval(0.8, 0.7, 0.9), 0.3, Interval(0.5, 0.4, 0.6), Interval(0.6, 0.5, 0.7), 0.4, Interval(0.2, 0.1, 0.3), 0.25
+)
+UNKNOWN = Interval(0.6, float("nan"), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("change", "lead"),
+    [
+        ({}, "The mask steers"),
+        ({"gain": Interval(0.5, -0.1, 0.9)}, "The mask does not steer"),
+        ({"follow": Interval(0.6, 0.25, 0.9)}, "The mask does not steer"),
+        ({"cosine": 0.9995}, "The mask does not steer"),
+        ({"gain": UNKNOWN}, "The mask is not shown to steer"),
+        ({"follow": UNKNOWN}, "The mask is not shown to steer"),
+    ],
+)
+def test_all_three_conditions_decide(change: dict[str, Any], lead: str) -> None:
+    found = replace(STEERS, **change)
+    assert sentence(found).startswith(f"{lead}: ")
+    assert found.steers is (lead == "The mask steers")
+
+
+def test_a_study_without_material_is_not_tested_and_has_no_table() -> None:
+    found = region_findings(Regions(()), {TRAINING: UNKNOWN}, QUICK)
+    assert found["verdict"]["steers"] is None
+    assert region_tables(found) == []
