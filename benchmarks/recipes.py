@@ -36,8 +36,9 @@ from sono.curation.qc import QcOptions, run_qc
 from sono.curation.splits import fold_splits
 from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
+from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import StoredMask, annotated_masks, mask_for, plan_masks, proposed_masks
-from sono.evaluation.zero_shot import class_features, cosines, mode_features
+from sono.evaluation.zero_shot import class_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.architectures import SIZES
 from sono.training.checkpoints import END, load_model

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ from sono.evaluation.bootstrap import Draws, cluster_index
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.findings import Evidence, find
-from sono.evaluation.metrics import UNDECIDED
+from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
+from sono.evaluation.region_control import plane_phrasings
+from sono.evaluation.region_findings import region_findings
+from sono.evaluation.region_report import region_tables, write_region_predictions
+from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.selection import Seen, Selection, Subject, select_frames
-from sono.evaluation.summaries import Scored
-from sono.evaluation.zero_shot import best_device, class_features, cosines, mode_features
+from sono.evaluation.summaries import Scored, rate
+from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.checkpoints import END, RunInfo, chosen_checkpoint, find_run, load_model
 from sono.training.model import MaskClip
@@ -64,6 +69,11 @@ class EvaluationResult:
         return str(self.metrics["verdict"]["text"])
 
     @property
+    def region_verdict(self) -> str:
+        """The sentence on whether the mask steers."""
+        return str(self.metrics["region_control"]["verdict"]["text"])
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know before the numbers."""
         return list(self.metrics["notes"])
@@ -72,7 +82,7 @@ class EvaluationResult:
         """One row a mode and set of frames, in percent with 95 % intervals."""
         names = ("top1_macro", "top1_micro", "top5_macro")
         return [
-            {"frames": group["title"], "mask": mode} | {name: percent(values[name]) for name in names}
+            {"frames": group["title"], "mask": mode} | {name: rate(values[name]) for name in names}
             for group in self.metrics["groups"]
             for mode, values in group["modes"].items()
         ]
@@ -88,8 +98,9 @@ class EvaluationResult:
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.metrics["excluded"].items())
         if left_out:
             notes.insert(0, Text(f"- Frames left out: {left_out}."))
+        tables += region_tables(self.metrics["region_control"])
         report = Text(f"report: {self.folder / 'report.html'}")
-        return Group(Text(self.title), *tables, Text(self.verdict), *notes, report)
+        return Group(Text(self.title), *tables, Text(self.region_verdict), Text(self.verdict), *notes, report)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in metrics.json, and where it stands."""
@@ -107,15 +118,8 @@ def _score_table(title: str, rows: Sequence[dict[str, str]]) -> Table:
     return table
 
 
-def percent(values: dict[str, float | None]) -> str:
-    """As in "83.1 [79.0, 87.2]"."""
-    if values["low"] is None or values["high"] is None or values["point"] is None:
-        return f"{100 * (values['point'] or 0):.1f}"
-    return f"{100 * values['point']:.1f} [{100 * values['low']:.1f}, {100 * values['high']:.1f}]"
-
-
 def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | None = None) -> EvaluationResult:
-    """Score a run on frames it has not seen and write report.html, metrics.json and predictions.parquet.
+    """Score a run on frames it has not seen and write report.html, metrics.json and the two tables of predictions.
 
     SonoError where there is no run, the center or split is unknown, or its frames were in training.
     """
@@ -129,8 +133,10 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     study = _study(workspace, model, info, selection, settings)
     plan = _plan(study, engine or Engine())
     scored, features = _score(study, plan)
+    regions, control = _regions(study, scored, features["all_one"])
     evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
+    metrics["region_control"] = control
     root = _run_root(workspace, folder)
     metrics["checkpoint"] = chosen_checkpoint(folder).name
     if info.key_check not in ("", workspace.study().key_check):
@@ -139,7 +145,7 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
         metrics["notes"] = [f"the run has not ended: `sono train --name {root.name} --resume`", *metrics["notes"]]
     named = "" if folder == root else f" ({folder.name})"
     target = root / "eval" / f"{subject.folder}{named}"
-    _write(study, evidence, metrics, target)
+    _write(study, evidence, regions, metrics, target)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)
 
@@ -168,6 +174,12 @@ class _Study:
     def files(self) -> list[Path]:
         return [self.workspace.root / str(file) for file in self.selection.frames["file"]]
 
+    @cached_property
+    def pixels(self) -> Frames:
+        """The frames in the packed store where there is one, else their files."""
+        packed = kept_frames(self.workspace, self.selection.frames["file"].tolist(), self.model.image_size)
+        return self.files if packed is None else packed
+
     @property
     def draws(self) -> Draws:
         return Draws(self.settings.bootstrap_draws, self.settings.seed)
@@ -192,10 +204,9 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
     """Cosines of every frame with every plane in every mode that can be computed, and the image features."""
     frames, image_ids, side = study.selection.frames, study.image_ids, study.model.image_size
     modes = [mode for mode in study.settings.modes if plan.can(mode)]
-    packed = kept_frames(study.workspace, frames["file"].tolist(), side)
     features = mode_features(
         study.model,
-        study.files if packed is None else packed,
+        study.pixels,
         modes,
         lambda mode, number: mask_for(plan, mode, image_ids[number], side),
         study.settings.batch_size,
@@ -206,6 +217,21 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
     clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
     scores = {mode: cosines(features[mode], texts) for mode in modes if mode in features}
     return Scored(tuple(ids), truth, clusters, scores), features
+
+
+def _regions(study: _Study, scored: Scored, whole: NDArray[np.float32]) -> tuple[Regions, dict[str, Any]]:
+    """The masks with their features, and what region control found."""
+    settings, frames = study.settings, study.selection.frames
+    material = RegionStudy(
+        study.model, frames, study.pixels, scored.clusters, study.planes, study.templates, settings.batch_size,
+        settings.seed,
+    )  # fmt: skip
+    regions = encode_regions(material, study.workspace.masks(), whole)
+    names = [study.planes.planes[index].name for index in scored.compared]
+    truth = np.searchsorted(scored.compared, scored.truth)
+    texts = plane_texts(study.model, study.templates, names)
+    planes = plane_phrasings(whole, texts, truth, scored.clusters, study.draws)
+    return regions, region_findings(regions, planes, study.draws)
 
 
 def _provenance(study: _Study) -> dict[str, Any]:
@@ -224,11 +250,12 @@ def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     return caption_metrics(study.model, images, study.image_ids, captions)
 
 
-def _write(study: _Study, evidence: Evidence, metrics: dict[str, Any], target: Path) -> None:
+def _write(study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], target: Path) -> None:
     write_predictions(target / "predictions.parquet", study.selection.frames, evidence.scored)
+    write_region_predictions(target / "regions.parquet", study.selection.frames, regions)
     write_text(target / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     names = {plane.id: plane.name for plane in study.planes.planes}
-    write_report(target / "report.html", metrics, Gallery(evidence, study.image_ids, study.files, names))
+    write_report(target / "report.html", metrics, Gallery(evidence, study.image_ids, study.files, names, regions))
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:

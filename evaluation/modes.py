@@ -105,11 +105,17 @@ def bounding_box(mask: Mask) -> Mask:
     return box
 
 
-def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, StoredMask]:
-    """One accepted or edited mask of each frame, drawn by the hash of its id; SonoError where a size does not fit."""
+def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
+    """The accepted or edited masks of `frames`; SonoError where one has another size than its frame."""
     usable = masks[masks["state"].isin(["accepted", "edited"]) & (masks["area"] > 0)]
     usable = usable[usable["image_id"].isin(frames["image_id"])]
     check_masks(usable, frames)
+    return usable
+
+
+def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, StoredMask]:
+    """One accepted or edited mask of each frame, drawn by the hash of its id; SonoError where a size does not fit."""
+    usable = usable_masks(masks, frames)
     draws = usable["mask_id"].map(lambda mask_id: sha256(mask_id.encode()))
     chosen = usable.assign(draw=draws).sort_values(["image_id", "draw"]).drop_duplicates("image_id")
     columns = (chosen[name].tolist() for name in ("image_id", "counts", "height", "width"))

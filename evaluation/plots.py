@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, ACCENT, MUTED = "#1d2b36", "#2f6f9f", "#8a97a3"
+RIGHT, WRONG = "#2f9e5b", "#d0482f"
 OUTLINES = {"proposed": (240, 176, 48), "annotated": (64, 200, 220)}  # RGB
 
 
@@ -73,6 +75,61 @@ def frame_card(gray: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], 
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, OUTLINES[kind], 1)
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A frame [H, W] with one mask [S, S], the structure it marks, and the model's answer."""
+
+    gray: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    truth: str
+    answer: str
+
+    @property
+    def color(self) -> str:
+        """Green for a right answer, red for a wrong one."""
+        return RIGHT if self.answer == self.truth else WRONG
+
+
+def region_plot(frames: Mapping[str, Sequence[Panel]], across: int = 2) -> bytes:
+    """Each frame under each of its masks with the answer below it; `frames` by title, `across` of them in a row."""
+    from matplotlib.figure import Figure
+
+    across = min(across, len(frames))
+    most = max(len(panels) for panels in frames.values())
+    rows, widths = -(-len(frames) // across), [*([1.0] * most), 0.12] * across  # a gap after each frame
+    figure = Figure(figsize=(1.7 * sum(widths), 2.35 * rows))
+    place = {
+        "left": 0.0,
+        "right": 1.0,
+        "top": 1 - 0.25 / figure.get_figheight(),
+        "bottom": 0.45 / figure.get_figheight(),
+    }
+    grid = figure.subplots(
+        rows, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths, "wspace": 0.04, "hspace": 0.4, **place}
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (title, panels) in enumerate(frames.items()):
+        row, block = divmod(number, across)
+        first = block * (most + 1)
+        grid[row, first].set_title(title, loc="left", color=INK, fontsize=9)
+        for step, panel in enumerate(panels):
+            _draw_panel(grid[row, first + step], panel)
+    return _png(figure)
+
+
+def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
+    picture = cv2.cvtColor(letterbox(panel.gray, side), cv2.COLOR_GRAY2RGB)
+    mask = cv2.resize(panel.mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    color = tuple(int(panel.color[start : start + 2], 16) for start in (1, 3, 5))
+    cv2.drawContours(picture, contours, -1, color, 2)
+    axes.imshow(picture)
+    right = panel.answer == panel.truth
+    axes.text(0, 1.03 * side, panel.answer, va="top", fontsize=8, color=panel.color, weight="bold")
+    axes.text(0, 1.13 * side, "right" if right else f"truth: {panel.truth}", va="top", fontsize=7, color=MUTED)
 
 
 def _plain(axes: "Axes") -> None:

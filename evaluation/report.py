@@ -14,6 +14,10 @@ from sono.evaluation.captions import RETRIEVAL_KS
 from sono.evaluation.findings import Evidence
 from sono.evaluation.modes import MODES, ORACLE_MODES, mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
+from sono.evaluation.region_control import CONDITIONS
+from sono.evaluation.region_findings import DIFFERENCES
+from sono.evaluation.region_report import regions_picture
+from sono.evaluation.regions import Regions
 from sono.evaluation.summaries import Scored
 from sono.templates.reports import data_uri, render_report
 
@@ -39,6 +43,7 @@ class Gallery:
     image_ids: Sequence[str]
     files: Sequence[Path]
     plane_names: Mapping[str, str]
+    regions: Regions
 
 
 def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
@@ -62,6 +67,9 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
             mode: data_uri(confusion_plot(np.array(metrics["confusion"][mode]), classes, f"{_words(mode)} mask"))
             for mode in shown
         },
+        conditions=CONDITIONS,
+        contrasts=DIFFERENCES,
+        regions_picture=_regions_picture(gallery),
         examples=[_example(gallery, number) for number in pick_examples(gallery.evidence.scored, gallery.image_ids)],
     )
     write_text(path, text)
@@ -131,6 +139,14 @@ def _modes_picture(metrics: dict[str, Any]) -> bytes:
     }
     constant = [group["baselines"]["constant"]["top1_macro"] for group in metrics["groups"]]
     return modes_plot(groups, constant, _metric_names(metrics)[metrics["compared_metric"]])
+
+
+def _regions_picture(gallery: Gallery) -> str:
+    """The figure of region control as the address of an image; empty where there is none."""
+    scored = gallery.evidence.scored
+    planes = [gallery.plane_names[scored.planes[index]] for index in scored.truth]
+    picture = regions_picture(gallery.regions, gallery.image_ids, gallery.files, planes)
+    return data_uri(picture) if picture else ""
 
 
 def _interval(values: dict[str, float | None]) -> Interval:

@@ -1,6 +1,6 @@
 """From scores to numbers: metrics with intervals, differences between modes, and the verdict on masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +167,14 @@ def points(interval: Interval) -> str:
     if np.isnan(interval.low):
         return f"{100 * interval.point:+.1f} points [no interval]"
     return f"{100 * interval.point:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def rate(values: Mapping[str, float | None]) -> str:
+    """An interval as a dictionary in percent: "83.1 [79.0, 87.2]"; a dash where nothing was measured."""
+    point, low, high = (values[name] for name in ("point", "low", "high"))
+    if point is None:
+        return "\u2013"
+    return f"{100 * point:.1f}" + ("" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def baselines(scored: Scored, rows: Rows, planes_seen: dict[str, int]) -> dict[str, dict[str, float]]:

@@ -22,8 +22,6 @@ Features = NDArray[np.float32]
 Frames = Sequence[Path] | FrameRows  # files of frames, or these letterboxed in the packed store
 MaskFor = Callable[[str, int], NDArray[np.bool_] | None]  # mode and frame number -> mask [S, S], None: not in this mode
 
-SCORE_DECIMALS = 6  # cosines closer than float32 noise are ties
-
 
 def class_features(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Features:
     """Unit features [classes, d]: the mean of the unit features of each class's prompts."""
@@ -53,16 +51,24 @@ def mode_features(
                     continue
                 rows = list(masks)
                 covered = frames[[row - start for row in rows]]
-                encoded = _finite(image_features(model, covered, np.stack(list(masks.values()))))
+                encoded = masked_features(model, covered, np.stack(list(masks.values())))
                 table = features.setdefault(mode, np.full((len(files), encoded.shape[1]), np.nan, np.float32))
                 table[rows] = encoded
             advance(len(frames))
     return features
 
 
-def cosines(images: Features, texts: Features) -> NDArray[np.float64]:
-    """Scores [images, classes] of unit features, rounded so that float noise makes no winner."""
-    return np.round(images.astype(np.float64) @ texts.T.astype(np.float64), SCORE_DECIMALS)
+def masked_features(model: MaskClip, squares: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Features:
+    """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S]; SonoError where one is not finite."""
+    return _finite(image_features(model, squares, masks))
+
+
+def read_squares(files: Frames, rows: Sequence[int], side: int) -> NDArray[np.uint8]:
+    """The frames `rows` letterboxed [n, side, side], read by a few threads (OpenCV frees the lock)."""
+    if isinstance(files, FrameRows):
+        return files[list(rows)]
+    with ThreadPoolExecutor(4) as pool:
+        return np.stack([letterbox(gray, side) for gray in pool.map(read_stored, [files[row] for row in rows])])
 
 
 def best_device() -> torch.device:

@@ -33,7 +33,7 @@ class BrightnessClip(nn.Module):
         return nn.functional.one_hot(plane * (mask.amax(dim=(1, 2, 3)) > 0), len(PLANES)).float()
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        longest = [max((name for name in NAMES if name in text), key=len) for text in texts]
+        longest = [max((name for name in NAMES if name in text), key=len, default=NAMES[-1]) for text in texts]
         return nn.functional.one_hot(torch.tensor([NAMES.index(name) for name in longest]), len(PLANES)).float()
 
 
@@ -62,6 +62,12 @@ def run_info(**changes: object) -> RunInfo:
     }
     extra = {name: {} for name in RunInfo.__dataclass_fields__ if name not in values}
     return RunInfo(**(values | extra | changes))
+
+
+@pytest.fixture
+def toy_info() -> RunInfo:
+    """What a run says of itself that has seen center "old" alone."""
+    return run_info()
 
 
 @pytest.fixture

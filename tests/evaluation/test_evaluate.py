@@ -101,7 +101,7 @@ def test_two_runs_write_the_same_bytes(quick: Workspace) -> None:
     first = {file.name: file.read_bytes() for file in folder.iterdir()}
     evaluate(quick, EvaluationOptions())
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
-    assert set(first) == {"report.html", "metrics.json", "predictions.parquet"}
+    assert set(first) == {"report.html", "metrics.json", "predictions.parquet", "regions.parquet"}
 
 
 def test_captions_of_the_run_give_alignment_and_retrieval(quick: Workspace) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from sono.curation.errors import SonoError
 from sono.evaluation.captions import caption_metrics
-from sono.evaluation.zero_shot import class_features, cosines, mode_features, text_features
+from sono.evaluation.metrics import cosines
+from sono.evaluation.zero_shot import class_features, mode_features, text_features
 from sono.training.architectures import ModelConfig
 from sono.training.model import MaskClip
 

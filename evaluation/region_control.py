@@ -1,0 +1,258 @@
+"""Region control as pure functions: does the mask decide which structure the model names?
+
+Features are unit vectors. A row of NaN in a condition means that the mask does not exist in it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.evaluation.bootstrap import Draws, Interval, Statistic, clustered_interval, macro, micro
+from sono.evaluation.metrics import cosines, predict
+
+Reals = NDArray[np.floating]
+Indices = NDArray[np.integer]
+Rows = NDArray[np.bool_]
+
+TRAINING = "training"  # the phrasing that training draws: the mean of its prompts
+CONDITIONS = {
+    "own": "the mask of the structure",
+    "all_one": "no mask: the whole square",
+    "empty": "nothing marked",
+    "place_and_shape": "the same mask on another patient's frame of the same plane",
+    "constant": "the same mask on a frame of one gray, the mean of the frames",
+    "box": "the bounding box of the mask",
+    "jittered_box": "that box with each side moved by up to 10 % of the box",
+    "moved": "the same mask elsewhere in the square, with the least overlap",
+}
+NOWHERE = Interval(float("nan"), float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class RegionFeatures:
+    """Features of the masks and of the texts that name them.
+
+    `structure`, `plane`, `frame` and `cluster` [masks] are indices; a cluster is a patient. `candidates` [planes,
+    structures] says what competes in a plane. `features` [masks, d] are by condition, `texts` [structures, d] by
+    phrasing, TRAINING first.
+    """
+
+    structures: tuple[str, ...]
+    candidates: Rows
+    structure: Indices
+    plane: Indices
+    frame: Indices
+    cluster: Indices
+    features: Mapping[str, Reals]
+    texts: Mapping[str, Reals]
+
+    @property
+    def in_plane(self) -> Rows:
+        """The candidates of each mask [masks, structures]: the structures of its plane."""
+        return np.asarray(self.candidates[self.plane])
+
+    @property
+    def everything(self) -> Rows:
+        """The candidates of each mask [masks, structures] when all structures compete."""
+        return np.ones((len(self.structure), len(self.structures)), np.bool_)
+
+    @property
+    def open(self) -> Rows:
+        """The masks [masks] whose plane has more than one candidate."""
+        return np.asarray(self.in_plane.sum(axis=1) > 1)
+
+    def has(self, condition: str) -> Rows:
+        """The masks [masks] that exist in `condition`; none where it was not computed."""
+        if condition not in self.features:
+            return np.zeros(len(self.structure), np.bool_)
+        return np.asarray(~np.isnan(self.features[condition]).any(axis=1))
+
+
+def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.int64]:
+    """The structure named for each row of `features` [n, d] by `texts` [structures, d]; UNDECIDED for a tie or NaN.
+
+    Only structures that `candidates` [n, structures] marks compete.
+    """
+    return predict(np.where(candidates, cosines(features, texts), -np.inf))
+
+
+def region_ranks(features: Reals, texts: Reals, truth: Indices, candidates: Rows) -> NDArray[np.int64]:
+    """The rank [n] of the structure `truth` [n] among the candidates, 1 is best; ties count against it."""
+    scores = np.where(candidates, cosines(features, texts), -np.inf)
+    own = scores[np.arange(len(truth)), truth]
+    return np.asarray((scores >= own[:, None]).sum(axis=1), np.int64)
+
+
+def naming_hits(data: RegionFeatures, condition: str = "own", phrasing: str = TRAINING, all_of: bool = False) -> Rows:
+    """Whether each mask [masks] gets its own structure's name, in its plane or among all; a tie is wrong."""
+    candidates = data.everything if all_of else data.in_plane
+    return np.asarray(name_regions(data.features[condition], data.texts[phrasing], candidates) == data.structure)
+
+
+def naming_accuracy(
+    data: RegionFeatures, condition: str = "own", phrasing: str = TRAINING, all_of: bool = False
+) -> float:
+    """Top-1 macro over structures of `naming_hits`, without interval; NaN where no mask can be named.
+
+    In their plane, masks are left out whose plane has one candidate.
+    """
+    rows = data.has(condition) & (data.open | all_of)
+    return macro_mean(naming_hits(data, condition, phrasing, all_of)[rows], data.structure[rows])
+
+
+def macro_mean(values: NDArray[np.generic], classes: Indices) -> float:
+    """The mean of `values` [n] within each class, averaged over the classes present; NaN for none."""
+    if not len(values):
+        return float("nan")
+    return float(np.mean([values[classes == each].mean(dtype=np.float64) for each in np.unique(classes)]))
+
+
+def chance_of_naming(data: RegionFeatures) -> float:
+    """What a guess among the structures of the plane gives: Top-1 macro over structures."""
+    rows = data.open
+    return macro_mean(1 / data.in_plane.sum(axis=1)[rows], data.structure[rows])
+
+
+def other_masks(frame: Indices, structure: Indices) -> NDArray[np.int64]:
+    """All ordered pairs [pairs, 2] of masks of one frame that show different structures."""
+    order = np.argsort(frame, kind="stable")
+    pairs = []
+    for rows in np.split(order, np.flatnonzero(np.diff(frame[order])) + 1):
+        first, second = np.nonzero(structure[rows][:, None] != structure[rows][None, :])
+        pairs.append(np.column_stack([rows[first], rows[second]]))
+    return np.concatenate(pairs).astype(np.int64) if pairs else np.zeros((0, 2), np.int64)
+
+
+def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
+    """How often the answer follows the mask [masks]; NaN for a mask that is the only structure of its frame.
+
+    Of the other structures masked in the frame, the share for which their mask gives their name and the mask's own
+    does not. A model that ignores the mask scores 0.
+    """
+    answers = name_regions(data.features["own"], data.texts[phrasing], data.in_plane)
+    pairs = other_masks(data.frame, data.structure)
+    mine, other = pairs.T
+    moved = (answers[other] == data.structure[other]) & (answers[mine] != data.structure[other])
+    return _mean_of_pairs(moved, mine, len(data.structure))
+
+
+def follow_rate(data: RegionFeatures) -> float:
+    """The mean of `follow_shares` over the masks that have one, without interval; NaN where none has."""
+    return _mean(follow_shares(data))
+
+
+def mask_cosines(data: RegionFeatures) -> Reals:
+    """Mean cosine [masks] of the features under a mask and under the masks of other structures in its frame.
+
+    1.0 means that the mask changes nothing; NaN for a mask that is the only structure of its frame.
+    """
+    mine, other = other_masks(data.frame, data.structure).T
+    own = data.features["own"].astype(np.float64)
+    return _mean_of_pairs((own[mine] * own[other]).sum(axis=1), mine, len(data.structure))
+
+
+def mean_mask_cosine(data: RegionFeatures) -> float:
+    """The mean of `mask_cosines` over the masks that have one, without interval; NaN where none has."""
+    return _mean(mask_cosines(data))
+
+
+def all_one_cosines(data: RegionFeatures) -> Reals:
+    """Cosine [masks] of the features under the own mask and under the whole square."""
+    return np.asarray((data.features["own"].astype(np.float64) * data.features["all_one"]).sum(axis=1))
+
+
+def naming_interval(
+    data: RegionFeatures, condition: str, phrasing: str = TRAINING, all_of: bool = False, how: Draws | None = None
+) -> Interval:
+    """`naming_accuracy` with its interval over patients."""
+    if condition not in data.features:
+        return NOWHERE
+    rows = data.has(condition) & (data.open | all_of)
+    return interval_over(data, naming_hits(data, condition, phrasing, all_of), rows, macro(), how)
+
+
+def naming_difference(data: RegionFeatures, first: str, second: str, how: Draws | None = None) -> Interval:
+    """Naming in the plane under condition `first` minus `second`, paired by mask, over patients."""
+    rows = data.has(first) & data.has(second) & data.open
+    if not rows.any():
+        return NOWHERE
+    gain = naming_hits(data, first).astype(np.float64) - naming_hits(data, second)
+    return interval_over(data, gain, rows, macro(), how)
+
+
+def unseen_interval(data: RegionFeatures, all_of: bool = False, how: Draws | None = None) -> Interval:
+    """Naming with the phrasings other than TRAINING, averaged; NaN where there is none."""
+    unseen = [naming_hits(data, "own", name, all_of) for name in data.texts if name != TRAINING]
+    if not unseen:
+        return NOWHERE
+    rows = data.has("own") & (data.open | all_of)
+    return interval_over(data, np.mean(unseen, axis=0), rows, macro(), how)
+
+
+def mean_interval(data: RegionFeatures, values: Reals, how: Draws | None = None) -> Interval:
+    """The mean of `values` [masks] that are not NaN, with its interval over patients."""
+    return interval_over(data, values, np.asarray(~np.isnan(values)), micro(), how)
+
+
+def interval_over(
+    data: RegionFeatures, values: NDArray[np.generic], rows: Rows, statistic: Statistic, how: Draws | None = None
+) -> Interval:
+    """`statistic` of `values` [masks] on the masks `rows`, classes are structures, clusters patients; NaN for none."""
+    if not rows.any():
+        return NOWHERE
+    classes, clusters = (np.unique(each[rows], return_inverse=True)[1] for each in (data.structure, data.cluster))
+    return clustered_interval(values[rows].astype(np.float64), classes, clusters, statistic, how)
+
+
+def _mean_of_pairs(values: NDArray[np.generic], mine: Indices, masks: int) -> Reals:
+    """The mean [masks] of the `values` [pairs] whose first mask is `mine`; NaN for a mask without pairs."""
+    sums, counts = np.bincount(mine, values, masks), np.bincount(mine, minlength=masks)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(masks, np.nan), where=counts > 0)
+    return means
+
+
+def _mean(values: Reals) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+@dataclass(frozen=True)
+class CueConflict:
+    """Frames of one plane under the mask of a structure that only other planes show.
+
+    `features` [frames, d]; `frame_plane`, `mask_plane` and `cluster` [frames] are indices; `texts` [planes, d] are of
+    all planes present.
+    """
+
+    features: Reals
+    frame_plane: Indices
+    mask_plane: Indices
+    cluster: Indices
+    texts: Reals
+
+
+def conflict_shares(conflict: CueConflict, how: Draws | None = None) -> dict[str, Interval]:
+    """How often the plane answer follows the frame, the mask, or neither (a tie follows neither), over patients."""
+    if not len(conflict.features):
+        return {}
+    answers = predict(cosines(conflict.features, conflict.texts))
+    frame, mask = answers == conflict.frame_plane, answers == conflict.mask_plane
+    classes = np.zeros(len(answers), np.int64)
+    clusters = np.unique(conflict.cluster, return_inverse=True)[1]
+    return {
+        name: clustered_interval(hits, classes, clusters, micro(), how)
+        for name, hits in {"frame": frame, "mask": mask, "neither": ~frame & ~mask}.items()
+    }
+
+
+def plane_phrasings(
+    features: Reals, texts: Mapping[str, Reals], truth: Indices, clusters: Indices, how: Draws | None = None
+) -> dict[str, Interval]:
+    """Plane Top-1 macro of whole frames [frames, d] with each phrasing [planes, d]; `truth` indexes the planes."""
+    clusters = np.unique(clusters, return_inverse=True)[1]
+    return {
+        name: clustered_interval(predict(cosines(features, each)) == truth, truth, clusters, macro(), how)
+        for name, each in texts.items()
+    }

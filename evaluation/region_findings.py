@@ -1,0 +1,228 @@
+"""What region control found, as one JSON document, and the sentence that answers whether the mask steers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sono.evaluation.bootstrap import Draws, Interval
+from sono.evaluation.region_control import (
+    CONDITIONS,
+    TRAINING,
+    RegionFeatures,
+    all_one_cosines,
+    chance_of_naming,
+    conflict_shares,
+    follow_shares,
+    mask_cosines,
+    mean_interval,
+    naming_difference,
+    naming_hits,
+    naming_interval,
+    unseen_interval,
+)
+from sono.evaluation.regions import Regions
+from sono.evaluation.summaries import points
+
+INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing
+DIFFERENCES = {
+    "all_one": "what the mask contributes",
+    "place_and_shape": "what the pixels contribute over place and shape",
+    "constant": "what the frame contributes over the mask alone",
+}
+NOT_TESTED = "Whether the mask steers was not tested: "
+
+
+@dataclass(frozen=True)
+class Steering:
+    """The measures that decide whether the mask steers, in the plane and with the training phrasing unless named.
+
+    `gain` is own minus all-one, `pixels` own minus place and shape; `losses` are the points that unseen phrasings lose,
+    on average and at worst (None without any).
+    """
+
+    own: Interval
+    all_one: float
+    gain: Interval
+    follow: Interval
+    cosine: float
+    pixels: Interval
+    chance: float
+    losses: tuple[float, float] | None = None
+
+    @property
+    def steers(self) -> bool:
+        """Whether own minus all-one lies above zero, the follow rate above chance, and two masks give two answers."""
+        return self.gain.above_zero and self.follow.low > self.chance and self.cosine < INERT
+
+
+def region_findings(regions: Regions, planes: Mapping[str, Interval], how: Draws) -> dict[str, Any]:
+    """All measures with intervals, and the verdict; `planes` is plane Top-1 macro by phrasing."""
+    data = regions.data
+    counts = {"masks": len(regions.masks), "left_out": regions.left_out}
+    phrased = {"plane_phrasings": _summary(planes)}
+    if data is None or not data.open.any():
+        return counts | phrased | {"verdict": {"steers": None, "text": _why_not(regions)}}
+    words = _phrasings(data, how)
+    steering = _steering(data, words["in_plane"], how)
+    return counts | phrased | _counts(data) | {
+        "verdict": {"steers": steering.steers, "text": sentence(steering)},
+        "chance": {"in_plane": _round(steering.chance), "among_all": _round(1 / len(data.structures))},
+        "conditions": _conditions(data, how),
+        "differences": {name: naming_difference(data, "own", name, how).as_dict() for name in DIFFERENCES},
+        "follow": steering.follow.as_dict(),
+        "cosine": {
+            "between_masks": mean_interval(data, mask_cosines(data), how).as_dict(),
+            "own_and_all_one": mean_interval(data, all_one_cosines(data), how).as_dict(),
+        },
+        "conflict": _conflict(regions, how),
+        "phrasings": words,
+        "structures": structure_rows(data),
+    }  # fmt: skip
+
+
+def sentence(found: Steering) -> str:
+    """Does the mask steer, how much comes from the pixels, does rephrasing break it."""
+    if found.steers:
+        lead = "The mask steers"
+    elif np.isnan(found.gain.low) or np.isnan(found.follow.low):
+        lead = "The mask is not shown to steer"
+    else:
+        lead = "The mask does not steer"
+    naming = f"with the mask of a structure the model names it in {_share(found.own)} of cases"
+    naming += f" ({100 * found.all_one:.1f} % without a mask)"
+    return f"{lead}: {naming}{_following(found)}; {_pixels(found.pixels)}; {_rephrasing(found.losses)}."
+
+
+def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
+    """A row a structure: masks, patients, how often it is named in three conditions and among all, and followed."""
+    hits = {name: np.where(data.has(name), naming_hits(data, name), np.nan) for name in ("own", "all_one")}
+    if data.has("place_and_shape").any():
+        near = naming_hits(data, "place_and_shape").astype(np.float64)
+        hits["place_and_shape"] = np.where(data.has("place_and_shape"), near, np.nan)
+    columns = {name: np.where(data.open, values, np.nan) for name, values in hits.items()}
+    columns |= {"among_all": naming_hits(data, all_of=True).astype(np.float64), "follow": follow_shares(data)}
+    rows = []
+    for index in np.unique(data.structure):
+        own = data.structure == index
+        shares = {name: _mean(values[own]) for name, values in columns.items()}
+        counts = {"masks": int(own.sum()), "clusters": len(np.unique(data.cluster[own]))}
+        rows.append({"structure": data.structures[index], **counts, **shares})
+    return rows
+
+
+def _steering(data: RegionFeatures, words: Mapping[str, Any], how: Draws) -> Steering:
+    return Steering(
+        naming_interval(data, "own", how=how),
+        naming_interval(data, "all_one", how=how).point,
+        naming_difference(data, "own", "all_one", how),
+        mean_interval(data, follow_shares(data), how),
+        mean_interval(data, mask_cosines(data), how).point,
+        naming_difference(data, "own", "place_and_shape", how),
+        chance_of_naming(data),
+        None if words["worst"] is None else (words["mean_loss"], words["worst_loss"]),
+    )
+
+
+def _counts(data: RegionFeatures) -> dict[str, int]:
+    return {
+        "frames": len(np.unique(data.frame)),
+        "clusters": len(np.unique(data.cluster)),
+        "single_candidate": int((~data.open).sum()),
+        "pairs": int((~np.isnan(follow_shares(data))).sum()),
+        "competing_structures": len(data.structures),
+    }
+
+
+def _conditions(data: RegionFeatures, how: Draws) -> dict[str, Any]:
+    return {
+        name: {
+            "masks": int(data.has(name).sum()),
+            "in_plane": naming_interval(data, name, how=how).as_dict(),
+            "among_all": naming_interval(data, name, all_of=True, how=how).as_dict(),
+        }
+        for name in CONDITIONS
+    }
+
+
+def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
+    """Naming by phrasing, in the plane and among all, with the mean of the unseen ones."""
+    found = {}
+    for name, all_of in {"in_plane": False, "among_all": True}.items():
+        each = {words: naming_interval(data, "own", words, all_of, how) for words in data.texts}
+        found[name] = _summary(each, unseen_interval(data, all_of, how))
+    return found
+
+
+def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict[str, Any]:
+    """Intervals by phrasing; mean and worst of the unseen ones, and what they lose against the training phrasing."""
+    unseen = {words: interval.point for words, interval in each.items() if words != TRAINING}
+    trained = each[TRAINING].point
+    worst = min(unseen, key=lambda words: unseen[words]) if unseen else None
+    average = float(np.mean(list(unseen.values()))) if unseen else float("nan")
+    return {
+        "each": {words: interval.as_dict() for words, interval in each.items()},
+        "mean": (mean or Interval(average, *[float("nan")] * 2)).as_dict(),
+        "worst": worst,
+        "mean_loss": _round(trained - average),
+        "worst_loss": None if worst is None else _round(trained - unseen[worst]),
+    }
+
+
+def _conflict(regions: Regions, how: Draws) -> dict[str, Any]:
+    if regions.conflict is None:
+        return {}
+    shares = conflict_shares(regions.conflict, how)
+    return {name: interval.as_dict() for name, interval in shares.items()} | {"frames": len(regions.conflict.features)}
+
+
+def _why_not(regions: Regions) -> str:
+    """The sentence for a study whose regions cannot be named."""
+    if regions.masks:
+        return f"{NOT_TESTED}each plane with masks has one structure, so its name needs no mask."
+    if regions.left_out:
+        reasons = " and ".join(f"{count} {reason}" for reason, count in regions.left_out.items())
+        return f"{NOT_TESTED}no mask marks a region ({reasons})."
+    return f"{NOT_TESTED}no frame has an accepted or edited mask."
+
+
+def _following(found: Steering) -> str:
+    if np.isnan(found.follow.point):
+        return ", and no frame has masks of two structures to follow"
+    text = f", and follows another structure's mask in {100 * found.follow.point:.1f} %"
+    if not found.steers:
+        text += f" (chance {100 * found.chance:.1f} %, mean cosine between masks {found.cosine:.3f})"
+    return text
+
+
+def _pixels(gain: Interval) -> str:
+    if np.isnan(gain.point):
+        return "what the pixels contribute is unknown without a second patient of a plane"
+    if gain.above_zero:
+        return f"the pixels contribute {points(gain).removeprefix('+')} over place and shape"
+    return f"the pixels are not shown to add to place and shape ({points(gain)})"
+
+
+def _rephrasing(losses: tuple[float, float] | None) -> str:
+    if losses is None:
+        return "no unseen phrasing was given"
+    mean, worst = losses
+    if worst <= 0:
+        return "unseen phrasings lose nothing"
+    return f"unseen phrasings lose {max(100 * mean, 0):.1f} points on average and {100 * worst:.1f} at worst"
+
+
+def _share(interval: Interval) -> str:
+    if np.isnan(interval.low):
+        return f"{100 * interval.point:.1f} %"
+    return f"{100 * interval.point:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+    known = values[~np.isnan(values)]
+    return _round(float(known.mean())) if len(known) else None
+
+
+def _round(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)
