@@ -14,7 +14,7 @@ from sono.training.attributes import (
     Attributes,
     AttributeTable,
     caption_attributes,
-    caption_numbers,
+    numbers,
     plane_path,
     soft_labels,
 )
@@ -155,6 +155,6 @@ def test_a_table_does_not_depend_on_the_order_of_captions() -> None:
     assert torch.equal(one.of(captions).values, other.of(captions).values)
 
 
-def test_caption_numbers_are_equal_for_equal_texts_alone() -> None:
-    numbers = caption_numbers(["a femur", "a head", "a femur"])
+def test_numbers_are_equal_for_equal_texts_alone() -> None:
+    numbers = numbers(["a femur", "a head", "a femur"])
     assert numbers[0] == numbers[2] != numbers[1]

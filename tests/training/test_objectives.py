@@ -16,7 +16,7 @@ from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.training import architectures
 from sono.training.architectures import ModelConfig
-from sono.training.attributes import Attributes, AttributeTable, caption_numbers
+from sono.training.attributes import Attributes, AttributeTable
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
 from sono.training.losses import identity_targets, sigmoid_loss
@@ -53,7 +53,7 @@ def loss_of(config: TrainingConfig, weights: dict[str, Tensor], rows: slice) -> 
     """The loss of some rows of a batch of eight, through the towers."""
     inputs = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)[:, rows]
     image, text = (normalize(inputs[i] @ weights[name], dim=-1) for i, name in enumerate(("image", "text")))
-    pairs = Pairs(image, text, caption_numbers(CAPTIONS[rows]), AttributeTable(SAID).of(SAID[rows]))
+    pairs = Pairs(image, text, numbers(CAPTIONS[rows]), AttributeTable(SAID).of(SAID[rows]))
     return pairs_loss(pairs, weights["scale"].exp(), weights["bias"], config)
 
 
