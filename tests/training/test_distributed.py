@@ -31,7 +31,15 @@ from sono.training import architectures, resume
 from sono.training import train as train_module
 from sono.training.checkpoints import load_model
 from sono.training.config import TrainingConfig
-from sono.training.distributed import alone, from_first, of_all, of_first, process_count, process_rank
+from sono.training.distributed import (
+    alone,
+    from_first,
+    of_all,
+    of_first,
+    process_count,
+    process_rank,
+    processes,
+)
 from sono.training.sharding import clip_shares, share_weights, whole
 from sono.training.shared_norm import share_norms
 from sono.training.step import Trainer
@@ -113,10 +121,8 @@ def asked_at(steps: int) -> Iterator[None]:
     Trainer.step = step
 
 
-def one_of_two(study: Path, out: Path) -> None:
-    """Compare norms, tell an error, and train by the command line, over the port, which serves once, then by files."""
-    places, join = count(), partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2)
-    join("gloo", init_method=f"file://{out}.meet")
+def compare(out: Path) -> None:
+    """Norms and gradients of two processes, as files, and an error that both get."""
     own = slice(4 * process_rank(), 4 * process_rank() + 4)
     found, gradients = normalised(own, wrap=True), clipped(own, shares=True)
     with alone():
@@ -129,7 +135,15 @@ def one_of_two(study: Path, out: Path) -> None:
     if process_rank() == 0:
         torch.save(found, out)
         torch.save(gradients, out.with_name("gradients.pt"))
-    dist.destroy_process_group()
+
+
+def one_of_two(study: Path, out: Path) -> None:
+    """Compare norms, tell an error, and train by the command line, over the port, which serves once, then by files."""
+    places, join = count(), partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2)
+    dist.init_process_group = lambda backend: join(backend, init_method=f"file://{out}.meet")
+    with processes():
+        compare(out)
+    dist.init_process_group = join.func
     resume.SAVE_SECONDS = [math.inf, 0.0][int(os.environ["RANK"])]  # clocks differ: the second one's alone is due
     for name in ("two", "shares"):
         begin = ("train", "-w", study, "--recipe", out.with_name(f"{name}.toml"))
