@@ -1,10 +1,13 @@
 """Fixtures for every room."""
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from sono.curation.console import talk
 
@@ -40,7 +43,7 @@ def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """The corpus: 52 image and 56 DICOM files, of which two names are folders or differ by machine."""
     folder = tmp_path_factory.mktemp("bad")
     command = [sys.executable, str(shared_tools / "make_bad_inputs.py"), str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
     return folder
 
 
@@ -48,3 +51,11 @@ def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command with --quiet in one test does not silence the next."""
     monkeypatch.setattr(talk, "quiet", False)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, and ends a child: both ignore it where a shell started the tests with `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from typer.main import get_command
+from waiting import ended, wait_until
 
 import sono.cli
 from sono.curation.config import SECTIONS
@@ -261,26 +261,26 @@ def test_an_interrupted_command_says_that_it_goes_on(run, monkeypatch: pytest.Mo
     assert (result.code, "goes on where it stopped" in result.err) == (130, True)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_at_any_moment_of_qc_gives_one_line(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     picture = np.random.default_rng(0).integers(0, 255, (600, 800), np.uint8)
     for number in range(150):
         (raw / f"{number}.png").write_bytes(cv2.imencode(".png", np.roll(picture, number))[1].tobytes())
-    Workspace.create(tmp_path / "study")
-    command = [sys.executable, "-m", "sono", "qc", str(raw), "-w", str(tmp_path / "study"), "--jobs", "2"]
-    lock = tmp_path / "study" / ".lock"
-    for seconds in (0.5, 3.0):
+    study = Workspace.create(tmp_path / "study")
+    command = [sys.executable, "-m", "sono", "qc", str(raw), "-w", str(study.root), "--jobs", "2"]
+    lock = study.root / ".lock"
+    # the work has begun; the workers have stored a frame
+    for begun in (lock.exists, lambda: any(study.quarantine.rglob("*.png"))):
         lock.unlink(missing_ok=True)
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        while not lock.exists():  # the work has begun
-            time.sleep(0.05)
-        time.sleep(seconds)
+        wait_until(begun, process)
         os.killpg(process.pid, signal.SIGINT)
-        err = process.communicate(timeout=200)[1]
-        # deaf while the workers start, else 130
+        _, err = ended(process)
+        # ignored while the workers start, else 130
         assert (process.returncode, err.count("\n")) == (130, 1)
 
 

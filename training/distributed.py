@@ -1,14 +1,17 @@
 """What the processes of one run tell each other; alone, everything stays as it is."""
 
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
@@ -19,7 +22,10 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that `torchrun` has started, of which the first one talks; a single one has nobody to join."""
+    """Join the processes that `torchrun` has started, of which the first one talks; a single one has nobody to join.
+
+    Let a function of its own do the work: what its frame holds is freed before the processes part.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -29,8 +35,32 @@ def processes() -> Iterator[None]:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
+        with suppress(RuntimeError):  # a process that has died is not waited for
+            of_all([""])  # none leaves before all have what they need of it
+    except BaseException as error:
+        _free_frames(error)
+        raise
     finally:
+        _free_groups()
         dist.destroy_process_group()
+
+
+def _free_frames(error: BaseException | None) -> None:
+    """Free what the finished functions in the traceback of `error` hold: weights in shares hold their group."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _free_groups() -> None:
+    """Drop every reference to the process group, which ends its threads when it is destroyed.
+
+    A thread of gloo's that still runs at the exit of Python may abort the process. Learners are freed by the collector
+    alone, and torch's caches keep the mesh of FSDP for good.
+    """
+    gc.collect()
+    for mesh in [value for value in gc.get_objects() if type(value) is DeviceMesh]:
+        getattr(mesh, "_pg_registry", {}).clear()
 
 
 def is_first() -> bool:

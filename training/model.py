@@ -202,9 +202,10 @@ class MaskClip(nn.Module):
         new = [text for text in dict.fromkeys(texts) if text not in self._captions]
         # kept tensors must serve in later backward passes, so they may not be inference tensors
         with torch.inference_mode(False), torch.no_grad():
-            for start in range(0, len(new), 256):
-                part = new[start : start + 256]
-                self._captions |= zip(part, text_body(self.towers.text, self.tokens(part)).float(), strict=True)
+            # One text at a time: the last bits of a row depend on the rows and the padding of its batch, and a resumed
+            # run does not meet the texts in the same batches.
+            for text in new:
+                self._captions[text] = text_body(self.towers.text, self.tokens([text])).float()[0]
         return head(torch.stack([self._captions[text] for text in texts]))
 
     def forget_captions(self) -> None:

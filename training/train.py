@@ -1,4 +1,4 @@
-"""The training stage: a workspace in, a run folder out. Read `train` from top to bottom."""
+"""The training stage: a workspace in, a run folder out. Read `_train` from top to bottom."""
 
 import json
 import time
@@ -58,8 +58,13 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
     The validation split picks the best epoch; where it is empty, the end of the run stands. SIGINT and SIGTERM finish
     the step, save and raise StoppedError.
     """
+    with processes():
+        return _train(workspace, config, name, resume)
+
+
+def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resume: bool) -> TrainSummary:
     started = time.perf_counter()
-    with processes(), ExitStack() as held:
+    with ExitStack() as held:
         folder = from_first(lambda: checkpoints.run_folder(workspace.runs, name or next_run_name(workspace), resume))
         torch.manual_seed(config.seed)
         config = settled(workspace, config, folder if resume else None)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from sono.curation.engine import Engine, run_batches
 
@@ -22,7 +23,7 @@ def die_at_seven(number: int) -> int:
 
 def hang_at_seven(number: int) -> int:
     if number == 7:
-        time.sleep(60)
+        time.sleep(LIMIT)
     return number
 
 
@@ -64,7 +65,7 @@ def test_an_item_that_only_died_beside_others_is_not_blamed(tmp_path: Path) -> N
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_item_that_hangs_is_ended_and_costs_itself() -> None:
-    engine = Engine(jobs=2, batch_size=4, item_seconds=0.5)
+    engine = Engine(jobs=2, batch_size=4, item_seconds=2)  # also others may take a moment where the machine is busy
     results = run_batches(engine, hang_at_seven, list(range(12)), lambda number: -number, "work")
     assert sorted(value for batch in results for value in batch) == sorted([-7, *(n for n in range(12) if n != 7)])
 
@@ -80,5 +81,5 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
         "import os\nfrom sono.curation.engine import Engine, run_batches\n"
         "list(run_batches(Engine(2), os.path.getsize, ['/'] * 64, print, 'work'))\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode and "worker processes could not begin" in done.stderr

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from waiting import LIMIT
 
 from sono.curation import qc as qc_module
 from sono.curation.engine import Engine, run_batches
@@ -62,7 +63,7 @@ def codes(study: Workspace) -> dict[bytes, tuple[str, ...]]:
 def sono(*words: object) -> tuple[int, str]:
     """Exit code and stderr of a command."""
     command = [sys.executable, "-m", "sono", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     return done.returncode, done.stderr
 
 
@@ -213,7 +214,7 @@ def test_a_second_sono_is_told_and_the_lock_of_a_killed_one_is_none(tmp_path: Pa
     if child == 0:
         with study.lock():
             os.write(writing, b"held")
-            time.sleep(60)
+            signal.pause()
         os._exit(0)
     os.read(reading, 4)
     (study.root / ".tmp-half").write_bytes(b"half")
@@ -227,14 +228,13 @@ def test_a_second_sono_is_told_and_the_lock_of_a_killed_one_is_none(tmp_path: Pa
 
 
 def test_the_bad_files_have_a_row_each_in_both_modes(bad_files: Path, tmp_path: Path) -> None:
-    study, before, begun = Workspace.create(tmp_path / "study"), state(bad_files), time.monotonic()
+    study, before = Workspace.create(tmp_path / "study"), state(bad_files)
     command = [sys.executable, "-m", "sono", "qc", bad_files, "-w", study.root, "--jobs", "2", "--strict"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         largest = largest_member(process.pid)
         said = process.stderr.read() if process.stderr else ""
     assert (process.returncode, said.count("\n")) == (3, 1)
     assert re.fullmatch(r"sono: \d+ of \d+ frames were not accepted; see the reasons above\n", said)
-    assert time.monotonic() - begun < 200
     assert 50e6 < largest < 600e6
     strict = state(study.root)
     summary = run_qc(study, QcOptions(bad_files), ALONE)
@@ -247,6 +247,6 @@ def test_the_bad_files_have_a_row_each_in_both_modes(bad_files: Path, tmp_path: 
 
 def test_killed_stages_resume_to_the_bytes_of_a_clean_run() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "kill.py"), "--kills", "4", "--seed", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 resumed runs are equal to a clean one" in done.stdout

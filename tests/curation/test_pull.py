@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from waiting import LIMIT, ended
 
 import sono.cli
 from sono.curation import wado
@@ -393,6 +394,7 @@ def test_a_broken_file_header_makes_no_warning_that_quotes_it(archive, pull) -> 
     assert [str(warning.message) for warning in caught] == []
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, pull, tmp_path: Path, how: int) -> None:
     reached, go_on = threading.Event(), threading.Event()
@@ -400,16 +402,16 @@ def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, 
     def stall(path: str, _: int) -> None:
         if archive.fetched() == 4 and path.count("/") == 6:
             reached.set()
-            go_on.wait(20)
+            go_on.wait(LIMIT)
 
     archive.mischief = stall
     words = [sys.executable, "-m", "sono", "pull", archive.url, str(tmp_path / "raw"), "--from", "2024-01-01"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert reached.wait(20)
+    assert reached.wait(LIMIT)
     with pytest.raises(SonoError, match="another sono pull"):
         pull()
     process.send_signal(how)
-    err = process.communicate(timeout=20)[1]
+    _, err = ended(process)
     go_on.set()
     if how == signal.SIGINT:
         assert (process.returncode, err.count("\n"), "goes on where it stopped" in err) == (130, 1, True)

@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from pydicom import dcmread
+from waiting import LIMIT, wait_until
 
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError
@@ -50,7 +50,7 @@ def request(method: str, url: str, content: bytes | None = None) -> bytes:
     manager = urllib.request.HTTPPasswordMgrWithPriorAuth()
     manager.add_password(None, url, "reader", SECRET, is_authenticated=True)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(manager))
-    with direct.open(urllib.request.Request(url, content, method=method), timeout=10) as answer:
+    with direct.open(urllib.request.Request(url, content, method=method), timeout=LIMIT) as answer:
         return answer.read()
 
 
@@ -107,18 +107,18 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         yield running
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=LIMIT)
 
 
 def wait_for(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    for _ in range(200):
+    def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            request("GET", url + "/system")
-            return
+            return bool(request("GET", url + "/system"))
         except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.05)
-    pytest.fail(f"Orthanc does not answer: {log.read_text()}")
+            return False
+
+    wait_until(answers)
 
 
 @pytest.fixture

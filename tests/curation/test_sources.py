@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from waiting import LIMIT
 
 from sono.curation.errors import SonoError
 from sono.curation.readers.sources import Limits, Source, list_sources, read_source
@@ -155,7 +156,7 @@ def test_the_corpus_is_read_in_bounded_memory(bad_files: Path) -> None:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(bad_files)], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, str(bad_files)], check=True, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.stderr == ""
     assert int(done.stdout) < 200 * 1024  # KiB; the bombs among them unfold to a gigabyte
@@ -230,5 +231,5 @@ def test_a_device_is_not_opened() -> None:
 
 def test_the_readers_do_not_import_pydicom_for_pictures() -> None:
     code = "import sys; import sono.curation.readers.sources; print('pydicom' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=LIMIT)
     assert done.stdout.split() == ["False", "False"]

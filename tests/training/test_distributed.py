@@ -5,10 +5,8 @@ import math
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,17 +22,28 @@ from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from waiting import ended, wait_until
 
 from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training import architectures, resume
+from sono.training import train as train_module
 from sono.training.checkpoints import load_model
 from sono.training.config import TrainingConfig
-from sono.training.distributed import alone, from_first, of_all, of_first, process_count, process_rank
+from sono.training.distributed import (
+    alone,
+    from_first,
+    of_all,
+    of_first,
+    process_count,
+    process_rank,
+    processes,
+)
 from sono.training.sharding import clip_shares, share_weights, whole
 from sono.training.shared_norm import share_norms
 from sono.training.step import Trainer
+from sono.training.stop import Stop, stopping
 from sono.training.train import train
 
 SETTINGS = TrainingConfig(model="tiny2", epochs=2, batch_size=12, validate_every=1, precision="float32")
@@ -82,12 +91,6 @@ def clipped(rows: slice, shares: bool) -> dict[str, Tensor]:
     return whole(gradients) | {"norm": torch.tensor(float(norm))}
 
 
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return int(place.getsockname()[1])
-
-
 def fails() -> None:
     raise SonoError("the first process says no")
 
@@ -118,10 +121,8 @@ def asked_at(steps: int) -> Iterator[None]:
     Trainer.step = step
 
 
-def one_of_two(study: Path, out: Path) -> None:
-    """Compare norms, tell an error, and train by the command line, over the port, which serves once, then by files."""
-    places, join = count(), partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2)
-    join("gloo", init_method=f"file://{out}.meet")
+def compare(out: Path) -> None:
+    """Norms and gradients of two processes, as files, and an error that both get."""
     own = slice(4 * process_rank(), 4 * process_rank() + 4)
     found, gradients = normalised(own, wrap=True), clipped(own, shares=True)
     with alone():
@@ -134,7 +135,15 @@ def one_of_two(study: Path, out: Path) -> None:
     if process_rank() == 0:
         torch.save(found, out)
         torch.save(gradients, out.with_name("gradients.pt"))
-    dist.destroy_process_group()
+
+
+def one_of_two(study: Path, out: Path) -> None:
+    """Compare norms, tell an error, and train by the command line, over the port, which serves once, then by files."""
+    places, join = count(), partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2)
+    dist.init_process_group = lambda backend: join(backend, init_method=f"file://{out}.meet")
+    with processes():
+        compare(out)
+    dist.init_process_group = join.func
     resume.SAVE_SECONDS = [math.inf, 0.0][int(os.environ["RANK"])]  # clocks differ: the second one's alone is due
     for name in ("two", "shares"):
         begin = ("train", "-w", study, "--recipe", out.with_name(f"{name}.toml"))
@@ -146,16 +155,22 @@ def one_of_two(study: Path, out: Path) -> None:
 
 
 def slowly(study: Path, recipe: Path, name: str) -> None:
-    """Train by the command line, slowly enough to be stopped in between, and tell of each step."""
-    step = Trainer.step
+    """Train by the command line, print a line in each step, and end none before somebody has asked to stop."""
+    step, asked = Trainer.step, []
+
+    @contextmanager
+    def noted() -> Iterator[Stop]:
+        with stopping() as stop:
+            asked.append(stop)
+            yield stop
 
     def wait(*given: Any) -> float:
         sys.stdout.write("a step\n")
         sys.stdout.flush()
-        time.sleep(1)
+        wait_until(lambda: asked[0].asked)
         return step(*given)
 
-    Trainer.step = wait
+    train_module.stopping, Trainer.step = noted, wait
     sys.exit(typed("train", "-w", study, "--recipe", recipe, "--name", name))
 
 
@@ -166,7 +181,7 @@ def torchrun(*words: object) -> subprocess.Popen[str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    place = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    place = ["--standalone", "--nproc-per-node", "2", "--local-addr", "127.0.0.1"]
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *place, __file__, *map(str, words)],
         env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -182,7 +197,7 @@ def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         lines = [f"{key} = {value!r}" for key, value in changed.items()]
         (folder / f"{name}.toml").write_text("\n".join(["[training]", *lines]))
     with torchrun(study.root, folder / "norms.pt") as running:
-        out, error = running.communicate(timeout=90)
+        out, error = ended(running)
     assert running.returncode == 0, error[-9000:]
     return folder, out
 
@@ -233,6 +248,7 @@ def test_what_weights_in_shares_cannot_do_is_refused() -> None:
         override(TrainingConfig(), strategy="fsdp", ema=0.9, lora_rank=4)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_stops_the_run_saved_and_one_process_can_go_on(
     number: int, study: Workspace, one: Path, told: tuple[Path, str]
@@ -243,8 +259,8 @@ def test_a_signal_to_torchrun_stops_the_run_saved_and_one_process_can_go_on(
         # the second line tells that both processes are learning
         assert [running.stdout.readline() for _ in range(2)] == ["a step\n"] * 2
         running.send_signal(number)
-        _, error = running.communicate(timeout=60)
-    assert re.search(f"saved after step [123] of 4; go on with `sono train --name {name} --resume`", error), error
+        _, error = ended(running)
+    assert re.search(f"saved after step 1 of 4; go on with `sono train --name {name} --resume`", error), error
     resumed = train(study, SETTINGS, name, resume=True).folder
     for first, second in zip(log(one), log(resumed), strict=True):
         assert second == pytest.approx(first, rel=1e-5)

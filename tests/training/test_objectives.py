@@ -11,6 +11,7 @@ import torch.distributed as dist
 from clip_files import TINY
 from torch import Tensor
 from torch.nn.functional import normalize
+from waiting import LIMIT
 
 from sono.curation.config import override
 from sono.curation.errors import SonoError
@@ -104,7 +105,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]
     started = [
         subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment) for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    assert [process.wait(timeout=LIMIT) for process in started] == [0, 0]
     found: dict[str, dict[str, Tensor]] = torch.load(folder / "1.pt", weights_only=True)
     return found
 

@@ -162,6 +162,7 @@ def test_every_objective_averages_and_parts_resume_to_the_same_weights(study: Wo
     assert "heads.safetensors" not in {path.name for path in (whole / "end").iterdir()}  # a model needs no heads
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_and_saves(
     number: int, study: Workspace, whole: Path, monkeypatch: pytest.MonkeyPatch

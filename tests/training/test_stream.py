@@ -4,12 +4,13 @@ import csv
 import json
 import os
 import signal
-import socket
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -136,9 +137,10 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def one_of_two(rank: int, study: Workspace, config: TrainingConfig, port: int, out: Path) -> None:
+def one_of_two(rank: int, study: Workspace, config: TrainingConfig, out: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    join = partial(dist.init_process_group, init_method=f"file://{out / 'meet'}", rank=rank, world_size=2)
+    dist.init_process_group = join
     batches, seen = StreamPlan.batches, []
 
     def noted(plan: StreamPlan, epoch: int, done: int):  # type: ignore[no-untyped-def]  # a generator in between
@@ -154,11 +156,8 @@ def one_of_two(rank: int, study: Workspace, config: TrainingConfig, port: int, o
 def test_two_processes_read_other_shards_for_as_many_steps(
     study: Workspace, streamed: TrainingConfig, tmp_path: Path
 ) -> None:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = int(place.getsockname()[1])
     config = streamed.model_copy(update={"epochs": 1, "batch_size": 4})
-    mp.start_processes(one_of_two, (study, config, port, tmp_path), nprocs=2, start_method="fork")
+    mp.start_processes(one_of_two, (study, config, tmp_path), nprocs=2, start_method="fork")
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [[len(batch) for batch in one] for one in seen] == [[2] * 6] * 2
     every = [image_id for one in seen for batch in one for image_id in batch]

@@ -10,6 +10,7 @@ from clip_files import write_bert
 from safetensors.torch import load_file, save_file
 
 from sono.curation.errors import SonoError
+from sono.training import model as model_module
 from sono.training import text
 from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_weights, save_model
@@ -118,6 +119,23 @@ def test_a_frozen_tower_encodes_each_caption_once(model: MaskClip, monkeypatch: 
     second.sum().backward()
     assert model.towers.text.proj.weight.grad is not None
     assert model.towers.text.transformer.embeddings.word_embeddings.weight.grad is None
+
+
+def test_what_is_kept_of_a_caption_does_not_depend_on_the_captions_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MaskClip(ModelConfig(image_size=32))
+    set_trainable(model, "vision")
+    texts = [f"the femur{' of a fetus' * words}" for words in range(6)]
+    body, rows, kept = model_module.text_body, [], []
+    monkeypatch.setattr(
+        model_module, "text_body", lambda tower, tokens: rows.append(len(tokens)) or body(tower, tokens)
+    )
+    for batches in ([texts], [texts[4:], texts[::-1]], [[caption] for caption in texts]):
+        for batch in batches:
+            model.encode_captions(batch)
+        kept.append(dict(model._captions))
+        model.forget_captions()
+    assert rows == [1] * 18  # of more rows the last bits differ on some machines
+    assert all(torch.equal(value, other[caption]) for other in kept[1:] for caption, value in kept[0].items())
 
 
 def test_kept_captions_are_forgotten_when_weights_come_in(model: MaskClip) -> None:
