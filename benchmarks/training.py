@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from plain_clip import PlainClip, plain_optimizer, plain_step
 
+from sono.templates.loader import load_templates
 from sono.training.architectures import ModelConfig, architecture_of
 from sono.training.attributes import NOTHING, AttributeTable
 from sono.training.config import TrainingConfig
@@ -109,8 +110,8 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
                 inside = coco.decode({"size": [mask["height"], mask["width"]], "counts": mask["counts"].encode()})
                 published_square(picture, inside.astype(np.bool_), SIDE)
 
-        build = seconds(lambda: load_pairs(study, images, ("accepted",), {}, SIDE))
-        pairs = load_pairs(study, images, ("accepted",), {}, SIDE)
+        build = seconds(lambda: load_pairs(study, images, ("accepted",), load_templates("standard"), SIDE))
+        pairs = load_pairs(study, images, ("accepted",), load_templates("standard"), SIDE)
         generator = torch.Generator().manual_seed(0)
 
         def packed() -> None:

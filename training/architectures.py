@@ -34,7 +34,7 @@ SIZES: dict[str, dict[str, Any] | str] = {
 class ModelConfig(Config):
     """What is needed to build the model again: stored in every checkpoint."""
 
-    name: str = "lite0"
+    name: str = "nano"
     architecture: dict[str, Any] | None = None  # of an imported model, in open_clip's words; None: that of `name`
     image_size: int | None = None  # pixels; None: the architecture's own
     context_length: int | None = None  # tokens; None: the text tower's own

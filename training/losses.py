@@ -125,7 +125,7 @@ def softmax_direction(rows: Tensor, columns: Tensor, scale: Tensor, targets: Tar
     def part(some: Tensor, start: int) -> Tensor:
         rows, logits = slice(start, start + len(some)), some @ columns.T
         positive, apart = targets.positives(rows), targets.apart(rows)
-        count = positive.sum(1)
+        count = positive.sum(1).to(logits.dtype)
         own = logits.where(positive, 0.0).sum(1) / count
         met = logits if apart is None else logits.masked_fill(apart, -math.inf)
         return targets.weighted(met.logsumexp(1) - own - count.log(), rows).sum()

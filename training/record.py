@@ -12,7 +12,7 @@ from sono.curation.errors import SonoError
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RUN, RunInfo, find_run, read_run
-from sono.training.config import PLACES, TrainingConfig
+from sono.training.config import PLACES, TEXTS, TrainingConfig
 from sono.training.distributed import is_first
 from sono.training.environment import differences, environment
 from sono.training.material import Material
@@ -137,6 +137,8 @@ def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig
     own, found = section_values(workspace.config_path, "training"), {}
     for name in PLACES:
         kept, place = getattr(config, name), own.get(name)
+        if kept in TEXTS:
+            continue
         if kept is not None and (not isinstance(place, str) or Path(place).name != kept):
             raise SonoError(
                 f"{workspace.config_path}: the run read {name} '{kept}' and keeps no place; "

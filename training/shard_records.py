@@ -113,7 +113,6 @@ def said_values(said: Attributes) -> dict[str, Any]:
 def pair_values(example: Example) -> dict[str, Any]:
     """An example as JSON holds it: of each region how many runs it has."""
     regions = [
-        {"runs": len(one.runs), "caption": one.caption, "attributes": said_values(one.attributes), "grade": one.grade}
-        for one in example.regions
+        vars(one) | {"runs": len(one.runs), "attributes": said_values(one.attributes)} for one in example.regions
     ]
     return vars(example) | {"attributes": said_values(example.attributes), "regions": regions}

@@ -14,10 +14,10 @@ from sono.training.attributes import (
     Attributes,
     AttributeTable,
     caption_attributes,
-    numbers,
     plane_path,
     soft_labels,
 )
+from sono.training.facts import numbers
 
 PLANES = PlaneTable()
 IMAGE: dict[str, Any] = {
@@ -156,5 +156,5 @@ def test_a_table_does_not_depend_on_the_order_of_captions() -> None:
 
 
 def test_numbers_are_equal_for_equal_texts_alone() -> None:
-    numbers = numbers(["a femur", "a head", "a femur"])
-    assert numbers[0] == numbers[2] != numbers[1]
+    found = numbers(["a femur", "a head", "a femur"])
+    assert found[0] == found[2] != found[1]

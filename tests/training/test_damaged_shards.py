@@ -14,6 +14,7 @@ import pytest
 from sono.curation.errors import SonoError
 from sono.curation.stored import encode_png
 from sono.curation.workspace import Workspace
+from sono.templates.loader import load_templates
 from sono.training.data import load_pairs
 from sono.training.shard_records import Source
 from sono.training.shards import Shards, read_shard, write_shards
@@ -23,7 +24,7 @@ Change = Callable[[Any], Any]
 
 @pytest.fixture(scope="module")
 def whole(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = load_pairs(study, study.accepted_images(), ("accepted",), {"femur": ["a femur"]}, 32)
+    pairs = load_pairs(study, study.accepted_images(), ("accepted",), load_templates("standard"), 32)
     return write_shards(pairs, tmp_path_factory.mktemp("damaged") / "shards", Source(template="standard")).folder
 
 

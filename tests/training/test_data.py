@@ -3,17 +3,16 @@ import pytest
 import torch
 
 from sono.curation.workspace import Workspace
+from sono.templates.loader import load_templates
 from sono.training.attributes import Attributes
 from sono.training.config import AugmentConfig
 from sono.training.data import Example, PairMixture, PairSet, Region, draw_batch, load_pairs, sampling_weights
 from sono.training.sampling import epoch_rows, mask_grade, opening
 
-PROMPTS = {"femur": ["a femur"], "transthalamic": ["a head"]}
-
 
 @pytest.fixture(scope="module")
 def pairs(study: Workspace) -> PairSet:
-    return load_pairs(study, study.accepted_images(), ("accepted",), PROMPTS, 32)
+    return load_pairs(study, study.accepted_images(), ("accepted",), load_templates("standard"), 32)
 
 
 def draw(pairs: PairSet, whole: float, prompt: float = 0.0, rows: int = 40) -> tuple[torch.Tensor, list[str]]:
@@ -51,14 +50,16 @@ def draw_mask_many(pairs: PairSet, whole: float) -> tuple[torch.Tensor, list[str
 
 
 def test_prompts_replace_whole_captions_only(pairs: PairSet) -> None:
-    assert set(draw(pairs, whole=1.0, prompt=1.0)[1]) == {"a femur", "a head"}
-    assert not {"a femur", "a head"} & set(draw(pairs, whole=0.0, prompt=1.0)[1])
+    prompts = {prompt for example in pairs.examples for prompt in example.prompts}
+    assert set(draw(pairs, whole=1.0, prompt=1.0)[1]) <= prompts
+    assert not prompts & set(draw(pairs, whole=0.0, prompt=1.0)[1])
 
 
-def test_prompts_stand_under_regions_where_asked(pairs: PairSet) -> None:
+def test_prompts_of_the_structure_replace_region_captions_where_asked(pairs: PairSet) -> None:
     mixture = PairMixture(0.0, 0.0, None, region_prompts=1.0)
     batch = draw_batch(pairs, range(40), mixture, torch.Generator().manual_seed(0))
-    assert set(batch.captions) == {"a femur", "a head"}
+    own = [{prompt for region in example.regions for prompt in region.prompts} for example in pairs.examples]
+    assert all(caption in prompts for caption, prompts in zip(batch.captions, own, strict=True))
     assert torch.equal(batch.mask, draw(pairs, whole=0.0)[0])
     assert set(draw(pairs, whole=1.0)[1]) == {example.caption for example in pairs.examples}
 
@@ -180,8 +181,8 @@ def test_centers_and_women_are_balanced_too() -> None:
 
 def test_frames_without_a_caption_are_left_out(study: Workspace) -> None:
     images = study.accepted_images().assign(image_id=lambda table: ["none", *table["image_id"][1:]])
-    assert len(load_pairs(study, images, ("accepted",), PROMPTS, 32)) == 39
-    assert len(load_pairs(study, images.iloc[:1], ("accepted",), PROMPTS, 32)) == 0
+    assert len(load_pairs(study, images, ("accepted",), load_templates("standard"), 32)) == 39
+    assert len(load_pairs(study, images.iloc[:1], ("accepted",), load_templates("standard"), 32)) == 0
 
 
 def test_some_places_of_a_batch_are_those_of_the_whole_one(pairs: PairSet) -> None:
@@ -194,3 +195,11 @@ def test_some_places_of_a_batch_are_those_of_the_whole_one(pairs: PairSet) -> No
     assert torch.equal(some.mask, whole.mask[own])
     assert torch.equal(some.attributes.values, whole.attributes.values[own])
     assert (some.captions, some.rows) == ([whole.captions[place] for place in own], [3, 8, 8])
+
+
+def test_region_places_are_given_and_hold_different_regions(pairs: PairSet) -> None:
+    regional = [False, True] * 20
+    mixture = PairMixture(0.5, 0.0, None, apart=True)
+    batch = draw_batch(pairs, range(40), mixture, torch.Generator().manual_seed(0), regional=regional)
+    assert batch.facts.regional.tolist() == regional
+    assert [bool(mask.all()) for mask in batch.mask] == [not one for one in regional]

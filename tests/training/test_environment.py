@@ -74,5 +74,5 @@ def test_names_of_processors_and_versions_like_days_are_no_leak_and_names_beside
     assert found(cpu="Intel Xeon Gold 6248R", device="Tesla V100", python="3.11.14", torch="3.11.14+cu132") == set()
     assert found(cpu="Intel Xeon Silver 4210R, Ryzen 9 Bronze Max") == set()
     assert found(hold_out="3.11.14") == {date(2014, 11, 3).isoformat()}
-    assert {"gold", "bronze max"} & found(shards="gold_ruth", text_tower="bronze-max")
+    assert {"gold", "bronze max"} & found(shards="gold_ruth", text="bronze-max")
     assert "lindqvist" in found(shards="Lindqvist 9", cpu="AMD EPYC 9654")

@@ -123,13 +123,13 @@ def shares(powers: list[Tensor]) -> list[Tensor]:
 
 
 def written_softmax(image: Tensor, text: Tensor, scale: Tensor, ids: list[int]) -> Tensor:
-    """Row by row, both ways; the positives of a row share its target."""
+    """Row by row, both ways; the positives of a row share its target, whose entropy is taken off."""
     terms = []
     for rows, columns in ((image, text), (text, image)):
         for i, row in enumerate(rows):
             told = shares([scale * sum(row * column) for column in columns])
             own = [-torch.log(told[j]) for j in range(len(ids)) if ids[i] == ids[j]]
-            terms.append(sum(own, scalar(0.0)) / len(own))
+            terms.append(sum(own, scalar(0.0)) / len(own) - math.log(len(own)))
     return sum(terms, scalar(0.0)) / len(terms)
 
 
@@ -204,13 +204,13 @@ def test_in_chunks_the_whole_matrix_is_never_there(name: str) -> None:
 
 
 def test_different_captions_make_the_two_kinds_of_targets_equal() -> None:
-    assert torch.equal(caption_targets(torch.arange(5)).part(0, 5), identity_targets(5).part(0, 5))
+    assert torch.equal(caption_targets(torch.arange(5)).positives(), identity_targets(5).positives())
 
 
 def test_a_pair_is_met_by_the_columns_of_all_processes() -> None:
     whole = Targets(torch.tensor(IDS), torch.tensor(IDS))
     half = caption_targets(torch.tensor(IDS[3:]), torch.tensor(IDS))
-    assert torch.equal(half.part(2, 6), whole.part(2, 6)[3:])
+    assert torch.equal(half.positives(columns=slice(2, 6)), whole.positives(columns=slice(2, 6))[3:])
 
 
 def test_the_prior_bias_makes_a_positive_as_rare_as_it_is() -> None:

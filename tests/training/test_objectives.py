@@ -20,6 +20,7 @@ from sono.training.architectures import ModelConfig
 from sono.training.attributes import Attributes, AttributeTable
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
+from sono.training.facts import Facts, numbers
 from sono.training.losses import identity_targets, sigmoid_loss
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, load_heads, pairs_loss, save_heads, starting_bias
@@ -54,7 +55,9 @@ def loss_of(config: TrainingConfig, weights: dict[str, Tensor], rows: slice) -> 
     """The loss of some rows of a batch of eight, through the towers."""
     inputs = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)[:, rows]
     image, text = (normalize(inputs[i] @ weights[name], dim=-1) for i, name in enumerate(("image", "text")))
-    pairs = Pairs(image, text, numbers(CAPTIONS[rows]), AttributeTable(SAID).of(SAID[rows]))
+    said = AttributeTable(SAID).of(SAID[rows])
+    facts = Facts.of(CAPTIONS[rows], [(text, text) for text in CAPTIONS[rows]], [False] * len(CAPTIONS[rows]))
+    pairs = Pairs(image, text, numbers(CAPTIONS[rows]), said, facts)
     return pairs_loss(pairs, weights["scale"].exp(), weights["bias"], config)
 
 

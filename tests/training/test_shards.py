@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader, IterableDataset
 from sono.curation.errors import SonoError
 from sono.curation.outputs import texts_of
 from sono.curation.workspace import Workspace
+from sono.templates.loader import load_templates
 from sono.training import shards as module
 from sono.training.data import PairMixture, PairSet, draw_batch, load_pairs
 from sono.training.shard_records import Source
 from sono.training.shards import Reader, Shards, read_shard, stream_batches, stream_pairs, write_shards
 
 SOURCE = Source(template="standard")
-PROMPTS = {"femur": ["a femur"], "transthalamic": ["a head"]}
 
 
 @pytest.fixture(scope="module")
 def pairs(study: Workspace) -> PairSet:
-    return load_pairs(study, study.accepted_images(), ("accepted",), PROMPTS, 32)
+    return load_pairs(study, study.accepted_images(), ("accepted",), load_templates("standard"), 32)
 
 
 @pytest.fixture(scope="module")

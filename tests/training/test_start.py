@@ -100,7 +100,7 @@ def test_what_the_first_run_saw_stays_known(workspace: Workspace) -> None:
 def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra bert is not installed")
     bert = write_bert(tmp_path / "bert")
-    config = SHORT.model_copy(update={"image_size": 32, "text_tower": str(bert), "trainable": "vision"})
+    config = SHORT.model_copy(update={"image_size": 32, "text": str(bert), "trainable": "vision"})
     train(workspace, config, "bert")
     shutil.rmtree(bert)
     model, _ = load_model(workspace.runs / "bert")
@@ -113,7 +113,7 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
     [
         ({"init": "none"}, "no such run"),
         ({"context_length": 117}, "has context_length 77, 117 is asked"),
-        ({"text_tower": "bert"}, "brings its own text tower"),
+        ({"text": "bert"}, "brings its own text tower"),
         ({"model": "small"}, r"brings its towers \(ViT-64-8-32\); leave model 'small' out"),
     ],
 )
