@@ -84,6 +84,8 @@ def region_modes(
 
     `whole` [frames, planes] are the cosines of the whole frames.
     """
+    if not weighting.weight:  # nothing to search for
+        return {"regions": whole, "regions_shuffled": whole}
     outlines = propose_outlines(engine, study.keys, paths)
     donor = derangement(outlines, study.seed)
     given = {

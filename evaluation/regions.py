@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -55,13 +56,13 @@ class RegionStudy:
         """The model's square in pixels."""
         return self.model.image_size
 
-    @property
+    @cached_property
     def plane_index(self) -> NDArray[np.int64]:
         """The plane of each frame [frames] as an index into the plane table."""
         ids = {plane.id: number for number, plane in enumerate(self.planes.planes)}
         return np.array([ids[plane] for plane in self.frames["plane"]], np.int64)
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """The image ids, which draws follow from."""
         return [str(image_id) for image_id in self.frames["image_id"]]
