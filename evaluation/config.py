@@ -1,5 +1,7 @@
 """Settings of an evaluation: section [evaluation] of `sono.toml`."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from sono.curation.config import MAX_SEED, Config
@@ -14,6 +16,8 @@ class EvaluationConfig(Config):
     bootstrap_draws: int = Field(2000, ge=100)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     modes: tuple[str, ...] = tuple(MODES)
+    region_evidence: Literal["max", "mean", "posterior"] = "max"
+    region_weight: float | None = Field(None, ge=0)  # of proposed regions; None: chosen on validation frames
 
     @field_validator("modes")
     @classmethod

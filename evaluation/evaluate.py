@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,13 @@ from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
 from sono.evaluation.region_control import plane_phrasings
 from sono.evaluation.region_findings import region_findings
+from sono.evaluation.region_planes import (
+    Weighting,
+    choose_weight,
+    region_modes,
+    region_planes_findings,
+    validation_frames,
+)
 from sono.evaluation.region_report import region_tables, write_region_predictions
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
@@ -69,6 +76,11 @@ class EvaluationResult:
         return str(self.metrics["verdict"]["text"])
 
     @property
+    def regions_verdict(self) -> str:
+        """The sentence on whether proposed regions help to find the plane; empty where the mode is not asked for."""
+        return str(self.metrics.get("region_planes", {"text": ""})["text"])
+
+    @property
     def region_verdict(self) -> str:
         """The sentence on whether the mask steers."""
         return str(self.metrics["region_control"]["verdict"]["text"])
@@ -100,7 +112,8 @@ class EvaluationResult:
             notes.insert(0, Text(f"- Frames left out: {left_out}."))
         tables += region_tables(self.metrics["region_control"])
         report = Text(f"report: {self.folder / 'report.html'}")
-        return Group(Text(self.title), *tables, Text(self.region_verdict), Text(self.verdict), *notes, report)
+        verdicts = [Text(text) for text in (self.region_verdict, self.verdict, self.regions_verdict) if text]
+        return Group(Text(self.title), *tables, *verdicts, *notes, report)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in metrics.json, and where it stands."""
@@ -131,12 +144,16 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, not info.origin)
     selection = select_frames(workspace.accepted_images(), seen, subject)
     study = _study(workspace, model, info, selection, settings)
-    plan = _plan(study, engine or Engine())
+    engine = engine or Engine()
+    plan = _plan(study, engine)
     scored, features = _score(study, plan)
     regions, control = _regions(study, scored, features["all_one"])
+    scored, weighting = _with_regions(study, scored, engine)
     evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
     metrics["region_control"] = control
+    if "regions" in settings.modes:
+        metrics["region_planes"] = region_planes_findings(weighting, metrics["differences"])
     root = _run_root(workspace, folder)
     metrics["checkpoint"] = chosen_checkpoint(folder).name
     if info.key_check not in ("", workspace.study().key_check):
@@ -219,19 +236,42 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
     return Scored(tuple(ids), truth, clusters, scores), features
 
 
+def _material(study: _Study, frames: pd.DataFrame, files: Frames) -> RegionStudy:
+    settings = study.settings
+    clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
+    return RegionStudy(
+        study.model, frames, files, clusters, study.planes, study.templates, settings.batch_size, settings.seed
+    )
+
+
 def _regions(study: _Study, scored: Scored, whole: NDArray[np.float32]) -> tuple[Regions, dict[str, Any]]:
     """The masks with their features, and what region control found."""
-    settings, frames = study.settings, study.selection.frames
-    material = RegionStudy(
-        study.model, frames, study.pixels, scored.clusters, study.planes, study.templates, settings.batch_size,
-        settings.seed,
-    )  # fmt: skip
+    material = _material(study, study.selection.frames, study.pixels)
     regions = encode_regions(material, study.workspace.masks(), whole)
     names = [study.planes.planes[index].name for index in scored.compared]
     truth = np.searchsorted(scored.compared, scored.truth)
     texts = plane_texts(study.model, study.templates, names)
     planes = plane_phrasings(whole, texts, truth, scored.clusters, study.draws)
     return regions, region_findings(regions, planes, study.draws)
+
+
+def _with_regions(study: _Study, scored: Scored, engine: Engine) -> tuple[Scored, Weighting | None]:
+    """The scores with the mode `regions` and its control, where it is asked for and its weight is known."""
+    settings, frames = study.settings, study.selection.frames
+    if "regions" not in settings.modes:
+        return scored, None
+    if settings.region_weight is not None:
+        weighting: Weighting | None = Weighting(settings.region_evidence, settings.region_weight)
+    else:
+        images = study.workspace.accepted_images()
+        known = validation_frames(images, study.info.held_out, frames)
+        files = [study.workspace.root / str(file) for file in known["file"]]
+        weighting = choose_weight(_material(study, known, files), files, settings.region_evidence, engine)
+    if weighting is None:
+        return scored, None
+    whole = scored.scores["all_one"]
+    added = region_modes(_material(study, frames, study.pixels), whole, weighting, study.files, engine)
+    return replace(scored, scores=scored.scores | added), weighting
 
 
 def _provenance(study: _Study) -> dict[str, Any]:

@@ -23,11 +23,14 @@ MODES = {
     "all_one": "the whole square: what a user without masks gets",
     "proposed": "a mask found in the pixels alone, without any label; all-one where none was found",
     "proposed_shuffled": "the proposed mask of another frame: the control for proposed masks",
+    "regions": "the whole square, and outlines of a head, an abdomen and a bone found without any label, together",
+    "regions_shuffled": "the same with the outlines of another frame: the control for regions",
     "annotated": "an accepted or edited mask of the masks table (oracle: made by somebody who knew the plane)",
     "box": "the bounding box of the annotated mask (oracle)",
     "shuffled": "the annotated mask of another frame: the control for annotated masks",
     "empty": "nothing marked",
 }
+REGION_MODES = ("regions", "regions_shuffled")  # scored from several masks, see sono.evaluation.region_planes
 ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask
 
 
@@ -54,7 +57,9 @@ class MaskPlan:
     proposed_donor: Mapping[str, str]
 
     def can(self, mode: str) -> bool:
-        """Whether there is anything to compute for `mode`."""
+        """Whether there is a mask for `mode`."""
+        if mode in REGION_MODES:
+            return False
         needs: dict[str, Mapping[str, object]] = {
             "proposed": self.proposed,
             "proposed_shuffled": self.proposed_donor,

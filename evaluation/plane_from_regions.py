@@ -5,7 +5,7 @@ fit the structures that the plane shows. The weight is chosen on validation fram
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,15 @@ class RegionScores:
     shows: Rows
     scale: float
 
+    def of(self, planes: Indices) -> "RegionScores":
+        """The same for some of the planes."""
+        return replace(self, shows=self.shows[planes])
+
 
 @dataclass(frozen=True)
 class Choice:
-    """A kind of evidence with its weight, and the macro Top-1 on the validation frames that it was chosen on."""
+    """A weight of the evidence, and the macro Top-1 that it gives on validation frames."""
 
-    kind: str
     weight: float
     top1_macro: float
 
@@ -51,37 +54,36 @@ def plane_evidence(regions: RegionScores, kind: str) -> NDArray[np.float64]:
     A frame without regions has 0 for every plane, and a plane without structures has the mean of the other planes.
     """
     per_plane = _posterior(regions) if kind == "posterior" else _best(regions)  # [frames, regions, planes]
-    there = ~np.isnan(regions.cosines).any(axis=2)
+    there = np.asarray(~np.isnan(regions.cosines).any(axis=2))
     if kind == "max":
         found = np.where(there[..., None], per_plane, -np.inf).max(axis=1, initial=-np.inf)
     else:
         total = np.where(there[..., None], per_plane, 0).sum(axis=1)
         found = total / np.maximum(there.sum(axis=1), 1)[:, None]
-    found[~there.any(axis=1)] = 0
-    known = regions.shows.any(axis=1)
+    found[~np.asarray(there.any(axis=1))] = 0
+    known = np.asarray(regions.shows.any(axis=1))
     if known.any():
         found[:, ~known] = found[:, known].mean(axis=1, keepdims=True)
-    return found
+    return np.asarray(found, np.float64)
 
 
 def plane_scores(whole: Reals, evidence: Reals, weight: float) -> NDArray[np.float64]:
     """Scores [frames, planes] of the whole frame's cosines and the evidence, rounded as cosines are."""
-    return np.round(whole + weight * evidence, SCORE_DECIMALS)
+    return np.asarray(np.round(whole + weight * evidence, SCORE_DECIMALS), np.float64)
 
 
 def choose(
-    whole: Reals, regions: RegionScores, truth: Indices, weights: Sequence[float] = WEIGHTS
+    whole: Reals, regions: RegionScores, truth: Indices, kind: str, weights: Sequence[float] = WEIGHTS
 ) -> tuple[Choice, list[Choice]]:
-    """The kind of evidence and the weight with the best macro Top-1 on validation frames, and all that were tried.
+    """The weight with the best macro Top-1 on validation frames, and all that were tried.
 
     `whole` [frames, planes], `truth` [frames]. The smallest weight wins a tie, so regions count only where they help.
     """
-    tried = []
-    for kind in EVIDENCE:
-        evidence = plane_evidence(regions, kind)
-        for weight in weights:
-            scores = plane_scores(whole, evidence, weight)
-            tried.append(Choice(kind, weight, top_k_accuracy(scores, truth, 1)["top1_macro"]))
+    evidence = plane_evidence(regions, kind)
+    tried = [
+        Choice(weight, top_k_accuracy(plane_scores(whole, evidence, weight), truth, 1)["top1_macro"])
+        for weight in weights
+    ]
     return max(tried, key=lambda choice: (choice.top1_macro, -choice.weight)), tried
 
 

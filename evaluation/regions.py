@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,7 @@ from numpy.typing import NDArray
 from sono.curation.console import progress
 from sono.curation.geometry import letterbox_mask
 from sono.curation.planes import PlaneTable
-from sono.curation.rle import decode
-from sono.curation.tables import rows_of
-from sono.evaluation.modes import Mask, bounding_box, usable_masks
+from sono.evaluation.modes import Mask, StoredMask, bounding_box, usable_masks
 from sono.evaluation.region_control import CONDITIONS, TRAINING, CueConflict, RegionFeatures
 from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
 from sono.evaluation.zero_shot import Features, Frames, class_features, masked_features, read_squares, text_features
@@ -57,13 +56,13 @@ class RegionStudy:
         """The model's square in pixels."""
         return self.model.image_size
 
-    @property
+    @cached_property
     def plane_index(self) -> NDArray[np.int64]:
         """The plane of each frame [frames] as an index into the plane table."""
         ids = {plane.id: number for number, plane in enumerate(self.planes.planes)}
         return np.array([ids[plane] for plane in self.frames["plane"]], np.int64)
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """The image ids, which draws follow from."""
         return [str(image_id) for image_id in self.frames["image_id"]]
@@ -88,17 +87,15 @@ def read_regions(masks: pd.DataFrame, frames: pd.DataFrame, side: int) -> Region
     row_of = {str(image_id): row for row, image_id in enumerate(frames["image_id"])}
     found: list[RegionMask] = []
     left_out = {"covering the whole frame": 0, "too small for the model's square": 0}
-    usable = usable_masks(masks, frames).sort_values(["image_id", "structure", "mask_id"])
-    for (image_id, structure), group in usable.groupby(["image_id", "structure"], sort=True):
-        mask = _union(group)
+    for (image_id, structure), masks_of_it in _by_structure(usable_masks(masks, frames)).items():
+        mask = np.asarray(np.logical_or.reduce([stored.pixels() for stored in masks_of_it.values()]))
         square = letterbox_mask(mask, side)
         if mask.mean() >= COVERING:
             left_out["covering the whole frame"] += 1
         elif not square.any():
             left_out["too small for the model's square"] += 1
         else:
-            ids = tuple(str(mask_id) for mask_id in group["mask_id"])
-            found.append(RegionMask(row_of[str(image_id)], str(structure), ids, runs_of(square)))
+            found.append(RegionMask(row_of[image_id], structure, tuple(masks_of_it), runs_of(square)))
     found.sort(key=lambda region: (region.frame, region.structure))
     return Regions(tuple(found), {reason: count for reason, count in left_out.items() if count})
 
@@ -152,9 +149,14 @@ def _alone(model: MaskClip, render: Callable[[str], list[str]], names: Sequence[
     }
 
 
-def _union(group: pd.DataFrame) -> Mask:
-    masks = [decode(row["counts"], int(row["height"]), int(row["width"])) for row in rows_of(group)]
-    return np.asarray(np.logical_or.reduce(masks))
+def _by_structure(masks: pd.DataFrame) -> dict[tuple[str, str], dict[str, StoredMask]]:
+    """The masks of each image and structure, by mask id."""
+    found: dict[tuple[str, str], dict[str, StoredMask]] = {}
+    names = ("image_id", "structure", "mask_id", "counts", "height", "width")
+    columns = (masks.sort_values(["image_id", "structure", "mask_id"])[name].tolist() for name in names)
+    for image_id, structure, mask_id, *stored in zip(*columns, strict=True):
+        found.setdefault((image_id, structure), {})[mask_id] = StoredMask(*stored)
+    return found
 
 
 def _candidates(

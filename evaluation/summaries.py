@@ -31,10 +31,12 @@ from sono.evaluation.metrics import (
 Reals = NDArray[np.floating]
 Rows = NDArray[np.bool_]
 
-# Pairs compared by macro Top-1, and what each pair tells.
+# Pairs compared by macro Top-1, and the question of each pair.
 PAIRS = {
     ("proposed", "all_one"): "do masks found without a label help?",
     ("proposed_shuffled", "all_one"): "control: do proposals of other frames help as well?",
+    ("regions", "all_one"): "do regions found without a label help the whole frame?",
+    ("regions_shuffled", "all_one"): "control: do regions of other frames help as well?",
     ("annotated", "all_one"): "do annotated masks help (oracle)?",
     ("box", "all_one"): "does the place alone help (oracle)?",
     ("shuffled", "all_one"): "control: do annotated masks of other frames help as well?",

@@ -13,16 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.masks import concat_masks, mask_row, mask_table
+from sono.annotation.proposers import Proposal
 from sono.curation.console import talk
 from sono.curation.planes import PlaneTable
 from sono.curation.storage import sha256, write_bytes, write_text
-from sono.curation.tables import IMAGES, MASKS, from_rows
+from sono.curation.tables import IMAGES, MASKS, empty_table, from_rows
 from sono.curation.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation.evaluate import EvaluationOptions, EvaluationResult, evaluate
 from sono.evaluation.region_control import CONDITIONS, naming_accuracy
 from sono.evaluation.region_findings import NOT_TESTED
+from sono.evaluation.region_planes import KINDS
 from sono.evaluation.regions import RegionStudy, encode_regions, read_regions
 from sono.evaluation.zero_shot import masked_features, mode_features
 from sono.templates.loader import load_templates
@@ -56,10 +58,11 @@ class BrightnessReader(nn.Module):
         return nn.functional.one_hot(torch.tensor(found), len(names) + 1).float()
 
 
-def add_frames(workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN) -> None:
+def add_frames(workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN, center: str = "new") -> None:
     """8 patients with a frame of each plane, whose structures are squares in places that change from frame to frame."""
     rows, masks = [], []
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(sum(center.encode()))
+    split = "test" if center == "new" else "val"
     for patient in range(8):
         for plane, structures in planes.items():
             gray = rng.integers(0, 9, (SIDE, SIDE), np.uint8)
@@ -70,12 +73,12 @@ def add_frames(workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN)
             file = f"frames/{image_id[:2]}/{image_id}.png"
             write_bytes(workspace.root / file, cv2.imencode(".png", gray)[1].tobytes())
             row: dict[str, object] = {"image_id": image_id, "source_id": image_id, "frame": 0, "file": file}
-            row |= {"height": SIDE, "width": SIDE, "plane": plane, "status": "accepted", "split": "test"}
-            rows.append(row | {"patient_id": f"p{patient}", "center": "new"})
+            row |= {"height": SIDE, "width": SIDE, "plane": plane, "status": "accepted", "split": split}
+            rows.append(row | {"patient_id": f"{center}{patient}", "center": center})
             for place, structure in zip(places, structures, strict=True):
                 masks.append(mask_row(row, marked(place), structure, "manual", state="accepted"))
-    workspace.write(IMAGES, from_rows(IMAGES, rows))
-    workspace.write(MASKS, mask_table(masks))
+    workspace.write(IMAGES, pd.concat([workspace.read(IMAGES), from_rows(IMAGES, rows)], ignore_index=True))
+    workspace.write(MASKS, concat_masks([workspace.masks(), mask_table(masks)]))
 
 
 def slice_of(corner: tuple[int, int]) -> tuple[slice, slice]:
@@ -103,10 +106,12 @@ Run = Callable[..., EvaluationResult]
 
 @pytest.fixture
 def run(study: Workspace, toy_info: RunInfo, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Evaluate the study with a model."""
+    """Evaluate the study with a model; only where it is asked for with the report, which takes a second."""
+    write = evaluation.write_report
 
-    def evaluated(model: nn.Module | None = None) -> EvaluationResult:
+    def evaluated(model: nn.Module | None = None, report: bool = False) -> EvaluationResult:
         chosen = model or BrightnessReader()
+        monkeypatch.setattr(evaluation, "write_report", write if report else lambda *given: None)
         monkeypatch.setattr(evaluation, "load_model", lambda folder: (chosen, toy_info))
         return evaluate(study, EvaluationOptions())
 
@@ -153,7 +158,7 @@ def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> No
     assert not np.array_equal(first, second)
     with torch.no_grad():
         model.stem.mask.weight.zero_()
-    found = run(model)
+    found = run(model, report=True)
     control = found.metrics["region_control"]
     assert control["verdict"]["steers"] is False
     assert (control["follow"]["point"], control["cosine"]["between_masks"]["point"]) == (0, pytest.approx(1, abs=1e-5))
@@ -167,7 +172,7 @@ def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> No
 
 
 def test_the_report_shows_frames_tables_and_the_sentence_on_top(run: Run) -> None:
-    found = run()
+    found = run(report=True)
     text = (found.folder / "report.html").read_text(encoding="utf-8")
     assert "The mask steers: " in text.split("</header>")[0]
     for words in ("place and shape", "cue conflict", "This region is the STRUCTURE.", "left kidney", "outline and the"):
@@ -218,7 +223,7 @@ def test_masks_of_one_structure_are_united_and_those_that_mark_no_region_are_cou
 
 def test_a_study_without_usable_masks_says_so(study: Workspace, run: Run) -> None:
     study.write(MASKS, study.masks().assign(state="proposed"))
-    found, why = run(), "no frame has an accepted or edited mask"
+    found, why = run(report=True), "no frame has an accepted or edited mask"
     assert found.metrics["region_control"]["verdict"] == {"steers": None, "text": f"{NOT_TESTED}{why}."}
     assert why in (found.folder / "report.html").read_text(encoding="utf-8")
     assert len(pd.read_parquet(found.folder / "regions.parquet")) == 0
@@ -233,6 +238,8 @@ def test_masks_that_cover_everything_mark_no_region(study: Workspace, run: Run) 
 def test_planes_with_one_structure_need_no_mask(study: Workspace, run: Run) -> None:
     LEVELS["femur"] = 220
     try:
+        study.write(IMAGES, empty_table(IMAGES))
+        study.write(MASKS, empty_table(MASKS))
         add_frames(study, {"femur": ("femur",)})
         found = run()
     finally:
@@ -261,3 +268,43 @@ def test_a_donor_shows_the_same_mask_on_another_patients_frame(study: Workspace)
     assert data is not None
     assert data.has("place_and_shape").all()
     assert 0 < naming_accuracy(data, "place_and_shape") < 1 == naming_accuracy(data)
+
+
+class SquareProposer:
+    """The three squares of a frame, one for each kind of outline."""
+
+    def propose(self, gray: np.ndarray, plane: str, region: None, boxes: tuple[()]) -> list[Proposal]:
+        level = np.unique(gray[gray > 30])[KINDS.index(plane)]
+        return [Proposal(None, gray == level, 1.0, 1.0)]
+
+
+@pytest.fixture
+def with_regions(study: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr("sono.evaluation.region_planes.OutlineProposer", SquareProposer)
+    write_text(study.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = ['regions']\n")
+    return study
+
+
+def test_regions_give_the_plane_with_a_weight_that_validation_frames_choose(with_regions: Workspace, run: Run) -> None:
+    add_frames(with_regions, center="old")
+    found = run(report=True)
+    modes, chosen = found.metrics["groups"][0]["modes"], found.metrics["region_planes"]
+    assert modes["all_one"]["top1_macro"]["point"] == 0  # the reader knows no plane
+    assert modes["regions"]["top1_macro"]["point"] == 1
+    assert (chosen["weight"], chosen["frames"]) == (0.1, 16)
+    assert [choice["top1_macro"] for choice in chosen["tried"]][:2] == [0, 1]
+    assert "chosen on 16 validation frames" in (found.folder / "report.html").read_text(encoding="utf-8")
+    # any square of a frame shows a structure of its plane, so the squares of another frame are as good
+    assert not chosen["helps"] and "those of other frames gain as well" in found.regions_verdict
+
+
+def test_without_validation_frames_regions_are_not_tested_or_need_a_weight(with_regions: Workspace, run: Run) -> None:
+    found = run()
+    assert set(found.metrics["groups"][0]["modes"]) == {"all_one"}
+    assert "not tested: no validation frames" in found.regions_verdict
+    write_text(with_regions.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = []\nregion_weight = 2\n")
+    assert run().regions_verdict == ""
+    write_text(
+        with_regions.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = ['regions']\nregion_weight = 2\n"
+    )
+    assert "(weight 2, set in sono.toml)" in run().regions_verdict

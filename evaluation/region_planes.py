@@ -1,0 +1,179 @@
+"""The mode `regions`: outlines found without a label, scored together with the whole frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sono.annotation.proposers import OutlineProposer
+from sono.curation.console import progress
+from sono.curation.engine import Engine, run_batches
+from sono.curation.errors import SonoError
+from sono.curation.geometry import letterbox_mask
+from sono.curation.planes import OTHER
+from sono.curation.rle import encode
+from sono.curation.splits import related_rows
+from sono.curation.stored import read_stored
+from sono.evaluation.bootstrap import Interval
+from sono.evaluation.metrics import cosines
+from sono.evaluation.modes import StoredMask, derangement
+from sono.evaluation.plane_from_regions import Choice, RegionScores, choose, plane_evidence, plane_scores
+from sono.evaluation.regions import RegionStudy
+from sono.evaluation.summaries import points
+from sono.evaluation.zero_shot import class_features, masked_features, mode_features, read_squares
+
+Outlines = Mapping[str, tuple[StoredMask, ...]]  # by image id
+
+KINDS = ("transthalamic", "abdominal_circumference", "femur")  # planes whose outlines are a head, an abdomen, a bone
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How much regions count: the kind of evidence, the weight, and where the weight comes from.
+
+    `tried` is by weight on `frames` validation frames; both are empty where the settings give the weight.
+    """
+
+    kind: str
+    weight: float
+    frames: int = 0
+    tried: tuple[Choice, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """As in "weight 0.5, chosen on 23 validation frames"."""
+        origin = f"chosen on {self.frames} validation frames" if self.frames else "set in sono.toml"
+        return f"weight {self.weight:g}, {origin}"
+
+
+def validation_frames(images: pd.DataFrame, held_out: Sequence[str], evaluated: pd.DataFrame) -> pd.DataFrame:
+    """The labeled validation frames that are related neither to a held-out center nor to the `evaluated` frames.
+
+    With a held-out center, frames without a center are left out too, since they may come from it.
+    """
+    barred = pd.concat([images[images["center"].isin(list(held_out))], evaluated])
+    frames = images[(images["split"] == "val") & images["plane"].notna() & (images["plane"] != OTHER)]
+    if held_out:
+        frames = frames[frames["center"].notna()]
+    related = related_rows(frames, images, set(barred["image_id"]), set(barred["patient_id"].dropna()))
+    return frames[~related].reset_index(drop=True)
+
+
+def choose_weight(study: RegionStudy, paths: Sequence[Path], kind: str, engine: Engine) -> Weighting | None:
+    """The weight of the regions chosen on the validation frames of `study`; None where they show one plane or none."""
+    present, truth = np.unique(study.plane_index, return_inverse=True)
+    if len(present) < 2:
+        return None
+    outlines = propose_outlines(engine, study.keys, paths)
+    regions = region_scores(study, [outlines.get(key, ()) for key in study.keys])
+    everywhere = np.ones((study.side, study.side), np.bool_)
+    whole = mode_features(study.model, study.files, ["all_one"], lambda mode, row: everywhere, study.batch_size)
+    scores = cosines(whole["all_one"], _plane_texts(study))
+    best, tried = choose(scores[:, present], regions.of(present), truth.astype(np.int64), kind)
+    return Weighting(kind, best.weight, len(truth), tuple(tried))
+
+
+def region_modes(
+    study: RegionStudy, whole: NDArray[np.float64], weighting: Weighting, paths: Sequence[Path], engine: Engine
+) -> dict[str, NDArray[np.float64]]:
+    """Scores [frames, planes] with the regions of each frame, and with those of another frame as the control.
+
+    `whole` [frames, planes] are the cosines of the whole frames.
+    """
+    if not weighting.weight:  # nothing to search for
+        return {"regions": whole, "regions_shuffled": whole}
+    outlines = propose_outlines(engine, study.keys, paths)
+    donor = derangement(outlines, study.seed)
+    given = {
+        "regions": [outlines.get(key, ()) for key in study.keys],
+        "regions_shuffled": [outlines.get(donor.get(key, ""), ()) for key in study.keys],
+    }
+    return {
+        mode: plane_scores(whole, plane_evidence(region_scores(study, masks), weighting.kind), weighting.weight)
+        for mode, masks in given.items()
+    }
+
+
+def region_scores(study: RegionStudy, outlines: Sequence[Sequence[StoredMask]]) -> RegionScores:
+    """Cosines of the `outlines` of each frame with the texts of all structures."""
+    structures = study.planes.structures
+    texts = class_features(study.model, [study.templates.render_region_prompts(name) for name in structures])
+    found = np.full((len(outlines), len(KINDS), len(structures)), np.nan)
+    with progress("encoding proposed regions", len(outlines)) as advance:
+        for start in range(0, len(outlines), study.batch_size):
+            part = outlines[start : start + study.batch_size]
+            squares = read_squares(study.files, range(start, start + len(part)), study.side)
+            for place in range(len(KINDS)):
+                rows = [row for row, masks in enumerate(part) if len(masks) > place]
+                if rows:
+                    masks = np.stack([letterbox_mask(part[row][place].pixels(), study.side) for row in rows])
+                    encoded = masked_features(study.model, squares[rows], masks)
+                    found[start + np.array(rows), place] = cosines(encoded, texts)
+            advance(len(part))
+    shows = np.array([[name in plane.structures for name in structures] for plane in study.planes.planes], np.bool_)
+    return RegionScores(found, shows, float(study.model.logit_scale.detach().exp()))
+
+
+def propose_outlines(
+    engine: Engine, image_ids: Sequence[str], files: Sequence[Path]
+) -> dict[str, tuple[StoredMask, ...]]:
+    """The best outline of each kind in each frame, found without a label; frames without any are absent."""
+    found: dict[str, tuple[StoredMask, ...]] = {}
+    items = list(zip(image_ids, files, strict=True))
+    for batch in run_batches(engine, _outlines, items, _no_outlines, "proposing regions"):
+        found.update({image_id: outlines for image_id, outlines in batch if outlines})
+    return dict(sorted(found.items()))
+
+
+def region_planes_findings(weighting: Weighting | None, differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The weight, where it comes from, and the sentence on whether regions help; `differences` as in metrics.json."""
+    if weighting is None:
+        text = "Proposed regions were not tested: no validation frames to choose their weight on; set region_weight."
+        return {"text": text, "helps": None}
+    found = {row["modes"][0]: _interval(row["top1_macro"]) for row in differences if row["modes"][1] == "all_one"}
+    helps, text = regions_verdict(weighting, found["regions"], found["regions_shuffled"])
+    return asdict(weighting) | {"text": text, "helps": helps}
+
+
+def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> tuple[bool, str]:
+    """Whether proposed regions help, from their gain over the whole frame and the gain of regions of other frames."""
+    if not weighting.weight and not weighting.frames:
+        return False, "Proposed regions were switched off by region_weight = 0."
+    if not weighting.weight:
+        return False, f"Proposed regions do not help: no weight gained on {weighting.frames} validation frames."
+    effect = f"together with the whole frame they give {points(gain)} macro Top-1 ({weighting.source})"
+    if not gain.above_zero:
+        return False, f"Proposed regions are not shown to help: {effect}."
+    if control.above_zero:
+        return False, f"Proposed regions are not shown to help: {effect}, but those of other frames gain as well."
+    return True, f"Proposed regions help: {effect}, and those of other frames show no gain."
+
+
+def _plane_texts(study: RegionStudy) -> NDArray[np.float32]:
+    return class_features(study.model, [study.templates.render_prompts(plane.name) for plane in study.planes.planes])
+
+
+def _outlines(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
+    image_id, file = item
+    try:
+        gray = read_stored(file)
+    except SonoError:  # the encoding reads the frame too, and stops there with the reason
+        return image_id, ()
+    proposer = OutlineProposer()
+    masks = [proposal.mask for kind in KINDS for proposal in proposer.propose(gray, kind, None, ())]
+    return image_id, tuple(StoredMask(encode(mask), *gray.shape) for mask in masks if mask.any())
+
+
+def _no_outlines(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
+    return item[0], ()
+
+
+def _interval(values: Mapping[str, float | None]) -> Interval:
+    point, low, high = (
+        float("nan") if values[name] is None else float(values[name] or 0) for name in ("point", "low", "high")
+    )
+    return Interval(point, low, high)
