@@ -157,10 +157,10 @@ class MaskClip(nn.Module):
         blocks = getattr(getattr(self.towers.visual, "trunk", None), "blocks", None)
         return blocks if isinstance(blocks, PooledStages) else None
 
-    def mask_weights(self) -> list[nn.Parameter]:
+    def mask_weights(self) -> list[Tensor]:
         """What is new beside the trunk and reads the mask: filters of the stem, and the pooling under the mask."""
-        pooling = [*self.stages.views.parameters()] if self.stages else []
-        head = [] if self.region_head is None else [self.region_head.weight]
+        pooling: list[Tensor] = [*self.stages.views.parameters()] if self.stages else []
+        head: list[Tensor] = [] if self.region_head is None else [self.region_head.weight]
         return [self.stem.mask.weight, *pooling, *head]
 
     def planes(self, image: Tensor, mask: Tensor) -> Tensor:

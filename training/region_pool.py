@@ -51,7 +51,7 @@ def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
 
     An empty mask gives zeros.
     """
-    share = F.adaptive_avg_pool2d(mask, features.shape[-2:])
+    share = F.adaptive_avg_pool2d(mask, (features.shape[-2], features.shape[-1]))
     total = share.sum((2, 3)).clamp_min(1e-6)
     return (features * share).sum((2, 3)) / total
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
@@ -84,7 +85,11 @@ def new_model(config: TrainingConfig, architecture: ModelConfig) -> MaskClip:
     """A model to begin with, from the weights that `start` names."""
     if not pretrained(config):
         return MaskClip(architecture)
-    return MaskClip(architecture, prepare_vision=lambda visual: load_imagenet(visual.trunk, config.model))
+
+    def load(visual: nn.Module) -> None:
+        load_imagenet(visual.get_submodule("trunk"), config.model)
+
+    return MaskClip(architecture, prepare_vision=load)
 
 
 def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False) -> MaskClip:
