@@ -30,6 +30,7 @@ from sono.training.architectures import ModelConfig, architecture_of
 from sono.training.attributes import NOTHING, AttributeTable
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairMixture, draw_batch, load_pairs
+from sono.training.facts import Facts
 from sono.training.freeze import set_trainable
 from sono.training.model import MASK_MEAN, MASK_STD, MaskClip
 from sono.training.objectives import Heads
@@ -169,7 +170,9 @@ def random_batch(side: int, count: int) -> Batch:
     """Frames and masks of noise, each with a caption of its own."""
     image, mask = torch.rand(2, count, 1, side, side)
     captions = [f"an ultrasound frame of the fetal head, {number} days" for number in range(100, 100 + count)]
-    return Batch(image, mask.round(), captions, list(range(count)), AttributeTable([NOTHING]).of([NOTHING] * count))
+    facts = Facts.of(captions, [(text, text) for text in captions], [False] * count)
+    said = AttributeTable([NOTHING]).of([NOTHING] * count)
+    return Batch(image, mask.round(), captions, list(range(count)), said, facts)
 
 
 def plain_work(trainer: Trainer, batch: Batch, plain_type: torch.dtype) -> partial[float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from quick import quick
 
 import sono.training.train as train_module
 from sono.curation.config import override
@@ -22,7 +23,7 @@ from sono.training.train import train
 
 @pytest.fixture
 def config(tiny: str) -> TrainingConfig:
-    return TrainingConfig(model=tiny, epochs=1, batch_size=6)
+    return quick(model=tiny, epochs=1, batch_size=6)
 
 
 def test_without_captions_it_says_how_to_get_some(own_study: Workspace, config: TrainingConfig) -> None:

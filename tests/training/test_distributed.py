@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from clip_files import TINY
+from quick import mixed
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ from sono.training.step import Trainer
 from sono.training.stop import Stop, stopping
 from sono.training.train import train
 
-SETTINGS = TrainingConfig(model="tiny2", epochs=2, batch_size=12, validate_every=1, precision="float32")
+SETTINGS = mixed(model="tiny2", epochs=2, batch_size=12, validate_every=1, precision="float32")
 
 
 def normalised(rows: slice, wrap: bool) -> dict[str, Tensor]:
@@ -211,7 +212,7 @@ def one(study: Workspace) -> Path:
 
 def log(folder: Path) -> list[dict[str, float]]:
     rows = csv.DictReader((folder / "log.csv").read_text().splitlines())
-    return [{name: float(value) for name, value in row.items() if name != "seconds"} for row in rows]
+    return [{name: float(value) for name, value in row.items() if value and name != "seconds"} for row in rows]
 
 
 @pytest.mark.parametrize("name", ["two", "shares"])

@@ -21,7 +21,7 @@ def vit() -> MaskClip:
 
 @pytest.fixture
 def nano() -> MaskClip:
-    return MaskClip(ModelConfig(image_size=32))
+    return MaskClip(ModelConfig(name="nano", image_size=32))
 
 
 def learning(model: MaskClip) -> set[str]:

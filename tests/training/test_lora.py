@@ -104,7 +104,7 @@ def test_a_damaged_adapter_file_is_told(tmp_path: Path) -> None:
 
 def test_a_tower_without_matrices_says_so() -> None:
     with pytest.raises(SonoError, match="no attention or MLP for LoRA"):
-        add_lora(MaskClip(ModelConfig(image_size=32)), 4, 8.0)
+        add_lora(MaskClip(ModelConfig(name="nano", image_size=32)), 4, 8.0)
 
 
 def test_a_timm_transformer_is_adapted_too() -> None:

@@ -12,7 +12,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 @pytest.fixture(scope="module")
 def nano() -> MaskClip:
     torch.manual_seed(0)
-    return MaskClip(ModelConfig(image_size=64)).eval()
+    return MaskClip(ModelConfig(name="nano", image_size=64)).eval()
 
 
 def frames(count: int, side: int) -> torch.Tensor:
@@ -70,7 +70,7 @@ def test_colour_before_a_gray_model_is_refused(nano: MaskClip) -> None:
 
 
 def test_the_mask_matters_once_its_filters_are_not_zero(nano: MaskClip) -> None:
-    model = MaskClip(ModelConfig(image_size=64)).eval()
+    model = MaskClip(ModelConfig(name="nano", image_size=64)).eval()
     stem = next(module for module in model.modules() if isinstance(module, MaskStem))
     nn.init.normal_(stem.mask.weight)
     image = frames(1, 64)
@@ -124,7 +124,7 @@ def test_a_model_that_writes_captions_is_refused() -> None:
 
 @pytest.mark.parametrize("length", [77, 117, 128])
 def test_the_context_is_as_long_as_asked(length: int) -> None:
-    model = MaskClip(ModelConfig(image_size=64, context_length=length)).eval()
+    model = MaskClip(ModelConfig(name="nano", image_size=64, context_length=length)).eval()
     tokens = model.tokenize(["femur " * 200])
     assert tokens.shape == (1, length)
     with torch.inference_mode():

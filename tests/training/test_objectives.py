@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from clip_files import TINY
+from quick import mixed
 from torch import Tensor
 from torch.nn.functional import normalize
 from waiting import LIMIT
@@ -33,13 +34,22 @@ SAID = [
     )
     for row, name in enumerate(CAPTIONS)
 ]
+# A place with an odd number is a region pair; half of the texts state the short fact.
+FACTS = Facts.of(
+    [text if row % 3 else f"structure {text}" for row, text in enumerate(CAPTIONS)],
+    [(f"structure {text}", text) for text in CAPTIONS],
+    [bool(row % 2) for row in range(8)],
+)
 SETTINGS = {
-    "identity": TrainingConfig(objective="sigmoid"),
-    "caption": TrainingConfig(objective="sigmoid", targets="caption"),
-    "prior": TrainingConfig(objective="sigmoid", targets="prior", loss_chunk=3),
-    "softmax": TrainingConfig(objective="softmax", targets="caption"),
-    "softmax identity": TrainingConfig(objective="softmax"),
-    "semantic": TrainingConfig(objective="sigmoid", semantic_weight=0.7, loss_chunk=3),
+    "identity": mixed(objective="sigmoid"),
+    "caption": mixed(objective="sigmoid", targets="caption"),
+    "prior": mixed(objective="sigmoid", targets="prior", loss_chunk=3),
+    "softmax": mixed(objective="softmax", targets="caption"),
+    "softmax identity": mixed(objective="softmax"),
+    "semantic": mixed(objective="sigmoid", semantic_weight=0.7, loss_chunk=3),
+    "fact": TrainingConfig(),
+    "fact, sigmoid": TrainingConfig(objective="sigmoid", region_weight=0.3, loss_chunk=3),
+    "fact, chunks": TrainingConfig(region_weight=0.8, loss_chunk=2),
 }
 
 
@@ -78,7 +88,9 @@ def learned_by_heads(rows: slice) -> dict[str, Tensor]:
     learner = Learner(MaskClip(ModelConfig(name="tiny3")), Heads(config, table.rows, 16), config)
     image, mask = torch.rand(8, 1, 32, 32), torch.zeros(8, 1, 32, 32)
     mask[:, :, 4:20, 8:30], mask[1:4] = 1, 1
-    loss = learner(Batch(image[rows], mask[rows], CAPTIONS[rows], list(range(8))[rows], table.of(SAID[rows])))
+    loss = learner(
+        Batch(image[rows], mask[rows], CAPTIONS[rows], list(range(8))[rows], table.of(SAID[rows]), FACTS.at(rows))
+    )
     loss.backward()
     assert [name for name, weight in learner.named_parameters() if weight.grad is None] == []
     return {"loss": loss.detach()} | {name: weight.grad for name, weight in learner.named_parameters()}
@@ -133,13 +145,12 @@ def test_the_published_objective_is_siglips() -> None:
     inputs = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     image, text = (normalize(inputs[i] @ weights[name], dim=-1) for i, name in enumerate(("image", "text")))
     plain = sigmoid_loss(image, text, weights["scale"].exp(), weights["bias"], identity_targets(8))
-    assert torch.equal(loss_of(TrainingConfig(objective="sigmoid"), weights, slice(0, 8)), plain)
+    assert torch.equal(loss_of(mixed(objective="sigmoid"), weights, slice(0, 8)), plain)
 
 
 def test_the_semantic_loss_counts_by_its_weight() -> None:
     losses = [
-        float(loss_of(TrainingConfig(semantic_weight=weight), parameters(), slice(0, 8)).detach())
-        for weight in (0.0, 1.0, 2.0)
+        float(loss_of(mixed(semantic_weight=weight), parameters(), slice(0, 8)).detach()) for weight in (0.0, 1.0, 2.0)
     ]
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0])
     assert losses[1] > losses[0]

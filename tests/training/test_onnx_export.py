@@ -25,7 +25,7 @@ def features(path: Path, **inputs: torch.Tensor) -> np.ndarray:
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MaskClip:
     if request.param == "nano":
         torch.manual_seed(0)
-        return MaskClip(ModelConfig(image_size=64)).eval()
+        return MaskClip(ModelConfig(name="nano", image_size=64)).eval()
     folder, clip = tmp_path_factory.mktemp("clip"), random_clip()
     return load_sonoclip(write_openai(folder / "base.pt", clip), write_sonoclip(folder / "vision.pth", clip))
 
@@ -48,11 +48,11 @@ def test_both_graphs_give_the_features_of_the_model_for_any_batch(model: MaskCli
 def test_a_graph_that_differs_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
     with pytest.raises(SonoError, match="the image graph differs from the model"):
-        export_onnx(MaskClip(ModelConfig(image_size=32)), tmp_path)
+        export_onnx(MaskClip(ModelConfig(name="nano", image_size=32)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SonoError, match=r"pip install .\[onnx\]"):
-        export_onnx(MaskClip(ModelConfig(image_size=32)), tmp_path)
+        export_onnx(MaskClip(ModelConfig(name="nano", image_size=32)), tmp_path)

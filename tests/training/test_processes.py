@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from quick import quick
 from waiting import LIMIT
 
 from sono.curation.errors import SonoError
@@ -20,7 +21,7 @@ from sono.training.distributed import process_count, processes
 from sono.training.step import Trainer
 from sono.training.train import train
 
-SHORT = TrainingConfig(model="tiny", epochs=1, batch_size=12, precision="float32")
+SHORT = quick(model="tiny", epochs=1, batch_size=12, precision="float32")
 
 
 def started(work: partial[None], folder: Path) -> list[ForkProcess]:

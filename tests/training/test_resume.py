@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick import mixed
 from safetensors.torch import load_file, save_file
 from studies import copy_study
 
@@ -23,14 +24,13 @@ from sono.curation.errors import SonoError, StoppedError
 from sono.curation.tables import DUPLICATES, IMAGES, from_rows
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints, resume
-from sono.training.config import TrainingConfig
 from sono.training.log import Log
 from sono.training.record import data_hash, recorded_config
 from sono.training.step import Trainer
 from sono.training.train import train
 
 # 24 training frames: four steps an epoch
-SMALL = TrainingConfig(model="tiny", epochs=3, batch_size=6, validate_every=1)
+SMALL = mixed(model="tiny", epochs=3, batch_size=6, validate_every=1)
 EVERYTHING = SMALL.model_copy(
     update={
         "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2, "semantic_weight": 0.5,

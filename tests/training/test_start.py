@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from clip_files import random_clip, write_bert, write_openai, write_sonoclip
+from quick import mixed
 from studies import copy_study
 
 from sono.curation.config import override
@@ -22,7 +23,7 @@ from sono.training.start import carried, prepare, start_of
 from sono.training.step import Trainer
 from sono.training.train import train
 
-SHORT = TrainingConfig(epochs=1, batch_size=6, learning_rate=1e-3)
+SHORT = mixed(model="nano", epochs=1, batch_size=6, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")

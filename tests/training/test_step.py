@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from quick import mixed
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
@@ -30,7 +31,7 @@ from sono.training.validation import validate
 
 @pytest.fixture
 def config(tiny: str) -> TrainingConfig:
-    return TrainingConfig(model=tiny, epochs=2, batch_size=6, precision="float32")  # four steps an epoch
+    return mixed(model=tiny, epochs=2, batch_size=6, precision="float32")  # four steps an epoch
 
 
 def log(folder: Path) -> list[dict[str, float]]:
@@ -43,7 +44,7 @@ def begun(study: Workspace, config: TrainingConfig) -> tuple[Trainer, list[Batch
     torch.manual_seed(0)
     material = read_material(study, config)
     pairs = material.train
-    model = prepare(first_model(material), config, len(pairs))
+    model = prepare(first_model(material, config), config, len(pairs))
     heads = Heads(config, pairs.table.rows, model.towers.text.text_projection.shape[1])
     plan = Plan(pairs, config)
     return Trainer(Learner(model, heads, config)), [batch for _, batch in plan.batches(0, done=0)]

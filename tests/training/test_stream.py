@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from quick import mixed
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -31,7 +32,7 @@ from sono.training.step import Trainer
 from sono.training.stream import StreamPlan
 from sono.training.train import train
 
-SMALL = TrainingConfig(model="tiny", epochs=3, batch_size=6, validate_every=1, precision="float32", learning_rate=1e-4)
+SMALL = mixed(model="tiny", epochs=3, batch_size=6, validate_every=1, precision="float32", learning_rate=1e-4)
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +232,7 @@ def test_the_gate_reads_what_is_written_and_takes_no_mask_for_an_id(own_study: W
 
 def test_the_command_writes_and_the_setting_reads(own_study: Workspace, tmp_path: Path) -> None:
     with own_study.config_path.open("a") as settings:
-        settings.write('\n[training]\nmodel = "tiny"\nepochs = 1\nbatch_size = 4\nshards = "../out"\n')
+        settings.write('\n[training]\nmodel = "tiny"\ntext = "clip"\nepochs = 1\nbatch_size = 4\nshards = "../out"\n')
     words = ["export", "shards", str(tmp_path / "out"), "--pairs", "8", "-w", str(own_study.root), "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output

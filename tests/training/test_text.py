@@ -30,7 +30,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(bert: Path) -> MaskClip:
     torch.manual_seed(0)
-    return MaskClip(ModelConfig(image_size=32, text_tower=str(bert))).eval()
+    return MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(bert))).eval()
 
 
 def test_a_local_bert_gives_its_own_weights_and_tokenizer(model: MaskClip, bert: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_local_bert_gives_its_own_weights_and_tokenizer(model: MaskClip, bert:
 
 def test_padding_does_not_change_the_features(bert: Path) -> None:
     torch.manual_seed(0)
-    long = MaskClip(ModelConfig(image_size=32, text_tower=str(bert), context_length=117)).eval()
+    long = MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(bert), context_length=117)).eval()
     assert long.tokenize(["a head"]).shape == (1, 117)
     with torch.inference_mode():
         tokens = long.tokenize(["a head"])
@@ -56,7 +56,7 @@ def test_padding_does_not_change_the_features(bert: Path) -> None:
 @pytest.mark.parametrize("kind", ["bert", "clip"])
 def test_padding_is_left_out_and_nothing_changes(kind: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model = MaskClip(ModelConfig(image_size=32, text_tower=str(bert) if kind == "bert" else None)).eval()
+    model = MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(bert) if kind == "bert" else None)).eval()
     texts = [*TEXTS, "a much longer caption of a fetal head!"]
     whole, seen = model.encode_text(model.tokenize(texts)), []
     monkeypatch.setattr(
@@ -74,7 +74,7 @@ def test_padding_is_left_out_and_nothing_changes(kind: str, bert: Path, monkeypa
 
 
 def test_a_text_tower_that_looks_at_padding_keeps_it() -> None:
-    model = MaskClip(ModelConfig(image_size=32))
+    model = MaskClip(ModelConfig(name="nano", image_size=32))
     model.towers.text.pool_type = "last"
     tokens = model.tokenize(["a head"])
     assert text.without_padding(model.towers.text, tokens).shape == tokens.shape == (1, 77)
@@ -82,7 +82,7 @@ def test_a_text_tower_that_looks_at_padding_keeps_it() -> None:
 
 def test_a_checkpoint_brings_its_bert_along(bert: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(bert, tmp_path / "secret place" / "bert"))
-    model = MaskClip(ModelConfig(image_size=32, text_tower=str(source))).eval()
+    model = MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(source))).eval()
     save_model(tmp_path / "run", model)
     shutil.rmtree(source)
     again = load_weights(tmp_path / "run")
@@ -92,7 +92,7 @@ def test_a_checkpoint_brings_its_bert_along(bert: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["heads", "vision"])
 def test_clip_captions_are_kept_before_their_projection(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = MaskClip(ModelConfig(image_size=32))
+    model = MaskClip(ModelConfig(name="nano", image_size=32))
     set_trainable(model, preset)
     expected = model.encode_text(model.tokenize(TEXTS))
     assert torch.allclose(model.encode_captions(TEXTS), expected, atol=1e-5)
@@ -122,7 +122,7 @@ def test_a_frozen_tower_encodes_each_caption_once(model: MaskClip, monkeypatch: 
 
 
 def test_what_is_kept_of_a_caption_does_not_depend_on_the_captions_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = MaskClip(ModelConfig(image_size=32))
+    model = MaskClip(ModelConfig(name="nano", image_size=32))
     set_trainable(model, "vision")
     texts = [f"the femur{' of a fetus' * words}" for words in range(6)]
     body, rows, kept = model_module.text_body, [], []
@@ -147,7 +147,7 @@ def test_kept_captions_are_forgotten_when_weights_come_in(model: MaskClip) -> No
 
 
 def test_a_learning_tower_is_asked_every_time(model: MaskClip) -> None:
-    set_trainable(model, "all")
+    set_trainable(model, "all", "all")
     before = model.encode_captions(TEXTS)
     with torch.no_grad():
         model.towers.text.transformer.embeddings.word_embeddings.weight.mul_(2)
@@ -156,7 +156,7 @@ def test_a_learning_tower_is_asked_every_time(model: MaskClip) -> None:
 
 def test_a_context_beyond_the_positions_is_refused(bert: Path) -> None:
     with pytest.raises(SonoError, match="has 128 positions, 200 are asked"):
-        MaskClip(ModelConfig(image_size=32, text_tower=str(bert), context_length=200))
+        MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(bert), context_length=200))
 
 
 @pytest.mark.parametrize("way", ["no configuration", "no weights", "not JSON", "unknown kind"])
@@ -169,14 +169,14 @@ def test_a_broken_folder_is_one_line(way: str, bert: Path, tmp_path: Path) -> No
     else:
         (folder / "config.json").write_text("{" if way == "not JSON" else json.dumps({"model_type": "gpt-fetal"}))
     with pytest.raises(SonoError, match="not to be had") as caught:
-        MaskClip(ModelConfig(image_size=32, text_tower=str(folder)))
+        MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(folder)))
     assert "\n" not in str(caught.value)
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SonoError, match=r"'bert-base' needs transformers; install it with `pip install .\[bert\]`"):
-        MaskClip(ModelConfig(text_tower="bert-base"))
+        MaskClip(ModelConfig(name="nano", text_tower="bert-base"))
 
 
 def test_a_clip_transformer_may_have_another_tokenizer_which_is_kept(bert: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_name_that_is_nowhere_is_one_line_and_asks_no_network(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **_: asked.append(given) or [])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SonoError, match=r"text tower 'nofolder': not to be had .* HF_HUB_OFFLINE=0"):
-        MaskClip(ModelConfig(image_size=32, text_tower="nofolder"))
+        MaskClip(ModelConfig(name="nano", image_size=32, text_tower="nofolder"))
     assert asked == []
     assert capfd.readouterr().err == ""
 
@@ -267,13 +267,13 @@ def test_a_broken_bert_is_one_line(change: Callable[[Path], None], told: str, tm
     folder = write_bert(tmp_path / "bert")
     change(folder)
     with pytest.raises(SonoError, match=told):
-        MaskClip(ModelConfig(image_size=32, text_tower=str(folder)))
+        MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(folder)))
 
 
 def test_a_run_that_has_lost_its_words_says_so(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra bert is not installed")
     folder = tmp_path / "best"
-    save_model(folder, MaskClip(ModelConfig(image_size=32, text_tower=str(write_bert(tmp_path / "bert")))))
+    save_model(folder, MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(write_bert(tmp_path / "bert")))))
     _without_words(folder / "text")
     with pytest.raises(SonoError, match="no word is known to its tokenizer"):
         load_weights(folder)

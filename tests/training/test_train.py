@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick import mixed
 from safetensors import SafetensorError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -15,12 +16,11 @@ from sono.curation.workspace import Workspace
 from sono.training import checkpoints
 from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_model, load_weights, read_run
-from sono.training.config import TrainingConfig
 from sono.training.model import MaskClip
 from sono.training.record import next_run_name
 from sono.training.train import train
 
-SMALL = TrainingConfig(image_size=32, epochs=3, batch_size=6, validate_every=1)
+SMALL = mixed(model="nano", image_size=32, epochs=3, batch_size=6, validate_every=1)
 
 
 @pytest.fixture(scope="module")
@@ -152,5 +152,5 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(SonoError, match=r"No space left on device.*make room.*--resume"):
-        checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(image_size=32)))
+        checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(name="nano", image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []
