@@ -47,9 +47,9 @@ SETTINGS = {
     "softmax": mixed(objective="softmax", targets="caption"),
     "softmax identity": mixed(objective="softmax"),
     "semantic": mixed(objective="sigmoid", semantic_weight=0.7, loss_chunk=3),
-    "fact": TrainingConfig(),
-    "fact, sigmoid": TrainingConfig(objective="sigmoid", region_weight=0.3, loss_chunk=3),
-    "fact, chunks": TrainingConfig(region_weight=0.8, loss_chunk=2),
+    "fact": TrainingConfig(targets="fact", region_weight=0.5),
+    "fact, sigmoid": TrainingConfig(objective="sigmoid", targets="fact", region_weight=0.3, loss_chunk=3),
+    "fact, chunks": TrainingConfig(targets="fact", region_weight=0.8, loss_chunk=2),
 }
 
 
