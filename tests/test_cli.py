@@ -97,7 +97,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for step in steps:
         if step[0] == "qc":
             config = study / "sono.toml"
-            config.write_text(config.read_text() + "\n[training]\nimage_size = 32\n")
+            config.write_text(config.read_text() + '\n[training]\nmodel = "nano"\ntext = "clip"\nimage_size = 32\n')
         words = [sys.executable, "-m", "sono", *map(str, step)]
         done = subprocess.run(words, capture_output=True, text=True, cwd=base, check=False)
         assert done.returncode == 0, (step, done.stderr)

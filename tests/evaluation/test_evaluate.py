@@ -176,7 +176,7 @@ def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
     quick: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    model, info = MaskClip(ModelConfig(image_size=48)).eval(), evaluation.load_model(quick.runs)[1]
+    model, info = MaskClip(ModelConfig(name="nano", image_size=48)).eval(), evaluation.load_model(quick.runs)[1]
     monkeypatch.setattr(evaluation, "load_model", lambda folder: (model, info))
     encoded: list[dict[str, NDArray[np.float32]]] = []
     encode = zero_shot.mode_features

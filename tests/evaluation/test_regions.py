@@ -120,7 +120,7 @@ def run(study: Workspace, toy_info: RunInfo, monkeypatch: pytest.MonkeyPatch) ->
 
 def small_clip() -> MaskClip:
     torch.manual_seed(0)
-    return MaskClip(ModelConfig(image_size=48)).eval()
+    return MaskClip(ModelConfig(name="nano", image_size=48)).eval()
 
 
 def region_study(workspace: Workspace, model: nn.Module) -> RegionStudy:

@@ -75,7 +75,7 @@ def test_features_that_are_not_finite_are_refused(frames: list[Path]) -> None:
 
 def test_an_untrained_real_model_does_not_see_the_mask(frames: list[Path]) -> None:
     torch.manual_seed(0)
-    model = MaskClip(ModelConfig(image_size=64)).eval()
+    model = MaskClip(ModelConfig(name="nano", image_size=64)).eval()
     masks = {"all_one": np.ones((64, 64), np.bool_), "empty": np.zeros((64, 64), np.bool_)}
     found = mode_features(model, frames, list(masks), lambda mode, number: masks[mode], batch_size=3)
     np.testing.assert_array_equal(found["all_one"], found["empty"])

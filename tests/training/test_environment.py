@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quick import quick
 
-from sono.curation.config import override
 from sono.curation.outputs import texts_of
 from sono.curation.privacy import _own_words_at, collect
 from sono.curation.workspace import Workspace
@@ -49,9 +49,9 @@ def test_only_what_differs_and_what_the_record_tells_is_said() -> None:
 
 
 def test_a_repeated_run_remarks_in_one_line_on_other_versions(
-    study: Workspace, capsys: pytest.CaptureFixture[str]
+    study: Workspace, tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train(study, override(CONFIG, image_size=32, epochs=1, batch_size=6), "elsewhere").folder
+    folder = train(study, quick(model=tiny, epochs=1, batch_size=6), "elsewhere").folder
     settings_of_run(study, "elsewhere", None, {})
     assert "made with" not in capsys.readouterr().err
     info = read_run(folder)

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from sono.curation.errors import SonoError
 from sono.training import image_weights
+from sono.training.architectures import ModelConfig
+from sono.training.config import TrainingConfig
 from sono.training.image_weights import FILES, PIXEL_MEAN, PIXEL_STD, load_imagenet, timm_names, weight_file
+from sono.training.start import new_model
 from sono.training.weight_files import read_weights
 
 NAMES = list(FILES)
@@ -204,3 +207,26 @@ def test_a_trunk_of_another_architecture_is_refused(architecture: str) -> None:
 def test_an_unknown_name_is_one_line() -> None:
     with pytest.raises(SonoError, match=r"unknown ImageNet weights 'lite3'; did you mean"):
         load_imagenet(nn.Identity(), "lite3")
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_from_these_weights_gives_bit_equal_features_under_any_mask(name: str, pool: bool) -> None:
+    needs(name)
+    torch.manual_seed(0)
+    model = new_model(TrainingConfig(model=name), ModelConfig(name=name, image_size=64, region_pool=pool)).eval()
+    weights, trunk = read_weights(weight_file(name)), model.towers.visual.trunk
+    assert torch.equal(model.stem.image.weight, weights["_conv_stem.weight"].sum(1, keepdim=True))
+    assert torch.equal(trunk.conv_head.weight, weights["_conv_head.weight"])
+    assert (model.region_head is not None) is pool
+    frame = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    half = torch.zeros_like(frame)
+    half[..., :32] = 1
+    masks = {"zeros": torch.zeros_like(frame), "random": (frame.flip(0) > 0.5).float(), "half": half}
+    with torch.inference_mode():
+        whole = model.encode_image(frame, torch.ones_like(frame))
+        assert float((whole[0] - whole[1]).abs().max()) > 1e-3  # and yet they are of the frames
+        for kind, mask in masks.items():
+            assert torch.equal(model.encode_image(frame, mask), whole), kind
+        model.stem.mask.weight.fill_(0.01)
+        assert not torch.equal(model.encode_image(frame, half), whole)

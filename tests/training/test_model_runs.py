@@ -73,7 +73,7 @@ def test_the_exported_base_is_a_clip_of_its_own(pair: tuple[Path, Path], tmp_pat
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        (ModelConfig(image_size=32), "it takes a vision transformer"),
+        (ModelConfig(name="nano", image_size=32), "it takes a vision transformer"),
         (ModelConfig(name="ViT-S-32-alt", image_size=64), "one gray channel"),
         (ModelConfig(name="ViT-S-32-alt", image_size=64, channels=3), "pixel statistics"),
     ],
@@ -92,7 +92,7 @@ def test_export_writes_into_a_new_folder_only(own_study: Workspace, pair: tuple[
 
 
 def test_a_checkpoint_of_another_architecture_is_told_on_loading(tmp_path: Path) -> None:
-    save_model(tmp_path / "one", MaskClip(ModelConfig(image_size=32)))
+    save_model(tmp_path / "one", MaskClip(ModelConfig(name="nano", image_size=32)))
     save_model(tmp_path / "two", MaskClip(ModelConfig(name="ViT-S-32-alt", image_size=32)))
     shutil.copy(tmp_path / "two" / "model.safetensors", tmp_path / "one" / "model.safetensors")
     with pytest.raises(SonoError, match="the weights do not fit model 'nano'"):

