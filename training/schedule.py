@@ -28,7 +28,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         config = self.config
-        check_parts(min(config.batch_size, len(self.pairs)), config.accumulate)
+        size = min(config.batch_size, len(self.pairs))
+        check_parts(size, config.accumulate, 2 if separate(self.pairs, config) else 1)
         weights = sampling_weights(self.pairs, config.plane_balance, config.center_balance, config.patient_balance)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "steps_per_epoch", len(self.places(0)))
@@ -132,10 +133,14 @@ def own_places(size: int, accumulate: int) -> list[int]:
     return [place for start in starts for place in range(start, start + part)]
 
 
-def check_parts(size: int, accumulate: int) -> None:
-    """SonoError where a batch cannot be shared out, or a pair would meet no other."""
+def check_parts(size: int, accumulate: int, kinds: int = 1) -> None:
+    """SonoError where a batch cannot be shared out, or a pair would meet no other.
+
+    `kinds`: of pairs that each part of each process holds, whole frames and regions.
+    """
     processes = process_count()
-    if size % (processes * accumulate) or size // accumulate < 2:
+    shares = processes * accumulate
+    if size % shares or size // accumulate < 2 or size // shares < kinds:
         raise SonoError(
             f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} parts of at least 2 "
             f"pairs; choose a batch_size that {processes * accumulate} divides, or another accumulate"

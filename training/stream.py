@@ -34,7 +34,7 @@ class StreamPlan:
 
     def __post_init__(self) -> None:
         config, count = self.config, process_count()
-        check_parts(config.batch_size, config.accumulate)
+        check_parts(config.batch_size, config.accumulate, 2 if self._is_separate() else 1)
         share = config.batch_size // count
         steps = [self.shards.even_steps(count, share, config.seed, epoch) for epoch in range(config.epochs)]
         if not min(steps):
@@ -61,9 +61,12 @@ class StreamPlan:
             number = (step + 1) * self.reader.of + self.reader.number
             yield step, draw_batch(pairs, range(self.share), mixture, seeded(seed, number), None, self._regional())
 
+    def _is_separate(self) -> bool:
+        return self.config.region_weight > 0 and self.config.global_fraction < 1 and self.shards.regions > 0
+
     def _regional(self) -> list[bool] | None:
         """Which places of a share are region pairs, where their frame has a mask."""
-        if not self.config.region_weight or self.config.global_fraction == 1 or not self.shards.regions:
+        if not self._is_separate():
             return None
         part = self.share // self.config.accumulate
         whole = whole_pairs(part, self.config)

@@ -54,3 +54,9 @@ def test_torch_takes_every_seed_in_range() -> None:
     assert seeded(MAX_SEED, 10**9).initial_seed() == MAX_SEED * 1_000_003 + 10**9
     last = process_seed(MAX_SEED, 10**9)
     assert torch.Generator().manual_seed(last).initial_seed() == last
+
+
+def test_prior_targets_do_not_go_with_regions_of_their_own() -> None:
+    with pytest.raises(ValueError, match="whole frames and regions do not meet"):
+        TrainingConfig(objective="sigmoid", targets="prior", region_weight=0.5)
+    assert TrainingConfig(objective="sigmoid", targets="prior").region_weight == 0

@@ -225,7 +225,6 @@ def test_regions_of_one_frame_may_be_drawn_on_two_processes_and_still_differ(mon
     assert any({*frames_of(one, True)} & {*frames_of(other, True)} for one, other in zip(*found, strict=True))
 
 
-@pytest.mark.xfail(raises=ValueError, strict=True, reason="check_parts asks for 2 pairs a part, not on each process")
 def test_a_batch_without_room_for_both_kinds_on_a_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with process(0, 2, monkeypatch), pytest.raises(SonoError, match="a batch of 2 pairs cannot be shared by 2"):
         Plan(MIXED, settings(batch_size=2))
