@@ -134,11 +134,11 @@ class OutlineProposer:
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
     ) -> list[Proposal]:
         """The outline of `plane`; nothing for planes without one; the best of all kinds when the plane is unknown."""
-        if gray.max(initial=0) == 0 or max(gray.shape) > MAX_ASPECT * min(gray.shape):
+        if plane is None:
+            return propose_each_kind(gray)[:1]
+        if _hopeless(gray):
             return []
         maps = echo_maps(gray)
-        if plane is None:
-            return [_best_of_all(maps, gray.shape)]
         structure = OUTLINES.get(plane)
         if structure is None:
             return []
@@ -148,19 +148,28 @@ class OutlineProposer:
 
 def propose_unlabelled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     """The most convincing outline in a frame [H, W], found without any label; None for an empty frame or a strip."""
-    found = OutlineProposer().propose(gray, None, None, ())
+    found = propose_each_kind(gray)
     return found[0].mask if found else None
 
 
-def _best_of_all(maps: EchoMaps, size: tuple[int, ...]) -> Proposal:
-    """The outline of the kind that the three best scores speak for."""
-    kinds = (HEAD, ABDOMEN, BONE)
+def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
+    """The best outline of a head, of an abdomen and of a bone in a frame [H, W], found without any label.
+
+    The three best scores decide which comes first. Nothing for an empty frame or a strip.
+    """
+    if _hopeless(gray):
+        return []
+    maps, kinds = echo_maps(gray), (HEAD, ABDOMEN, BONE)
     found = [_find(maps, kind) for kind in kinds]
     odds = CHOICE @ np.array([*(each.scores[0] for each in found), 1.0])
     share = np.exp(odds - odds.max()) / np.exp(odds - odds.max()).sum()
-    best = int(share.argmax())
-    proposal = _proposal(maps, size, kinds[best], found[best])
-    return replace(proposal, score=proposal.score * float(share[best]))
+    proposals = [_proposal(maps, gray.shape, kind, shapes) for kind, shapes in zip(kinds, found, strict=True)]
+    order = sorted(range(len(kinds)), key=lambda number: -share[number])
+    return [replace(proposals[number], score=proposals[number].score * float(share[number])) for number in order]
+
+
+def _hopeless(gray: NDArray[np.uint8]) -> bool:
+    return bool(gray.max(initial=0) == 0 or max(gray.shape) > MAX_ASPECT * min(gray.shape))
 
 
 def _find(maps: EchoMaps, kind: Kind) -> Found:

@@ -3,11 +3,12 @@
 loader: samples/s of the packed store against reading PNG and RLE for each sample (at least 20 times).
 step: our `Trainer.step` of ViT-B/16 at 224, batch 8, text tower frozen, against that of `plain_clip.py` with the same
 weights: at least 1.2 times in float32, where the first losses must be equal to 1e-4 (else it ends with 1), and 1.7
-times in bfloat16 where the processor has it (the plain step is timed in both). memory: of the sigmoid loss of 32,768
+times in bfloat16 where the processor has it (the plain step is timed in both). regions: the step of the default recipe
+against that of whole frames alone (at most 1.3 times). memory: of the sigmoid loss of 32,768
 pairs by the size of its parts. gpu: samples/s and model FLOPs utilisation of `Trainer.step` of the published size
 (ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; it is left out without a GPU.
 
-Example: python benchmarks/training.py ../shared/data [--parts loader step memory gpu] [--compile]
+Example: python benchmarks/training.py ../shared/data [--parts loader step regions memory gpu] [--compile]
 """
 
 import argparse
@@ -36,7 +37,7 @@ from sono.training.model import MASK_MEAN, MASK_STD, MaskClip
 from sono.training.objectives import Heads
 from sono.training.step import Learner, Trainer
 
-PARTS = ("loader", "step", "memory", "gpu")
+PARTS = ["loader", "step", "regions", "memory", "gpu"]
 SIDE = 336
 BATCH = 8  # of a step
 RATE = 1e-6
@@ -139,7 +140,27 @@ def steps(repeats: int, model: str = "base", compiled: bool = False) -> Iterator
 def step_config(model: str, precision: str, compiled: bool) -> TrainingConfig:
     """The published objective with a frozen text tower."""
     given = {"model": model, "precision": precision, "compile": compiled, "batch_size": BATCH, "learning_rate": RATE}
-    return TrainingConfig(objective="sigmoid", trainable="vision", **given)
+    return TrainingConfig(
+        objective="sigmoid", trainable="vision", targets="identity", region_weight=0.0, mask_rate=1.0, **given
+    )
+
+
+def regions(repeats: int, side: int = 96) -> str:
+    """The step of the default recipe, and of the same model on whole frames alone without pooling under the mask."""
+    trainers = []
+    for changes in ({"region_weight": 0.0, "region_pool": False}, {}):
+        config = TrainingConfig(model="lite0", text="clip", image_size=side, trainable="vision", **changes)
+        trainers.append(make_trainer(config))
+    count = trainers[1].config.batch_size
+    whole = round(trainers[1].config.global_fraction * count)
+    plain, ours = (random_batch(side, count, each) for each in (count, whole))
+    before, after, ratio = compare(
+        partial(trainers[0].step, [plain], RATE), partial(trainers[1].step, [ours], RATE), repeats
+    )
+    return (
+        f"regions  {count} whole frames, mask in the stem: {before:.2f} s; {whole} whole frames and {count - whole} "
+        f"regions, pooled: {after:.2f} s: {1 / ratio:.2f} times (bar 1.3)"
+    )
 
 
 def _step_line(config: TrainingConfig, plain_type: torch.dtype, repeats: int, bar: float) -> str:
@@ -159,18 +180,23 @@ def _step_line(config: TrainingConfig, plain_type: torch.dtype, repeats: int, ba
 def make_trainer(config: TrainingConfig, device: str = "cpu") -> Trainer:
     """What `sono train` makes of `config`, with random weights, those of the mask too."""
     torch.manual_seed(0)
-    model = MaskClip(ModelConfig(name=config.model)).to(device)
+    own = {"image_size": config.image_size, "region_pool": config.region_pool}
+    model = MaskClip(ModelConfig(name=config.model, **own)).to(device)
     torch.nn.init.normal_(model.stem.mask.weight, std=0.02)
     set_trainable(model, config.trainable)
     heads = Heads(config, AttributeTable([]).rows, architecture_of(model.config)["embed_dim"])
     return Trainer(Learner(model, heads.to(device), config))
 
 
-def random_batch(side: int, count: int) -> Batch:
-    """Frames and masks of noise, each with a caption of its own."""
+def random_batch(side: int, count: int, whole: int = 0) -> Batch:
+    """Frames and masks of noise, each with a caption of its own; the first `whole` of them are whole frames."""
     image, mask = torch.rand(2, count, 1, side, side)
     captions = [f"an ultrasound frame of the fetal head, {number} days" for number in range(100, 100 + count)]
-    facts = Facts.of(captions, [(text, text) for text in captions], [False] * count)
+    facts = Facts.of(
+        captions,
+        [(text, text) for text in captions],
+        [number >= whole for number in range(count)] if whole else [False] * count,
+    )
     said = AttributeTable([NOTHING]).of([NOTHING] * count)
     return Batch(image, mask.round(), captions, list(range(count)), said, facts)
 
@@ -271,6 +297,8 @@ def main() -> None:
     if "step" in given.parts:
         for line in steps(given.repeats, compiled=given.compile):
             print(line, flush=True)
+    if "regions" in given.parts:
+        print(regions(given.repeats), flush=True)
     if "memory" in given.parts:
         command = [sys.executable, str(Path(__file__).with_name("losses.py")), "--batch", "32768"]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

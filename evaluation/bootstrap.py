@@ -34,6 +34,11 @@ class Interval:
         """Whether the whole interval is negative (false when there is none)."""
         return self.high < 0
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float | None]) -> "Interval":
+        """What `as_dict` gave."""
+        return cls(*(float("nan") if (value := values[name]) is None else value for name in ("point", "low", "high")))
+
     def as_dict(self) -> dict[str, float | None]:
         """For JSON, which has no NaN."""
         return {name: None if np.isnan(value) else round(value, 6) for name, value in vars(self).items()}

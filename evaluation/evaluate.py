@@ -27,7 +27,7 @@ from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.findings import Evidence, find
 from sono.evaluation.metrics import UNDECIDED, cosines
-from sono.evaluation.modes import MaskPlan, annotated_masks, mask_for, plan_masks, proposed_masks
+from sono.evaluation.modes import MaskPlan, Outlines, annotated_masks, mask_for, plan_masks, proposed_outlines
 from sono.evaluation.region_control import plane_phrasings
 from sono.evaluation.region_findings import region_findings
 from sono.evaluation.region_planes import (
@@ -45,6 +45,7 @@ from sono.evaluation.summaries import Scored, rate
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.checkpoints import END, RunInfo, chosen_checkpoint, find_run, load_model
+from sono.training.memory import reuse_freed_memory
 from sono.training.model import MaskClip
 from sono.training.start import UNKNOWN_WOMEN
 from sono.training.store import kept_frames
@@ -136,19 +137,19 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
 
     SonoError where there is no run, the center or split is unknown, or its frames were in training.
     """
+    reuse_freed_memory()
     settings = override(workspace.settings("evaluation", EvaluationConfig), modes=options.modes)
     folder = find_run(workspace, options.run)
     model, info = load_model(folder)
     model = model.to(best_device()).eval()
     subject = Subject(options.center, options.split, options.allow_seen)
-    seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, not info.origin)
+    seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(workspace.accepted_images(), seen, subject)
-    study = _study(workspace, model, info, selection, settings)
-    engine = engine or Engine()
-    plan = _plan(study, engine)
+    study = _study(workspace, model, info, selection, settings, engine or Engine())
+    plan = _plan(study)
     scored, features = _score(study, plan)
     regions, control = _regions(study, scored, features["all_one"])
-    scored, weighting = _with_regions(study, scored, engine)
+    scored, weighting = _with_regions(study, scored)
     evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
     metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
     metrics["region_control"] = control
@@ -182,6 +183,7 @@ class _Study:
     settings: EvaluationConfig
     planes: PlaneTable
     templates: CaptionTemplates
+    engine: Engine
 
     @property
     def image_ids(self) -> list[str]:
@@ -197,29 +199,50 @@ class _Study:
         packed = kept_frames(self.workspace, self.selection.frames["file"].tolist(), self.model.image_size)
         return self.files if packed is None else packed
 
+    @cached_property
+    def regions(self) -> RegionStudy:
+        """The frames as region control and the plane scores see them."""
+        return self.material(self.selection.frames, self.pixels)
+
+    def material(self, frames: pd.DataFrame, files: Frames) -> RegionStudy:
+        """Some frames with the model and the settings of this evaluation."""
+        clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
+        how = self.settings
+        return RegionStudy(self.model, frames, files, clusters, self.planes, self.templates, how.batch_size, how.seed)
+
+    @cached_property
+    def outlines(self) -> Outlines:
+        """What is found in the frames without a label, searched for once."""
+        return proposed_outlines(self.engine, self.image_ids, self.files)
+
     @property
     def draws(self) -> Draws:
         return Draws(self.settings.bootstrap_draws, self.settings.seed)
 
 
 def _study(
-    workspace: Workspace, model: MaskClip, info: RunInfo, selection: Selection, settings: EvaluationConfig
+    workspace: Workspace,
+    model: MaskClip,
+    info: RunInfo,
+    selection: Selection,
+    settings: EvaluationConfig,
+    engine: Engine,
 ) -> _Study:
     planes = workspace.planes()
     planes.check(sorted(set(selection.frames["plane"])))
-    return _Study(workspace, model, info, selection, settings, planes, load_templates(info.template))
+    return _Study(workspace, model, info, selection, settings, planes, load_templates(info.template), engine)
 
 
-def _plan(study: _Study, engine: Engine) -> MaskPlan:
-    modes = study.settings.modes
-    proposed = proposed_masks(engine, study.image_ids, study.files) if any("proposed" in mode for mode in modes) else {}
+def _plan(study: _Study) -> MaskPlan:
+    asked = any("proposed" in mode for mode in study.settings.modes)
+    proposed = {image_id: outlines[0] for image_id, outlines in study.outlines.items()} if asked else {}
     annotated = annotated_masks(study.workspace.masks(), study.selection.frames)
     return plan_masks(annotated, proposed, study.settings.seed)
 
 
 def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.float32]]]:
     """Cosines of every frame with every plane in every mode that can be computed, and the image features."""
-    frames, image_ids, side = study.selection.frames, study.image_ids, study.model.image_size
+    image_ids, side = study.image_ids, study.model.image_size
     modes = [mode for mode in study.settings.modes if plan.can(mode)]
     features = mode_features(
         study.model,
@@ -230,24 +253,13 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
     )
     texts = class_features(study.model, [study.templates.render_prompts(p.name) for p in study.planes.planes])
     ids = [plane.id for plane in study.planes.planes]
-    truth = np.array([ids.index(plane) for plane in frames["plane"]], np.int64)
-    clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
     scores = {mode: cosines(features[mode], texts) for mode in modes if mode in features}
-    return Scored(tuple(ids), truth, clusters, scores), features
-
-
-def _material(study: _Study, frames: pd.DataFrame, files: Frames) -> RegionStudy:
-    settings = study.settings
-    clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
-    return RegionStudy(
-        study.model, frames, files, clusters, study.planes, study.templates, settings.batch_size, settings.seed
-    )
+    return Scored(tuple(ids), study.regions.plane_index, study.regions.clusters, scores), features
 
 
 def _regions(study: _Study, scored: Scored, whole: NDArray[np.float32]) -> tuple[Regions, dict[str, Any]]:
     """The masks with their features, and what region control found."""
-    material = _material(study, study.selection.frames, study.pixels)
-    regions = encode_regions(material, study.workspace.masks(), whole)
+    regions = encode_regions(study.regions, study.workspace.masks(), whole)
     names = [study.planes.planes[index].name for index in scored.compared]
     truth = np.searchsorted(scored.compared, scored.truth)
     texts = plane_texts(study.model, study.templates, names)
@@ -255,7 +267,7 @@ def _regions(study: _Study, scored: Scored, whole: NDArray[np.float32]) -> tuple
     return regions, region_findings(regions, planes, study.draws)
 
 
-def _with_regions(study: _Study, scored: Scored, engine: Engine) -> tuple[Scored, Weighting | None]:
+def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:
     """The scores with the mode `regions` and its control, where it is asked for and its weight is known."""
     settings, frames = study.settings, study.selection.frames
     if "regions" not in settings.modes:
@@ -266,11 +278,11 @@ def _with_regions(study: _Study, scored: Scored, engine: Engine) -> tuple[Scored
         images = study.workspace.accepted_images()
         known = validation_frames(images, study.info.held_out, frames)
         files = [study.workspace.root / str(file) for file in known["file"]]
-        weighting = choose_weight(_material(study, known, files), files, settings.region_evidence, engine)
+        weighting = choose_weight(study.material(known, files), files, settings.region_evidence, study.engine)
     if weighting is None:
         return scored, None
     whole = scored.scores["all_one"]
-    added = region_modes(_material(study, frames, study.pixels), whole, weighting, study.files, engine)
+    added = region_modes(study.regions, whole, weighting, study.outlines if weighting.weight else {})
     return replace(scored, scores=scored.scores | added), weighting
 
 

@@ -94,7 +94,7 @@ def _class_notes(evidence: Evidence) -> list[str]:
     if rare:
         found.append(f"Fewer than 10 frames: {', '.join(rare)}; macro numbers lean on them.")
     untrained = [plane for plane in scored.present_planes if not evidence.planes_seen.get(plane)]
-    if untrained and evidence.selection.training_known:
+    if untrained and not evidence.selection.origin:
         found.append(f"Not in the training set at all: {', '.join(untrained)}.")
     return found
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.masks import check_masks
-from sono.annotation.proposers import propose_unlabelled
+from sono.annotation.proposers import propose_each_kind
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox_mask
@@ -45,6 +45,9 @@ class StoredMask:
     def pixels(self) -> Mask:
         """The mask [height, width]."""
         return decode(self.counts, self.height, self.width)
+
+
+Outlines = Mapping[str, tuple[StoredMask, ...]]  # by image id
 
 
 @dataclass(frozen=True)
@@ -129,26 +132,27 @@ def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, Stor
     }
 
 
-def proposed_masks(engine: Engine, image_ids: Sequence[str], files: Sequence[Path]) -> dict[str, StoredMask]:
-    """The unlabelled proposal of each frame, where there is one, computed by the engine."""
-    found: dict[str, StoredMask] = {}
+def proposed_outlines(engine: Engine, image_ids: Sequence[str], files: Sequence[Path]) -> Outlines:
+    """The outlines that are found in each frame without a label, the most convincing first, computed by the engine.
+
+    Frames in which nothing is found are absent.
+    """
+    found: dict[str, tuple[StoredMask, ...]] = {}
     items = list(zip(image_ids, files, strict=True))
     for batch in run_batches(engine, _propose, items, _no_proposal, "proposing masks"):
-        found.update({image_id: stored for image_id, stored in batch if stored is not None})
+        found.update({image_id: outlines for image_id, outlines in batch if outlines})
     return dict(sorted(found.items()))
 
 
-def _propose(item: tuple[str, Path]) -> tuple[str, StoredMask | None]:
+def _propose(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
     image_id, file = item
     try:
         gray = read_stored(file)
     except SonoError:  # the encoding reads the frame too, and stops there with the reason
-        return image_id, None
-    mask = propose_unlabelled(gray)
-    if mask is None or not mask.any():
-        return image_id, None
-    return image_id, StoredMask(encode(mask), *gray.shape)
+        return image_id, ()
+    masks = [proposal.mask for proposal in propose_each_kind(gray)]
+    return image_id, tuple(StoredMask(encode(mask), *gray.shape) for mask in masks if mask.any())
 
 
-def _no_proposal(item: tuple[str, Path]) -> tuple[str, StoredMask | None]:
-    return item[0], None
+def _no_proposal(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
+    return item[0], ()

@@ -9,26 +9,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.proposers import OutlineProposer
 from sono.curation.console import progress
-from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import SonoError
+from sono.curation.engine import Engine
 from sono.curation.geometry import letterbox_mask
 from sono.curation.planes import OTHER
-from sono.curation.rle import encode
 from sono.curation.splits import related_rows
-from sono.curation.stored import read_stored
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.metrics import cosines
-from sono.evaluation.modes import StoredMask, derangement
+from sono.evaluation.modes import Outlines, StoredMask, derangement, proposed_outlines
 from sono.evaluation.plane_from_regions import Choice, RegionScores, choose, plane_evidence, plane_scores
-from sono.evaluation.regions import RegionStudy
+from sono.evaluation.regions import RegionStudy, shown_structures
 from sono.evaluation.summaries import points
 from sono.evaluation.zero_shot import class_features, masked_features, mode_features, read_squares
-
-Outlines = Mapping[str, tuple[StoredMask, ...]]  # by image id
-
-KINDS = ("transthalamic", "abdominal_circumference", "femur")  # planes whose outlines are a head, an abdomen, a bone
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ def choose_weight(study: RegionStudy, paths: Sequence[Path], kind: str, engine: 
     present, truth = np.unique(study.plane_index, return_inverse=True)
     if len(present) < 2:
         return None
-    outlines = propose_outlines(engine, study.keys, paths)
+    outlines = proposed_outlines(engine, study.keys, paths)
     regions = region_scores(study, [outlines.get(key, ()) for key in study.keys])
     everywhere = np.ones((study.side, study.side), np.bool_)
     whole = mode_features(study.model, study.files, ["all_one"], lambda mode, row: everywhere, study.batch_size)
@@ -78,15 +70,14 @@ def choose_weight(study: RegionStudy, paths: Sequence[Path], kind: str, engine: 
 
 
 def region_modes(
-    study: RegionStudy, whole: NDArray[np.float64], weighting: Weighting, paths: Sequence[Path], engine: Engine
+    study: RegionStudy, whole: NDArray[np.float64], weighting: Weighting, outlines: Outlines
 ) -> dict[str, NDArray[np.float64]]:
     """Scores [frames, planes] with the regions of each frame, and with those of another frame as the control.
 
     `whole` [frames, planes] are the cosines of the whole frames.
     """
-    if not weighting.weight:  # nothing to search for
+    if not weighting.weight:
         return {"regions": whole, "regions_shuffled": whole}
-    outlines = propose_outlines(engine, study.keys, paths)
     donor = derangement(outlines, study.seed)
     given = {
         "regions": [outlines.get(key, ()) for key in study.keys],
@@ -102,31 +93,22 @@ def region_scores(study: RegionStudy, outlines: Sequence[Sequence[StoredMask]]) 
     """Cosines of the `outlines` of each frame with the texts of all structures."""
     structures = study.planes.structures
     texts = class_features(study.model, [study.templates.render_region_prompts(name) for name in structures])
-    found = np.full((len(outlines), len(KINDS), len(structures)), np.nan)
+    places = max(map(len, outlines), default=0)
+    found = np.full((len(outlines), places, len(structures)), np.nan)
     with progress("encoding proposed regions", len(outlines)) as advance:
         for start in range(0, len(outlines), study.batch_size):
             part = outlines[start : start + study.batch_size]
             squares = read_squares(study.files, range(start, start + len(part)), study.side)
-            for place in range(len(KINDS)):
+            for place in range(places):
                 rows = [row for row, masks in enumerate(part) if len(masks) > place]
                 if rows:
                     masks = np.stack([letterbox_mask(part[row][place].pixels(), study.side) for row in rows])
                     encoded = masked_features(study.model, squares[rows], masks)
                     found[start + np.array(rows), place] = cosines(encoded, texts)
             advance(len(part))
-    shows = np.array([[name in plane.structures for name in structures] for plane in study.planes.planes], np.bool_)
-    return RegionScores(found, shows, float(study.model.logit_scale.detach().exp()))
-
-
-def propose_outlines(
-    engine: Engine, image_ids: Sequence[str], files: Sequence[Path]
-) -> dict[str, tuple[StoredMask, ...]]:
-    """The best outline of each kind in each frame, found without a label; frames without any are absent."""
-    found: dict[str, tuple[StoredMask, ...]] = {}
-    items = list(zip(image_ids, files, strict=True))
-    for batch in run_batches(engine, _outlines, items, _no_outlines, "proposing regions"):
-        found.update({image_id: outlines for image_id, outlines in batch if outlines})
-    return dict(sorted(found.items()))
+    return RegionScores(
+        found, shown_structures(study.planes, structures), float(study.model.logit_scale.detach().exp())
+    )
 
 
 def region_planes_findings(weighting: Weighting | None, differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -134,7 +116,9 @@ def region_planes_findings(weighting: Weighting | None, differences: Sequence[Ma
     if weighting is None:
         text = "Proposed regions were not tested: no validation frames to choose their weight on; set region_weight."
         return {"text": text, "helps": None}
-    found = {row["modes"][0]: _interval(row["top1_macro"]) for row in differences if row["modes"][1] == "all_one"}
+    found = {
+        row["modes"][0]: Interval.from_dict(row["top1_macro"]) for row in differences if row["modes"][1] == "all_one"
+    }
     helps, text = regions_verdict(weighting, found["regions"], found["regions_shuffled"])
     return asdict(weighting) | {"text": text, "helps": helps}
 
@@ -155,25 +139,3 @@ def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> 
 
 def _plane_texts(study: RegionStudy) -> NDArray[np.float32]:
     return class_features(study.model, [study.templates.render_prompts(plane.name) for plane in study.planes.planes])
-
-
-def _outlines(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
-    image_id, file = item
-    try:
-        gray = read_stored(file)
-    except SonoError:  # the encoding reads the frame too, and stops there with the reason
-        return image_id, ()
-    proposer = OutlineProposer()
-    masks = [proposal.mask for kind in KINDS for proposal in proposer.propose(gray, kind, None, ())]
-    return image_id, tuple(StoredMask(encode(mask), *gray.shape) for mask in masks if mask.any())
-
-
-def _no_outlines(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
-    return item[0], ()
-
-
-def _interval(values: Mapping[str, float | None]) -> Interval:
-    point, low, high = (
-        float("nan") if values[name] is None else float(values[name] or 0) for name in ("point", "low", "high")
-    )
-    return Interval(point, low, high)

@@ -149,6 +149,11 @@ def _alone(model: MaskClip, render: Callable[[str], list[str]], names: Sequence[
     }
 
 
+def shown_structures(planes: PlaneTable, structures: Sequence[str]) -> NDArray[np.bool_]:
+    """Which `structures` each plane of the table shows [planes, structures]."""
+    return np.array([[name in plane.structures for name in structures] for plane in planes.planes], np.bool_)
+
+
 def _by_structure(masks: pd.DataFrame) -> dict[tuple[str, str], dict[str, StoredMask]]:
     """The masks of each image and structure, by mask id."""
     found: dict[tuple[str, str], dict[str, StoredMask]] = {}
@@ -163,7 +168,7 @@ def _candidates(
     planes: PlaneTable, structures: list[str], plane: NDArray[np.int64], structure: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which structures [planes, structures] compete in a plane: those of the table, and those masked in it."""
-    table = np.array([[name in each.structures for name in structures] for each in planes.planes], np.bool_)
+    table = shown_structures(planes, structures)
     table[plane, structure] = True
     return table
 

@@ -133,7 +133,7 @@ def _answer(scored: Scored, mode: str, number: int, names: Mapping[str, str]) ->
 def _modes_picture(metrics: dict[str, Any]) -> bytes:
     groups = {
         f"{group['title']} (n = {group['frames']})": {
-            mode: _interval(values[metrics["compared_metric"]]) for mode, values in group["modes"].items()
+            mode: Interval.from_dict(values[metrics["compared_metric"]]) for mode, values in group["modes"].items()
         }
         for group in metrics["groups"]
     }
@@ -147,12 +147,6 @@ def _regions_picture(gallery: Gallery) -> str:
     planes = [gallery.plane_names[scored.planes[index]] for index in scored.truth]
     picture = regions_picture(gallery.regions, gallery.image_ids, gallery.files, planes)
     return data_uri(picture) if picture else ""
-
-
-def _interval(values: dict[str, float | None]) -> Interval:
-    return Interval(
-        *(float("nan") if values[name] is None else float(values[name] or 0) for name in ("point", "low", "high"))
-    )
 
 
 def _candidate_names(candidates: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ class Seen:
     centers: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     image_ids: frozenset[str] = frozenset()
-    all_known: bool = True  # False: the model began with a published checkpoint
+    origin: str = ""  # the published checkpoint that the model began with, which may have seen anything
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Selection:
     seen_frames: int = 0
     center_seen: bool = False
     known_centers: tuple[str, ...] = ()
-    training_known: bool = True
+    origin: str = ""
 
     def first_line(self, subject: Subject) -> str:
         """Center or split, seen or not, and the number of frames: the first line of every report."""
         size = f"{len(self.frames)} frames {patients(self.frames)}"
         if self.center_seen:
             state = "SEEN IN TRAINING: these numbers say nothing about a new center"
-        elif not self.training_known:
-            state = "began with a published model: what that one was trained on is not known"
+        elif self.origin:
+            state = f"began with a published model, {self.origin}: what that one was trained on is not known"
         elif subject.center is not None:
             state = "not seen in training"
         elif self.known_centers:
@@ -112,7 +112,7 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selecti
         int(leaks.sum()),
         subject.center in seen.centers,
         known,
-        seen.all_known,
+        seen.origin,
     )
 
 

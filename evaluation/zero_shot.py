@@ -77,14 +77,9 @@ def best_device() -> torch.device:
 
 
 def _batches(files: Frames, side: int, batch_size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """First frame number and frames [n, side, side] of each batch, read by a few threads (OpenCV frees the lock)."""
-    with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(files), batch_size):
-            some = files[start : start + batch_size]
-            if isinstance(some, np.ndarray):
-                yield start, some
-            else:
-                yield start, np.stack([letterbox(gray, side) for gray in pool.map(read_stored, some)])
+    """First frame number and frames [n, side, side] of each batch."""
+    for start in range(0, len(files), batch_size):
+        yield start, read_squares(files, range(start, min(start + batch_size, len(files))), side)
 
 
 def _finite(features: Tensor) -> Features:

@@ -24,7 +24,8 @@ def train(
     ] = None,
     hold_out: Annotated[list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="nano, small, base, large, or any open_clip architecture.", show_default="nano")
+        str | None,
+        typer.Option(help="lite0 to lite2, nano, small, base, large, or any of open_clip.", show_default="lite0"),
     ] = None,
     init: Annotated[str | None, typer.Option(help="A run to begin with, by name or folder.")] = None,
     trainable: Annotated[str | None, typer.Option(help="heads, last:N, vision or all.", show_default="all")] = None,

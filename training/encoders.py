@@ -65,6 +65,11 @@ class Encoder:
     pixels: tuple[Color, Color] = IMAGENET  # mean and standard deviation of the pixels in [0, 1] it was trained with
     quick_gelu: bool = False  # open_clip sets it for both towers
 
+    @property
+    def origin(self) -> str:
+        """What the record of a run says about it."""
+        return f"{self.layout} encoder {self.path.name} ({self.seen})"
+
 
 def read_encoder(path: Path) -> Encoder:
     """The encoder in the weight file `path`: timm, MAE (UltraFedFM), TinyUSFM, BEiT (USFM), DINO v1-3 or CLIP.

@@ -13,6 +13,7 @@ import timm
 import torch
 
 import sono
+from sono.training.architectures import ModelConfig
 from sono.training.config import TrainingConfig
 from sono.training.distributed import process_count
 from sono.training.step import precision_of
@@ -21,12 +22,12 @@ CPU_INFO = Path("/proc/cpuinfo")
 _TRADE = re.compile(r"\((?:R|TM|C)\)|\b(?:CPU|Processor)\b|@.*", re.IGNORECASE)
 
 
-def environment(config: TrainingConfig) -> dict[str, str]:
+def environment(config: TrainingConfig, model: ModelConfig) -> dict[str, str]:
     """Versions, the machine, how the run uses it, and the state of the source that is run."""
     return {
         **_versions_and_machine(),
         "processes": str(process_count()),
-        "precision": str(precision_of(config)).removeprefix("torch."),
+        "precision": str(precision_of(config, model)).removeprefix("torch."),
         **_git_state(Path(sono.__file__).parent),
     }
 

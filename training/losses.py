@@ -15,8 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 CELLS = 2**23  # of the logits at a time, a little more (32 MiB in float32, which glibc gives back when it is freed)
 SQUARED, DIVERGENCE, TEMPERATURE = 0.6, 0.4, 0.07  # of the semantic loss: Ultrasound-CLIP (arXiv 2604.01749)
-
-
 EVERY = slice(None)
 
 

@@ -70,10 +70,12 @@ def load_split(workspace: Workspace, images: pd.DataFrame, config: TrainingConfi
 
 
 def first_model(material: Material, config: TrainingConfig) -> MaskClip:
-    """The model that the run begins with; a new one has the pixel statistics of the training frames."""
-    if material.start.model is not None:
-        return material.start.model
-    model = new_model(config, _with_statistics(material.start.config, material.train))
+    """The model that the run begins with; a new one has the pixel statistics of the training frames or its encoder."""
+    start = material.start
+    if start.model is not None:
+        return start.model
+    architecture = start.config if start.encoder else _with_statistics(start.config, material.train)
+    model = new_model(config, architecture, start.encoder)
     spread_texts(model, material.names)
     return model
 
@@ -104,10 +106,9 @@ def template_set(workspace: Workspace) -> str:
 
 
 def _names(workspace: Workspace, template: str) -> tuple[str, ...]:
-    templates, planes = load_templates(template), workspace.planes().planes
-    structures = sorted({name for plane in planes for name in plane.structures})
-    phrasings = [*(templates.render_prompts(plane.name) for plane in planes)]
-    phrasings += [templates.render_region_prompts(name) for name in structures]
+    templates, table = load_templates(template), workspace.planes()
+    phrasings = [templates.render_prompts(plane.name) for plane in table.planes]
+    phrasings += [templates.render_region_prompts(name) for name in table.structures]
     return tuple(text for texts in phrasings for text in texts)
 
 

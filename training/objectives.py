@@ -58,8 +58,7 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
     texts, ids = gather(pairs.text), gather(pairs.caption_ids)
     one_way = config.objective == "sigmoid" and not config.semantic_weight
     images = pairs.image if one_way else gather(pairs.image)
-    facts = pairs.facts.gathered()
-    targets, reverse = (_targets(pairs, ids, facts, config, texts_first) for texts_first in (False, True))
+    targets, reverse = _targets(pairs, ids, config)
     if config.objective == "sigmoid":
         loss = sigmoid_loss(pairs.image, texts, scale, bias, targets, config.loss_chunk)
     else:
@@ -78,28 +77,31 @@ def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> 
     return 0.0 if config.targets == "prior" else prior_bias(batch_size)  # there the offsets hold it
 
 
-def _targets(pairs: Pairs, ids: Tensor, facts: Facts, config: TrainingConfig, texts_first: bool) -> Targets:
-    """Positives, groups and weights of this process's rows against all columns; rows are texts if `texts_first`."""
-    targets = _positives(pairs, ids, facts, config, texts_first)
-    if not config.region_weight:
-        return targets
-    regional = pairs.facts.regional
-    return targets._replace(
-        groups=(regional, facts.regional), weights=role_weights(regional, facts.regional, config.region_weight)
-    )
-
-
-def _positives(pairs: Pairs, ids: Tensor, facts: Facts, config: TrainingConfig, texts_first: bool) -> Targets:
+def _targets(pairs: Pairs, ids: Tensor, config: TrainingConfig) -> tuple[Targets, Targets]:
+    """Of this process's frames against all texts, and of its texts against all frames."""
+    if config.targets != "fact" and not config.region_weight:
+        targets = _positives(pairs.caption_ids, ids, config)
+        return targets, targets
+    own, facts = pairs.facts, pairs.facts.gathered()
     if config.targets == "fact":
-        own = pairs.facts
-        return Targets(own.stated, facts.true) if texts_first else Targets(own.true, facts.stated)
+        targets, reverse = Targets(own.true, facts.stated), Targets(own.stated, facts.true)
+    else:
+        targets = reverse = _positives(pairs.caption_ids, ids, config)
+    if not config.region_weight:
+        return targets, reverse
+    groups = own.regional, facts.regional
+    weights = role_weights(*groups, config.region_weight)
+    return targets._replace(groups=groups, weights=weights), reverse._replace(groups=groups, weights=weights)
+
+
+def _positives(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets:
     if config.targets == "caption":
-        return caption_targets(pairs.caption_ids, ids)
+        return caption_targets(own, everyone)
     if config.targets == "prior":
-        return prior_targets(pairs.caption_ids, ids)
-    numbers = torch.arange(len(ids), device=ids.device)
-    first = process_rank() * len(pairs.caption_ids)
-    return Targets(numbers[first : first + len(pairs.caption_ids)], numbers)
+        return prior_targets(own, everyone)
+    numbers = torch.arange(len(everyone), device=own.device)
+    first = process_rank() * len(own)
+    return Targets(numbers[first : first + len(own)], numbers)
 
 
 def role_weights(own: Tensor, everyone: Tensor, region_weight: float) -> Tensor:

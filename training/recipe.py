@@ -10,6 +10,7 @@ from sono.training.config import TrainingConfig
 
 FOLDER = Path(__file__).parent / "recipes"
 SECTIONS = ("training", "tuning")  # always; and where the run begins with another
+TOWERS = ("model", "start", "text", "region_pool")  # of a recipe: a run that begins with another takes its towers
 
 
 def recipe_names() -> list[str]:
@@ -27,7 +28,8 @@ def training_config(workspace: Workspace, recipe: str | None, options: dict[str,
     validated(values, "training", TrainingConfig, path)  # one after another: a mistake is told where it stands
     validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
     if merged(values, own, given).get("init") is not None:
-        values = merged(values, sections.get("tuning", {}))
+        towers_aside = {name: value for name, value in values.items() if name not in TOWERS}
+        values = merged(towers_aside, sections.get("tuning", {}))
         validated(values, "tuning", TrainingConfig, path)
     where = f"{recipe} with sono.toml and options" if recipe else "options"
     return validated(merged(values, own, given), where, TrainingConfig)

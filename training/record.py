@@ -12,7 +12,7 @@ from sono.curation.errors import SonoError
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RUN, RunInfo, find_run, read_run
-from sono.training.config import PLACES, TEXTS, TrainingConfig
+from sono.training.config import NAMED, PLACES, TrainingConfig
 from sono.training.distributed import is_first
 from sono.training.environment import differences, environment
 from sono.training.material import Material
@@ -39,7 +39,8 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         data_hash=data_hash(workspace, config),
         config=config.record(),
         key_check=workspace.study().key_check,
-        environment=environment(config),
+        environment=environment(config, material.start.config),
+        origin="" if material.start.encoder is None else material.start.encoder.origin,
     )
     if isinstance(material.train, Shards):
         info = _with_stream(info, material.train.contents)
@@ -137,7 +138,7 @@ def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig
     own, found = section_values(workspace.config_path, "training"), {}
     for name in PLACES:
         kept, place = getattr(config, name), own.get(name)
-        if kept in TEXTS:
+        if kept in NAMED:
             continue
         if kept is not None and (not isinstance(place, str) or Path(place).name != kept):
             raise SonoError(

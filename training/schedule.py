@@ -13,6 +13,7 @@ from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairMixture, PairSet, draw_batch, sampling_weights
 from sono.training.distributed import process_count, process_rank
 from sono.training.sampling import epoch_rows, seeded
+from sono.training.shards import Shards
 
 REGION_DRAWS = 100_000  # more than a run has epochs: the draws of region pairs have numbers of their own
 
@@ -73,14 +74,15 @@ class Places(NamedTuple):
     regional: list[bool] | None = None
 
 
-def separate(pairs: PairSet, config: TrainingConfig) -> bool:
+def separate(pairs: PairSet | Shards, config: TrainingConfig) -> bool:
     """Whether each batch holds a fixed number of region pairs, beside whole frames."""
     return config.region_weight > 0 and config.global_fraction < 1 and pairs.regions > 0
 
 
-def whole_pairs(size: int, config: TrainingConfig) -> int:
-    """How many of `size` pairs are whole frames: at least one, and one less than all."""
-    return min(max(1, round(size * config.global_fraction)), size - 1)
+def regional_places(size: int, config: TrainingConfig) -> list[bool]:
+    """Which places of a part of `size` pairs hold regions: the last ones, at least one and one less than all."""
+    whole = min(max(1, round(size * config.global_fraction)), size - 1)
+    return [False] * whole + [True] * (size - whole)
 
 
 def _separate_places(pairs: PairSet, weights: Tensor, config: TrainingConfig, epoch: int) -> list[Places]:
@@ -90,17 +92,14 @@ def _separate_places(pairs: PairSet, weights: Tensor, config: TrainingConfig, ep
     """
     size = min(config.batch_size, len(pairs))
     parts = process_count() * config.accumulate
-    whole = whole_pairs(size // parts, config)
+    order = regional_places(size // parts, config) * parts
     masked = [row for row, example in enumerate(pairs.examples) if example.regions]
-    frames = epoch_rows(weights, whole * parts, config.seed, epoch)
+    frames = epoch_rows(weights, order.count(False), config.seed, epoch)
     regions = _region_rows(pairs, weights, masked, config, epoch)
-    order = [False] * whole + [True] * (size // parts - whole)
     places = []
     for batch in frames:
-        own, rows = iter(batch), []
-        for regional in order * parts:
-            rows.append(next(regions) if regional else next(own))
-        places.append(Places(rows, order * parts))
+        own = iter(batch)
+        places.append(Places([next(regions if regional else own) for regional in order], order))
     return places
 
 

@@ -13,8 +13,8 @@ FLOOR = 0.01  # of the largest variance, added to all: less would amplify what o
 
 
 @torch.no_grad()
-def spread_texts(model: MaskClip, texts: Sequence[str]) -> bool:
-    """Let the text projection start as whitened principal components of `texts`; False where the tower is no BERT.
+def spread_texts(model: MaskClip, texts: Sequence[str]) -> None:
+    """Let the text projection start as whitened principal components of `texts`; no other tower than a BERT changes.
 
     A sentence encoder places "left kidney" next to "right kidney" (cosine 0.97) and every caption next to all others,
     so a random projection has to learn first what sets names apart. Components are scaled to equal variance but for
@@ -22,7 +22,7 @@ def spread_texts(model: MaskClip, texts: Sequence[str]) -> bool:
     """
     tower = model.towers.text
     if not isinstance(tower, HFTextEncoder) or not isinstance(tower.proj, nn.Linear) or len(texts) < 2:
-        return False
+        return
     body = torch.cat([text_body(tower, model.tokens(list(texts[at : at + 256]))) for at in range(0, len(texts), 256)])
     mean, components = _whitening(body.float(), len(tower.proj.weight))
     weight = tower.proj.weight
@@ -31,7 +31,6 @@ def spread_texts(model: MaskClip, texts: Sequence[str]) -> bool:
     if tower.proj.bias is not None:
         tower.proj.bias.copy_(-(weight @ mean))
     model.forget_captions()
-    return True
 
 
 def _whitening(body: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,11 @@ from torch import nn
 from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.workspace import Workspace
-from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
+from sono.training.architectures import LOG_10, SIZES, START_BIAS, ModelConfig
 from sono.training.checkpoints import RunInfo, load_model
-from sono.training.config import TrainingConfig
+from sono.training.config import CLIP_TEXT, IMAGENET, SCRATCH, TrainingConfig
 from sono.training.distributed import is_first
+from sono.training.encoders import Encoder, load_encoder, read_encoder
 from sono.training.freeze import set_trainable
 from sono.training.image_weights import FILES, load_imagenet
 from sono.training.lora import add_lora
@@ -24,40 +25,41 @@ UNKNOWN_WOMEN = "made in a study with another key, so its women are known here b
 OTHER_KEYS = "several"  # women of studies whose keys differ
 DEFAULT = str(TrainingConfig.model_fields["model"].default)  # which says nothing beside `init`
 DEFAULT_TEXT = str(TrainingConfig.model_fields["text"].default)  # likewise
-CLIP_TEXT = "clip"  # CLIP's transformer, from scratch
-SCRATCH, IMAGENET = "scratch", "imagenet"
 CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
 
 
 @dataclass(frozen=True)
 class Start:
-    """The configuration to build, or the model of the run `init` with the record of what it has seen."""
+    """The configuration to build, with an encoder to fill it, or the model of the run `init` with its record."""
 
     config: ModelConfig
     model: MaskClip | None = None
     info: RunInfo | None = None
+    encoder: Encoder | None = None
 
 
 def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
     """A new architecture, or the model of `config.init` at the image size asked for; SonoError where that cannot be."""
     if config.init is None:
-        return Start(
-            ModelConfig(
-                name=config.model,
-                image_size=config.image_size,
-                text_tower=None if config.text == CLIP_TEXT else config.text,
-                context_length=config.context_length,
-                region_pool=config.region_pool,
-                text_bias=True,
-            )
+        encoder = _encoder(workspace, config)
+        new = ModelConfig(
+            name=config.model,
+            image_size=config.image_size,
+            text_tower=None if config.text == CLIP_TEXT else config.text,
+            context_length=config.context_length,
+            region_pool=config.region_pool,
+            text_bias=True,
         )
-    if config.text not in (DEFAULT_TEXT, CLIP_TEXT):
-        raise SonoError(f"run '{config.init}' brings its own text tower; leave text out of [training]")
+        return Start(new if encoder is None else _around(encoder, new), encoder=encoder)
+    if config.start is not None:
+        raise SonoError(f"run '{config.init}' brings its own weights; leave start out of [training]")
     model, info = load_model(workspace.runs / config.init)
     if config.model not in (DEFAULT, model.config.name):
         raise SonoError(
             f"run '{config.init}' brings its towers ({model.config.name}); leave model '{config.model}' out"
         )
+    if config.text not in (DEFAULT_TEXT, model.config.text_tower or CLIP_TEXT):
+        raise SonoError(f"run '{config.init}' brings its own text tower; leave text '{config.text}' out")
     has, asked = model.context_length, config.context_length
     if asked is not None and asked != has:
         raise SonoError(f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of [training]")
@@ -69,27 +71,52 @@ def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
 
 
 def pretrained(config: TrainingConfig) -> bool:
-    """Whether a new model's vision tower starts from ImageNet weights; SonoError where it is asked and cannot."""
-    start = config.start or (IMAGENET if config.model in FILES else SCRATCH)
-    if start not in (IMAGENET, SCRATCH):
-        raise SonoError(f"unknown start '{start}'{did_you_mean(start, [IMAGENET, SCRATCH])}")
-    if start == IMAGENET and config.model not in FILES:
+    """Whether the vision tower of a new model comes with weights: of ImageNet, or of an encoder."""
+    return config.start != SCRATCH and (config.start is not None or config.model in FILES)
+
+
+def new_model(config: TrainingConfig, architecture: ModelConfig, encoder: Encoder | None = None) -> MaskClip:
+    """A model to begin with, from the weights that `start` names."""
+
+    def load(visual: nn.Module) -> None:
+        if encoder is not None:
+            load_encoder(visual, encoder)
+        elif pretrained(config):
+            load_imagenet(visual.get_submodule("trunk"), config.model)
+
+    return MaskClip(architecture, prepare_vision=load)
+
+
+def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
+    """The encoder that `start` is the path of; SonoError where it names neither weights nor a file."""
+    start = config.start
+    if start is None or start == SCRATCH or (start == IMAGENET and config.model in FILES):
+        return None
+    if start == IMAGENET:
         raise SonoError(
             f"no ImageNet weights are known for model '{config.model}'; "
             f'choose {", ".join(FILES)}, or start = "scratch"'
         )
-    return start == IMAGENET
+    path = workspace.root / start
+    if not path.is_file():
+        known = [IMAGENET, SCRATCH]
+        raise SonoError(
+            f"start '{start}': no such file{did_you_mean(start, known)}; "
+            f"give {' or '.join(known)}, or the weight file of an encoder"
+        )
+    if config.model != DEFAULT:
+        raise SonoError(f"start '{start}' brings its own vision tower; leave model '{config.model}' out")
+    return read_encoder(path)
 
 
-def new_model(config: TrainingConfig, architecture: ModelConfig) -> MaskClip:
-    """A model to begin with, from the weights that `start` names."""
-    if not pretrained(config):
-        return MaskClip(architecture)
-
-    def load(visual: nn.Module) -> None:
-        load_imagenet(visual.get_submodule("trunk"), config.model)
-
-    return MaskClip(architecture, prepare_vision=load)
+def _around(encoder: Encoder, new: ModelConfig) -> ModelConfig:
+    """The configuration of a model with the tower of `encoder`, which sees pixels as it was trained to."""
+    sizes = SIZES[DEFAULT]
+    assert isinstance(sizes, dict)
+    architecture = sizes | {"vision_cfg": encoder.vision_cfg, "quick_gelu": encoder.quick_gelu}
+    mean, spread = encoder.pixels
+    tower = {"name": encoder.path.stem, "architecture": architecture}
+    return new.model_copy(update=tower | {"channels": 3, "pixel_mean": mean, "pixel_std": spread})
 
 
 def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False) -> MaskClip:
@@ -105,6 +132,8 @@ def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool
     with torch.no_grad():
         untold = float(model.logit_bias) == START_BIAS and math.isclose(float(model.logit_scale), LOG_10, rel_tol=1e-6)
         met = min(config.batch_size // config.accumulate, pairs)
+        if config.region_weight:  # whole frames and regions do not meet
+            met = round(met * max(config.global_fraction, 1 - config.global_fraction))
         model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), met))
         if published and config.objective == "softmax" and untold:  # imported as the sigmoid wants it
             model.logit_scale.fill_(CLIP_SCALE)

@@ -9,19 +9,18 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from open_clip.hf_model import HFTextEncoder
-from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from sono.curation.errors import SonoError
+from sono.training.architectures import ModelConfig, architecture_of
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
 from sono.training.distributed import mean_of, process_count
 from sono.training.facts import numbers
 from sono.training.freeze import blocks_of
-from sono.training.image_weights import FILES
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, pairs_loss
 from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
@@ -63,7 +62,8 @@ class Trainer:
         self.together = _joined(learner)
         self.optimizer = _optimizer(learner)
         self.left_out = False
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision_of(config) == torch.float16)
+        half = precision_of(config, model.config) == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     @property
     def kept(self) -> MaskClip:
@@ -114,7 +114,7 @@ def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Hea
     ids = torch.tensor([unique.index(caption) for caption in batch.captions], device=device)
     frame, mask, said = batch.image.to(device), batch.mask.to(device), batch.attributes.to(device)
     guess = heads.reconstruction if heads else None
-    precision = precision_of(config)
+    precision = precision_of(config, model.config)
     with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
         image = model.encode_image(frame, mask)
         text = model.encode_captions(unique)
@@ -136,10 +136,11 @@ def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
     return [_some(batch, slice(start, start + size)) for start in range(0, size * config.accumulate, size)]
 
 
-def precision_of(config: TrainingConfig) -> torch.dtype:
-    """The number format of the towers; `auto` is `best_precision`."""
+def precision_of(config: TrainingConfig, model: ModelConfig) -> torch.dtype:
+    """The number format of the towers; `auto` is `best_precision`, but float32 for an EfficientNet on a CPU."""
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if config.precision == "auto" and config.model in FILES and not torch.cuda.is_available():
+    trunk = architecture_of(model)["vision_cfg"].get("timm_model_name", "")
+    if config.precision == "auto" and "efficientnet" in trunk and not torch.cuda.is_available():
         return torch.float32  # depthwise convolutions in bfloat16 take 1.5 times as long on a CPU with AMX
     return named.get(config.precision) or best_precision()
 
@@ -195,8 +196,9 @@ def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:
     new = set(map(id, [*model.mask_weights(), *model.stem.depthwise.parameters()]))
     trained: list[nn.Parameter] = []
     visual, text = model.towers.visual, model.towers.text
-    if config.init is None and isinstance(visual, TimmModel) and pretrained(config):
-        trained += visual.trunk.parameters()
+    if config.init is None and pretrained(config):
+        own = ("proj", "head.")  # projections into the shared space
+        trained += (weight for name, weight in visual.named_parameters() if not name.startswith(own))
     if config.init is None and isinstance(text, HFTextEncoder):
         trained += text.transformer.parameters()
     return [weight for weight in trained if id(weight) not in new]

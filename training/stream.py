@@ -16,7 +16,7 @@ from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairMixture, draw_batch
 from sono.training.distributed import process_count, process_rank
 from sono.training.sampling import seeded
-from sono.training.schedule import check_parts, learning_rate, whole_pairs
+from sono.training.schedule import check_parts, learning_rate, regional_places, separate
 from sono.training.shards import Reader, Shards, stream_batches, stream_pairs
 
 AS_THEY_COME = {"plane_balance": 0.0, "center_balance": 0.0, "patient_balance": 0.0, "regions_per_frame": 1}
@@ -34,7 +34,7 @@ class StreamPlan:
 
     def __post_init__(self) -> None:
         config, count = self.config, process_count()
-        check_parts(config.batch_size, config.accumulate, 2 if self._is_separate() else 1)
+        check_parts(config.batch_size, config.accumulate, 2 if separate(self.shards, config) else 1)
         share = config.batch_size // count
         steps = [self.shards.even_steps(count, share, config.seed, epoch) for epoch in range(config.epochs)]
         if not min(steps):
@@ -61,16 +61,11 @@ class StreamPlan:
             number = (step + 1) * self.reader.of + self.reader.number
             yield step, draw_batch(pairs, range(self.share), mixture, seeded(seed, number), None, self._regional())
 
-    def _is_separate(self) -> bool:
-        return self.config.region_weight > 0 and self.config.global_fraction < 1 and self.shards.regions > 0
-
     def _regional(self) -> list[bool] | None:
         """Which places of a share are region pairs, where their frame has a mask."""
-        if not self._is_separate():
+        if not separate(self.shards, self.config):
             return None
-        part = self.share // self.config.accumulate
-        whole = whole_pairs(part, self.config)
-        return ([False] * whole + [True] * (part - whole)) * self.config.accumulate
+        return regional_places(self.share // self.config.accumulate, self.config) * self.config.accumulate
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""

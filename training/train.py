@@ -22,6 +22,7 @@ from sono.training.data import Batch, PairSet
 from sono.training.distributed import agreed, from_first, is_first, of_all, of_first, processes
 from sono.training.log import Log, watched
 from sono.training.material import Material, first_model, read_material
+from sono.training.memory import reuse_freed_memory
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads
 from sono.training.record import check_data, next_run_name, run_info
@@ -64,6 +65,7 @@ def train(workspace: Workspace, config: TrainingConfig, name: str | None = None,
 
 def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resume: bool) -> TrainSummary:
     started = time.perf_counter()
+    reuse_freed_memory()
     with ExitStack() as held:
         folder = from_first(lambda: checkpoints.run_folder(workspace.runs, name or next_run_name(workspace), resume))
         torch.manual_seed(config.seed)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.proposers import Proposal
 from sono.curation.planes import PLANES
 from sono.curation.storage import sha256, write_bytes
 from sono.curation.tables import IMAGES, MASKS, from_rows
@@ -64,6 +65,11 @@ def run_info(**changes: object) -> RunInfo:
     return RunInfo(**(values | extra | changes))
 
 
+def lit(gray: np.ndarray) -> list[Proposal]:
+    """All that is not black, in every second frame."""
+    return [Proposal(None, gray > 0, 1.0, 1.0)] if gray[0, 0] % 2 else []
+
+
 @pytest.fixture
 def toy_info() -> RunInfo:
     """What a run says of itself that has seen center "old" alone."""
@@ -92,5 +98,5 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     seen = rows[-1]
     info = run_info(patients_seen=frozenset({"q1"}), image_ids_seen=frozenset({str(seen["image_id"])}))
     monkeypatch.setattr("sono.evaluation.evaluate.load_model", lambda folder: (BrightnessClip(), info))
-    monkeypatch.setattr("sono.evaluation.modes.propose_unlabelled", lambda gray: gray > 0 if gray[0, 0] % 2 else None)
+    monkeypatch.setattr("sono.evaluation.modes.propose_each_kind", lit)
     return workspace

@@ -7,10 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.proposers import propose_unlabelled
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox_mask
 from sono.curation.rle import encode
+from sono.curation.stored import read_stored
 from sono.curation.tables import IMAGES, from_rows
 from sono.evaluation.modes import (
     MODES,
@@ -21,7 +23,7 @@ from sono.evaluation.modes import (
     derangement,
     mask_for,
     plan_masks,
-    proposed_masks,
+    proposed_outlines,
 )
 
 
@@ -119,6 +121,8 @@ def test_a_mask_of_another_size_is_refused() -> None:
 
 def test_a_proposal_is_found_in_a_real_frame_in_its_own_pixels(shared_data: Path) -> None:
     file = sorted((shared_data / "nijmegen" / "training_set").glob("*.png"))[0]
-    found = proposed_masks(Engine(), ["a", "gone"], [file, file.with_name("gone.png")])
-    assert list(found) == ["a"]
-    assert 0.02 < found["a"].pixels().mean() < 0.9
+    found = proposed_outlines(Engine(), ["a", "gone"], [file, file.with_name("gone.png")])
+    assert list(found) == ["a"] and len({mask.counts for mask in found["a"]}) == 3
+    best = found["a"][0].pixels()
+    assert 0.02 < best.mean() < 0.9
+    assert np.array_equal(best, propose_unlabelled(read_stored(file)))

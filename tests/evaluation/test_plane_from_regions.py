@@ -1,7 +1,6 @@
 """Planes from the whole frame and proposed regions together, on scores whose answers are known."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sono.curation.engine import Engine
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.plane_from_regions import EVIDENCE, RegionScores, choose, plane_evidence, plane_scores
-from sono.evaluation.region_planes import Weighting, propose_outlines, regions_verdict, validation_frames
+from sono.evaluation.region_planes import Weighting, regions_verdict, validation_frames
 
 # Plane 0 shows the structures 0 and 1, plane 1 the structures 1 and 2, plane 2 none.
 SHOWS = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], np.bool_)
@@ -106,10 +104,3 @@ def test_the_weight_is_never_chosen_on_evaluated_or_held_out_frames() -> None:
     evaluated = images[images["split"] == "test"]
     assert validation_frames(images, ("B",), evaluated)["image_id"].tolist() == ["a"]
     assert validation_frames(images, (), evaluated)["image_id"].tolist() == ["a", "c", "g"]
-
-
-def test_outlines_of_three_kinds_are_found_without_a_label(shared_data: Path) -> None:
-    file = sorted((shared_data / "nijmegen" / "training_set").glob("*.png"))[0]
-    found = propose_outlines(Engine(), ["a", "gone"], [file, file.with_name("gone.png")])
-    assert list(found) == ["a"] and len(found["a"]) == 3
-    assert len({mask.counts for mask in found["a"]}) == 3

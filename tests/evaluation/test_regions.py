@@ -24,7 +24,6 @@ from sono.evaluation import evaluate as evaluation
 from sono.evaluation.evaluate import EvaluationOptions, EvaluationResult, evaluate
 from sono.evaluation.region_control import CONDITIONS, naming_accuracy
 from sono.evaluation.region_findings import NOT_TESTED
-from sono.evaluation.region_planes import KINDS
 from sono.evaluation.regions import RegionStudy, encode_regions, read_regions
 from sono.evaluation.zero_shot import masked_features, mode_features
 from sono.templates.loader import load_templates
@@ -270,17 +269,14 @@ def test_a_donor_shows_the_same_mask_on_another_patients_frame(study: Workspace)
     assert 0 < naming_accuracy(data, "place_and_shape") < 1 == naming_accuracy(data)
 
 
-class SquareProposer:
+def squares(gray: np.ndarray) -> list[Proposal]:
     """The three squares of a frame, one for each kind of outline."""
-
-    def propose(self, gray: np.ndarray, plane: str, region: None, boxes: tuple[()]) -> list[Proposal]:
-        level = np.unique(gray[gray > 30])[KINDS.index(plane)]
-        return [Proposal(None, gray == level, 1.0, 1.0)]
+    return [Proposal(None, gray == level, 1.0, 1.0) for level in np.unique(gray[gray > 30])[:3]]
 
 
 @pytest.fixture
 def with_regions(study: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setattr("sono.evaluation.region_planes.OutlineProposer", SquareProposer)
+    monkeypatch.setattr("sono.evaluation.modes.propose_each_kind", squares)
     write_text(study.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = ['regions']\n")
     return study
 

