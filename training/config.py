@@ -49,7 +49,7 @@ class TrainingConfig(Config):
     trainable: str = "all"  # see sono.training.freeze
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(36, ge=1)
     batch_size: int = Field(48, ge=2)  # pairs a step, over all processes and parts
     accumulate: int = Field(1, ge=1)  # parts of a batch, one after another, that do not meet: less memory
     learning_rate: float = Field(1e-3, gt=0)
@@ -64,7 +64,7 @@ class TrainingConfig(Config):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where it is multiplied
     compile: bool = False  # the vision tower by torch.compile
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a share of them
-    global_fraction: float = Field(0.4, ge=0, le=1)  # of the pairs of a batch
+    global_fraction: float = Field(0.6, ge=0, le=1)  # of the pairs of a batch
     prompt_fraction: float = Field(0.5, ge=0, le=1)  # of whole-frame captions: a short prompt of the plane instead
     region_prompts: float = Field(0.5, ge=0, le=1)  # of region captions: a short prompt of the structure instead
     region_weight: float = Field(0.5, ge=0, le=1)  # of region pairs in the loss; 0: pairs are mixed, and all meet

@@ -20,6 +20,8 @@ from sono.training.spread import spread_texts
 from sono.training.start import Start, new_model, start_of
 from sono.training.stream import check_apart, check_shards, open_shards
 
+COVERING = 0.98  # share of a frame from which on a mask points at nothing
+
 
 @dataclass(frozen=True)
 class Material:
@@ -60,7 +62,36 @@ def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
         talk.print(
             f"{workspace.root}: one captioned frame in the validation split picks no epoch; the last one is kept"
         )
+    if is_first():
+        for remark in region_remarks(workspace, images, train, config):
+            talk.print(f"{workspace.root}: {remark}", markup=False)
     return Material(images, template, start, train, val, _names(workspace, template))
+
+
+def region_remarks(
+    workspace: Workspace, images: pd.DataFrame, train: PairSet | Shards, config: TrainingConfig
+) -> list[str]:
+    """What keeps the mask from saying which structure is meant: a line each, with what to do."""
+    if config.global_fraction == 1:
+        return ["global_fraction = 1 trains whole frames alone: the mask will not say which structure is meant"]
+    if not train.regions:
+        return [
+            "no frame of the train split has an accepted mask with a caption, so the mask will not say which structure "
+            "is meant: `sono masks import`, then `sono captions build`"
+        ]
+    if isinstance(train, Shards):
+        return []
+    remarks = []
+    structures = {region.structure for example in train.examples for region in example.regions}
+    if len(structures) == 1:
+        remarks.append(f"all masks are of one structure ({structures.pop()}): naming it under a mask shows nothing")
+    masks = workspace.masks()
+    learned = images.loc[images["split"] == "train", "image_id"]
+    masks = masks[masks["image_id"].isin(learned) & masks["state"].isin(config.mask_states)]
+    covering = int((masks["area"] >= COVERING * masks["height"] * masks["width"]).sum())
+    if covering:
+        remarks.append(f"{covering} of {len(masks)} masks cover their whole frame and point at nothing: look at them")
+    return remarks
 
 
 def load_split(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int) -> PairSet:

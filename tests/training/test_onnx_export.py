@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clip_files import random_clip, write_openai, write_sonoclip
+from clip_files import random_clip, write_bert, write_openai, write_sonoclip
 
 from sono.curation.errors import SonoError
 from sono.training import onnx_export
@@ -21,12 +21,26 @@ def features(path: Path, **inputs: torch.Tensor) -> np.ndarray:
     return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
 
 
-@pytest.fixture(scope="module", params=["SonoCLIP", "nano"])
+def steered(config: ModelConfig) -> MaskClip:
+    """A new model whose features hang on the mask, as after training."""
+    torch.manual_seed(0)
+    model = MaskClip(config).eval()
+    with torch.no_grad():
+        for weight in model.mask_weights():
+            weight.normal_(std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module", params=["SonoCLIP", "nano", "lite0 with a BERT"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MaskClip:
+    folder = tmp_path_factory.mktemp("clip")
     if request.param == "nano":
-        torch.manual_seed(0)
-        return MaskClip(ModelConfig(name="nano", image_size=64)).eval()
-    folder, clip = tmp_path_factory.mktemp("clip"), random_clip()
+        return steered(ModelConfig(name="nano", image_size=64))
+    if request.param == "lite0 with a BERT":
+        pytest.importorskip("transformers", reason="the extra bert is not installed")
+        bert = str(write_bert(folder / "bert"))
+        return steered(ModelConfig(name="lite0", image_size=64, region_pool=True, text_tower=bert, text_bias=True))
+    clip = random_clip()
     return load_sonoclip(write_openai(folder / "base.pt", clip), write_sonoclip(folder / "vision.pth", clip))
 
 
@@ -40,7 +54,9 @@ def test_both_graphs_give_the_features_of_the_model_for_any_batch(model: MaskCli
         tokens = model.tokenize(["a fetal femur", "head", "a transthalamic view", "x"][:count])
         with torch.inference_mode():
             pictures, words = model.encode_image(image, mask).numpy(), model.encode_text(tokens).numpy()
+            unmasked = model.encode_image(image, torch.ones_like(mask)).numpy()
         assert np.abs(features(written[0], image=image, mask=mask) - pictures).max() < 1e-4
+        assert model.config.channels == 3 or np.abs(unmasked - pictures).max() > 1e-3  # the mask matters
         assert np.abs(features(written[1], tokens=tokens) - words).max() < 1e-4
     assert json.loads(written[2].read_text())["logit_bias"] == model.logit_bias.item()
 
