@@ -10,7 +10,7 @@ from sono.training.model import MaskClip
 
 # projections into the shared space, in the words of open_clip's towers
 _HEADS = ("visual.proj", "visual.head.", "visual.attnpool.", "text.text_projection", "text.proj.")
-_POOLING = ("visual.trunk.blocks.views.", "region_head.")  # of sono.training.region_pool
+_POOLING = ("visual.trunk.blocks.views.", "visual.trunk.blocks.place.", "region_head.")  # of sono.training.region_pool
 _BLOCKS = ("transformer.resblocks", "transformer.encoder.layer", "trunk.blocks", "trunk.stages", "trunk.layers")
 
 

@@ -159,7 +159,9 @@ class MaskClip(nn.Module):
 
     def mask_weights(self) -> list[Tensor]:
         """What is new beside the trunk and reads the mask: filters of the stem, and the pooling under the mask."""
-        pooling: list[Tensor] = [*self.stages.views.parameters()] if self.stages else []
+        pooling: list[Tensor] = (
+            [*self.stages.views.parameters(), *self.stages.place.parameters()] if self.stages else []
+        )
         head: list[Tensor] = [] if self.region_head is None else [self.region_head.weight]
         return [self.stem.mask.weight, *pooling, *head]
 

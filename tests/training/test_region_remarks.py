@@ -62,7 +62,8 @@ def test_training_goes_on_and_says_what_the_masks_lack(
     said = " ".join(capsys.readouterr().err.split())
     assert told in said
     assert summary.steps > 0
-    verdict = evaluate(own_study, EvaluationOptions("run", modes=())).metrics["region_control"]["verdict"]
+    own_study.config_path.write_text("[evaluation]\nbootstrap_draws = 100\nmodes = []\n")
+    verdict = evaluate(own_study, EvaluationOptions("run")).metrics["region_control"]["verdict"]
     assert not verdict["steers"] and "\n" not in verdict["text"]
 
 

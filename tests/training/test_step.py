@@ -279,11 +279,12 @@ def test_weights_that_came_trained_have_a_rate_of_their_own(start: str) -> None:
     for name, factor in found.items():
         kinds.setdefault(factor, set()).add(name)
     assert kinds[20.0] == {SCALE, BIAS}
-    new = {name for name in found if name.startswith(("towers.visual.trunk.blocks.views.", "region_head."))}
+    blocks = "towers.visual.trunk.blocks"
+    new = {name for name in found if name.startswith((f"{blocks}.views.", f"{blocks}.place.", "region_head."))}
     new |= {"towers.visual.trunk.conv_stem.depthwise.weight"}
     trunk = {name for name in found if name.startswith("towers.visual.trunk.")}
     assert "towers.visual.trunk.conv_stem.mask.weight" in kinds[4.0]
-    assert len(new) == 8
+    assert len(new) == 10
     trained = trunk - new - kinds[4.0]
     assert len(trained) > 100
     assert kinds.get(0.1, set()) == (trained if start == "imagenet" else set())
