@@ -22,9 +22,9 @@ from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 # Words of our own tables and pages that may also stand in a file name or a comment.
 OWN_WORDS = frozenset(
     ["accepted", "annotation", "annotations", "brain", "caption", "captions", "center", "centers", "dataset",
-     "fetal", "frame", "frames", "image", "images", "label", "labels", "mask", "masks", "metrics", "model", "normal",
-     "overlay", "patient", "patients", "pixel", "pixels", "plane", "planes", "records", "region", "report", "series",
-     "study", "train", "training", "ultrasound", "unknown", "validation", "weeks"]
+     "fetal", "frame", "frames", "id", "ids", "image", "images", "label", "labels", "mask", "masks", "metrics", "model",
+     "normal", "overlay", "patient", "patients", "pixel", "pixels", "plane", "planes", "records", "region", "report",
+     "series", "study", "train", "training", "ultrasound", "unknown", "validation", "weeks"]
 )  # fmt: skip
 # What sono itself writes there: a file may be called blank.png, no_regions.dcm or records.csv.
 CODE_COLUMNS = ("column 'status'", "column 'reasons'", "column 'spacing_reason'")

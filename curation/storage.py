@@ -88,6 +88,12 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of the file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def refuse_used_folder(folder: Path) -> None:
     """SonoError where something stands at `folder` that is not an empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

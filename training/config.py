@@ -90,16 +90,27 @@ class TrainingConfig(Config):
     @field_validator("trainable")
     @classmethod
     def _known_preset(cls, preset: str) -> str:
-        if not re.fullmatch(r"heads|vision|all|last:\d+", preset):
+        if not re.fullmatch(r"heads|vision|all|last:[1-9]\d{0,5}", preset):
             raise ValueError("choose heads, last:N, vision or all")
         return preset
 
     @field_validator("text_trainable")
     @classmethod
     def _known_text_preset(cls, preset: str) -> str:
-        if not re.fullmatch(r"auto|heads|all|last:\d+", preset):
+        if not re.fullmatch(r"auto|heads|all|last:[1-9]\d{0,5}", preset):
             raise ValueError("choose auto, heads, last:N or all")
         return preset
+
+    @field_validator("start", "text")
+    @classmethod
+    def _is_a_name_or_a_place(cls, value: str | None) -> str | None:
+        if value is None or value in NAMED:
+            return value
+        if not value.strip():
+            raise ValueError("give a name or a path")
+        if Path(value).name in NAMED:  # a record keeps this part alone
+            raise ValueError(f"ends in '{Path(value).name}', which means something else; rename it")
+        return value
 
     @field_validator("init")
     @classmethod

@@ -74,20 +74,23 @@ def region_remarks(
     """What keeps the mask from saying which structure is meant: a line each, with what to do."""
     if config.global_fraction == 1:
         return ["global_fraction = 1 trains whole frames alone: the mask will not say which structure is meant"]
+    masks = workspace.masks()
+    learned = images.loc[images["split"] == "train", "image_id"]
+    masks = masks[masks["image_id"].isin(learned) & masks["state"].isin(config.mask_states)]
     if not train.regions:
-        return [
-            "no frame of the train split has an accepted mask with a caption, so the mask will not say which structure "
-            "is meant: `sono masks import`, then `sono captions build`"
-        ]
+        why = "no frame of the train split has an accepted mask: `sono masks import`, then `sono captions build`"
+        if len(masks):
+            why = (
+                f"none of the {len(masks)} masks of the train split has a caption and is large enough for the model's "
+                "square: `sono captions build`, or a larger image_size"
+            )
+        return [f"{why}; the mask will not say which structure is meant"]
     if isinstance(train, Shards):
         return []
     remarks = []
     structures = {region.structure for example in train.examples for region in example.regions}
     if len(structures) == 1:
         remarks.append(f"all masks are of one structure ({structures.pop()}): naming it under a mask shows nothing")
-    masks = workspace.masks()
-    learned = images.loc[images["split"] == "train", "image_id"]
-    masks = masks[masks["image_id"].isin(learned) & masks["state"].isin(config.mask_states)]
     covering = int((masks["area"] >= COVERING * masks["height"] * masks["width"]).sum())
     if covering:
         remarks.append(f"{covering} of {len(masks)} masks cover their whole frame and point at nothing: look at them")

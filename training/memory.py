@@ -1,20 +1,27 @@
 """Memory of the C library on Linux: what a step frees, the next one takes again."""
 
 import ctypes
+import os
 import platform
 
 # Of <malloc.h>. From 32 MiB on glibc asks the system for each tensor anew, and the system clears its pages each time.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+OWN = ("MALLOC_", "GLIBC_TUNABLES")  # variables by which somebody has chosen otherwise
 LARGEST, KEPT, PAD = 2**28, 2**30, 2**26  # bytes: of a tensor that is taken again, of what is kept, and asked ahead
 
 
 def reuse_freed_memory() -> bool:
-    """Let freed tensors of up to 256 MiB be taken again; whether the C library could be set so (glibc alone can).
+    """Let freed tensors of up to 256 MiB be taken again; whether the C library could be set so (a glibc from 2.35 on).
 
     A step of the default model on a CPU took a fifth less time: `benchmarks/training.py` has the figure.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(OWN) for name in os.environ):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    asked = ((_MMAP_THRESHOLD, LARGEST), (_TRIM_THRESHOLD, KEPT), (_TOP_PAD, PAD))
-    return all(mallopt(option, value) == 1 for option, value in asked)
+    done = bool(
+        mallopt(_MMAP_THRESHOLD, LARGEST) == 1
+    )  # an older glibc takes 32 MiB at most, and then nothing is changed
+    if done:
+        mallopt(_TRIM_THRESHOLD, KEPT)
+        mallopt(_TOP_PAD, PAD)
+    return done

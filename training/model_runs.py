@@ -1,6 +1,5 @@
 """Models come into a workspace as runs, and leave it in the formats of others."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from sono import __version__
 from sono.annotation.captions import CaptionConfig
 from sono.curation.privacy import check_privacy
-from sono.curation.storage import refuse_used_folder
+from sono.curation.storage import file_sha256, refuse_used_folder
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RunInfo, load_model, run_folder, save_model, write_run
 from sono.training.export import export_sonoclip
@@ -61,7 +60,7 @@ def import_model(
             image_ids_seen=frozenset(),
             planes_seen={},
             data_hash="",
-            config={"imported": kind, "sha256": [_digest(file) for file in files]},
+            config={"imported": kind, "sha256": [file_sha256(file) for file in files]},
             environment={"sono": __version__, "torch": torch.__version__},
             origin=kind,
         ),
@@ -77,8 +76,3 @@ def export_model(folder: Path, out: Path, to: Literal["sonoclip", "onnx"]) -> Ex
     model, info = load_model(folder)
     refuse_used_folder(out)
     return ExportSummary(info.name, to, (export_onnx if to == "onnx" else export_sonoclip)(model, out))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

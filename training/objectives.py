@@ -108,11 +108,13 @@ def role_weights(own: Tensor, everyone: Tensor, region_weight: float) -> Tensor:
     """Weights [n] of the pairs of this process, `own` and `everyone` being true for region pairs.
 
     With them the mean over all pairs is (1 - region_weight) times the mean over whole frames plus region_weight times
-    the mean over regions; a kind of pair that the batch lacks counts as zero.
+    the mean over regions. Where the batch has one kind alone, all weights are 1.
     """
+    if bool(everyone.all()) or not bool(everyone.any()):
+        return torch.ones(len(own), device=own.device)
     shares = torch.tensor([1 - region_weight, region_weight], device=own.device)
     counts = torch.stack([(~everyone).sum(), everyone.sum()])
-    return (shares * len(everyone) / counts.clamp_min(1))[own.long()]
+    return (shares * len(everyone) / counts)[own.long()]
 
 
 def _semantic(pairs: Pairs, images: Tensor, texts: Tensor, ids: Tensor, chunk: int) -> Tensor:

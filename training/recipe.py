@@ -6,7 +6,7 @@ from typing import Any
 from sono.curation.config import merged, read_file, section_values, validated
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.workspace import Workspace
-from sono.training.config import TrainingConfig
+from sono.training.config import NAMED, SCRATCH, TrainingConfig
 
 FOLDER = Path(__file__).parent / "recipes"
 SECTIONS = ("training", "tuning")  # always; and where the run begins with another
@@ -28,11 +28,16 @@ def training_config(workspace: Workspace, recipe: str | None, options: dict[str,
     validated(values, "training", TrainingConfig, path)  # one after another: a mistake is told where it stands
     validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
     if merged(values, own, given).get("init") is not None:
-        towers_aside = {name: value for name, value in values.items() if name not in TOWERS}
-        values = merged(towers_aside, sections.get("tuning", {}))
+        values = merged(_without(values, *TOWERS), sections.get("tuning", {}))
         validated(values, "tuning", TrainingConfig, path)
+    elif merged(own, given).get("start", SCRATCH) not in NAMED:  # an encoder brings the vision tower
+        values = _without(values, "model", "start", "region_pool")
     where = f"{recipe} with sono.toml and options" if recipe else "options"
     return validated(merged(values, own, given), where, TrainingConfig)
+
+
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _find(recipe: str) -> Path:

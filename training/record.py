@@ -9,6 +9,7 @@ from typing import Any
 from sono.curation.config import override, section_values, validated
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
+from sono.curation.storage import file_sha256
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RUN, RunInfo, find_run, read_run
@@ -21,6 +22,8 @@ from sono.training.shard_records import Contents
 from sono.training.shards import INDEX, Shards
 from sono.training.start import carried
 from sono.training.stream import open_shards
+
+START_HASH = "start_sha256"  # of an encoder's file, in the environment of a record
 
 
 def run_info(workspace: Workspace, material: Material, config: TrainingConfig, name: str) -> RunInfo:
@@ -39,12 +42,17 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         data_hash=data_hash(workspace, config),
         config=config.record(),
         key_check=workspace.study().key_check,
-        environment=environment(config, material.start.config),
+        environment=environment(config, material.start.config) | _encoder_hash(material),
         origin="" if material.start.encoder is None else material.start.encoder.origin,
     )
     if isinstance(material.train, Shards):
         info = _with_stream(info, material.train.contents)
     return carried(info, material.start.info)
+
+
+def _encoder_hash(material: Material) -> dict[str, str]:
+    encoder = material.start.encoder
+    return {} if encoder is None else {START_HASH: file_sha256(encoder.path)}
 
 
 def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
@@ -82,11 +90,27 @@ def settings_of_run(
         raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
     recorded = workspace.run_name(recorded)
     config = recorded_config(workspace, recorded)
+    other = _other_encoder(workspace, recorded, config)
     if resume:
+        if other:
+            raise SonoError(f"{other}; put the old one back, or begin a new run with `sono train --from {recorded}`")
         return override(config, **options)
+    if other and is_first():
+        talk.print(f"{other}, so its weights will not come again", markup=False)
     if is_first():
         _tell_changes(workspace, recorded, config)
     return _holding_out(workspace, override(config, **options))
+
+
+def _other_encoder(workspace: Workspace, name: str, config: TrainingConfig) -> str:
+    """That the file of `start` is not the one that the run began with; "" where it is, or there is none."""
+    known = read_run(workspace.runs / name).environment.get(START_HASH)
+    if known is None or config.start is None:
+        return ""
+    path = workspace.root / Path(config.start).expanduser()
+    if not path.is_file() or file_sha256(path) == known:
+        return ""
+    return f"{name}: {path.name} is another file than the run began with"
 
 
 def _tell_changes(workspace: Workspace, name: str, config: TrainingConfig) -> None:
@@ -117,6 +141,11 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
+    if "region_weight" not in info.config:
+        raise SonoError(
+            f"{folder}: made by an older version, whose settings would mean something else here; "
+            f"`sono train --init {name}` begins with it"
+        )
     return _with_places(validated(info.config, "config", TrainingConfig, folder / RUN), workspace)
 
 

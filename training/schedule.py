@@ -15,6 +15,7 @@ from sono.training.distributed import process_count, process_rank
 from sono.training.sampling import epoch_rows, seeded
 from sono.training.shards import Shards
 
+LEAST = 2  # pairs of a kind that meet
 REGION_DRAWS = 100_000  # more than a run has epochs: the draws of region pairs have numbers of their own
 
 
@@ -80,8 +81,12 @@ def separate(pairs: PairSet | Shards, config: TrainingConfig) -> bool:
 
 
 def regional_places(size: int, config: TrainingConfig) -> list[bool]:
-    """Which places of a part of `size` pairs hold regions: the last ones, at least one and one less than all."""
-    whole = min(max(1, round(size * config.global_fraction)), size - 1)
+    """Which places of a part of `size` pairs hold regions: the last ones.
+
+    Each kind has at least two, or one where other processes have more: a pair that meets no other learns nothing.
+    """
+    least = LEAST if process_count() == 1 else 1
+    whole = min(max(least, round(size * config.global_fraction)), size - least)
     return [False] * whole + [True] * (size - whole)
 
 
@@ -135,12 +140,13 @@ def own_places(size: int, accumulate: int) -> list[int]:
 def check_parts(size: int, accumulate: int, kinds: int = 1) -> None:
     """SonoError where a batch cannot be shared out, or a pair would meet no other.
 
-    `kinds`: of pairs that each part of each process holds, whole frames and regions.
+    `kinds`: of pairs that do not meet, whole frames and regions; each process has some of each.
     """
     processes = process_count()
     shares = processes * accumulate
-    if size % shares or size // accumulate < 2 or size // shares < kinds:
+    if size % shares or size // accumulate < LEAST * kinds or size // shares < kinds:
+        alone = "" if kinds == 1 else ", whole frames and regions apart (or set region_weight = 0)"
         raise SonoError(
-            f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} parts of at least 2 "
-            f"pairs; choose a batch_size that {processes * accumulate} divides, or another accumulate"
+            f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} parts of at least "
+            f"{LEAST * kinds} pairs{alone}; choose a batch_size that {shares} divides, or another accumulate"
         )

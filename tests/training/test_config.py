@@ -56,6 +56,21 @@ def test_torch_takes_every_seed_in_range() -> None:
     assert torch.Generator().manual_seed(last).initial_seed() == last
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"start": " "}, "give a name or a path"),
+        ({"text": ""}, "give a name or a path"),
+        ({"start": "weights/imagenet"}, "ends in 'imagenet', which means something else; rename it"),
+        ({"text": "models/minilm"}, "ends in 'minilm', which means something else; rename it"),
+        ({"trainable": "last:0"}, "choose heads, last:N"),
+    ],
+)
+def test_a_place_that_a_record_could_not_tell_is_refused(changes: dict[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        TrainingConfig(**changes)  # type: ignore[arg-type]
+
+
 def test_prior_targets_do_not_go_with_regions_of_their_own() -> None:
     with pytest.raises(ValueError, match="whole frames and regions do not meet"):
         TrainingConfig(objective="sigmoid", targets="prior", region_weight=0.5)

@@ -71,6 +71,19 @@ def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare
         training_config(bare, str(file), {"init": "run-001"})
 
 
+def test_a_recipe_leaves_the_towers_to_what_the_run_begins_with(bare: Workspace) -> None:
+    assert training_config(bare, "sonoclip", {}).model == "nano"
+    assert training_config(bare, "sonoclip", {"init": "run-001"}).model == "lite0"  # the default, which says nothing
+    add(bare, '\n[training]\nstart = "encoders/vit.pth"\n')
+    config = training_config(bare, "sonoclip", {})
+    assert (config.model, config.start, config.text, config.objective) == (
+        "lite0",
+        "encoders/vit.pth",
+        "clip",
+        "sigmoid",
+    )
+
+
 def test_an_unknown_recipe_names_the_known(bare: Workspace) -> None:
     with pytest.raises(SonoError, match="unknown recipe 'sonclip'; did you mean 'sonoclip'"):
         training_config(bare, "sonclip", {})

@@ -48,7 +48,7 @@ def without_planes_and_ages(study: Workspace) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (without_masks, "no frame of the train split has an accepted mask with a caption"),
+        (without_masks, "no frame of the train split has an accepted mask: `sono masks import`"),
         (of_one_structure, "all masks are of one structure (femur): naming it under a mask shows nothing"),
         (covered, "24 of 24 masks cover their whole frame and point at nothing"),
         (without_planes_and_ages, ""),

@@ -14,6 +14,7 @@ from sono.curation.errors import SonoError
 from sono.training import schedule
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, Example, PairSet, Region
+from sono.training.objectives import role_weights
 from sono.training.schedule import Places, Plan, own_places, separate
 from sono.training.step import parts_of
 
@@ -72,8 +73,8 @@ def process(rank: int, of: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 @pytest.mark.parametrize(
-    ("fraction", "whole"), [(0.0, 1), (0.04, 1), (0.4, 4), (0.5, 5), (0.84, 8), (0.99, 9)]
-)  # one of each kind at least
+    ("fraction", "whole"), [(0.0, 2), (0.04, 2), (0.4, 4), (0.5, 5), (0.84, 8), (0.99, 8)]
+)  # two of each kind at least
 def test_a_batch_holds_the_stated_number_of_region_pairs(fraction: float, whole: int) -> None:
     found = batches(MIXED, settings(global_fraction=fraction))
     assert len(found) == 24 // whole
@@ -228,3 +229,16 @@ def test_regions_of_one_frame_may_be_drawn_on_two_processes_and_still_differ(mon
 def test_a_batch_without_room_for_both_kinds_on_a_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with process(0, 2, monkeypatch), pytest.raises(SonoError, match="a batch of 2 pairs cannot be shared by 2"):
         Plan(MIXED, settings(batch_size=2))
+
+
+def test_a_batch_without_room_for_two_of_each_kind_is_refused() -> None:
+    for size in (2, 3):
+        with pytest.raises(SonoError, match="at least 4 pairs, whole frames and regions apart"):
+            Plan(MIXED, settings(batch_size=size))
+    assert Plan(MIXED, settings(batch_size=4)).places(0)[0].regional == [False, False, True, True]
+
+
+def test_a_batch_of_one_kind_has_the_whole_loss() -> None:
+    none, all_of_them = torch.zeros(3, dtype=torch.bool), torch.ones(3, dtype=torch.bool)
+    for kinds in (none, all_of_them):
+        assert role_weights(kinds, kinds, 1.0).tolist() == [1, 1, 1]

@@ -306,6 +306,36 @@ def test_an_encoder_gives_its_own_features_at_the_start_and_learns_at_the_rate_o
     assert not any(part in name for name in names for part in ("mask", "visual.proj", "logit", "text"))
 
 
+def test_a_run_of_an_older_version_is_not_repeated_as_something_else(own_study: Workspace) -> None:
+    folder = train(own_study, SHORT, "old").folder
+    info = read_run(folder)
+    known = {name: value for name, value in info.config.items() if name not in ("region_weight", "text")}
+    write_run(folder, replace(info, config=known | {"text_tower": None}))
+    with pytest.raises(SonoError, match=r"made by an older version.*--init old` begins with it"):
+        settings_of_run(own_study, "old", None, {})
+
+
+def test_another_encoder_of_the_same_name_is_said(
+    study: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy_study(study, tmp_path)
+    torch.save(small_vit().state_dict(), own.root / "vit.pth")
+    own.config_path.write_text('[training]\nstart = "vit.pth"\n')
+    train(own, quick(start="vit.pth", epochs=1, batch_size=6, image_size=32), "begun")
+    settings_of_run(own, "begun", None, {})
+    assert "vit.pth" not in capsys.readouterr().err
+    torch.save({name: value / 2 for name, value in small_vit().state_dict().items()}, own.root / "vit.pth")
+    settings_of_run(own, "begun", None, {})
+    assert "vit.pth is another file than the run began with" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SonoError, match="another file"):
+        settings_of_run(own, "begun", None, {}, resume=True)
+
+
+def test_a_folder_is_no_start(own_study: Workspace) -> None:
+    with pytest.raises(SonoError, match=r"start 'frames': not a file; give imagenet or scratch"):
+        start_of(own_study, quick(start="frames"))
+
+
 def test_an_encoder_beside_a_model_is_one_line(own_study: Workspace) -> None:
     torch.save(small_vit().state_dict(), own_study.root / "vit.pth")
     with pytest.raises(SonoError, match=r"start 'vit\.pth' brings its own vision tower; leave model 'small' out"):
