@@ -17,7 +17,7 @@ class PooledStages(nn.Sequential):
     """The stages of a trunk, whose features after some are averaged under the mask.
 
     `mask` [n, 1, S, S] is set for each pass, and `pooled` [n, width] is what it leaves: features under the mask, and
-    its place, which an average over the frame does not keep (a left kidney is one by where it lies).
+    its place, which an average over the frame does not keep.
     """
 
     def __init__(self, stages: nn.Sequential, channels: Mapping[int, int]) -> None:
