@@ -13,15 +13,13 @@ LARGEST, KEPT, PAD = 2**28, 2**30, 2**26  # bytes: of a tensor that is taken aga
 def reuse_freed_memory() -> bool:
     """Let freed tensors of up to 256 MiB be taken again; whether the C library could be set so (a glibc from 2.35 on).
 
-    A step of the default model on a CPU took a fifth less time: `benchmarks/training.py` has the figure.
+    A step of the default model on a CPU takes a fifth less time (docs/results.md). It holds for the whole process.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith(OWN) for name in os.environ):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    done = bool(
-        mallopt(_MMAP_THRESHOLD, LARGEST) == 1
-    )  # an older glibc takes 32 MiB at most, and then nothing is changed
-    if done:
+    done = bool(mallopt(_MMAP_THRESHOLD, LARGEST) == 1)
+    if done:  # an older glibc takes 32 MiB at most, and stays as it is
         mallopt(_TRIM_THRESHOLD, KEPT)
         mallopt(_TOP_PAD, PAD)
     return done
