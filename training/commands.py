@@ -25,10 +25,12 @@ def train(
     hold_out: Annotated[list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="lite0 to lite2, nano, small, base, large, or any of open_clip.", show_default="lite0"),
+        typer.Option(help="lite0 to lite2, nano, small, base, large, or any of open_clip.", show_default="recipe's"),
     ] = None,
     init: Annotated[str | None, typer.Option(help="A run to begin with, by name or folder.")] = None,
-    trainable: Annotated[str | None, typer.Option(help="heads, last:N, vision or all.", show_default="all")] = None,
+    trainable: Annotated[
+        str | None, typer.Option(help="heads, last:N, vision or all.", show_default="recipe's")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training frames.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
@@ -69,7 +71,8 @@ def train(
     config = settings_of_run(study, (name if resume else repeat), recipe, given, resume)
     summary = run_training(study, config, name, resume)
     if is_first():
-        show(summary, as_json, next_step=f"sono eval --run {summary.run}")
+        center = f" --center {config.hold_out[0]}" if config.hold_out else ""
+        show(summary, as_json, next_step=f"sono eval --run {summary.run}{center}")
 
 
 @export.command("shards")

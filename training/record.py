@@ -141,7 +141,7 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
-    if "region_weight" not in info.config:
+    if "model" in info.config and "region_weight" not in info.config:
         raise SonoError(
             f"{folder}: made by an older version, whose settings would mean something else here; "
             f"`sono train --init {name}` begins with it"
