@@ -1,6 +1,5 @@
 """Segment Anything as a proposer: a checkpoint of any size, prompted with boxes, on this machine."""
 
-import hashlib
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
 from sono.curation.errors import SonoError
+from sono.curation.storage import file_sha256
 
 DECODER_HEADS = 8  # of every published SAM; the weights do not tell
 CLASSES_HELP = "give the .pth of SAM, MedSAM or another model of that layout"
@@ -38,9 +38,7 @@ class SamProposer:
         if pixels == "unit":
             model.pixel_mean, model.pixel_std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 255.0)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        with checkpoint.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return cls(model.to(device), digest[:16], margin)
+        return cls(model.to(device), file_sha256(checkpoint)[:16], margin)
 
     def propose(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]

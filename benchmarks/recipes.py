@@ -3,7 +3,7 @@
 One draw of women is the test for good; the others are drawn into train and val once a seed. `ablate` changes one thing
 of BASE at a time, from which the former recipe `sono` (from scratch) came, and scores the last epoch on val alone.
 `search` asks on val what longer training and larger frames bring to it. `compare` trains whole recipes on the same
-tower and number of samples, and that recipe for 100 epochs, lets val pick the epoch, and scores the test women,
+tower and number of samples, and that recipe for 100 epochs, lets val pick the epoch, and scores the test patients,
 zero-shot and by a probe, under all-one, proposed and annotated masks. A run takes one thread; finished runs are kept in
 OUT and not repeated.
 
@@ -310,7 +310,7 @@ def _cell(scores: list[dict[str, float]]) -> str:
 
 
 def comparisons(epochs: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """Recipes on the tower `nano` for as many samples, and ours for as long as it is shipped."""
+    """Recipes on the tower `nano` for as many samples, and the former `sono` for 100 epochs."""
     short = {"epochs": epochs, "validate_every": 2}
     return [("sonoclip", "sonoclip", short), ("sono", "sono", FORMER | short), ("sono, 100 epochs", "sono", FORMER)]
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from recipes import FORMER
 
 from sono.annotation.captions import build_captions
 from sono.annotation.mask_import import import_masks
@@ -61,10 +62,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "barcelona": {"image_size": 128, "epochs": 20},
 }
 # What each row of the table changes. `old` is the recipe before regions had an objective of their own.
-OLD = {
-    "model": "nano", "text": "clip", "targets": "identity", "batch_size": 16, "global_fraction": 0.8,
-    "region_weight": 0.0, "regions_per_frame": 1, "region_prompts": 0.0, "mask_rate": 1.0,
-}  # fmt: skip
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
     "stem only": {"region_pool": False},
@@ -83,7 +80,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "averaged weights": {"ema": 0.98},
     "transformer from scratch": {"model": "transformer", "learning_rate": 5e-4, "epochs": 100},
     "shaken masks": {"augment": {"mask_jitter": 0.02, "mask_dilation": 0.03, "shift": 0.15}},
-    "old": OLD,
+    "old": FORMER,
 }
 
 
@@ -169,11 +166,10 @@ def carry_out(job: Job) -> dict[str, Any]:
     shutil.copytree(root, own)
     shutil.copytree(root.with_name(f"{root.name}.vault"), own.with_name(f"{own.name}.vault"))
     study = Workspace.find(own)
+    images = study.images()
     if job.study == "phantom":
-        images = study.images()
         images["split"] = fold_splits(images, 10, 0, DRAW, val=0.0).replace("test", "val")
     else:
-        images = study.images()
         images["split"] = fold_splits(images, FOLDS, job.draw, DRAW)
     study.write(IMAGES, images)
     seed = {"seed": job.draw} if job.study == "phantom" else {}

@@ -1,6 +1,5 @@
 """One file from a picture archive (WADO-RS, DICOM PS3.18): written as it came, and checked to be whole."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from sono.curation.pacs import NotServedError, Pacs, TransientError, line_errors
 from sono.curation.pacs_access import place, printable
 from sono.curation.readers.frames import quiet_decoders
-from sono.curation.storage import atomic_path, sha256
+from sono.curation.storage import atomic_path, file_sha256, sha256
 
 ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # as it is stored
 HEADER_LIMIT = 1 << 16
@@ -60,9 +59,7 @@ def retrieve(pacs: Pacs, instance: Instance, target: Path) -> dict[str, Any]:
         if boundary:
             _cut_end(temporary, boundary)
         syntax = _check(temporary, instance.uid)
-        with temporary.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return {"bytes": temporary.stat().st_size, "sha256": digest, "transfer_syntax": syntax}
+        return {"bytes": temporary.stat().st_size, "sha256": file_sha256(temporary), "transfer_syntax": syntax}
 
 
 def _boundary(answer: Any) -> bytes:

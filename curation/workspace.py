@@ -113,6 +113,10 @@ class Workspace:
     def runs(self) -> Path:
         return self.root / "runs"
 
+    def place(self, given: str) -> Path:
+        """Where a path of `sono.toml` leads, which is relative to the workspace; `~` is the home."""
+        return self.root / Path(given).expanduser()
+
     def run_name(self, given: str) -> str:
         """NAME (or NAME/end) of a run that is given as runs/NAME or by the path of its folder; other texts as they are.
 

@@ -27,7 +27,15 @@ from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.findings import Evidence, find
 from sono.evaluation.metrics import UNDECIDED, cosines
-from sono.evaluation.modes import MaskPlan, Outlines, annotated_masks, mask_for, plan_masks, proposed_outlines
+from sono.evaluation.modes import (
+    REGION_MODES,
+    MaskPlan,
+    Outlines,
+    annotated_masks,
+    mask_for,
+    plan_masks,
+    proposed_outlines,
+)
 from sono.evaluation.region_control import plane_phrasings
 from sono.evaluation.region_findings import region_findings
 from sono.evaluation.region_planes import (
@@ -282,7 +290,10 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
     if weighting is None:
         return scored, None
     whole = scored.scores["all_one"]
-    added = region_modes(study.regions, whole, weighting, study.outlines if weighting.weight else {})
+    if weighting.weight:
+        added = region_modes(study.regions, whole, weighting, study.outlines)
+    else:
+        added = dict.fromkeys(REGION_MODES, whole)
     return replace(scored, scores=scored.scores | added), weighting
 
 

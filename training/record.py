@@ -95,9 +95,9 @@ def settings_of_run(
         if other:
             raise SonoError(f"{other}; put the old one back, or begin a new run with `sono train --from {recorded}`")
         return override(config, **options)
-    if other and is_first():
-        talk.print(f"{other}, so its weights will not come again", markup=False)
     if is_first():
+        if other:
+            talk.print(f"{other}, so its weights will not come again", markup=False)
         _tell_changes(workspace, recorded, config)
     return _holding_out(workspace, override(config, **options))
 
@@ -107,7 +107,7 @@ def _other_encoder(workspace: Workspace, name: str, config: TrainingConfig) -> s
     known = read_run(workspace.runs / name).environment.get(START_HASH)
     if known is None or config.start is None:
         return ""
-    path = workspace.root / Path(config.start).expanduser()
+    path = workspace.place(config.start)
     if not path.is_file() or file_sha256(path) == known:
         return ""
     return f"{name}: {path.name} is another file than the run began with"

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -98,7 +97,7 @@ def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
             f"no ImageNet weights are known for model '{config.model}'; "
             f'choose {", ".join(FILES)}, or start = "scratch"'
         )
-    path = workspace.root / Path(start).expanduser()
+    path = workspace.place(start)
     if not path.is_file():
         known = [IMAGENET, SCRATCH]
         what = "not a file" if path.exists() else f"no such file{did_you_mean(start, known)}"

@@ -20,7 +20,7 @@ from sono.training.config import TrainingConfig
 from sono.training.data import Batch
 from sono.training.distributed import mean_of, process_count
 from sono.training.facts import numbers
-from sono.training.freeze import blocks_of
+from sono.training.freeze import HEADS, blocks_of
 from sono.training.model import MaskClip
 from sono.training.objectives import Heads, Pairs, pairs_loss
 from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
@@ -197,8 +197,7 @@ def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:
     trained: list[nn.Parameter] = []
     visual, text = model.towers.visual, model.towers.text
     if config.init is None and pretrained(config):
-        own = ("proj", "head.")  # projections into the shared space
-        trained += (weight for name, weight in visual.named_parameters() if not name.startswith(own))
+        trained += (weight for name, weight in visual.named_parameters() if not f"visual.{name}".startswith(HEADS))
     if config.init is None and isinstance(text, HFTextEncoder):
         trained += text.transformer.parameters()
     return [weight for weight in trained if id(weight) not in new]

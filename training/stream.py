@@ -98,7 +98,7 @@ def settled(workspace: Workspace, config: TrainingConfig, resumed: Path | None =
 
 def open_shards(workspace: Workspace, folder: str) -> Shards:
     """The shards in `folder`, which is relative to the workspace."""
-    return Shards.open(workspace.root / Path(folder).expanduser())
+    return Shards.open(workspace.place(folder))
 
 
 def check_shards(shards: Shards, workspace: Workspace, config: TrainingConfig, template: str, side: int) -> None:
