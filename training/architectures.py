@@ -40,7 +40,7 @@ class ModelConfig(Config):
     context_length: int | None = None  # tokens; None: the text tower's own
     text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: the architecture's own
     text_bias: bool = False  # of the projection of a BERT
-    region_pool: bool = False  # inner features under the mask are pooled, beside the stem (EfficientNet alone)
+    region_pool: bool = False  # inner features are averaged under the mask and added (sono.training.region_pool)
     channels: Literal[1, 3] = 1  # of the image filters; three take gray frames too
     pixel_mean: float | tuple[float, float, float] = 0.2  # of values in [0, 1], per channel where there are three
     pixel_std: float | tuple[float, float, float] = 0.2

@@ -45,7 +45,7 @@ class TrainingConfig(Config):
     text: str = MINILM  # minilm, clip (a transformer from scratch), or a BERT by folder or Hugging Face name
     text_trainable: str = "auto"  # heads, last:N or all; auto: heads of a BERT, which comes trained, all of CLIP's
     context_length: int | None = Field(None, ge=8, le=512)  # tokens; None: the text tower's own
-    region_pool: bool = True  # add inner features under the mask and its place, where the tower is an EfficientNet
+    region_pool: bool = True  # add inner features averaged under the mask, and its place
     trainable: str = "all"  # see sono.training.freeze
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)

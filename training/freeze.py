@@ -10,7 +10,6 @@ from sono.training.model import MaskClip
 
 # projections into the shared space, in the words of open_clip's towers
 HEADS = ("visual.proj", "visual.head.", "visual.attnpool.", "text.text_projection", "text.proj.")
-_POOLING = ("visual.trunk.blocks.views.", "visual.trunk.blocks.place.", "region_head.")  # of sono.training.region_pool
 _BLOCKS = ("transformer.resblocks", "transformer.encoder.layer", "trunk.blocks", "trunk.stages", "trunk.layers")
 
 
@@ -35,7 +34,7 @@ def set_trainable(model: MaskClip, preset: str, text: str = "auto") -> int:
 
 def _learns(model: MaskClip, name: str, preset: str) -> bool:
     new = f"visual.{model.stem_name}."
-    if name.startswith(("logit_", f"{new}mask.", f"{new}depthwise.", *_POOLING)) or preset == "all":
+    if name.startswith(("logit_", f"{new}mask.", f"{new}depthwise.", "region_pool.")) or preset == "all":
         return True
     if preset == "vision":
         return name.startswith(("visual.", "text.proj."))

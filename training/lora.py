@@ -34,7 +34,7 @@ def add_lora(model: MaskClip, rank: int, alpha: float) -> int:
         (module, matrix)
         for name, module in model.towers.visual.named_modules()
         for matrix in _matrices(module)
-        if not name.startswith("head.") and not name.endswith("blocks.place")  # projections, which are new
+        if not name.startswith("head.")  # the projection, which is new
     ]
     if not places:
         raise SonoError(f"model '{model.config.name}' has no attention or MLP for LoRA; set lora_rank = 0")

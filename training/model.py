@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from sono.curation.errors import SonoError
 from sono.training.architectures import ModelConfig, architecture_of, side_of
 from sono.training.attention import quicken
-from sono.training.region_pool import PooledStages, RegionHead, pool_stages
+from sono.training.region_pool import RegionPool, pooled_blocks
 from sono.training.text import (
     build_towers,
     give_bias,
@@ -117,8 +117,8 @@ class MaskClip(nn.Module):
         self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
         self.register_buffer("pixel_std", _statistic(config.pixel_std, config.channels))
         self.stem_name = _put_stem(self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten())
-        stages = pool_stages(self.towers.visual) if config.region_pool else None
-        self.region_head = None if stages is None else RegionHead(stages, int(architecture["embed_dim"]))
+        blocks = pooled_blocks(self.towers.visual) if config.region_pool else {}
+        self.region_pool = RegionPool(self.towers.visual, blocks, int(architecture["embed_dim"])) if blocks else None
         quicken(self.towers.visual)
         self.to(memory_format=torch.channels_last)
         self.adapted = False  # by sono.training.lora
@@ -139,31 +139,14 @@ class MaskClip(nn.Module):
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
         """Features [n, d], not normalised, of frames [n, 1 or 3, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}."""
-        stages = self.stages
-        if stages is not None:
-            stages.mask = mask
         # an adapted matrix is looked up several times in a pass, and added up once
         with parametrize.cached() if self.adapted else nullcontext():
             features: Tensor = self.towers.visual(self.planes(image, mask))
-        if stages is not None and self.region_head is not None:
-            assert stages.pooled is not None
-            features = features + self.region_head(stages.pooled)
-            stages.mask = stages.pooled = None
-        return features
-
-    @property
-    def stages(self) -> PooledStages | None:
-        """The stages that are pooled under the mask."""
-        blocks = getattr(getattr(self.towers.visual, "trunk", None), "blocks", None)
-        return blocks if isinstance(blocks, PooledStages) else None
+        return features if self.region_pool is None else features + self.region_pool(mask)
 
     def mask_weights(self) -> list[Tensor]:
         """What is new beside the trunk and reads the mask: filters of the stem, and the pooling under the mask."""
-        pooling: list[Tensor] = (
-            [*self.stages.views.parameters(), *self.stages.place.parameters()] if self.stages else []
-        )
-        head: list[Tensor] = [] if self.region_head is None else [self.region_head.weight]
-        return [self.stem.mask.weight, *pooling, *head]
+        return [self.stem.mask.weight, *(self.region_pool.parameters() if self.region_pool else ())]
 
     def planes(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the stem sees [n, c + 1, S, S] of frames in [0, 1] and masks in {0, 1}."""

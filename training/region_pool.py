@@ -1,58 +1,63 @@
-"""Pool inner features of a convolutional tower under the mask, without effect at the start."""
+"""Average inner features of a vision tower under the mask, without effect at the start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
 from timm.models.efficientnet import EfficientNet
+from timm.models.resnet import ResNet
+from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 from torch import Tensor, nn
 
 POOLED_STRIDES = (4, 8, 16)  # at 96 pixels later features have 3 x 3 cells, and most structures less than one
-WIDTH = 128  # of what is pooled at each stride
+WIDTH = 128  # of what is pooled of each block
 PLACE, PLACE_WIDTH = 5, 32  # numbers of `place_of`, and of what is made of them
 
 
-class PooledStages(nn.Sequential):
-    """The stages of a trunk, whose features after some are averaged under the mask.
+class RegionPool(nn.Module):
+    """From a mask to what is added to the image feature; zero at the start.
 
-    `mask` [n, 1, S, S] is set for each pass, and `pooled` [n, width] is what it leaves: features under the mask, and
-    its place, which an average over the frame does not keep.
+    Inner features of the tower are averaged under the mask, which keeps what it covers however small it is, and the
+    place of the mask comes with them, which an average does not keep. Hooks hold the features of the pass.
     """
 
-    def __init__(self, stages: nn.Sequential, channels: Mapping[int, int]) -> None:
-        """`channels` by the number of each stage that is pooled."""
-        super().__init__(*stages)
-        self.views = nn.ModuleDict({str(stage): nn.Conv2d(width, WIDTH, 1) for stage, width in channels.items()})
+    def __init__(self, visual: nn.Module, channels: Mapping[str, int], embed_dim: int) -> None:
+        """`channels` by the name of each block of `visual` that is pooled."""
+        super().__init__()
+        self.views = nn.ModuleList(nn.Conv2d(width, WIDTH, 1) for width in channels.values())
         self.place = nn.Linear(PLACE, PLACE_WIDTH)
-        self.mask: Tensor | None = None
-        self.pooled: Tensor | None = None
+        self.head = nn.Linear(WIDTH * len(channels) + PLACE_WIDTH, embed_dim, bias=False)
+        nn.init.zeros_(self.head.weight)
+        self._seen: list[Tensor | None] = [None] * len(channels)
+        for number, name in enumerate(channels):
+            visual.get_submodule(name).register_forward_hook(partial(self._keep, number))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def _keep(self, number: int, block: nn.Module, given: object, features: Tensor) -> None:
+        self._seen[number] = features
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """What is added [n, embed_dim] under masks [n, 1, S, S], after the tower has seen their frames."""
         pooled = []
-        for name, stage in self.named_children():
-            if name in ("views", "place"):
-                continue
-            features = stage(features)
-            if name in self.views and self.mask is not None:
-                pooled.append(masked_mean(F.relu(self.views[name](features)), self.mask))
-        if self.mask is not None:
-            pooled.append(F.relu(self.place(place_of(self.mask))))
-            self.pooled = torch.cat(pooled, dim=1)
+        for number, view in enumerate(self.views):
+            features, self._seen[number] = self._seen[number], None
+            assert features is not None, "the tower goes first"
+            pooled.append(masked_mean(F.relu(view(as_map(features))), mask))
+        pooled.append(F.relu(self.place(place_of(mask))))
+        added: Tensor = self.head(torch.cat(pooled, dim=1))
+        return added
+
+
+def as_map(features: Tensor) -> Tensor:
+    """Features [n, c, h, w]: as they are, or the tokens [n, prefix + h * h, c] of a transformer without the prefix."""
+    if features.ndim == 4:
         return features
-
-    @property
-    def width(self) -> int:
-        """The number of pooled features of a frame."""
-        return WIDTH * len(self.views) + PLACE_WIDTH
-
-
-class RegionHead(nn.Linear):
-    """From pooled features to what is added to the image feature; zero at the start."""
-
-    def __init__(self, stages: PooledStages, embed_dim: int) -> None:
-        super().__init__(stages.width, embed_dim, bias=False)
-        nn.init.zeros_(self.weight)
+    side = int(features.shape[1] ** 0.5)
+    tokens: Tensor = features[:, -side * side :].mT.unflatten(2, (side, side))
+    return tokens
 
 
 def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
@@ -82,12 +87,24 @@ def place_of(mask: Tensor) -> Tensor:
     return torch.cat([*centers, *(spread.sqrt() for spread in spreads), 2 * share.sqrt()], dim=1)
 
 
-def pool_stages(visual: nn.Module) -> PooledStages | None:
-    """Pool a timm EfficientNet at strides 4, 8 and 16; None where the tower is another."""
+def pooled_blocks(visual: nn.Module) -> dict[str, int]:
+    """Which blocks of a tower are pooled, and their channels; none where the tower is of another kind.
+
+    Of convolutions (EfficientNet, ResNet) these are the stages of strides 4, 8 and 16, of a vision transformer three
+    blocks: after a third, after two thirds, and the one before the last, since the last may give one token alone.
+    """
+    if isinstance(visual, VisionTransformer):
+        width = int(visual.class_embedding.shape[-1])
+        return _three([f"transformer.resblocks.{number}" for number in range(len(visual.transformer.resblocks))], width)
     trunk = visual.trunk if isinstance(visual, TimmModel) else None
-    if not isinstance(trunk, EfficientNet):
-        return None
-    ends = [info for info in trunk.feature_info if info["reduction"] in POOLED_STRIDES]
-    channels = {int(info["module"].removeprefix("blocks.")): int(info["num_chs"]) for info in ends}
-    trunk.blocks = PooledStages(trunk.blocks, channels)
-    return trunk.blocks
+    if isinstance(trunk, TimmTransformer):
+        return _three([f"trunk.blocks.{number}" for number in range(len(trunk.blocks))], trunk.embed_dim)
+    if isinstance(trunk, EfficientNet | ResNet):
+        stages: Any = [info for info in trunk.feature_info if info["reduction"] in POOLED_STRIDES]
+        return {f"trunk.{info['module']}": int(info["num_chs"]) for info in stages}
+    return {}
+
+
+def _three(blocks: Sequence[str], width: int) -> dict[str, int]:
+    count = len(blocks)
+    return dict.fromkeys((blocks[max(number, 0)] for number in (count // 3 - 1, 2 * count // 3 - 1, count - 2)), width)

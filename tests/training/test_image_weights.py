@@ -222,7 +222,7 @@ def test_a_model_from_these_weights_gives_bit_equal_features_under_any_mask(name
     weights, trunk = read_weights(weight_file(name)), model.towers.visual.trunk
     assert torch.equal(model.stem.image.weight, weights["_conv_stem.weight"].sum(1, keepdim=True))
     assert torch.equal(trunk.conv_head.weight, weights["_conv_head.weight"])
-    assert (model.region_head is not None) is pool
+    assert (model.region_pool is not None) is pool
     frame = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     half = torch.zeros_like(frame)
     half[..., :32] = 1

@@ -279,8 +279,7 @@ def test_weights_that_came_trained_have_a_rate_of_their_own(start: str) -> None:
     for name, factor in found.items():
         kinds.setdefault(factor, set()).add(name)
     assert kinds[20.0] == {SCALE, BIAS}
-    blocks = "towers.visual.trunk.blocks"
-    new = {name for name in found if name.startswith((f"{blocks}.views.", f"{blocks}.place.", "region_head."))}
+    new = {name for name in found if name.startswith("region_pool.")}
     new |= {"towers.visual.trunk.conv_stem.depthwise.weight"}
     trunk = {name for name in found if name.startswith("towers.visual.trunk.")}
     assert "towers.visual.trunk.conv_stem.mask.weight" in kinds[4.0]
