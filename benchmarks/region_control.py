@@ -61,6 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "shenzhen": {"image_size": 96, "epochs": 24},
     "barcelona": {"image_size": 128, "epochs": 20},
 }
+TRANSFORMER = {"model": "transformer", "learning_rate": 5e-4, "epochs": 100}
 # What each row of the table changes. `old` is the recipe before regions had an objective of their own.
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -78,7 +79,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no mask rate": {"mask_rate": 1.0},
     "no regions": {"global_fraction": 1.0},
     "averaged weights": {"ema": 0.98},
-    "transformer from scratch": {"model": "transformer", "learning_rate": 5e-4, "epochs": 100},
+    "transformer from scratch": TRANSFORMER,
+    "transformer from scratch, stem only": {**TRANSFORMER, "region_pool": False},
+    "transformer from scratch, mask ten times faster": {**TRANSFORMER, "mask_rate": 10.0},
     "shaken masks": {"augment": {"mask_jitter": 0.02, "mask_dilation": 0.03, "shift": 0.15}},
     "old": FORMER,
 }

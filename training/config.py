@@ -54,7 +54,7 @@ class TrainingConfig(Config):
     accumulate: int = Field(1, ge=1)  # parts of a batch, one after another, that do not meet: less memory
     learning_rate: float = Field(1e-3, gt=0)
     trunk_rate: float = Field(1.0, gt=0)  # learning rate of weights that come trained over that of the others
-    mask_rate: float = Field(10.0, gt=0)  # learning rate of the mask filters in the stem over that of the towers
+    mask_rate: float | None = Field(None, gt=0)  # learning rate of the mask filters over that of the towers; None: ours
     scale_rate: float = Field(10.0, gt=0)  # learning rate of logit scale and bias over that of the towers
     weight_decay: float = Field(0.05, ge=0)
     warmup_fraction: float = Field(0.05, ge=0, lt=1)  # of all steps

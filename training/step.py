@@ -30,6 +30,8 @@ from sono.training.start import pretrained
 
 Result = TypeVar("Result")
 
+MASK_RATE, SMALLEST_PATCH = 10.0, 8  # filters of convolutional towers have 3 to 7 pixels a side
+
 
 class Learner(nn.Module):
     """A model and the heads of its objective: from a batch to its loss, which is what several processes share."""
@@ -177,7 +179,7 @@ def _optimizer(learner: Learner) -> torch.optim.Optimizer:
     """AdamW in groups by learning rate and decay; only matrices are decayed."""
     model, config = learner.model, learner.config
     special = {id(model.logit_scale): config.scale_rate, id(model.logit_bias): config.scale_rate}
-    special[id(model.stem.mask.weight)] = config.mask_rate
+    special[id(model.stem.mask.weight)] = mask_rate(config, model)
     special |= {id(weight): config.trunk_rate for weight in came_trained(model, config) if id(weight) not in special}
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for weight in learner.parameters():
@@ -189,6 +191,16 @@ def _optimizer(learner: Learner) -> torch.optim.Optimizer:
         betas=(0.9, 0.98),
         fused=True,
     )
+
+
+def mask_rate(config: TrainingConfig, model: MaskClip) -> float:
+    """How much faster than the towers the mask filters learn: as set, else 10, or 1 where they are patches.
+
+    All pixels of a filter move together at first, so the mask of a patch of 12 x 12 soon drowns the frame.
+    """
+    if config.mask_rate is not None:
+        return config.mask_rate
+    return MASK_RATE if max(model.stem.mask.kernel_size) < SMALLEST_PATCH else 1.0
 
 
 def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:

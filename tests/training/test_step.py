@@ -290,6 +290,17 @@ def test_weights_that_came_trained_have_a_rate_of_their_own(start: str) -> None:
     assert {name for name in found if name.startswith("towers.text.")} <= kinds[1.0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "set_to", "factor"), [("conv", None, 10.0), ("patches", None, 1.0), ("patches", 4.0, 4.0)]
+)
+def test_patches_of_a_mask_learn_no_faster_than_their_tower(
+    tiny: str, kind: str, set_to: float | None, factor: float
+) -> None:
+    name = tiny if kind == "patches" else "nano"
+    found = grouped(quick(model=name, mask_rate=set_to), ModelConfig(name=name))
+    assert [rate for weight, rate in found.items() if ".mask.weight" in weight] == [factor]
+
+
 def test_a_bert_came_trained_and_its_projection_did_not(tmp_path: Path, tiny: str) -> None:
     pytest.importorskip("transformers", reason="the extra bert is not installed")
     bert = str(write_bert(tmp_path / "bert"))
