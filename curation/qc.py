@@ -17,6 +17,7 @@ from sono.curation.assembly import build_images
 from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError
+from sono.curation.exams import orphan_counts, orphan_sentence
 from sono.curation.geometry import is_square
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract, says_private
@@ -319,9 +320,11 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
     """What the user should know, most costly first."""
     accepted = own[own["status"] == "accepted"]
     remarks = []
-    if len(accepted) and accepted["patient_id"].isna().all():
+    orphans = orphan_sentence(orphan_counts(own))
+    if orphans:
         remarks.append(
-            "no patient ids: splits fall back to files, so one woman may stand in two splits; give --records"
+            f"{orphans}; give --records with a patient column, or where every file is of another patient "
+            'without_patient = "file" under [splits] in sono.toml'
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(

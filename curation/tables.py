@@ -59,6 +59,7 @@ IMAGES = TableSpec(
         center=_text,
         patient_id=_text,  # keyed pseudonym
         study_id=_text,  # keyed pseudonym
+        exam_id=_text,  # keyed pseudonym of the exam's folder; null where the folders hold several patients or studies
         machine=_text,
         plane=_text,  # a plane id, "other" (labelled as none of the planes) or null (unknown)
         region=_text,
