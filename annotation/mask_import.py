@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sono.annotation.mask_files import ForeignMask, read_coco, read_mask_folder
 from sono.annotation.masks import check_masks, mask_row, mask_table, replace_masks
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.geometry import resampled_mask
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
 from sono.curation.tables import MASK_STATES, MASKS
@@ -171,7 +172,7 @@ def _fit(mask: ForeignMask, frames: FrameFinder, state: str) -> list[dict[str, o
     accepted = [row for row in found if row["status"] == "accepted"]
     if not accepted:
         return [Refusal("not_accepted" if found else "unmatched", mask.place)]
-    fitting = [row for row in accepted if mask.size == (row["source_height"], row["source_width"])]
+    fitting = [row for row in accepted if mask.size in (_shown_size(row), _file_size(row))]
     if not fitting:
         size = _sizes(mask, accepted[0]["source_height"], accepted[0]["source_width"])
         return [Refusal("wrong_size", f"{mask.place}: {size}")]
@@ -181,8 +182,20 @@ def _fit(mask: ForeignMask, frames: FrameFinder, state: str) -> list[dict[str, o
     return [_row(mask, row, crop(whole, row), state) for row in fitting]
 
 
+def _shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    return int(image["source_height"]), int(image["source_width"])
+
+
+def _file_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width in the file, which differ where its pixels were not square."""
+    known = not pd.isna(image.get("file_height"))
+    return (int(image["file_height"]), int(image["file_width"])) if known else _shown_size(image)
+
+
 def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """A mask in source pixels [source_height, source_width] in the stored pixels of `image`."""
+    """A mask of the whole frame, as shown or as in its file, in the stored pixels of `image`."""
+    if mask.shape != _shown_size(image):
+        mask = resampled_mask(mask, _shown_size(image))
     x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
     return mask[y0:y1, x0:x1]
 

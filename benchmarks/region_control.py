@@ -33,6 +33,7 @@ from sono.curation.engine import Engine
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.splits import fold_splits
+from sono.curation.storage import write_text
 from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
@@ -125,6 +126,8 @@ def open_study(name: str, data: Path | None, out: Path) -> Workspace:
         raise SystemExit(f"{name}: give --data")
     elif name == "shenzhen":
         records, masks = shenzhen_tables(data, out)
+        settings = study.config_path.read_text(encoding="utf-8")
+        write_text(study.config_path, f'{settings}\n[splits]\nwithout_patient = "file"\n')
         run_qc(study, QcOptions(data / "images", records), engine)
         import_masks(study, masks)
     else:

@@ -27,7 +27,7 @@ from sono.curation.stored import encode_png, frame_file, image_id_of
 from sono.curation.views import recognise
 
 # Raise when a change of the code changes what a file gives, so that older results are measured again.
-ANALYSIS_VERSION = 4
+ANALYSIS_VERSION = 5
 
 Row = dict[str, Any]
 
@@ -157,6 +157,8 @@ def _picture_columns(frame: Frame) -> Row:
         "image_id": image_id_of(frame.gray),
         "source_height": frame.gray.shape[0],
         "source_width": frame.gray.shape[1],
+        "file_height": frame.file_size[0] if frame.file_size else None,
+        "file_width": frame.file_size[1] if frame.file_size else None,
         "row_spacing_mm": frame.row_spacing_mm,
         "col_spacing_mm": frame.col_spacing_mm,
         "spacing_reason": frame.spacing_reason,

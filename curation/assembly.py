@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.duplicates import near_duplicate_pairs, small_frame
+from sono.curation.exams import exam_ids
 from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
@@ -27,13 +28,16 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     space = sources["namespace"].fillna("")
     images["patient_id"] = _pseudonyms(key, "patient", space, sources["raw_patient"])
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
+    config = workspace.settings("splits", SplitConfig)
+    places = list(zip(sources["path"], sources["root"], strict=True))
+    images["exam_id"] = exam_ids(key, places, images, config.without_patient == "file")
     images["exam_date"] = _exam_dates(workspace, key, sources.assign(namespace=space))
     _release(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
     # who was split before stays there: `sono split` may have decided, and a model may have learned from it
     standing = standing_splits(images, workspace.read(IMAGES, ["patient_id", "image_id", "split"]))
-    images["split"] = assign_splits(images, workspace.settings("splits", SplitConfig), standing)
+    images["split"] = assign_splits(images, config, standing)
     _place_frames(workspace, images)
     workspace.write(IMAGES, images)
     return workspace.read(IMAGES)

@@ -1,4 +1,4 @@
-"""The one geometry: a centred zero padding to a square, then a resize. Every stage uses these functions."""
+"""The one geometry: upright pictures of square pixels, a centred zero padding to a square, then a resize."""
 
 from typing import TypeVar
 
@@ -7,6 +7,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+SQUARE_TOLERANCE = 0.01  # relative; machines round the spacing of the two axes on their own
+
+
+def turned(picture: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
+    """`picture` [H, W] or [H, W, C] as EXIF's `orientation` (1 to 8; others count as 1) wants it displayed."""
+    if orientation in (5, 6, 7, 8):  # these exchange rows and columns
+        picture = picture.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    return np.ascontiguousarray(picture)
+
+
+def is_square(aspect: float) -> bool:
+    """Whether pixels whose height over width is `aspect` count as square."""
+    return abs(aspect - 1) <= SQUARE_TOLERANCE
+
+
+def square_size(rows: int, columns: int, aspect: float, max_pixels: int) -> tuple[int, int]:
+    """Rows and columns after pixels of height over width `aspect` became square.
+
+    The axis of the coarser pixels grows, so that no detail is lost; where that gives more than `max_pixels`, the other
+    axis shrinks instead.
+    """
+    if is_square(aspect):
+        return rows, columns
+    grown = (round(rows * aspect), columns) if aspect > 1 else (rows, round(columns / aspect))
+    if grown[0] * grown[1] <= max_pixels:
+        return grown
+    return (rows, round(columns / aspect)) if aspect > 1 else (round(rows * aspect), columns)
+
+
+def resampled(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`picture` [H, W] or [H, W, C] with `size` rows and columns: bicubic where it grows, area averages else."""
+    if picture.shape[:2] == size:
+        return picture
+    how = cv2.INTER_CUBIC if size[0] * size[1] > picture.shape[0] * picture.shape[1] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how), np.uint8)
+
+
+def resampled_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """`mask` [H, W] with `size` rows and columns, each from the nearest pixel."""
+    near = cv2.resize(mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(near, np.bool_)
 
 
 def pad_to_square(picture: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -12,7 +12,7 @@ import pandas as pd
 from sono.curation.errors import PrivacyError
 from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
 from sono.curation.planes import REGIONS, PlaneTable
-from sono.curation.reasons import REASONS
+from sono.curation.reasons import REASONS, SPACING_REASONS
 from sono.curation.records.values import FINDINGS, LATERALITY, PRESENTATION
 from sono.curation.spellings import MIN_DIGITS, Phrase, atoms_of, dates_in, plain, single_forms, spellings
 from sono.curation.storage import write_text
@@ -28,10 +28,6 @@ OWN_WORDS = frozenset(
 )  # fmt: skip
 # What sono itself writes there: a file may be called blank.png, no_regions.dcm or records.csv.
 CODE_COLUMNS = ("column 'status'", "column 'reasons'", "column 'spacing_reason'")
-SPACING_REASONS = (
-    "not_dicom", "no_regions", "regions_empty", "regions_differ", "region_units", "region_inverted",
-    "region_out_of_bounds", "region_zero_delta",
-)  # fmt: skip
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
 # Of a published text tower that a checkpoint keeps: written before there was a study, and full of common names.

@@ -17,6 +17,8 @@ from sono.curation.assembly import build_images
 from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError
+from sono.curation.exams import orphan_counts, orphan_sentence
+from sono.curation.geometry import is_square
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract, says_private
 from sono.curation.privacy import check_privacy, names_of
@@ -38,7 +40,7 @@ RECORD_FIELDS = (
     "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
-RECORD_REASONS = ("no_record", "ga_conflict")
+RECORD_REASONS = ("no_record", "ga_conflict", "not_square")
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
 # What may end otherwise next time, though the file is the same.
 TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"})
@@ -256,8 +258,17 @@ def _fill(row: Row, record: Record) -> None:
     row["machine"] = record.machine or _known(row["machine"])
     row["private"] = [*row["private"], *record.private]
     if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
-        spacing = {"row_spacing_mm": record.row_spacing_mm, "col_spacing_mm": record.col_spacing_mm}
-        row.update(spacing, spacing_reason=None)
+        _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
+
+
+def _set_spacing(row: Row, down: float, across: float) -> None:
+    """The spacing of the file's pixels in mm, as that of the stored ones, which may have been resampled."""
+    if not pd.isna(row.get("file_height")):
+        down *= row["file_height"] / row["source_height"]
+        across *= row["file_width"] / row["source_width"]
+    row.update({"row_spacing_mm": down, "col_spacing_mm": across, "spacing_reason": None})
+    if not is_square(down / across):
+        row["reasons"] = [*row["reasons"], "not_square"]
 
 
 def _judge_print(row: Row) -> None:
@@ -309,9 +320,11 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
     """What the user should know, most costly first."""
     accepted = own[own["status"] == "accepted"]
     remarks = []
-    if len(accepted) and accepted["patient_id"].isna().all():
+    orphans = orphan_sentence(orphan_counts(own))
+    if orphans:
         remarks.append(
-            "no patient ids: splits fall back to files, so one woman may stand in two splits; give --records"
+            f"{orphans}; give --records with a patient column, or where every file is of another patient "
+            'without_patient = "file" under [splits] in sono.toml'
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(

@@ -31,7 +31,7 @@ REASONS = {
     "worker_died": Reason("error", "the decoder crashed its process or did not end"),
     "wrong_extension": Reason("accepted", "the content is of another format than the name says"),
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
-    "rotated_by_exif": Reason("accepted", "an orientation tag was ignored"),
+    "rotated_by_exif": Reason("accepted", "the picture was turned as its orientation tag says"),
     "bit_depth": Reason("accepted", "more than 8 bits a pixel were windowed to 8"),
     "first_frame_only": Reason("accepted", "only the first picture of an animation or multi-page file was read"),
     # DICOM
@@ -50,6 +50,11 @@ REASONS = {
     "pixel_length": Reason("accepted", "more pixel bytes than declared; the surplus was dropped"),
     "cine_repeat": Reason("rejected", "hardly differs from a frame before it in the same file, which stands for it"),
     "no_preamble": Reason("accepted", "a DICOM file without preamble or meta header"),
+    "resampled": Reason("accepted", "the pixels were not square and were resampled to square ones"),
+    "aspect_unsure": Reason(
+        "accepted", "the header contradicts itself on the shape of the pixels: kept as they are, without spacing"
+    ),
+    "not_square": Reason("accepted", "the record's spacing differs by axis: the pixels are kept as they are"),
     "not_ultrasound": Reason("quarantined", "the DICOM modality is not ultrasound"),
     # the picture
     "blank": Reason("rejected", "the picture is of one tone"),
@@ -89,6 +94,21 @@ REASONS = {
     "no_record": Reason("accepted", "no row of the records table names this file"),
 }
 
+# Why a frame has no spacing in mm (the column spacing_reason).
+SPACING_REASONS = {
+    "not_dicom": "a picture file, which holds no spacing",
+    "no_regions": "no ultrasound region and no PixelSpacing in the header",
+    "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",
+    "region_not_tissue": "no region shows tissue in two dimensions",
+    "region_units": "the units of a tissue region are not centimeters",
+    "region_inverted": "a tissue region ends before it begins",
+    "region_zero_delta": "a tissue region whose spacing is missing, zero, negative or not a number",
+    "region_out_of_bounds": "a region reaches out of the picture, so the picture was scaled afterwards",
+    "regions_differ": "tissue regions of different scales",
+    "pixel_spacing": "PixelSpacing that is not two positive numbers",
+    "implausible": "outside 0.005 to 2 mm, or a tissue region of more than 50 cm",
+    "aspect_differs": "the spacing contradicts PixelAspectRatio, or one axis is over 4 times coarser than the other",
+}
 
 # Quarantines that looking at the one picture cannot lift.
 NOT_BY_EYE = frozenset({"duplicate_conflict"})

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,19 +12,24 @@ from pydantic import Field, model_validator
 from sono.curation.balance import balance, make_columns
 from sono.curation.config import MAX_SEED, Config, override
 from sono.curation.errors import SonoError
+from sono.curation.exams import components, exam_ties, orphan_counts, train_only
 from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
-SPLIT_COLUMNS = ("source_id", "patient_id", "study_id", "duplicate_group", "plane", "center", "status", "split")
+SPLIT_COLUMNS = (
+    "source_id", "patient_id", "study_id", "exam_id", "duplicate_group", "plane", "center", "status", "split",
+)  # fmt: skip
+TRAIN = SPLITS.index("train")
 
 
 class SplitConfig(Config):
-    """Shares of the splits (they sum to 1) and the seed."""
+    """Shares of the splits (they sum to 1), the seed, and what keeps frames together whose patient is not known."""
 
     train: float = Field(0.7, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.2, ge=0, le=1)
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    without_patient: Literal["folder", "file"] = "folder"  # file: every file without a patient is of another one
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitConfig":
@@ -36,7 +42,8 @@ class SplitConfig(Config):
 def assign_splits(images: pd.DataFrame, config: SplitConfig, standing: pd.Series | None = None) -> pd.Series:
     """The split of every accepted row, null for the others; in any order of rows the same.
 
-    Rows that share a patient, a duplicate group or a file stay together. A hash with the seed places each component,
+    Rows that share a patient, a duplicate group or a file stay together; so do rows without a patient and their study
+    or exam folder, and those that have neither are train. A hash with the seed places each component,
     then some move until women, frames, centers and planes have their shares of every split, as near as whole women
     allow (or within 2 %). Components whose rows agree in a `standing` split (null: none) keep it.
     """
@@ -44,6 +51,7 @@ def assign_splits(images: pd.DataFrame, config: SplitConfig, standing: pd.Series
     before = np.full(len(accepted), -1)
     if standing is not None:
         before = pd.Categorical(standing[accepted.index].astype(object), list(SPLITS)).codes
+    before = np.where(train_only(accepted), TRAIN, before)
     shares = np.array([config.train, config.val, config.test])
     parts = _assign(accepted, shares, f"split {config.seed}", np.asarray(before))
     return _named(images, accepted, np.array(SPLITS, dtype=object)[parts])
@@ -66,45 +74,87 @@ def fold_splits(images: pd.DataFrame, folds: int, fold: int, seed: int, val: flo
     if not 0 <= val < 1:
         raise SonoError(f"val {val:g}: give a share from 0 to below 1")
     accepted = images[images["status"] == "accepted"]
-    groups = len(set(components(accepted)))
+    pinned = train_only(accepted)
+    free = accepted[~pinned]
+    groups = len(set(components(free))) if len(free) else 0
     if folds > groups:
         few = f"give at most {groups}" if groups > 1 else "one cannot be split; add others"
-        raise SonoError(f"{folds} folds of {groups} patients (with their duplicates): {few}")
-    parts = _assign(accepted, np.full(folds, 1 / folds), f"fold {seed}")
-    rest = accepted[parts != fold]
-    names = np.full(len(accepted), "test", dtype=object)
-    names[parts != fold] = np.array(SPLITS, dtype=object)[_assign(rest, np.array([1 - val, val]), f"fold {seed} val")]
+        held = f"; {pinned.sum()} frames of unknown patients stay in train" if pinned.any() else ""
+        raise SonoError(f"{folds} folds of {groups} patients (with their duplicates): {few}{held}")
+    parts = _assign(free, np.full(folds, 1 / folds), f"fold {seed}")
+    rest = free[parts != fold]
+    placed = np.full(len(free), "test", dtype=object)
+    placed[parts != fold] = np.array(SPLITS, dtype=object)[_assign(rest, np.array([1 - val, val]), f"fold {seed} val")]
+    names = np.full(len(accepted), "train", dtype=object)
+    names[~pinned] = placed
     return _named(images, accepted, names)
 
 
 def check_splits(images: pd.DataFrame) -> None:
-    """SonoError that names the pseudonyms where a patient, a duplicate group or a file stands in two splits."""
+    """SonoError that names the pseudonyms where a patient, a duplicate group or a file is in two splits.
+
+    So it is with a study or exam folder that holds frames without a patient, and with such frames of neither in val or
+    test: any of them may be of a patient in train.
+    """
     placed = images[images["split"].notna()]
-    kinds = (("patient_id", "patients"), ("duplicate_group", "duplicate groups"), ("source_id", "files"))
-    for column, kind in kinds:
-        pairs = placed[[column, "split"]].dropna().drop_duplicates()
-        torn = sorted(pairs[column][pairs[column].duplicated()].unique())
+    study, exam = exam_ties(placed)
+    kinds = (
+        (placed["patient_id"], "patients are"),
+        (placed["duplicate_group"], "duplicate groups are"),
+        (placed["source_id"], "files are"),
+        (study, "studies with frames of unknown patients are"),
+        (exam, "exam folders with frames of unknown patients are"),
+    )
+    for ids, kind in kinds:
+        torn = torn_ids(ids, placed["split"])
         if torn:
-            shown = ", ".join(torn[:5]) + (", ..." if len(torn) > 5 else "")
             raise SonoError(
-                f"splits leak: {len(torn)} {kind} stand in more than one split ({shown}); assign the splits again"
+                f"splits leak: {len(torn)} {kind} in more than one split ({shown(torn)}); "
+                "assign the splits again by `sono split`"
             )
+    loose = placed["source_id"][train_only(placed) & (placed["split"] != "train").to_numpy(bool)]
+    if len(loose):
+        raise SonoError(
+            f"splits leak: {len(loose)} frames without patient, study and exam folder are in val or test "
+            f"({shown(sorted(loose.unique()))}); run `sono qc` again, then `sono split`"
+        )
+
+
+def torn_ids(ids: pd.Series, splits: pd.Series) -> list[str]:
+    """The `ids` that occur with more than one of `splits`, sorted."""
+    pairs = pd.DataFrame({"id": ids.astype(object), "split": splits.astype(object)}).dropna().drop_duplicates()
+    return sorted(pairs["id"][pairs["id"].duplicated()].unique())
+
+
+def shown(ids: Sequence[str]) -> str:
+    """The first five of `ids`, for a message."""
+    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def related_rows(
     frames: pd.DataFrame, images: pd.DataFrame, image_ids: Collection[str], patients: Collection[str]
 ) -> "pd.Series[bool]":
-    """Whether each of `frames` is one of `image_ids`, of one of `patients`, or a near duplicate of such an image."""
-    groups = set(images.loc[images["image_id"].isin(list(image_ids)), "duplicate_group"].dropna())
+    """Whether each of `frames` is one of `image_ids`, of one of `patients`, or a near duplicate of such an image.
+
+    So is a frame in a study or exam folder of such an image, if it holds frames whose patient is not known.
+    """
+    known = images["image_id"].isin(list(image_ids))
+    groups = set(images.loc[known, "duplicate_group"].dropna())
+    tied = pd.Series(False, index=frames.index)
+    for ids in exam_ties(images):
+        own = ids[images["image_id"].isin(frames["image_id"]).to_numpy(bool)]
+        near = set(images.loc[own.index[own.isin(set(ids[known].dropna()))], "image_id"])
+        tied |= frames["image_id"].isin(near)
     return (
-        frames["image_id"].isin(list(image_ids))
+        tied
+        | frames["image_id"].isin(list(image_ids))
         | frames["patient_id"].isin(list(patients))
         | frames["duplicate_group"].isin(list(groups))
     )
 
 
 def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame:
-    """The accepted rows that share no center, patient or duplicate group with the centers of `hold_out`.
+    """The accepted rows that share no center, patient, exam folder or duplicate group with the centers of `hold_out`.
 
     Rows without a center are left out too, since they may come from a held-out one. SonoError for an unknown center.
     """
@@ -114,7 +164,7 @@ def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame
     _check_centers(images, hold_out)
     held = images[images["center"].isin(list(hold_out))]
     keep = accepted["center"].notna() & ~accepted["center"].isin(list(hold_out))
-    for column in ("patient_id", "duplicate_group", "image_id"):
+    for column in ("patient_id", "exam_id", "duplicate_group", "image_id"):
         keep &= ~accepted[column].astype(object).isin(set(held[column].dropna()))
     if not keep.any():
         raise SonoError(f"nothing is left to train on without {', '.join(hold_out)}; hold out fewer centers")
@@ -149,9 +199,12 @@ def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
 
 
 def _sizes(images: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Frames and patients of each split, and what happens to frames without a patient where there are any."""
     frames = images["split"].value_counts().to_dict()
     patients = images.groupby("split")["patient_id"].nunique().to_dict()
-    return {name: {"frames": int(frames.get(name, 0)), "patients": int(patients.get(name, 0))} for name in SPLITS}
+    sizes = {name: {"frames": int(frames.get(name, 0)), "patients": int(patients.get(name, 0))} for name in SPLITS}
+    orphans = orphan_counts(images)
+    return sizes | ({"without patient": orphans} if orphans else {})
 
 
 def _check_centers(images: pd.DataFrame, hold_out: Sequence[str]) -> None:
@@ -169,28 +222,6 @@ def _named(images: pd.DataFrame, accepted: pd.DataFrame, names: NDArray[np.objec
     column = np.full(len(images), None, dtype=object)
     column[(images["status"] == "accepted").to_numpy(bool)] = names
     return pd.Series(column, index=images.index, name="split", dtype="str")
-
-
-def components(images: pd.DataFrame) -> NDArray[np.integer]:
-    """Component number [rows]: rows that share a patient, a duplicate group or a file, directly or through others.
-
-    Rows without a patient are held together by their study.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    orphan_study = images["study_id"].where(images["patient_id"].isna())
-    rows, nodes, size = [], [], len(images)
-    for keys in (images["patient_id"], images["duplicate_group"], images["source_id"], orphan_study):
-        codes, known = pd.factorize(keys)
-        rows.append(np.flatnonzero(codes >= 0))
-        nodes.append(codes[codes >= 0] + size)
-        size += len(known)
-    row, node = np.concatenate(rows), np.concatenate(nodes)
-    graph = coo_array((np.ones(len(row), np.int8), (row, node)), shape=(size, size))
-    labels: NDArray[np.integer] = connected_components(graph, directed=False)[1]
-    numbers: NDArray[np.integer] = np.unique(labels[: len(images)], return_inverse=True)[1]
-    return numbers
 
 
 def _assign(

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from sono.curation.config import override
 from sono.curation.engine import Engine
+from sono.curation.exams import orphan_sentence
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
 from sono.curation.storage import atomic_path, write_text
@@ -165,6 +166,10 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
         metrics["region_planes"] = region_planes_findings(weighting, metrics["differences"])
     root = _run_root(workspace, folder)
     metrics["checkpoint"] = chosen_checkpoint(folder).name
+    metrics["without_patient"] = selection.without_patient
+    if selection.without_patient:
+        unknown = f"{orphan_sentence(selection.without_patient)}; their patients may be in training under another name"
+        metrics["notes"] = [unknown, *metrics["notes"]]
     if info.key_check not in ("", workspace.study().key_check):
         metrics["notes"] = [f"the run was {UNKNOWN_WOMEN}: these may be among them", *metrics["notes"]]
     if not (root / END).exists():

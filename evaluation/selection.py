@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.exams import counts_of, without_patient
 from sono.curation.planes import OTHER
 from sono.curation.splits import related_rows
 from sono.curation.tables import SPLITS
@@ -58,6 +59,7 @@ class Selection:
     center_seen: bool = False
     known_centers: tuple[str, ...] = ()
     origin: str = ""
+    without_patient: dict[str, int] = field(default_factory=dict)  # of the frames, and what decides their split
 
     def first_line(self, subject: Subject) -> str:
         """Center or split, seen or not, and the number of frames: the first line of every report."""
@@ -113,6 +115,7 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selecti
         subject.center in seen.centers,
         known,
         seen.origin,
+        counts_of(without_patient(images).reindex(frames.index).dropna()),
     )
 
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class RunInfo:
     environment: dict[str, str]
     key_check: str = ""  # of the key that made the patients' pseudonyms; "" where nobody was seen
     origin: str = ""  # kind of the published checkpoint it began with: what that one has seen is not known
+    without_patient: dict[str, int] = field(default_factory=dict)  # frames used, and what they follow instead
 
 
 def save_model(folder: Path, model: MaskClip, weights: dict[str, torch.Tensor] | None = None) -> None:

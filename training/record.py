@@ -9,6 +9,7 @@ from typing import Any
 from sono.curation.config import override, section_values, validated
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
+from sono.curation.exams import orphan_counts
 from sono.curation.storage import file_sha256
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
@@ -43,6 +44,7 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         config=config.record(),
         key_check=workspace.study().key_check,
         environment=environment(config, material.start.config) | _encoder_hash(material),
+        without_patient=orphan_counts(used),
         origin="" if material.start.encoder is None else material.start.encoder.origin,
     )
     if isinstance(material.train, Shards):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.geometry import resampled, square_size
 from sono.curation.readers.dicom_header import dicom_errors, text_of
 from sono.curation.readers.frames import (
     WINDOW_PERCENTILES,
@@ -23,7 +24,14 @@ from sono.curation.readers.frames import (
     to_8_bit,
 )
 from sono.curation.readers.images import walk_jpeg
-from sono.curation.readers.regions import Spacing, read_regions, read_spacing
+from sono.curation.readers.regions import (
+    Spacing,
+    is_doubtful,
+    read_aspect,
+    read_regions,
+    read_spacing,
+    scaled_region,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -36,6 +44,7 @@ JPEG_BASELINE = JPEG_FAMILY + "50"
 WITH_GDCM = tuple(JPEG_FAMILY + end for end in ("51", "57", "70", "80", "81"))
 # Pillow first: it refuses cut data, where GDCM fills the rest of the picture.
 PLUGINS = ("pillow", "pydicom", "gdcm")
+NO_SPACING = Spacing(None, None, None)
 Stored = bytes | memoryview  # of one frame
 GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
@@ -81,8 +90,9 @@ class Recipe:
     decoder: "Decoder"
     palette: NDArray[np.uint8] | None  # [values, 3]
     window: tuple[float, float] | None
-    spacing: Spacing
+    spacing: Spacing  # of the picture of `size`, and so are the regions
     regions: tuple[Region, ...]
+    size: tuple[int, int]  # rows and columns once the pixels are square
 
 
 class StoredFrames(Sequence[Frame]):
@@ -121,8 +131,9 @@ def read_frames(dataset: "Dataset", limits: Limits) -> tuple[Sequence[Frame], li
     decoder = _decoder(layout.syntax)
     palette = _palette(dataset, layout) if layout.photometric == "PALETTE COLOR" else None
     stored, layout, remarks = _stored_frames(dataset, layout, decoder.is_encapsulated)
-    spacing, regions = read_spacing(dataset, layout.rows, layout.columns), read_regions(dataset) or ()
-    recipe = Recipe(layout, decoder, palette, None, spacing, regions)
+    recipe = _with_square_pixels(dataset, Recipe(layout, decoder, palette, None, NO_SPACING, (), (0, 0)), limits)
+    remarks += ["resampled"] * (recipe.size != (layout.rows, layout.columns))
+    remarks += ["aspect_unsure"] * is_doubtful(dataset, recipe.spacing)
     most = max(1, limits.max_decoded_bytes // layout.decoded_bytes)
     if len(stored) > most:
         stored, remarks = stored[:most], [*remarks, "frames_limit"]
@@ -132,6 +143,20 @@ def read_frames(dataset: "Dataset", limits: Limits) -> tuple[Sequence[Frame], li
     if layout.bits > 8 and palette is None:
         remarks.append("bit_depth")
     return StoredFrames(stored, recipe, _frame(index, values, coding, recipe)), remarks
+
+
+def _with_square_pixels(dataset: "Dataset", recipe: Recipe, limits: Limits) -> Recipe:
+    """`recipe` with size, spacing and regions as they are once the pixels are square."""
+    rows, columns = recipe.layout.rows, recipe.layout.columns
+    aspect, spacing = read_aspect(dataset, read_spacing(dataset, rows, columns))
+    size = square_size(rows, columns, aspect, limits.max_pixels)
+    down, across = size[0] / rows, size[1] / columns
+    regions = read_regions(dataset) or ()
+    if size != (rows, columns):
+        regions = tuple(scaled_region(region, down, across) for region in regions)
+        if spacing.row_mm is not None and spacing.column_mm is not None:
+            spacing = Spacing(spacing.row_mm / down, spacing.column_mm / across, None)
+    return replace(recipe, spacing=spacing, regions=regions, size=size)
 
 
 def _first_values(stored: Sequence[Stored], recipe: Recipe) -> tuple[int, Values, str]:
@@ -283,13 +308,22 @@ def _frame(index: int, values: Values, coding: str, recipe: Recipe) -> Frame:
     if layout.photometric == "MONOCHROME1":
         picture = 255 - picture
     gray, rgb = split_luma(picture) if coding in _LUMA_CHROMA else split_color(picture)
-    return Frame(index, gray, rgb, spacing.row_mm, spacing.column_mm, spacing.reason, (), recipe.regions)
+    gray, rgb = resampled(gray, recipe.size), None if rgb is None else resampled(rgb, recipe.size)
+    return Frame(
+        index, gray, rgb, spacing.row_mm, spacing.column_mm, spacing.reason, (), recipe.regions, _file_size(recipe)
+    )
+
+
+def _file_size(recipe: Recipe) -> tuple[int, int] | None:
+    """Rows and columns in the file, where they were resampled."""
+    stored = recipe.layout.rows, recipe.layout.columns
+    return None if recipe.size == stored else stored
 
 
 def _black_frame(index: int, recipe: Recipe) -> Frame:
-    spacing, shape = recipe.spacing, (recipe.layout.rows, recipe.layout.columns)
-    codes = ("frame_corrupt",)
-    return Frame(index, np.zeros(shape, np.uint8), None, spacing.row_mm, spacing.column_mm, spacing.reason, codes)
+    spacing, black, codes = recipe.spacing, np.zeros(recipe.size, np.uint8), ("frame_corrupt",)
+    size = _file_size(recipe)
+    return Frame(index, black, None, spacing.row_mm, spacing.column_mm, spacing.reason, codes, (), size)
 
 
 def _decode(data: Stored, recipe: Recipe) -> tuple[Values, str]:

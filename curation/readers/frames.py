@@ -80,7 +80,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has colour; pixel spacing of the source.
+    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has colour; pixel spacing of this picture.
+
+    `file_size` is rows and columns in the file, where pixels that are not square were resampled.
 
     A frame of a cine that could not be decoded is black and has the code frame_corrupt.
     """
@@ -93,6 +95,7 @@ class Frame:
     spacing_reason: str | None
     codes: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
+    file_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
+from sono.curation.geometry import turned
 from sono.curation.readers.frames import (
     DECODER_ERRORS,
     DEFAULT_LIMITS,
@@ -73,6 +74,7 @@ class Container:
     trailing: bytes = b""
     deep_color: bool = False  # 16 bits a channel, which Pillow would cut to the upper 8
     block: tuple[int, int] = (0, 0)  # height and width of a JPEG coding unit in pixels
+    orientation: int = 1  # of EXIF, where the payload does not hold it any more
 
 
 def image_kind(content: bytes) -> str | None:
@@ -95,7 +97,7 @@ def image_kind(content: bytes) -> str | None:
 
 
 def read_image(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """Read a picture; a broken one gives a source without frames. Orientation tags are ignored (with a code)."""
+    """Read a picture, turned as its orientation tag says; a broken one gives a source without frames."""
     with quiet_decoders():
         try:
             return _read(content, limits)
@@ -125,9 +127,10 @@ def _read(content: bytes, limits: Limits) -> Source:
     if kind == "other":
         raise UnreadableError("unsupported", "a picture format that sono does not read; convert it to PNG")
     container = _walk(kind, content, limits)
-    picture, codes, texts = _decode(kind, container, limits)
+    picture, orientation, codes, texts = _decode(kind, container, limits)
     if _flat_tail(picture, container):
         raise UnreadableError("truncated", "the JPEG data end early: the rest of the picture is an even gray")
+    picture = turned(picture, orientation)
     if container.trailing:
         codes.append("trailing_data")
     texts += [*container.texts, *text_runs(container.trailing)]
@@ -152,7 +155,7 @@ def _walk_png(content: bytes, limits: Limits) -> Container:
     """Check every chunk; the payload keeps only the chunks that the still picture needs."""
     kept, texts, codes = [content[:8]], [], []
     seen: set[bytes] = set()
-    deep_color = False
+    deep_color, orientation = False, 1
     for kind, start, end in _png_chunks(content):
         body = content[start + 8 : end - 4]
         if kind == b"IHDR":
@@ -165,13 +168,13 @@ def _walk_png(content: bytes, limits: Limits) -> Container:
             texts += _png_texts(kind, body)
         if kind == b"acTL":
             codes.append("first_frame_only")
-        if kind == b"eXIf" and _orientation_of(body) > 1:
-            codes.append("rotated_by_exif")
+        if kind == b"eXIf":
+            orientation = _orientation_of(body)
         seen.add(kind)
     if not {b"IHDR", b"IDAT"} <= seen:
         raise UnreadableError("corrupt", "a PNG file without header or without pixels")
     trailing = content[end:] if content[end:].strip(b"\0") else b""
-    return Container(b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color)
+    return Container(b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color, orientation=orientation)
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -273,33 +276,37 @@ def _flat_tail(picture: NDArray[np.uint8], container: Container) -> bool:
     return dead.size - first_dead >= columns and (bool(container.trailing) or first_dead % columns != 0)
 
 
-def _decode(kind: str, container: Container, limits: Limits) -> tuple[NDArray[np.uint8], list[str], list[str]]:
-    """The picture [H, W] or [H, W, 3], remarks and texts."""
+def _decode(kind: str, container: Container, limits: Limits) -> tuple[NDArray[np.uint8], int, list[str], list[str]]:
+    """The picture [H, W] or [H, W, 3] as stored, the orientation to turn it by, remarks and texts."""
     try:
         with Image.open(io.BytesIO(container.payload), formats=[kind.upper()]) as image:
             check_size(image.height, image.width, limits)
-            codes = _remarks(kind, image)
+            tagged = max(container.orientation, _orientation(kind, image))
+            codes = _remarks(kind, image) + ["rotated_by_exif"] * (tagged > 1)
             texts = _image_texts(image)
             values = _deep_color(container.payload) if container.deep_color else _values(image)
+            # Pillow turns TIFF files itself and drops their tag
+            left = _orientation(kind, image) if kind == "tiff" else tagged
     except Image.DecompressionBombError as error:
         raise UnreadableError("too_large") from error
     except DECODER_ERRORS as error:
         code = "truncated" if "truncated" in str(error) else "corrupt"
         raise UnreadableError(code) from error
     if values.dtype == np.uint8:
-        return np.asarray(values, np.uint8), codes, texts
-    return to_8_bit(values), [*codes, "bit_depth"], texts
+        return np.asarray(values, np.uint8), left, codes, texts
+    return to_8_bit(values), left, [*codes, "bit_depth"], texts
 
 
 def _remarks(kind: str, image: Image.Image) -> list[str]:
-    codes = []
-    if kind in ("gif", "tiff") and getattr(image, "is_animated", False):
-        codes.append("first_frame_only")
-    if kind == "jpeg" and _orientation_of(image.info.get("exif", b"")) > 1:
-        codes.append("rotated_by_exif")
-    if kind == "tiff" and _tiff_tags(image).get(ORIENTATION, 1) != 1:
-        codes.append("rotated_by_exif")
-    return codes
+    several = kind in ("gif", "tiff") and getattr(image, "is_animated", False)
+    return ["first_frame_only"] if several else []
+
+
+def _orientation(kind: str, image: Image.Image) -> int:
+    """The orientation that a JPEG or TIFF file asks for."""
+    if kind == "tiff":
+        return _known_orientation(_tiff_tags(image).get(ORIENTATION, 1))
+    return _orientation_of(image.info.get("exif", b"")) if kind == "jpeg" else 1
 
 
 def _orientation_of(exif_bytes: bytes) -> int:
@@ -307,9 +314,14 @@ def _orientation_of(exif_bytes: bytes) -> int:
     exif = Image.Exif()
     try:
         exif.load(exif_bytes)
-        return int(exif.get(ORIENTATION, 1))
+        return _known_orientation(exif.get(ORIENTATION, 1))
     except DECODER_ERRORS:
         return 1
+
+
+def _known_orientation(value: object) -> int:
+    """1 to 8; whatever else a tag says is upright."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _tiff_tags(image: Image.Image) -> dict[int, object]:

@@ -1,10 +1,11 @@
-"""Ultrasound regions of a DICOM header (0018,6011): pixel spacing, and where the tissue is; never guessed."""
+"""Spacing and shape of the pixels in a DICOM header, and its ultrasound regions (0018,6011); never guessed."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sono.curation.geometry import SQUARE_TOLERANCE
 from sono.curation.readers.dicom_header import dicom_errors
 from sono.curation.readers.frames import Region
 
@@ -16,6 +17,9 @@ TWO_DIMENSIONAL, M_MODE, SPECTRAL = 1, 2, 3
 TISSUE, COLOR_FLOW, PULSED_DOPPLER, CONTINUOUS_DOPPLER = 1, 2, 3, 4
 CENTIMETRE = 3
 SAME_SPACING = 1e-4  # relative; machines round the deltas of regions that they draw alike
+SPACING_RANGE_MM = (0.005, 2.0)  # both excluded: 0.2 mm written where centimeters belong gives 2
+MAX_TISSUE_MM = 500.0  # of a tissue region; no probe sees that far
+MAX_ASPECT = 4.0  # of pixels; more is a broken header
 
 Box = tuple[int, int, int, int]
 
@@ -39,11 +43,45 @@ def read_regions(dataset: "Dataset") -> tuple[Region, ...] | None:
 
 
 def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
-    """Spacing from the regions, else from the pixel measures of an enhanced object (they are in mm)."""
+    """Spacing from the regions; where there are none, from PixelSpacing, of the file or of an enhanced object."""
     regions = read_regions(dataset)
-    if regions is None:
-        return _shared_measures(dataset) or Spacing(None, None, "no_regions")
+    if not regions:
+        return _pixel_spacing(dataset) or Spacing(None, None, "no_regions" if regions is None else "regions_empty")
     return spacing_of(regions, rows, columns)
+
+
+def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
+    """Height over width of a pixel, and the spacing that fits it: none where the header contradicts itself.
+
+    The spacing decides; without one, PixelAspectRatio (0028,0034: vertical, then horizontal size). 1 where nothing is
+    said, or nothing that can be believed.
+    """
+    declared = _pair(dataset, "PixelAspectRatio")
+    ratio = declared[0] / declared[1] if declared else None
+    if spacing.row_mm is None or spacing.column_mm is None:
+        return (ratio if ratio is not None and _is_aspect(ratio) else 1.0), spacing
+    aspect = spacing.row_mm / spacing.column_mm
+    agrees = ratio is None or math.isclose(aspect, ratio, rel_tol=SQUARE_TOLERANCE)
+    if agrees and _is_aspect(aspect):
+        return aspect, spacing
+    return 1.0, Spacing(None, None, "aspect_differs")
+
+
+def is_doubtful(dataset: "Dataset", spacing: Spacing) -> bool:
+    """Whether what the header says of the shape of its pixels was not believed."""
+    declared = _pair(dataset, "PixelAspectRatio")
+    return spacing.reason == "aspect_differs" or (declared is not None and not _is_aspect(declared[0] / declared[1]))
+
+
+def scaled_region(region: Region, down: float, across: float) -> Region:
+    """`region` in a picture that was enlarged `down` and `across` times."""
+    x0, y0, x1, y1 = region.box  # the last pixel belongs to it
+    box = x0 * across, y0 * down, (x1 + 1) * across - 1, (y1 + 1) * down - 1
+    return replace(region, box=box, deltas=(region.deltas[0] / across, region.deltas[1] / down))
+
+
+def _is_aspect(aspect: float) -> bool:
+    return 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
 
 
 def spacing_of(regions: Sequence[Region], rows: int, columns: int) -> Spacing:
@@ -66,6 +104,8 @@ def spacing_of(regions: Sequence[Region], rows: int, columns: int) -> Spacing:
         reason = "region_out_of_bounds"
     elif not all(_same(region.deltas, tissue[0].deltas) for region in tissue):
         reason = "regions_differ"
+    elif not all(map(_is_plausible, tissue)):
+        reason = "implausible"
     if reason:
         return Spacing(None, None, reason)
     across, down = tissue[0].deltas
@@ -116,6 +156,18 @@ def _fault(region: Region) -> str | None:
     return None if 0 < across < math.inf and 0 < down < math.inf else "region_zero_delta"
 
 
+def _is_plausible(region: Region) -> bool:
+    """Whether pixels and extent of a tissue region are of a size that an ultrasound picture can have."""
+    (across, down), (x0, y0, x1, y1) = region.deltas, region.box
+    longest = max((x1 - x0) * across, (y1 - y0) * down) * 10
+    return _plausible(across * 10, down * 10) and longest <= MAX_TISSUE_MM
+
+
+def _plausible(*spacing_mm: float) -> bool:
+    low, high = SPACING_RANGE_MM
+    return all(low < value < high for value in spacing_mm)
+
+
 def _is_box(region: Region) -> bool:
     x0, y0, x1, y1 = region.box
     return x0 < x1 and y0 < y1
@@ -131,11 +183,26 @@ def _same(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return all(math.isclose(a, b, rel_tol=SAME_SPACING) for a, b in zip(one, other, strict=True))
 
 
-def _shared_measures(dataset: "Dataset") -> Spacing | None:
-    """The pixel spacing that all frames of an enhanced object share (PS3.3 C.7.6.16.2.1)."""
+def _pixel_spacing(dataset: "Dataset") -> Spacing | None:
+    """PixelSpacing (0028,0030) of the file, else that which all frames of an enhanced object share (C.7.6.16.2.1)."""
     try:
-        measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        down, across = (float(value) for value in measures.PixelSpacing)
+        shared = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    except dicom_errors():
+        shared = None
+    for holder in (dataset, shared):
+        if holder is None or holder.get_item("PixelSpacing") is None:
+            continue
+        pair = _pair(holder, "PixelSpacing")
+        if pair is None:
+            return Spacing(None, None, "pixel_spacing")
+        return Spacing(*pair, None) if _plausible(*pair) else Spacing(None, None, "implausible")
+    return None
+
+
+def _pair(dataset: "Dataset", keyword: str) -> tuple[float, float] | None:
+    """Two positive numbers, vertical first; None where they are absent or broken."""
+    try:
+        down, across = (float(value) for value in dataset.get(keyword, ()))
     except dicom_errors():
         return None
-    return Spacing(down, across, None) if 0 < down < math.inf and 0 < across < math.inf else None
+    return (down, across) if 0 < down < math.inf and 0 < across < math.inf else None

@@ -328,3 +328,21 @@ def test_without_the_vault_names_cannot_be_matched_and_the_message_says_so(tmp_p
     with pytest.raises(SonoError, match="put the vault back"):
         import_masks(workspace, coco_file(tmp_path, [[8, 10, 30, 10, 30, 16, 8, 16]]))
     assert workspace.masks().empty
+
+
+def test_a_mask_fits_a_resampled_frame_as_stored_in_the_file_and_as_shown(tmp_path: Path) -> None:
+    shown = {"source_height": 2 * SOURCE[0], "crop_y0": 2 * BOX[1], "crop_y1": 2 * BOX[3]}
+    row = frame_row(0, **shown, height=2 * (BOX[3] - BOX[1]), file_height=SOURCE[0], file_width=SOURCE[1])
+    for name, mask in (("file", drawn()), ("shown", np.repeat(drawn(), 2, axis=0))):
+        (tmp_path / name).mkdir()
+        workspace = make_study(tmp_path / name, ["/export/scan.dcm"], [row])
+        png(tmp_path / name / "masks" / "scan.png", mask.astype(np.uint8) * 255)
+        assert import_masks(workspace, tmp_path / name / "masks", "femur").imported == 1
+        expected = np.repeat(drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]], 2, axis=0)
+        assert np.array_equal(stored(workspace)[0], expected)
+
+
+def test_a_mask_of_the_turned_size_does_not_fit_a_frame_that_is_not_turned(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    png(tmp_path / "masks" / "scan.png", np.rot90(drawn()).astype(np.uint8) * 255)
+    assert dict(import_masks(workspace, tmp_path / "masks", "femur").refused) == {"wrong_size": 1}

@@ -90,7 +90,7 @@ def test_a_near_pair_found_later_is_grouped_and_makes_the_split_leak(study: Work
     assert images.loc["s00", "duplicate_group"] == images.loc["s01", "duplicate_group"]
     assert list(images.loc["s00", "reasons"]) == ["near_duplicate"]
     assert images.loc[["s02", "s03"], "duplicate_group"].isna().all()
-    with pytest.raises(SonoError, match=rf"1 duplicate groups stand in more .*{images.loc['s00', 'duplicate_group']}"):
+    with pytest.raises(SonoError, match=rf"1 duplicate groups are in more .*{images.loc['s00', 'duplicate_group']}"):
         checked_splits(study)
     split_workspace(study, None, 0, None)
     checked_splits(study)

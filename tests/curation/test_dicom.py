@@ -33,13 +33,14 @@ RAMP = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (ROWS, 1))
 DEEP = RAMP.astype("<u2") * 16  # 12 bits in 16
 JPEG = cv2.imencode(".jpg", RAMP, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
+# color-pl.dcm holds 120 x 256 pixels of PixelAspectRatio 4\\3
 # file: frames, shape, colour, row spacing in mm or the reason why not, patient
 REAL = {
     "OBXXXX1A.dcm": (1, (600, 800), True, 0.2622879, "11-05-25-142825"),
     "OBXXXX1A_rle_2frame.dcm": (2, (600, 800), True, 0.2622879, "11-05-25-142825"),
     "US1_J2KR.dcm": (1, (480, 640), True, "no_regions", "13US1"),
     "YBR_422.dcm": (1, (555, 800), True, 0.0616, "34234dffse34"),
-    "color-pl.dcm": (1, (120, 256), True, "no_regions", None),
+    "color-pl.dcm": (1, (160, 256), True, "no_regions", None),
     "examples_rgb_color.dcm": (1, (240, 320), True, "no_regions", "13US1"),
     "examples_ybr_color.dcm": (30, (240, 320), True, "region_out_of_bounds", "204"),
     "gdcm-US-ALOKA-16.dcm": (1, (480, 640), True, 0.3826531, "98279"),
@@ -85,7 +86,7 @@ def region(**changes: float) -> Dataset:
     made.RegionLocationMinX0, made.RegionLocationMinY0 = 10, 10
     made.RegionLocationMaxX1, made.RegionLocationMaxY1 = 90, 60
     made.PhysicalUnitsXDirection = made.PhysicalUnitsYDirection = 3
-    made.PhysicalDeltaX, made.PhysicalDeltaY = 0.02, 0.03
+    made.PhysicalDeltaX, made.PhysicalDeltaY = 0.02, 0.0201  # square within what machines round
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -100,7 +101,7 @@ def spacing(*regions: Dataset) -> tuple[float | None, float | None, str | None]:
 def test_real_files_read_with_their_shape_colour_and_spacing(shared_data: Path, name: str) -> None:
     source = read_source(str(shared_data / "dicom" / name).encode())
     count, shape, color, known, patient = REAL[name]
-    assert source.codes == () and len(source.frames) == count
+    assert source.codes == ("resampled",) * (name == "color-pl.dcm") and len(source.frames) == count
     assert all(frame.gray.shape == shape and (frame.rgb is not None) == color for frame in source.frames)
     frame = source.frames[0]
     assert (frame.spacing_reason or pytest.approx(frame.row_spacing_mm, rel=1e-4)) == known
@@ -233,7 +234,7 @@ def test_a_missing_modality_is_settled_by_the_storage_class() -> None:
 
 
 def test_spacing_takes_rows_from_y_and_columns_from_x() -> None:
-    assert spacing(region()) == (pytest.approx(0.3), pytest.approx(0.2), None)
+    assert spacing(region()) == (pytest.approx(0.201), pytest.approx(0.2), None)
 
 
 def test_a_region_of_any_kind_outside_the_picture_spoils_all_deltas() -> None:
@@ -254,10 +255,115 @@ def test_an_m_mode_strip_gives_no_spacing() -> None:
 
 def test_an_enhanced_object_has_its_spacing_in_the_shared_groups() -> None:
     measures, group = Dataset(), Dataset()
-    measures.PixelSpacing = [0.4, 0.5]
+    measures.PixelSpacing = [0.4, 0.402]
     group.PixelMeasuresSequence = Sequence([measures])
     frame = read(SharedFunctionalGroupsSequence=Sequence([group])).frames[0]
-    assert (frame.row_spacing_mm, frame.col_spacing_mm, frame.spacing_reason) == (0.4, 0.5, None)
+    assert (frame.row_spacing_mm, frame.col_spacing_mm, frame.spacing_reason) == (0.4, 0.402, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "mm"),
+    [
+        ({"PixelAspectRatio": ["2", "1"]}, (140, 100), None),
+        ({"PixelAspectRatio": ["1", "2"]}, (70, 200), None),
+        ({"PixelAspectRatio": ["5", "4"]}, (88, 100), None),
+        ({"PixelSpacing": [0.4, 0.2]}, (140, 100), 0.2),
+        ({"PixelSpacing": [0.2, 0.3]}, (70, 150), 0.2),
+        ({"PixelSpacing": [0.4, 0.2], "PixelAspectRatio": ["2", "1"]}, (140, 100), 0.2),
+        ({"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.03, PhysicalDeltaY=0.06)]}, (140, 100), 0.3),
+        ({"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.05, PhysicalDeltaY=0.02)]}, (70, 250), 0.2),
+    ],
+)
+def test_pixels_that_are_not_square_become_square(
+    values: dict[str, object], shape: tuple[int, int], mm: float | None
+) -> None:
+    source = read(**values)
+    frame = source.frames[0]
+    assert source.codes == ("resampled",) and frame.gray.shape == shape and frame.file_size == (ROWS, COLUMNS)
+    assert (frame.row_spacing_mm, frame.col_spacing_mm) == (pytest.approx(mm, rel=0.01),) * 2 if mm else (None, None)
+    # the extent in mm is that of the file, whatever the rounding of rows and columns
+    if mm and "PixelSpacing" in values:
+        down, across = values["PixelSpacing"]
+        assert frame.row_spacing_mm * shape[0] == pytest.approx(down * ROWS)
+        assert frame.col_spacing_mm * shape[1] == pytest.approx(across * COLUMNS)
+
+
+def test_a_disc_that_is_squashed_in_the_file_is_round_again_in_gray_and_in_color() -> None:
+    disc = cv2.circle(np.zeros((2 * ROWS, COLUMNS), np.uint8), (50, 70), 30, 200, -1)
+    flat = cv2.resize(disc, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
+    color = np.dstack([flat, flat // 2, flat // 4])
+    rgb = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    for data, extra in ((flat, {}), (color, rgb)):
+        frame = read(data.tobytes(), PixelAspectRatio=["2", "1"], **extra).frames[0]
+        high, wide = (np.ptp(np.flatnonzero((frame.gray > 40).any(axis=axis))) for axis in (1, 0))
+        assert abs(high - wide) <= 2
+        assert frame.rgb is None or frame.rgb.shape == (140, 100, 3)
+
+
+def test_regions_and_every_frame_of_a_cine_follow_the_square_pixels() -> None:
+    flat = Sequence([region(PhysicalDeltaX=0.02, PhysicalDeltaY=0.04)])
+    frames = read(RAMP.tobytes() * 3, NumberOfFrames=3, SequenceOfUltrasoundRegions=flat).frames
+    assert [frame.gray.shape for frame in frames] == [(140, 100)] * 3
+    assert tissue_box(frames[2].regions, 140, 100) == (10, 20, 91, 122)  # rows 10 to 60 of the file
+    assert frames[2].regions[0].deltas == (0.02, 0.02)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PixelSpacing": [0.2, 0.2], "PixelAspectRatio": ["2", "1"]},
+        {"PixelSpacing": [0.4, 0.2], "PixelAspectRatio": ["1", "2"]},
+        {"SequenceOfUltrasoundRegions": [region(PhysicalDeltaY=0.02)], "PixelAspectRatio": ["4", "3"]},
+        {"PixelSpacing": [1.0, 0.1]},
+        {"PixelAspectRatio": ["30", "1"]},
+    ],
+)
+def test_a_header_that_contradicts_itself_on_its_pixels_gives_no_spacing(values: dict[str, object]) -> None:
+    source = read(**values)
+    frame = source.frames[0]
+    assert source.codes == ("aspect_unsure",) and frame.gray.shape == (ROWS, COLUMNS)
+    assert (frame.row_spacing_mm, frame.col_spacing_mm) == (None, None)
+
+
+@pytest.mark.parametrize("value", [["1", "1"], ["100", "101"], ["0", "1"], ["2"], []])
+def test_an_aspect_ratio_of_one_or_none_changes_nothing(value: list[str]) -> None:
+    source = read(PixelAspectRatio=value)
+    assert source.codes == () and np.array_equal(source.frames[0].gray, RAMP)
+
+
+def test_a_picture_too_large_to_grow_shrinks_instead() -> None:
+    content = stored(dataset(PixelSpacing=[0.4, 0.2]))
+    frame = read_dicom(content, Limits(max_pixels=10_000)).frames[0]
+    assert frame.gray.shape == (70, 50) and frame.row_spacing_mm == frame.col_spacing_mm == pytest.approx(0.4)
+
+
+def test_pixel_spacing_serves_where_there_are_no_regions() -> None:
+    for regions in ({}, {"SequenceOfUltrasoundRegions": Sequence([])}):
+        frame = read(PixelSpacing=["0.21", "0.21"], **regions).frames[0]
+        assert (frame.row_spacing_mm, frame.col_spacing_mm, frame.spacing_reason) == (0.21, 0.21, None)
+    regions = Sequence([region(PhysicalUnitsXDirection=4)])
+    frame = read(PixelSpacing=["0.21", "0.21"], SequenceOfUltrasoundRegions=regions).frames[0]
+    assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "region_units")
+
+
+@pytest.mark.parametrize("value", [["0.004", "0.004"], ["2.1", "2.1"], ["0.2", "2.5"], ["2", "2"], ["0.005", "0.005"]])
+def test_an_impossible_pixel_spacing_is_refused(value: list[str]) -> None:
+    assert read(PixelSpacing=value).frames[0].spacing_reason == "implausible"
+
+
+@pytest.mark.parametrize("value", [["0.2"], ["0", "0"], ["-0.2", "0.2"], ["0.2", "0.2", "0.2"], []])
+def test_a_pixel_spacing_that_is_no_pair_of_numbers_is_refused(value: list[str]) -> None:
+    frame = read(PixelSpacing=value).frames[0]
+    assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "pixel_spacing")
+
+
+@pytest.mark.parametrize("delta", [0.2, 0.0004, 0.15])
+def test_an_impossible_region_is_refused(delta: float) -> None:
+    size = {"RegionLocationMinX0": 0, "RegionLocationMinY0": 0, "RegionLocationMaxX1": 399, "RegionLocationMaxY1": 399}
+    tall = region(PhysicalDeltaX=delta, PhysicalDeltaY=delta, **size)  # 0.15 cm a pixel would be 60 cm of tissue
+    data = np.zeros((400, 400), np.uint8).tobytes()
+    frame = read(data, Rows=400, Columns=400, SequenceOfUltrasoundRegions=Sequence([tall])).frames[0]
+    assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "implausible")
 
 
 def test_the_only_tissue_region_has_a_box_and_several_have_none() -> None:

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from sono.curation.geometry import letterbox, letterbox_mask, pad_to_square, shrink
+from sono.curation.geometry import (
+    letterbox,
+    letterbox_mask,
+    pad_to_square,
+    resampled,
+    resampled_mask,
+    shrink,
+    square_size,
+)
 
 
 def test_padding_is_centred_and_an_odd_pixel_goes_below() -> None:
@@ -33,3 +41,25 @@ def test_shrinking_by_halves_keeps_the_mean_and_gives_the_size() -> None:
     assert small.shape == (48, 64)
     assert small.mean() == pytest.approx(gray.mean(), abs=1)
     assert shrink(np.full((8, 8), 7, np.uint8), 2, 2).tolist() == [[7, 7], [7, 7]]
+
+
+@pytest.mark.parametrize(
+    ("aspect", "limit", "size"),
+    [
+        (2.0, 10**6, (600, 800)),
+        (0.5, 10**6, (300, 1600)),
+        (1.005, 10**6, (300, 800)),
+        (2.0, 250_000, (300, 400)),
+        (0.5, 250_000, (150, 800)),
+    ],
+)
+def test_the_coarser_axis_grows_as_far_as_the_limit_allows(aspect: float, limit: int, size: tuple[int, int]) -> None:
+    assert square_size(300, 800, aspect, limit) == size
+
+
+def test_a_mask_is_resampled_like_its_frame() -> None:
+    frame = np.zeros((30, 80), np.uint8)
+    frame[10:20, 20:60] = 255
+    large = resampled(frame, (60, 80))
+    mask = resampled_mask(frame > 0, (60, 80))
+    assert np.array_equal(mask, large > 127) and mask.sum() == 2 * (frame > 0).sum()

@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from sono.curation.readers.frames import Limits, Source, split_color, text_runs, to_8_bit
 from sono.curation.readers.images import image_kind, read_image
@@ -95,13 +95,37 @@ def test_gray_is_luma_and_gray_stays_exact() -> None:
     assert split_color(np.dstack([RAMP, RAMP, RAMP + 13]))[1] is not None
 
 
-def test_an_orientation_tag_is_ignored_with_a_code() -> None:
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_a_picture_is_turned_as_its_orientation_tag_says(kind: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "DOE^JANE"
-    for kind in ("JPEG", "PNG"):
-        source = read_image(encoded(of(RAMP), kind, exif=exif))
-        assert source.codes == ("rotated_by_exif",) and source.frames[0].gray.shape == RAMP.shape
-        assert "DOE^JANE" in source.header.private
+    exif[0x0112], exif[0x010E] = orientation, "DOE^JANE"
+    corner = RAMP.copy()
+    corner[:30, :20] = 250  # no symmetry
+    content = encoded(of(corner), kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
+    source = read_image(content)
+    with Image.open(io.BytesIO(content)) as image:
+        displayed = np.asarray(ImageOps.exif_transpose(image))
+    assert source.codes == ("rotated_by_exif",) and "DOE^JANE" in source.header.private
+    assert np.array_equal(gray(source), displayed)
+    assert displayed.shape == (RAMP.shape if orientation < 5 else RAMP.shape[::-1])
+
+
+def test_deep_and_transparent_pictures_are_turned_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = encoded(of(RAMP.astype(np.uint16) * 20), "PNG", exif=exif)
+    clear = encoded(of(np.dstack([RAMP] * 3 + [np.full_like(RAMP, 255)])), "PNG", exif=exif)
+    assert np.array_equal(gray(read_image(deep)), np.rot90(to_8_bit(RAMP.astype(np.uint16) * 20), -1))
+    assert np.array_equal(gray(read_image(clear)), np.rot90(RAMP, -1))
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9, 600])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    source = read_image(encoded(of(RAMP), "PNG", exif=exif))
+    assert source.codes == () and np.array_equal(gray(source), RAMP)
 
 
 def test_texts_of_a_png_are_private() -> None:

@@ -193,7 +193,7 @@ def test_without_records_the_summary_says_what_that_costs(export: Path, tmp_path
     raw.mkdir()
     shutil.copy(next((export / "raw").rglob("*_002.jpg")), raw / "frame.jpg")
     remarks = " ".join(run_qc(study, QcOptions(raw), ALONE).remarks)
-    assert "no patient ids" in remarks
+    assert "1 frames have no patient id: in the splits 1 stay with their exam folder" in remarks
     assert "no plane labels" in remarks
     assert "no center" in remarks
 
@@ -264,6 +264,7 @@ def split_by_patient(study: Workspace) -> pd.Series:
 def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     options = options_for(export)
+    study.config_path.write_text(study.config_path.read_text() + '[splits]\nwithout_patient = "file"\n')
     first = run_qc(study, QcOptions(options.raw), ALONE)  # nobody knows which frames are of one woman
     assert not any("changed their split" in remark for remark in first.remarks)
     again = run_qc(study, options, ALONE)

@@ -86,7 +86,7 @@ def test_duplicates_and_files_tie_rows_through_others() -> None:
 
 
 def test_rows_without_a_patient_are_apart_unless_a_study_ties_them() -> None:
-    alone = assign_splits(_images([{} for _ in range(40)]), SplitConfig())
+    alone = assign_splits(_images([{"exam_id": f"e{index}"} for index in range(40)]), SplitConfig())
     tied = assign_splits(_images([{"study_id": f"st{index // 20}"} for index in range(40)]), SplitConfig())
     assert alone.nunique() == 3
     assert tied[:20].nunique() == tied[20:].nunique() == 1
@@ -143,7 +143,7 @@ def test_a_fold_that_does_not_exist_is_refused(folds: int, fold: int) -> None:
 @pytest.mark.parametrize(("column", "kind"), [("patient_id", "patients"), ("duplicate_group", "duplicate groups")])
 def test_a_leak_is_an_error_that_names_the_pseudonym(column: str, kind: str) -> None:
     images = _images([{column: "abc", "split": "train"}, {column: "abc", "split": "test"}, {"split": "val"}])
-    with pytest.raises(SonoError, match=rf"1 {kind} stand in more than one split \(abc\)"):
+    with pytest.raises(SonoError, match=rf"1 {kind} are in more than one split \(abc\)"):
         check_splits(images)
 
 
