@@ -10,17 +10,28 @@ from sono.curation.records.dates import SERIAL_DATES, short
 MIN_GA_DAYS, MAX_GA_DAYS = 4 * 7, 45 * 7
 POINT = "22.3"  # a fraction of a week, or weeks and days with a point between
 
-_WEEK, _DAY = r"(?:w|wks?|weeks?)", r"(?:d|days?)"
-_MONTH = r"(?:jan|feb|mar|mär|mrz|apr|avr|may|mai|jun|jul|aug|aoû|ago|sep|oct|okt|ott|nov|dec|dez|déc|dic)[a-zéû]*"
+# English, German, French, Spanish, Italian, Portuguese and Dutch, without accents. SSW is Schwangerschaftswoche, SA
+# semaines d'amenorrhee, SG semanas de gestacion or settimane gestazionali: all count from the last period.
+_WEEK = (
+    r"(?:(?:w(?:ks?|eeks?|oche|ochen|eken)?|ssw|schwangerschaftswochen?|zwangerschapswe(?:ek|ken)"
+    r"|s(?:em(?:ana|aine)?s?|ett?(?:imana|imane)?|a|g|dg)?)\.?(?: d'amenorrhee| de (?:gestacion|gestacao))?)"
+)
+_DAY = r"(?:(?:d(?:ays?|ias?|ag(?:en)?)?|t(?:ag|age|agen)?|j(?:ours?)?|g(?:g|iorn[io])?)\.?)"
+_AND = r"(?:\+|,|&|and\s|und\s|et\s|y\s|e\s|en\s)"
+_TITLE = r"(?:ga|gestational age|eg|ig|ag|ad|ssw|sa)\b[.:=]?"  # in front of the age
+_MONTH = r"(?:jan|feb|mar|mrz|apr|avr|may|mai|jun|jul|aug|aou|ago|sep|oct|okt|ott|nov|dec|dez|dic)[a-z]*"
 
 
 def _form(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-_WEEKS_AND_DAYS = _form(rf"(\d+)\s*(?:\+|{_WEEK}\s*(?:\+|,|and\s)?)\s*(\d+)\s*{_DAY}?")
-_SEVENTHS = _form(rf"(\d+)(?:\s*\+\s*|\s*{_WEEK}\s*|\s+)(\d+)\s*/\s*7\s*{_WEEK}?")
-_DAYS = _form(rf"(\d+)\s*{_DAY}")
+_WEEKS_AND_DAYS = _form(rf"(\d+)\s*(?:\+|{_WEEK}\s*{_AND}?)\s*(\d+)\s*(?:{_DAY}|{_WEEK})?")
+_SEVENTHS = _form(rf"(\d+)(?:\s*\+\s*|\s*{_WEEK}\s*{_AND}?\s*|\s+)(\d+)\s*/\s*7\s*{_WEEK}?")
+_FORTIETHS = _form(rf"(\d+)(?:\s*\+\s*(\d+))?(?:\s*/\s*7)?\s*/\s*40(?:\s*{_WEEK})?")
+_FORTIETHS_AND_DAYS = _form(rf"(\d+)\s*/\s*40\s*{_AND}?\s*(\d+)\s*(?:/\s*7|{_DAY})?")
+_ORDINAL = _form(rf"(\d+)\.\s*{_WEEK}")
+_DAYS = _form(rf"(\d+)\s*(?![tgj]\b){_DAY}")  # a bare 157 g may be a weight
 _WEEKS = _form(rf"(\d+(?:\.\d+)?)\s*{_WEEK}")
 _POINT = _form(r"(\d\d?\.[0-6])")
 _NUMBER = _form(r"(\d+(?:\.\d+)?)")
@@ -31,10 +42,11 @@ _DATE = re.compile(
 
 
 def parse_ga(text: str) -> int:
-    """Gestational age in days, from `22w3d`, `22+3`, `22 3/7`, `22.43`, `157 days`, `22 weeks 3 days`, `22w` or `22`.
+    """Gestational age in days, from `22w3d`, `22+3`, `22 3/7`, `22+3/40`, `22.43`, `157 days`, `22 weeks 3 days`, `22`.
 
-    A plain number up to 45 means weeks, a larger one days. A decimal is a fraction of a week: `22.3` is 22 weeks and 2
-    days, not 22+3. SonoError with the value for anything else, and for ages below 4 or above 45 weeks.
+    The words may be English, German, French, Spanish, Italian, Portuguese or Dutch. A plain number up to 45 means
+    weeks, a larger one days. A decimal is a fraction of a week: `22.3` is 22 weeks and 2 days, not 22+3. SonoError with
+    the value for anything else, and for ages below 4 or above 45 weeks.
     """
     return read_ga(text)[0]
 
@@ -59,17 +71,25 @@ def weeks_and_days(ga_days: int) -> tuple[int, int]:
 
 
 def _plain(text: str) -> str:
-    """Lower case, one kind of digits and blanks, a point as decimal sign, no leading `GA`, nor `=` of a formula."""
-    lowered = " ".join(unicodedata.normalize("NFKC", text[:100]).lower().split())
-    decimal = re.sub(r"(?<=\d),(?=\d)", ".", lowered)
-    return re.sub(r"^(?:ga\b[:=]?|=)\s*", "", decimal)
+    """Lower case without accents, one kind of digits, a point as decimal sign, no leading `GA` or `=` of a formula."""
+    apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text[:100]).lower())
+    lowered = " ".join("".join(letter for letter in apart if not unicodedata.combining(letter)).split())
+    decimal = re.sub(r"(?<=\d),(?=\d)", ".", lowered).replace("\u2019", "'")
+    return re.sub(rf"^(?:{_TITLE}|=)\s*", "", decimal)
 
 
 def _weeks_and_days(found: re.Match[str]) -> int:
-    weeks, days = int(found[1]), int(found[2])
+    weeks, days = int(found[1]), int(found[2] or 0)
     if days > 6:
         raise SonoError(f"gestational age '{found[0]}' has {days} days beside its weeks; they go from 0 to 6")
     return 7 * weeks + days
+
+
+def _ordinal(found: re.Match[str]) -> int:
+    week = int(found[1])
+    raise SonoError(
+        f"gestational age '{found[0]}' is a week that has begun, {week - 1}+0 to {week - 1}+6; write weeks and days"
+    )
 
 
 def _number(found: re.Match[str]) -> int:
@@ -82,6 +102,9 @@ def _number(found: re.Match[str]) -> int:
 _FORMS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], int]], ...] = (
     ("22w3d, 22+3", _WEEKS_AND_DAYS, _weeks_and_days),
     ("22 3/7", _SEVENTHS, _weeks_and_days),
+    ("22+3/40", _FORTIETHS, _weeks_and_days),
+    ("22+3/40", _FORTIETHS_AND_DAYS, _weeks_and_days),
+    ("22. SSW", _ORDINAL, _ordinal),
     ("157 days", _DAYS, lambda found: int(found[1])),
     ("22.43 weeks", _WEEKS, lambda found: round(7 * float(found[1]))),
     (POINT, _POINT, _number),

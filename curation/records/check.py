@@ -210,6 +210,7 @@ def _exam_dates(reading: Reading) -> dict[int, date]:
 
 def _remarks(reading: Reading) -> tuple[str, ...]:
     remarks = [*_date_remarks(reading.orders, reading.rules.month_first)]
+    remarks += [f"all ids of the column '{title}' end in .0 and are read without it" for title in reading.as_floats]
     forms = Counter(age.form for age in reading.ages)
     if forms[POINT] >= POINT_DIGITS and not reading.rules.point_days and not _other_decimals(reading):
         remarks.append(

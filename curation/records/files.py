@@ -172,5 +172,14 @@ def _header(lines: Lines) -> tuple[list[str], Lines]:
     return header, lines
 
 
+def title_row(rows: list[list[str]]) -> int:
+    """The index of the row of titles among the first `rows` of a sheet, by the rule of `collect`; -1 for none."""
+    filled = [index for index, cells in enumerate(rows) if _filled(cells)]
+    if not filled:
+        return -1
+    heading = len(filled) > 1 and _filled(rows[filled[0]]) == 1 < _filled(rows[filled[1]])
+    return filled[1] if heading else filled[0]
+
+
 def _filled(cells: list[str]) -> int:
     return sum(map(bool, cells))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.records.files import Sheet, clean, collect, decode, read_bytes, read_text_table
+from sono.curation.records.files import Sheet, clean, collect, decode, read_bytes, read_text_table, title_row
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
@@ -21,6 +21,11 @@ EXACT_INTEGERS = 1e15  # a spreadsheet keeps 15 digits of a number
 
 # What openpyxl and the XML parser raise on damaged workbooks.
 _DAMAGED = (AttributeError, KeyError, ValueError, TypeError, IndexError, EOFError, OSError, SyntaxError)
+Cell = tuple[Any, str, str]  # value, kind of openpyxl, number format
+_NO_CELL: Cell = (None, "n", "General")
+TITLE_ROWS = 100  # the titles of a sheet are among its first rows
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?[A-Z]{1,3}\$?(\d{1,7})"')
+_TAG_BYTES = 1000  # of a tag that one chunk begins and the next one ends
 _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, taken for arithmetic
 
 
@@ -65,9 +70,6 @@ def _workbook_lines(path: Path, content: bytes, sheet: str) -> Iterator[tuple[in
             yield number, texts + [""] * (width - len(texts))
 
 
-Cell = tuple[Any, str, str]  # value, kind of openpyxl, number format
-
-
 def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -> list[list[Cell]]:
     """Every row of a sheet; formulas as they stand, or their last `results`."""
     from openpyxl.utils.exceptions import InvalidFileException
@@ -77,11 +79,47 @@ def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -
         try:
             book = _open_workbook(path, content, results)
             chosen = _worksheet(path, book, sheet)
-            return [[(cell.value, cell.data_type, cell.number_format) for cell in row] for row in chosen.iter_rows()]
+            rows = [[(cell.value, cell.data_type, cell.number_format) for cell in row] for row in chosen.iter_rows()]
+            _fill_merged(rows, _merged_cells(chosen))
+            return rows
         except _DAMAGED as error:
             raise _no_workbook(path) from error
         except InvalidFileException as error:
             raise _no_workbook(path) from error
+
+
+def _merged_cells(sheet: Any) -> list[tuple[int, int, int]]:
+    """Column, first and last row (from 0) of every range of merged cells that is higher than one row, in that order.
+
+    openpyxl leaves the ranges out where it does not hold the whole sheet in memory.
+    """
+    found, rest = [], b""
+    with sheet._get_source() as stream:
+        while chunk := stream.read(1 << 20):
+            text = rest + chunk
+            found += [(_column(at[1]), int(at[2]) - 1, int(at[3]) - 1) for at in _MERGED.finditer(text)]
+            rest = text[text.rfind(b"<") :][:_TAG_BYTES]
+    return sorted(place for place in set(found) if place[1] < place[2])
+
+
+def _column(letters: bytes) -> int:
+    from openpyxl.utils import column_index_from_string
+
+    return int(column_index_from_string(letters.decode())) - 1
+
+
+def _fill_merged(rows: list[list[Cell]], merged: list[tuple[int, int, int]]) -> None:
+    """Give the rows of a merged cell its value, in its first column; what is merged with the titles stays as it is."""
+    titles = title_row([[cell_text(value) for value, _, _ in row] for row in rows[:TITLE_ROWS]]) if merged else 0
+    done: dict[int, int] = {}  # last row by column: ranges of a sound workbook never overlap
+    for column, first, last in merged:
+        if first <= max(titles, done.get(column, -1)) or first >= len(rows) or column >= len(rows[first]):
+            continue
+        done[column] = last
+        for row in rows[first + 1 : last + 1]:
+            row.extend([_NO_CELL] * (column + 1 - len(row)))
+            if row[column][0] is None:
+                row[column] = rows[first][column]
 
 
 def _open_workbook(path: Path, content: bytes, results: bool) -> "Workbook":

@@ -65,12 +65,14 @@ def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_colu
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     mapping = {**config.columns, **({"center": center_column} if center_column else {})}
     layout = find_layout(path, sheet.header, mapping)
+    sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
     month_first = config.date_order == "month" or (
         not config.date_order and bool(orders["month"] and not orders["day"])
     )
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
-    reading = Reading(path.name, sheet, layout, planes, (*values.FINDINGS, *config.findings), rules, orders)
+    findings = (*values.FINDINGS, *config.findings)
+    reading = Reading(path.name, sheet, layout, planes, findings, rules, orders, as_floats)
     for line, row in sheet.rows:
         record = _record(line, row, reading)
         if record is not None:
@@ -83,6 +85,20 @@ def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
     kept = tuple(_merged(reading))
     rejected = (*reading.sheet.broken, *reading.problems)
     return RecordsTable(kept, rejected, reading.layout.name, config.match_folders)
+
+
+def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...]]:
+    """The sheet with 4711 where a column of ids or file names holds 4711.0 throughout, and the titles of these."""
+    titles = []
+    rows = [list(cells) for _, cells in sheet.rows]
+    for index in sorted({layout.columns[name] for name in KEYS if name in layout.columns}):
+        whole = values.whole_ids([cells[index] for cells in rows])
+        if whole is not None:
+            titles.append(sheet.header[index])
+            for cells, text in zip(rows, whole, strict=True):
+                cells[index] = text
+    lines = [line for line, _ in sheet.rows]
+    return replace(sheet, rows=tuple(zip(lines, rows, strict=True))), tuple(titles)
 
 
 def _date_orders(sheet: Sheet, layout: Layout) -> Counter[str]:
@@ -101,6 +117,7 @@ class Reading:
     findings: tuple[str, ...]
     rules: AgeRules
     orders: Counter[str]  # of the dates that show whether day or month comes first
+    as_floats: tuple[str, ...] = ()  # titles of the columns of ids that hold 4711.0
     records: list[Record] = field(default_factory=list)
     ages: list[RowAge] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

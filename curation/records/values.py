@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
@@ -54,7 +54,8 @@ _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
 # Of known words alone; inside a quoted value it would have a quotation mark behind it.
 _SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: [^']*)?$")
 ROUNDED = "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
-_ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII)
+_ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
+_FLOAT_ID = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
 def shape(text: str) -> str:
@@ -89,6 +90,14 @@ def text_value(field: str, text: str) -> str:
 def is_rounded(text: str) -> bool:
     """Whether a spreadsheet has turned an id into `1.23E+05`."""
     return _ROUNDED_ID.fullmatch(text) is not None
+
+
+def whole_ids(texts: Sequence[str]) -> list[str] | None:
+    """Ids without their `.0`, where all that are not empty have it: a table of numbers with gaps gives 4711.0."""
+    found = [_FLOAT_ID.fullmatch(text) for text in texts]
+    if not any(found) or not all(match or not text for match, text in zip(found, texts, strict=True)):
+        return None
+    return [match[1] if match else "" for match in found]
 
 
 def measure_mm(field: str, text: str, unit: str = "") -> float:

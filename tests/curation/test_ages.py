@@ -14,6 +14,12 @@ SPELLINGS = (
     "22w3d", "22W3D", "22+3", " 22 + 3 ", "22 3/7", "22+3/7", "22w 3/7", "22.43", "22,43", "22.43 weeks", "157 days",
     "157d", "157", "157.0", "22 weeks 3 days", "22 weeks and 3 days", "22 weeks, 3 days", "22 wks 3 d", "22w3",
     "22w+3d", "GA 22+3", "ga: 22w3d", "２２＋３", "22\u00a0w\u00a03\u00a0d",
+    "22+3/40", "22/40 + 3", "22/40+3/7", "22/40 3 days", "22+3 SSW", "SSW 22+3", "22 Wochen 3 Tage", "22W3T",
+    "22 Schwangerschaftswochen und 3 Tage", "22 SA + 3 j", "22SA+3", "22 semaines et 3 jours",
+    "22 semaines d\u2019am\u00e9norrh\u00e9e et 3 jours", "AG 22 sem 3 j", "22 semanas 3 d\u00edas", "22s3d",
+    "EG: 22 semanas y 3 dias",
+    "22 SG 3 d", "22 settimane e 3 giorni", "22 sett. 3 gg", "IG 22 semanas e 3 dias", "22 weken en 3 dagen", "AD 22+3",
+    "157 Tage", "157 jours", "157 d\u00edas", "157 giorni", "157 dagen",
 )
 DATES = (
     "12-Mar", "12. Mrz", "12 mars", "Mar-12", "Dec-03", "Dec 3, 2024", "03-Dec-2024", "2024-12-03 00:00:00",
@@ -21,6 +27,7 @@ DATES = (
 )
 NONSENSE = (
     "", " ", "abc", "22 3", "22++3", "w", "3d4", "22 kg", "-22", "22w3d4h", "1e2", "nan", "inf", "22½", "22³⁄₇",
+    "T+22w", "157 g", "22 e 3", "22+3/40/40", "SSW", "22 Monate",
 )
 # fmt: on
 
@@ -31,7 +38,21 @@ def test_every_spelling_of_22_weeks_and_3_days_is_157_days(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "days"), [("22", 154), ("22w", 154), ("22 weeks", 154), ("45", 315), ("46", 46), ("315", 315), ("28d", 28)]
+    ("text", "days"),
+    [
+        ("22/40", 154),
+        ("22 SSW", 154),
+        ("22 SA", 154),
+        ("22 SG", 154),
+        ("22 semanas", 154),
+        ("22", 154),
+        ("22w", 154),
+        ("22 weeks", 154),
+        ("45", 315),
+        ("46", 46),
+        ("315", 315),
+        ("28d", 28),
+    ],
 )
 def test_a_plain_number_up_to_45_means_weeks_and_a_larger_one_days(text: str, days: int) -> None:
     assert parse_ga(text) == days
@@ -46,6 +67,12 @@ def test_an_age_outside_4_to_45_weeks_is_refused_with_its_value(text: str) -> No
 def test_seven_days_beside_the_weeks_are_refused() -> None:
     with pytest.raises(SonoError, match="has 7 days beside its weeks"):
         parse_ga("22+7")
+
+
+@pytest.mark.parametrize("text", ["22. SSW", "22. Woche", "22.SSW"])
+def test_a_week_that_has_begun_is_no_age_in_days(text: str) -> None:
+    with pytest.raises(SonoError, match=r"a week that has begun, 21\+0 to 21\+6"):
+        parse_ga(text)
 
 
 @pytest.mark.parametrize("text", DATES)

@@ -105,6 +105,71 @@ def test_a_formula_counts_by_its_last_result(tmp_path: Path) -> None:
     assert _read(tmp_path / "b.xlsx").records[0].hc_mm == 100.5
 
 
+def _merged(path: Path, rows: list[tuple[Any, ...]], *ranges: str) -> RecordsTable:
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
+    for place in ranges:
+        book.active.merge_cells(place)
+    book.save(path)
+    return _read(path)
+
+
+def test_cells_merged_over_the_rows_of_one_patient_serve_them_all(tmp_path: Path) -> None:
+    rows = [
+        ("Patient ID", "GA", "File name"),
+        ("W1", "22w3d", "a.png"),
+        (None, None, "b.png"),
+        ("W2", "30w1d", "c.png"),
+    ]
+    table = _merged(tmp_path / "a.xlsx", [*rows, (None, None, "d.png")], "A2:A3", "B2:B3", "A4:A5", "B4:B5")
+    found = [(record.key, record.patient, record.ga_days) for record in table.records]
+    assert found == [("a.png", "W1", 157), ("b.png", "W1", 157), ("c.png", "W2", 211), ("d.png", "W2", 211)]
+    assert table.rejected == ()
+
+
+def test_empty_cells_that_are_not_merged_stay_empty(tmp_path: Path) -> None:
+    rows = [("Patient ID", "File name"), ("W1", "a.png"), (None, "b.png"), (None, "c.png"), ("W2", "d.png")]
+    table = _merged(tmp_path / "a.xlsx", [*rows, (None, "e.png")], "A2:A3")
+    assert [record.patient for record in table.records] == ["W1", "W1", None, "W2", None]
+
+
+def test_a_merged_file_name_and_a_merged_heading_are_told_from_titles(tmp_path: Path) -> None:
+    rows = [
+        ("Clinic", None, None),
+        ("File name", "Structures", "Patient"),
+        (None, None, None),
+        ("a.png", "femur", "W1"),
+    ]
+    table = _merged(
+        tmp_path / "a.xlsx", [*rows, (None, "fetal head", None)], "A1:C1", "A2:A3", "B2:B3", "C2:C3", "A4:A5", "C4:C5"
+    )
+    assert [(record.key, record.patient, record.line) for record in table.records] == [("a.png", "W1", 4)]
+    assert "5: the image of line 4 again, with another structures" in table.rejected[0]
+
+
+def test_cells_merged_over_columns_fill_the_first_alone(tmp_path: Path) -> None:
+    rows = [("File name", "Patient", "Center", "Machine"), ("a.png", "W1", "North", None), ("b.png", None, None, None)]
+    table = _merged(tmp_path / "a.xlsx", rows, "B2:B3", "C2:D3")
+    found = [(record.patient, record.center, record.machine) for record in table.records]
+    assert found == [("W1", "North", None), ("W1", "North", None)]
+
+
+def test_a_merged_formula_and_a_range_beyond_the_sheet(tmp_path: Path) -> None:
+    rows = [("File name", "GA"), ("a.png", "=22+3"), ("b.png", None)]
+    table = _merged(tmp_path / "a.xlsx", rows, "B2:B99", "Z5:Z9")
+    assert [record.ga_days for record in table.records] == [157, 157]
+
+
+def test_ids_that_a_gap_made_decimal_are_whole_again(tmp_path: Path) -> None:
+    text = "patient_id,study,file,center\n4711.0,9.0,1.0,A\n4712.0,,2.0,B\n,,3.0,C\n"
+    (tmp_path / "a.csv").write_text(text)
+    found = [(record.patient, record.study, record.key) for record in _read(tmp_path / "a.csv").records]
+    assert found == [("4711", "9", "1"), ("4712", None, "2"), (None, None, "3")]
+    (tmp_path / "a.csv").write_text(text.replace("4712.0", "P4712"))
+    assert [record.patient for record in _read(tmp_path / "a.csv").records] == ["4711.0", "P4712", None]
+
+
 def test_the_sheet_is_named_in_the_settings(tmp_path: Path) -> None:
     book = Workbook()
     book.active.append(("nothing",))
@@ -116,7 +181,7 @@ def test_the_sheet_is_named_in_the_settings(tmp_path: Path) -> None:
         _read(tmp_path / "a.xlsx", sheet="Scan")
 
 
-@pytest.mark.parametrize("identity", ["1.23E+05", "4,5E+11"])
+@pytest.mark.parametrize("identity", ["1.23E+05", "4,5E+11", "1.2345678e+16"])
 def test_a_rounded_id_is_left_out_since_two_women_would_share_it(tmp_path: Path, identity: str) -> None:
     (tmp_path / "a.csv").write_text(f"image;patient\nx.png;{identity}\n;{identity}\n")
     table = _read(tmp_path / "a.csv")
