@@ -21,22 +21,56 @@ captions = typer.Typer(no_args_is_help=True, help="Write captions from record fi
 
 @masks.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="COCO JSON, or a folder of mask PNGs named as their frames.")],
-    structure: Annotated[str | None, typer.Option(help="What the masks of a folder show, e.g. 'fetal head'.")] = None,
-    color: Annotated[list[str] | None, typer.Option(help="Colour-coded masks: 'red=fetal head'; repeat.")] = None,
+    path: Annotated[
+        Path, typer.Argument(help="COCO or LabelMe JSON, a table of boxes, or a folder of mask PNGs or LabelMe files.")
+    ],
+    structure: Annotated[str | None, typer.Option(help="What all masks show, e.g. 'fetal head'.")] = None,
+    color: Annotated[list[str] | None, typer.Option(help="Classes by color: 'red=fetal head'; repeat.")] = None,
+    value: Annotated[list[str] | None, typer.Option(help="Classes by gray value: '1=fetal head'; repeat.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label of the file: 'Head=fetal head'; repeat.")] = None,
+    skip_label: Annotated[list[str] | None, typer.Option(help="A label to leave out; repeat.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="A column of a box table: 'left=x_left'; repeat.")] = None,
+    ignore_folder: Annotated[
+        list[str] | None, typer.Option(help="A folder in the masks' names that no frame has; repeat.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Also masks of nearly everything, or at all four borders.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Import nothing; say which masks meet which frames, and why.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="All or none: exit 3 if a mask is refused.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Take over masks that people or other tools have drawn.
+    """Import masks that people or other tools have drawn (docs/masks.md).
 
     Example: sono masks import masks/ --structure "fetal head"
     """
-    from sono.annotation.mask_import import import_masks, parse_colors
+    from dataclasses import replace
+
+    from sono.annotation.mask_import import ImportOptions, import_masks, parse_pairs, parse_values
     from sono.curation.workspace import Workspace
 
-    summary = import_masks(Workspace.find(workspace), path, structure, parse_colors(color or ()))
-    show(summary, as_json, next_step="sono masks propose, or sono captions build")
+    options = ImportOptions(
+        structure=structure,
+        colors=parse_pairs("--color", color or (), "red=fetal head"),
+        values=parse_values(value or ()),
+        labels=parse_pairs("--label", label or (), "Head=fetal head"),
+        skipped=skip_label or (),
+        columns=parse_pairs("--column", column or (), "left=x_left"),
+        ignored_folders=ignore_folder or (),
+        strict=strict,
+        force=force,
+        dry_run=dry_run,
+    )
+    summary = import_masks(Workspace.find(workspace), path, options)
+    if summary.imported or as_json:
+        show(
+            summary if as_json else replace(summary, masks=()),
+            as_json,
+            next_step="" if dry_run else "sono masks propose, or sono captions build",
+        )
+    summary.refuse_nothing()
 
 
 @masks.command()

@@ -12,6 +12,8 @@ from sono.annotation.masks import check_masks
 from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
 
+ATTRIBUTES = ("mask_id", "state", "source", "model_hash", "prompt", "score", "stability")
+
 
 @dataclass(frozen=True)
 class ExportSummary:
@@ -52,12 +54,11 @@ def _image(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, obje
 
 
 def _annotation(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, object]:
-    score = None if pd.isna(row["score"]) else float(row["score"])
     return {
         "image_id": numbers[row["image_id"]],
         "segmentation": {"size": [int(row["height"]), int(row["width"])], "counts": row["counts"]},
         "bbox": [int(row[name]) for name in ("box_x", "box_y", "box_width", "box_height")],
         "area": int(row["area"]),
         "iscrowd": 0,
-        "attributes": {"mask_id": row["mask_id"], "state": row["state"], "source": row["source"], "score": score},
+        "attributes": {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES},
     }

@@ -1,230 +1,291 @@
-"""Bring masks made elsewhere to the stored frames: match the names, check the size, crop, keep or refuse each."""
+"""Bring masks made elsewhere to the stored frames: match names, check sizes and pixels, crop, keep or refuse each."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from isal import isal_zlib
 from numpy.typing import NDArray
 
-from sono.annotation.mask_files import ForeignMask, read_coco, read_mask_folder
-from sono.annotation.masks import check_masks, mask_row, mask_table, replace_masks
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.geometry import resampled_mask
+from sono.annotation.foreign_masks import Found, Picture, RefusedError
+from sono.annotation.mask_files import MaskRules, read_masks
+from sono.annotation.mask_fit import FitRules, fit_mask
+from sono.annotation.mask_labels import Labels, structure_name
+from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
+from sono.annotation.mask_pictures import PictureRules
+from sono.annotation.masks import check_masks, mask_table, replace_masks
+from sono.curation.errors import FindingsError, SonoError, did_you_mean
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
+from sono.curation.stored import image_id_of, picture_of
 from sono.curation.tables import MASK_STATES, MASKS
 from sono.curation.workspace import Workspace
 
 MAX_EXAMPLES = 5
-SUFFIXES = ("_mask", "_seg", "_annotation")  # of mask files, in any case; HC18 says _Annotation
+MAX_NAMES = 5
 
-# Colours of Alzubaidi et al. 2023 (head planes): the outline's inside, the cavum and the ventricle.
+# Colors of Alzubaidi et al. 2023 (head planes): the outline's inside, the cavum and the ventricle.
 HEAD_COLORS = {"red": "fetal head", "olive": "cavum septi pellucidi", "green": "lateral ventricle"}
 
 REFUSALS = {
     "unmatched": "no frame has this name",
+    "ambiguous": "the name fits several files, so it serves none; give the folders that tell them apart",
+    "other_folder": "the file lies in another folder; if that folder says nothing, give --ignore-folder",
+    "two_pictures": "several pictures of the masks' file mean one frame; keep the right one",
+    "other_name": "the LabelMe file is named after another frame than the one in it",
+    "changed": "the stored frame has changed",
     "not_accepted": "the frame was not accepted by `sono qc`",
-    "many_frames": "the name stands for several frames of one file; export with `sono masks export` and draw on those",
+    "many_frames": "the file has several frames; export with `sono masks export` and draw on those",
     "wrong_size": "the mask has another size than the frame",
     "empty": "the mask has no pixel inside the sector",
+    "inverted": "nearly everything, or all four borders: inverted? look at it, and give --force if it is right",
+    "unknown_label": "the label is no structure",
+    "frame": "a frame of the study is no mask",
+    "tones": "an image is no mask",
+    "classes": "several classes in one picture",
+    "no_structure": "nothing says which structure it shows",
+    "broken": "the entry cannot be used",
 }
 
 
 @dataclass(frozen=True)
+class ImportOptions:
+    """What the command line gives.
+
+    `structure` names all masks of pictures, or of a file with one label; `colors` and `values` name the classes of
+    pictures, `labels` those of JSON files and tables; `skipped` labels are left out. `columns` names the columns of a
+    box table, `ignored_folders` those that say nothing about whose frame lies in them. `strict`: all masks or none;
+    `force`: masks that look inverted, too; `dry_run`: only report.
+    """
+
+    structure: str | None = None
+    colors: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[int, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    ignored_folders: Sequence[str] = ()
+    state: str = "accepted"
+    strict: bool = False
+    force: bool = False
+    dry_run: bool = False
+
+
+class Outcome(NamedTuple):
+    """What became of one mask or entry; it may hold names, so it is for the terminal only."""
+
+    place: str
+    name: str = ""
+    label: str = ""
+    structure: str | None = None
+    image_id: str | None = None
+    evidence: str | None = None
+    reason: str | None = None  # a key of REFUSALS, or "skipped"
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """One line that says what happened."""
+        if self.reason is None:
+            return f"{self.place}: {self.structure} on frame {self.image_id} by {self.evidence}"
+        meaning = REFUSALS.get(self.reason, "the label is left out")
+        return f"{self.place}: {meaning}{f' ({self.detail})' if self.detail else ''}"
+
+
+@dataclass(frozen=True)
 class ImportSummary:
-    """Masks kept by structure, refused by reason, and a few of those refused (for the terminal: they hold names)."""
+    """Masks kept (of which some were there before), by structure, state, source and evidence; the others by reason.
+
+    `examples` has one mask for each kind of evidence and reason; `masks` has every one after a dry run.
+    """
 
     imported: int
+    known: int
     structures: dict[str, int]
+    states: dict[str, int]
+    sources: dict[str, int]
+    evidence: dict[str, int]
     refused: dict[str, int]
+    skipped: dict[str, int]
     examples: tuple[str, ...]
+    remarks: tuple[str, ...]
+    masks: tuple[dict[str, object], ...] = ()
+
+    def refuse_nothing(self) -> None:
+        """SonoError where no mask was imported, with the names that were looked for."""
+        if not self.imported:
+            reasons = ", ".join(f"{name} {count}" for name, count in {**self.refused, **self.skipped}.items())
+            shown = "; ".join(self.examples) or "it holds no mask"
+            raise SonoError(f"nothing was imported ({reasons or 'no mask'}): {shown}")
 
 
-class Refusal(NamedTuple):
-    """Why one mask was not kept; `detail` may hold a name and is never stored."""
-
-    reason: str
-    detail: str
-
-
-def import_masks(
-    workspace: Workspace,
-    path: Path,
-    structure: str | None = None,
-    colors: Mapping[str, str] | None = None,
-    state: str = "accepted",
-) -> ImportSummary:
-    """Import a COCO JSON, or a folder of mask PNGs of one `structure` or colour-coded by `colors` (name or #rrggbb).
+def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None = None) -> ImportSummary:
+    """Import COCO or LabelMe JSON, a table of boxes, a mask PNG, or a folder of PNGs and JSON files.
 
     Masks come in source pixels and are cropped like their frame; those named by image id are in stored pixels, as
-    `export_coco` writes them.
-    A mask that fits no frame is counted and left out; a damaged file is a SonoError and nothing is imported.
+    `export_coco` writes them. A mask that fits no frame for sure is counted and left out, and so is a bad entry.
+    SonoError for options that contradict each other and files that cannot be read; FindingsError under
+    `options.strict`, with nothing imported, where a mask was refused.
     """
-    if state not in MASK_STATES:
-        raise SonoError(f"unknown mask state '{state}'{did_you_mean(state, MASK_STATES)}")
+    options = options or ImportOptions()
+    _check_options(options)
     images, planes = workspace.images(), workspace.planes()
-    frames = FrameFinder(images, source_stems(workspace))
-    rows: list[dict[str, object]] = []
-    refusals: list[Refusal] = []
-    for mask in _read(path, structure, colors, planes):
-        for outcome in _fit(mask, frames, state):
-            if isinstance(outcome, Refusal):
-                refusals.append(outcome)
-            else:
-                rows.append(outcome)
-    if not rows and not frames.stems and refusals:
+    labels = Labels.create(planes, options.structure, options.labels, options.skipped)
+    found = read_masks(path, MaskRules(_picture_rules(options, planes, images), options.columns))
+    _check_one_label(path, labels, found)
+    finder = FrameFinder.create(workspace, images, options.ignored_folders)
+    rules = FitRules.create(labels, options.state, options.force, workspace.masks())
+    rows, outcomes = _fit_all(found, finder, rules)
+    refused = [outcome for outcome in outcomes if outcome.reason not in (None, "skipped")]
+    if not rows and not finder.files and refused:
         raise SonoError(
-            f"{workspace.vault}: not here, so masks match by image id alone, and none of these {len(refusals)} "
-            "is named by one; put the vault back beside the study"
+            f"{workspace.vault}: not here, so masks match by image id alone, and none of these {len(refused)} "
+            "is named by one; put the vault back next to the study"
+        )
+    if options.strict and refused:
+        raise FindingsError(
+            f"--strict: nothing was imported, since {len(refused)} masks were refused: {refused[0].text}"
         )
     new = mask_table(rows)
     with workspace.lock():
         check_masks(new, images)
-        workspace.write(MASKS, replace_masks(workspace.masks(), new))
-        check_privacy(workspace)
-    return _summary(new, refusals)
+        before = workspace.masks()
+        after = replace_masks(before, new)
+        if len(new) and not options.dry_run:
+            workspace.write(MASKS, after)
+            check_privacy(workspace)
+    remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
+    if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
+        remarks.append(f"{decided} proposals are left out, since somebody has decided on these structures before")
+    return _summary(new, before, outcomes, remarks, options.dry_run)
 
 
-def parse_colors(options: Sequence[str]) -> dict[str, str]:
-    """Colours to structures from options such as "red=fetal head"."""
-    pairs = [option.partition("=") for option in options]
-    for color, sign, structure in pairs:
-        if not (color.strip() and sign and structure.strip()):
-            raise SonoError(f"--color '{color}{sign}{structure}': write COLOR=STRUCTURE, as in \"red=fetal head\"")
-    return {color.strip(): structure.strip() for color, _, structure in pairs}
+def parse_pairs(option: str, given: Sequence[str], example: str) -> dict[str, str]:
+    """Values by name from options such as `--color "red=fetal head"`; SonoError for half a pair, or a name twice."""
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, sign, value = (part.strip() for part in text.rpartition("="))
+        if not (name and sign and value):
+            raise SonoError(f"{option} '{text}': write NAME=VALUE, as in {option} \"{example}\"")
+        if pairs.setdefault(name, value) != value:
+            raise SonoError(f"{option} '{name}' is both '{pairs[name]}' and '{value}'; keep one")
+    return pairs
 
 
-def source_stems(workspace: Workspace) -> dict[str, list[tuple[str, int]]]:
-    """(source_id, frame) of every file by its stem, from the vault; empty where the vault is not here."""
-    path = workspace.vault / "sources.parquet"
-    if not path.exists():
-        return {}
-    try:
-        columns = pq.read_table(path, columns=["source_id", "frame", "path"], partitioning=None).to_pydict()
-    except (pa.ArrowException, OSError) as error:
-        raise SonoError(f"{path}: not a readable Parquet table; run `sono qc` again") from error
-    stems: dict[str, list[tuple[str, int]]] = {}
-    for source_id, frame, raw in zip(columns["source_id"], columns["frame"], columns["path"], strict=True):
-        stems.setdefault(Path(os.fsdecode(raw)).stem, []).append((source_id, int(frame)))
-    return stems
+def parse_values(given: Sequence[str]) -> dict[int, str]:
+    """Structures by gray value or palette index from options such as `--value "1=fetal head"`."""
+    pairs = parse_pairs("--value", given, "1=fetal head")
+    odd = [name for name in pairs if not (name.isascii() and name.isdigit() and len(name) < 6)]
+    if odd:
+        raise SonoError(f"--value '{odd[0]}' is no whole number; write VALUE=STRUCTURE, as in --value \"1=fetal head\"")
+    return {int(name): value for name, value in pairs.items()}
 
 
-class FrameFinder:
-    """The rows of the images table that a mask's stem names."""
-
-    def __init__(self, images: pd.DataFrame, stems: Mapping[str, list[tuple[str, int]]]) -> None:
-        self.stems = stems
-        rows: list[Any] = images.to_dict("records")
-        self.rows: dict[tuple[str, int], dict[str, Any]] = {(row["source_id"], int(row["frame"])): row for row in rows}
-        self.stored: dict[str, dict[str, Any]] = {r["image_id"]: r for r in rows if r["status"] == "accepted"}
-
-    def find(self, stem: str) -> list[dict[str, Any]]:
-        """Rows named by `stem`, or by `stem` without the suffix of a mask file; accepted ones go first.
-
-        `sono qc` may have seen the mask's own file, as a rejected row of the same stem.
-        """
-        names = dict.fromkeys((stem, _without_suffix(stem)))
-        named = [[self.rows[key] for key in self.stems.get(name, []) if key in self.rows] for name in names]
-        usable = [rows for rows in named if any(row["status"] == "accepted" for row in rows)]
-        return next(iter(usable or [rows for rows in named if rows]), [])
+def _check_options(options: ImportOptions) -> None:
+    given = {"--structure": options.structure, "--color": options.colors, "--value": options.values}
+    both = [name for name, value in given.items() if value]
+    if len(both) > 1:
+        raise SonoError(f"{' and '.join(both)} contradict each other: each says what all masks show; keep one")
+    if options.state not in MASK_STATES:
+        raise SonoError(f"unknown mask state '{options.state}'{did_you_mean(options.state, MASK_STATES)}")
 
 
-def structure_name(label: str, planes: PlaneTable) -> str:
-    """The structure of the plane table that `label` spells; SonoError with the nearest one."""
-    known = {_plain(name): name for name in planes.structures}
-    if _plain(label) not in known:
-        raise SonoError(f"unknown structure '{label}'{did_you_mean(label, planes.structures)}")
-    return known[_plain(label)]
+def _check_one_label(path: Path, labels: Labels, found: Found) -> None:
+    """SonoError where --structure would give one name to several labels."""
+    names = sorted({mask.label for mask in found.masks if mask.picture.file is None and not labels.skips(mask.label)})
+    if labels.structure is not None and len(names) > 1:
+        raise SonoError(
+            f"{path}: has the labels {', '.join(names[:MAX_NAMES])}, which --structure would all call "
+            f"'{labels.structure}'; name them with --label \"{names[0]}={labels.structure}\""
+        )
 
 
-def _read(
-    path: Path, structure: str | None, colors: Mapping[str, str] | None, planes: PlaneTable
-) -> Iterator[ForeignMask]:
-    if not path.exists():
-        raise SonoError(f"{path}: not found; give a COCO JSON or a folder of mask PNGs")
-    named = structure_name(structure, planes) if structure else None
-    palette = {color: structure_name(name, planes) for color, name in (colors or HEAD_COLORS).items()}
-    if path.is_dir():
-        yield from read_mask_folder(path, named, palette)
-        return
-    for mask in read_coco(path):
+def _picture_rules(options: ImportOptions, planes: PlaneTable, images: pd.DataFrame) -> PictureRules:
+    known = images[images["status"].isin(["accepted", "quarantined"])]
+    ids = frozenset(known["image_id"].dropna())
+    stored = frozenset(picture_of(file).partition("-")[2] for file in known["file"].dropna())
+
+    def is_frame(gray: NDArray[np.uint8]) -> bool:
+        return image_id_of(gray) in ids or f"{isal_zlib.crc32(np.ascontiguousarray(gray)):08x}" in stored
+
+    structure = structure_name(options.structure, planes) if options.structure else None
+    return PictureRules(
+        structure,
+        {color: structure_name(name, planes) for color, name in (options.colors or HEAD_COLORS).items()},
+        {value: structure_name(name, planes) for value, name in options.values.items()},
+        is_frame,
+    )
+
+
+def _fit_all(found: Found, finder: FrameFinder, rules: FitRules) -> tuple[list[dict[str, object]], list[Outcome]]:
+    """A row for each mask that is kept, and what became of every mask and entry."""
+    matches = _match_all(found, finder)
+    rows: list[dict[str, object]] = []
+    outcomes = [Outcome(place, reason=reason, detail=detail) for reason, place, detail in found.refused]
+    for mask in found.masks:
+        outcome = Outcome(mask.place, mask.picture.name, mask.label)
+        match = matches[mask.picture.entry]
+        if isinstance(match, Match):
+            outcome = outcome._replace(image_id=match.row["image_id"], evidence=match.evidence)
         try:
-            yield mask._replace(structure=named or structure_name(mask.structure, planes))
-        except SonoError as error:
-            raise SonoError(f"{mask.place}: {error}") from error
+            if rules.labels.skips(mask.label):
+                raise RefusedError("skipped")
+            if isinstance(match, NoMatch):
+                raise RefusedError(*match)
+            rows.append(fit_mask(mask, match, rules))
+            outcomes.append(outcome._replace(structure=str(rows[-1]["structure"])))
+        except RefusedError as refused:
+            outcomes.append(outcome._replace(reason=refused.reason, detail=str(refused)))
+    return rows, outcomes
 
 
-def _fit(mask: ForeignMask, frames: FrameFinder, state: str) -> list[dict[str, object] | Refusal]:
-    """One row a frame that `mask` belongs to, or one refusal."""
-    by_id = frames.stored.get(mask.stem)
-    if by_id is not None:
-        if mask.size != (by_id["height"], by_id["width"]):
-            return [Refusal("wrong_size", f"{mask.place}: {_sizes(mask, by_id['height'], by_id['width'])}")]
-        return [_row(mask, by_id, mask.read(), state)]
-    found = frames.find(mask.stem)
-    accepted = [row for row in found if row["status"] == "accepted"]
-    if not accepted:
-        return [Refusal("not_accepted" if found else "unmatched", mask.place)]
-    fitting = [row for row in accepted if mask.size in (_shown_size(row), _file_size(row))]
-    if not fitting:
-        size = _sizes(mask, accepted[0]["source_height"], accepted[0]["source_width"])
-        return [Refusal("wrong_size", f"{mask.place}: {size}")]
-    if len({row["source_id"] for row in fitting}) < len(fitting):
-        return [Refusal("many_frames", mask.place)]
-    whole = mask.read()
-    return [_row(mask, row, crop(whole, row), state) for row in fitting]
+def _match_all(found: Found, finder: FrameFinder) -> dict[str, Match | NoMatch]:
+    """The frame of each picture by its entry; pictures that mean one frame together mean none."""
+    pictures: dict[str, Picture] = {picture.entry: picture for picture in found.pictures}
+    matches = {entry: finder.find(picture) for entry, picture in pictures.items()}
+    owners: dict[str, list[str]] = {}
+    for entry, match in matches.items():
+        if isinstance(match, Match):
+            owners.setdefault(str(match.row["image_id"]), []).append(entry)
+    for entries in owners.values():
+        if len(entries) > 1:
+            names = " and ".join(f"'{pictures[entry].name}'" for entry in entries[:MAX_NAMES])
+            matches |= {entry: NoMatch("two_pictures", names) for entry in entries}
+    return matches
 
 
-def _shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
-    return int(image["source_height"]), int(image["source_width"])
+def _summary(
+    new: pd.DataFrame, before: pd.DataFrame, outcomes: Sequence[Outcome], remarks: Sequence[str], dry_run: bool
+) -> ImportSummary:
+    kept = [outcome for outcome in outcomes if outcome.reason is None]
+    refused = [outcome for outcome in outcomes if outcome.reason not in (None, "skipped")]
+    return ImportSummary(
+        imported=len(new),
+        known=int(new["mask_id"].isin(before["mask_id"]).sum()),
+        structures=_counts(new["structure"]),
+        states=_counts(new["state"]),
+        sources=_counts(new["source"]),
+        evidence=_counts(outcome.evidence for outcome in kept),
+        refused=_counts(outcome.reason for outcome in refused),
+        skipped=_counts(outcome.label for outcome in outcomes if outcome.reason == "skipped"),
+        examples=_examples(refused, kept if dry_run else []),
+        remarks=tuple(remarks),
+        masks=tuple(outcome._asdict() for outcome in outcomes) if dry_run else (),
+    )
 
 
-def _file_size(image: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width in the file, which differ where its pixels were not square."""
-    known = not pd.isna(image.get("file_height"))
-    return (int(image["file_height"]), int(image["file_width"])) if known else _shown_size(image)
+def _examples(refused: Sequence[Outcome], kept: Sequence[Outcome]) -> tuple[str, ...]:
+    """One line for each kind of evidence and each reason, then more refusals up to MAX_EXAMPLES."""
+    firsts = {outcome.evidence: outcome for outcome in reversed(kept)}
+    reasons = {outcome.reason: outcome for outcome in reversed(refused)}
+    more = [outcome for outcome in refused if outcome not in reasons.values()]
+    shown = [*firsts.values(), *reasons.values(), *more[: max(0, MAX_EXAMPLES - len(reasons))]]
+    return tuple(outcome.text for outcome in shown)
 
 
-def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """A mask of the whole frame, as shown or as in its file, in the stored pixels of `image`."""
-    if mask.shape != _shown_size(image):
-        mask = resampled_mask(mask, _shown_size(image))
-    x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
-    return mask[y0:y1, x0:x1]
-
-
-def _row(
-    mask: ForeignMask, image: Mapping[str, Any], pixels: NDArray[np.bool_], state: str
-) -> dict[str, object] | Refusal:
-    if not pixels.any():
-        return Refusal("empty", mask.place)
-    return mask_row(image, pixels, mask.structure, "import", state=state)
-
-
-def _summary(new: pd.DataFrame, refusals: list[Refusal]) -> ImportSummary:
-    counts = Counter(refusal.reason for refusal in refusals)
-    examples = tuple(f"{refusal.detail}: {REFUSALS[refusal.reason]}" for refusal in refusals[:MAX_EXAMPLES])
-    structures = {str(name): int(count) for name, count in new["structure"].value_counts().sort_index().items()}
-    return ImportSummary(len(new), structures, dict(sorted(counts.items())), examples)
-
-
-def _sizes(mask: ForeignMask, height: object, width: object) -> str:
-    return f"{mask.size[0]} x {mask.size[1]} against {height} x {width} (height x width)"
-
-
-def _without_suffix(stem: str) -> str:
-    for suffix in SUFFIXES:
-        if stem.lower().endswith(suffix):
-            return stem[: -len(suffix)]
-    return stem
-
-
-def _plain(label: str) -> str:
-    return "".join(letter for letter in label.casefold() if letter.isalnum())
+def _counts(values: Any) -> dict[str, int]:
+    return {str(name): count for name, count in sorted(Counter(map(str, values)).items())}

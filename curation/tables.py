@@ -14,7 +14,7 @@ from sono.curation.storage import atomic_path
 
 STATUSES = ("accepted", "rejected", "quarantined", "error")
 SPLITS = ("train", "val", "test")
-MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import")
+MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
 LEVELS = ("global", "region")
 TIERS = ("full", "partial", "label")

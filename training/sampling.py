@@ -9,7 +9,7 @@ from torch import Tensor
 from sono.training.distributed import process_rank
 
 # How far a mask may be trusted, best first: what a person drew or has accepted, a network's proposal, a rule's.
-GRADES = {"manual": 0, "import": 0, "sam": 1, "model": 1, "heuristic": 2}
+GRADES = {"manual": 0, "import": 0, "box": 0, "sam": 1, "model": 1, "heuristic": 2}
 
 
 def seeded(seed: int, number: int) -> torch.Generator:

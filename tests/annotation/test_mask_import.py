@@ -1,6 +1,5 @@
 """Masks from COCO files and PNG folders find their frames, fit, and are cropped."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,64 +7,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
 from sono.annotation.mask_export import export_coco
-from sono.annotation.mask_files import fill_outline, match_color
-from sono.annotation.mask_import import import_masks, parse_colors, source_stems, structure_name
+from sono.annotation.mask_import import ImportOptions, import_masks, parse_pairs, parse_values
+from sono.annotation.mask_labels import structure_name
+from sono.annotation.mask_pictures import match_color
+from sono.annotation.outlines import fill_outline
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.rle import decode, encode
-from sono.curation.tables import IMAGES, SOURCES, from_rows, write_table
-from sono.curation.workspace import Workspace
-
-SOURCE = (30, 40)  # height, width
-BOX = (5, 2, 35, 28)  # crop x0, y0, x1, y1
-
-
-def frame_row(number: int, **changes: Any) -> dict[str, Any]:
-    row = {
-        "image_id": f"{number:016x}", "source_id": f"source{number}", "frame": 0, "status": "accepted",
-        "height": BOX[3] - BOX[1], "width": BOX[2] - BOX[0], "source_height": SOURCE[0], "source_width": SOURCE[1],
-        "crop_x0": BOX[0], "crop_y0": BOX[1], "crop_x1": BOX[2], "crop_y1": BOX[3],
-        "plane": "femur", "region": "lower limb", "file": f"frames/00/{number:016x}.png",
-    }  # fmt: skip
-    return row | changes
-
-
-def make_study(folder: Path, paths: list[str], rows: list[dict[str, Any]] | None = None) -> Workspace:
-    """A workspace with a frame a path, and the vault's table of sources."""
-    workspace = Workspace.create(folder / "study")
-    rows = rows or [frame_row(number) for number in range(len(paths))]
-    workspace.write(IMAGES, from_rows(IMAGES, rows))
-    file = {"root": b"raw", "modified_ns": 0, "settings_hash": "0" * 16}
-    sources = [{**row, **file, "path": os.fsencode(path)} for row, path in zip(rows, paths, strict=True)]
-    write_table(workspace.sources_path, from_rows(SOURCES, sources), SOURCES)
-    return workspace
-
-
-def drawn() -> np.ndarray:
-    mask = np.zeros(SOURCE, np.bool_)
-    mask[10:16, 8:30] = True
-    return mask
-
-
-def coco_file(folder: Path, segmentation: Any, name: str = "scan.png", category: str = "femur", **size: int) -> Path:
-    path = folder / "masks.json"
-    image = {"id": 7, "file_name": name, "height": SOURCE[0], "width": SOURCE[1], **size}
-    annotation = {"id": 3, "image_id": 7, "category_id": 2, "segmentation": segmentation}
-    content = {"images": [image], "annotations": [annotation], "categories": [{"id": 2, "name": category}]}
-    path.write_text(json.dumps(content))
-    return path
-
-
-def png(path: Path, picture: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)[1].tobytes())
-    return path
-
-
-def stored(workspace: Workspace) -> list[np.ndarray]:
-    return [decode(row.counts, row.height, row.width) for row in workspace.masks().itertuples()]
+from sono.curation.rle import encode
 
 
 def runs_of(mask: np.ndarray) -> list[int]:
@@ -107,10 +58,11 @@ def test_what_sono_exports_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(stored(workspace)[0], before)
 
 
-def test_an_unknown_category_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
+def test_an_unknown_category_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
-    with pytest.raises(SonoError, match="unknown structure 'femurr'; did you mean 'femur'"):
-        import_masks(workspace, coco_file(tmp_path, [], category="femurr"))
+    summary = import_masks(workspace, coco_file(tmp_path, [], category="femurr"))
+    assert summary.refused == {"unknown_label": 1}
+    assert "unknown structure 'femurr'; did you mean 'femur'" in summary.examples[0]
 
 
 def test_names_may_be_spelled_freely() -> None:
@@ -126,19 +78,21 @@ def test_names_may_be_spelled_freely() -> None:
         ({"size": list(SOURCE), "counts": "zz~~"}, "COCO"),
         ({"size": list(SOURCE), "counts": [0.5]}, "whole numbers"),
         ([[1, 2, 3]], "no ring"),
-        ([[0, 0, 1e9, 0, 5, 5]], "no ring"),
+        ([[0, 0, float("nan"), 0, 5, 5]], "no finite number"),
+        ([[0, 0, 1e999, 0, 5, 5]], "no finite number"),
+        ([[1e9, 1e9, 2e9, 1e9, 2e9, 2e9]], "outside the picture"),
+        ([], "no polygon"),
         ([["a", "b"]], "could not convert"),
         (None, "NoneType"),
         (7, "int"),
     ],
 )
-def test_a_damaged_annotation_names_itself_and_nothing_is_imported(
-    tmp_path: Path, segmentation: Any, message: str
-) -> None:
+def test_a_bad_segmentation_is_refused_with_its_reason(tmp_path: Path, segmentation: Any, message: str) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
-    with pytest.raises(SonoError, match=message) as caught:
-        import_masks(workspace, coco_file(tmp_path, segmentation))
-    assert "annotation 3" in str(caught.value)
+    summary = import_masks(workspace, coco_file(tmp_path, segmentation))
+    assert summary.refused == {"broken": 1}
+    assert "annotation 3" in summary.examples[0]
+    assert message in summary.examples[0]
     assert workspace.masks().empty
 
 
@@ -149,7 +103,6 @@ def test_a_damaged_annotation_names_itself_and_nothing_is_imported(
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('[{"data": {}, "annotations": []}]', "Label Studio"),
-        ('{"images": [{"id": "x"}], "annotations": [], "categories": []}', r"images\.0\.id"),
     ],
 )
 def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, message: str) -> None:
@@ -168,44 +121,42 @@ def test_refusals_are_counted_by_reason(tmp_path: Path) -> None:
     corner[0, 0] = 255
     for stem, picture in {"scan_Mask": corner, "dark": drawn() * 255, "tall": drawn() * 255, "who": corner}.items():
         png(masks / f"{stem}.png", picture.astype(np.uint8))
-    summary = import_masks(workspace, masks, structure="femur")
+    summary = import_masks(workspace, masks, ImportOptions(structure="femur"))
     assert summary.imported == 0
     assert summary.refused == {"empty": 1, "not_accepted": 1, "unmatched": 1, "wrong_size": 1}
     assert any("30 x 40 against 31 x 40" in example for example in summary.examples)
-
-
-def test_a_stem_in_two_folders_goes_where_the_size_fits(tmp_path: Path) -> None:
-    rows = [frame_row(0), frame_row(1, source_width=50)]
-    workspace = make_study(tmp_path, ["/a/scan.png", "/b/scan.jpg"], rows)
-    png(tmp_path / "masks" / "scan.png", drawn().astype(np.uint8))
-    assert import_masks(workspace, tmp_path / "masks", structure="femur").imported == 1
-    assert workspace.masks()["image_id"].tolist() == [f"{0:016x}"]
+    with pytest.raises(SonoError, match="nothing was imported .*looked for who"):
+        summary.refuse_nothing()
 
 
 def test_a_stem_of_a_cine_does_not_say_which_frame(tmp_path: Path) -> None:
     rows = [frame_row(0), frame_row(1, source_id="source0", frame=1)]
     workspace = make_study(tmp_path, ["/a/cine.dcm"] * 2, rows)
     png(tmp_path / "masks" / "cine.png", drawn().astype(np.uint8))
-    assert import_masks(workspace, tmp_path / "masks", structure="femur").refused == {"many_frames": 1}
+    assert import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur")).refused == {"many_frames": 1}
 
 
-def test_stems_are_those_of_the_vault_whatever_their_bytes(tmp_path: Path) -> None:
-    workspace = make_study(tmp_path, [os.fsdecode(b"/a/\xff.png")])
-    assert source_stems(workspace) == {"\udcff": [("source0", 0)]}
+def test_names_may_be_of_any_bytes(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, [os.fsdecode(b"/a/\xff.png"), "/a/scan.png"])
+    png(tmp_path / "masks" / os.fsdecode(b"\xff.png"), drawn().astype(np.uint8))
+    assert import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur")).imported == 1
 
 
-def test_a_cut_png_stops_the_import(tmp_path: Path) -> None:
-    workspace = make_study(tmp_path, ["/a/scan.png"])
+def test_a_cut_png_is_refused_and_the_others_are_used(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/a/scan.png", "/a/other.png"])
+    png(tmp_path / "masks" / "other.png", drawn().astype(np.uint8))
     path = png(tmp_path / "masks" / "scan.png", np.random.default_rng(0).integers(0, 255, SOURCE).astype(np.uint8))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(SonoError, match=r"scan\.png: not a whole PNG"):
-        import_masks(workspace, tmp_path / "masks", structure="femur")
+    summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
+    assert (summary.imported, summary.refused) == (1, {"broken": 1})
+    assert "not a whole PNG" in summary.examples[0]
 
 
 def test_a_gray_mask_needs_a_structure(tmp_path: Path) -> None:
     png(tmp_path / "masks" / "scan.png", drawn().astype(np.uint8) * 255)
-    with pytest.raises(SonoError, match="--structure"):
-        import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "masks")
+    summary = import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "masks")
+    assert summary.refused == {"no_structure": 1}
+    assert "--structure" in summary.examples[0]
 
 
 def test_colours_become_structures_and_holes_under_others_are_filled(tmp_path: Path) -> None:
@@ -226,8 +177,9 @@ def test_a_colour_without_structure_is_an_error(tmp_path: Path) -> None:
     picture = np.zeros((*SOURCE, 3), np.uint8)
     picture[6:24, 10:30] = (0, 0, 200)
     png(tmp_path / "masks" / "scan.png", picture)
-    with pytest.raises(SonoError, match=r"#0000c8 covers 360 pixels"):
-        import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "masks")
+    summary = import_masks(make_study(tmp_path, ["/a/scan.png"]), tmp_path / "masks")
+    assert summary.refused == {"no_structure": 1}
+    assert "#0000c8 covers 360 pixels" in summary.examples[0]
 
 
 def test_a_colour_of_ones_own_is_found(tmp_path: Path) -> None:
@@ -235,7 +187,9 @@ def test_a_colour_of_ones_own_is_found(tmp_path: Path) -> None:
     picture[6:24, 10:30] = (10, 20, 200)
     png(tmp_path / "masks" / "scan.png", picture)
     workspace = make_study(tmp_path, ["/a/scan.png"])
-    assert import_masks(workspace, tmp_path / "masks", colors={"#0a14c8": "femur"}).structures == {"femur": 1}
+    assert import_masks(workspace, tmp_path / "masks", ImportOptions(colors={"#0a14c8": "femur"})).structures == {
+        "femur": 1
+    }
 
 
 @pytest.mark.parametrize("color", ["redd", "#12345g", "#123"])
@@ -244,23 +198,38 @@ def test_a_colour_that_is_none_is_an_error(color: str) -> None:
         match_color(np.zeros((2, 2, 3), np.uint8), color)
 
 
-def test_colour_options_are_pairs() -> None:
-    assert parse_colors(["red=fetal head", "#00ff00 = stomach"]) == {"red": "fetal head", "#00ff00": "stomach"}
+def test_options_are_pairs() -> None:
+    assert parse_pairs("--color", ["red=fetal head", "#00ff00 = stomach"], "") == {
+        "red": "fetal head",
+        "#00ff00": "stomach",
+    }
+    assert parse_values(["1=femur", "255=fetal head"]) == {1: "femur", 255: "fetal head"}
 
 
 @pytest.mark.parametrize("option", ["red", "red=", "=femur", ""])
-def test_half_a_colour_option_is_an_error(option: str) -> None:
-    with pytest.raises(SonoError, match="COLOR=STRUCTURE"):
-        parse_colors([option])
+def test_half_a_pair_is_an_error(option: str) -> None:
+    with pytest.raises(SonoError, match="NAME=VALUE"):
+        parse_pairs("--color", [option], "red=femur")
+
+
+@pytest.mark.parametrize("option", ["x=femur", "-1=femur", "1.5=femur", "²=femur", "1234567=femur"])
+def test_a_value_is_a_whole_number(option: str) -> None:
+    with pytest.raises(SonoError, match="no whole number"):
+        parse_values([option])
+
+
+def test_one_name_with_two_meanings_is_an_error() -> None:
+    with pytest.raises(SonoError, match="both 'femur' and 'fetal head'"):
+        parse_values(["1=femur", "1=fetal head"])
 
 
 def test_masks_may_be_imported_as_proposals(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/a/scan.png"])
     png(tmp_path / "masks" / "scan.png", drawn().astype(np.uint8))
-    import_masks(workspace, tmp_path / "masks", structure="femur", state="proposed")
+    import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur", state="proposed"))
     assert workspace.masks()["state"].tolist() == ["proposed"]
     with pytest.raises(SonoError, match="unknown mask state 'fine'"):
-        import_masks(workspace, tmp_path / "masks", structure="femur", state="fine")
+        import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur", state="fine"))
 
 
 def test_a_closed_outline_is_filled_and_a_ring_is_not() -> None:
@@ -300,7 +269,7 @@ def test_real_head_masks_with_their_published_names(tmp_path: Path, shared_data:
     few_masks(shared_data / "nijmegen" / "masks", tmp_path / "masks", 4)
     frame = shared_data / "nijmegen" / "training_set" / "001_HC.png"
     workspace = make_study(tmp_path, [str(frame)], [uncropped(0, 540, 800)])
-    summary = import_masks(workspace, tmp_path / "masks", structure="fetal head")
+    summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="fetal head"))
     assert (summary.imported, summary.refused) == (1, {"unmatched": 3})
     assert 0.05 < workspace.masks()["area"].iloc[0] / (540 * 800) < 0.1
 
@@ -317,7 +286,7 @@ def test_a_mask_that_qc_has_seen_as_a_picture_still_finds_its_frame(tmp_path: Pa
     rows = [frame_row(0), frame_row(1, status="rejected", file=None)]
     workspace = make_study(tmp_path, ["/raw/001_HC.png", "/raw/masks/001_HC_Mask.png"], rows)
     png(tmp_path / "masks" / "001_HC_Mask.png", drawn().astype(np.uint8) * 255)
-    summary = import_masks(workspace, tmp_path / "masks", "femur")
+    summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
     assert (summary.imported, dict(summary.refused)) == (1, {})
     assert list(workspace.masks()["image_id"]) == [rows[0]["image_id"]]
 

@@ -1,0 +1,140 @@
+"""One mask on its frame: its structure, size and pixels are checked, then it is cropped and becomes a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sono.annotation.foreign_masks import ForeignMask, RefusedError
+from sono.annotation.mask_labels import Labels
+from sono.annotation.mask_matching import Match
+from sono.annotation.masks import mask_row
+from sono.curation.errors import SonoError
+from sono.curation.geometry import resampled_mask
+from sono.curation.rle import decode
+from sono.curation.tables import MASK_SOURCES, MASK_STATES, rows_of
+
+NEARLY_ALL = 0.9  # of the picture
+SAME_SHAPE = 0.98  # overlap of an exported mask with what comes back, above which nobody has edited it
+# Attributes of an exported mask that come back as they were, besides its source and state.
+EXPORTED: dict[str, type] = {"model_hash": str, "prompt": str, "score": float, "stability": float}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FitRules:
+    """What masks are fitted by: labels, the state of new ones, whether those that look inverted are kept, and the masks
+    that the study has, by id and by shape."""
+
+    labels: Labels
+    state: str
+    force: bool
+    known: Mapping[object, Row]
+
+    @classmethod
+    def create(cls, labels: Labels, state: str, force: bool, masks: pd.DataFrame) -> "FitRules":
+        """The rules for a study that has these `masks`."""
+        rows = rows_of(masks)
+        by_id: dict[object, Row] = {row["mask_id"]: row for row in rows}
+        return cls(labels, state, force, by_id | {_shape_of(row): row for row in rows})
+
+
+def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
+    """The row of one mask on its frame; RefusedError where it has no structure, does not fit or looks inverted."""
+    structure = mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
+    whole = _whole(mask, match)
+    exported = _exported(mask, match)
+    odd = looks_inverted(whole)
+    if odd and not rules.force and not exported:
+        raise RefusedError("inverted", odd)
+    pixels = whole if match.stored else crop(whole, match.row)
+    if not pixels.any():
+        raise RefusedError("empty")
+    if not exported:
+        row = mask_row(match.row, pixels, structure, mask.source, state=rules.state)
+        # a tool that drops attributes gives a stored mask back, which is still a proposal
+        return rules.known.get(_shape_of(row), row) if match.stored else row
+    row = mask_row(match.row, pixels, structure, exported["source"], **{key: exported[key] for key in EXPORTED})
+    return row | {"state": _state(row, exported, rules.known)}
+
+
+def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """A mask of the whole frame, as shown or as in its file, in the stored pixels of `image`."""
+    if mask.shape != _shown_size(image):
+        mask = resampled_mask(mask, _shown_size(image))
+    x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
+    return mask[y0:y1, x0:x1]
+
+
+def looks_inverted(mask: NDArray[np.bool_]) -> str:
+    """What is odd about a mask [H, W] that covers nearly everything or touches all four borders; "" for others."""
+    share = float(mask.mean())
+    borders = all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    if share <= NEARLY_ALL and not borders:
+        return ""
+    return f"{share:.0%} of the picture{', and all four borders' * borders}"
+
+
+def _structure(label: str, labels: Labels) -> str:
+    try:
+        return labels.find(label)
+    except SonoError as error:
+        raise RefusedError("unknown_label", str(error)) from error
+
+
+def _whole(mask: ForeignMask, match: Match) -> NDArray[np.bool_]:
+    """The mask in the pixels of its picture: the source's, or the stored ones."""
+    stored = (int(match.row["height"]), int(match.row["width"]))
+    sizes = [stored] if match.stored else [_shown_size(match.row), _file_size(match.row)]
+    size = mask.size or sizes[-1]  # coordinates without a size count pixels of the file
+    if size not in sizes:
+        raise RefusedError("wrong_size", f"{_text(size)} against {_text(sizes[0])} (height x width)")
+    try:
+        return mask.read(size)
+    except SonoError as error:
+        raise RefusedError("broken", str(error)) from error
+
+
+def _shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    return int(image["source_height"]), int(image["source_width"])
+
+
+def _file_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width in the file, which differ where its pixels were not square."""
+    known = not pd.isna(image.get("file_height"))
+    return (int(image["file_height"]), int(image["file_width"])) if known else _shown_size(image)
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _exported(mask: ForeignMask, match: Match) -> Row:
+    """The attributes of a mask that `sono masks export` wrote, checked; empty for any other mask."""
+    given = mask.exported
+    if not match.stored or given.get("source") not in MASK_SOURCES or given.get("state") not in MASK_STATES:
+        return {}
+    kept = {key: given.get(key) if isinstance(given.get(key), kind) else None for key, kind in EXPORTED.items()}
+    return {"mask_id": given.get("mask_id"), "source": given["source"], "state": given["state"], **kept}
+
+
+def _state(row: Row, exported: Row, known: Mapping[object, Row]) -> str:
+    """The state of a mask that comes back: its own, or edited where its shape differs from the one that was exported.
+
+    Other tools draw a mask again from its outline, so small differences are no edit.
+    """
+    before = known.get(str(exported["mask_id"]))
+    if before is None or row["mask_id"] == before["mask_id"] or before["image_id"] != row["image_id"]:
+        return str(exported["state"])
+    size = (int(row["height"]), int(row["width"]))
+    one, other = decode(str(row["counts"]), *size), decode(str(before["counts"]), *size)
+    same = (one & other).sum() >= SAME_SHAPE * (one | other).sum() and row["structure"] == before["structure"]
+    return str(exported["state"]) if same else "edited"
+
+
+def _shape_of(row: Mapping[str, Any]) -> tuple[object, ...]:
+    return row["image_id"], row["structure"], row["counts"]

@@ -1,0 +1,84 @@
+"""Labels of other tools as structures of the plane table."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.planes import PlaneTable
+
+
+def plain_label(label: str) -> str:
+    """Letters and digits in lower case, so that `Fetal_Head` is `fetal head`."""
+    return "".join(letter for letter in label.casefold() if letter.isalnum()) or label
+
+
+def structure_name(label: str, planes: PlaneTable) -> str:
+    """The structure of the plane table that `label` spells; SonoError with the nearest ones."""
+    known = {plain_label(name): name for name in planes.structures}
+    if plain_label(label) not in known:
+        raise SonoError(f"unknown structure '{label}'{suggestion(label, planes.structures)}")
+    return known[plain_label(label)]
+
+
+def suggestion(label: str, known: Iterable[str]) -> str:
+    """`; did you mean 'fetal head'?`: the names that contain the words of `label`, else the nearest one."""
+    likely = containing(label, known)
+    if likely:
+        return f"; did you mean {' or '.join(repr(name) for name in likely[:3])}?"
+    return did_you_mean(label, known)
+
+
+def containing(label: str, known: Iterable[str]) -> list[str]:
+    """The names, sorted, that contain every word of `label`."""
+    words = set(label.casefold().replace("_", " ").replace("-", " ").split())
+    return sorted(name for name in known if words and words <= set(name.casefold().split()))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How labels become structures: all `structure`, or by `mapping` (label -> structure); `skipped` are left out."""
+
+    planes: PlaneTable
+    structure: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)  # of what was given
+
+    @classmethod
+    def create(
+        cls, planes: PlaneTable, structure: str | None, mapping: Mapping[str, str], skipped: Sequence[str]
+    ) -> "Labels":
+        """SonoError for a structure that no plane has, and for a label that is both named and skipped."""
+        named = structure_name(structure, planes) if structure else None
+        known = {plain_label(label): structure_name(name, planes) for label, name in mapping.items()}
+        left_out = {plain_label(label): label for label in skipped}
+        if both := known.keys() & left_out.keys():
+            raise SonoError(f"--label and --skip-label both name '{left_out[min(both)]}'; keep one")
+        return cls(planes, named, known, left_out)
+
+    def skips(self, label: str) -> bool:
+        """Whether masks of this label are left out."""
+        skipped = plain_label(label) in self.skipped
+        self.uses[plain_label(label)] += 1
+        return skipped
+
+    def find(self, label: str) -> str:
+        """The structure of a label; SonoError with what to do."""
+        plain = plain_label(label)
+        if self.structure is not None:
+            return self.structure
+        if plain in self.mapping:
+            return self.mapping[plain]
+        try:
+            return structure_name(label, self.planes)
+        except SonoError as error:
+            likely = containing(label, self.planes.structures)
+            name = likely[0] if len(likely) == 1 else "STRUCTURE"
+            raise SonoError(
+                f'{error} Name it with --label "{label}={name}", or leave it out with --skip-label "{label}"'
+            ) from error
+
+    def unused(self) -> list[str]:
+        """Labels that were given and that no mask has, as they compare."""
+        return sorted(label for label in {*self.mapping, *self.skipped} if not self.uses[label])

@@ -1,0 +1,338 @@
+"""Which stored frame a picture's name means: by its image id or by the longest agreeing path, one to one, or none."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sono.annotation.foreign_masks import Picture
+from sono.curation.errors import SonoError
+from sono.curation.records.table import SUFFIXES, path_parts
+from sono.curation.storage import sha256
+from sono.curation.stored import picture_of
+from sono.curation.workspace import Workspace
+
+MAX_CANDIDATES = 3  # named in a refusal
+
+# What tools and data sets put after or before a frame's name. Label Studio: 8 hexadecimal digits; Roboflow: the former
+# ending and a hash.
+ENDING = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)", re.IGNORECASE)
+LABEL_STUDIO = re.compile(r"[0-9a-f]{8}-(.+)")
+ROBOFLOW = re.compile(rf"(.+)_(?:{'|'.join(sorted(SUFFIXES))})\.rf\.[0-9a-z]{{8,}}")
+
+# Folders of exports that say nothing about whose frame lies in them; agreeing ones still count.
+GENERIC = frozenset((
+    "annotation", "annotations", "coco", "data", "dataset", "dcm", "default", "dicom", "export", "exports", "files",
+    "frames", "ground_truth", "groundtruth", "gt", "image", "images", "img", "imgs", "jpeg", "jpegimages", "jpg",
+    "label", "labels", "mask", "masks", "output", "png", "pngs", "raw", "segmentation", "segmentationclass",
+    "segmentations", "test", "test_set", "train", "training", "training_set", "upload", "uploads", "val", "valid",
+    "validation",
+))  # fmt: skip
+
+Row = dict[str, Any]
+
+
+class Match(NamedTuple):
+    """The row of the images table that a picture is, by what evidence; `stored`: its pixels are the stored ones."""
+
+    row: Row
+    evidence: str
+    stored: bool = False
+
+
+class NoMatch(NamedTuple):
+    """Why a picture belongs to no frame; `detail` names the candidates."""
+
+    reason: str
+    detail: str = ""
+
+
+class Agreement(NamedTuple):
+    """How the folders of a frame agree with those around a mask.
+
+    `same`: they are the same folder. Else, below the `shared` folders that both paths begin with: how many agree from
+    the name upward, of those that say something (`telling`) and of `all`; whether the frame's path has none more that
+    says something (`sibling`); and whether the paths contradict each other.
+    """
+
+    same: bool = False
+    telling: int = 0
+    all: int = 0
+    shared: int = 0
+    sibling: bool = False
+    contradicts: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """The longest agreeing path is the highest."""
+        return self.same, self.telling, self.all
+
+    @property
+    def evidence(self) -> str:
+        """In words."""
+        count = max(self.telling, self.all)
+        named = f"path of {count} folder{'s' * (count > 1)}" if count else "file name"
+        return "the same folder" if self.same else named
+
+
+NOTHING = Agreement().rank
+Found = tuple["SourceFile", Agreement]
+
+
+class Reading(NamedTuple):
+    """A stem that a name may stand for, and what was taken off; in a `flat` export the folders are the tool's own."""
+
+    stem: str
+    taken: str = ""
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the study: its path, how many of its folders lie below the folder given to `sono qc`, its SHA-256 and
+    number of frames."""
+
+    path: str
+    depth: int
+    sha: str | None
+    frames: int
+    rows: tuple[Row, ...]  # of the images table: the frames that were looked at
+
+    @cached_property
+    def parts(self) -> list[str]:
+        return path_parts(self.path)
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for files of equal pixels."""
+        ids = {row["image_id"] for row in self.rows}
+        only = ids.pop() if len(ids) == 1 and len(self.rows) == 1 else None
+        return only if isinstance(only, str) else self.path
+
+
+@dataclass(frozen=True)
+class FrameFinder:
+    """The frames of a study by name. `ignored` are folders, in lower case, that say nothing about whose frame it is."""
+
+    files: tuple[SourceFile, ...]
+    accepted: Mapping[str, Row]  # by image id
+    ignored: frozenset[str] = GENERIC
+    by_stem: Mapping[str, list[SourceFile]] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, workspace: Workspace, images: pd.DataFrame, ignored: Iterable[str] = ()) -> "FrameFinder":
+        """The finder of a workspace; without the vault it knows image ids alone."""
+        files = tuple(_source_files(workspace, images))
+        by_stem: dict[str, list[SourceFile]] = {}
+        for file in files:
+            by_stem.setdefault(stem_of(file.parts[-1]), []).append(file)
+        rows: list[Row] = images[images["status"] == "accepted"].to_dict("records")  # type: ignore[assignment]
+        more = frozenset(name.strip().casefold() for name in ignored)
+        return cls(files, {row["image_id"]: row for row in rows}, GENERIC | more, by_stem)
+
+    @cached_property
+    def _stored(self) -> dict[str, Row]:
+        return {picture_of(row["file"]): row for row in self.accepted.values() if isinstance(row["file"], str)}
+
+    def find(self, picture: Picture) -> Match | NoMatch:
+        """The frame that `picture` names, or why it names none."""
+        parts = path_parts(_local_path(picture.name))
+        if not parts:
+            return NoMatch("unmatched", "an empty name")
+        stem = stem_of(parts[-1])
+        if found := self._by_id(stem):
+            return found
+        found = self._by_path(picture, stem)
+        if isinstance(found, Match) and picture.own_name:
+            own = stem_of(path_parts(picture.own_name)[-1])
+            others = [file for file in self.by_stem.get(own, ()) if file.key != _key_of(found.row)]
+            if own != stem and others:
+                return NoMatch("other_name", f"imagePath says '{picture.name}'; the file is named as {_shown(others)}")
+        return found
+
+    def _by_id(self, stem: str) -> Match | NoMatch | None:
+        image_id, _, crop = stem.partition("-")
+        row = self.accepted.get(image_id)
+        if row is None or (crop and not re.fullmatch("[0-9a-f]{8}", crop)):
+            return None
+        if crop and stem not in self._stored:
+            return NoMatch("changed", "the frame was cropped in another way since; export the masks again")
+        return Match(row, "image id", stored=True)
+
+    def _by_path(self, picture: Picture, stem: str) -> Match | NoMatch:
+        refused: NoMatch | None = None
+        for reading in readings(stem):
+            files = [file for file in self.by_stem.get(reading.stem, ()) if not _is_mask(file, picture)]
+            if not files:
+                continue
+            found = self._best(files, picture, reading)
+            if isinstance(found, Match):
+                return found
+            if found.reason != "not_accepted":
+                return refused or found
+            # `sono qc` may have seen the mask's own file, as a rejected row of the same stem
+            refused = refused or found
+        return refused or NoMatch("unmatched", f"looked for {', '.join(one.stem for one in readings(stem))}")
+
+    def _best(self, files: list[SourceFile], picture: Picture, reading: Reading) -> Match | NoMatch:
+        found = [(file, self._agreement(file, picture, reading)) for file in files]
+        fitting = [agreement.rank for _, agreement in found if not agreement.contradicts]
+        if not fitting:
+            return NoMatch("other_folder", f"'{picture.name}' against {_shown(files)}")
+        best = max(fitting)
+        # where no folder agrees, a file whose folder contradicts is a rival, too: the name may be any file's
+        rivals = [(file, one) for file, one in found if one.rank == best and (best == NOTHING or not one.contradicts)]
+        if not _is_one(rivals):
+            rivals = _sibling(rivals) or _same_name(rivals, picture) or rivals
+        if not _is_one(rivals):
+            return NoMatch("ambiguous", f"'{picture.name}' may be {_shown([file for file, _ in rivals])}")
+        file, agreement = rivals[0]
+        return self._row(file, f"{agreement.evidence}{f' without {reading.taken}' * bool(reading.taken)}")
+
+    def _row(self, file: SourceFile, evidence: str) -> Match | NoMatch:
+        first = file.rows[0]
+        if file.frames > 1:
+            return NoMatch("many_frames", file.path)
+        row = self.accepted.get(first["image_id"])
+        if row is None:
+            return NoMatch("not_accepted", f"{file.path} is {first['status']}")
+        return Match(row, evidence)
+
+    def _agreement(self, file: SourceFile, picture: Picture, reading: Reading) -> Agreement:
+        """How well a file's folders agree with those of a name.
+
+        They contradict it where both paths have, above the folders that agree, one more that says something.
+        """
+        if reading.flat:
+            return Agreement()
+        own, folders = file.parts[:-1], path_parts(_local_path(picture.name))[:-1]
+        around = path_parts(posixpath.normpath(posixpath.join(picture.folder, *folders)))
+        if own == around:
+            return Agreement(same=True, shared=len(own))
+        shared = _common_start(around, own)
+        mine, theirs = self._telling(own[shared:]), self._telling(around[shared:])
+        agreeing = _common_end(mine, theirs)
+        below = self._telling(own[max(shared, len(own) - file.depth) :]) or (mine[-1:] if file.depth == 0 else [])
+        given = self._telling(around[max(shared, len(around) - len(folders)) :])
+        return Agreement(
+            telling=agreeing,
+            all=_common_end(own[shared:], around[shared:]),
+            shared=shared,
+            sibling=not mine,
+            contradicts=agreeing < min(len(below), len(given)),
+        )
+
+    def _telling(self, folders: Sequence[str]) -> list[str]:
+        return [folder for folder in folders if folder not in self.ignored and folder != ".."]
+
+
+def readings(stem: str) -> list[Reading]:
+    """The stems that a name may stand for: itself, then with less and less of what tools have added."""
+    found = [Reading(stem)]
+    for reading in found:  # grows while it is read
+        for pattern, what, flat in (
+            (ROBOFLOW, "Roboflow's ending", True),
+            (LABEL_STUDIO, "Label Studio's prefix", True),
+            (ENDING, "the ending", False),
+        ):
+            match = pattern.fullmatch(reading.stem)
+            if match and all(match[1] != one.stem for one in found):
+                taken = ", ".join(filter(None, (reading.taken, what)))
+                found.append(Reading(match[1], taken, flat or reading.flat))
+        bare = stem_of(reading.stem)
+        if all(bare != one.stem for one in found):
+            found.append(Reading(bare, reading.taken, reading.flat))
+    return found
+
+
+def stem_of(name: str) -> str:
+    """A file's name in lower case without the ending of a picture; a UID keeps its numbers."""
+    head, _, suffix = name.rpartition(".")
+    return head if head and suffix in SUFFIXES | {"json"} else name
+
+
+def _local_path(name: str) -> str:
+    """A name without what Label Studio puts before the path of a local file."""
+    return unquote(name.partition("?d=")[2]) if "?d=" in name else name
+
+
+def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
+    return _common_start(one[::-1], other[::-1])
+
+
+def _common_start(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((count for count, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _is_one(rivals: Sequence[Found]) -> bool:
+    return len({file.key for file, _ in rivals}) == 1
+
+
+def _sibling(rivals: Sequence[Found]) -> list[Found]:
+    """Of equal names the one whose folder lies nearest to that of the mask, next to it."""
+    nearest = max(agreement.shared for _, agreement in rivals)
+    near = [(file, one) for file, one in rivals if one.shared == nearest]
+    return [found for found in near if found[1].sibling and not found[1].contradicts] if _is_one(near) else []
+
+
+def _same_name(rivals: Sequence[Found], picture: Picture) -> list[Found]:
+    """Of files in one folder, the one with the ending, too; a mask PNG says nothing about its frame's ending."""
+    if picture.file is not None or len({tuple(file.parts[:-1]) for file, _ in rivals}) > 1:
+        return []
+    name = path_parts(_local_path(picture.name))[-1]
+    return [(file, one) for file, one in rivals if file.parts[-1] == name]
+
+
+def _is_mask(file: SourceFile, picture: Picture) -> bool:
+    """Whether a source is the mask picture itself, or a copy of it, or a picture of flat tones."""
+    if any(row["reasons"] is not None and "mask_image" in row["reasons"] for row in file.rows):
+        return True
+    if picture.file is None:
+        return False
+    if str(picture.file.resolve()) == file.path:
+        return True
+    return file.sha is not None and file.sha == sha256(picture.file.read_bytes())
+
+
+def _key_of(row: Row) -> str:
+    return str(row["image_id"])
+
+
+def _shown(files: Sequence[SourceFile]) -> str:
+    more = f" and {len(files) - MAX_CANDIDATES} more" if len(files) > MAX_CANDIDATES else ""
+    return ", ".join(file.path for file in files[:MAX_CANDIDATES]) + more
+
+
+def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[SourceFile]:
+    """Every file of the vault's sources with its rows of `images`; none where the vault is not here."""
+    path = workspace.sources_path
+    if not path.exists():
+        return
+    columns = ["source_id", "path", "root"]
+    try:
+        sources = pq.read_table(path, columns=columns, partitioning=None).to_pydict()
+    except (pa.ArrowException, OSError) as error:
+        raise SonoError(f"{path}: not a readable Parquet table; run `sono qc` again") from error
+    rows: dict[str, list[Row]] = {}
+    for row in images.to_dict("records"):
+        rows.setdefault(row["source_id"], []).append(row)  # type: ignore[arg-type]
+    counts = dict(zip(images["source_id"], images["source_frames"].fillna(1), strict=True))
+    places = {name: (file, root) for name, file, root in zip(*(sources[column] for column in columns), strict=True)}
+    for source_id, (file, root) in places.items():
+        if source_id in rows:
+            full, top = os.fsdecode(file), os.fsdecode(root).rstrip("/")
+            inner = Path(full).relative_to(top) if full.startswith(top + "/") else Path(Path(full).name)
+            own = tuple(rows[source_id])
+            sha = own[0]["file_sha256"]
+            frames = max(len(own), int(counts.get(source_id, 1)))
+            yield SourceFile(full, len(inner.parts) - 1, sha if isinstance(sha, str) else None, frames, own)

@@ -1,0 +1,28 @@
+"""Drawn outlines as filled masks."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`mask` [H, W] with a thin closed outline filled; one that leaves the picture gets its hull; others stay."""
+    drawn = mask.sum()
+    whole = filled(mask)
+    if whole.sum() > 3 * drawn:
+        return whole
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).any()
+    if edge and drawn:
+        hull = np.zeros(mask.shape, np.uint8)
+        cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32)), 1)
+        if hull.sum() > 8 * drawn:
+            return hull.astype(np.bool_)
+    return mask
+
+
+def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`mask` [H, W] with its holes filled."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    canvas = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(canvas, outlines, -1, 1, cv2.FILLED)
+    return canvas.astype(np.bool_)

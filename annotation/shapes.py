@@ -1,0 +1,107 @@
+"""Polygons, boxes and circles as masks: clipped to the picture and bounded before anything is drawn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from sono.curation.errors import SonoError
+from sono.curation.rle import decode
+
+Floats = NDArray[np.float64]
+
+FAR = 4  # sides of the picture; a polygon that goes further is clipped first
+MIN_INSIDE = 0.5  # of a box: one that lies mostly outside was drawn on another picture
+
+
+def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's own rasterizer.
+
+    SonoError for what is no ring of finite x, y pairs, for a polygon that misses the picture, and for outlines that
+    together are longer than the picture has pixels: the rasterizer takes memory for every step along an edge.
+    """
+    if not polygons:
+        raise SonoError("no polygon, so only a box at best; draw an outline, or import boxes as a table")
+    rings = [_clipped(_ring(polygon), size) for polygon in polygons]
+    length = sum(_length(ring) for ring in rings)
+    if length > size[0] * size[1]:
+        raise SonoError(
+            f"outlines of {length:.0f} pixels in a picture of {size[0]} x {size[1]}: that is no outline of a structure"
+        )
+    runs = coco.merge(coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size))
+    return decode(runs["counts"].decode("ascii"), *size)
+
+
+def draw_box(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask [H, W] of a box whose edges are given in pixels; SonoError where most of it is outside the picture."""
+    x0, x1 = (min(max(edge, 0.0), size[1]) for edge in (left, right))
+    y0, y1 = (min(max(edge, 0.0), size[0]) for edge in (top, bottom))
+    if not (right > left and bottom > top):
+        raise SonoError(f"a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area")
+    if (x1 - x0) * (y1 - y0) < MIN_INSIDE * (right - left) * (bottom - top):
+        raise SonoError(
+            f"the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies mostly outside the picture of "
+            f"{size[1]} x {size[0]} pixels (width x height)"
+        )
+    return draw_polygons([[x0, y0, x1, y0, x1, y1, x0, y1]], size)
+
+
+def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels [H, W] whose centers are at most `radius` pixels from (x, y)."""
+    rows, columns = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5
+    return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
+
+
+def points_of(numbers: Any, least: int) -> Floats:
+    """Points [N, 2] of a list of pairs; SonoError for fewer than `least`, and for what is no finite number."""
+    try:
+        points = np.asarray(numbers, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SonoError(f"points that are no list of numbers ({error})") from error
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < least:
+        raise SonoError(f"{points.size} numbers that are not {least} or more points of x and y")
+    if not np.isfinite(points).all():
+        raise SonoError("a point that is no finite number")
+    return points
+
+
+def _ring(polygon: Any) -> Floats:
+    try:
+        numbers = np.asarray(polygon, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SonoError(f"a polygon that is no list of numbers ({error})") from error
+    if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2:
+        raise SonoError(f"a polygon of {numbers.size} numbers that is no ring of x, y pairs")
+    return points_of(numbers.reshape(-1, 2), 3)
+
+
+def _length(ring: Floats) -> float:
+    """The length of a closed ring [N, 2] in pixels, at least one for each point."""
+    return float(np.maximum(np.abs(ring - np.roll(ring, 1, axis=0)).max(axis=1), 1).sum())
+
+
+def _clipped(ring: Floats, size: tuple[int, int]) -> Floats:
+    """A ring [N, 2] that goes far beyond the picture, cut along the picture's sides (Sutherland and Hodgman)."""
+    if (np.abs(ring) <= FAR * max(size)).all():
+        return ring
+    for axis, end in ((0, size[1]), (1, size[0])):
+        for side, sign in ((0.0, 1.0), (float(end), -1.0)):
+            ring = _half(ring, axis, side, sign)
+            if not len(ring):
+                raise SonoError("a polygon outside the picture; it was drawn on another one")
+    return ring
+
+
+def _half(ring: Floats, axis: int, side: float, sign: float) -> Floats:
+    """The part of a ring where sign * (coordinate - side) is not negative."""
+    depth = sign * (ring[:, axis] - side)
+    before, depth_before = np.roll(ring, 1, axis=0), np.roll(depth, 1)
+    crossing = (depth >= 0) != (depth_before >= 0)
+    step = np.where(crossing, depth_before - depth, 1.0)
+    cut = before + (depth_before / step)[:, None] * (ring - before)
+    cut[:, axis] = side
+    # of each edge the point where it crosses, then its end
+    pairs = np.stack([cut, ring], axis=1).reshape(-1, 2)
+    return np.asarray(pairs[np.stack([crossing, depth >= 0], axis=1).ravel()])
