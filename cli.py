@@ -1,6 +1,7 @@
 """The command line: mounts the commands of the rooms and turns their errors into one line and an exit code."""
 
 import errno
+import io
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ app.add_typer(sono.evaluation.commands.app)
 
 def main() -> None:
     """Run the command line; a SonoError is one line on stderr and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
     try:
         app()
     except SonoError as error:
@@ -73,6 +76,9 @@ def main() -> None:
         how = "the same command goes on where it stopped (sono train: with --resume, once it has saved)"
         sys.stderr.write(f"sono: interrupted; {how}\n")
         sys.exit(INTERRUPTED)
+    except UnicodeEncodeError as error:
+        sys.stderr.write(f"sono: {error.object!a}: a name or text that is not UTF-8; rename the file or folder\n")
+        sys.exit(1)
     except OSError as error:
         sys.stderr.write(f"sono: {_told(error)}\n")
         sys.exit(1)

@@ -13,7 +13,7 @@ from sono.annotation.findings import PLACES, Places, spoken, tell_findings, with
 from sono.annotation.lint import LintRules, clip_token_counter, lint
 from sono.curation.config import Config
 from sono.curation.console import progress
-from sono.curation.errors import FindingsError
+from sono.curation.errors import FindingsError, SonoError
 from sono.curation.planes import Plane, PlaneTable
 from sono.curation.privacy import check_privacy
 from sono.curation.tables import CAPTIONS, LEVELS, TIERS
@@ -217,10 +217,26 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
     rules = LintRules(clip_token_counter(), planes, frozenset(banned), config.max_tokens)
     writer = CaptionWriter(templates, rules, with_own_places(config.finding_places, planes))
     places, captions = _captions_of(writer, images.drop_duplicates("image_id"), masks)
+    summary = _summary(places, captions, writer)
+    _refuse_to_lose(workspace, places, summary)
     with workspace.lock():
         workspace.write(CAPTIONS, _table(places, captions, templates.id))
     check_privacy(workspace)
-    return _summary(places, captions, writer)
+    return summary
+
+
+def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: CaptionSummary) -> None:
+    """SonoError where no frame would have a caption, or no mask one any more, since all of them were refused."""
+    earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
+    for level in earlier & {_level(place) for place in places}:
+        if not sum(summary.counts[level].values()):
+            codes = ", ".join(f"{code} {count}" for code, count in summary.findings.items())
+            code, example = next(iter(summary.examples.items()))
+            kept = "captions.parquet stays as it is" if workspace.path(CAPTIONS).exists() else "nothing was written"
+            raise SonoError(
+                f"template set '{summary.template}': every {level} caption was refused ({codes}), so {kept}; "
+                f"correct the template or the records: '{example}' has {code}"
+            )
 
 
 def _captions_of(

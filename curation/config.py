@@ -1,23 +1,38 @@
 """Settings: one frozen model per concern, each read from its section of `sono.toml`."""
 
+import re
 import reprlib
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.storage import MAX_TEXT_BYTES, read_regular
 
 SECTIONS = ("study", "qc", "records", "splits", "masks", "captions", "training", "evaluation")
+MAX_DOTS = 50  # of one key: a TOML reader takes time that grows with their square
+_PART = r"""(?:(?<![\w"'-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')){{{MAX_DOTS}}}", re.ASCII)
 MAX_SEED = 10**9  # torch takes 64 bits, of which `process_seed` gives the lower ones to step and process
 
 
 class Config(BaseModel):
-    """Base of every settings model: frozen, and an unknown key or a number that is not finite is an error."""
+    """Base of every settings model: frozen; an unknown key, `true` for a number or one not finite is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            kind = cls.model_fields[name].annotation if name in cls.model_fields else bool
+            kinds = {kind, *get_args(kind)}
+            if isinstance(value, bool) and {int, float} & kinds and bool not in kinds:
+                raise ValueError(f"{name} is {str(value).lower()}: a number is wanted")
+        return values
 
 
 Settings = TypeVar("Settings", bound=Config)
@@ -95,15 +110,25 @@ def override(settings: Settings, **changes: Any) -> Settings:
 def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     """The sections of a TOML file, by name; SonoError for one that is not of `sections`. An absent file has none."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = read_toml(path)
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SonoError(f"{path}: not valid TOML: {error}") from error
     for name in values:
         if name not in sections:
             raise SonoError(f"{path}: unknown section [{name}]{did_you_mean(name, sections)}")
     return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; SonoError where it is not one, too large or no regular file, OSError where absent."""
+    content = read_regular(path, MAX_TEXT_BYTES)
+    try:
+        text = content.decode("utf-8-sig")
+        if _LONG_KEY.search(text):
+            raise ValueError(f"a key of more than {MAX_DOTS} parts")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # of syntax, of UTF-8, of a number with thousands of digits
+        raise SonoError(f"{path}: not valid TOML: {error}") from error
 
 
 def _first_problem(error: ValidationError, section: str, model: type[Config]) -> str:

@@ -20,7 +20,7 @@ from sono import __version__
 from sono.curation.console import progress
 from sono.curation.privacy import check_folder
 from sono.curation.readers.regions import CENTIMETRE, TISSUE, TWO_DIMENSIONAL
-from sono.curation.storage import refuse_used_folder, write_bytes
+from sono.curation.storage import new_folder, refuse_used_folder, write_bytes
 from sono.curation.stored import read_stored, stored_path
 from sono.curation.tables import rows_of
 from sono.curation.workspace import Workspace
@@ -62,11 +62,13 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
     refuse_used_folder(out)
     images = _numbered(workspace.accepted_images().drop_duplicates("image_id"))
     key = workspace.key()
-    with progress("export", len(images)) as advance, _strict_writing():
-        for row in rows_of(images):
-            content = dicom_bytes(row, read_stored(stored_path(workspace, row["file"])), key)
-            write_bytes(out / row["patient"] / row["study"] / f"{row['image_id']}.dcm", content)
-            advance()
+    with new_folder(out) as new:
+        with progress("export", len(images)) as advance, _strict_writing():
+            for row in rows_of(images):
+                content = dicom_bytes(row, read_stored(stored_path(workspace, row["file"])), key)
+                write_bytes(new / row["patient"] / row["study"] / f"{row['image_id']}.dcm", content)
+                advance()
+        private_strings = check_folder(workspace, new)
     return DicomSummary(
         files=len(images),
         patients=images["patient_id"].nunique(),
@@ -75,7 +77,7 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
         files_without_study=int(images["study_id"].isna().sum()),
         calibrated=int(images["row_spacing_mm"].notna().sum()),
         without_print=sum(map(is_without_print, rows_of(images))),
-        private_strings=check_folder(workspace, out),
+        private_strings=private_strings,
     )
 
 

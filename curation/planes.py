@@ -1,16 +1,15 @@
 """The 24 standard planes, and what other data sets call them."""
 
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
-from sono.curation.config import Config
+from sono.curation.config import Config, read_toml
 from sono.curation.errors import SonoError, did_you_mean
 
 OTHER = "other"  # labelled, and as none of the planes
@@ -90,6 +89,14 @@ class PlaneEntry(Config):
     region: str = ""
     structures: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+
+    @field_validator("name", "structures", "aliases")
+    @classmethod
+    def _one_line_each(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (value,) if isinstance(value, str) else value:
+            if text != text.strip() or not text.isprintable() or not 0 < len(text) <= MAX_LABEL:
+                raise ValueError(f"{text[:MAX_LABEL]!r} is not one line of 1 to {MAX_LABEL} printed letters")
+        return value
 
 
 @dataclass(frozen=True)
@@ -173,9 +180,9 @@ def _normal(label: str) -> str:
 
 def _read_file(file: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SonoError(f"{file}: not a readable planes file: {error}") from error
+        return read_toml(file)
+    except OSError as error:
+        raise SonoError(f"{file}: not a readable planes file ({error.strerror}); correct planes_file") from error
 
 
 def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
@@ -184,7 +191,8 @@ def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise SonoError(f"{file}: [{plane_id}] {place}: {problem['msg'].lower()}") from error
+        fact = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
+        raise SonoError(f"{file}: [{plane_id}] {place}: {fact}") from error
 
 
 def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Plane:

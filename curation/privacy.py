@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -84,10 +85,12 @@ def check_folder(workspace: Workspace, folder: Path) -> int:
         return 0
     private = private_strings(workspace)
     leaks = dict(_leaks(folder, private))
-    report.unlink(missing_ok=True)
+    with suppress(OSError):  # a vault that cannot be written: the search holds, and so does its complaint
+        report.unlink(missing_ok=True)
     if leaks:
         lines = [f"{place}\t{', '.join(sorted(found))}" for place, found in leaks.items()]
-        write_text(report, "\n".join(lines) + "\n", mode=0o600)
+        with suppress(OSError):
+            write_text(report, "\n".join(lines) + "\n", mode=0o600)
         raise PrivacyError(_complaint(leaks, report))
     return len(private)
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from sono.curation.errors import SonoError
-from sono.curation.storage import write_text
+from sono.curation.storage import MAX_TEXT_BYTES, read_regular, write_text
 
 KEY_BYTES = 32
 CENTURY_DAYS, YEAR_DAYS = 36_525, 365
@@ -21,7 +21,7 @@ def create_key(path: Path) -> None:
 def read_key(path: Path) -> bytes:
     """Read the key; SonoError where it is missing or damaged."""
     try:
-        key = bytes.fromhex(path.read_text().strip())
+        key = bytes.fromhex(read_regular(path, MAX_TEXT_BYTES).decode().strip())
     except (OSError, ValueError) as error:
         raise SonoError(
             f"{path}: no usable pseudonym key; restore it from a backup "

@@ -30,7 +30,7 @@ from sono.curation.pacs import (
     values_of,
 )
 from sono.curation.pacs_access import printable
-from sono.curation.storage import hold, remove_leftovers
+from sono.curation.storage import MAX_JSON_BYTES, hold, read_regular, remove_leftovers
 from sono.curation.wado import Instance, retrieve, short_hash
 from sono.curation.workspace import enclosing_workspace
 
@@ -147,7 +147,7 @@ def _queries(options: PullOptions) -> list[dict[str, str]]:
 def read_patients(path: Path) -> list[str]:
     """Patient ids, one a line, each once; SonoError where the file holds none, or a wildcard."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path, MAX_JSON_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise SonoError(f"{path}: not UTF-8 text; give a text file with one patient id a line") from error
     for number, line in enumerate(lines, start=1):

@@ -187,7 +187,7 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
         images = workspace.images(SPLIT_COLUMNS)
         images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
         check_splits(images)
-        replace_column(workspace.path(IMAGES), IMAGES, "split", images["split"])
+        replace_column(workspace.path(IMAGES), IMAGES, "split", images["split"], workspace.study().key_check)
     return _sizes(images)
 
 

@@ -1,18 +1,79 @@
 """Files that are either whole or absent: written beside their place, synced, then renamed."""
 
+import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 from sono.curation.errors import SonoError
 
 TEMPORARY_PREFIX = ".tmp-"
+MAX_TEXT_BYTES = 1 << 20  # of a settings file, a planes file or a template
+MAX_JSON_BYTES = 1 << 28  # of the record of a run, which lists every frame
+
+
+def check_regular(path: Path) -> None:
+    """SonoError where a pipe, socket or device is at `path`: to open one may wait forever, or never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever opens it says why
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise SonoError(f"{path}: a pipe, socket or device, not a regular file; put the file itself there")
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file to read; SonoError as `check_regular`, OSError where there is no such file."""
+    check_regular(path)
+    # non-blocking, because a pipe may take the place of the file after the check
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise SonoError(f"{path}: not a regular file; put the file itself there")
+    return stream
+
+
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file of at most `limit` bytes; SonoError for any other, OSError where there is none."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if limit is not None and size > limit:
+            raise SonoError(f"{path}: {size:,} bytes; at most {limit:,} are read here")
+        return stream.read() if limit is None else stream.read(limit)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; ValueError where it is damaged or nested too deeply, otherwise as `read_regular`."""
+    try:
+        return json.loads(read_regular(path, MAX_JSON_BYTES))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def check_inside(path: Path, root: Path) -> None:
+    """SonoError where `path`, with every link followed, is not below `root`."""
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise SonoError(
+            f"{path}: leads out of {root}; put the file itself there, not a link or a path to another place"
+        )
+
+
+def check_utf8(path: Path) -> None:
+    """SonoError where a name in `path` is not UTF-8: tables, settings and reports could not hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise SonoError(f"{shown}: the name is not UTF-8; rename the folder, for example with `convmv`") from error
 
 
 @contextmanager
@@ -56,6 +117,46 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         settle_folder(target)
 
 
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder next to `target`, which becomes `target` when the block succeeds.
+
+    `target` must not exist, or be an empty folder. A failure leaves nothing; what a killed process left is deleted by
+    the next one with the same `target`. SonoError where `target` is in use, or another process is writing it.
+    """
+    refuse_used_folder(target)
+    place = Path(os.path.realpath(target))
+    if place.is_mount() or place == Path.cwd():
+        raise SonoError(f"{target}: cannot be replaced as a whole; name a new folder inside it")
+    new, _ = _beside(place)
+    new.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _hold_folder(descriptor, new, target)
+        for leftover in new.iterdir():
+            _remove(leftover)
+        try:
+            yield new
+            new.rename(place)
+            _sync(place.parent)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _hold_folder(descriptor: int, folder: Path, target: Path) -> None:
+    """Lock the open `folder`; SonoError where another process has it, or has just given it its final name."""
+    with suppress(OSError):  # a file system that cannot lock folders
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SonoError(f"{target}: another sono is writing it; wait for it to end") from None
+    if not folder.is_dir() or os.fstat(descriptor).st_ino != folder.stat().st_ino:
+        raise SonoError(f"{target}: another sono has just written it; choose a new name")
+
+
 def settle_folder(target: Path) -> None:
     """End what a process killed in `atomic_folder` has begun: the new folder counts once the old one has moved away."""
     new, old = _beside(target)
@@ -65,11 +166,29 @@ def settle_folder(target: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def copy_others(source: Path, target: Path) -> None:
+    """Copy to the folder `target` what only the folder `source` has, if there is such a folder."""
+
+    def known(folder: str, names: list[str]) -> set[str]:
+        at = target / Path(folder).relative_to(source)
+        return {name for name in names if name.startswith(TEMPORARY_PREFIX) or (at / name).is_file()}
+
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, ignore=known, dirs_exist_ok=True)
+
+
 def _beside(target: Path) -> tuple[Path, Path]:
     """Where the new folder is written, and where the old one waits to be deleted."""
     return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-new"), target.with_name(
         f"{TEMPORARY_PREFIX}{target.name}-old"
     )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, content: bytes, mode: int = 0o644, durable: bool = True) -> None:
@@ -90,7 +209,7 @@ def sha256(content: bytes) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the file's bytes."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -103,7 +222,23 @@ def refuse_used_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files that a killed run left directly in `folder`."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_symlink() or not leftover.is_dir():  # a folder may be what another process is exporting to
+            leftover.unlink(missing_ok=True)
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open, or make, a file that is only locked; its content stays. SonoError where it is not a regular file."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise SonoError(f"{path}: not a regular file; delete it") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SonoError(f"{path}: not a regular file; delete it")
+    return os.fdopen(descriptor, "r+")
 
 
 def hold(file: IO[Any], busy: str) -> None:

@@ -11,11 +11,13 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from sono.curation.errors import SonoError
+from sono.curation.storage import open_regular, read_regular
 from sono.curation.workspace import Workspace
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 LEFT_DIFFERENCE = 1  # the PNG filter "Sub"
 PNG_LEVEL = 1
+MAX_STORED_BYTES = 1 << 28
 
 
 def image_id_of(gray: NDArray[np.uint8]) -> str:
@@ -72,7 +74,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def read_stored(path: Path) -> NDArray[np.uint8]:
     """A stored frame [H, W]; SonoError where it is missing or damaged."""
     try:
-        decoded = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        decoded = cv2.imdecode(np.frombuffer(read_regular(path, MAX_STORED_BYTES), np.uint8), cv2.IMREAD_GRAYSCALE)
     except (OSError, cv2.error):
         decoded = None
     if decoded is None:
@@ -83,11 +85,11 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
 def is_whole(path: Path, height: int, width: int) -> bool:
     """Whether a stored frame of that size stands at `path`, judged by both ends of the file."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(24)
             stream.seek(-len(PNG_END), os.SEEK_END)
             return head[16:] == struct.pack(">II", width, height) and stream.read() == PNG_END
-    except OSError:
+    except (OSError, SonoError):
         return False
 
 

@@ -1,5 +1,7 @@
 """The tables of a workspace: schemas declared once, checked on every read and write."""
 
+import reprlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sono.curation.errors import SonoError
-from sono.curation.storage import atomic_path
+from sono.curation.reasons import REASONS
+from sono.curation.storage import atomic_path, check_regular
 
 STATUSES = ("accepted", "rejected", "quarantined", "error")
 SPLITS = ("train", "val", "test")
@@ -18,16 +22,23 @@ MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
 LEVELS = ("global", "region")
 TIERS = ("full", "partial", "label")
+MAX_ROWS = 20_000_000  # of a table: more do not fit into memory
+STUDY = b"sono_study"  # in a table's metadata: which study it is of
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """Name, Arrow schema, unique key (also the sort order) and closed vocabularies of a table."""
+    """Name, Arrow schema, unique key (also the sort order) and what the columns may hold."""
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
-    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # closed vocabularies
+    ranges: dict[str, Range] = field(default_factory=dict)  # least and largest; other real numbers are finite
+    patterns: dict[str, str] = field(default_factory=dict)  # regular expressions that a whole text matches
+    later: frozenset[str] = frozenset()  # columns that earlier versions did not write
 
     @property
     def columns(self) -> list[str]:
@@ -46,6 +57,35 @@ def _schema(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
 
 _text, _int, _real = pa.string(), pa.int32(), pa.float64()
 _texts = pa.list_(pa.string())
+
+_ID = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}"  # may be the name of a file
+_LINE = r"\PC{1,200}"  # printed letters
+_DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_SIDE: Range = (1, 1 << 20)  # pixels
+_PLACE: Range = (0, 1 << 20)
+_COUNT: Range = (0, 2**31 - 1)
+_SHARE: Range = (0, 1)
+_FINITE: Range = (-sys.float_info.max, sys.float_info.max)
+_LENGTH: Range = (0, 1_000)  # mm
+_IMAGE_RANGES: dict[str, Range] = {
+    "frame": _COUNT,
+    "source_frames": _COUNT,
+    "repeats_frame": _COUNT,
+    "ga_days": (0, 400),
+    **dict.fromkeys(("bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm"), _LENGTH),
+    **dict.fromkeys(("row_spacing_mm", "col_spacing_mm"), (0, sys.float_info.max)),
+    **dict.fromkeys(("height", "width", "source_height", "source_width"), _SIDE),
+    **dict.fromkeys(("crop_x0", "crop_y0", "crop_x1", "crop_y1"), _PLACE),
+    **dict.fromkeys(("sector_confidence", "sector_fraction", "brightness", "clipped_dark", "clipped_bright"), _SHARE),
+    **dict.fromkeys(("shadow", "doppler", "overlay", "strokes", "known_kind"), _SHARE),
+}
+_IMAGE_PATTERNS = {
+    **dict.fromkeys(("image_id", "source_id", "patient_id", "study_id", "duplicate_group"), _ID),
+    "perceptual_hash": "[0-9a-f]{64}",
+    "exam_date": _DATE,
+    # no other place: what the table names is read, and may be exported
+    "file": rf"frames/{_ID}/{_ID}[.]png",
+}
 
 IMAGES = TableSpec(
     "images",
@@ -121,8 +161,14 @@ IMAGES = TableSpec(
         file=_text,  # relative to the workspace
     ),
     key=("source_id", "frame"),
-    choices={"status": STATUSES, "split": SPLITS, "duplicate_kind": ("exact", "near")},
-)
+    choices={"status": STATUSES, "split": SPLITS, "duplicate_kind": ("exact", "near"), "reasons": tuple(REASONS)},
+    ranges=_IMAGE_RANGES,
+    patterns=_IMAGE_PATTERNS,
+    later=frozenset(
+        ["source_frames", "repeats_frame", "ga_source", "exam_date", "peak", "speckle", "shadow", "blockiness",
+         "overlay", "strokes", "known_kind"]
+    ),
+)  # fmt: skip
 
 # In the vault: one row a frame, as measured and joined, before anything is compared over the whole set.
 SOURCES = TableSpec(
@@ -147,6 +193,9 @@ SOURCES = TableSpec(
     ),
     key=IMAGES.key,
     choices=IMAGES.choices,
+    ranges=IMAGES.ranges,
+    patterns=IMAGES.patterns | {"raw_exam_date": _DATE},
+    later=IMAGES.later | {"file_patient", "file_study", "raw_exam_date", "printed"},
 )
 
 MASKS = TableSpec(
@@ -174,6 +223,12 @@ MASKS = TableSpec(
     ),
     key=("image_id", "structure", "mask_id"),
     choices={"source": MASK_SOURCES, "state": MASK_STATES},
+    ranges={
+        **dict.fromkeys(("height", "width"), _SIDE),
+        **dict.fromkeys(("box_x", "box_y", "box_width", "box_height"), _PLACE),
+        "area": _COUNT,
+    },
+    patterns={"mask_id": _LINE, "image_id": _ID, "structure": _LINE},
 )
 
 # Pairs found by `sono dedup`; what belongs to the other frame begins with "other".
@@ -201,6 +256,7 @@ DUPLICATES = TableSpec(
     ),
     key=("kind", "source_id", "frame", "other_source_id", "other_frame"),
     choices={"kind": ("exact", "near", "flipped"), "split": SPLITS, "other_split": SPLITS},
+    ranges={"frame": _COUNT, "other_frame": _COUNT, "distance": (0, 256)},
 )
 
 # In the vault: quarantined frames that a person let pass, whatever `sono qc` finds on them again.
@@ -221,6 +277,8 @@ CAPTIONS = TableSpec(
     ),
     key=("image_id", "level", "mask_id", "template"),
     choices={"level": LEVELS, "tier": TIERS},
+    ranges={"tokens": _COUNT},
+    patterns={"image_id": _ID, "mask_id": _LINE},
 )
 
 
@@ -240,63 +298,106 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): None if isinstance(v, float) and pd.isna(v) else v for k, v in row.items()} for row in rows]
 
 
-def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read and check a table, or only some columns of it; a file that does not exist gives an empty one."""
+def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None, study: str = "") -> pd.DataFrame:
+    """Read and check a table, or only some columns of it; a file that does not exist gives an empty one.
+
+    SonoError where it is damaged, or of another study than `study` (the check of its key, "" where it is not known).
+    """
     wanted = list(columns or spec.columns)
     if not path.exists():
         return empty_table(spec)[wanted]
-    return _to_pandas(read_arrow(path, spec, wanted))
+    return _to_pandas(read_arrow(path, spec, wanted, study))
 
 
-def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None) -> pa.Table:
+def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, study: str = "") -> pa.Table:
     """The checked table as it lies on disk, for what would not fit into memory as pandas."""
     wanted = columns or spec.columns
+    check_regular(path)
     try:
-        names = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[name for name in wanted if name in names], partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            _check_file(path, file, spec, study)
+            names = file.schema_arrow.names
+            table = file.read(columns=[name for name in wanted if name in names])
+            table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
-    table = _with_new_columns(table, spec, wanted)
-    odd = sorted((set(names) - set(spec.columns)) | (set(wanted) - set(table.schema.names)))
-    if odd:
-        raise SonoError(
-            f"{path}: columns {odd} do not fit the {spec.name} table; written by another version, run the stage again"
-        )
-    try:
-        table = table.cast(pa.schema([spec.schema.field(name) for name in table.schema.names]))
-    except (pa.ArrowException, ValueError) as error:
-        raise SonoError(f"{path}: a value does not fit the {spec.name} table: {error}") from error
+    table = _typed(_with_new_columns(table, spec, wanted), spec, str(path))
     _check_rows(table, spec, str(path))
     return table
 
 
-def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series) -> None:
+def _check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) -> None:
+    """SonoError for another table, a table of another study, or columns that do not fit, before anything is read."""
+    described, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
+    made_for = described.get(STUDY, b"").decode("utf-8", "replace")
+    if study and made_for and made_for != study:
+        raise SonoError(f"{path}: a table of another study (its mark is not {study}); put this study's own table back")
+    if file.metadata.num_rows > MAX_ROWS:
+        raise SonoError(f"{path}: {file.metadata.num_rows:,} rows; a table has at most {MAX_ROWS:,}")
+    twice = {name for name in names if names.count(name) > 1}
+    odd = sorted((set(names) - set(spec.columns)) | (set(spec.columns) - set(names) - spec.later) | twice)
+    if odd:
+        raise SonoError(
+            f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or doubled; it was written by "
+            "another version or changed by hand, run the stage again"
+        )
+
+
+def _typed(table: pa.Table, spec: TableSpec, where: str) -> pa.Table:
+    """The table with the types of `spec`; SonoError names the first cell that has no such value."""
+    columns = []
+    for name in table.schema.names:
+        column, field_ = table[name], spec.schema.field(name)
+        try:
+            columns.append(column.cast(field_.type))
+        except (pa.ArrowException, ValueError) as error:
+            row = next((row for row in range(len(column)) if not _casts(column.slice(row, 1), field_.type)), 0)
+            raise SonoError(
+                f"{where}: row {row + 1}: column '{name}' has {_shown(column[row].as_py())}, which does not fit the "
+                f"{spec.name} table ({field_.type})"
+            ) from error
+        if not field_.nullable and columns[-1].null_count:
+            row = pc.index(columns[-1].is_null(), True).as_py()
+            raise SonoError(f"{where}: row {row + 1}: column '{name}' of the {spec.name} table is empty")
+    return pa.Table.from_arrays(columns, schema=pa.schema([spec.schema.field(name) for name in table.schema.names]))
+
+
+def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    try:
+        column.cast(kind)
+    except (pa.ArrowException, ValueError):
+        return False
+    return True
+
+
+def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series, study: str = "") -> None:
     """Write a table again with `values`, in the order of its rows, as its column `name`; the others are not touched."""
-    table = read_arrow(path, spec)
+    table = read_arrow(path, spec, study=study)
     column = pa.array(values, type=spec.schema.field(name).type, from_pandas=True)
     table = table.set_column(table.schema.get_field_index(name), spec.schema.field(name), column)
     _check_rows(table, spec, str(path))
-    _write(path, table, spec, 0o644)
+    _write(path, table, spec, 0o644, study)
 
 
 def _with_new_columns(table: pa.Table, spec: TableSpec, wanted: Sequence[str]) -> pa.Table:
-    """The columns `wanted` of a table, perhaps of an earlier version: those that came since are null where they may."""
+    """The columns `wanted` of a table, perhaps of an earlier version: those that came since are null."""
     for name in wanted:
-        field_ = spec.schema.field(name)
-        if name not in table.schema.names and field_.nullable:
+        if name not in table.schema.names:
+            field_ = spec.schema.field(name)
             table = table.append_column(field_, pa.nulls(len(table), field_.type))
-    return table.select([name for name in wanted if name in table.schema.names])
+    return table.select(list(wanted))
 
 
-def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644) -> None:
-    """Check, sort by the key and write atomically; the same rows give the same bytes."""
+def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644, study: str = "") -> None:
+    """Check, sort by the key and write atomically, with the mark of `study`; the same rows give the same bytes."""
     # null keys (the mask of a global caption) sort first
     ordered = frame.sort_values(list(spec.key), na_position="first", kind="stable")
-    _write(path, _checked(ordered, spec, str(path)), spec, mode)
+    _write(path, _checked(ordered, spec, str(path)), spec, mode, study)
 
 
-def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int) -> None:
-    named = table.replace_schema_metadata({"sono_table": spec.name})
+def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int, study: str) -> None:
+    mark = {STUDY: study.encode()} if study else {}
+    named = table.replace_schema_metadata({b"sono_table": spec.name.encode()} | mark)
     with atomic_path(path, mode) as temporary:
         pq.write_table(named, temporary, compression="zstd")
 
@@ -328,19 +429,45 @@ def _checked(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
 
 
 def _check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
-    """SonoError for a word outside its vocabulary, or two rows of one key; of the columns that `table` has."""
-    for name in spec.choices.keys() & set(table.schema.names):
-        odd = sorted(set(table[name].unique().drop_null().to_pylist()) - set(spec.choices[name]))
-        if odd:
-            raise SonoError(f"{where}: column '{name}' has {odd[0]!r}; allowed: {', '.join(spec.choices[name])}")
+    """SonoError for a cell that `spec` does not allow, or two rows of one key; of the columns that `table` has."""
+    for name in table.schema.names:
+        column = table[name]
+        if name in spec.choices:
+            plain = column.type == _text
+            fits = pc.is_in(column if plain else pc.list_flatten(column), pa.array(spec.choices[name], _text))
+            fits = pc.or_(fits, column.is_null()) if plain else fits
+            _refuse(name, column, fits, f"allowed: {', '.join(spec.choices[name])}", where)
+        if name in spec.patterns:
+            fits = pc.match_substring_regex(column, rf"\A(?:{spec.patterns[name]})\z")
+            _refuse(name, column, fits, "not as sono writes it; run the stage again", where)
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            least, most = spec.ranges.get(name, _FINITE)
+            found = pc.min_max(column)
+            if column.null_count < len(column) and not least <= found["min"].as_py() <= found["max"].as_py() <= most:
+                fits = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
+                _refuse(name, column, fits, f"allowed: {least:g} to {most:g}", where)
     if set(spec.key) <= set(table.schema.names):
         keys = _to_pandas(table.select(list(spec.key)))
         twice = keys.duplicated()
         if twice.any():
             row = keys[twice].iloc[0]
             raise SonoError(
-                f"{where}: two rows of the {spec.name} table share {', '.join(f'{k}={row[k]}' for k in spec.key)}"
+                f"{where}: row {int(twice.argmax()) + 1}: two rows of the {spec.name} table share "
+                f"{', '.join(f'{k}={row[k]}' for k in spec.key)}"
             )
+
+
+def _refuse(name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, wanted: str, where: str) -> None:
+    """SonoError for the first cell of `column`, or part of a list in it, that does not fit."""
+    place = pc.index(fits, False).as_py()
+    if place >= 0:
+        row = pc.list_parent_indices(column)[place].as_py() if column.type == _texts else place
+        value = (pc.list_flatten(column) if column.type == _texts else column)[place].as_py()
+        raise SonoError(f"{where}: row {row + 1}: column '{name}' has {_shown(value)}; {wanted}")
+
+
+def _shown(value: object) -> str:
+    return reprlib.repr(value)
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -14,7 +14,15 @@ from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
-from sono.curation.storage import hold, refuse_used_folder, remove_leftovers, write_text
+from sono.curation.storage import (
+    check_inside,
+    check_utf8,
+    hold,
+    open_lock,
+    refuse_used_folder,
+    remove_leftovers,
+    write_text,
+)
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
@@ -58,6 +66,7 @@ class Workspace:
         """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one already."""
         _refuse_store(root)
         workspace = cls(root.resolve())
+        check_utf8(workspace.root)
         if workspace.config_path.exists():
             raise SonoError(f"{root}: is a workspace already; go on with `sono qc`")
         if workspace.vault.exists():
@@ -82,6 +91,7 @@ class Workspace:
         """The workspace `given`, or the nearest at or above the current folder."""
         if given is not None:
             _refuse_store(given)
+            check_utf8(given.resolve())
             if not (given / CONFIG_NAME).is_file():
                 raise SonoError(
                     f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono init {given}`"
@@ -99,7 +109,10 @@ class Workspace:
         if given is not None:
             return cls.find(given)
         folder = enclosing_workspace(Path.cwd())
-        return None if folder is None else cls(folder)
+        if folder is None:
+            return None
+        check_utf8(folder)
+        return cls(folder)
 
     @property
     def config_path(self) -> Path:
@@ -176,6 +189,8 @@ class Workspace:
     def planes(self) -> PlaneTable:
         """The planes in use: the 24, and those of the study's own file (a path relative to `sono.toml`)."""
         own = self.study().planes_file
+        if own:
+            check_inside(self.root / own, self.root)
         return PlaneTable.load(self.root / own if own else None)
 
     def path(self, spec: TableSpec) -> Path:
@@ -184,18 +199,47 @@ class Workspace:
 
     def read(self, spec: TableSpec, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read and check a table, or some columns; empty where the stage has not run."""
-        return read_table(self.path(spec), spec, columns)
+        path = self.path(spec)
+        check_inside(path, self.root)
+        frame = read_table(path, spec, columns, self.study().key_check)
+        if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame:
+            self._refuse_foreign(path, frame["image_id"])
+        return frame
+
+    def _refuse_foreign(self, path: Path, image_ids: pd.Series) -> None:
+        """SonoError where not one of the frames that a table speaks of is in the images table."""
+        known = self.read(IMAGES, ["image_id"])["image_id"]
+        if len(known) and not image_ids.isin(known).any():
+            raise SonoError(
+                f"{path}: row 1: column 'image_id' has {image_ids.iloc[0]!r}, and no row names a frame of "
+                f"{IMAGES.name}.parquet: one of the two is of another study; put this study's own table back"
+            )
 
     def write(self, spec: TableSpec, frame: pd.DataFrame) -> None:
         """Check and write a table atomically."""
-        write_table(self.path(spec), frame, spec)
+        write_table(self.path(spec), frame, spec, study=self.study().key_check)
 
     def images(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The images table, or some columns; SonoError where `sono qc` has not run."""
         frame = self.read(IMAGES, columns)
         if frame.empty:
             raise SonoError(f"{self.root}: no images yet; run `sono qc FOLDER` first")
+        self._refuse_links()
         return frame
+
+    def _refuse_links(self) -> None:
+        """SonoError where a link among the stored frames leads out of the workspace."""
+        if not self.frames.is_dir():
+            return
+        links = [self.frames]
+        with os.scandir(self.frames) as folders:
+            for folder in folders:
+                links += [Path(folder)] if folder.is_symlink() else []
+                if folder.is_dir():
+                    with os.scandir(folder) as files:
+                        links += [Path(file) for file in files if file.is_symlink()]
+        for link in links:
+            check_inside(link, self.root)
 
     def accepted_images(self) -> pd.DataFrame:
         """The accepted rows of the images table, one per image; SonoError where there is none."""
@@ -225,7 +269,7 @@ class Workspace:
         The lock ends with its process, however that ends.
         """
         try:
-            handle = (self.root / ".lock").open("w")
+            handle = open_lock(self.root / ".lock")
         except OSError as error:
             raise SonoError(
                 f"{self.root}: cannot be written ({error.strerror}); make it writable or copy it"

@@ -17,10 +17,11 @@ from rich.text import Text
 
 from sono.curation.config import override
 from sono.curation.engine import Engine
+from sono.curation.errors import SonoError
 from sono.curation.exams import orphan_sentence
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
-from sono.curation.storage import atomic_path, write_text
+from sono.curation.storage import atomic_folder, atomic_path, copy_others, read_json, write_text
 from sono.curation.tables import CAPTIONS
 from sono.curation.workspace import Workspace
 from sono.evaluation.bootstrap import Draws, cluster_index
@@ -53,11 +54,12 @@ from sono.evaluation.selection import Seen, Selection, Subject, select_frames
 from sono.evaluation.summaries import Scored, rate
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
-from sono.training.checkpoints import END, RunInfo, chosen_checkpoint, find_run, load_model
+from sono.training.checkpoints import BEST, END, SUMMARY, RunInfo, chosen_checkpoint, find_run, load_model, own_file
 from sono.training.memory import reuse_freed_memory
 from sono.training.model import MaskClip
 from sono.training.start import UNKNOWN_WOMEN
 from sono.training.store import kept_frames
+from sono.training.weight_files import short
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,10 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
         metrics["notes"] = [unknown, *metrics["notes"]]
     if info.key_check not in ("", workspace.study().key_check):
         metrics["notes"] = [f"the run was {UNKNOWN_WOMEN}: these may be among them", *metrics["notes"]]
+    best_epoch = _best_epoch(root)
+    if folder == root and best_epoch and metrics["checkpoint"] != BEST:
+        lost = f"the best checkpoint (epoch {best_epoch}) is gone: these are the scores of {metrics['checkpoint']}"
+        metrics["notes"] = [lost, *metrics["notes"]]
     if not (root / END).exists():
         metrics["notes"] = [f"the run has not ended: `sono train --name {root.name} --resume`", *metrics["notes"]]
     named = "" if folder == root else f" ({folder.name})"
@@ -179,6 +185,18 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     _write(study, evidence, regions, metrics, target)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)
+
+
+def _best_epoch(root: Path) -> int:
+    """The epoch whose checkpoint a run that has ended has kept as its best; 0 where it has kept none."""
+    try:
+        told = read_json(own_file(root, SUMMARY))
+    except FileNotFoundError:  # still under way, or imported
+        return 0
+    except (OSError, ValueError) as error:
+        raise SonoError(f"{root / SUMMARY}: damaged ({short(error)}); delete it") from error
+    epoch = told.get("best_epoch") if isinstance(told, dict) else None
+    return epoch if isinstance(epoch, int) else 0
 
 
 def _run_root(workspace: Workspace, folder: Path) -> Path:
@@ -319,11 +337,14 @@ def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
 
 
 def _write(study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], target: Path) -> None:
-    write_predictions(target / "predictions.parquet", study.selection.frames, evidence.scored)
-    write_region_predictions(target / "regions.parquet", study.selection.frames, regions)
-    write_text(target / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    """Write all files of an evaluation, or none: numbers never stand next to the report of others."""
     names = {plane.id: plane.name for plane in study.planes.planes}
-    write_report(target / "report.html", metrics, Gallery(evidence, study.image_ids, study.files, names, regions))
+    with atomic_folder(target) as new:
+        write_predictions(new / "predictions.parquet", study.selection.frames, evidence.scored)
+        write_region_predictions(new / "regions.parquet", study.selection.frames, regions)
+        write_text(new / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+        write_report(new / "report.html", metrics, Gallery(evidence, study.image_ids, study.files, names, regions))
+        copy_others(target, new)
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:

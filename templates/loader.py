@@ -12,7 +12,7 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.storage import sha256
+from sono.curation.storage import MAX_TEXT_BYTES, check_inside, check_utf8, read_regular, sha256
 
 Values = Mapping[str, str | int | float | bool | None]
 
@@ -156,14 +156,14 @@ def _find_set(name_or_folder: str) -> Path:
     if not folder.is_dir():
         hint = did_you_mean(name_or_folder, BUILT_IN)
         raise SonoError(f"unknown template set '{name_or_folder}'{hint} (or give a folder of yours)")
+    check_utf8(folder.resolve())
     return folder.resolve()
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
-        raise SonoError(f"{path}: not a file; a template is a text file")
+    check_inside(path, path.parent)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MAX_TEXT_BYTES).decode()
     except FileNotFoundError as error:
         raise SonoError(f"{path}: missing; a template set holds {', '.join(LEVEL_FILES.values())}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -1,15 +1,20 @@
 """Which towers a model is made of: our named sizes, any open_clip architecture, and another text tower or context."""
 
 import copy
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import open_clip
+from pydantic import Field, field_validator
 
 from sono.curation.config import Config
 from sono.curation.errors import SonoError, did_you_mean
 
 LOG_10 = 2.302585092994046  # where SigLIP and SonoCLIP start the logarithm of the scale
 START_BIAS = -10.0
+MAX_SIDE = 4096  # pixels
+MAX_NUMBER = 1 << 20  # of an architecture: the largest vocabulary has half as many words
+MAX_WIDTH, MAX_LAYERS = 1 << 14, 256
 
 
 def _convolutional(trunk: str, side: int, embed_dim: int, text_layers: int) -> dict[str, Any]:
@@ -36,8 +41,8 @@ class ModelConfig(Config):
 
     name: str = "nano"
     architecture: dict[str, Any] | None = None  # of an imported model, in open_clip's words; None: that of `name`
-    image_size: int | None = None  # pixels; None: the architecture's own
-    context_length: int | None = None  # tokens; None: the text tower's own
+    image_size: int | None = Field(default=None, ge=1, le=MAX_SIDE)  # pixels; None: the architecture's own
+    context_length: int | None = Field(default=None, ge=1, le=MAX_WIDTH)  # tokens; None: the text tower's own
     text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: the architecture's own
     text_bias: bool = False  # of the projection of a BERT
     region_pool: bool = False  # inner features are averaged under the mask and added (sono.training.region_pool)
@@ -46,6 +51,27 @@ class ModelConfig(Config):
     pixel_std: float | tuple[float, float, float] = 0.2
     logit_scale: float = LOG_10  # its logarithm
     logit_bias: float = START_BIAS
+
+    @field_validator("architecture")
+    @classmethod
+    def _can_be_built(cls, architecture: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Sizes that fit a machine."""
+        for name, value in settings_of(architecture or {}):
+            most = {"embed_dim": MAX_WIDTH, "width": MAX_WIDTH, "layers": MAX_LAYERS, "image_size": MAX_SIDE}
+            if isinstance(value, int | float) and not abs(value) <= most.get(name, MAX_NUMBER):
+                raise ValueError(f"{name} is {value}; at most {most.get(name, MAX_NUMBER)}")
+            if isinstance(value, int) and name in most and value < 1:
+                raise ValueError(f"{name} is {value}; at least 1 is wanted")
+        return architecture
+
+
+def settings_of(architecture: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every number and text of an architecture, with its name; of lists each part."""
+    for name, value in architecture.items():
+        if isinstance(value, Mapping):
+            yield from settings_of(value)
+        else:
+            yield from ((name, part) for part in (value if isinstance(value, list | tuple) else [value]))
 
 
 def architecture_of(config: ModelConfig) -> dict[str, Any]:

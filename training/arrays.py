@@ -9,7 +9,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from sono.curation.storage import atomic_path
+from sono.curation.storage import atomic_path, open_regular
 
 Arrays = dict[str, NDArray[Any]]
 CHECKSUM = "crc32"  # the last array: of the bytes of all others
@@ -47,7 +47,7 @@ def write_arrays(
 
 def map_arrays(path: Path) -> tuple[str, Arrays]:
     """The key and the arrays of a file, mapped and not read; ValueError or OSError where it is none of ours."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > path.stat().st_size:
             raise ValueError("cut short")
@@ -61,7 +61,7 @@ def whole_arrays(path: Path, key: str) -> Arrays | None:
     """The arrays of a file that was written under `key`, read once and found undamaged; None otherwise."""
     try:
         found, arrays = map_arrays(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or no header of ours
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # absent, or no header of ours
         return None
     if found != key or CHECKSUM not in arrays:
         return None

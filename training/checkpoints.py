@@ -14,21 +14,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.storage import atomic_path, hold, write_text
+from sono.curation.storage import atomic_path, check_inside, check_regular, hold, open_lock, read_json, write_text
 from sono.curation.workspace import Workspace
-from sono.training.architectures import ModelConfig
+from sono.training.architectures import ModelConfig, settings_of
 from sono.training.lora import adapter_state, load_adapters, merged_state
 from sono.training.model import MaskClip
 from sono.training.published import load_published
 from sono.training.sharding import finite, load_whole
 from sono.training.text import save_text
-from sono.training.weight_files import short
+from sono.training.weight_files import DAMAGED, short
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
 ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart, the configuration of a BERT
 SUMMARY = "summary.json"  # what a run that has ended told
 FAILED = "failed.json"  # the batch at which a run that had to stop stopped
 BEST, END, LAST = "best", "end", "last"
+TEXT_NAMES = ("text_tower", "hf_model_name", "hf_tokenizer_name")
 FOLDERS = (BEST, END, LAST)  # which checkpoint of a run is loaded, the first that exists
 
 
@@ -78,7 +79,7 @@ def restore(folder: Path, model: MaskClip) -> None:
     """Load a checkpoint into a model of the same making, with its adapters where it has some; SonoError if not so."""
     if adapter_state(model):
         try:
-            load_adapters(model, finite(load_file(folder / ADAPTERS)))
+            load_adapters(model, finite(load_file(own_file(folder, ADAPTERS))))
         except (OSError, SafetensorError, ValueError) as error:
             raise SonoError(f"{folder / ADAPTERS}: missing or damaged ({short(error)}); train again") from error
     else:
@@ -101,19 +102,43 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def load_weights(folder: Path) -> MaskClip:
     """Build the model of a checkpoint folder and load its weights strictly; SonoError if it is not one."""
     try:
-        config = ModelConfig.model_validate_json((folder / MODEL).read_text(encoding="utf-8"))
-        weights = finite(load_file(folder / WEIGHTS))
+        config = ModelConfig.model_validate(read_json(own_file(folder, MODEL)))
+        weights = finite(load_file(own_file(folder, WEIGHTS)))
     except FileNotFoundError as error:
         missing = WEIGHTS if (folder / MODEL).exists() else MODEL
         raise SonoError(f"{folder}: not a checkpoint ({missing} is missing); give a folder below runs/") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise SonoError(f"{folder}: not a checkpoint of sono, or damaged ({short(error)}); train again") from error
-    model = MaskClip(config, folder / TEXT)
+    _refuse_places(folder, config)
     try:
+        model = MaskClip(config, folder / TEXT)
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except SonoError:
+        raise
+    except (*DAMAGED, ArithmeticError, MemoryError) as error:  # of sizes that fit no model open_clip and timm raise any
         raise SonoError(f"{folder}: the weights do not fit model '{config.name}' ({short(error)})") from error
     return model.eval()
+
+
+def _refuse_places(folder: Path, config: ModelConfig) -> None:
+    """SonoError where a checkpoint asks for files outside of it: by a path, an address or a link."""
+    kept = (folder / TEXT).is_dir()
+    for path in (folder / TEXT).rglob("*"):
+        own_file(folder, str(path.relative_to(folder)))
+    for name, value in settings_of({**(config.architecture or {}), "text_tower": config.text_tower}):
+        place = isinstance(value, str) and (":" in value or value.startswith(("/", ".", "~")))
+        if place and not (kept and name in TEXT_NAMES):  # those are replaced by what is kept here
+            raise SonoError(
+                f"{folder / MODEL}: {name} is a path or an address ({value}); a checkpoint holds its own files"
+            )
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """The file or folder `name` of a checkpoint or run; SonoError where it is a pipe, or a link out of `folder`."""
+    path = folder / name
+    check_inside(path, folder)
+    check_regular(path)
+    return path
 
 
 def load_sonoclip(base: Path, vision: Path) -> MaskClip:
@@ -157,7 +182,7 @@ def find_run(workspace: Workspace, given: str | None) -> Path:
 def own_run(folder: Path, resume: bool) -> Iterator[None]:
     """Keep other processes from beginning or resuming the run in `folder` meanwhile; SonoError where one is at it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with open_lock(folder / ".lock") as file:
         hold(file, f"{folder}: another `sono train` is at this run; wait for it to end, or give another --name")
         run_folder(folder.parent, folder.name, resume)  # another may have been quicker
         yield
@@ -173,6 +198,7 @@ def load_model(folder: Path) -> tuple[MaskClip, RunInfo]:
     if not folder.is_dir():
         raise SonoError(f"{folder}: no such run; train one with `sono train`")
     inner = chosen_checkpoint(folder)
+    check_inside(inner, folder)
     info = read_run(inner.parent if inner != folder or folder.name in FOLDERS else folder)
     return load_weights(inner), info
 
@@ -189,7 +215,7 @@ def read_run(folder: Path) -> RunInfo:
     """Read the record of a run; SonoError if it is missing or damaged."""
     path = folder / RUN
     try:
-        return TypeAdapter(RunInfo).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        return TypeAdapter(RunInfo).validate_python(read_json(own_file(folder, RUN)))
     except FileNotFoundError as error:
         raise SonoError(f"{folder}: not a run ({RUN} is missing); train one with `sono train`") from error
     except (OSError, ValueError) as error:

@@ -1,7 +1,6 @@
 """Where the weights of a vision encoder are in a checkpoint of others: below a container, below a prefix, or plain."""
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sono.curation.errors import SonoError
+from sono.curation.storage import read_json
 from sono.training.weight_files import read_weights
 
 TRUNK = "visual.trunk."  # of a timm model in an open_clip checkpoint
@@ -55,7 +55,7 @@ def find_weights(path: Path) -> FoundWeights:
 def _configuration(path: Path) -> dict[str, Any]:
     """A JSON file as timm's and open_clip's pages have it next to the weights; empty where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:

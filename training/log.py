@@ -19,7 +19,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from sono.curation.console import Advance, new_bar, talk
 from sono.curation.errors import SonoError
-from sono.curation.storage import write_text
+from sono.curation.storage import MAX_JSON_BYTES, read_regular, write_text
 from sono.training.distributed import process_rank
 
 COLUMNS = (
@@ -142,7 +142,7 @@ def watched(total: int, done: int, epochs: int) -> Iterator[Watch]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_regular(path, MAX_JSON_BYTES).decode().splitlines()
     except UnicodeDecodeError as error:
         raise SonoError(
             f"{path}: damaged ({error}); delete it, and the run goes on without its earlier lines"

@@ -10,7 +10,7 @@ import torch
 from sono import __version__
 from sono.annotation.captions import CaptionConfig
 from sono.curation.privacy import check_privacy
-from sono.curation.storage import file_sha256, refuse_used_folder
+from sono.curation.storage import file_sha256, new_folder, refuse_used_folder
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RunInfo, load_model, run_folder, save_model, write_run
 from sono.training.export import export_sonoclip
@@ -73,6 +73,8 @@ def import_model(
 
 def export_model(folder: Path, out: Path, to: Literal["sonoclip", "onnx"]) -> ExportSummary:
     """Write the model of the run in `folder` to the new folder `out`."""
-    model, info = load_model(folder)
     refuse_used_folder(out)
-    return ExportSummary(info.name, to, (export_onnx if to == "onnx" else export_sonoclip)(model, out))
+    model, info = load_model(folder)
+    with new_folder(out) as new:
+        files = (export_onnx if to == "onnx" else export_sonoclip)(model, new)
+    return ExportSummary(info.name, to, tuple(out / file.name for file in files))

@@ -1,6 +1,5 @@
 """Models of others: SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints become a MaskClip, strictly."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sono.curation.config import validated
 from sono.curation.errors import SonoError
+from sono.curation.storage import read_json
 from sono.training.architectures import LOG_10, START_BIAS, ModelConfig, architecture_of
 from sono.training.model import MaskClip
 from sono.training.weight_files import read_weights
@@ -141,7 +141,7 @@ def _described(architecture: str) -> Description:
         known = architecture_of(ModelConfig(name=architecture))
         return Description(architecture, known | {"text_cfg": known["text_cfg"] | {"hf_model_pretrained": False}})
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         model, pixels = content.get("model_cfg", content), content.get("preprocess_cfg", {})
         known = {name: model[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
         known["quick_gelu"] = bool(model.get("quick_gelu"))

@@ -181,6 +181,6 @@ def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig
 
 
 def next_run_name(workspace: Workspace) -> str:
-    """run-001, run-002, ...: the first that is free."""
+    """run-001, run-002, ...: the first that no folder has."""
     taken = {path.name for path in workspace.runs.glob("run-*")}
     return next(name for number in range(1, 10_000) if (name := f"run-{number:03d}") not in taken)

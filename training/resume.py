@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
-from sono.curation.storage import atomic_folder, settle_folder, write_bytes
+from sono.curation.storage import atomic_folder, check_regular, settle_folder, write_bytes
 from sono.training import checkpoints
 from sono.training.checkpoints import BEST, END, LAST, STATE
 from sono.training.config import TrainingConfig
@@ -165,6 +165,7 @@ def _packed(values: dict[str, Any]) -> bytes:
 
 def _unpacked(path: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     try:
+        check_regular(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
         load_optimizer(trainer.optimizer, values.pop("optimizer")["state"])
         trainer.scaler.load_state_dict(TypeAdapter(dict[str, int | FiniteFloat]).validate_python(values.pop("scaler")))

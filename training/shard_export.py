@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sono.curation.errors import SonoError
 from sono.curation.privacy import check_folder
-from sono.curation.storage import refuse_used_folder
+from sono.curation.storage import new_folder, refuse_used_folder
 from sono.curation.workspace import Workspace
 from sono.training.config import TrainingConfig
 from sono.training.material import load_split, template_set, usable_images
@@ -49,13 +49,14 @@ def export_shards(
         hold_out=config.hold_out,
         mask_states=config.mask_states,
     )
-    shards = write_shards(pairs, out, source, pairs_per_shard)
-    return ShardSummary(
-        shards=len(shards.names),
-        pairs=len(shards),
-        regions=shards.regions,
-        image_size=side,
-        patients=len(shards.contents.patients),
-        megabytes=sum(path.stat().st_size for path in out.iterdir()) / 1e6,
-        private_strings=check_folder(workspace, out),
-    )
+    with new_folder(out) as new:
+        shards = write_shards(pairs, new, source, pairs_per_shard)
+        return ShardSummary(
+            shards=len(shards.names),
+            pairs=len(shards),
+            regions=shards.regions,
+            image_size=side,
+            patients=len(shards.contents.patients),
+            megabytes=sum(path.stat().st_size for path in new.iterdir()) / 1e6,
+            private_strings=check_folder(workspace, new),
+        )

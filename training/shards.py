@@ -24,7 +24,15 @@ from pydantic import ValidationError
 
 from sono.curation.console import progress
 from sono.curation.errors import SonoError
-from sono.curation.storage import atomic_path, refuse_used_folder, write_text
+from sono.curation.storage import (
+    MAX_JSON_BYTES,
+    atomic_path,
+    check_inside,
+    open_regular,
+    read_regular,
+    refuse_used_folder,
+    write_text,
+)
 from sono.curation.stored import encode_png, is_whole_png
 from sono.training.attributes import Attributes, AttributeTable
 from sono.training.data import Example, PairSet, Region
@@ -74,7 +82,7 @@ class Shards:
     def open(cls, folder: Path) -> "Shards":
         """SonoError where `folder` holds no shards."""
         try:
-            index = Index.model_validate_json((folder / INDEX).read_bytes())
+            index = Index.model_validate_json(read_regular(own_shard(folder, INDEX), MAX_JSON_BYTES))
         except (OSError, ValidationError) as error:
             raise SonoError(
                 f"{folder}: no shards here ({INDEX} is missing or damaged); write them with `sono export shards`"
@@ -138,8 +146,14 @@ def write_shards(pairs: PairSet, folder: Path, source: Source, pairs_per_shard: 
         about = {"source": source.model_dump(), "contents": Contents.of(pairs).model_dump()}
         write_text(folder / INDEX, json.dumps({"shards": sizes, "attributes": said} | about) + "\n")
     except OSError as error:
-        raise SonoError(f"{folder}: cannot write the shards ({error.strerror}); free some disk, remove it") from error
+        raise SonoError(f"{folder}: cannot write the shards ({error.strerror}); make room and run it again") from error
     return Shards.open(folder)
+
+
+def own_shard(folder: Path, name: str) -> Path:
+    """The file `name` of a folder of shards; SonoError where it leads out of the folder."""
+    check_inside(folder / name, folder)
+    return folder / name
 
 
 def stream_pairs(
@@ -180,7 +194,10 @@ def read_shard(shards: Shards, number: int) -> Iterator[Pair]:
 def _stored(shards: Shards, number: int) -> Iterator[Stored]:
     path, count = shards.folder / shards.names[number], 0
     try:
-        with tarfile.open(path, "r|") as shard:
+        with (
+            open_regular(own_shard(shards.folder, shards.names[number])) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as shard,
+        ):
             member = shard.next()
             while member is not None:
                 name = Path(member.name).stem

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sono.curation.console import progress, talk
 from sono.curation.geometry import letterbox, letterbox_mask
 from sono.curation.rle import decode
-from sono.curation.storage import remove_leftovers
+from sono.curation.storage import open_lock, remove_leftovers
 from sono.curation.stored import read_stored
 from sono.curation.workspace import Workspace
 from sono.training.arrays import Arrays, map_arrays, whole_arrays, write_arrays
@@ -172,7 +172,7 @@ def _kept(path: Path, key: str, write: Callable[[], None]) -> Arrays | None:
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other process writes to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
+    with open_lock(folder / ".lock") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

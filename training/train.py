@@ -2,7 +2,8 @@
 
 import json
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resum
         plan = _plan(material.train, config)
         with knobs():
             trainer = Trainer(_learner(material, config))
-        from_first(lambda: held.enter_context(checkpoints.own_run(folder, resume)))
+        folder = from_first(lambda: held.enter_context(_own_run(workspace, folder, resume, unnamed=name is None)))
         state = restore(folder, trainer, plan.starts) if resume else State()
         if not resume:
             info = run_info(workspace, material, config, folder.name)
@@ -114,6 +115,19 @@ def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resum
         from_first(partial(write_text, folder / SUMMARY, json.dumps(told, indent=1)))
         from_first(partial(check_privacy, workspace))
     return summary
+
+
+@contextmanager
+def _own_run(workspace: Workspace, folder: Path, resume: bool, unnamed: bool) -> Iterator[Path]:
+    """Hold the run in `folder`, or in the next one that is free where a run without a name has lost it to another."""
+    while unnamed:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:  # another process began under this name while this one read its frames
+            folder = workspace.runs / next_run_name(workspace)
+    with checkpoints.own_run(folder, resume):
+        yield folder
 
 
 def _summary(folder: Path, material: Material, plan: Plan | StreamPlan, state: State, seconds: float) -> TrainSummary:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sono.curation.config import told
 from sono.curation.errors import SonoError
+from sono.curation.storage import open_regular
 
 # What readers of torch, zip and safetensors raise of a file that is damaged or of another kind.
 DAMAGED = (
@@ -71,7 +72,7 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def _reader(path: Path) -> Callable[[Path], Any]:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(9)
     if start[8:9] == b"{" and not start.startswith(b"PK"):
         return load_file

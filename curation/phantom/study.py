@@ -14,7 +14,7 @@ from sono.curation.phantom.files import DicomForm, Export, Planted, dicom_file, 
 from sono.curation.phantom.frames import Exposure, expose
 from sono.curation.phantom.ledger import Expected, Ledger, Shot, add_file, add_masks, close, file_name, frame_facts
 from sono.curation.phantom.people import Exam, Woman, make_woman
-from sono.curation.storage import refuse_used_folder
+from sono.curation.storage import new_folder, refuse_used_folder
 
 CENTERS = ("A", "B")
 FORMATS = (".jpg", ".png", ".jpg", ".dcm", ".jpg", ".png")  # woman by woman
@@ -41,13 +41,13 @@ def make_phantom(out: Path, women: int = 60, frames_per_woman: int = 8, seed: in
     Half of the `women` are of each center. SonoError where `out` is not a new or empty folder or a number is odd.
     """
     _check(out, women, frames_per_woman, seed)
-    ledger = Ledger(out)
-    with progress("phantom", women * frames_per_woman) as advance:
+    with new_folder(out) as new, progress("phantom", women * frames_per_woman) as advance:
+        ledger = Ledger(new)
         for center in CENTERS:
             patients = [make_woman(CENTERS.index(center) + 2 * n, center, seed) for n in range(women // 2)]
             shots = _examine(ledger, patients, frames_per_woman, seed, advance)
             plant_defects(ledger, patients, shots, np.random.default_rng([seed, 3, CENTERS.index(center)]))
-    close(ledger, seed)
+        close(ledger, seed)
     ordinary = [facts for facts in ledger.files.values() if not facts["planted"]]
     return PhantomSummary(
         out,

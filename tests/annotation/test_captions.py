@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ from sono.annotation.captions import CaptionWriter, Facts, build_captions, capti
 from sono.annotation.lint import LintRules
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
-from sono.curation.tables import IMAGES, MASKS, from_rows
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, from_rows
 from sono.curation.workspace import Workspace
 from sono.templates.loader import load_templates
 
@@ -181,8 +182,32 @@ def test_a_template_that_names_the_center_is_caught(tmp_path: Path) -> None:
     own.mkdir()
     (own / "global.j2").write_text("{{ plane }} plane at St. Anna")
     (own / "region.j2").write_text("{{ structure }}")
-    summary = build_captions(study(tmp_path, [image("a", plane="femur")], []), str(own))
-    assert summary.findings == {"banned": 1}
+    with pytest.raises(SonoError, match=r"every global caption was refused \(banned 1\), so nothing was written"):
+        build_captions(study(tmp_path, [image("a", plane="femur")], []), str(own))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "finding"),
+    [
+        ("global.j2", "None", "global caption was refused (residue 2)"),
+        ("global.j2", "{% if weeks and not weeks %}x{% endif %}", "global caption was refused (empty 2)"),
+        ("global.j2", "frame 2024-03-01 of {{ plane }}", "(identifier 2)"),
+        ("region.j2", "{{ structure }} and the cerebellum", "region caption was refused (wrong_structure 1)"),
+    ],
+)
+def test_good_captions_are_not_replaced_by_none(tmp_path: Path, file: str, text: str, finding: str) -> None:
+    workspace = study(tmp_path, [image("a", plane="femur"), image("b", plane="femur")], [mask("a", "femur")])
+    build_captions(workspace)
+    before = workspace.path(CAPTIONS).read_bytes()
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "global.j2").write_text("{{ plane }}")
+    (own / "region.j2").write_text("{{ structure }}")
+    (own / file).write_text(text)
+    with pytest.raises(SonoError, match=re.escape(finding)) as refused:
+        build_captions(workspace, str(own))
+    assert "captions.parquet stays as it is" in str(refused.value)
+    assert workspace.path(CAPTIONS).read_bytes() == before
 
 
 def test_no_caption_holds_an_id_a_center_or_a_machine(tmp_path: Path) -> None:

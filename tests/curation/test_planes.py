@@ -75,7 +75,7 @@ def test_a_study_adds_planes_aliases_and_labels_of_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[femur", "not a readable planes file"),
+        ("[femur", "not valid TOML"),
         ('[femur]\ncolour = "red"', r"\[femur\] colour: extra"),
         ('[foot]\nregion = "limb"', "unknown region 'limb'"),
         ("[foot]", "unknown region ''"),

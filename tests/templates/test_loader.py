@@ -187,7 +187,7 @@ def test_only_plain_values_are_passed() -> None:
 
 def test_a_pipe_among_the_templates_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "global.j2")
-    with pytest.raises(SonoError, match=r"global\.j2: not a file"):
+    with pytest.raises(SonoError, match=r"global\.j2: a pipe, socket or device"):
         load_templates(str(tmp_path))
 
 
