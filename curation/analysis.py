@@ -27,7 +27,7 @@ from sono.curation.stored import encode_png, frame_file, image_id_of
 from sono.curation.views import recognise
 
 # Raise when a change of the code changes what a file gives, so that older results are measured again.
-ANALYSIS_VERSION = 4
+ANALYSIS_VERSION = 5
 
 Row = dict[str, Any]
 
@@ -68,6 +68,7 @@ def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
         "file_study": source.header.study,
         "raw_exam_date": source.header.exam_date,
         "private": list(source.header.private),
+        "persons": list(source.header.persons),
         "source_id": pseudonym(task.key, "source", path),
         "file_sha256": source.file_sha256,
         "machine": source.header.machine,

@@ -89,6 +89,18 @@ REASONS = {
     "no_record": Reason("accepted", "no row of the records table names this file"),
 }
 
+# Why a frame has no spacing in mm (the column spacing_reason).
+SPACING_REASONS = {
+    "not_dicom": "a picture file, which holds no spacing",
+    "no_regions": "no ultrasound region in the header",
+    "regions_empty": "an empty list of ultrasound regions",
+    "region_not_tissue": "no region shows tissue in two dimensions",
+    "region_units": "the units of a tissue region are not centimeters",
+    "region_inverted": "a tissue region ends before it begins",
+    "region_zero_delta": "a tissue region whose spacing is missing, zero, negative or not a number",
+    "region_out_of_bounds": "a region reaches out of the picture, so the picture was scaled afterwards",
+    "regions_differ": "tissue regions of different scales",
+}
 
 # Quarantines that looking at the one picture cannot lift.
 NOT_BY_EYE = frozenset({"duplicate_conflict"})

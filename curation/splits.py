@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from sono.curation.balance import balance, make_columns
 from sono.curation.config import MAX_SEED, Config, override
 from sono.curation.errors import SonoError
+from sono.curation.privacy import check_privacy
 from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
@@ -138,6 +139,7 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
         images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
         check_splits(images)
         replace_column(workspace.path(IMAGES), IMAGES, "split", images["split"])
+        check_privacy(workspace)
     return _sizes(images)
 
 
