@@ -8,6 +8,7 @@ import typer
 from sono.curation.command_line import (
     JobsOption,
     JsonOption,
+    NoVaultOption,
     QuietOption,
     SchedulerOption,
     StrictOption,
@@ -97,6 +98,7 @@ def propose(
 @masks.command()
 def export(
     target: Annotated[Path, typer.Argument(help="The COCO JSON to write.")],
+    no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,13 +109,14 @@ def export(
     from sono.annotation.mask_export import export_coco
     from sono.curation.workspace import Workspace
 
-    show(export_coco(Workspace.find(workspace), target), as_json)
+    show(export_coco(Workspace.find(workspace), target, no_vault), as_json)
 
 
 @masks.command()
 def overlays(
     target: Annotated[Path, typer.Argument(help="Folder for the contact sheet.")],
     count: Annotated[int, typer.Option(min=1, help="How many frames.")] = 24,
+    no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -124,7 +127,7 @@ def overlays(
     from sono.annotation.overlays import write_overlays
     from sono.curation.workspace import Workspace
 
-    show({"sheet": str(write_overlays(Workspace.find(workspace), target, count))}, as_json)
+    show({"sheet": str(write_overlays(Workspace.find(workspace), target, count, no_vault))}, as_json)
 
 
 @captions.command("build")

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from sono.annotation.masks import check_masks
-from sono.curation.storage import write_text
+from sono.curation.privacy import check_file
+from sono.curation.storage import atomic_path
 from sono.curation.workspace import Workspace
 
 ATTRIBUTES = ("mask_id", "state", "source", "model_hash", "prompt", "score", "stability")
@@ -22,13 +23,16 @@ class ExportSummary:
     path: Path
     images: int
     masks: int
+    private_strings: int
 
 
-def export_coco(workspace: Workspace, target: Path) -> ExportSummary:
+def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> ExportSummary:
     """Write every accepted frame and its masks that were not rejected as COCO JSON; the same tables, the same bytes.
 
-    `file_name` is relative to the workspace, sizes and masks are in stored pixels.
+    `file_name` is relative to the workspace, sizes and masks are in stored pixels. PrivacyError where something private
+    is found, SonoError where nothing can be searched, unless `no_vault`; nothing is written then.
     """
+    workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
     masks = workspace.masks()
     masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(frames["image_id"])]
@@ -44,8 +48,10 @@ def export_coco(workspace: Workspace, target: Path) -> ExportSummary:
             for number, row in enumerate(masks.to_dict("records"), start=1)
         ],
     }
-    write_text(target, json.dumps(content, indent=1) + "\n")
-    return ExportSummary(target, len(frames), len(masks))
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        searched = check_file(workspace, temporary, target.name)
+    return ExportSummary(target, len(frames), len(masks), searched)
 
 
 def _image(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, object]:

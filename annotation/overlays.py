@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sono.curation.drawing import contact_sheet, overlay
 from sono.curation.errors import SonoError
+from sono.curation.privacy import check_texts
 from sono.curation.rle import decode
 from sono.curation.storage import write_bytes
 from sono.curation.stored import read_stored
@@ -17,8 +18,12 @@ SIDE = 256  # pixels
 COLUMNS = 6
 
 
-def write_overlays(workspace: Workspace, folder: Path, count: int = 24) -> Path:
-    """Write `folder`/masks.png: up to `count` frames with masks, every structure in turn, names and image id below."""
+def write_overlays(workspace: Workspace, folder: Path, count: int = 24, no_vault: bool = False) -> Path:
+    """Write `folder`/masks.png: up to `count` frames with masks, every structure in turn, names and image id below.
+
+    The names are searched for private strings; SonoError where they cannot be, unless `no_vault`.
+    """
+    workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
     masks = workspace.masks()
     masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(frames.index)]
@@ -29,6 +34,7 @@ def write_overlays(workspace: Workspace, folder: Path, count: int = 24) -> Path:
         gray = read_stored(workspace.root / str(frames.at[image_id, "file"]))
         picture, names = draw_masks(gray, masks[masks["image_id"] == image_id])
         tiles.append((picture, f"{names}\n{image_id}"))
+    check_texts(workspace, "masks.png", (text for _, text in tiles))
     target = folder / "masks.png"
     write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE))
     return target

@@ -68,6 +68,7 @@ def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
         "file_study": source.header.study,
         "raw_exam_date": source.header.exam_date,
         "private": list(source.header.private),
+        "persons": list(source.header.persons),
         "source_id": pseudonym(task.key, "source", path),
         "file_sha256": source.file_sha256,
         "machine": source.header.machine,

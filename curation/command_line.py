@@ -5,9 +5,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sono.curation.workspace import Workspace
 
 
 def _be_quiet(quiet: bool) -> None:
@@ -17,7 +20,7 @@ def _be_quiet(quiet: bool) -> None:
 
 
 def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
-    """Let every command notice what is wrong in any section of the workspace's `sono.toml`.
+    """Let every command notice what is wrong in any section of the workspace's `sono.toml`, and with its vault.
 
     The context's `obj` gives the settings model of a section: the rooms above are none of this room's business.
     """
@@ -27,7 +30,18 @@ def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
     study = Workspace.find_or_none(folder)
     if study is not None and context.obj is not None:
         check_sections(study.config_path, context.obj)
+        _check_vault(study)
     return folder
+
+
+def _check_vault(study: "Workspace") -> None:
+    """SonoError for the vault of another study; a warning for one that others may open."""
+    from sono.curation.console import warn
+
+    study.has_vault()
+    loose = study.loose_vault()
+    if loose is not None:
+        warn(loose)
 
 
 WorkspaceOption = Annotated[
@@ -49,6 +63,9 @@ SchedulerOption = Annotated[
     typer.Option(
         help="A dask scheduler, tcp://host:port; its workers need the same folders mounted (docs/cluster.md)."
     ),
+]
+NoVaultOption = Annotated[
+    bool, typer.Option("--no-vault", help="Export where the vault is not here, so that nothing can be searched.")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if there are findings.")]
 

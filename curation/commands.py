@@ -10,6 +10,7 @@ import typer
 from sono.curation.command_line import (
     JobsOption,
     JsonOption,
+    NoVaultOption,
     QuietOption,
     SchedulerOption,
     StrictOption,
@@ -132,6 +133,7 @@ def split(
 def dedup(
     csv: Annotated[Path | None, typer.Option(help="Write the pairs as CSV, too.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a PNG of the gravest pairs, to look at.")] = None,
+    no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
@@ -144,7 +146,7 @@ def dedup(
     from sono.curation.dedup import run_dedup
     from sono.curation.workspace import Workspace
 
-    summary = run_dedup(Workspace.find(workspace), csv, sheet)
+    summary = run_dedup(Workspace.find(workspace), csv, sheet, no_vault)
     show(summary, as_json)
     if strict:
         summary.refuse_findings()

@@ -1,5 +1,6 @@
 """Talk goes to stderr, with progress bars where a person watches; data goes to stdout."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -18,6 +19,11 @@ from rich.progress import (
 from rich.text import Text
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr in one line, which --quiet does not silence."""
+    sys.stderr.write(f"sono: warning: {' '.join(text.split())}\n")
 
 
 class Advance(Protocol):

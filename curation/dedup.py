@@ -79,11 +79,16 @@ class DedupSummary:
             )
 
 
-def run_dedup(workspace: Workspace, csv: Path | None = None, sheet: Path | None = None) -> DedupSummary:
+def run_dedup(
+    workspace: Workspace, csv: Path | None = None, sheet: Path | None = None, no_vault: bool = False
+) -> DedupSummary:
     """Find the pairs, group confirmed near ones, and write duplicates.parquet (`csv`, and a `sheet` to look at).
 
-    PrivacyError where something private is found.
+    PrivacyError where something private is found; SonoError where `csv` or `sheet` is wanted and nothing can be
+    searched, unless `no_vault`.
     """
+    if csv or sheet:
+        workspace.require_vault(no_vault)
     with workspace.lock():
         images = workspace.images(IMAGE_COLUMNS)
         exact = _exact_pairs(images)

@@ -59,6 +59,7 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
 
     SonoError where `out` is not a new or empty folder, PrivacyError where something private is found in it.
     """
+    workspace.require_vault()  # its key makes the UIDs
     refuse_used_folder(out)
     images = _numbered(workspace.accepted_images().drop_duplicates("image_id"))
     key = workspace.key()

@@ -49,13 +49,14 @@ _WIDE_TEXT = (
 Text = tuple[str, str]  # where in the file ("" or "column 'text'"), and what stands there
 
 
-def texts_of(path: Path) -> Iterator[Text]:
-    """Every text in the file at `path`; a damaged file gives what its bytes say."""
-    if path.suffix == ".parquet":
+def texts_of(path: Path, suffix: str | None = None) -> Iterator[Text]:
+    """Every text in the file at `path`, which is or will be called `suffix`; a damaged one gives what its bytes say."""
+    suffix = path.suffix if suffix is None else suffix
+    if suffix == ".parquet":
         with suppress(pa.ArrowException, OSError):  # not a table: read as bytes
             yield from list(_table_texts(path))
             return
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         with path.open("rb") as stream:
             # the length of the JSON header comes first; numbers follow it
             header = stream.read(min(int.from_bytes(stream.read(8), "little"), path.stat().st_size))
@@ -64,7 +65,7 @@ def texts_of(path: Path) -> Iterator[Text]:
     if path.match(RECORDS):
         yield "", _MADE_WITH.sub("", decoded(path.read_bytes()))
         return
-    yield from _content_texts(path.read_bytes(), path.suffix)
+    yield from _content_texts(path.read_bytes(), suffix)
 
 
 def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text]:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from sono.curation.burned_text import Line, burned_lines
 from sono.curation.errors import SonoError
-from sono.curation.privacy import OWN_WORDS, collect
+from sono.curation.privacy import collect
 from sono.curation.quality import QualityConfig
 from sono.curation.spellings import MIN_WORD, atoms_of, dates_in, plain
+from sono.curation.vocabulary import OWN_WORDS
 
 CONFIDENCE = 60  # percent, below which Tesseract reads letters into speckle
 SURE = 85  # for words that are suspicious by their look alone

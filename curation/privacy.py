@@ -1,66 +1,93 @@
 """The privacy gate: every text, cell and name of the workspace is searched for every private string of the sources."""
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
+from functools import cache, cached_property
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 
+from sono.curation.console import warn
 from sono.curation.errors import PrivacyError
 from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
-from sono.curation.planes import REGIONS, PlaneTable
-from sono.curation.reasons import REASONS, SPACING_REASONS
-from sono.curation.records.values import FINDINGS, LATERALITY, PRESENTATION
-from sono.curation.spellings import MIN_DIGITS, Phrase, atoms_of, dates_in, plain, single_forms, spellings
+from sono.curation.planes import PlaneTable
+from sono.curation.reasons import REASONS
+from sono.curation.spellings import (
+    MIN_DIGITS,
+    MIN_JOINED,
+    TITLES,
+    Phrase,
+    atoms_of,
+    dates_in,
+    is_initial,
+    name_parts,
+    name_spellings,
+    plain,
+    single_forms,
+    spellings,
+    words_of,
+)
 from sono.curation.storage import write_text
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, read_table
+from sono.curation.tables import SOURCES, read_table
+from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MAKERS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
-# Words of our own tables and pages that may also stand in a file name or a comment.
-OWN_WORDS = frozenset(
-    ["accepted", "annotation", "annotations", "brain", "caption", "captions", "center", "centers", "dataset",
-     "fetal", "frame", "frames", "id", "ids", "image", "images", "label", "labels", "mask", "masks", "metrics", "model",
-     "normal", "overlay", "patient", "patients", "pixel", "pixels", "plane", "planes", "records", "region", "report",
-     "series", "study", "train", "training", "ultrasound", "unknown", "validation", "weeks"]
-)  # fmt: skip
-# What sono itself writes there: a file may be called blank.png, no_regions.dcm or records.csv.
-CODE_COLUMNS = ("column 'status'", "column 'reasons'", "column 'spacing_reason'")
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
+NOTES = (".txt", ".md")  # sono writes none; whoever did had no cell to name a center in
 # Of a published text tower that a checkpoint keeps: written before there was a study, and full of common names.
 VOCABULARIES = frozenset(
     ["merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "vocab.json", "vocab.txt"]
 )
+MAX_LO = 64  # characters of a Long String in DICOM, where a longer machine is cut
 MAX_PLACES = 3  # named in the error; all stand in the vault
+MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
 
 
 @dataclass(frozen=True)
 class PrivateStrings:
-    """What must not leave: single words, phrases by their first word, and days."""
+    """What must not leave: single words, phrases by their first word, and days.
+
+    `persons` are those words and phrases that name a person, `name_words` all words of these names.
+    """
 
     words: frozenset[str]
     phrases: Mapping[str, frozenset[Phrase]]
     days: frozenset[date]
+    persons: frozenset[str] = frozenset()
+    name_words: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.words) + sum(map(len, self.phrases.values())) + len(self.days)
 
-    def found_in(self, text: str, own: frozenset[str] = frozenset(), page: bool = False) -> set[str]:
-        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7 digits do not count."""
+    def found_in(self, text: str, page: bool = False, without: Callable[[str], str] | None = None) -> set[str]:
+        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7 digits do not count.
+
+        `without` takes out of the plain text what may be there.
+        """
         found: set[str] = set()
         for reading in filter(None, (text, undisguised(text))):
             simple = plain(reading)
+            if without is not None:
+                simple = without(simple)
             atoms = atoms_of(simple)
             words = self.words & single_forms(simple, set(atoms))
             found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
             if not self.phrases.keys().isdisjoint(atoms):
-                found |= set(self._phrases_in(atoms))
+                bare = [atom for atom in atoms if not is_initial(atom) and atom not in TITLES]
+                phrases = {*self._phrases_in(atoms), *(self._phrases_in(bare) if len(bare) < len(atoms) else ())}
+                if reading.count("\ufffd") > MAX_UNREADABLE * len(reading):
+                    phrases = {phrase for phrase in phrases if len(phrase) > MIN_JOINED}  # with the space between
+                found |= phrases
             found |= {day.isoformat() for day in self.days & dates_in(simple)}
-        return {one for one in found if not own.issuperset(one.split())}
+        return found
 
     def _phrases_in(self, atoms: list[str]) -> Iterator[str]:
         for place, atom in enumerate(atoms):
@@ -69,22 +96,137 @@ class PrivateStrings:
                     yield " ".join(phrase)
 
 
+@dataclass(frozen=True)
+class PublicNames:
+    """What a study may say of itself, each in its place: centers and machines, planes of its own, its name."""
+
+    centers: frozenset[str]
+    machines: frozenset[str]
+    planes: frozenset[str]
+    titles: frozenset[str]
+    words: frozenset[str]  # [study] public_words, free everywhere
+
+    @classmethod
+    def of(cls, workspace: Workspace, sources: pd.DataFrame) -> "PublicNames":
+        study, planes, usual = workspace.study(), workspace.planes(), PlaneTable()
+        own = {text for plane in planes.planes for text in (plane.id, plane.name, *plane.aliases)}
+        known = {text for plane in usual.planes for text in (plane.id, plane.name, *plane.aliases)}
+        return cls(
+            centers=frozenset(sources["center"].dropna()),
+            machines=frozenset(sources["machine"].dropna()),
+            planes=frozenset((own - known) | (set(planes.structures) - set(usual.structures))),
+            titles=frozenset((study.name, workspace.root.name)),
+            words=words_of(*study.public_words),
+        )
+
+    def at(self, place: Path, where: str) -> frozenset[str]:
+        """The names that belong at `where` in the file at `place`; `where` is "the name" for its own name."""
+        if where == "the name":
+            return self.centers if place.match("runs/*/eval/*") else frozenset()
+        if where.startswith("column "):
+            column = where.removeprefix("column ").strip("'").removeprefix("other_")
+            named = {"center": self.centers, "machine": self.machines}
+            named |= dict.fromkeys(("plane", "structure", "structures", "text", "prompt"), self.planes)
+            return named.get(column, frozenset())
+        everything = self.centers | self.machines | self.planes | self.titles
+        return frozenset() if place.suffix in NOTES or where == DESCRIPTION else everything
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: what is private, and what the study may say of itself."""
+
+    private: PrivateStrings
+    public: PublicNames
+
+    def found_at(self, place: Path, where: str, text: str) -> set[str]:
+        """The private strings of `text`, without what sono or the study writes at this place by right."""
+        page = place.suffix in PAGES or where == "column 'message'"
+        found = self.private.found_in(text, page)
+        if not found:  # nearly always
+            return found
+        taken_out = self._names_taken_out(self.public.at(place, where))
+        own = _own_text(place.as_posix(), where)
+        inherent = self._inherent(own)
+        words = words_of(own)
+        cells = text.split("\n") if where.startswith("column ") else [text]  # two cells are no name
+        return {
+            one
+            for cell in cells
+            for one in self.private.found_in(cell, page, taken_out)
+            if one not in inherent and (one in self.private.persons or not words.issuperset(one.split()))
+        }
+
+    def _inherent(self, own: str) -> set[str]:
+        """What a person's name has in common with a text of ours."""
+        return set().union(*map(self.private.found_in, own.splitlines()))
+
+    @cached_property
+    def _allowed(self) -> dict[frozenset[str], re.Pattern[str]]:
+        return {}
+
+    def _names_taken_out(self, names: frozenset[str]) -> Callable[[str], str]:
+        """A function that takes the whole of each of `names` out of a plain text, but for those that name a person."""
+        if names not in self._allowed:
+            phrases = {phrase for name in names for phrase in self._public_phrases(name)}
+            choices = sorted((r"[\W_]+".join(phrase) for phrase in phrases), key=len, reverse=True)
+            whole = rf"(?<![^\W_])(?:{'|'.join(choices)})(?![^\W_])" if choices else r"(?!)"
+            self._allowed[names] = re.compile(whole)
+        pattern = self._allowed[names]
+        return lambda text: pattern.sub(" | ", text)
+
+    def _public_phrases(self, name: str) -> Iterator[Phrase]:
+        """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names a person."""
+        atoms = atoms_of(plain(name))
+        if not atoms or self._names_person(atoms, name in self.public.machines):
+            return
+        for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO]}:
+            yield tuple(atoms_of(plain(form)))
+
+    def _names_person(self, atoms: list[str], is_machine: bool) -> bool:
+        """Whether a public name is nothing but a person's, or holds a whole name; in a machine one word is enough."""
+        persons = self.private.found_in(" ".join(atoms)) & self.private.persons
+        words = {one for one in persons if " " not in one}
+        if persons - words or set(atoms) <= self.private.name_words:
+            return True
+        return is_machine and not words <= MAKERS
+
+
 def check_privacy(workspace: Workspace) -> int:
     """Search the whole workspace; returns the number of private strings searched, PrivacyError on a hit.
 
-    Does nothing (0) where the vault is not here: without it nothing private is known. What was found, and where,
-    stands in the vault's `leaks.txt`.
+    Where the vault is not here nothing private is known: a warning says so, and the number is 0. SonoError for the
+    vault of another study. What was found, and where, stands in the vault's `leaks.txt`.
     """
     return check_folder(workspace, workspace.root)
 
 
 def check_folder(workspace: Workspace, folder: Path) -> int:
     """`check_privacy` of a folder that something of the workspace was exported to."""
-    report = workspace.vault / "leaks.txt"
-    if not workspace.sources_path.exists():
+    return _check(workspace, lambda search: _leaks(folder, search))
+
+
+def check_file(workspace: Workspace, file: Path, name: str) -> int:
+    """`check_privacy` of one exported file, which is to be called `name`."""
+    return _check(workspace, lambda search: _leaks_in(file, Path(name), search))
+
+
+def check_texts(workspace: Workspace, name: str, texts: Iterable[str]) -> int:
+    """`check_privacy` of texts that are drawn into a picture called `name`."""
+    return _check(
+        workspace, lambda search: ((name, found) for text in texts if (found := search.found_at(Path(name), "", text)))
+    )
+
+
+def _check(workspace: Workspace, leaks_of: Callable[[Search], Iterable[tuple[str, set[str]]]]) -> int:
+    if not workspace.has_vault():
+        warn(workspace.without_vault())
         return 0
-    private = private_strings(workspace)
-    leaks = dict(_leaks(folder, private))
+    if not workspace.sources_path.exists():
+        return 0  # nothing was read yet
+    search = _search(workspace)
+    leaks = dict(leaks_of(search))
+    report = workspace.vault / "leaks.txt"
     with suppress(OSError):  # a vault that cannot be written: the search holds, and so does its complaint
         report.unlink(missing_ok=True)
     if leaks:
@@ -92,7 +234,7 @@ def check_folder(workspace: Workspace, folder: Path) -> int:
         with suppress(OSError):
             write_text(report, "\n".join(lines) + "\n", mode=0o600)
         raise PrivacyError(_complaint(leaks, report))
-    return len(private)
+    return len(search.private)
 
 
 def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
@@ -107,11 +249,26 @@ def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
 
 def private_strings(workspace: Workspace) -> PrivateStrings:
     """What the vault knows of the persons behind the study, the pseudonym key included."""
+    return _search(workspace).private
+
+
+def _search(workspace: Workspace) -> Search:
     sources = read_table(workspace.sources_path, SOURCES)
-    own = _own_words(workspace.planes(), sources, workspace)
-    found = collect(raw_strings(sources), own)
-    key = workspace.key_path.read_text().strip().lower() if workspace.key_path.exists() else ""
-    return PrivateStrings(found.words | ({key} - {""}), found.phrases, found.days)
+    public = PublicNames.of(workspace, sources)
+    found = collect(raw_strings(sources), VOCABULARY | public.words, names_of_persons(sources), PROSE | public.words)
+    key = {workspace.key_path.read_text().strip().lower()}
+    return Search(replace(found, words=found.words | key), public)
+
+
+def names_of_persons(sources: pd.DataFrame) -> set[str]:
+    """The names of patients, operators and physicians; of rows that do not list them, what is written as a DICOM PN."""
+    names: set[str] = set()
+    for listed, strings in zip(sources["persons"], sources["private"], strict=True):
+        if listed is not None:
+            names.update(listed)
+        elif strings is not None:
+            names.update(text for text in strings if "^" in text)
+    return names
 
 
 def raw_strings(sources: pd.DataFrame) -> set[str]:
@@ -132,20 +289,36 @@ def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
     return (*below.parent.parts, below.stem, Path(top).name)
 
 
-def collect(raw: Iterable[str], own: frozenset[str]) -> PrivateStrings:
-    """The private strings in every spelling; words that are our `own` are none."""
+def collect(
+    raw: Iterable[str], own: frozenset[str], persons: Iterable[str] = (), prose: frozenset[str] = frozenset()
+) -> PrivateStrings:
+    """The private strings in every spelling; words that are our `own` are none.
+
+    Of the names of `persons` only words of `prose` are none, and only by themselves.
+    """
     words: set[str] = set()
     phrases: dict[str, set[Phrase]] = {}
     days: set[date] = set()
+
+    def add(phrase: Phrase) -> str:
+        if len(phrase) == 1:
+            words.add(phrase[0])
+        else:
+            phrases.setdefault(phrase[0], set()).add(phrase)
+        return " ".join(phrase)
+
     for text in raw:
         for phrase in spellings(text, own):
-            if len(phrase) == 1:
-                words.add(phrase[0])
-            else:
-                phrases.setdefault(phrase[0], set()).add(phrase)
+            add(phrase)
         days |= dates_in(plain(text))
+    names = list(persons)
+    known = {add(phrase) for name in names for phrase in name_spellings(name, prose)}
     return PrivateStrings(
-        frozenset(words), {first: frozenset(known) for first, known in phrases.items()}, frozenset(days)
+        frozenset(words),
+        {first: frozenset(some) for first, some in phrases.items()},
+        frozenset(days),
+        frozenset(known),
+        frozenset(part for name in names for part in name_parts(atoms_of(plain(name)))),
     )
 
 
@@ -156,49 +329,46 @@ def _decoded(name: bytes) -> str:
         return name.decode("latin-1")
 
 
-def _words(*texts: str) -> frozenset[str]:
-    return frozenset(word for text in texts for word in atoms_of(plain(text)))
-
-
-def _own_words(planes: PlaneTable, sources: pd.DataFrame, workspace: Workspace) -> frozenset[str]:
-    """Words that captions and tables hold by right: of planes, structures, findings, machines and centers."""
-    study = workspace.study()
-    public = {*sources["machine"].dropna(), *sources["center"].dropna(), *study.public_words}
-    terms = (*planes.by_id, *planes.structures, *(plane.name for plane in planes.planes), *REGIONS, *FINDINGS)
-    return OWN_WORDS | _words(*terms, *LATERALITY, *PRESENTATION, *public, study.name, workspace.root.name)
-
-
-def _leaks(folder: Path, private: PrivateStrings) -> Iterator[tuple[str, set[str]]]:
+def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
     """Every place of `folder` with a private string, and these."""
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
-        found = private.found_in(_decoded(os.fsencode(place.name)))
-        shown = str(place.parent / "*") if found else str(place)
+        found = search.found_at(place, "the name", _decoded(os.fsencode(place.name)))
+        shown = place.parent / "*" if found else place
         if found:
             yield f"the name of {shown}", found
-        if path.is_symlink() and (found := private.found_in(_decoded(os.fsencode(path.readlink())))):
+        if path.is_symlink() and (found := search.private.found_in(_decoded(os.fsencode(path.readlink())))):
             yield f"the target of {shown}", found
         vocabulary = place.name in VOCABULARIES and place.match("runs/*/*/text/*")
         if path.is_file() and not vocabulary:
-            for where, text in texts_of(path):
-                page = path.suffix in PAGES or where == "column 'message'"
-                if found := private.found_in(text, _own_words_at(str(place), where), page):
-                    yield ", ".join(filter(None, (shown, where))), found
+            yield from _leaks_in(path, place, search, str(shown))
+
+
+def _leaks_in(path: Path, place: Path, search: Search, shown: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every place of the file at `path` with a private string; `place` is where it is, or will be, in its folder."""
+    for where, text in texts_of(path, place.suffix):
+        if found := search.found_at(place, where, text):
+            yield ", ".join(filter(None, (shown or str(place), where))), found
 
 
 @cache
-def _own_words_at(place: str, where: str) -> frozenset[str]:
-    """The words that sono writes at `where` in the file at `place` for any study."""
-    if where in CODE_COLUMNS:
-        return _words(*REASONS, *SPACING_REASONS)
-    if where == "column 'message'":
-        return _words(*(reason.meaning for reason in REASONS.values()))
+def _own_text(place: str, where: str) -> str:
+    """What sono writes at `where` in the file at `place` for any study, a word, code or sentence a line."""
+    meanings = [reason.meaning for reason in REASONS.values()]
+    if where.startswith("column "):
+        column = where.removeprefix("column ").strip("'").removeprefix("other_")
+        if column == "text":
+            return "\n".join(_pages("captions"))
+        return "\n".join(CODES if column in CODE_COLUMNS else meanings if column == "message" else ())
     if where == DESCRIPTION:
-        return _words(*(column for spec in (IMAGES, MASKS, CAPTIONS) for column in spec.columns))
+        return "\n".join(COLUMNS)
     if place == CONFIG_NAME:
-        return _words(NEW_CONFIG)
-    folder = {".html": "reports", ".parquet": "captions" if where == "column 'text'" else ""}.get(Path(place).suffix)
-    if not folder:
-        return frozenset()
-    pages = (page for page in (TEMPLATES / folder).rglob("*") if page.is_file())
-    return _words(*(page.read_text(encoding="utf-8") for page in pages), *(one.meaning for one in REASONS.values()))
+        return NEW_CONFIG
+    if place.endswith(".html"):
+        return "\n".join((*CODES, *meanings, *_pages("reports")))
+    return "\n".join((*CODES, *COLUMNS, *KEY_WORDS)) if place.endswith((".json", ".jsonl", ".log")) else ""
+
+
+@cache
+def _pages(folder: str) -> tuple[str, ...]:
+    return tuple(page.read_text(encoding="utf-8") for page in (TEMPLATES / folder).rglob("*") if page.is_file())

@@ -86,6 +86,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         raise SonoError("give --center or --center-from, not both")
     if options.center is not None and not options.center.strip():
         raise SonoError("--center is empty; give the name of the center, or leave it out")
+    workspace.require_vault()
     planes = workspace.planes()
     records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
     with workspace.lock():
@@ -257,6 +258,7 @@ def _fill(row: Row, record: Record) -> None:
     row["center"] = row["center"] or record.center
     row["machine"] = record.machine or _known(row["machine"])
     row["private"] = [*row["private"], *record.private]
+    row["persons"] = [*(() if row.get("persons") is None else row["persons"]), *record.persons]
     if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
         _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
 
@@ -292,6 +294,7 @@ def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> Non
     for row in rows:
         row["reasons"] = list(dict.fromkeys(row["reasons"]))
         row["private"] = sorted(set(row["private"]))
+        row["persons"] = None if row.get("persons") is None else sorted(set(row["persons"]))
     fresh = from_rows(SOURCES, list(rows))
     old = read_table(workspace.sources_path, SOURCES)
     below = old["path"].map(lambda path: path == root or path.startswith(root.rstrip(b"/") + b"/"))

@@ -44,6 +44,7 @@ class Released:
 
 def show_quarantine(workspace: Workspace, reason: str | None = None) -> Held:
     """Draw the quarantined frames, of one `reason` or all, on sheets in the vault."""
+    workspace.require_vault()
     held = _held(workspace, reason)
     for old in workspace.vault.glob("quarantine-*.png"):
         old.unlink()
@@ -68,6 +69,7 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
     """
     if not reviewer.strip() or not reviewer.isprintable():
         raise SonoError("--reviewer names nobody; give the name or the initials of who looked")
+    workspace.require_vault()
     wanted = list(dict.fromkeys(pictures))
     with workspace.lock():
         held = _held(workspace, None)

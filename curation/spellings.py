@@ -1,10 +1,12 @@
 """How people and machines write a name, an id or a date; one form in which all these spellings are equal."""
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import date
+from functools import cache
 from itertools import permutations
 
 Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in order
@@ -14,6 +16,7 @@ MIN_JOINED = 6  # characters of several atoms together
 MIN_DIGITS = 7  # of atoms that are all digits
 MAX_ATOMS = 6  # a longer string is searched by its words
 NAME_ATOMS = 4  # a longer string is a sentence, whose neighbours are no name
+
 
 # Letters that have no plain letter inside, and the digraphs that stand for accents on plain keyboards.
 _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
@@ -27,6 +30,26 @@ _COUNTED = re.compile(r"(?<=[^\W\d_])\d{1,4}$")  # the number in frame0012
 _IDEOGRAPHS = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"
 )  # scripts that write a name in 2 to 4 letters
+
+# What may accompany a name without being one.
+TITLES = frozenset(
+    _ATOM.findall(
+        """
+        dipl dott dottssa doz dr dra fr frau gyn herr hr ii iii ing jr lic md med miss mlle mme mr mrs ms mtra
+        nurse pd phd prim prof rdms rn sir sr sra srta stud
+        """
+    )
+)
+# Particles of names and the words that prose is made of: two of them next to each other tell nothing.
+COMMON = frozenset(
+    _ATOM.findall(
+        """
+        a al am an and are as at be bin bint but by da das de del den der di do dos e el for from go had has
+        he i ibn if in into is it la me mr my no not of on or out san santa sao she so st te ten than that
+        the their then there these this to too up us van von was we were with y you zu zum
+        """
+    )
+)
 
 # Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and Dutch names.
 _MONTHS = {
@@ -50,14 +73,26 @@ _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 
 
 def plain(text: str) -> str:
-    """Lower case without accents and apostrophes; full-width and composed letters as the simple ones."""
+    """Lower case without accents, vowel signs and apostrophes; full-width and composed letters as the simple ones."""
     if text.isascii():
         bare = text.lower()
     else:
+        marks = _marks()
         apart = unicodedata.normalize("NFKD", text).casefold()
-        bare = "".join(letter for letter in apart if not unicodedata.combining(letter)).translate(_PLAIN)
+        bare = "".join(letter for letter in apart if letter not in marks).translate(_PLAIN)
         bare = unicodedata.normalize("NFC", bare)
     return _APOSTROPHE.sub("", bare)
+
+
+@cache
+def _marks() -> frozenset[str]:
+    """All combining marks: accents, and the vowel signs of Indian and Thai script, which would cut a word in pieces."""
+    return frozenset(letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter)[0] == "M")
+
+
+def words_of(*texts: str) -> frozenset[str]:
+    """The atoms of `texts` in plain spelling."""
+    return frozenset(word for text in texts for word in atoms_of(plain(text)))
 
 
 def atoms_of(text: str) -> list[str]:
@@ -95,7 +130,34 @@ def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
                 candidates += [parts, ("".join(parts),)] if _telling(parts, own) else []
         candidates += _ideographs(form)
         yield from (phrase for phrase in candidates if _telling(phrase, own))
-        yield from _name_pairs(atoms, own)
+        if all(map(str.isalpha, atoms)):
+            yield from _name_pairs(name_parts(atoms), own)
+
+
+def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
+    """The phrases by which a person's `name` is known, whatever else it may mean; PN groups are cut at `=`."""
+    for group in name.split("="):
+        for form in _alphabets(group):
+            atoms = atoms_of(form)
+            parts = name_parts(atoms)
+            candidates: list[Phrase] = [(part,) for part in parts] + _ideographs(form)
+            if 1 < len(atoms) <= MAX_ATOMS:
+                candidates += [tuple(atoms), ("".join(atoms),)]
+            yield from (phrase for phrase in candidates if _telling(phrase, own))
+            yield from _name_pairs(parts, own)
+            yield from _initials(parts, own)
+
+
+def name_parts(atoms: Iterable[str]) -> list[str]:
+    """The atoms of a name without titles, numbers and initials; all its words where nothing else is left."""
+    words = [atom for atom in dict.fromkeys(atoms) if atom.isalpha() and not is_initial(atom)]
+    parts = [word for word in words if word not in TITLES]
+    return parts if len(parts) > 1 else words
+
+
+def is_initial(atom: str) -> bool:
+    """Whether an atom is a single letter; a single sign of a script without capitals may be a name."""
+    return len(atom) == 1 and atom.lower() != atom.upper()
 
 
 def _alphabets(text: str) -> set[str]:
@@ -126,16 +188,29 @@ def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
     return size >= MIN_JOINED and (digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase))
 
 
-def _name_pairs(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
-    """Two short names beside each other in either order, or joined, or an initial before the other."""
-    clean = all(atom.isalpha() and len(atom) > 1 and atom not in own for atom in atoms)
-    if not clean or not 2 <= len(atoms) <= NAME_ATOMS:
+def _name_pairs(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
+    """Two parts of a name next to each other in either order, however short; also joined, or an initial before one."""
+    if not 2 <= len(parts) <= NAME_ATOMS:
         return
-    for first, second in permutations(dict.fromkeys(atoms), 2):
-        if len(first + second) >= MIN_JOINED:
-            yield from ((first, second), (first + second,))
+    common = own | COMMON
+    weak = all(part in common for part in parts)  # nothing else is known of this person
+    for first, second in permutations(parts, 2):
+        if (first in common and second in common and not weak) or {first, second} <= own:
+            continue
+        if len(first + second) < MIN_JOINED and not own.isdisjoint((first, second)):
+            continue
+        yield (first, second)
+        if len(first + second) >= MIN_JOINED or _IDEOGRAPHS.fullmatch(first + second):
+            yield (first + second,)
         if 3 <= len(second) < MIN_WORD and first[0] not in "ai":  # "a" and "i" are words
             yield (first[0], second)
+
+
+def _initials(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
+    """The short parts of a name with the initial of another on either side."""
+    for first, second in permutations(parts if len(parts) <= NAME_ATOMS else (), 2):
+        if 2 <= len(second) < MIN_WORD and first[0] not in "ai" and second not in own | COMMON and is_initial(first[0]):
+            yield from ((first[0], second), (second, first[0]))
 
 
 def dates_in(text: str) -> set[date]:

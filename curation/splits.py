@@ -13,6 +13,7 @@ from sono.curation.balance import balance, make_columns
 from sono.curation.config import MAX_SEED, Config, override
 from sono.curation.errors import SonoError
 from sono.curation.exams import components, exam_ties, orphan_counts, train_only
+from sono.curation.privacy import check_privacy
 from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
@@ -188,6 +189,7 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
         images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
         check_splits(images)
         replace_column(workspace.path(IMAGES), IMAGES, "split", images["split"], workspace.study().key_check)
+        check_privacy(workspace)
     return _sizes(images)
 
 

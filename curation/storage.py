@@ -5,9 +5,9 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -80,12 +80,11 @@ def check_utf8(path: Path) -> None:
 def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path in the folder of `target`; rename it to `target` when the block succeeds.
 
-    Where power may fail, only a `durable` file is sure to be whole: the disk has it before it gets its name.
+    `mode` is what the file gets as far as the umask allows. Where power may fail, only a `durable` file is sure to be
+    whole: the disk has it before it gets its name.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary, mode = _new_temporary(target.parent, mode)
     try:
         yield temporary
         if durable:
@@ -96,6 +95,18 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
             _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _new_temporary(folder: Path, mode: int) -> tuple[Path, int]:
+    """An empty file for its owner alone in `folder`, and what the umask, which only a new file shows, allows."""
+    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        allowed = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+    return temporary, allowed | mode & 0o700
 
 
 @contextmanager

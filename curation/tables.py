@@ -187,6 +187,7 @@ SOURCES = TableSpec(
             pa.field("file_study", pa.string()),
             pa.field("raw_exam_date", pa.string()),  # ISO
             pa.field("private", _texts),  # what must never appear in the workspace
+            pa.field("persons", _texts),  # of these the names of patients, operators and physicians
             pa.field("printed", _texts),  # words read in the pixels, where [qc] ocr is set
             *IMAGES.schema,
         ]

@@ -3,8 +3,9 @@
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from sono.curation.storage import (
     remove_leftovers,
     write_text,
 )
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, TableSpec, read_table, write_table
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, TableSpec, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
+VAULT_SUFFIX = ".vault"
+VAULT_MODE = 0o700
 
 NEW_CONFIG = """\
 # Settings of this study. Every key has a default; an unknown key is an error.
@@ -80,7 +83,8 @@ class Workspace:
             )
         refuse_used_folder(root)
         workspace.root.mkdir(parents=True, exist_ok=True)
-        workspace.vault.mkdir(mode=0o700)
+        workspace.vault.mkdir()
+        workspace.vault.chmod(VAULT_MODE)  # whatever the umask
         create_key(workspace.key_path)
         check = json.dumps(key_check(read_key(workspace.key_path)))
         write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check))
@@ -148,7 +152,7 @@ class Workspace:
 
     @property
     def vault(self) -> Path:
-        return self.root.parent / f"{self.root.name}.vault"
+        return self.root.parent / f"{self.root.name}{VAULT_SUFFIX}"
 
     @property
     def key_path(self) -> Path:
@@ -171,6 +175,8 @@ class Workspace:
 
     def key(self) -> bytes:
         """The pseudonym key; SonoError where the vault is not here or belongs to another study."""
+        if not self.vault.exists():
+            raise SonoError(self.without_vault())
         key, expected = read_key(self.key_path), self.study().key_check
         if expected and key_check(key) != expected:
             raise SonoError(
@@ -178,6 +184,69 @@ class Workspace:
                 "(with another key the same patient would get another id)"
             )
         return key
+
+    def has_vault(self) -> bool:
+        """Whether the vault is here and knows the files of this study.
+
+        SonoError where it holds another key, lacks files of the study, or is next to it under the study's former name.
+        """
+        if not self.vault.exists():
+            former = self._former_vault()
+            if former is not None:
+                raise SonoError(
+                    f"{self.vault}: not here, but {former} holds this study's key; rename it to {self.vault.name}, "
+                    "as the study was renamed"
+                )
+            return False
+        self.key()
+        images = self.path(IMAGES)
+        if not images.exists():
+            return True
+        if not self.sources_path.exists():
+            return False
+        known = set(read_table(self.sources_path, SOURCES, ["source_id"])["source_id"])
+        unknown = set(read_table(images, IMAGES, ["source_id"])["source_id"]) - known
+        if unknown:
+            raise SonoError(
+                f"{self.sources_path}: knows nothing of {len(unknown)} files in {images.name}; put back the vault that "
+                f"belongs to this study, or delete {images.name} and run `sono qc` on all folders again"
+            )
+        return True
+
+    def without_vault(self) -> str:
+        """What is said where `has_vault` is false."""
+        lacking = self.vault if not self.vault.exists() else self.sources_path
+        return (
+            f"{lacking}: not here, so nothing was searched for names, ids and dates of patients; put the study's own "
+            "vault next to it"
+        )
+
+    def require_vault(self, no_vault: bool | None = None) -> None:
+        """SonoError where the vault is not here, unless `no_vault` accepts that what is exported cannot be searched.
+
+        None is for commands that do not have this option, because they need what is in the vault.
+        """
+        if not self.has_vault() and not no_vault:
+            choice = "" if no_vault is None else ", or export unsearched with --no-vault"
+            raise SonoError(self.without_vault() + choice)
+
+    def loose_vault(self) -> str | None:
+        """What is wrong with the vault's mode; None where only its owner may open it."""
+        mode = stat.S_IMODE(self.vault.stat().st_mode) if self.vault.exists() else VAULT_MODE
+        if mode & ~VAULT_MODE == 0:
+            return None
+        return f"{self.vault}: mode {mode:04o} lets others in; close it with `chmod 700 {self.vault}`"
+
+    def _former_vault(self) -> Path | None:
+        """A vault next to the study that holds its key, and whose own study is gone; None where there is none."""
+        expected = self.study().key_check
+        for vault in sorted(self.root.parent.glob(f"*{VAULT_SUFFIX}")) if expected else ():
+            if (vault.with_suffix("") / CONFIG_NAME).exists() or not (vault / "key").is_file():
+                continue
+            with suppress(SonoError):
+                if key_check(read_key(vault / "key")) == expected:
+                    return vault
+        return None
 
     def settings(self, section: str, model: type[Settings]) -> Settings:
         """Section `section` of `sono.toml`."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sono.curation.command_line import JsonOption, QuietOption, WorkspaceOption, show
+from sono.curation.command_line import JsonOption, NoVaultOption, QuietOption, WorkspaceOption, show
 from sono.curation.errors import SonoError
 
 app = typer.Typer()
@@ -82,6 +82,7 @@ def export_to_shards(
     pairs: Annotated[int, typer.Option(min=1, help="Frames a shard.")] = 1024,
     recipe: Annotated[str | None, typer.Option(help="The recipe that they are for; sono.toml wins.")] = None,
     hold_out: Annotated[list[str] | None, typer.Option(help="A center to leave out; repeat.")] = None,
+    no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -96,7 +97,7 @@ def export_to_shards(
 
     study = Workspace.find(workspace)
     config = training_config(study, recipe, {"hold_out": hold_out or None})
-    summary = export_shards(study, out, config, split, pairs)
+    summary = export_shards(study, out, config, split, pairs, no_vault)
     step = "name the folder as shards under training in sono.toml, then sono train" if split == "train" else ""
     show(summary, as_json, next_step=step)
 
@@ -131,6 +132,7 @@ def export_run(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     run: Annotated[str, typer.Option(help="Name or folder of the run.")],
     to: Annotated[Literal["sonoclip", "onnx"], typer.Option("--format", help="What to write.")] = "onnx",
+    no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -143,4 +145,5 @@ def export_run(
     from sono.training.checkpoints import find_run
     from sono.training.model_runs import export_model
 
-    show(export_model(find_run(Workspace.find(workspace), run), out, to), as_json)
+    study = Workspace.find(workspace)
+    show(export_model(study, find_run(study, run), out, to, no_vault), as_json)

@@ -9,7 +9,7 @@ import torch
 
 from sono import __version__
 from sono.annotation.captions import CaptionConfig
-from sono.curation.privacy import check_privacy
+from sono.curation.privacy import check_folder, check_privacy
 from sono.curation.storage import file_sha256, new_folder, refuse_used_folder
 from sono.curation.workspace import Workspace
 from sono.training.checkpoints import RunInfo, load_model, run_folder, save_model, write_run
@@ -38,6 +38,7 @@ class ExportSummary:
     run: str
     format: str
     files: tuple[Path, ...]
+    private_strings: int
 
 
 def import_model(
@@ -71,10 +72,17 @@ def import_model(
     return ImportSummary(name, folder, kind, model.image_size, model.context_length, *sizes)
 
 
-def export_model(folder: Path, out: Path, to: Literal["sonoclip", "onnx"]) -> ExportSummary:
-    """Write the model of the run in `folder` to the new folder `out`."""
+def export_model(
+    workspace: Workspace, folder: Path, out: Path, to: Literal["sonoclip", "onnx"], no_vault: bool = False
+) -> ExportSummary:
+    """Write the model of the run in `folder` to the new folder `out`.
+
+    PrivacyError where something private is found in it, SonoError where nothing can be searched, unless `no_vault`.
+    """
+    workspace.require_vault(no_vault)
     refuse_used_folder(out)
     model, info = load_model(folder)
     with new_folder(out) as new:
         files = (export_onnx if to == "onnx" else export_sonoclip)(model, new)
-    return ExportSummary(info.name, to, tuple(out / file.name for file in files))
+        searched = check_folder(workspace, new)
+    return ExportSummary(info.name, to, tuple(out / file.name for file in files), searched)

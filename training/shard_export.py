@@ -29,13 +29,19 @@ class ShardSummary:
 
 
 def export_shards(
-    workspace: Workspace, out: Path, config: TrainingConfig, split: str = "train", pairs_per_shard: int = 1024
+    workspace: Workspace,
+    out: Path,
+    config: TrainingConfig,
+    split: str = "train",
+    pairs_per_shard: int = 1024,
+    no_vault: bool = False,
 ) -> ShardSummary:
     """Write the captioned frames of `split` as a run of these settings would see them, but for what it holds out.
 
-    SonoError where there is nothing to write or `out` is not a new or empty folder, PrivacyError where something
-    private is found in it.
+    SonoError where there is nothing to write, `out` is not a new or empty folder, or nothing can be searched, unless
+    `no_vault`; PrivacyError where something private is found in it.
     """
+    workspace.require_vault(no_vault)
     refuse_used_folder(out)
     images, template = usable_images(workspace, config), template_set(workspace)
     side = MaskClip.side_of(start_of(workspace, config).config)

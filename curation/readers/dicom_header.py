@@ -65,9 +65,12 @@ def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataEle
 def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`."""
     technical = {text_of(dataset, keyword) for keyword in _TECHNICAL}
-    texts = text_runs(preamble)
+    texts, persons = text_runs(preamble), []
     for _, element in elements(dataset, max_depth=64):
         found = text_runs(element) if isinstance(element, bytes) else _private_texts(element)
+        if not isinstance(element, bytes) and element.VR == "PN":
+            persons += found
+            continue
         repeats = not isinstance(element, bytes) and element.tag.is_private  # machines repeat technical facts there
         texts += [text for text in found if not (repeats and text in technical)]
     machine = " ".join(filter(None, (text_of(dataset, "Manufacturer"), text_of(dataset, "ManufacturerModelName"))))
@@ -76,7 +79,8 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
         study=text_of(dataset, "StudyInstanceUID") or None,
         exam_date=_day(text_of(dataset, "StudyDate")),
         machine="".join(letter for letter in machine if letter.isprintable())[:80] or None,
-        private=clean_texts(texts),
+        private=clean_texts([*texts, *persons]),
+        persons=clean_texts(persons, shortest=2),
     )
 
 

@@ -107,6 +107,7 @@ class Header:
     exam_date: str | None = None  # ISO
     machine: str | None = None
     private: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()  # of these the names of patients, operators and physicians
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _is_latin_1(run: bytes) -> bool:
     return not run.isascii() and 3 * sum(byte in _LETTERS for byte in run) >= 2 * len(run)
 
 
-def clean_texts(texts: Iterable[str]) -> tuple[str, ...]:
+def clean_texts(texts: Iterable[str], shortest: int = 3) -> tuple[str, ...]:
     """Lines of `texts` that are long enough to search for, each once, sorted; at most MAX_TEXTS."""
     lines = {line.strip() for text in texts for line in re.split(r"[\x00-\x1f\x7f]+", text[:MAX_TEXT_BYTES])}
-    return tuple(sorted(line for line in lines if len(line) >= 3)[:MAX_TEXTS])
+    return tuple(sorted(line for line in lines if len(line) >= shortest)[:MAX_TEXTS])

@@ -47,16 +47,6 @@ ORIENTATION, EXIF_IFD = 0x0112, 0x8769  # EXIF and TIFF tags
 
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
-_PNG_KEYWORDS = (
-    b"Author",
-    b"Comment",
-    b"Copyright",
-    b"Creation Time",
-    b"Description",
-    b"Software",
-    b"Source",
-    b"Title",
-)
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive
 _JPEG_OTHER_SIZES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # lossless, arithmetic, hierarchical
@@ -198,11 +188,10 @@ def _printable(kind: bytes) -> str:
 
 
 def _png_texts(kind: bytes, body: bytes) -> list[str]:
-    """Texts of a chunk; compressed ones are inflated up to a limit."""
+    """Texts of a chunk without its keyword, which names what they are; compressed ones are inflated up to a limit."""
     if kind == b"tIME" and len(body) == 7:
         return ["{:04d}-{:02d}-{:02d}".format(*struct.unpack_from(">HBB", body))]
-    keyword, _, rest = body.partition(b"\0")
-    keyword = b"" if keyword in _PNG_KEYWORDS else keyword
+    rest = body.partition(b"\0")[2] if kind != b"eXIf" else body
     packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
     if kind in (b"zTXt", b"iTXt") and packed:
         try:
@@ -210,8 +199,8 @@ def _png_texts(kind: bytes, body: bytes) -> list[str]:
         except zlib.error:
             rest = b""
     if kind == b"tEXt":
-        return [keyword.decode("latin-1"), rest[:MAX_TEXT_BYTES].decode("latin-1")]
-    return [*text_runs(keyword), *text_runs(rest)]
+        return [rest[:MAX_TEXT_BYTES].decode("latin-1")]
+    return text_runs(rest)
 
 
 def walk_jpeg(content: bytes, limits: Limits) -> Container:

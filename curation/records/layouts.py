@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,8 @@ class Layout:
     columns: Mapping[str, int]
     units: Mapping[str, str]
     private: tuple[int, ...]
+    names: tuple[int, ...]  # of these the columns with the patient's name
+    operators: tuple[int, ...]
     adjust: Callable[[Cells], Cells]
 
     def cells(self, row: list[str]) -> Cells:
@@ -102,7 +104,9 @@ def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str])
         )
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
-    return Layout(known or "table", columns, units, _private(titles, columns), _ADJUST.get(known, _as_it_is))
+    private, names, operators = (_columns_of(fields, titles, columns) for fields in (PRIVATE, ("name",), ("operator",)))
+    adjust = _ADJUST.get(known, _as_it_is)
+    return Layout(known or "table", columns, units, private, names, operators, adjust)
 
 
 def known_layout(header: tuple[str, ...]) -> str:
@@ -180,11 +184,11 @@ def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
     return columns
 
 
-def _private(titles: list[tuple[str, str]], columns: Mapping[str, int]) -> tuple[int, ...]:
-    """Indices of the columns that hold private values."""
-    names = {name for field in PRIVATE for name in ALIASES[field]}
+def _columns_of(fields: Collection[str], titles: list[tuple[str, str]], columns: Mapping[str, int]) -> tuple[int, ...]:
+    """Indices of all columns of `fields`, by their titles and by the mapping."""
+    names = {name for field in fields for name in ALIASES[field]}
     by_name = {index for index, (name, _) in enumerate(titles) if name in names}
-    return tuple(sorted(by_name | {index for field, index in columns.items() if field in PRIVATE}))
+    return tuple(sorted(by_name | {index for field, index in columns.items() if field in fields}))
 
 
 def _known_field(field: str) -> str:

@@ -163,6 +163,7 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         findings=_terms(line, cells, "findings", reading.findings, reading),
         structures=_terms(line, cells, "structures", reading.planes.structures, reading),
         private=_private(row, cells, reading.layout),
+        persons=_persons(row, reading.layout),
         **texts,
         **lengths,
     )
@@ -245,6 +246,13 @@ def _private(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for text in telling for form in values.private_forms(text)))
 
 
+def _persons(row: list[str], layout: Layout) -> tuple[str, ...]:
+    """The names in a row; those of a patient may be in several columns, first name and last name."""
+    names = [row[index] for index in layout.names]
+    named = (*names, " ".join(filter(None, names)), *(row[index] for index in layout.operators))
+    return tuple(dict.fromkeys(filter(None, named)))
+
+
 def _merged(reading: Reading) -> Iterable[Record]:
     """One record a key: of differing rows about an image the first, of rows about a patient what they agree on."""
     kept: dict[tuple[str, str], Record] = {}
@@ -269,4 +277,5 @@ def _agreed(first: Record, second: Record, differing: list[str]) -> Record:
     nothing = Record("")
     names = (*differing, *AGE[1:]) if "ga_days" in differing else differing
     private = tuple(dict.fromkeys((*first.private, *second.private)))
-    return replace(first, private=private, **{name: getattr(nothing, name) for name in names})
+    persons = tuple(dict.fromkeys((*first.persons, *second.persons)))
+    return replace(first, private=private, persons=persons, **{name: getattr(nothing, name) for name in names})

@@ -20,7 +20,8 @@ class Record:
     """A row: `key` names an image, a study or a patient (`kind`); what the row does not say is None or empty.
 
     `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and `ga_conflicts` which
-    other datings disagree with it; `line` is where the row stands; `private` holds its raw names, ids and dates.
+    other datings disagree with it; `line` is where the row stands; `private` holds its raw names, ids and dates,
+    `persons` the names again.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Record:
     col_spacing_mm: float | None = None
     line: int = field(default=0, compare=False, repr=False)
     private: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    persons: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

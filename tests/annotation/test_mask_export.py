@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from studies import fill_vault
 
 from sono.annotation.mask_export import export_coco
 from sono.annotation.masks import mask_row, mask_table
@@ -21,6 +22,7 @@ def make_study(folder: Path) -> Workspace:
         for name, status in (("b", "accepted"), ("a", "accepted"), ("c", "rejected"))
     ]  # fmt: skip
     workspace.write(IMAGES, from_rows(IMAGES, rows))
+    fill_vault(workspace)
     mask = np.zeros((20, 30), np.bool_)
     mask[3:9, 5:25] = True
     masks = [

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from studies import fill_vault
 
 from sono.annotation import overlays
 from sono.annotation.masks import mask_row, mask_table
@@ -28,6 +29,7 @@ def make_study(folder: Path, count: int = 3) -> Workspace:
                      "height": 40, "width": 60, "file": file})  # fmt: skip
         masks.append(mask_row(rows[-1], mask, "femur" if number else "fetal head", "manual"))
     workspace.write(IMAGES, from_rows(IMAGES, rows))
+    fill_vault(workspace)
     workspace.write(MASKS, mask_table(masks))
     return workspace
 

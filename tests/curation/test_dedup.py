@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from studies import fill_vault
 
 from sono.curation.dedup import run_dedup
 from sono.curation.duplicates import perceptual_hash
@@ -46,6 +47,7 @@ def study_of(root: Path, frames: list[tuple[Gray, dict[str, object]]], stored: b
         code = perceptual_hash(gray, find_sector(gray))
         rows.append({**row, **place, **size, "perceptual_hash": code, "file": frame_file(image_id, gray), **facts})
     study.write(IMAGES, from_rows(IMAGES, rows))
+    fill_vault(study)
     return study
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from studies import fill_vault
 from torch import Tensor, nn
 
 from sono.annotation.masks import mask_row, mask_table
@@ -89,6 +90,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     rows.append(add_frame(workspace.root, "other", "leg", 50, center="new", patient_id="p1", split="test"))
     rows.append(add_frame(workspace.root, "femur", "femur", 51, center="old", patient_id="q1", split="train"))
     workspace.write(IMAGES, from_rows(IMAGES, rows))
+    fill_vault(workspace)
     square = np.zeros((20, 24), np.bool_)
     square[6:14, 8:16] = True
     masks = [mask_row(row, square, "femur", "manual", state="accepted") for row in rows[:12:2]]

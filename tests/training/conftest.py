@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clip_files import TINY
 from numpy.typing import NDArray
-from studies import copy_study
+from studies import copy_study, fill_vault
 
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
@@ -56,6 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             rows.append(row)
             masks.append(mask_row(row, shape, STRUCTURES[plane], "manual", state="accepted"))
     workspace.write(IMAGES, from_rows(IMAGES, rows))
+    fill_vault(workspace)
     workspace.write(MASKS, mask_table(masks))
     build_captions(workspace)
     return workspace

@@ -12,7 +12,7 @@ import torch
 from quick import quick
 
 from sono.curation.outputs import texts_of
-from sono.curation.privacy import _own_words_at, collect
+from sono.curation.privacy import PublicNames, Search, collect
 from sono.curation.workspace import Workspace
 from sono.training import environment as place
 from sono.training.architectures import ModelConfig
@@ -23,6 +23,7 @@ from sono.training.record import settings_of_run
 from sono.training.train import train
 
 CONFIG = TrainingConfig()
+NO_NAMES = PublicNames(*[frozenset()] * 5)
 GOLD = "processor : 0\nmodel name\t: Intel(R) Xeon(R) Gold 6248R CPU @ 3.00GHz\nflags : fpu\n"
 
 
@@ -66,11 +67,11 @@ def test_names_of_processors_and_versions_like_days_are_no_leak_and_names_beside
     record = tmp_path / "runs" / "toy" / "run.json"
     record.parent.mkdir(parents=True)
     private = collect(["Gold^Ruth", "Silver^Ann", "Bronze^Max", "2014-11-03", "Lindqvist^Eva"], frozenset())
-    own = _own_words_at("runs/toy/run.json", "")
+    search, place = Search(private, NO_NAMES), Path("runs/toy/run.json")
 
     def found(**values: str) -> set[str]:
         record.write_text(json.dumps(values, indent=1))
-        return {one for _, text in texts_of(record) for one in private.found_in(text, own, page=True)}
+        return {one for _, text in texts_of(record) for one in search.found_at(place, "", text)}
 
     assert found(cpu="Intel Xeon Gold 6248R", device="Tesla V100", python="3.11.14", torch="3.11.14+cu132") == set()
     assert found(cpu="Intel Xeon Silver 4210R, Ryzen 9 Bronze Max") == set()

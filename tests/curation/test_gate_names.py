@@ -1,0 +1,246 @@
+"""Who is private and what is public: persons stay private in every cell, public names are free in their own cells."""
+
+import io
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from sono.curation.engine import Engine
+from sono.curation.errors import PrivacyError
+from sono.curation.phantom.files import DicomForm, dicom_file
+from sono.curation.phantom.frames import PROBES, expose
+from sono.curation.phantom.people import make_woman
+from sono.curation.privacy import check_privacy, collect, private_strings
+from sono.curation.qc import QcOptions, run_qc
+from sono.curation.reasons import REASONS, SPACING_REASONS
+from sono.curation.storage import write_bytes, write_text
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows, write_table
+from sono.curation.vocabulary import PROSE, VOCABULARY
+from sono.curation.workspace import Workspace
+
+
+def make_study(folder: Path, **source: object) -> Workspace:
+    """A study with one accepted frame; `source` are columns of its row in the vault."""
+    workspace = Workspace.create(folder)
+    row: dict[str, object] = {"path": b"/raw/1.png", "root": b"/raw", "settings_hash": "x", "source_id": "s"}
+    row |= {"frame": 0, "status": "accepted", "private": [], "persons": [], **source}
+    sources = from_rows(SOURCES, [row])
+    write_table(workspace.sources_path, sources, SOURCES)
+    workspace.write(IMAGES, sources[IMAGES.columns])
+    return workspace
+
+
+def person(*names: str) -> dict[str, list[str]]:
+    return {"private": list(names), "persons": list(names)}
+
+
+def caption(study: Workspace, text: str) -> None:
+    row = {"image_id": "i", "level": "global", "text": text, "template": "t", "tier": "label", "tokens": 9}
+    study.write(CAPTIONS, from_rows(CAPTIONS, [row]))
+
+
+@pytest.mark.parametrize("name", ["Lindqvist", "LINDQVIST^ANNA", "Anna Lindqvist", "Dr. Anna Lindqvist"])
+@pytest.mark.parametrize("column", ["machine", "center"])
+def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
+    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), **{column: name})
+    with pytest.raises(PrivacyError, match=rf"images\.parquet, column '{column}'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize("name", ["Voluson Lindqvist", "GE Anna Lindqvist E8"])
+def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> None:
+    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), machine=name)
+    with pytest.raises(PrivacyError, match="column 'machine'"):
+        check_privacy(study)
+
+
+def test_a_patient_called_like_a_maker_does_not_stop_its_machines(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", **person("PHILIPS^ANNA"), machine="Philips Affiniti 70")
+    assert check_privacy(study)
+    caption(study, "The femur of Philips.")
+    with pytest.raises(PrivacyError, match="column 'text'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize("kind", ["center", "machine", "study", "folder", "planes"])
+@pytest.mark.parametrize("note", ["patient is Lindqvist", "Lindqvist, 22 weeks", "seen by lindqvist"])
+def test_a_word_of_a_public_name_is_private_elsewhere(tmp_path: Path, kind: str, note: str) -> None:
+    public = "Praxis Lindqvist"
+    cells = {"center": public} if kind == "center" else {"machine": public} if kind == "machine" else {}
+    study = make_study(tmp_path / (public if kind == "folder" else "study"), private=[public], **cells)
+    if kind == "study":
+        study.config_path.write_text(study.config_path.read_text().replace('"study"', f'"{public}"'))
+    if kind == "planes":
+        (study.root / "planes.toml").write_text(
+            f'[cheek]\nname = "{public}"\nregion = "face"\nstructures = ["cheek"]\n'
+        )
+        study.config_path.write_text(study.config_path.read_text() + 'planes_file = "planes.toml"\n')
+    assert check_privacy(study)
+    for place, page in (("report.html", f"<p>{note}</p>"), ("notes.txt", note), ("run.json", f'{{"note": "{note}"}}')):
+        write_text(study.root / place, page)
+        with pytest.raises(PrivacyError, match=re.escape(place)):
+            check_privacy(study)
+        (study.root / place).unlink()
+    caption(study, note)
+    with pytest.raises(PrivacyError, match=r"captions\.parquet, column 'text'"):
+        check_privacy(study)
+
+
+def test_a_center_named_after_a_patient_is_free_in_its_column_and_there_alone(tmp_path: Path) -> None:
+    names = ["LINDQVIST^ANNA", "Praxis Lindqvist"]
+    study = make_study(tmp_path / "study", private=names, persons=names[:1], center="Praxis Lindqvist")
+    write_text(study.root / "report.html", "<td>Praxis Lindqvist</td>")
+    assert check_privacy(study)
+    write_text(study.root / "report.html", "<td>Praxis</td><td>Dr. Lindqvist</td>")
+    with pytest.raises(PrivacyError, match=r"report\.html"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("Praxis Lindqvist", "plane"), ("Praxis Lindqvist", "template"), ("Praxis Lindqvist", "reviewer")],
+)
+def test_a_center_is_private_in_the_columns_of_others(tmp_path: Path, text: str, column: str) -> None:
+    study = make_study(tmp_path / "study", private=[text], center=text)
+    row: dict[str, object] = {"mask_id": "m", "image_id": "i", "structure": "femur", "height": 9, "width": 9, "area": 3}
+    row |= {"counts": "abc", "box_x": 1, "box_y": 1, "box_width": 1, "box_height": 1, "source": "manual"}
+    if column == "reviewer":
+        study.write(MASKS, from_rows(MASKS, [row | {"state": "accepted", "reviewer": text}]))
+    elif column == "template":
+        caption(study, "A femur.")
+        values = {"image_id": "i", "level": "global", "text": "A femur.", "tier": "label", "tokens": 9}
+        study.write(CAPTIONS, from_rows(CAPTIONS, [values | {"template": text}]))
+    else:
+        study.write(IMAGES, study.read(IMAGES).assign(plane=text))
+    with pytest.raises(PrivacyError, match=f"column '{column}'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("Li^Na", ["Li Na", "NA LI", "na_li", "Li, Na", "Dr. Na Li", "Na M. Li", "N. Li", "Li, N.", "li-na"]),
+        ("Bo Ek", ["Bo Ek", "ek bo", "Ek, Dr. Bo", "Ek, Mrs. Bo", "B. Ek"]),
+        ("Wu^An^J^Dr", ["Wu An", "An Wu", "Prof. An J. Wu", "WU^AN"]),
+        ("Frau Dr. Vo Le", ["Vo Le", "le vo", "Le, V."]),
+        ("Do^An", ["Do An", "An Do"]),
+        ("Ли^Ян", ["Ли Ян", "ян ли", "Ян М. Ли"]),
+        ("李^娜", ["李娜", "病人李娜的", "李 娜", "娜 李"]),
+        ("Ono^Yu=小野^由=おの^ゆう", ["Yu Ono", "小野由", "由 小野", "ゆう おの"]),
+        ("김^아", ["김아", "아 김"]),
+        ("علي^نور", ["علي نور", "نور علي"]),
+        ("राम^देव", ["राम देव", "देव, राम"]),
+        ("Jane^Brain", ["Jane Brain", "brain, jane"]),
+    ],
+)
+def test_short_names_count_next_to_each_other(name: str, texts: list[str]) -> None:
+    private = collect([name], VOCABULARY, [name], PROSE)
+    for text in texts:
+        assert private.found_in(f"seen: {text}; twice"), text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Li^Na", "li and na"), ("Li^Na", "Lina"), ("Bo Ek", "ekbo ek"), ("Maria^de la Cruz", "de la vida"),
+     ("Jane^Brain", "a fetal brain"), ("Femur^Long", "the femur is in view"), ("Anna^Rose", "i rose"),
+     ("Ng^Jo", "the jo ngo")],
+)  # fmt: skip
+def test_halves_of_short_names_and_particles_are_chance(name: str, text: str) -> None:
+    assert collect([name], VOCABULARY, [name], PROSE).found_in(text) == set()
+
+
+def test_short_names_are_chance_among_numbers(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", **person("Li^Na"))
+    write_bytes(study.root / "weights.bin", bytes(range(128, 256)) + b" li na ")
+    assert check_privacy(study)
+
+
+def test_a_name_in_two_columns_of_a_table_is_no_name_across_two_cells(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", **person("Li^Na"))
+    study.write(IMAGES, from_rows(IMAGES, [
+        {"source_id": "s", "frame": number, "status": "accepted", "center": center}
+        for number, center in enumerate(("Li", "Na"))
+    ]))  # fmt: skip
+    assert check_privacy(study)
+
+
+@pytest.mark.parametrize("text", ["patient id", "Version", "DERIVED", "mask proposed", "Tissue", "Harmonic image"])
+def test_our_own_words_are_no_secrets_of_a_header(tmp_path: Path, text: str) -> None:
+    study = make_study(tmp_path / "study", private=[text], path=f"/raw/{text}/1.png".encode())
+    mask: dict[str, object] = {"mask_id": "m", "image_id": "i", "structure": "femur", "height": 9, "width": 9}
+    mask |= {"counts": "abc", "box_x": 1, "box_y": 1, "box_width": 1, "box_height": 1, "source": "manual", "area": 3}
+    study.write(MASKS, from_rows(MASKS, [mask | {"state": "proposed"}]))
+    write_text(study.root / "run.json", '{"version": "1.0", "mask_states": ["mask proposed"], "patient_id": "DERIVED"}')
+    rows = [{"source_id": "s", "frame": 0, "status": "rejected", "spacing_reason": "region_not_tissue"}]
+    study.write(IMAGES, from_rows(IMAGES, rows))
+    assert check_privacy(study)
+
+
+@pytest.mark.parametrize("code", ["blank", "released", "soft", "clipped", "renderings", "region_not_tissue"])
+def test_a_person_called_like_a_code_is_private_outside_its_column(tmp_path: Path, code: str) -> None:
+    name = max(code.split("_"), key=len)
+    study = make_study(tmp_path / "study", **person(f"{name.upper()}^EVAMARIE"))
+    codes = [one for one in REASONS if one == code]
+    reason = code if code in SPACING_REASONS else None
+    row: dict[str, object] = {"source_id": "s", "frame": 0, "status": "error", "reasons": codes}
+    study.write(IMAGES, from_rows(IMAGES, [row | {"spacing_reason": reason}]))
+    assert check_privacy(study)
+    caption(study, f"Frau {name} EvaMarie was here.")
+    with pytest.raises(PrivacyError, match="column 'text'"):
+        check_privacy(study)
+
+
+def test_every_code_that_the_readers_write_is_in_the_list() -> None:
+    readers = Path(__file__).parents[2] / "curation" / "readers"
+    text = "".join((readers / name).read_text() for name in ("regions.py", "images.py", "dicom_pixels.py"))
+    written = set(re.findall(r'"((?:no_)?regions?_[a-z_]+|not_dicom|no_regions)"', text))
+    assert written <= set(SPACING_REASONS) and len(written) > 6
+
+
+@pytest.fixture(scope="module")
+def frame() -> np.ndarray:
+    woman = make_woman(0, "A", 0)
+    return expose(woman, woman.exams[1], "femur", np.random.default_rng(1)).frames[0]
+
+
+def png_with_texts(frame: np.ndarray, **texts: str) -> bytes:
+    import cv2
+
+    content = cv2.imencode(".png", frame)[1].tobytes()
+    for key, value in texts.items():
+        body = key.encode() + b"\0" + value.encode()
+        chunk = struct.pack(">I", len(body)) + b"tEXt" + body + struct.pack(">I", zlib.crc32(b"tEXt" + body))
+        content = content[:33] + chunk + content[33:]
+    return content
+
+
+def test_keys_of_png_texts_are_no_secrets_and_their_values_are(frame: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    keys = {"patient id": "PX44718", "Version": "Quackenbush", "Zeppelinmodus": "on"}
+    (tmp_path / "raw" / "1.png").write_bytes(png_with_texts(frame, **keys))
+    study = Workspace.create(tmp_path / "study")
+    run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
+    private = private_strings(study)
+    assert private.found_in("patient id Version Zeppelinmodus") == set()
+    assert private.found_in("PX44718") and private.found_in("quackenbush")
+
+
+def test_names_of_headers_and_records_are_persons(frame: np.ndarray, tmp_path: Path) -> None:
+    woman = make_woman(0, "A", 0)
+    content = dicom_file(frame[None], woman, woman.exams[1], PROBES["A"], 0.2, DicomForm()).content
+    data = dcmread(io.BytesIO(content))
+    data.PatientName, data.OperatorsName, data.ReferringPhysicianName = "Li^Na", ["Bo^Ek", "Vu^Ky"], "Oh Mi"
+    data.ManufacturerModelName = "Voluson"
+    (tmp_path / "raw").mkdir()
+    data.save_as(tmp_path / "raw" / "1.dcm", enforce_file_format=True)
+    (tmp_path / "records.csv").write_text("File;First name;Last name;Sonographer;View\n1.dcm;Ai;Xu;Ty Zo;Femur\n")
+    study = Workspace.create(tmp_path / "study")
+    run_qc(study, QcOptions(tmp_path / "raw", tmp_path / "records.csv"), Engine(jobs=1))
+    private = private_strings(study)
+    for text in ("na li", "ek bo", "ky vu", "Dr. Mi Oh", "xu, ai", "zo ty"):
+        assert private.found_in(text) & private.persons, text
