@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sono.curation.geometry import is_square
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract, says_private
 from sono.curation.privacy import check_privacy, names_of
+from sono.curation.published_splits import published_splits
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
@@ -88,13 +89,14 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         raise SonoError("--center is empty; give the name of the center, or leave it out")
     planes = workspace.planes()
     records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
+    partition = published_splits(workspace, _table_path(options))
     with workspace.lock():
         _sweep(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
         _sweep(workspace)  # a worker may have died
-        unmatched = _join([row for row in rows if not is_report_row(row)], records, options)
+        unmatched = _join([row for row in rows if not is_report_row(row)], records, options, partition.splits)
         apply_reports(rows)
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, rows)
@@ -111,7 +113,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         duplicates=_counts(own["duplicate_kind"]),
         total=_counts(images["status"]),
         private_strings=searched,
-        remarks=(*_remarks(own, records, unmatched), *_moved(before, images)),
+        remarks=(*_remarks(own, records, unmatched), *partition.remarks(own), *_moved(before, images)),
     )
 
 
@@ -151,14 +153,19 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
 
 
 def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> RecordsTable | None:
-    raw = options.raw
-    path = options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
+    path = _table_path(options)
     if path is None:
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
     config = workspace.settings("records", RecordsConfig)
     return read_records(path, config, planes, options.center_from)
+
+
+def _table_path(options: QcOptions) -> Path | None:
+    """The records table that was given, or a known one in the raw folder."""
+    raw = options.raw
+    return options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
@@ -223,7 +230,7 @@ def _stands(workspace: Workspace, row: Row) -> bool:
     return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
 
 
-def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> int:
+def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions, partition: Mapping[int, str]) -> int:
     """Write center, patient and record fields into `rows`; returns the number of records without a file."""
     used: set[str] = set()
     for row in rows:
@@ -234,6 +241,7 @@ def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> 
         )
         if records is not None:  # what earlier records said does not count any more
             row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
+            row["partition"] = None if record is None else partition.get(record.line)
         if options.center or options.center_from:  # else what an earlier run was told stays
             row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
         if record is not None:

@@ -117,11 +117,12 @@ IMAGES = TableSpec(
         message=_text,
         duplicate_group=_text,
         duplicate_kind=_text,
+        partition=_text,  # the split that a published table gives the frame; null for none
         split=_text,
         file=_text,  # relative to the workspace
     ),
     key=("source_id", "frame"),
-    choices={"status": STATUSES, "split": SPLITS, "duplicate_kind": ("exact", "near")},
+    choices={"status": STATUSES, "partition": SPLITS, "split": SPLITS, "duplicate_kind": ("exact", "near")},
 )
 
 # In the vault: one row a frame, as measured and joined, before anything is compared over the whole set.
