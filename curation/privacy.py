@@ -12,6 +12,7 @@ import pandas as pd
 from sono.curation.errors import PrivacyError
 from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
 from sono.curation.planes import REGIONS, PlaneTable
+from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS, SPACING_REASONS
 from sono.curation.records.values import FINDINGS, LATERALITY, PRESENTATION
 from sono.curation.spellings import MIN_DIGITS, Phrase, atoms_of, dates_in, plain, single_forms, spellings
@@ -189,7 +190,7 @@ def _own_words_at(place: str, where: str) -> frozenset[str]:
     if where in CODE_COLUMNS:
         return _words(*REASONS, *SPACING_REASONS)
     if where == "column 'message'":
-        return _words(*(reason.meaning for reason in REASONS.values()))
+        return _words(*(reason.meaning for reason in REASONS.values()), *MESSAGES)
     if where == DESCRIPTION:
         return _words(*(column for spec in (IMAGES, MASKS, CAPTIONS) for column in spec.columns))
     if place == CONFIG_NAME:

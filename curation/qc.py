@@ -26,7 +26,7 @@ from sono.curation.published_splits import published_splits
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
-from sono.curation.reasons import REASONS, status_of
+from sono.curation.reasons import CONTAINERS, REASONS, status_of
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
@@ -355,6 +355,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         remarks += told[:5]
         if len(told) > 5:
             remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
+    remarks += _containers(own)
     held = int((own["status"] == "quarantined").sum())
     if held:
         remarks.append(
@@ -367,3 +368,13 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
             f"{conflicts} frames hold the same pixels under two patients or planes; see the vault's quarantine"
         )
     return remarks
+
+
+def _containers(own: pd.DataFrame) -> list[str]:
+    """What the files that are not opened are, and what to do with them; nothing where there are none."""
+    closed = own[own["reasons"].map(lambda codes: not set(CONTAINERS).isdisjoint(codes)) & own["file_sha256"].notna()]
+    kinds = Counter(closed["message"].dropna())
+    if not kinds:
+        return []
+    told = "; ".join(f"{count} {message}" for message, count in sorted(kinds.items()))
+    return [f"{sum(kinds.values())} files were not opened, although they may hold frames: {told}"]
