@@ -13,6 +13,7 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
+from sono.curation.checkpoint_names import asked_for, opened, unwrapped
 from sono.curation.errors import SonoError
 from sono.curation.storage import file_sha256
 
@@ -97,11 +98,14 @@ def _load_state(checkpoint: Path) -> dict[str, Any]:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         # torch's own text advises to load it unsafely
-        raise SonoError(f"{checkpoint}: not a checkpoint that can be loaded safely; {CLASSES_HELP}") from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise SonoError(
+            f"{checkpoint}: not a checkpoint that can be loaded safely{asked_for(error)}; nothing of it was run. "
+            f"Save its state_dict alone, or {CLASSES_HELP}"
+        ) from error
+    state = opened(content) if isinstance(content, dict) else {}
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SonoError(f"{checkpoint}: holds no table of weights; {CLASSES_HELP}")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return unwrapped(state)
 
 
 def _image_encoder(state: Mapping[str, torch.Tensor]) -> ImageEncoderViT:

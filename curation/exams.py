@@ -57,15 +57,16 @@ def _known(folders: Sequence[list[bytes]], ids: Iterable[Any]) -> dict[bytes, se
 def exam_ties(images: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Study and exam of each row where they hold frames without a patient; null elsewhere.
 
-    A study or an exam under which several patients are known says nothing about the others.
+    A study or an exam under which several patients are known says nothing about the others. An exam, which is no more
+    than a folder, does not tie a frame that a published partition places.
     """
     orphan = images["patient_id"].isna()
-    study, exam = (_tie(images, orphan, name) for name in ("study_id", "exam_id"))
-    return study, exam
+    placed = orphan & images["partition"].notna()
+    study = _tie(images, orphan, images["study_id"].astype(object))
+    return study, _tie(images, orphan, images["exam_id"].astype(object).mask(placed, None))
 
 
-def _tie(images: pd.DataFrame, orphan: "pd.Series[bool]", name: str) -> pd.Series:
-    ids = images[name].astype(object)
+def _tie(images: pd.DataFrame, orphan: "pd.Series[bool]", ids: pd.Series) -> pd.Series:
     patients = images.groupby(ids)["patient_id"].nunique()
     usable = set(ids[orphan].dropna()) & set(patients.index[patients < 2])
     return ids.where(ids.isin(usable), None)
@@ -93,11 +94,13 @@ def components(images: pd.DataFrame) -> NDArray[np.integer]:
 
 
 def train_only(images: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which rows [rows] must be train: no row of their component has a patient, a study or an exam folder."""
+    """Which rows [rows] must be train: no row of their component has a patient, a study, an exam or a partition."""
     if images.empty:
         return np.zeros(0, np.bool_)
     study, exam = exam_ties(images)
-    anchored = (images["patient_id"].notna() | study.notna() | exam.notna()).to_numpy(bool)
+    anchored = (images["patient_id"].notna() | images["partition"].notna() | study.notna() | exam.notna()).to_numpy(
+        bool
+    )
     component = components(images)
     held = np.zeros(int(component.max()) + 1, np.bool_)
     held[component[anchored]] = True

@@ -16,6 +16,12 @@ from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.pacs_access import CREDENTIALS, authorization, check_address, place, printable
 
+# Accept headers of a file, best first: as it is stored; in the server's own choice; and not in parts.
+FORMS = (
+    'multipart/related; type="application/dicom"; transfer-syntax=*',
+    'multipart/related; type="application/dicom"',
+    "application/dicom",
+)
 Item = dict[str, Any]  # one match of a search, in the DICOM JSON model
 Result = TypeVar("Result")
 
@@ -30,6 +36,10 @@ class TransientError(Exception):
 
 class NotServedError(Exception):
     """The server is well and will not give this: the next request may fare better."""
+
+
+class NotAcceptableError(NotServedError):
+    """The server does not give this in the form that was asked for (HTTP 406)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Pacs:
     client: Any
     session: Any = field(repr=False)
     patience: Patience
+    forms: list[str] = field(default_factory=lambda: list(FORMS))  # the one that the server took last goes first
 
 
 class Search(Protocol):
@@ -138,7 +149,7 @@ def verdict(status: int, url: str, headers: Mapping[str, str]) -> Exception | No
             f"{url}: sends us on to {target}, where sono does not go; give the address that serves DICOMweb"
         )
     if status >= 400:
-        return NotServedError(f"HTTP {status}")
+        return (NotAcceptableError if status == 406 else NotServedError)(f"HTTP {status}")
     if "html" in headers.get("Content-Type", ""):
         return SonoError(f"{url}: answers with a web page; check the path (Orthanc: /dicom-web) and logins before it")
     return None

@@ -18,6 +18,7 @@ from sono.curation.console import warn
 from sono.curation.errors import PrivacyError
 from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
 from sono.curation.planes import PlaneTable
+from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
 from sono.curation.spellings import (
     MIN_DIGITS,
@@ -354,7 +355,7 @@ def _leaks_in(path: Path, place: Path, search: Search, shown: str = "") -> Itera
 @cache
 def _own_text(place: str, where: str) -> str:
     """What sono writes at `where` in the file at `place` for any study, a word, code or sentence a line."""
-    meanings = [reason.meaning for reason in REASONS.values()]
+    meanings = [*(reason.meaning for reason in REASONS.values()), *MESSAGES]
     if where.startswith("column "):
         column = where.removeprefix("column ").strip("'").removeprefix("other_")
         if column == "text":

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,11 @@ from sono.curation.geometry import is_square
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract, says_private
 from sono.curation.privacy import check_privacy, names_of
+from sono.curation.published_splits import published_splits
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
-from sono.curation.reasons import REASONS, status_of
+from sono.curation.reasons import CONTAINERS, REASONS, status_of
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
@@ -89,13 +90,14 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     workspace.require_vault()
     planes = workspace.planes()
     records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
+    partition = published_splits(workspace, _table_path(options))
     with workspace.lock():
         _sweep(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
         _sweep(workspace)  # a worker may have died
-        unmatched = _join([row for row in rows if not is_report_row(row)], records, options)
+        unmatched = _join([row for row in rows if not is_report_row(row)], records, options, partition.splits)
         apply_reports(rows)
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, rows)
@@ -112,7 +114,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         duplicates=_counts(own["duplicate_kind"]),
         total=_counts(images["status"]),
         private_strings=searched,
-        remarks=(*_remarks(own, records, unmatched), *_moved(before, images)),
+        remarks=(*_remarks(own, records, unmatched), *partition.remarks(own), *_moved(before, images)),
     )
 
 
@@ -152,14 +154,19 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
 
 
 def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> RecordsTable | None:
-    raw = options.raw
-    path = options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
+    path = _table_path(options)
     if path is None:
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
     config = workspace.settings("records", RecordsConfig)
     return read_records(path, config, planes, options.center_from)
+
+
+def _table_path(options: QcOptions) -> Path | None:
+    """The records table that was given, or a known one in the raw folder."""
+    raw = options.raw
+    return options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
@@ -224,7 +231,7 @@ def _stands(workspace: Workspace, row: Row) -> bool:
     return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
 
 
-def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> int:
+def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions, partition: Mapping[int, str]) -> int:
     """Write center, patient and record fields into `rows`; returns the number of records without a file."""
     used: set[str] = set()
     for row in rows:
@@ -235,6 +242,7 @@ def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions) -> 
         )
         if records is not None:  # what earlier records said does not count any more
             row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
+            row["partition"] = None if record is None else partition.get(record.line)
         if options.center or options.center_from:  # else what an earlier run was told stays
             row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
         if record is not None:
@@ -350,6 +358,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         remarks += told[:5]
         if len(told) > 5:
             remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
+    remarks += _containers(own)
     held = int((own["status"] == "quarantined").sum())
     if held:
         remarks.append(
@@ -362,3 +371,13 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
             f"{conflicts} frames hold the same pixels under two patients or planes; see the vault's quarantine"
         )
     return remarks
+
+
+def _containers(own: pd.DataFrame) -> list[str]:
+    """What the files that are not opened are, and what to do with them; nothing where there are none."""
+    closed = own[own["reasons"].map(lambda codes: not set(CONTAINERS).isdisjoint(codes)) & own["file_sha256"].notna()]
+    kinds = Counter(closed["message"].dropna())
+    if not kinds:
+        return []
+    told = "; ".join(f"{count} {message}" for message, count in sorted(kinds.items()))
+    return [f"{sum(kinds.values())} files were not opened, although they may hold frames: {told}"]

@@ -23,6 +23,10 @@ REASONS = {
     "empty_file": Reason("error", "the file has no content"),
     "system_file": Reason("rejected", "a hidden file of the operating system"),
     "not_an_image": Reason("rejected", "not an image or DICOM file"),
+    "archive": Reason("rejected", "an archive or compressed file, which is not opened; unpack it"),
+    "video": Reason("rejected", "a video, which is not read; export its frames"),
+    "volume": Reason("rejected", "a volume or an array, which is not read; export its slices"),
+    "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
     "corrupt": Reason("error", "the content contradicts its own checksums or structure"),
     "too_large": Reason("error", "more pixels than the limit allows"),
@@ -109,6 +113,9 @@ SPACING_REASONS = {
     "implausible": "outside 0.005 to 2 mm, or a tissue region of more than 50 cm",
     "aspect_differs": "the spacing contradicts PixelAspectRatio, or one axis is over 4 times coarser than the other",
 }
+
+# Of files that may hold frames and that are not opened.
+CONTAINERS = ("archive", "video", "volume", "document", "unsupported")
 
 # Quarantines that looking at the one picture cannot lift.
 NOT_BY_EYE = frozenset({"duplicate_conflict"})

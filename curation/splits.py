@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sono.curation.balance import balance, make_columns
 from sono.curation.config import MAX_SEED, Config, override
@@ -18,19 +18,33 @@ from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
 SPLIT_COLUMNS = (
-    "source_id", "patient_id", "study_id", "exam_id", "duplicate_group", "plane", "center", "status", "split",
+    "source_id", "patient_id", "study_id", "exam_id", "duplicate_group", "plane", "center", "status", "partition",
+    "split",
 )  # fmt: skip
 TRAIN = SPLITS.index("train")
 
 
 class SplitConfig(Config):
-    """Shares of the splits (they sum to 1), the seed, and what keeps frames together whose patient is not known."""
+    """Shares of the splits (they sum to 1), the seed, what keeps frames of unknown patients together, and a partition.
+
+    `column` of the records table names the split of a row, in words that `values` maps to train, val and test.
+    """
 
     train: float = Field(0.7, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.2, ge=0, le=1)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     without_patient: Literal["folder", "file"] = "folder"  # file: every file without a patient is of another one
+    column: str = ""
+    values: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("values")
+    @classmethod
+    def _are_splits(cls, values: dict[str, str]) -> dict[str, str]:
+        odd = sorted(set(values.values()) - set(SPLITS))
+        if odd:
+            raise ValueError(f"'{odd[0]}' is no split; a cell means train, val or test")
+        return values
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "SplitConfig":
@@ -46,16 +60,44 @@ def assign_splits(images: pd.DataFrame, config: SplitConfig, standing: pd.Series
     Rows that share a patient, a duplicate group or a file stay together; so do rows without a patient and their study
     or exam folder, and those that have neither are train. A hash with the seed places each component,
     then some move until women, frames, centers and planes have their shares of every split, as near as whole women
-    allow (or within 2 %). Components whose rows agree in a `standing` split (null: none) keep it.
+    allow (or within 2 %). Components whose rows agree in a `standing` split (null: none) keep it. Where `config` names
+    the column of a partition, components with rows in it are where it says; SonoError where one crosses it.
     """
     accepted = images[images["status"] == "accepted"]
+    accepted = accepted if config.column else accepted.assign(partition=None)
     before = np.full(len(accepted), -1)
     if standing is not None:
-        before = pd.Categorical(standing[accepted.index].astype(object), list(SPLITS)).codes
+        before = np.asarray(pd.Categorical(standing[accepted.index].astype(object), list(SPLITS)).codes)
+    if config.column:
+        published = _published(accepted)
+        before = np.where(published >= 0, published, before)
     before = np.where(train_only(accepted), TRAIN, before)
     shares = np.array([config.train, config.val, config.test])
     parts = _assign(accepted, shares, f"split {config.seed}", np.asarray(before))
     return _named(images, accepted, np.array(SPLITS, dtype=object)[parts])
+
+
+def _published(accepted: pd.DataFrame) -> NDArray[np.integer]:
+    """The part [rows] that the partition gives each component; -1 where it says nothing. SonoError for a crossing."""
+    for column, kind in (("patient_id", "patients"), ("duplicate_group", "groups of duplicates")):
+        torn = torn_ids(accepted[column], accepted["partition"])
+        if torn:
+            raise SonoError(
+                f"{len(torn)} {kind} cross the published partition ({shown(torn)}), so it would leak; "
+                "correct its column in the records table, or leave [splits] column out"
+            )
+    if accepted.empty:
+        return np.zeros(0, int)
+    component = components(accepted)
+    stated = np.asarray(pd.Categorical(accepted["partition"].astype(object), list(SPLITS)).codes)
+    lowest, highest = _extremes(component, stated)
+    if (crossing := lowest[component] < highest[component]).any():
+        torn = sorted(accepted["source_id"][crossing].unique())
+        raise SonoError(
+            f"{len(torn)} files that belong together cross the published partition ({shown(torn)}), so it would leak; "
+            "correct its column in the records table, or leave [splits] column out"
+        )
+    return np.asarray(highest[component])
 
 
 def standing_splits(images: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
@@ -74,7 +116,7 @@ def fold_splits(images: pd.DataFrame, folds: int, fold: int, seed: int, val: flo
         raise SonoError(f"fold {fold} of {folds}: give at least 2 folds, and a fold from 0 to {max(folds - 1, 1)}")
     if not 0 <= val < 1:
         raise SonoError(f"val {val:g}: give a share from 0 to below 1")
-    accepted = images[images["status"] == "accepted"]
+    accepted = images[images["status"] == "accepted"].assign(partition=None)
     pinned = train_only(accepted)
     free = accepted[~pinned]
     groups = len(set(components(free))) if len(free) else 0
@@ -186,6 +228,11 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
         images = workspace.images(SPLIT_COLUMNS)
+        if config.column and not folds and images["partition"].isna().all():
+            raise SonoError(
+                f"{workspace.root}: no frame has a value of '{config.column}' ([splits] column); "
+                "run `sono qc` again with --records"
+            )
         images["split"] = fold_splits(images, folds, fold, config.seed) if folds else assign_splits(images, config)
         check_splits(images)
         replace_column(workspace.path(IMAGES), IMAGES, "split", images["split"], workspace.study().key_check)
@@ -248,11 +295,19 @@ def _assign(
 
 def _agreed(component: NDArray[np.integer], before: NDArray[np.integer]) -> NDArray[np.integer]:
     """The part [components] that all rows of a component stood in, as far as they stood anywhere; -1 for none."""
+    lowest, highest = _extremes(component, before)
+    return np.where(lowest == highest, highest, -1)
+
+
+def _extremes(
+    component: NDArray[np.integer], parts: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The lowest and highest of the `parts` [rows] of each component without its -1; a large number and -1 for none."""
     size = component.max() + 1
     lowest, highest = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
-    np.minimum.at(lowest, component[before >= 0], before[before >= 0])
-    np.maximum.at(highest, component, before)
-    return np.where(lowest == highest, highest, -1)
+    np.minimum.at(lowest, component[parts >= 0], parts[parts >= 0])
+    np.maximum.at(highest, component, parts)
+    return lowest, highest
 
 
 def _hash_places(images: pd.DataFrame, component: NDArray[np.integer], salt: str) -> NDArray[np.floating]:

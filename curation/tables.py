@@ -157,11 +157,18 @@ IMAGES = TableSpec(
         message=_text,
         duplicate_group=_text,
         duplicate_kind=_text,
+        partition=_text,  # the split that a published table gives the frame; null for none
         split=_text,
         file=_text,  # relative to the workspace
     ),
     key=("source_id", "frame"),
-    choices={"status": STATUSES, "split": SPLITS, "duplicate_kind": ("exact", "near"), "reasons": tuple(REASONS)},
+    choices={
+        "status": STATUSES,
+        "partition": SPLITS,
+        "split": SPLITS,
+        "duplicate_kind": ("exact", "near"),
+        "reasons": tuple(REASONS),
+    },
     ranges=_IMAGE_RANGES,
     patterns=_IMAGE_PATTERNS,
     later=frozenset(

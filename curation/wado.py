@@ -7,12 +7,11 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from sono.curation.pacs import NotServedError, Pacs, TransientError, line_errors
+from sono.curation.pacs import NotAcceptableError, NotServedError, Pacs, TransientError, line_errors
 from sono.curation.pacs_access import place, printable
 from sono.curation.readers.frames import quiet_decoders
 from sono.curation.storage import atomic_path, file_sha256, sha256
 
-ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # as it is stored
 HEADER_LIMIT = 1 << 16
 CHUNK = 1 << 20
 
@@ -39,15 +38,29 @@ def short_hash(uid: str) -> str:
 def retrieve(pacs: Pacs, instance: Instance, target: Path) -> dict[str, Any]:
     """Write one instance to `target`, byte by byte as it came; gives its size, SHA-256 and transfer syntax.
 
-    Not by dicomweb-client, which parses each file in memory and so would write another one.
+    Not by dicomweb-client, which parses each file in memory and so would write another one. A server that answers 406
+    to one form of the file is asked for the next of `pacs.forms`.
     """
+    for form in list(pacs.forms):
+        try:
+            facts = _retrieve(pacs, instance, target, form)
+        except NotAcceptableError:
+            continue
+        pacs.forms.remove(form)
+        pacs.forms.insert(0, form)
+        return facts
+    raise NotServedError(f"HTTP 406 to each of {len(pacs.forms)} ways to ask for a DICOM file")
+
+
+def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[str, Any]:
+    """`retrieve` by one Accept header."""
     url = f"{pacs.url}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
     target.parent.mkdir(mode=0o700, exist_ok=True)
     with atomic_path(target, mode=0o600) as temporary:
         with (
             line_errors(url),
             pacs.session.get(
-                url, headers={"Accept": ACCEPT}, stream=True, timeout=pacs.patience.timeout, allow_redirects=False
+                url, headers={"Accept": form}, stream=True, timeout=pacs.patience.timeout, allow_redirects=False
             ) as answer,
             temporary.open("wb") as stream,
         ):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sono.curation.checkpoint_names import unwrapped
 from sono.curation.errors import SonoError
 from sono.curation.storage import read_json
 from sono.training.weight_files import read_weights
@@ -71,7 +72,7 @@ def _inside(configuration: dict[str, Any], name: str) -> dict[str, Any]:
 def _plain(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of the best container, or of the file itself, without what open_clip and DDP put before names."""
     inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content)
-    named = {str(name).removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
+    named = unwrapped({name: value for name, value in inner.items() if isinstance(value, Tensor)})
     trunk = {name: value for name, value in named.items() if name.startswith(TRUNK)}
     return {name.removeprefix(TRUNK): value for name, value in (trunk or named).items()}
 

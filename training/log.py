@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from sono.curation.console import Advance, new_bar, talk
 from sono.curation.errors import SonoError
-from sono.curation.storage import MAX_JSON_BYTES, read_regular, write_text
+from sono.curation.storage import MAX_JSON_BYTES, atomic_path, read_regular, write_text
 from sono.training.distributed import process_rank
 
 COLUMNS = (
@@ -35,6 +36,7 @@ COLUMNS = (
     "seconds",
     "left_out",  # steps that moved nothing, for float16 overflowed
 )
+RECORD_FRAME = 16  # bytes around a record of a TensorBoard file
 SHOWN = 8  # epochs of the table
 TOLD = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")  # in the line of an epoch
 
@@ -70,10 +72,15 @@ class Board:
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Begin a file of the epochs after the first `keep`."""
+        """Begin a file of the epochs after the first `keep`; what earlier files hold of these is dropped.
+
+        A killed run has written epochs that it repeats when it is resumed.
+        """
         self._path: Path | None = None
         with self._or_without(folder):
             folder.mkdir(exist_ok=True)
+            for file in sorted(folder.iterdir()):
+                _drop_later(file, keep)
             # TensorBoard reads the files of a folder in the order of their names
             self._path = folder / f"events.out.tfevents.{keep:06}.{len(list(folder.iterdir())):03}"
         self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -97,6 +104,31 @@ class Board:
             told = error.strerror or error
             talk.print(f"{place}: {told}; the run goes on without TensorBoard, log.csv has it all", markup=False)
             self._path = None
+
+
+def _drop_later(path: Path, keep: int) -> None:
+    """Write a file of events again without those after epoch `keep`, and without a record that was cut short."""
+    content = path.read_bytes()
+    records = list(_records(content))
+    kept = [record for record in records if Event.FromString(record).step <= keep]
+    if len(kept) == len(records) and sum(RECORD_FRAME + len(record) for record in records) == len(content):
+        return
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        writer = RecordWriter(file)
+        for record in kept:
+            writer.write(record)
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The whole records of a file of events: length, its checksum, content, its checksum."""
+    start = 0
+    while start + RECORD_FRAME <= len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        record = content[start + 12 : start + 12 + length]
+        start += RECORD_FRAME + length
+        if start > len(content):
+            return
+        yield record
 
 
 class Watch:

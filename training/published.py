@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sono.curation.checkpoint_names import opened, unwrapped
 from sono.curation.config import validated
 from sono.curation.errors import SonoError
 from sono.curation.storage import read_json
@@ -74,7 +75,7 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
         vision = {f"visual.{name}": value for name, value in _named(content["visual"]).items()}
         scalars = _named({name: value for name, value in content.items() if name.startswith("logit_")})
         return Published("SonoCLIP", vision | _text_of(checkpoint, base) | scalars)
-    weights = _named(_state(content))
+    weights = _named(opened(content))
     if any(name.startswith("towers.") for name in weights):
         raise SonoError(f"{checkpoint}: weights of sono; copy their run's whole folder into runs/ of this workspace")
     if "visual.conv1_alpha.weight" in weights:
@@ -106,31 +107,25 @@ def published_names(model: MaskClip) -> dict[str, str]:
 def _text_of(checkpoint: Path, base: Path | None) -> dict[str, Tensor]:
     if base is None:
         raise SonoError(f"{checkpoint}: has no text tower; name the CLIP file it was trained from with --base")
-    weights = _named(_state(read_weights(base)))
+    weights = _named(opened(read_weights(base)))
     text = {name: value for name, value in weights.items() if name.startswith("text.")}
     if not text:
         raise SonoError(f"{base}: has no text tower; give the CLIP file that {checkpoint.name} was trained from")
     return text
 
 
-def _state(content: dict[str, Any]) -> Mapping[str, Any]:
-    inner = content.get("state_dict", content)
-    return inner if isinstance(inner, Mapping) else content
-
-
 def _named(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors under open_clip's names: no `module.`, attention as one matrix, the text tower below `text.`."""
+    """Tensors under open_clip's names: no wrapper's prefix, attention as one matrix, the text tower below `text.`."""
     named = {}
-    for given, value in weights.items():
-        name = str(given).removeprefix("module.")
-        if not isinstance(value, Tensor) or name.endswith(_NOT_WEIGHTS):
+    tensors = unwrapped({name: value for name, value in weights.items() if isinstance(value, Tensor)})
+    for name, value in tensors.items():
+        if name.endswith(_NOT_WEIGHTS):
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise SonoError(f"weight '{name}' is sparse, quantized or complex; give the plain weights")
         if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
             raise SonoError(f"weight '{name}' declares {value.numel():,} numbers that it has not; get the file again")
-        name = name.replace("attn.in_proj.", "attn.in_proj_")
-        named[name] = value.float() if value.is_floating_point() else value
+        named[name.replace("attn.in_proj.", "attn.in_proj_")] = value.float() if value.is_floating_point() else value
     joined = "text_projection" in named  # as in OpenAI's CLIP, where the text tower has no prefix
     return {f"text.{name}" if joined and name.startswith(_TEXT) else name: value for name, value in named.items()}
 

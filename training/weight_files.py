@@ -1,7 +1,6 @@
 """Weight files of others, read as tensors and nothing else: safetensors, torch.save and TorchScript archives."""
 
 import pickle
-import re
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sono.curation.checkpoint_names import asked_for
 from sono.curation.config import told
 from sono.curation.errors import SonoError
 from sono.curation.storage import open_regular
@@ -61,7 +61,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise SonoError(f"{path}: a folder; give the weight file in it") from error
     except pickle.UnpicklingError as error:
         raise SonoError(
-            f"{path}: damaged, or holds more than weights{_named(error)}; nothing of it was run. "
+            f"{path}: damaged, or holds more than weights{asked_for(error)}; nothing of it was run. "
             "Get it again, or as safetensors"
         ) from error
     except DAMAGED as error:
@@ -150,12 +150,6 @@ def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
         elif isinstance(value, _Module):
             found += _tensors(value, f"{prefix}{name}.")
     return found
-
-
-def _named(error: Exception) -> str:
-    """The code that a pickle asks for; torch's own message advises to run it."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f" (it asks for {found.group(1)})" if found else ""
 
 
 def short(error: Exception) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sono.curation.geometry import turned
+from sono.curation.readers.containers import format_of
 from sono.curation.readers.frames import (
     DECODER_ERRORS,
     DEFAULT_LIMITS,
@@ -74,16 +75,14 @@ def image_kind(content: bytes) -> str | None:
         "jpeg": (b"\xff\xd8\xff",),
         "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         "gif": (b"GIF87a", b"GIF89a"),
-        "other": (b"8BPS", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     }
     for kind, magics in starts.items():
         if content.startswith(magics):
             return kind
     if content[:2] == b"BM" and len(content) > 18 and content[14] in _BMP_HEADER_SIZES and not any(content[15:18]):
         return "bmp"
-    if (content[:4] == b"RIFF" and content[8:12] == b"WEBP") or content[4:8] == b"ftyp":
-        return "other"
-    return None
+    found = format_of(content)
+    return "other" if found is not None and found.code == "unsupported" else None
 
 
 def read_image(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
@@ -112,10 +111,9 @@ def _texts_before_the_break(content: bytes) -> list[str]:
 
 def _read(content: bytes, limits: Limits) -> Source:
     kind = image_kind(content)
-    if kind is None:
-        raise UnreadableError("not_an_image")
-    if kind == "other":
-        raise UnreadableError("unsupported", "a picture format that sono does not read; convert it to PNG")
+    if kind not in EXTENSIONS:
+        found = format_of(content)
+        raise UnreadableError("not_an_image") if found is None else UnreadableError(found.code, found.message)
     container = _walk(kind, content, limits)
     picture, orientation, codes, texts = _decode(kind, container, limits)
     if _flat_tail(picture, container):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sono.curation.errors import SonoError
+from sono.curation.readers.containers import format_of
 from sono.curation.readers.dicom import from_mark, is_dicom, looks_like_dataset, read_dicom, read_ids
 from sono.curation.readers.frames import (
     DEFAULT_LIMITS,
@@ -89,7 +90,8 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     except MemoryError:
         return failed(UnreadableError("too_large", "the memory does not hold this file"))
     kind = _kind(content)
-    bare_dataset = kind is None and (force or looks_like_dataset(content))
+    forced = force and format_of(content) is None
+    bare_dataset = kind is None and (forced or looks_like_dataset(content))
     whole = from_mark(content) if bare_dataset and force else content
     source = read_dicom(whole, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)

@@ -1,5 +1,6 @@
 """A real SAM, built small with random weights, saved, loaded and prompted."""
 
+import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -110,10 +111,22 @@ def test_unit_pixels_change_what_the_model_sees(checkpoint: Path) -> None:
     assert sam[0].score != unit[0].score
 
 
-def test_wrapped_and_parallel_checkpoints_load(tmp_path: Path) -> None:
-    state = {f"module.{key}": value for key, value in tiny_sam().state_dict().items()}
-    torch.save({"model": state, "epoch": 3}, tmp_path / "wrapped.pth")
+@pytest.mark.parametrize("container", ["model", "state_dict", "model_state_dict", ""])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_wrapped_and_parallel_checkpoints_load(tmp_path: Path, container: str, prefix: str) -> None:
+    state = {f"{prefix}{key}": value for key, value in tiny_sam().state_dict().items()}
+    torch.save({container: state, "epoch": 3} if container else state, tmp_path / "wrapped.pth")
     assert SamProposer.load(tmp_path / "wrapped.pth").source == "sam"
+
+
+@pytest.mark.parametrize(
+    ("extra", "asked"), [(argparse.Namespace(lr=1), "argparse.Namespace"), (np.float64(0.1), "numpy")]
+)
+def test_a_refused_pickle_names_what_it_asks_for(tmp_path: Path, extra: object, asked: str) -> None:
+    torch.save({"model": tiny_sam().state_dict(), "extra": extra}, tmp_path / "more.pth")
+    with pytest.raises(SonoError, match=f"it asks for {asked}.*Save its state_dict alone") as caught:
+        SamProposer.load(tmp_path / "more.pth")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from phantom_frames import write_frames
 
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError
 from sono.curation.exams import exam_ids, orphan_counts
-from sono.curation.phantom.anatomy import draw_plane
-from sono.curation.phantom.frames import LOOKS, PROBES
-from sono.curation.phantom.physics import render
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.splits import (
     SplitConfig,
@@ -23,8 +20,6 @@ from sono.curation.splits import (
     split_workspace,
     training_rows,
 )
-from sono.curation.storage import write_bytes
-from sono.curation.stored import encode_png
 from sono.curation.tables import IMAGES, from_rows
 from sono.curation.workspace import Workspace
 
@@ -134,13 +129,6 @@ def test_what_the_frames_without_a_patient_follow_is_counted() -> None:
     expected = {"frames": 5, "study": 1, "exam folder": 2, "duplicate": 1, "train only": 1}
     assert orphan_counts(images(rows)) == expected
     assert orphan_counts(images([{"patient_id": "p"}])) == {}
-
-
-def write_frames(folder: Path, seeds: range) -> None:
-    for seed in seeds:
-        random = np.random.default_rng(seed)
-        drawn = draw_plane("femur", PROBES["A"], 150, random)
-        write_bytes(folder / f"IM_{seed}.png", encode_png(render(drawn.scene, PROBES["A"], LOOKS["A"], random)))
 
 
 @pytest.fixture(scope="module")

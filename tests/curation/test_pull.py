@@ -164,6 +164,35 @@ def test_everything_comes_once_byte_for_byte_under_names_that_tell_nothing(archi
     assert accepts == {'multipart/related; type="application/dicom"; transfer-syntax=*'}
 
 
+@pytest.mark.parametrize("refused", [["transfer-syntax=*"], ["transfer-syntax=*", "multipart"], ["multipart"]])
+def test_a_server_that_refuses_a_form_is_asked_for_the_next_and_then_for_that_alone(
+    archive, pull, refused: list[str], tmp_path: Path
+) -> None:
+    def strict(path: str, times: int) -> Reply | None:
+        if path.count("/") != 6:
+            return None
+        accept = archive.asked[-1][2]["Accept"]
+        if any(word in accept for word in refused):
+            return Reply(406)
+        return None if "multipart" in accept else Reply(200, archive.files[uids(path)], "application/dicom")
+
+    def uids(path: str) -> tuple[str, str, str]:
+        parts = path.strip("/").split("/")
+        return parts[1], parts[3], parts[5]
+
+    archive.mischief = strict
+    assert pull().fetched == 10
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert archive.fetched() == 10 + (1 if refused == ["transfer-syntax=*"] else 2)
+
+
+def test_a_server_that_refuses_every_form_is_no_success(archive, pull, tmp_path: Path) -> None:
+    archive.mischief = lambda path, times: Reply(406) if path.count("/") == 6 else None
+    summary = pull()
+    assert (summary.fetched, summary.failed) == (0, 10)
+    assert "HTTP 406 to each of 3 ways" in (tmp_path / "raw" / ".pull.jsonl").read_text()
+
+
 def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(archive, pull, tmp_path: Path) -> None:
     pull()
     archive.asked.clear()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from sono.curation import console
 from sono.training import log
@@ -60,6 +61,35 @@ def test_tensorboard_reads_the_epochs_of_all_parts_of_a_run_in_order_and_no_mach
     assert len(files) == 3
     host = socket.gethostname().encode()
     assert not [file for file in files if host in file.name.encode() or (len(host) > 3 and host in file.read_bytes())]
+
+
+def steps_of(folder: Path) -> list[int]:
+    """The epochs in the files of a folder, as they are on disk."""
+    loaded = (event for file in sorted(folder.iterdir()) for event in LegacyEventFileLoader(str(file)).Load())
+    return [event.step for event in loaded if event.summary.value]
+
+
+@pytest.mark.parametrize("keeps", [(0, 2), (0, 0), (0, 3, 1), (0, 4, 4)])
+def test_epochs_that_a_resumed_run_repeats_are_in_tensorboard_once(keeps: tuple[int, ...], tmp_path: Path) -> None:
+    for keep in keeps:
+        board = Board(tmp_path / "tensorboard", keep)
+        for epoch in range(keep + 1, keep + 5):
+            board.write(values_of(epoch))
+    assert steps_of(tmp_path / "tensorboard") == list(range(1, keeps[-1] + 5))
+    assert len(list((tmp_path / "tensorboard").iterdir())) == len(keeps)
+
+
+def test_a_record_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
+    board = Board(tmp_path / "tensorboard", 0)
+    for epoch in (1, 2, 3):
+        board.write(values_of(epoch))
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    for cut in (3, 17):
+        file.write_bytes(file.read_bytes()[:-cut])
+        Board(tmp_path / "tensorboard", 2).write(values_of(3))
+        assert steps_of(tmp_path / "tensorboard") == ([1, 2, 3] if cut == 3 else [1, 3])
+        for later in sorted((tmp_path / "tensorboard").iterdir())[1:]:
+            later.unlink()
 
 
 @pytest.mark.parametrize("place", ["iterdir", "mkdir", "open"])

@@ -106,6 +106,27 @@ def test_open_clip_checkpoints_come_with_their_configuration(way: str, tmp_path:
     assert same_features(model, clip)
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize("container", ["state_dict", "model", ""])
+def test_what_training_scripts_put_around_the_weights_is_taken_off(
+    prefix: str, container: str, clip: CLIP, tmp_path: Path
+) -> None:
+    state = {f"{prefix}{name}": value for name, value in clip.state_dict().items()}
+    torch.save({container: state, "epoch": 1, "optimizer": {}} if container else state, tmp_path / "epoch_1.pt")
+    model, kind = load_published(tmp_path / "epoch_1.pt")
+    assert kind == "CLIP"
+    with torch.inference_mode():
+        tokens = model.tokenize(["a fetal femur"])
+        assert torch.allclose(model.encode_text(tokens), clip.encode_text(tokens), atol=1e-4)
+
+
+def test_a_prefix_of_some_names_alone_stays(clip: CLIP, tmp_path: Path) -> None:
+    first, *others = clip.state_dict().items()
+    torch.save(dict([first, *((f"module.{name}", value) for name, value in others)]), tmp_path / "odd.pt")
+    with pytest.raises(SonoError, match="architecture"):
+        load_published(tmp_path / "odd.pt")
+
+
 def test_pixel_statistics_come_with_the_configuration(base: Path, tmp_path: Path) -> None:
     pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.25]}
     config = {"model_cfg": ARCHITECTURE | {"quick_gelu": True}, "preprocess_cfg": pixels}

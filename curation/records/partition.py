@@ -1,0 +1,102 @@
+"""The partition that a published table brings along: which of its rows are train, val and test."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.records.files import Sheet, clean
+from sono.curation.records.formats import read_sheet
+from sono.curation.records.layouts import find_layout
+from sono.curation.records.read import RecordsConfig
+from sono.curation.tables import SPLITS
+
+WORDS = {
+    "train": ("train", "training", "tr"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+    "test": ("test", "testing", "te", "holdout", "held out", "held-out"),
+}
+YES, NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
+OF_ONE = {"train": ("train", "test"), "test": ("test", "train")}  # split of yes and of no in a column of that title
+TITLES = ("split", "set", "subset", "partition", "fold", "phase", "data_split", "dataset_split", "split_name", "usage")
+
+
+def read_partition(path: Path, config: RecordsConfig, column: str, values: Mapping[str, str]) -> dict[int, str] | None:
+    """The split of each row, by its line, from the column `column`; None where the table has no such column.
+
+    `values` maps cells to splits; the usual words need no mapping, nor do yes and no in a column called train or test.
+    SonoError for a cell that no mapping knows, and where one patient has rows in several parts.
+    """
+    sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
+    index = _index(sheet, column)
+    if index is None:
+        return None
+    known = _mapping(sheet.header[index]) | {_plain(cell): split for cell, split in values.items()}
+    found: dict[int, str] = {}
+    for line, row in sheet.rows:
+        cell = row[index]
+        if not cell:
+            continue
+        if _plain(cell) not in known:
+            raise SonoError(
+                f"{path}:{line}: column '{column.strip()}' has {cell[:40]!r}, which is no split; "
+                f'map it in sono.toml: [splits] values = {{ "{cell[:40]}" = "train" }}'
+            )
+        found[line] = known[_plain(cell)]
+    _check_patients(path, sheet, config, found)
+    return found
+
+
+def looks_like_partition(path: Path, config: RecordsConfig) -> str:
+    """The title of a column of the table that looks like a partition, "" where there is none."""
+    sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
+    for index, title in enumerate(sheet.header):
+        known = _mapping(title)
+        cells = {_plain(row[index]) for _, row in sheet.rows if row[index]}
+        named = _title(title) in TITLES or len(known) > len(_mapping(""))
+        if named and 1 < len({known.get(cell, cell) for cell in cells}) <= len(SPLITS) and cells <= known.keys():
+            return title.strip()
+    return ""
+
+
+def missing_column(path: Path, config: RecordsConfig, column: str) -> str:
+    """That the table lacks `column`, with the nearest title."""
+    header = read_sheet(path, config.delimiter, config.encoding, config.sheet).header
+    return f"{path}: no column '{column.strip()}' for the splits{did_you_mean(column, header)}"
+
+
+def _index(sheet: Sheet, column: str) -> int | None:
+    wanted = _plain(column)
+    return next((index for index, title in enumerate(sheet.header) if _plain(title) == wanted), None)
+
+
+def _mapping(title: str) -> dict[str, str]:
+    """Cells to splits without a setting, in a column of this `title`."""
+    words = {word: split for split, spelled in WORDS.items() for word in spelled}
+    yes, no = OF_ONE.get(_title(title).removeprefix("is_").removeprefix("in_"), ("", ""))
+    flags = {**dict.fromkeys(YES, yes), **dict.fromkeys(NO, no)} if yes else {}
+    return words | flags
+
+
+def _check_patients(path: Path, sheet: Sheet, config: RecordsConfig, found: Mapping[int, str]) -> None:
+    """SonoError where rows of one patient are in several parts; it names lines, not the patient."""
+    layout = find_layout(path, sheet.header, config.columns)
+    first: dict[str, int] = {}
+    for line, row in sheet.rows:
+        patient = layout.cells(row).get("patient")
+        if patient is None or line not in found:
+            continue
+        before = first.setdefault(patient, line)
+        if found[before] != found[line]:
+            raise SonoError(
+                f"{path}:{line}: the patient of line {before} again, in {found[line]} instead of {found[before]}: the "
+                "partition is crossed; correct the table, or leave [splits] column out"
+            )
+
+
+def _plain(text: str) -> str:
+    return clean(text).casefold().removesuffix(".0")
+
+
+def _title(column: str) -> str:
+    return re.sub(r"\W+", "_", column.strip().casefold()).strip("_")
