@@ -84,6 +84,12 @@ def crashed(task: AnalysisTask, path: bytes) -> list[Row]:
     return [{**base, "source_id": pseudonym(task.key, "source", path), **_verdict(["worker_died"], "")}]
 
 
+def is_mask_picture(path: bytes) -> bool:
+    """Whether a file is a label picture of a few flat tones, which `analyse` rejects."""
+    frames = read_source(path).frames
+    return bool(frames) and quality.flat_picture(frames[0].gray) == "mask_image"
+
+
 def _frame_rows(task: AnalysisTask, source: Source) -> Iterator[Row]:
     """A row for each frame that is looked at; one that repeats the distinct frame before it is not measured."""
     cine = task.quality.cine

@@ -177,7 +177,10 @@ def phantom(
 @records.command("check")
 def check(
     table: Annotated[Path, typer.Argument(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")],
-    raw: Annotated[str | None, typer.Option(help="Folder of images: count files and rows without each other.")] = None,
+    raw: Annotated[
+        str | None, typer.Option(help="Folder of images: which rows meet which files, by what evidence.")
+    ] = None,
+    names: Annotated[bool, typer.Option("--names", help="Show the paths of files; they may hold names.")] = False,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
@@ -185,20 +188,27 @@ def check(
 ) -> None:
     """Show what sono understands of a records table, without anybody's name or id.
 
+    With --raw it gives an example of each rule by which rows met files or stayed without; --json has every row.
+
     The settings come from the workspace's sono.toml, where there is one.
 
     Example: sono records check records.csv --raw raw/
     """
+    from functools import partial
+
+    from sono.curation.analysis import is_mask_picture
     from sono.curation.planes import PlaneTable
     from sono.curation.readers.stores import raw_place
     from sono.curation.records.check import check_records
+    from sono.curation.records.raw_match import match_raw
     from sono.curation.records.read import RecordsConfig
     from sono.curation.workspace import Workspace
 
     study = Workspace.find_or_none(workspace)
     config = study.settings("records", RecordsConfig) if study else RecordsConfig()
     planes = study.planes() if study else PlaneTable()
-    report = check_records(table, config, planes, raw_place(raw) if raw else None)
+    match = partial(match_raw, names=names, is_mask=is_mask_picture)
+    report = check_records(table, config, planes, raw_place(raw) if raw else None, match)
     show(report, as_json, next_step="sono qc RAW_FOLDER --records TABLE")
     if strict:
         report.refuse_findings()

@@ -1,5 +1,6 @@
 """The `qc` stage: every file of a folder to rows and stored frames, then what needs the whole set."""
 
+import json
 import os
 import shutil
 import time
@@ -27,21 +28,26 @@ from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
 from sono.curation.reasons import CONTAINERS, REASONS, status_of
-from sono.curation.records.read import Record, RecordsConfig, RecordsTable, find_known_table, read_records
+from sono.curation.records.evidence import JOIN_CODES, NOBODY, FileFacts, Match
+from sono.curation.records.join_remarks import Joined, join_remarks
+from sono.curation.records.joins import join
+from sono.curation.records.read import RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of, write_table
 from sono.curation.workspace import Workspace
 
-# Ids that a scanner or a clerk writes where nobody knows the patient.
-NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
-
 RECORD_FIELDS = (
     "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
-RECORD_REASONS = ("no_record", "ga_conflict", "not_square")
+RECORD_REASONS = ("ga_conflict", "not_square", *JOIN_CODES)
+REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")  # by what a record says
+# Files that are no frame, so that no row of the records can be about them.
+NOT_FRAMES = frozenset(
+    {"mask_image", "not_an_image", "system_file", "no_pixels", "not_a_file", "broken_link", *CONTAINERS}
+)
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
 # What may end otherwise next time, though the file is the same.
 TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"})
@@ -97,7 +103,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
         _sweep(workspace)  # a worker may have died
-        unmatched = _join([row for row in rows if not is_report_row(row)], records, options, partition.splits)
+        joined = _join([row for row in rows if not is_report_row(row)], records, options, partition.splits)
         apply_reports(rows)
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, rows)
@@ -114,7 +120,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         duplicates=_counts(own["duplicate_kind"]),
         total=_counts(images["status"]),
         private_strings=searched,
-        remarks=(*_remarks(own, records, unmatched), *partition.remarks(own), *_moved(before, images)),
+        remarks=(*_remarks(own, records, joined), *partition.remarks(own), *_moved(before, images)),
     )
 
 
@@ -231,44 +237,65 @@ def _stands(workspace: Workspace, row: Row) -> bool:
     return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
 
 
-def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions, partition: Mapping[int, str]) -> int:
-    """Write center, patient and record fields into `rows`; returns the number of records without a file."""
-    used: set[str] = set()
+def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions, partition: Mapping[int, str]) -> Joined:
+    """Write center, patient and record fields into `rows`, and the split that `partition` gives the line of a row."""
+    matches = {} if records is None else _matches(rows, records)
     for row in rows:
-        record = (
-            None
-            if records is None
-            else records.match(row["path"], _known(row["raw_patient"]), _known(row["raw_study"]))
-        )
         if records is not None:  # what earlier records said does not count any more
-            row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-            row["partition"] = None if record is None else partition.get(record.line)
+            _forget_record(row)
+            row["partition"] = None
         if options.center or options.center_from:  # else what an earlier run was told stays
             row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
-        if record is not None:
-            used.add(record.key)
-            _fill(row, record)
-            row["reasons"] += ["ga_conflict"] if record.ga_conflicts else []
+        match = matches.get(row["path"])
+        if match is not None:
+            _fill(row, match)
+            named = {partition.get(one.line) for one in match.met}
+            row["partition"] = named.pop() if len(named) == 1 else None
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
             row["reasons"] = [*row["reasons"], "no_record"]
         _judge_print(row)
         if str(row["raw_patient"] or "").strip().casefold() in NOBODY:
             row["raw_patient"] = None
-    return 0 if records is None else sum(record.key not in used for record in records.records)
+    return Joined.of(records, list(matches.values()), name_of(options.raw))
 
 
-def _fill(row: Row, record: Record) -> None:
-    for name in RECORD_FIELDS:
-        value = getattr(record, name)
-        row[name] = list(value) if isinstance(value, tuple) else value
-    row["raw_patient"] = record.patient or _known(row["raw_patient"])
-    row["raw_study"] = record.study or _known(row["raw_study"])
-    row["center"] = row["center"] or record.center
-    row["machine"] = record.machine or _known(row["machine"])
-    row["private"] = [*row["private"], *record.private]
-    row["persons"] = [*(() if row.get("persons") is None else row["persons"]), *record.persons]
-    if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
-        _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
+def _matches(rows: list[Row], records: RecordsTable) -> dict[bytes, Match]:
+    """What the records say of each file that holds a frame, by path."""
+    facts: dict[bytes, FileFacts] = {}
+    for row in rows:
+        if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
+            known = (_known(row[name]) for name in ("file_patient", "file_study", "raw_exam_date", "file_sha256"))
+            facts[row["path"]] = FileFacts(row["path"], *known)
+    return {match.file.path: match for match in join(list(facts.values()), records)}
+
+
+def _forget_record(row: Row) -> None:
+    row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
+    row.update(dict.fromkeys(RECORD_FIELDS))
+    row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
+    row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
+
+
+def _fill(row: Row, match: Match) -> None:
+    """Write what a record says of a file: all of it, or what does not depend on the day of the exam."""
+    row["replaced"] = json.dumps({name: _plain_value(row.get(name)) for name in REPLACED})
+    record = match.record
+    if record is not None:
+        for name in RECORD_FIELDS:
+            value = getattr(record, name)
+            row[name] = list(value) if isinstance(value, tuple) else value
+        row["raw_study"] = record.study or _known(row["raw_study"])
+        row["machine"] = record.machine or _known(row["machine"])
+        if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
+            _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
+    row["ga_days"], row["ga_source"] = match.ga_days, match.ga_source
+    row["raw_patient"] = match.patient
+    row["center"] = row["center"] or match.center
+    row["private"] = [*row["private"], *(text for one in match.rows for text in one.private)]
+    persons = () if row.get("persons") is None else row["persons"]
+    row["persons"] = [*persons, *(text for one in match.rows for text in one.persons)]
+    if row["status"] != "error" and isinstance(row["file"], str):
+        row["reasons"] = [*row["reasons"], *match.codes, *(["ga_conflict"] if match.ga_conflicts else [])]
 
 
 def _set_spacing(row: Row, down: float, across: float) -> None:
@@ -279,6 +306,10 @@ def _set_spacing(row: Row, down: float, across: float) -> None:
     row.update({"row_spacing_mm": down, "col_spacing_mm": across, "spacing_reason": None})
     if not is_square(down / across):
         row["reasons"] = [*row["reasons"], "not_square"]
+
+
+def _plain_value(value: Any) -> Any:
+    return None if value is None or pd.isna(value) else value
 
 
 def _judge_print(row: Row) -> None:
@@ -327,7 +358,7 @@ def _moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     return [f"{moved} frames changed their split: they are tied to others now, by a patient or as duplicates"]
 
 
-def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) -> list[str]:
+def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
     """What the user should know, most costly first."""
     accepted = own[own["status"] == "accepted"]
     remarks = []
@@ -345,9 +376,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
     if len(accepted) and accepted["center"].isna().all():
         remarks.append("no center: `sono train --hold-out` and `sono eval --center` cannot be used; give --center")
     if records is not None:
-        missing = int(accepted["reasons"].map(lambda codes: "no_record" in codes).sum())
-        if missing or unmatched:
-            remarks.append(f"{missing} accepted frames without a record, {unmatched} records without a file")
+        remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
         datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
         if datings:
             remarks.append(

@@ -95,7 +95,19 @@ REASONS = {
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
     "duplicate_conflict": Reason("quarantined", "the same pixels stand under two patients or two planes"),
     "ga_conflict": Reason("accepted", "a date, CRL or HC of the record disagrees with its gestational age"),
-    "no_record": Reason("accepted", "no row of the records table names this file"),
+    "no_record": Reason("accepted", "no row of the records table is known to be of this file"),
+    "record_ambiguous": Reason("accepted", "a row fits this file and others, or several rows fit; none is applied"),
+    "record_conflict": Reason(
+        "accepted", "a row names this file, but its patient, study or date is not the header's; it is not applied"
+    ),
+    "record_undated": Reason(
+        "accepted",
+        "no date shows which exam the row is about; it is the only row, and this the only exam, of the patient",
+    ),
+    "exam_undecided": Reason(
+        "accepted",
+        "no date shows which row is of this exam; what depends on the day (age, biometry, ...) stays unknown",
+    ),
 }
 
 # Why a frame has no spacing in mm (the column spacing_reason).

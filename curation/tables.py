@@ -195,6 +195,7 @@ SOURCES = TableSpec(
             pa.field("raw_exam_date", pa.string()),  # ISO
             pa.field("private", _texts),  # what must never appear in the workspace
             pa.field("persons", _texts),  # of these the names of patients, operators and physicians
+            pa.field("replaced", pa.string()),  # JSON: what stood where a record was written, for a later record
             pa.field("printed", _texts),  # words read in the pixels, where [qc] ocr is set
             *IMAGES.schema,
         ]

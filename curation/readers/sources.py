@@ -97,7 +97,7 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
 
 
-def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
+def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source | None:
     """Who an image or DICOM file says it is of, without decoding its pixels; None for any other file."""
     try:
         content = _content(path, Path(os.fsdecode(path)).name, limits)
@@ -105,8 +105,8 @@ def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
         return None
     kind = _kind(content)
     if kind == "dicom" or (kind is None and looks_like_dataset(content)):
-        return read_ids(content, limits)
-    return None if kind is None else Header()
+        return Source(sha256(content), (), (), "", read_ids(content, limits))
+    return None if kind is None else Source(sha256(content), (), (), "", Header())
 
 
 def _content(path: bytes, name: str, limits: Limits) -> bytes:

@@ -86,9 +86,8 @@ def _weeks_and_days(found: re.Match[str]) -> int:
 
 
 def _ordinal(found: re.Match[str]) -> int:
-    week = int(found[1])
     raise SonoError(
-        f"gestational age '{found[0]}' is a week that has begun, {week - 1}+0 to {week - 1}+6; write weeks and days"
+        f"gestational age '{found[0]}' is a week that has begun, as week 22 is 21+0 to 21+6; write weeks and days"
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -18,7 +18,7 @@ from sono.curation.records.dates import parse_date
 from sono.curation.records.dating import DATINGS, SOURCES, days_from_size
 from sono.curation.records.raw_match import RawMatch, match_raw
 from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows
-from sono.curation.records.table import Record
+from sono.curation.records.table import Record, RecordsTable
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -88,9 +88,13 @@ class RecordsReport:
 
 
 def check_records(
-    path: Path, config: RecordsConfig, planes: PlaneTable, raw: Path | str | None = None
+    path: Path,
+    config: RecordsConfig,
+    planes: PlaneTable,
+    raw: Path | str | None = None,
+    match: Callable[[Path | str, RecordsTable, Path], RawMatch] = match_raw,
 ) -> RecordsReport:
-    """Read a table as `sono qc` would and report on it; with `raw`, match the files of that folder too."""
+    """Read a table as `sono qc` would and report on it; with `raw`, `match` the files of that folder too."""
     reading = read_rows(path, config, planes)
     table = merged_table(reading, config)
     records = reading.records
@@ -112,7 +116,7 @@ def check_records(
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*table.rejected, *_unknown_planes(reading)),
         remarks=_remarks(reading),
-        raw=match_raw(raw, table, path) if raw else None,
+        raw=match(raw, table, path) if raw else None,
     )
 
 
@@ -211,6 +215,11 @@ def _exam_dates(reading: Reading) -> dict[int, date]:
 def _remarks(reading: Reading) -> tuple[str, ...]:
     remarks = [*_date_remarks(reading.orders, reading.rules.month_first)]
     remarks += [f"all ids of the column '{title}' end in .0 and are read without it" for title in reading.as_floats]
+    waiting = sum(bool(record.due or record.lmp) and record.exam_date is None for record in reading.records)
+    if waiting:
+        remarks.append(
+            f"{waiting} rows have a due date or last period and no exam date: their age follows from a file's study date"
+        )
     forms = Counter(age.form for age in reading.ages)
     if forms[POINT] >= POINT_DIGITS and not reading.rules.point_days and not _other_decimals(reading):
         remarks.append(

@@ -48,7 +48,7 @@ def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
     yield from _messages("rejected", len(report.rejected), grouped(report.rejected))
 
 
-def _raw(raw: RawMatch | None) -> Iterator[Text]:
+def _raw(raw: RawMatch | None) -> Iterator[Table | Text]:
     if raw is None:
         return
     yield _line(
@@ -57,6 +57,13 @@ def _raw(raw: RawMatch | None) -> Iterator[Text]:
     if raw.unmatched:
         yield _line("without a row", _listed(raw.unmatched_names, first=False))
     yield _line("without a file", f"{raw.rows_without_file} rows{_first(raw.lines_without_file)}")
+    yield _line("left out", _listed(raw.codes))
+    if raw.rows:
+        rules = _table("rule", "rows", "files", "example")
+        for row, rows, files in raw.examples():
+            shown = f"line {row.line}: {', '.join(row.files)}" if row.files else f"line {row.line}"
+            rules.add_row(*map(Text, (row.rule, str(rows), str(files), "; ".join(filter(None, (shown, row.why))))))
+        yield rules
     if raw.lost_zeros:
         yield _line(
             "lost zeros", f"{raw.lost_zeros} patient ids of files stand in the table without their leading zeros"

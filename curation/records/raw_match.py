@@ -1,21 +1,43 @@
-"""Which files of an export have a row in the records table, and which rows have no file."""
+"""Which files of an export have a row in the records table and which rows have a file: by what evidence, or why not."""
 
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sono.curation.console import progress
-from sono.curation.readers.sources import list_sources, peek_source
-from sono.curation.records.table import RecordsTable
+from sono.curation.readers.sources import list_sources, name_of, peek_source
+from sono.curation.records.evidence import NO_RECORD, FileFacts, Match
+from sono.curation.records.join_remarks import shown_path
+from sono.curation.records.joins import join
+from sono.curation.records.table import RecordsTable, path_parts
 from sono.curation.records.values import most_common, shape
 
 MAX_LINES = 20
+MAX_FILES = 5  # of a row that are named
+
+IsMask = Callable[[bytes], bool]
+
+
+@dataclass(frozen=True)
+class RowJoin:
+    """A row and what it met: `rule` is the evidence, or the reason code and "no file" where nothing was applied.
+
+    `files` are those it serves, or those that fit without being served (the first few of `count`); `why` says more.
+    """
+
+    line: int
+    about: str
+    rule: str
+    count: int
+    files: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True)
 class RawMatch:
-    """Counts both ways: names of files without a row are told by their looks, rows without a file by their lines."""
+    """Counts both ways, names of files without a row by their looks, and every row by its line with its evidence."""
 
     files: int  # that are images or DICOM
     other_files: int
@@ -25,41 +47,99 @@ class RawMatch:
     rows_without_file: int
     lines_without_file: tuple[int, ...]  # the first of them
     lost_zeros: int  # patients of DICOM files whose id the table has without its leading zeros
+    codes: dict[str, int]  # files by what was left out
+    rows: tuple[RowJoin, ...]
+
+    def examples(self) -> list[tuple[RowJoin, int, int]]:
+        """The first row of each rule, with the numbers of rows and files of that rule."""
+        rows = Counter(row.rule for row in self.rows)
+        files: Counter[str] = Counter()
+        first: dict[str, RowJoin] = {}
+        for row in self.rows:
+            files[row.rule] += row.count
+            first.setdefault(row.rule, row)
+        return [(row, rows[rule], files[rule]) for rule, row in first.items()]
 
 
-def match_raw(raw: Path | str, table: RecordsTable, table_path: Path) -> RawMatch:
-    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels."""
+def match_raw(
+    raw: Path | str, table: RecordsTable, table_path: Path, names: bool = False, is_mask: IsMask | None = None
+) -> RawMatch:
+    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels.
+
+    With `names` files are named by their path below `raw`, else by its look. `is_mask` says whether a file is a picture
+    of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
+    """
     own = os.fsencode(table_path.resolve())
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
-    used: set[int] = set()
-    names: Counter[str] = Counter()
-    patients: set[str] = set()
-    others = 0
+    facts: list[FileFacts] = []
     with progress("match", len(paths)) as advance:
         for path in paths:
             advance()
-            header = peek_source(path)
-            if header is None:
-                others += 1
-                continue
-            patients.add(header.patient or "")
-            record = table.match(path, header.patient, header.study)
-            if record is None:
-                names[shape(os.fsdecode(path).rpartition("/")[2])] += 1
-            else:
-                used.add(record.line)
+            source = peek_source(path)
+            if source is not None:
+                header = source.header
+                facts.append(FileFacts(path, header.patient, header.study, header.exam_date, source.file_sha256))
+    pictures = _without_masks(facts, is_mask)
+    matches = join(pictures, table)
+    served = {id(match) for match in matches if match.record or match.evidence}
+    missed = [match for match in matches if id(match) not in served]
+    used = {row.line for match in matches for row in match.met}
     missing = sorted(record.line for record in table.records if record.line not in used)
-    files = len(paths) - others
     return RawMatch(
-        files=files,
-        other_files=others,
-        matched=files - names.total(),
-        unmatched=names.total(),
-        unmatched_names=most_common(names),
+        files=len(pictures),
+        other_files=len(paths) - len(pictures),
+        matched=len(served),
+        unmatched=len(missed),
+        unmatched_names=most_common(Counter(shape(os.fsdecode(one.file.path).rpartition("/")[2]) for one in missed)),
         rows_without_file=len(missing),
         lines_without_file=tuple(missing[:MAX_LINES]),
-        lost_zeros=_lost_zeros(patients, {record.patient or "" for record in table.records}),
+        lost_zeros=_lost_zeros(
+            {one.patient or "" for one in facts}, {record.patient or "" for record in table.records}
+        ),
+        codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
+        rows=_rows(matches, table, name_of(raw), names),
     )
+
+
+def _without_masks(facts: list[FileFacts], is_mask: IsMask | None) -> list[FileFacts]:
+    """The files without pictures of masks among those that share a name with another file."""
+    if is_mask is None:
+        return facts
+    names = [path_parts(os.fsdecode(one.path))[-1].rpartition(".")[0] for one in facts]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    return [one for one, name in zip(facts, names, strict=True) if name not in shared or not is_mask(one.path)]
+
+
+def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool) -> tuple[RowJoin, ...]:
+    """Each row of the table with the files that it serves, else with those that it fits or contradicts."""
+    applied: dict[int, list[Match]] = {}
+    in_part: dict[int, list[Match]] = {}
+    refused: dict[int, list[Match]] = {}
+    for match in matches:
+        for row in match.rows:
+            kind = applied if row is match.record else in_part if match.evidence else refused
+            if kind is not in_part or match.record is None:
+                kind.setdefault(row.line, []).append(match)
+    found = []
+    for record in table.records:
+        met = applied.get(record.line) or in_part.get(record.line) or refused.get(record.line) or []
+        rule = _rule(met[0], record.line in applied) if met else "no file"
+        why = met[0].why if met else "no file has its name or id"
+        files = tuple(_shown(match.file.path, root, names) for match in met[:MAX_FILES])
+        found.append(RowJoin(record.line, record.kind, rule, len(met), files, why))
+    return tuple(sorted(found, key=lambda row: row.line))
+
+
+def _rule(match: Match, applied: bool) -> str:
+    if applied:
+        return match.evidence
+    codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
+    return ", ".join(filter(None, (match.evidence, *codes)))
+
+
+def _shown(path: bytes, root: bytes, names: bool) -> str:
+    shown = shown_path(path, root)
+    return shown if names else "/".join(shape(part) for part in shown.split("/"))
 
 
 def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:

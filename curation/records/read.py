@@ -17,8 +17,8 @@ from sono.curation.records.dates import count_orders, short
 from sono.curation.records.files import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
-from sono.curation.records.row_ages import AgeRules, RowAge, row_age
-from sono.curation.records.table import Record, RecordsTable, path_parts
+from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
+from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 
@@ -26,9 +26,9 @@ Value = TypeVar("Value")
 
 MAX_KEY = 1000  # characters
 IDS, TEXTS = ("patient", "study", "accession"), ("center", "machine")
-DATES = ("exam_date", "lmp", "due")
 AGE = ("ga_days", "ga_source", "ga_conflicts")  # the last two follow the first
 FIELDS = [item.name for item in fields(Record) if item.compare and item.name not in ("key", "kind", *AGE[1:])]
+FIELDS += ["lmp", "due"]
 # Codes for "somebody else" that say nothing about a person.
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
@@ -45,6 +45,8 @@ class RecordsConfig(Config):
     ga_from: tuple[Literal["recorded", "due", "lmp", "crl", "hc"], ...] = ("recorded", "due", "lmp")  # best first
     findings: tuple[str, ...] = ()
     match_folders: bool = False  # take the name of a folder for a study or patient id
+    date_tolerance_days: int = Field(default=0, ge=0, le=30)  # between a row's exam date and the study date of a file
+    undated_rows: Literal["one_exam", "all_exams", "none"] = "one_exam"  # what a patient's row without a date is about
 
 
 def read_records(
@@ -84,7 +86,8 @@ def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
     """The records of a reading, one a key."""
     kept = tuple(_merged(reading))
     rejected = (*reading.sheet.broken, *reading.problems)
-    return RecordsTable(kept, rejected, reading.layout.name, config.match_folders)
+    rules = JoinRules(config.date_tolerance_days, config.undated_rows, config.ga_from)
+    return RecordsTable(kept, rejected, reading.layout.name, config.match_folders, rules)
 
 
 def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...]]:
@@ -158,6 +161,11 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         ga_days=age.days,
         ga_source=age.source,
         ga_conflicts=age.conflicts,
+        exam_date=age.dates.get("exam_date"),
+        lmp=age.dates.get("lmp"),
+        due=age.dates.get("due"),
+        exam_date_unread="exam_date" in cells and "exam_date" not in age.dates,
+        stated=age.stated,
         laterality=reading.value(line, cells, "laterality", values.laterality),
         presentation=reading.value(line, cells, "presentation", values.presentation),
         findings=_terms(line, cells, "findings", reading.findings, reading),
@@ -254,23 +262,60 @@ def _persons(row: list[str], layout: Layout) -> tuple[str, ...]:
 
 
 def _merged(reading: Reading) -> Iterable[Record]:
-    """One record a key: of differing rows about an image the first, of rows about a patient what they agree on."""
-    kept: dict[tuple[str, str], Record] = {}
+    """One record a subject: of differing rows about an image the first, of others what they agree on.
+
+    Rows of one key that are of different patients, studies or exam dates are kept apart, for a file's header to decide.
+    """
+    kept: list[Record] = []
+    places: dict[tuple[str, str], dict[str, list[int]]] = {}  # in `kept`, by key and patient
     for record in reading.records:
-        place = (record.kind, "/".join(path_parts(record.key)))
-        first = kept.setdefault(place, record)
-        if first is record:
+        same_key = places.setdefault((record.kind, "/".join(path_parts(record.key))), {})
+        place = next((at for at in _possible(same_key, record) if _same_subject(kept[at], record)), None)
+        if place is not None:
+            kept[place] = _united(kept[place], record, reading)
             continue
-        differing = [name for name in FIELDS if getattr(first, name) != getattr(record, name)]
-        (reading.conflicting if differing else reading.repeated).append(record.line)
-        if not differing:
-            continue
-        what = "the first is kept" if record.kind == "image" else "these fields are left out"
-        again = f"the {record.kind} of line {first.line} again, with another {', '.join(differing)}"
-        reading.tell(record.line, f"{again}; {what}")
-        if record.kind != "image":
-            kept[place] = _agreed(first, record, differing)
-    return kept.values()
+        if same_key and record.kind == "image":
+            _tell_other_subject(kept[min(min(at) for at in same_key.values())], record, reading)
+        same_key.setdefault(id_form(record.patient or ""), []).append(len(kept))
+        kept.append(record)
+    return kept
+
+
+def _possible(same_key: dict[str, list[int]], record: Record) -> list[int]:
+    """The places of rows of the patient of `record`, or of nobody; all where it names nobody."""
+    patient = id_form(record.patient or "")
+    listed = same_key.values() if not patient else (same_key.get(name, []) for name in (patient, ""))
+    return sorted(at for places in listed for at in places)
+
+
+def _united(first: Record, record: Record, reading: Reading) -> Record:
+    """What is kept of two rows about one subject."""
+    differing = [name for name in FIELDS if getattr(first, name) != getattr(record, name)]
+    (reading.conflicting if differing else reading.repeated).append(record.line)
+    if not differing:
+        return first
+    what = "the first is kept" if record.kind == "image" else "these fields are left out"
+    again = f"the {record.kind} of line {first.line} again, with another {', '.join(differing)}"
+    reading.tell(record.line, f"{again}; {what}")
+    return first if record.kind == "image" else _agreed(first, record, differing)
+
+
+def _same_subject(first: Record, second: Record) -> bool:
+    """Whether two rows of one key are about one subject; a row with a date and one without are two of a patient."""
+    if first.kind == "patient":
+        same_day = first.exam_date == second.exam_date
+        return same_day and (first.exam_date is not None or (first.due, first.lmp) == (second.due, second.lmp))
+    ids = ((first.patient, second.patient), (first.study, second.study))
+    if any(one and other and id_form(one) != id_form(other) for one, other in ids):
+        return False
+    return None in (first.exam_date, second.exam_date) or first.exam_date == second.exam_date
+
+
+def _tell_other_subject(first: Record, record: Record, reading: Reading) -> None:
+    names = [name for name in (*IDS[:2], "exam_date") if getattr(first, name) != getattr(record, name)]
+    what = "neither is applied where the file's own header does not decide"
+    reading.conflicting.append(record.line)
+    reading.tell(record.line, f"the image of line {first.line} again, with another {', '.join(names)}; {what}")
 
 
 def _agreed(first: Record, second: Record, differing: list[str]) -> Record:
@@ -278,4 +323,6 @@ def _agreed(first: Record, second: Record, differing: list[str]) -> Record:
     names = (*differing, *AGE[1:]) if "ga_days" in differing else differing
     private = tuple(dict.fromkeys((*first.private, *second.private)))
     persons = tuple(dict.fromkeys((*first.persons, *second.persons)))
-    return replace(first, private=private, persons=persons, **{name: getattr(nothing, name) for name in names})
+    stated = dict(first.stated.items() & second.stated.items())
+    kept = replace(first, private=private, persons=persons, stated=stated)
+    return replace(kept, **{name: getattr(nothing, name) for name in names})

@@ -11,6 +11,7 @@ from sono.curation.records.dates import parse_date
 from sono.curation.records.dating import days_from_due, days_from_lmp, days_from_size, disagreeing
 
 Tell = Callable[[str], None]
+DATES = ("exam_date", "due", "lmp")
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?", re.ASCII)
 
@@ -26,13 +27,19 @@ class AgeRules:
 
 @dataclass(frozen=True)
 class RowAge:
-    """Age in days with its `source`; `form` of a recorded age; every dating in days; those that are in conflict."""
+    """Age in days with its `source`; `form` of a recorded age; every dating in days; conflicts; dates of the row."""
 
     days: int | None = None
     source: str | None = None
     form: str | None = None
     datings: Mapping[str, int] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
+    dates: Mapping[str, date] = field(default_factory=dict)  # exam_date, due and lmp, as far as they are understood
+
+    @property
+    def stated(self) -> dict[str, int]:
+        """The datings that no date is needed for."""
+        return {name: days for name, days in self.datings.items() if name not in ("due", "lmp")}
 
 
 def row_age(
@@ -50,31 +57,37 @@ def row_age(
             datings["recorded"], form = read_ga(written, rules.point_days)
         except SonoError as error:
             tell(str(error))
-    datings |= _by_dates(cells, rules, tell)
+    dates = _dates(cells, rules, tell)
+    datings |= _by_dates(dates, tell)
     by_size = {name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm}
     datings |= {name: days for name, days in by_size.items() if days is not None}
     source = next((name for name in rules.order if name in datings), None)
     if source is None:
-        return RowAge(datings=datings)
-    return RowAge(datings[source], source, form, datings, disagreeing(source, datings))
+        return RowAge(datings=datings, dates=dates)
+    return RowAge(datings[source], source, form, datings, disagreeing(source, datings), dates)
 
 
-def _by_dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str, int]:
-    """The ages on the exam day that the due date and the last period give."""
-    given = [name for name in ("due", "lmp") if name in cells]
-    if "exam_date" not in cells or not given:
-        return {}
+def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str, date]:
     days_of: dict[str, date] = {}
-    for name in ("exam_date", *given):
+    problems = []
+    for name in DATES:
         try:
-            days_of[name] = parse_date(cells[name], rules.month_first)
+            if name in cells:
+                days_of[name] = parse_date(cells[name], rules.month_first)
         except SonoError as error:
-            tell(f"{name}: {error}")
-            return {}
-    exam = days_of.pop("exam_date")
-    ages = {
-        name: days_from_due(exam, day) if name == "due" else days_from_lmp(exam, day) for name, day in days_of.items()
-    }
+            problems.append(f"{name}: {error}")
+    if problems:
+        tell("; ".join(problems))
+    return days_of
+
+
+def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:
+    """The ages on the exam day that the due date and the last period give."""
+    exam = dates.get("exam_date")
+    if exam is None:
+        return {}
+    to_days = {"due": days_from_due, "lmp": days_from_lmp}
+    ages = {name: to_days[name](exam, day) for name, day in dates.items() if name in to_days}
     for name, days in ages.items():
         if not MIN_GA_DAYS <= days <= MAX_GA_DAYS:
             tell(f"the dates give a gestational age of {days} days ({name}), outside 4 to 45 weeks; mend a date")

@@ -1,9 +1,10 @@
-"""The rows of a records table as typed records, and which of them belongs to a file."""
+"""The rows of a records table as typed records, found by path, study or patient."""
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 
 from sono.curation.records.remarks import grouped
@@ -20,8 +21,9 @@ class Record:
     """A row: `key` names an image, a study or a patient (`kind`); what the row does not say is None or empty.
 
     `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and `ga_conflicts` which
-    other datings disagree with it; `line` is where the row stands; `private` holds its raw names, ids and dates,
-    `persons` the names again.
+    other datings disagree with it, all on the row's own `exam_date`; `stated` holds the datings in days that need no
+    date (recorded, crl, hc). `line` is the row's; `private` holds its raw names, ids and dates, `persons` the names
+    again. Dates stay in memory.
     """
 
     key: str
@@ -48,9 +50,37 @@ class Record:
     nt_mm: float | None = None
     row_spacing_mm: float | None = None
     col_spacing_mm: float | None = None
+    exam_date: date | None = field(default=None, compare=False, repr=False)
+    lmp: date | None = field(default=None, compare=False, repr=False)
+    due: date | None = field(default=None, compare=False, repr=False)
+    exam_date_unread: bool = field(default=False, compare=False, repr=False)
+    stated: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     line: int = field(default=0, compare=False, repr=False)
     private: tuple[str, ...] = field(default=(), compare=False, repr=False)
     persons: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class JoinRules:
+    """How rows meet files: days between two dates of one exam, what a row without a date is about, best datings."""
+
+    tolerance_days: int = 0
+    undated: str = "one_exam"  # one_exam, all_exams or none
+    ga_from: tuple[str, ...] = ("recorded", "due", "lmp")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Rows whose key agrees with the last `level` parts of a path; `quality` is 3 for the whole name."""
+
+    level: int
+    quality: int
+    place: tuple[str, str]  # of the rows in the index
+    records: tuple[Record, ...]
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.level, self.quality
 
 
 @dataclass(frozen=True)
@@ -61,78 +91,85 @@ class RecordsTable:
     rejected: tuple[str, ...]
     layout: str
     match_folders: bool = False
+    rules: JoinRules = field(default_factory=JoinRules)
 
     def remarks(self) -> list[str]:
         """What is told in `rejected`, each problem once with the first lines that have it."""
         return grouped(self.rejected)
 
     def match(self, path: bytes, patient: str | None, study: str | None) -> Record | None:
-        """The record of a file: by its path or name (the longest agreement wins), else by its study, else its patient.
+        """The record of a file that is alone: `join` of this one file; None where no record is applied in full."""
+        from sono.curation.records.evidence import FileFacts
+        from sono.curation.records.joins import join
 
-        `study` may be a study id or an accession number. Two records that fit equally well give None.
-        """
+        return join([FileFacts(path, patient, study)], self)[0].record
+
+    def fits(self, path: bytes) -> list[Fit]:
+        """The rows of images whose key agrees with `path`, best first: by the most parts, then by the name's ending."""
         parts = path_parts(_decoded(path))
-        by_id = self._by_study.get(_normal(study or "")) or self._by_patient.get(_normal(patient or ""))
-        return self._by_path(parts) or by_id or (self._by_folder(parts) if self.match_folders else None)
-
-    def _by_path(self, parts: list[str]) -> Record | None:
+        found = []
         for start in range(len(parts)):
-            tail = "/".join(parts[start:])
-            found = self._names.get(tail) or self._names.get(_stem(tail)) or self._stems.get(_stem(tail))
-            if found:
-                return found
-        whole = "/".join(parts)
-        return self._tails.get(whole) or self._tails.get(_stem(whole)) or self._moved(parts)
+            tail, level = "/".join(parts[start:]), len(parts) - start
+            stem = _stem(tail)
+            found += self._fit("whole", tail, level, 3)
+            found += self._fit("whole", stem, level, 2) if stem != tail else []
+            found += self._fit("stem", stem, level, 1)
+            if level == len(parts):
+                found += self._fit("tail", tail, level, 3) + self._fit("tail", stem, level, 1) * (stem != tail)
+            elif 1 < level <= TAIL:  # the files of absolute keys have been moved since
+                found += self._fit("moved", tail, level, 0)
+        return found
 
-    def _moved(self, parts: list[str]) -> Record | None:
-        """A record whose absolute key agrees in its name and last folder: the files have been moved since."""
-        tails = ("/".join(parts[start:]) for start in range(max(1, len(parts) - TAIL), len(parts) - 1))
-        return next((found for tail in tails if (found := self._absolute.get(tail))), None)
+    def _fit(self, form: str, name: str, level: int, quality: int) -> list[Fit]:
+        records = self._images[form].get(name)
+        return [Fit(level, quality, (form, name), tuple(records))] if records else []
 
-    def _by_folder(self, parts: list[str]) -> Record | None:
-        ids = [self._by_study.get(part) or self._by_patient.get(part) for part in reversed(parts[:-1])]
-        return next((record for record in ids if record), None)
+    def of_study(self, study: str) -> list[Record]:
+        """The rows about a study id or accession number."""
+        return self._by_study.get(id_form(study), [])
 
-    @cached_property
-    def _images(self) -> list[tuple[str, Record]]:
-        return [("/".join(path_parts(record.key)), record) for record in self.records if record.kind == "image"]
-
-    @cached_property
-    def _names(self) -> dict[str, Record]:
-        return dict(self._images)
-
-    @cached_property
-    def _stems(self) -> dict[str, Record]:
-        return _unique((_stem(name), record) for name, record in self._images if _stem(name) != name)
+    def of_patient(self, patient: str) -> list[Record]:
+        """The rows about a patient or a study of the patient."""
+        return self._by_patient.get(id_form(patient), [])
 
     @cached_property
-    def _tails(self) -> dict[str, Record]:
-        """Records whose key has more folders than the path of the file, by the last parts of the key."""
-        pairs = ((tail, record) for name, record in self._images if "/" in name for tail in _tails(name))
-        return _unique((form, record) for tail, record in pairs for form in {tail, _stem(tail)})
+    def _images(self) -> dict[str, dict[str, list[Record]]]:
+        """Rows about an image by the forms of their key: whole, without its ending, its last parts, moved."""
+        forms: dict[str, dict[str, list[Record]]] = {"whole": {}, "stem": {}, "tail": {}, "moved": {}}
+        for record in self.records:
+            if record.kind != "image":
+                continue
+            name = "/".join(path_parts(record.key))
+            tails = _tails(name)
+            names = {"whole": [name], "stem": [_stem(name)] if _stem(name) != name else []}
+            names["tail"] = [form for tail in tails for form in dict.fromkeys((tail, _stem(tail)))]
+            names["moved"] = [tail for tail in tails if "/" in tail] if ABSOLUTE.match(record.key) else []
+            for form, found in names.items():
+                for one in found:
+                    forms[form].setdefault(one, []).append(record)
+        return forms
 
     @cached_property
-    def _absolute(self) -> dict[str, Record]:
-        absolute = [(name, record) for name, record in self._images if ABSOLUTE.match(record.key)]
-        return _unique((tail, record) for name, record in absolute for tail in _tails(name) if "/" in tail)
-
-    @cached_property
-    def _by_study(self) -> dict[str, Record]:
+    def _by_study(self) -> dict[str, list[Record]]:
         rows = [record for record in self.records if record.kind == "study"]
-        return _unique((_normal(name), record) for record in rows for name in {record.study, record.accession} if name)
+        return _listed((id_form(name), record) for record in rows for name in {record.study, record.accession} if name)
 
     @cached_property
-    def _by_patient(self) -> dict[str, Record]:
+    def _by_patient(self) -> dict[str, list[Record]]:
         rows = [record for record in self.records if record.kind != "image"]
-        return _unique((_normal(record.patient), record) for record in rows if record.patient)
+        return _listed((id_form(record.patient), record) for record in rows if record.patient)
 
 
-def _unique(pairs: Iterable[tuple[str, Record]]) -> dict[str, Record]:
-    """The records by name, without the names that several share."""
-    found: dict[str, Record | None] = {}
+def _listed(pairs: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
     for name, record in pairs:
-        found[name] = record if found.get(name, record) is record else None
-    return {name: record for name, record in found.items() if record is not None}
+        found.setdefault(name, []).append(record)
+    return found
+
+
+def id_form(text: str) -> str:
+    """An id as it is compared: case, blanks and composed letters do not count."""
+    return unicodedata.normalize("NFC", text.strip()).casefold()
 
 
 def _decoded(path: bytes) -> str:
@@ -142,13 +179,9 @@ def _decoded(path: bytes) -> str:
         return path.decode("cp1252", errors="replace")
 
 
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text.strip()).casefold()
-
-
 def path_parts(path: str) -> list[str]:
     """Folders and name, comparable across systems."""
-    return [part for part in _normal(path).replace("\\", "/").split("/") if part not in ("", ".")]
+    return [part for part in id_form(path).replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def _stem(name: str) -> str:

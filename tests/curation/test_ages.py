@@ -71,7 +71,7 @@ def test_seven_days_beside_the_weeks_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["22. SSW", "22. Woche", "22.SSW"])
 def test_a_week_that_has_begun_is_no_age_in_days(text: str) -> None:
-    with pytest.raises(SonoError, match=r"a week that has begun, 21\+0 to 21\+6"):
+    with pytest.raises(SonoError, match=r"a week that has begun, as week 22 is 21\+0 to 21\+6"):
         parse_ga(text)
 
 

@@ -328,10 +328,11 @@ def test_rows_of_studies_and_patients_are_matched_by_id(tmp_path: Path) -> None:
         tmp_path, "patient,study,accession,center\nP1,1.2.3,A1,one\nP2,,A2,two\nP3,,,three\nP1,1.2.4,A4,four\n"
     )
     found = [
-        table.match(b"/raw/IM1", patient, study) for patient, study in (("P9", "1.2.3"), ("P2", "a2"), ("P3 ", None))
+        table.match(b"/raw/IM1", patient, study) for patient, study in (("P1", "1.2.3"), ("P2", "a2"), ("P3 ", None))
     ]
     assert [record.center for record in found if record] == ["one", "two", "three"]
     assert table.match(b"/raw/IM1", "P1", None) is None  # two studies
+    assert table.match(b"/raw/IM1", "P9", "1.2.3") is None  # another patient
     assert table.match(b"/raw/IM1", None, None) is None
 
 

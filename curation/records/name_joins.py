@@ -1,0 +1,148 @@
+"""Files and rows that belong together by path and name: where each fits the other alone, or ids and dates decide."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from sono.curation.records.evidence import (
+    CANDIDATES,
+    CONFLICT,
+    NO_RECORD,
+    UNDECIDED,
+    FileFacts,
+    Match,
+    ambiguous,
+    compare,
+    date_problem,
+    lines_of,
+    patient_form,
+    unpadded,
+)
+from sono.curation.records.table import Fit, Record, RecordsTable
+
+Item = TypeVar("Item")
+
+
+class Bucket(Generic[Item]):
+    """Files or rows of one name by their patient, so that those of other patients need not be looked at."""
+
+    def __init__(self) -> None:
+        self.all: list[Item] = []
+        self.by_patient: dict[str | None, list[Item]] = {}
+
+    def add(self, item: Item, patient: str | None) -> None:
+        self.all.append(item)
+        self.by_patient.setdefault(None if patient is None else unpadded(patient), []).append(item)
+
+    def near(self, patient: str | None) -> list[Item]:
+        """Those that may be of `patient`; all where that is not known."""
+        if patient is None:
+            return self.all
+        return [*self.by_patient.get(unpadded(patient), ()), *self.by_patient.get(None, ())]
+
+
+class Names:
+    """Files and rows of images that fit by path or name, and which of them fit each other alone."""
+
+    def __init__(self, files: Sequence[FileFacts], table: RecordsTable) -> None:
+        self.rules = table.rules
+        self.fits: dict[bytes, list[Fit]] = {}
+        self.files: dict[tuple[str, str], Bucket[FileFacts]] = {}  # by place in the index
+        self.best: dict[int, Fit] = {}  # of each row by its identity in memory
+        for facts in files:
+            found = self.fits[facts.path] = table.fits(facts.path)
+            for fit in found:
+                bucket = self.files.get(fit.place)
+                if bucket is None:
+                    bucket = self.files[fit.place] = Bucket()
+                    self._note(fit)
+                bucket.add(facts, facts.patient_form)
+        self.rows: dict[tuple[str, str], Bucket[Record]] = {}
+        self.sound: dict[int, list[FileFacts]] = {}  # files that no row contradicts, by row
+
+    def _note(self, fit: Fit) -> None:
+        for record in fit.records:
+            known = self.best.get(id(record))
+            if known is None or fit.rank > known.rank:
+                self.best[id(record)] = fit
+
+    def match(self, facts: FileFacts) -> Match:
+        fits = self.fits[facts.path]
+        if not fits:
+            return Match(facts, codes=(NO_RECORD,), why="no row names this file")
+        best = fits[0]
+        rows = self._rows(best)
+        if not rows.all:
+            line = best.records[0].line
+            return Match(
+                facts, rows=best.records[:1], codes=(NO_RECORD,), why=f"line {line} names another file more exactly"
+            )
+        sound, left_out = self._sound_rows(facts, rows)
+        if not sound:
+            return self._contradicted(facts, rows)
+        if len(sound) > 1:
+            found = tuple(sound[:CANDIDATES])
+            return ambiguous(facts, found, (), f"{lines_of(found)} fit equally well")
+        return self._chosen(facts, sound[0], best, left_out)
+
+    def _rows(self, fit: Fit) -> Bucket[Record]:
+        """The rows of a place in the index that fit no file better elsewhere."""
+        if fit.place not in self.rows:
+            bucket = self.rows[fit.place] = Bucket()
+            for record in fit.records:
+                if self.best[id(record)].place == fit.place:
+                    bucket.add(record, patient_form(record.patient))
+        return self.rows[fit.place]
+
+    def _sound_rows(self, facts: FileFacts, rows: Bucket[Record]) -> tuple[list[Record], bool]:
+        """Up to a few rows that do not contradict the file, and whether others do."""
+        near = rows.near(facts.patient_form)
+        sound = []
+        for record in near:
+            if not compare(facts, record, self.rules.tolerance_days).contradiction:
+                sound.append(record)
+                if len(sound) > CANDIDATES:
+                    break
+        return sound, len(sound) < len(rows.all)
+
+    def _chosen(self, facts: FileFacts, record: Record, fit: Fit, left_out: bool) -> Match:
+        """The only row for the file, if the file is also the only one for the row."""
+        files = self.files[fit.place]
+        if id(record) not in self.sound:
+            self.sound[id(record)] = self._sound_files(record, files)
+        sound = self.sound[id(record)]
+        if sound[-1].content != sound[0].content:  # the copies of one file come first
+            others = tuple(one.path for one in sound[-CANDIDATES:] if one.path != facts.path)
+            return ambiguous(facts, (record,), others, f"line {record.line} fits several files by name")
+        agrees = compare(facts, record, self.rules.tolerance_days).agrees
+        if not agrees and (left_out or len(sound) < len(files.all)):
+            why = f"line {record.line} fits several files by name, and no id or date confirms that it is of this one"
+            return ambiguous(facts, (record,), tuple(one.path for one in files.all[:CANDIDATES]), why)
+        evidence = "path" if fit.level > 1 else "name"
+        unique = len(files.all) == 1 and not left_out
+        return Match(facts, record, (record,), evidence if unique else f"{evidence} and header")
+
+    def _sound_files(self, record: Record, files: Bucket[FileFacts]) -> list[FileFacts]:
+        """The files that do not contradict a row; of those that are no copies of the first one only a few."""
+        sound: list[FileFacts] = []
+        others: list[FileFacts] = []
+        for other in files.near(patient_form(record.patient)):
+            if not compare(other, record, self.rules.tolerance_days).contradiction:
+                same = not sound or other.content == sound[0].content
+                (sound if same else others).append(other)
+                if len(others) == CANDIDATES:
+                    break
+        return sound + others
+
+    def _contradicted(self, facts: FileFacts, rows: Bucket[Record]) -> Match:
+        """Rows name the file, but its header says otherwise; of the only one the patient's facts may still hold."""
+        record = rows.all[0]
+        found = tuple(rows.all[:CANDIDATES])
+        verdict = compare(facts, record, self.rules.tolerance_days)
+        if len(rows.all) > 1:
+            return Match(facts, None, found, "", (NO_RECORD, CONFLICT), f"the header contradicts {lines_of(found)}")
+        if verdict.contradiction == "date" and verdict.agrees and len(self.files[self.best[id(record)].place].all) == 1:
+            return Match(facts, None, found, "path, patient", (UNDECIDED,), date_problem(facts, record))
+        why = f"line {record.line} is of another {verdict.contradiction} than the file's header says"
+        if verdict.contradiction == "date":
+            why = date_problem(facts, record)
+        return Match(facts, None, found, "", (NO_RECORD, CONFLICT), why)
