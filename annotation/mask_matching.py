@@ -190,7 +190,8 @@ class FrameFinder:
             return NoMatch("other_folder", f"'{picture.name}' against {_shown(files)}")
         best = max(fitting)
         # where no folder agrees, a file whose folder contradicts is a rival, too: the name may be any file's
-        rivals = [(file, one) for file, one in found if one.rank == best and (best == NOTHING or not one.contradicts)]
+        same_rank = [(file, one) for file, one in found if one.rank == best and not one.contradicts]
+        rivals = found if best == NOTHING else same_rank
         if not _is_one(rivals):
             rivals = _sibling(rivals) or _same_name(rivals, picture) or rivals
         if not _is_one(rivals):

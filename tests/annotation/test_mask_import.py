@@ -125,7 +125,7 @@ def test_refusals_are_counted_by_reason(tmp_path: Path) -> None:
     assert summary.imported == 0
     assert summary.refused == {"empty": 1, "not_accepted": 1, "unmatched": 1, "wrong_size": 1}
     assert any("30 x 40 against 31 x 40" in example for example in summary.examples)
-    with pytest.raises(SonoError, match="nothing was imported .*looked for who"):
+    with pytest.raises(SonoError, match=r"nothing was imported .*looked for who"):
         summary.refuse_nothing()
 
 
