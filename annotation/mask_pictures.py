@@ -9,13 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Picture, RefusedError, Size, read_regular
 from sono.annotation.outlines import fill_outline, filled
 from sono.curation.errors import SonoError
 from sono.curation.rle import decode, encode
 
+MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted
 STRAY_SHARE = 0.005  # of the painted pixels: a color rarer than this is the blur of an edge
 NEAR = 16  # gray levels or steps of a channel that compression may change
@@ -103,11 +104,10 @@ def _decoded(counts: str, size: Size) -> Mask:
 def decode_picture(path: Path) -> Pixels:
     """The pixels of a mask picture; SonoError when it is damaged, cut short or larger than sono reads."""
     try:
-        with Image.open(io.BytesIO(read_regular(path)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(read_regular(path, MAX_PICTURE)), formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SonoError(f"{path}: {image.width} x {image.height} pixels are too many for a mask")
-            image.load()
-            return _pixels(image)
+            return _pixels(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SonoError(f"{path}: not a whole PNG ({error}); copy or export it again") from error
 

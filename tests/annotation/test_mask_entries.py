@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mask_studies import SOURCE, frame_row, make_study, png, stored
 
-from sono.annotation.mask_import import ImportOptions, import_masks
+from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks
 from sono.annotation.mask_labels import structure_name
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons
 from sono.curation.errors import FindingsError, SonoError
@@ -326,3 +326,8 @@ def test_a_table_next_to_masks_of_the_same_study_keeps_both(tmp_path: Path) -> N
     import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
     import_masks(workspace, table(tmp_path, SHENZHEN + "a.png,femur,10,8,16,30\n"))
     assert sorted(workspace.masks()["source"]) == ["box", "import"]
+
+
+def test_every_reason_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
+    assert [reason for reason in REFUSALS if f"`{reason}`" not in page] == []

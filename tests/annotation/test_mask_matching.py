@@ -184,7 +184,9 @@ def test_what_tools_add_to_a_name_is_taken_off(name: str, frame: str) -> None:
     assert frame in [reading.stem for reading in readings(stem)]
 
 
-@pytest.mark.parametrize("name", ["scan_1", "cb0618f-scan", "mask", "labels", "gt_scan", "unmasked", "scan_png.rf.12"])
+@pytest.mark.parametrize(
+    "name", ["scan_1", "cb0618f-scan", "20240115-scan", "mask", "labels", "gt_scan", "unmasked", "scan_png.rf.12"]
+)
 def test_a_name_is_not_cut_for_less(name: str) -> None:
     assert [reading.stem for reading in readings(name)] == [name]
 
@@ -194,8 +196,21 @@ def test_two_uploads_of_one_name_mean_none(tmp_path: Path) -> None:
     assert met(study(tmp_path, ["P1/scan.png"]), path) == ([], {"two_pictures": 2})
 
 
-def test_an_upload_whose_name_fits_two_patients_means_none(tmp_path: Path) -> None:
-    assert met(study(tmp_path, TWO), coco(tmp_path, ["P1/cb0618f6-IM_0001.png"])) == ([], {"ambiguous": 1})
+@pytest.mark.parametrize(
+    ("paths", "name", "frames", "refused"),
+    [
+        (TWO, "images/4/cb0618f6-IM_0001.png", [], {"ambiguous": 1}),
+        (TWO, "P1/cb0618f6-IM_0001.png", [0], {}),
+        (TWO[1:], "P1/cb0618f6-IM_0001.png", [], {"other_folder": 1}),
+        (TWO[1:], "upload/4/cb0618f6-IM_0001.png", [0], {}),
+        (TWO[1:], "20240115-IM_0001.png", [], {"unmatched": 1}),
+        (TWO[1:], "P1/IM_0001_png.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg", [], {"other_folder": 1}),
+    ],
+)
+def test_folders_count_for_what_tools_have_renamed(
+    tmp_path: Path, paths: list[str], name: str, frames: list[int], refused: dict[str, int]
+) -> None:
+    assert met(study(tmp_path, paths), coco(tmp_path, [name])) == (frames, refused)
 
 
 def test_an_image_id_is_evidence_enough_and_a_former_crop_is_not(tmp_path: Path) -> None:
