@@ -92,7 +92,9 @@ def propose(
     from sono.curation.workspace import Workspace
 
     summary = propose_masks(Workspace.find(workspace), checkpoint, Engine.create(jobs, scheduler))
-    show(summary, as_json, next_step="sono captions build")
+    if summary.proposed or summary.known or as_json:
+        show(summary, as_json, next_step="sono captions build")
+    summary.refuse_nothing()
 
 
 @masks.command()

@@ -1,5 +1,8 @@
 """One mask on its frame: its structure, size and pixels are checked, then it is cropped and becomes a row."""
 
+import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +22,7 @@ from sono.curation.tables import MASK_SOURCES, MASK_STATES, rows_of
 
 NEARLY_ALL = 0.9  # of the picture
 SAME_SHAPE = 0.98  # overlap of an exported mask with what comes back, above which nobody has edited it
-# Attributes of an exported mask that come back as they were, besides its source and state.
-EXPORTED: dict[str, type] = {"model_hash": str, "prompt": str, "score": float, "stability": float}
+MAX_PROMPT = 1000  # characters
 
 Row = dict[str, Any]
 
@@ -58,7 +60,8 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
         row = mask_row(match.row, pixels, structure, mask.source, state=rules.state)
         # a tool that drops attributes gives a stored mask back, which is still a proposal
         return rules.known.get(_shape_of(row), row) if match.stored else row
-    row = mask_row(match.row, pixels, structure, exported["source"], **{key: exported[key] for key in EXPORTED})
+    kept = {key: value for key, value in exported.items() if key != "mask_id"}
+    row = mask_row(match.row, pixels, structure, **kept)
     return row | {"state": _state(row, exported, rules.known)}
 
 
@@ -118,8 +121,26 @@ def _exported(mask: ForeignMask, match: Match) -> Row:
     given = mask.exported
     if not match.stored or given.get("source") not in MASK_SOURCES or given.get("state") not in MASK_STATES:
         return {}
-    kept = {key: given.get(key) if isinstance(given.get(key), kind) else None for key, kind in EXPORTED.items()}
-    return {"mask_id": given.get("mask_id"), "source": given["source"], "state": given["state"], **kept}
+    return {
+        **{key: given.get(key) for key in ("mask_id", "source", "state")},
+        **{key: _number(given.get(key)) for key in ("score", "stability")},
+        "model_hash": value if re.fullmatch("[0-9a-f]{8,64}", value := str(given.get("model_hash"))) else None,
+        "prompt": _prompt(given.get("prompt")),
+    }
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _prompt(value: object) -> str | None:
+    """A prompt as the proposers write it, and no text of anybody."""
+    if not isinstance(value, str) or len(value) > MAX_PROMPT:
+        return None
+    try:
+        return value if isinstance(json.loads(value), dict) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _state(row: Row, exported: Row, known: Mapping[object, Row]) -> str:

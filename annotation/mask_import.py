@@ -223,7 +223,7 @@ def _picture_rules(options: ImportOptions, planes: PlaneTable, images: pd.DataFr
 
 def _fit_all(found: Found, finder: FrameFinder, rules: FitRules) -> tuple[list[dict[str, object]], list[Outcome]]:
     """A row for each mask that is kept, and what became of every mask and entry."""
-    matches = _match_all(found, finder)
+    matches = match_all(found, finder)
     rows: list[dict[str, object]] = []
     outcomes = [Outcome(place, reason=reason, detail=detail) for reason, place, detail in found.refused]
     for mask in found.masks:
@@ -243,7 +243,7 @@ def _fit_all(found: Found, finder: FrameFinder, rules: FitRules) -> tuple[list[d
     return rows, outcomes
 
 
-def _match_all(found: Found, finder: FrameFinder) -> dict[str, Match | NoMatch]:
+def match_all(found: Found, finder: FrameFinder) -> dict[str, Match | NoMatch]:
     """The frame of each picture by its entry; pictures that mean one frame together mean none."""
     pictures: dict[str, Picture] = {picture.entry: picture for picture in found.pictures}
     matches = {entry: finder.find(picture) for entry, picture in pictures.items()}

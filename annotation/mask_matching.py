@@ -26,8 +26,9 @@ MAX_CANDIDATES = 3  # named in a refusal
 # What tools and data sets put after or before a frame's name. Label Studio: 8 hexadecimal digits; Roboflow: the former
 # ending and a hash.
 ENDING = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)", re.IGNORECASE)
-LABEL_STUDIO = re.compile(r"[0-9a-f]{8}-(.+)")
+LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(.+)")  # eight digits alone may be a date or a patient's number
 ROBOFLOW = re.compile(rf"(.+)_(?:{'|'.join(sorted(SUFFIXES))})\.rf\.[0-9a-z]{{8,}}")
+UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # the number of Label Studio's project
 
 # Folders of exports that say nothing about whose frame lies in them; agreeing ones still count.
 GENERIC = frozenset((
@@ -89,11 +90,11 @@ Found = tuple["SourceFile", Agreement]
 
 
 class Reading(NamedTuple):
-    """A stem that a name may stand for, and what was taken off; in a `flat` export the folders are the tool's own."""
+    """A stem that a name may stand for, what was taken off, and whether Label Studio had put something before it."""
 
     stem: str
     taken: str = ""
-    flat: bool = False
+    uploaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ class FrameFinder:
             return NoMatch("other_folder", f"'{picture.name}' against {_shown(files)}")
         best = max(fitting)
         # where no folder agrees, a file whose folder contradicts is a rival, too: the name may be any file's
-        rivals = [(file, one) for file, one in found if one.rank == best and (best == NOTHING or not one.contradicts)]
+        same_rank = [(file, one) for file, one in found if one.rank == best and not one.contradicts]
+        rivals = found if best == NOTHING else same_rank
         if not _is_one(rivals):
             rivals = _sibling(rivals) or _same_name(rivals, picture) or rivals
         if not _is_one(rivals):
@@ -212,8 +214,6 @@ class FrameFinder:
 
         They contradict it where both paths have, above the folders that agree, one more that says something.
         """
-        if reading.flat:
-            return Agreement()
         own, folders = file.parts[:-1], path_parts(_local_path(picture.name))[:-1]
         around = path_parts(posixpath.normpath(posixpath.join(picture.folder, *folders)))
         if own == around:
@@ -222,7 +222,10 @@ class FrameFinder:
         mine, theirs = self._telling(own[shared:]), self._telling(around[shared:])
         agreeing = _common_end(mine, theirs)
         below = self._telling(own[max(shared, len(own) - file.depth) :]) or (mine[-1:] if file.depth == 0 else [])
-        given = self._telling(around[max(shared, len(around) - len(folders)) :])
+        named = sum(part != ".." for part in path_parts(posixpath.normpath("/".join(folders))))
+        given = self._telling(around[max(shared, len(around) - named) :])
+        if reading.uploaded and UPLOADS.search("/".join(folders)):
+            given = given[:-1]
         return Agreement(
             telling=agreeing,
             all=_common_end(own[shared:], around[shared:]),
@@ -232,25 +235,25 @@ class FrameFinder:
         )
 
     def _telling(self, folders: Sequence[str]) -> list[str]:
-        return [folder for folder in folders if folder not in self.ignored and folder != ".."]
+        return [folder for folder in folders if folder not in self.ignored]
 
 
 def readings(stem: str) -> list[Reading]:
     """The stems that a name may stand for: itself, then with less and less of what tools have added."""
     found = [Reading(stem)]
     for reading in found:  # grows while it is read
-        for pattern, what, flat in (
-            (ROBOFLOW, "Roboflow's ending", True),
-            (LABEL_STUDIO, "Label Studio's prefix", True),
-            (ENDING, "the ending", False),
+        for pattern, what in (
+            (ROBOFLOW, "Roboflow's ending"),
+            (LABEL_STUDIO, "Label Studio's prefix"),
+            (ENDING, "the ending"),
         ):
             match = pattern.fullmatch(reading.stem)
             if match and all(match[1] != one.stem for one in found):
                 taken = ", ".join(filter(None, (reading.taken, what)))
-                found.append(Reading(match[1], taken, flat or reading.flat))
+                found.append(Reading(match[1], taken, reading.uploaded or pattern is LABEL_STUDIO))
         bare = stem_of(reading.stem)
         if all(bare != one.stem for one in found):
-            found.append(Reading(bare, reading.taken, reading.flat))
+            found.append(Reading(bare, reading.taken, reading.uploaded))
     return found
 
 

@@ -9,20 +9,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Picture, RefusedError, Size, read_regular
 from sono.annotation.outlines import fill_outline, filled
 from sono.curation.errors import SonoError
 from sono.curation.rle import decode, encode
 
+MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted
 STRAY_SHARE = 0.005  # of the painted pixels: a color rarer than this is the blur of an edge
 NEAR = 16  # gray levels or steps of a channel that compression may change
 CLASS_SHARE = 0.001  # of the painted pixels inside flat areas: a tone or color rarer than this is no class
 MIN_CLASS = 9  # pixels
+MAX_LINES = 8
 EDGE = 5  # pixels over which a drawn edge may be blurred
 MAX_ODD = 0.05  # of the painted pixels: tones that are neither flat areas nor their edges
+NEARLY_BLACK = 64  # a picture below this has no soft edges: its values are numbers of classes
 FEW_VALUES = 16  # as many can each be looked at
 EDGE_SHARE = 0.9  # of the pixels of a value that is the soft edge of a shape
 MAX_VALUES = 64  # more values are tones, not classes
@@ -101,11 +104,10 @@ def _decoded(counts: str, size: Size) -> Mask:
 def decode_picture(path: Path) -> Pixels:
     """The pixels of a mask picture; SonoError when it is damaged, cut short or larger than sono reads."""
     try:
-        with Image.open(io.BytesIO(read_regular(path)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(read_regular(path, MAX_PICTURE)), formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SonoError(f"{path}: {image.width} x {image.height} pixels are too many for a mask")
-            image.load()
-            return _pixels(image)
+            return _pixels(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SonoError(f"{path}: not a whole PNG ({error}); copy or export it again") from error
 
@@ -168,23 +170,28 @@ def _one_shape(pixels: Pixels) -> Mask:
 def _few_values(pixels: Pixels) -> dict[tuple[int, ...], int] | None:
     """Pixels of each value that is a class, in a gray picture of few values; None for one of many values, or colors.
 
-    A value between two others all along is the soft edge of a shape, if the picture is not nearly black.
+    Of a picture that is not nearly black, a value between two others all along is the soft edge of a shape, and values
+    that differ by little are one.
     """
     if pixels.values is None or pixels.colored:
         return None
     gray = pixels.rgb[..., 0]
-    values = np.unique(gray)
+    values, counts = np.unique(gray, return_counts=True)
     if len(values) > FEW_VALUES:
         return None
+    pixels_of: dict[tuple[int, ...], int] = {
+        (int(value),): int(count) for value, count in zip(values, counts, strict=True) if value
+    }
     top, window = int(values[-1]), np.ones((3, 3), np.uint8)
+    if top < NEARLY_BLACK:
+        return pixels_of
     lowest, highest = cv2.erode(gray, window), cv2.dilate(gray, window)
-    classes: dict[tuple[int, ...], int] = {}
-    for value in (int(value) for value in values if value > (DARK if top > DARK else 0)):
-        here = gray == value
-        between = here & (lowest < value) & (highest > value)
-        if top <= DARK or value == top or between.sum() < EDGE_SHARE * here.sum():
-            classes[(value,)] = int(here.sum())
-    return classes
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        between = (gray == value) & (lowest < value) & (highest > value)
+        if 0 < value < top and between.sum() >= EDGE_SHARE * count:
+            del pixels_of[(value,)]
+    groups = [group for group in _clusters([(0,), *pixels_of]) if (0,) not in group]
+    return {max(group, key=lambda one: pixels_of[one]): sum(map(pixels_of.__getitem__, group)) for group in groups}
 
 
 def _values_of(pixels: Pixels) -> dict[tuple[int, ...], int]:
@@ -196,9 +203,9 @@ def _values_of(pixels: Pixels) -> dict[tuple[int, ...], int]:
 
 def _has_tones(top: Gray, painted: Mask) -> bool:
     """Whether `painted` pixels of a picture [H, W] have the tones of an image rather than flat areas with edges."""
+    if _is_line(painted):
+        return False
     flat = [color[0] for color in _modes(top[..., None], painted)]
-    if flat and len(flat) > MAX_VALUES:
-        return True
     clusters = _clusters([(tone,) for tone in flat])
     if any(max(cluster)[0] - min(cluster)[0] > 3 * NEAR for cluster in clusters):
         return True
@@ -210,6 +217,13 @@ def _has_tones(top: Gray, painted: Mask) -> bool:
     edge = _grown(~painted | (top <= DARK)) & _grown(areas)
     odd = painted & ~areas & ~edge
     return bool(odd.sum() > MAX_ODD * max(int(painted.sum()), 1))
+
+
+def _is_line(painted: Mask) -> bool:
+    """Whether the `painted` pixels [H, W] are one or a few thin lines."""
+    mask = painted.astype(np.uint8)
+    thin = not cv2.erode(mask, np.ones((EDGE, EDGE), np.uint8)).any()
+    return thin and cv2.connectedComponents(mask)[0] - 1 <= MAX_LINES
 
 
 def _grown(mask: Mask) -> Mask:
@@ -274,7 +288,7 @@ def _refuse_classes(classes: Mapping[tuple[int, ...], int], kind: str, pixels: P
     counts = ", ".join(f"{name} ({count} pixels)" for name, (_, count) in zip(names, shown, strict=True))
     option = {"opacity": "", "color": f'--color "{names[0]}=fetal head"'}.get(kind, f'--value {names[0]}="fetal head"')
     offer = f"; instead of --structure say what each shows, as in {option} (repeat)" if option else ""
-    raise RefusedError("classes", f"{kind}s {counts}{offer}")
+    raise RefusedError("classes", f"by {kind}: {counts}{offer}")
 
 
 def _hex(color: tuple[int, ...]) -> str:

@@ -1,6 +1,7 @@
 """The stage `masks propose`: a proposer over the accepted frames, saved batch by batch, merged at the end."""
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,9 +12,10 @@ import pandas as pd
 from pydantic import Field
 
 from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
-from sono.annotation.proposers import Box, OutlineProposer, Proposer
+from sono.annotation.proposers import OUTLINES, Box, OutlineProposer, Proposer
 from sono.curation.config import Config
 from sono.curation.engine import Engine, run_batches
+from sono.curation.errors import SonoError
 from sono.curation.privacy import check_privacy
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import read_stored
@@ -31,7 +33,10 @@ class MaskConfig(Config):
 
 @dataclass(frozen=True)
 class ProposeSummary:
-    """What one run did: frames looked at, frames that had proposals of this proposer before, new masks by structure."""
+    """What one run did: frames looked at, frames that had proposals of this proposer before, new masks by structure.
+
+    `passed_over` counts the frames that got none by plane: most planes have no outline that a proposer knows.
+    """
 
     source: str
     model_hash: str | None
@@ -39,6 +44,16 @@ class ProposeSummary:
     known: int
     proposed: int
     structures: dict[str, int]
+    passed_over: dict[str, int]
+
+    def refuse_nothing(self) -> None:
+        """SonoError where no frame has a proposal, neither from this run nor from an earlier one."""
+        if not self.proposed and not self.known:
+            counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
+            raise SonoError(
+                f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
+                f"{', '.join(sorted(OUTLINES))}, and SAM starts from boxes of masks: label the planes, or import masks"
+            )
 
 
 class Job(NamedTuple):
@@ -66,12 +81,22 @@ def propose_masks(workspace: Workspace, checkpoint: Path | None = None, engine: 
         fresh = _propose(workspace, proposer, jobs, parts, _own_engine(engine or Engine(), checkpoint))
         new = _merged([*earlier, *fresh], frames, config)
         check_masks(new, frames)
-        workspace.write(MASKS, replace_masks(masks, new))
+        if len(new):
+            workspace.write(MASKS, replace_masks(masks, new))
         shutil.rmtree(parts.parent, ignore_errors=True)
         check_privacy(workspace)
     structures = {str(name): int(count) for name, count in new["structure"].value_counts().sort_index().items()}
     skipped = int(frames["image_id"].isin(known).sum())
-    return ProposeSummary(proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures)
+    passed_over = _passed_over(jobs, new)
+    return ProposeSummary(proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures, passed_over)
+
+
+def _passed_over(jobs: Sequence[Job], new: pd.DataFrame) -> dict[str, int]:
+    """Frames without a new proposal by plane; those whose plane has an outline were looked at in vain."""
+    found = set(new["image_id"])
+    planes = (_text(job.image["plane"]) for job in jobs if job.image["image_id"] not in found)
+    names = (f"{plane} (nothing found)" if plane in OUTLINES else plane or "no plane" for plane in planes)
+    return dict(sorted(Counter(names).items()))
 
 
 def make_proposer(checkpoint: Path | None, config: MaskConfig) -> Proposer:

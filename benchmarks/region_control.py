@@ -11,7 +11,6 @@ Usage: python benchmarks/region_control.py phantom|shenzhen|barcelona OUT [--dat
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import shutil
@@ -23,11 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from recipes import FORMER
 
 from sono.annotation.captions import build_captions
-from sono.annotation.mask_import import import_masks
+from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.curation.config import merged
 from sono.curation.engine import Engine
 from sono.curation.phantom.study import make_phantom
@@ -48,10 +46,7 @@ SIZES["transformer"] = {
 }
 FOLDS, DRAW = 5, 2026
 BRAIN = ("transthalamic", "transcerebellar", "transventricular")
-SHENZHEN = {
-    "CM": "cisterna magna", "IT": "intracranial translucency", "NT": "nuchal translucency", "midbrain": "midbrain",
-    "nasal bone": "nasal bone", "nasal tip": "nasal tip", "palate": "palate", "thalami": "thalami",
-}  # fmt: skip
+SHENZHEN = {"CM": "cisterna magna", "IT": "intracranial translucency", "NT": "nuchal translucency"}
 # Of each study: as its users would set it. The phantom's other center has other machines (benchmarks/demo.toml).
 SETTINGS: dict[str, dict[str, Any]] = {
     "phantom": {
@@ -125,11 +120,10 @@ def open_study(name: str, data: Path | None, out: Path) -> Workspace:
     elif data is None:
         raise SystemExit(f"{name}: give --data")
     elif name == "shenzhen":
-        records, masks = shenzhen_tables(data, out)
         settings = study.config_path.read_text(encoding="utf-8")
         write_text(study.config_path, f'{settings}\n[splits]\nwithout_patient = "file"\n')
-        run_qc(study, QcOptions(data / "images", records), engine)
-        import_masks(study, masks)
+        run_qc(study, QcOptions(data / "images", shenzhen_records(data, out)), engine)
+        import_masks(study, data / "boxes.csv", ImportOptions(labels=SHENZHEN, skipped=("nasal skin",)))
     else:
         run_qc(study, QcOptions(data, data / "FETAL_PLANES_DB_data.csv", center_from="US_Machine"), engine)
         import_masks(study, data / "landmark_masks.coco.json")
@@ -137,29 +131,12 @@ def open_study(name: str, data: Path | None, out: Path) -> Workspace:
     return study
 
 
-def shenzhen_tables(data: Path, out: Path) -> tuple[Path, Path]:
-    """A table of records and COCO masks from the boxes of eight structures."""
-    records, masks, names = out / "shenzhen.csv", out / "shenzhen.coco.json", sorted(SHENZHEN.values())
+def shenzhen_records(data: Path, out: Path) -> Path:
+    """A table of records: the published one holds boxes alone."""
+    records = out / "shenzhen.csv"
     files = sorted(path.name for path in (data / "images").iterdir())
     records.write_text("file,plane\n" + "".join(f"{file},NT\n" for file in files))
-    sizes = {file: Image.open(data / "images" / file).size[::-1] for file in files}
-    annotations = []
-    for row in csv.DictReader((data / "boxes.csv").open()):
-        if row["structure"] not in SHENZHEN:
-            continue
-        height, width = sizes[row["fname"]]
-        left, right = (min(max(float(row[edge]), 0), width) for edge in ("w_min", "w_max"))
-        top, bottom = (min(max(float(row[edge]), 0), height) for edge in ("h_min", "h_max"))
-        outline = [left, top, right, top, right, bottom, left, bottom]
-        place = {"image_id": files.index(row["fname"]) + 1, "category_id": names.index(SHENZHEN[row["structure"]]) + 1}
-        annotations.append({"id": len(annotations) + 1, "segmentation": [outline], "iscrowd": 0, **place})
-    images = [
-        {"id": number, "file_name": file, "height": sizes[file][0], "width": sizes[file][1]}
-        for number, file in enumerate(files, 1)
-    ]
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
-    masks.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return records, masks
+    return records
 
 
 def carry_out(job: Job) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """COCO JSON of the stored frames."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 from studies import fill_vault
 
 from sono.annotation.mask_export import export_coco
+from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.annotation.masks import mask_row, mask_table
 from sono.curation.tables import IMAGES, MASKS, from_rows
 from sono.curation.workspace import Workspace
@@ -55,3 +59,91 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     workspace = make_study(tmp_path)
     first, second = (export_coco(workspace, tmp_path / name).path for name in ("one.json", "two.json"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def whole_study(folder: Path) -> Workspace:
+    """Two frames whose stored names are those of `sono qc`, with a reviewed, an imported and a proposed mask."""
+    workspace = Workspace.create(folder / "study")
+    rows = [
+        {"image_id": name * 16, "source_id": name, "frame": 0, "status": "accepted", "height": 20, "width": 30,
+         "source_height": 24, "source_width": 36, "file": f"frames/{name * 2}/{name * 16}-0123abcd.png"}
+        for name in "ab"
+    ]  # fmt: skip
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    mask = np.zeros((20, 30), np.bool_)
+    mask[3:9, 5:25] = True
+    kept = {"model_hash": "c" * 16, "prompt": "{}", "score": 0.25, "stability": 0.5}
+    masks = [
+        mask_row(rows[0], mask, "fetal head", "import", state="accepted"),
+        mask_row(rows[0], mask, "femur", "heuristic", **kept),
+        mask_row(rows[1], mask, "femur", "sam", state="edited"),
+        mask_row(rows[1], np.ones((20, 30), np.bool_), "fetal head", "heuristic"),
+        mask_row(rows[1], mask, "thalami", "box", state="accepted"),
+    ]
+    workspace.write(MASKS, mask_table(masks))
+    return workspace
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_exported_masks_come_back_as_they_were(tmp_path: Path, emptied: bool) -> None:
+    workspace = whole_study(tmp_path)
+    before = workspace.masks()
+    export_coco(workspace, tmp_path / "out.json")
+    if emptied:
+        (workspace.root / "masks.parquet").unlink()
+    summary = import_masks(workspace, tmp_path / "out.json")
+    assert (summary.imported, summary.known, summary.refused) == (5, 0 if emptied else 5, {})
+    assert summary.evidence == {"image id": 5}
+    pd.testing.assert_frame_equal(workspace.masks(), before)
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        change(annotation)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_tool_that_drops_attributes_does_not_accept_proposals(tmp_path: Path) -> None:
+    workspace = whole_study(tmp_path)
+    before = workspace.masks()
+    path = export_coco(workspace, tmp_path / "out.json").path
+    summary = import_masks(workspace, changed(path, lambda one: one.pop("attributes")), ImportOptions(force=True))
+    assert (summary.imported, summary.known) == (5, 5)
+    pd.testing.assert_frame_equal(workspace.masks(), before)
+
+
+@pytest.mark.parametrize(("moved", "state"), [(0, "proposed"), (0.4, "proposed"), (6, "edited")])
+def test_a_proposal_that_comes_back_in_another_shape_is_edited(tmp_path: Path, moved: float, state: str) -> None:
+    workspace = whole_study(tmp_path)
+    path = export_coco(workspace, tmp_path / "out.json").path
+    ring = [5 + moved, 3, 25 + moved, 3, 25 + moved, 9, 5 + moved, 9]
+    import_masks(workspace, changed(path, lambda one: one.update(segmentation=[ring])))
+    masks = workspace.masks()
+    own = masks[(masks["source"] == "heuristic") & (masks["structure"] == "femur")]
+    assert set(own["state"]) == {state}
+
+
+def test_only_numbers_hashes_and_json_come_back_with_a_mask(tmp_path: Path) -> None:
+    workspace = whole_study(tmp_path)
+    path = export_coco(workspace, tmp_path / "out.json").path
+    (workspace.root / "masks.parquet").unlink()
+    odd = {"model_hash": "Jane Doe", "prompt": "Jane Doe", "score": float("inf"), "stability": "high"}
+    import_masks(workspace, changed(path, lambda one: one["attributes"].update(odd)))
+    assert workspace.masks()[list(odd)].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [None, "text", {"state": "accepted"}, {"state": "fine", "source": "sam"}, {"state": "proposed", "source": "me"}],
+)
+def test_attributes_that_are_not_ours_do_not_count(tmp_path: Path, attributes: Any) -> None:
+    workspace = whole_study(tmp_path)
+    path = export_coco(workspace, tmp_path / "out.json").path
+    (workspace.root / "masks.parquet").unlink()
+    changed(path, lambda one: one.update(attributes=attributes))
+    summary = import_masks(workspace, path)
+    assert summary.states == {"accepted": 4}
+    assert summary.sources == {"import": 4}
+    assert summary.refused == {"inverted": 1}

@@ -1,0 +1,260 @@
+"""What a PNG shows is decided by its pixels: one shape, classes, an alpha channel, or no mask at all."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mask_studies import frame_row, make_study, png, stored
+from PIL import Image
+
+from sono.annotation.mask_import import ImportOptions, import_masks
+from sono.curation.errors import SonoError
+from sono.curation.phantom.anatomy import draw_plane
+from sono.curation.phantom.frames import LOOKS, PROBES
+from sono.curation.phantom.physics import render
+from sono.curation.stored import frame_file, image_id_of
+from sono.curation.workspace import Workspace
+
+SIZE = (90, 120)  # height, width
+HEAD = ImportOptions(structure="fetal head")
+
+
+def head() -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(mask, (60, 45), (40, 28), 10, 0, 360, 1, cv2.FILLED)
+    return mask.astype(bool)
+
+
+HEAD_PIXELS = int(head().sum())
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    """An ultrasound frame of the phantom, [90, 120]."""
+    rng = np.random.default_rng(3)
+    drawn = draw_plane("transthalamic", PROBES["A"], 154, rng)
+    whole = render(drawn.scene, PROBES["A"], LOOKS["A"], rng)
+    return np.ascontiguousarray(whole[200 : 200 + SIZE[0], 300 : 300 + SIZE[1]])
+
+
+def one_frame(folder: Path, gray: np.ndarray | None = None) -> Workspace:
+    size = {"height": SIZE[0], "width": SIZE[1], "source_height": SIZE[0], "source_width": SIZE[1]}
+    box = {"crop_x0": 0, "crop_y0": 0, "crop_x1": SIZE[1], "crop_y1": SIZE[0]}
+    own = {}
+    if gray is not None:
+        own = {"image_id": image_id_of(gray), "file": frame_file(image_id_of(gray), gray[5:80, 10:100])}
+    return make_study(folder, ["/raw/scan.png"], [frame_row(0, **size, **box, **own)])
+
+
+def imported(folder: Path, image: np.ndarray | Image.Image, options: ImportOptions = HEAD) -> tuple[list[int], str]:
+    """Areas of the masks of one picture, and why it was refused."""
+    path = folder / "masks" / "scan.png"
+    path.parent.mkdir()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path)
+    workspace = one_frame(folder)
+    summary = import_masks(workspace, folder / "masks", options)
+    return [int(mask.sum()) for mask in stored(workspace)], " ".join((*summary.refused, *summary.examples))
+
+
+def test_a_frame_of_the_study_is_no_mask_whole_or_cropped(tmp_path: Path, picture: np.ndarray) -> None:
+    png(tmp_path / "masks" / "scan.png", picture)
+    png(tmp_path / "masks" / "other" / "scan.png", picture[5:80, 10:100])
+    png(tmp_path / "masks" / "rgb" / "scan.png", np.dstack([picture] * 3))
+    png(tmp_path / "masks" / "scan_annotation.png", head().astype(np.uint8) * 255)
+    workspace = one_frame(tmp_path, picture)
+    summary = import_masks(workspace, tmp_path / "masks", HEAD)
+    assert (summary.imported, summary.refused) == (1, {"frame": 3})
+    assert int(stored(workspace)[0].sum()) == HEAD_PIXELS
+
+
+@pytest.mark.parametrize("change", ["as it is", "brighter", "of JPEG", "smoothed", "in color", "of 16 bits"])
+def test_an_image_is_no_mask_even_if_no_frame_equals_it(tmp_path: Path, picture: np.ndarray, change: str) -> None:
+    changed = {
+        "as it is": picture,
+        "brighter": np.clip(picture.astype(int) * 2, 0, 255).astype(np.uint8),
+        "of JPEG": cv2.imdecode(cv2.imencode(".jpg", picture)[1], cv2.IMREAD_GRAYSCALE),
+        "smoothed": cv2.GaussianBlur(picture, (9, 9), 3),
+        "in color": np.dstack([picture, picture // 2, picture // 3]),
+        "of 16 bits": picture.astype(np.uint16) * 257,
+    }[change]
+    areas, why = imported(tmp_path, changed)
+    assert areas == []
+    assert "tones" in why
+
+
+@pytest.mark.parametrize("kind", ["0 and 255", "0 and 1", "0 and 128", "soft edges", "JPEG", "16 bits", "half size"])
+def test_one_shape_is_a_mask_however_it_is_written(tmp_path: Path, kind: str) -> None:
+    mask = head().astype(np.uint8)
+    large = cv2.resize(mask, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) * 255
+    image = {
+        "0 and 255": mask * 255,
+        "0 and 1": mask,
+        "0 and 128": mask * 128,
+        "soft edges": cv2.GaussianBlur(mask * 255, (5, 5), 0),
+        "JPEG": cv2.imdecode(cv2.imencode(".jpg", mask * 255)[1], cv2.IMREAD_GRAYSCALE),
+        "16 bits": mask.astype(np.uint16) * 65535,
+        "half size": cv2.resize(large, SIZE[::-1], interpolation=cv2.INTER_AREA),
+    }[kind]
+    areas, why = imported(tmp_path, image)
+    assert why == ""
+    assert areas == [pytest.approx(HEAD_PIXELS, rel=0.02)]
+
+
+@pytest.mark.parametrize("line", [cv2.LINE_8, cv2.LINE_AA])
+def test_an_outline_is_filled(tmp_path: Path, line: int) -> None:
+    image = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(image, (60, 45), (40, 28), 10, 0, 360, 255, 1, line)
+    areas, why = imported(tmp_path, image)
+    assert why == ""
+    assert areas == [pytest.approx(HEAD_PIXELS, rel=0.04)]
+
+
+def classes(values: tuple[int, int, int]) -> np.ndarray:
+    """A head with a cavum and a line in it, as three values."""
+    labels = head().astype(np.uint8) * values[0]
+    labels[40:48, 55:70] = values[1]
+    labels[30:60, 50:51] = values[2]
+    return labels
+
+
+@pytest.mark.parametrize("values", [(1, 2, 3), (100, 150, 250), (255, 128, 64), (85, 170, 255), (20, 30, 25)])
+def test_several_values_are_classes_and_are_offered(tmp_path: Path, values: tuple[int, int, int]) -> None:
+    areas, why = imported(tmp_path, classes(values))
+    assert areas == []
+    assert "classes" in why
+    assert f'--value {values[0]}="fetal head"' in why
+
+
+@pytest.mark.parametrize("thin", [200, 255])
+def test_a_thin_line_over_an_area_is_a_class_too(tmp_path: Path, thin: int) -> None:
+    labels = head().astype(np.uint8) * 100
+    labels[44, 30:90] = thin
+    areas, why = imported(tmp_path, labels)
+    assert (areas, "classes" in why) == ([], True)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_values_name_their_structures(tmp_path: Path, depth: type) -> None:
+    labels = classes((1, 2, 3)).astype(depth)
+    options = ImportOptions(values={1: "fetal head", 2: "cavum septi pellucidi"})
+    path = tmp_path / "masks" / "scan.png"
+    path.parent.mkdir()
+    Image.fromarray(labels).save(path)
+    workspace = one_frame(tmp_path)
+    summary = import_masks(workspace, path.parent, options)
+    areas = workspace.masks().set_index("structure")["area"].to_dict()
+    assert areas == {"fetal head": (labels == 1).sum(), "cavum septi pellucidi": (labels == 2).sum()}
+    assert summary.remarks == (f"values without --value are left out: 3 ({(labels == 3).sum()} pixels)",)
+
+
+def test_values_of_a_palette_are_its_indices(tmp_path: Path) -> None:
+    labels = classes((1, 2, 3))
+    image = Image.fromarray(labels, "P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0] + [0] * 756)
+    areas, _ = imported(tmp_path, image, ImportOptions(values={2: "cavum septi pellucidi"}))
+    assert areas == [(labels == 2).sum()]
+
+
+def test_colors_under_one_structure_are_offered_as_colors(tmp_path: Path) -> None:
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[head()] = (128, 0, 0)
+    image[40:48, 55:70] = (0, 128, 0)
+    areas, why = imported(tmp_path, image)
+    assert areas == []
+    assert '--color "#800000=fetal head"' in why
+
+
+@pytest.mark.parametrize("values", [{9: "femur"}, {2: "femur"}])
+def test_a_picture_without_the_named_value_is_refused(tmp_path: Path, values: dict[int, str]) -> None:
+    areas, why = imported(tmp_path, head().astype(np.uint8), ImportOptions(values=values))
+    assert (areas, "no --value names one" in why) == ([], True)
+
+
+def test_an_image_has_too_many_values_for_classes(tmp_path: Path, picture: np.ndarray) -> None:
+    areas, why = imported(tmp_path, picture, ImportOptions(values={40: "femur"}))
+    assert (areas, "tones" in why) == ([], True)
+
+
+@pytest.mark.parametrize("kind", ["white", "cut out", "red", "black", "half opaque", "gray and alpha", "palette"])
+def test_the_alpha_channel_is_the_shape_where_it_varies(tmp_path: Path, picture: np.ndarray, kind: str) -> None:
+    mask = head().astype(np.uint8)
+    full = np.full((*SIZE, 4), 255, np.uint8)
+    full[..., 3] = mask * 255
+    if kind == "cut out":
+        full[..., :3] = picture[..., None]
+    if kind in ("red", "black"):
+        full[..., :3] = (255, 0, 0) if kind == "red" else 0
+    if kind == "half opaque":
+        full[..., 3] = mask * 100
+    image = Image.fromarray(full)
+    if kind == "gray and alpha":
+        image = image.convert("LA")
+    if kind == "palette":
+        image = Image.fromarray(mask, "P")
+        image.putpalette([255] * 768)
+        image.info["transparency"] = 0
+    areas, why = imported(tmp_path, image)
+    assert (areas, why) == ([HEAD_PIXELS], "")
+
+
+def test_an_alpha_channel_that_does_not_vary_says_nothing(tmp_path: Path) -> None:
+    full = np.dstack([head().astype(np.uint8) * 255] * 3 + [np.full(SIZE, 255, np.uint8)])
+    assert imported(tmp_path, full) == ([HEAD_PIXELS], "")
+
+
+def test_white_on_black_inside_the_alpha_channel_is_the_white(tmp_path: Path) -> None:
+    alpha = np.zeros(SIZE, np.uint8)
+    alpha[:, 10:110] = 255
+    full = np.dstack([head().astype(np.uint8) * 255] * 3 + [alpha])
+    assert imported(tmp_path, full) == ([HEAD_PIXELS], "")
+
+
+def test_several_opacities_are_classes(tmp_path: Path) -> None:
+    full = np.full((*SIZE, 4), 255, np.uint8)
+    full[..., 3] = classes((255, 120, 120))
+    areas, why = imported(tmp_path, full)
+    assert (areas, "classes" in why and "by opacity: 255" in why) == ([], True)
+
+
+@pytest.mark.parametrize("kind", ["inverted", "everything", "four borders"])
+def test_a_mask_that_looks_inverted_needs_force(tmp_path: Path, kind: str) -> None:
+    mask = ~head() if kind == "inverted" else np.ones(SIZE, bool)
+    if kind == "everything":
+        mask[0] = False
+    if kind == "four borders":
+        mask[:] = False
+        mask[45], mask[:, 60] = True, True
+        mask[20:70, 30:90] = True
+    areas, why = imported(tmp_path, mask.astype(np.uint8) * 255)
+    assert (areas, "inverted?" in why) == ([], True)
+    forced = ImportOptions(structure="fetal head", force=True)
+    assert import_masks(Workspace(tmp_path / "study"), tmp_path / "masks", forced).imported == 1
+
+
+def test_a_head_that_fills_three_borders_is_fine(tmp_path: Path) -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:70] = 255
+    areas, _ = imported(tmp_path, mask)
+    assert areas == [70 * SIZE[1]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ImportOptions(structure="femur", colors={"red": "femur"}),
+        ImportOptions(structure="femur", values={1: "femur"}),
+        ImportOptions(colors={"red": "femur"}, values={1: "femur"}),
+    ],
+)
+def test_options_that_contradict_each_other_are_an_error(tmp_path: Path, options: ImportOptions) -> None:
+    with pytest.raises(SonoError, match="contradict each other"):
+        import_masks(one_frame(tmp_path), tmp_path, options)
+
+
+def test_files_that_are_no_masks_are_counted(tmp_path: Path) -> None:
+    png(tmp_path / "masks" / "scan.png", head().astype(np.uint8))
+    for name in ("scan.tif", "notes.txt", "README"):
+        (tmp_path / "masks" / name).write_text("x")
+    summary = import_masks(one_frame(tmp_path), tmp_path / "masks", HEAD)
+    assert summary.remarks == ("files that are neither PNG nor JSON were not read: .tif 1, .txt 1, no ending 1",)
