@@ -320,19 +320,21 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
 
 def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, study: str = "") -> pa.Table:
     """The checked table as it lies on disk, for what would not fit into memory as pandas."""
-    wanted = columns or spec.columns
+    wanted = list(columns or spec.columns)
+    # the key and the places of files are checked whatever is wanted
+    checked = [name for name in spec.columns if name in {*wanted, *spec.key, "file"}]
     check_regular(path)
     try:
         with pq.ParquetFile(path) as file:
             _check_file(path, file, spec, study)
             names = file.schema_arrow.names
-            table = file.read(columns=[name for name in wanted if name in names])
+            table = file.read(columns=[name for name in checked if name in names])
             table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
-    table = _typed(_with_new_columns(table, spec, wanted), spec, str(path))
+    table = _typed(_with_new_columns(table, spec, checked), spec, str(path))
     _check_rows(table, spec, str(path))
-    return table
+    return table.select(wanted)
 
 
 def _check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) -> None:

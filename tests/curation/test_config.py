@@ -1,8 +1,18 @@
+import time
 from pathlib import Path
 
 import pytest
 
-from sono.curation.config import Config, check_sections, override, read_section
+from sono.curation.config import (
+    SECTIONS,
+    Config,
+    check_sections,
+    override,
+    read_file,
+    read_section,
+    read_toml,
+    validated,
+)
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.quality import QualityConfig
 from sono.curation.splits import SplitConfig
@@ -106,3 +116,51 @@ def test_a_wrong_setting_is_one_short_line(tmp_path: Path, text: str, told: str)
     with pytest.raises(SonoError) as error:
         read_section(path, "qc", QualityConfig)
     assert told in str(error.value) and len(str(error.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        (f"name = {'9' * 5000}", "limit"),
+        ("a" + ".a" * 100_000 + " = 1", "a key of more than 50 parts"),
+        ("[a" + ' . "b"' * 100_000 + "]", "a key of more than 50 parts"),
+        ("x = {a" + ".'a'" * 5_000 + " = 1}", "a key of more than 50 parts"),
+        ("a = " + "[" * 100_000, "recursion"),
+        ("# " + "x" * (1 << 20), "bytes; at most"),
+    ],
+)
+def test_a_file_that_takes_a_reader_too_long_is_refused_at_once(tmp_path: Path, text: str, fact: str) -> None:
+    (tmp_path / "sono.toml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(SonoError, match=fact):
+        read_file(tmp_path / "sono.toml", SECTIONS)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 200_000 + " = 1", "# " + ". " * 100_000, 'x = "' + "a " * 100_000 + '"', "'" * 100_000, '"' * 99_999]
+)
+def test_a_long_word_or_comment_is_no_long_key_and_takes_no_time(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.toml").write_text(text)
+    started = time.monotonic()
+    try:
+        read_toml(tmp_path / "t.toml")
+    except SonoError as error:
+        assert "parts" not in str(error)
+    assert time.monotonic() - started < 5
+
+
+class Numbers(Config):
+    count: int = 0
+    share: float | None = None
+    flag: bool = False
+    example: Example = Example()
+
+
+@pytest.mark.parametrize(
+    "values", [{"count": True}, {"share": False}, {"flag": True, "count": False}, {"example": {"sharpness": True}}]
+)
+def test_true_is_no_number(values: dict[str, object]) -> None:
+    with pytest.raises(SonoError, match=r"is (true|false): a number is wanted"):
+        validated(values, "numbers", Numbers)
+    assert validated({"flag": True, "count": 3}, "numbers", Numbers).flag

@@ -1,5 +1,7 @@
 """The plane table and what users add to it."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,21 @@ def test_a_study_adds_planes_aliases_and_labels_of_none(tmp_path: Path) -> None:
 def test_a_wrong_planes_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SonoError, match=message):
         _load(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["", " ", "two\nlines", "tab\tbed", "zero\u200bwidth", " padded ", "x" * 61])
+@pytest.mark.parametrize("key", ["structures", "aliases", "name"])
+def test_a_name_is_one_printed_line(tmp_path: Path, key: str, name: str) -> None:
+    value = json.dumps(name) if key == "name" else json.dumps(["femur", name])
+    (tmp_path / "planes.toml").write_text(f"[femur]\n{key} = {value}\n")
+    with pytest.raises(SonoError, match=rf"planes\.toml: \[femur\] {key}: .* is not one line") as refused:
+        PlaneTable.load(tmp_path / "planes.toml")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_planes_file_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "planes.toml")
+    with pytest.raises(SonoError, match=r"planes\.toml: a pipe"):
+        PlaneTable.load(tmp_path / "planes.toml")
+    with pytest.raises(SonoError, match=r"none\.toml: not a readable planes file"):
+        PlaneTable.load(tmp_path / "none.toml")

@@ -1,8 +1,21 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from sono.curation.storage import atomic_path, remove_leftovers, write_bytes, write_text
+from sono.curation.errors import SonoError
+from sono.curation.storage import (
+    atomic_path,
+    check_inside,
+    copy_others,
+    new_folder,
+    open_lock,
+    read_json,
+    read_regular,
+    remove_leftovers,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_file_is_written_with_its_mode(tmp_path: Path) -> None:
@@ -26,3 +39,94 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("whole")
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_only_regular_files_of_a_limited_size_are_read(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "four")
+    assert read_regular(tmp_path / "file", 4) == b"four"
+    with pytest.raises(SonoError, match=r"file: 4 bytes; at most 3 are read here"):
+        read_regular(tmp_path / "file", 3)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for odd in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")):
+        with pytest.raises(SonoError, match="a pipe, socket or device, not a regular file"):
+            read_regular(odd, 4)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)
+
+
+def test_a_lock_is_a_regular_file_whose_content_stays(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    (tmp_path / "link").symlink_to("letter")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for odd in ("link", "pipe", "folder"):
+        with pytest.raises(SonoError, match=f"{odd}: not a regular file; delete it"):
+            open_lock(tmp_path / odd)
+    open_lock(tmp_path / "letter").close()
+    assert (tmp_path / "letter").read_text() == "dear"
+
+
+def test_a_path_out_of_its_root_is_refused_by_whatever_link(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "inner").mkdir(parents=True)
+    (tmp_path / "secret").write_text("x")
+    (root / "file").symlink_to("../secret")
+    (root / "folder").symlink_to("..")
+    (root / "fine").symlink_to("inner")
+    check_inside(root / "fine" / "new", root)
+    for path in ("file", "folder/secret", "../secret", "/etc/passwd", "inner/../../secret"):
+        with pytest.raises(SonoError, match="leads out of"):
+            check_inside(root / path, root)
+
+
+def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(RuntimeError), new_folder(target) as new:
+        write_text(new / "part", "half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    target.mkdir()  # an empty folder may stand there
+    (tmp_path / ".tmp-out-new").mkdir()
+    (tmp_path / ".tmp-out-new" / "left").write_text("by a killed process")
+    with new_folder(target) as new:
+        write_text(new / "part", "whole")
+        assert list(target.iterdir()) == []
+    assert [path.name for path in target.iterdir()] == ["part"]
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(SonoError, match="not an empty folder"), new_folder(target):
+        pass
+
+
+def test_two_processes_do_not_write_one_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with new_folder(tmp_path / "out") as new:
+        write_text(new / "part", "mine")
+        with pytest.raises(SonoError, match="another sono is writing it"), new_folder(tmp_path / "out"):
+            pass
+    assert (tmp_path / "out" / "part").read_text() == "mine"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SonoError, match="name a new folder inside it"), new_folder(Path()):
+        pass
+
+
+def test_what_only_the_old_folder_has_is_copied(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    copy_others(old, new)
+    for path, text in {"old/report": "old", "old/mine/note": "kept", "old/.tmp-x": "half", "new/report": "new"}.items():
+        write_text(tmp_path / path, text)
+    copy_others(old, new)
+    assert {path.name: path.read_text() for path in new.rglob("*") if path.is_file()} == {
+        "report": "new",
+        "note": "kept",
+    }
+
+
+def test_json_is_read_up_to_a_depth(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(tmp_path / "j")
+    (tmp_path / "j").write_text('{"a": [1]}')
+    assert read_json(tmp_path / "j") == {"a": [1]}

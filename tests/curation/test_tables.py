@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -89,3 +90,95 @@ def test_a_table_of_an_earlier_version_is_read_with_nulls(tmp_path: Path) -> Non
     pq.write_table(older.drop_columns(["status"]), tmp_path / "t.parquet")
     with pytest.raises(SonoError, match="another version"):
         read_table(tmp_path / "t.parquet", IMAGES)
+
+
+SOUND = {"image_id": "a1", "ga_days": 150, "hc_mm": 200.0, "file": "frames/a1/a1-0.png", "perceptual_hash": "0" * 64}
+
+
+def changed(path: Path, name: str, cells: list[object]) -> None:
+    """Put other cells into a column of a table, as a person with another tool would."""
+    table = pq.read_table(path)
+    column = pa.array(cells) if name != "reasons" else pa.array(cells, pa.list_(pa.string()))
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, column), path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two sound rows, the second of which a test may spoil."""
+    path = tmp_path / "images.parquet"
+    write_table(path, from_rows(IMAGES, [image("a", **SOUND), image("b", **SOUND)]), IMAGES)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("ga_days", [150, -3]),
+        ("ga_days", [150, 10**9]),
+        ("ga_days", ["150", "22+3"]),
+        ("ga_days", [150.0, 150.5]),
+        ("hc_mm", [200.0, -1.0]),
+        ("hc_mm", [200.0, float("inf")]),
+        ("sharpness", [0.3, float("-inf")]),
+        ("brightness", [0.2, 1.5]),
+        ("frame", [0, -1]),
+        ("frame", [0, None]),
+        ("height", [300, 0]),
+        ("crop_x1", [4, 10**8]),
+        ("perceptual_hash", ["0" * 64, "5"]),
+        ("file", ["frames/a1/a1-0.png", "../study.vault/quarantine/a1/a1-0.png"]),
+        ("file", ["frames/a1/a1-0.png", "/etc/passwd"]),
+        ("file", ["frames/a1/a1-0.png", "frames/../../secret.png"]),
+        ("file", ["frames/a1/a1-0.png", "frames/a1/a1-0.png\n"]),
+        ("file", ["frames/a1/a1-0.png", "images.parquet"]),
+        ("patient_id", ["p1", "../../p2"]),
+        ("image_id", ["a1", "a/b"]),
+        ("exam_date", ["2150-02-03", "2150-13-03"]),
+        ("status", ["accepted", "fine"]),
+        ("reasons", [["overlay"], ["overlay", "ugly"]]),
+        ("reasons", [[], [None]]),
+    ],
+)
+def test_a_spoiled_cell_is_named_with_file_row_and_column(table: Path, name: str, cells: list[object]) -> None:
+    changed(table, name, cells)
+    with pytest.raises(SonoError, match=rf"images\.parquet: row 2: column '{name}' ") as refused:
+        read_table(table, IMAGES)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_whole_column_of_another_kind_is_named(table: Path) -> None:
+    changed(table, "perceptual_hash", [5, 5])
+    with pytest.raises(SonoError, match="row 1: column 'perceptual_hash' has '5'; not as sono writes it"):
+        read_table(table, IMAGES, ["perceptual_hash"])
+
+
+def test_doubled_rows_and_columns_and_dropped_columns_are_refused(table: Path) -> None:
+    whole = pq.read_table(table)
+    pq.write_table(pa.concat_tables([whole, whole.slice(0, 1)]), table)
+    with pytest.raises(SonoError, match="row 3: two rows of the images table share source_id=a, frame=0"):
+        read_table(table, IMAGES)
+    for name in ("patient_id", "split", "file", "ga_days", "reasons"):
+        pq.write_table(whole.drop_columns([name]), table)
+        with pytest.raises(SonoError, match=rf"columns \['{name}'\] do not fit the images table"):
+            read_table(table, IMAGES, ["source_id"])
+    pq.write_table(whole.append_column("plane", whole["plane"]), table)
+    with pytest.raises(SonoError, match=r"columns \['plane'\] do not fit"):
+        read_table(table, IMAGES)
+
+
+def test_a_table_of_another_study_is_refused_and_one_without_a_mark_is_read(tmp_path: Path) -> None:
+    path, frame = tmp_path / "t.parquet", from_rows(IMAGES, [image("a")])
+    write_table(path, frame, IMAGES, study="0a1b2c3d")
+    assert len(read_table(path, IMAGES, study="0a1b2c3d")) == len(read_table(path, IMAGES)) == 1
+    with pytest.raises(SonoError, match=r"t\.parquet: a table of another study"):
+        read_table(path, IMAGES, study="ffffffff")
+    write_table(path, frame, IMAGES)
+    assert len(read_table(path, IMAGES, study="ffffffff")) == 1
+
+
+def test_text_that_is_no_text_is_refused(table: Path) -> None:
+    whole = pq.read_table(table)
+    bad = pa.array([b"Voluson", b"\xff\xfe"], pa.binary()).view(pa.string())
+    pq.write_table(whole.set_column(whole.schema.get_field_index("machine"), "machine", bad), table)
+    with pytest.raises(SonoError, match="not a readable Parquet table"):
+        read_table(table, IMAGES)

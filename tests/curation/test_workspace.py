@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from sono.curation.errors import SonoError
-from sono.curation.tables import IMAGES
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, from_rows
 from sono.curation.workspace import Workspace
 
 
@@ -106,3 +107,59 @@ def test_what_is_no_folder_below_runs_stays_as_it_is(
     (study.runs / "held").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert study.run_name(given) == given
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xff\xfedy"))
+    with pytest.raises(SonoError, match=r"st\\xff\\xfedy: the name is not UTF-8; rename"):
+        Workspace.create(bad)
+    study = Workspace.create(tmp_path / "study")
+    study.root.rename(bad)
+    monkeypatch.chdir(bad)
+    for given in (bad, None):
+        with pytest.raises(SonoError, match="not UTF-8"):
+            Workspace.find(given)
+
+
+def test_a_renamed_study_with_its_vault_is_read_on(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    study.write(IMAGES, from_rows(IMAGES, [{"source_id": "a", "frame": 0, "status": "accepted"}]))
+    study.root.rename(tmp_path / "new name")
+    study.vault.rename(tmp_path / "new name.vault")
+    moved = Workspace.find(tmp_path / "new name")
+    assert len(moved.images()) == 1
+    assert len(moved.key()) == 32
+
+
+def test_masks_and_captions_of_other_frames_are_refused(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    own = [{"image_id": f"a{n}", "source_id": f"s{n}", "frame": 0, "status": "accepted"} for n in range(2)]
+    caption = {"level": "global", "text": "t", "template": "x", "tier": "full", "tokens": 1}
+    box = dict.fromkeys(("height", "width", "box_width", "box_height", "area"), 1) | {"box_x": 0, "box_y": 0}
+    mask = {"mask_id": "m", "structure": "femur", "counts": "1", "source": "manual", "state": "accepted"} | box
+    tables = ((CAPTIONS, caption), (MASKS, mask))
+    for spec, row in tables:  # nothing is known of frames yet, or one of them is ours
+        study.write(spec, from_rows(spec, [row | {"image_id": "b0"}]))
+        assert len(study.read(spec)) == 1
+    study.write(IMAGES, from_rows(IMAGES, own))
+    for spec, row in tables:
+        with pytest.raises(SonoError, match=rf"{spec.name}\.parquet: row 1: column 'image_id' has 'b0', and no row"):
+            study.read(spec)
+        study.write(spec, from_rows(spec, [row | {"image_id": name} for name in ("a0", "b0")]))
+        assert len(study.read(spec)) == 2
+
+
+def test_tables_and_the_planes_file_lie_inside_the_workspace(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    study.write(IMAGES, from_rows(IMAGES, [{"source_id": "a", "frame": 0, "status": "accepted"}]))
+    study.path(IMAGES).rename(tmp_path / "images.parquet")
+    study.path(IMAGES).symlink_to("../images.parquet")
+    with pytest.raises(SonoError, match=r"images\.parquet: leads out of"):
+        study.images()
+    text = study.config_path.read_text()
+    (tmp_path / "planes.toml").write_text("")
+    (study.root / "link.toml").symlink_to("../planes.toml")
+    for place in ("../planes.toml", str(tmp_path / "planes.toml"), "link.toml", "/etc/passwd"):
+        study.config_path.write_text(text + f"planes_file = {place!r}\n")
+        with pytest.raises(SonoError, match="leads out of"):
+            study.planes()
