@@ -86,9 +86,9 @@ def test_what_the_published_code_cannot_hold_is_told(config: ModelConfig, told: 
 
 def test_export_writes_into_a_new_folder_only(own_study: Workspace, pair: tuple[Path, Path], tmp_path: Path) -> None:
     run = import_model(own_study, *pair, None, "clip").folder
-    assert len(export_model(run, tmp_path / "out", "sonoclip").files) == 2
+    assert len(export_model(own_study, run, tmp_path / "out", "sonoclip").files) == 2
     with pytest.raises(SonoError, match="not an empty folder"):
-        export_model(run, tmp_path / "out", "sonoclip")
+        export_model(own_study, run, tmp_path / "out", "sonoclip")
 
 
 def test_a_checkpoint_of_another_architecture_is_told_on_loading(tmp_path: Path) -> None:
