@@ -1,15 +1,13 @@
 """The `qc` stage: every file of a folder to rows and stored frames, then what needs the whole set."""
 
-import json
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -19,18 +17,16 @@ from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError
 from sono.curation.exams import orphan_counts, orphan_sentence
-from sono.curation.geometry import is_square
 from sono.curation.planes import PlaneTable
-from sono.curation.printed_text import check_tesseract, says_private
-from sono.curation.privacy import check_privacy, names_of
+from sono.curation.printed_text import check_tesseract
+from sono.curation.privacy import check_privacy
 from sono.curation.published_splits import published_splits
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
-from sono.curation.reasons import CONTAINERS, REASONS, status_of
-from sono.curation.records.evidence import JOIN_CODES, NOBODY, FileFacts, Match
+from sono.curation.reasons import CONTAINERS
+from sono.curation.record_fields import join_records
 from sono.curation.records.join_remarks import Joined, join_remarks
-from sono.curation.records.joins import join
 from sono.curation.records.read import RecordsConfig, RecordsTable, find_known_table, read_records
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
@@ -38,16 +34,6 @@ from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of, write_table
 from sono.curation.workspace import Workspace
 
-RECORD_FIELDS = (
-    "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
-    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
-)  # fmt: skip
-RECORD_REASONS = ("ga_conflict", "not_square", *JOIN_CODES)
-REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")  # by what a record says
-# Files that are no frame, so that no row of the records can be about them.
-NOT_FRAMES = frozenset(
-    {"mask_image", "not_an_image", "system_file", "no_pixels", "not_a_file", "broken_link", *CONTAINERS}
-)
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
 # What may end otherwise next time, though the file is the same.
 TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"})
@@ -103,7 +89,14 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
         _sweep(workspace)  # a worker may have died
-        joined = _join([row for row in rows if not is_report_row(row)], records, options, partition.splits)
+        joined = join_records(
+            [row for row in rows if not is_report_row(row)],
+            records,
+            options.raw,
+            options.center,
+            bool(options.center or options.center_from),
+            partition.splits,
+        )
         apply_reports(rows)
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, rows)
@@ -235,97 +228,6 @@ def _stands(workspace: Workspace, row: Row) -> bool:
     """Whether the frame of `row` is there and whole; a damaged one is made again."""
     places = (stored_path(workspace, row["file"]), quarantined_path(workspace, row["file"]))
     return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
-
-
-def _join(rows: list[Row], records: RecordsTable | None, options: QcOptions, partition: Mapping[int, str]) -> Joined:
-    """Write center, patient and record fields into `rows`, and the split that `partition` gives the line of a row."""
-    matches = {} if records is None else _matches(rows, records)
-    for row in rows:
-        if records is not None:  # what earlier records said does not count any more
-            _forget_record(row)
-            row["partition"] = None
-        if options.center or options.center_from:  # else what an earlier run was told stays
-            row["center"] = row["namespace"] = options.center  # two centers may give two women the same number
-        match = matches.get(row["path"])
-        if match is not None:
-            _fill(row, match)
-            named = {partition.get(one.line) for one in match.met}
-            row["partition"] = named.pop() if len(named) == 1 else None
-        elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
-            row["reasons"] = [*row["reasons"], "no_record"]
-        _judge_print(row)
-        if str(row["raw_patient"] or "").strip().casefold() in NOBODY:
-            row["raw_patient"] = None
-    return Joined.of(records, list(matches.values()), name_of(options.raw))
-
-
-def _matches(rows: list[Row], records: RecordsTable) -> dict[bytes, Match]:
-    """What the records say of each file that holds a frame, by path."""
-    facts: dict[bytes, FileFacts] = {}
-    for row in rows:
-        if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
-            known = (_known(row[name]) for name in ("file_patient", "file_study", "raw_exam_date", "file_sha256"))
-            facts[row["path"]] = FileFacts(row["path"], *known)
-    return {match.file.path: match for match in join(list(facts.values()), records)}
-
-
-def _forget_record(row: Row) -> None:
-    row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-    row.update(dict.fromkeys(RECORD_FIELDS))
-    row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
-    row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
-
-
-def _fill(row: Row, match: Match) -> None:
-    """Write what a record says of a file: all of it, or what does not depend on the day of the exam."""
-    row["replaced"] = json.dumps({name: _plain_value(row.get(name)) for name in REPLACED})
-    record = match.record
-    if record is not None:
-        for name in RECORD_FIELDS:
-            value = getattr(record, name)
-            row[name] = list(value) if isinstance(value, tuple) else value
-        row["raw_study"] = record.study or _known(row["raw_study"])
-        row["machine"] = record.machine or _known(row["machine"])
-        if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
-            _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
-    row["ga_days"], row["ga_source"] = match.ga_days, match.ga_source
-    row["raw_patient"] = match.patient
-    row["center"] = row["center"] or match.center
-    row["private"] = [*row["private"], *(text for one in match.rows for text in one.private)]
-    persons = () if row.get("persons") is None else row["persons"]
-    row["persons"] = [*persons, *(text for one in match.rows for text in one.persons)]
-    if row["status"] != "error" and isinstance(row["file"], str):
-        row["reasons"] = [*row["reasons"], *match.codes, *(["ga_conflict"] if match.ga_conflicts else [])]
-
-
-def _set_spacing(row: Row, down: float, across: float) -> None:
-    """The spacing of the file's pixels in mm, as that of the stored ones, which may have been resampled."""
-    if not pd.isna(row.get("file_height")):
-        down *= row["file_height"] / row["source_height"]
-        across *= row["file_width"] / row["source_width"]
-    row.update({"row_spacing_mm": down, "col_spacing_mm": across, "spacing_reason": None})
-    if not is_square(down / across):
-        row["reasons"] = [*row["reasons"], "not_square"]
-
-
-def _plain_value(value: Any) -> Any:
-    return None if value is None or pd.isna(value) else value
-
-
-def _judge_print(row: Row) -> None:
-    """Quarantine a frame on which a private string of its own file or record was read."""
-    printed = row.get("printed")
-    if printed is None or len(printed) == 0 or "text_in_sector" in row["reasons"]:
-        return
-    raw = [*row["private"], *names_of(row["path"], row["root"]), row["raw_patient"], row["raw_study"]]
-    if says_private(printed, (text for text in raw if isinstance(text, str))):
-        row["reasons"] = [*row["reasons"], "text_in_sector"]
-        row["status"] = status_of(row["reasons"])
-        row["message"] = REASONS["text_in_sector"].meaning
-
-
-def _known(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> None:

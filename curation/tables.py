@@ -1,20 +1,28 @@
 """The tables of a workspace: schemas declared once, checked on every read and write."""
 
-import reprlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sono.curation.errors import SonoError
 from sono.curation.reasons import REASONS
 from sono.curation.storage import atomic_path, check_regular
+from sono.curation.table_checks import (
+    STUDY,
+    Range,
+    TableSpec,
+    arrow_of,
+    check_file,
+    check_rows,
+    to_pandas,
+    typed,
+    with_new_columns,
+)
 
 STATUSES = ("accepted", "rejected", "quarantined", "error")
 SPLITS = ("train", "val", "test")
@@ -22,28 +30,6 @@ MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
 LEVELS = ("global", "region")
 TIERS = ("full", "partial", "label")
-MAX_ROWS = 20_000_000  # of a table: more do not fit into memory
-STUDY = b"sono_study"  # in a table's metadata: which study it is of
-
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """Name, Arrow schema, unique key (also the sort order) and what the columns may hold."""
-
-    name: str
-    schema: pa.Schema
-    key: tuple[str, ...]
-    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # closed vocabularies
-    ranges: dict[str, Range] = field(default_factory=dict)  # least and largest; other real numbers are finite
-    patterns: dict[str, str] = field(default_factory=dict)  # regular expressions that a whole text matches
-    later: frozenset[str] = frozenset()  # columns that earlier versions did not write
-
-    @property
-    def columns(self) -> list[str]:
-        """Column names in order."""
-        return list(self.schema.names)
 
 
 def _schema(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
@@ -65,7 +51,6 @@ _SIDE: Range = (1, 1 << 20)  # pixels
 _PLACE: Range = (0, 1 << 20)
 _COUNT: Range = (0, 2**31 - 1)
 _SHARE: Range = (0, 1)
-_FINITE: Range = (-sys.float_info.max, sys.float_info.max)
 _LENGTH: Range = (0, 1_000)  # mm
 _IMAGE_RANGES: dict[str, Range] = {
     "frame": _COUNT,
@@ -293,12 +278,12 @@ CAPTIONS = TableSpec(
 
 def empty_table(spec: TableSpec) -> pd.DataFrame:
     """A table of `spec` without rows."""
-    return _to_pandas(spec.schema.empty_table())
+    return to_pandas(spec.schema.empty_table())
 
 
 def from_rows(spec: TableSpec, rows: list[dict[str, object]]) -> pd.DataFrame:
     """A table of `spec` from dictionaries; columns that a row lacks are null."""
-    return _to_pandas(_checked(pd.DataFrame(rows, columns=spec.columns, dtype=object), spec, "new rows"))
+    return to_pandas(arrow_of(pd.DataFrame(rows, columns=spec.columns, dtype=object), spec, "new rows"))
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -315,7 +300,7 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
     wanted = list(columns or spec.columns)
     if not path.exists():
         return empty_table(spec)[wanted]
-    return _to_pandas(read_arrow(path, spec, wanted, study))
+    return to_pandas(read_arrow(path, spec, wanted, study))
 
 
 def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, study: str = "") -> pa.Table:
@@ -326,59 +311,15 @@ def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, st
     check_regular(path)
     try:
         with pq.ParquetFile(path) as file:
-            _check_file(path, file, spec, study)
+            check_file(path, file, spec, study)
             names = file.schema_arrow.names
             table = file.read(columns=[name for name in checked if name in names])
             table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
-    table = _typed(_with_new_columns(table, spec, checked), spec, str(path))
-    _check_rows(table, spec, str(path))
+    table = typed(with_new_columns(table, spec, checked), spec, str(path))
+    check_rows(table, spec, str(path))
     return table.select(wanted)
-
-
-def _check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) -> None:
-    """SonoError for another table, a table of another study, or columns that do not fit, before anything is read."""
-    described, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
-    made_for = described.get(STUDY, b"").decode("utf-8", "replace")
-    if study and made_for and made_for != study:
-        raise SonoError(f"{path}: a table of another study (its mark is not {study}); put this study's own table back")
-    if file.metadata.num_rows > MAX_ROWS:
-        raise SonoError(f"{path}: {file.metadata.num_rows:,} rows; a table has at most {MAX_ROWS:,}")
-    twice = {name for name in names if names.count(name) > 1}
-    odd = sorted((set(names) - set(spec.columns)) | (set(spec.columns) - set(names) - spec.later) | twice)
-    if odd:
-        raise SonoError(
-            f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or doubled; it was written by "
-            "another version or changed by hand, run the stage again"
-        )
-
-
-def _typed(table: pa.Table, spec: TableSpec, where: str) -> pa.Table:
-    """The table with the types of `spec`; SonoError names the first cell that has no such value."""
-    columns = []
-    for name in table.schema.names:
-        column, field_ = table[name], spec.schema.field(name)
-        try:
-            columns.append(column.cast(field_.type))
-        except (pa.ArrowException, ValueError) as error:
-            row = next((row for row in range(len(column)) if not _casts(column.slice(row, 1), field_.type)), 0)
-            raise SonoError(
-                f"{where}: row {row + 1}: column '{name}' has {_shown(column[row].as_py())}, which does not fit the "
-                f"{spec.name} table ({field_.type})"
-            ) from error
-        if not field_.nullable and columns[-1].null_count:
-            row = pc.index(columns[-1].is_null(), True).as_py()
-            raise SonoError(f"{where}: row {row + 1}: column '{name}' of the {spec.name} table is empty")
-    return pa.Table.from_arrays(columns, schema=pa.schema([spec.schema.field(name) for name in table.schema.names]))
-
-
-def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
-    try:
-        column.cast(kind)
-    except (pa.ArrowException, ValueError):
-        return False
-    return True
 
 
 def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series, study: str = "") -> None:
@@ -386,24 +327,15 @@ def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series, st
     table = read_arrow(path, spec, study=study)
     column = pa.array(values, type=spec.schema.field(name).type, from_pandas=True)
     table = table.set_column(table.schema.get_field_index(name), spec.schema.field(name), column)
-    _check_rows(table, spec, str(path))
+    check_rows(table, spec, str(path))
     _write(path, table, spec, 0o644, study)
-
-
-def _with_new_columns(table: pa.Table, spec: TableSpec, wanted: Sequence[str]) -> pa.Table:
-    """The columns `wanted` of a table, perhaps of an earlier version: those that came since are null."""
-    for name in wanted:
-        if name not in table.schema.names:
-            field_ = spec.schema.field(name)
-            table = table.append_column(field_, pa.nulls(len(table), field_.type))
-    return table.select(list(wanted))
 
 
 def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644, study: str = "") -> None:
     """Check, sort by the key and write atomically, with the mark of `study`; the same rows give the same bytes."""
     # null keys (the mask of a global caption) sort first
     ordered = frame.sort_values(list(spec.key), na_position="first", kind="stable")
-    _write(path, _checked(ordered, spec, str(path)), spec, mode, study)
+    _write(path, arrow_of(ordered, spec, str(path)), spec, mode, study)
 
 
 def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int, study: str) -> None:
@@ -424,65 +356,3 @@ def _plain_cell(value: object) -> object:
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return value
-
-
-def _checked(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
-    missing = [name for name in spec.columns if name not in frame.columns]
-    extra = [name for name in frame.columns if name not in spec.columns]
-    if missing or extra:
-        raise SonoError(f"{where}: the {spec.name} table lacks columns {missing} and has unknown columns {extra}")
-    try:
-        table = pa.Table.from_pandas(frame[spec.columns], schema=spec.schema, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise SonoError(f"{where}: a value does not fit the {spec.name} table: {error}") from error
-    _check_rows(table, spec, where)
-    return table
-
-
-def _check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
-    """SonoError for a cell that `spec` does not allow, or two rows of one key; of the columns that `table` has."""
-    for name in table.schema.names:
-        column = table[name]
-        if name in spec.choices:
-            plain = column.type == _text
-            fits = pc.is_in(column if plain else pc.list_flatten(column), pa.array(spec.choices[name], _text))
-            fits = pc.or_(fits, column.is_null()) if plain else fits
-            _refuse(name, column, fits, f"allowed: {', '.join(spec.choices[name])}", where)
-        if name in spec.patterns:
-            fits = pc.match_substring_regex(column, rf"\A(?:{spec.patterns[name]})\z")
-            _refuse(name, column, fits, "not as sono writes it; run the stage again", where)
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            least, most = spec.ranges.get(name, _FINITE)
-            found = pc.min_max(column)
-            if column.null_count < len(column) and not least <= found["min"].as_py() <= found["max"].as_py() <= most:
-                fits = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
-                _refuse(name, column, fits, f"allowed: {least:g} to {most:g}", where)
-    if set(spec.key) <= set(table.schema.names):
-        keys = _to_pandas(table.select(list(spec.key)))
-        twice = keys.duplicated()
-        if twice.any():
-            row = keys[twice].iloc[0]
-            raise SonoError(
-                f"{where}: row {int(twice.argmax()) + 1}: two rows of the {spec.name} table share "
-                f"{', '.join(f'{k}={row[k]}' for k in spec.key)}"
-            )
-
-
-def _refuse(name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, wanted: str, where: str) -> None:
-    """SonoError for the first cell of `column`, or part of a list in it, that does not fit."""
-    place = pc.index(fits, False).as_py()
-    if place >= 0:
-        row = pc.list_parent_indices(column)[place].as_py() if column.type == _texts else place
-        value = (pc.list_flatten(column) if column.type == _texts else column)[place].as_py()
-        raise SonoError(f"{where}: row {row + 1}: column '{name}' has {_shown(value)}; {wanted}")
-
-
-def _shown(value: object) -> str:
-    return reprlib.repr(value)
-
-
-def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    # each column goes its own way into pandas and is given up as soon as it is there
-    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, split_blocks=True, self_destruct=True)
-    return frame

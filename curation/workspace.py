@@ -24,7 +24,8 @@ from sono.curation.storage import (
     remove_leftovers,
     write_text,
 )
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, TableSpec, read_table, write_table
+from sono.curation.table_checks import TableSpec
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
 VAULT_SUFFIX = ".vault"

@@ -306,7 +306,7 @@ def test_a_mask_fits_a_resampled_frame_as_stored_in_the_file_and_as_shown(tmp_pa
         (tmp_path / name).mkdir()
         workspace = make_study(tmp_path / name, ["/export/scan.dcm"], [row])
         png(tmp_path / name / "masks" / "scan.png", mask.astype(np.uint8) * 255)
-        assert import_masks(workspace, tmp_path / name / "masks", "femur").imported == 1
+        assert import_masks(workspace, tmp_path / name / "masks", ImportOptions("femur")).imported == 1
         expected = np.repeat(drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]], 2, axis=0)
         assert np.array_equal(stored(workspace)[0], expected)
 
@@ -314,4 +314,4 @@ def test_a_mask_fits_a_resampled_frame_as_stored_in_the_file_and_as_shown(tmp_pa
 def test_a_mask_of_the_turned_size_does_not_fit_a_frame_that_is_not_turned(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
     png(tmp_path / "masks" / "scan.png", np.rot90(drawn()).astype(np.uint8) * 255)
-    assert dict(import_masks(workspace, tmp_path / "masks", "femur").refused) == {"wrong_size": 1}
+    assert dict(import_masks(workspace, tmp_path / "masks", ImportOptions("femur")).refused) == {"wrong_size": 1}

@@ -109,7 +109,7 @@ PLANTS: dict[str, Plant] = {
     "caption": lambda study, text: caption_row(f"The femur of {text}.", study),
     "cell": lambda study, text: image_row(study, machine=text),
     "list cell": lambda study, text: image_row(study, findings=["cyst", text]),
-    "code": lambda study, text: image_row(study, reasons=[text]),
+    "code": lambda study, text: table(study, pd.DataFrame({"reasons": [[text]]})),
     "message": lambda study, text: image_row(study, status="error", message=f"bad value {text}"),
     "mask": mask_row,
     "other table": lambda study, text: table(study, pd.DataFrame({"a": [text]})),

@@ -8,7 +8,7 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from sono.annotation.mask_import import import_masks
+from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.curation.engine import Engine
 from sono.curation.phantom.anatomy import draw_plane, visible_masks
 from sono.curation.phantom.frames import LOOKS, PROBES
@@ -61,7 +61,7 @@ def test_a_head_measures_the_same_in_mm_whatever_the_shape_of_its_pixels(tmp_pat
     study = graded(tmp_path)
     row = study.accepted_images().iloc[0]
     assert "resampled" in row["reasons"] and row["row_spacing_mm"] == pytest.approx(row["col_spacing_mm"], rel=0.01)
-    assert import_masks(study, tmp_path / "masks", "fetal head").imported == 1
+    assert import_masks(study, tmp_path / "masks", ImportOptions("fetal head")).imported == 1
     kept = study.masks().iloc[0]
     found = extent_mm(
         decode(kept["counts"], kept["height"], kept["width"]), row["row_spacing_mm"], row["col_spacing_mm"]
@@ -91,7 +91,7 @@ def test_a_mask_drawn_on_the_displayed_picture_fits_a_turned_one(tmp_path: Path,
     write_mask(tmp_path / "masks" / "phone.png", mask)
     study = graded(tmp_path)
     row = study.accepted_images().iloc[0]
-    assert import_masks(study, tmp_path / "masks", "fetal head").imported == 1
+    assert import_masks(study, tmp_path / "masks", ImportOptions("fetal head")).imported == 1
     kept = study.masks().iloc[0]
     box = slice(row["crop_y0"], row["crop_y1"]), slice(row["crop_x0"], row["crop_x1"])
     assert np.array_equal(decode(kept["counts"], kept["height"], kept["width"]), mask[box])

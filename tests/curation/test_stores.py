@@ -17,7 +17,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from sono.curation import analysis
+from sono.curation import analysis, exams
 from sono.curation.engine import Engine
 from sono.curation.errors import PrivacyError, SonoError
 from sono.curation.phantom.study import make_phantom
@@ -134,7 +134,8 @@ def test_a_store_gives_the_frames_and_table_of_the_local_folder(
     def as_if_local(key: bytes, kind: str, address: bytes) -> str:
         return pseudonym(key, kind, address.replace(RAW.encode(), os.fsencode(export / "raw")))
 
-    monkeypatch.setattr(analysis, "pseudonym", as_if_local)  # ids, and what is drawn by them, come from the address
+    for module in (analysis, exams):
+        monkeypatch.setattr(module, "pseudonym", as_if_local)  # ids, and what is drawn by them, come from the address
     upload(export / "raw")
     study = study_like(local, tmp_path / "study")
     run_qc(study, options_for(f"{RAW}/", export), ALONE)
