@@ -218,7 +218,7 @@ def _remarks(reading: Reading) -> tuple[str, ...]:
     waiting = sum(bool(record.due or record.lmp) and record.exam_date is None for record in reading.records)
     if waiting:
         remarks.append(
-            f"{waiting} rows have a due date or last period and no exam date: their age follows from a file's study date"
+            f"{waiting} rows have a due date or last period and no exam date: the study date of a file gives the age"
         )
     forms = Counter(age.form for age in reading.ages)
     if forms[POINT] >= POINT_DIGITS and not reading.rules.point_days and not _other_decimals(reading):
