@@ -217,7 +217,9 @@ def _remarks(reading: Reading) -> tuple[str, ...]:
     remarks += [f"all ids of the column '{title}' end in .0 and are read without it" for title in reading.as_floats]
     waiting = sum(bool(record.due or record.lmp) and record.exam_date is None for record in reading.records)
     if waiting:
-        remarks.append(f"{waiting} rows have a due date or last period, but no exam date: a study date gives their age")
+        remarks.append(
+            f"{waiting} rows have a due date or last period and no exam date: the study date of a file gives the age"
+        )
     forms = Counter(age.form for age in reading.ages)
     if forms[POINT] >= POINT_DIGITS and not reading.rules.point_days and not _other_decimals(reading):
         remarks.append(

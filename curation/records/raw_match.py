@@ -22,9 +22,10 @@ IsMask = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class RowJoin:
-    """A row and what it met: `rule` is the evidence, or the reason code and "no file" where nothing was applied.
+    """A row and the files that it met by one `rule`: the evidence, and the codes of what is left out; or "no file".
 
-    `files` are those it serves, or those that fit without being served (the first few of `count`); `why` says more.
+    `files` are the first of `count`; `why` says what is missing for more. A row that met files by several rules comes
+    several times.
     """
 
     line: int
@@ -111,28 +112,24 @@ def _without_masks(facts: list[FileFacts], is_mask: IsMask | None) -> list[FileF
 
 
 def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool) -> tuple[RowJoin, ...]:
-    """Each row of the table with the files that it serves, else with those that it fits or contradicts."""
-    applied: dict[int, list[Match]] = {}
-    in_part: dict[int, list[Match]] = {}
-    refused: dict[int, list[Match]] = {}
+    """Each row of the table by each rule under which it met files."""
+    met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
     for match in matches:
         for row in match.rows:
-            kind = applied if row is match.record else in_part if match.evidence else refused
-            if kind is not in_part or match.record is None:
-                kind.setdefault(row.line, []).append(match)
+            if match.record is None or row is match.record:  # else it only gave a date of the pregnancy
+                met[row.line].setdefault(_rule(match), []).append(match)
     found = []
-    for record in table.records:
-        met = applied.get(record.line) or in_part.get(record.line) or refused.get(record.line) or []
-        rule = _rule(met[0], record.line in applied) if met else "no file"
-        why = met[0].why if met else "no file has its name or id"
-        files = tuple(_shown(match.file.path, root, names) for match in met[:MAX_FILES])
-        found.append(RowJoin(record.line, record.kind, rule, len(met), files, why))
-    return tuple(sorted(found, key=lambda row: row.line))
+    for record in sorted(table.records, key=lambda record: record.line):
+        for rule, joined in met[record.line].items():
+            files = tuple(_shown(match.file.path, root, names) for match in joined[:MAX_FILES])
+            found.append(RowJoin(record.line, record.kind, rule, len(joined), files, joined[0].why))
+        if not met[record.line]:
+            found.append(RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id"))
+    return tuple(found)
 
 
-def _rule(match: Match, applied: bool) -> str:
-    if applied:
-        return match.evidence
+def _rule(match: Match) -> str:
+    """The evidence, and the codes of what is left out."""
     codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
     return ", ".join(filter(None, (match.evidence, *codes)))
 

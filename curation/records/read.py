@@ -29,6 +29,7 @@ IDS, TEXTS = ("patient", "study", "accession"), ("center", "machine")
 AGE = ("ga_days", "ga_source", "ga_conflicts")  # the last two follow the first
 FIELDS = [item.name for item in fields(Record) if item.compare and item.name not in ("key", "kind", *AGE[1:])]
 FIELDS += ["lmp", "due"]
+MEASURES = ("lmp", "due", *(name for name in FIELDS if name.endswith("_mm") and "spacing" not in name))
 # Codes for "somebody else" that say nothing about a person.
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
@@ -264,7 +265,8 @@ def _persons(row: list[str], layout: Layout) -> tuple[str, ...]:
 def _merged(reading: Reading) -> Iterable[Record]:
     """One record a subject: of differing rows about an image the first, of others what they agree on.
 
-    Rows of one key that are of different patients, studies or exam dates are kept apart, for a file's header to decide.
+    Rows of one key that are of different patients, studies, exam dates or sizes are kept apart, for a file's header to
+    decide.
     """
     kept: list[Record] = []
     places: dict[tuple[str, str], dict[str, list[int]]] = {}  # in `kept`, by key and patient
@@ -308,11 +310,21 @@ def _same_subject(first: Record, second: Record) -> bool:
     ids = ((first.patient, second.patient), (first.study, second.study))
     if any(one and other and id_form(one) != id_form(other) for one, other in ids):
         return False
+    if first.kind == "image" and _measures(first, second):
+        return False
     return None in (first.exam_date, second.exam_date) or first.exam_date == second.exam_date
 
 
+def _measures(first: Record, second: Record) -> list[str]:
+    """The ages and lengths that two rows both have, but not alike: of one image there would be one of each."""
+    pairs = {name: (getattr(first, name), getattr(second, name)) for name in MEASURES}
+    pairs["ga_days"] = (first.stated.get("recorded"), second.stated.get("recorded"))
+    return [name for name, (one, other) in pairs.items() if None not in (one, other) and one != other]
+
+
 def _tell_other_subject(first: Record, record: Record, reading: Reading) -> None:
-    names = [name for name in (*IDS[:2], "exam_date") if getattr(first, name) != getattr(record, name)]
+    names = [name for name in ("patient", "study", "exam_date") if getattr(first, name) != getattr(record, name)]
+    names += _measures(first, record)
     what = "neither is applied where the file's own header does not decide"
     reading.conflicting.append(record.line)
     reading.tell(record.line, f"the image of line {first.line} again, with another {', '.join(names)}; {what}")

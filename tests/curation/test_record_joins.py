@@ -1,0 +1,209 @@
+"""`sono qc` and `sono records check` on exports whose names repeat, whose visits differ and whose tables have gaps."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from openpyxl import Workbook
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+
+from sono.cli import main
+from sono.curation.engine import Engine
+from sono.curation.phantom.anatomy import draw_plane
+from sono.curation.phantom.frames import LOOKS, PROBES
+from sono.curation.phantom.physics import render
+from sono.curation.qc import QcOptions, QcSummary, run_qc
+from sono.curation.records.evidence import JOIN_CODES
+from sono.curation.tables import SOURCES, read_table, rows_of
+from sono.curation.workspace import Workspace
+
+Rows = dict[str, dict[str, Any]]
+
+
+@cache
+def picture(seed: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return render(draw_plane("transthalamic", PROBES["A"], 154, rng).scene, PROBES["A"], LOOKS["A"], rng)
+
+
+def png(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", picture(seed))[1].tobytes())
+
+
+def dicom(path: Path, seed: int, patient: str, study: str, day: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made, meta = Dataset(), FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, UltrasoundImageStorage
+    meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
+    made.file_meta, made.SOPClassUID, made.Modality = meta, UltrasoundImageStorage, "US"
+    made.PatientID, made.StudyInstanceUID, made.StudyDate = patient, study, day
+    made.Rows, made.Columns = picture(seed).shape
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+    made.PixelData = picture(seed).tobytes()
+    made.save_as(path, enforce_file_format=True)
+
+
+def grade(folder: Path, records: str | Path, settings: str = "") -> tuple[Rows, QcSummary]:
+    """The vault's rows by path below raw/, and the summary of a run on `records` (a path, or text for a CSV)."""
+    table = records if isinstance(records, Path) else folder / "records.csv"
+    if isinstance(records, str):
+        table.write_text(records)
+    study = Workspace(folder / "study") if (folder / "study").exists() else Workspace.create(folder / "study")
+    if settings:
+        study.config_path.write_text(study.config_path.read_text() + settings)
+    summary = run_qc(study, QcOptions(folder / "raw", table), Engine(jobs=1))
+    sources = rows_of(read_table(study.sources_path, SOURCES))
+    return {os.path.relpath(os.fsdecode(row["path"]), folder / "raw"): row for row in sources}, summary
+
+
+def column(rows: Rows, name: str) -> list[object]:
+    values = [rows[path][name] for path in sorted(rows)]
+    return [None if value is None or value != value or str(value) == "<NA>" else value for value in values]  # noqa: PLR0124
+
+
+def codes(summary: QcSummary) -> dict[str, int]:
+    return {code: count for code, count in summary.reasons.items() if code in JOIN_CODES}
+
+
+def test_a_row_with_a_bare_name_serves_no_file_that_shares_it(tmp_path: Path) -> None:
+    for number in (1, 2):
+        png(tmp_path / f"raw/P{number}/IM_0001.png", number)
+    rows, summary = grade(tmp_path, "file,patient,plane,GA\nIM_0001.png,W10001,transthalamic,22w3d\n")
+    assert column(rows, "raw_patient") == column(rows, "ga_days") == column(rows, "plane") == [None, None]
+    assert codes(summary) == {"no_record": 2, "record_ambiguous": 2}
+    told = " ".join(summary.remarks)
+    assert "P1/IM_0001.png: line 2 fits several files by name, also P2/IM_0001.png" in told
+    rows, summary = grade(tmp_path, "file,patient,GA\nIM_0001.png,W1,22w3d\nIM_0001.png,W2,30w1d\n")
+    assert column(rows, "raw_patient") == [None, None]
+    rows, summary = grade(tmp_path, "file,patient,GA\nP1/IM_0001.png,W1,22w3d\nP2/IM_0001.png,W2,30w1d\n")
+    assert (column(rows, "raw_patient"), column(rows, "ga_days")) == (["W1", "W2"], [157, 211])
+    assert codes(summary) == {}
+
+
+def test_the_header_decides_and_a_record_of_another_patient_is_a_conflict(tmp_path: Path) -> None:
+    for number in (1, 2):
+        dicom(tmp_path / f"raw/P{number}/IM_0001.dcm", number, f"W{number}0001", f"1.2.840.{number}")
+    rows, summary = grade(tmp_path, "file,patient,plane,GA\nIM_0001.dcm,W10001,transthalamic,22w3d\n")
+    assert column(rows, "raw_patient") == ["W10001", "W20001"]
+    assert column(rows, "plane") == ["transthalamic", None]
+    assert list(rows["P2/IM_0001.dcm"]["reasons"]) == ["no_record", "record_conflict"]
+    assert "P2/IM_0001.dcm: line 2 is of another patient" in " ".join(summary.remarks)
+
+
+def test_a_picture_of_a_mask_with_the_name_of_its_frame_does_no_harm(tmp_path: Path) -> None:
+    png(tmp_path / "raw/images/a.png", 1)
+    (tmp_path / "raw/masks").mkdir()
+    mask = np.zeros_like(picture(1))
+    mask[80:160, 100:200] = 255
+    (tmp_path / "raw/masks/a.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    rows, _ = grade(tmp_path, "file,patient\na.png,W1\n")
+    assert column(rows, "raw_patient") == ["W1", None]
+
+
+def test_visits_of_one_patient_have_their_own_ages(tmp_path: Path) -> None:
+    for number, day in enumerate(("20240110", "20240320")):
+        dicom(tmp_path / f"raw/{number}.dcm", number, "77001", f"1.2.840.{number}", day)
+    visits = "MRN,Exam date,GA,FL,Plane\n77001,2024-01-10,20w0d,32,femur\n77001,20.03.2024,30w0d,57,femur\n"
+    rows, summary = grade(tmp_path, visits)
+    assert (column(rows, "ga_days"), column(rows, "fl_mm")) == ([140, 210], [32.0, 57.0])
+    assert codes(summary) == {}
+    rows, summary = grade(tmp_path, "\n".join(visits.splitlines()[:2]) + "\n")
+    assert (column(rows, "ga_days"), column(rows, "fl_mm"), column(rows, "plane")) == (
+        [140, None],
+        [32.0, None],
+        ["femur", None],
+    )
+    assert column(rows, "raw_patient") == ["77001", "77001"]
+    assert codes(summary) == {"exam_undecided": 1}
+    assert "1.dcm: the exam date of line 2 is 70 days from the file's study date" in " ".join(summary.remarks)
+    images = Workspace(tmp_path / "study").images()
+    assert not any("2024" in str(cell) for cell in images.drop(columns=["image_id", "file"]).to_numpy().ravel())
+
+
+@pytest.mark.parametrize("table", ["MRN,EDD\n77001,2024-05-29\n", "MRN,EDD,Visit date\n77001,2024-05-29,2023-11-15\n"])
+def test_a_due_date_counts_to_the_study_date_of_each_file(tmp_path: Path, table: str) -> None:
+    for number, day in enumerate(("20240110", "20240320", "")):
+        dicom(tmp_path / f"raw/{number}.dcm", number, "77001", f"1.2.840.{number}", day)
+    rows, summary = grade(tmp_path, table)
+    assert (column(rows, "ga_days"), column(rows, "ga_source")) == ([140, 210, None], ["due", "due", None])
+    assert list(rows["2.dcm"]["reasons"]) == ["exam_undecided"]
+    assert "2.dcm: " in " ".join(summary.remarks)
+
+
+def test_ids_with_a_decimal_point_meet_those_without(tmp_path: Path) -> None:
+    for number in range(3):
+        dicom(tmp_path / f"raw/{number}.dcm", number, str(4711 + number), f"1.2.840.{number}")
+    rows, summary = grade(tmp_path, "patient_id,ga,plane\n4711.0,22w3d,femur\n4712.0,22w3d,femur\n,22w3d,femur\n")
+    assert (column(rows, "plane"), column(rows, "ga_days")) == (["femur", "femur", None], [157, 157, None])
+    assert column(rows, "raw_patient") == ["4711", "4712", "4713"]
+    assert codes(summary) == {"record_undated": 2, "no_record": 1}
+    rows, _ = grade(tmp_path, tmp_path / "records.csv", '[records]\nundated_rows = "none"\n')
+    assert column(rows, "ga_days") == [None, None, None]
+
+
+def test_merged_cells_serve_all_their_rows_and_missing_patients_are_counted(tmp_path: Path) -> None:
+    book = Workbook()
+    book.active.append(("Patient ID", "GA", "File name"))
+    for number in range(4):
+        png(tmp_path / f"raw/IM_{number}.png", number)
+        book.active.append(("W1" if number == 0 else None, "22w3d" if number == 0 else None, f"IM_{number}.png"))
+    book.active.merge_cells("A2:A4")
+    book.active.merge_cells("B2:B4")
+    book.save(tmp_path / "records.xlsx")
+    rows, summary = grade(tmp_path, tmp_path / "records.xlsx")
+    assert column(rows, "raw_patient") == ["W1", "W1", "W1", None]
+    assert column(rows, "ga_days") == [157, 157, 157, None]
+    assert "1 of 4 accepted frames have no patient id while the others have one: splits" in " ".join(summary.remarks)
+
+
+def test_what_an_earlier_table_said_is_forgotten(tmp_path: Path) -> None:
+    dicom(tmp_path / "raw/a.dcm", 1, "W1", "1.2.840.1", "20240110")
+    full = "file,patient,GA,center,machine,pixel size,HC,plane\na.dcm,W1,22w3d,North,Aloka,0.2,200,femur\n"
+    before, _ = grade(tmp_path, "file,patient\nother.dcm,W2\n")
+    during, _ = grade(tmp_path, full)
+    after, _ = grade(tmp_path, "file,patient\nother.dcm,W2\n")
+    changed = ("ga_days", "center", "machine", "row_spacing_mm", "spacing_reason", "hc_mm", "plane", "region")
+    assert all(column(before, name) != column(during, name) for name in changed)
+    assert all(column(before, name) == column(after, name) for name in changed)
+
+
+def test_check_shows_an_example_of_each_rule_and_every_row_as_json(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        png(tmp_path / f"raw/P{number}/Quill_1.png", number)
+    dicom(tmp_path / "raw/a.dcm", 3, "77001", "1.2.840.1", "20240110")
+    dicom(tmp_path / "raw/b.dcm", 4, "77001", "1.2.840.2", "20240320")
+    dicom(tmp_path / "raw/c.dcm", 5, "77002", "1.2.840.3", "20240320")
+    text = "file,MRN,Exam date,GA\nQuill_1.png,W1,,22w3d\n,77001,2024-01-10,20w0d\nc.dcm,77003,,20w0d\ngone.png,W9,,\n"
+    (tmp_path / "records.csv").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*options: str) -> str:
+        monkeypatch.setattr("sys.argv", ["sono", "records", "check", "records.csv", "--raw", "raw", *options])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code in (0, None)
+        return capfd.readouterr().out
+
+    rows = json.loads(run("--json"))["raw"]["rows"]
+    assert [(row["line"], row["rule"], row["count"]) for row in rows] == [
+        (2, "record_ambiguous", 2),
+        (3, "patient id and exam date", 1),
+        (3, "patient id, exam_undecided", 1),
+        (4, "record_conflict", 1),
+        (5, "no file", 0),
+    ]
+    assert all(row["why"] or row["rule"] == "patient id and exam date" for row in rows)
+    shown = run()
+    assert "Quill" not in shown and "77001" not in shown and "A9/Aa_9.a" in shown
+    assert "P2/Quill_1.png" in run("--names") and "b.dcm" in run("--names")
