@@ -28,6 +28,7 @@ MAX_CANDIDATES = 3  # named in a refusal
 ENDING = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)", re.IGNORECASE)
 LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(.+)")  # eight digits alone may be a date or a patient's number
 ROBOFLOW = re.compile(rf"(.+)_(?:{'|'.join(sorted(SUFFIXES))})\.rf\.[0-9a-z]{{8,}}")
+NUMBER = re.compile(r"\d+")
 UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # the number of Label Studio's project
 
 # Folders of exports that say nothing about whose frame lies in them; agreeing ones still count.
@@ -212,7 +213,8 @@ class FrameFinder:
     def _agreement(self, file: SourceFile, picture: Picture, reading: Reading) -> Agreement:
         """How well a file's folders agree with those of a name.
 
-        They contradict it where both paths have, above the folders that agree, one more that says something.
+        They contradict it where both paths have, above the folders that agree, one more that says something. The folder
+        in use has any name; it contradicts as another one of a numbered kind: P1 is not P2.
         """
         own, folders = file.parts[:-1], path_parts(_local_path(picture.name))[:-1]
         around = path_parts(posixpath.normpath(posixpath.join(picture.folder, *folders)))
@@ -231,7 +233,7 @@ class FrameFinder:
             all=_common_end(own[shared:], around[shared:]),
             shared=shared,
             sibling=not mine,
-            contradicts=agreeing < min(len(below), len(given)),
+            contradicts=agreeing < min(len(below), len(given)) or (not agreeing and _differ_by_number(below, theirs)),
         )
 
     def _telling(self, folders: Sequence[str]) -> list[str]:
@@ -275,6 +277,12 @@ def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
 def _common_start(one: Sequence[str], other: Sequence[str]) -> int:
     pairs = enumerate(zip(one, other, strict=False))
     return next((count for count, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _differ_by_number(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the last folders of two paths are the same but for their digits."""
+    names = {NUMBER.sub("0", folders[-1]) for folders in (one, other) if folders}
+    return bool(one and other and one[-1] != other[-1] and len(names) == 1)
 
 
 def _is_one(rivals: Sequence[Found]) -> bool:

@@ -136,6 +136,26 @@ def test_one_patients_folder_of_masks_goes_to_that_patient(tmp_path: Path) -> No
     assert met(study(tmp_path, TWO), tmp_path / "masks" / "P2", FEMUR) == ([1], {})
 
 
+@pytest.mark.parametrize(
+    ("folder", "paths", "root", "frames"),
+    [
+        ("masks/P1", ["P2/IM.png"], "/raw", []),
+        ("masks/P1", ["IM.png"], "/export/P2", []),
+        ("P1/masks", ["P2/IM.png"], "/raw", []),
+        ("2024-01-05", ["2024-01-06/images/IM.png"], "/raw", []),
+        ("masks_by_anna", ["P2/IM.png"], "/raw", [0]),
+        ("head masks", ["IM.png"], "/mydata", [0]),
+        ("masks/P2", ["P2/IM.png"], "/raw", [0]),
+    ],
+)
+def test_a_folder_of_masks_of_another_number_contradicts(
+    tmp_path: Path, folder: str, paths: list[str], root: str, frames: list[int]
+) -> None:
+    png(tmp_path / folder / "IM.png", drawn().astype(np.uint8) * 255)
+    refused = {} if frames else {"other_folder": 1}
+    assert met(study(tmp_path, paths, root=root), tmp_path / folder, FEMUR) == (frames, refused)
+
+
 def test_the_data_set_next_to_the_masks_comes_before_another_with_the_same_names(tmp_path: Path) -> None:
     paths = ["one/images/scan.png", "two/images/scan.jpg"]
     png(tmp_path / "two" / "masks" / "scan.png", drawn().astype(np.uint8) * 255)
