@@ -42,6 +42,7 @@ from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
+PLANE_COLUMNS = ("plane", "structure", "structures", "text", "prompt", "predicted", "predicted_of_all")
 NOTES = (".txt", ".md")  # sono writes none; whoever did had no cell to name a center in
 # Of a published text tower that a checkpoint keeps: written before there was a study, and full of common names.
 VOCABULARIES = frozenset(
@@ -126,8 +127,7 @@ class PublicNames:
             return self.centers if place.match("runs/*/eval/*") else frozenset()
         if where.startswith("column "):
             column = where.removeprefix("column ").strip("'").removeprefix("other_")
-            named = {"center": self.centers, "machine": self.machines}
-            named |= dict.fromkeys(("plane", "structure", "structures", "text", "prompt"), self.planes)
+            named = {"center": self.centers, "machine": self.machines} | dict.fromkeys(PLANE_COLUMNS, self.planes)
             return named.get(column, frozenset())
         everything = self.centers | self.machines | self.planes | self.titles
         return frozenset() if place.suffix in NOTES or where == DESCRIPTION else everything

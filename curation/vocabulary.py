@@ -1,7 +1,8 @@
 """The words that sono itself writes, all in one place: they are no secrets, whatever file or header says them, too.
 
-`PROSE` occurs in captions, so it is searched for nobody. `VOCABULARY` adds the words of tables, codes, settings and
-reports: they are no secrets of a file name or a header, but a person may be called Blank or Bright.
+`PROSE` occurs in captions, or is written where nobody is named, so it is searched for nobody. `VOCABULARY` adds the
+words of tables, codes, settings and reports: they are no secrets of a file name or a header, but a person may be called
+Blank or Bright.
 """
 
 from sono.curation.planes import OTHER_LABELS, PLANES, REGIONS, PlaneTable
@@ -87,7 +88,15 @@ MAKERS = words_of(
     """
 )
 
-PROSE = OWN_WORDS | words_of(
+# What stands in the place of a name where nobody is named, or an office.
+ROLE_WORDS = words_of(
+    """
+    admin administrator anonymised anonymized anonymous baby default doctor examiner fetus nobody operator other
+    others physician service sonographer test user
+    """
+)
+
+PROSE = (OWN_WORDS | PLACE_WORDS | ROLE_WORDS) | words_of(
     *(text for plane in PLANES for text in (plane.id, plane.name)),
     *PlaneTable().structures,
     *REGIONS,
@@ -102,5 +111,4 @@ VOCABULARY = (
     | words_of(*CODES, *COLUMNS, *OTHER_LABELS, *(label for plane in PLANES for label in plane.aliases))
     | KEY_WORDS
     | FORMAT_WORDS
-    | PLACE_WORDS
 )

@@ -59,6 +59,13 @@ def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> No
         check_privacy(study)
 
 
+@pytest.mark.parametrize("name", ["Other", "Op. 1", "ANONYMOUS", "Operator^Test", "Hospital Clinic", "Test^Patient"])
+def test_what_is_written_for_nobody_is_no_persons_name(tmp_path: Path, name: str) -> None:
+    study = make_study(tmp_path / "study", **person(name), machine="Other", center="Hospital Clinic")
+    write_text(study.root / "report.html", "<p>Operator, patient, test; Hospital Clinic: other 12</p>")
+    assert check_privacy(study)
+
+
 def test_a_patient_called_like_a_maker_does_not_stop_its_machines(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", **person("PHILIPS^ANNA"), machine="Philips Affiniti 70")
     assert check_privacy(study)
