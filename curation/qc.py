@@ -355,7 +355,6 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         remarks += told[:5]
         if len(told) > 5:
             remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
-    remarks += _containers(own)
     held = int((own["status"] == "quarantined").sum())
     if held:
         remarks.append(
@@ -367,6 +366,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, unmatched: int) ->
         remarks.append(
             f"{conflicts} frames hold the same pixels under two patients or planes; see the vault's quarantine"
         )
+    remarks += _containers(own)
     return remarks
 
 
