@@ -289,7 +289,6 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
         remarks += told[:5]
         if len(told) > 5:
             remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
-    remarks += _containers(own)
     held = int((own["status"] == "quarantined").sum())
     if held:
         remarks.append(
@@ -301,6 +300,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
         remarks.append(
             f"{conflicts} frames hold the same pixels under two patients or planes; see the vault's quarantine"
         )
+    remarks += _containers(own)
     return remarks
 
 
