@@ -72,6 +72,8 @@ def import_(
             next_step="" if dry_run else "sono masks propose, or sono captions build",
         )
     summary.refuse_nothing()
+    if strict:
+        summary.refuse_findings()
 
 
 @masks.command()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from sono.annotation.foreign_masks import Found, Picture, RefusedError
-from sono.annotation.mask_files import MaskRules, read_masks
+from sono.annotation.mask_files import TABLES, MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
@@ -122,6 +123,12 @@ class ImportSummary:
             shown = "; ".join(self.examples) or "it holds no mask"
             raise SonoError(f"nothing was imported ({reasons or 'no mask'}): {shown}")
 
+    def refuse_findings(self) -> None:
+        """FindingsError where a mask was refused."""
+        if self.refused:
+            reasons = ", ".join(f"{name} {count}" for name, count in self.refused.items())
+            raise FindingsError(f"--strict would import nothing, since masks are refused ({reasons}); see above")
+
 
 def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None = None) -> ImportSummary:
     """Import COCO or LabelMe JSON, a table of boxes, a mask PNG, or a folder of PNGs and JSON files.
@@ -133,6 +140,7 @@ def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None
     """
     options = options or ImportOptions()
     _check_options(options)
+    _check_kind(path, options)
     images, planes = workspace.images(), workspace.planes()
     labels = Labels.create(planes, options.structure, options.labels, options.skipped)
     found = read_masks(path, MaskRules(_picture_rules(options, planes, images), options.columns))
@@ -146,12 +154,12 @@ def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None
             f"{workspace.vault}: not here, so masks match by image id alone, and none of these {len(refused)} "
             "is named by one; put the vault back next to the study"
         )
-    if options.strict and refused:
+    if options.strict and refused and not options.dry_run:
         raise FindingsError(
             f"--strict: nothing was imported, since {len(refused)} masks were refused: {refused[0].text}"
         )
     new = mask_table(rows)
-    with workspace.lock():
+    with nullcontext() if options.dry_run else workspace.lock():
         check_masks(new, images)
         before = workspace.masks()
         after = replace_masks(before, new)
@@ -192,6 +200,15 @@ def _check_options(options: ImportOptions) -> None:
         raise SonoError(f"{' and '.join(both)} contradict each other: each says what all masks show; keep one")
     if options.state not in MASK_STATES:
         raise SonoError(f"unknown mask state '{options.state}'{did_you_mean(options.state, MASK_STATES)}")
+
+
+def _check_kind(path: Path, options: ImportOptions) -> None:
+    """SonoError for an option that a file of this kind has no use for."""
+    kind = path.suffix.lower()
+    if (options.colors or options.values) and not path.is_dir() and kind != ".png":
+        raise SonoError(f"{path}: --color and --value are for pictures; name the labels of this file with --label")
+    if options.columns and kind not in TABLES:
+        raise SonoError(f"{path}: --column is for tables of boxes ({', '.join(TABLES)})")
 
 
 def _check_one_label(path: Path, labels: Labels, found: Found) -> None:

@@ -105,6 +105,8 @@ def test_strict_is_all_or_none(tmp_path: Path, run) -> None:
     workspace, masks = mixed(tmp_path)
     words = ("masks", "import", masks, "--structure", "femur", "-w", workspace.root)
     assert run(*words, "--strict").code == 3
+    rehearsal = run(*words, "--strict", "--dry-run")
+    assert (rehearsal.code, "ambiguous 1, unmatched 1" in rehearsal.err, "imported" in rehearsal.out) == (3, True, True)
     assert not (workspace.root / "masks.parquet").exists()
     assert run(*words).code == 0
     assert len(workspace.masks()) == 1
@@ -129,6 +131,13 @@ def test_colors_and_values_reach_the_import(tmp_path: Path, run) -> None:
     assert run("masks", "import", colored, "--color", "red=femur", "-w", workspace.root).code == 0
     both = run("masks", "import", path, "--structure", "femur", "--color", "red=femur", "-w", workspace.root)
     assert (both.code, "contradict" in both.err) == (1, True)
+
+
+@pytest.mark.parametrize("option", ["--color=red=femur", "--value=1=femur", "--column=left=x"])
+def test_an_option_of_another_kind_of_file_is_an_error(tmp_path: Path, run, option: str) -> None:
+    workspace = make_study(tmp_path, ["/raw/scan.png"])
+    result = run("masks", "import", coco_file(tmp_path, RING), option, "-w", workspace.root)
+    assert (result.code, option[:7] in result.err) == (1, True)
 
 
 def a_pipe(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,26 @@ def met(workspace: Workspace, path: Path, options: ImportOptions | None = None) 
     return sorted(int(image_id, 16) for image_id in workspace.masks()["image_id"]), summary.refused
 
 
+def finder_of(paths: list[str]) -> FrameFinder:
+    """The finder of a study of files below /raw, one accepted frame each."""
+    rows = [frame_row(number, reasons=[]) for number in range(len(paths))]
+    files = [
+        SourceFile(f"/raw/{path}", path.count("/"), None, 1, (row,)) for path, row in zip(paths, rows, strict=True)
+    ]
+    by_stem: dict[str, list[SourceFile]] = {}
+    for file in files:
+        by_stem.setdefault(stem_of(file.parts[-1]), []).append(file)
+    return FrameFinder(tuple(files), {row["image_id"]: row for row in rows}, by_stem=by_stem)
+
+
+def names_met(paths: list[str], names: list[str]) -> tuple[list[int], dict[str, int]]:
+    """The same for the `names` of pictures in a file below /masks, without a study on disk."""
+    pictures = [Picture(name, f"entry {number}", "/masks") for number, name in enumerate(names)]
+    matches = match_all(Found(pictures=pictures), finder_of(paths)).values()
+    frames = [int(match.row["image_id"], 16) for match in matches if not isinstance(match, NoMatch)]
+    return sorted(frames), dict(Counter(match.reason for match in matches if isinstance(match, NoMatch)))
+
+
 TWO = ["P1/IM_0001.png", "P2/IM_0001.png"]
 
 
@@ -82,9 +103,13 @@ TWO = ["P1/IM_0001.png", "P2/IM_0001.png"]
     ],
 )
 def test_the_longest_agreeing_path_decides(
-    tmp_path: Path, paths: list[str], names: list[str], frames: list[int], refused: dict[str, int]
+    paths: list[str], names: list[str], frames: list[int], refused: dict[str, int]
 ) -> None:
-    assert met(study(tmp_path, paths), coco(tmp_path, names)) == (frames, refused)
+    assert names_met(paths, names) == (frames, refused)
+
+
+def test_a_coco_file_meets_the_frames_that_its_names_mean(tmp_path: Path) -> None:
+    assert met(study(tmp_path, TWO), coco(tmp_path, ["P2/IM_0001.png", "IM_0001.png"])) == ([1], {"ambiguous": 1})
 
 
 def test_a_picture_without_a_mask_is_a_picture_too(tmp_path: Path) -> None:
@@ -228,9 +253,9 @@ def test_two_uploads_of_one_name_mean_none(tmp_path: Path) -> None:
     ],
 )
 def test_folders_count_for_what_tools_have_renamed(
-    tmp_path: Path, paths: list[str], name: str, frames: list[int], refused: dict[str, int]
+    paths: list[str], name: str, frames: list[int], refused: dict[str, int]
 ) -> None:
-    assert met(study(tmp_path, paths), coco(tmp_path, [name])) == (frames, refused)
+    assert names_met(paths, [name]) == (frames, refused)
 
 
 def test_an_image_id_is_evidence_enough_and_a_former_crop_is_not(tmp_path: Path) -> None:
@@ -305,12 +330,7 @@ def test_no_mask_ever_meets_a_frame_of_another_path(paths: list[str], data: st.D
     kept = data.draw(st.lists(st.sampled_from(paths), min_size=1, unique=True))
     named = data.draw(st.one_of(st.just(paths), st.lists(st.sampled_from(paths), min_size=1, unique=True)))
     before = data.draw(st.sampled_from(["", "C:/export/", "./"]))
-    rows = [frame_row(number, reasons=[]) for number in range(len(kept))]
-    files = [SourceFile(f"/raw/{path}", path.count("/"), None, 1, (row,)) for path, row in zip(kept, rows, strict=True)]
-    by_stem: dict[str, list[SourceFile]] = {}
-    for file in files:
-        by_stem.setdefault(stem_of(file.parts[-1]), []).append(file)
-    finder = FrameFinder(tuple(files), {row["image_id"]: row for row in rows}, by_stem=by_stem)
+    finder = finder_of(kept)
     found = Found(pictures=[Picture(before + path, path, "/masks") for path in named])
     for path, match in match_all(found, finder).items():
         if isinstance(match, NoMatch):
