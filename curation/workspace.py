@@ -19,6 +19,7 @@ from sono.curation.storage import (
     check_inside,
     check_utf8,
     hold,
+    new_folder,
     open_lock,
     refuse_used_folder,
     remove_leftovers,
@@ -84,11 +85,11 @@ class Workspace:
             )
         refuse_used_folder(root)
         workspace.root.mkdir(parents=True, exist_ok=True)
-        workspace.vault.mkdir()
-        workspace.vault.chmod(VAULT_MODE)  # whatever the umask
-        create_key(workspace.key_path)
-        check = json.dumps(key_check(read_key(workspace.key_path)))
-        write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check))
+        with new_folder(workspace.vault) as vault:  # a command that is killed or has no room can be given again
+            vault.chmod(VAULT_MODE)  # whatever the umask
+            create_key(vault / workspace.key_path.name)
+            check = json.dumps(key_check(read_key(vault / workspace.key_path.name)))
+            write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check))
         return workspace
 
     @classmethod

@@ -236,6 +236,7 @@ MAKERS = {
     "export shards OUT --pairs 2": ("out", 1, 3),
     "model export OUT --run toy --format sonoclip": ("out", 1, 2),
     "eval --jobs 1": ("study/runs/toy/eval/test", 2, 3),
+    "init OUT": ("out/sono.toml", 1, 2),
     "phantom OUT --women 4 --frames 1": ("out", 1, 3),
 }
 
@@ -259,7 +260,7 @@ def state(folder: Path) -> dict[str, bytes]:
 
 def maker_words(command: str, study: Workspace) -> list[object]:
     words = words_of(command, study)
-    return words[:-2] if command.startswith("phantom") else words
+    return words[:-2] if command.startswith(("phantom", "init")) else words
 
 
 @pytest.fixture

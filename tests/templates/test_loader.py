@@ -191,6 +191,37 @@ def test_a_pipe_among_the_templates_is_refused_and_not_waited_for(tmp_path: Path
         load_templates(str(tmp_path))
 
 
+@pytest.mark.parametrize("file", ["global.j2", "region.j2", "prompts.j2"])
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, file: str) -> None:
+    folder, secret = tmp_path / "mine", tmp_path / "secret"
+    folder.mkdir()
+    secret.write_text("{{ plane }}")
+    for name in ("global.j2", "region.j2"):
+        (folder / name).write_text("a view")
+    (folder / file).unlink(missing_ok=True)
+    (folder / file).symlink_to("../secret")
+    with pytest.raises(SonoError, match=rf"{file}: leads out of .*mine"):
+        load_templates(str(folder))
+    (folder / file).unlink()
+    (folder / "own").write_text("{{ plane }}")
+    (folder / file).symlink_to("own")  # inside it a link is as good as a file
+    assert load_templates(str(folder)).name == "mine"
+
+
+def test_a_folder_whose_name_is_not_utf8_and_a_huge_file_are_refused(tmp_path: Path) -> None:
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xffine"))
+    bad.mkdir()
+    for name in ("global.j2", "region.j2"):
+        (bad / name).write_text("a view")
+    with pytest.raises(SonoError, match=r"m\\xffine: the name is not UTF-8"):
+        load_templates(str(bad))
+    bad.rename(tmp_path / "mine")
+    with (tmp_path / "mine" / "global.j2").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(SonoError, match=r"global\.j2: 1,099,511,627,776 bytes; at most"):
+        load_templates(str(tmp_path / "mine"))
+
+
 def test_every_kind_of_prompt_differs_from_what_training_draws() -> None:
     templates = load_templates("standard")
     planes, regions = templates.render_prompts("femur"), templates.render_region_prompts("fetal head")
