@@ -254,14 +254,14 @@ def test_the_wrong_vault_is_an_error_of_every_command(
 @pytest.mark.parametrize("command", [*NEEDS, *EXPORTS, *WRITES])
 def test_what_is_written_under_umask_077_is_for_its_owner_alone(place: Place, run: Run, command: str) -> None:
     before = files_of(place)
-    place.vault.chmod(0o700)
+    held = {path.name for path in (place.vault / "quarantine").rglob("*.png")}  # released, they keep the modes they had
     old = os.umask(0o077)
     try:
         code, said = run(command, place)
     finally:
         os.umask(old)
     assert code == 0, said
-    written = [path for path, state in files_of(place).items() if before.get(path) != state]
+    written = [path for path, state in files_of(place).items() if before.get(path) != state and path.name not in held]
     assert written or command == "quarantine show"
     written += list(place.vault.glob("*.p*"))  # tables and sheets
     assert [path for path in written if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
