@@ -43,6 +43,8 @@ from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
 PLANE_COLUMNS = ("plane", "structure", "structures", "text", "prompt", "predicted", "predicted_of_all")
+# Run lengths look like words of one to six letters and digits, and a short name stands among them by chance.
+RUN_LENGTHS, MIN_IN_RUN_LENGTHS = "column 'counts'", 9
 NOTES = (".txt", ".md")  # sono writes none; whoever did had no cell to name a center in
 # Of a published text tower that a checkpoint keeps: written before there was a study, and full of common names.
 VOCABULARIES = frozenset(
@@ -144,6 +146,8 @@ class Search:
         """The private strings of `text`, without what sono or the study writes at this place by right."""
         page = place.suffix in PAGES or where == "column 'message'"
         found = self.private.found_in(text, page)
+        if where == RUN_LENGTHS:
+            return {one for one in found if len(one) >= MIN_IN_RUN_LENGTHS}
         if not found:  # nearly always
             return found
         taken_out = self._names_taken_out(self.public.at(place, where))

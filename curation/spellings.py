@@ -208,8 +208,9 @@ def _name_pairs(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
 
 def _initials(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
     """The short parts of a name with the initial of another on either side."""
+    common = own | COMMON | TITLES
     for first, second in permutations(parts if len(parts) <= NAME_ATOMS else (), 2):
-        if 2 <= len(second) < MIN_WORD and first[0] not in "ai" and second not in own | COMMON and is_initial(first[0]):
+        if 2 <= len(second) < MIN_WORD and first[0] not in "ai" and second not in common and is_initial(first[0]):
             yield from ((first[0], second), (second, first[0]))
 
 
