@@ -87,3 +87,15 @@ def test_a_leak_is_an_image_a_patient_or_a_near_duplicate(images: pd.DataFrame) 
 )
 def test_a_center_cannot_write_outside_its_run(center: str, folder: str) -> None:
     assert Subject(center).folder == folder
+
+
+def test_frames_of_unknown_patients_are_counted_and_left_out_where_their_exam_was_trained_on() -> None:
+    images = table(
+        ("a", None, "new", "femur", "train", None),
+        ("b", None, "new", "femur", "test", None),
+        ("c", None, "new", "eye", "test", None),
+        ("d", "p9", "new", "eye", "test", None),
+    ).assign(exam_id=["e1", "e1", "e2", None])
+    found = select_frames(images, Seen(image_ids=frozenset({"a"})), Subject(split="test"))
+    assert found.frames["image_id"].tolist() == ["c", "d"] and found.excluded == {"known from training": 1}
+    assert found.without_patient == {"frames": 1, "study": 0, "exam folder": 1, "duplicate": 0, "train only": 0}
