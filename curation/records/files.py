@@ -15,6 +15,7 @@ DELIMITERS = (",", ";", "\t", "|")
 NULLS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown"))
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 MAX_COLUMNS = 2000
+UNITS = frozenset(("mm", "cm", "weeks", "week", "wks", "wk", "days", "day"))
 SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
 
 Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or what is wrong
@@ -169,7 +170,20 @@ def _header(lines: Lines) -> tuple[list[str], Lines]:
             lines = chain([below], lines)
     while header and not header[-1]:
         header.pop()
-    return header, lines
+    return _with_units(header, lines)
+
+
+def _with_units(header: list[str], lines: Lines) -> tuple[list[str], Lines]:
+    """The titles with their units, where the row below the titles holds nothing but units."""
+    below = next(lines, None)
+    if below is None:
+        return header, lines
+    cells = below[1]
+    units = [] if isinstance(cells, str) else [cell.strip("()[] ") for cell in cells[: len(header)]]
+    if not any(units) or not all(unit.lower() in UNITS for unit in units if unit):
+        return header, chain([below], lines)
+    units += [""] * (len(header) - len(units))
+    return [f"{title} ({unit})" if unit else title for title, unit in zip(header, units, strict=True)], lines
 
 
 def title_row(rows: list[list[str]]) -> int:

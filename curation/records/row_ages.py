@@ -75,7 +75,7 @@ def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str, d
             if name in cells:
                 days_of[name] = parse_date(cells[name], rules.month_first)
         except SonoError as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"also {name}" if problems else f"{name}: {error}")  # one cell a message, to be masked
     if problems:
         tell("; ".join(problems))
     return days_of

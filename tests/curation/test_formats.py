@@ -170,6 +170,17 @@ def test_ids_that_a_gap_made_decimal_are_whole_again(tmp_path: Path) -> None:
     assert [record.patient for record in _read(tmp_path / "a.csv").records] == ["4711.0", "P4712", None]
 
 
+@pytest.mark.parametrize(("unit", "size"), [("cm", 201.0), ("(mm)", 20.1), ("", 20.1)])
+def test_units_may_stand_in_a_row_below_the_titles(tmp_path: Path, unit: str, size: float) -> None:
+    text = f"file,patient,GA,HC\n,,weeks,{unit}\nx.png,W1,22,20.1\n"
+    (tmp_path / "a.csv").write_text(text)
+    table = _read(tmp_path / "a.csv")
+    assert [(record.line, record.ga_days, record.hc_mm) for record in table.records] == [(3, 154, size)]
+    assert table.rejected == ()
+    (tmp_path / "a.csv").write_text(text.replace("weeks", "a word"))
+    assert len(_read(tmp_path / "a.csv").rejected) == 1
+
+
 def test_the_sheet_is_named_in_the_settings(tmp_path: Path) -> None:
     book = Workbook()
     book.active.append(("nothing",))
