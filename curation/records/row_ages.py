@@ -69,7 +69,7 @@ def row_age(
 
 def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str, date]:
     days_of: dict[str, date] = {}
-    problems = []
+    problems: list[str] = []
     for name in DATES:
         try:
             if name in cells:
