@@ -16,6 +16,7 @@ from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
 from sono.curation.storage import (
+    TEMPORARY_PREFIX,
     check_inside,
     check_utf8,
     hold,
@@ -83,6 +84,8 @@ class Workspace:
             raise SonoError(
                 f"{root}: lies inside the workspace {outer}, which may be handed over; choose a place outside"
             )
+        if root.is_dir() and all(path.name.startswith(TEMPORARY_PREFIX) for path in root.iterdir()):
+            remove_leftovers(root)  # of a `sono init` that was killed
         refuse_used_folder(root)
         workspace.root.mkdir(parents=True, exist_ok=True)
         with new_folder(workspace.vault) as vault:  # a command that is killed or has no room can be given again

@@ -237,7 +237,7 @@ MAKERS = {
     "model export OUT --run toy --format sonoclip": ("out", 1, 2),
     "eval --jobs 1": ("study/runs/toy/eval/test", 2, 3),
     "init OUT": ("out/sono.toml", 1, 2),
-    "phantom OUT --women 4 --frames 1": ("out", 1, 3),
+    "phantom OUT --women 4 --frames 2": ("out", 1, 3),
 }
 
 
