@@ -141,7 +141,13 @@ def step_config(model: str, precision: str, compiled: bool) -> TrainingConfig:
     """The published objective with a frozen text tower."""
     given = {"model": model, "precision": precision, "compile": compiled, "batch_size": BATCH, "learning_rate": RATE}
     return TrainingConfig(
-        objective="sigmoid", trainable="vision", targets="identity", region_weight=0.0, mask_rate=1.0, **given
+        objective="sigmoid",
+        trainable="vision",
+        targets="identity",
+        region_weight=0.0,
+        region_pool=False,
+        mask_rate=1.0,
+        **given,
     )
 
 

@@ -70,6 +70,7 @@ def whole_study(folder: Path) -> Workspace:
         for name in "ab"
     ]  # fmt: skip
     workspace.write(IMAGES, from_rows(IMAGES, rows))
+    fill_vault(workspace)
     mask = np.zeros((20, 30), np.bool_)
     mask[3:9, 5:25] = True
     kept = {"model_hash": "c" * 16, "prompt": "{}", "score": 0.25, "stability": 0.5}

@@ -10,6 +10,7 @@ import pytest
 from sono.curation.errors import SonoError
 from sono.curation.pacs import (
     Item,
+    NotAcceptableError,
     NotServedError,
     Pacs,
     Patience,
@@ -41,10 +42,15 @@ def test_failures_that_may_pass(status: int) -> None:
     assert (type(error), str(error)) == (TransientError, f"https://pacs.inside: HTTP {status}")
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 406, 410])
+@pytest.mark.parametrize("status", [400, 403, 404, 410])
 def test_failures_of_one_request(status: int) -> None:
     error = verdict(status, HOST, {})
     assert (type(error), str(error)) == (NotServedError, f"HTTP {status}")
+
+
+def test_a_form_that_is_not_served_has_an_error_of_its_own() -> None:
+    error = verdict(406, HOST, {})
+    assert (type(error), str(error)) == (NotAcceptableError, "HTTP 406")
 
 
 @pytest.mark.parametrize(

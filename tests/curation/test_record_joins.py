@@ -162,7 +162,7 @@ def test_merged_cells_serve_all_their_rows_and_missing_patients_are_counted(tmp_
     rows, summary = grade(tmp_path, tmp_path / "records.xlsx")
     assert column(rows, "raw_patient") == ["W1", "W1", "W1", None]
     assert column(rows, "ga_days") == [157, 157, 157, None]
-    assert "1 of 4 accepted frames have no patient id while the others have one: splits" in " ".join(summary.remarks)
+    assert "1 frames have no patient id: in the splits 1 stay with their exam folder" in " ".join(summary.remarks)
 
 
 def test_what_an_earlier_table_said_is_forgotten(tmp_path: Path) -> None:

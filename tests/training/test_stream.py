@@ -237,7 +237,7 @@ def test_the_command_writes_and_the_setting_reads(own_study: Workspace, tmp_path
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) | {"megabytes": 0} == {
-        "shards": 3, "pairs": 24, "regions": 24, "image_size": 32, "patients": 6, "megabytes": 0, "private_strings": 0
+        "shards": 3, "pairs": 24, "regions": 24, "image_size": 32, "patients": 6, "megabytes": 0, "private_strings": 1
     }  # fmt: skip
     done = CliRunner().invoke(app, ["train", "--name", "from-shards", "-w", str(own_study.root), "--json"])
     assert done.exit_code == 0, done.output
