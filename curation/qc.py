@@ -273,7 +273,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(
             "no plane labels: captions stay general and zero-shot evaluation has nothing to score; "
-            + ("the records have no column of planes" if records is not None else "give --records")
+            + ("no record with a plane was applied" if records is not None else "give --records")
         )
     if len(accepted) and accepted["center"].isna().all():
         remarks.append("no center: `sono train --hold-out` and `sono eval --center` cannot be used; give --center")
