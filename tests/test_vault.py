@@ -7,19 +7,20 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from clip_files import random_clip, write_openai
+from clip_files import TINY, random_clip, write_openai
 
 import sono.cli
 from sono.curation.release import _held
 from sono.curation.tables import MASKS, SOURCES, read_table, write_table
 from sono.curation.workspace import Workspace
+from sono.training import architectures
 
-SETTINGS = '\n[training]\nmodel = "nano"\ntext = "clip"\nimage_size = 32\nepochs = 1\n'
+SETTINGS = '\n[training]\nmodel = "tiny"\ntext = "clip"\nimage_size = 32\nepochs = 1\n'
 Run = Callable[..., tuple[int, str]]
 
 
@@ -86,8 +87,16 @@ def _main() -> int:
     return 0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """A model of a few numbers, known by its name."""
+    architectures.SIZES["tiny"] = TINY
+    yield
+    del architectures.SIZES["tiny"]
+
+
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def job(tiny: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A phantom export and a study in which every stage has run."""
     base = tmp_path_factory.mktemp("job")
     study, export = base / "study", base / "export"
