@@ -69,7 +69,9 @@ def import_(
         show(
             summary if as_json else replace(summary, masks=()),
             as_json,
-            next_step="" if dry_run else "sono masks propose, or sono captions build",
+            next_step="the same without --dry-run: nothing was written"
+            if dry_run
+            else "sono masks propose, or sono captions build",
         )
     summary.refuse_nothing()
     if strict:

@@ -172,6 +172,7 @@ def place_of(study: Workspace, name: str) -> Path:
     if name == "frame":
         shutil.rmtree(study.root / "packed", ignore_errors=True)
         accepted = study.accepted_images()
+        accepted = accepted[accepted["image_id"].isin(study.masks()["image_id"])]
         return study.root / str(accepted.loc[accepted["split"] == "train", "file"].iloc[0])
     if name.startswith("runs/toy/end"):
         shutil.rmtree(study.root / "runs" / "toy" / "best", ignore_errors=True)

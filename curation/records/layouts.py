@@ -100,7 +100,8 @@ def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str])
     if not any(field in columns for field in KEYS):
         raise SonoError(
             f"{path}: no column names the image, the study or the patient; its columns {_told(header, shown)}; "
-            f'say which one does in sono.toml: [records.columns] image = "{shown[0] if shown else "its title"}"'
+            'say which one does under [records.columns] in the sono.toml of the study, as in image = "TITLE" (or study, '
+            "or patient); if none does, export the table again with one"
         )
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
