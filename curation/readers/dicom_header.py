@@ -27,6 +27,8 @@ _TECHNICAL = frozenset({
 _STANDARD_UIDS = "1.2.840.10008."
 _PIXEL_GROUP = 0x7FE0
 
+DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")  # of the exam, the first that is there
+
 
 @cache
 def dicom_errors() -> tuple[type[Exception], ...]:
@@ -77,7 +79,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     return Header(
         patient=text_of(dataset, "PatientID") or None,
         study=text_of(dataset, "StudyInstanceUID") or None,
-        exam_date=_day(text_of(dataset, "StudyDate")),
+        exam_date=next(filter(None, (_day(text_of(dataset, name)) for name in DATES)), None),
         machine="".join(letter for letter in machine if letter.isprintable())[:80] or None,
         private=clean_texts([*texts, *persons]),
         persons=clean_texts(persons, shortest=2),

@@ -100,7 +100,7 @@ def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str])
     if not any(field in columns for field in KEYS):
         raise SonoError(
             f"{path}: no column names the image, the study or the patient; its columns {_told(header, shown)}; "
-            'say which one does under [records.columns] in the sono.toml of the study, as in image = "TITLE" (or study, '
+            'say which one does under [records.columns] in the sono.toml of the study, as image = "TITLE" (or study, '
             "or patient); if none does, export the table again with one"
         )
     known = known_layout(header)

@@ -25,6 +25,7 @@ from pydicom.uid import (
 )
 
 from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom
+from sono.curation.readers.dicom_header import read_header
 from sono.curation.readers.regions import read_regions, tissue_box
 from sono.curation.readers.sources import Limits, Source, read_source
 
@@ -512,3 +513,20 @@ def test_random_damage_never_raises() -> None:
             content[place] = random.integers(0, 256)
         source = read_dicom(bytes(content[: random.integers(100, len(content) + 1)]))
         assert source.frames or source.codes
+
+
+@pytest.mark.parametrize(
+    ("dates", "found"),
+    [
+        ({"StudyDate": "20240102", "ContentDate": "20240320"}, "2024-01-02"),
+        ({"SeriesDate": "20240320"}, "2024-03-20"),
+        ({"StudyDate": "", "AcquisitionDate": "2024.03.20"}, "2024-03-20"),
+        ({"StudyDate": "00000000", "ContentDate": "20240320"}, "2024-03-20"),
+        ({}, None),
+    ],
+)
+def test_the_day_of_an_exam_is_the_first_date_that_is_there(dates: dict[str, str], found: str | None) -> None:
+    dataset = Dataset()
+    for name, value in dates.items():
+        setattr(dataset, name, value)
+    assert read_header(dataset, b"\0" * 128).exam_date == found
