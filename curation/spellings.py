@@ -23,6 +23,7 @@ _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", 
 _DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _ATOM = re.compile(r"[^\W_]+")
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w.]\d)")
+_POSSESSIVE = re.compile(r"(?<=[^\W\d_]{2})['’`´]s(?![^\W_])")
 _APOSTROPHE = re.compile(r"(?<=\w)['’`´](?=\w)")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
@@ -73,7 +74,10 @@ _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 
 
 def plain(text: str) -> str:
-    """Lower case without accents, vowel signs and apostrophes; full-width and composed letters as the simple ones."""
+    """Lower case, without accents, vowel signs, apostrophes and the s of a possessive.
+
+    Full-width and composed letters are the simple ones, and letters of no width are left out.
+    """
     if text.isascii():
         bare = text.lower()
     else:
@@ -81,13 +85,14 @@ def plain(text: str) -> str:
         apart = unicodedata.normalize("NFKD", text).casefold()
         bare = "".join(letter for letter in apart if letter not in marks).translate(_PLAIN)
         bare = unicodedata.normalize("NFC", bare)
-    return _APOSTROPHE.sub("", bare)
+    return _APOSTROPHE.sub("", _POSSESSIVE.sub("", bare))
 
 
 @cache
 def _marks() -> frozenset[str]:
-    """All combining marks: accents, and the vowel signs of Indian and Thai script, which would cut a word in pieces."""
-    return frozenset(letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter)[0] == "M")
+    """All that would cut a word in pieces: accents, vowel signs of Indian and Thai script, and letters of no width."""
+    everything = map(chr, range(sys.maxunicode + 1))
+    return frozenset(letter for letter in everything if unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf"))
 
 
 def words_of(*texts: str) -> frozenset[str]:

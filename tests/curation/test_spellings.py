@@ -23,6 +23,13 @@ def test_a_short_name_is_found_by_its_neighbours(text: str) -> None:
     assert private("DOE^JANE").found_in(f"seen: {text}.")
 
 
+@pytest.mark.parametrize(
+    "text", ["Lindqvist's fetus", "LINDQVIST’S", "Lind\u200bqvist", "Lind\u00adqvist", "O'Lindqvist"]
+)
+def test_possessives_and_letters_of_no_width_hide_no_name(text: str) -> None:
+    assert private("Lindqvist^Anna").found_in(text) == ({"lindqvist"} if text != "O'Lindqvist" else set())
+
+
 @pytest.mark.parametrize("text", ["Jane", "doe", "a doe and a jane", "John Doe", "x0d0e", "hoe jane", "adoe janex"])
 def test_half_a_short_name_is_chance(text: str) -> None:
     assert private("DOE^JANE").found_in(text) == set()
