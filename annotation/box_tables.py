@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, read_regular
+from sono.annotation.foreign_masks import MAX_BYTES, ForeignMask, Found, Picture, Size
+from sono.annotation.mask_labels import plain_label
 from sono.annotation.shapes import draw_box
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.records.formats import read_sheet
+from sono.curation.storage import open_regular
 
 # Titles by field, as data sets and tools write them. "x" and "y" are not here: they may be a corner or the center.
 TITLES = {
@@ -33,7 +36,8 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
     Columns are known by the titles of TITLES or by `columns` (field -> title). Edges are in source pixels, the right
     and bottom ones exclusive. SonoError where a column is missing, or where all edges are fractions.
     """
-    read_regular(path)  # a pipe or device would be waited for
+    with suppress(OSError):  # `read_sheet` says why it cannot be opened
+        open_regular(path, MAX_BYTES).close()
     sheet = read_sheet(path)
     places = _columns(path, sheet.header, columns)
     folder = str(path.resolve().parent)
@@ -61,10 +65,10 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
     for name in given:
         if name not in TITLES:
             raise SonoError(f"--column '{name}': no field of a box{did_you_mean(name, TITLES)}")
-    plain = [_plain(title) for title in header]
+    plain = [plain_label(title) for title in header]
     places: dict[str, int] = {}
     for name, titles in TITLES.items():
-        wanted = {_plain(given[name])} if name in given else set(map(_plain, titles))
+        wanted = {plain_label(given[name])} if name in given else set(map(plain_label, titles))
         fitting = [place for place, title in enumerate(plain) if title in wanted]
         if len(fitting) > 1:
             shown = " and ".join(f"'{header[place]}'" for place in fitting)
@@ -113,7 +117,3 @@ def _number(cells: Mapping[str, str], name: str) -> float:
 
 def _pixels(edges: tuple[float, float, float, float], size: Size) -> NDArray[np.bool_]:
     return draw_box(*edges, size)
-
-
-def _plain(title: str) -> str:
-    return "".join(letter for letter in title.casefold() if letter.isalnum())

@@ -1,7 +1,5 @@
 """What the readers of masks made elsewhere return: masks, refusals, and the names of all pictures."""
 
-import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from sono.curation.errors import SonoError
 from sono.curation.readers.frames import DEFAULT_LIMITS
+from sono.curation.storage import read_regular
 
 Size = tuple[int, int]  # height, width
 
@@ -82,17 +81,10 @@ class Found:
         self.refused.append(Refusal(reason, str(place), detail))
 
 
-def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
+def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; SonoError for anything else, without waiting for a pipe."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise SonoError(f"{path}: not a regular file; give a file with masks, or a folder of them")
-            if status.st_size > limit:
-                raise SonoError(f"{path}: {status.st_size} bytes; the limit is {limit}, split the file")
-            return stream.read(limit)
+        return read_regular(path, limit)
     except OSError as error:
         raise SonoError(f"{path}: cannot be read ({error.strerror}); check its path and permissions") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sono.annotation.box_tables import read_boxes
 from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
-from sono.annotation.foreign_masks import Found, read_regular
+from sono.annotation.foreign_masks import Found, read_file
 from sono.annotation.labelme_files import is_labelme, read_labelme
 from sono.annotation.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.errors import SonoError
@@ -81,7 +81,7 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
 
 
 def _json(path: Path) -> Any:
-    raw = read_regular(path)
+    raw = read_file(path)
     if raw.lstrip()[:1] == b"<":
         raise SonoError(f"{path}: XML (CVAT?) instead of COCO JSON; {EXPORT_HELP}")
     try:

@@ -11,14 +11,12 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sono.annotation.foreign_masks import Picture
-from sono.curation.errors import SonoError
 from sono.curation.records.table import SUFFIXES, path_parts
 from sono.curation.storage import sha256
 from sono.curation.stored import picture_of
+from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
 MAX_CANDIDATES = 3  # named in a refusal
@@ -329,16 +327,12 @@ def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[Source
     path = workspace.sources_path
     if not path.exists():
         return
-    columns = ["source_id", "path", "root"]
-    try:
-        sources = pq.read_table(path, columns=columns, partitioning=None).to_pydict()
-    except (pa.ArrowException, OSError) as error:
-        raise SonoError(f"{path}: not a readable Parquet table; run `sono qc` again") from error
+    sources = read_table(path, SOURCES, ["source_id", "path", "root"])
     rows: dict[str, list[Row]] = {}
     for row in images.to_dict("records"):
         rows.setdefault(row["source_id"], []).append(row)  # type: ignore[arg-type]
     counts = dict(zip(images["source_id"], images["source_frames"].fillna(1), strict=True))
-    places = {name: (file, root) for name, file, root in zip(*(sources[column] for column in columns), strict=True)}
+    places = {name: (file, root) for name, file, root in zip(*(sources[column] for column in sources), strict=True)}
     for source_id, (file, root) in places.items():
         if source_id in rows:
             full, top = os.fsdecode(file), os.fsdecode(root).rstrip("/")

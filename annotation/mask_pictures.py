@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Picture, RefusedError, Size, read_regular
+from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Picture, RefusedError, Size, read_file
 from sono.annotation.outlines import fill_outline, filled
 from sono.curation.errors import SonoError
 from sono.curation.rle import decode, encode
@@ -104,7 +104,7 @@ def _decoded(counts: str, size: Size) -> Mask:
 def decode_picture(path: Path) -> Pixels:
     """The pixels of a mask picture; SonoError when it is damaged, cut short or larger than sono reads."""
     try:
-        with Image.open(io.BytesIO(read_regular(path, MAX_PICTURE)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(read_file(path, MAX_PICTURE)), formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SonoError(f"{path}: {image.width} x {image.height} pixels are too many for a mask")
             return _pixels(ImageOps.exif_transpose(image))

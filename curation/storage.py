@@ -31,23 +31,24 @@ def check_regular(path: Path) -> None:
         raise SonoError(f"{path}: a pipe, socket or device, not a regular file; put the file itself there")
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read; SonoError as `check_regular`, OSError where there is no such file."""
+def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
+    """Open a regular file of at most `limit` bytes to read; SonoError for any other, OSError where there is none."""
     check_regular(path)
     # non-blocking, because a pipe may take the place of the file after the check
     stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode):
         stream.close()
         raise SonoError(f"{path}: not a regular file; put the file itself there")
+    if limit is not None and status.st_size > limit:
+        stream.close()
+        raise SonoError(f"{path}: {status.st_size:,} bytes; at most {limit:,} are read here")
     return stream
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
     """The content of a regular file of at most `limit` bytes; SonoError for any other, OSError where there is none."""
-    with open_regular(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if limit is not None and size > limit:
-            raise SonoError(f"{path}: {size:,} bytes; at most {limit:,} are read here")
+    with open_regular(path, limit) as stream:
         return stream.read() if limit is None else stream.read(limit)
 
 
