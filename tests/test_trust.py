@@ -102,13 +102,12 @@ def make_study(base: Path, seed: int) -> Workspace:
     order = {name: number for number, name in enumerate(sorted(images["patient_id"].unique()))}
     splits = ("train", "train", "train", "val", "test", "test")
     study.write(IMAGES, images.assign(split=images["patient_id"].map(lambda name: splits[order[name]])))
-    square = np.zeros((int(images["height"].iloc[0]), int(images["width"].iloc[0])), np.bool_)
-    square[60:120, 80:160] = True
-    masks = [
-        mask_row(row, square[: row["height"], : row["width"]], "femur", "manual", state="accepted")
-        for row in rows_of(study.accepted_images())
-        if row["plane"] == "femur" and (row["height"], row["width"]) == square.shape
-    ]
+    masks = []
+    for row in rows_of(study.accepted_images()):
+        if row["plane"] == "femur":
+            square = np.zeros((row["height"], row["width"]), np.bool_)
+            square[60:120, 80:160] = True
+            masks.append(mask_row(row, square, "femur", "manual", state="accepted"))
     study.write(MASKS, mask_table(masks))
     build_captions(study)
     return study
