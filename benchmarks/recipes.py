@@ -57,7 +57,6 @@ for name, vision in {
     SIZES[name] = {**SIZES["nano"], "vision_cfg": vision}  # type: ignore[dict-item]
 
 STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {"flip": False}
-SHAKEN = {"mask_jitter": 0.05, "mask_dilation": 0.05, "mask_box": 0.2, "mask_drop": 0.2}
 # The recipe `sono` as it was when these tables were made, before regions had an objective of their own.
 FORMER: dict[str, Any] = {
     "model": "nano", "start": "scratch", "text": "clip", "epochs": 100, "batch_size": 16, "targets": "identity",
@@ -68,14 +67,12 @@ BASE = {"objective": "sigmoid", "augment": {"mask_stray": 0.0}}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "base": {},
     "positives: caption": {"targets": "caption"},
-    "positives: prior": {"targets": "prior"},
     "positives: softmax": {"objective": "softmax"},
     "positives: softmax, caption": {"objective": "softmax", "targets": "caption"},
     "bias: auto": {"bias": "auto"},
     "region pairs: none": {"global_fraction": 1.0},
     "region pairs: nine of ten": {"global_fraction": 0.1},
     "region pairs: proposals too": {"mask_states": ["accepted", "edited", "proposed"]},
-    "mask augmentation": {"augment": SHAKEN},
     "stray masks": {"augment": {"mask_stray": 0.5}},
     "stray masks, prompts under regions": {"augment": {"mask_stray": 0.5}, "region_prompts": 0.5},
     "all of it: softmax, stray": {"objective": "softmax", "augment": {"mask_stray": 0.5}},
@@ -93,19 +90,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "objective": "softmax",
         "reconstruction_weight": 0.2,
         "augment": {"mask_stray": 0.5},
-    },
-    "all of it: softmax, stray, mask augmentation": {
-        "objective": "softmax",
-        "augment": {"mask_stray": 0.5, **SHAKEN},
-    },
-    "all of it: softmax, caption, stray, mask augmentation": {
-        "objective": "softmax",
-        "targets": "caption",
-        "augment": {"mask_stray": 0.5, **SHAKEN},
-    },
-    "all of it: sigmoid, auto bias, stray, mask augmentation": {
-        "bias": "auto",
-        "augment": {"mask_stray": 0.5, **SHAKEN},
     },
     "region pairs: half with prompts": {"region_prompts": 0.5},
     "frame augmentation: none": {"augment": STILL},
@@ -125,7 +109,6 @@ SEARCH: dict[str, dict[str, Any]] = {
     "64 pixels, 100 epochs": {"image_size": 64, "epochs": 100, "validate_every": 4},
     "96 pixels, 100 epochs": {"image_size": 96, "epochs": 100, "validate_every": 4},
     "160 pixels, 100 epochs": {"image_size": 160, "epochs": 100, "validate_every": 4},
-    "100 epochs, averaged weights": {"epochs": 100, "validate_every": 4, "ema": 0.995},
     "100 epochs, phantoms first": {
         "epochs": 100,
         "validate_every": 4,

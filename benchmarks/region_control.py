@@ -75,11 +75,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "one phrasing": {"region_prompts": 0.0},
     "no mask rate": {"mask_rate": 1.0},
     "no regions": {"global_fraction": 1.0},
-    "averaged weights": {"ema": 0.98},
     "transformer from scratch": TRANSFORMER,
     "transformer from scratch, stem only": {**TRANSFORMER, "region_pool": False},
     "transformer from scratch, mask ten times faster": {**TRANSFORMER, "mask_rate": 10.0},
-    "shaken masks": {"augment": {"mask_jitter": 0.02, "mask_dilation": 0.03, "shift": 0.15}},
     "old": FORMER,
 }
 

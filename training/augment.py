@@ -1,7 +1,4 @@
-"""Augmentation of a batch on tensors: one affine map for frame and mask, then gain, gamma and speckle for the frame.
-
-Masks may also be moved against their frame, grown, boxed or left out, as those are that nobody has drawn with care.
-"""
+"""Augmentation of a batch on tensors: one affine map for frame and mask, then gain, gamma and speckle for the frame."""
 
 import math
 import re
@@ -86,50 +83,12 @@ def augment(
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     moved = F.grid_sample(image, grid, align_corners=False)
     whole = mask.flatten(1).all(dim=1)
-    if config.mask_jitter:
-        grid = grid + _shifts(config.mask_jitter, dice)[:, None, None]
     moved_mask = (F.grid_sample(mask, grid, align_corners=False) >= 0.5).to(mask.dtype)
-    moved_mask = _reshape(moved_mask, config, dice)
     moved_mask = torch.where(_column(whole), torch.ones_like(mask), moved_mask)
     if config.mask_stray:
         strays = whole & (dice.uniform() < config.mask_stray)
         moved_mask = torch.where(_column(strays), _ellipses(mask, dice), moved_mask)
     return _photometry(moved, config, dice), moved_mask
-
-
-def _reshape(mask: Tensor, config: AugmentConfig, dice: Dice) -> Tensor:
-    """Masks grown or shrunk, boxed, left out; a setting of zero draws nothing, so that batches stay as they were."""
-    if config.mask_dilation:
-        mask = _resize(mask, max(1, round(config.mask_dilation * mask.shape[-1])), dice)
-    if config.mask_box:
-        boxed = dice.uniform() < config.mask_box
-        mask = torch.where(_column(boxed), bounding_box(mask), mask)
-    if config.mask_drop:
-        gone = dice.uniform() < config.mask_drop
-        mask = torch.where(_column(gone), torch.ones_like(mask), mask)
-    return mask
-
-
-def _resize(mask: Tensor, radius: int, dice: Dice) -> Tensor:
-    """Grow or shrink each mask by up to `radius` pixels: where its share of the square around a pixel is over a limit.
-
-    A mask that would lose most of itself, as thin ones do, stays as it is.
-    """
-    share = F.avg_pool2d(mask, 2 * radius + 1, 1, radius)
-    limit = _column(dice.uniform() * 0.9 + 0.05)
-    changed = (share > limit).to(mask.dtype)
-    enough = changed.sum((1, 2, 3)) >= 0.4 * mask.sum((1, 2, 3))
-    return torch.where(_column(enough), changed, mask)
-
-
-def bounding_box(mask: Tensor) -> Tensor:
-    """The smallest upright rectangle around each mask [n, 1, S, S]; an empty one stays empty."""
-    return _span(mask.amax(3, keepdim=True), 2) * _span(mask.amax(2, keepdim=True), 3)
-
-
-def _span(line: Tensor, dim: int) -> Tensor:
-    """Ones from the first to the last one of each line."""
-    return line.cummax(dim).values * line.flip(dim).cummax(dim).values.flip(dim)
 
 
 def _ellipses(mask: Tensor, dice: Dice) -> Tensor:

@@ -28,10 +28,6 @@ class AugmentConfig(Config):
     speckle: float = Field(default=0.08, ge=0, le=1)  # standard deviation of multiplicative noise
     grain: float = Field(default=0.0, ge=0, le=1)  # share, up to which that noise is twice as coarse
     blur: float = Field(default=0.0, ge=0, le=1)  # share, up to which a frame is its average over 3 x 3 pixels
-    mask_jitter: float = Field(default=0.0, ge=0, le=0.5)  # of the side, by which a mask moves against the frame
-    mask_dilation: float = Field(default=0.0, ge=0, le=0.25)  # of the side, by which a mask grows or shrinks
-    mask_box: float = Field(default=0.0, ge=0, le=1)  # share of the masks that become their bounding box
-    mask_drop: float = Field(default=0.0, ge=0, le=1)  # share of the masks that are left out: ones everywhere
     mask_stray: float = Field(default=0.5, ge=0, le=1)  # share of the whole frames under an ellipse anywhere
 
 
@@ -60,7 +56,6 @@ class TrainingConfig(Config):
     warmup_fraction: float = Field(0.05, ge=0, lt=1)  # of all steps
     warmup_steps: int | None = Field(None, ge=0)  # instead of the share, but never more than half of the run
     clip_norm: float = Field(1.0, gt=0)
-    ema: float = Field(0.0, ge=0, lt=1)  # decay a step of averaged weights, which are then validated and kept; 0: none
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where it is multiplied
     compile: bool = False  # the vision tower by torch.compile
     strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a share of them
@@ -74,7 +69,7 @@ class TrainingConfig(Config):
     center_balance: float = Field(0.0, ge=0, le=1)  # likewise; balances multiply
     patient_balance: float = Field(0.0, ge=0, le=1)
     objective: Literal["softmax", "sigmoid"] = "softmax"
-    targets: Literal["fact", "identity", "caption", "prior"] = "fact"  # prior: caption, without its frequency
+    targets: Literal["fact", "identity", "caption"] = "fact"  # what else is a positive: equal facts, or equal captions
     bias: Literal["published", "auto"] = "published"
     loss_chunk: int = Field(0, ge=0)  # captions a part of the loss; 0: as many as fit into 32 MB of logits
     semantic_weight: float = Field(0.0, ge=0)  # of soft labels from attributes and the anatomy tree
@@ -123,23 +118,9 @@ class TrainingConfig(Config):
         return named[1]
 
     @model_validator(mode="after")
-    def _fits(self) -> "TrainingConfig":
-        if self.objective == "softmax" and self.targets == "prior":
-            raise ValueError(
-                "targets 'prior' goes with objective 'sigmoid'; softmax has no frequency in its logits, use 'caption'"
-            )
-        if self.region_weight and self.targets == "prior":
-            raise ValueError(
-                "targets 'prior' counts captions of the whole batch, but with region_weight whole frames and regions "
-                "do not meet; use 'fact', or region_weight = 0"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _shares(self) -> "TrainingConfig":
         unfit = {
-            "ema": self.ema, "lora_rank": self.lora_rank, "compile": self.compile,
-            "precision 'float16'": self.precision == "float16",
+            "lora_rank": self.lora_rank, "compile": self.compile, "precision 'float16'": self.precision == "float16",
         }  # fmt: skip
         if self.strategy == "fsdp" and any(unfit.values()):
             told = ", ".join(name for name, asked in unfit.items() if asked)

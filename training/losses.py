@@ -19,7 +19,7 @@ EVERY = slice(None)
 
 
 class Targets(NamedTuple):
-    """Row i and column j are a positive where they share a number; `offset` is added to the logits of a column.
+    """Row i and column j are a positive where they share a number.
 
     Rows and columns of different `groups` do not meet: such cells are no part of the loss. `weights` multiply the loss
     of each row.
@@ -27,7 +27,6 @@ class Targets(NamedTuple):
 
     rows: Tensor  # numbers [n], or several of each row [n, k]
     columns: Tensor  # numbers [m] or [m, k]
-    offset: Tensor | None = None  # [m]
     groups: tuple[Tensor, Tensor] | None = None  # [n] and [m]
     weights: Tensor | None = None  # [n]
 
@@ -60,24 +59,6 @@ def caption_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targe
     return Targets(caption_ids, caption_ids if all_ids is None else all_ids)
 
 
-def prior_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targets:
-    """`caption_targets` with logits that the frequency of a caption does not move.
-
-    In a column of caption c, one of n of the batch, n_c pairs are positives (frames x of caption c) and n - n_c are
-    negatives. The loss is least at the logit log [n_c P(x|c) / ((n - n_c) P(x|not c))]. With log [n_c / (n - n_c)]
-    added to the logit, what the model itself must say is log [P(x|c) / P(x|not c)]: evidence for c without its
-    frequency, so that the highest cosine does not favour common captions. (Logit adjustment, Menon 2021, for SigLIP.)
-    Without the offset it says the posterior log-odds. With `identity_targets`, where n_c is 1 and the negatives hold
-    caption c too, it says log [P(x|c) / P(x)] - log (n - 1): no frequency either. Where all captions differ the offset
-    is log [1 / (n - 1)], so the bias starts at 0.
-    """
-    targets = caption_targets(caption_ids, all_ids)
-    _, place, counts = torch.unique(targets.columns, return_inverse=True, return_counts=True)
-    positives = counts[place].float()
-    # a column without negatives teaches nothing; half of one keeps its logit finite
-    return targets._replace(offset=torch.log(positives / (len(place) - positives).clamp_min(0.5)))
-
-
 def prior_bias(batch_size: int) -> float:
     """The bias at which one positive among `batch_size` candidates is expected: log(1 / (n - 1))."""
     return -math.log(max(batch_size - 1, 1))
@@ -91,12 +72,11 @@ def sigmoid_loss(
     Features [n, d] and [m, d] of unit length, scale = exp(logit_scale); `chunk` captions at a time (0: what fits).
     Source: SigLIP, ICCV 2023.
     """
-    offset = torch.zeros(len(text_features), device=bias.device) if targets.offset is None else targets.offset
-    scaled, moved = scale * image_features, bias + offset
+    scaled = scale * image_features
 
     def part(text: Tensor, start: int) -> Tensor:
         stop = start + len(text)
-        logits = scaled @ text.T + moved[start:stop]
+        logits = scaled @ text.T + bias
         signs = targets.positives(columns=slice(start, stop)).to(logits.dtype) * 2 - 1
         losses = -F.logsigmoid(signs * logits)
         apart = targets.apart(columns=slice(start, stop))

@@ -19,7 +19,6 @@ from sono.training.losses import (
     Targets,
     caption_targets,
     prior_bias,
-    prior_targets,
     semantic_direction,
     sigmoid_loss,
     softmax_direction,
@@ -74,7 +73,7 @@ def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> 
     """The logit bias that a run starts with where `batch_size` pairs meet in the loss."""
     if config.bias == "published":
         return published
-    return 0.0 if config.targets == "prior" else prior_bias(batch_size)  # there the offsets hold it
+    return prior_bias(batch_size)
 
 
 def _targets(pairs: Pairs, ids: Tensor, config: TrainingConfig) -> tuple[Targets, Targets]:
@@ -97,8 +96,6 @@ def _targets(pairs: Pairs, ids: Tensor, config: TrainingConfig) -> tuple[Targets
 def _positives(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets:
     if config.targets == "caption":
         return caption_targets(own, everyone)
-    if config.targets == "prior":
-        return prior_targets(own, everyone)
     numbers = torch.arange(len(everyone), device=own.device)
     first = process_rank() * len(own)
     return Targets(numbers[first : first + len(own)], numbers)

@@ -143,9 +143,10 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
-    if "model" in info.config and "region_weight" not in info.config:
+    unknown = set(info.config) - set(TrainingConfig.model_fields)
+    if unknown or ("model" in info.config and "region_weight" not in info.config):
         raise SonoError(
-            f"{folder}: made by an older version, whose settings would mean something else here; "
+            f"{folder}: made by another version, whose settings are unknown or mean something else here; "
             f"`sono train --init {name}` begins with it"
         )
     return _with_places(validated(info.config, "config", TrainingConfig, folder / RUN), workspace)

@@ -23,7 +23,7 @@ from sono.training.checkpoints import BEST, END, LAST, STATE
 from sono.training.config import TrainingConfig
 from sono.training.distributed import from_first
 from sono.training.objectives import load_heads, save_heads
-from sono.training.sharding import finite, load_optimizer, whole
+from sono.training.sharding import load_optimizer, whole
 from sono.training.step import Trainer
 from sono.training.weight_files import DAMAGED, short
 
@@ -84,10 +84,10 @@ class Saver:
         self._next = ended + max(SAVE_SECONDS, (ended - started) / SAVE_SHARE)
 
     def keep(self, name: str) -> None:
-        """Write the model that is kept as the checkpoint `name`."""
-        kept = self._trainer.kept
-        weights = whole(kept.state_dict())
-        self._write(name, lambda new: checkpoints.save_model(new, kept, weights))
+        """Write the model as the checkpoint `name`."""
+        model = self._trainer.model
+        weights = whole(model.state_dict())
+        self._write(name, lambda new: checkpoints.save_model(new, model, weights))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
         """Let the first process write the folder `name`, and all wait for it: none may end before it is whole."""
@@ -150,11 +150,8 @@ def told_to_resume(folder: Path) -> Iterator[None]:
 
 
 def _moving(trainer: Trainer) -> dict[str, Any]:
-    """What moves the weights of `trainer`, and follows them."""
-    values = {"optimizer": trainer.optimizer.state_dict(), "scaler": trainer.scaler.state_dict()}
-    if trainer.averaged is not None:
-        values["averaged"] = trainer.averaged.state_dict()
-    return values
+    """What moves the weights of `trainer`."""
+    return {"optimizer": trainer.optimizer.state_dict(), "scaler": trainer.scaler.state_dict()}
 
 
 def _packed(values: dict[str, Any]) -> bytes:
@@ -169,8 +166,6 @@ def _unpacked(path: Path, trainer: Trainer, starts: Sequence[int]) -> State:
         values = torch.load(path, map_location="cpu", weights_only=True)
         load_optimizer(trainer.optimizer, values.pop("optimizer")["state"])
         trainer.scaler.load_state_dict(TypeAdapter(dict[str, int | FiniteFloat]).validate_python(values.pop("scaler")))
-        if trainer.averaged is not None:
-            trainer.averaged.load_state_dict(finite(values.pop("averaged")))
         state = State(**values)
         if starts[state.epoch] + len(state.losses) != state.step:
             raise ValueError(f"step {state.step} after {state.epoch} epochs and {len(state.losses)} steps")

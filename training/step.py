@@ -1,6 +1,5 @@
 """One training step: what learns, the loss of a batch, and the optimizer that moves the weights."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -49,7 +48,7 @@ class Learner(nn.Module):
 
 
 class Trainer:
-    """A learner with what moves its weights; `averaged` is the model whose weights follow on, where there is one.
+    """A learner with what moves its weights.
 
     `left_out` says that the last step moved nothing: float16 overflowed, and the next one is scaled by less.
     """
@@ -58,7 +57,6 @@ class Trainer:
         config, model = learner.config, learner.model
         self.learner, self.model, self.heads, self.config = learner, model, learner.heads, config
         self.device = model.logit_scale.device
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema else None
         if config.compile:
             model.towers.visual.compile()
         self.together = _joined(learner)
@@ -66,11 +64,6 @@ class Trainer:
         self.left_out = False
         half = precision_of(config, model.config) == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-
-    @property
-    def kept(self) -> MaskClip:
-        """The model that is validated and kept."""
-        return self.averaged or self.model
 
     def step(self, parts: Sequence[Batch], rate: float) -> float:
         """Learn from the parts of a batch; returns their mean loss over all processes.
@@ -105,8 +98,6 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.left_out = self.scaler.get_scale() < scale
-        if self.averaged is not None and not self.left_out:
-            _follow(self.averaged, self.model, self.config.ema)
 
 
 def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Heads | None = None) -> Tensor:
@@ -213,17 +204,6 @@ def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:
     if config.init is None and isinstance(text, HFTextEncoder):
         trained += text.transformer.parameters()
     return [weight for weight in trained if id(weight) not in new]
-
-
-@torch.no_grad()
-def _follow(averaged: MaskClip, model: MaskClip, decay: float) -> None:
-    """Move the averaged weights towards the model's; statistics and what is frozen are the model's own."""
-    for mean, weight in zip(averaged.parameters(), model.parameters(), strict=True):
-        if weight.requires_grad:
-            mean.lerp_(weight, 1 - decay)
-    for kept, value in zip(averaged.buffers(), model.buffers(), strict=True):
-        kept.copy_(value)
-    averaged.forget_captions()
 
 
 def _some(batch: Batch, rows: slice) -> Batch:

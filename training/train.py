@@ -100,7 +100,7 @@ def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resum
                     if asked:
                         raise StoppedError(_how_to_go_on(folder, state, plan))
                 with knobs():
-                    own = trainer.learner.with_weights(partial(validate, trainer.kept, material.val, config, epoch))
+                    own = trainer.learner.with_weights(partial(validate, trainer.model, material.val, config, epoch))
                 scores = of_first(own)  # of other hardware they differ in the last digits
                 with told_to_resume(folder):
                     watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))

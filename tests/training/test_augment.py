@@ -5,7 +5,7 @@ import torch
 
 from sono.curation.planes import PLANES
 from sono.templates.loader import load_templates
-from sono.training.augment import augment, bounding_box, carries_side
+from sono.training.augment import augment, carries_side
 from sono.training.config import AugmentConfig
 
 STILL = AugmentConfig(rotation_degrees=0, scale=0, shift=0, flip=False, gain=0, gamma=0, speckle=0, mask_stray=0)
@@ -180,49 +180,6 @@ def squares(count: int = 1) -> torch.Tensor:
 def reshaped(mask: torch.Tensor, **settings: float) -> torch.Tensor:
     frame = torch.full_like(mask, 0.5)
     return augment(frame, mask, yes(len(mask)), STILL.model_copy(update=settings), generator())[1]
-
-
-def test_mask_jitter_moves_the_mask_and_not_the_frame() -> None:
-    still = STILL.model_copy(update={"mask_jitter": 0.1})
-    image, mask = augment(squares(16), squares(16), yes(16), still, generator())
-    assert torch.allclose(image, squares(16), atol=1e-3)
-    moves = (mask * torch.arange(32.0)).sum((1, 2, 3)) / mask.sum((1, 2, 3)) - 16.5
-    assert 0.5 < float(moves.abs().max()) <= 3.7  # a tenth of 32 pixels, and half a pixel of rounding
-    assert bool(((mask.sum((1, 2, 3)) - 8 * 14).abs() <= 8 + 14).all())  # a row or column of rounding
-
-
-def test_mask_dilation_grows_and_shrinks_by_its_radius_at_most() -> None:
-    masks = reshaped(squares(32), mask_dilation=0.1)  # 3 pixels of 32
-    areas = masks.sum((1, 2, 3))
-    assert float(areas.min()) < 8 * 14 < float(areas.max())
-    assert not bool(masks[:, :, :9].any()) and not bool(masks[:, :, 23:].any())
-    assert bool((masks[:, :, 15:17, 13:21] == 1).all())
-
-
-def test_a_thin_mask_does_not_vanish() -> None:
-    line = torch.zeros(32, 1, 32, 32)
-    line[:, :, 16, 4:28] = 1
-    assert float(reshaped(line, mask_dilation=0.2).sum((1, 2, 3)).min()) >= 0.4 * 24
-
-
-def test_a_boxed_mask_is_its_bounding_box() -> None:
-    cross = torch.zeros(1, 1, 32, 32)
-    cross[..., 10, 5:20] = 1
-    cross[..., 7:15, 9] = 1
-    box = torch.zeros(1, 1, 32, 32)
-    box[..., 7:15, 5:20] = 1
-    assert torch.equal(reshaped(cross, mask_box=1.0), box)
-    assert not bool(bounding_box(torch.zeros(1, 1, 8, 8)).any())
-
-
-def test_masks_are_dropped_as_often_as_asked() -> None:
-    dropped = reshaped(squares(400), mask_drop=0.25).flatten(1).all(1)
-    assert float(dropped.float().mean()) == pytest.approx(0.25, abs=0.06)
-
-
-def test_a_whole_mask_is_never_reshaped() -> None:
-    changes = {"mask_jitter": 0.2, "mask_dilation": 0.1, "mask_box": 0.5}
-    assert bool(reshaped(torch.ones(8, 1, 32, 32), **changes).all())
 
 
 def test_whole_frames_get_stray_masks_as_often_as_asked_and_regions_keep_theirs() -> None:

@@ -11,7 +11,7 @@ from sono.training.sampling import process_seed, seeded
 
 UNFIT = {
     "rotation_degrees": (-20, 181), "scale": (-0.5, 1), "shift": (-0.1, 5), "gain": (-3, 1), "gamma": (-1, 2),
-    "speckle": (-1, 5), "grain": (-4, 2), "blur": (-1, 7), "mask_jitter": (-1, 900),
+    "speckle": (-1, 5), "grain": (-4, 2), "blur": (-1, 7), "mask_stray": (-1, 900),
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_no_number_may_be_infinite_or_none(value: float) -> None:
 
 def test_the_widest_augmentation_leaves_frames_in_range() -> None:
     widest = AugmentConfig(
-        rotation_degrees=180, scale=0.5, shift=0.5, gain=0.99, gamma=0.99, speckle=1, grain=1, blur=1, mask_jitter=0.5
+        rotation_degrees=180, scale=0.5, shift=0.5, gain=0.99, gamma=0.99, speckle=1, grain=1, blur=1, mask_stray=1
     )
     image, mask = torch.rand(8, 1, 32, 32), torch.zeros(8, 1, 32, 32)
     frames, masks = augment(image, mask, torch.ones(8, dtype=torch.bool), widest, seeded(0, 0))
@@ -69,10 +69,3 @@ def test_torch_takes_every_seed_in_range() -> None:
 def test_a_place_that_a_record_could_not_tell_is_refused(changes: dict[str, str], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         TrainingConfig(**changes)  # type: ignore[arg-type]
-
-
-def test_prior_targets_do_not_go_with_regions_of_their_own() -> None:
-    with pytest.raises(ValueError, match="whole frames and regions do not meet"):
-        TrainingConfig(objective="sigmoid", targets="prior", region_weight=0.5)
-    mixed = TrainingConfig(objective="sigmoid", targets="prior", region_weight=0.0)
-    assert mixed.targets == "prior"

@@ -245,8 +245,8 @@ def test_a_process_that_is_asked_to_stop_stops_both_and_the_run_goes_on_exactly(
 
 
 def test_what_weights_in_shares_cannot_do_is_refused() -> None:
-    with pytest.raises(SonoError, match="strategy 'fsdp' does not go with ema, lora_rank"):
-        override(TrainingConfig(), strategy="fsdp", ema=0.9, lora_rank=4)
+    with pytest.raises(SonoError, match="strategy 'fsdp' does not go with lora_rank"):
+        override(TrainingConfig(), strategy="fsdp", lora_rank=4)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -14,7 +14,6 @@ from sono.training.losses import (
     caption_targets,
     identity_targets,
     prior_bias,
-    prior_targets,
     semantic_loss,
     sigmoid_loss,
     softmax_loss,
@@ -99,19 +98,18 @@ Objective = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 OBJECTIVES: dict[str, Objective] = {
     "identity": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, identity_targets(7), chunk),
     "caption": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, caption_targets(torch.tensor(IDS)), chunk),
-    "prior": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, prior_targets(torch.tensor(IDS)), chunk),
     "softmax": lambda i, t, s, b, chunk: softmax_loss(i, t, s, caption_targets(torch.tensor(IDS)), chunk) + 0 * b,
     "softmax identity": lambda i, t, s, b, chunk: softmax_loss(i, t, s, identity_targets(7), chunk) + 0 * b,
     "semantic": lambda i, t, s, b, chunk: semantic_loss(i, t, lambda m, n: soft_labels(7)[m:n], chunk) + 0 * (s + b),
 }
 
 
-def written_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, ids: list[int], *offset: float) -> Tensor:
-    """Pair by pair; `offset` of each column."""
+def written_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, ids: list[int]) -> Tensor:
+    """Pair by pair."""
     terms = []
     for i, frame in enumerate(image):
         for j, caption in enumerate(text):
-            logit = scale * sum(frame * caption) + bias + (offset[j] if offset else 0)
+            logit = scale * sum(frame * caption) + bias
             chance = 1 / (1 + torch.exp(-logit))
             terms.append(-torch.log(chance if ids[i] == ids[j] else 1 - chance))
     return sum(terms, scalar(0.0)) / len(ids)
@@ -146,11 +144,9 @@ def written_semantic(image: Tensor, text: Tensor, wanted: Tensor) -> Tensor:
     return sum(terms, scalar(0.0)) / len(terms)
 
 
-ODDS = [math.log(IDS.count(number) / (7 - IDS.count(number))) for number in IDS]
 WRITTEN: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "identity": lambda i, t, s, b: written_sigmoid(i, t, s, b, list(range(7))),
     "caption": lambda i, t, s, b: written_sigmoid(i, t, s, b, IDS),
-    "prior": lambda i, t, s, b: written_sigmoid(i, t, s, b, IDS, *ODDS),
     "softmax": lambda i, t, s, b: written_softmax(i, t, s, IDS) + 0 * b,
     "softmax identity": lambda i, t, s, b: written_softmax(i, t, s, list(range(7))) + 0 * b,
     "semantic": lambda i, t, s, b: written_semantic(i, t, soft_labels(7)) + 0 * (s + b),
@@ -161,10 +157,9 @@ WRITTEN: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 def test_losses_and_gradients_are_those_of_the_written_out_loops(name: str) -> None:
     leaves = unit(7, 1), unit(7, 2), scalar(5.0), scalar(-2.0)
     loss, written = OBJECTIVES[name](*leaves, 0), WRITTEN[name](*leaves)
-    near = 1e-6 if name in ("identity", "caption", "prior") else 1e-12  # the sigmoid adds bias and offsets in float32
-    assert value_of(loss) == pytest.approx(value_of(written), rel=near)
+    assert value_of(loss) == pytest.approx(value_of(written), rel=1e-12)
     for one, other in zip(gradients(loss, *leaves), gradients(written, *leaves), strict=True):
-        assert torch.allclose(one, other, rtol=near, atol=near)
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -216,47 +211,6 @@ def test_a_pair_is_met_by_the_columns_of_all_processes() -> None:
 def test_the_prior_bias_makes_a_positive_as_rare_as_it_is() -> None:
     probability = 1 / (1 + math.exp(-prior_bias(32)))
     assert probability == pytest.approx(1 / 32)
-
-
-def test_the_offset_of_a_caption_is_the_odds_of_its_column() -> None:
-    offset = prior_targets(torch.tensor(IDS)).offset
-    assert offset is not None
-    assert offset.tolist() == pytest.approx([math.log(n / (7 - n)) for n in (3, 2, 3, 1, 2, 3, 1)])
-    alone = prior_targets(torch.arange(32)).offset
-    assert alone is not None
-    assert alone.tolist() == pytest.approx([prior_bias(32)] * 32)
-
-
-def test_a_batch_of_one_caption_is_finite() -> None:
-    features = unit(3, 1)
-    assert math.isfinite(
-        value_of(sigmoid_loss(features, features, scalar(5.0), scalar(0.0), prior_targets(torch.zeros(3))))
-    )
-
-
-@pytest.mark.parametrize(("targets", "wins"), [("caption", "common"), ("prior", "evidence"), ("identity", "evidence")])
-def test_the_prior_correction_takes_the_frequency_out_of_the_best_logits(targets: str, wins: str) -> None:
-    """Frames of two kinds, captions A (90 %) and B: kind 1 is evidence for B (3 : 1), and yet mostly A by numbers."""
-    kinds = torch.tensor([0] * 81 + [1] * 9 + [0] * 7 + [1] * 3)  # P(1|A) = 0.1, P(1|B) = 0.3
-    captions = torch.tensor([0] * 90 + [1] * 10)
-    makers = {"caption": caption_targets, "prior": prior_targets, "identity": lambda ids: identity_targets(len(ids))}
-    table = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)  # a free logit of each kind and caption
-    descent = torch.optim.LBFGS([table], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
-    hot = torch.eye(2, dtype=torch.float64)
-
-    def loss() -> Tensor:
-        descent.zero_grad()
-        # with one-hot features the "cosine" of a frame and a caption is the entry of the table
-        value = sigmoid_loss(hot[kinds] @ table, hot[captions], scalar(1.0), scalar(0.0), makers[targets](captions))
-        value.backward()
-        return value
-
-    descent.step(loss)
-    assert ("evidence" if value_of(table[1, 1]) > value_of(table[1, 0]) else "common") == wins
-    if targets == "prior":
-        # log [P(kind|c) / P(kind|not c)], as the docstring derives it
-        assert value_of(table[1, 1]) == pytest.approx(math.log(3), abs=1e-3)
-        assert value_of(table[0, 0]) == pytest.approx(math.log(0.9 / 0.7), abs=1e-3)
 
 
 def test_matched_pairs_cost_less_than_shuffled_ones() -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from waiting import LIMIT
 
-from sono.curation.config import override
 from sono.curation.errors import SonoError
 from sono.training import architectures
 from sono.training.architectures import ModelConfig
@@ -43,7 +42,6 @@ FACTS = Facts.of(
 SETTINGS = {
     "identity": mixed(objective="sigmoid"),
     "caption": mixed(objective="sigmoid", targets="caption"),
-    "prior": mixed(objective="sigmoid", targets="prior", loss_chunk=3),
     "softmax": mixed(objective="softmax", targets="caption"),
     "softmax identity": mixed(objective="softmax"),
     "semantic": mixed(objective="sigmoid", semantic_weight=0.7, loss_chunk=3),
@@ -159,13 +157,6 @@ def test_the_semantic_loss_counts_by_its_weight() -> None:
 def test_the_bias_starts_where_it_was_asked_to() -> None:
     assert starting_bias(TrainingConfig(), -10.0, 32) == -10.0
     assert starting_bias(TrainingConfig(bias="auto"), -10.0, 32) == pytest.approx(-3.434, abs=1e-3)
-    prior = TrainingConfig(bias="auto", objective="sigmoid", targets="prior", region_weight=0.0)
-    assert starting_bias(prior, -10.0, 32) == 0.0
-
-
-def test_softmax_refuses_prior_targets_and_says_what_to_use() -> None:
-    with pytest.raises(SonoError, match="use 'caption'"):
-        override(TrainingConfig(), objective="softmax", targets="prior")
 
 
 def test_heads_are_there_where_they_are_asked_for_and_come_back(tmp_path: Path) -> None:

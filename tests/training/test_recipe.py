@@ -60,11 +60,11 @@ def test_a_recipe_gives_way_to_the_study_and_that_to_options(bare: Workspace) ->
         ("[tuning]\nmask_rate = -1\n", r"mine.toml: 'tuning.mask_rate' is -1"),
         ("[trainin]\n", r"mine.toml: unknown section \[trainin\]; did you mean 'training'"),
         ("epochs = 3\n", r"mine.toml: unknown section \[epochs\]"),
-        ('[training]\nobjective = "sigmoid"\nregion_weight = 0.0\ntargets = "prior"\n', "sono.toml: .*use 'caption'"),
+        ('[training]\nstrategy = "fsdp"\n', "sono.toml: .*does not go with lora_rank"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare: Workspace, tmp_path: Path) -> None:
-    add(bare, '\n[training]\nobjective = "softmax"\n')
+    add(bare, "\n[training]\nlora_rank = 4\n")
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(SonoError, match=told):
@@ -96,8 +96,10 @@ def test_a_run_and_a_recipe_exclude_each_other(bare: Workspace) -> None:
         settings_of_run(bare, "run-001", "sono", {})
 
 
-def test_settings_that_fit_the_recipe_alone_are_held_against_it(bare: Workspace) -> None:
-    add(bare, '\n[training]\ntargets = "prior"\n')
-    assert training_config(bare, "sonoclip", {}).targets == "prior"  # of the sigmoid
-    with pytest.raises(SonoError, match=r"sono.toml: 'training': targets 'prior' goes with objective 'sigmoid'"):
-        training_config(bare, "sono", {})
+def test_settings_that_fit_the_recipe_alone_are_held_against_it(bare: Workspace, tmp_path: Path) -> None:
+    add(bare, "\n[training]\nlora_rank = 4\n")
+    recipe = tmp_path / "shared.toml"
+    recipe.write_text('[training]\nstrategy = "fsdp"\n')
+    assert training_config(bare, "sono", {}).lora_rank == 4
+    with pytest.raises(SonoError, match=r"sono.toml: 'training': strategy 'fsdp' does not go with lora_rank"):
+        training_config(bare, str(recipe), {})

@@ -35,7 +35,7 @@ EVERYTHING = SMALL.model_copy(
     update={
         "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2, "semantic_weight": 0.5,
         "graph_gate": 0.1, "reconstruction_weight": 0.2, "global_fraction": 0.1, "regions_per_frame": 2,
-        "curriculum": 0.5, "center_balance": 0.5, "patient_balance": 0.5, "ema": 0.9, "accumulate": 2,
+        "curriculum": 0.5, "center_balance": 0.5, "patient_balance": 0.5, "accumulate": 2,
     }
 )  # fmt: skip
 

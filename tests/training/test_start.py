@@ -311,7 +311,7 @@ def test_a_run_of_an_older_version_is_not_repeated_as_something_else(own_study: 
     info = read_run(folder)
     known = {name: value for name, value in info.config.items() if name not in ("region_weight", "text")}
     write_run(folder, replace(info, config=known | {"text_tower": None}))
-    with pytest.raises(SonoError, match=r"made by an older version.*--init old` begins with it"):
+    with pytest.raises(SonoError, match=r"made by another version.*--init old` begins with it"):
         settings_of_run(own_study, "old", None, {})
 
 

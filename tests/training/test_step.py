@@ -1,4 +1,4 @@
-"""What a step does: parts, rates, averages, number formats and compilation, and what the log tells of them."""
+"""What a step does: parts, rates, number formats and compilation, and what the log tells of them."""
 
 import copy
 import csv
@@ -19,7 +19,7 @@ from sono.curation.workspace import Workspace
 from sono.training import step
 from sono.training.architectures import ModelConfig
 from sono.training.attributes import AttributeTable
-from sono.training.checkpoints import load_model, load_weights
+from sono.training.checkpoints import load_model
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch
 from sono.training.material import first_model, read_material
@@ -29,7 +29,6 @@ from sono.training.schedule import Plan
 from sono.training.start import prepare
 from sono.training.step import Learner, Trainer, batch_loss, parts_of, precision_of
 from sono.training.train import train
-from sono.training.validation import validate
 
 
 @pytest.fixture
@@ -57,66 +56,9 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
-def averages(model: nn.Module, decay: float) -> Callable[[], dict[str, Tensor]]:
-    """The written-out running average of what learns in `model`, one step further with each call."""
-    mean = weights_of(model)
-
-    def follow() -> dict[str, Tensor]:
-        for name, weight in weights_of(model).items():
-            mean[name] = decay * mean[name] + (1 - decay) * weight
-        return dict(mean)
-
-    return follow
-
-
 def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     assert one.keys() == other.keys()
     return all(torch.allclose(value, other[name], rtol=1e-5, atol=1e-7) for name, value in one.items())
-
-
-def test_averaged_weights_are_the_running_average_of_the_models(study: Workspace, config: TrainingConfig) -> None:
-    settings = config.model_copy(update={"model": "nano", "image_size": 32, "ema": 0.9})
-    trainer, batches = begun(study, settings)  # nano normalises by batches
-    follow = averages(trainer.model, 0.9)
-    for batch in batches[:3]:
-        trainer.step(parts_of(batch, settings), 1e-2)
-        expected = follow()
-    assert close(weights_of(trainer.kept), expected)
-    assert not close(weights_of(trainer.model), expected)
-    statistics, own = dict(trainer.kept.named_buffers()), dict(trainer.model.named_buffers())
-    assert all(torch.equal(value, own[name]) for name, value in statistics.items())
-    assert {int(value) for name, value in own.items() if name.endswith("num_batches_tracked")} == {3}
-
-
-def test_the_averaged_model_is_validated_and_kept(
-    study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = config.model_copy(update={"ema": 0.9, "learning_rate": 1e-2, "validate_every": 1})
-    after: list[dict[str, Tensor]] = []
-    step, begin = Trainer.step, Trainer.__init__
-
-    def note_begin(trainer: Trainer, learner: Learner) -> None:
-        begin(trainer, learner)
-        follow = averages(trainer.model, 0.9)
-
-        def note_step(*given: Any) -> float:
-            loss = step(*given)
-            after.append(follow())
-            return loss
-
-        monkeypatch.setattr(Trainer, "step", note_step)
-
-    monkeypatch.setattr(Trainer, "__init__", note_begin)
-    summary = train(study, config)
-    end, last, best = (load_weights(summary.folder / name) for name in ("end", "last", "best"))
-    assert close(weights_of(end), after[-1])
-    assert close(weights_of(best), after[4 * summary.best_epoch - 1])  # of four steps an epoch
-    assert not close(weights_of(last), after[-1])
-    val = read_material(study, config).val
-    losses = [validate(model, val, config, epoch=1)["val_loss"] for model in (end, last)]
-    logged = log(summary.folder)[-1]["val_loss"]
-    assert logged == pytest.approx(losses[0], rel=1e-5)
-    assert logged != pytest.approx(losses[1], rel=1e-5)
 
 
 def test_the_gradient_of_a_step_is_that_of_the_mean_of_its_parts(study: Workspace, config: TrainingConfig) -> None:
@@ -226,7 +168,7 @@ def steep(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_that_overflows_is_left_out_and_the_log_says_so(
     study: Workspace, config: TrainingConfig, steep: None
 ) -> None:
-    changes = {"precision": "float16", "ema": 0.5}
+    changes = {"precision": "float16"}
     folder = train(study, config.model_copy(update=changes)).folder
     assert [row["left_out"] for row in log(folder)] == [4, 4]
     assert log(folder)[0]["logit_scale"] == 10  # as it began
