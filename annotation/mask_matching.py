@@ -16,7 +16,6 @@ from sono.annotation.foreign_masks import Picture
 from sono.curation.records.table import SUFFIXES, path_parts
 from sono.curation.storage import sha256
 from sono.curation.stored import picture_of
-from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
 MAX_CANDIDATES = 3  # named in a refusal
@@ -324,10 +323,9 @@ def _shown(files: Sequence[SourceFile]) -> str:
 
 def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[SourceFile]:
     """Every file of the vault's sources with its rows of `images`; none where the vault is not here."""
-    path = workspace.sources_path
-    if not path.exists():
+    if not workspace.sources_path.exists():
         return
-    sources = read_table(path, SOURCES, ["source_id", "path", "root"])
+    sources = workspace.sources(["source_id", "path", "root"])
     rows: dict[str, list[Row]] = {}
     for row in images.to_dict("records"):
         rows.setdefault(row["source_id"], []).append(row)  # type: ignore[arg-type]

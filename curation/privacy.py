@@ -22,7 +22,6 @@ from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
 from sono.curation.spellings import Phrase, atoms_of, plain, taken_apart, words_of
 from sono.curation.storage import write_text
-from sono.curation.tables import SOURCES, read_table
 from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MAKERS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
@@ -198,7 +197,7 @@ def private_strings(workspace: Workspace) -> PrivateStrings:
 
 
 def _search(workspace: Workspace) -> Search:
-    sources = read_table(workspace.sources_path, SOURCES)
+    sources = workspace.sources()
     public = PublicNames.of(workspace, sources)
     found = collect(raw_strings(sources), VOCABULARY | public.words, names_of_persons(sources), PROSE | public.words)
     key = {workspace.key_path.read_text().strip().lower()}
