@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from sono.curation.errors import SonoError
 
-_NO_LETTER = -1  # pixels of a text that is no run-length string
+_BLOCK = 500  # rows at a time, which stay in the cache
+MAX_LETTERS = 7  # of a number
 
 
 def check_fit(path: Path, masks: pd.DataFrame, images: pd.DataFrame) -> None:
@@ -48,33 +49,40 @@ def _refuse(path: Path, masks: pd.DataFrame, name: str, wrong: NDArray[np.bool_]
 def pixels_of(counts: pd.Series) -> NDArray[np.int64]:
     """The sum of the run lengths of each compressed COCO string [N]; -1 where it is none."""
     texts = [text.encode("utf-8") for text in counts]
+    blocks = [_pixels(texts[start : start + _BLOCK]) for start in range(0, len(texts), _BLOCK)]
+    return np.concatenate([np.zeros(0, np.int64), *blocks])
+
+
+def _pixels(texts: list[bytes]) -> NDArray[np.int64]:
+    sums = np.full(len(texts), -1, np.int64)
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
-    codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
-    rows = np.repeat(np.arange(len(texts)), sizes)
-    bad = np.zeros(len(texts), np.bool_)
-    bad[rows[(codes < 0) | (codes > 63)]] = True
-    ends = (codes & 32) == 0  # the last letter of each number
-    last = np.cumsum(sizes)[sizes > 0] - 1
-    bad[np.flatnonzero(sizes > 0)[~ends[last]]] = True
-    bad |= sizes == 0
-    ends[last] = True  # so that a cut string does not run into the next
-    stops = np.flatnonzero(ends)
-    starts = np.concatenate(([0], stops[:-1] + 1)) if len(stops) else stops
-    length = stops - starts + 1
-    bad[rows[stops[length > 7]]] = True
-    places = np.arange(len(codes)) - np.repeat(starts, length)
-    parts = (codes & 31) << np.minimum(5 * places, 35)
-    values = np.add.reduceat(parts, starts) if len(starts) else parts
-    values -= np.where(codes[stops] & 16, np.int64(1) << np.minimum(5 * length, 40), 0)
-    return np.where(bad, _NO_LETTER, _sums(values, rows[stops], len(texts)))
-
-
-def _sums(values: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Sums of runs by row: from the fourth number on, each is the difference to the run two before."""
-    many = np.bincount(rows, minlength=count)
+    filled = np.flatnonzero(sizes)
+    if not len(filled):
+        return sums
+    codes = np.frombuffer(b"".join(texts), np.uint8) - 48  # what is below 0 wraps around
+    ends = np.cumsum(sizes)[filled]
+    bad = (codes[ends - 1] & 32) > 0  # ends inside a number
+    codes[ends - 1] &= 0xDF  # so that it does not run into the next row
+    stops = np.flatnonzero((codes & 32) == 0)
+    many = np.diff(np.searchsorted(stops, ends), prepend=0)  # numbers of each row
     first = np.cumsum(many) - many
-    index = np.arange(len(values)) - first[rows]
-    times = np.where(index == 0, 1, (many[rows] - 1 - index) // 2 + 1)  # how many runs hold this difference
-    sums = np.zeros(count, np.int64)
-    np.add.at(sums, rows, values * times)
+    values, length = _values(codes, stops)
+    bad |= np.maximum.reduceat(length, first) > MAX_LETTERS
+    bad |= np.maximum.reduceat(codes, ends - sizes[filled]) > 63
+    # from the fourth number on each is the difference to the run two before, so that later runs hold it, too
+    index = np.arange(len(values)) - np.repeat(first, many)
+    times = np.where(index == 0, 1, (np.repeat(many, many) - 1 - index) // 2 + 1)
+    sums[filled] = np.where(bad, -1, np.add.reduceat(values * times, first))
     return sums
+
+
+def _values(codes: NDArray[np.uint8], stops: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers that end at `stops`, and their letters: 5 bits each, low bits first, the highest bit is the sign."""
+    length = np.diff(stops, prepend=-1)
+    starts = stops - length + 1
+    values = (codes[starts] & 31).astype(np.int64)
+    for place in range(1, MAX_LETTERS):
+        long = np.flatnonzero(length > place)
+        values[long] |= (codes[starts[long] + place] & 31).astype(np.int64) << 5 * place
+    values -= np.where(codes[stops] & 16, np.int64(1) << 5 * np.minimum(length, MAX_LETTERS), 0)
+    return values, length
