@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -210,11 +211,10 @@ class Workspace:
             return True
         if not self.sources_path.exists():
             return False
-        known = set(self.sources(["source_id"])["source_id"])
-        unknown = set(read_table(images, IMAGES, ["source_id"])["source_id"]) - known
+        unknown = _count_unknown(self, _stamp(images), _stamp(self.sources_path))
         if unknown:
             raise SonoError(
-                f"{self.sources_path}: knows nothing of {len(unknown)} files in {images.name}; put back the vault that "
+                f"{self.sources_path}: knows nothing of {unknown} files in {images.name}; put back the vault that "
                 f"belongs to this study, or delete {images.name} and run `sono qc` on all folders again"
             )
         return True
@@ -368,3 +368,15 @@ class Workspace:
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    now = path.stat()
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _count_unknown(workspace: Workspace, *stamps: tuple[int, int, int]) -> int:
+    """Files of the images table that the vault does not know; asked up to three times in a command, read once."""
+    known = set(workspace.sources(["source_id"])["source_id"])
+    return len(set(workspace.read(IMAGES, ["source_id"])["source_id"]) - known)
