@@ -114,13 +114,14 @@ class ImportSummary:
     skipped: dict[str, int]
     examples: tuple[str, ...]
     remarks: tuple[str, ...]
+    unknown_labels: tuple[str, ...] = ()  # each once, with its count and what to do
     masks: tuple[dict[str, object], ...] = ()
 
     def refuse_nothing(self) -> None:
         """SonoError where no mask was imported, with the names that were looked for."""
         if not self.imported:
             reasons = ", ".join(f"{name} {count}" for name, count in {**self.refused, **self.skipped}.items())
-            shown = "; ".join(self.examples) or "it holds no mask"
+            shown = "; ".join((*self.examples, *self.unknown_labels)) or "it holds no mask"
             raise SonoError(f"nothing was imported ({reasons or 'no mask'}): {shown}")
 
     def refuse_findings(self) -> None:
@@ -229,7 +230,7 @@ def _picture_rules(options: ImportOptions, planes: PlaneTable, images: pd.DataFr
     def is_frame(gray: NDArray[np.uint8]) -> bool:
         return image_id_of(gray) in ids or f"{isal_zlib.crc32(np.ascontiguousarray(gray)):08x}" in stored
 
-    structure = structure_name(options.structure, planes) if options.structure else None
+    structure = structure_name(options.structure, planes, "--structure") if options.structure else None
     return PictureRules(
         structure,
         {color: structure_name(name, planes) for color, name in (options.colors or HEAD_COLORS).items()},
@@ -291,6 +292,7 @@ def _summary(
         skipped=_counts(outcome.label for outcome in outcomes if outcome.reason == "skipped"),
         examples=_examples(refused, kept if dry_run else []),
         remarks=tuple(remarks),
+        unknown_labels=_unknown_labels(refused),
         masks=tuple(outcome._asdict() for outcome in outcomes) if dry_run else (),
     )
 
@@ -302,6 +304,13 @@ def _examples(refused: Sequence[Outcome], kept: Sequence[Outcome]) -> tuple[str,
     more = [outcome for outcome in refused if outcome not in reasons.values()]
     shown = [*firsts.values(), *reasons.values(), *more[: max(0, MAX_EXAMPLES - len(reasons))]]
     return tuple(outcome.text for outcome in shown)
+
+
+def _unknown_labels(refused: Sequence[Outcome]) -> tuple[str, ...]:
+    """A line for each label that is no structure, the most frequent first."""
+    unknown = [outcome for outcome in refused if outcome.reason == "unknown_label"]
+    counts, details = Counter(one.label for one in unknown), {one.label: one.detail for one in unknown}
+    return tuple(f"'{label}' of {count} masks: {details[label]}" for label, count in counts.most_common())
 
 
 def _counts(values: Any) -> dict[str, int]:

@@ -13,11 +13,13 @@ def plain_label(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum()) or label
 
 
-def structure_name(label: str, planes: PlaneTable) -> str:
-    """The structure of the plane table that `label` spells; SonoError with the nearest ones."""
+def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
+    """The structure of the plane table that `label` spells; SonoError with the nearest ones, and the `option`."""
     known = {plain_label(name): name for name in planes.structures}
     if plain_label(label) not in known:
-        raise SonoError(f"unknown structure '{label}'{suggestion(label, planes.structures)}")
+        where = f"; {option} takes a structure of curation/planes.py or of the study's planes_file" if option else ""
+        place = f"{option}: " if option else ""
+        raise SonoError(f"{place}unknown structure '{label}'{suggestion(label, planes.structures)}{where}")
     return known[plain_label(label)]
 
 
@@ -50,8 +52,8 @@ class Labels:
         cls, planes: PlaneTable, structure: str | None, mapping: Mapping[str, str], skipped: Sequence[str]
     ) -> "Labels":
         """SonoError for a structure that no plane has, and for a label that is both named and skipped."""
-        named = structure_name(structure, planes) if structure else None
-        known = {plain_label(label): structure_name(name, planes) for label, name in mapping.items()}
+        named = structure_name(structure, planes, "--structure") if structure else None
+        known = {plain_label(label): structure_name(name, planes, "--label") for label, name in mapping.items()}
         left_out = {plain_label(label): label for label in skipped}
         if both := known.keys() & left_out.keys():
             raise SonoError(f"--label and --skip-label both name '{left_out[min(both)]}'; keep one")

@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ from sono.annotation.foreign_masks import Picture
 from sono.curation.records.table import SUFFIXES, path_parts
 from sono.curation.storage import sha256
 from sono.curation.stored import picture_of
-from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
 MAX_CANDIDATES = 3  # named in a refusal
+MAX_NEAR = 20  # masks for which near names are looked up
 
 # What tools and data sets put after or before a frame's name. Label Studio: 8 hexadecimal digits; Roboflow: the former
 # ending and a hash.
@@ -127,6 +128,7 @@ class FrameFinder:
     accepted: Mapping[str, Row]  # by image id
     ignored: frozenset[str] = GENERIC
     by_stem: Mapping[str, list[SourceFile]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)  # stems without a frame
 
     @classmethod
     def create(cls, workspace: Workspace, images: pd.DataFrame, ignored: Iterable[str] = ()) -> "FrameFinder":
@@ -181,7 +183,15 @@ class FrameFinder:
                 return refused or found
             # `sono qc` may have seen the mask's own file, as a rejected row of the same stem
             refused = refused or found
-        return refused or NoMatch("unmatched", f"looked for {', '.join(one.stem for one in readings(stem))}")
+        return refused or NoMatch(
+            "unmatched", f"looked for {', '.join(one.stem for one in readings(stem))}{self._near(stem)}"
+        )
+
+    def _near(self, stem: str) -> str:
+        """Names of frames like `stem`, for the first masks without one: each costs a look at all names."""
+        self.asked.append(stem)
+        near = get_close_matches(stem, self.by_stem, MAX_CANDIDATES, 0.75) if len(self.asked) <= MAX_NEAR else []
+        return f"; near: {', '.join(near)}" if near else ""
 
     def _best(self, files: list[SourceFile], picture: Picture, reading: Reading) -> Match | NoMatch:
         found = [(file, self._agreement(file, picture, reading)) for file in files]
@@ -324,10 +334,9 @@ def _shown(files: Sequence[SourceFile]) -> str:
 
 def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[SourceFile]:
     """Every file of the vault's sources with its rows of `images`; none where the vault is not here."""
-    path = workspace.sources_path
-    if not path.exists():
+    if not workspace.sources_path.exists():
         return
-    sources = read_table(path, SOURCES, ["source_id", "path", "root"])
+    sources = workspace.sources(["source_id", "path", "root"])
     rows: dict[str, list[Row]] = {}
     for row in images.to_dict("records"):
         rows.setdefault(row["source_id"], []).append(row)  # type: ignore[arg-type]

@@ -16,13 +16,13 @@ from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
 from sono.curation.stored import picture_of, quarantined_path, read_stored, stored_path
-from sono.curation.tables import IMAGES, RELEASED, SOURCES, read_table
+from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
 
 
 def build_images(workspace: Workspace) -> pd.DataFrame:
     """Make the images table from the vault's sources: pseudonyms, duplicates, splits, frames in their place."""
-    sources = read_table(workspace.sources_path, SOURCES)
+    sources = workspace.sources()
     images = sources[IMAGES.columns].copy()
     key = workspace.key()
     space = sources["namespace"].fillna("")
@@ -77,7 +77,7 @@ def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
 
 def _release(workspace: Workspace, images: pd.DataFrame) -> None:
     """Let quarantined rows pass that a person looked at."""
-    released = set(read_table(workspace.released_path, RELEASED)["picture"])
+    released = set(workspace.released()["picture"])
     held = images[(images["status"] == "quarantined") & images["file"].notna()]
     for row in held.index[held["file"].map(picture_of).isin(released)]:
         _add_code(images, row, "released")

@@ -58,8 +58,10 @@ def pull(
     from sono.curation.pull import PullOptions, pull_studies
 
     first, last = (day.date() if day else None for day in (first_day, last_day))
-    summary = pull_studies(PullOptions(url, out, first, last, modality.upper(), patient_file, limit, insecure_http))
-    show(summary, as_json, next_step=f"sono qc {out}")
+    options = PullOptions(url, out, first, last, modality.upper(), patient_file, limit, insecure_http)
+    summary = pull_studies(options)
+    show(summary, as_json, next_step=f"sono qc {out}" if summary.studies else "")
+    options.refuse_nothing(summary)
     summary.refuse_failures()
 
 
@@ -122,7 +124,7 @@ def split(
     from sono.curation.workspace import Workspace
 
     if check:
-        show(checked_splits(Workspace.find(workspace)), as_json)
+        show({**checked_splits(Workspace.find(workspace)), "verdict": "passed"}, as_json)
         return
     if fold is not None and folds is None:
         raise typer.BadParameter("--fold goes with --folds, as in --folds 5 --fold 2")

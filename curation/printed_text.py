@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sono.curation.burned_text import Line, burned_lines
 from sono.curation.errors import SonoError
-from sono.curation.privacy import collect
+from sono.curation.private_strings import collect
 from sono.curation.quality import QualityConfig
 from sono.curation.spellings import MIN_WORD, atoms_of, dates_in, plain
 from sono.curation.vocabulary import OWN_WORDS

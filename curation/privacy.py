@@ -3,10 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cache, cached_property
 from html import escape
 from pathlib import Path
@@ -16,27 +15,13 @@ import pandas as pd
 
 from sono.curation.console import warn
 from sono.curation.errors import PrivacyError
-from sono.curation.outputs import DESCRIPTION, texts_of, undisguised
+from sono.curation.outputs import DESCRIPTION, texts_of
 from sono.curation.planes import PlaneTable
+from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
-from sono.curation.spellings import (
-    MIN_DIGITS,
-    MIN_JOINED,
-    TITLES,
-    Phrase,
-    atoms_of,
-    dates_in,
-    is_initial,
-    name_parts,
-    name_spellings,
-    plain,
-    single_forms,
-    spellings,
-    words_of,
-)
+from sono.curation.spellings import Phrase, atoms_of, plain, taken_apart, words_of
 from sono.curation.storage import write_text
-from sono.curation.tables import SOURCES, read_table
 from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MAKERS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
@@ -52,52 +37,6 @@ VOCABULARIES = frozenset(
 )
 MAX_LO = 64  # characters of a Long String in DICOM, where a longer machine is cut
 MAX_PLACES = 3  # named in the error; all stand in the vault
-MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
-
-
-@dataclass(frozen=True)
-class PrivateStrings:
-    """What must not leave: single words, phrases by their first word, and days.
-
-    `persons` are those words and phrases that name a person, `name_words` all words of these names.
-    """
-
-    words: frozenset[str]
-    phrases: Mapping[str, frozenset[Phrase]]
-    days: frozenset[date]
-    persons: frozenset[str] = frozenset()
-    name_words: frozenset[str] = frozenset()
-
-    def __len__(self) -> int:
-        return len(self.words) + sum(map(len, self.phrases.values())) + len(self.days)
-
-    def found_in(self, text: str, page: bool = False, without: Callable[[str], str] | None = None) -> set[str]:
-        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7 digits do not count.
-
-        `without` takes out of the plain text what may be there.
-        """
-        found: set[str] = set()
-        for reading in filter(None, (text, undisguised(text))):
-            simple = plain(reading)
-            if without is not None:
-                simple = without(simple)
-            atoms = atoms_of(simple)
-            words = self.words & single_forms(simple, set(atoms))
-            found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
-            if not self.phrases.keys().isdisjoint(atoms):
-                bare = [atom for atom in atoms if not is_initial(atom) and atom not in TITLES]
-                phrases = {*self._phrases_in(atoms), *(self._phrases_in(bare) if len(bare) < len(atoms) else ())}
-                if reading.count("\ufffd") > MAX_UNREADABLE * len(reading):
-                    phrases = {phrase for phrase in phrases if len(phrase) > MIN_JOINED}  # with the space between
-                found |= phrases
-            found |= {day.isoformat() for day in self.days & dates_in(simple)}
-        return found
-
-    def _phrases_in(self, atoms: list[str]) -> Iterator[str]:
-        for place, atom in enumerate(atoms):
-            for phrase in self.phrases.get(atom, ()):
-                if tuple(atoms[place : place + len(phrase)]) == phrase:
-                    yield " ".join(phrase)
 
 
 @dataclass(frozen=True)
@@ -145,7 +84,7 @@ class Search:
     def found_at(self, place: Path, where: str, text: str) -> set[str]:
         """The private strings of `text`, without what sono or the study writes at this place by right."""
         page = place.suffix in PAGES or where == "column 'message'"
-        found = self.private.found_in(text, page)
+        found = self.private.found_in(text, page, glued=where != RUN_LENGTHS)
         if where == RUN_LENGTHS:
             return {one for one in found if len(one) >= MIN_IN_RUN_LENGTHS}
         if not found:  # nearly always
@@ -185,7 +124,7 @@ class Search:
         atoms = atoms_of(plain(name))
         if not atoms or self._names_person(atoms, name in self.public.machines):
             return
-        for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO]}:
+        for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO], taken_apart(name)}:
             yield tuple(atoms_of(plain(form)))
 
     def _names_person(self, atoms: list[str], is_machine: bool) -> bool:
@@ -258,7 +197,7 @@ def private_strings(workspace: Workspace) -> PrivateStrings:
 
 
 def _search(workspace: Workspace) -> Search:
-    sources = read_table(workspace.sources_path, SOURCES)
+    sources = workspace.sources()
     public = PublicNames.of(workspace, sources)
     found = collect(raw_strings(sources), VOCABULARY | public.words, names_of_persons(sources), PROSE | public.words)
     key = {workspace.key_path.read_text().strip().lower()}
@@ -292,39 +231,6 @@ def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
     top, inner = _decoded(root), Path(_decoded(path))
     below = inner.relative_to(top) if inner.is_relative_to(top) else inner
     return (*below.parent.parts, below.stem, Path(top).name)
-
-
-def collect(
-    raw: Iterable[str], own: frozenset[str], persons: Iterable[str] = (), prose: frozenset[str] = frozenset()
-) -> PrivateStrings:
-    """The private strings in every spelling; words that are our `own` are none.
-
-    Of the names of `persons` only words of `prose` are none, and only by themselves.
-    """
-    words: set[str] = set()
-    phrases: dict[str, set[Phrase]] = {}
-    days: set[date] = set()
-
-    def add(phrase: Phrase) -> str:
-        if len(phrase) == 1:
-            words.add(phrase[0])
-        else:
-            phrases.setdefault(phrase[0], set()).add(phrase)
-        return " ".join(phrase)
-
-    for text in raw:
-        for phrase in spellings(text, own):
-            add(phrase)
-        days |= dates_in(plain(text))
-    names = list(persons)
-    known = {add(phrase) for name in names for phrase in name_spellings(name, prose)}
-    return PrivateStrings(
-        frozenset(words),
-        {first: frozenset(some) for first, some in phrases.items()},
-        frozenset(days),
-        frozenset(known),
-        frozenset(part for name in names for part in name_parts(atoms_of(plain(name)))),
-    )
 
 
 def _decoded(name: bytes) -> str:

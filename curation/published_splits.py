@@ -9,7 +9,6 @@ from sono.curation.errors import SonoError
 from sono.curation.records.partition import looks_like_partition, missing_column, read_partition
 from sono.curation.records.read import RecordsConfig
 from sono.curation.splits import SplitConfig
-from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
 
 
@@ -47,6 +46,6 @@ def published_splits(workspace: Workspace, table: Path | None) -> PublishedSplit
     if found is not None:
         return PublishedSplits(found, splits.column)
     missing = missing_column(table, records, splits.column)
-    if read_table(workspace.sources_path, SOURCES, ["partition"])["partition"].isna().all():
+    if workspace.sources(["partition"])["partition"].isna().all():
         raise SonoError(f"{missing}; correct [splits] column in sono.toml, or leave it out")
     return PublishedSplits({}, remark=f"{missing}: its frames are split as usual")

@@ -57,6 +57,21 @@ class PullOptions:
     page_size: int = 100
     patience: Patience = field(default_factory=Patience)
 
+    def refuse_nothing(self, summary: "PullSummary") -> None:
+        """SonoError with what was asked for where no study matched."""
+        if summary.studies:
+            return
+        days = f" from {self.first_day or 'the first day'} to {self.last_day or 'today'}" if self.has_days else ""
+        listed = f" of the patients in {self.patient_file}" if self.patient_file else ""
+        raise SonoError(
+            f"{self.url}: no study of modality {self.modality}{days}{listed}, so nothing was fetched; "
+            "check --from, --to, --modality and --patient-file"
+        )
+
+    @property
+    def has_days(self) -> bool:
+        return self.first_day is not None or self.last_day is not None
+
 
 @dataclass(frozen=True)
 class PullSummary:

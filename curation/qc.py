@@ -31,7 +31,7 @@ from sono.curation.records.read import RecordsConfig, RecordsTable, find_known_t
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
-from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of, write_table
+from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
 from sono.curation.workspace import Workspace
 
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
@@ -193,7 +193,7 @@ def _keep_part(workspace: Workspace, rows: list[Row], done: dict[bytes, list[Row
         return
     name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
     part = from_rows(SOURCES, rows)
-    write_table(_parts(workspace) / f"{name}.parquet", part, SOURCES, mode=0o600)
+    workspace.write_vault(_parts(workspace) / f"{name}.parquet", SOURCES, part)
     for row in rows_of(part):
         done.setdefault(row["path"], []).append(row)
 
@@ -203,7 +203,7 @@ def _known_rows(workspace: Workspace, task: AnalysisTask) -> dict[bytes, list[Ro
     tables = [workspace.sources_path, *sorted(_parts(workspace).glob("*.parquet"))]
     known: dict[bytes, list[Row]] = {}
     for table in tables:
-        frame = read_table(table, SOURCES)
+        frame = read_table(table, SOURCES, study=workspace.study().key_check)
         rows = rows_of(frame[frame["settings_hash"] == task.settings_hash])
         fresh: dict[bytes, list[Row]] = {}
         for row in rows:
@@ -237,11 +237,11 @@ def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> Non
         row["private"] = sorted(set(row["private"]))
         row["persons"] = None if row.get("persons") is None else sorted(set(row["persons"]))
     fresh = from_rows(SOURCES, list(rows))
-    old = read_table(workspace.sources_path, SOURCES)
+    old = workspace.sources()
     below = old["path"].map(lambda path: path == root or path.startswith(root.rstrip(b"/") + b"/"))
     kept = old[~below.astype(bool) & ~old["source_id"].isin(set(fresh["source_id"]))]
     whole = pd.concat([kept, fresh], ignore_index=True) if len(kept) else fresh
-    write_table(workspace.sources_path, whole, SOURCES, mode=0o600)
+    workspace.write_vault(workspace.sources_path, SOURCES, whole)
     shutil.rmtree(_parts(workspace), ignore_errors=True)
 
 

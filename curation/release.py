@@ -16,7 +16,7 @@ from sono.curation.privacy import check_privacy
 from sono.curation.reasons import NOT_BY_EYE, REASONS
 from sono.curation.storage import write_bytes
 from sono.curation.stored import picture_of, quarantined_path, read_stored
-from sono.curation.tables import RELEASED, SOURCES, from_rows, read_table, rows_of, write_table
+from sono.curation.tables import RELEASED, from_rows, rows_of
 from sono.curation.workspace import Workspace
 
 TILE = 300  # pixels; letters of a frame shall be readable on a sheet
@@ -82,9 +82,9 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         fresh = [{"picture": name, "reviewer": reviewer.strip(), "reviewed_at": now} for name in wanted]
-        known = read_table(workspace.released_path, RELEASED)
+        known = workspace.released()
         rows = [*rows_of(known[~known["picture"].isin(wanted)]), *fresh]
-        write_table(workspace.released_path, from_rows(RELEASED, rows), RELEASED, mode=0o600)
+        workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
         build_images(workspace)
         searched = check_privacy(workspace)
     left = set(_held(workspace, None)["picture"])
@@ -107,7 +107,7 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
         raise SonoError(f"unknown reason {_shown(reason)}; a frame is quarantined for {choices}")
     images = workspace.images(["source_id", "frame", "status", "reasons"])
     images = images[images["status"] == "quarantined"]
-    sources = read_table(workspace.sources_path, SOURCES)[["source_id", "frame", "file"]].dropna(subset=["file"])
+    sources = workspace.sources()[["source_id", "frame", "file"]].dropna(subset=["file"])
     held = images.merge(sources, on=["source_id", "frame"]).assign(picture=lambda rows: rows["file"].map(picture_of))
     held = held.sort_values("picture").drop_duplicates("picture")
     return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]

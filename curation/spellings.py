@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import date
 from functools import cache
-from itertools import permutations
+from itertools import pairwise, permutations
 
 Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in order
 
@@ -15,16 +15,32 @@ MIN_WORD = 5  # characters of a single atom; shorter ones ("1", "AB") occur in a
 MIN_JOINED = 6  # characters of several atoms together
 MIN_DIGITS = 7  # of atoms that are all digits
 MAX_ATOMS = 6  # a longer string is searched by its words
-NAME_ATOMS = 4  # a longer string is a sentence, whose neighbours are no name
-
+NAME_ATOMS = 4  # parts of a name in a text of any kind: a longer one is a sentence, whose neighbours are no name
+PERSON_ATOMS = 12  # parts of a person's name; of a longer one only neighbors count
+MAX_GROUPS = 6  # of an id that is written in groups
+WORD_INITIALS = frozenset("ai")  # initials that are words, too
 
 # Letters that have no plain letter inside, and the digraphs that stand for accents on plain keyboards.
 _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
 _DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _ATOM = re.compile(r"[^\W_]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w.]\d)")
 _POSSESSIVE = re.compile(r"(?<=[^\W\d_]{2})['’`´]s(?![^\W_])")
-_APOSTROPHE = re.compile(r"(?<=\w)['’`´](?=\w)")
+_APOSTROPHES = "'’`´‘‛ʼʻʹ′"
+_APOSTROPHE = re.compile(rf"(?<=\w)[{_APOSTROPHES}](?=\w)")
+_HYPHENS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+_HYPHENED = re.compile(r"(?<![^\W\d_])[^\W\d_]++(?:-\n?[^\W\d_]++)+")
+_LOWER, _UPPER = "a-zß-öø-ÿα-ωа-я", "A-ZÀ-ÖØ-ÞΑ-ΩА-Я"
+_SEAM = re.compile(rf"(?<=[{_LOWER}])(?=[{_UPPER}])|(?<=[{_UPPER}])(?=[{_UPPER}][{_LOWER}])")
+_CAMEL = re.compile(rf"[^\W_]*[{_LOWER}{_UPPER}][{_UPPER}][^\W_]*")
+_NUMBER_SEAM = re.compile(r"(?<=[^\W\d_])\d+(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_DIGEST = re.compile(r"[0-9a-f]{8,}")  # holds short names of the letters a to f by chance
+# An id in groups: 123 456 7890, 12.345.678-Z, AB 123-4567; two groups with a point between are a decimal number.
+_GROUPED = re.compile(
+    r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: ?[-./_] ?\d+| \d+)*"
+    r"(?:[-./_ ]?[a-z])?(?![^\W_])"
+)
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
 _COUNTED = re.compile(r"(?<=[^\W\d_])\d{1,4}$")  # the number in frame0012
@@ -41,34 +57,45 @@ TITLES = frozenset(
         """
     )
 )
-# Particles of names and the words that prose is made of: two of them next to each other tell nothing.
-COMMON = frozenset(
+# Particles of names, which are no part of one by themselves.
+PARTICLES = frozenset(
+    _ATOM.findall(
+        "al bin bint da das de del dei della den der di do dos du el ibn la las los san santa st ten ter van vom "
+        "von zu zum zur"
+    )
+)
+# What is written apart from the rest of a name, or with it: McDonald, Mc Donald; O'Neil, ONeil, O Neil.
+_PREFIXES = frozenset(["abu", "d", "fitz", "mac", "mc", "o"])
+_RUN = re.compile(rf"\b(?:(?:{'|'.join(sorted(PARTICLES | _PREFIXES))}) )+[^\W\d_]+")
+# Particles and the words that prose is made of: two of them next to each other tell nothing.
+COMMON = PARTICLES | frozenset(
     _ATOM.findall(
         """
-        a al am an and are as at be bin bint but by da das de del den der di do dos e el for from go had has
-        he i ibn if in into is it la me mr my no not of on or out san santa sao she so st te ten than that
-        the their then there these this to too up us van von was we were with y you zu zum
+        a am an and are as at be but by do e for from go had has he i if in into is it me mr my no not of on or out
+        sao she so te than that the their then there these this to too up us was we were with y you
         """
     )
 )
 
 # Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and Dutch names.
 _MONTHS = {
-    "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "apr": 4, "abr": 4, "avr": 4, "may": 5,
-    "mai": 5, "mag": 5, "mei": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7, "lug": 7, "aug": 8, "ago": 8,
-    "aou": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11, "dec": 12, "dez": 12,
-    "dic": 12,
+    "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "mae": 3, "mrt": 3, "mrz": 3, "apr": 4,
+    "abr": 4, "avr": 4, "may": 5, "mai": 5, "mag": 5, "mei": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7,
+    "lug": 7, "aug": 8, "ago": 8, "aou": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11,
+    "dec": 12, "dez": 12, "dic": 12,
 }  # fmt: skip
 _MONTH = rf"({'|'.join(sorted(_MONTHS, key=len, reverse=True))})[a-z]*"
+_DAY = r"(\d{1,2})(?:st|nd|rd|th|er|o)?"
+_OF = rf"[-. /,_]*(?:(?:del?|of) )?[{_APOSTROPHES}]?"
 _DATES = (
-    (re.compile(r"(?<![\d.])(\d{4})([-./: ])(\d{1,2})\2(\d{1,2})(?!\d)"), (1, 3, 4)),
-    (re.compile(r"(?<![\d.])(\d{1,2})([-./ ])(\d{1,2})\2(\d{4})(?!\d)"), (1, 3, 4)),
-    (re.compile(r"(?<![\d.])(\d{1,2})([-./])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
-    (re.compile(rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?[-. /]*(?:de )?{_MONTH}[-. /,]*(?:de )?(\d{{4}}|\d{{2}})(?!\d)"),
-     (1, 2, 3)),
-    (re.compile(rf"(?<![^\W_]){_MONTH}[-. /]*(\d{{1,2}})(?:st|nd|rd|th)?[-. /,]+(\d{{4}})(?!\d)"), (2, 1, 3)),
-    (re.compile(rf"(?<!\d)(\d{{4}})[-. /]*{_MONTH}[-. /]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
-)  # fmt: skip
+    (re.compile(r"(?<![\d.])(\d{4}) ?([-./:_ ]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)"), (1, 3, 4)),
+    (re.compile(r"(?<![\d.])(\d{1,2}) ?([-./_ ]) ?(\d{1,2}) ?\2 ?(\d{4})(?!\d)"), (1, 3, 4)),
+    (re.compile(r"(?<![\d.])(\d{1,2})([-./_])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
+    (re.compile(rf"(?<!\d){_DAY}{_OF}{_MONTH}{_OF}(\d{{4}}|\d{{2}})(?!\d)"), (1, 2, 3)),
+    (re.compile(rf"(?<![^\W_]){_MONTH}[-. /_]*(?:the )?{_DAY}[-. /,_]+(?:of )?(\d{{4}})(?!\d)"), (2, 1, 3)),
+    (re.compile(rf"(?<!\d)(\d{{4}})[-. /,_]*{_MONTH}[-. /_]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
+)
+_DATE_SIGNS = str.maketrans("年月년월", "----") | _HYPHENS
 _JOINED_DATE = re.compile(r"(?<![^\W_])(?<!\d\.)(\d{8})(?:t?\d{4,6}(?:\.\d+)?z?)?(?![^\W_])")
 _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 
@@ -106,8 +133,13 @@ def atoms_of(text: str) -> list[str]:
 
 
 def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
-    """What single words may stand for in a `plain` text: atoms, without zeros or prefix, UIDs, names in ideographs."""
+    """What single words may stand for in a `plain` text.
+
+    Atoms; those without zeros or prefix; words and ids without what is between their parts; UIDs; names in ideographs.
+    """
     forms = set(atoms)
+    if text:
+        forms.update(_joined(text if text.isascii() else text.translate(_HYPHENS)))
     forms |= {unpadded(atom) for atom in forms if "0" in atom}
     forms |= {found[1] for atom in forms if (found := _NUMBERED.fullmatch(atom))}
     if "." in text:
@@ -116,6 +148,62 @@ def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
         for run in _IDEOGRAPHS.findall(text):
             forms |= {run[at : at + size] for size in (2, 3, 4) for at in range(len(run) - size + 1)}
     return forms
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Words without hyphens, and of ids in groups every run of groups."""
+    for word in _HYPHENED.findall(text) if "-" in text else ():
+        yield "".join(atoms_of(word))
+    for grouped in _GROUPED.findall(text):
+        atoms = atoms_of(grouped)
+        for start in range(len(atoms)):
+            for end in range(start + 2, min(start + MAX_GROUPS, len(atoms)) + 1):
+                if _telling(tuple(atoms[start:end]), frozenset()):
+                    yield "".join(atoms[start:end])
+
+
+def letter_runs(atoms: Iterable[str], least: int) -> set[str]:
+    """The runs of at least `least` letters in atoms."""
+    return {run for run in _LETTERS.findall(" ".join(atoms)) if len(run) >= least}
+
+
+def divided(text: str, atoms: Iterable[str]) -> set[str]:
+    """The parts, in plain spelling, of the words of `text` that digits or capitals divide; `atoms` are its words."""
+    mixed = [atom for atom in atoms if not atom.isalpha() and not atom.isdigit() and not _DIGEST.fullmatch(atom)]
+    parts = set(_LETTERS.findall(" ".join(mixed)))
+    if _SEAM.search(text):
+        parts.update(atoms_of(plain(taken_apart(" ".join(set(_CAMEL.findall(text)))))))
+    return parts
+
+
+def taken_apart(text: str) -> str:
+    """`text` with a blank where letters meet digits, or small letters a capital: `DoeJane2` is `Doe Jane 2`.
+
+    A number between letters is left out: `Doe2Jane` is `Doe Jane`.
+    """
+    return _NUMBER_SEAM.sub(" ", _SEAM.sub(" ", text))
+
+
+def written_as_initial(phrase: Phrase, text: str) -> bool:
+    """Whether the single letter of a two-word phrase is written as an initial in `text`, not as the word a or I.
+
+    `A. Lee`, `A Lee`, `Lee, A`, `lee_a`; with neither point nor capitals (`a lee`) it is a word.
+    """
+    bare = (
+        text if text.isascii() else "".join(one for one in unicodedata.normalize("NFKD", text) if one not in _marks())
+    )
+    words = r"([\W_]+)".join(f"({re.escape(word)})" for word in phrase)
+    for match in re.finditer(rf"(?<![^\W_]){words}(\.?)(?![^\W_])", bare, re.IGNORECASE):
+        first, between, second, point = match.groups()
+        capitals = first[0].isupper() and second[0].isupper()
+        after = len(first) > 1  # the initial comes after the name
+        if (
+            between in ("_", "^")
+            or (capitals and not (after and "." in between))
+            or (point if after else "." in between)
+        ):
+            return True
+    return False
 
 
 def unpadded(atom: str) -> str:
@@ -142,6 +230,7 @@ def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
 def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
     """The phrases by which a person's `name` is known, whatever else it may mean; PN groups are cut at `=`."""
     for group in name.split("="):
+        yield from _cut_words(group, own)
         for form in _alphabets(group):
             atoms = atoms_of(form)
             parts = name_parts(atoms)
@@ -149,8 +238,30 @@ def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
             if 1 < len(atoms) <= MAX_ATOMS:
                 candidates += [tuple(atoms), ("".join(atoms),)]
             yield from (phrase for phrase in candidates if _telling(phrase, own))
-            yield from _name_pairs(parts, own)
+            yield from _with_prefixes(atoms, own)
+            yield from _name_pairs(parts, own, PERSON_ATOMS)
             yield from _initials(parts, own)
+
+
+def _cut_words(name: str, own: frozenset[str]) -> Iterator[Phrase]:
+    """The words of a name in two: at an apostrophe or capital, or after a prefix: `O'Neil` and `ONEIL` are `o neil`."""
+    for word in re.split(rf"[^\w{_APOSTROPHES}]+|_", name):
+        pieces = atoms_of(plain(re.sub(rf"[{_APOSTROPHES}]", " ", _SEAM.sub(" ", word))))
+        whole = "".join(pieces)
+        cuts = {tuple(pieces)} if len(pieces) > 1 else set()
+        cuts |= {(first, whole[len(first) :]) for first in _PREFIXES | PARTICLES if whole.startswith(first)}
+        yield from (cut for cut in cuts if len(whole) >= MIN_WORD and len(cut[-1]) > 2 and cut[-1] not in own | COMMON)
+
+
+def _with_prefixes(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
+    """Prefixes and particles with the part behind them in one word, and apart where they are several, or no words."""
+    for run in _RUN.findall(" ".join(atoms)):
+        words = tuple(run.split())
+        if words[-1] in own | COMMON or len("".join(words)) < MIN_WORD:
+            continue
+        yield ("".join(words),)
+        if len(words) > 2 or words[0] in _PREFIXES:
+            yield words
 
 
 def name_parts(atoms: Iterable[str]) -> list[str]:
@@ -193,13 +304,20 @@ def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
     return size >= MIN_JOINED and (digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase))
 
 
-def _name_pairs(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
+def _significant(parts: list[str]) -> list[str]:
+    """The parts of a name without particles; all where fewer than two are left."""
+    left = [part for part in parts if part not in PARTICLES]
+    return left if len(left) > 1 else parts
+
+
+def _name_pairs(parts: list[str], own: frozenset[str], most: int = NAME_ATOMS) -> Iterator[Phrase]:
     """Two parts of a name next to each other in either order, however short; also joined, or an initial before one."""
-    if not 2 <= len(parts) <= NAME_ATOMS:
+    parts = _significant(parts)
+    if len(parts) > most and most < PERSON_ATOMS:
         return
     common = own | COMMON
     weak = all(part in common for part in parts)  # nothing else is known of this person
-    for first, second in permutations(parts, 2):
+    for first, second in _pairs(parts):
         if (first in common and second in common and not weak) or {first, second} <= own:
             continue
         if len(first + second) < MIN_JOINED and not own.isdisjoint((first, second)):
@@ -207,21 +325,30 @@ def _name_pairs(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
         yield (first, second)
         if len(first + second) >= MIN_JOINED or _IDEOGRAPHS.fullmatch(first + second):
             yield (first + second,)
-        if 3 <= len(second) < MIN_WORD and first[0] not in "ai":  # "a" and "i" are words
+        if 3 <= len(second) < MIN_WORD:
             yield (first[0], second)
+
+
+def _pairs(parts: list[str]) -> Iterable[tuple[str, str]]:
+    """Every two parts in either order; of very many only neighbors."""
+    if len(parts) <= PERSON_ATOMS:
+        return permutations(parts, 2)
+    return [pair for one, other in pairwise(parts) for pair in ((one, other), (other, one))]
 
 
 def _initials(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
     """The short parts of a name with the initial of another on either side."""
     common = own | COMMON | TITLES
-    for first, second in permutations(parts if len(parts) <= NAME_ATOMS else (), 2):
-        if 2 <= len(second) < MIN_WORD and first[0] not in "ai" and second not in common and is_initial(first[0]):
+    for first, second in _pairs(_significant(parts)):
+        if 2 <= len(second) < MIN_WORD and second not in common and is_initial(first[0]):
             yield from ((first[0], second), (second, first[0]))
 
 
 def dates_in(text: str) -> set[date]:
     """Every date that a `plain` text may name, in the orders, separators and languages that people use."""
     found = set()
+    if not text.isascii():
+        text = text.translate(_DATE_SIGNS)
     for pattern, groups in _DATES:
         for match in pattern.finditer(text):
             found |= _possible_dates([match[group] for group in groups])

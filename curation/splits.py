@@ -148,19 +148,20 @@ def check_splits(images: pd.DataFrame) -> None:
         (study, "studies with frames of unknown patients are"),
         (exam, "exam folders with frames of unknown patients are"),
     )
-    for ids, kind in kinds:
-        torn = torn_ids(ids, placed["split"])
-        if torn:
-            raise SonoError(
-                f"splits leak: {len(torn)} {kind} in more than one split ({shown(torn)}); "
-                "assign the splits again by `sono split`"
-            )
+    problems = [
+        f"{len(torn)} {kind} in more than one split ({shown(torn)})"
+        for ids, kind in kinds
+        if (torn := torn_ids(ids, placed["split"]))
+    ]
+    advice = "assign the splits again by `sono split`"
     loose = placed["source_id"][train_only(placed) & (placed["split"] != "train").to_numpy(bool)]
     if len(loose):
-        raise SonoError(
-            f"splits leak: {len(loose)} frames without patient, study and exam folder are in val or test "
-            f"({shown(sorted(loose.unique()))}); run `sono qc` again, then `sono split`"
-        )
+        names = shown(sorted(loose.unique()))
+        problems.append(f"{len(loose)} frames without patient, study and exam folder are in val or test ({names})")
+        advice = "run `sono qc` again, then `sono split`"
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise SonoError(f"splits leak: {'; '.join(problems)}; {advice}; {count}")
 
 
 def torn_ids(ids: pd.Series, splits: pd.Series) -> list[str]:

@@ -1,6 +1,5 @@
 """The tables of a workspace: schemas declared once, checked on every read and write."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from sono.curation.errors import SonoError
 from sono.curation.reasons import REASONS
+from sono.curation.records.values import RANGES_MM
 from sono.curation.storage import atomic_path, check_regular
 from sono.curation.table_checks import (
     STUDY,
@@ -51,14 +51,13 @@ _SIDE: Range = (1, 1 << 20)  # pixels
 _PLACE: Range = (0, 1 << 20)
 _COUNT: Range = (0, 2**31 - 1)
 _SHARE: Range = (0, 1)
-_LENGTH: Range = (0, 1_000)  # mm
 _IMAGE_RANGES: dict[str, Range] = {
     "frame": _COUNT,
     "source_frames": _COUNT,
     "repeats_frame": _COUNT,
-    "ga_days": (0, 400),
-    **dict.fromkeys(("bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm"), _LENGTH),
-    **dict.fromkeys(("row_spacing_mm", "col_spacing_mm"), (0, sys.float_info.max)),
+    "ga_days": (28, 315),  # 4 to 45 weeks
+    **{f"{name}_mm": RANGES_MM[name] for name in ("bpd", "hc", "ac", "fl", "crl", "nt")},
+    **dict.fromkeys(("row_spacing_mm", "col_spacing_mm"), RANGES_MM["spacing"]),
     **dict.fromkeys(("height", "width", "source_height", "source_width"), _SIDE),
     **dict.fromkeys(("crop_x0", "crop_y0", "crop_x1", "crop_y1"), _PLACE),
     **dict.fromkeys(("sector_confidence", "sector_fraction", "brightness", "clipped_dark", "clipped_bright"), _SHARE),
@@ -66,7 +65,7 @@ _IMAGE_RANGES: dict[str, Range] = {
 }
 _IMAGE_PATTERNS = {
     **dict.fromkeys(("image_id", "source_id", "patient_id", "study_id", "duplicate_group"), _ID),
-    "perceptual_hash": "[0-9a-f]{64}",
+    **dict.fromkeys(("perceptual_hash", "file_sha256"), "[0-9a-f]{64}"),
     "exam_date": _DATE,
     # no other place: what the table names is read, and may be exported
     "file": rf"frames/{_ID}/{_ID}[.]png",

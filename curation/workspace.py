@@ -7,12 +7,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from sono.curation.config import Settings, StudyConfig, read_section
 from sono.curation.errors import SonoError
+from sono.curation.mask_checks import check_fit
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
 from sono.curation.storage import (
@@ -27,7 +29,7 @@ from sono.curation.storage import (
     write_text,
 )
 from sono.curation.table_checks import TableSpec
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, read_table, write_table
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, RELEASED, SOURCES, read_table, write_table
 
 CONFIG_NAME = "sono.toml"
 VAULT_SUFFIX = ".vault"
@@ -209,11 +211,10 @@ class Workspace:
             return True
         if not self.sources_path.exists():
             return False
-        known = set(read_table(self.sources_path, SOURCES, ["source_id"])["source_id"])
-        unknown = set(read_table(images, IMAGES, ["source_id"])["source_id"]) - known
+        unknown = _count_unknown(self, _stamp(images), _stamp(self.sources_path))
         if unknown:
             raise SonoError(
-                f"{self.sources_path}: knows nothing of {len(unknown)} files in {images.name}; put back the vault that "
+                f"{self.sources_path}: knows nothing of {unknown} files in {images.name}; put back the vault that "
                 f"belongs to this study, or delete {images.name} and run `sono qc` on all folders again"
             )
         return True
@@ -278,7 +279,21 @@ class Workspace:
         frame = read_table(path, spec, columns, self.study().key_check)
         if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame:
             self._refuse_foreign(path, frame["image_id"])
+        if spec is MASKS and columns is None and len(frame):
+            check_fit(path, frame, self.read(IMAGES, ["image_id", "height", "width"]))
         return frame
+
+    def sources(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The vault's table of files, or some columns; SonoError for that of another study."""
+        return read_table(self.sources_path, SOURCES, columns, self.study().key_check)
+
+    def released(self) -> pd.DataFrame:
+        """The vault's table of quarantined frames that a person let pass."""
+        return read_table(self.released_path, RELEASED, study=self.study().key_check)
+
+    def write_vault(self, path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
+        """Check and write a table of the vault, which its owner alone may read."""
+        write_table(path, frame, spec, mode=0o600, study=self.study().key_check)
 
     def _refuse_foreign(self, path: Path, image_ids: pd.Series) -> None:
         """SonoError where not one of the frames that a table speaks of is in the images table."""
@@ -353,3 +368,15 @@ class Workspace:
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    now = path.stat()
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _count_unknown(workspace: Workspace, *stamps: tuple[int, int, int]) -> int:
+    """Files of the images table that the vault does not know; asked up to three times in a command, read once."""
+    known = set(workspace.sources(["source_id"])["source_id"])
+    return len(set(workspace.read(IMAGES, ["source_id"])["source_id"]) - known)

@@ -10,8 +10,8 @@ import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
 from sono.annotation.mask_export import export_coco
-from sono.annotation.mask_import import ImportOptions, import_masks, parse_pairs, parse_values
-from sono.annotation.mask_labels import structure_name
+from sono.annotation.mask_import import ImportOptions, Outcome, _unknown_labels, import_masks, parse_pairs, parse_values
+from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
 from sono.curation.errors import SonoError
@@ -315,3 +315,20 @@ def test_a_mask_of_the_turned_size_does_not_fit_a_frame_that_is_not_turned(tmp_p
     workspace = make_study(tmp_path, ["/export/scan.png"])
     png(tmp_path / "masks" / "scan.png", np.rot90(drawn()).astype(np.uint8) * 255)
     assert dict(import_masks(workspace, tmp_path / "masks", ImportOptions("femur")).refused) == {"wrong_size": 1}
+
+
+def test_unknown_labels_are_listed_once_with_count_and_what_to_do() -> None:
+    detail = "unknown structure"
+    found = [
+        Outcome("m", label=label, reason="unknown_label", detail=detail) for label in ("hed", "spin", "hed", "hed")
+    ]
+    assert _unknown_labels(found) == (f"'hed' of 3 masks: {detail}", f"'spin' of 1 masks: {detail}")
+    assert _unknown_labels([Outcome("m", label="x", reason="empty")]) == ()
+
+
+@pytest.mark.parametrize("option", ["--structure", "--label"])
+@pytest.mark.parametrize("name", ["fetal hed", "femurr", "abdomn"])
+def test_an_unknown_structure_names_the_option_and_the_list(option: str, name: str) -> None:
+    given = (name, {}) if option == "--structure" else (None, {"x": name})
+    with pytest.raises(SonoError, match=f"{option}: unknown structure '{name}'.*; did you mean .*planes_file"):
+        Labels.create(PlaneTable(), *given, ())

@@ -22,7 +22,8 @@ from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
 from sono.curation.phantom.overlay import burn_inside
 from sono.curation.phantom.people import make_woman
-from sono.curation.privacy import PrivateStrings, check_privacy, private_strings
+from sono.curation.privacy import check_privacy, private_strings
+from sono.curation.private_strings import PrivateStrings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.workspace import Workspace
 from sono.templates.reports import write_statistics_report

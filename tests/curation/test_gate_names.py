@@ -15,7 +15,8 @@ from sono.curation.errors import PrivacyError
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
 from sono.curation.phantom.people import make_woman
-from sono.curation.privacy import check_privacy, collect, private_strings
+from sono.curation.privacy import check_privacy, private_strings
+from sono.curation.private_strings import collect
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.reasons import REASONS, SPACING_REASONS
 from sono.curation.storage import write_bytes, write_text
@@ -159,6 +160,143 @@ def test_short_names_count_next_to_each_other(name: str, texts: list[str]) -> No
 )  # fmt: skip
 def test_halves_of_short_names_and_particles_are_chance(name: str, text: str) -> None:
     assert collect([name], VOCABULARY, [name], PROSE).found_in(text) == set()
+
+
+LONG = "Ana^Paz de Gil Ros"
+LONGER = "Gil Ros y Paz^Eva del Mar Sol"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Maria del Carmen Lopez Garcia Fernandez", "Garcia del Carmen"), (LONG, "Gil, Ana"), (LONG, "ros gil"),
+     (LONG, "Paz Ros"),
+     (LONG, "Paz de Gil"), (LONGER, "Mar Gil"), (LONGER, "sol_ros"), (LONGER, "Eva del Mar"),
+     (LONGER, "Mar de la Paz"),
+     (LONGER, "E. Gil"), ("Al Ali^Noor bin Omar Said Taha", "Taha bin Omar"),
+     ("Al Ali^Noor bin Omar Said Taha", "Ali Said"),
+     ("Ek^Bo von der Ahe Au Ost Um", "Um, Bo von"), ("Le^Van Anh Vu Ho", "Anh Le"),
+     ("van der Aa^Jo", "Frau van der Aa"), (" ".join(f"w{chr(97 + n)}x" for n in range(20)), "wax wbx")],
+)  # fmt: skip
+def test_any_two_parts_of_a_long_name_count(name: str, text: str) -> None:
+    name = name.replace("w", "q")
+    assert collect([name], VOCABULARY, [name], PROSE).found_in(f"seen: {text.replace('w', 'q')}.")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(LONG, "de Gil"), (LONG, "paz de la vida"), (LONGER, "y Paz"), (LONGER, "del Mar"), (LONGER, "mar and gil"),
+     ("Al Ali^Noor bin Omar Said Taha", "bin Omar"), ("Ek^Bo von der Ahe Au Ost Um", "von Ost"),
+     ("Ek^Bo von der Ahe Au Ost Um", "der Um")],
+)  # fmt: skip
+def test_a_particle_is_no_second_part(name: str, text: str) -> None:
+    assert collect([name], VOCABULARY, [name], PROSE).found_in(f"seen: {text}.") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("O'Neil^Pat", ["O Neil", "O-Neil", "o_neil", "ONEIL", "O\u2019Neil", "O\u02bcNeil", "O\u2032Neil",
+        "O&#39;Neil", "O%27Neil"]),
+        ("ONEIL^PAT", ["O Neil", "O'Neil", "O.Neil"]),
+        ("O Neil^Pat", ["O'Neil", "ONeil", "oneil", "O Neil", "O-Neil's"]),
+        ("McDonald^Jo", ["Mc Donald", "MCDONALD", "mc-donald", "Mc_Donald"]),
+        ("Mc Lee^Jo", ["McLee", "MCLEE", "Mc-Lee", "mc lee"]),
+        ("MacRae^Jo", ["Mac Rae", "mac_rae", "Macrae"]),
+        ("D'Amico^Jo", ["D Amico", "Damico", "d-amico"]),
+        ("N'Diaye^Jo", ["N Diaye", "Ndiaye", "n_diaye"]),
+        ("Ta'ase^Jo", ["Ta ase", "Taase", "ta-ase"]),
+        ("Yoon-Ah^Jo", ["Yoon Ah", "YoonAh", "yoon_ah", "Yoon\u2010Ah"]),
+        ("BergLund^Jo", ["Berg Lund", "Berg-Lund", "BERGLUND"]),
+        ("BERGLUND^JO", ["Berg-Lund", "Berg\u2010Lund", "Berg-\nlund"]),
+        ("van Dyk^Jo", ["VanDyk", "vandyk", "Van-Dyk"]),
+        ("van der Aa^Jo", ["vanderAa", "Vanderaa", "van-der-Aa"]),
+    ],
+)  # fmt: skip
+def test_signs_and_blanks_inside_a_name_hide_nothing(name: str, texts: list[str]) -> None:
+    private = collect([name], VOCABULARY, [name], PROSE)
+    for text in texts:
+        assert private.found_in(f"seen: {text}; twice"), text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("McDonald^Jo", "Donald"), ("O'Neil^Pat", "neil"), ("Oliver^Jo", "the liver"), ("MacRae^Jo", "a mac"),
+     ("D'Amico^Jo", "amico"), ("Ta'ase^Jo", "ta and ase")],
+)  # fmt: skip
+def test_half_of_a_divided_name_is_chance(name: str, text: str) -> None:
+    assert collect([name], VOCABULARY, [name], PROSE).found_in(text) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("Lindqvist^Pat", ["Lindqvist2", "2lindqvist", "PatLindqvist", "lindqvist_ga22", "ga22lindqvist",
+        "xlindqvisty", "patlindqvist",
+                           "LINDQVISTPAT2", "scanLindqvistA", "FrauLindqvist"]),
+        ("Meier^Pat", ["Meier2", "PatMeier", "FrauMeier", "meier01b", "DRMeierScan", "Meier_2"]),
+        ("Doe^Jane", ["jane_doe2", "Jane2Doe", "JaneDoeScan", "Jane Doe2", "scan7JaneDoe", "drJaneDoe"]),
+        ("Li^Na", ["Li Na2", "LiNa22", "scan_LiNa", "li2na", "na_li3"]),
+        ("Петрова^Анна", ["Петрова2", "АннаПетрова", "ПЕТРОВА_2"]),
+    ],
+)  # fmt: skip
+def test_what_is_glued_to_a_name_does_not_hide_it(name: str, texts: list[str]) -> None:
+    private = collect([name], VOCABULARY, [name], PROSE)
+    for text in texts:
+        assert private.found_in(f"seen: {text}; twice"), text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Meier^Pat", "xmeiery"), ("Stern^Pat", "the sternum"), ("Doe^Jane", "doe2"), ("Li^Na", "lina"),
+     ("Fadda^Jo", "0fadda3c9b7e41d2"),
+     ("Parent^Jo", "transparent"), ("Ventri^Jo", "ventricle"), ("Brain^Jo", "midbrain2")],
+)  # fmt: skip
+def test_short_names_inside_words_and_names_inside_our_own_words_are_chance(name: str, text: str) -> None:
+    private = collect([name], VOCABULARY | {"transparent"}, [name], PROSE | {"transparent"})
+    assert private.found_in(text) == set()
+
+
+def test_no_word_that_we_write_is_taken_for_a_name(tmp_path: Path) -> None:
+    names = ["Parent^Jo", "Porter^Jo", "Sector^Jo", "Romano^Jo", "Carter^Jo", "Weight^Jo", "Abdome^Jo", "Ceder^Jo"]
+    study = make_study(tmp_path / "study", **person(*names))
+    caption(study, "Ultrasound of a fetal abdomen, cerebellum and lateral ventricle; reported.")
+    write_text(study.root / "run.json", '{"region_weight": 1, "image_weights": 2}')
+    assert check_privacy(study)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A. Lee",
+        "Lee, A.",
+        "Lee, A",
+        "A Lee",
+        "A.LEE",
+        "LEE^A",
+        "lee_a",
+        "a_lee",
+        "Dr. A. Lee",
+        "a. lee",
+        "LEE A",
+        "A LEE",
+        "Lee A.",
+    ],
+)
+@pytest.mark.parametrize("first", ["A", "I"])
+def test_the_initials_a_and_i_count_where_they_are_written_as_such(first: str, text: str) -> None:
+    name = f"Lee^{first}nes"
+    written = re.sub(r"(?<![A-Za-z])A(?![A-Za-z])", first, text).replace("_a", f"_{first.lower()}")
+    written = re.sub(r"(?<![A-Za-z])a(?=[._])", first.lower(), written)
+    assert collect([name], VOCABULARY, [name], PROSE).found_in(f"seen: {written}; twice"), written
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a lee", "I lee", "A lee side", "lee, a side", "the lee. A side", "i lee", "via lee", "Lee and A", "the lee a"],
+)
+def test_words_a_and_i_are_no_initials(text: str) -> None:
+    private = collect(["Lee^Anes", "Lee^Ines"], VOCABULARY, ["Lee^Anes", "Lee^Ines"], PROSE)
+    assert private.found_in(text) == set()
 
 
 def test_short_names_are_chance_among_numbers(tmp_path: Path) -> None:

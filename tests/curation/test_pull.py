@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -305,9 +305,24 @@ def test_a_server_that_is_no_archive_for_us_is_one_line(archive, pull, tmp_path:
     assert not (tmp_path / "raw").exists()
 
 
-def test_an_archive_without_a_match_is_no_error(archive, pull) -> None:
+def test_an_archive_without_a_match_is_said_with_what_was_asked_for(archive, pull) -> None:
     archive.mischief = lambda path, times: Reply(204)
     assert pull() == PullSummary(0, 0, 0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"first_day": date(2024, 1, 1)}, "no study of modality US from 2024-01-01 to today"),
+        ({"last_day": date(2024, 3, 31), "modality": "MR"}, "no study of modality MR from the first day to 2024-03-31"),
+        ({"patient_file": Path("ids.txt")}, "no study of modality US of the patients in ids.txt"),
+    ],
+)
+def test_nothing_found_is_an_error_and_a_found_study_none(asked: dict[str, Any], said: str) -> None:
+    options = PullOptions("https://pacs.example", Path("raw"), **asked)
+    options.refuse_nothing(PullSummary(1, 0, 0, 0, 0.0))
+    with pytest.raises(SonoError, match=said):
+        options.refuse_nothing(PullSummary(0, 0, 0, 0, 0.0))
 
 
 def test_a_dead_port_and_tls_to_a_plain_server_are_one_line(archive, pull) -> None:

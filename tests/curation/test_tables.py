@@ -6,7 +6,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from sono.curation.errors import SonoError
-from sono.curation.tables import CAPTIONS, IMAGES, empty_table, export_csv, from_rows, read_table, rows_of, write_table
+from sono.curation.mask_checks import pixels_of
+from sono.curation.tables import (
+    CAPTIONS,
+    IMAGES,
+    MASKS,
+    RELEASED,
+    SOURCES,
+    empty_table,
+    export_csv,
+    from_rows,
+    read_table,
+    rows_of,
+    write_table,
+)
+from sono.curation.workspace import Workspace
 
 
 def image(source_id: str, frame: int = 0, **values: object) -> dict[str, object]:
@@ -14,7 +28,7 @@ def image(source_id: str, frame: int = 0, **values: object) -> dict[str, object]
 
 
 def test_a_table_comes_back_as_it_went(tmp_path: Path) -> None:
-    rows = [image("b", ga_days=157, reasons=["overlay"]), image("a", hc_mm=1.5)]
+    rows = [image("b", ga_days=157, reasons=["overlay"]), image("a", hc_mm=150.5)]
     write_table(tmp_path / "t.parquet", from_rows(IMAGES, rows), IMAGES)
     frame = read_table(tmp_path / "t.parquet", IMAGES)
     assert list(frame["source_id"]) == ["a", "b"]
@@ -69,8 +83,8 @@ def test_rubbish_and_other_tables_are_refused_on_reading(tmp_path: Path) -> None
 
 
 def test_missing_values_become_none() -> None:
-    row = rows_of(from_rows(IMAGES, [image("a", hc_mm=2.0)]))[0]
-    assert (row["plane"], row["bpd_mm"], row["hc_mm"]) == (None, None, 2.0)
+    row = rows_of(from_rows(IMAGES, [image("a", hc_mm=200.0)]))[0]
+    assert (row["plane"], row["bpd_mm"], row["hc_mm"]) == (None, None, 200.0)
 
 
 def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
@@ -118,6 +132,15 @@ def table(tmp_path: Path) -> Path:
         ("ga_days", ["150", "22+3"]),
         ("ga_days", [150.0, 150.5]),
         ("hc_mm", [200.0, -1.0]),
+        ("hc_mm", [200.0, 900.0]),
+        ("fl_mm", [20.0, 0.5]),
+        ("nt_mm", [2.0, 50.0]),
+        ("ga_days", [150, 5]),
+        ("ga_days", [150, 380]),
+        ("row_spacing_mm", [0.1, 0.001]),
+        ("row_spacing_mm", [0.1, 0.0]),
+        ("col_spacing_mm", [0.1, 25.0]),
+        ("file_sha256", ["0" * 64, "abc"]),
         ("hc_mm", [200.0, float("inf")]),
         ("sharpness", [0.3, float("-inf")]),
         ("brightness", [0.2, 1.5]),
@@ -182,3 +205,80 @@ def test_text_that_is_no_text_is_refused(table: Path) -> None:
     pq.write_table(whole.set_column(whole.schema.get_field_index("machine"), "machine", bad), table)
     with pytest.raises(SonoError, match="not a readable Parquet table"):
         read_table(table, IMAGES)
+
+
+def runs(*lengths: int) -> str:
+    """Run lengths as COCO's text, by another way than the product."""
+    from pycocotools import mask as coco
+
+    height = sum(lengths)
+    return str(coco.frPyObjects({"size": [height, 1], "counts": list(lengths)}, height, 1)["counts"].decode())
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        (30,),
+        (3, 4, 23),
+        (0, 30),
+        (1, 2, 3, 4, 20),
+        (5, 5, 1, 9, 1, 9),
+        (1_000_000, 3, 99),
+        (70, 1, 2, 68, 70, 40_000),
+    ],
+)
+def test_the_pixels_of_run_lengths_are_counted_without_unpacking(lengths: tuple[int, ...]) -> None:
+    assert pixels_of(pd.Series([runs(*lengths), runs(7), runs(*lengths)])).tolist() == [sum(lengths), 7, sum(lengths)]
+
+
+@pytest.mark.parametrize("text", ["", "abc\x7f", "é", "P", "5`", "\x20", "5" + "o" * 12])
+def test_a_text_that_is_no_run_lengths_has_no_pixels(text: str) -> None:
+    assert pixels_of(pd.Series([runs(7), text, runs(9)])).tolist() == [7, -1, 9]
+
+
+def masks_of(**cells: object) -> pd.DataFrame:
+    row = {"mask_id": "m", "image_id": "a1", "structure": "femur", "height": 5, "width": 6, "counts": runs(3, 4, 23)}
+    row |= {"box_x": 0, "box_y": 1, "box_width": 2, "box_height": 4, "area": 4, "source": "manual", "state": "accepted"}
+    return from_rows(MASKS, [{**row, "mask_id": "a"}, {**row, **cells}])
+
+
+@pytest.mark.parametrize(
+    ("cells", "name"),
+    [
+        ({"counts": runs(3, 4, 22)}, "counts"),
+        ({"counts": runs(3, 4, 24)}, "counts"),
+        ({"counts": "~"}, "counts"),
+        ({"box_x": 5}, "box_width"),
+        ({"box_width": 7}, "box_width"),
+        ({"box_y": 2}, "box_height"),
+        ({"height": 6}, "height"),
+        ({"width": 5}, "width"),
+        ({"height": 6, "width": 5}, "height"),
+    ],
+)
+def test_a_mask_that_does_not_fit_its_frame_is_named(tmp_path: Path, cells: dict[str, object], name: str) -> None:
+    study = Workspace.create(tmp_path / "study")
+    study.write(IMAGES, from_rows(IMAGES, [image("a", image_id="a1", height=5, width=6)]))
+    study.write(MASKS, masks_of())
+    assert len(study.masks()) == 2
+    study.write(MASKS, masks_of(**cells))
+    with pytest.raises(SonoError, match=rf"masks\.parquet: row 2: column '{name}' has ") as refused:
+        study.masks()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["sources", "released"])
+def test_a_vault_table_of_another_study_is_refused_and_one_without_a_mark_is_read(tmp_path: Path, name: str) -> None:
+    mine, other = (Workspace.create(tmp_path / folder) for folder in ("mine", "other"))
+    row = {"path": b"/raw/1", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0, "status": "accepted"}
+    note = {"picture": "p", "reviewer": "KM", "reviewed_at": "2024"}
+    spec, cells = (RELEASED, note) if name == "released" else (SOURCES, row)
+    path = mine.released_path if name == "released" else mine.sources_path
+    read = mine.released if name == "released" else mine.sources
+    other.write_vault(path, spec, from_rows(spec, [cells]))
+    with pytest.raises(SonoError, match=rf"{path.name}: a table of another study"):
+        read()
+    write_table(path, from_rows(spec, [cells]), spec)
+    assert len(read()) == 1
+    mine.write_vault(path, spec, from_rows(spec, [cells]))
+    assert len(read()) == 1 and path.stat().st_mode & 0o777 == 0o600

@@ -1,10 +1,13 @@
 import os
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+from sono.curation import workspace as module
 from sono.curation.errors import SonoError
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, from_rows
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows
 from sono.curation.workspace import Workspace
 
 
@@ -163,3 +166,23 @@ def test_tables_and_the_planes_file_lie_inside_the_workspace(tmp_path: Path) -> 
         study.config_path.write_text(text + f"planes_file = {place!r}\n")
         with pytest.raises(SonoError, match="leads out of"):
             study.planes()
+
+
+def test_the_ids_of_both_tables_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Workspace.create(tmp_path / "study")
+    row = {"path": b"/raw/1", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0, "status": "accepted"}
+    sources = from_rows(SOURCES, [row])
+    study.write_vault(study.sources_path, SOURCES, sources)
+    study.write(IMAGES, sources[IMAGES.columns])
+    read, whole = [], module.read_table
+
+    def counted(path: Path, *rest: Any) -> pd.DataFrame:
+        read.append(path.name)
+        return whole(path, *rest)
+
+    monkeypatch.setattr(module, "read_table", counted)
+    assert all(study.has_vault() for _ in range(3))
+    assert sorted(read) == ["images.parquet", "sources.parquet"]
+    study.write(IMAGES, sources[IMAGES.columns].assign(source_id="other"))
+    with pytest.raises(SonoError, match="knows nothing of 1 files"):
+        study.has_vault()

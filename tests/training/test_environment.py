@@ -12,7 +12,8 @@ import torch
 from quick import quick
 
 from sono.curation.outputs import texts_of
-from sono.curation.privacy import PublicNames, Search, collect
+from sono.curation.privacy import PublicNames, Search
+from sono.curation.private_strings import collect
 from sono.curation.workspace import Workspace
 from sono.training import environment as place
 from sono.training.architectures import ModelConfig
