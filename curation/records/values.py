@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.planes import REGIONS
+from sono.curation.planes import REGIONS, label_form
 from sono.curation.records.dates import parse_date, short
 
 MAX_TEXT = 200
@@ -135,19 +135,19 @@ def presentation(text: str) -> str:
 
 def region(text: str) -> str:
     """A region of REGIONS."""
-    known = {_plain(name): name for name in REGIONS}
-    if _plain(text) not in known:
+    known = {label_form(name): name for name in REGIONS}
+    if label_form(text) not in known:
         raise SonoError(f"unknown region '{short(text)}'{did_you_mean(short(text), REGIONS)}")
-    return known[_plain(text)]
+    return known[label_form(text)]
 
 
 def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
     """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one (which may be free text)."""
-    spellings = {_plain(term): term for term in known}
+    spellings = {label_form(term): term for term in known}
     found, problems = [], []
     for part in filter(None, map(str.strip, re.split(r"[;|,]", text))):
         coded = part if field == "finding" and _CODE.fullmatch(part) else None
-        term = spellings.get(_plain(part), coded)
+        term = spellings.get(label_form(part), coded)
         if term is not None:
             found.append(term)
         else:
@@ -170,7 +170,3 @@ def private_forms(text: str) -> tuple[str, ...]:
             continue
         forms += [day.isoformat(), f"{day:%Y%m%d}", f"{day:%d.%m.%Y}"]
     return tuple(dict.fromkeys(forms))
-
-
-def _plain(term: str) -> str:
-    return " ".join(term.casefold().replace("_", " ").split())
