@@ -9,8 +9,10 @@ from functools import lru_cache
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import REGIONS, label_form
 from sono.curation.records.dates import parse_date, short
+from sono.curation.spellings import TITLES
 
 MAX_TEXT = 200
+LABEL_WORDS = 4  # longer cells are free text, which may name somebody
 
 # Plausible values in mm, from the first trimester to term with disease.
 RANGES_MM = {
@@ -26,6 +28,10 @@ RANGES_MM = {
 }
 
 LATERALITY = {"left": "left l lt sinistra", "right": "right r rt dextra", "both": "both b bilateral lr"}
+SEX = {
+    "F": "f female woman w weiblich frau femme feminin mujer femenino femminile",
+    "M": "m male man maennlich m\u00e4nnlich mann homme masculin hombre masculino maschile",
+}
 PRESENTATION = {
     "cephalic": "cephalic vertex head ceph",
     "breech": "breech podalic",
@@ -71,6 +77,12 @@ def masked(message: str) -> str:
     start = end.start() if end else len(message)
     quoted = re.sub(r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL)
     return quoted + message[start:]
+
+
+def may_name_somebody(words: Sequence[str]) -> bool:
+    """Whether the words of a cell are free text, hold a title, or are several with a capital, as names are."""
+    capitals = len(words) > 1 and all(word[:1].isupper() and word[1:].islower() for word in words)
+    return len(words) > LABEL_WORDS or capitals or not TITLES.isdisjoint(word.casefold() for word in words)
 
 
 def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
@@ -131,6 +143,11 @@ def laterality(text: str) -> str:
 def presentation(text: str) -> str:
     """cephalic, breech or transverse."""
     return choice("presentation", text, PRESENTATION)
+
+
+def sex(text: str) -> str:
+    """F or M, as in a DICOM header."""
+    return choice("sex", text, SEX)
 
 
 def region(text: str) -> str:
