@@ -327,7 +327,7 @@ def _taken_back(earlier: Sequence[Row], before: int) -> list[str]:
     if more <= 0:
         return []
     return [
-        f"{more} frames of folders that were graded before lose their record, since it names files of this folder, too; "
+        f"{more} frames of folders that were graded before lose their record: it names files of this folder, too; "
         "give the table folders (P1/IM_0001.png) or ids"
     ]
 

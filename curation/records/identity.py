@@ -11,51 +11,13 @@ from sono.curation.spellings import TITLES, atoms_of, plain
 NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
 OLDEST = 1901  # years before it stand for an unknown birth date
 # Words of a hospital's name that many have.
-_OF_MANY = frozenset(
-    [
-        "and",
-        "center",
-        "centre",
-        "clinic",
-        "clinica",
-        "clinical",
-        "clinique",
-        "de",
-        "del",
-        "department",
-        "der",
-        "dept",
-        "des",
-        "di",
-        "do",
-        "du",
-        "for",
-        "frauenklinik",
-        "fur",
-        "health",
-        "healthcare",
-        "hopital",
-        "hospital",
-        "klinik",
-        "klinikum",
-        "krankenhaus",
-        "la",
-        "maternity",
-        "medical",
-        "of",
-        "ospedale",
-        "st",
-        "the",
-        "und",
-        "universitaire",
-        "universitat",
-        "universitatsklinikum",
-        "university",
-        "women",
-        "womens",
-    ]
-)
-_DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is M\u00fcller on a plain keyboard
+_OF_MANY = frozenset({
+    "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del", "department", "der", "dept",
+    "des", "di", "do", "du", "for", "frauenklinik", "fur", "health", "healthcare", "hopital", "hospital", "klinik",
+    "klinikum", "krankenhaus", "la", "maternity", "medical", "of", "ospedale", "st", "the", "und", "universitaire",
+    "universitat", "universitatsklinikum", "university", "women", "womens",
+})  # fmt: skip
+_DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is Müller on a plain keyboard
 _CODE = 3  # letters of the longest word of a code like A, UKE or 1
 
 
@@ -129,16 +91,14 @@ def birth_of(text: str | None) -> date | None:
 
 
 def centers_differ(own: str | None, other: str | None) -> bool:
-    """Whether a row's center `other` is not the center that the user calls `own`: they have no word in common."""
-    if not own or not other or id_form(own) == id_form(other):
-        return False
-    first, second = _center_words(own), _center_words(other)
-    return bool(first and second) and first.isdisjoint(second)
+    """Whether a row's center `other` is not the center that the user calls `own`."""
+    return bool(own and other) and not same_center(own or "", other or "")
 
 
 def same_center(one: str, other: str) -> bool:
-    """Whether two names of centers are known to be of one: they have a word in common."""
-    return not _center_words(one).isdisjoint(_center_words(other))
+    """Whether two names of centers can be of one: all words of the one are in the other, but for those of many."""
+    first, second = _center_words(one), _center_words(other)
+    return id_form(one) == id_form(other) or (bool(first and second) and (first <= second or second <= first))
 
 
 def institution_differs(institution: str | None, center: str | None) -> bool:

@@ -30,7 +30,7 @@ RANGES_MM = {
 LATERALITY = {"left": "left l lt sinistra", "right": "right r rt dextra", "both": "both b bilateral lr"}
 SEX = {
     "F": "f female woman w weiblich frau femme feminin mujer femenino femminile",
-    "M": "m male man maennlich m\u00e4nnlich mann homme masculin hombre masculino maschile",
+    "M": "m male man maennlich männlich mann homme masculin hombre masculino maschile",
 }
 PRESENTATION = {
     "cephalic": "cephalic vertex head ceph",
