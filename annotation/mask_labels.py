@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.planes import PlaneTable
+from sono.curation.planes import PlaneTable, label_form
 
 
 def plain_label(label: str) -> str:
-    """Letters and digits in lower case, so that `Fetal_Head` is `fetal head`."""
-    return "".join(letter for letter in label.casefold() if letter.isalnum()) or label
+    """The form in which labels are compared, so that `Fetal_Head` is `fetal head`; of signs alone the label itself."""
+    return label_form(label) or label
 
 
 def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:

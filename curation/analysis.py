@@ -27,7 +27,7 @@ from sono.curation.stored import encode_png, frame_file, image_id_of
 from sono.curation.views import recognise
 
 # Raise when a change of the code changes what a file gives, so that older results are measured again.
-ANALYSIS_VERSION = 5
+ANALYSIS_VERSION = 6
 
 Row = dict[str, Any]
 
@@ -67,6 +67,7 @@ def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
         "file_patient": source.header.patient,
         "file_study": source.header.study,
         "raw_exam_date": source.header.exam_date,
+        "header_facts": json.dumps(dict(source.header.facts)),
         "private": list(source.header.private),
         "persons": list(source.header.persons),
         "source_id": pseudonym(task.key, "source", path),

@@ -211,7 +211,8 @@ def check(
     planes = study.planes() if study else PlaneTable()
     match = partial(match_raw, names=names, is_mask=is_mask_picture)
     report = check_records(table, config, planes, raw_place(raw) if raw else None, match)
-    show(report, as_json, next_step="sono qc RAW_FOLDER --records TABLE")
+    show(report, as_json, next_step="" if report.stops_qc else "sono qc RAW_FOLDER --records TABLE")
+    report.refuse_what_stops_qc()
     if strict:
         report.refuse_findings()
 

@@ -134,7 +134,7 @@ class PlaneTable:
 
     @cached_property
     def _labels(self) -> dict[str, str]:
-        return {_normal(spelling): plane_id for spelling, plane_id in self.spellings}
+        return {label_form(spelling): plane_id for spelling, plane_id in self.spellings}
 
     @cached_property
     def _suggestions(self) -> list[str]:
@@ -165,15 +165,17 @@ class PlaneTable:
         Case, accents, signs and words such as "fetal" or "view" do not matter.
         """
         if len(label) <= MAX_LABEL:
-            found = self._labels.get(_normal(label)) or self._labels.get(_normal(_FILLERS.sub("", label.casefold())))
+            found = self._labels.get(label_form(label)) or self._labels.get(
+                label_form(_FILLERS.sub("", label.casefold()))
+            )
             if found is not None:
                 return found
         shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
         raise SonoError(f"unknown plane '{shown}'{did_you_mean(shown, self._suggestions)}")
 
 
-def _normal(label: str) -> str:
-    """Letters and digits alone, without accents, so that `Trans-thalamic` is `transthalamic`."""
+def label_form(label: str) -> str:
+    """Letters and digits alone, without case and accents, so that `Trans-thalamic` is `transthalamic`."""
     plain = unicodedata.normalize("NFKD", label.casefold())
     return "".join(letter for letter in plain if letter.isalnum())
 
@@ -211,8 +213,8 @@ def _check_labels(table: PlaneTable, file: Path) -> None:
     """SonoError where two planes have a label in common, or a label has no letter."""
     owners: dict[str, str] = {}
     for label, plane_id in table.spellings:
-        owner = owners.setdefault(_normal(label), plane_id)
-        if not _normal(label):
+        owner = owners.setdefault(label_form(label), plane_id)
+        if not label_form(label):
             raise SonoError(f"{file}: [{plane_id}] the label '{label}' has no letter or digit")
         if owner != plane_id:
             raise SonoError(f"{file}: the label '{label}' names both [{owner}] and [{plane_id}]; keep one")

@@ -1,13 +1,12 @@
 """The partition of a published records table, as `[splits] column` in `sono.toml` asks for it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from sono.curation.errors import SonoError
 from sono.curation.records.partition import looks_like_partition, missing_column, read_partition
-from sono.curation.records.read import RecordsConfig
+from sono.curation.records.read import Reading
 from sono.curation.splits import SplitConfig
 from sono.curation.workspace import Workspace
 
@@ -29,23 +28,23 @@ class PublishedSplits:
         return [self.remark] if self.remark else []
 
 
-def published_splits(workspace: Workspace, table: Path | None) -> PublishedSplits:
-    """What [splits] column says of the rows of `table`.
+def published_splits(workspace: Workspace, reading: Reading | None) -> PublishedSplits:
+    """What [splits] column says of the rows of a records table.
 
     SonoError where neither this table nor an earlier one of the workspace has the column.
     """
-    splits, records = workspace.settings("splits", SplitConfig), workspace.settings("records", RecordsConfig)
-    if table is None:
+    if reading is None:
         return PublishedSplits({})
+    splits = workspace.settings("splits", SplitConfig)
     if not splits.column:
-        title = looks_like_partition(table, records)
+        title = looks_like_partition(reading.sheet)
         remark = f"column '{title}' of the records table looks like a published partition and is not used"
         advice = f'[splits] column = "{title}" in sono.toml honors it'
         return PublishedSplits({}, remark=f"{remark}; {advice}" if title else "")
-    found = read_partition(table, records, splits.column, splits.values)
+    found = read_partition(reading, splits.column, splits.values)
     if found is not None:
         return PublishedSplits(found, splits.column)
-    missing = missing_column(table, records, splits.column)
+    missing = missing_column(reading, splits.column)
     if workspace.sources(["partition"])["partition"].isna().all():
         raise SonoError(f"{missing}; correct [splits] column in sono.toml, or leave it out")
     return PublishedSplits({}, remark=f"{missing}: its frames are split as usual")

@@ -25,9 +25,10 @@ from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
 from sono.curation.reasons import CONTAINERS
-from sono.curation.record_fields import join_records
-from sono.curation.records.join_remarks import Joined, join_remarks
-from sono.curation.records.read import RecordsConfig, RecordsTable, find_known_table, read_records
+from sono.curation.record_fields import forget_records, join_records, named_before
+from sono.curation.records.evidence import AMBIGUOUS
+from sono.curation.records.join_remarks import EXAMPLES, Joined, join_remarks, shown_path
+from sono.curation.records.read import Reading, RecordsConfig, RecordsTable, find_known_table, read_rows, table_of
 from sono.curation.records.reports import apply_reports, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
@@ -53,7 +54,10 @@ class QcOptions:
 
 @dataclass(frozen=True)
 class QcSummary:
-    """What one run did: rows of this folder by status and reason, and remarks for the user."""
+    """What one run did: rows of this folder by status and reason, and remarks for the user.
+
+    `total` has the statuses of the whole workspace, {} where this folder is all of it.
+    """
 
     files: int
     frames: int
@@ -81,25 +85,28 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         raise SonoError("--center is empty; give the name of the center, or leave it out")
     workspace.require_vault()
     planes = workspace.planes()
-    records = _records(workspace, options, planes)  # before the long work, so that a bad table costs nothing
-    partition = published_splits(workspace, _table_path(options))
+    reading = _reading(workspace, options, planes)  # before the long work, so that a bad table costs nothing
+    records = None if reading is None else table_of(reading, workspace.settings("records", RecordsConfig))
+    partition = published_splits(workspace, reading)
     with workspace.lock():
         _sweep(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
         _sweep(workspace)  # a worker may have died
-        joined = join_records(
-            [row for row in rows if not is_report_row(row)],
-            records,
-            options.raw,
-            options.center,
-            bool(options.center or options.center_from),
-            partition.splits,
-        )
-        apply_reports(rows)
+        others = _other_rows(workspace, task.root, rows)
+        earlier = [] if records is None else named_before(others, records)
+        ambiguous = sum(AMBIGUOUS in row["reasons"] for row in earlier)
+        frames = [row for row in (*rows, *earlier) if not is_report_row(row)]
+        if records is not None:
+            forget_records(frames)
+        if options.center or options.center_from:  # else what an earlier run was given stays
+            for row in rows:
+                row["center"] = row["namespace"] = options.center  # two centers may give two patients the same number
+        joined = Joined.of(records, join_records(frames, records, partition.splits), task.root)
+        apply_reports([*rows, *earlier, *filter(is_report_row, others)])
         os.sync()  # the frames are on the disk before a table names them
-        _keep_sources(workspace, task.root, rows)
+        _keep_sources(workspace, task.root, [*rows, *earlier])
         before = workspace.read(IMAGES)
         images = build_images(workspace)
         searched = check_privacy(workspace)
@@ -111,9 +118,15 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         statuses=_counts(own["status"]),
         reasons=_counts(own["reasons"].explode()),
         duplicates=_counts(own["duplicate_kind"]),
-        total=_counts(images["status"]),
+        total=_counts(images["status"]) if len(images) > len(own) else {},
         private_strings=searched,
-        remarks=(*_remarks(own, records, joined), *partition.remarks(own), *_moved(before, images)),
+        remarks=(
+            *_remarks(own, records, joined),
+            *_taken_back(earlier, ambiguous),
+            *_unread(rows, task.root),
+            *partition.remarks(own),
+            *_moved(before, images),
+        ),
     )
 
 
@@ -152,20 +165,15 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
     return paths
 
 
-def _records(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> RecordsTable | None:
-    path = _table_path(options)
+def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Reading | None:
+    """The rows of the records table that was given, or of a known one in the raw folder."""
+    raw = options.raw
+    path = options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
     if path is None:
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
-    config = workspace.settings("records", RecordsConfig)
-    return read_records(path, config, planes, options.center_from)
-
-
-def _table_path(options: QcOptions) -> Path | None:
-    """The records table that was given, or a known one in the raw folder."""
-    raw = options.raw
-    return options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
+    return read_rows(path, workspace.settings("records", RecordsConfig), planes, options.center_from)
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
@@ -237,12 +245,21 @@ def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> Non
         row["private"] = sorted(set(row["private"]))
         row["persons"] = None if row.get("persons") is None else sorted(set(row["persons"]))
     fresh = from_rows(SOURCES, list(rows))
-    old = workspace.sources()
-    below = old["path"].map(lambda path: path == root or path.startswith(root.rstrip(b"/") + b"/"))
-    kept = old[~below.astype(bool) & ~old["source_id"].isin(set(fresh["source_id"]))]
+    kept = _elsewhere(workspace, root, set(fresh["source_id"]))
     whole = pd.concat([kept, fresh], ignore_index=True) if len(kept) else fresh
     workspace.write_vault(workspace.sources_path, SOURCES, whole)
     shutil.rmtree(_parts(workspace), ignore_errors=True)
+
+
+def _elsewhere(workspace: Workspace, root: bytes, fresh: set[str]) -> pd.DataFrame:
+    """What the vault knows of other folders than `root` and of other sources than `fresh`."""
+    old = workspace.sources()
+    below = old["path"].map(lambda path: path == root or path.startswith(root.rstrip(b"/") + b"/"))
+    return old[~below.astype(bool) & ~old["source_id"].isin(fresh)]
+
+
+def _other_rows(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> list[Row]:
+    return rows_of(_elsewhere(workspace, root, {row["source_id"] for row in rows}))
 
 
 def _counts(values: pd.Series) -> dict[str, int]:
@@ -302,6 +319,28 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
         )
     remarks += _containers(own)
     return remarks
+
+
+def _taken_back(earlier: Sequence[Row], before: int) -> list[str]:
+    """A remark where files of this folder have the names of earlier ones, so that no row is known to be of either."""
+    more = sum(AMBIGUOUS in row["reasons"] for row in earlier) - before
+    if more <= 0:
+        return []
+    return [
+        f"{more} frames of folders that were graded before lose their record: it names files of this folder, too; "
+        "give the table folders (P1/IM_0001.png) or ids"
+    ]
+
+
+def _unread(rows: Sequence[Row], root: bytes) -> list[str]:
+    """The first files that could not be read, with the reason of each."""
+    failed = {
+        row["path"]: row["message"]
+        for row in rows
+        if row["status"] == "error" and set(CONTAINERS).isdisjoint(row["reasons"])
+    }
+    shown = "; ".join(f"{shown_path(path, root)}: {message}" for path, message in list(failed.items())[:EXAMPLES])
+    return [f"{len(failed)} files could not be read (as {shown})"] if failed else []
 
 
 def _containers(own: pd.DataFrame) -> list[str]:

@@ -98,11 +98,7 @@ REASONS = {
     "no_record": Reason("accepted", "no row of the records table is known to be of this file"),
     "record_ambiguous": Reason("accepted", "a row fits this file and others, or several rows fit; none is applied"),
     "record_conflict": Reason(
-        "accepted", "a row names this file, but its patient, study or date is not the header's; it is not applied"
-    ),
-    "record_undated": Reason(
-        "accepted",
-        "no date shows which exam the row is about; it is the only row, and this the only exam, of the patient",
+        "accepted", "a row names this file, but its patient, center, exam or date is another one; it is not applied"
     ),
     "exam_undecided": Reason(
         "accepted",

@@ -1,8 +1,7 @@
 """What the records say of each file, written into its measured rows."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,12 +10,11 @@ from sono.curation.analysis import Row
 from sono.curation.geometry import is_square
 from sono.curation.printed_text import says_private
 from sono.curation.privacy import names_of
-from sono.curation.readers.sources import name_of
 from sono.curation.reasons import CONTAINERS, REASONS, status_of
-from sono.curation.records.evidence import JOIN_CODES, NOBODY, FileFacts, Match
-from sono.curation.records.join_remarks import Joined
+from sono.curation.records.evidence import JOIN_CODES, FileFacts, Match
+from sono.curation.records.identity import known
 from sono.curation.records.joins import join
-from sono.curation.records.table import RecordsTable
+from sono.curation.records.table import RecordsTable, claim_of
 
 RECORD_FIELDS = (
     "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
@@ -30,26 +28,22 @@ NOT_FRAMES = frozenset(
 )
 
 
-def join_records(
-    rows: list[Row],
-    records: RecordsTable | None,
-    raw: Path | str,
-    center: str | None,
-    center_is_known: bool,
-    partition: Mapping[int, str],
-) -> Joined:
-    """Write center, patient and record fields into `rows`, and the split that `partition` gives the line of a row.
+def forget_records(rows: list[Row]) -> None:
+    """Undo what earlier records wrote into `rows`: it does not count any more."""
+    for row in rows:
+        row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
+        row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by")))
+        row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
+        row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
 
-    `raw` is the folder that was read, `center` what the user calls all of it; with `center_is_known` False the center
-    of an earlier run stays.
+
+def join_records(rows: list[Row], records: RecordsTable | None, partition: Mapping[int, str]) -> list[Match]:
+    """Write patient, center and record fields into `rows`, and the split that `partition` gives the line of a row.
+
+    Returns what the records say of each file that holds a frame.
     """
     matches = {} if records is None else _matches(rows, records)
     for row in rows:
-        if records is not None:  # what earlier records said does not count any more
-            _forget_record(row)
-            row["partition"] = None
-        if center_is_known:  # else what an earlier run was told stays
-            row["center"] = row["namespace"] = center  # two centers may give two women the same number
         match = matches.get(row["path"])
         if match is not None:
             _fill(row, match)
@@ -58,9 +52,15 @@ def join_records(
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
             row["reasons"] = [*row["reasons"], "no_record"]
         _judge_print(row)
-        if str(row["raw_patient"] or "").strip().casefold() in NOBODY:
+        if known(row["raw_patient"]) is None:
             row["raw_patient"] = None
-    return Joined.of(records, list(matches.values()), name_of(raw))
+    return list(matches.values())
+
+
+def named_before(rows: Iterable[Row], records: RecordsTable) -> list[Row]:
+    """Those of `rows` whose file a row of `records` has named in an earlier run: a name that fits it is not free."""
+    claims = {claim_of(record) for record in records.records if record.kind == "image"}
+    return [row for row in rows if row["named_by"] is not None and not claims.isdisjoint(row["named_by"])]
 
 
 def _matches(rows: list[Row], records: RecordsTable) -> dict[bytes, Match]:
@@ -68,16 +68,16 @@ def _matches(rows: list[Row], records: RecordsTable) -> dict[bytes, Match]:
     facts: dict[bytes, FileFacts] = {}
     for row in rows:
         if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
-            known = (_known(row[name]) for name in ("file_patient", "file_study", "raw_exam_date", "file_sha256"))
-            facts[row["path"]] = FileFacts(row["path"], *known)
+            facts[row["path"]] = FileFacts(
+                row["path"],
+                patient=_known(row["file_patient"]),
+                study=_known(row["file_study"]),
+                exam_date=_known(row["raw_exam_date"]),
+                digest=_known(row["file_sha256"]),
+                header=json.loads(_known(row["header_facts"]) or "{}"),
+                center=_known(row["namespace"]),
+            )
     return {match.file.path: match for match in join(list(facts.values()), records)}
-
-
-def _forget_record(row: Row) -> None:
-    row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-    row.update(dict.fromkeys(RECORD_FIELDS))
-    row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
-    row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
 
 
 def _fill(row: Row, match: Match) -> None:
@@ -92,6 +92,7 @@ def _fill(row: Row, match: Match) -> None:
         row["machine"] = record.machine or _known(row["machine"])
         if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
             _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
+    row["named_by"] = [claim_of(one) for one in match.named] or None
     row["ga_days"], row["ga_source"] = match.ga_days, match.ga_source
     row["raw_patient"] = match.patient
     row["center"] = row["center"] or match.center

@@ -24,13 +24,13 @@ MIN_WOMEN, MAX_WOMEN, MIN_FRAMES, MAX_FRAMES = 4, 600, 2, 500
 
 @dataclass(frozen=True)
 class PhantomSummary:
-    """What was made: women, ordinary files, their frames, planted files, masks, and all bytes."""
+    """What was made: women, all files, the planted ones of them, the frames of the others, masks, and all bytes."""
 
     out: Path
     women: int
     files: int
-    frames: int
     planted: int
+    frames: int
     masks: int
     size_bytes: int
 
@@ -52,9 +52,9 @@ def make_phantom(out: Path, women: int = 60, frames_per_woman: int = 8, seed: in
     return PhantomSummary(
         out,
         women,
-        len(ordinary),
-        sum(facts["frames"] for facts in ordinary),
+        len(ledger.files),
         len(ledger.files) - len(ordinary),
+        sum(facts["frames"] for facts in ordinary),
         len(ledger.annotations),
         ledger.size_bytes,
     )

@@ -27,6 +27,11 @@ _TECHNICAL = frozenset({
 _STANDARD_UIDS = "1.2.840.10008."
 _PIXEL_GROUP = 0x7FE0
 
+# Facts of person, exam and picture that a row of the records may name, too.
+_FACTS = (
+    "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "InstitutionName", "AccessionNumber",
+    "StudyID", "SeriesInstanceUID", "SOPInstanceUID",
+)  # fmt: skip
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")  # of the exam, the first that is there
 
 
@@ -80,10 +85,28 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
         patient=text_of(dataset, "PatientID") or None,
         study=text_of(dataset, "StudyInstanceUID") or None,
         exam_date=next(filter(None, (_day(text_of(dataset, name)) for name in DATES)), None),
+        facts=_facts(dataset),
         machine="".join(letter for letter in machine if letter.isprintable())[:80] or None,
         private=clean_texts([*texts, *persons]),
         persons=clean_texts(persons, shortest=2),
     )
+
+
+def _facts(dataset: "Dataset") -> dict[str, str]:
+    """The facts that are not empty; of other patient ids all, with a backslash between."""
+    facts = {keyword: text_of(dataset, keyword) for keyword in _FACTS}
+    facts["OtherPatientIDs"] = "\\".join(filter(None, _other_ids(dataset)))
+    return {keyword: text for keyword, text in facts.items() if text}
+
+
+def _other_ids(dataset: "Dataset") -> list[str]:
+    try:
+        value = dataset.get("OtherPatientIDs")
+        items = dataset.get("OtherPatientIDsSequence") or ()
+        named = [str(one).strip() for one in (value if _is_list(value) else [value]) if one]
+        return [*named, *(text_of(item, "PatientID") for item in items)]
+    except dicom_errors():
+        return []
 
 
 def _day(text: str) -> str | None:

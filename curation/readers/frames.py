@@ -105,6 +105,7 @@ class Header:
     patient: str | None = None
     study: str | None = None
     exam_date: str | None = None  # ISO
+    facts: Mapping[str, str] = field(default_factory=dict)  # others that a record may contradict, by DICOM keyword
     machine: str | None = None
     private: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()  # of these the names of patients, operators and physicians

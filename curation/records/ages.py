@@ -26,8 +26,9 @@ def _form(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-_WEEKS_AND_DAYS = _form(rf"(\d+)\s*(?:\+|{_WEEK}\s*{_AND}?)\s*(\d+)\s*(?:{_DAY}|{_WEEK})?")
-_SEVENTHS = _form(rf"(\d+)(?:\s*\+\s*|\s*{_WEEK}\s*{_AND}?\s*|\s+)(\d+)\s*/\s*7\s*{_WEEK}?")
+# a unit stands once: in 22w 3w one of the two is a slip, and nobody knows which
+_WEEKS_AND_DAYS = _form(rf"(\d+)\s*(?:\+\s*(\d+)\s*(?:{_DAY}|{_WEEK})?|{_WEEK}\s*{_AND}?\s*(\d+)\s*{_DAY}?)")
+_SEVENTHS = _form(rf"(\d+)(?:(?:\s*\+\s*|\s+)(\d+)\s*/\s*7\s*{_WEEK}?|\s*{_WEEK}\s*{_AND}?\s*(\d+)\s*/\s*7)")
 _FORTIETHS = _form(rf"(\d+)(?:\s*\+\s*(\d+))?(?:\s*/\s*7)?\s*/\s*40(?:\s*{_WEEK})?")
 _FORTIETHS_AND_DAYS = _form(rf"(\d+)\s*/\s*40\s*{_AND}?\s*(\d+)\s*(?:/\s*7|{_DAY})?")
 _ORDINAL = _form(rf"(\d+)\.\s*{_WEEK}")
@@ -79,10 +80,11 @@ def _plain(text: str) -> str:
 
 
 def _weeks_and_days(found: re.Match[str]) -> int:
-    weeks, days = int(found[1]), int(found[2] or 0)
+    weeks, *parts = found.groups()
+    days = int(next(filter(None, parts), 0))
     if days > 6:
         raise SonoError(f"gestational age '{found[0]}' has {days} days beside its weeks; they go from 0 to 6")
-    return 7 * weeks + days
+    return 7 * int(weeks) + days
 
 
 def _ordinal(found: re.Match[str]) -> int:

@@ -67,6 +67,12 @@ class RecordsReport:
     rejected: tuple[str, ...]
     remarks: tuple[str, ...]
     raw: RawMatch | None = None
+    stops_qc: str = ""  # why `sono qc` takes no record of this table
+
+    def refuse_what_stops_qc(self) -> None:
+        """SonoError where `sono qc` would end with it, too."""
+        if self.stops_qc:
+            raise SonoError(self.stops_qc)
 
     def refuse_findings(self) -> None:
         """FindingsError (exit 3) where a row, a value, an age or a file needs a person."""
@@ -114,18 +120,15 @@ def check_records(
         women_with_several_exams=sum(len(found) > 1 for found in exams.values()),
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
-        rejected=(*table.rejected, *_unknown_planes(reading)),
+        rejected=(*table.rejected, *reading.unknown_planes()),
         remarks=_remarks(reading),
         raw=match(raw, table, path) if raw else None,
+        stops_qc=reading.planes_problem(),
     )
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
-
-
-def _unknown_planes(reading: Reading) -> list[str]:
-    return [f"{reading.name}:{line}: {problem}" for line, problem in reading.unknown.values()]
 
 
 def _columns(reading: Reading) -> tuple[Column, ...]:

@@ -1,19 +1,26 @@
 """What a file and a record say of each other: ids and dates that agree or contradict, and the match that follows."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
-from sono.curation.records.table import Record, id_form
+from sono.curation.records.identity import (
+    birth_of,
+    centers_differ,
+    ids_differ,
+    institution_differs,
+    known,
+    names_differ,
+    same_center,
+    same_id,
+    unpadded,
+)
+from sono.curation.records.table import Record
 
-# Ids that a scanner or a clerk writes where nobody knows the patient.
-NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
-
-AMBIGUOUS, CONFLICT, UNDECIDED = "record_ambiguous", "record_conflict", "exam_undecided"
-NO_RECORD, UNDATED = "no_record", "record_undated"
-JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED, UNDATED)
+AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = "record_ambiguous", "record_conflict", "exam_undecided", "no_record"
+JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
 CANDIDATES = 5  # that are kept of those which fit equally well
 
 _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
@@ -21,13 +28,19 @@ _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A file and what its own header says: ids as they are written, the study date in ISO, a digest of its content."""
+    """A file and what its own header says: ids as they are written, the study date in ISO, a digest of its content.
+
+    `header` has its other facts by DICOM keyword; several OtherPatientIDs are cut by a backslash. `center` is what the
+    user calls the center of the file.
+    """
 
     path: bytes
     patient: str | None = None
     study: str | None = None
     exam_date: str | None = None
     digest: str | None = None
+    header: Mapping[str, str] = field(default_factory=dict)
+    center: str | None = None
 
     @cached_property
     def day(self) -> date | None:
@@ -36,7 +49,26 @@ class FileFacts:
     @cached_property
     def patient_form(self) -> str | None:
         """The patient's id as it is compared; None where nobody is named."""
-        return patient_form(self.patient)
+        return known(self.patient)
+
+    @cached_property
+    def patient_ids(self) -> frozenset[str]:
+        """All ids of the patient without leading zeros, those that other places gave included."""
+        others = self.header.get("OtherPatientIDs", "").split("\\")
+        return frozenset(unpadded(form) for form in (self.patient_form, *map(known, others)) if form)
+
+    @property
+    def accession(self) -> str | None:
+        return self.header.get("AccessionNumber")
+
+    @property
+    def exam_ids(self) -> tuple[str, ...]:
+        """The ids by which a row may name the exam: those of the study and of its order."""
+        return tuple(identity for identity in (self.study, self.accession) if identity and known(identity))
+
+    @property
+    def birth(self) -> date | None:
+        return birth_of(self.header.get("PatientBirthDate"))
 
     @property
     def content(self) -> str | bytes:
@@ -60,6 +92,7 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
+    named: tuple[Record, ...] = ()  # the rows that fit by name, also where none is applied
     ga_days: int | None = None
     ga_source: str | None = None
     ga_conflicts: tuple[str, ...] = ()
@@ -85,38 +118,108 @@ class Match:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a file's header and a record contradict in ("" for nothing), and whether an id or date agrees."""
+    """What a file and a record contradict in ("" for nothing), and whether an id or date agrees."""
 
     contradiction: str = ""
     agrees: bool = False
 
+    @property
+    def of_person(self) -> bool:
+        """Whether the record is of somebody else, so that not even the facts of the patient hold."""
+        return self.contradiction in _PERSON
+
+    @property
+    def same_exam(self) -> bool:
+        """Whether nothing but the date may speak against the record."""
+        return self.contradiction in ("", DATE)
+
 
 def compare(facts: FileFacts, record: Record, tolerance_days: int) -> Verdict:
-    """Hold patient, study and exam date of a file's header against those of a record; what one lacks says nothing."""
-    own, other = facts.patient_form, patient_form(record.patient)
-    agrees = own is not None and own == other
-    if own and other and unpadded(own) != unpadded(other):
-        return Verdict("patient")
-    if facts.study and record.study:
-        same = id_form(facts.study) == id_form(record.study)
-        if not same and _UID.fullmatch(facts.study.strip()) and _UID.fullmatch(record.study.strip()):
-            return Verdict("study", agrees)
-        agrees |= same
+    """Hold what a file says of person, center, exam, picture and date against a record; what one lacks says nothing."""
+    agrees = (
+        same_id(facts.patient, record.patient)
+        or any(same_id(own, other) for own in facts.exam_ids for other in (record.study, record.accession))
+        or same_id(facts.header.get("SOPInstanceUID"), record.instance)
+    )
+    contradiction = next((name for name, differ in _CHECKS.items() if differ(facts, record)), "")
+    if contradiction:
+        return Verdict(contradiction, agrees)
     apart = days_apart(facts, record)
     if apart is not None and apart > tolerance_days:
-        return Verdict("date", agrees)
+        return Verdict(DATE, agrees)
     return Verdict("", agrees or apart is not None)
 
 
-def patient_form(patient: str | None) -> str | None:
-    """A patient's id as it is compared; None where it names nobody."""
-    form = id_form(patient or "")
-    return None if form in NOBODY else form
+def confirms_person(facts: FileFacts, record: Record, by_center: bool) -> bool:
+    """Whether a record names the patient of a file by more than an id that several people have; perhaps by center."""
+    places = (facts.center, facts.header.get("InstitutionName")) if by_center else ()
+    return (
+        (record.birth is not None and record.birth == facts.birth)
+        or same_id(facts.header.get("IssuerOfPatientID"), record.issuer)
+        or any(place and record.site and same_center(place, record.site) for place in places)
+    )
 
 
-def unpadded(identity: str) -> str:
-    """An id without leading zeros, which spreadsheets lose: with them it is perhaps the same, so no contradiction."""
-    return identity.lstrip("0")
+def _patients_differ(facts: FileFacts, record: Record) -> bool:
+    other = known(record.patient)
+    return bool(other and facts.patient_ids) and unpadded(other or "") not in facts.patient_ids
+
+
+def _sexes_differ(facts: FileFacts, record: Record) -> bool:
+    own = facts.header.get("PatientSex", "").upper()
+    return own in ("F", "M") and record.sex in ("F", "M") and own != record.sex
+
+
+def _studies_differ(facts: FileFacts, record: Record) -> bool:
+    """Two UIDs that differ; an exam number of the hospital's says nothing of a UID."""
+    one, other = (facts.study or "").strip(), (record.study or "").strip()
+    return bool(_UID.fullmatch(one) and _UID.fullmatch(other)) and one != other
+
+
+def _study_numbers_differ(facts: FileFacts, record: Record) -> bool:
+    """A number that is neither the header's StudyID nor the id or the order of its study."""
+    own = facts.header.get("StudyID")
+    numbers = [text for text in (record.study, record.study_number) if text and not _UID.fullmatch(text.strip())]
+    others = [number for number in numbers if not any(same_id(number, one) for one in facts.exam_ids)]
+    return any(ids_differ(own, number) for number in others)
+
+
+def _centers_differ(facts: FileFacts, record: Record) -> bool:
+    institution = facts.header.get("InstitutionName")
+    return centers_differ(facts.center, record.site) or institution_differs(institution, record.site)
+
+
+def _header_differs(keyword: str, name: str) -> Callable[[FileFacts, Record], bool]:
+    """A check of an id that stands in the header under `keyword` and in a record as `name`."""
+    return lambda facts, record: ids_differ(facts.header.get(keyword), getattr(record, name))
+
+
+DATE = "date"
+# By what is said of it, the gravest first: a person, an exam, a picture.
+_PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
+    "center": _centers_differ,
+    "patient": _patients_differ,
+    "issuer of the patient id": _header_differs("IssuerOfPatientID", "issuer"),
+    "birth date": lambda facts, record: None not in (facts.birth, record.birth) and facts.birth != record.birth,
+    "patient name": lambda facts, record: names_differ(facts.header.get("PatientName"), record.name),
+    "patient sex": _sexes_differ,
+}
+_CHECKS = _PERSON | {
+    "accession number": lambda facts, record: ids_differ(facts.accession, record.accession),
+    "study": _studies_differ,
+    "study id": _study_numbers_differ,
+    "series": _header_differs("SeriesInstanceUID", "series"),
+    "instance": _header_differs("SOPInstanceUID", "instance"),
+}
+
+
+def contradiction_of(facts: FileFacts, record: Record, contradiction: str) -> str:
+    """What a record contradicts a file in, in words, without the values."""
+    if contradiction == DATE:
+        return date_problem(facts, record)
+    by_user = contradiction == "center" and centers_differ(facts.center, record.site)
+    says = "the user's --center says" if by_user else "the file's header says"
+    return f"line {record.line} is of another {contradiction} than {says}"
 
 
 def days_apart(facts: FileFacts, record: Record) -> int | None:

@@ -4,17 +4,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, NO_RECORD, UNDATED, UNDECIDED, Match
+from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, NO_RECORD, UNDECIDED, Match
 from sono.curation.records.table import RecordsTable
 
 EXAMPLES = 3
 WHAT = {
     AMBIGUOUS: "fit a row no better than others do, so none is applied; give the table folders (P1/IM_0001.png) or ids",
-    CONFLICT: "are named by a row that their own header contradicts, so it is not applied",
+    CONFLICT: "are named by a row that their own header or --center contradicts, so it is not applied; correct the row "
+    'or switch off a column that is no such fact, as patient = "" in [records.columns]',
     UNDECIDED: "are of a patient with a record, but no date shows that it is of this exam: age, biometry, findings and "
-    "plane stay unknown as far as they depend on the day",
-    UNDATED: "have the only row and are the only exam of their patient, so that row serves them without a date; "
-    "undated_rows in [records] changes that",
+    "plane stay unknown as far as they depend on the day; give the table file names, study ids or exam dates",
 }
 
 

@@ -1,8 +1,7 @@
 """Which record belongs to which file: by evidence that is one to one in both directions, else none, with a reason."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS
@@ -11,17 +10,21 @@ from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
     NO_RECORD,
-    UNDATED,
     UNDECIDED,
     FileFacts,
     Match,
+    ambiguous,
     compare,
+    confirms_person,
+    contradiction_of,
     date_problem,
     days_apart,
     lines_of,
 )
+from sono.curation.records.identity import same_id, same_person
 from sono.curation.records.name_joins import Names
-from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts
+from sono.curation.records.people import People
+from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
 
 # What a record says of an exam or a frame, beside the age.
 EXAM_FIELDS = (
@@ -33,21 +36,22 @@ EXAM_FIELDS = (
 def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
     """The match of each file, in their order.
 
-    All `files` of a run must come together: a name serves a file only if it fits no other one.
+    All `files` that the table may be about must come together: a name serves a file only if it fits no other one.
     """
     named = Names(files, table)
     identified = [_with_folder_id(facts, table) for facts in files] if table.match_folders else list(files)
-    exams = _exams_by_patient(identified)
-    return [_match(facts, named, table, exams) for facts in identified]
+    people = People(identified)
+    by_name = [named.match(facts) for facts in identified]
+    return [replace(_match(found, table, people), named=found.rows) for found in by_name]
 
 
-def _match(facts: FileFacts, named: Names, table: RecordsTable, exams: Mapping[str, int]) -> Match:
-    by_name = named.match(facts)
+def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
+    facts = by_name.file
     if by_name.record is not None:
         return _dated(by_name, _of_same_patient(by_name, table), table.rules)
     if by_name.evidence:  # the file's own row, of another day
         return _dated(by_name, by_name.rows, table.rules)
-    by_id = _by_id(facts, table, exams)
+    by_id = _by_id(facts, table, people)
     if by_id is None:
         return by_name
     found = _dated(by_id, by_id.rows, table.rules) if by_id.evidence else by_id
@@ -72,65 +76,55 @@ def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
     return facts
 
 
-def _exams_by_patient(files: Iterable[FileFacts]) -> Counter[str]:
-    """How many exams the files show of each patient: by study, else by day; a file with neither counts as one."""
-    exams = {
-        (facts.patient_form, facts.study or facts.exam_date or facts.content) for facts in files if facts.patient_form
-    }
-    return Counter(patient for patient, _ in exams if patient)
-
-
-def _by_id(facts: FileFacts, table: RecordsTable, exams: Mapping[str, int]) -> Match | None:
-    """The match of a file by its study's id, else by its patient's; None where no row has either."""
+def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | None:
+    """The match of a file by its exam's ids, else by its patient's; None where no row has any."""
     tolerance = table.rules.tolerance_days
-    studied = table.of_study(facts.study) if facts.study else []
-    if studied:
-        sound = [row for row in studied if compare(facts, row, tolerance).contradiction in ("", "date")]
-        if not sound:
-            why = f"{lines_of(studied)} has the file's study id, but another patient"
-            return Match(facts, None, tuple(studied[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
-        return _of_exam(facts, sound, sound, "study id", tolerance) or _partial(facts, sound, "study id")
-    rows = table.of_patient(facts.patient or "") if facts.patient_form else []
+    by_exam = {id(row): row for identity in facts.exam_ids for row in table.of_study(identity)}
+    rows = list(by_exam.values()) or (table.of_patient(facts.patient or "") if facts.patient_form else [])
     if not rows:
         return None
-    sound = [row for row in rows if compare(facts, row, tolerance).contradiction in ("", "date")]
-    known = exams[facts.patient_form or ""]
-    return (
-        _of_exam(facts, rows, sound, "patient id", tolerance)
-        or _of_only_exam(facts, rows, sound, table.rules, known)
-        or _partial(facts, rows, "patient id", known)
-    )
+    what = "exam id" if by_exam else "patient id"
+    verdicts = {id(row): compare(facts, row, tolerance) for row in rows}
+    own = [row for row in rows if not verdicts[id(row)].of_person]
+    sound = [row for row in own if verdicts[id(row)].same_exam]
+    if not own or (by_exam and not sound):
+        problem = contradiction_of(facts, rows[0], verdicts[id(rows[0])].contradiction)
+        why = (
+            f"{lines_of(rows)} has the file's {what}, but {problem}"
+            if len(rows) == 1
+            else (f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them (as {problem})")
+        )
+        return Match(facts, None, tuple(rows[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
+    if by_exam:
+        shared = not people.exams.isdisjoint(map(id_form, facts.exam_ids))
+        own, unsure = sound, shared and not all(same_id(facts.patient, row.patient) for row in sound)
+    else:
+        shared = facts.patient_form in people.patients
+        unsure = (shared or len(own) < len(rows)) and not all(confirms_person(facts, row, not shared) for row in own)
+    if unsure or not all(same_person(own[0], row) for row in own):
+        why = f"several people have the file's {what}, and nothing shows that {lines_of(own)} is of this one"
+        return ambiguous(facts, tuple(own[:CANDIDATES]), (), why)
+    if not sound:
+        why = contradiction_of(facts, own[0], verdicts[id(own[0])].contradiction)
+        return Match(facts, None, tuple(own), what, (UNDECIDED, CONFLICT), why)
+    return _of_exam(facts, own, sound, what, tolerance) or _partial(facts, own, what)
 
 
 def _of_exam(
     facts: FileFacts, rows: Sequence[Record], sound: Sequence[Record], evidence: str, tolerance: int
 ) -> Match | None:
-    """The row of the file's own exam: the nearest in date within the tolerance; by a study id also the only one."""
+    """The row of the file's own exam: the nearest in date within the tolerance; by an exam id also the only one."""
     apart = {id(row): days_apart(facts, row) for row in sound}
     near = [(days, row) for row in sound if (days := apart[id(row)]) is not None and days <= tolerance]
     best = [row for days, row in near if days == min(days for days, _ in near)]
     if len(best) == 1:
         return Match(facts, best[0], tuple(rows), f"{evidence} and exam date")
-    if evidence == "study id" and len(sound) == 1 and apart[id(sound[0])] is None:
+    if evidence == "exam id" and len(sound) == 1 and apart[id(sound[0])] is None:
         return Match(facts, sound[0], tuple(rows), evidence)
     return None
 
 
-def _of_only_exam(
-    facts: FileFacts, rows: Sequence[Record], sound: Sequence[Record], rules: JoinRules, exams: int
-) -> Match | None:
-    """The only row of a patient, where a date is missing but the files show no more than one exam of the patient."""
-    if len(rows) != 1 or len(sound) != 1 or days_apart(facts, rows[0]) is not None or rows[0].exam_date_unread:
-        return None
-    of_all = rules.undated == "all_exams" and rows[0].exam_date is None
-    if not of_all and (rules.undated == "none" or exams != 1):
-        return None
-    evidence = "patient id, row of all exams" if of_all else "patient id, only row and only exam"
-    why = f"no date shows that line {rows[0].line} is of this exam; it is the patient's only row"
-    return Match(facts, rows[0], tuple(rows), evidence, () if of_all else (UNDATED,), "" if of_all else why)
-
-
-def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str, exams: int = 1) -> Match:
+def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
     """The patient's rows, none of which is known to be of the file's exam."""
     if len(rows) == 1 and days_apart(facts, rows[0]):
         why = date_problem(facts, rows[0])
@@ -138,8 +132,6 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str, exams: int
         why = f"the file has no study date that would decide on {lines_of(rows)}"
     elif facts.day is not None and all(days_apart(facts, row) for row in rows):
         why = f"none of {lines_of(rows)} is of the file's study date"
-    elif len(rows) == 1 and exams > 1:
-        why = f"{lines_of(rows)} has no exam date, and the patient has {exams} exams here"
     else:
         why = f"no date decides between {lines_of(rows)}" if len(rows) > 1 else f"{lines_of(rows)} has no exam date"
     return Match(facts, None, tuple(rows), evidence, (UNDECIDED,), why)
@@ -149,9 +141,14 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str, exams: int
 
 
 def _of_same_patient(match: Match, table: RecordsTable) -> tuple[Record, ...]:
-    record = match.record
-    patient = match.file.patient if match.file.patient_form else record.patient if record else None
-    return tuple(table.of_patient(patient)) if patient else ()
+    """The rows of the patient of the row that is applied, which may give the dates of the pregnancy."""
+    record, facts = match.record, match.file
+    patient = facts.patient if facts.patient_form else record.patient if record else None
+    rows = table.of_patient(patient) if patient and record else []
+    tolerance = table.rules.tolerance_days
+    return tuple(
+        row for row in rows if record and same_person(record, row) and not compare(facts, row, tolerance).of_person
+    )
 
 
 def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:

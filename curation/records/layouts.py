@@ -21,10 +21,11 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
         "patient patient_id patientid patient_num patient_number patient_no pid mrn medical_record_number "
         "subject subject_id"
     ),
-    "study": (
-        "study study_id study_uid study_instance_uid studyinstanceuid exam exam_id examination_id encounter "
-        "encounter_id visit_id"
-    ),
+    "issuer": "issuer issuer_of_patient_id issuerofpatientid assigning_authority",
+    "study": "study study_id studyid exam exam_id examination_id encounter encounter_id visit_id",
+    "study_uid": "study_uid study_instance_uid studyinstanceuid",
+    "series": "series_uid series_instance_uid seriesinstanceuid",
+    "instance": "instance_uid sop_uid sop_instance_uid sopinstanceuid",
     "accession": "accession accession_number accession_no accessionnumber",
     "center": "center centre hospital site institution clinic",
     "machine": "machine us_machine device scanner ultrasound_machine equipment model device_model",
@@ -51,8 +52,9 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     "spacing": "pixel_size pixel_spacing spacing mm_per_pixel",
     "row_spacing": "row_spacing pixel_spacing_row spacing_y",
     "col_spacing": "col_spacing column_spacing pixel_spacing_col spacing_x",
-    "name": "name patient_name first_name last_name surname family_name given_name mother_name",
-    "birth": "dob date_of_birth birth_date birthdate birthday patient_birth_date",
+    "sex": "sex patient_sex patientsex gender patient_gender",
+    "name": "name patient_name patientname first_name last_name surname family_name given_name mother_name",
+    "birth": "dob date_of_birth birth_date birthdate birthday patient_birth_date patientbirthdate",
     "operator": (
         "operator operator_name sonographer physician referring_physician doctor examiner performed_by "
         "reported_by"
@@ -62,8 +64,11 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
 # fmt: on
 
 # Every column of these fields, not only the first, is private.
-PRIVATE = ("patient", "study", "accession", "name", "birth", "operator", "contact", "exam_date", "lmp", "due")
-KEYS = ("image", "study", "accession", "patient")
+PRIVATE = (
+    "patient", "study", "study_uid", "series", "instance", "accession", "name", "birth", "operator", "contact",
+    "exam_date", "lmp", "due",
+)  # fmt: skip
+KEYS = ("image", "study_uid", "study", "accession", "patient")
 
 _UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
 _DATA = re.compile(r"\d{3}|\d[-./]\d|\.(?:png|jpe?g|dcm|bmp|tiff?)$", re.ASCII | re.IGNORECASE)
@@ -86,15 +91,22 @@ class Layout:
         return self.adjust({field: row[index] for field, index in self.columns.items() if row[index]})
 
 
-def find_layout(path: Path, header: tuple[str, ...], mapping: Mapping[str, str]) -> Layout:
-    """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides the guesses."""
+def find_layout(
+    path: Path, header: tuple[str, ...], mapping: Mapping[str, str], center_from: str | None = None
+) -> Layout:
+    """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides the guesses.
+
+    The column `center_from` is the field of this name: what the center of the frames is called.
+    """
     titles = [_title(column) for column in header]
     columns = _guess(titles)
-    shown = _shown(header, bool(columns), mapping.values())
+    shown = _shown(header, bool(columns), (*mapping.values(), center_from or ""))
     for field, column in mapping.items():
         columns.pop(_known_field(field), None)
         if column:
             columns[field] = _column_index(path, header, column, shown)
+    if center_from:
+        columns["center_from"] = _column_index(path, header, center_from, shown)
     if not columns and any(_DATA.search(title) for title in header):  # it may hold names: they are not repeated
         raise SonoError(f"{path}: the first row looks like data, not like titles; give every column a title")
     if not any(field in columns for field in KEYS):

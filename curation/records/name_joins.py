@@ -1,43 +1,44 @@
 """Files and rows that belong together by path and name: where each fits the other alone, or ids and dates decide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
+    DATE,
     NO_RECORD,
     UNDECIDED,
     FileFacts,
     Match,
     ambiguous,
     compare,
-    date_problem,
+    contradiction_of,
     lines_of,
-    patient_form,
-    unpadded,
 )
+from sono.curation.records.identity import known, same_id, unpadded
 from sono.curation.records.table import Fit, Record, RecordsTable
 
 Item = TypeVar("Item")
 
 
 class Bucket(Generic[Item]):
-    """Files or rows of one name by their patient, so that those of other patients need not be looked at."""
+    """Files or rows of one name by the ids of their patient, so that those of other patients need not be looked at."""
 
     def __init__(self) -> None:
         self.all: list[Item] = []
-        self.by_patient: dict[str | None, list[Item]] = {}
+        self.by_patient: dict[str, list[Item]] = {}  # "" for those that name nobody
 
-    def add(self, item: Item, patient: str | None) -> None:
+    def add(self, item: Item, patients: Iterable[str]) -> None:
         self.all.append(item)
-        self.by_patient.setdefault(None if patient is None else unpadded(patient), []).append(item)
+        for patient in set(patients) or {""}:
+            self.by_patient.setdefault(patient, []).append(item)
 
-    def near(self, patient: str | None) -> list[Item]:
-        """Those that may be of `patient`; all where that is not known."""
-        if patient is None:
-            return self.all
-        return [*self.by_patient.get(unpadded(patient), ()), *self.by_patient.get(None, ())]
+    def near(self, patients: Iterable[str]) -> list[Item]:
+        """Those that may be of one of `patients`; all where these are none."""
+        wanted = sorted(set(patients))
+        found = [item for patient in (*wanted, "") for item in self.by_patient.get(patient, ())] if wanted else self.all
+        return list({id(item): item for item in found}.values()) if len(wanted) > 1 else found
 
 
 class Names:
@@ -55,7 +56,7 @@ class Names:
                 if bucket is None:
                     bucket = self.files[fit.place] = Bucket()
                     self._note(fit)
-                bucket.add(facts, facts.patient_form)
+                bucket.add(facts, facts.patient_ids)
         self.rows: dict[tuple[str, str], Bucket[Record]] = {}
         self.sound: dict[int, list[FileFacts]] = {}  # files that no row contradicts, by row
 
@@ -90,12 +91,12 @@ class Names:
             bucket = self.rows[fit.place] = Bucket()
             for record in fit.records:
                 if self.best[id(record)].place == fit.place:
-                    bucket.add(record, patient_form(record.patient))
+                    bucket.add(record, _patients_of(record))
         return self.rows[fit.place]
 
     def _sound_rows(self, facts: FileFacts, rows: Bucket[Record]) -> tuple[list[Record], bool]:
         """Up to a few rows that do not contradict the file, and whether others do."""
-        near = rows.near(facts.patient_form)
+        near = rows.near(facts.patient_ids)
         sound = []
         for record in near:
             if not compare(facts, record, self.rules.tolerance_days).contradiction:
@@ -113,7 +114,7 @@ class Names:
         if sound[-1].content != sound[0].content:  # the copies of one file come first
             others = tuple(one.path for one in sound[-CANDIDATES:] if one.path != facts.path)
             return ambiguous(facts, (record,), others, f"line {record.line} fits several files by name")
-        agrees = compare(facts, record, self.rules.tolerance_days).agrees
+        agrees = compare(facts, record, self.rules.tolerance_days).agrees or same_id(facts.center, record.site)
         if not agrees and (left_out or len(sound) < len(files.all)):
             why = f"line {record.line} fits several files by name, and no id or date confirms that it is of this one"
             return ambiguous(facts, (record,), tuple(one.path for one in files.all[:CANDIDATES]), why)
@@ -125,7 +126,7 @@ class Names:
         """The files that do not contradict a row; of those that are no copies of the first one only a few."""
         sound: list[FileFacts] = []
         others: list[FileFacts] = []
-        for other in files.near(patient_form(record.patient)):
+        for other in files.near(_patients_of(record)):
             if not compare(other, record, self.rules.tolerance_days).contradiction:
                 same = not sound or other.content == sound[0].content
                 (sound if same else others).append(other)
@@ -140,9 +141,13 @@ class Names:
         verdict = compare(facts, record, self.rules.tolerance_days)
         if len(rows.all) > 1:
             return Match(facts, None, found, "", (NO_RECORD, CONFLICT), f"the header contradicts {lines_of(found)}")
-        if verdict.contradiction == "date" and verdict.agrees and len(self.files[self.best[id(record)].place].all) == 1:
-            return Match(facts, None, found, "path, patient", (UNDECIDED,), date_problem(facts, record))
-        why = f"line {record.line} is of another {verdict.contradiction} than the file's header says"
-        if verdict.contradiction == "date":
-            why = date_problem(facts, record)
+        why = contradiction_of(facts, record, verdict.contradiction)
+        if verdict.contradiction == DATE and verdict.agrees and len(self.files[self.best[id(record)].place].all) == 1:
+            return Match(facts, None, found, "path, patient", (UNDECIDED,), why)
         return Match(facts, None, found, "", (NO_RECORD, CONFLICT), why)
+
+
+def _patients_of(record: Record) -> list[str]:
+    """The id of a row's patient as it is compared, [] where it names nobody."""
+    form = known(record.patient)
+    return [unpadded(form)] if form else []

@@ -2,13 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.records.files import Sheet, clean
-from sono.curation.records.formats import read_sheet
-from sono.curation.records.layouts import find_layout
-from sono.curation.records.read import RecordsConfig
+from sono.curation.records.read import Reading
 from sono.curation.tables import SPLITS
 
 WORDS = {
@@ -21,13 +18,13 @@ OF_ONE = {"train": ("train", "test"), "test": ("test", "train")}  # split of yes
 TITLES = ("split", "set", "subset", "partition", "fold", "phase", "data_split", "dataset_split", "split_name", "usage")
 
 
-def read_partition(path: Path, config: RecordsConfig, column: str, values: Mapping[str, str]) -> dict[int, str] | None:
+def read_partition(reading: Reading, column: str, values: Mapping[str, str]) -> dict[int, str] | None:
     """The split of each row, by its line, from the column `column`; None where the table has no such column.
 
     `values` maps cells to splits; the usual words need no mapping, nor do yes and no in a column called train or test.
     SonoError for a cell that no mapping knows, and where one patient has rows in several parts.
     """
-    sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
+    sheet, path = reading.sheet, reading.path
     index = _index(sheet, column)
     if index is None:
         return None
@@ -43,13 +40,12 @@ def read_partition(path: Path, config: RecordsConfig, column: str, values: Mappi
                 f'map it in sono.toml: [splits] values = {{ "{cell[:40]}" = "train" }}'
             )
         found[line] = known[_plain(cell)]
-    _check_patients(path, sheet, config, found)
+    _check_patients(reading, found)
     return found
 
 
-def looks_like_partition(path: Path, config: RecordsConfig) -> str:
+def looks_like_partition(sheet: Sheet) -> str:
     """The title of a column of the table that looks like a partition, "" where there is none."""
-    sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     for index, title in enumerate(sheet.header):
         known = _mapping(title)
         cells = {_plain(row[index]) for _, row in sheet.rows if row[index]}
@@ -59,10 +55,9 @@ def looks_like_partition(path: Path, config: RecordsConfig) -> str:
     return ""
 
 
-def missing_column(path: Path, config: RecordsConfig, column: str) -> str:
+def missing_column(reading: Reading, column: str) -> str:
     """That the table lacks `column`, with the nearest title."""
-    header = read_sheet(path, config.delimiter, config.encoding, config.sheet).header
-    return f"{path}: no column '{column.strip()}' for the splits{did_you_mean(column, header)}"
+    return f"{reading.path}: no column '{column.strip()}' for the splits{did_you_mean(column, reading.sheet.header)}"
 
 
 def _index(sheet: Sheet, column: str) -> int | None:
@@ -78,19 +73,18 @@ def _mapping(title: str) -> dict[str, str]:
     return words | flags
 
 
-def _check_patients(path: Path, sheet: Sheet, config: RecordsConfig, found: Mapping[int, str]) -> None:
+def _check_patients(reading: Reading, found: Mapping[int, str]) -> None:
     """SonoError where rows of one patient are in several parts; it names lines, not the patient."""
-    layout = find_layout(path, sheet.header, config.columns)
-    first: dict[str, int] = {}
-    for line, row in sheet.rows:
-        patient = layout.cells(row).get("patient")
-        if patient is None or line not in found:
+    first: dict[tuple[str, str], int] = {}  # two centers may have one number
+    for line, row in reading.sheet.rows:
+        cells = reading.layout.cells(row)
+        if "patient" not in cells or line not in found:
             continue
-        before = first.setdefault(patient, line)
+        before = first.setdefault((cells.get("center", ""), cells["patient"]), line)
         if found[before] != found[line]:
             raise SonoError(
-                f"{path}:{line}: the patient of line {before} again, in {found[line]} instead of {found[before]}: the "
-                "partition is crossed; correct the table, or leave [splits] column out"
+                f"{reading.path}:{line}: the patient of line {before} again, in {found[line]} instead of "
+                f"{found[before]}: the partition is crossed; correct the table, or leave [splits] column out"
             )
 
 

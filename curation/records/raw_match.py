@@ -79,7 +79,8 @@ def match_raw(
             source = peek_source(path)
             if source is not None:
                 header = source.header
-                facts.append(FileFacts(path, header.patient, header.study, header.exam_date, source.file_sha256))
+                ids = (header.patient, header.study, header.exam_date)
+                facts.append(FileFacts(path, *ids, source.file_sha256, header.facts))
     pictures = _without_masks(facts, is_mask)
     matches = join(pictures, table)
     served = {id(match) for match in matches if match.record or match.evidence}

@@ -1,9 +1,10 @@
 """Clinical records: a row of the hospital's table for each image, study or patient, checked and typed."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,10 +14,12 @@ from sono.curation.config import Config
 from sono.curation.errors import SonoError
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
-from sono.curation.records.dates import count_orders, short
+from sono.curation.records.dates import count_orders, parse_date, short
 from sono.curation.records.files import Sheet
 from sono.curation.records.formats import read_sheet
+from sono.curation.records.identity import same_person
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
+from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
 from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
 
@@ -25,7 +28,9 @@ __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_
 Value = TypeVar("Value")
 
 MAX_KEY = 1000  # characters
-IDS, TEXTS = ("patient", "study", "accession"), ("center", "machine")
+MAX_UNKNOWN = 10  # labels that one message lists
+IDS = ("patient", "issuer", "study", "study_number", "series", "instance", "accession")
+TEXTS = ("center", "center_from", "machine")
 AGE = ("ga_days", "ga_source", "ga_conflicts")  # the last two follow the first
 FIELDS = [item.name for item in fields(Record) if item.compare and item.name not in ("key", "kind", *AGE[1:])]
 FIELDS += ["lmp", "due"]
@@ -47,27 +52,23 @@ class RecordsConfig(Config):
     findings: tuple[str, ...] = ()
     match_folders: bool = False  # take the name of a folder for a study or patient id
     date_tolerance_days: int = Field(default=0, ge=0, le=30)  # between a row's exam date and the study date of a file
-    undated_rows: Literal["one_exam", "all_exams", "none"] = "one_exam"  # what a patient's row without a date is about
 
 
 def read_records(
     path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None
 ) -> RecordsTable:
-    """Read a records table in FETAL_PLANES_DB's, HC18's or the hospital's own layout.
-
-    A bad value is left out and told in `rejected`; an unknown plane is a SonoError, since it must be mended or given as
-    an alias. The column `center_column` names the center, whatever else it holds.
-    """
-    reading = read_rows(path, config, planes, center_column)
-    _check_planes(reading)
-    return merged_table(reading, config)
+    """The `table_of` what `read_rows` reads."""
+    return table_of(read_rows(path, config, planes, center_column), config)
 
 
 def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None) -> "Reading":
-    """Read every row of a table by itself; unknown planes stand in `unknown`."""
+    """Read every row of a table in FETAL_PLANES_DB's, HC18's or the hospital's own layout by itself.
+
+    A bad value is left out and reported in `problems`, unknown planes are in `unknown`. The column `center_column`
+    names the center, whatever else it holds. SonoError where the file is no records table.
+    """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
-    mapping = {**config.columns, **({"center": center_column} if center_column else {})}
-    layout = find_layout(path, sheet.header, mapping)
+    layout = find_layout(path, sheet.header, config.columns, center_column)
     sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
     month_first = config.date_order == "month" or (
@@ -75,7 +76,7 @@ def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_colu
     )
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
-    reading = Reading(path.name, sheet, layout, planes, findings, rules, orders, as_floats)
+    reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats)
     for line, row in sheet.rows:
         record = _record(line, row, reading)
         if record is not None:
@@ -83,11 +84,18 @@ def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_colu
     return reading
 
 
+def table_of(reading: "Reading", config: RecordsConfig) -> RecordsTable:
+    """The records of a reading; SonoError for an unknown plane, which must be corrected or given as an alias."""
+    if reading.unknown:
+        raise SonoError(reading.planes_problem())
+    return merged_table(reading, config)
+
+
 def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
     """The records of a reading, one a key."""
     kept = tuple(_merged(reading))
     rejected = (*reading.sheet.broken, *reading.problems)
-    rules = JoinRules(config.date_tolerance_days, config.undated_rows, config.ga_from)
+    rules = JoinRules(config.date_tolerance_days, config.ga_from)
     return RecordsTable(kept, rejected, reading.layout.name, config.match_folders, rules)
 
 
@@ -106,7 +114,7 @@ def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...
 
 
 def _date_orders(sheet: Sheet, layout: Layout) -> Counter[str]:
-    columns = [layout.columns[name] for name in DATES if name in layout.columns]
+    columns = [layout.columns[name] for name in (*DATES, "birth") if name in layout.columns]
     return count_orders(row[index] for _, row in sheet.rows for index in columns)
 
 
@@ -114,7 +122,7 @@ def _date_orders(sheet: Sheet, layout: Layout) -> Counter[str]:
 class Reading:
     """What the rows of one table are read with, and what is found wrong on the way."""
 
-    name: str
+    path: Path
     sheet: Sheet
     layout: Layout
     planes: PlaneTable
@@ -126,13 +134,40 @@ class Reading:
     ages: list[RowAge] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     plane_ids: dict[str, str] = field(default_factory=dict)
-    unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
+    unknown: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # planes: lines and what is wrong
     repeated: list[int] = field(default_factory=list)  # lines that say again what an earlier one says
     conflicting: list[int] = field(default_factory=list)  # lines that say otherwise
 
-    def tell(self, line: int, problem: str) -> None:
-        """Note what is wrong with a row, with the look of a cell instead of the cell."""
-        self.problems.append(f"{self.name}:{line}: {values.masked(problem)}")
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def tell(self, line: int, problem: str, field: str = "") -> None:
+        """Note what is wrong with a row; the cell that a problem quotes is shown as it is if its column may be."""
+        self.problems.append(f"{self.name}:{line}: {self.shown(line, problem, field)}")
+
+    def shown(self, line: int, problem: str, field: str) -> str:
+        """A problem with a cell of `field`, or with its look where the column, or what it repeats, is private."""
+        at = self.layout.columns.get(field)
+        if at is None or at in self.layout.private:
+            return values.masked(problem)
+        row = self.rows_by_line[line]
+        words = re.findall(r"\w+", row[at])
+        if values.may_name_somebody(words) and self.vocabulary.isdisjoint(map(str.casefold, words)):
+            return values.masked(problem)
+        secrets = (text.casefold() for text in (*_private(row, {}, self.layout), *_persons(row, self.layout)))
+        private = {word for secret in secrets for word in re.findall(r"\w{3,}", secret)}
+        return problem if private.isdisjoint(map(str.casefold, words)) else values.masked(problem)
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """The words of planes, structures and findings, which name nobody."""
+        labels = (*(label for label, _ in self.planes.spellings), *self.planes.structures, *self.findings)
+        return frozenset(word for label in labels for word in re.findall(r"\w{3,}", label.casefold()))
+
+    @cached_property
+    def rows_by_line(self) -> dict[int, list[str]]:
+        return dict(self.sheet.rows)
 
     def value(self, line: int, cells: Cells, name: str, parse: Callable[[str], Value]) -> Value | None:
         """The parsed cell of a field; None where it is empty or wrong."""
@@ -140,8 +175,21 @@ class Reading:
         try:
             return None if text is None else parse(text)
         except SonoError as error:
-            self.tell(line, str(error))
+            self.tell(line, str(error), name)
             return None
+
+    def unknown_planes(self) -> list[str]:
+        """A message for each row whose plane is unknown."""
+        return [f"{self.name}:{line}: {problem}" for found in self.unknown.values() for line, problem in found]
+
+    def planes_problem(self) -> str:
+        """The unknown planes with their rows, "" for none; nothing is read from a table that has any."""
+        found = grouped(self.unknown_planes())
+        if len(found) > 1:  # the list of all labels would come again with each
+            found = [problem.partition("; known: ")[0] for problem in found]
+        more = f"; ... and {len(found) - MAX_UNKNOWN} more labels" if len(found) > MAX_UNKNOWN else ""
+        advice = "; correct the table or give an alias in the planes file"
+        return "; ".join(found[:MAX_UNKNOWN]) + more + advice if found else ""
 
 
 def _record(line: int, row: list[str], reading: Reading) -> Record | None:
@@ -151,6 +199,7 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         reading.tell(line, f"names no image, study or patient ('{short(key)}'); the row is left out")
         return None
     plane = _plane(line, cells, reading)
+    name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
     age = _age(line, cells, lengths, reading)
     return Record(
@@ -162,6 +211,9 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         ga_days=age.days,
         ga_source=age.source,
         ga_conflicts=age.conflicts,
+        sex=reading.value(line, cells, "sex", values.sex),
+        name=name or None,
+        birth=reading.value(line, cells, "birth", partial(parse_date, month_first=reading.rules.month_first)),
         exam_date=age.dates.get("exam_date"),
         lmp=age.dates.get("lmp"),
         due=age.dates.get("due"),
@@ -189,27 +241,20 @@ def _without_rounded_ids(line: int, cells: Cells, reading: Reading) -> Cells:
 def _key(cells: Cells) -> tuple[str, str]:
     """Kind and key of a row: the image, else the study (or accession number), else the patient."""
     name = next((name for name in KEYS if name in cells), "")
-    return "study" if name == "accession" else name, cells.get(name, "")
+    return "study" if name in ("study_uid", "accession") else name, cells.get(name, "")
 
 
 def _plane(line: int, cells: Cells, reading: Reading) -> str | None:
     label = cells.get("plane")
     if label is None:
         return None
-    if label not in reading.plane_ids and label not in reading.unknown:
+    if label not in reading.plane_ids:
         try:
             reading.plane_ids[label] = reading.planes.find(label)
         except SonoError as error:
-            reading.unknown[label] = (line, values.masked(str(error)))
+            problem = reading.shown(line, str(error), "plane")
+            reading.unknown.setdefault(label, []).append((line, problem))
     return reading.plane_ids.get(label)
-
-
-def _check_planes(reading: Reading) -> None:
-    if not reading.unknown:
-        return
-    (line, problem), *others = reading.unknown.values()
-    more = f" ({len(others)} more unknown labels, from line {others[0][0]})" if others else ""
-    raise SonoError(f"{reading.name}:{line}: {problem}{more}; mend the table or give an alias in the planes file")
 
 
 def _region(line: int, cells: Cells, plane: str | None, reading: Reading) -> str | None:
@@ -230,12 +275,18 @@ def _terms(line: int, cells: Cells, name: str, known: tuple[str, ...], reading: 
         return ()
     found, problems = values.terms(name.removesuffix("s"), cells[name], known)
     for problem in problems:
-        reading.tell(line, problem)
+        reading.tell(line, problem, name)
     return found
 
 
 def _texts(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
-    return {name: reading.value(line, cells, name, partial(values.text_value, name)) for name in (*IDS, *TEXTS)}
+    """Ids and names as they are written; of a study with a UID and a number of the hospital's both."""
+    if "study_uid" in cells:
+        cells = {**cells, "study": cells["study_uid"], "study_number": cells.get("study", "")}
+    known = {name: text for name in (*IDS, *TEXTS) if (text := cells.get(name))}
+    found = {name: reading.value(line, known, name, partial(values.text_value, name)) for name in (*IDS, *TEXTS)}
+    center, named = found["center"], found.pop("center_from")
+    return {**found, "site": center, "center": named if "center_from" in reading.layout.columns else center}
 
 
 def _lengths(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
@@ -304,12 +355,12 @@ def _united(first: Record, record: Record, reading: Reading) -> Record:
 
 def _same_subject(first: Record, second: Record) -> bool:
     """Whether two rows of one key are about one subject; a row with a date and one without are two of a patient."""
+    ids = ((getattr(first, name), getattr(second, name)) for name in IDS)
+    if any(one and other and id_form(one) != id_form(other) for one, other in ids) or not same_person(first, second):
+        return False
     if first.kind == "patient":
         same_day = first.exam_date == second.exam_date
         return same_day and (first.exam_date is not None or (first.due, first.lmp) == (second.due, second.lmp))
-    ids = ((first.patient, second.patient), (first.study, second.study))
-    if any(one and other and id_form(one) != id_form(other) for one, other in ids):
-        return False
     if first.kind == "image" and _measures(first, second):
         return False
     return None in (first.exam_date, second.exam_date) or first.exam_date == second.exam_date
@@ -323,7 +374,11 @@ def _measures(first: Record, second: Record) -> list[str]:
 
 
 def _tell_other_subject(first: Record, record: Record, reading: Reading) -> None:
-    names = [name for name in ("patient", "study", "exam_date") if getattr(first, name) != getattr(record, name)]
+    names = [
+        name
+        for name in (*IDS, "site", "name", "birth", "sex", "exam_date")
+        if getattr(first, name) != getattr(record, name)
+    ]
     names += _measures(first, record)
     what = "neither is applied where the file's own header does not decide"
     reading.conflicting.append(record.line)

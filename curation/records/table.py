@@ -1,5 +1,6 @@
 """The rows of a records table as typed records, found by path, study or patient."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -22,8 +23,10 @@ class Record:
 
     `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and `ga_conflicts` which
     other datings disagree with it, all on the row's own `exam_date`; `stated` holds the datings in days that need no
-    date (recorded, crl, hc). `line` is the row's; `private` holds its raw names, ids and dates, `persons` the names
-    again. Dates stay in memory.
+    date (recorded, crl, hc). `site` is the hospital that gave the ids, `center` what the frames' center is called:
+    another column where --center-from names one. `study_number` is an exam number next to a `study` that is a UID.
+    `line` is the row's; `private` holds its raw names, ids and dates, `persons` the names again. Dates, names and
+    births stay in memory.
     """
 
     key: str
@@ -31,6 +34,11 @@ class Record:
     patient: str | None = None
     study: str | None = None
     accession: str | None = None
+    study_number: str | None = None
+    series: str | None = None
+    instance: str | None = None
+    issuer: str | None = None
+    sex: str | None = None
     center: str | None = None
     machine: str | None = None
     plane: str | None = None
@@ -50,6 +58,9 @@ class Record:
     nt_mm: float | None = None
     row_spacing_mm: float | None = None
     col_spacing_mm: float | None = None
+    site: str | None = field(default=None, compare=False, repr=False)
+    name: str | None = field(default=None, compare=False, repr=False)
+    birth: date | None = field(default=None, compare=False, repr=False)
     exam_date: date | None = field(default=None, compare=False, repr=False)
     lmp: date | None = field(default=None, compare=False, repr=False)
     due: date | None = field(default=None, compare=False, repr=False)
@@ -60,12 +71,19 @@ class Record:
     persons: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
+def claim_of(record: Record) -> str:
+    """A digest of whom a row names, whatever else it says: by it the row is known again in later runs and tables."""
+    day = record.exam_date.isoformat() if record.exam_date else ""
+    ids = (record.patient, record.study, record.accession, record.instance, record.site)
+    named = ("/".join(path_parts(record.key)), *(id_form(identity or "") for identity in ids), day)
+    return hashlib.sha256("\0".join(named).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class JoinRules:
-    """How rows meet files: days between two dates of one exam, what a row without a date is about, best datings."""
+    """How rows meet files: days between two dates of one exam, and the datings that give the age, best first."""
 
     tolerance_days: int = 0
-    undated: str = "one_exam"  # one_exam, all_exams or none
     ga_from: tuple[str, ...] = ("recorded", "due", "lmp")
 
 

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.planes import REGIONS
+from sono.curation.planes import REGIONS, label_form
 from sono.curation.records.dates import parse_date, short
+from sono.curation.spellings import TITLES
 
 MAX_TEXT = 200
+LABEL_WORDS = 4  # longer cells are free text, which may name somebody
 
 # Plausible values in mm, from the first trimester to term with disease.
 RANGES_MM = {
@@ -26,6 +28,10 @@ RANGES_MM = {
 }
 
 LATERALITY = {"left": "left l lt sinistra", "right": "right r rt dextra", "both": "both b bilateral lr"}
+SEX = {
+    "F": "f female woman w weiblich frau femme feminin mujer femenino femminile",
+    "M": "m male man maennlich männlich mann homme masculin hombre masculino maschile",
+}
 PRESENTATION = {
     "cephalic": "cephalic vertex head ceph",
     "breech": "breech podalic",
@@ -71,6 +77,12 @@ def masked(message: str) -> str:
     start = end.start() if end else len(message)
     quoted = re.sub(r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL)
     return quoted + message[start:]
+
+
+def may_name_somebody(words: Sequence[str]) -> bool:
+    """Whether the words of a cell are free text, hold a title, or are several with a capital, as names are."""
+    capitals = len(words) > 1 and all(word[:1].isupper() and word[1:].islower() for word in words)
+    return len(words) > LABEL_WORDS or capitals or not TITLES.isdisjoint(word.casefold() for word in words)
 
 
 def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
@@ -133,21 +145,26 @@ def presentation(text: str) -> str:
     return choice("presentation", text, PRESENTATION)
 
 
+def sex(text: str) -> str:
+    """F or M, as in a DICOM header."""
+    return choice("sex", text, SEX)
+
+
 def region(text: str) -> str:
     """A region of REGIONS."""
-    known = {_plain(name): name for name in REGIONS}
-    if _plain(text) not in known:
+    known = {label_form(name): name for name in REGIONS}
+    if label_form(text) not in known:
         raise SonoError(f"unknown region '{short(text)}'{did_you_mean(short(text), REGIONS)}")
-    return known[_plain(text)]
+    return known[label_form(text)]
 
 
 def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
     """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one (which may be free text)."""
-    spellings = {_plain(term): term for term in known}
+    spellings = {label_form(term): term for term in known}
     found, problems = [], []
     for part in filter(None, map(str.strip, re.split(r"[;|,]", text))):
         coded = part if field == "finding" and _CODE.fullmatch(part) else None
-        term = spellings.get(_plain(part), coded)
+        term = spellings.get(label_form(part), coded)
         if term is not None:
             found.append(term)
         else:
@@ -170,7 +187,3 @@ def private_forms(text: str) -> tuple[str, ...]:
             continue
         forms += [day.isoformat(), f"{day:%Y%m%d}", f"{day:%d.%m.%Y}"]
     return tuple(dict.fromkeys(forms))
-
-
-def _plain(term: str) -> str:
-    return " ".join(term.casefold().replace("_", " ").split())

@@ -87,6 +87,12 @@ def test_nonsense_is_refused_with_its_value(text: str) -> None:
         parse_ga(text)
 
 
+@pytest.mark.parametrize("text", ["22w 3w", "22 weeks 3 weeks", "22 SSW 3 SSW", "22 SA et 3 SA", "22w 3/7w", "22d 3d"])
+def test_a_unit_that_stands_twice_is_refused(text: str) -> None:
+    with pytest.raises(SonoError, match="is not understood"):
+        parse_ga(text)
+
+
 def test_a_message_holds_no_control_characters_and_stays_short() -> None:
     with pytest.raises(SonoError) as caught:
         parse_ga("\x1b[31m\n" + "x" * 10**6)

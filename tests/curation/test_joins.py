@@ -155,15 +155,14 @@ def test_where_no_date_decides_between_exams_nothing_of_the_day_is_stored(tmp_pa
         assert match.why
 
 
-def test_a_row_without_a_date_serves_an_only_exam_and_says_so(tmp_path: Path) -> None:
-    text, file = "MRN,GA\n77,20w0d\n", _file("a.dcm", "77", "2024-01-10")
-    (match,) = _join(tmp_path, text, file)
-    assert (match.ga_days, match.codes) == (140, ("record_undated",))
-    assert _lines(_join(tmp_path, text, file, undated_rows="none")) == [None]
-    again = _file("b.dcm", "77", "2024-03-20")
-    assert _lines(_join(tmp_path, text, file, again)) == [None, None]
-    both = _join(tmp_path, text, file, again, undated_rows="all_exams")
-    assert [(match.ga_days, match.codes) for match in both] == [(140, ()), (140, ())]
+@pytest.mark.parametrize("day", ["2024-01-10", None])
+@pytest.mark.parametrize("row", ["77,,20w0d", "77,2024-01-11,20w0d"])
+def test_an_only_row_and_an_only_exam_are_no_evidence_that_they_are_of_one_day(
+    tmp_path: Path, row: str, day: str | None
+) -> None:
+    (match,) = _join(tmp_path, f"MRN,Exam date,GA,center\n{row},North\n", _file("a.dcm", "77", day))
+    assert (match.record, match.ga_days, match.codes) == (None, None, ("exam_undecided",))
+    assert (match.patient, match.center) == ("77", "North") and "line 2" in match.why
 
 
 def test_an_unreadable_exam_date_is_not_the_same_as_none(tmp_path: Path) -> None:
@@ -215,13 +214,11 @@ def test_rows_of_one_name_and_patient_are_told_apart_by_date(tmp_path: Path) -> 
 
 
 def test_folders_of_a_patient_stand_for_the_patient_not_for_an_exam(tmp_path: Path) -> None:
-    text = "MRN,GA\n77,20w0d\n"
-    alone = _join(tmp_path, text, _file("77/a.png"), match_folders=True)
-    assert [match.ga_days for match in alone] == [140]
-    two = _join(tmp_path, text, _file("77/a.png"), _file("77/b.png"), match_folders=True)
-    assert [(match.ga_days, match.patient) for match in two] == [(None, "77")] * 2
-    every = _join(tmp_path, text, _file("77/a.png"), _file("77/b.png"), match_folders=True, undated_rows="all_exams")
-    assert [match.ga_days for match in every] == [140, 140]
+    files = (_file("77/a.png"), _file("77/b.png"))
+    matches = _join(tmp_path, "MRN,GA\n77,20w0d\n", *files, match_folders=True)
+    assert [(match.ga_days, match.patient) for match in matches] == [(None, "77")] * 2
+    (by_name, _) = _join(tmp_path, "MRN,GA,file\n77,20w0d,77/a.png\n", *files, match_folders=True)
+    assert by_name.ga_days == 140
 
 
 # Random trees and tables with the truth planted
@@ -313,7 +310,7 @@ def test_no_assignment_is_false_and_nothing_is_left_out_without_a_reason(
     if not world.about or not world.files:
         return
     folder = tmp_path_factory.mktemp("world")
-    table = _table(folder, world.text, undated_rows="none", date_tolerance_days=tolerance)
+    table = _table(folder, world.text, date_tolerance_days=tolerance)
     matches = join(world.files, table)
     assert len(matches) == len(world.files)
     for match, visit, facts in zip(matches, world.visits, world.files, strict=True):

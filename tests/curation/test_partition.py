@@ -7,14 +7,17 @@ from phantom_frames import write_frames
 
 from sono.curation.engine import Engine
 from sono.curation.errors import SonoError
+from sono.curation.planes import PlaneTable
 from sono.curation.qc import QcOptions, QcSummary, run_qc
 from sono.curation.records.partition import looks_like_partition, read_partition
-from sono.curation.records.read import RecordsConfig
+from sono.curation.records.read import Reading, RecordsConfig, read_rows
 from sono.curation.splits import SplitConfig, assign_splits, check_splits, split_workspace
 from sono.curation.tables import IMAGES, from_rows
 from sono.curation.workspace import Workspace
 
-CONFIG = RecordsConfig()
+
+def read(path: Path) -> Reading:
+    return read_rows(path, RecordsConfig(), PlaneTable())
 
 
 def table(folder: Path, title: str, *rows: tuple[str, str], name: str = "records.csv") -> Path:
@@ -39,20 +42,20 @@ def test_the_cells_of_a_partition_are_understood(
     tmp_path: Path, title: str, cells: list[str], values: dict[str, str], expected: list[str]
 ) -> None:
     path = table(tmp_path, title, *(("P" + str(n), cell) for n, cell in enumerate(cells)))
-    found = read_partition(path, CONFIG, title.strip().lower(), values)
+    found = read_partition(read(path), title.strip().lower(), values)
     assert found is not None and list(found.values()) == expected
 
 
 def test_a_cell_without_a_meaning_and_a_patient_in_two_parts_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SonoError, match=r"records.csv:3: column 'Split' has 'third'.*values"):
-        read_partition(table(tmp_path, "Split", ("P1", "train"), ("P2", "third")), CONFIG, "Split", {})
+        read_partition(read(table(tmp_path, "Split", ("P1", "train"), ("P2", "third"))), "Split", {})
     crossed = table(tmp_path, "Train", ("Doe", "1"), ("Roe", "0"), ("Doe", "0"))
     with pytest.raises(
         SonoError, match=r"records.csv:4: the patient of line 2 again, in test instead of train"
     ) as error:
-        read_partition(crossed, CONFIG, "Train", {})
+        read_partition(read(crossed), "Train", {})
     assert "Doe" not in str(error.value)
-    assert read_partition(crossed, CONFIG, "Split", {}) is None
+    assert read_partition(read(crossed), "Split", {}) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_a_cell_without_a_meaning_and_a_patient_in_two_parts_are_errors(tmp_path
 )
 def test_a_column_that_looks_like_a_partition_is_seen(tmp_path: Path, title: str, cells: list[str], found: str) -> None:
     path = table(tmp_path, title, *(("P" + str(n), cell) for n, cell in enumerate(cells)))
-    assert looks_like_partition(path, CONFIG) == found
+    assert looks_like_partition(read(path).sheet) == found
 
 
 def test_components_follow_the_partition_and_a_crossing_is_an_error() -> None:

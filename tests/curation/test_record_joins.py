@@ -38,13 +38,15 @@ def png(path: Path, seed: int) -> None:
     path.write_bytes(cv2.imencode(".png", picture(seed))[1].tobytes())
 
 
-def dicom(path: Path, seed: int, patient: str, study: str, day: str = "") -> None:
+def dicom(path: Path, seed: int, patient: str, study: str, day: str = "", **header: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     made, meta = Dataset(), FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, UltrasoundImageStorage
     meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
     made.file_meta, made.SOPClassUID, made.Modality = meta, UltrasoundImageStorage, "US"
     made.PatientID, made.StudyInstanceUID, made.StudyDate = patient, study, day
+    for keyword, text in header.items():
+        setattr(made, keyword, text)
     made.Rows, made.Columns = picture(seed).shape
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
     made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
@@ -52,17 +54,15 @@ def dicom(path: Path, seed: int, patient: str, study: str, day: str = "") -> Non
     made.save_as(path, enforce_file_format=True)
 
 
-def grade(folder: Path, records: str | Path, settings: str = "") -> tuple[Rows, QcSummary]:
-    """The vault's rows by path below raw/, and the summary of a run on `records` (a path, or text for a CSV)."""
+def grade(folder: Path, records: str | Path, raw: str = "raw", center: str | None = None) -> tuple[Rows, QcSummary]:
+    """The vault's rows by path below `raw`, and the summary of a run on `records` (a path, or text for a CSV)."""
     table = records if isinstance(records, Path) else folder / "records.csv"
     if isinstance(records, str):
         table.write_text(records)
     study = Workspace(folder / "study") if (folder / "study").exists() else Workspace.create(folder / "study")
-    if settings:
-        study.config_path.write_text(study.config_path.read_text() + settings)
-    summary = run_qc(study, QcOptions(folder / "raw", table), Engine(jobs=1))
+    summary = run_qc(study, QcOptions(folder / raw, table, center), Engine(jobs=1))
     sources = rows_of(read_table(study.sources_path, SOURCES))
-    return {os.path.relpath(os.fsdecode(row["path"]), folder / "raw"): row for row in sources}, summary
+    return {os.path.relpath(os.fsdecode(row["path"]), folder / raw): row for row in sources}, summary
 
 
 def column(rows: Rows, name: str) -> list[object]:
@@ -109,6 +109,88 @@ def test_a_picture_of_a_mask_with_the_name_of_its_frame_does_no_harm(tmp_path: P
     assert column(rows, "raw_patient") == ["W1", None]
 
 
+@pytest.mark.parametrize(
+    ("table", "header"),
+    [
+        ("file,accession,GA\na.dcm,ACC-900001,22w3d\n", {"AccessionNumber": "ACC-900002"}),
+        ("file,DOB,GA\na.dcm,1990-01-01,22w3d\n", {"PatientBirthDate": "19850101"}),
+        ("MRN,EDD,hospital\nW10001,2024-05-29,South\n", {"StudyDate": "20240110"}),
+    ],
+)
+def test_what_a_header_or_the_center_contradicts_is_reported_and_not_applied(
+    tmp_path: Path, table: str, header: dict[str, str]
+) -> None:
+    dicom(tmp_path / "raw/a.dcm", 1, "W10001", "1.2.840.1", **header)
+    rows, summary = grade(tmp_path, table, center="North")
+    assert (column(rows, "ga_days"), column(rows, "center")) == ([None], ["North"])
+    assert codes(summary) == {"no_record": 1, "record_conflict": 1}
+    assert "a.dcm: line 2 " in " ".join(summary.remarks) and "of another" in " ".join(summary.remarks)
+
+
+def test_an_accession_number_finds_the_row_of_the_exam(tmp_path: Path) -> None:
+    dicom(tmp_path / "raw/a.dcm", 1, "W10001", "1.2.840.1", AccessionNumber="ACC-1")
+    rows, _ = grade(tmp_path, "accession,GA,plane\nACC-1,22w3d,femur\n")
+    assert (column(rows, "ga_days"), column(rows, "plane")) == ([157], ["femur"])
+
+
+def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path: Path) -> None:
+    text = "file,patient,GA\nIM_1.png,W10001,22w3d\nIM_2.png,W20001,30w1d\n"
+    for number, name in enumerate(("one/IM_1.png", "one/IM_2.png", "two/IM_1.png")):
+        png(tmp_path / name, number)
+    rows, _ = grade(tmp_path, text, "one")
+    assert column(rows, "ga_days") == [157, 211]
+    rows, summary = grade(tmp_path, text, "two")
+    assert {path: row["raw_patient"] for path, row in rows.items()} == {
+        "../one/IM_1.png": None,
+        "../one/IM_2.png": "W20001",
+        "IM_1.png": None,
+    }
+    told = " ".join(summary.remarks)
+    assert codes(summary) == {"no_record": 1, "record_ambiguous": 1} and "one/IM_1.png" in told
+    assert "1 frames of folders that were graded before lose their record" in told
+    first, _ = grade(tmp_path, text, "one")
+    again, _ = grade(tmp_path, text, "one")
+    assert column(first, "raw_patient") == column(again, "raw_patient") == [None, None, "W20001"]
+    assert column(first, "reasons") == column(again, "reasons")
+
+
+def test_a_table_with_folders_tables_of_other_rows_and_copies_serve_two_runs(tmp_path: Path) -> None:
+    for number, name in enumerate(("one/P1/IM_1.png", "two/P2/IM_1.png")):
+        png(tmp_path / name, number)
+    for text in (
+        "file,patient\nP1/IM_1.png,W10001\nP2/IM_1.png,W20001\n",
+        "file,patient,plane\nP1/IM_1.png,W10001,femur\nP2/IM_1.png,W20001,leg\n",
+    ):
+        for folder in ("one", "two", "one"):
+            rows, _ = grade(tmp_path, text, folder)
+        assert sorted(str(row["raw_patient"]) for row in rows.values()) == ["W10001", "W20001"]
+    grade(tmp_path, "file,patient\nIM_1.png,W30001\n", "one")
+    rows, _ = grade(tmp_path, "file,patient\nIM_1.png,W40001\n", "two")
+    assert sorted(str(row["raw_patient"]) for row in rows.values()) == ["W30001", "W40001"]
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three/IM_1.png").write_bytes((tmp_path / "two/P2/IM_1.png").read_bytes())
+    rows, _ = grade(tmp_path, "file,patient\nIM_1.png,W40001\n", "three")
+    assert rows["IM_1.png"]["raw_patient"] == "W40001"
+
+
+def test_an_edited_row_is_still_known_from_the_run_before(tmp_path: Path) -> None:
+    for number, name in enumerate(("one/IM_1.png", "two/IM_1.png")):
+        png(tmp_path / name, number)
+    grade(tmp_path, "file,patient,GA\nIM_1.png,W10001,22w3d\n", "one")
+    rows, _ = grade(tmp_path, "file,patient,GA\nIM_1.png,W10001,23w3d\n", "two")
+    assert [row["ga_days"] is None or str(row["ga_days"]) == "<NA>" for row in rows.values()] == [True, True]
+
+
+def test_the_counts_of_the_whole_study_are_shown_where_they_are_others(tmp_path: Path) -> None:
+    for number, name in enumerate(("one/a.png", "two/b.png")):
+        png(tmp_path / name, number)
+    (tmp_path / "one/bad.dcm").write_bytes(b"")
+    _, summary = grade(tmp_path, "file\na.png\n", "one")
+    assert summary.total == {} and "1 files could not be read (as bad.dcm: " in " ".join(summary.remarks)
+    _, summary = grade(tmp_path, "file\na.png\n", "two")
+    assert summary.total == {"accepted": 2, "error": 1}
+
+
 def test_visits_of_one_patient_have_their_own_ages(tmp_path: Path) -> None:
     for number, day in enumerate(("20240110", "20240320")):
         dicom(tmp_path / f"raw/{number}.dcm", number, "77001", f"1.2.840.{number}", day)
@@ -143,11 +225,9 @@ def test_ids_with_a_decimal_point_meet_those_without(tmp_path: Path) -> None:
     for number in range(3):
         dicom(tmp_path / f"raw/{number}.dcm", number, str(4711 + number), f"1.2.840.{number}")
     rows, summary = grade(tmp_path, "patient_id,ga,plane\n4711.0,22w3d,femur\n4712.0,22w3d,femur\n,22w3d,femur\n")
-    assert (column(rows, "plane"), column(rows, "ga_days")) == (["femur", "femur", None], [157, 157, None])
+    assert (column(rows, "plane"), column(rows, "ga_days")) == ([None] * 3, [None] * 3)  # no date shows of which day
     assert column(rows, "raw_patient") == ["4711", "4712", "4713"]
-    assert codes(summary) == {"record_undated": 2, "no_record": 1}
-    rows, _ = grade(tmp_path, tmp_path / "records.csv", '[records]\nundated_rows = "none"\n')
-    assert column(rows, "ga_days") == [None, None, None]
+    assert codes(summary) == {"exam_undecided": 2, "no_record": 1}
 
 
 def test_merged_cells_serve_all_their_rows_and_missing_patients_are_counted(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from sono.curation.config import read_section
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
+from sono.curation.records.evidence import FileFacts
+from sono.curation.records.joins import join
 from sono.curation.records.read import Record, RecordsConfig, RecordsTable, read_records
 
 
@@ -118,16 +120,16 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
         ("ga", "3", "outside 4 to 45 weeks"),
         ("exam_date;lmp", "2024-06-06;2020-06-06", "the dates give a gestational age of 1461 days"),
         ("exam_date;lmp", "06/13/2024;31/01/2024", "exam_date: date '99/99/9999'"),
-        ("hc", "2000", "hc '9999' is outside 20 to 450 mm"),
-        ("bpd", "4.7", "bpd '9.9' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
-        ("hc", "1e999", "hc '9a999' is outside"),
-        ("hc", "20o", "hc '99a' is not a length"),
-        ("pixel size", "94", "spacing '99' is outside"),
-        ("side", "lft", r"unknown laterality 'a'; did you mean 'left'\?"),
-        ("presentation", "sitting", "unknown presentation 'a'"),
-        ("region", "tail", "unknown region 'a'"),
+        ("hc", "2000", "hc '2000' is outside 20 to 450 mm"),
+        ("bpd", "4.7", "bpd '4.7' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
+        ("hc", "1e999", "hc '1e999' is outside"),
+        ("hc", "20o", "hc '20o' is not a length"),
+        ("pixel size", "94", "spacing '94' is outside"),
+        ("side", "lft", r"unknown laterality 'lft'; did you mean 'left'\?"),
+        ("presentation", "sitting", "unknown presentation 'sitting'"),
+        ("region", "tail", "unknown region 'tail'"),
         ("findings", "Mrs. Doe was late", "unknown finding 'Aa. Aa a a' is left out"),
-        ("structures", "tail", "unknown structure 'a' is left out"),
+        ("structures", "tail", "unknown structure 'tail' is left out"),
         ("center", "x" * 10**6, "has 1000000 characters, more than 200"),
         ("center", "a\x1b[31mb", "holds control characters"),
     ],
@@ -161,7 +163,7 @@ def test_a_name_in_a_column_of_words_is_not_repeated(tmp_path: Path) -> None:
     told = " ".join(_read(tmp_path, text).rejected)
     assert "Jane" not in told
     assert "Doe" not in told
-    assert "records.csv:3: unknown finding 'a' is left out; did you mean 'nodule'?" in told
+    assert "records.csv:3: unknown finding 'nodul' is left out; did you mean 'nodule'?" in told
     with pytest.raises(SonoError, match="3: unknown plane 'Aa Aa'") as caught:
         _read(tmp_path, "image,plane\na.png,femur\nb.png,Jane Doe\n")
     assert "Jane" not in str(caught.value)
@@ -183,8 +185,8 @@ def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) ->
     with pytest.raises(SonoError) as caught:
         _read(tmp_path, text)
     assert str(caught.value) == (
-        "records.csv:3: unknown plane 'a'; did you mean 'femur'? (1 more unknown labels, from line 4); "
-        "mend the table or give an alias in the planes file"
+        "records.csv: 2 rows (line 3, 5): unknown plane 'femor'; did you mean 'femur'?; records.csv:4: unknown plane "
+        "'Bein'; correct the table or give an alias in the planes file"
     )
 
 
@@ -265,7 +267,7 @@ def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_the_first(tmp_path: P
 
 
 def test_of_a_patients_conflicting_rows_the_common_part_is_kept(tmp_path: Path) -> None:
-    table = _read(tmp_path, "patient,center,ga,name\nP1,North,20+0,Doe\nP1,North,30+0,Roe\n")
+    table = _read(tmp_path, "patient,center,ga,doctor\nP1,North,20+0,Doe\nP1,North,30+0,Roe\n")
     assert table.records == (Record("P1", kind="patient", patient="P1", center="North"),)
     assert {"Doe", "Roe"} <= set(table.records[0].private)
     assert table.rejected[0].endswith("the patient of line 2 again, with another ga_days; these fields are left out")
@@ -330,7 +332,11 @@ def test_rows_of_studies_and_patients_are_matched_by_id(tmp_path: Path) -> None:
     found = [
         table.match(b"/raw/IM1", patient, study) for patient, study in (("P1", "1.2.3"), ("P2", "a2"), ("P3 ", None))
     ]
-    assert [record.center for record in found if record] == ["one", "two", "three"]
+    assert [record and record.center for record in found] == [
+        "one",
+        "two",
+        None,
+    ]  # no date shows whose exam P3's row is
     assert table.match(b"/raw/IM1", "P1", None) is None  # two studies
     assert table.match(b"/raw/IM1", "P9", "1.2.3") is None  # another patient
     assert table.match(b"/raw/IM1", None, None) is None
@@ -339,14 +345,15 @@ def test_rows_of_studies_and_patients_are_matched_by_id(tmp_path: Path) -> None:
 def test_a_row_of_an_image_goes_before_one_of_its_patient_and_is_no_row_of_a_patient() -> None:
     image, patient = Record("x.png", patient="P1"), Record("P1", kind="patient", patient="P1")
     assert _table(image, patient).match(b"x.png", "P1", None) is image
-    assert _table(image, patient).match(b"y.png", "P1", None) is patient
-    assert _table(image).match(b"y.png", "P1", None) is None
+    rows = [join([FileFacts(b"y.png", "P1")], _table(*records))[0].rows for records in ((image, patient), (image,))]
+    assert rows == [(patient,), ()]
 
 
 def test_folders_stand_for_patients_only_on_request() -> None:
     patient = Record("P1", kind="patient", patient="P1")
-    assert _table(patient).match(b"/raw/P1/x.png", None, None) is None
-    assert _table(patient, folders=True).match(b"/raw/P1/x.png", None, None) is patient
+    file = FileFacts(b"/raw/P1/x.png")
+    found = [join([file], _table(patient, folders=folders))[0].patient for folders in (False, True)]
+    assert found == [None, "p1"]
 
 
 def test_20_000_rows_are_read_and_matched(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_one_problem_of_many_rows_is_told_once(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report)
     told = [line.strip() for line in console.export_text().splitlines() if "records.csv:" in line]
-    assert told[1] == "- records.csv: 88 rows (line 2, 3, 4, ...): unknown finding 'A?' is left out"
-    assert told[2].startswith("- records.csv:90: hc '9' is outside")
+    assert told[1] == "- records.csv: 88 rows (line 2, 3, 4, ...): unknown finding 'EIF?' is left out"
+    assert told[2].startswith("- records.csv:90: hc '1' is outside")
     assert len(report.rejected) == 89
 
 
@@ -160,16 +160,19 @@ def test_files_and_rows_without_each_other_are_counted_both_ways(tmp_path: Path)
     assert "Quillfeather" not in _shown(report)
 
 
-def test_the_command_prints_exits_3_under_strict_and_needs_no_workspace(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("unknown", "code"), [("femor", 1), ("femur", 3)])
+def test_the_command_prints_exits_as_qc_would_and_needs_no_workspace(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unknown: str, code: int
 ) -> None:
-    (tmp_path / "records.csv").write_text(TABLE)
+    table = TABLE.replace("femor", unknown)
+    (tmp_path / "records.csv").write_text(table if code == 1 else table.replace("Xanthippe O'Hara,", "Other,"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sono", "records", "check", "records.csv", "--strict", "--json"])
     with pytest.raises(SystemExit) as stop:
         sono.cli.main()
-    assert stop.value.code == 3
+    assert stop.value.code == code
     out, err = capfd.readouterr()
+    assert ("unknown plane 'femor'" in err) == (code == 1)
     assert json.loads(out)["rows"] == 7
     assert err.count("\n") == 1
     assert [secret for secret in SECRETS if secret in out + err] == []

@@ -1,0 +1,135 @@
+"""Whether two spellings can be of one person or one center: names, sexes, birth dates and hospitals."""
+
+from collections.abc import Collection
+from datetime import date
+from functools import lru_cache
+
+from sono.curation.records.table import Record, id_form
+from sono.curation.spellings import TITLES, atoms_of, plain
+
+# Ids and names that a scanner or a clerk writes where nobody knows the patient.
+NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
+OLDEST = 1901  # years before it stand for an unknown birth date
+# Words of a hospital's name that many have.
+_OF_MANY = frozenset({
+    "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del", "department", "der", "dept",
+    "des", "di", "do", "du", "for", "frauenklinik", "fur", "health", "healthcare", "hopital", "hospital", "klinik",
+    "klinikum", "krankenhaus", "la", "maternity", "medical", "of", "ospedale", "st", "the", "und", "universitaire",
+    "universitat", "universitatsklinikum", "university", "women", "womens",
+})  # fmt: skip
+_DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is Müller on a plain keyboard
+_CODE = 3  # letters of the longest word of a code like A, UKE or 1
+
+
+def known(identity: str | None) -> str | None:
+    """An id as it is compared; None where it names nobody."""
+    form = id_form(identity or "")
+    return None if form in NOBODY else form
+
+
+def same_id(one: str | None, other: str | None) -> bool:
+    """Whether two ids are both there and equal."""
+    return known(one) is not None and known(one) == known(other)
+
+
+def ids_differ(one: str | None, other: str | None) -> bool:
+    """Whether two ids are both there and differ in more than leading zeros, which spreadsheets lose."""
+    first, second = known(one), known(other)
+    return first is not None and second is not None and unpadded(first) != unpadded(second)
+
+
+def unpadded(identity: str) -> str:
+    """An id without leading zeros: with them it is perhaps the same, so no contradiction."""
+    return identity.lstrip("0")
+
+
+def names_differ(one: str | None, other: str | None) -> bool:
+    """Whether two names cannot be of one person: each has a word that the other has not.
+
+    Order, case, accents, carets and titles do not count, an initial stands for any word that it begins, and a name of
+    fewer words (the surname alone) contradicts nothing that it says. Another spelling of a word is another word.
+    """
+    if not one or not other or one == other:
+        return False
+    first, second = _name_words(one), _name_words(other)
+    return bool(first and second) and not (_within(first, second) or _within(second, first))
+
+
+@lru_cache(65536)
+def _name_words(name: str) -> tuple[str, ...]:
+    """The words of a name, () where it names nobody: a code of digits, or what is written for an unknown patient."""
+    alphabetic = name.split("=", maxsplit=1)[0] or name  # of a DICOM name, before its ideographs and its sounds
+    words = [word for word in atoms_of(plain(alphabetic)) if word not in TITLES]
+    for digraph, letter in _DIGRAPHS:
+        words = [word.replace(digraph, letter) for word in words]
+    nobody = not words or any(word in NOBODY for word in words) or any(letter.isdigit() for letter in "".join(words))
+    return () if nobody else tuple(words)
+
+
+def _within(few: Collection[str], many: Collection[str]) -> bool:
+    """Whether every word of `few` has a word of its own in `many`."""
+    left = list(many)
+    for word in sorted(few, key=len, reverse=True):
+        found = next((other for other in left if _same_word(word, other)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def _same_word(one: str, other: str) -> bool:
+    return one == other or (min(len(one), len(other)) == 1 and one[0] == other[0])
+
+
+def birth_of(text: str | None) -> date | None:
+    """A DICOM date of birth (YYYYMMDD); None where it is none, or stands for an unknown one."""
+    try:
+        day = date.fromisoformat((text or "").replace(".", ""))
+    except ValueError:
+        return None
+    return day if day.year >= OLDEST else None
+
+
+def centers_differ(own: str | None, other: str | None) -> bool:
+    """Whether a row's center `other` is not the center that the user calls `own`."""
+    return bool(own and other) and not same_center(own or "", other or "")
+
+
+def same_center(one: str, other: str) -> bool:
+    """Whether two names of centers can be of one: all words of the one are in the other, but for those of many."""
+    first, second = _center_words(one), _center_words(other)
+    return id_form(one) == id_form(other) or (bool(first and second) and (first <= second or second <= first))
+
+
+def institution_differs(institution: str | None, center: str | None) -> bool:
+    """Whether a header's InstitutionName cannot be a row's `center`.
+
+    A code (A, UKE) and a name in full cannot be compared: that is no contradiction, and no evidence.
+    """
+    if not centers_differ(institution, center):
+        return False
+    return _is_code(institution or "") == _is_code(center or "")
+
+
+@lru_cache(4096)
+def _center_words(center: str) -> frozenset[str]:
+    """The words that make a center's name its own; all where it has no others."""
+    words = frozenset(atoms_of(plain(center)))
+    return words - _OF_MANY or words
+
+
+def _is_code(center: str) -> bool:
+    return all(len(word) <= _CODE for word in atoms_of(plain(center)))
+
+
+def same_person(one: Record, other: Record) -> bool:
+    """Whether two rows with one patient id can be of one patient: of one center, issuer, birth date, name and sex."""
+    pairs = ((one.birth, other.birth), (one.sex, other.sex))
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return False
+    return not (
+        ids_differ(one.patient, other.patient)
+        or ids_differ(one.issuer, other.issuer)
+        or ids_differ(one.site, other.site)
+        or names_differ(one.name, other.name)
+    )

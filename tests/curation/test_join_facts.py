@@ -1,0 +1,228 @@
+"""What a header and a row both say of center, person, exam and picture must agree, or the row is not applied."""
+
+from pathlib import Path
+
+import pytest
+
+from sono.curation.planes import PlaneTable
+from sono.curation.records.evidence import FileFacts, Match
+from sono.curation.records.identity import centers_differ, institution_differs, names_differ
+from sono.curation.records.joins import join
+from sono.curation.records.read import RecordsConfig, RecordsTable, read_records
+from sono.curation.records.table import claim_of
+
+CONFLICT = ("no_record", "record_conflict")
+
+
+def _table(tmp_path: Path, text: str, **config: object) -> RecordsTable:
+    (tmp_path / "records.csv").write_text(text)
+    return read_records(tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable())
+
+
+def _file(name: str = "x.dcm", center: str | None = None, **header: str) -> FileFacts:
+    """A file whose header holds the DICOM keywords of `header`."""
+    day = header.pop("StudyDate", None)
+    ids = (header.pop("PatientID", None), header.pop("StudyInstanceUID", None), day)
+    return FileFacts(f"/raw/{name}".encode(), *ids, None, header, center)
+
+
+def _one(tmp_path: Path, text: str, *files: FileFacts, **config: object) -> Match:
+    return join(files, _table(tmp_path, text, **config))[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "header"),
+    [
+        ("accession", "ACC-900001", {"AccessionNumber": "ACC-900002"}),
+        ("accession number", "900001", {"AccessionNumber": "900002", "PatientID": "W1"}),
+        ("study id", "S1", {"StudyID": "S2"}),
+        ("study id", "17", {"StudyID": "4", "AccessionNumber": "A5"}),
+        ("study uid", "1.2.840.1", {"StudyInstanceUID": "1.2.840.2"}),
+        ("series instance uid", "1.2.840.1.1", {"SeriesInstanceUID": "1.2.840.1.2"}),
+        ("SOPInstanceUID", "1.2.840.1.1.1", {"SOPInstanceUID": "1.2.840.1.1.2"}),
+        ("MRN", "W1", {"PatientID": "W2"}),
+        ("MRN", "W1", {"OtherPatientIDs": "W2\\W3"}),
+        ("MRN,issuer", "W1,North", {"PatientID": "W1", "IssuerOfPatientID": "South"}),
+        ("DOB", "1990-03-04", {"PatientBirthDate": "19900305"}),
+        ("date of birth", "04.03.1990", {"PatientBirthDate": "19880304", "PatientID": "W1"}),
+        ("patient name", "Jane Roe", {"PatientName": "DOE^JANE"}),
+        ("first name,last name", "Jane,Smyth", {"PatientName": "SMITH^JANE"}),
+        ("sex", "male", {"PatientSex": "F"}),
+        ("hospital", "South General", {"InstitutionName": "North General Hospital"}),
+    ],
+)
+def test_a_row_that_names_the_file_and_contradicts_a_fact_of_its_header_is_a_conflict(
+    tmp_path: Path, column: str, cell: str, header: dict[str, str]
+) -> None:
+    match = _one(tmp_path, f"file,GA,plane,{column}\nx.dcm,22w3d,femur,{cell}\n", _file(**header))
+    assert (match.record, match.ga_days, match.codes) == (None, None, CONFLICT)
+    assert "line 2 is of another" in match.why
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "header"),
+    [
+        ("accession", "ACC-900001", {"AccessionNumber": "acc-900001 "}),
+        ("accession", "900001", {"AccessionNumber": "0900001"}),
+        ("accession", "ACC-900001", {}),
+        ("study id", "A5", {"StudyID": "1", "AccessionNumber": "A5"}),
+        ("study id,study uid", "4,1.2.840.1", {"StudyID": "4", "StudyInstanceUID": "1.2.840.1"}),
+        ("exam id", "E17", {"StudyInstanceUID": "1.2.840.1"}),
+        ("MRN", "W3", {"PatientID": "W2", "OtherPatientIDs": "W3"}),
+        ("DOB", "04.03.1990", {"PatientBirthDate": "19900304"}),
+        ("DOB", "1990-03-04", {"PatientBirthDate": "00000000"}),
+        ("name", "Dr. Jane Doe", {"PatientName": "DOE^JANE^^MRS"}),
+        ("name", "Müller, Änne", {"PatientName": "MUELLER^AENNE"}),
+        ("last name", "Doe", {"PatientName": "DOE^JANE"}),
+        ("name", "Doe, J.", {"PatientName": "DOE^JANE^MARIA"}),
+        ("name", "Jane Doe", {"PatientName": "W1"}),
+        ("sex", "w", {"PatientSex": "F"}),
+        ("hospital", "NORTH", {"InstitutionName": "North General Hospital"}),
+        ("hospital", "A", {"InstitutionName": "North General Hospital"}),
+    ],
+)
+def test_spellings_of_one_fact_and_facts_that_one_side_lacks_contradict_nothing(
+    tmp_path: Path, column: str, cell: str, header: dict[str, str]
+) -> None:
+    match = _one(
+        tmp_path, f"file;GA;{column.replace(',', ';')}\nx.dcm;22w3d;{cell.replace(',1.', ';1.')}\n", _file(**header)
+    )
+    assert (match.ga_days, match.codes) == (157, ())
+
+
+def test_a_column_that_is_no_such_fact_can_be_switched_off(tmp_path: Path) -> None:
+    text, file = "file,sex,GA\nx.dcm,M,22w3d\n", _file(PatientSex="F")
+    assert _one(tmp_path, text, file).codes == CONFLICT
+    assert _one(tmp_path, text, file, columns={"sex": ""}).ga_days == 157
+
+
+# The accession number is an id of the exam
+
+
+def test_an_accession_number_joins_the_exam_that_it_names(tmp_path: Path) -> None:
+    text = "accession,GA,plane\nA1,20w0d,femur\nA2,30w0d,femur\n"
+    files = [_file(f"{number}.dcm", AccessionNumber=f"a{number}") for number in (2, 1, 3)]
+    matches = join(files, _table(tmp_path, text))
+    assert [match.ga_days for match in matches] == [210, 140, None]
+    assert [match.evidence for match in matches] == ["exam id", "exam id", ""]
+
+
+def test_an_accession_number_decides_between_files_of_one_name(tmp_path: Path) -> None:
+    files = [_file(f"{number}/x.dcm", AccessionNumber=f"A{number}") for number in (1, 2)]
+    matches = join(files, _table(tmp_path, "file,accession,GA\nx.dcm,A2,22w3d\n"))
+    assert [match.ga_days for match in matches] == [None, 157]
+    assert "record_conflict" in matches[0].codes
+
+
+def test_an_accession_number_of_two_patients_names_no_exam(tmp_path: Path) -> None:
+    files = [_file(f"{who}.dcm", AccessionNumber="A1", PatientID=who) for who in ("W1", "W2")]
+    matches = join(files, _table(tmp_path, "accession,GA\nA1,22w3d\n"))
+    assert [match.ga_days for match in matches] == [None, None]
+    assert all("record_ambiguous" in match.codes for match in matches)
+    (first, second) = join(files, _table(tmp_path, "accession,MRN,GA\nA1,W2,22w3d\n"))
+    assert (first.codes, second.ga_days) == (CONFLICT, 157)
+
+
+def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_patient(tmp_path: Path) -> None:
+    file = _file(PatientID="W1", AccessionNumber="A2", StudyDate="2024-01-10")
+    match = _one(tmp_path, "MRN,accession,GA,EDD,center\nW1,A1,10w0d,2024-05-29,North\n", file)
+    assert (match.record, match.ga_days, match.ga_source, match.center) == (None, 140, "due", "North")
+    assert match.codes == ("exam_undecided", "record_conflict") and "another accession number" in match.why
+
+
+# A patient's id is an identity within one center
+
+
+@pytest.mark.parametrize(
+    ("table", "file"),
+    [
+        ("MRN,Exam date,GA,center\n77,2024-01-10,20w0d,South\n", {"center": "North"}),
+        ("MRN,Exam date,GA,site\n77,2024-01-10,20w0d,B\n", {"center": "A"}),
+        ("MRN,EDD,hospital\n77,2024-05-29,South General\n", {"InstitutionName": "North General"}),
+        ("MRN,Exam date,GA,center\n77,2024-01-10,20w0d,South\n77,2024-03-20,30w0d,South\n", {"center": "North"}),
+        ("MRN,EDD,DOB\n77,2024-05-29,1990-01-01\n", {"PatientBirthDate": "19850101"}),
+    ],
+)
+def test_a_row_of_another_center_or_person_with_the_number_gives_nothing(
+    tmp_path: Path, table: str, file: dict[str, str]
+) -> None:
+    match = _one(tmp_path, table, _file(PatientID="77", StudyDate="2024-01-10", **file))
+    assert (match.record, match.ga_days, match.center, match.codes) == (None, None, None, CONFLICT)
+
+
+@pytest.mark.parametrize(
+    "header", [{"InstitutionName": "South"}, {"center": "South"}, {"PatientBirthDate": "19850101"}]
+)
+def test_of_two_people_with_one_number_the_file_decides_or_neither_row_serves(
+    tmp_path: Path, header: dict[str, str]
+) -> None:
+    rows = "77,2024-01-10,20w0d,North,1990-01-01\n77,2024-01-10,30w0d,South,1985-01-01\n"
+    text = f"MRN,Exam date,GA,hospital,DOB\n{rows}"
+    assert _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10", **header)).ga_days == 210
+    match = _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10"))
+    assert (match.record, match.ga_days, match.center) == (None, None, None)
+    assert "record_ambiguous" in match.codes and "several people" in match.why
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850101"}),
+        ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
+        ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
+    ],
+)
+def test_a_number_that_the_files_show_for_two_people_is_no_identity(
+    tmp_path: Path, headers: tuple[dict[str, str], ...]
+) -> None:
+    files = [_file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", **header) for n, header in enumerate(headers)]
+    matches = join(files, _table(tmp_path, "MRN,Exam date,GA\n77,2024-01-10,20w0d\n"))
+    assert [match.ga_days for match in matches] == [None, None]
+    assert all("record_ambiguous" in match.codes for match in matches)
+
+
+def test_the_due_date_of_another_person_with_the_number_is_not_taken(tmp_path: Path) -> None:
+    text = "file,MRN,DOB,EDD\nx.dcm,77,1990-01-01,\n,77,1985-01-01,2024-05-29\n"
+    match = _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10"))
+    assert match.record is not None and match.ga_days is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ("North", "north hospital", False),
+        ("Hospital A", "Hospital B", True),
+        ("A", "North", True),
+        ("", "North", False),
+    ],
+)
+def test_the_center_that_the_user_names_is_compared_by_its_own_words(one: str, other: str, differ: bool) -> None:
+    assert centers_differ(one, other) is differ
+
+
+def test_a_code_and_a_name_in_full_are_no_contradiction_of_a_header() -> None:
+    assert not institution_differs("St. Walburga Frauenklinik", "A")
+    assert institution_differs("St. Walburga Frauenklinik", "Santa Quiteria")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ("DOE^JANE", "Jane Doe", False),
+        ("DOE^JANE", "Jane Doh", True),
+        ("Li^Na=李^娜", "Na Li", False),
+        ("ANONYMOUS", "Jane Doe", False),
+        ("Doe^Jane^Maria", "Doe^Jane^Anna", True),
+        ("", "Jane Doe", False),
+    ],
+)
+def test_names_are_compared_by_their_words(one: str, other: str, differ: bool) -> None:
+    assert names_differ(one, other) is names_differ(other, one) is differ
+
+
+def test_a_row_is_known_again_by_whom_it_names_and_not_by_what_it_says(tmp_path: Path) -> None:
+    rows = [
+        _table(tmp_path, f"file,patient,plane\n{row}\n").records[0]
+        for row in ("x.png,W1,femur", "X.png,w1,leg", "x.png,W2,femur")
+    ]
+    assert claim_of(rows[0]) == claim_of(rows[1]) != claim_of(rows[2])
