@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_then_goes_on(place: Place,
     check_repeated(place, name)
 
 
-KILLS = [(name, at) for name in WRITERS for at in sorted({1, COMMANDS[name].writes})]
+KILLS = [(name, COMMANDS[name].writes) for name in WRITERS] + [("init", 2), ("qc", 1), ("train", 1), ("eval", 1)]
 
 
 @pytest.mark.parametrize(("name", "at"), KILLS)
@@ -161,7 +161,7 @@ def test_a_killed_command_leaves_nothing_under_its_final_name_and_can_be_repeate
     check_repeated(place, name)
 
 
-@pytest.mark.parametrize("at", range(1, 15))
+@pytest.mark.parametrize("at", range(3, 15, 2))  # an audit counts 14 changes
 def test_a_release_that_is_killed_anywhere_goes_on(place: Place, whole: Place, at: int) -> None:
     line = COMMANDS["quarantine release"].line(place)
     assert run(line, killed_at(at, place.base)).code == -signal.SIGKILL

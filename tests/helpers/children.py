@@ -111,8 +111,8 @@ def _status(child: int, words: list[str]) -> int:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return status
-        now = _cpu_seconds(child)
-        if now > worked:
+        state, now = _progress(child)
+        if now > worked or state != "S":  # it waits for the disk or its turn, not for a pipe
             worked, since = now, time.monotonic()
         if worked > LIMIT or time.monotonic() - since > LIMIT:
             os.kill(child, signal.SIGKILL)
@@ -121,9 +121,10 @@ def _status(child: int, words: list[str]) -> int:
         time.sleep(0.005)
 
 
-def _cpu_seconds(child: int) -> float:
+def _progress(child: int) -> tuple[str, float]:
+    """The state of a process, S where it sleeps, and the CPU seconds that it has worked."""
     fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Callable[[], None]:

@@ -39,7 +39,7 @@ batch_size = 4
 bootstrap_draws = 100
 modes = ["all_one"]
 """
-PRIVATE = ("Okonkwo", "Lindqvist", "Abernathy", "MRN70010", "MRN70020")  # of given/records.csv
+PRIVATE = ("Okonkwo", "Lindqvist", "Abernathy", "MRN700")  # of given/records.csv
 
 
 @dataclass(frozen=True)
@@ -187,12 +187,12 @@ COMMANDS: dict[str, Command] = {
         "eval --run toy --jobs 1 -q", "warning",
         (f"{RUN}/run.json", f"{RUN}/summary.json", *CAPTIONED, f"{RUN}/best/model.json"), f"{RUN}/eval/test", writes=5),
     "model import": Command(
-        "model import {given}/clip.pt --name taken", "nothing", ("given/clip.pt",), "study/runs/taken/run.json",
+        "model import {given}/clip.pt --name taken", "warning", ("given/clip.pt",), "study/runs/taken/run.json",
         writes=3,
     ),
     "model import base": Command(
         "model import {given}/vision.pth --base {given}/clip.pt --architecture {given}/architecture.json --name taken",
-        "nothing", ("given/vision.pth", "given/clip.pt", "given/architecture.json"),
+        "warning", ("given/vision.pth", "given/clip.pt", "given/architecture.json"),
     ),
     "model export": Command(
         "model export {out} --run clip --format sonoclip", "search",
