@@ -1,6 +1,5 @@
 """The command line: mounts the commands of the rooms and turns their errors into one line and an exit code."""
 
-import errno
 import io
 import sys
 from importlib import import_module
@@ -14,6 +13,7 @@ import sono.evaluation.commands
 import sono.templates.commands
 import sono.training.commands
 from sono.curation.errors import SonoError
+from sono.curation.storage import FULL_DISK
 
 if TYPE_CHECKING:
     from sono.curation.config import Config
@@ -87,6 +87,6 @@ def main() -> None:
 def _told(error: OSError) -> str:
     """The operating system's words, the place, and what to do."""
     place = f": {error.filename}" if error.filename else ""
-    if error.errno == errno.ENOSPC:
+    if error.errno in FULL_DISK:
         return f"the disk is full{place}; make room and run the same command again: what was whole before still is"
     return f"{error.strerror or error}{place}"

@@ -1,6 +1,5 @@
 """`sono pull`: fetch studies from a picture archive into a raw folder, whole files only, and go on where it stopped."""
 
-import errno
 import json
 import os
 import re
@@ -30,7 +29,7 @@ from sono.curation.pacs import (
     values_of,
 )
 from sono.curation.pacs_access import printable
-from sono.curation.storage import MAX_JSON_BYTES, hold, read_regular, remove_leftovers
+from sono.curation.storage import FULL_DISK, MAX_JSON_BYTES, hold, read_regular, remove_leftovers
 from sono.curation.wado import Instance, retrieve, short_hash
 from sono.curation.workspace import enclosing_workspace
 
@@ -215,7 +214,7 @@ def _full_disk(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
         raise SonoError(
             f"{out}: the disk is full; make room, then the same command goes on where it stopped"

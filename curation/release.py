@@ -48,7 +48,7 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Held:
     held = _held(workspace, reason)
     for old in workspace.vault.glob("quarantine-*.png"):
         old.unlink()
-    there = [row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).is_file()]
+    there = [row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()]
     sheets = []
     for number, start in enumerate(range(0, len(there), TILES), 1):
         tiles = [
@@ -72,8 +72,8 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
     workspace.require_vault()
     wanted = list(dict.fromkeys(pictures))
     with workspace.lock():
-        held = _held(workspace, None)
-        unknown = [name for name in wanted if name not in set(held["picture"])]
+        held, known = _held(workspace, None), workspace.released()
+        unknown = [name for name in wanted if name not in {*held["picture"], *known["picture"]}]
         if unknown:
             raise SonoError(
                 f"{_shown(unknown[0])}: no frame in the quarantine has this name ({len(unknown)} of {len(wanted)} are "
@@ -81,9 +81,12 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
             )
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        fresh = [{"picture": name, "reviewer": reviewer.strip(), "reviewed_at": now} for name in wanted]
-        known = workspace.released()
-        rows = [*rows_of(known[~known["picture"].isin(wanted)]), *fresh]
+        fresh = [
+            {"picture": name, "reviewer": reviewer.strip(), "reviewed_at": now}
+            for name in wanted
+            if name not in set(known["picture"])  # a release that was killed goes on
+        ]
+        rows = [*rows_of(known), *fresh]
         workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
         build_images(workspace)
         searched = check_privacy(workspace)

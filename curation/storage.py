@@ -19,6 +19,7 @@ from sono.curation.errors import SonoError
 TEMPORARY_PREFIX = ".tmp-"
 MAX_TEXT_BYTES = 1 << 20  # of a settings file, a planes file or a template
 MAX_JSON_BYTES = 1 << 28  # of the record of a run, which lists every frame
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, for this user, or in one file
 
 
 def check_regular(path: Path) -> None:
@@ -85,7 +86,7 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
     whole: the disk has it before it gets its name.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary, mode = _new_temporary(target.parent, mode)
+    temporary, held, mode = _new_temporary(target, mode)
     try:
         yield temporary
         if durable:
@@ -94,20 +95,47 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
         temporary.replace(target)
         if durable:
             _sync(target.parent)
+    except OSError as error:
+        if error.errno in FULL_DISK and error.filename in (None, str(temporary)):  # nobody knows that name
+            error.filename = str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+        held.close()
 
 
-def _new_temporary(folder: Path, mode: int) -> tuple[Path, int]:
-    """An empty file for its owner alone in `folder`, and what the umask, which only a new file shows, allows."""
-    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
+    """An empty file for its owner alone next to `target`, held, and the mode that the umask allows for a new file.
+
+    Its name follows from that of `target`, so that the next writer replaces what a killed one left.
+    """
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{sha256(os.fsencode(target.name))[:16]}")
+    if not _is_abandoned(temporary):
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")  # another process is writing `target`
+    temporary.unlink(missing_ok=True)
+    held = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+    with suppress(OSError):  # a file system that cannot lock
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    allowed = stat.S_IMODE(os.fstat(held.fileno()).st_mode)
+    os.fchmod(held.fileno(), 0o600)
+    return temporary, held, allowed | mode & 0o700
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether no process is writing the temporary file; true where there is none."""
     try:
-        allowed = stat.S_IMODE(os.fstat(handle).st_mode)
-        os.fchmod(handle, 0o600)
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system that cannot lock
+        return True
     finally:
-        os.close(handle)
-    return temporary, allowed | mode & 0o700
+        os.close(descriptor)
+    return True
 
 
 @contextmanager
@@ -156,6 +184,11 @@ def new_folder(target: Path) -> Iterator[Path]:
             raise
     finally:
         os.close(descriptor)
+
+
+def unfinished(target: Path) -> Path:
+    """Where `new_folder` prepares the folder `target`: there it stands after a kill, whole or not."""
+    return _beside(Path(os.path.realpath(target)))[0]
 
 
 def _hold_folder(descriptor: int, folder: Path, target: Path) -> None:
@@ -232,9 +265,10 @@ def refuse_used_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed run left directly in `folder`."""
+    """Delete the temporary files directly in `folder` that nobody is writing: a killed run left them."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if leftover.is_symlink() or not leftover.is_dir():  # a folder may be what another process is exporting to
+        is_folder = leftover.is_dir() and not leftover.is_symlink()  # perhaps what another process is exporting to
+        if not is_folder and _is_abandoned(leftover):
             leftover.unlink(missing_ok=True)
 
 

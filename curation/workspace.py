@@ -26,6 +26,7 @@ from sono.curation.storage import (
     open_lock,
     refuse_used_folder,
     remove_leftovers,
+    unfinished,
     write_text,
 )
 from sono.curation.table_checks import TableSpec
@@ -71,11 +72,16 @@ class Workspace:
 
     @classmethod
     def create(cls, root: Path) -> "Workspace":
-        """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one already."""
+        """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one already.
+
+        What a killed call has begun is ended.
+        """
         _refuse_store(root)
         workspace = cls(root.resolve())
         check_utf8(workspace.root)
         if workspace.config_path.exists():
+            if workspace._take_vault():
+                return workspace
             raise SonoError(f"{root}: is a workspace already; go on with `sono qc`")
         if workspace.vault.exists():
             raise SonoError(
@@ -96,6 +102,17 @@ class Workspace:
             check = json.dumps(key_check(read_key(vault / workspace.key_path.name)))
             write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check))
         return workspace
+
+    def _take_vault(self) -> bool:
+        """Give the vault its name where `create` was killed just before that; whether this was so."""
+        ready = unfinished(self.vault)
+        if self.vault.exists() or not (ready / self.key_path.name).is_file():
+            return False
+        if key_check(read_key(ready / self.key_path.name)) != self.study().key_check:
+            return False
+        ready.rename(self.vault)
+        remove_leftovers(self.root)
+        return True
 
     @classmethod
     def find(cls, given: Path | None = None) -> "Workspace":
@@ -365,6 +382,7 @@ class Workspace:
             ) from error
         with handle:
             hold(handle, f"{self.root}: another sono is writing to this workspace; wait for it to end")
+            self._refuse_links()
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield

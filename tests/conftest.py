@@ -5,11 +5,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from waiting import LIMIT
 
 from sono.curation.console import talk
+
+if TYPE_CHECKING:
+    from commands import Place
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -59,3 +63,19 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> "Place":
+    """A study in which every stage has run, for all commands; and every module is imported."""
+    from children import import_all
+    from commands import make_place
+
+    import_all()
+    return make_place(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def place(whole: "Place", tmp_path: Path) -> "Place":
+    """A copy that the test may change."""
+    return whole.copy(tmp_path)

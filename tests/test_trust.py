@@ -1,212 +1,107 @@
-"""Every command against a workspace that somebody has changed: foreign tables, paths out of it, pipes, a full disk."""
+"""Every command against a study that somebody has changed, on a full disk, and killed in the middle."""
 
-import contextlib
 import errno
 import json
 import os
 import shutil
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from clip_files import TINY
+from archive import serving
+from children import disk_of, killed_at, run
+from commands import CAPTIONED, COMMANDS, FRAME, IMAGE, Place, make_place, names_of_app
 
-import sono.cli
-from sono.annotation.captions import build_captions
-from sono.annotation.masks import mask_row, mask_table
-from sono.curation import storage
-from sono.curation.engine import Engine
-from sono.curation.qc import QcOptions, run_qc
-from sono.curation.tables import IMAGES, MASKS, rows_of
-from sono.curation.workspace import Workspace
-from sono.training import architectures
+from sono.curation.tables import IMAGES
 
-LIMIT = 60  # seconds; a command that waits for a pipe never ends
-ALL_TABLES = ("images.parquet", "masks.parquet", "captions.parquet")
-SETTINGS = """
-[training]
-model = "tiny"
-text = "clip"
-image_size = 32
-epochs = 1
-batch_size = 4
-[evaluation]
-bootstrap_draws = 100
-modes = ["all_one"]
-"""
-
-
-class Outcome(NamedTuple):
-    """Exit code and stderr of a command that ran in this process."""
-
-    code: int
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command; an exception or more than LIMIT seconds fail the test."""
-
-    def too_long(*_: object) -> None:
-        pytest.fail(f"still running after {LIMIT} seconds")
-
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["sono", *map(str, words)])
-        capfd.readouterr()
-        before = signal.signal(signal.SIGALRM, too_long)
-        signal.alarm(LIMIT)
-        try:
-            sono.cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, before)
-        return Outcome(code, capfd.readouterr().err)
-
-    return call
-
-
-def fan(seed: int) -> bytes:
-    y, x = np.mgrid[:300, :400]
-    inside = (np.abs(np.arctan2(x - 200, y + 20)) < 0.6) & (np.hypot(x - 200, y + 20) < 300)
-    speckle = np.random.default_rng(seed).rayleigh(40, (300, 400)).clip(0, 255)
-    return cv2.imencode(".png", (speckle * inside).astype(np.uint8))[1].tobytes()
-
-
-def make_study(base: Path, seed: int) -> Workspace:
-    """Six patients of two frames each, through `sono qc`; masks, captions."""
-    raw, study = base / "raw", Workspace.create(base / "study")
-    raw.mkdir()
-    lines = ["image,patient,plane,hospital"]
-    for number in range(12):
-        (raw / f"{number}.png").write_bytes(fan(seed + number))
-        lines.append(f"{number}.png,P{number // 2},{('femur', 'eye')[number % 2]},A")
-    (base / "records.csv").write_text("\n".join(lines) + "\n")
-    study.config_path.write_text(study.config_path.read_text() + 'planes_file = "planes.toml"\n' + SETTINGS)
-    (study.root / "planes.toml").write_text('[femur]\naliases = ["thigh bone"]\n')
-    run_qc(study, QcOptions(raw, base / "records.csv", center="A"), Engine(jobs=1))
-    images = study.images()
-    order = {name: number for number, name in enumerate(sorted(images["patient_id"].unique()))}
-    splits = ("train", "train", "train", "val", "test", "test")
-    study.write(IMAGES, images.assign(split=images["patient_id"].map(lambda name: splits[order[name]])))
-    masks = []
-    for row in rows_of(study.accepted_images()):
-        if row["plane"] == "femur":
-            square = np.zeros((row["height"], row["width"]), np.bool_)
-            square[60:120, 80:160] = True
-            masks.append(mask_row(row, square, "femur", "manual", state="accepted"))
-    study.write(MASKS, mask_table(masks))
-    build_captions(study)
-    return study
+RENAMES = frozenset(["os.rename"])
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A study with a run."""
-    architectures.SIZES["tiny"] = TINY
-    study = make_study(tmp_path_factory.mktemp("whole"), 0)
-    from sono.training.recipe import training_config
-    from sono.training.train import train
-
-    train(study, training_config(study, None, {}), "toy")
-    yield study
-    del architectures.SIZES["tiny"]
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def other(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Another study with other frames."""
-    return make_study(tmp_path_factory.mktemp("other"), 500)
+    return make_place(tmp_path_factory.mktemp("other"), 500, runs=False)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """An archive to pull from."""
+    with serving() as archive:
+        yield archive.url
 
 
 @pytest.fixture
-def study(whole: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that the test may change."""
-    shutil.copytree(whole.root, tmp_path / "study")
-    shutil.copytree(whole.vault, tmp_path / "study.vault")
-    return Workspace(tmp_path / "study")
+def place(place: Place, url: str, request: pytest.FixtureRequest) -> Place:
+    """As the command of the test finds it before it has work to do."""
+    name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
+    if name == "pull":
+        pytest.importorskip("dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed")
+    if name:
+        COMMANDS[name].begin(place)
+    return replace(place, url=url)
 
 
-def words_of(command: str, study: Workspace) -> list[object]:
-    """The command line; OUT is a new folder."""
-    out = study.root.parent / "out"
-    return [out if word == "OUT" else word for word in command.split()] + ["-w", study.root]
+def test_no_command_is_left_out() -> None:
+    assert {command.name for command in COMMANDS.values()} == names_of_app()
 
 
-# Every command that reads a workspace, and what it reads of it: tables, settings, frames, runs, and of the vault.
-READS: dict[str, tuple[str, ...]] = {
-    "stats": ("sono.toml", "planes.toml", *ALL_TABLES),
-    "split": ("sono.toml", "images.parquet", ".lock"),
-    "split --check": ("sono.toml", "images.parquet"),
-    "dedup": ("sono.toml", "images.parquet"),
-    "captions build": ("sono.toml", "planes.toml", "images.parquet", "masks.parquet", ".lock"),
-    "masks export OUT": ("sono.toml", "images.parquet", "masks.parquet"),
-    "masks overlays OUT --count 999": ("sono.toml", "images.parquet", "masks.parquet", "frame"),
-    "quarantine show": ("sono.toml", "images.parquet", "../study.vault/sources.parquet"),
-    "quarantine release a --reviewer KM": ("images.parquet", "../study.vault/sources.parquet", ".lock"),
-    "export dicom OUT": ("sono.toml", "images.parquet", "frame", "../study.vault/key"),
-    "export shards OUT": ("sono.toml", "planes.toml", *ALL_TABLES, "frame"),
-    "train": ("sono.toml", "planes.toml", *ALL_TABLES, "frame"),
-    "train --name toy --resume": ("runs/toy/run.json", "runs/toy/last/model.json", "runs/toy/last/optimizer.pt"),
-    "train --init toy": ("runs/toy/run.json", "runs/toy/end/model.safetensors", "runs/toy/end/model.json"),
-    "eval --jobs 1": ("runs/toy/run.json", "runs/toy/summary.json", *ALL_TABLES),
-    "model export OUT --run toy --format sonoclip": ("runs/toy/run.json", "runs/toy/end/model.json"),
-}  # fmt: skip
+def state(*folders: Path) -> dict[Path, bytes]:
+    """All files; a lock holds nothing."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in files}
 
 
-def place_of(study: Workspace, name: str) -> Path:
-    if name == "frame":
-        shutil.rmtree(study.root / "packed", ignore_errors=True)
-        accepted = study.accepted_images()
-        accepted = accepted[accepted["image_id"].isin(study.masks()["image_id"])]
-        return study.root / str(accepted.loc[accepted["split"] == "train", "file"].iloc[0])
-    if name.startswith("runs/toy/end"):
-        shutil.rmtree(study.root / "runs" / "toy" / "best", ignore_errors=True)
-    return study.root / name
+def read_by(place: Place, name: str) -> Path:
+    """The file that a command reads."""
+    shutil.rmtree(place.study.root / "packed", ignore_errors=True)
+    if name == "held":
+        return next(place.study.quarantine.rglob("*.png"))
+    if name == FRAME:
+        accepted = place.study.accepted_images()
+        femora = accepted[(accepted["plane"] == "femur") & (accepted["split"] == "train")]
+        return place.study.root / str(femora["file"].iloc[0])
+    if "/end/" in name:
+        shutil.rmtree(place.study.runs / "toy" / "best", ignore_errors=True)
+    return place.base / name
 
 
-def one_line(outcome: Outcome) -> bool:
-    lines = outcome.err.strip().splitlines()
-    return bool(lines) and lines[-1].startswith("sono: ") and "Traceback" not in outcome.err
+READS = [(name, read) for name, command in COMMANDS.items() for read in command.reads]
 
 
-@pytest.mark.parametrize(("command", "name"), [(command, name) for command in READS for name in READS[command]])
-def test_a_pipe_in_place_of_a_file_is_refused(study: Workspace, run: Run, command: str, name: str) -> None:
-    place = place_of(study, name)
-    place.unlink(missing_ok=True)
-    os.mkfifo(place)
-    outcome = run(*words_of(command, study))
-    assert (outcome.code, one_line(outcome)) == (1, True), outcome
-    assert not (study.root.parent / "out").exists()
+@pytest.mark.parametrize(("name", "read"), READS)
+def test_a_pipe_in_place_of_a_file_is_refused(place: Place, name: str, read: str) -> None:
+    path = read_by(place, read)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    said = run(COMMANDS[name].line(place))
+    assert (said.code, said.one_line) == (1, True), said
+    assert not COMMANDS[name].makes or not (place.base / COMMANDS[name].makes).exists()
 
 
-TABLE_READERS = [command for command in READS if "images.parquet" in READS[command]]
+FOREIGN = [(name, read) for name, read in READS if read in CAPTIONED]
 
 
-@pytest.mark.parametrize("command", TABLE_READERS)
-def test_another_studys_table_is_refused(study: Workspace, other: Workspace, run: Run, command: str) -> None:
-    shutil.copy(other.path(IMAGES), study.path(IMAGES))
-    outcome = run(*words_of(command, study))
-    assert (outcome.code, one_line(outcome)) == (1, True), outcome
-    assert "a table of another study" in outcome.err or "the vault that belongs to this study" in outcome.err
+@pytest.mark.parametrize(("name", "table"), FOREIGN)
+def test_another_studys_table_is_refused(place: Place, other: Place, name: str, table: str) -> None:
+    shutil.copy(other.base / table, place.base / table)
+    said = run(COMMANDS[name].line(place))
+    assert (said.code, said.one_line) == (1, True), said
+    assert "another study" in said.err or "the vault that belongs to this study" in said.err
 
 
-@pytest.mark.parametrize("command", TABLE_READERS)
-@pytest.mark.parametrize("place", ["quarantine", "absolute", "above", "link", "linked folder"])
-def test_a_frame_outside_of_the_workspace_is_not_read(study: Workspace, run: Run, command: str, place: str) -> None:
+LINKS = ("link", "linked folder")
+OUTSIDE = [(name, way) for name, read in READS if read == IMAGE for way in ("above", "linked folder")]
+OUTSIDE += [("stats", way) for way in ("quarantine", "absolute", "link")]
+
+
+@pytest.mark.parametrize(("name", "way"), OUTSIDE)
+def test_a_frame_outside_of_the_workspace_is_not_read(place: Place, name: str, way: str) -> None:
+    study = place.study
     images = pq.read_table(study.path(IMAGES))
     files = images["file"].to_pylist()
     row = next(number for number, file in enumerate(files) if file)
@@ -214,145 +109,123 @@ def test_a_frame_outside_of_the_workspace_is_not_read(study: Workspace, run: Run
     held.parent.mkdir(parents=True, exist_ok=True)
     held.write_bytes((study.root / files[row]).read_bytes())
     given = {"quarantine": "../study.vault/quarantine/ab/held.png", "absolute": "/etc/passwd"}
-    if place == "link":
+    if way == "link":
         (study.root / files[row]).unlink()
         (study.root / files[row]).symlink_to(held)
-    elif place == "linked folder":
+    elif way == "linked folder":
         (study.frames / "zz").symlink_to(held.parent)
     else:
-        files[row] = given.get(place, "frames/../../study.vault/key")
+        files[row] = given.get(way, "frames/../../study.vault/key")
         column = images.schema.get_field_index("file")
         pq.write_table(images.set_column(column, images.schema.field(column), pa.array(files)), study.path(IMAGES))
-    outcome = run(*words_of(command, study))
-    assert (outcome.code, one_line(outcome)) == (1, True), outcome
-    told = "leads out of" if "link" in place else f"images.parquet: row {row + 1}: column 'file' has"
-    assert told in outcome.err
-    assert not (study.root.parent / "out").exists()
+    said = run(COMMANDS[name].line(place))
+    assert (said.code, said.one_line) == (1, True), said
+    assert ("leads out of" if way in LINKS else f"images.parquet: row {row + 1}: column 'file' has") in said.err
+    assert held.exists() and not place.out.exists()
 
 
-# Commands that make a folder or file of several parts.
-MAKERS = {
-    "export dicom OUT": ("out", 1, 5),
-    "export shards OUT --pairs 2": ("out", 1, 3),
-    "model export OUT --run toy --format sonoclip": ("out", 1, 2),
-    "eval --jobs 1": ("study/runs/toy/eval/test", 2, 3),
-    "init OUT": ("out/sono.toml", 1, 2),
-    "phantom OUT --women 4 --frames 2": ("out", 1, 3),
-}
+WRITERS = [name for name, command in COMMANDS.items() if command.writes]
 
 
-def full_disk_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the write of file `number` fail, as on a full disk."""
-    done, sync = [0], storage._sync
-
-    def failing(path: Path) -> None:
-        done[0] += path.is_file()
-        if done[0] >= number:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        sync(path)
-
-    monkeypatch.setattr(storage, "_sync", failing)
-
-
-def state(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def maker_words(command: str, study: Workspace) -> list[object]:
-    words = words_of(command, study)
-    return words[:-2] if command.startswith(("phantom", "init")) else words
-
-
-@pytest.fixture
-def published_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the small model pass for one of the published form."""
-    monkeypatch.setattr("sono.training.export._not_published", lambda model: "")
-
-
-@pytest.mark.usefixtures("published_heads")
-@pytest.mark.parametrize(("command", "at"), [(command, at) for command in MAKERS for at in MAKERS[command][1:]])
-def test_a_full_disk_leaves_the_old_or_nothing_and_the_same_command_then_does_it(
-    study: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, at: int
-) -> None:
-    target = study.root.parent / MAKERS[command][0]
-    if target.is_relative_to(study.root):
-        assert run(*maker_words(command, study)).code == 0
-        (target / "notes.txt").write_text("mine")
-        (study.config_path).write_text(study.config_path.read_text().replace("draws = 100", "draws = 101"))
-    before = state(target) if target.exists() else None
-    with monkeypatch.context() as patch:
-        full_disk_at(patch, at)
-        outcome = run(*maker_words(command, study))
-    assert (outcome.code, one_line(outcome)) == (1, True), outcome
-    assert (state(target) if target.exists() else None) == before
-    assert not list(study.root.parent.rglob(".tmp-*"))
-    again = run(*maker_words(command, study))
+def check_repeated(place: Place, name: str) -> None:
+    """The command, given again, ends well and leaves nothing half-written."""
+    again = run(COMMANDS[name].again(place))
     assert again.code == 0, again
-    if before:
-        assert state(target)["metrics.json"] != before["metrics.json"]
-        assert state(target)["notes.txt"] == b"mine"
+    assert not COMMANDS[name].makes or (place.base / COMMANDS[name].makes).exists()
+    assert not list(place.base.rglob(".tmp-*"))
 
 
-def killed_at(number: int, words: list[object]) -> int:
-    """How a child process ends that runs the command and kills itself, as by SIGKILL, after `number` whole files."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    done, sync = [0], storage._sync
-
-    def killing(path: Path) -> None:
-        done[0] += path.is_file()
-        if done[0] > number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        sync(path)
-
-    storage._sync = killing
-    torch.set_num_threads(1)
-    signal.alarm(LIMIT)
-    sys.argv = ["sono", *map(str, words)]
-    with contextlib.suppress(BaseException):
-        sono.cli.main()
-    os._exit(1)
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_line_and_the_same_command_then_goes_on(place: Place, name: str) -> None:
+    command, tables = COMMANDS[name], state(place.study.root)
+    said = run(command.line(place), disk_of(command.room))
+    assert (said.code, said.one_line) == (1, True), said
+    assert "make room" in said.err
+    assert not command.makes or not (place.base / command.makes).exists()
+    assert not list(place.base.rglob(".tmp-*"))
+    now = state(place.study.root)
+    assert [path for path in tables if now.get(path) != tables[path]] == []
+    check_repeated(place, name)
 
 
-@pytest.mark.usefixtures("published_heads")
-@pytest.mark.parametrize("command", list(MAKERS))
-def test_a_killed_command_leaves_nothing_under_the_final_name_and_can_be_repeated(
-    study: Workspace, run: Run, command: str
+KILLS = [(name, COMMANDS[name].writes) for name in WRITERS] + [("init", 2), ("qc", 1), ("train", 1), ("eval", 1)]
+
+
+@pytest.mark.parametrize(("name", "at"), KILLS)
+def test_a_killed_command_leaves_nothing_under_its_final_name_and_can_be_repeated(
+    place: Place, name: str, at: int
 ) -> None:
-    target = study.root.parent / MAKERS[command][0]
-    words = maker_words(command, study)
-    assert killed_at(MAKERS[command][1], words) == signal.SIGKILL
-    assert list(study.root.parent.rglob(".tmp-*"))
-    assert not target.exists()
-    again = run(*words)
-    assert again.code == 0, again
-    assert target.exists() and not list(study.root.parent.rglob(".tmp-*"))
+    command = COMMANDS[name]
+    assert run(command.line(place), killed_at(at, place.base, RENAMES)).code == -signal.SIGKILL
+    assert not command.makes or not (place.base / command.makes).exists()
+    check_repeated(place, name)
 
 
-@pytest.mark.parametrize("command", ["export dicom OUT", "export shards OUT"])
-def test_a_vault_that_cannot_be_written_does_not_spoil_an_export(
-    study: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+@pytest.mark.parametrize("at", range(3, 15, 2))  # an audit counts 14 changes
+def test_a_release_that_is_killed_anywhere_goes_on(place: Place, whole: Place, at: int) -> None:
+    line = COMMANDS["quarantine release"].line(place)
+    assert run(line, killed_at(at, place.base)).code == -signal.SIGKILL
+    images = place.study.images().set_index("image_id")
+    released = images["reasons"].map(lambda codes: "released" in codes)
+    assert set(images.loc[released, "status"]) <= {"accepted"}
+    assert all((place.study.root / file).is_file() for file in images.loc[images["status"] == "accepted", "file"])
+    assert run(line).code == 0
+    assert "released" in set(place.study.images()["reasons"].explode())
+    assert not list(place.base.rglob(".tmp-*")) and not list(place.study.quarantine.rglob("*.png"))
+
+
+def test_an_evaluation_takes_the_place_of_the_old_one_and_keeps_what_others_put_there(place: Place) -> None:
+    line, target = COMMANDS["eval"].line(place), place.study.runs / "toy" / "eval" / "test"
+    assert run(line).code == 0
+    (target / "notes.txt").write_text("mine")
+    place.study.config_path.write_text(place.study.config_path.read_text().replace("draws = 100", "draws = 101"))
+    before = state(target)
+    assert run(line, disk_of(2000)).code == 1
+    assert state(target) == before
+    assert run(line, killed_at(1, target.parent, RENAMES)).code == -signal.SIGKILL
+    shutil.rmtree(place.study.runs / "toy" / "best")
+    assert run(line).code == 0
+    now = state(target)
+    metrics = [json.loads(files[target / "metrics.json"]) for files in (before, now)]
+    assert now[target / "notes.txt"] == b"mine"
+    assert [each["checkpoint"] for each in metrics] == ["best", "end"]
+    said = "the best checkpoint (epoch 1) is gone: these are the scores of end"
+    assert [said in each["notes"] for each in metrics] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["export dicom", "export shards"])
+def test_a_vault_that_cannot_be_written_does_not_spoil_an_export(place: Place, name: str) -> None:
+    def read_only() -> None:
+        unlink = Path.unlink
+
+        def refused(path: Path, missing_ok: bool = False) -> None:
+            if path.parent == place.study.vault:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            unlink(path, missing_ok=missing_ok)
+
+        Path.unlink = refused
+
+    said = run(COMMANDS[name].line(place), read_only)
+    assert said.code == 0, said
+    assert place.out.is_dir()
+
+
+@pytest.mark.parametrize("name", ["stats", "qc again", "export dicom", "quarantine release"])
+def test_a_renamed_study_wants_its_vault_renamed_and_a_name_that_is_no_text_is_one_line(
+    place: Place, name: str
 ) -> None:
-    unlink = Path.unlink
-
-    def read_only(path: Path, missing_ok: bool = False) -> None:
-        if path.parent == study.vault:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-        unlink(path, missing_ok=missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", read_only)
-    outcome = run(*words_of(command, study))
-    assert outcome.code == 0, outcome
-    assert (study.root.parent / "out").is_dir()
-
-
-def test_an_evaluation_says_that_the_best_checkpoint_is_gone(study: Workspace, run: Run) -> None:
-    notes = []
-    for _ in range(2):
-        assert run("eval", "--jobs", 1, "-w", study.root).code == 0
-        metrics = json.loads((study.runs / "toy" / "eval" / "test" / "metrics.json").read_text())
-        notes.append((metrics["checkpoint"], [note for note in metrics["notes"] if "is gone" in note]))
-        shutil.rmtree(study.runs / "toy" / "best", ignore_errors=True)
-    assert notes[0] == ("best", [])
-    assert notes[1] == ("end", ["the best checkpoint (epoch 1) is gone: these are the scores of end"])
+    line = COMMANDS[name].line(place)[:-1]
+    renamed, no_text = place.base / "new name", Path(os.fsdecode(os.fsencode(place.base) + b"/st\xfcdy"))
+    place.study.root.rename(renamed)
+    said = run([*line, str(renamed)])
+    assert (said.code, said.one_line) == (1, True), said
+    assert "rename it to new name.vault" in said.err
+    renamed.rename(no_text)
+    place.study.vault.rename(Path(f"{no_text}.vault"))
+    for words, folder in (([*line, str(no_text)], None), (line[:-1], no_text)):
+        said = run(words, cwd=folder)
+        assert (said.code, said.one_line) == (1, True), said
+        assert "st\\xfcdy: the name is not UTF-8" in said.err
+    no_text.rename(renamed)
+    Path(f"{no_text}.vault").rename(place.base / "new name.vault")
+    assert run([*line, str(renamed)]).code == 0

@@ -1,0 +1,152 @@
+"""Commands in a child of this process, which has imported everything: it may be killed, run out of disk, or hang."""
+
+import fcntl
+import importlib
+import os
+import pkgutil
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import cv2
+import torch
+from clip_files import TINY
+
+import sono
+import sono.cli
+from sono.training import architectures
+
+LIMIT = 10.0  # seconds that a command on a small study may work, or wait without working
+CHANGES = frozenset(["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"])
+CRASHED = 70
+
+
+class Outcome(NamedTuple):
+    """Exit code, or minus the signal that ended the command, and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def one_line(self) -> bool:
+        """Whether the last word on stderr is a line of ours."""
+        lines = self.err.strip().splitlines()
+        return bool(lines) and lines[-1].startswith("sono: ") and "Traceback" not in self.err
+
+
+def import_all() -> None:
+    """Import every module of sono, so that a child need not."""
+    for module in pkgutil.walk_packages(sono.__path__, "sono."):
+        if not module.name.startswith(("sono.tests", "sono.benchmarks", "sono.__main__")):
+            importlib.import_module(module.name)
+    cv2.setNumThreads(0)  # a child would wait for threads that it does not have
+    torch.set_num_threads(1)
+
+
+def run(words: list[str], prepare: Callable[[], object] = lambda: None, cwd: Path | None = None) -> Outcome:
+    """Run `sono` with `words` in a child, after `prepare()` there; one that hangs is killed and fails the test."""
+    with _Said() as out, _Said() as err:
+        with warnings.catch_warnings(action="ignore"):  # of the server thread, which the child does without
+            child = os.fork()
+        if child == 0:
+            _be_child(words, prepare, cwd, (out.write_end, err.write_end))
+        code = os.waitstatus_to_exitcode(_status(child, words))
+        return Outcome(code, out.text(), err.text())
+
+
+class _Said:
+    """What a child says: a pipe with room for all of it, since no file may be written where the disk is full."""
+
+    def __enter__(self) -> Self:
+        self._read_end, self.write_end = os.pipe()
+        fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read_end)
+        os.close(self.write_end)
+
+    def text(self) -> str:
+        os.set_blocking(self._read_end, False)
+        try:
+            return os.read(self._read_end, 1 << 20).decode()
+        except BlockingIOError:  # nothing was said
+            return ""
+
+
+def _be_child(words: list[str], prepare: Callable[[], object], cwd: Path | None, ends: tuple[int, int]) -> None:
+    code = CRASHED
+    try:
+        for number, end in enumerate(ends, 1):
+            os.dup2(end, number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+        sys.argv = ["sono", *words]
+        architectures.SIZES["tiny"] = TINY
+        if cwd:
+            os.chdir(cwd)
+        prepare()
+        sono.cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _status(child: int, words: list[str]) -> int:
+    """How the child ends. One that hangs works LIMIT seconds, or gets nothing done for so long."""
+    worked, since = 0.0, time.monotonic()
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        state, now = _progress(child)
+        if now > worked or state != "S":  # it waits for the disk or its turn, not for a pipe
+            worked, since = now, time.monotonic()
+        if worked > LIMIT or time.monotonic() - since > LIMIT:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError(f"sono {' '.join(words)}: still running after {LIMIT:.0f} seconds")
+        time.sleep(0.005)
+
+
+def _progress(child: int) -> tuple[str, float]:
+    """The state of a process, S where it sleeps, and the CPU seconds that it has worked."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Callable[[], None]:
+    """Let the child be killed as by SIGKILL just before change `number` below a folder, of the kinds named."""
+
+    def prepare() -> None:
+        seen = 0
+
+        def count(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal seen
+            if event not in changes or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+                return
+            reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            seen += not reads and os.fsdecode(arguments[0]).startswith(f"{below}/")
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+
+    return prepare
+
+
+def disk_of(size: int) -> Callable[[], None]:
+    """Let no file of the child grow over `size` bytes, which says EFBIG where a full disk says ENOSPC."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
