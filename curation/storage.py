@@ -93,49 +93,74 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
             _sync(temporary)
         temporary.chmod(mode)
         temporary.replace(target)
-        if durable:
-            _sync(target.parent)
-    except OSError as error:
-        if error.errno in FULL_DISK and error.filename in (None, str(temporary)):  # nobody knows that name
-            error.filename = str(target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename in (None, str(temporary)):
+            error.filename = str(target)  # nobody knows the other name
         raise
     finally:
-        temporary.unlink(missing_ok=True)
         held.close()
+    if durable:
+        _sync(target.parent)
 
 
 def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
     """An empty file for its owner alone next to `target`, held, and the mode that the umask allows for a new file.
 
-    Its name follows from that of `target`, so that the next writer replaces what a killed one left.
+    Its name follows from that of `target`, so that the next writer replaces what a killed one left; where another
+    process is writing `target` it is a random one.
     """
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{sha256(os.fsencode(target.name))[:16]}")
-    if not _is_abandoned(temporary):
-        temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")  # another process is writing `target`
-    temporary.unlink(missing_ok=True)
-    held = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
-    with suppress(OSError):  # a file system that cannot lock
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    _remove_abandoned(temporary)
+    while (held := _held_new(temporary, mode)) is None:
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     allowed = stat.S_IMODE(os.fstat(held.fileno()).st_mode)
     os.fchmod(held.fileno(), 0o600)
     return temporary, held, allowed | mode & 0o700
 
 
-def _is_abandoned(temporary: Path) -> bool:
-    """Whether no process is writing the temporary file; true where there is none."""
+def _held_new(path: Path, mode: int) -> IO[Any] | None:
+    """A new file, open and locked as long as it is open; None where another process has it or has removed it."""
+    try:
+        held = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+    except FileExistsError:
+        return None
+    if _lock(held.fileno(), fcntl.LOCK_SH) is not False and _is_at(held.fileno(), path):
+        return held
+    held.close()
+    return None
+
+
+def _remove_abandoned(temporary: Path, unsure: bool = False) -> None:
+    """Delete a temporary file that no process is writing; `unsure`: also where the file system cannot say so."""
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return True
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system that cannot lock
-        return True
+        locked = _lock(descriptor, fcntl.LOCK_EX)
+        if (locked or (locked is None and unsure)) and _is_at(descriptor, temporary):
+            temporary.unlink(missing_ok=True)  # under the lock: until now nobody could give its name to another file
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, how: int) -> bool | None:
+    """Lock an open file without waiting; False where another process has it, None where the file system cannot."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
     return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one at `path`."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    return False
 
 
 @contextmanager
@@ -267,9 +292,10 @@ def refuse_used_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files directly in `folder` that nobody is writing: a killed run left them."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        is_folder = leftover.is_dir() and not leftover.is_symlink()  # perhaps what another process is exporting to
-        if not is_folder and _is_abandoned(leftover):
+        if leftover.is_symlink():
             leftover.unlink(missing_ok=True)
+        elif not leftover.is_dir():  # a folder is perhaps what another process is exporting to
+            _remove_abandoned(leftover, unsure=True)
 
 
 def open_lock(path: Path) -> IO[str]:

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -130,3 +131,23 @@ def test_json_is_read_up_to_a_depth(tmp_path: Path) -> None:
         read_json(tmp_path / "j")
     (tmp_path / "j").write_text('{"a": [1]}')
     assert read_json(tmp_path / "j") == {"a": [1]}
+
+
+def _write_often(target: Path, letter: str, times: int) -> None:
+    for _ in range(times):
+        write_text(target, letter * 5000)
+
+
+def test_processes_that_write_one_file_at_once_leave_it_whole(tmp_path: Path) -> None:
+    context, target = multiprocessing.get_context("fork"), tmp_path / "frame.txt"
+    writers = [context.Process(target=_write_often, args=(target, letter, 80)) for letter in "abc"]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        remove_leftovers(tmp_path)
+        if target.exists():
+            seen.add(target.read_text())
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert seen <= {letter * 5000 for letter in "abc"} and seen
+    assert [path.name for path in tmp_path.iterdir()] == ["frame.txt"]
