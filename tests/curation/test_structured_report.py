@@ -200,7 +200,7 @@ def test_qc_writes_the_report_on_the_frames_and_a_second_run_changes_nothing(tmp
     (raw / "own.dcm").write_bytes(stored(ultrasound("P-0001", "1.2.3.4")))
     (raw / "other.dcm").write_bytes(stored(ultrasound("P-0002", "1.2.9.9")))
     records = tmp_path / "records.csv"
-    records.write_text("patient,fl\nP-0001,31\n")
+    records.write_text("file,patient,fl\nown.dcm,P-0001,31\n")
     study = Workspace.create(tmp_path / "study")
     for options in (QcOptions(raw), QcOptions(raw, records), QcOptions(raw, records)):
         run_qc(study, options, Engine(jobs=1))
