@@ -90,3 +90,7 @@ def _told(error: OSError) -> str:
     if error.errno in FULL_DISK:
         return f"the disk is full{place}; make room and run the same command again: what was whole before still is"
     return f"{error.strerror or error}{place}"
+
+
+if __name__ == "__main__":
+    main()

@@ -233,10 +233,10 @@ def make_place(base: Path, seed: int = 0, runs: bool = True) -> Place:
     (study.root / "planes.toml").write_text('[femur]\naliases = ["thigh bone"]\n')
     run_qc(study, QcOptions(given / "raw", given / "records.csv", center="A"), Engine(jobs=1))
     images = study.images()
-    order = {name: number for number, name in enumerate(sorted(images["patient_id"].dropna().unique()))}
-    splits = ("train", "train", "train", "val", "test", "test")
     accepted = images["status"] == "accepted"
-    images.loc[accepted, "split"] = images.loc[accepted, "patient_id"].map(lambda name: splits[order[name] % 6])
+    patients = images.loc[accepted, "patient_id"]
+    splits = dict(zip(sorted(patients.unique()), ("train", "train", "train", "val", "test", "test"), strict=True))
+    images.loc[accepted, "split"] = patients.map(splits)
     study.write(IMAGES, images)
     masks = []
     for row in rows_of(study.accepted_images()):
