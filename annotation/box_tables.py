@@ -26,7 +26,10 @@ TITLES = {
     "bottom": ("h_max", "ymax", "y2", "bottom"),
     "width": (),  # of the box, where right and bottom are missing; only by --column
     "height": (),
+    "picture_width": ("width", "img width", "image width"),
+    "picture_height": ("height", "img height", "image height"),
 }
+SIZES = {"width": "picture_width", "height": "picture_height"}
 EDGES = ("left", "top", "right", "bottom")
 
 
@@ -34,7 +37,8 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
     """Add the boxes of a table (CSV, TSV, XLSX, Parquet, JSON lines) to `found`, a bad row as refused.
 
     Columns are known by the titles of TITLES or by `columns` (field -> title). Edges are in source pixels, the right
-    and bottom ones exclusive. SonoError where a column is missing, or where all edges are fractions.
+    and bottom ones exclusive. Columns width and height are the size of the picture, or of each box where all of them
+    are. SonoError where a column is missing, or where all edges are fractions.
     """
     with suppress(OSError):  # `read_sheet` says why it cannot be opened
         open_regular(path, MAX_BYTES).close()
@@ -45,6 +49,7 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
         found.refuse("broken", problem)
     rows = [(line, {name: row[place] for name, place in places.items()}) for line, row in sheet.rows]
     _refuse_fractions(path, [cells for _, cells in rows])
+    sized = not _are_of_boxes([cells for _, cells in rows])
     for line, cells in rows:
         place = f"{path}:{line}"
         picture = Picture(cells["file"], f"{path}: {cells['file']}", folder)
@@ -53,11 +58,11 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
             continue
         found.pictures.append(picture)
         try:
-            edges = _edges(cells)
+            edges, size = _edges(cells), _picture_size(cells) if sized else None
         except SonoError as error:
             found.refuse("broken", place, str(error))
             continue
-        found.masks.append(ForeignMask(picture, cells["label"], None, place, partial(_pixels, edges), "box"))
+        found.masks.append(ForeignMask(picture, cells["label"], size, place, partial(_pixels, edges), "box"))
 
 
 def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> dict[str, int]:
@@ -77,6 +82,9 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
             raise SonoError(f"{path}: no column '{given[name]}'{did_you_mean(given[name], header)}")
         if fitting:
             places[name] = fitting[0]
+    for own, name in SIZES.items():
+        if own in places and places.get(name) == places[own]:
+            del places[name]
     sizes = {"right": "width", "bottom": "height"}
     missing = [name for name in ("file", "label", *EDGES) if name not in places and sizes.get(name) not in places]
     if missing:
@@ -103,6 +111,24 @@ def _edges(cells: Mapping[str, str]) -> tuple[float, float, float, float]:
     right = _number(cells, "right") if "right" in cells else left + _number(cells, "width")
     bottom = _number(cells, "bottom") if "bottom" in cells else top + _number(cells, "height")
     return left, top, right, bottom
+
+
+def _are_of_boxes(rows: list[dict[str, str]]) -> bool:
+    """Whether the columns width and height hold the size of each box, not that of its picture."""
+    with suppress(SonoError, KeyError):
+        for cells in rows:
+            left, top, right, bottom = _edges(cells)
+            if (_number(cells, "picture_width"), _number(cells, "picture_height")) != (right - left, bottom - top):
+                return False
+        return True
+    return False
+
+
+def _picture_size(cells: Mapping[str, str]) -> Size | None:
+    """Height and width of the picture that the box was drawn on; None where the row does not say."""
+    if not (cells.get("picture_width") and cells.get("picture_height")):
+        return None
+    return round(_number(cells, "picture_height")), round(_number(cells, "picture_width"))
 
 
 def _number(cells: Mapping[str, str], name: str) -> float:

@@ -156,7 +156,8 @@ class FrameFinder:
         found = self._by_path(picture, stem)
         if isinstance(found, Match) and picture.own_name:
             own = stem_of(path_parts(picture.own_name)[-1])
-            others = [file for file in self.by_stem.get(own, ()) if file.key != _key_of(found.row)]
+            named = [file for one in readings(own) for file in self.by_stem.get(one.stem, ())]
+            others = [file for file in named if file.key != _key_of(found.row)]
             if own != stem and others:
                 return NoMatch("other_name", f"imagePath says '{picture.name}'; the file is named as {_shown(others)}")
         return found

@@ -60,11 +60,12 @@ class PictureRules:
 @dataclass(frozen=True)
 class Pixels:
     """A decoded picture: `rgb` [H, W, 3]; `values` [H, W], the gray values or palette indices of one that has no colors
-    of its own; `alpha` [H, W] where it varies."""
+    of its own; `alpha` [H, W] where it varies. `hidden`: values above 0 that look like another one in `rgb`."""
 
     rgb: NDArray[np.uint8]
     values: Values | None
     alpha: Gray | None
+    hidden: tuple[int, ...] = ()
 
     @property
     def opaque(self) -> Mask:
@@ -116,7 +117,9 @@ def _pixels(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int32)
         gray = (deep.astype(np.float64) * (255 / max(int(deep.max()), 1))).round().astype(np.uint8)
-        return Pixels(np.repeat(gray[..., None], 3, axis=2), deep, None)
+        there = np.unique(deep)
+        faint = there[(there > 0) & (there * (255 / max(int(there.max()), 1)) <= DARK)]
+        return Pixels(np.repeat(gray[..., None], 3, axis=2), deep, None, tuple(faint.tolist()))
     values: Values | None = np.asarray(image).astype(np.int32) if image.mode == "P" else None
     alpha: Gray | None = None
     if "A" in image.mode or "transparency" in image.info:
@@ -126,7 +129,16 @@ def _pixels(image: Image.Image) -> Pixels:
     rgb = np.array(image.convert("RGB"), np.uint8)
     if values is None and np.array_equal(_top(rgb), _bottom(rgb)):
         values = rgb[..., 0].astype(np.int32)
-    return Pixels(rgb, values, alpha)
+    return Pixels(rgb, values, alpha, _of_one_color(image) if image.mode == "P" else ())
+
+
+def _of_one_color(image: Image.Image) -> tuple[int, ...]:
+    """The indices in use of a palette picture whose color is that of another one, black left out."""
+    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = [index for index in np.unique(np.asarray(image)).tolist() if index < len(palette)]
+    colors = [tuple(palette[index].tolist()) for index in used]
+    shared = [index for index, color in zip(used, colors, strict=True) if colors.count(color) > 1]
+    return tuple(index for index in shared if palette[index].max() > DARK)
 
 
 def split_picture(pixels: Pixels, rules: PictureRules, found: Found) -> dict[str, Mask]:
@@ -147,6 +159,8 @@ def _one_shape(pixels: Pixels) -> Mask:
     """The shape of a picture that shows one: by its alpha channel where that varies, else by its brightness."""
     opaque = pixels.opaque
     top = _top(pixels.rgb)
+    if pixels.hidden and len(values := _values_of(pixels)) <= MAX_VALUES:
+        _refuse_classes(values, "value", pixels)
     if pixels.alpha is not None:
         _refuse_classes(_flat(np.repeat(pixels.alpha[..., None], 3, axis=2), pixels.alpha > 0), "opacity", None)
         if _has_tones(top, opaque):  # a frame cut out along the shape

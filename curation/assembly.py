@@ -19,6 +19,9 @@ from sono.curation.stored import picture_of, quarantined_path, read_stored, stor
 from sono.curation.tables import IMAGES
 from sono.curation.workspace import Workspace
 
+# Facts that are equal for equal pixels, or at least one of them is false.
+SAME = ("patient_id", "plane", "ga_days", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm")
+
 
 def build_images(workspace: Workspace) -> pd.DataFrame:
     """Make the images table from the vault's sources: pseudonyms, duplicates, splits, frames in their place."""
@@ -85,13 +88,15 @@ def _release(workspace: Workspace, images: pd.DataFrame) -> None:
 
 
 def _mark_exact(images: pd.DataFrame) -> None:
-    """Among accepted rows of the same pixels keep the first; pixels under two patients or planes are all set aside."""
-    accepted = images[images["status"] == "accepted"].sort_values(["source_id", "frame"])
+    """Among accepted rows of the same pixels keep one of those with the most facts; if they differ, set all aside."""
+    accepted = images[images["status"] == "accepted"]
+    accepted = accepted.assign(unknown=accepted[[*SAME]].isna().sum(axis=1))
+    accepted = accepted.sort_values(["unknown", "source_id", "frame"])
     twins = accepted[accepted["image_id"].duplicated(keep=False)]
     for image_id, group in twins.groupby("image_id", sort=True):
         images.loc[group.index, "duplicate_group"] = str(image_id)
         images.loc[group.index, "duplicate_kind"] = "exact"
-        conflict = max(group["patient_id"].nunique(), group["plane"].nunique()) > 1
+        conflict = int(group[[*SAME]].nunique().max()) > 1
         for row in group.index if conflict else group.index[1:]:
             _add_code(images, row, "duplicate_conflict" if conflict else "exact_duplicate")
 

@@ -315,7 +315,8 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
     conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
     if conflicts:
         remarks.append(
-            f"{conflicts} frames hold the same pixels under two patients or planes; see the vault's quarantine"
+            f"{conflicts} frames hold the same pixels under two patients, planes, ages or measurements; "
+            "see the vault's quarantine"
         )
     remarks += _containers(own)
     return remarks

@@ -93,7 +93,7 @@ REASONS = {
     # the set
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
-    "duplicate_conflict": Reason("quarantined", "the same pixels stand under two patients or two planes"),
+    "duplicate_conflict": Reason("quarantined", "the same pixels under two patients, planes, ages or measurements"),
     "ga_conflict": Reason("accepted", "a date, CRL or HC of the record disagrees with its gestational age"),
     "no_record": Reason("accepted", "no row of the records table is known to be of this file"),
     "record_ambiguous": Reason("accepted", "a row fits this file and others, or several rows fit; none is applied"),

@@ -198,6 +198,12 @@ def test_a_labelme_file_copied_to_another_name_is_refused(tmp_path: Path) -> Non
     assert import_masks(three(tmp_path), path).refused == {"other_name": 1}
 
 
+@pytest.mark.parametrize("name", ["b_mask.json", "b_seg.json", "1a2b3c4d-b.json"])
+def test_nor_is_one_whose_name_means_another_frame(tmp_path: Path, name: str) -> None:
+    path = labelme(tmp_path, [shape("polygon", [[8, 10], [30, 10], [30, 16]])], name, imagePath="a.png")
+    assert import_masks(three(tmp_path), path).refused == {"other_name": 1}
+
+
 def test_two_labelme_files_of_one_frame_mean_none(tmp_path: Path) -> None:
     ring = shape("polygon", [[8, 10], [30, 10], [30, 16]])
     for name in ("anna/a.json", "ben/a.json"):
@@ -267,6 +273,25 @@ def test_other_tables_have_other_columns(tmp_path: Path, text: str, columns: dic
     workspace = three(tmp_path)
     import_masks(workspace, table(tmp_path, text), ImportOptions(columns=columns))
     assert [mask.sum() for mask in stored(workspace)] == [132]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "refused"),
+    [
+        ("width,height", "400,300", {"wrong_size": 1}),
+        ("image_width,image_height", "80,60", {"wrong_size": 1}),
+        ("width,height", "40,30", {}),
+        ("width,height", "22,6", {}),
+        ("width,height", ",", {}),
+        ("width,height", "x,30", {"broken": 1}),
+    ],
+)
+def test_a_box_drawn_on_a_picture_of_another_size_is_refused(
+    tmp_path: Path, header: str, cells: str, refused: dict[str, int]
+) -> None:
+    path = table(tmp_path, f"filename,class,xmin,ymin,xmax,ymax,{header}\na.png,femur,8,10,30,16,{cells}\n")
+    summary = import_masks(three(tmp_path), path, ImportOptions(dry_run=True))
+    assert (summary.imported, summary.refused) == (1 - len(refused), refused)
 
 
 @pytest.mark.parametrize(

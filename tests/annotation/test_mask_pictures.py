@@ -156,6 +156,28 @@ def test_values_of_a_palette_are_its_indices(tmp_path: Path) -> None:
     assert areas == [(labels == 2).sum()]
 
 
+def test_indices_of_one_color_are_classes(tmp_path: Path) -> None:
+    image = Image.fromarray(classes((1, 2, 3)), "P")
+    image.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0] + [0] * 756)
+    areas, why = imported(tmp_path, image)
+    assert (areas, "by value: 1 (" in why) == ([], True), why
+
+
+@pytest.mark.parametrize("values", [(1, 1000, 1000), (1000, 1, 2), (65535, 3000, 65535)])
+def test_values_of_16_bits_that_8_bits_would_hide_are_classes(tmp_path: Path, values: tuple[int, int, int]) -> None:
+    labels = np.zeros(SIZE, np.uint16)
+    labels[head()] = values[0]
+    labels[40:48, 55:70] = values[1]
+    labels[30:60, 50:51] = values[2]
+    areas, why = imported(tmp_path, labels)
+    assert (areas, "--value" in why) == ([], True), why
+
+
+def test_one_value_of_16_bits_is_a_mask(tmp_path: Path) -> None:
+    areas, _ = imported(tmp_path, head().astype(np.uint16) * 1000)
+    assert areas == [pytest.approx(HEAD_PIXELS, rel=0.04)]
+
+
 def test_colors_under_one_structure_are_offered_as_colors(tmp_path: Path) -> None:
     image = np.zeros((*SIZE, 3), np.uint8)
     image[head()] = (128, 0, 0)

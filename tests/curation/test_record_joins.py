@@ -287,3 +287,25 @@ def test_check_shows_an_example_of_each_rule_and_every_row_as_json(
     shown = run()
     assert "Quill" not in shown and "77001" not in shown and "A9/Aa_9.a" in shown
     assert "P2/Quill_1.png" in run("--names") and "b.dcm" in run("--names")
+
+
+@pytest.mark.parametrize(
+    ("cells", "statuses", "kept"),
+    [
+        (("22w3d,200", "30w0d,280"), ["quarantined", "quarantined"], 157),
+        (("22w3d,200", "22w3d,230"), ["quarantined", "quarantined"], 157),
+        (("22w3d,200", "22w3d,200"), ["accepted", "rejected"], 157),
+        (("22w3d,200", ","), ["accepted", "rejected"], 157),
+        ((",", "22w3d,"), ["accepted", "rejected"], 157),
+    ],
+)
+def test_equal_pixels_have_equal_facts_or_none(
+    tmp_path: Path, cells: tuple[str, str], statuses: list[str], kept: int
+) -> None:
+    for name in ("raw/one/a.png", "raw/two/b.png"):
+        png(tmp_path / name, 3)
+    rows = "".join(f"{name},W10001,{cell}\n" for name, cell in zip(("one/a.png", "two/b.png"), cells, strict=True))
+    grade(tmp_path, f"file,patient,GA,HC\n{rows}")
+    images = Workspace(tmp_path / "study").images().sort_values("status")
+    assert images["status"].tolist() == statuses
+    assert images["ga_days"].iloc[0] == kept
