@@ -13,8 +13,17 @@ from sono.annotation.foreign_masks import Found, read_file
 from sono.annotation.labelme_files import is_labelme, read_labelme
 from sono.annotation.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.errors import SonoError
+from sono.curation.readers.containers import format_of
 
-PNG = b"\x89PNG\r\n\x1a\n"
+# Pictures that are no mask files, by the bytes that they start with.
+PICTURES = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+    b"GIF8": "GIF",
+}
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
 
 
@@ -84,6 +93,13 @@ def _json(path: Path) -> Any:
     raw = read_file(path)
     if raw.lstrip()[:1] == b"<":
         raise SonoError(f"{path}: XML (CVAT?) instead of COCO JSON; {EXPORT_HELP}")
+    if raw[128:132] == b"DICM":
+        raise SonoError(f"{path}: a DICOM file (segmentations in DICOM are not read); {EXPORT_HELP}")
+    kind = next((name for start, name in PICTURES.items() if raw.startswith(start)), None)
+    if kind is not None:
+        raise SonoError(f"{path}: a {kind} picture by its content; convert mask pictures to PNG and name them .png")
+    if (known := format_of(raw)) is not None:
+        raise SonoError(f"{path}: {known.name}; {EXPORT_HELP}")
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -113,6 +113,22 @@ def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, me
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"II*\0" + bytes(200), "a TIFF picture by its content"),
+        (b"\xff\xd8\xff\xe0" + bytes(200), "a JPEG picture"),
+        (bytes(128) + b"DICM" + bytes(100), "a DICOM file"),
+        (b"NRRD0004\n", "NRRD volume"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_for_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "masks.seg"
+    path.write_bytes(content)
+    with pytest.raises(SonoError, match=message):
+        import_masks(make_study(tmp_path, ["/export/scan.png"]), path)
+
+
 def test_refusals_are_counted_by_reason(tmp_path: Path) -> None:
     rows = [frame_row(0), frame_row(1, status="rejected"), frame_row(2, source_height=31)]
     workspace = make_study(tmp_path, ["/a/scan.png", "/a/dark.png", "/a/tall.png"], rows)
