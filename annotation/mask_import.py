@@ -168,9 +168,30 @@ def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None
             workspace.write(MASKS, after)
             check_privacy(workspace)
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
+    remarks += _foreign_structures(new, images, planes)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(f"{decided} proposals are left out, since somebody has decided on these structures before")
     return _summary(new, before, outcomes, remarks, options.dry_run)
+
+
+def _foreign_structures(new: pd.DataFrame, images: pd.DataFrame, planes: PlaneTable) -> list[str]:
+    """A remark on masks of structures that their frame's plane does not have: they may be another frame's."""
+    plane = new["image_id"].map(
+        images.dropna(subset=["image_id"]).drop_duplicates("image_id").set_index("image_id")["plane"]
+    )
+    pairs = zip(new["structure"], plane, strict=True)
+    foreign = Counter(
+        f"{structure} on {name}"
+        for structure, name in pairs
+        if name in planes.by_id and structure not in planes.by_id[name].structures
+    )
+    if not foreign:
+        return []
+    shown = ", ".join(f"{what} {count}" for what, count in foreign.most_common(MAX_NAMES))
+    return [
+        f"{foreign.total()} masks show a structure that the plane of their frame does not have ({shown}): masks of "
+        "other frames? If not, add the structure to the plane in the planes file, else no caption names it"
+    ]
 
 
 def parse_pairs(option: str, given: Sequence[str], example: str) -> dict[str, str]:

@@ -302,6 +302,11 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
                 f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record; "
                 "`sono records check` names the rows"
             )
+        if records.unused:
+            remarks.append(
+                f"columns that are not used, and whose cells the privacy gate does not search for: "
+                f"{', '.join(records.unused)}; if they name persons or hold facts, set them in [records.columns]"
+            )
         told = records.remarks()
         remarks += told[:5]
         if len(told) > 5:

@@ -1,6 +1,7 @@
 """Which record belongs to which file: by evidence that is one to one in both directions, else none, with a reason."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from sono.curation.records.evidence import (
     days_apart,
     lines_of,
 )
-from sono.curation.records.identity import same_id, same_person
+from sono.curation.records.identity import ids_differ, known, same_id, same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.people import People
 from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
@@ -32,6 +33,9 @@ EXAM_FIELDS = (
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm", "row_spacing_mm", "col_spacing_mm",
 )  # fmt: skip
 
+# What may be an id in a path: five letters and digits or more, or a letter and three digits; not img_1 or 2024.
+_PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
+
 
 def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
     """The match of each file, in their order.
@@ -41,7 +45,7 @@ def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
     named = Names(files, table)
     identified = [_with_folder_id(facts, table) for facts in files] if table.match_folders else list(files)
     people = People(identified)
-    by_name = [named.match(facts) for facts in identified]
+    by_name = [_unless_path_differs(named.match(facts), table) for facts in identified]
     return [replace(_match(found, table, people), named=found.rows) for found in by_name]
 
 
@@ -60,6 +64,19 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     kept = tuple(code for code in by_name.codes if not (found.evidence and code == NO_RECORD))
     codes, why = tuple(dict.fromkeys((*kept, *found.codes))), "; ".join(filter(None, (by_name.why, found.why)))
     return replace(found, codes=codes, why=why, others=by_name.others)
+
+
+def _unless_path_differs(match: Match, table: RecordsTable) -> Match:
+    """The match by name; a conflict where the file's name or folders hold another patient's id of the table."""
+    record, facts = match.record, match.file
+    if record is None or facts.patient_form or not known(record.patient):
+        return match
+    held = [text for part in path_parts(os.fsdecode(facts.path)) for text in _PATH_ID.findall(part)]
+    others = [row for text in held for row in table.patients.get(id_form(text), ())]
+    if not others or not all(ids_differ(text, record.patient) for text in held):
+        return match
+    why = f"{lines_of([record])} names the file, whose name or folder holds the patient id of {lines_of(others[:1])}"
+    return Match(facts, None, (record, *others[: CANDIDATES - 1]), "", (NO_RECORD, CONFLICT), why)
 
 
 # By study and patient

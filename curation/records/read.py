@@ -96,7 +96,17 @@ def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
     kept = tuple(_merged(reading))
     rejected = (*reading.sheet.broken, *reading.problems)
     rules = JoinRules(config.date_tolerance_days, config.ga_from)
-    return RecordsTable(kept, rejected, reading.layout.name, config.match_folders, rules)
+    return RecordsTable(kept, rejected, reading.layout.name, config.match_folders, rules, _unused(reading))
+
+
+def _unused(reading: "Reading") -> tuple[str, ...]:
+    layout = reading.layout
+    meant = {*layout.columns.values(), *layout.private, *layout.names, *layout.operators}
+    return tuple(
+        title
+        for index, title in enumerate(reading.sheet.header)
+        if index not in meant and any(row[index] for _, row in reading.sheet.rows)
+    )
 
 
 def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...]]:
@@ -314,7 +324,7 @@ def _persons(row: list[str], layout: Layout) -> tuple[str, ...]:
 
 
 def _merged(reading: Reading) -> Iterable[Record]:
-    """One record a subject: of differing rows about an image the first, of others what they agree on.
+    """One record a subject: of differing rows what they agree on.
 
     Rows of one key that are of different patients, studies, exam dates or sizes are kept apart, for a file's header to
     decide.
@@ -347,10 +357,9 @@ def _united(first: Record, record: Record, reading: Reading) -> Record:
     (reading.conflicting if differing else reading.repeated).append(record.line)
     if not differing:
         return first
-    what = "the first is kept" if record.kind == "image" else "these fields are left out"
     again = f"the {record.kind} of line {first.line} again, with another {', '.join(differing)}"
-    reading.tell(record.line, f"{again}; {what}")
-    return first if record.kind == "image" else _agreed(first, record, differing)
+    reading.tell(record.line, f"{again}; these fields are left out")
+    return _agreed(first, record, differing)
 
 
 def _same_subject(first: Record, second: Record) -> bool:

@@ -110,6 +110,7 @@ class RecordsTable:
     layout: str
     match_folders: bool = False
     rules: JoinRules = field(default_factory=JoinRules)
+    unused: tuple[str, ...] = ()  # titles of columns that have cells and no meaning
 
     def remarks(self) -> list[str]:
         """What is told in `rejected`, each problem once with the first lines that have it."""
@@ -145,6 +146,15 @@ class RecordsTable:
     def of_study(self, study: str) -> list[Record]:
         """The rows about a study id or accession number."""
         return self._by_study.get(id_form(study), [])
+
+    @cached_property
+    def patients(self) -> dict[str, list[Record]]:
+        """All rows by the patient that they name, as `id_form` writes the id."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records:
+            if record.patient:
+                found.setdefault(id_form(record.patient), []).append(record)
+        return found
 
     def of_patient(self, patient: str) -> list[Record]:
         """The rows about a patient or a study of the patient."""

@@ -348,3 +348,13 @@ def test_an_unknown_structure_names_the_option_and_the_list(option: str, name: s
     given = (name, {}) if option == "--structure" else (None, {"x": name})
     with pytest.raises(SonoError, match=f"{option}: unknown structure '{name}'.*; did you mean .*planes_file"):
         Labels.create(PlaneTable(), *given, ())
+
+
+def test_structures_that_the_plane_does_not_have_are_remarked(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/a/scan.png"], [frame_row(0, plane="four_chamber")])
+    summary = import_masks(workspace, png(tmp_path / "m" / "scan.png", drawn() * 255), ImportOptions(structure="femur"))
+    assert "1 masks show a structure that the plane of their frame does not have (femur on four_chamber 1)" in (
+        " ".join(summary.remarks)
+    )
+    again = ImportOptions(structure="left ventricle")
+    assert import_masks(workspace, tmp_path / "m" / "scan.png", again).remarks == ()

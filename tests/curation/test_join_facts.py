@@ -226,3 +226,35 @@ def test_a_row_is_known_again_by_whom_it_names_and_not_by_what_it_says(tmp_path:
         for row in ("x.png,W1,femur", "X.png,w1,leg", "x.png,W2,femur")
     ]
     assert claim_of(rows[0]) == claim_of(rows[1]) != claim_of(rows[2])
+
+
+TWO = "file,MRN,GA\n{}x.png,MB486770,22w3d\n{}y.png,MB470932,30w1d\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "codes"),
+    [
+        ("x.png", ()),
+        ("MB470932 CAVALCANTI/x.png", CONFLICT),
+        ("exam_MB470932/1/x.png", CONFLICT),
+        ("mb470932/x.png", CONFLICT),
+        ("MB486770/x.png", ()),
+        ("MB486770/MB470932/x.png", ()),
+        ("MB470933/x.png", ()),
+        ("2024/0001/x.png", ()),
+    ],
+)
+def test_a_path_that_holds_another_patients_id_contradicts_the_row(
+    tmp_path: Path, path: str, codes: tuple[str, ...]
+) -> None:
+    match = _one(tmp_path, TWO.format("", ""), _file(path))
+    assert (match.codes, match.record is None) == (codes, bool(codes)), match.why
+    assert not codes or "line 2 names the file, whose name or folder holds the patient id of line 3" in match.why
+
+
+def test_a_file_column_that_slid_by_a_row_gives_nobody_anothers_facts(tmp_path: Path) -> None:
+    ids = ["4431337", "4471202", "4498810"]
+    rows = [f"{ids[at - 1]}_00{at}.jpg,{ids[at]},2{at}w0d\n" for at in range(3)]
+    table = _table(tmp_path, "file,MRN,GA\n" + "".join(rows))
+    found = join([_file(f"{ids[at - 1]}_00{at}.jpg") for at in range(3)], table)
+    assert [match.codes for match in found] == [CONFLICT] * 3

@@ -260,10 +260,16 @@ def test_wrong_settings_are_named(tmp_path: Path, key: str, value: str) -> None:
         _read(tmp_path, "image\nx.png\n", **{key: value})
 
 
-def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_the_first(tmp_path: Path) -> None:
+def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_what_they_agree_on(tmp_path: Path) -> None:
     table = _read(tmp_path, "image,plane\nx.png,femur\nX.PNG,femur\nx.png,leg\n")
-    assert [record.plane for record in table.records] == ["femur"]
-    assert table.rejected == ("records.csv:4: the image of line 2 again, with another plane; the first is kept",)
+    assert [record.plane for record in table.records] == [None]
+    told = "records.csv:4: the image of line 2 again, with another plane; these fields are left out"
+    assert table.rejected == (told,)
+
+
+def test_columns_without_a_meaning_are_named(tmp_path: Path) -> None:
+    table = _read(tmp_path, "image,plane,Bemerkung,doctor,leer\nx.png,femur,kommt wieder,Doe,\n")
+    assert table.unused == ("Bemerkung",)
 
 
 def test_of_a_patients_conflicting_rows_the_common_part_is_kept(tmp_path: Path) -> None:
