@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.planes import PlaneTable, label_form
@@ -76,6 +77,7 @@ class Labels:
             return structure_name(label, self.planes)
         except SonoError as error:
             likely = containing(label, self.planes.structures)
+            likely = likely or get_close_matches(label.casefold(), self.planes.structures, 1, 0.75)
             name = likely[0] if len(likely) == 1 else "STRUCTURE"
             raise SonoError(
                 f'{error} Name it with --label "{label}={name}", or leave it out with --skip-label "{label}"'

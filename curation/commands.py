@@ -230,7 +230,11 @@ def show_held(
     from sono.curation.release import show_quarantine
     from sono.curation.workspace import Workspace
 
-    show(show_quarantine(Workspace.find(workspace), reason), as_json, next_step="sono quarantine release ID ...")
+    show(
+        show_quarantine(Workspace.find(workspace), reason),
+        as_json,
+        next_step="sono quarantine release NAME ... --reviewer INITIALS",
+    )
 
 
 @quarantine.command("release")

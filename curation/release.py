@@ -73,10 +73,13 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
     wanted = list(dict.fromkeys(pictures))
     with workspace.lock():
         held, known = _held(workspace, None), workspace.released()
-        unknown = [name for name in wanted if name not in {*held["picture"], *known["picture"]}]
+        names = {*held["picture"], *known["picture"]}
+        unknown = [name for name in wanted if name not in names]
         if unknown:
+            whole = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
+            near = f" (the name on the sheet is {whole})" if whole else ""
             raise SonoError(
-                f"{_shown(unknown[0])}: no frame in the quarantine has this name ({len(unknown)} of {len(wanted)} are "
+                f"{_shown(unknown[0])}{near}: no frame in the quarantine has this name ({len(unknown)} of {len(wanted)} are "
                 "unknown); `sono quarantine show` draws the frames with their names"
             )
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])

@@ -132,6 +132,11 @@ def test_suggestions_contain_the_word(label: str, wanted: str) -> None:
         structure_name(label, PlaneTable())
 
 
+def test_a_misspelled_label_is_offered_with_its_structure(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match='--label "raduis=radius"'):
+        import_masks(three(tmp_path), coco(tmp_path, annotation(), label="raduis"))
+
+
 def labelme(folder: Path, shapes: list[Any], name: str = "a.json", **changes: Any) -> Path:
     content = {"version": "5", "shapes": shapes, "imagePath": "a.png", "imageHeight": 30, "imageWidth": 40} | changes
     path = folder / name

@@ -77,6 +77,11 @@ def test_an_id_that_is_not_held_releases_nothing(study: Workspace, given: list[s
     assert (study.images()["status"] == "quarantined").sum() == 2
 
 
+def test_an_image_id_alone_is_answered_with_the_name_on_the_sheet(study: Workspace) -> None:
+    with pytest.raises(SonoError, match=f"the name on the sheet is {name(NAMED)}"):
+        release(study, [NAMED], "KM")
+
+
 def test_the_same_pixels_of_two_women_stay_where_they_are(study: Workspace) -> None:
     rows = [row(number, NAMED, ["text_in_sector"], raw_patient=f"P{number}") for number in (1, 2)]
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
