@@ -79,8 +79,8 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
             whole = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
             near = f" (the name on the sheet is {whole})" if whole else ""
             raise SonoError(
-                f"{_shown(unknown[0])}{near}: no frame in the quarantine has this name ({len(unknown)} of {len(wanted)} are "
-                "unknown); `sono quarantine show` draws the frames with their names"
+                f"{_shown(unknown[0])}{near}: no frame in the quarantine has this name "
+                f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames with their names"
             )
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
