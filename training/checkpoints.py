@@ -158,7 +158,9 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
     folder = runs / name
     exists = (folder / RUN).exists()
     if exists and not resume:
-        raise SonoError(f"{folder}: there is a run of this name; give another --name, or go on training it with --resume")
+        raise SonoError(
+            f"{folder}: there is a run of this name; give another --name, or go on training it with --resume"
+        )
     if resume and not exists:
         raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
     return folder

@@ -15,16 +15,15 @@ from sono.curation.records.evidence import (
     Match,
     ambiguous,
     compare,
-    confirms_person,
     contradiction_of,
     date_problem,
     days_apart,
     lines_of,
 )
-from sono.curation.records.identity import same_id, same_person
+from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.people import People
-from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
+from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts
 
 # What a record says of an exam or a frame, beside the age.
 EXAM_FIELDS = (
@@ -95,14 +94,15 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
             else (f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them (as {problem})")
         )
         return Match(facts, None, tuple(rows[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
+    strangers = [row for row in rows if verdicts[id(row)].of_person]
     if by_exam:
-        shared = not people.exams.isdisjoint(map(id_form, facts.exam_ids))
-        own, unsure = sound, shared and not all(same_id(facts.patient, row.patient) for row in sound)
+        own = sound
+        claims = [row for row in sound if not verdicts[id(row)].contradiction] or sound
+        unsure = not all(people.exam_decided(facts, row, strangers) for row in claims)
     else:
-        shared = facts.patient_form in people.patients
-        unsure = (shared or len(own) < len(rows)) and not all(confirms_person(facts, row, not shared) for row in own)
+        unsure = not all(people.person_decided(facts, row, strangers) for row in own)
     if unsure or not all(same_person(own[0], row) for row in own):
-        why = f"several people have the file's {what}, and nothing shows that {lines_of(own)} is of this one"
+        why = f"several people or exams have the file's {what}, and nothing shows that {lines_of(own)} is of this one"
         return ambiguous(facts, tuple(own[:CANDIDATES]), (), why)
     if not sound:
         why = contradiction_of(facts, own[0], verdicts[id(own[0])].contradiction)

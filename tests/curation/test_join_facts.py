@@ -130,6 +130,37 @@ def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_pati
     assert match.codes == ("exam_undecided", "record_conflict") and "another accession number" in match.why
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"StudyInstanceUID": "1.2.840.1"}, {"StudyInstanceUID": "1.2.840.2"}),
+        ({"StudyDate": "2024-01-05"}, {"StudyDate": "2024-05-05"}),
+        ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850505"}),
+        ({"PatientBirthDate": "19900101", "PatientID": "W1"}, {"PatientBirthDate": "19850505", "PatientID": "W1"}),
+        ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
+        ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
+    ],
+)
+def test_an_exam_number_whose_files_differ_in_a_person_hospital_or_exam_names_no_exam(
+    tmp_path: Path, one: dict[str, str], other: dict[str, str]
+) -> None:
+    files = [_file(f"{n}.dcm", AccessionNumber="A1", **header) for n, header in enumerate((one, other))]
+    matches = join([*files, _file("2.dcm", AccessionNumber="A1")], _table(tmp_path, "accession,MRN,GA\nA1,W1,22w3d\n"))
+    assert [match.ga_days for match in matches] == [None] * 3
+    assert all("record_ambiguous" in match.codes for match in matches)
+
+
+def test_an_exam_number_of_two_exams_serves_the_one_that_the_rest_of_the_row_names(tmp_path: Path) -> None:
+    headers = (("1.2.840.1", "2024-01-05", "19900101"), ("1.2.840.2", "2024-05-05", "19850505"))
+    files = [
+        _file(f"{uid}.dcm", AccessionNumber="A1", StudyInstanceUID=uid, StudyDate=day, PatientBirthDate=birth)
+        for uid, day, birth in headers
+    ]
+    for column, cell in (("DOB", "1985-05-05"), ("study uid", "1.2.840.2"), ("exam date", "2024-05-05")):
+        matches = join(files, _table(tmp_path, f"accession,{column},GA\nA1,{cell},22w3d\n"))
+        assert [match.ga_days for match in matches] == [None, 157]
+
+
 # A patient's id is an identity within one center
 
 
