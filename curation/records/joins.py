@@ -47,7 +47,7 @@ def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
 def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     facts = by_name.file
     if by_name.record is not None:
-        return _dated(by_name, _of_same_patient(by_name, table), table.rules)
+        return _dated(by_name, _of_same_patient(by_name, table, people), table.rules)
     if by_name.evidence:  # the file's own row, of another day
         return _dated(by_name, by_name.rows, table.rules)
     by_id = _by_id(facts, table, people)
@@ -140,14 +140,19 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
 # Ages on the file's own day
 
 
-def _of_same_patient(match: Match, table: RecordsTable) -> tuple[Record, ...]:
+def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple[Record, ...]:
     """The rows of the patient of the row that is applied, which may give the dates of the pregnancy."""
     record, facts = match.record, match.file
     patient = facts.patient if facts.patient_form else record.patient if record else None
     rows = table.of_patient(patient) if patient and record else []
     tolerance = table.rules.tolerance_days
     return tuple(
-        row for row in rows if record and same_person(record, row) and not compare(facts, row, tolerance).of_person
+        row
+        for row in rows
+        if record
+        and same_person(record, row)
+        and not compare(facts, row, tolerance).of_person
+        and people.person_decided(facts, row, ())
     )
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
 from sono.curation.records.evidence import FileFacts, studies_differ
-from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, same_id
+from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, known, names_differ, same_id
 from sono.curation.records.table import Record, id_form
 
 MANY = 50  # different headers of one id: an id of more than these is nobody's
-_OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName")
+_OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
 
 Differ = Callable[[FileFacts, FileFacts], bool]
 
@@ -25,6 +25,14 @@ def _births_differ(one: FileFacts, other: FileFacts) -> bool:
     return len({one.birth, other.birth} - {None}) > 1
 
 
+def _names_differ(one: FileFacts, other: FileFacts) -> bool:
+    return names_differ(one.header.get("PatientName"), other.header.get("PatientName"))
+
+
+def _sexes_differ(one: FileFacts, other: FileFacts) -> bool:
+    return {facts.header.get("PatientSex", "").upper() for facts in (one, other)} == {"F", "M"}
+
+
 def _places_differ(one: FileFacts, other: FileFacts) -> bool:
     if one.center and other.center:
         return centers_differ(one.center, other.center)
@@ -37,7 +45,9 @@ def _days_differ(one: FileFacts, other: FileFacts) -> bool:
 
 
 # What two headers of one id can differ in, so that they are of two people or two hospitals; and of two exams.
-PERSON: tuple[Differ, ...] = (_patients_differ, _issuers_differ, _births_differ, _places_differ)
+PERSON: tuple[Differ, ...] = (
+    _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
+)  # fmt: skip
 EXAM: tuple[Differ, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
 
 
@@ -56,12 +66,12 @@ class People:
                 self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
 
     def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
-        """Whether a row is of the person of a file whose patient id it has; `others` are of other people with the id."""
-        namesakes = self._of_patient.get(facts.patient_form or "", {})
+        """Whether a row with a patient's id is of the person of a file; `others` are of other people with the id."""
+        namesakes = self._of_patient.get(facts.patient_form or known(record.patient) or "", {})
         return _decides(facts, record, [*namesakes.values()], others, PERSON)
 
     def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
-        """Whether a row is of the exam of a file whose exam id it has; `others` are of other people with the id."""
+        """Whether a row is of the exam of a file with its exam id; `others` are of other people with the id."""
         found = {id(one): one for name in facts.exam_ids for one in self._of_exam.get(id_form(name), {}).values()}
         return _decides(facts, record, [*found.values()], others, EXAM)
 
@@ -86,11 +96,13 @@ def _decides(
 
 
 def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
-    """What a row says, as if it were a header; for `of_file` a patient's id without its leading zeros is no evidence."""
+    """What a row says, as a header would; to `of_file` a patient's id without its leading zeros says nothing."""
     same = of_file is None or same_id(of_file.patient, record.patient)
     header = {
         "PatientBirthDate": record.birth.isoformat() if record.birth else None,
         "IssuerOfPatientID": record.issuer,
+        "PatientName": record.name,
+        "PatientSex": record.sex,
     }
     day = record.exam_date.isoformat() if record.exam_date else None
     said = {keyword: text for keyword, text in header.items() if text}

@@ -201,6 +201,8 @@ def test_of_two_people_with_one_number_the_file_decides_or_neither_row_serves(
         ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850101"}),
         ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
         ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
+        ({"PatientName": "DOE^JANE"}, {"PatientName": "ROE^MARY"}),
+        ({"PatientSex": "F"}, {"PatientSex": "M"}),
     ],
 )
 def test_a_number_that_the_files_show_for_two_people_is_no_identity(
@@ -212,10 +214,47 @@ def test_a_number_that_the_files_show_for_two_people_is_no_identity(
     assert all("record_ambiguous" in match.codes for match in matches)
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "shared"),
+    [
+        ("issuer", "North", {"IssuerOfPatientID": "North"}),
+        ("center", "North", {"InstitutionName": "North Hospital"}),
+        ("sex", "F", {"PatientSex": "F"}),
+    ],
+)
+def test_what_two_people_of_one_number_share_does_not_decide_between_them(
+    tmp_path: Path, column: str, cell: str, shared: dict[str, str]
+) -> None:
+    births = ("19900101", "19850505")
+    files = [
+        _file(f"{birth}.dcm", PatientID="77", StudyDate="2024-01-10", PatientBirthDate=birth, **shared)
+        for birth in births
+    ]
+    matches = join(files, _table(tmp_path, f"MRN,Exam date,GA,{column}\n77,2024-01-10,20w0d,{cell}\n"))
+    assert [match.ga_days for match in matches] == [None, None]
+    assert all("record_ambiguous" in match.codes for match in matches)
+    (first, second) = join(files, _table(tmp_path, "MRN,Exam date,GA,DOB\n77,2024-01-10,20w0d,1990-01-01\n"))
+    assert (first.ga_days, second.ga_days, second.codes) == (140, None, CONFLICT)
+
+
+def test_a_name_decides_between_two_people_of_one_number(tmp_path: Path) -> None:
+    files = [_file(f"{n}.dcm", PatientID="77", PatientName=name) for n, name in enumerate(("DOE^JANE", "ROE^MARY", ""))]
+    matches = join(files, _table(tmp_path, "MRN,name,center\n77,Mary Roe,North\n"))
+    assert [match.center for match in matches] == [None, "North", None]
+    assert "record_ambiguous" in matches[2].codes
+
+
 def test_the_due_date_of_another_person_with_the_number_is_not_taken(tmp_path: Path) -> None:
     text = "file,MRN,DOB,EDD\nx.dcm,77,1990-01-01,\n,77,1985-01-01,2024-05-29\n"
     match = _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10"))
     assert match.record is not None and match.ga_days is None
+    names = ("DOE^JANE", "ROE^MARY")
+    files = [
+        _file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", PatientName=name) for n, name in enumerate(names)
+    ]
+    table = _table(tmp_path, "file,MRN,plane,EDD\n0.dcm,77,femur,\n,77,,2024-05-29\n")
+    assert [(match.record is not None, match.ga_days) for match in join(files, table)] == [(True, None), (False, None)]
+    assert join(files[:1], table)[0].ga_days == 140
 
 
 @pytest.mark.parametrize(
