@@ -91,7 +91,7 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
-    named: tuple[Record, ...] = ()  # the rows that fit by name, also where none is applied
+    named: tuple[Record, ...] = ()  # the rows that fit by name or id, also where none is applied
     ga_days: int | None = None
     ga_source: str | None = None
     ga_conflicts: tuple[str, ...] = ()

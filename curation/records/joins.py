@@ -32,16 +32,25 @@ EXAM_FIELDS = (
 )  # fmt: skip
 
 
-def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
+def join(files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()) -> list[Match]:
     """The match of each file, in their order.
 
     All `files` that the table may be about must come together: a name serves a file only if it fits no other one.
+    `witnesses` are further files of the study, which may show that an id is of several people.
     """
     named = Names(files, table)
-    identified = [_with_folder_id(facts, table) for facts in files] if table.match_folders else list(files)
-    people = People(identified)
-    by_name = [named.match(facts) for facts in identified]
-    return [replace(_match(found, table, people), named=found.rows) for found in by_name]
+    people = People(_identified((*files, *witnesses), table))
+    by_name = [named.match(facts) for facts in _identified(files, table)]
+    return [_noting_rows(found, _match(found, table, people)) for found in by_name]
+
+
+def _noting_rows(by_name: Match, match: Match) -> Match:
+    """The match with all rows that were met, by name or by id, whatever came of them."""
+    return replace(match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values()))
+
+
+def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[FileFacts]:
+    return [_with_folder_id(facts, table) for facts in files] if table.match_folders else files
 
 
 def _match(by_name: Match, table: RecordsTable, people: People) -> Match:

@@ -150,6 +150,12 @@ def test_an_exam_number_whose_files_differ_in_a_person_hospital_or_exam_names_no
     assert all("record_ambiguous" in match.codes for match in matches)
 
 
+def test_a_further_file_of_the_study_shows_that_a_number_is_of_several_exams(tmp_path: Path) -> None:
+    one, other = (_file(f"{n}.dcm", AccessionNumber="A1", StudyInstanceUID=f"1.2.840.{n}") for n in (1, 2))
+    table = _table(tmp_path, "accession,GA\nA1,22w3d\n")
+    assert [match.ga_days for match in (*join([one], table), *join([one], table, [other]))] == [157, None]
+
+
 def test_an_exam_number_of_two_exams_serves_the_one_that_the_rest_of_the_row_names(tmp_path: Path) -> None:
     headers = (("1.2.840.1", "2024-01-05", "19900101"), ("1.2.840.2", "2024-05-05", "19850505"))
     files = [
