@@ -103,7 +103,8 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         if options.center or options.center_from:  # else what an earlier run was given stays
             for row in rows:
                 row["center"] = row["namespace"] = options.center  # two centers may give two patients the same number
-        joined = Joined.of(records, join_records(frames, records, partition.splits), task.root)
+        witnesses = [row for row in others if not is_report_row(row)]
+        joined = Joined.of(records, join_records(frames, records, partition.splits, witnesses), task.root)
         apply_reports([*rows, *earlier, *filter(is_report_row, others)])
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, [*rows, *earlier])
@@ -328,13 +329,13 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
 
 
 def _taken_back(earlier: Sequence[Row], before: int) -> list[str]:
-    """A remark where files of this folder have the names of earlier ones, so that no row is known to be of either."""
+    """A remark where files of this folder have a name or id of earlier ones, so that a row serves neither."""
     more = sum(AMBIGUOUS in row["reasons"] for row in earlier) - before
     if more <= 0:
         return []
     return [
-        f"{more} frames of folders that were graded before lose their record: it names files of this folder, too; "
-        "give the table folders (P1/IM_0001.png) or ids"
+        f"{more} frames of folders that were graded before lose their record: its name or number is also one of files "
+        "of this folder; give the table folders (P1/IM_0001.png), study UIDs or birth dates"
     ]
 
 

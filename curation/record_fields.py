@@ -37,12 +37,17 @@ def forget_records(rows: list[Row]) -> None:
         row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
 
 
-def join_records(rows: list[Row], records: RecordsTable | None, partition: Mapping[int, str]) -> list[Match]:
+def join_records(
+    rows: list[Row], records: RecordsTable | None, partition: Mapping[int, str], others: Iterable[Row] = ()
+) -> list[Match]:
     """Write patient, center and record fields into `rows`, and the split that `partition` gives the line of a row.
 
-    Returns what the records say of each file that holds a frame.
+    `others` are further rows of the study, whose headers may show that an id is of several people. Returns what the
+    records say of each file that holds a frame.
     """
-    matches = {} if records is None else _matches(rows, records)
+    matches = (
+        {} if records is None else {match.file.path: match for match in join(_files(rows), records, _files(others))}
+    )
     for row in rows:
         match = matches.get(row["path"])
         if match is not None:
@@ -58,26 +63,31 @@ def join_records(rows: list[Row], records: RecordsTable | None, partition: Mappi
 
 
 def named_before(rows: Iterable[Row], records: RecordsTable) -> list[Row]:
-    """Those of `rows` whose file a row of `records` has named in an earlier run: a name that fits it is not free."""
-    claims = {claim_of(record) for record in records.records if record.kind == "image"}
+    """Those of `rows` whose file a row of `records` has met in an earlier run: it is not free for another file."""
+    claims = set(map(claim_of, records.records))
     return [row for row in rows if row["named_by"] is not None and not claims.isdisjoint(row["named_by"])]
 
 
-def _matches(rows: list[Row], records: RecordsTable) -> dict[bytes, Match]:
-    """What the records say of each file that holds a frame, by path."""
+def _files(rows: Iterable[Row]) -> list[FileFacts]:
+    """What is known of each file of `rows` that holds a frame."""
     facts: dict[bytes, FileFacts] = {}
     for row in rows:
         if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
-            facts[row["path"]] = FileFacts(
-                row["path"],
-                patient=_known(row["file_patient"]),
-                study=_known(row["file_study"]),
-                exam_date=_known(row["raw_exam_date"]),
-                digest=_known(row["file_sha256"]),
-                header=json.loads(_known(row["header_facts"]) or "{}"),
-                center=_known(row["namespace"]),
-            )
-    return {match.file.path: match for match in join(list(facts.values()), records)}
+            facts[row["path"]] = facts_of(row)
+    return list(facts.values())
+
+
+def facts_of(row: Row) -> FileFacts:
+    """What the file of a row says of itself, whatever the records say."""
+    return FileFacts(
+        row["path"],
+        patient=_known(row["file_patient"]),
+        study=_known(row["file_study"]),
+        exam_date=_known(row["raw_exam_date"]),
+        digest=_known(row["file_sha256"]),
+        header=json.loads(_known(row["header_facts"]) or "{}"),
+        center=_known(row["namespace"]),
+    )
 
 
 def _fill(row: Row, match: Match) -> None:

@@ -80,7 +80,7 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
             near = f" (the name on the sheet is {whole})" if whole else ""
             raise SonoError(
                 f"{_shown(unknown[0])}{near}: no frame in the quarantine has this name "
-                f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames with their names"
+                f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames with names"
             )
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")

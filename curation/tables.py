@@ -178,7 +178,7 @@ SOURCES = TableSpec(
             pa.field("file_study", pa.string()),
             pa.field("raw_exam_date", pa.string()),  # ISO
             pa.field("header_facts", pa.string()),  # JSON: what else the header says of person, exam and picture
-            pa.field("named_by", _texts),  # the rows that named the file, in digest, for later runs
+            pa.field("named_by", _texts),  # the rows that met the file by name or id, in digest, for later runs
             pa.field("private", _texts),  # what must never appear in the workspace
             pa.field("persons", _texts),  # of these the names of patients, operators and physicians
             pa.field("replaced", pa.string()),  # JSON: what stood where a record was written, for a later record

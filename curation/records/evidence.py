@@ -13,7 +13,6 @@ from sono.curation.records.identity import (
     institution_differs,
     known,
     names_differ,
-    same_center,
     same_id,
     unpadded,
 )
@@ -92,7 +91,7 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
-    named: tuple[Record, ...] = ()  # the rows that fit by name, also where none is applied
+    named: tuple[Record, ...] = ()  # the rows that fit by name or id, also where none is applied
     ga_days: int | None = None
     ga_source: str | None = None
     ga_conflicts: tuple[str, ...] = ()
@@ -150,16 +149,6 @@ def compare(facts: FileFacts, record: Record, tolerance_days: int) -> Verdict:
     return Verdict("", agrees or apart is not None)
 
 
-def confirms_person(facts: FileFacts, record: Record, by_center: bool) -> bool:
-    """Whether a record names the patient of a file by more than an id that several people have; perhaps by center."""
-    places = (facts.center, facts.header.get("InstitutionName")) if by_center else ()
-    return (
-        (record.birth is not None and record.birth == facts.birth)
-        or same_id(facts.header.get("IssuerOfPatientID"), record.issuer)
-        or any(place and record.site and same_center(place, record.site) for place in places)
-    )
-
-
 def _patients_differ(facts: FileFacts, record: Record) -> bool:
     other = known(record.patient)
     return bool(other and facts.patient_ids) and unpadded(other or "") not in facts.patient_ids
@@ -170,10 +159,10 @@ def _sexes_differ(facts: FileFacts, record: Record) -> bool:
     return own in ("F", "M") and record.sex in ("F", "M") and own != record.sex
 
 
-def _studies_differ(facts: FileFacts, record: Record) -> bool:
+def studies_differ(one: str | None, other: str | None) -> bool:
     """Two UIDs that differ; an exam number of the hospital's says nothing of a UID."""
-    one, other = (facts.study or "").strip(), (record.study or "").strip()
-    return bool(_UID.fullmatch(one) and _UID.fullmatch(other)) and one != other
+    first, second = (one or "").strip(), (other or "").strip()
+    return bool(_UID.fullmatch(first) and _UID.fullmatch(second)) and first != second
 
 
 def _study_numbers_differ(facts: FileFacts, record: Record) -> bool:
@@ -206,7 +195,7 @@ _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
 }
 _CHECKS = _PERSON | {
     "accession number": lambda facts, record: ids_differ(facts.accession, record.accession),
-    "study": _studies_differ,
+    "study": lambda facts, record: studies_differ(facts.study, record.study),
     "study id": _study_numbers_differ,
     "series": _header_differs("SeriesInstanceUID", "series"),
     "instance": _header_differs("SOPInstanceUID", "instance"),

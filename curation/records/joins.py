@@ -16,13 +16,12 @@ from sono.curation.records.evidence import (
     Match,
     ambiguous,
     compare,
-    confirms_person,
     contradiction_of,
     date_problem,
     days_apart,
     lines_of,
 )
-from sono.curation.records.identity import ids_differ, known, same_id, same_person
+from sono.curation.records.identity import ids_differ, known, same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.people import People
 from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
@@ -37,22 +36,31 @@ EXAM_FIELDS = (
 _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
 
 
-def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
+def join(files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()) -> list[Match]:
     """The match of each file, in their order.
 
     All `files` that the table may be about must come together: a name serves a file only if it fits no other one.
+    `witnesses` are further files of the study, which may show that an id is of several people.
     """
     named = Names(files, table)
-    identified = [_with_folder_id(facts, table) for facts in files] if table.match_folders else list(files)
-    people = People(identified)
-    by_name = [_unless_path_differs(named.match(facts), table) for facts in identified]
-    return [replace(_match(found, table, people), named=found.rows) for found in by_name]
+    people = People(_identified((*files, *witnesses), table))
+    by_name = [_unless_path_differs(named.match(facts), table) for facts in _identified(files, table)]
+    return [_noting_rows(found, _match(found, table, people)) for found in by_name]
+
+
+def _noting_rows(by_name: Match, match: Match) -> Match:
+    """The match with all rows that were met, by name or by id, whatever came of them."""
+    return replace(match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values()))
+
+
+def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[FileFacts]:
+    return [_with_folder_id(facts, table) for facts in files] if table.match_folders else files
 
 
 def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     facts = by_name.file
     if by_name.record is not None:
-        return _dated(by_name, _of_same_patient(by_name, table), table.rules)
+        return _dated(by_name, _of_same_patient(by_name, table, people), table.rules)
     if by_name.evidence:  # the file's own row, of another day
         return _dated(by_name, by_name.rows, table.rules)
     by_id = _by_id(facts, table, people)
@@ -112,14 +120,15 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
             else (f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them (as {problem})")
         )
         return Match(facts, None, tuple(rows[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
+    strangers = [row for row in rows if verdicts[id(row)].of_person]
     if by_exam:
-        shared = not people.exams.isdisjoint(map(id_form, facts.exam_ids))
-        own, unsure = sound, shared and not all(same_id(facts.patient, row.patient) for row in sound)
+        own = sound
+        claims = [row for row in sound if not verdicts[id(row)].contradiction] or sound
+        unsure = not all(people.exam_decided(facts, row, strangers) for row in claims)
     else:
-        shared = facts.patient_form in people.patients
-        unsure = (shared or len(own) < len(rows)) and not all(confirms_person(facts, row, not shared) for row in own)
+        unsure = not all(people.person_decided(facts, row, strangers) for row in own)
     if unsure or not all(same_person(own[0], row) for row in own):
-        why = f"several people have the file's {what}, and nothing shows that {lines_of(own)} is of this one"
+        why = f"several people or exams have the file's {what}, and nothing shows that {lines_of(own)} is of this one"
         return ambiguous(facts, tuple(own[:CANDIDATES]), (), why)
     if not sound:
         why = contradiction_of(facts, own[0], verdicts[id(own[0])].contradiction)
@@ -157,14 +166,19 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
 # Ages on the file's own day
 
 
-def _of_same_patient(match: Match, table: RecordsTable) -> tuple[Record, ...]:
+def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple[Record, ...]:
     """The rows of the patient of the row that is applied, which may give the dates of the pregnancy."""
     record, facts = match.record, match.file
     patient = facts.patient if facts.patient_form else record.patient if record else None
     rows = table.of_patient(patient) if patient and record else []
     tolerance = table.rules.tolerance_days
     return tuple(
-        row for row in rows if record and same_person(record, row) and not compare(facts, row, tolerance).of_person
+        row
+        for row in rows
+        if record
+        and same_person(record, row)
+        and not compare(facts, row, tolerance).of_person
+        and people.person_decided(facts, row, ())
     )
 
 

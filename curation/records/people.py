@@ -1,39 +1,109 @@
-"""Ids that the files of a run show for several people: such an id alone is no identity."""
+"""Ids that files show for several people or exams: such an id is an identity only with a row that says whose it is."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
-from sono.curation.records.evidence import FileFacts
-from sono.curation.records.identity import ids_differ, institution_differs, unpadded
-from sono.curation.records.table import id_form
+from sono.curation.records.evidence import FileFacts, studies_differ
+from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, known, names_differ, same_id
+from sono.curation.records.table import Record, id_form
 
-MANY = 50  # different headers of one patient id that are compared with each other
-_OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName")
+MANY = 50  # different headers of one id: an id of more than these is nobody's
+_OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
+
+Differ = Callable[[FileFacts, FileFacts], bool]
+
+
+def _patients_differ(one: FileFacts, other: FileFacts) -> bool:
+    return bool(one.patient_ids and other.patient_ids) and one.patient_ids.isdisjoint(other.patient_ids)
+
+
+def _issuers_differ(one: FileFacts, other: FileFacts) -> bool:
+    return ids_differ(one.header.get("IssuerOfPatientID"), other.header.get("IssuerOfPatientID"))
+
+
+def _births_differ(one: FileFacts, other: FileFacts) -> bool:
+    return len({one.birth, other.birth} - {None}) > 1
+
+
+def _names_differ(one: FileFacts, other: FileFacts) -> bool:
+    return names_differ(one.header.get("PatientName"), other.header.get("PatientName"))
+
+
+def _sexes_differ(one: FileFacts, other: FileFacts) -> bool:
+    return {facts.header.get("PatientSex", "").upper() for facts in (one, other)} == {"F", "M"}
+
+
+def _places_differ(one: FileFacts, other: FileFacts) -> bool:
+    if one.center and other.center:
+        return centers_differ(one.center, other.center)
+    places = (facts.center or facts.header.get("InstitutionName") for facts in (one, other))
+    return institution_differs(*places)
+
+
+def _days_differ(one: FileFacts, other: FileFacts) -> bool:
+    return len({one.day, other.day} - {None}) > 1
+
+
+# What two headers of one id can differ in, so that they are of two people or two hospitals; and of two exams.
+PERSON: tuple[Differ, ...] = (
+    _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
+)  # fmt: skip
+EXAM: tuple[Differ, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
 
 
 class People:
-    """Which ids of patients and exams the files of a run show for several people."""
+    """The different headers that files have under each id of a patient and of an exam."""
 
     def __init__(self, files: Iterable[FileFacts]) -> None:
-        of_patient: dict[str, dict[str, FileFacts]] = {}  # a file of each birth date, issuer and hospital
-        of_exam: dict[str, set[str]] = {}
+        self._of_patient: dict[str, dict[object, FileFacts]] = {}
+        self._of_exam: dict[str, dict[object, FileFacts]] = {}
         for facts in files:
+            person = (*(facts.header.get(name) for name in _OF_PERSON), facts.center)
+            exam = (*person, facts.patient_ids, facts.study, facts.day)
             if facts.patient_form:
-                said = "/".join(facts.header.get(name, "") for name in _OF_PERSON) + f"/{facts.center}"
-                of_patient.setdefault(facts.patient_form, {}).setdefault(said, facts)
-                for identity in facts.exam_ids:
-                    of_exam.setdefault(id_form(identity), set()).add(unpadded(facts.patient_form))
-        self.patients = {
-            patient
-            for patient, found in of_patient.items()
-            if any(persons_differ(one, other) for one, other in combinations(list(found.values())[:MANY], 2))
-        }
-        self.exams = {exam for exam, patients in of_exam.items() if len(patients) > 1}
+                self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)
+            for identity in facts.exam_ids:
+                self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
+
+    def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
+        """Whether a row with a patient's id is of the person of a file; `others` are of other people with the id."""
+        namesakes = self._of_patient.get(facts.patient_form or known(record.patient) or "", {})
+        return _decides(facts, record, [*namesakes.values()], others, PERSON)
+
+    def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
+        """Whether a row is of the exam of a file with its exam id; `others` are of other people with the id."""
+        found = {id(one): one for name in facts.exam_ids for one in self._of_exam.get(id_form(name), {}).values()}
+        return _decides(facts, record, [*found.values()], others, EXAM)
 
 
-def persons_differ(one: FileFacts, other: FileFacts) -> bool:
-    """Whether the headers of two files of one patient id are of two people, or of two hospitals that gave the id."""
-    births = {one.birth, other.birth} - {None}
-    places = [facts.center or facts.header.get("InstitutionName") for facts in (one, other)]
-    issuers = [facts.header.get("IssuerOfPatientID") for facts in (one, other)]
-    return len(births) > 1 or ids_differ(*issuers) or institution_differs(*places)
+def _decides(
+    facts: FileFacts, record: Record, files: Sequence[FileFacts], others: Sequence[Record], checks: Sequence[Differ]
+) -> bool:
+    """Whether those files and rows with the id that differ from each other are ruled out.
+
+    A row rules out what it and the file both differ from in a fact that they share with each other.
+    """
+    said = _facts_of(record, facts)
+    shared = [differ for differ in checks if not differ(facts, said)]
+
+    def is_left(one: FileFacts) -> bool:
+        return not any(differ(facts, one) and differ(said, one) for differ in shared)
+
+    left = [one for one in files if is_left(one)]
+    if len(left) > MANY or any(is_left(_facts_of(other)) for other in others):
+        return False
+    return not any(differ(one, other) for one, other in combinations(left, 2) for differ in checks)
+
+
+def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
+    """What a row says, as a header would; to `of_file` a patient's id without its leading zeros says nothing."""
+    same = of_file is None or same_id(of_file.patient, record.patient)
+    header = {
+        "PatientBirthDate": record.birth.isoformat() if record.birth else None,
+        "IssuerOfPatientID": record.issuer,
+        "PatientName": record.name,
+        "PatientSex": record.sex,
+    }
+    day = record.exam_date.isoformat() if record.exam_date else None
+    said = {keyword: text for keyword, text in header.items() if text}
+    return FileFacts(b"", record.patient if same else None, record.study, day, None, said, record.site)

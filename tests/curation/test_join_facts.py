@@ -130,6 +130,43 @@ def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_pati
     assert match.codes == ("exam_undecided", "record_conflict") and "another accession number" in match.why
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"StudyInstanceUID": "1.2.840.1"}, {"StudyInstanceUID": "1.2.840.2"}),
+        ({"StudyDate": "2024-01-05"}, {"StudyDate": "2024-05-05"}),
+        ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850505"}),
+        ({"PatientBirthDate": "19900101", "PatientID": "W1"}, {"PatientBirthDate": "19850505", "PatientID": "W1"}),
+        ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
+        ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
+    ],
+)
+def test_an_exam_number_whose_files_differ_in_a_person_hospital_or_exam_names_no_exam(
+    tmp_path: Path, one: dict[str, str], other: dict[str, str]
+) -> None:
+    files = [_file(f"{n}.dcm", AccessionNumber="A1", **header) for n, header in enumerate((one, other))]
+    matches = join([*files, _file("2.dcm", AccessionNumber="A1")], _table(tmp_path, "accession,MRN,GA\nA1,W1,22w3d\n"))
+    assert [match.ga_days for match in matches] == [None] * 3
+    assert all("record_ambiguous" in match.codes for match in matches)
+
+
+def test_a_further_file_of_the_study_shows_that_a_number_is_of_several_exams(tmp_path: Path) -> None:
+    one, other = (_file(f"{n}.dcm", AccessionNumber="A1", StudyInstanceUID=f"1.2.840.{n}") for n in (1, 2))
+    table = _table(tmp_path, "accession,GA\nA1,22w3d\n")
+    assert [match.ga_days for match in (*join([one], table), *join([one], table, [other]))] == [157, None]
+
+
+def test_an_exam_number_of_two_exams_serves_the_one_that_the_rest_of_the_row_names(tmp_path: Path) -> None:
+    headers = (("1.2.840.1", "2024-01-05", "19900101"), ("1.2.840.2", "2024-05-05", "19850505"))
+    files = [
+        _file(f"{uid}.dcm", AccessionNumber="A1", StudyInstanceUID=uid, StudyDate=day, PatientBirthDate=birth)
+        for uid, day, birth in headers
+    ]
+    for column, cell in (("DOB", "1985-05-05"), ("study uid", "1.2.840.2"), ("exam date", "2024-05-05")):
+        matches = join(files, _table(tmp_path, f"accession,{column},GA\nA1,{cell},22w3d\n"))
+        assert [match.ga_days for match in matches] == [None, 157]
+
+
 # A patient's id is an identity within one center
 
 
@@ -170,6 +207,8 @@ def test_of_two_people_with_one_number_the_file_decides_or_neither_row_serves(
         ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850101"}),
         ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
         ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
+        ({"PatientName": "DOE^JANE"}, {"PatientName": "ROE^MARY"}),
+        ({"PatientSex": "F"}, {"PatientSex": "M"}),
     ],
 )
 def test_a_number_that_the_files_show_for_two_people_is_no_identity(
@@ -181,10 +220,47 @@ def test_a_number_that_the_files_show_for_two_people_is_no_identity(
     assert all("record_ambiguous" in match.codes for match in matches)
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "shared"),
+    [
+        ("issuer", "North", {"IssuerOfPatientID": "North"}),
+        ("center", "North", {"InstitutionName": "North Hospital"}),
+        ("sex", "F", {"PatientSex": "F"}),
+    ],
+)
+def test_what_two_people_of_one_number_share_does_not_decide_between_them(
+    tmp_path: Path, column: str, cell: str, shared: dict[str, str]
+) -> None:
+    births = ("19900101", "19850505")
+    files = [
+        _file(f"{birth}.dcm", PatientID="77", StudyDate="2024-01-10", PatientBirthDate=birth, **shared)
+        for birth in births
+    ]
+    matches = join(files, _table(tmp_path, f"MRN,Exam date,GA,{column}\n77,2024-01-10,20w0d,{cell}\n"))
+    assert [match.ga_days for match in matches] == [None, None]
+    assert all("record_ambiguous" in match.codes for match in matches)
+    (first, second) = join(files, _table(tmp_path, "MRN,Exam date,GA,DOB\n77,2024-01-10,20w0d,1990-01-01\n"))
+    assert (first.ga_days, second.ga_days, second.codes) == (140, None, CONFLICT)
+
+
+def test_a_name_decides_between_two_people_of_one_number(tmp_path: Path) -> None:
+    files = [_file(f"{n}.dcm", PatientID="77", PatientName=name) for n, name in enumerate(("DOE^JANE", "ROE^MARY", ""))]
+    matches = join(files, _table(tmp_path, "MRN,name,center\n77,Mary Roe,North\n"))
+    assert [match.center for match in matches] == [None, "North", None]
+    assert "record_ambiguous" in matches[2].codes
+
+
 def test_the_due_date_of_another_person_with_the_number_is_not_taken(tmp_path: Path) -> None:
     text = "file,MRN,DOB,EDD\nx.dcm,77,1990-01-01,\n,77,1985-01-01,2024-05-29\n"
     match = _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10"))
     assert match.record is not None and match.ga_days is None
+    names = ("DOE^JANE", "ROE^MARY")
+    files = [
+        _file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", PatientName=name) for n, name in enumerate(names)
+    ]
+    table = _table(tmp_path, "file,MRN,plane,EDD\n0.dcm,77,femur,\n,77,,2024-05-29\n")
+    assert [(match.record is not None, match.ga_days) for match in join(files, table)] == [(True, None), (False, None)]
+    assert join(files[:1], table)[0].ga_days == 140
 
 
 @pytest.mark.parametrize(

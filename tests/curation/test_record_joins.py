@@ -154,6 +154,28 @@ def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path
     assert [list(row["reasons"]) for row in first.values()] == [list(row["reasons"]) for row in again.values()]
 
 
+@pytest.mark.parametrize(
+    ("headers", "row"),
+    [
+        (({"AccessionNumber": "A1"}, {"AccessionNumber": "A1"}), "accession,GA,HC\nA1,22w3d,200\n"),
+        (
+            ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850505"}),
+            "MRN,exam date,GA,HC\nW1,2024-01-05,22w3d,200\n",
+        ),
+    ],
+)
+def test_a_number_of_two_people_serves_neither_of_two_runs(
+    tmp_path: Path, headers: tuple[dict[str, str], ...], row: str
+) -> None:
+    for number, header in enumerate(headers):
+        dicom(tmp_path / f"raw/P{number}/{number}.dcm", number, "W1", f"1.2.840.{number}", "20240105", **header)
+    assert column(grade(tmp_path, row, "raw/P0")[0], "ga_days") == [157]
+    rows, summary = grade(tmp_path, row, "raw/P1")
+    assert column(rows, "ga_days") == column(rows, "hc_mm") == [None, None]
+    assert all("record_ambiguous" in one["reasons"] for one in rows.values())
+    assert "1 frames of folders that were graded before lose their record" in " ".join(summary.remarks)
+
+
 def test_a_table_with_folders_tables_of_other_rows_and_copies_serve_two_runs(tmp_path: Path) -> None:
     for number, name in enumerate(("one/P1/IM_1.png", "two/P2/IM_1.png")):
         png(tmp_path / name, number)
