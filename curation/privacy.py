@@ -20,7 +20,7 @@ from sono.curation.planes import PlaneTable
 from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
-from sono.curation.spellings import Phrase, atoms_of, plain, taken_apart, words_of
+from sono.curation.spellings import Phrase, atoms_of, dates_in, plain, taken_apart, words_of
 from sono.curation.storage import write_text
 from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MAKERS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
@@ -110,7 +110,7 @@ class Search:
         return {}
 
     def _names_taken_out(self, names: frozenset[str]) -> Callable[[str], str]:
-        """A function that takes the whole of each of `names` out of a plain text, but for those that name a person."""
+        """A function that takes the whole of each of `names` out of a plain text, but for those that name somebody."""
         if names not in self._allowed:
             phrases = {phrase for name in names for phrase in self._public_phrases(name)}
             choices = sorted((r"[\W_]+".join(phrase) for phrase in phrases), key=len, reverse=True)
@@ -120,12 +120,16 @@ class Search:
         return lambda text: pattern.sub(" | ", text)
 
     def _public_phrases(self, name: str) -> Iterator[Phrase]:
-        """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names a person."""
+        """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names somebody."""
         atoms = atoms_of(plain(name))
-        if not atoms or self._names_person(atoms, name in self.public.machines):
+        if not atoms or self._holds_id(name) or self._names_person(atoms, name in self.public.machines):
             return
         for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO], taken_apart(name)}:
             yield tuple(atoms_of(plain(form)))
+
+    def _holds_id(self, name: str) -> bool:
+        """Whether a public name holds an id or a day of the sources."""
+        return bool(self.private.ids & self.private.found_in(name) or self.private.days & dates_in(plain(name)))
 
     def _names_person(self, atoms: list[str], is_machine: bool) -> bool:
         """Whether a public name is nothing but a person's, or holds a whole name; in a machine one word is enough."""
@@ -199,7 +203,8 @@ def private_strings(workspace: Workspace) -> PrivateStrings:
 def _search(workspace: Workspace) -> Search:
     sources = workspace.sources()
     public = PublicNames.of(workspace, sources)
-    found = collect(raw_strings(sources), VOCABULARY | public.words, names_of_persons(sources), PROSE | public.words)
+    own, prose = VOCABULARY | public.words, PROSE | public.words
+    found = collect(raw_strings(sources), own, names_of_persons(sources), prose, sources["raw_patient"].dropna())
     key = {workspace.key_path.read_text().strip().lower()}
     return Search(replace(found, words=found.words | key), public)
 

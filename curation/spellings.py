@@ -298,7 +298,7 @@ def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
     if _IDEOGRAPHS.fullmatch(phrase[0]):
         return phrase[0] not in own
     if len(phrase) == 1:
-        return size >= MIN_WORD and _COUNTED.sub("", phrase[0]) not in own
+        return size >= MIN_WORD and own.isdisjoint((phrase[0], _COUNTED.sub("", phrase[0])))
     if digits == size:
         return digits >= MIN_DIGITS
     return size >= MIN_JOINED and (digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase))

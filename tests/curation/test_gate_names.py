@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydicom import dcmread
 
@@ -57,6 +58,45 @@ def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, col
 def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> None:
     study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), machine=name)
     with pytest.raises(PrivacyError, match="column 'machine'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["4711223", "Voluson E8 MRN4711223", "AB12CD", "North ACC-0099887", "Box P4711224X", "North 21.03.1984"],
+)
+@pytest.mark.parametrize("column", ["machine", "center"])
+def test_an_id_or_a_day_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
+    private = ["AB12CD", "19840321", "ACC-0099887", "P4711224X", name]
+    study = make_study(tmp_path / "study", private=private, raw_patient="4711223", **{column: name})
+    other = {"path": b"/raw/2.png", "root": b"/raw", "settings_hash": "x", "source_id": "t", "frame": 0}
+    other |= {"status": "rejected", "private": [], "persons": [], "raw_patient": "AB12CD"}
+    whole = pd.concat([study.sources(), from_rows(SOURCES, [other])], ignore_index=True)
+    study.write_vault(study.sources_path, SOURCES, whole)
+    with pytest.raises(PrivacyError, match=rf"images\.parquet, column '{column}'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize("name", ["Voluson E6", "Voluson S10", "SSD-5000", "A"])
+def test_a_machine_is_free_although_headers_say_it(tmp_path: Path, name: str) -> None:
+    private = [name, "4711223", "12", "5000"]
+    study = make_study(tmp_path / "study", private=private, raw_patient="17", machine=name, center=name)
+    assert check_privacy(study)
+
+
+@pytest.mark.parametrize("text", ["view of 4711223", "view 21.03.1984", "Anna Lindqvist view"])
+def test_an_id_a_day_or_a_name_is_private_in_a_planes_file(tmp_path: Path, text: str) -> None:
+    private = ["4711223", "19840321", "LINDQVIST^ANNA"]
+    study = make_study(tmp_path / "study", private=private, persons=private[2:], raw_patient="4711223")
+    write_text(study.root / "planes.toml", f'[cheek]\nname = "{text}"\nregion = "face"\nstructures = ["cheek"]\n')
+    study.config_path.write_text(study.config_path.read_text() + 'planes_file = "planes.toml"\n')
+    with pytest.raises(PrivacyError, match=r"planes\.toml"):
+        check_privacy(study)
+
+
+def test_an_id_is_no_name_of_a_study(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "4711223", private=["4711223"], raw_patient="4711223")
+    with pytest.raises(PrivacyError, match=r"sono\.toml"):
         check_privacy(study)
 
 
