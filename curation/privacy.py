@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from html import escape
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,9 +21,9 @@ from sono.curation.planes import PlaneTable
 from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
-from sono.curation.spellings import Phrase, atoms_of, dates_in, plain, taken_apart, words_of
+from sono.curation.spellings import TITLES, Phrase, atoms_of, dates_in, is_initial, plain, taken_apart, words_of
 from sono.curation.storage import write_text
-from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MAKERS, PROSE, VOCABULARY
+from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MACHINE_WORDS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -122,7 +123,7 @@ class Search:
     def _public_phrases(self, name: str) -> Iterator[Phrase]:
         """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names somebody."""
         atoms = atoms_of(plain(name))
-        if not atoms or self._holds_id(name) or self._names_person(atoms, name in self.public.machines):
+        if not atoms or self._holds_id(name) or self._names_person(name):
             return
         for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO], taken_apart(name)}:
             yield tuple(atoms_of(plain(form)))
@@ -131,13 +132,25 @@ class Search:
         """Whether a public name holds an id or a day of the sources."""
         return bool(self.private.ids & self.private.found_in(name) or self.private.days & dates_in(plain(name)))
 
-    def _names_person(self, atoms: list[str], is_machine: bool) -> bool:
+    def _names_person(self, name: str) -> bool:
         """Whether a public name is nothing but a person's, or holds a whole name; in a machine one word is enough."""
-        persons = self.private.found_in(" ".join(atoms)) & self.private.persons
-        words = {one for one in persons if " " not in one}
-        if persons - words or set(atoms) <= self.private.name_words:
-            return True
-        return is_machine and not words <= MAKERS
+        persons = self.private.found_in(name) & self.private.persons
+        words = {word for word in words_of(taken_apart(name)) if word.isalpha() and not is_initial(word)} - TITLES
+        whole = persons - self.private.name_words  # LindqvistAnna is one word
+        return bool(whole or (words and words <= self.private.name_words) or self._names_in_machine(name))
+
+    def _names_in_machine(self, name: str) -> set[str]:
+        """The words of persons' names in a public name that is a machine, however short they are."""
+        if name not in self.public.machines:
+            return set()
+        known = {one for one in self.private.name_words if len(one) > 1} - PROSE - self.public.words
+        return ((known & words_of(name)) | (self.private.found_in(name) & self.private.persons)) - MACHINE_WORDS
+
+    def machines_with_names(self) -> Iterator[tuple[str, set[str]]]:
+        """The hits that only a machine's own column gives: words of names that are too short to count elsewhere."""
+        found = set().union(*map(self._names_in_machine, self.public.machines))
+        if found:
+            yield "images.parquet, column 'machine'", found
 
 
 def check_privacy(workspace: Workspace) -> int:
@@ -173,7 +186,7 @@ def _check(workspace: Workspace, leaks_of: Callable[[Search], Iterable[tuple[str
     if not workspace.sources_path.exists():
         return 0  # nothing was read yet
     search = _search(workspace)
-    leaks = dict(leaks_of(search))
+    leaks = dict(chain(search.machines_with_names(), leaks_of(search)))
     report = workspace.vault / "leaks.txt"
     with suppress(OSError):  # a vault that cannot be written: the search holds, and so does its complaint
         report.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from sono.curation.errors import PrivacyError
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
 from sono.curation.phantom.people import make_woman
-from sono.curation.privacy import check_privacy, private_strings
+from sono.curation.privacy import check_folder, check_privacy, private_strings
 from sono.curation.private_strings import collect
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.reasons import REASONS, SPACING_REASONS
@@ -46,7 +46,11 @@ def caption(study: Workspace, text: str) -> None:
     study.write(CAPTIONS, from_rows(CAPTIONS, [row]))
 
 
-@pytest.mark.parametrize("name", ["Lindqvist", "LINDQVIST^ANNA", "Anna Lindqvist", "Dr. Anna Lindqvist"])
+@pytest.mark.parametrize(
+    "name",
+    ["Lindqvist", "LINDQVIST^ANNA", "Dr. Anna Lindqvist", "LindqvistAnna", "annalindqvist North", "Dr Lindqvist",
+     "Frau Lindqvist", "FrauLindqvist", "A. Lindqvist"],
+)  # fmt: skip
 @pytest.mark.parametrize("column", ["machine", "center"])
 def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
     study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), **{column: name})
@@ -54,9 +58,9 @@ def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, col
         check_privacy(study)
 
 
-@pytest.mark.parametrize("name", ["Voluson Lindqvist", "GE Anna Lindqvist E8"])
+@pytest.mark.parametrize("name", ["Voluson Lindqvist", "GE Anna Lindqvist E8", "Li", "Voluson Na", "Praxis Doe"])
 def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> None:
-    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), machine=name)
+    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA", "LI^NA", "DOE^JANE"), machine=name)
     with pytest.raises(PrivacyError, match="column 'machine'"):
         check_privacy(study)
 
@@ -104,6 +108,19 @@ def test_an_id_is_no_name_of_a_study(tmp_path: Path) -> None:
 def test_what_is_written_for_nobody_is_no_persons_name(tmp_path: Path, name: str) -> None:
     study = make_study(tmp_path / "study", **person(name), machine="Other", center="Hospital Clinic")
     write_text(study.root / "report.html", "<p>Operator, patient, test; Hospital Clinic: other 12</p>")
+    assert check_privacy(study)
+
+
+def test_a_short_name_in_a_machine_stops_an_export_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", **person("LI^NA"), machine="Voluson Na")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PrivacyError, match="column 'machine'"):
+        check_folder(study, tmp_path / "out")
+
+
+def test_makers_and_models_are_no_names(tmp_path: Path) -> None:
+    names = person("GE^SWIFT", "Aloka^Pro", "Other^Medical")
+    study = make_study(tmp_path / "study", **names, machine="GE Medical Systems Voluson Swift", center="Praxis Lind")
     assert check_privacy(study)
 
 
