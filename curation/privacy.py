@@ -16,7 +16,7 @@ import pandas as pd
 
 from sono.curation.console import warn
 from sono.curation.errors import PrivacyError
-from sono.curation.outputs import DESCRIPTION, texts_of
+from sono.curation.outputs import CLOSED, DESCRIPTION, texts_of
 from sono.curation.planes import PlaneTable
 from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.readers.containers import MESSAGES
@@ -200,11 +200,17 @@ def _check(workspace: Workspace, leaks_of: Callable[[Search], Iterable[tuple[str
 
 def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
     """The places and how many strings; the strings themselves must not reach a log."""
-    places = [f"{place}: {len(found)} private string{'s' * (len(found) > 1)}" for place, found in leaks.items()]
+    counts = {place: len(found) for place, found in leaks.items()}
+    places = [
+        f"{place}: {count} private string{'s' * (count > 1)}" if count else place for place, count in counts.items()
+    ]
     more = f" and {len(places) - MAX_PLACES} more places" if len(places) > MAX_PLACES else ""
+    closed = "; an archive must be whole and without a password, or go" if 0 in counts.values() else ""
+    strings = " of the sources" if any(counts.values()) else ""
+    word = "; a word that is no secret goes to public_words under [study] in sono.toml" if strings else ""
     return (
-        f"{'; '.join(places[:MAX_PLACES])}{more} of the sources; {report} tells which. Nothing may be handed over "
-        "before this is mended; a word that is no secret goes to public_words under [study] in sono.toml"
+        f"{'; '.join(places[:MAX_PLACES])}{more}{strings}; {report} tells which. Nothing may be handed over "
+        f"before this is mended{closed}{word}"
     )
 
 
@@ -274,9 +280,10 @@ def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
 
 
 def _leaks_in(path: Path, place: Path, search: Search, shown: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Every place of the file at `path` with a private string; `place` is where it is, or will be, in its folder."""
+    """Every place of the file at `path` with a private string, or that is closed; `place` is where it is, or will be, in its folder."""
     for where, text in texts_of(path, place.suffix):
-        if found := search.found_at(place, where, text):
+        found = search.found_at(place, where, text)
+        if found or where == CLOSED:
             yield ", ".join(filter(None, (shown or str(place), where))), found
 
 

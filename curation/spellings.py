@@ -41,6 +41,7 @@ _GROUPED = re.compile(
     r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: ?[-./_] ?\d+| \d+)*"
     r"(?:[-./_ ]?[a-z])?(?![^\W_])"
 )
+_THOUSANDS = re.compile(r"(?<![^\s(#:])\d{1,3}(?:,\d{3}){2,}(?![^\s).;:])(?!\.\d)")  # 4,711,223
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
 _COUNTED = re.compile(r"(?<=[^\W\d_])\d{1,4}$")  # the number in frame0012
@@ -154,6 +155,7 @@ def _joined(text: str) -> Iterator[str]:
     """Words without hyphens, and of ids in groups every run of groups."""
     for word in _HYPHENED.findall(text) if "-" in text else ():
         yield "".join(atoms_of(word))
+    yield from (number.replace(",", "") for number in _THOUSANDS.findall(text))
     for grouped in _GROUPED.findall(text):
         atoms = atoms_of(grouped)
         for start in range(len(atoms)):
