@@ -20,6 +20,7 @@ from sono.curation.command_line import (
 
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
+NamesOption = Annotated[bool, typer.Option("--names", help="Show the paths of files; they may hold names.")]
 records = typer.Typer(no_args_is_help=True, help="The table of clinical records: what sono understands of it.")
 quarantine = typer.Typer(no_args_is_help=True, help="Frames that a person must look at before they may pass.")
 export = typer.Typer(no_args_is_help=True, help="Export the accepted frames to other formats.")
@@ -79,6 +80,7 @@ def qc(
         str | None, typer.Option(help="Of a cine: distinct, all, first or every:N.", show_default="distinct")
     ] = None,
     force: Annotated[bool, typer.Option(help="Try unknown files as DICOM with a broken beginning.")] = False,
+    names: NamesOption = False,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
@@ -96,7 +98,7 @@ def qc(
     from sono.curation.workspace import Workspace
 
     study = Workspace.find(workspace)
-    options = QcOptions(raw_place(raw), records, center, center_from, frames, force)
+    options = QcOptions(raw_place(raw), records, center, center_from, frames, force, names)
     summary = run_qc(study, options, Engine.create(jobs, scheduler))
     show(summary, as_json, next_step="sono masks propose, or sono captions build")
     if strict:
@@ -182,7 +184,7 @@ def check(
     raw: Annotated[
         str | None, typer.Option(help="Folder of images: which rows meet which files, by what evidence.")
     ] = None,
-    names: Annotated[bool, typer.Option("--names", help="Show the paths of files; they may hold names.")] = False,
+    names: NamesOption = False,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,

@@ -2,16 +2,20 @@
 
 import base64
 import binascii
+import bz2
 import gzip
 import html
 import io
+import lzma
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -25,14 +29,27 @@ from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
 MAX_INFLATED = 64 << 20  # bytes of one compressed text
+MARKUP = (".html", ".htm", ".xhtml", ".svg")
 DESCRIPTION = "the description of the table"
 RECORDS = "runs/*/run.json"  # of training runs
 MAX_DEPTH = 3  # archives in archives
+CLOSED = "an archive that is damaged or locked, so that it cannot be searched"
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError,
+    ValueError, LookupError, OverflowError,
+)  # fmt: skip
+OPENERS = ((re.compile(rb"\x1f\x8b\x08"), gzip.open), (re.compile(rb"BZh[1-9]1AY&SY"), bz2.open),
+           (re.compile(rb"\xfd7zXZ\0"), lzma.open))  # fmt: skip
 
 _NUMBERS = {(spec.name, field.name) for spec in (IMAGES, MASKS, CAPTIONS) for field in spec.schema
             if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
 _PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
 _TAG = re.compile(r"<[^<>]{0,500}>")
+_TAGS_OF_LETTERS = re.compile(
+    r"(?<=[^\W\d_])(?:</?(?:a|abbr|b|big|del|em|font|i|ins|mark|q|s|small|span|strong|su[bp]|tspan|u|wbr)\b[^<>]{0,500}>)+"
+    r"(?=[^\W\d_])",
+    re.IGNORECASE,
+)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
 _TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
 # A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a run fails by it.
@@ -46,7 +63,7 @@ _WIDE_TEXT = (
     (re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]|[\x01-\x06][\x00-\xff]){4,}"), "utf-16-be"),
 )
 
-Text = tuple[str, str]  # where in the file ("" or "column 'text'"), and what stands there
+Text = tuple[str, str]  # where in the file ("" or "column 'text'"; CLOSED with no text), and what stands there
 
 
 def texts_of(path: Path, suffix: str | None = None) -> Iterator[Text]:
@@ -81,15 +98,15 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
         yield from _zip_texts(content, depth)
     elif depth < MAX_DEPTH and content[257:262] == b"ustar":
         yield from _tar_texts(content, depth)
-    elif depth < MAX_DEPTH and content.startswith(b"\x1f\x8b"):
-        yield from _content_texts(_gunzipped(content), "", depth + 1)
+    elif depth < MAX_DEPTH and (opener := next((one for magic, one in OPENERS if magic.match(content)), None)):
+        yield from _packed_texts(content, opener, depth)
     else:
         text = decoded(content)
-        if suffix == ".html":
+        if suffix in MARKUP:
             for picture in _PICTURE.findall(text):
                 yield "a picture", _png_text(_unbase64(picture))
             text = _PICTURE.sub(" ", text)
-            text += "\n" + _TAG.sub(" ", text)
+            text += "\n" + _TAG.sub(" ", _TAGS_OF_LETTERS.sub("", text))
         yield "", text
 
 
@@ -200,11 +217,14 @@ def _array_text(content: bytes) -> str:
 
 def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
     """The members of an archive: of a PyTorch file (.pt) all but its tensors."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        yield "", "\n".join([*archive.namelist(), decoded(archive.comment)])
-        for member in archive.infolist():
-            if "/data/" not in member.filename and member.file_size <= MAX_INFLATED:
-                yield from _content_texts(archive.read(member), Path(member.filename).suffix, depth + 1)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield "", "\n".join([*archive.namelist(), decoded(archive.comment)])
+            for member in archive.infolist():
+                if "/data/" not in member.filename and member.file_size <= MAX_INFLATED:
+                    yield from _content_texts(archive.read(member), Path(member.filename).suffix, depth + 1)
+    except ARCHIVE_ERRORS:
+        yield from (("", decoded(content)), (CLOSED, ""))
 
 
 def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
@@ -222,12 +242,16 @@ def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
         yield "", decoded(content)
 
 
-def _gunzipped(content: bytes) -> bytes:
+def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Iterator[Text]:
+    """What is packed in a gzip, bzip2 or xz file; of a damaged one as much as can be read."""
+    whole = bytearray()
     try:
-        with gzip.open(io.BytesIO(content)) as stream:
-            return stream.read(MAX_INFLATED)
-    except (OSError, EOFError, zlib.error):
-        return b""
+        with opener(io.BytesIO(content)) as stream:
+            while len(whole) < MAX_INFLATED and (part := stream.read1(1 << 16)):
+                whole += part
+    except ARCHIVE_ERRORS:
+        yield from (("", decoded(content)), (CLOSED, ""))
+    yield from _content_texts(bytes(whole), "", depth + 1)
 
 
 def _dicom_text(content: bytes) -> str:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from html import escape
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,14 +16,14 @@ import pandas as pd
 
 from sono.curation.console import warn
 from sono.curation.errors import PrivacyError
-from sono.curation.outputs import DESCRIPTION, texts_of
+from sono.curation.outputs import CLOSED, DESCRIPTION, texts_of
 from sono.curation.planes import PlaneTable
 from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
-from sono.curation.spellings import Phrase, atoms_of, plain, taken_apart, words_of
+from sono.curation.spellings import TITLES, Phrase, atoms_of, dates_in, is_initial, plain, taken_apart, words_of
 from sono.curation.storage import write_text
-from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MAKERS, PROSE, VOCABULARY
+from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MACHINE_WORDS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -110,7 +111,7 @@ class Search:
         return {}
 
     def _names_taken_out(self, names: frozenset[str]) -> Callable[[str], str]:
-        """A function that takes the whole of each of `names` out of a plain text, but for those that name a person."""
+        """A function that takes the whole of each of `names` out of a plain text, but for those that name somebody."""
         if names not in self._allowed:
             phrases = {phrase for name in names for phrase in self._public_phrases(name)}
             choices = sorted((r"[\W_]+".join(phrase) for phrase in phrases), key=len, reverse=True)
@@ -120,20 +121,36 @@ class Search:
         return lambda text: pattern.sub(" | ", text)
 
     def _public_phrases(self, name: str) -> Iterator[Phrase]:
-        """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names a person."""
+        """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names somebody."""
         atoms = atoms_of(plain(name))
-        if not atoms or self._names_person(atoms, name in self.public.machines):
+        if not atoms or self._holds_id(name) or self._names_person(name):
             return
         for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO], taken_apart(name)}:
             yield tuple(atoms_of(plain(form)))
 
-    def _names_person(self, atoms: list[str], is_machine: bool) -> bool:
+    def _holds_id(self, name: str) -> bool:
+        """Whether a public name holds an id or a day of the sources."""
+        return bool(self.private.ids & self.private.found_in(name) or self.private.days & dates_in(plain(name)))
+
+    def _names_person(self, name: str) -> bool:
         """Whether a public name is nothing but a person's, or holds a whole name; in a machine one word is enough."""
-        persons = self.private.found_in(" ".join(atoms)) & self.private.persons
-        words = {one for one in persons if " " not in one}
-        if persons - words or set(atoms) <= self.private.name_words:
-            return True
-        return is_machine and not words <= MAKERS
+        persons = self.private.found_in(name) & self.private.persons
+        words = {word for word in words_of(taken_apart(name)) if word.isalpha() and not is_initial(word)} - TITLES
+        whole = persons - self.private.name_words  # LindqvistAnna is one word
+        return bool(whole or (words and words <= self.private.name_words) or self._names_in_machine(name))
+
+    def _names_in_machine(self, name: str) -> set[str]:
+        """The words of persons' names in a public name that is a machine, however short they are."""
+        if name not in self.public.machines:
+            return set()
+        known = {one for one in self.private.name_words if len(one) > 1} - PROSE - self.public.words
+        return ((known & words_of(name)) | (self.private.found_in(name) & self.private.persons)) - MACHINE_WORDS
+
+    def machines_with_names(self) -> Iterator[tuple[str, set[str]]]:
+        """The hits that only a machine's own column gives: words of names that are too short to count elsewhere."""
+        found = set().union(*map(self._names_in_machine, self.public.machines))
+        if found:
+            yield "images.parquet, column 'machine'", found
 
 
 def check_privacy(workspace: Workspace) -> int:
@@ -169,7 +186,7 @@ def _check(workspace: Workspace, leaks_of: Callable[[Search], Iterable[tuple[str
     if not workspace.sources_path.exists():
         return 0  # nothing was read yet
     search = _search(workspace)
-    leaks = dict(leaks_of(search))
+    leaks = dict(chain(search.machines_with_names(), leaks_of(search)))
     report = workspace.vault / "leaks.txt"
     with suppress(OSError):  # a vault that cannot be written: the search holds, and so does its complaint
         report.unlink(missing_ok=True)
@@ -183,11 +200,17 @@ def _check(workspace: Workspace, leaks_of: Callable[[Search], Iterable[tuple[str
 
 def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
     """The places and how many strings; the strings themselves must not reach a log."""
-    places = [f"{place}: {len(found)} private string{'s' * (len(found) > 1)}" for place, found in leaks.items()]
+    counts = {place: len(found) for place, found in leaks.items()}
+    places = [
+        f"{place}: {count} private string{'s' * (count > 1)}" if count else place for place, count in counts.items()
+    ]
     more = f" and {len(places) - MAX_PLACES} more places" if len(places) > MAX_PLACES else ""
+    closed = "; an archive must be whole and without a password, or go" if 0 in counts.values() else ""
+    strings = " of the sources" if any(counts.values()) else ""
+    word = "; a word that is no secret goes to public_words under [study] in sono.toml" if strings else ""
     return (
-        f"{'; '.join(places[:MAX_PLACES])}{more} of the sources; {report} tells which. Nothing may be handed over "
-        "before this is mended; a word that is no secret goes to public_words under [study] in sono.toml"
+        f"{'; '.join(places[:MAX_PLACES])}{more}{strings}; {report} tells which. Nothing may be handed over "
+        f"before this is mended{closed}{word}"
     )
 
 
@@ -199,7 +222,8 @@ def private_strings(workspace: Workspace) -> PrivateStrings:
 def _search(workspace: Workspace) -> Search:
     sources = workspace.sources()
     public = PublicNames.of(workspace, sources)
-    found = collect(raw_strings(sources), VOCABULARY | public.words, names_of_persons(sources), PROSE | public.words)
+    own, prose = VOCABULARY | public.words, PROSE | public.words
+    found = collect(raw_strings(sources), own, names_of_persons(sources), prose, sources["raw_patient"].dropna())
     key = {workspace.key_path.read_text().strip().lower()}
     return Search(replace(found, words=found.words | key), public)
 
@@ -256,9 +280,10 @@ def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
 
 
 def _leaks_in(path: Path, place: Path, search: Search, shown: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Every place of the file at `path` with a private string; `place` is where it is, or will be, in its folder."""
+    """Every place of the file at `path` with a private string, or that is closed; `place` is where it is, or will be, in its folder."""
     for where, text in texts_of(path, place.suffix):
-        if found := search.found_at(place, where, text):
+        found = search.found_at(place, where, text)
+        if found or where == CLOSED:
             yield ", ".join(filter(None, (shown or str(place), where))), found
 
 

@@ -1,5 +1,6 @@
 """What must not leave, in every spelling, and where a text holds it."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -29,6 +30,7 @@ from sono.curation.spellings import (
 )
 
 MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
+MIN_ID_DIGITS = 5  # of a string without blanks that is taken for an id; names of machines have fewer
 MIN_INSIDE = 6  # letters of a name that is found inside a longer word; shorter ones are parts of words by chance
 
 
@@ -36,8 +38,8 @@ MIN_INSIDE = 6  # letters of a name that is found inside a longer word; shorter 
 class PrivateStrings:
     """What must not leave: single words, phrases by their first word, and days.
 
-    `persons` are those words and phrases that name a person, `name_words` all words of these names. A word of `own`
-    holds no name inside it.
+    `persons` are those words and phrases that name a person, `name_words` all words of these names, `ids` the words
+    that are numbers of patients and exams. A word of `own` holds no name inside it.
     """
 
     words: frozenset[str]
@@ -46,6 +48,7 @@ class PrivateStrings:
     persons: frozenset[str] = frozenset()
     name_words: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.words) + sum(map(len, self.phrases.values())) + len(self.days)
@@ -145,13 +148,19 @@ class PrivateStrings:
 
 
 def collect(
-    raw: Iterable[str], own: frozenset[str], persons: Iterable[str] = (), prose: frozenset[str] = frozenset()
+    raw: Iterable[str],
+    own: frozenset[str],
+    persons: Iterable[str] = (),
+    prose: frozenset[str] = frozenset(),
+    patients: Iterable[str] = (),
 ) -> PrivateStrings:
     """The private strings in every spelling; words that are our `own` are none.
 
-    Of the names of `persons` only words of `prose` are none, and only by themselves.
+    Of the names of `persons` only words of `prose` are none, and only by themselves. `patients` are ids of patients.
     """
     words: set[str] = set()
+    ids: set[str] = set()
+    known_ids = set(patients)
     phrases: dict[str, set[Phrase]] = {}
     days: set[date] = set()
 
@@ -163,8 +172,9 @@ def collect(
         return " ".join(phrase)
 
     for text in raw:
-        for phrase in spellings(text, own):
-            add(phrase)
+        found = {add(phrase) for phrase in spellings(text, own)}
+        if text in known_ids or (not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS):
+            ids.update(one for one in found if any(map(str.isdigit, one)))
         days |= dates_in(plain(text))
     names = list(persons)
     known = {add(phrase) for name in names for phrase in name_spellings(name, prose)}
@@ -175,4 +185,5 @@ def collect(
         frozenset(known),
         frozenset(part for name in names for part in name_parts(atoms_of(plain(name)))),
         own | prose,
+        frozenset(ids),
     )

@@ -42,7 +42,10 @@ TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs
 
 @dataclass(frozen=True)
 class QcOptions:
-    """What the command line gives: the folder or address, where records are, what names the center, which frames."""
+    """What the command line gives: the folder or address, where records are, what names the center, which frames.
+
+    With `names` remarks show the paths of files below `raw`, else their looks.
+    """
 
     raw: Path | str
     records: Path | None = None
@@ -50,6 +53,7 @@ class QcOptions:
     center_from: str | None = None
     frames: str | None = None
     force: bool = False
+    names: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
             for row in rows:
                 row["center"] = row["namespace"] = options.center  # two centers may give two patients the same number
         witnesses = [row for row in others if not is_report_row(row)]
-        joined = Joined.of(records, join_records(frames, records, partition.splits, witnesses), task.root)
+        matches = join_records(frames, records, partition.splits, witnesses)
+        joined = Joined.of(records, matches, task.root, options.names)
         apply_reports([*rows, *earlier, *filter(is_report_row, others)])
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, task.root, [*rows, *earlier])
@@ -124,7 +129,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         remarks=(
             *_remarks(own, records, joined),
             *_taken_back(earlier, ambiguous),
-            *_unread(rows, task.root),
+            *_unread(rows, task.root, options.names),
             *partition.remarks(own),
             *_moved(before, images),
         ),
@@ -339,15 +344,21 @@ def _taken_back(earlier: Sequence[Row], before: int) -> list[str]:
     ]
 
 
-def _unread(rows: Sequence[Row], root: bytes) -> list[str]:
+def _unread(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
     """The first files that could not be read, with the reason of each."""
     failed = {
         row["path"]: row["message"]
         for row in rows
         if row["status"] == "error" and set(CONTAINERS).isdisjoint(row["reasons"])
     }
-    shown = "; ".join(f"{shown_path(path, root)}: {message}" for path, message in list(failed.items())[:EXAMPLES])
-    return [f"{len(failed)} files could not be read (as {shown})"] if failed else []
+    shown = "; ".join(
+        f"{shown_path(path, root, names)}: {message}" for path, message in list(failed.items())[:EXAMPLES]
+    )
+    return (
+        [f"{len(failed)} files could not be read (as {shown}{'' if names else '; --names shows the paths'})"]
+        if failed
+        else []
+    )
 
 
 def _containers(own: pd.DataFrame) -> list[str]:

@@ -41,6 +41,7 @@ _GROUPED = re.compile(
     r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: ?[-./_] ?\d+| \d+)*"
     r"(?:[-./_ ]?[a-z])?(?![^\W_])"
 )
+_THOUSANDS = re.compile(r"(?<![^\s(#:])\d{1,3}(?:,\d{3}){2,}(?![^\s).;:])(?!\.\d)")  # 4,711,223
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
 _COUNTED = re.compile(r"(?<=[^\W\d_])\d{1,4}$")  # the number in frame0012
@@ -154,6 +155,7 @@ def _joined(text: str) -> Iterator[str]:
     """Words without hyphens, and of ids in groups every run of groups."""
     for word in _HYPHENED.findall(text) if "-" in text else ():
         yield "".join(atoms_of(word))
+    yield from (number.replace(",", "") for number in _THOUSANDS.findall(text))
     for grouped in _GROUPED.findall(text):
         atoms = atoms_of(grouped)
         for start in range(len(atoms)):
@@ -298,7 +300,7 @@ def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
     if _IDEOGRAPHS.fullmatch(phrase[0]):
         return phrase[0] not in own
     if len(phrase) == 1:
-        return size >= MIN_WORD and _COUNTED.sub("", phrase[0]) not in own
+        return size >= MIN_WORD and own.isdisjoint((phrase[0], _COUNTED.sub("", phrase[0])))
     if digits == size:
         return digits >= MIN_DIGITS
     return size >= MIN_JOINED and (digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase))

@@ -87,6 +87,16 @@ MAKERS = words_of(
     ultrasound voluson
     """
 )
+# Of machines alone, where a person of this name stops nothing; such a word is a secret like any other elsewhere.
+MACHINE_WORDS = MAKERS | words_of(
+    """
+    accuvix ag agfa aixplorer alpha anesus antares avius beta butterfly clarius class clearvue co company
+    consona corporation delta edition eight elite expert freestyle ge gmbh gold hd hera hewlett hi imagine
+    imagyn inc juniper kretz kretztechnik ltd lumify nine noblus nuewa omega packard preirus premium prestige
+    pro prosound redwood sequoia series sigma signature sonoline sonosite sparq swift system systems
+    technologies technology terason twice ugeo ultra venue versana viamo vision vivid xario zonare
+    """
+)
 
 # What stands in the place of a name where nobody is named, or an office.
 ROLE_WORDS = words_of(

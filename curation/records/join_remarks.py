@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, NO_RECORD, UNDECIDED, Match
 from sono.curation.records.table import RecordsTable
+from sono.curation.records.values import shape
 
 EXAMPLES = 3
 WHAT = {
@@ -25,8 +26,8 @@ class Joined:
     examples: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, records: RecordsTable | None, matches: Sequence[Match], root: bytes) -> "Joined":
-        """Sum up the `matches` of the files below `root`."""
+    def of(cls, records: RecordsTable | None, matches: Sequence[Match], root: bytes, names: bool) -> "Joined":
+        """Sum up the `matches` of the files below `root`; `names` as for `shown_path`."""
         if records is None:
             return cls(0, {})
         used = {row.line for match in matches for row in match.met}
@@ -34,7 +35,7 @@ class Joined:
         for match in matches:
             for code in set(match.codes) & found.keys():
                 if len(found[code]) < EXAMPLES:
-                    found[code].append(_example(match, root))
+                    found[code].append(_example(match, root, names))
         unmatched = sum(record.line not in used for record in records.records)
         return cls(unmatched, {code: tuple(lines) for code, lines in found.items()})
 
@@ -53,12 +54,14 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
     return remarks
 
 
-def shown_path(path: bytes, root: bytes) -> str:
-    """A path below `root`, printable."""
-    name = os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/"))
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+def shown_path(path: bytes, root: bytes, names: bool) -> str:
+    """A path below `root`, printable; by its looks (`AAA_99/AA9.aaa`) unless `names` may be shown."""
+    shown = os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/"))
+    if not names:
+        return "/".join(map(shape, shown.split("/")))
+    return "".join(letter if letter.isprintable() else "?" for letter in shown)
 
 
-def _example(match: Match, root: bytes) -> str:
-    others = ", ".join(shown_path(path, root) for path in match.others)
-    return f"{shown_path(match.file.path, root)}: {match.why}{f', also {others}' if others else ''}"
+def _example(match: Match, root: bytes, names: bool) -> str:
+    others = ", ".join(shown_path(path, root, names) for path in match.others)
+    return f"{shown_path(match.file.path, root, names)}: {match.why}{f', also {others}' if others else ''}"

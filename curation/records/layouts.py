@@ -68,6 +68,7 @@ PRIVATE = (
     "patient", "study", "study_uid", "series", "instance", "accession", "name", "birth", "operator", "contact",
     "exam_date", "lmp", "due",
 )  # fmt: skip
+COPIED = frozenset(("center", "center_from", "machine"))  # cells that stand as they are in the images table
 KEYS = ("image", "study_uid", "study", "accession", "patient")
 
 _UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
@@ -118,6 +119,13 @@ def find_layout(
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
     private, names, operators = (_columns_of(fields, titles, columns) for fields in (PRIVATE, ("name",), ("operator",)))
+    for field in sorted(COPIED & columns.keys()):
+        if columns[field] in (*private, columns.get("image")):
+            option = "--center-from" if field == "center_from" else f"[records.columns] {field}"
+            raise SonoError(
+                f"{path}: the column '{header[columns[field]]}' holds names, ids or dates, and {option} would copy it "
+                "into every table; name another column"
+            )
     adjust = _ADJUST.get(known, _as_it_is)
     return Layout(known or "table", columns, units, private, names, operators, adjust)
 

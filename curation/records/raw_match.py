@@ -122,7 +122,7 @@ def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: boo
     found = []
     for record in sorted(table.records, key=lambda record: record.line):
         for rule, joined in met[record.line].items():
-            files = tuple(_shown(match.file.path, root, names) for match in joined[:MAX_FILES])
+            files = tuple(shown_path(match.file.path, root, names) for match in joined[:MAX_FILES])
             found.append(RowJoin(record.line, record.kind, rule, len(joined), files, joined[0].why))
         if not met[record.line]:
             found.append(RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id"))
@@ -133,11 +133,6 @@ def _rule(match: Match) -> str:
     """The evidence, and the codes of what is left out."""
     codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
     return ", ".join(filter(None, (match.evidence, *codes)))
-
-
-def _shown(path: bytes, root: bytes, names: bool) -> str:
-    shown = shown_path(path, root)
-    return shown if names else "/".join(shape(part) for part in shown.split("/"))
 
 
 def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydicom import dcmread
 
@@ -15,7 +16,7 @@ from sono.curation.errors import PrivacyError
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
 from sono.curation.phantom.people import make_woman
-from sono.curation.privacy import check_privacy, private_strings
+from sono.curation.privacy import check_folder, check_privacy, private_strings
 from sono.curation.private_strings import collect
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.reasons import REASONS, SPACING_REASONS
@@ -45,7 +46,11 @@ def caption(study: Workspace, text: str) -> None:
     study.write(CAPTIONS, from_rows(CAPTIONS, [row]))
 
 
-@pytest.mark.parametrize("name", ["Lindqvist", "LINDQVIST^ANNA", "Anna Lindqvist", "Dr. Anna Lindqvist"])
+@pytest.mark.parametrize(
+    "name",
+    ["Lindqvist", "LINDQVIST^ANNA", "Dr. Anna Lindqvist", "LindqvistAnna", "annalindqvist North", "Dr Lindqvist",
+     "Frau Lindqvist", "FrauLindqvist", "A. Lindqvist"],
+)  # fmt: skip
 @pytest.mark.parametrize("column", ["machine", "center"])
 def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
     study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), **{column: name})
@@ -53,10 +58,49 @@ def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, col
         check_privacy(study)
 
 
-@pytest.mark.parametrize("name", ["Voluson Lindqvist", "GE Anna Lindqvist E8"])
+@pytest.mark.parametrize("name", ["Voluson Lindqvist", "GE Anna Lindqvist E8", "Li", "Voluson Na", "Praxis Doe"])
 def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> None:
-    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), machine=name)
+    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA", "LI^NA", "DOE^JANE"), machine=name)
     with pytest.raises(PrivacyError, match="column 'machine'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["4711223", "Voluson E8 MRN4711223", "AB12CD", "North ACC-0099887", "Box P4711224X", "North 21.03.1984"],
+)
+@pytest.mark.parametrize("column", ["machine", "center"])
+def test_an_id_or_a_day_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
+    private = ["AB12CD", "19840321", "ACC-0099887", "P4711224X", name]
+    study = make_study(tmp_path / "study", private=private, raw_patient="4711223", **{column: name})
+    other = {"path": b"/raw/2.png", "root": b"/raw", "settings_hash": "x", "source_id": "t", "frame": 0}
+    other |= {"status": "rejected", "private": [], "persons": [], "raw_patient": "AB12CD"}
+    whole = pd.concat([study.sources(), from_rows(SOURCES, [other])], ignore_index=True)
+    study.write_vault(study.sources_path, SOURCES, whole)
+    with pytest.raises(PrivacyError, match=rf"images\.parquet, column '{column}'"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize("name", ["Voluson E6", "Voluson S10", "SSD-5000", "A"])
+def test_a_machine_is_free_although_headers_say_it(tmp_path: Path, name: str) -> None:
+    private = [name, "4711223", "12", "5000"]
+    study = make_study(tmp_path / "study", private=private, raw_patient="17", machine=name, center=name)
+    assert check_privacy(study)
+
+
+@pytest.mark.parametrize("text", ["view of 4711223", "view 21.03.1984", "Anna Lindqvist view"])
+def test_an_id_a_day_or_a_name_is_private_in_a_planes_file(tmp_path: Path, text: str) -> None:
+    private = ["4711223", "19840321", "LINDQVIST^ANNA"]
+    study = make_study(tmp_path / "study", private=private, persons=private[2:], raw_patient="4711223")
+    write_text(study.root / "planes.toml", f'[cheek]\nname = "{text}"\nregion = "face"\nstructures = ["cheek"]\n')
+    study.config_path.write_text(study.config_path.read_text() + 'planes_file = "planes.toml"\n')
+    with pytest.raises(PrivacyError, match=r"planes\.toml"):
+        check_privacy(study)
+
+
+def test_an_id_is_no_name_of_a_study(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "4711223", private=["4711223"], raw_patient="4711223")
+    with pytest.raises(PrivacyError, match=r"sono\.toml"):
         check_privacy(study)
 
 
@@ -64,6 +108,19 @@ def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> No
 def test_what_is_written_for_nobody_is_no_persons_name(tmp_path: Path, name: str) -> None:
     study = make_study(tmp_path / "study", **person(name), machine="Other", center="Hospital Clinic")
     write_text(study.root / "report.html", "<p>Operator, patient, test; Hospital Clinic: other 12</p>")
+    assert check_privacy(study)
+
+
+def test_a_short_name_in_a_machine_stops_an_export_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", **person("LI^NA"), machine="Voluson Na")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PrivacyError, match="column 'machine'"):
+        check_folder(study, tmp_path / "out")
+
+
+def test_makers_and_models_are_no_names(tmp_path: Path) -> None:
+    names = person("GE^SWIFT", "Aloka^Pro", "Other^Medical")
+    study = make_study(tmp_path / "study", **names, machine="GE Medical Systems Voluson Swift", center="Praxis Lind")
     assert check_privacy(study)
 
 

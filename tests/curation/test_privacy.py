@@ -1,6 +1,11 @@
 """The gate: private strings of the sources, in any disguise, are found wherever they stand."""
 
+import bz2
+import gzip
+import io
+import lzma
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -170,3 +175,65 @@ def test_the_vocabulary_of_a_text_tower_may_hold_names(study: Workspace) -> None
     write_text(study.root / "tokenizer.json", '{"doeworth": 5}')
     with pytest.raises(PrivacyError, match=r"tokenizer\.json"):
         check_privacy(study)
+
+
+def _claiming(content: bytes, at: int, value: int) -> bytes:
+    """A zip of one member with another byte at a place of its two headers, counted as in the local one."""
+    changed, central = bytearray(content), content.index(b"PK\1\2")
+    changed[at] = changed[central + at + 2] = value
+    return bytes(changed)
+
+
+def _zipped(text: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("1.txt", text)
+    return buffer.getvalue()
+
+
+CLOSED_FILES = {
+    "junk.zip": b"PK\3\4 junk",
+    "locked.zip": _claiming(_zipped("a femur"), 6, 1),
+    "method.zip": _claiming(_zipped("a femur"), 8, 99),
+    "cut.zip": _zipped("a femur")[:-30],
+    "junk.gz": b"\x1f\x8b\x08junk",
+    "cut.gz": gzip.compress(b"a femur " * 99)[:-9],
+    "cut.bz2": bz2.compress(b"a femur " * 99)[:-9],
+    "cut.xz": lzma.compress(b"a femur " * 99)[:-9],
+}
+
+
+def test_an_archive_that_cannot_be_searched_is_named(study: Workspace) -> None:
+    for name, content in CLOSED_FILES.items():
+        write_bytes(study.root / name, content)
+        with pytest.raises(PrivacyError, match=rf"{name}, an archive that is damaged or locked"):
+            check_privacy(study)
+        (study.root / name).unlink()
+    assert check_privacy(study)
+
+
+def test_a_name_is_found_in_packed_files(study: Workspace) -> None:
+    secret = b"The patient is called Jane Doeworth. " * 9
+    packed = {
+        "1.bz2": bz2.compress(secret),
+        "1.xz": lzma.compress(secret),
+        "cut.gz": gzip.compress(b"\xff" * 99999 + secret)[:-8],
+    }
+    for name, content in packed.items():
+        write_bytes(study.root / name, content)
+        with pytest.raises(PrivacyError, match=rf"{name}: \d private"):
+            check_privacy(study)
+        (study.root / name).unlink()
+
+
+@pytest.mark.parametrize("text", ["<p><i>Doe</i>worth</p>", "Doe<span class='x'>wor</span>th", "no. 4,711,815"])
+def test_tags_between_letters_and_commas_between_digits_hide_nothing(study: Workspace, text: str) -> None:
+    write_text(study.root / "report.html", f"<h1>{text}</h1>")
+    with pytest.raises(PrivacyError, match="report"):
+        check_privacy(study)
+
+
+def test_cells_and_lists_are_not_read_as_one_word(study: Workspace) -> None:
+    write_text(study.root / "report.html", "<td>Doe</td><td>worth</td><p>Doe</p><p>worth</p>")
+    write_text(study.root / "run.json", "[4,711,815] 14,711,815 4,711,815,2")
+    assert check_privacy(study)

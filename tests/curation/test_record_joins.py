@@ -54,13 +54,15 @@ def dicom(path: Path, seed: int, patient: str, study: str, day: str = "", **head
     made.save_as(path, enforce_file_format=True)
 
 
-def grade(folder: Path, records: str | Path, raw: str = "raw", center: str | None = None) -> tuple[Rows, QcSummary]:
+def grade(
+    folder: Path, records: str | Path, raw: str = "raw", center: str | None = None, names: bool = False
+) -> tuple[Rows, QcSummary]:
     """The vault's rows by path below `raw`, and the summary of a run on `records` (a path, or text for a CSV)."""
     table = records if isinstance(records, Path) else folder / "records.csv"
     if isinstance(records, str):
         table.write_text(records)
     study = Workspace(folder / "study") if (folder / "study").exists() else Workspace.create(folder / "study")
-    summary = run_qc(study, QcOptions(folder / raw, table, center), Engine(jobs=1))
+    summary = run_qc(study, QcOptions(folder / raw, table, center, names=names), Engine(jobs=1))
     sources = rows_of(read_table(study.sources_path, SOURCES))
     return {os.path.relpath(os.fsdecode(row["path"]), folder / raw): row for row in sources}, summary
 
@@ -80,6 +82,8 @@ def test_a_row_with_a_bare_name_serves_no_file_that_shares_it(tmp_path: Path) ->
     rows, summary = grade(tmp_path, "file,patient,plane,GA\nIM_0001.png,W10001,transthalamic,22w3d\n")
     assert column(rows, "raw_patient") == column(rows, "ga_days") == column(rows, "plane") == [None, None]
     assert codes(summary) == {"no_record": 2, "record_ambiguous": 2}
+    assert "A9/A_9999.a: line 2 fits several files by name, also A9/A_9999.a" in " ".join(summary.remarks)
+    _, summary = grade(tmp_path, "file,patient,plane,GA\nIM_0001.png,W10001,transthalamic,22w3d\n", names=True)
     told = " ".join(summary.remarks)
     assert "P1/IM_0001.png: line 2 fits several files by name, also P2/IM_0001.png" in told
     rows, summary = grade(tmp_path, "file,patient,GA\nIM_0001.png,W1,22w3d\nIM_0001.png,W2,30w1d\n")
@@ -208,7 +212,9 @@ def test_the_counts_of_the_whole_study_are_shown_where_they_are_others(tmp_path:
         png(tmp_path / name, number)
     (tmp_path / "one/bad.dcm").write_bytes(b"")
     _, summary = grade(tmp_path, "file\na.png\n", "one")
-    assert summary.total == {} and "1 files could not be read (as bad.dcm: " in " ".join(summary.remarks)
+    assert summary.total == {} and "1 files could not be read (as a.a: " in " ".join(summary.remarks)
+    _, summary = grade(tmp_path, "file\na.png\n", "one", names=True)
+    assert "1 files could not be read (as bad.dcm: " in " ".join(summary.remarks)
     _, summary = grade(tmp_path, "file\na.png\n", "two")
     assert summary.total == {"accepted": 2, "error": 1}
 

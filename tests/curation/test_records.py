@@ -53,6 +53,18 @@ def test_private_values_are_kept_for_the_gate_with_other_forms_of_dates(tmp_path
     assert "Mia Doe" not in repr(record)
 
 
+@pytest.mark.parametrize("column", ["patient", "Name", "dob", "operator", "exam date", "image"])
+def test_no_private_column_is_copied_as_center_or_machine(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text(FULL)
+    with pytest.raises(SonoError, match=f"(?i){column}.*--center-from"):
+        read_records(path, RecordsConfig(), PlaneTable(), center_column=column)
+    for field in ("machine", "center"):
+        with pytest.raises(SonoError, match=f"(?i){column}.* {field}"):
+            _read(tmp_path, FULL, columns={field: column})
+    assert read_records(path, RecordsConfig(), PlaneTable(), center_column="device").records[0].center == "Aloka"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -82,7 +82,6 @@ def test_a_column_mapped_wrongly_shows_no_name_either(tmp_path: Path) -> None:
         "presentation",
         "findings",
         "structures",
-        "center",
         "lmp",
         "patient",
     ):
