@@ -311,7 +311,7 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
     if contradicting:
         remarks.append(
             f"{contradicting} accepted frames have a structured report of their study whose header is of another "
-            "person or exam, so it is not applied; correct the patient, name, birth date or study date of report or frame"
+            "person or exam, so it is not applied; correct the header of the report or of the frame"
         )
     held = int((own["status"] == "quarantined").sum())
     if held:

@@ -56,6 +56,17 @@ def differ(one: FileFacts, other: FileFacts) -> bool:
     return any(check(one, other) for check in EXAM)
 
 
+def namesakes(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two files of one patient number are of two hospitals, each of which gave it to a person of its own.
+
+    Hospitals of a records table (`center`) give their own numbers; that the InstitutionName of two headers differs may
+    be a visit elsewhere, so name, birth date, sex or issuer must differ, too.
+    """
+    if not _places_differ(one, other):
+        return False
+    return bool(one.center and other.center) or any(check(one, other) for check in PERSON if check != _places_differ)
+
+
 class People:
     """The different headers that files have under each id of a patient and of an exam."""
 
