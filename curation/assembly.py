@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sono.curation.duplicates import near_duplicate_pairs, small_frame
 from sono.curation.exams import exam_ids
+from sono.curation.namespaces import namespaces
 from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
@@ -28,7 +29,7 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     sources = workspace.sources()
     images = sources[IMAGES.columns].copy()
     key = workspace.key()
-    space = sources["namespace"].fillna("")
+    space = namespaces(sources)
     images["patient_id"] = _pseudonyms(key, "patient", space, sources["raw_patient"])
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
     config = workspace.settings("splits", SplitConfig)

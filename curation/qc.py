@@ -317,6 +317,12 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
         remarks += told[:5]
         if len(told) > 5:
             remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
+    contradicting = int(accepted["reasons"].map(lambda codes: "report_conflict" in codes).sum())
+    if contradicting:
+        remarks.append(
+            f"{contradicting} accepted frames have a structured report of their study whose header is of another "
+            "person or exam, so it is not applied; correct the header of the report or of the frame"
+        )
     held = int((own["status"] == "quarantined").sum())
     if held:
         remarks.append(

@@ -94,7 +94,12 @@ REASONS = {
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
     "duplicate_conflict": Reason("quarantined", "the same pixels under two patients, planes, ages or measurements"),
-    "ga_conflict": Reason("accepted", "a date, CRL or HC of the record disagrees with its gestational age"),
+    "ga_conflict": Reason(
+        "accepted", "a date, CRL or HC of the record or a structured report disagrees with the gestational age"
+    ),
+    "report_conflict": Reason(
+        "accepted", "a structured report of its study is of another person or exam by its header and was not applied"
+    ),
     "no_record": Reason("accepted", "no row of the records table is known to be of this file"),
     "record_ambiguous": Reason("accepted", "a row fits this file and others, or several rows fit; none is applied"),
     "record_conflict": Reason(

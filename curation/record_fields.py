@@ -32,7 +32,7 @@ def forget_records(rows: list[Row]) -> None:
     """Undo what earlier records wrote into `rows`: it does not count any more."""
     for row in rows:
         row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-        row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by")))
+        row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by", "site")))
         row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
         row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
 
@@ -104,6 +104,8 @@ def _fill(row: Row, match: Match) -> None:
             _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
     row["named_by"] = [claim_of(one) for one in match.named] or None
     row["ga_days"], row["ga_source"] = match.ga_days, match.ga_source
+    sites = {one.site for one in match.met}
+    row["site"] = sites.pop() if len(sites) == 1 else None
     row["raw_patient"] = match.patient
     row["center"] = row["center"] or match.center
     row["private"] = [*row["private"], *(text for one in match.rows for text in one.private)]

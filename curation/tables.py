@@ -88,7 +88,7 @@ IMAGES = TableSpec(
         plane=_text,  # a plane id, "other" (labelled as none of the planes) or null (unknown)
         region=_text,
         ga_days=_int,
-        ga_source=_text,  # the dating that gave it: recorded, due, lmp, crl, hc
+        ga_source=_text,  # the dating that gave it: recorded, due, lmp, crl, hc, report
         exam_date=_text,  # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
         laterality=_text,
         presentation=_text,
@@ -172,6 +172,7 @@ SOURCES = TableSpec(
             pa.field("modified_ns", pa.int64()),
             pa.field("settings_hash", pa.string(), nullable=False),
             pa.field("namespace", pa.string()),  # keeps equal ids of two hospitals apart
+            pa.field("site", pa.string()),  # the hospital that gave the ids of the row that was applied
             pa.field("raw_patient", pa.string()),
             pa.field("raw_study", pa.string()),
             pa.field("file_patient", pa.string()),  # as the file has them, whatever the records say
@@ -190,7 +191,7 @@ SOURCES = TableSpec(
     choices=IMAGES.choices,
     ranges=IMAGES.ranges,
     patterns=IMAGES.patterns | {"raw_exam_date": _DATE},
-    later=IMAGES.later | {"file_patient", "file_study", "raw_exam_date", "header_facts", "named_by", "printed"},
+    later=IMAGES.later | {"file_patient", "file_study", "raw_exam_date", "header_facts", "named_by", "printed", "site"},
 )
 
 MASKS = TableSpec(

@@ -102,6 +102,6 @@ def disagreeing(chosen: str, datings: Mapping[str, int]) -> tuple[str, ...]:
     ga_days = datings[chosen]
     return tuple(
         source
-        for source in SOURCES
+        for source in (*SOURCES, "report")
         if source in datings and abs(datings[source] - ga_days) > tolerance_days(source, ga_days)
     )

@@ -10,7 +10,7 @@ from sono.curation.records.table import Record, id_form
 MANY = 50  # different headers of one id: an id of more than these is nobody's
 _OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
 
-Differ = Callable[[FileFacts, FileFacts], bool]
+Check = Callable[[FileFacts, FileFacts], bool]
 
 
 def _patients_differ(one: FileFacts, other: FileFacts) -> bool:
@@ -45,10 +45,26 @@ def _days_differ(one: FileFacts, other: FileFacts) -> bool:
 
 
 # What two headers of one id can differ in, so that they are of two people or two hospitals; and of two exams.
-PERSON: tuple[Differ, ...] = (
+PERSON: tuple[Check, ...] = (
     _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
 )  # fmt: skip
-EXAM: tuple[Differ, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
+EXAM: tuple[Check, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
+
+
+def differ(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two headers cannot be of one person, hospital and exam."""
+    return any(check(one, other) for check in EXAM)
+
+
+def namesakes(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two files of one patient number are of two hospitals, each of which gave it to a person of its own.
+
+    Hospitals of a records table (`center`) give their own numbers; that the InstitutionName of two headers differs may
+    be a visit elsewhere, so name, birth date, sex or issuer must differ, too.
+    """
+    if not _places_differ(one, other):
+        return False
+    return bool(one.center and other.center) or any(check(one, other) for check in PERSON if check != _places_differ)
 
 
 class People:
@@ -77,22 +93,22 @@ class People:
 
 
 def _decides(
-    facts: FileFacts, record: Record, files: Sequence[FileFacts], others: Sequence[Record], checks: Sequence[Differ]
+    facts: FileFacts, record: Record, files: Sequence[FileFacts], others: Sequence[Record], checks: Sequence[Check]
 ) -> bool:
     """Whether those files and rows with the id that differ from each other are ruled out.
 
     A row rules out what it and the file both differ from in a fact that they share with each other.
     """
     said = _facts_of(record, facts)
-    shared = [differ for differ in checks if not differ(facts, said)]
+    shared = [check for check in checks if not check(facts, said)]
 
     def is_left(one: FileFacts) -> bool:
-        return not any(differ(facts, one) and differ(said, one) for differ in shared)
+        return not any(check(facts, one) and check(said, one) for check in shared)
 
     left = [one for one in files if is_left(one)]
     if len(left) > MANY or any(is_left(_facts_of(other)) for other in others):
         return False
-    return not any(differ(one, other) for one, other in combinations(left, 2) for differ in checks)
+    return not any(check(one, other) for one, other in combinations(left, 2) for check in checks)
 
 
 def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:

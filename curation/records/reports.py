@@ -1,30 +1,33 @@
 """The values of structured reports on the frames of the same study, where the records say nothing."""
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-Row = MutableMapping[str, Any]
-Study = tuple[str, str]
+from sono.curation.record_fields import facts_of
+from sono.curation.records.dating import days_from_size, disagreeing
+from sono.curation.records.people import differ
 
+Row = MutableMapping[str, Any]
+
+REPORT, CONFLICT = "report", "report_conflict"  # the source of an age, and the code of a report that is not applied
 REPORT_FIELDS = ("ga_days", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm")
 
 
 def apply_reports(rows: Iterable[Row]) -> int:
     """Fill the empty record fields of frames from the reports of their study; returns the number of rows filled.
 
-    Patient and study must both be as the files have them. What two reports of a study say differently is left out.
+    Patient and study must both be as the files have them. A report whose header contradicts that of the frame is not
+    applied (`report_conflict`); what two reports of a study say differently is left out. An age that a report, a record
+    or a length contradicts gets `ga_conflict`.
     """
     listed = list(rows)
-    reports = _by_study(row for row in listed if is_report_row(row))
-    filled = 0
+    reports: dict[str, list[Row]] = {}
     for row in listed:
-        values = {} if is_report_row(row) else reports.get(_study(row), {})
-        fresh = {name: value for name, value in values.items() if _is_empty(row.get(name))}
-        row.update(fresh)
-        filled += bool(fresh)
-    return filled
+        if is_report_row(row) and isinstance(row.get("file_study"), str):
+            reports.setdefault(row["file_study"], []).append(row)
+    return sum(_apply(row, reports.get(row.get("file_study"), [])) for row in listed if not is_report_row(row))
 
 
 def is_report_row(row: Row) -> bool:
@@ -32,24 +35,51 @@ def is_report_row(row: Row) -> bool:
     return "structured_report" in row["reasons"]
 
 
-def _by_study(reports: Iterable[Row]) -> dict[Study | None, dict[str, float]]:
+def _apply(row: Row, reports: Sequence[Row]) -> bool:
+    """Write into `row` what those `reports` of its study say that do not contradict it; whether they said anything."""
+    _forget(row)
+    sound = [report for report in reports if not differ(facts_of(row), facts_of(report))]
+    if len(sound) < len(reports):
+        row["reasons"] = [*row["reasons"], CONFLICT]
+    values = _agreed([report for report in sound if _patient(report) == _patient(row)])
+    fresh = {name: value for name, value in values.items() if _is_empty(row.get(name))}
+    row.update(fresh)
+    if "ga_days" in fresh:
+        row["ga_source"] = REPORT
+    if values and not _is_empty(row.get("ga_days")) and _is_doubted(row, values.get("ga_days")):
+        row["reasons"] = [*row["reasons"], "ga_conflict"]
+    return bool(fresh)
+
+
+def _forget(row: Row) -> None:
+    """Undo the age and the codes that an earlier run took from reports."""
+    codes = {CONFLICT}
+    if row.get("ga_source") == REPORT:
+        row.update(ga_days=None, ga_source=None)
+        codes.add("ga_conflict")
+    row["reasons"] = [code for code in row["reasons"] if code not in codes]
+
+
+def _is_doubted(row: Row, reported: float | None) -> bool:
+    """Whether the age of `row` is too far from the `reported` one or from its own CRL or HC."""
+    source = row["ga_source"] if isinstance(row.get("ga_source"), str) else "recorded"
+    datings = {} if reported is None else {REPORT: int(reported)}
+    for name in ("crl", "hc"):
+        size = row.get(f"{name}_mm")
+        days = None if size is None or _is_empty(size) else days_from_size(name, float(size))
+        datings |= {} if days is None else {name: days}
+    return bool(disagreeing(source, datings | {source: int(row["ga_days"])}))
+
+
+def _agreed(reports: Sequence[Row]) -> dict[str, float]:
     """The values that all reports of a study agree on."""
-    said: dict[Study | None, dict[str, set[float]]] = {}
-    for row in reports:
-        of_study = said.setdefault(_study(row), {})
-        for name in REPORT_FIELDS:
-            if not _is_empty(row.get(name)):
-                of_study.setdefault(name, set()).add(row[name])
-    said.pop(None, None)
-    return {
-        study: {name: values.pop() for name, values in fields.items() if len(values) == 1}
-        for study, fields in said.items()
-    }
+    said = {name: {row[name] for row in reports if not _is_empty(row.get(name))} for name in REPORT_FIELDS}
+    return {name: values.pop() for name, values in said.items() if len(values) == 1}
 
 
-def _study(row: Row) -> Study | None:
-    patient, study = row.get("file_patient"), row.get("file_study")
-    return (patient.strip() if isinstance(patient, str) else "", study) if isinstance(study, str) else None
+def _patient(row: Row) -> str:
+    patient = row.get("file_patient")
+    return patient.strip() if isinstance(patient, str) else ""
 
 
 def _is_empty(value: Any) -> bool:

@@ -180,6 +180,15 @@ def test_a_number_of_two_people_serves_neither_of_two_runs(
     assert "1 frames of folders that were graded before lose their record" in " ".join(summary.remarks)
 
 
+def test_one_number_of_two_hospitals_of_the_table_is_two_people(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    for number, name in enumerate(names):
+        png(tmp_path / f"raw/{name}.png", number)
+    grade(tmp_path, "file,patient,center\na.png,77,North\nb.png,77,South General\nc.png,77,North Hospital\n")
+    patients = Workspace(tmp_path / "study").images().sort_values("center")["patient_id"].tolist()
+    assert patients[0] == patients[1] != patients[2]
+
+
 def test_a_table_with_folders_tables_of_other_rows_and_copies_serve_two_runs(tmp_path: Path) -> None:
     for number, name in enumerate(("one/P1/IM_1.png", "two/P2/IM_1.png")):
         png(tmp_path / name, number)

@@ -1,7 +1,9 @@
 """Reports of obstetric ultrasound: what they say in days and mm, and on which frames it is written."""
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,10 +164,55 @@ def test_a_report_is_a_row_with_its_values_and_a_private_name() -> None:
     assert read_dicom(stored(other)).codes == ("no_pixels",)
 
 
-def test_frames_take_what_their_record_lacks_from_the_report_of_their_study() -> None:
-    def row(patient: str | None, study: str | None, codes: list[str], **values: object) -> dict[str, object]:
-        return {"file_patient": patient, "file_study": study, "reasons": codes, **values}
+def row(patient: str | None, study: str | None, codes: list[str], **values: object) -> dict[str, Any]:
+    empty = dict.fromkeys(("raw_exam_date", "file_sha256", "header_facts", "namespace"))
+    return {"path": b"", "file_patient": patient, "file_study": study, "reasons": codes, **empty, **values}
 
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850505"}),
+        ({"PatientName": "DOE^JANE"}, {"PatientName": "ROE^MARY"}),
+        ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
+        ({"raw_exam_date": "2024-06-10"}, {"raw_exam_date": "2020-01-01"}),
+    ],
+)
+@pytest.mark.parametrize("patient", ["W1", "", "UNKNOWN"])
+def test_a_report_of_another_person_or_day_is_not_applied(
+    patient: str, own: dict[str, str], said: dict[str, str]
+) -> None:
+    def made(codes: list[str], facts: dict[str, str], **values: object) -> dict[str, Any]:
+        day = facts.get("raw_exam_date")
+        return row(patient, "1.2.3", codes, header_facts=json.dumps(facts)) | {"raw_exam_date": day, **values}
+
+    frame, same = made([], own), made([], said)
+    other = made(["structured_report"], said, ga_days=157, hc_mm=200.0)
+    for _ in range(2):
+        assert apply_reports([frame, same, other]) in (0, 1)
+        assert (frame.get("ga_days"), frame.get("hc_mm"), frame["reasons"]) == (None, None, ["report_conflict"])
+        assert (same["ga_days"], same["ga_source"], same["hc_mm"], same["reasons"]) == (157, "report", 200.0, [])
+
+
+@pytest.mark.parametrize(
+    ("values", "age", "codes"),
+    [
+        ({"hc_mm": 290.0}, (157, "report"), ["ga_conflict"]),
+        ({"hc_mm": 200.0}, (157, "report"), []),
+        ({"ga_days": 210, "ga_source": "recorded"}, (210, "recorded"), ["ga_conflict"]),
+        ({"ga_days": 160, "ga_source": "due"}, (160, "due"), []),
+    ],
+)
+def test_an_age_that_report_and_record_contradict_each_other_in_is_flagged(
+    values: dict[str, object], age: tuple[int, str], codes: list[str]
+) -> None:
+    frame, said = row("p", "s", [], **values), row("p", "s", ["structured_report"], ga_days=157)
+    for _ in range(2):
+        apply_reports([frame, said])
+        assert ((frame["ga_days"], frame["ga_source"]), sorted(set(frame["reasons"]))) == (age, codes)
+
+
+def test_frames_take_what_their_record_lacks_from_the_report_of_their_study() -> None:
     said = row("p", "s", ["structured_report"], ga_days=150, fl_mm=30.0, bpd_mm=50.0)
     again = row("p", "s", ["structured_report"], ga_days=150, bpd_mm=51.0)
     frame, other, known = row("p", "s", []), row("q", "s", []), row("p", "s", [], ga_days=148)
