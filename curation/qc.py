@@ -19,7 +19,7 @@ from sono.curation.errors import FindingsError, SonoError
 from sono.curation.exams import orphan_counts, orphan_sentence
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract
-from sono.curation.privacy import check_privacy
+from sono.curation.privacy import check_privacy, names_of_persons
 from sono.curation.published_splits import published_splits
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
@@ -177,7 +177,8 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
-    return read_rows(path, workspace.settings("records", RecordsConfig), planes, options.center_from)
+    config, persons = workspace.settings("records", RecordsConfig), names_of_persons(workspace.sources())
+    return read_rows(path, config, planes, options.center_from, persons)
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
