@@ -15,7 +15,7 @@ from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
 from sono.curation.assembly import build_images
 from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import FindingsError, SonoError
+from sono.curation.errors import FindingsError, SonoError, typed_name
 from sono.curation.exams import orphan_counts, orphan_sentence
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract
@@ -85,8 +85,8 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     """Grade, crop and store every file below `options.raw`; add the rows to the workspace's images table."""
     if options.center and options.center_from:
         raise SonoError("give --center or --center-from, not both")
-    if options.center is not None and not options.center.strip():
-        raise SonoError("--center is empty; give the name of the center, or leave it out")
+    if options.center is not None:
+        typed_name("--center", options.center)
     workspace.require_vault()
     planes = workspace.planes()
     reading = _reading(workspace, options, planes)  # before the long work, so that a bad table costs nothing

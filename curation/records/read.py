@@ -160,8 +160,7 @@ class Reading:
         if values.may_name_somebody(words) and self.vocabulary.isdisjoint(map(str.casefold, words)):
             return values.masked(problem)
         private = self.persons | words_of(*_private(row, {}, self.layout), *_persons(row, self.layout))
-        told = {word for word in words_of(row[at]) if len(word) > 2}
-        return problem if private.isdisjoint(told) else values.masked(problem)
+        return values.masked(problem) if any(len(word) > 2 for word in private & words_of(row[at])) else problem
 
     @cached_property
     def persons(self) -> frozenset[str]:
