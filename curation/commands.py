@@ -202,6 +202,7 @@ def check(
 
     from sono.curation.analysis import is_mask_picture
     from sono.curation.planes import PlaneTable
+    from sono.curation.privacy import names_of_persons
     from sono.curation.readers.stores import raw_place
     from sono.curation.records.check import check_records
     from sono.curation.records.raw_match import match_raw
@@ -212,7 +213,8 @@ def check(
     config = study.settings("records", RecordsConfig) if study else RecordsConfig()
     planes = study.planes() if study else PlaneTable()
     match = partial(match_raw, names=names, is_mask=is_mask_picture)
-    report = check_records(table, config, planes, raw_place(raw) if raw else None, match)
+    persons = names_of_persons(study.sources()) if study else ()
+    report = check_records(table, config, planes, raw_place(raw) if raw else None, match, persons)
     show(report, as_json, next_step="" if report.stops_qc else "sono qc RAW_FOLDER --records TABLE")
     report.refuse_what_stops_qc()
     if strict:

@@ -10,6 +10,9 @@ class SonoError(Exception):
     exit_code = 1
 
 
+MAX_NAME = 64  # characters
+
+
 class FindingsError(SonoError):
     """The work is done, but `--strict` was asked for and there are findings."""
 
@@ -36,3 +39,15 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean '{lowered[near[0]]}'?"
     return f"; known: {', '.join(choices[:30])}{', ...' if len(choices) > 30 else ''}"
+
+
+def typed_name(what: str, text: str) -> str:
+    """The name typed for `what`, without blanks around it; SonoError unless it is one short printable line."""
+    name = text.strip()
+    if not name:
+        raise SonoError(f"{what} is empty; give a name")
+    if not name.isprintable():
+        raise SonoError(f"{what} holds a line break or another sign that cannot be printed; type it without")
+    if len(name) > MAX_NAME:
+        raise SonoError(f"{what} '{name[:20]}...' has {len(name)} characters; give a name of at most {MAX_NAME}")
+    return name

@@ -280,7 +280,7 @@ def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
 
 
 def _leaks_in(path: Path, place: Path, search: Search, shown: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Every place of the file at `path` with a private string, or that is closed; `place` is where it is, or will be, in its folder."""
+    """Every place of the file at `path` that is closed or has a private string; `place` is its place in its folder."""
     for where, text in texts_of(path, place.suffix):
         found = search.found_at(place, where, text)
         if found or where == CLOSED:

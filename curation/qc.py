@@ -15,11 +15,11 @@ from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
 from sono.curation.assembly import build_images
 from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import FindingsError, SonoError
+from sono.curation.errors import FindingsError, SonoError, typed_name
 from sono.curation.exams import orphan_counts, orphan_sentence
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract
-from sono.curation.privacy import check_privacy
+from sono.curation.privacy import check_privacy, names_of_persons
 from sono.curation.published_splits import published_splits
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
@@ -85,8 +85,8 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     """Grade, crop and store every file below `options.raw`; add the rows to the workspace's images table."""
     if options.center and options.center_from:
         raise SonoError("give --center or --center-from, not both")
-    if options.center is not None and not options.center.strip():
-        raise SonoError("--center is empty; give the name of the center, or leave it out")
+    if options.center is not None:
+        typed_name("--center", options.center)
     workspace.require_vault()
     planes = workspace.planes()
     reading = _reading(workspace, options, planes)  # before the long work, so that a bad table costs nothing
@@ -179,7 +179,8 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
-    return read_rows(path, workspace.settings("records", RecordsConfig), planes, options.center_from)
+    config, persons = workspace.settings("records", RecordsConfig), names_of_persons(workspace.sources())
+    return read_rows(path, config, planes, options.center_from, persons)
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:

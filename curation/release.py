@@ -11,7 +11,7 @@ import pandas as pd
 
 from sono.curation.assembly import build_images
 from sono.curation.drawing import contact_sheet
-from sono.curation.errors import SonoError
+from sono.curation.errors import SonoError, typed_name
 from sono.curation.privacy import check_privacy
 from sono.curation.reasons import NOT_BY_EYE, REASONS
 from sono.curation.storage import write_bytes
@@ -67,8 +67,7 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
     `pictures` are the names on the sheets: another crop of the same frame stays held. SonoError where one is not in the
     quarantine or cannot be judged by eye: nothing is released then.
     """
-    if not reviewer.strip() or not reviewer.isprintable():
-        raise SonoError("--reviewer names nobody; give the name or the initials of who looked")
+    reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
     wanted = list(dict.fromkeys(pictures))
     with workspace.lock():
@@ -85,7 +84,7 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         fresh = [
-            {"picture": name, "reviewer": reviewer.strip(), "reviewed_at": now}
+            {"picture": name, "reviewer": reviewer, "reviewed_at": now}
             for name in wanted
             if name not in set(known["picture"])  # a release that was killed goes on
         ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from sono.curation.config import Settings, StudyConfig, read_section
-from sono.curation.errors import SonoError
+from sono.curation.errors import SonoError, typed_name
 from sono.curation.mask_checks import check_fit
 from sono.curation.planes import PlaneTable
 from sono.curation.pseudonyms import create_key, key_check, read_key
@@ -79,6 +79,7 @@ class Workspace:
         _refuse_store(root)
         workspace = cls(root.resolve())
         check_utf8(workspace.root)
+        typed_name("the name of the study", workspace.root.name)
         if workspace.config_path.exists():
             if workspace._take_vault():
                 return workspace
@@ -89,9 +90,7 @@ class Workspace:
             )
         outer = enclosing_workspace(workspace.root.parent)
         if outer is not None:
-            raise SonoError(
-                f"{root}: lies inside the workspace {outer}, which may be handed over; choose a place outside"
-            )
+            raise SonoError(f"{root}: lies inside the workspace {outer}, which may be handed over; choose another")
         if root.is_dir() and all(path.name.startswith(TEMPORARY_PREFIX) for path in root.iterdir()):
             remove_leftovers(root)  # of a `sono init` that was killed
         refuse_used_folder(root)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.errors import SonoError, did_you_mean, typed_name
 from sono.curation.storage import atomic_path, check_inside, check_regular, hold, open_lock, read_json, write_text
 from sono.curation.workspace import Workspace
 from sono.training.architectures import ModelConfig, settings_of
@@ -155,10 +155,10 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
     """The folder of the run `name` below `runs`; SonoError unless it is there to resume, or free to begin."""
     if not name or Path(name).name != name or name.startswith("."):
         raise SonoError(f"run name '{name}' is not a plain folder name; use letters, digits and dashes")
-    folder = runs / name
+    folder = runs / (name if resume else typed_name("--name", name))
     exists = (folder / RUN).exists()
     if exists and not resume:
-        raise SonoError(f"{folder}: there is a run of this name; give another --name, or --resume to go on with it")
+        raise SonoError(f"{folder}: there is a run of this name; give another --name, or go on with it by --resume")
     if resume and not exists:
         raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
     return folder

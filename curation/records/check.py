@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -99,9 +99,10 @@ def check_records(
     planes: PlaneTable,
     raw: Path | str | None = None,
     match: Callable[[Path | str, RecordsTable, Path], RawMatch] = match_raw,
+    known_persons: Collection[str] = (),
 ) -> RecordsReport:
     """Read a table as `sono qc` would and report on it; with `raw`, `match` the files of that folder too."""
-    reading = read_rows(path, config, planes)
+    reading = read_rows(path, config, planes, known=known_persons)
     table = merged_table(reading, config)
     records = reading.records
     exams = _exams(reading)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table,
 from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
 from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
+from sono.curation.spellings import words_of
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 
@@ -61,11 +62,13 @@ def read_records(
     return table_of(read_rows(path, config, planes, center_column), config)
 
 
-def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None) -> "Reading":
+def read_rows(
+    path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None, known: Collection[str] = ()
+) -> "Reading":
     """Read every row of a table in FETAL_PLANES_DB's, HC18's or the hospital's own layout by itself.
 
     A bad value is left out and reported in `problems`, unknown planes are in `unknown`. The column `center_column`
-    names the center, whatever else it holds. SonoError where the file is no records table.
+    names the center. No message shows a name of the table or of the `known` persons. SonoError for no records table.
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     layout = find_layout(path, sheet.header, config.columns, center_column)
@@ -76,7 +79,7 @@ def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_colu
     )
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
-    reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats)
+    reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
     for line, row in sheet.rows:
         record = _record(line, row, reading)
         if record is not None:
@@ -140,6 +143,7 @@ class Reading:
     rules: AgeRules
     orders: Counter[str]  # of the dates that show whether day or month comes first
     as_floats: tuple[str, ...] = ()  # titles of the columns of ids that hold 4711.0
+    known_persons: Collection[str] = ()  # names that no message may show
     records: list[Record] = field(default_factory=list)
     ages: list[RowAge] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -165,9 +169,14 @@ class Reading:
         words = re.findall(r"\w+", row[at])
         if values.may_name_somebody(words) and self.vocabulary.isdisjoint(map(str.casefold, words)):
             return values.masked(problem)
-        secrets = (text.casefold() for text in (*_private(row, {}, self.layout), *_persons(row, self.layout)))
-        private = {word for secret in secrets for word in re.findall(r"\w{3,}", secret)}
-        return problem if private.isdisjoint(map(str.casefold, words)) else values.masked(problem)
+        private = self.persons | words_of(*_private(row, {}, self.layout), *_persons(row, self.layout))
+        return values.masked(problem) if any(len(word) > 2 for word in private & words_of(row[at])) else problem
+
+    @cached_property
+    def persons(self) -> frozenset[str]:
+        """The words of all names of persons that are known: of the whole table and of the study's vault."""
+        rows = (name for _, row in self.sheet.rows for name in _persons(row, self.layout))
+        return words_of(*rows, *self.known_persons) - self.vocabulary
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
@@ -383,12 +392,8 @@ def _measures(first: Record, second: Record) -> list[str]:
 
 
 def _tell_other_subject(first: Record, record: Record, reading: Reading) -> None:
-    names = [
-        name
-        for name in (*IDS, "site", "name", "birth", "sex", "exam_date")
-        if getattr(first, name) != getattr(record, name)
-    ]
-    names += _measures(first, record)
+    facts = (*IDS, "site", "name", "birth", "sex", "exam_date")
+    names = [*(name for name in facts if getattr(first, name) != getattr(record, name)), *_measures(first, record)]
     what = "neither is applied where the file's own header does not decide"
     reading.conflicting.append(record.line)
     reading.tell(record.line, f"the image of line {first.line} again, with another {', '.join(names)}; {what}")

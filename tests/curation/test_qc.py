@@ -15,14 +15,16 @@ import pytest
 from sono.curation import qc as qc_module
 from sono.curation.analysis import AnalysisTask, analyse
 from sono.curation.engine import Engine
-from sono.curation.errors import FindingsError, SonoError
+from sono.curation.errors import FindingsError, SonoError, typed_name
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, QcSummary, run_qc
 from sono.curation.quality import QualityConfig
+from sono.curation.release import release
 from sono.curation.splits import check_splits, split_workspace
 from sono.curation.stored import read_stored
 from sono.curation.tables import SOURCES, read_table
 from sono.curation.workspace import Workspace
+from sono.training.checkpoints import run_folder
 
 ALONE = Engine(jobs=1, batch_size=8)
 
@@ -221,6 +223,24 @@ def test_wrong_options_are_refused_before_any_work(
     with pytest.raises(SonoError, match=problem):
         run_qc(study, QcOptions(**(values | change)), ALONE)
     assert not (study.root / "images.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [(" ", "empty"), ("a\nb", "line break"), ("\ud800", "printed"), ("x" * 65, "65 characters")],
+)
+def test_a_typed_name_is_one_short_printable_line(tmp_path: Path, typed: str, problem: str) -> None:
+    study = Workspace.create(tmp_path / "study")
+    with pytest.raises(SonoError, match=f"--center.*{problem}"):
+        run_qc(study, QcOptions(tmp_path, center=typed), ALONE)
+    with pytest.raises(SonoError, match=f"--reviewer.*{problem}"):
+        release(study, ["a"], typed)
+    with pytest.raises(SonoError, match=f"--name.*{problem}"):
+        run_folder(study.runs, typed)
+    if typed.isascii():
+        with pytest.raises(SonoError, match=f"study.*{problem}"):
+            Workspace.create(tmp_path / typed)
+    assert typed_name("--center", "x" * 64) and typed_name("--center", " Praxis Lindqvist ") == "Praxis Lindqvist"
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -194,3 +194,14 @@ def test_one_day_in_two_spellings_is_one_exam(tmp_path: Path) -> None:
     text = "image,patient,exam date\na.png,P1,2024-06-06 09:41\nb.png,P1,06.06.2024\nc.png,P1,20241010\n"
     report = _check(tmp_path, text)
     assert (report.women, report.exams, report.women_with_several_exams) == (1, 2, 1)
+
+
+def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    rows = "1;Lindqvist, Änna;femur\n2;;lindqvist\n3;;anna_view\n4;;okonkwo\n5;;femurr view\n"
+    path.write_text("patient;name;plane\n" + rows, encoding="utf-8")
+    report = check_records(path, RecordsConfig(), PlaneTable(), known_persons={"OKONKWO^MARY"})
+    told = report.stops_qc
+    assert "femurr view" in told
+    for secret in ("lindqvist", "anna", "okonkwo"):
+        assert secret not in told.replace("known", ""), told

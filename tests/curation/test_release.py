@@ -107,7 +107,7 @@ def test_a_release_is_of_one_crop_alone(study: Workspace) -> None:
 
 @pytest.mark.parametrize("nobody", ["", " ", "K\x1b[2J"])
 def test_nobody_is_no_reviewer(study: Workspace, nobody: str) -> None:
-    with pytest.raises(SonoError, match="names nobody"):
+    with pytest.raises(SonoError, match=r"--reviewer (is empty|holds)"):
         release(study, [name(NAMED)], nobody)
 
 

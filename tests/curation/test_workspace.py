@@ -65,8 +65,8 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_a_name_with_quotes_is_written_as_toml(tmp_path: Path) -> None:
-    study = Workspace.create(tmp_path / 'a "b"\nc')
-    assert study.study().name == 'a "b"\nc'
+    study = Workspace.create(tmp_path / 'a "b" \\c')
+    assert study.study().name == 'a "b" \\c'
 
 
 def test_the_key_of_another_study_is_refused(tmp_path: Path) -> None:
