@@ -306,8 +306,8 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
         datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
         if datings:
             remarks.append(
-                f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record; "
-                "`sono records check` names the rows"
+                f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record or "
+                "with a structured report; `sono records check` names the rows"
             )
         if records.unused:
             remarks.append(

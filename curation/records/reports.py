@@ -1,15 +1,14 @@
 """The values of structured reports on the frames of the same study, where the records say nothing."""
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
+from sono.curation.analysis import Row
 from sono.curation.record_fields import facts_of
 from sono.curation.records.dating import days_from_size, disagreeing
 from sono.curation.records.people import differ
-
-Row = MutableMapping[str, Any]
 
 REPORT, CONFLICT = "report", "report_conflict"  # the source of an age, and the code of a report that is not applied
 REPORT_FIELDS = ("ga_days", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm")
@@ -27,7 +26,7 @@ def apply_reports(rows: Iterable[Row]) -> int:
     for row in listed:
         if is_report_row(row) and isinstance(row.get("file_study"), str):
             reports.setdefault(row["file_study"], []).append(row)
-    return sum(_apply(row, reports.get(row.get("file_study"), [])) for row in listed if not is_report_row(row))
+    return sum(_apply(row, reports.get(row["file_study"], [])) for row in listed if not is_report_row(row))
 
 
 def is_report_row(row: Row) -> bool:
