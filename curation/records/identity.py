@@ -4,11 +4,10 @@ from collections.abc import Collection
 from datetime import date
 from functools import lru_cache
 
-from sono.curation.records.table import Record, id_form
+from sono.curation.placeholders import id_form, names_nobody
+from sono.curation.records.table import Record
 from sono.curation.spellings import TITLES, atoms_of, plain
 
-# Ids and names that a scanner or a clerk writes where nobody knows the patient.
-NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
 OLDEST = 1901  # years before it stand for an unknown birth date
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({
@@ -23,8 +22,7 @@ _CODE = 3  # letters of the longest word of a code like A, UKE or 1
 
 def known(identity: str | None) -> str | None:
     """An id as it is compared; None where it names nobody."""
-    form = id_form(identity or "")
-    return None if form in NOBODY else form
+    return None if not identity or names_nobody(identity) else id_form(identity)
 
 
 def same_id(one: str | None, other: str | None) -> bool:
@@ -62,7 +60,7 @@ def _name_words(name: str) -> tuple[str, ...]:
     words = [word for word in atoms_of(plain(alphabetic)) if word not in TITLES]
     for digraph, letter in _DIGRAPHS:
         words = [word.replace(digraph, letter) for word in words]
-    nobody = not words or any(word in NOBODY for word in words) or any(letter.isdigit() for letter in "".join(words))
+    nobody = not words or names_nobody(" ".join(words)) or any(letter.isdigit() for letter in "".join(words))
     return () if nobody else tuple(words)
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sono.curation.placeholders import id_form
 from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS
 from sono.curation.records.dating import days_from_due, days_from_lmp, disagreeing
 from sono.curation.records.evidence import (
@@ -24,7 +25,7 @@ from sono.curation.records.evidence import (
 from sono.curation.records.identity import same_id, same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.people import People
-from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
+from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts
 
 # What a record says of an exam or a frame, beside the age.
 EXAM_FIELDS = (

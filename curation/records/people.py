@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from itertools import combinations
 
+from sono.curation.placeholders import id_form
 from sono.curation.records.evidence import FileFacts
 from sono.curation.records.identity import ids_differ, institution_differs, unpadded
-from sono.curation.records.table import id_form
 
 MANY = 50  # different headers of one patient id that are compared with each other
 _OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName")

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from sono.curation.config import Config
 from sono.curation.errors import SonoError
+from sono.curation.placeholders import id_form, names_nobody
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
 from sono.curation.records.dates import count_orders, parse_date, short
@@ -21,7 +22,7 @@ from sono.curation.records.identity import same_person
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
 from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
-from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
+from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 
@@ -193,7 +194,7 @@ class Reading:
 
 
 def _record(line: int, row: list[str], reading: Reading) -> Record | None:
-    cells = _without_rounded_ids(line, reading.layout.cells(row), reading)
+    cells = _sound_ids(line, reading.layout.cells(row), reading)
     kind, key = _key(cells)
     if not key or len(key) > MAX_KEY or not key.isprintable():
         reading.tell(line, f"names no image, study or patient ('{short(key)}'); the row is left out")
@@ -230,8 +231,9 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     )
 
 
-def _without_rounded_ids(line: int, cells: Cells, reading: Reading) -> Cells:
-    """The cells without ids that a spreadsheet has rounded: two women would share one."""
+def _sound_ids(line: int, cells: Cells, reading: Reading) -> Cells:
+    """The cells without ids that stand for nobody, and those that a spreadsheet has rounded: two women share them."""
+    cells = {name: text for name, text in cells.items() if name not in IDS or not names_nobody(text)}
     rounded = [name for name in IDS if values.is_rounded(cells.get(name, ""))]
     for name in rounded:
         reading.tell(line, f"the {name} id '{cells[name]}' {values.ROUNDED}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
+from sono.curation.placeholders import id_form
 from sono.curation.records.remarks import grouped
 
 SUFFIXES = frozenset((
@@ -185,11 +186,6 @@ def _listed(pairs: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
     return found
 
 
-def id_form(text: str) -> str:
-    """An id as it is compared: case, blanks and composed letters do not count."""
-    return unicodedata.normalize("NFC", text.strip()).casefold()
-
-
 def _decoded(path: bytes) -> str:
     try:
         return path.decode()
@@ -199,7 +195,8 @@ def _decoded(path: bytes) -> str:
 
 def path_parts(path: str) -> list[str]:
     """Folders and name, comparable across systems."""
-    return [part for part in id_form(path).replace("\\", "/").split("/") if part not in ("", ".")]
+    plain = unicodedata.normalize("NFC", path.strip()).casefold()
+    return [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def _stem(name: str) -> str:

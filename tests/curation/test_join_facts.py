@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sono.curation.placeholders import names_nobody
 from sono.curation.planes import PlaneTable
 from sono.curation.records.evidence import FileFacts, Match
-from sono.curation.records.identity import centers_differ, institution_differs, names_differ
+from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, names_differ, same_id
 from sono.curation.records.joins import join
 from sono.curation.records.read import RecordsConfig, RecordsTable, read_records
 from sono.curation.records.table import claim_of
@@ -226,3 +227,40 @@ def test_a_row_is_known_again_by_whom_it_names_and_not_by_what_it_says(tmp_path:
         for row in ("x.png,W1,femur", "X.png,w1,leg", "x.png,W2,femur")
     ]
     assert claim_of(rows[0]) == claim_of(rows[1]) != claim_of(rows[2])
+
+
+# What stands for nobody is no id
+
+
+NOBODY = (
+    "0000", "99999999", "UNBEKANNT", "XXXX", "-", "?", ".", "null", "Anonymized", "no id", "n/a", "N.A.", "none",
+    "test", "unknown patient", "UNKNOWN^", "000", "9999", "XXX", "x", "NIL", "dummy", "sans nom", "keine Angabe",
+    "desconocida",
+    "ＴＥＳＴ", "00-00-00", "nicht bekannt", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOBODY)
+def test_a_placeholder_is_no_id(text: str) -> None:
+    assert names_nobody(text)
+    assert not same_id(text, text)
+    assert not ids_differ(text, "W1")
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "9", "999", "A", "AA", "100", "0001", "test1", "Anna", "P000", "Na Li", "1.2.840.7"]
+)
+def test_a_short_or_regular_id_is_one(text: str) -> None:
+    assert not names_nobody(text)
+    assert same_id(text, text)
+
+
+@pytest.mark.parametrize("text", ["0000", "99999999", "UNBEKANNT", "XXXX", "-"])
+def test_placeholders_join_no_files_by_patient_or_accession(tmp_path: Path, text: str) -> None:
+    table = _table(
+        tmp_path, f"patient,accession,file,exam_date,GA\n{text},{text},,2024-01-05,22w3d\n{text},,b.dcm,,30w0d\n"
+    )
+    header = {"PatientID": text, "AccessionNumber": text, "StudyDate": "2024-01-05"}
+    matches = join([_file("a.dcm", **header), _file("b.dcm", **header)], table)
+    assert [(match.ga_days, match.patient) for match in matches] == [(None, None), (210, None)]
+    assert any("records.csv:2: names no image, study or patient" in problem for problem in table.rejected)
