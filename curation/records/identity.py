@@ -55,13 +55,17 @@ def names_differ(one: str | None, other: str | None) -> bool:
 
 @lru_cache(65536)
 def _name_words(name: str) -> tuple[str, ...]:
-    """The words of a name, () where it names nobody: a code of digits, or what is written for an unknown patient."""
+    """The words of a name, without digits; () where it names nobody: a code, or what is written for nobody."""
     alphabetic = name.split("=", maxsplit=1)[0] or name  # of a DICOM name, before its ideographs and its sounds
     words = [word for word in atoms_of(plain(alphabetic)) if word not in TITLES]
+    if all(any(map(str.isdigit, word)) for word in words):
+        return ()
+    words = [bare for word in words if (bare := "".join(letter for letter in word if not letter.isdigit()))]
+    if names_nobody(" ".join(words)):
+        return ()
     for digraph, letter in _DIGRAPHS:
         words = [word.replace(digraph, letter) for word in words]
-    nobody = not words or names_nobody(" ".join(words)) or any(letter.isdigit() for letter in "".join(words))
-    return () if nobody else tuple(words)
+    return tuple(words)
 
 
 def _within(few: Collection[str], many: Collection[str]) -> bool:

@@ -223,7 +223,7 @@ def _fetal_planes(cells: Cells) -> Cells:
 
 
 def _hc18(cells: Cells) -> Cells:
-    """HC18: all frames are of the head, in no particular plane; the number before `_` is the woman's (000_HC of 000)."""
+    """HC18: all frames are of the head, in no particular plane; the number before `_` is the woman's (000: 000_HC)."""
     woman = re.match(r"(\d+)_\d*HC", cells.get("image", ""))
     return {"region": "head", **cells, **({"patient": woman[1] if woman[1].strip("0") else woman[0]} if woman else {})}
 
