@@ -28,6 +28,7 @@ _MANY_NINES = 4  # that stand for nobody; 9, 99 and 999 number real patients
 _REPEATS = 3  # of one letter; AA and BB may be codes
 
 FIRST_EXAM = date(1976, 1, 1)  # there were no DICOM files of fetuses before
+_NO_DAYS = ((1, 1), (12, 31), (12, 30))  # the last is day 0 of a spreadsheet's calendar
 MOTHER_AGES = (8, 70)  # years at the exam
 _OLDEST_BIRTH = date(FIRST_EXAM.year - MOTHER_AGES[1], 1, 1)
 _NO_BIRTHS = frozenset({date(1911, 11, 11)})  # all keys the same
@@ -60,6 +61,11 @@ def names_nobody(text: str) -> bool:
 def is_exam_day(day: date) -> bool:
     """Whether a fetus can have been examined on `day`: after 1975 and not in the future, but for the time zone."""
     return FIRST_EXAM <= day <= date.today() + timedelta(days=1)
+
+
+def is_no_day(day: date) -> bool:
+    """Whether `day` is written where an exam's is not known: the first or last day of a year that can be of none."""
+    return not is_exam_day(day) and (day.month, day.day) in _NO_DAYS
 
 
 def is_mothers_birth(birth: date, exam: date | None) -> bool:

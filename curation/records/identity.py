@@ -4,11 +4,10 @@ from collections.abc import Collection
 from datetime import date
 from functools import lru_cache
 
-from sono.curation.placeholders import id_form, names_nobody
+from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
 from sono.curation.records.table import Record
 from sono.curation.spellings import TITLES, atoms_of, plain
 
-OLDEST = 1901  # years before it stand for an unknown birth date
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({
     "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del", "department", "der", "dept",
@@ -83,13 +82,13 @@ def _same_word(one: str, other: str) -> bool:
     return one == other or (min(len(one), len(other)) == 1 and one[0] == other[0])
 
 
-def birth_of(text: str | None) -> date | None:
-    """A DICOM date of birth (YYYYMMDD); None where it is none, or stands for an unknown one."""
+def birth_of(text: str | None, exam: date | None) -> date | None:
+    """A DICOM date of birth (YYYYMMDD); None where it is none, or not of a woman who was examined on the day `exam`."""
     try:
         day = date.fromisoformat((text or "").replace(".", ""))
     except ValueError:
         return None
-    return day if day.year >= OLDEST else None
+    return day if is_mothers_birth(day, exam) else None
 
 
 def centers_differ(own: str | None, other: str | None) -> bool:

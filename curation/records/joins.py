@@ -21,17 +21,12 @@ from sono.curation.records.evidence import (
     date_problem,
     days_apart,
     lines_of,
+    unread_date,
 )
 from sono.curation.records.identity import same_id, same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.people import People
-from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts
-
-# What a record says of an exam or a frame, beside the age.
-EXAM_FIELDS = (
-    "plane", "region", "laterality", "presentation", "findings", "structures",
-    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm", "row_spacing_mm", "col_spacing_mm",
-)  # fmt: skip
+from sono.curation.records.table import EXAM_FIELDS, JoinRules, Record, RecordsTable, path_parts
 
 
 def join(files: Sequence[FileFacts], table: RecordsTable) -> list[Match]:
@@ -134,7 +129,8 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
     elif facts.day is not None and all(days_apart(facts, row) for row in rows):
         why = f"none of {lines_of(rows)} is of the file's study date"
     else:
-        why = f"no date decides between {lines_of(rows)}" if len(rows) > 1 else f"{lines_of(rows)} has no exam date"
+        lacks = unread_date(rows[0]) if rows[0].exam_date_unread else f"{lines_of(rows)} has no exam date"
+        why = f"no date decides between {lines_of(rows)}" if len(rows) > 1 else lacks
     return Match(facts, None, tuple(rows), evidence, (UNDECIDED,), why)
 
 
@@ -155,6 +151,8 @@ def _of_same_patient(match: Match, table: RecordsTable) -> tuple[Record, ...]:
 def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
     """The match with the age on the file's study date; a due date or last period may be that of any of the `rows`."""
     record, day = match.record, match.file.day
+    if record is not None and record.exam_date_unread:
+        match = replace(match, codes=(*match.codes, UNDECIDED), why=unread_date(record))
     if day is None and record is not None:
         day = record.exam_date
     datings = dict(record.stated) if record else {}
@@ -188,4 +186,4 @@ def _is_dated(row: Record) -> bool:
 
 
 def _has_exam_facts(row: Record) -> bool:
-    return bool(row.stated) or any(getattr(row, name) for name in EXAM_FIELDS)
+    return bool(row.stated) or row.exam_date_unread or any(getattr(row, name) for name in EXAM_FIELDS)

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from sono.curation.config import Config
 from sono.curation.errors import SonoError
-from sono.curation.placeholders import id_form, names_nobody
+from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
 from sono.curation.records.dates import count_orders, parse_date, short
@@ -22,7 +23,7 @@ from sono.curation.records.identity import same_person
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
 from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
-from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts
+from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts, without_day
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 
@@ -203,7 +204,7 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
     age = _age(line, cells, lengths, reading)
-    return Record(
+    record = Record(
         key=key,
         kind=kind,
         line=line,
@@ -214,11 +215,11 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         ga_conflicts=age.conflicts,
         sex=reading.value(line, cells, "sex", values.sex),
         name=name or None,
-        birth=reading.value(line, cells, "birth", partial(parse_date, month_first=reading.rules.month_first)),
+        birth=reading.value(line, cells, "birth", partial(_birth, age.dates.get("exam_date"), reading.rules)),
         exam_date=age.dates.get("exam_date"),
         lmp=age.dates.get("lmp"),
         due=age.dates.get("due"),
-        exam_date_unread="exam_date" in cells and "exam_date" not in age.dates,
+        exam_date_unread=age.exam_date_unread,
         stated=age.stated,
         laterality=reading.value(line, cells, "laterality", values.laterality),
         presentation=reading.value(line, cells, "presentation", values.presentation),
@@ -229,6 +230,15 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         **texts,
         **lengths,
     )
+    return without_day(record) if record.exam_date_unread else record
+
+
+def _birth(exam: date | None, rules: AgeRules, text: str) -> date:
+    """A mother's date of birth; SonoError where it cannot be hers on the day `exam`."""
+    birth = parse_date(text, rules.month_first)
+    if not is_mothers_birth(birth, exam):
+        raise SonoError(f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out")
+    return birth
 
 
 def _sound_ids(line: int, cells: Cells, reading: Reading) -> Cells:

@@ -277,3 +277,53 @@ def test_placeholders_join_no_files_by_patient_or_accession(tmp_path: Path, text
     matches = join([_file("a.dcm", **header), _file("b.dcm", **header)], table)
     assert [(match.ga_days, match.patient) for match in matches] == [(None, None), (210, None)]
     assert any("records.csv:2: names no image, study or patient" in problem for problem in table.rejected)
+
+
+# A date that stands for none, or that nobody can read, is no evidence
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [("1900-01-01", "1900-01-01"), ("0001-01-01", "0001-01-01"), ("9999-12-31", "31.12.9999"), ("1970-01-01",) * 2],
+)
+def test_a_placeholder_of_a_study_date_joins_nothing(tmp_path: Path, header: str, row: str) -> None:
+    file = _file(PatientID="W1", StudyDate=header)
+    match = _one(tmp_path, f"patient,exam_date,plane,GA\nW1,{row},femur,22w3d\n", file)
+    assert (match.ga_days, match.codes) == (None, ("exam_undecided",))
+
+
+@pytest.mark.parametrize("birth", ["99991231", "19010101", "19111111", "19000101", "20240104"])
+def test_a_birth_date_that_is_no_mothers_confirms_and_contradicts_nobody(tmp_path: Path, birth: str) -> None:
+    odd = _file("b.dcm", PatientID="W1", StudyDate="2024-01-05", PatientBirthDate=birth)
+    other = _file("a.dcm", PatientID="W1", StudyDate="2024-01-05", PatientBirthDate="19900101", IssuerOfPatientID="A")
+    table = _table(tmp_path, f"patient,exam_date,DOB,GA\nW1,2024-01-05,{birth},22w3d\n")
+    third = _file("c.dcm", PatientID="W1", StudyDate="2024-01-05", IssuerOfPatientID="B")
+    assert [match.ga_days for match in join([other, odd, third], table)] == [None, None, None]
+    assert _one(tmp_path, "file,DOB,GA\nb.dcm,1990-01-01,22w3d\n", odd).ga_days == 157
+
+
+@pytest.mark.parametrize("cell", ["2024/01/06", "20240106120000", "6 Jan 2024", "6. Januar 2024"])
+def test_a_date_in_a_usual_form_contradicts_another_day(tmp_path: Path, cell: str) -> None:
+    match = _one(tmp_path, f"file,exam_date,GA\nx.dcm,{cell},22w3d\n", _file(StudyDate="2024-01-05"))
+    assert (match.ga_days, match.codes) == (None, CONFLICT)
+
+
+@pytest.mark.parametrize("cell", ["24-01-06", "Jan 5", "05.01.24", "1", "31.02.2024", "2071-01-05"])
+@pytest.mark.parametrize("header", [{"StudyDate": "2024-01-05"}, {}])
+def test_nothing_of_a_day_is_taken_from_a_row_whose_exam_date_is_not_understood(
+    tmp_path: Path, cell: str, header: dict[str, str]
+) -> None:
+    table = f"file,patient,exam_date,plane,GA,HC\nx.dcm,W1,{cell},femur,22w3d,200\n"
+    match = _one(tmp_path, table, _file(**header))
+    assert (match.patient, match.ga_days, match.codes) == ("W1", None, ("exam_undecided",))
+    assert match.record is not None and (match.record.plane, match.record.hc_mm) == (None, None)
+    assert "exam date of line 2 is not understood" in match.why
+    by_patient = _one(tmp_path, table.replace("file,", "").replace("x.dcm,", ""), _file(PatientID="W1", **header))
+    assert (by_patient.ga_days, by_patient.codes) == (None, ("exam_undecided",))
+
+
+@pytest.mark.parametrize("cell", ["", "-", "unknown", "0", "00000000", "1900-01-01"])
+def test_a_placeholder_of_an_exam_date_is_no_date(tmp_path: Path, cell: str) -> None:
+    table = _table(tmp_path, f"file,exam_date,GA\nx.dcm,{cell},22w3d\n")
+    assert table.rejected == ()
+    assert join([_file(StudyDate="2024-01-05")], table)[0].ga_days == 157
