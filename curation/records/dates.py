@@ -36,10 +36,10 @@ def parse_date(text: str, month_first: bool = False) -> date:
         day, month = (second, first) if month_first and found[2] != "." else (first, second)
         return _date(text, int(found[4]), month, day)
     spelled = plain(written)
-    if (found := _NAMED.fullmatch(spelled)) and (month := _month(found[2])):
-        return _date(text, int(found[3]), month, int(found[1]))
-    if (found := _MONTH_NAMED.fullmatch(spelled)) and (month := _month(found[1])):
-        return _date(text, int(found[3]), month, int(found[2]))
+    if (found := _NAMED.fullmatch(spelled)) and (named := _month(found[2])):
+        return _date(text, int(found[3]), named, int(found[1]))
+    if (found := _MONTH_NAMED.fullmatch(spelled)) and (named := _month(found[1])):
+        return _date(text, int(found[3]), named, int(found[2]))
     if (found := _SERIAL.fullmatch(written)) and SERIAL_DATES[0] <= int(found[1]) <= SERIAL_DATES[1]:
         return SERIAL_START + timedelta(days=int(found[1]))
     raise SonoError(f"date '{short(text)}' is not understood; write it as 2024-01-31")

@@ -20,7 +20,7 @@ from sono.curation.records.dates import count_orders, parse_date, short
 from sono.curation.records.files import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.identity import same_person
-from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
+from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout, refuse_rivals
 from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
 from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts, without_day
@@ -71,6 +71,7 @@ def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_colu
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     layout = find_layout(path, sheet.header, config.columns, center_column)
+    refuse_rivals(path, sheet, layout, config.columns)
     sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
     month_first = config.date_order == "month" or (
@@ -79,6 +80,7 @@ def read_rows(path: Path, config: RecordsConfig, planes: PlaneTable, center_colu
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
     reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats)
+    reading.problems.extend(f"{path.name}: {note}" for note in sheet.notes)
     for line, row in sheet.rows:
         record = _record(line, row, reading)
         if record is not None:
