@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,10 +12,10 @@ from pydantic import Field
 
 from sono.curation.config import Config
 from sono.curation.errors import SonoError
-from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
+from sono.curation.placeholders import id_form, names_nobody
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
-from sono.curation.records.dates import count_orders, parse_date, short
+from sono.curation.records.dates import count_orders, short
 from sono.curation.records.files import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.identity import same_person
@@ -206,6 +205,7 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
     age = _age(line, cells, lengths, reading)
+    birth = partial(values.birth, age.dates.get("exam_date"), reading.rules.month_first)
     record = Record(
         key=key,
         kind=kind,
@@ -217,7 +217,7 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         ga_conflicts=age.conflicts,
         sex=reading.value(line, cells, "sex", values.sex),
         name=name or None,
-        birth=reading.value(line, cells, "birth", partial(_birth, age.dates.get("exam_date"), reading.rules)),
+        birth=reading.value(line, cells, "birth", birth),
         exam_date=age.dates.get("exam_date"),
         lmp=age.dates.get("lmp"),
         due=age.dates.get("due"),
@@ -233,14 +233,6 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         **lengths,
     )
     return without_day(record) if record.exam_date_unread else record
-
-
-def _birth(exam: date | None, rules: AgeRules, text: str) -> date:
-    """A mother's date of birth; SonoError where it cannot be hers on the day `exam`."""
-    birth = parse_date(text, rules.month_first)
-    if not is_mothers_birth(birth, exam):
-        raise SonoError(f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out")
-    return birth
 
 
 def _sound_ids(line: int, cells: Cells, reading: Reading) -> Cells:
@@ -388,12 +380,8 @@ def _measures(first: Record, second: Record) -> list[str]:
 
 
 def _tell_other_subject(first: Record, record: Record, reading: Reading) -> None:
-    names = [
-        name
-        for name in (*IDS, "site", "name", "birth", "sex", "exam_date")
-        if getattr(first, name) != getattr(record, name)
-    ]
-    names += _measures(first, record)
+    facts = (*IDS, "site", "name", "birth", "sex", "exam_date")
+    names = [name for name in facts if getattr(first, name) != getattr(record, name)] + _measures(first, record)
     what = "neither is applied where the file's own header does not decide"
     reading.conflicting.append(record.line)
     reading.tell(record.line, f"the image of line {first.line} again, with another {', '.join(names)}; {what}")
