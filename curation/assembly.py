@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sono.curation.duplicates import near_duplicate_pairs, small_frame
 from sono.curation.exams import exam_ids
 from sono.curation.namespaces import namespaces
+from sono.curation.patients import Id, same_patients
 from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
@@ -30,12 +31,14 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     images = sources[IMAGES.columns].copy()
     key = workspace.key()
     space = namespaces(sources)
-    images["patient_id"] = _pseudonyms(key, "patient", space, sources["raw_patient"])
+    patients, groups = same_patients(sources.assign(namespace=space))
+    images["patient_id"] = [identity and pseudonym(key, "patient", *identity) for identity in patients]
+    images["patient_group"] = [identity and pseudonym(key, "patient group", *identity) for identity in groups]
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
     config = workspace.settings("splits", SplitConfig)
     places = list(zip(sources["path"], sources["root"], strict=True))
     images["exam_id"] = exam_ids(key, places, images, config.without_patient == "file")
-    images["exam_date"] = _exam_dates(workspace, key, sources.assign(namespace=space))
+    images["exam_date"] = _exam_dates(workspace, key, sources, patients)
     _release(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
@@ -54,17 +57,15 @@ def _pseudonyms(key: bytes, kind: str, space: pd.Series, raw: pd.Series) -> list
     ]
 
 
-def _exam_dates(workspace: Workspace, key: bytes, sources: pd.DataFrame) -> list[str | None]:
+def _exam_dates(
+    workspace: Workspace, key: bytes, sources: pd.DataFrame, patients: Sequence[Id | None]
+) -> list[str | None]:
     """The exam date of each row, shifted by its patient's days; None unless the study keeps dates."""
     if workspace.study().keep_dates == "none":
         return [None] * len(sources)
     return [
-        shifted_date(key, date.fromisoformat(day), space, patient.strip()).isoformat()
-        if isinstance(day, str) and isinstance(patient, str)
-        else None
-        for day, space, patient in zip(
-            sources["raw_exam_date"], sources["namespace"], sources["raw_patient"], strict=True
-        )
+        shifted_date(key, date.fromisoformat(day), *patient).isoformat() if isinstance(day, str) and patient else None
+        for day, patient in zip(sources["raw_exam_date"], patients, strict=True)
     ]
 
 

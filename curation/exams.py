@@ -73,7 +73,7 @@ def _tie(images: pd.DataFrame, orphan: "pd.Series[bool]", ids: pd.Series) -> pd.
 
 
 def components(images: pd.DataFrame) -> NDArray[np.integer]:
-    """Component number [rows]: rows that share a patient, a duplicate group or a file, directly or through others.
+    """Component number [rows]: rows that share a patient (or may), duplicates or a file, directly or through others.
 
     Rows without a patient are tied to their study and their exam folder.
     """
@@ -81,7 +81,8 @@ def components(images: pd.DataFrame) -> NDArray[np.integer]:
     from scipy.sparse.csgraph import connected_components
 
     rows, nodes, size = [], [], len(images)
-    for keys in (images["patient_id"], images["duplicate_group"], images["source_id"], *exam_ties(images)):
+    patients = (images["patient_id"], images["patient_group"])
+    for keys in (*patients, images["duplicate_group"], images["source_id"], *exam_ties(images)):
         codes, known = pd.factorize(keys)
         rows.append(np.flatnonzero(codes >= 0))
         nodes.append(codes[codes >= 0] + size)

@@ -30,6 +30,7 @@ from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_remarks import EXAMPLES, Joined, join_remarks, shown_path
 from sono.curation.records.read import Reading, RecordsConfig, RecordsTable, find_known_table, read_rows, table_of
 from sono.curation.records.reports import apply_reports, is_report_row
+from sono.curation.splits import possible_counts
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
@@ -293,6 +294,11 @@ def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) ->
         remarks.append(
             f"{orphans}; give --records with a patient column, or where every file is of another patient "
             'without_patient = "file" under [splits] in sono.toml'
+        )
+    if possible := possible_counts(own):
+        remarks.append(
+            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their ids differ in leading "
+            "zeros alone, or one OtherPatientID is given for several; they stay in one split; correct the ids"
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(

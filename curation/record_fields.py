@@ -57,8 +57,8 @@ def join_records(
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
             row["reasons"] = [*row["reasons"], "no_record"]
         _judge_print(row)
-        if known(row["raw_patient"]) is None:
-            row["raw_patient"] = None
+        for name in ("raw_patient", "raw_study"):
+            row[name] = row[name] if known(_known(row[name])) else None
     return list(matches.values())
 
 

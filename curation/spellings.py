@@ -79,13 +79,13 @@ COMMON = PARTICLES | frozenset(
 )
 
 # Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and Dutch names.
-_MONTHS = {
+MONTHS = {
     "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "mae": 3, "mrt": 3, "mrz": 3, "apr": 4,
     "abr": 4, "avr": 4, "may": 5, "mai": 5, "mag": 5, "mei": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7,
     "lug": 7, "aug": 8, "ago": 8, "aou": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11,
     "dec": 12, "dez": 12, "dic": 12,
 }  # fmt: skip
-_MONTH = rf"({'|'.join(sorted(_MONTHS, key=len, reverse=True))})[a-z]*"
+_MONTH = rf"({'|'.join(sorted(MONTHS, key=len, reverse=True))})[a-z]*"
 _DAY = r"(\d{1,2})(?:st|nd|rd|th|er|o)?"
 _OF = rf"[-. /,_]*(?:(?:del?|of) )?[{_APOSTROPHES}]?"
 _DATES = (
@@ -370,7 +370,7 @@ def _possible_dates(parts: list[str]) -> set[date]:
     for year, month, day in orders:
         for century in ("",) if len(year) == 4 else ("19", "20"):
             try:
-                found.add(date(int(century + year), _MONTHS.get(month) or int(month), int(day)))
+                found.add(date(int(century + year), MONTHS.get(month) or int(month), int(day)))
             except ValueError:
                 continue
     return {day for day in found if 1900 <= day.year < 2100}

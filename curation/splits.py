@@ -14,12 +14,13 @@ from sono.curation.config import MAX_SEED, Config, override
 from sono.curation.errors import SonoError
 from sono.curation.exams import components, exam_ties, orphan_counts, train_only
 from sono.curation.privacy import check_privacy
+from sono.curation.records.partition import cell_form
 from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
 SPLIT_COLUMNS = (
-    "source_id", "patient_id", "study_id", "exam_id", "duplicate_group", "plane", "center", "status", "partition",
-    "split",
+    "source_id", "patient_id", "patient_group", "study_id", "exam_id", "duplicate_group", "plane", "center", "status",
+    "partition", "split",
 )  # fmt: skip
 TRAIN = SPLITS.index("train")
 
@@ -44,6 +45,11 @@ class SplitConfig(Config):
         odd = sorted(set(values.values()) - set(SPLITS))
         if odd:
             raise ValueError(f"'{odd[0]}' is no split; a cell means train, val or test")
+        spelled: dict[str, str] = {}
+        for cell, split in values.items():
+            first = spelled.setdefault(cell_form(cell), cell)
+            if values[first] != split:
+                raise ValueError(f"'{first}' and '{cell}' are one cell, but mean {values[first]} and {split}")
         return values
 
     @model_validator(mode="after")
@@ -143,6 +149,7 @@ def check_splits(images: pd.DataFrame) -> None:
     study, exam = exam_ties(placed)
     kinds = (
         (placed["patient_id"], "patients are"),
+        (placed["patient_group"], "groups of patients who may be one (their ids differ in leading zeros) are"),
         (placed["duplicate_group"], "duplicate groups are"),
         (placed["source_id"], "files are"),
         (study, "studies with frames of unknown patients are"),
@@ -184,6 +191,8 @@ def related_rows(
     """
     known = images["image_id"].isin(list(image_ids))
     groups = set(images.loc[known, "duplicate_group"].dropna())
+    own = known | images["patient_id"].isin(list(patients))
+    possible = set(images.loc[own, "patient_group"].dropna())
     tied = pd.Series(False, index=frames.index)
     for ids in exam_ties(images):
         own = ids[images["image_id"].isin(frames["image_id"]).to_numpy(bool)]
@@ -193,6 +202,7 @@ def related_rows(
         tied
         | frames["image_id"].isin(list(image_ids))
         | frames["patient_id"].isin(list(patients))
+        | frames["patient_group"].isin(list(possible))
         | frames["duplicate_group"].isin(list(groups))
     )
 
@@ -208,7 +218,7 @@ def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame
     _check_centers(images, hold_out)
     held = images[images["center"].isin(list(hold_out))]
     keep = accepted["center"].notna() & ~accepted["center"].isin(list(hold_out))
-    for column in ("patient_id", "exam_id", "duplicate_group", "image_id"):
+    for column in ("patient_id", "patient_group", "exam_id", "duplicate_group", "image_id"):
         keep &= ~accepted[column].astype(object).isin(set(held[column].dropna()))
     if not keep.any():
         raise SonoError(f"nothing is left to train on without {', '.join(hold_out)}; hold out fewer centers")
@@ -254,7 +264,14 @@ def _sizes(images: pd.DataFrame) -> dict[str, dict[str, int]]:
     patients = images.groupby("split")["patient_id"].nunique().to_dict()
     sizes = {name: {"frames": int(frames.get(name, 0)), "patients": int(patients.get(name, 0))} for name in SPLITS}
     orphans = orphan_counts(images)
-    return sizes | ({"without patient": orphans} if orphans else {})
+    possible = possible_counts(images)
+    return sizes | ({"without patient": orphans} if orphans else {}) | ({"may be one": possible} if possible else {})
+
+
+def possible_counts(images: pd.DataFrame) -> dict[str, int]:
+    """Accepted frames of patients who may be one with others, and these patients; {} where there are none."""
+    found = images[(images["status"] == "accepted") & images["patient_group"].notna()]
+    return {"frames": len(found), "patients": int(found["patient_id"].nunique())} if len(found) else {}
 
 
 def _check_centers(images: pd.DataFrame, hold_out: Sequence[str]) -> None:

@@ -82,6 +82,7 @@ IMAGES = TableSpec(
         repeats_frame=_int,  # the frame of the same file that stands for this one
         center=_text,
         patient_id=_text,  # keyed pseudonym
+        patient_group=_text,  # keyed pseudonym of patients who may be one; null where there are no others
         study_id=_text,  # keyed pseudonym
         exam_id=_text,  # keyed pseudonym of the exam's folder; null where the folders hold several patients or studies
         machine=_text,
@@ -156,8 +157,8 @@ IMAGES = TableSpec(
     ranges=_IMAGE_RANGES,
     patterns=_IMAGE_PATTERNS,
     later=frozenset(
-        ["source_frames", "repeats_frame", "ga_source", "exam_date", "peak", "speckle", "shadow", "blockiness",
-         "overlay", "strokes", "known_kind"]
+        ["patient_group", "source_frames", "repeats_frame", "ga_source", "exam_date", "peak", "speckle", "shadow",
+         "blockiness", "overlay", "strokes", "known_kind"]
     ),
 )  # fmt: skip
 

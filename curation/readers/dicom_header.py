@@ -5,6 +5,7 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
+from sono.curation.placeholders import is_exam_day
 from sono.curation.readers.frames import DECODER_ERRORS, Header, clean_texts, text_runs
 
 if TYPE_CHECKING:
@@ -110,11 +111,12 @@ def _other_ids(dataset: "Dataset") -> list[str]:
 
 
 def _day(text: str) -> str | None:
-    """A DICOM date (YYYYMMDD, once YYYY.MM.DD) in ISO, None where it is none."""
+    """A DICOM date (YYYYMMDD, once YYYY.MM.DD) in ISO, None where it is none or can be of no exam."""
     try:
-        return date.fromisoformat(text.replace(".", "")).isoformat()
+        day = date.fromisoformat(text.replace(".", ""))
     except ValueError:
         return None
+    return day.isoformat() if is_exam_day(day) else None
 
 
 def _private_texts(element: "DataElement") -> list[str]:

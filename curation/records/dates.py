@@ -6,35 +6,41 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 from sono.curation.errors import SonoError
+from sono.curation.spellings import MONTHS, plain
 
 SERIAL_DATES = (20_000, 80_000)  # spreadsheet day numbers of 1954 to 2119
 SERIAL_START = date(1899, 12, 30)  # day 0 of a spreadsheet's calendar, with its leap day of 1900
-MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-
 _TIME = r"(?:[T ]\d{1,2}:\d{2}.*)?"
-_ISO = re.compile(rf"(\d{{4}})-(\d{{1,2}})-(\d{{1,2}}){_TIME}", re.ASCII)
-_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})", re.ASCII)
+_SECONDS = r"(?:[T ]?\d{4}(?:\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?"  # of a DICOM date and time
+_YEAR_FIRST = re.compile(rf"(\d{{4}})([-./])(\d{{1,2}})\2(\d{{1,2}}){_TIME}", re.ASCII)
+_COMPACT = re.compile(rf"(\d{{4}})()(\d{{2}})(\d{{2}}){_SECONDS}", re.ASCII)
 _NUMBERS = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}){_TIME}", re.ASCII)
-_NAMED = re.compile(rf"(\d{{1,2}})[-. /]+([a-z]{{3}})[a-z]*\.?[-, /]+(\d{{4}}){_TIME}", re.ASCII | re.IGNORECASE)
+_OF = r"[-./ ]+(?:(?:de|of) )?"
+_NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?(\d{{1,2}}){_OF}([a-z]{{3,}})[.,]*{_OF}(\d{{4}}){_TIME}", re.ASCII)
+_MONTH_NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?([a-z]{{3,}})\.? (\d{{1,2}}),? (\d{{4}}){_TIME}", re.ASCII)
 _SERIAL = re.compile(r"(\d{5})(?:\.\d+)?", re.ASCII)
 
 
 def parse_date(text: str, month_first: bool = False) -> date:
-    """A date from `2024-01-31` (a time may follow), `20240131`, `31.01.2024`, `31/01/2024`, `31-Jan-2024` or `45322`.
+    """A date from `2024-01-31` (or with / or points; a time may follow), `20240131`, `31.01.2024`, `31/01/2024`,
+    `31-Jan-2024`, `Jan 31, 2024` or `45322`.
 
-    The last is a spreadsheet's day number. `03/04/2024` is 3 April, or 4 March where the table is `month_first`; with
-    points it is 3 April always.
+    The last is a spreadsheet's day number. Months are named in seven languages. `03/04/2024` is 3 April, or 4 March
+    where the table is `month_first`; with points it is 3 April always. Years of two digits are not understood.
     """
-    plain = text.strip()
-    if found := _ISO.fullmatch(plain) or _COMPACT.fullmatch(plain):
-        return _date(text, int(found[1]), int(found[2]), int(found[3]))
-    if found := _NUMBERS.fullmatch(plain):
+    written = text.strip()
+    if found := _YEAR_FIRST.fullmatch(written) or _COMPACT.fullmatch(written):
+        return _date(text, int(found[1]), int(found[3]), int(found[4]))
+    if found := _NUMBERS.fullmatch(written):
         first, second = int(found[1]), int(found[3])
         day, month = (second, first) if month_first and found[2] != "." else (first, second)
         return _date(text, int(found[4]), month, day)
-    if (found := _NAMED.fullmatch(plain)) and found[2].lower() in MONTHS:
-        return _date(text, int(found[3]), MONTHS.index(found[2].lower()) + 1, int(found[1]))
-    if (found := _SERIAL.fullmatch(plain)) and SERIAL_DATES[0] <= int(found[1]) <= SERIAL_DATES[1]:
+    spelled = plain(written)
+    if (found := _NAMED.fullmatch(spelled)) and (named := _month(found[2])):
+        return _date(text, int(found[3]), named, int(found[1]))
+    if (found := _MONTH_NAMED.fullmatch(spelled)) and (named := _month(found[1])):
+        return _date(text, int(found[3]), named, int(found[2]))
+    if (found := _SERIAL.fullmatch(written)) and SERIAL_DATES[0] <= int(found[1]) <= SERIAL_DATES[1]:
         return SERIAL_START + timedelta(days=int(found[1]))
     raise SonoError(f"date '{short(text)}' is not understood; write it as 2024-01-31")
 
@@ -54,6 +60,11 @@ def short(text: str) -> str:
     """A value as it may stand in a message: printable and of one line."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text[:60].strip())
     return clean + "..." if len(text) > 60 else clean
+
+
+def _month(word: str) -> int | None:
+    """The number of a month that `word` names or shortens."""
+    return next((MONTHS[word[:size]] for size in (4, 3) if word[:size] in MONTHS), None)
 
 
 def _date(text: str, year: int, month: int, day: int) -> date:

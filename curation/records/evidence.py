@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
+from sono.curation.placeholders import is_exam_day, is_mothers_birth
 from sono.curation.records.identity import (
     birth_of,
     centers_differ,
@@ -43,7 +44,8 @@ class FileFacts:
 
     @cached_property
     def day(self) -> date | None:
-        return date.fromisoformat(self.exam_date) if self.exam_date else None
+        day = date.fromisoformat(self.exam_date) if self.exam_date else None
+        return day if day and is_exam_day(day) else None
 
     @cached_property
     def patient_form(self) -> str | None:
@@ -67,7 +69,7 @@ class FileFacts:
 
     @property
     def birth(self) -> date | None:
-        return birth_of(self.header.get("PatientBirthDate"))
+        return birth_of(self.header.get("PatientBirthDate"), self.day)
 
     @property
     def content(self) -> str | bytes:
@@ -154,6 +156,13 @@ def _patients_differ(facts: FileFacts, record: Record) -> bool:
     return bool(other and facts.patient_ids) and unpadded(other or "") not in facts.patient_ids
 
 
+def _births_differ(facts: FileFacts, record: Record) -> bool:
+    """Two dates of birth that differ, both of women of an age to be mothers on the day of the exam."""
+    exam = facts.day or record.exam_date
+    known = {day for day in (facts.birth, record.birth) if day and is_mothers_birth(day, exam)}
+    return None not in (facts.birth, record.birth) and len(known) > 1
+
+
 def _sexes_differ(facts: FileFacts, record: Record) -> bool:
     own = facts.header.get("PatientSex", "").upper()
     return own in ("F", "M") and record.sex in ("F", "M") and own != record.sex
@@ -189,7 +198,7 @@ _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
     "center": _centers_differ,
     "patient": _patients_differ,
     "issuer of the patient id": _header_differs("IssuerOfPatientID", "issuer"),
-    "birth date": lambda facts, record: None not in (facts.birth, record.birth) and facts.birth != record.birth,
+    "birth date": _births_differ,
     "patient name": lambda facts, record: names_differ(facts.header.get("PatientName"), record.name),
     "patient sex": _sexes_differ,
 }
@@ -221,6 +230,10 @@ def ambiguous(facts: FileFacts, rows: tuple[Record, ...], others: tuple[bytes, .
 
 def date_problem(facts: FileFacts, record: Record) -> str:
     return f"the exam date of line {record.line} is {days_apart(facts, record)} days from the file's study date"
+
+
+def unread_date(record: Record) -> str:
+    return f"the exam date of line {record.line} is not understood, so nothing of a day is taken from it"
 
 
 def lines_of(rows: Sequence[Record]) -> str:

@@ -28,6 +28,7 @@ class Sheet:
     header: tuple[str, ...]
     rows: tuple[tuple[int, list[str]], ...]
     broken: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # of the whole table
 
 
 def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: str = "") -> Sheet:

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ Cell = tuple[Any, str, str]  # value, kind of openpyxl, number format
 _NO_CELL: Cell = (None, "n", "General")
 TITLE_ROWS = 100  # the titles of a sheet are among its first rows
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?[A-Z]{1,3}\$?(\d{1,7})"')
+_ROW, _HIDDEN = re.compile(rb"<(?:\w+:)?row\s[^>]*>"), re.compile(rb'\shidden="(?:1|true)"')
 _TAG_BYTES = 1000  # of a tag that one chunk begins and the next one ends
 _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, taken for arithmetic
 
@@ -33,7 +35,9 @@ def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str =
     """Read a table of any format, told by its content; `sheet` names that of a workbook, else its first is read."""
     content = read_bytes(path)
     if content.startswith(ZIP):
-        return collect(path, _workbook_lines(path, content, sheet))
+        return replace(
+            collect(path, _workbook_lines(path, content, sheet)), notes=_workbook_notes(path, content, sheet)
+        )
     if content.startswith(OLD_WORKBOOK):
         raise SonoError(f"{path}: a workbook of the old XLS format; save it as XLSX or CSV (UTF-8)")
     if content.startswith(PARQUET):
@@ -93,13 +97,18 @@ def _merged_cells(sheet: Any) -> list[tuple[int, int, int]]:
 
     openpyxl leaves the ranges out where it does not hold the whole sheet in memory.
     """
-    found, rest = [], b""
+    found = {(_column(at[1]), int(at[2]) - 1, int(at[3]) - 1) for at in _tags(sheet, _MERGED)}
+    return sorted(place for place in found if place[1] < place[2])
+
+
+def _tags(sheet: Any, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
+    """The tags of a sheet's XML that `pattern` finds; one at the border of two chunks may come twice."""
+    rest = b""
     with sheet._get_source() as stream:
         while chunk := stream.read(1 << 20):
             text = rest + chunk
-            found += [(_column(at[1]), int(at[2]) - 1, int(at[3]) - 1) for at in _MERGED.finditer(text)]
+            yield from pattern.finditer(text)
             rest = text[text.rfind(b"<") :][:_TAG_BYTES]
-    return sorted(place for place in set(found) if place[1] < place[2])
 
 
 def _column(letters: bytes) -> int:
@@ -143,15 +152,33 @@ def _no_workbook(path: Path) -> SonoError:
 
 
 def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
-    """The sheet called `name`, or the first that is one of cells; SonoError with those there are."""
+    """The sheet called `name`, or the first visible one of cells; SonoError with those there are."""
     names = [sheet.title for sheet in book.worksheets]
     if not names:
         raise SonoError(f"{path}: the workbook has no sheet of cells; save the table as XLSX or CSV (UTF-8)")
     if name and name not in names:
         raise SonoError(f"{path}: no sheet '{name}'{did_you_mean(name, names)}; mend 'records.sheet' in sono.toml")
-    sheet = book.worksheets[names.index(name) if name else 0]
+    visible = [place for place, sheet in enumerate(book.worksheets) if sheet.sheet_state == "visible"]
+    sheet = book.worksheets[names.index(name) if name else (*visible, 0)[0]]
     sheet.reset_dimensions()  # some programs write wrong ones
     return sheet
+
+
+def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
+    """What somebody who looks at the workbook may not see: hidden sheets before the one that is read, hidden rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        book = _open_workbook(path, content, results=False)
+    sheet = _worksheet(path, book, name)
+    notes = []
+    if not name and sheet is not book.worksheets[0]:
+        notes.append(
+            f"the first sheets are hidden, so '{sheet.title}' is read; [records] sheet in sono.toml names another"
+        )
+    hidden = {tag[0] for tag in _tags(sheet, _ROW) if _HIDDEN.search(tag[0])}
+    if hidden:
+        notes.append(f"{len(hidden)} hidden rows of the sheet are read, too; delete those that should not count")
+    return tuple(notes)
 
 
 def _workbook_text(cell: Cell, result: object) -> str:

@@ -4,12 +4,10 @@ from collections.abc import Collection
 from datetime import date
 from functools import lru_cache
 
-from sono.curation.records.table import Record, id_form
+from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
+from sono.curation.records.table import Record
 from sono.curation.spellings import TITLES, atoms_of, plain
 
-# Ids and names that a scanner or a clerk writes where nobody knows the patient.
-NOBODY = frozenset({"", "0", "00000", "none", "nan", "unknown", "anonymous", "anon", "test", "n/a", "na"})
-OLDEST = 1901  # years before it stand for an unknown birth date
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({
     "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del", "department", "der", "dept",
@@ -23,8 +21,7 @@ _CODE = 3  # letters of the longest word of a code like A, UKE or 1
 
 def known(identity: str | None) -> str | None:
     """An id as it is compared; None where it names nobody."""
-    form = id_form(identity or "")
-    return None if form in NOBODY else form
+    return None if not identity or names_nobody(identity) else id_form(identity)
 
 
 def same_id(one: str | None, other: str | None) -> bool:
@@ -57,13 +54,17 @@ def names_differ(one: str | None, other: str | None) -> bool:
 
 @lru_cache(65536)
 def _name_words(name: str) -> tuple[str, ...]:
-    """The words of a name, () where it names nobody: a code of digits, or what is written for an unknown patient."""
+    """The words of a name, without digits; () where it names nobody: a code, or what is written for nobody."""
     alphabetic = name.split("=", maxsplit=1)[0] or name  # of a DICOM name, before its ideographs and its sounds
     words = [word for word in atoms_of(plain(alphabetic)) if word not in TITLES]
+    if all(any(map(str.isdigit, word)) for word in words):
+        return ()
+    words = [bare for word in words if (bare := "".join(letter for letter in word if not letter.isdigit()))]
+    if names_nobody(" ".join(words)):
+        return ()
     for digraph, letter in _DIGRAPHS:
         words = [word.replace(digraph, letter) for word in words]
-    nobody = not words or any(word in NOBODY for word in words) or any(letter.isdigit() for letter in "".join(words))
-    return () if nobody else tuple(words)
+    return tuple(words)
 
 
 def _within(few: Collection[str], many: Collection[str]) -> bool:
@@ -81,13 +82,13 @@ def _same_word(one: str, other: str) -> bool:
     return one == other or (min(len(one), len(other)) == 1 and one[0] == other[0])
 
 
-def birth_of(text: str | None) -> date | None:
-    """A DICOM date of birth (YYYYMMDD); None where it is none, or stands for an unknown one."""
+def birth_of(text: str | None, exam: date | None) -> date | None:
+    """A DICOM date of birth (YYYYMMDD); None where it is none, or not of a woman who was examined on the day `exam`."""
     try:
         day = date.fromisoformat((text or "").replace(".", ""))
     except ValueError:
         return None
-    return day if day.year >= OLDEST else None
+    return day if is_mothers_birth(day, exam) else None
 
 
 def centers_differ(own: str | None, other: str | None) -> bool:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sono.curation.placeholders import id_form
 from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS
 from sono.curation.records.dating import days_from_due, days_from_lmp, disagreeing
 from sono.curation.records.evidence import (
@@ -20,17 +21,12 @@ from sono.curation.records.evidence import (
     date_problem,
     days_apart,
     lines_of,
+    unread_date,
 )
 from sono.curation.records.identity import ids_differ, known, same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.people import People
-from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
-
-# What a record says of an exam or a frame, beside the age.
-EXAM_FIELDS = (
-    "plane", "region", "laterality", "presentation", "findings", "structures",
-    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm", "row_spacing_mm", "col_spacing_mm",
-)  # fmt: skip
+from sono.curation.records.table import EXAM_FIELDS, JoinRules, Record, RecordsTable, path_parts
 
 # What may be an id in a path: five letters and digits or more, or a letter and three digits; not img_1 or 2024.
 _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
@@ -159,7 +155,8 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
     elif facts.day is not None and all(days_apart(facts, row) for row in rows):
         why = f"none of {lines_of(rows)} is of the file's study date"
     else:
-        why = f"no date decides between {lines_of(rows)}" if len(rows) > 1 else f"{lines_of(rows)} has no exam date"
+        lacks = unread_date(rows[0]) if rows[0].exam_date_unread else f"{lines_of(rows)} has no exam date"
+        why = f"no date decides between {lines_of(rows)}" if len(rows) > 1 else lacks
     return Match(facts, None, tuple(rows), evidence, (UNDECIDED,), why)
 
 
@@ -185,6 +182,8 @@ def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple
 def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
     """The match with the age on the file's study date; a due date or last period may be that of any of the `rows`."""
     record, day = match.record, match.file.day
+    if record is not None and record.exam_date_unread:
+        match = replace(match, codes=(*match.codes, UNDECIDED), why=unread_date(record))
     if day is None and record is not None:
         day = record.exam_date
     datings = dict(record.stated) if record else {}
@@ -218,4 +217,4 @@ def _is_dated(row: Record) -> bool:
 
 
 def _has_exam_facts(row: Record) -> bool:
-    return bool(row.stated) or any(getattr(row, name) for name in EXAM_FIELDS)
+    return bool(row.stated) or row.exam_date_unread or any(getattr(row, name) for name in EXAM_FIELDS)

@@ -4,11 +4,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.records.files import read_header
+from sono.curation.records.files import Sheet, read_header
 from sono.curation.records.values import shape
 
 Cells = dict[str, str]
@@ -69,6 +69,7 @@ PRIVATE = (
     "exam_date", "lmp", "due",
 )  # fmt: skip
 COPIED = frozenset(("center", "center_from", "machine"))  # cells that stand as they are in the images table
+SEVERAL = ("name", "operator", "contact")  # all columns of them count
 KEYS = ("image", "study_uid", "study", "accession", "patient")
 
 _UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
@@ -128,6 +129,46 @@ def find_layout(
             )
     adjust = _ADJUST.get(known, _as_it_is)
     return Layout(known or "table", columns, units, private, names, operators, adjust)
+
+
+def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> None:
+    """SonoError where two columns claim one field and differ in a row, so that one would be used by chance.
+
+    A person's name, operators and contacts may stand in several; a column that `mapping` names is chosen.
+    """
+    titles = [_title(column) for column in sheet.header]
+    for field, used in layout.columns.items():
+        title = sheet.header[used].strip().casefold()
+        chosen = bool(mapping.get(field)) or field == "center_from"
+        for index, (name, unit) in enumerate(titles):
+            same = sheet.header[index].strip().casefold() == title
+            rival = same if chosen else same or _claimed(name, unit) == field
+            if field in SEVERAL or not rival or (index in layout.columns.values() and not same) or index == used:
+                continue
+            line = next((line for line, row in sheet.rows if not _same_cell(field, row[used], row[index])), None)
+            if line is not None and any(row[index] for _, row in sheet.rows):
+                names = f"'{sheet.header[used]}' and '{sheet.header[index]}' (numbers {used + 1} and {index + 1})"
+                advice = f'{field} = "{sheet.header[index]}" or the other under [records.columns] in sono.toml'
+                advice = "rename or delete one" if same else f"say which one counts: {advice}"
+                raise SonoError(f"{path}:{line}: columns {names} both hold the {field} and differ; {advice}")
+
+
+def _claimed(name: str, unit: str) -> str:
+    """The field that a title gives away, "" for none."""
+    field = next((field for field, aliases in ALIASES.items() if name in aliases), "")
+    return field if field != "ga" or not unit else "ga_days" if unit.startswith("d") else "ga_weeks"
+
+
+def _same_cell(field: str, one: str, other: str) -> bool:
+    """Whether two cells say the same; of an image one may be a path that ends as the other does."""
+    first, second = (re.sub(r"\.0+$", "", text.strip().casefold().replace("\\", "/")) for text in (one, other))
+    if first == second or field != "image":
+        return first == second
+    short, long = sorted((PurePosixPath(first), PurePosixPath(second)), key=lambda path: len(path.parts))
+    if not short.parts:
+        return False
+    ends = long.parts[-len(short.parts) :]
+    return ends == short.parts or (*ends[:-1], PurePosixPath(ends[-1]).stem) == (*short.parts[:-1], short.stem)
 
 
 def known_layout(header: tuple[str, ...]) -> str:
@@ -231,9 +272,9 @@ def _fetal_planes(cells: Cells) -> Cells:
 
 
 def _hc18(cells: Cells) -> Cells:
-    """HC18: all frames are of the head, in no particular plane; the number before `_` is the woman's."""
+    """HC18: all frames are of the head, in no particular plane; the number before `_` is the woman's (000: 000_HC)."""
     woman = re.match(r"(\d+)_\d*HC", cells.get("image", ""))
-    return {"region": "head", **cells, **({"patient": woman[1]} if woman else {})}
+    return {"region": "head", **cells, **({"patient": woman[1] if woman[1].strip("0") else woman[0]} if woman else {})}
 
 
 _ADJUST: dict[str, Callable[[Cells], Cells]] = {"fetal_planes_db": _fetal_planes, "hc18": _hc18}

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.placeholders import id_form
 from sono.curation.records.files import Sheet, clean
+from sono.curation.records.identity import known, unpadded
 from sono.curation.records.read import Reading
 from sono.curation.tables import SPLITS
 
@@ -28,18 +30,18 @@ def read_partition(reading: Reading, column: str, values: Mapping[str, str]) -> 
     index = _index(sheet, column)
     if index is None:
         return None
-    known = _mapping(sheet.header[index]) | {_plain(cell): split for cell, split in values.items()}
+    known = _mapping(sheet.header[index]) | {cell_form(cell): split for cell, split in values.items()}
     found: dict[int, str] = {}
     for line, row in sheet.rows:
         cell = row[index]
         if not cell:
             continue
-        if _plain(cell) not in known:
+        if cell_form(cell) not in known:
             raise SonoError(
                 f"{path}:{line}: column '{column.strip()}' has {cell[:40]!r}, which is no split; "
                 f'map it in sono.toml: [splits] values = {{ "{cell[:40]}" = "train" }}'
             )
-        found[line] = known[_plain(cell)]
+        found[line] = known[cell_form(cell)]
     _check_patients(reading, found)
     return found
 
@@ -48,7 +50,7 @@ def looks_like_partition(sheet: Sheet) -> str:
     """The title of a column of the table that looks like a partition, "" where there is none."""
     for index, title in enumerate(sheet.header):
         known = _mapping(title)
-        cells = {_plain(row[index]) for _, row in sheet.rows if row[index]}
+        cells = {cell_form(row[index]) for _, row in sheet.rows if row[index]}
         named = _title(title) in TITLES or len(known) > len(_mapping(""))
         if named and 1 < len({known.get(cell, cell) for cell in cells}) <= len(SPLITS) and cells <= known.keys():
             return title.strip()
@@ -61,8 +63,8 @@ def missing_column(reading: Reading, column: str) -> str:
 
 
 def _index(sheet: Sheet, column: str) -> int | None:
-    wanted = _plain(column)
-    return next((index for index, title in enumerate(sheet.header) if _plain(title) == wanted), None)
+    wanted = cell_form(column)
+    return next((index for index, title in enumerate(sheet.header) if cell_form(title) == wanted), None)
 
 
 def _mapping(title: str) -> dict[str, str]:
@@ -78,9 +80,11 @@ def _check_patients(reading: Reading, found: Mapping[int, str]) -> None:
     first: dict[tuple[str, str], int] = {}  # two centers may have one number
     for line, row in reading.sheet.rows:
         cells = reading.layout.cells(row)
-        if "patient" not in cells or line not in found:
+        patient = known(cells.get("patient"))
+        if patient is None or line not in found:
             continue
-        before = first.setdefault((cells.get("center", ""), cells["patient"]), line)
+        # without leading zeros it may be the same
+        before = first.setdefault((id_form(cells.get("center", "")), unpadded(patient)), line)
         if found[before] != found[line]:
             raise SonoError(
                 f"{reading.path}:{line}: the patient of line {before} again, in {found[line]} instead of "
@@ -88,7 +92,8 @@ def _check_patients(reading: Reading, found: Mapping[int, str]) -> None:
             )
 
 
-def _plain(text: str) -> str:
+def cell_form(text: str) -> str:
+    """A cell of a partition as it is compared: case, blanks and a .0 do not count."""
     return clean(text).casefold().removesuffix(".0")
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
+from sono.curation.placeholders import id_form
 from sono.curation.records.evidence import FileFacts, studies_differ
 from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, known, names_differ, same_id
-from sono.curation.records.table import Record, id_form
+from sono.curation.records.table import Record
 
 MANY = 50  # different headers of one id: an id of more than these is nobody's
 _OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")

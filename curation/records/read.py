@@ -12,16 +12,17 @@ from pydantic import Field
 
 from sono.curation.config import Config
 from sono.curation.errors import SonoError
+from sono.curation.placeholders import id_form, names_nobody
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
-from sono.curation.records.dates import count_orders, parse_date, short
+from sono.curation.records.dates import count_orders, short
 from sono.curation.records.files import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.identity import same_person
-from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout
+from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout, refuse_rivals
 from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
-from sono.curation.records.table import JoinRules, Record, RecordsTable, id_form, path_parts
+from sono.curation.records.table import JoinRules, Record, RecordsTable, path_parts, without_day
 from sono.curation.spellings import words_of
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
@@ -72,6 +73,7 @@ def read_rows(
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     layout = find_layout(path, sheet.header, config.columns, center_column)
+    refuse_rivals(path, sheet, layout, config.columns)
     sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
     month_first = config.date_order == "month" or (
@@ -80,6 +82,7 @@ def read_rows(
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
     reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
+    reading.problems.extend(f"{path.name}: {note}" for note in sheet.notes)
     for line, row in sheet.rows:
         record = _record(line, row, reading)
         if record is not None:
@@ -212,7 +215,7 @@ class Reading:
 
 
 def _record(line: int, row: list[str], reading: Reading) -> Record | None:
-    cells = _without_rounded_ids(line, reading.layout.cells(row), reading)
+    cells = _sound_ids(line, reading.layout.cells(row), reading)
     kind, key = _key(cells)
     if not key or len(key) > MAX_KEY or not key.isprintable():
         reading.tell(line, f"names no image, study or patient ('{short(key)}'); the row is left out")
@@ -221,7 +224,8 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
     age = _age(line, cells, lengths, reading)
-    return Record(
+    birth = partial(values.birth, age.dates.get("exam_date"), reading.rules.month_first)
+    record = Record(
         key=key,
         kind=kind,
         line=line,
@@ -232,11 +236,11 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         ga_conflicts=age.conflicts,
         sex=reading.value(line, cells, "sex", values.sex),
         name=name or None,
-        birth=reading.value(line, cells, "birth", partial(parse_date, month_first=reading.rules.month_first)),
+        birth=reading.value(line, cells, "birth", birth),
         exam_date=age.dates.get("exam_date"),
         lmp=age.dates.get("lmp"),
         due=age.dates.get("due"),
-        exam_date_unread="exam_date" in cells and "exam_date" not in age.dates,
+        exam_date_unread=age.exam_date_unread,
         stated=age.stated,
         laterality=reading.value(line, cells, "laterality", values.laterality),
         presentation=reading.value(line, cells, "presentation", values.presentation),
@@ -247,10 +251,12 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
         **texts,
         **lengths,
     )
+    return without_day(record) if record.exam_date_unread else record
 
 
-def _without_rounded_ids(line: int, cells: Cells, reading: Reading) -> Cells:
-    """The cells without ids that a spreadsheet has rounded: two women would share one."""
+def _sound_ids(line: int, cells: Cells, reading: Reading) -> Cells:
+    """The cells without ids that stand for nobody, and those that a spreadsheet has rounded: two women share them."""
+    cells = {name: text for name, text in cells.items() if name not in IDS or not names_nobody(text)}
     rounded = [name for name in IDS if values.is_rounded(cells.get(name, ""))]
     for name in rounded:
         reading.tell(line, f"the {name} id '{cells[name]}' {values.ROUNDED}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from sono.curation.errors import SonoError
+from sono.curation.placeholders import is_exam_day, is_no_day, names_nobody
 from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS, read_ga
-from sono.curation.records.dates import parse_date
+from sono.curation.records.dates import parse_date, short
 from sono.curation.records.dating import days_from_due, days_from_lmp, days_from_size, disagreeing
 
 Tell = Callable[[str], None]
@@ -35,6 +36,7 @@ class RowAge:
     datings: Mapping[str, int] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     dates: Mapping[str, date] = field(default_factory=dict)  # exam_date, due and lmp, as far as they are understood
+    exam_date_unread: bool = False
 
     @property
     def stated(self) -> dict[str, int]:
@@ -57,28 +59,37 @@ def row_age(
             datings["recorded"], form = read_ga(written, rules.point_days)
         except SonoError as error:
             tell(str(error))
-    dates = _dates(cells, rules, tell)
+    dates, unread = _dates(cells, rules, tell)
     datings |= _by_dates(dates, tell)
     by_size = {name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm}
     datings |= {name: days for name, days in by_size.items() if days is not None}
     source = next((name for name in rules.order if name in datings), None)
     if source is None:
-        return RowAge(datings=datings, dates=dates)
-    return RowAge(datings[source], source, form, datings, disagreeing(source, datings), dates)
+        return RowAge(datings=datings, dates=dates, exam_date_unread=unread)
+    return RowAge(datings[source], source, form, datings, disagreeing(source, datings), dates, unread)
 
 
-def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> dict[str, date]:
+def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[str, date], bool]:
+    """The dates of a row, and whether its exam date is filled but not understood; what stands for none is none."""
+    unread = False
     days_of: dict[str, date] = {}
     problems: list[str] = []
     for name in DATES:
         try:
-            if name in cells:
-                days_of[name] = parse_date(cells[name], rules.month_first)
+            if name not in cells or names_nobody(cells[name]):
+                continue
+            day = parse_date(cells[name], rules.month_first)
+            if name == "exam_date" and is_no_day(day):
+                continue
+            if name == "exam_date" and not is_exam_day(day):
+                raise SonoError(f"date '{short(cells[name])}' is not from 1976 to today")
+            days_of[name] = day
         except SonoError as error:
+            unread |= name == "exam_date"
             problems.append(f"also {name}" if problems else f"{name}: {error}")  # one cell a message, to be masked
     if problems:
         tell("; ".join(problems))
-    return days_of
+    return days_of, unread
 
 
 def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:

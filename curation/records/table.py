@@ -4,10 +4,11 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
+from sono.curation.placeholders import id_form
 from sono.curation.records.remarks import grouped
 
 SUFFIXES = frozenset((
@@ -15,6 +16,13 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths
+
+
+# What a record says of an exam or a frame, beside the age.
+EXAM_FIELDS = (
+    "plane", "region", "laterality", "presentation", "findings", "structures",
+    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm", "row_spacing_mm", "col_spacing_mm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,13 @@ class Record:
     line: int = field(default=0, compare=False, repr=False)
     private: tuple[str, ...] = field(default=(), compare=False, repr=False)
     persons: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+
+def without_day(record: Record) -> Record:
+    """A record without what holds for one day alone: plane, findings, biometry and the age that it states."""
+    nothing = Record("")
+    names = (*EXAM_FIELDS, "ga_days", "ga_source", "ga_conflicts", "stated")
+    return replace(record, **{name: getattr(nothing, name) for name in names})
 
 
 def claim_of(record: Record) -> str:
@@ -195,11 +210,6 @@ def _listed(pairs: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
     return found
 
 
-def id_form(text: str) -> str:
-    """An id as it is compared: case, blanks and composed letters do not count."""
-    return unicodedata.normalize("NFC", text.strip()).casefold()
-
-
 def _decoded(path: bytes) -> str:
     try:
         return path.decode()
@@ -209,7 +219,8 @@ def _decoded(path: bytes) -> str:
 
 def path_parts(path: str) -> list[str]:
     """Folders and name, comparable across systems."""
-    return [part for part in id_form(path).replace("\\", "/").split("/") if part not in ("", ".")]
+    plain = unicodedata.normalize("NFC", path.strip()).casefold()
+    return [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def _stem(name: str) -> str:

@@ -4,9 +4,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.placeholders import is_mothers_birth
 from sono.curation.planes import REGIONS, label_form
 from sono.curation.records.dates import parse_date, short
 from sono.curation.spellings import TITLES
@@ -148,6 +150,14 @@ def presentation(text: str) -> str:
 def sex(text: str) -> str:
     """F or M, as in a DICOM header."""
     return choice("sex", text, SEX)
+
+
+def birth(exam: date | None, month_first: bool, text: str) -> date:
+    """A mother's date of birth; SonoError where it cannot be hers on the day `exam` (None: on any)."""
+    day = parse_date(text, month_first)
+    if not is_mothers_birth(day, exam):
+        raise SonoError(f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out")
+    return day
 
 
 def region(text: str) -> str:

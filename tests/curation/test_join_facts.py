@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sono.curation.placeholders import names_nobody
 from sono.curation.planes import PlaneTable
 from sono.curation.records.evidence import FileFacts, Match
-from sono.curation.records.identity import centers_differ, institution_differs, names_differ
+from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, names_differ, same_id
 from sono.curation.records.joins import join
 from sono.curation.records.read import RecordsConfig, RecordsTable, read_records
 from sono.curation.records.table import claim_of
@@ -290,6 +291,19 @@ def test_a_code_and_a_name_in_full_are_no_contradiction_of_a_header() -> None:
         ("ANONYMOUS", "Jane Doe", False),
         ("Doe^Jane^Maria", "Doe^Jane^Anna", True),
         ("", "Jane Doe", False),
+        ("LI^NA", "Maria Gomez", True),
+        ("NA^LI", "Anna Gomez", True),
+        ("LI^NA", "Na Li", False),
+        ("TEST^MARIA", "Anna Gomez", True),
+        ("None^Maria", "Anna Gomez", True),
+        ("TEST^PATIENT", "Anna Gomez", False),
+        ("UNBEKANNT", "Anna Gomez", False),
+        ("GOMEZ^ANNA^2", "Maria Li", True),
+        ("GOMEZ2^ANNA", "Maria Li", True),
+        ("GOMEZ^ANNA^2", "Anna Gomez", False),
+        ("GOMEZ2^ANNA", "Anna Gomez", False),
+        ("Patient 12", "Anna Gomez", False),
+        ("W1", "Anna Gomez", False),
     ],
 )
 def test_names_are_compared_by_their_words(one: str, other: str, differ: bool) -> None:
@@ -334,3 +348,90 @@ def test_a_file_column_that_slid_by_a_row_gives_nobody_anothers_facts(tmp_path: 
     table = _table(tmp_path, "file,MRN,GA\n" + "".join(rows))
     found = join([_file(f"{ids[at - 1]}_00{at}.jpg") for at in range(3)], table)
     assert [match.codes for match in found] == [CONFLICT] * 3
+
+
+# What stands for nobody is no id
+
+
+NOBODY = (
+    "0000", "99999999", "UNBEKANNT", "XXXX", "-", "?", ".", "null", "Anonymized", "no id", "n/a", "N.A.", "none",
+    "test", "unknown patient", "UNKNOWN^", "000", "9999", "XXX", "x", "NIL", "dummy", "sans nom", "keine Angabe",
+    "desconocida",
+    "ＴＥＳＴ", "00-00-00", "nicht bekannt", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOBODY)
+def test_a_placeholder_is_no_id(text: str) -> None:
+    assert names_nobody(text)
+    assert not same_id(text, text)
+    assert not ids_differ(text, "W1")
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "9", "999", "A", "AA", "100", "0001", "test1", "Anna", "P000", "Na Li", "1.2.840.7"]
+)
+def test_a_short_or_regular_id_is_one(text: str) -> None:
+    assert not names_nobody(text)
+    assert same_id(text, text)
+
+
+@pytest.mark.parametrize("text", ["0000", "99999999", "UNBEKANNT", "XXXX", "-"])
+def test_placeholders_join_no_files_by_patient_or_accession(tmp_path: Path, text: str) -> None:
+    table = _table(
+        tmp_path, f"patient,accession,file,exam_date,GA\n{text},{text},,2024-01-05,22w3d\n{text},,b.dcm,,30w0d\n"
+    )
+    header = {"PatientID": text, "AccessionNumber": text, "StudyDate": "2024-01-05"}
+    matches = join([_file("a.dcm", **header), _file("b.dcm", **header)], table)
+    assert [(match.ga_days, match.patient) for match in matches] == [(None, None), (210, None)]
+    assert any("records.csv:2: names no image, study or patient" in problem for problem in table.rejected)
+
+
+# A date that stands for none, or that nobody can read, is no evidence
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [("1900-01-01", "1900-01-01"), ("0001-01-01", "0001-01-01"), ("9999-12-31", "31.12.9999"), ("1970-01-01",) * 2],
+)
+def test_a_placeholder_of_a_study_date_joins_nothing(tmp_path: Path, header: str, row: str) -> None:
+    file = _file(PatientID="W1", StudyDate=header)
+    match = _one(tmp_path, f"patient,exam_date,plane,GA\nW1,{row},femur,22w3d\n", file)
+    assert (match.ga_days, match.codes) == (None, ("exam_undecided",))
+
+
+@pytest.mark.parametrize("birth", ["99991231", "19010101", "19111111", "19000101", "20240104"])
+def test_a_birth_date_that_is_no_mothers_confirms_and_contradicts_nobody(tmp_path: Path, birth: str) -> None:
+    odd = _file("b.dcm", PatientID="W1", StudyDate="2024-01-05", PatientBirthDate=birth)
+    other = _file("a.dcm", PatientID="W1", StudyDate="2024-01-05", PatientBirthDate="19900101", IssuerOfPatientID="A")
+    table = _table(tmp_path, f"patient,exam_date,DOB,GA\nW1,2024-01-05,{birth},22w3d\n")
+    third = _file("c.dcm", PatientID="W1", StudyDate="2024-01-05", IssuerOfPatientID="B")
+    assert [match.ga_days for match in join([other, odd, third], table)] == [None, None, None]
+    assert _one(tmp_path, "file,DOB,GA\nb.dcm,1990-01-01,22w3d\n", odd).ga_days == 157
+
+
+@pytest.mark.parametrize("cell", ["2024/01/06", "20240106120000", "6 Jan 2024", "6. Januar 2024"])
+def test_a_date_in_a_usual_form_contradicts_another_day(tmp_path: Path, cell: str) -> None:
+    match = _one(tmp_path, f"file,exam_date,GA\nx.dcm,{cell},22w3d\n", _file(StudyDate="2024-01-05"))
+    assert (match.ga_days, match.codes) == (None, CONFLICT)
+
+
+@pytest.mark.parametrize("cell", ["24-01-06", "Jan 5", "05.01.24", "1", "31.02.2024", "2071-01-05"])
+@pytest.mark.parametrize("header", [{"StudyDate": "2024-01-05"}, {}])
+def test_nothing_of_a_day_is_taken_from_a_row_whose_exam_date_is_not_understood(
+    tmp_path: Path, cell: str, header: dict[str, str]
+) -> None:
+    table = f"file,patient,exam_date,plane,GA,HC\nx.dcm,W1,{cell},femur,22w3d,200\n"
+    match = _one(tmp_path, table, _file(**header))
+    assert (match.patient, match.ga_days, match.codes) == ("W1", None, ("exam_undecided",))
+    assert match.record is not None and (match.record.plane, match.record.hc_mm) == (None, None)
+    assert "exam date of line 2 is not understood" in match.why
+    by_patient = _one(tmp_path, table.replace("file,", "").replace("x.dcm,", ""), _file(PatientID="W1", **header))
+    assert (by_patient.ga_days, by_patient.codes) == (None, ("exam_undecided",))
+
+
+@pytest.mark.parametrize("cell", ["", "-", "unknown", "0", "00000000", "1900-01-01"])
+def test_a_placeholder_of_an_exam_date_is_no_date(tmp_path: Path, cell: str) -> None:
+    table = _table(tmp_path, f"file,exam_date,GA\nx.dcm,{cell},22w3d\n")
+    assert table.rejected == ()
+    assert join([_file(StudyDate="2024-01-05")], table)[0].ga_days == 157

@@ -160,3 +160,22 @@ def test_a_partition_decides_where_frames_without_patients_share_a_folder() -> N
         check_splits(images)
         assert images["split"].tolist()[:4] == parts[:4] and (exam or images["split"].iloc[4] == "train")
     assert assign_splits(images, SplitConfig()).eq("train").all()  # not asked for: nobody knows whose frames these are
+
+
+@pytest.mark.parametrize("other", ["w12", " W12", "Ｗ12"])
+def test_a_patient_in_two_parts_under_two_spellings_is_an_error(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text(f"file,patient,Split\na.png,W12,train\nb.png,{other},test\n")
+    with pytest.raises(SonoError, match=r"records.csv:3: the patient of line 2 again"):
+        read_partition(read(path), "Split", {})
+    path.write_text("file,patient,Split\na.png,0012,train\nb.png,12,test\n")
+    with pytest.raises(SonoError, match=r"records.csv:3: the patient of line 2 again"):
+        read_partition(read(path), "Split", {})
+    path.write_text("file,patient,Split\na.png,unknown,train\nb.png,unknown,test\n")
+    assert read_partition(read(path), "Split", {}) == {2: "train", 3: "test"}
+
+
+@pytest.mark.parametrize("values", [{"a": "train", "A": "test"}, {"1": "train", "1.0": "val"}])
+def test_two_spellings_of_a_cell_that_mean_two_splits_are_refused(values: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="are one cell, but mean train and"):
+        SplitConfig(values=values)

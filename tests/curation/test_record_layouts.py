@@ -161,3 +161,53 @@ def test_nijmegen_as_published(shared_data: Path) -> None:
     assert found is not None
     assert (found.hc_mm, found.row_spacing_mm) == (70.0, 0.0942857141765)
     assert table.match(b"/raw/masks/028_HC_Mask.png", None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "titles"),
+    [
+        ("HC,HC", "200,300", "'HC' and 'HC'"),
+        ("GA,gestational age", "22w3d,35w0d", "'GA' and 'gestational age'"),
+        ("patient,MRN", "W1,Z9", "'patient' and 'MRN'"),
+        ("HC (mm),head circumference", "200,", None),
+        ("patient,MRN", "W1,w1", None),
+        ("first name,last name", "Jane,Doe", None),
+        ("GA (weeks),GA (days)", "22,3", None),
+        ("path,stem", "A/IM1.png,IM1", None),
+    ],
+)
+def test_two_columns_of_one_field_that_differ_are_refused(
+    tmp_path: Path, header: str, cells: str, titles: str | None
+) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text(f"file,{header}\nIM1.png,{cells}\n")
+    if titles is None:
+        assert len(read_records(path, RecordsConfig(), PlaneTable()).records) == 1
+        return
+    with pytest.raises(SonoError, match=rf"records.csv:2: columns {titles} .*differ") as error:
+        read_records(path, RecordsConfig(), PlaneTable())
+    if "MRN" in titles:
+        assert "[records.columns]" in str(error.value)
+        chosen = read_records(path, RecordsConfig(columns={"patient": "MRN"}), PlaneTable())
+        assert chosen.records[0].patient == "Z9"
+
+
+def test_a_hidden_first_sheet_is_passed_over_and_hidden_rows_are_counted(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["file", "GA"])
+    book.active.append(["IM1.png", "22w3d"])
+    book.active.sheet_state = "hidden"
+    sheet = book.create_sheet("current")
+    for row in (["file", "GA"], ["IM1.png", "30w0d"], ["IM2.png", "31w0d"]):
+        sheet.append(row)
+    sheet.row_dimensions[3].hidden = True
+    book.active = 1
+    book.save(tmp_path / "records.xlsx")
+    table = read_records(tmp_path / "records.xlsx", RecordsConfig(), PlaneTable())
+    assert [record.ga_days for record in table.records] == [210, 217]
+    assert any("'current' is read" in note for note in table.remarks())
+    assert any("1 hidden rows" in note for note in table.remarks())
+    named = read_records(tmp_path / "records.xlsx", RecordsConfig(sheet="Sheet"), PlaneTable())
+    assert [record.ga_days for record in named.records] == [157]

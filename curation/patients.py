@@ -1,0 +1,81 @@
+"""Which ids are of one patient, and which may be: the first share a pseudonym, the others stay in one split."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from sono.curation.records.evidence import FileFacts
+from sono.curation.records.identity import known, unpadded
+from sono.curation.records.people import PERSON
+
+Id = tuple[str, str]  # center and id, as ids are compared
+
+
+def same_patients(sources: pd.DataFrame) -> tuple[list[Id | None], list[Id | None]]:
+    """For each of `sources` [rows] the id that all ids of its patient share, and that of a group of possible patients.
+
+    Ids are one where case, blanks and full-width letters alone differ, and where a header gives one among its
+    OtherPatientIDs, no other patient's header gives it, and no fact speaks against it. Where only leading zeros differ,
+    or headers of several patients give the other id, they may be one: that is the group, None where there is none.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+
+    ids = [_id_of(space, raw) for space, raw in zip(sources["namespace"], sources["raw_patient"], strict=True)]
+    headers = _headers(sources, ids)
+    one, possible = DisjointSet(filter(None, ids)), DisjointSet(filter(None, ids))
+    for (space, other), givers in _givers(headers).items():
+        if (space, other) not in headers and len(givers) < 2:
+            continue
+        members = [*givers, (space, other)] if (space, other) in headers else givers
+        for first in members[1:]:
+            possible.merge(members[0], first)
+        if len(members) == 2 == len(givers) + 1 and not _differ(headers[members[0]], headers[members[1]]):
+            one.merge(*members)
+    bare: dict[Id, Id] = {}
+    for space, form in headers:
+        possible.merge(bare.setdefault((space, unpadded(form)), (space, form)), (space, form))
+    main = {min(subset): subset for subset in one.subsets()}
+    shared = {member: name for name, subset in main.items() for member in subset}
+    groups: dict[Id, Id] = {}
+    for subset in possible.subsets():
+        if len({shared[member] for member in subset}) > 1:
+            groups |= dict.fromkeys(subset, min(subset))
+    return [identity and shared[identity] for identity in ids], [identity and groups.get(identity) for identity in ids]
+
+
+def _id_of(space: str | None, raw: str | None) -> Id | None:
+    form = known(raw) if isinstance(raw, str) else None
+    return (space if isinstance(space, str) else "", form) if form else None
+
+
+def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[FileFacts]]:
+    """The different headers of every id."""
+    found: dict[Id, dict[str, FileFacts]] = {}
+    for identity, facts in zip(ids, sources["header_facts"], strict=True):
+        if identity:
+            text = facts if isinstance(facts, str) else "{}"
+            kept = {name: value for name, value in json.loads(text).items() if name in _OF_PERSON}
+            found.setdefault(identity, {}).setdefault(
+                json.dumps(kept, sort_keys=True), FileFacts(b"", identity[1], header=kept)
+            )
+    return {identity: list(headers.values()) for identity, headers in found.items()}
+
+
+_OF_PERSON = frozenset({
+    "OtherPatientIDs", "PatientBirthDate", "PatientName", "PatientSex", "IssuerOfPatientID", "InstitutionName",
+})  # fmt: skip
+
+
+def _givers(headers: Mapping[Id, list[FileFacts]]) -> dict[Id, list[Id]]:
+    """The patients whose headers give an id that is not theirs, by that id."""
+    found: dict[Id, list[Id]] = {}
+    for (space, form), files in headers.items():
+        others = {known(text) for facts in files for text in facts.header.get("OtherPatientIDs", "").split("\\")}
+        for other in sorted(filter(None, others - {form})):
+            found.setdefault((space, other), []).append((space, form))
+    return found
+
+
+def _differ(one: list[FileFacts], other: list[FileFacts]) -> bool:
+    return any(check(first, second) for first in one for second in other for check in PERSON)
