@@ -100,7 +100,8 @@ def test_the_weight_is_never_chosen_on_evaluated_or_held_out_frames() -> None:
         ("j", "p2", "B", "test", "eye", None),
     ]
     names = ["image_id", "patient_id", "center", "split", "plane", "duplicate_group"]
-    images = pd.DataFrame(rows, columns=names, dtype="str").assign(study_id=None, exam_id=None, partition=None)
+    absent = dict.fromkeys(("study_id", "patient_group", "exam_id", "partition"))
+    images = pd.DataFrame(rows, columns=names, dtype="str").assign(**absent)
     evaluated = images[images["split"] == "test"]
     assert validation_frames(images, ("B",), evaluated)["image_id"].tolist() == ["a"]
     assert validation_frames(images, (), evaluated)["image_id"].tolist() == ["a", "c", "g"]
