@@ -39,7 +39,7 @@ def _pixels_said(pixels: int) -> str:
 def _refuse(path: Path, masks: pd.DataFrame, name: str, wrong: NDArray[np.bool_], why: list[str]) -> None:
     if wrong.any():
         row = int(wrong.argmax())
-        value = masks[name].iloc[row]
+        value = masks[name].iloc[[row]].tolist()[0]
         shown = f"{value[:20]!r}..." if isinstance(value, str) and len(value) > 20 else f"{value!r}"
         raise SonoError(
             f"{path}: row {row + 1}: column '{name}' has {shown}; {why[0]}; make the mask again on this study's frame"
