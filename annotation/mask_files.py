@@ -14,16 +14,8 @@ from sono.annotation.labelme_files import is_labelme, read_labelme
 from sono.annotation.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.errors import SonoError
 from sono.curation.readers.containers import format_of
+from sono.curation.readers.images import image_kind
 
-# Pictures that are no mask files, by the bytes that they start with.
-PICTURES = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"BM": "BMP",
-    b"GIF8": "GIF",
-}
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
 
 
@@ -95,9 +87,11 @@ def _json(path: Path) -> Any:
         raise SonoError(f"{path}: XML (CVAT?) instead of COCO JSON; {EXPORT_HELP}")
     if raw[128:132] == b"DICM":
         raise SonoError(f"{path}: a DICOM file (segmentations in DICOM are not read); {EXPORT_HELP}")
-    kind = next((name for start, name in PICTURES.items() if raw.startswith(start)), None)
-    if kind is not None:
-        raise SonoError(f"{path}: a {kind} picture by its content; convert mask pictures to PNG and name them .png")
+    kind = image_kind(raw)
+    if kind is not None and kind != "other":
+        raise SonoError(
+            f"{path}: a {kind.upper()} picture by its content; convert mask pictures to PNG and name them .png"
+        )
     if (known := format_of(raw)) is not None:
         raise SonoError(f"{path}: {known.name}; {EXPORT_HELP}")
     try:

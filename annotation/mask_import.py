@@ -16,7 +16,7 @@ from sono.annotation.foreign_masks import Found, Picture, RefusedError
 from sono.annotation.mask_files import TABLES, MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, structure_name
-from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
+from sono.annotation.mask_matching import FrameFinder, Match, NoMatch, Row
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, replace_masks
 from sono.curation.errors import FindingsError, SonoError, did_you_mean
@@ -168,18 +168,15 @@ def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None
             workspace.write(MASKS, after)
             check_privacy(workspace)
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
-    remarks += _foreign_structures(new, images, planes)
+    remarks += _foreign_structures(new, finder.accepted, planes)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(f"{decided} proposals are left out, since somebody has decided on these structures before")
     return _summary(new, before, outcomes, remarks, options.dry_run)
 
 
-def _foreign_structures(new: pd.DataFrame, images: pd.DataFrame, planes: PlaneTable) -> list[str]:
+def _foreign_structures(new: pd.DataFrame, accepted: Mapping[str, Row], planes: PlaneTable) -> list[str]:
     """A remark on masks of structures that their frame's plane does not have: they may be another frame's."""
-    plane = new["image_id"].map(
-        images.dropna(subset=["image_id"]).drop_duplicates("image_id").set_index("image_id")["plane"]
-    )
-    pairs = zip(new["structure"], plane, strict=True)
+    pairs = zip(new["structure"], (accepted[image_id]["plane"] for image_id in new["image_id"]), strict=True)
     foreign = Counter(
         f"{structure} on {name}"
         for structure, name in pairs

@@ -8,9 +8,8 @@ import pandas as pd
 
 from sono.curation.records.evidence import FileFacts
 from sono.curation.records.identity import institution_differs
-from sono.curation.records.people import MANY, namesakes
+from sono.curation.records.people import MANY, namesakes, said_of_person
 
-_SAID = ("InstitutionName", "PatientBirthDate", "PatientName", "PatientSex", "IssuerOfPatientID")
 OF_FILE = ("namespace", "raw_patient", "site", "header_facts")
 
 
@@ -44,7 +43,7 @@ def _place(facts: FileFacts) -> str:
 
 def _is_shared(files: Sequence[FileFacts]) -> bool:
     """Whether two of the `files` of one patient number are of people of two hospitals."""
-    different = {(one.center, *(one.header.get(name) for name in _SAID)): one for one in files}
+    different = {said_of_person(one): one for one in files}
     return any(namesakes(one, other) for one, other in combinations([*different.values()][:MANY], 2))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sono.curation.records.evidence import FileFacts
 from sono.curation.records.identity import known, unpadded
-from sono.curation.records.people import PERSON
+from sono.curation.records.people import OF_PERSON, PERSON
 
 Id = tuple[str, str]  # center and id, as ids are compared
 
@@ -55,16 +55,11 @@ def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[F
     for identity, facts in zip(ids, sources["header_facts"], strict=True):
         if identity:
             text = facts if isinstance(facts, str) else "{}"
-            kept = {name: value for name, value in json.loads(text).items() if name in _OF_PERSON}
+            kept = {name: value for name, value in json.loads(text).items() if name in ("OtherPatientIDs", *OF_PERSON)}
             found.setdefault(identity, {}).setdefault(
                 json.dumps(kept, sort_keys=True), FileFacts(b"", identity[1], header=kept)
             )
     return {identity: list(headers.values()) for identity, headers in found.items()}
-
-
-_OF_PERSON = frozenset({
-    "OtherPatientIDs", "PatientBirthDate", "PatientName", "PatientSex", "IssuerOfPatientID", "InstitutionName",
-})  # fmt: skip
 
 
 def _givers(headers: Mapping[Id, list[FileFacts]]) -> dict[Id, list[Id]]:

@@ -218,12 +218,9 @@ def unfinished(target: Path) -> Path:
 
 def _hold_folder(descriptor: int, folder: Path, target: Path) -> None:
     """Lock the open `folder`; SonoError where another process has it, or has just given it its final name."""
-    with suppress(OSError):  # a file system that cannot lock folders
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SonoError(f"{target}: another sono is writing it; wait for it to end") from None
-    if not folder.is_dir() or os.fstat(descriptor).st_ino != folder.stat().st_ino:
+    if _lock(descriptor, fcntl.LOCK_EX) is False:
+        raise SonoError(f"{target}: another sono is writing it; wait for it to end")
+    if not _is_at(descriptor, folder):
         raise SonoError(f"{target}: another sono has just written it; choose a new name")
 
 

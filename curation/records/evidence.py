@@ -15,6 +15,7 @@ from sono.curation.records.identity import (
     known,
     names_differ,
     same_id,
+    sexes_differ,
     unpadded,
 )
 from sono.curation.records.table import Record
@@ -163,11 +164,6 @@ def _births_differ(facts: FileFacts, record: Record) -> bool:
     return None not in (facts.birth, record.birth) and len(known) > 1
 
 
-def _sexes_differ(facts: FileFacts, record: Record) -> bool:
-    own = facts.header.get("PatientSex", "").upper()
-    return own in ("F", "M") and record.sex in ("F", "M") and own != record.sex
-
-
 def studies_differ(one: str | None, other: str | None) -> bool:
     """Two UIDs that differ; an exam number of the hospital's says nothing of a UID."""
     first, second = (one or "").strip(), (other or "").strip()
@@ -200,7 +196,7 @@ _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
     "issuer of the patient id": _header_differs("IssuerOfPatientID", "issuer"),
     "birth date": _births_differ,
     "patient name": lambda facts, record: names_differ(facts.header.get("PatientName"), record.name),
-    "patient sex": _sexes_differ,
+    "patient sex": lambda facts, record: sexes_differ(facts.header.get("PatientSex"), record.sex),
 }
 _CHECKS = _PERSON | {
     "accession number": lambda facts, record: ids_differ(facts.accession, record.accession),

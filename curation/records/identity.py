@@ -40,6 +40,11 @@ def unpadded(identity: str) -> str:
     return identity.lstrip("0")
 
 
+def sexes_differ(one: str | None, other: str | None) -> bool:
+    """Whether one of two cells or headers says female and the other male."""
+    return {(one or "").upper(), (other or "").upper()} == {"F", "M"}
+
+
 def names_differ(one: str | None, other: str | None) -> bool:
     """Whether two names cannot be of one person: each has a word that the other has not.
 

@@ -5,11 +5,19 @@ from itertools import combinations
 
 from sono.curation.placeholders import id_form
 from sono.curation.records.evidence import FileFacts, studies_differ
-from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, known, names_differ, same_id
+from sono.curation.records.identity import (
+    centers_differ,
+    ids_differ,
+    institution_differs,
+    known,
+    names_differ,
+    same_id,
+    sexes_differ,
+)
 from sono.curation.records.table import Record
 
 MANY = 50  # different headers of one id: an id of more than these is nobody's
-_OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
+OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
 
 Check = Callable[[FileFacts, FileFacts], bool]
 
@@ -31,7 +39,7 @@ def _names_differ(one: FileFacts, other: FileFacts) -> bool:
 
 
 def _sexes_differ(one: FileFacts, other: FileFacts) -> bool:
-    return {facts.header.get("PatientSex", "").upper() for facts in (one, other)} == {"F", "M"}
+    return sexes_differ(one.header.get("PatientSex"), other.header.get("PatientSex"))
 
 
 def _places_differ(one: FileFacts, other: FileFacts) -> bool:
@@ -50,6 +58,11 @@ PERSON: tuple[Check, ...] = (
     _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
 )  # fmt: skip
 EXAM: tuple[Check, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
+
+
+def said_of_person(facts: FileFacts) -> tuple[str | None, ...]:
+    """What a header says of person and hospital: headers that say the same are one here."""
+    return (*(facts.header.get(name) for name in OF_PERSON), facts.center)
 
 
 def differ(one: FileFacts, other: FileFacts) -> bool:
@@ -75,7 +88,7 @@ class People:
         self._of_patient: dict[str, dict[object, FileFacts]] = {}
         self._of_exam: dict[str, dict[object, FileFacts]] = {}
         for facts in files:
-            person = (*(facts.header.get(name) for name in _OF_PERSON), facts.center)
+            person = said_of_person(facts)
             exam = (*person, facts.patient_ids, facts.study, facts.day)
             if facts.patient_form:
                 self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)

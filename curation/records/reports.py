@@ -37,7 +37,8 @@ def is_report_row(row: Row) -> bool:
 def _apply(row: Row, reports: Sequence[Row]) -> bool:
     """Write into `row` what those `reports` of its study say that do not contradict it; whether they said anything."""
     _forget(row)
-    sound = [report for report in reports if not differ(facts_of(row), facts_of(report))]
+    own = facts_of(row) if reports else None
+    sound = [report for report in reports if own and not differ(own, facts_of(report))]
     if len(sound) < len(reports):
         row["reasons"] = [*row["reasons"], CONFLICT]
     values = _agreed([report for report in sound if _patient(report) == _patient(row)])
