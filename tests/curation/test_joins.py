@@ -284,7 +284,10 @@ def worlds(draw: st.DrawFn, by_name: bool) -> World:
     for visit, path in draw(st.permutations(subjects)):
         if draw(st.integers(0, 2)) == 0:  # a file or visit without a row
             continue
-        booking = draw(st.integers(0, 9)) == 0 and "GA" not in columns and "HC" not in columns
+        # A booking date shows against a file's own study date; for a file without one the date in its row is the date.
+        own = [facts for facts, of in zip(world.files, world.visits, strict=True) if of == visit]
+        booking = draw(st.integers(0, 9)) == 0 and all(facts.exam_date for facts in own)
+        booking = booking and "GA" not in columns and "HC" not in columns
         cells = {
             "file": "/".join(path.split("/")[-depth:]) if not absolute else f"/old/{path}",
             "patient": visit.patient.lstrip("0") if draw(st.integers(0, 9)) == 0 else visit.patient,
