@@ -20,7 +20,7 @@ from sono.curation.command_line import (
 
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
-NamesOption = Annotated[bool, typer.Option("--names", help="Show the paths of files; they may hold names.")]
+NamesOption = Annotated[bool, typer.Option("--names", help="Show paths and unknown labels; they may hold names.")]
 records = typer.Typer(no_args_is_help=True, help="The table of clinical records: what sono understands of it.")
 quarantine = typer.Typer(no_args_is_help=True, help="Frames that a person must look at before they may pass.")
 export = typer.Typer(no_args_is_help=True, help="Export the accepted frames to other formats.")

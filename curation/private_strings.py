@@ -10,6 +10,7 @@ from itertools import chain, pairwise
 from sono.curation.outputs import undisguised
 from sono.curation.spellings import (
     MIN_DIGITS,
+    MIN_ID_DIGITS,
     MIN_JOINED,
     PARTICLES,
     TITLES,
@@ -30,7 +31,6 @@ from sono.curation.spellings import (
 )
 
 MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
-MIN_ID_DIGITS = 5  # of a string without blanks that is taken for an id; names of machines have fewer
 MIN_INSIDE = 6  # letters of a name that is found inside a longer word; shorter ones are parts of words by chance
 
 

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +16,26 @@ from sono.curation.assembly import build_images
 from sono.curation.config import override
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError, typed_name
-from sono.curation.exams import orphan_counts, orphan_sentence
 from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract
 from sono.curation.privacy import check_privacy, names_of_persons
 from sono.curation.published_splits import published_splits
+from sono.curation.qc_remarks import moved, remarks_of, taken_back, unread
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
-from sono.curation.reasons import CONTAINERS
 from sono.curation.record_fields import forget_records, join_records, named_before
 from sono.curation.records.evidence import AMBIGUOUS
-from sono.curation.records.join_remarks import EXAMPLES, Joined, join_remarks, shown_path
-from sono.curation.records.read import Reading, RecordsConfig, RecordsTable, find_known_table, read_rows, table_of
+from sono.curation.records.join_remarks import Joined
+from sono.curation.records.read import (
+    Reading,
+    RecordsConfig,
+    RecordsTable,
+    find_known_table,
+    merged_table,
+    read_rows,
+)
 from sono.curation.records.reports import apply_reports, is_report_row
-from sono.curation.splits import possible_counts
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
@@ -45,7 +50,7 @@ TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs
 class QcOptions:
     """What the command line gives: the folder or address, where records are, what names the center, which frames.
 
-    With `names` remarks show the paths of files below `raw`, else their looks.
+    With `names` remarks show the paths of files below `raw` and unknown planes, else their looks.
     """
 
     raw: Path | str
@@ -91,13 +96,13 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     workspace.require_vault()
     planes = workspace.planes()
     reading = _reading(workspace, options, planes)  # before the long work, so that a bad table costs nothing
-    records = None if reading is None else table_of(reading, workspace.settings("records", RecordsConfig))
     partition = published_splits(workspace, reading)
     with workspace.lock():
         _sweep(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
         rows, measured = _measure(workspace, task, paths, engine)
+        records = None if reading is None else _table(workspace, reading, rows)
         _sweep(workspace)  # a worker may have died
         others = _other_rows(workspace, task.root, rows)
         earlier = [] if records is None else named_before(others, records)
@@ -128,11 +133,11 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         total=_counts(images["status"]) if len(images) > len(own) else {},
         private_strings=searched,
         remarks=(
-            *_remarks(own, records, joined),
-            *_taken_back(earlier, ambiguous),
-            *_unread(rows, task.root, options.names),
+            *remarks_of(own, records, joined),
+            *taken_back(earlier, ambiguous),
+            *unread(rows, task.root, options.names),
             *partition.remarks(own),
-            *_moved(before, images),
+            *moved(before, images),
         ),
     )
 
@@ -175,13 +180,25 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
 def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Reading | None:
     """The rows of the records table that was given, or of a known one in the raw folder."""
     raw = options.raw
-    path = options.records or (find_known_table(raw) if isinstance(raw, Path) and raw.is_dir() else None)
+    path = options.records
+    if path is None and isinstance(raw, Path) and raw.is_dir():
+        path = find_known_table(raw, options.names)
     if path is None:
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
     config, persons = workspace.settings("records", RecordsConfig), names_of_persons(workspace.sources())
-    return read_rows(path, config, planes, options.center_from, persons)
+    reading = read_rows(path, config, planes, options.center_from, persons)
+    reading = reading if options.names else replace(reading, before_headers=True)
+    if reading.unknown:
+        raise SonoError(reading.planes_problem())
+    return reading
+
+
+def _table(workspace: Workspace, reading: Reading, rows: Sequence[Row]) -> RecordsTable:
+    """The records of a reading, whose messages show no name in the headers of `rows` either."""
+    persons = {name for row in rows if row["persons"] is not None for name in row["persons"]}
+    return merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
 
 
 def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
@@ -272,113 +289,3 @@ def _other_rows(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> list[
 
 def _counts(values: pd.Series) -> dict[str, int]:
     return {str(name): int(count) for name, count in sorted(Counter(values.dropna()).items())}
-
-
-def _moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    """A remark where frames of earlier runs changed their split, since one patient or duplicates tie them now."""
-    earlier = before.dropna(subset=["split"]).set_index("image_id")["split"]
-    now = images.dropna(subset=["split"]).set_index("image_id")["split"]
-    both = earlier.index.intersection(now.index)
-    moved = int((earlier[both] != now[both]).sum())
-    if not moved:
-        return []
-    return [f"{moved} frames changed their split: they are tied to others now, by a patient or as duplicates"]
-
-
-def _remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
-    """What the user should know, most costly first."""
-    accepted = own[own["status"] == "accepted"]
-    remarks = []
-    orphans = orphan_sentence(orphan_counts(own))
-    if orphans:
-        remarks.append(
-            f"{orphans}; give --records with a patient column, or where every file is of another patient "
-            'without_patient = "file" under [splits] in sono.toml'
-        )
-    if possible := possible_counts(own):
-        remarks.append(
-            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their ids differ in leading "
-            "zeros alone, or one OtherPatientID is given for several; they stay in one split; correct the ids"
-        )
-    if len(accepted) and accepted["plane"].isna().all():
-        remarks.append(
-            "no plane labels: captions stay general and zero-shot evaluation has nothing to score; "
-            + ("no record with a plane was applied" if records is not None else "give --records")
-        )
-    if len(accepted) and accepted["center"].isna().all():
-        remarks.append("no center: `sono train --hold-out` and `sono eval --center` cannot be used; give --center")
-    if records is not None:
-        remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
-        datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
-        if datings:
-            remarks.append(
-                f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record or "
-                "with a structured report; `sono records check` names the rows"
-            )
-        if records.unused:
-            remarks.append(
-                f"columns that are not used, and whose cells the privacy gate does not search for: "
-                f"{', '.join(records.unused)}; if they name persons or hold facts, set them in [records.columns]"
-            )
-        told = records.remarks()
-        remarks += told[:5]
-        if len(told) > 5:
-            remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
-    contradicting = int(accepted["reasons"].map(lambda codes: "report_conflict" in codes).sum())
-    if contradicting:
-        remarks.append(
-            f"{contradicting} accepted frames have a structured report of their study whose header is of another "
-            "person or exam, so it is not applied; correct the header of the report or of the frame"
-        )
-    held = int((own["status"] == "quarantined").sum())
-    if held:
-        remarks.append(
-            f"{held} frames wait in the vault's quarantine; `sono quarantine show` draws them, "
-            "`sono quarantine release` lets those pass that you looked at"
-        )
-    conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
-    if conflicts:
-        remarks.append(
-            f"{conflicts} frames hold the same pixels under two patients, planes, ages or measurements; "
-            "see the vault's quarantine"
-        )
-    remarks += _containers(own)
-    return remarks
-
-
-def _taken_back(earlier: Sequence[Row], before: int) -> list[str]:
-    """A remark where files of this folder have a name or id of earlier ones, so that a row serves neither."""
-    more = sum(AMBIGUOUS in row["reasons"] for row in earlier) - before
-    if more <= 0:
-        return []
-    return [
-        f"{more} frames of folders that were graded before lose their record: its name or number is also one of files "
-        "of this folder; give the table folders (P1/IM_0001.png), study UIDs or birth dates"
-    ]
-
-
-def _unread(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
-    """The first files that could not be read, with the reason of each."""
-    failed = {
-        row["path"]: row["message"]
-        for row in rows
-        if row["status"] == "error" and set(CONTAINERS).isdisjoint(row["reasons"])
-    }
-    shown = "; ".join(
-        f"{shown_path(path, root, names)}: {message}" for path, message in list(failed.items())[:EXAMPLES]
-    )
-    return (
-        [f"{len(failed)} files could not be read (as {shown}{'' if names else '; --names shows the paths'})"]
-        if failed
-        else []
-    )
-
-
-def _containers(own: pd.DataFrame) -> list[str]:
-    """What the files that are not opened are, and what to do with them; nothing where there are none."""
-    closed = own[own["reasons"].map(lambda codes: not set(CONTAINERS).isdisjoint(codes)) & own["file_sha256"].notna()]
-    kinds = Counter(closed["message"].dropna())
-    if not kinds:
-        return []
-    told = "; ".join(f"{count} {message}" for message, count in sorted(kinds.items()))
-    return [f"{sum(kinds.values())} files were not opened, although they may hold frames: {told}"]

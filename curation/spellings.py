@@ -14,6 +14,7 @@ Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in 
 MIN_WORD = 5  # characters of a single atom; shorter ones ("1", "AB") occur in any text by chance
 MIN_JOINED = 6  # characters of several atoms together
 MIN_DIGITS = 7  # of atoms that are all digits
+MIN_ID_DIGITS = 5  # of a string without blanks that is taken for an id; names of machines have fewer
 MAX_ATOMS = 6  # a longer string is searched by its words
 NAME_ATOMS = 4  # parts of a name in a text of any kind: a longer one is a sentence, whose neighbours are no name
 PERSON_ATOMS = 12  # parts of a person's name; of a longer one only neighbors count

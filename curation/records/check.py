@@ -17,7 +17,7 @@ from sono.curation.records.ages import POINT
 from sono.curation.records.dates import parse_date
 from sono.curation.records.dating import DATINGS, SOURCES, days_from_size
 from sono.curation.records.raw_match import RawMatch, match_raw
-from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows
+from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows, rejected
 from sono.curation.records.table import Record, RecordsTable
 
 if TYPE_CHECKING:
@@ -98,12 +98,17 @@ def check_records(
     config: RecordsConfig,
     planes: PlaneTable,
     raw: Path | str | None = None,
-    match: Callable[[Path | str, RecordsTable, Path], RawMatch] = match_raw,
+    match: Callable[[Path | str, RecordsTable, Path], tuple[RawMatch, set[str]]] = match_raw,
     known_persons: Collection[str] = (),
 ) -> RecordsReport:
-    """Read a table as `sono qc` would and report on it; with `raw`, `match` the files of that folder too."""
+    """Read a table as `sono qc` would and report on it; with `raw`, `match` the files of that folder too.
+
+    No message shows one of the `known_persons`, or a name in the headers of the files.
+    """
     reading = read_rows(path, config, planes, known=known_persons)
     table = merged_table(reading, config)
+    found, persons = match(raw, table, path) if raw else (None, ())
+    reading = reading.knowing(persons)
     records = reading.records
     exams = _exams(reading)
     return RecordsReport(
@@ -121,9 +126,9 @@ def check_records(
         women_with_several_exams=sum(len(found) > 1 for found in exams.values()),
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
-        rejected=(*table.rejected, *reading.unknown_planes()),
+        rejected=(*rejected(reading), *reading.unknown_planes()),
         remarks=_remarks(reading),
-        raw=match(raw, table, path) if raw else None,
+        raw=found,
         stops_qc=reading.planes_problem(),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, NO_RECORD, UNDECIDED, Match
 from sono.curation.records.table import RecordsTable
-from sono.curation.records.values import shape
+from sono.curation.records.values import shown_name
 
 EXAMPLES = 3
 WHAT = {
@@ -55,11 +55,8 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
 
 
 def shown_path(path: bytes, root: bytes, names: bool) -> str:
-    """A path below `root`, printable; by its looks (`AAA_99/AA9.aaa`) unless `names` may be shown."""
-    shown = os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/"))
-    if not names:
-        return "/".join(map(shape, shown.split("/")))
-    return "".join(letter if letter.isprintable() else "?" for letter in shown)
+    """`shown_name` of a file below `root`."""
+    return shown_name(os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/")), names)
 
 
 def _example(match: Match, root: bytes, names: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.records.files import Sheet, read_header
-from sono.curation.records.values import shape
+from sono.curation.records.values import shape, shown_name
 
 Cells = dict[str, str]
 
@@ -181,12 +181,15 @@ def known_layout(header: tuple[str, ...]) -> str:
     return ""
 
 
-def find_known_table(root: Path) -> Path | None:
-    """The FETAL_PLANES_DB or HC18 table in `root` or a folder right below it; None where there is none, or several."""
+def find_known_table(root: Path, names: bool = False) -> Path | None:
+    """The FETAL_PLANES_DB or HC18 table in `root` or a folder right below it; None where there is none, or several.
+
+    A message shows folders by their looks, with `names` as they are called.
+    """
     found = [path for pattern in ("*.csv", "*/*.csv") for path in sorted(root.glob(pattern)) if _is_known(path)]
     if len(found) > 1:
-        names = _listed(tuple(path.relative_to(root).as_posix() for path in found))
-        talk.print(f"{root}: several records tables ({names}); none is used, name one with --records", markup=False)
+        listed = _listed(tuple(shown_name(path.relative_to(root).as_posix(), names) for path in found))
+        talk.print(f"{root}: several records tables ({listed}); none is used, name one with --records", markup=False)
     return found[0] if len(found) == 1 else None
 
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.placeholders import id_form
+from sono.curation.records.dates import short
 from sono.curation.records.files import Sheet, clean
 from sono.curation.records.identity import known, unpadded
 from sono.curation.records.read import Reading
+from sono.curation.records.values import shape
 from sono.curation.tables import SPLITS
 
 WORDS = {
@@ -37,9 +39,10 @@ def read_partition(reading: Reading, column: str, values: Mapping[str, str]) -> 
         if not cell:
             continue
         if cell_form(cell) not in known:
+            shown = short(cell) if reading.may_show(line, index) else shape(cell)
             raise SonoError(
-                f"{path}:{line}: column '{column.strip()}' has {cell[:40]!r}, which is no split; "
-                f'map it in sono.toml: [splits] values = {{ "{cell[:40]}" = "train" }}'
+                f"{path}:{line}: column '{column.strip()}' has '{shown}', which is no split; "
+                f'map it in sono.toml: [splits] values = {{ "{shown}" = "train" }}'
             )
         found[line] = known[cell_form(cell)]
     _check_patients(reading, found)

@@ -64,8 +64,8 @@ class RawMatch:
 
 def match_raw(
     raw: Path | str, table: RecordsTable, table_path: Path, names: bool = False, is_mask: IsMask | None = None
-) -> RawMatch:
-    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels.
+) -> tuple[RawMatch, set[str]]:
+    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels; with names in headers.
 
     With `names` files are named by their path below `raw`, else by its look. `is_mask` says whether a file is a picture
     of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
@@ -73,12 +73,14 @@ def match_raw(
     own = os.fsencode(table_path.resolve())
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
+    persons: set[str] = set()
     with progress("match", len(paths)) as advance:
         for path in paths:
             advance()
             source = peek_source(path)
             if source is not None:
                 header = source.header
+                persons.update(header.persons)
                 ids = (header.patient, header.study, header.exam_date)
                 facts.append(FileFacts(path, *ids, source.file_sha256, header.facts))
     pictures = _without_masks(facts, is_mask)
@@ -87,7 +89,7 @@ def match_raw(
     missed = [match for match in matches if id(match) not in served]
     used = {row.line for match in matches for row in match.met}
     missing = sorted(record.line for record in table.records if record.line not in used)
-    return RawMatch(
+    found = RawMatch(
         files=len(pictures),
         other_files=len(paths) - len(pictures),
         matched=len(served),
@@ -101,6 +103,7 @@ def match_raw(
         codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
         rows=_rows(matches, table, name_of(raw), names),
     )
+    return found, persons
 
 
 def _without_masks(facts: list[FileFacts], is_mask: IsMask | None) -> list[FileFacts]:

@@ -63,7 +63,8 @@ def read_rows(
     """Read every row of a table in FETAL_PLANES_DB's, HC18's or the hospital's own layout by itself.
 
     A bad value is left out and reported in `problems`, unknown planes are in `unknown`. The column `center_column`
-    names the center. No message shows a name of the table or of the `known` persons. SonoError for no records table.
+    names the center. No message shows a name of the table or of the `known` persons, to which `knowing` adds those of
+    the headers. SonoError for no records table.
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     layout = find_layout(path, sheet.header, config.columns, center_column)
@@ -76,7 +77,6 @@ def read_rows(
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
     reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
-    reading.problems.extend(f"{path.name}: {note}" for note in sheet.notes)
     for line, row in sheet.rows:
         record = _record(line, row, reading)
         if record is not None:
@@ -94,16 +94,21 @@ def table_of(reading: "Reading", config: RecordsConfig) -> RecordsTable:
 def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
     """The records of a reading, one a key."""
     kept = tuple(merged(reading))
-    rejected = (*reading.sheet.broken, *reading.problems)
     rules = JoinRules(config.date_tolerance_days, config.ga_from)
-    return RecordsTable(kept, rejected, reading.layout.name, config.match_folders, rules, _unused(reading))
+    return RecordsTable(kept, rejected(reading), reading.layout.name, config.match_folders, rules, _unused(reading))
+
+
+def rejected(reading: "Reading") -> tuple[str, ...]:
+    """A message for all that is wrong with a table but its unknown planes, by the persons that are known now."""
+    notes = (f"{reading.name}: {reading.shown_title(note)}" for note in reading.sheet.notes)
+    return (*reading.sheet.broken, *notes, *reading.problems())
 
 
 def _unused(reading: "Reading") -> tuple[str, ...]:
     layout = reading.layout
     meant = {*layout.columns.values(), *layout.private, *layout.names, *layout.operators}
     return tuple(
-        title
+        reading.shown_title(title)
         for index, title in enumerate(reading.sheet.header)
         if index not in meant and any(row[index] for _, row in reading.sheet.rows)
     )
@@ -130,7 +135,10 @@ def _date_orders(sheet: Sheet, layout: Layout) -> Counter[str]:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the rows of one table are read with, and what is found wrong on the way."""
+    """What the rows of one table are read with, and what is found wrong on the way.
+
+    A problem is kept with its row and field, and worded when it is asked for, by the persons that are known then.
+    """
 
     path: Path
     sheet: Sheet
@@ -141,9 +149,10 @@ class Reading:
     orders: Counter[str]  # of the dates that show whether day or month comes first
     as_floats: tuple[str, ...] = ()  # titles of the columns of ids that hold 4711.0
     known_persons: Collection[str] = ()  # names that no message may show
+    before_headers: bool = False  # the names in the headers are not known yet: only what is like a known word is shown
     records: list[Record] = field(default_factory=list)
     ages: list[RowAge] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    found: list[tuple[int, str, str]] = field(default_factory=list)  # line, problem and field
     plane_ids: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # planes: lines and what is wrong
     repeated: list[int] = field(default_factory=list)  # lines that say again what an earlier one says
@@ -155,19 +164,37 @@ class Reading:
 
     def tell(self, line: int, problem: str, field: str = "") -> None:
         """Note what is wrong with a row; the cell that a problem quotes is shown as it is if its column may be."""
-        self.problems.append(f"{self.name}:{line}: {self.shown(line, problem, field)}")
+        self.found.append((line, problem, field))
+
+    def knowing(self, persons: Collection[str]) -> "Reading":
+        """The same rows and problems, once the names in the headers of the files are known, too."""
+        return replace(self, known_persons=(*self.known_persons, *persons), before_headers=False)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the rows, each with its place."""
+        return [f"{self.name}:{line}: {self.shown(line, problem, field)}" for line, problem, field in self.found]
 
     def shown(self, line: int, problem: str, field: str) -> str:
         """A problem with a cell of `field`, or with its look where the column, or what it repeats, is private."""
         at = self.layout.columns.get(field)
-        if at is None or at in self.layout.private:
-            return values.masked(problem)
+        return problem if at is not None and self.may_show(line, at, problem) else values.masked(problem)
+
+    def shown_title(self, title: str) -> str:
+        """A title of a column, or a sentence on a sheet, as it is or by its look where it names somebody."""
+        return title if self.persons.isdisjoint(words_of(title)) else values.shape(title)
+
+    def may_show(self, line: int, column: int, problem: str = "") -> bool:
+        """Whether a message may show the cell of a row as it is; a suggestion in the `problem` says what it is like."""
         row = self.rows_by_line[line]
-        words = re.findall(r"\w+", row[at])
+        cell = row[column]
+        words = re.findall(r"\w+", cell)
+        unlike = self.before_headers and not (values.is_slip(problem, cell) or values.is_short_number(cell))
+        if column in self.layout.private or unlike:
+            return False
         if values.may_name_somebody(words) and self.vocabulary.isdisjoint(map(str.casefold, words)):
-            return values.masked(problem)
+            return False
         private = self.persons | words_of(*_private(row, {}, self.layout), *_persons(row, self.layout))
-        return values.masked(problem) if any(len(word) > 2 for word in private & words_of(row[at])) else problem
+        return not any(len(word) > 2 for word in private & words_of(cell))
 
     @cached_property
     def persons(self) -> frozenset[str]:
@@ -196,7 +223,8 @@ class Reading:
 
     def unknown_planes(self) -> list[str]:
         """A message for each row whose plane is unknown."""
-        return [f"{self.name}:{line}: {problem}" for found in self.unknown.values() for line, problem in found]
+        listed = (one for found in self.unknown.values() for one in found)
+        return [f"{self.name}:{line}: {self.shown(line, problem, 'plane')}" for line, problem in listed]
 
     def planes_problem(self) -> str:
         """The unknown planes with their rows, "" for none; nothing is read from a table that has any."""
@@ -205,6 +233,7 @@ class Reading:
             found = [problem.partition("; known: ")[0] for problem in found]
         more = f"; ... and {len(found) - MAX_UNKNOWN} more labels" if len(found) > MAX_UNKNOWN else ""
         advice = "; correct the table or give an alias in the planes file"
+        advice += "; --names shows the labels" if self.before_headers and any("'" in one for one in found) else ""
         return "; ".join(found[:MAX_UNKNOWN]) + more + advice if found else ""
 
 
@@ -271,8 +300,7 @@ def _plane(line: int, cells: Cells, reading: Reading) -> str | None:
         try:
             reading.plane_ids[label] = reading.planes.find(label)
         except SonoError as error:
-            problem = reading.shown(line, str(error), "plane")
-            reading.unknown.setdefault(label, []).append((line, problem))
+            reading.unknown.setdefault(label, []).append((line, str(error)))
     return reading.plane_ids.get(label)
 
 

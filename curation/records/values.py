@@ -5,15 +5,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
+from difflib import SequenceMatcher
 from functools import lru_cache
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.placeholders import is_mothers_birth
 from sono.curation.planes import REGIONS, label_form
 from sono.curation.records.dates import parse_date, short
-from sono.curation.spellings import TITLES
+from sono.curation.spellings import MIN_ID_DIGITS, TITLES
 
 MAX_TEXT = 200
+MIN_LIKENESS = 0.8  # of femor to femur; Heidi is 0.67 like head
 LABEL_WORDS = 4  # longer cells are free text, which may name somebody
 
 # Plausible values in mm, from the first trimester to term with disease.
@@ -60,6 +62,7 @@ FINDINGS = (
 _MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
 # Of known words alone; inside a quoted value it would have a quotation mark behind it.
+_LIKE = re.compile(r"; did you mean '([^']*)'\?$")
 _SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: [^']*)?$")
 ROUNDED = "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
 _ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
@@ -73,12 +76,30 @@ def shape(text: str) -> str:
     return short(plain[:24] + ("..." if len(plain) > 24 else ""))
 
 
+def shown_name(path: str, names: bool) -> str:
+    """A path below the folder of files, printable; by its looks (`AAA_99/AA9.aaa`) unless `names` may be shown."""
+    if not names:
+        return "/".join(map(shape, path.split("/")))
+    return "".join(letter if letter.isprintable() else "?" for letter in path)
+
+
 def masked(message: str) -> str:
     """A message with the value that it quotes turned into its look, so that no name is shown; a suggestion stays."""
     end = _SUGGESTION.search(message)
     start = end.start() if end else len(message)
     quoted = re.sub(r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL)
     return quoted + message[start:]
+
+
+def is_short_number(text: str) -> bool:
+    """Whether a cell is a number of too few digits for an id or a date, with one letter at most."""
+    return len(re.findall(r"\d", text)) < MIN_ID_DIGITS and len(re.findall(r"[^\W\d]", text)) < 2
+
+
+def is_slip(problem: str, cell: str) -> bool:
+    """Whether a cell is a known word but for a slip of the pen, which the `problem` with it suggests at its end."""
+    near = _LIKE.search(problem)
+    return near is not None and SequenceMatcher(None, cell.lower(), near[1].lower()).ratio() >= MIN_LIKENESS
 
 
 def may_name_somebody(words: Sequence[str]) -> bool:
