@@ -21,13 +21,24 @@ from sono.curation.planes import PlaneTable
 from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.readers.containers import MESSAGES
 from sono.curation.reasons import REASONS
-from sono.curation.spellings import TITLES, Phrase, atoms_of, dates_in, is_initial, plain, taken_apart, words_of
+from sono.curation.spellings import (
+    MIN_WORD,
+    TITLES,
+    Phrase,
+    atoms_of,
+    dates_in,
+    is_initial,
+    plain,
+    taken_apart,
+    words_of,
+)
 from sono.curation.storage import write_text
 from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MACHINE_WORDS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there
+CENTER_COLUMNS = ("column 'center'", "column 'other_center'")
 PLANE_COLUMNS = ("plane", "structure", "structures", "text", "prompt", "predicted", "predicted_of_all")
 # Run lengths look like words of one to six letters and digits, and a short name stands among them by chance.
 RUN_LENGTHS, MIN_IN_RUN_LENGTHS = "column 'counts'", 9
@@ -81,6 +92,7 @@ class Search:
 
     private: PrivateStrings
     public: PublicNames
+    namesakes: frozenset[str] = frozenset()  # centers that are called like a person, by a name too short to count alone
 
     def found_at(self, place: Path, where: str, text: str) -> set[str]:
         """The private strings of `text`, without what sono or the study writes at this place by right."""
@@ -90,7 +102,8 @@ class Search:
             return {one for one in found if len(one) >= MIN_IN_RUN_LENGTHS}
         if not found:  # nearly always
             return found
-        taken_out = self._names_taken_out(self.public.at(place, where))
+        names = self.public.at(place, where)
+        taken_out = self._names_taken_out(names if where in CENTER_COLUMNS else names - self.namesakes)
         own = _own_text(place.as_posix(), where)
         inherent = self._inherent(own)
         words = words_of(own)
@@ -123,7 +136,7 @@ class Search:
     def _public_phrases(self, name: str) -> Iterator[Phrase]:
         """The atoms of a public name, as they are written in tables, pages and DICOM; none where it names somebody."""
         atoms = atoms_of(plain(name))
-        if not atoms or self._holds_id(name) or self._names_person(name):
+        if not atoms or self._holds_id(name) or (name not in self.namesakes and self._names_person(name)):
             return
         for form in {name, escape(name), quote(name), json.dumps(name), name[:MAX_LO], taken_apart(name)}:
             yield tuple(atoms_of(plain(form)))
@@ -225,7 +238,16 @@ def _search(workspace: Workspace) -> Search:
     own, prose = VOCABULARY | public.words, PROSE | public.words
     found = collect(raw_strings(sources), own, names_of_persons(sources), prose, sources["raw_patient"].dropna())
     key = {workspace.key_path.read_text().strip().lower()}
-    return Search(replace(found, words=found.words | key), public)
+    namesakes = {name: word for name in public.centers if (word := _short_name(name, found.name_words - prose))}
+    short = frozenset(namesakes.values())
+    words, persons = found.words | key | short, found.persons | short
+    return Search(replace(found, words=words, persons=persons), public, frozenset(namesakes))
+
+
+def _short_name(center: str, name_words: frozenset[str]) -> str:
+    """The word of a person's name that is all of a `center` but titles, where it is too short to be private alone."""
+    words = [word for word in atoms_of(plain(center)) if word not in TITLES and not is_initial(word)]
+    return words[0] if len(words) == 1 and len(words[0]) < MIN_WORD and words[0] in name_words else ""
 
 
 def names_of_persons(sources: pd.DataFrame) -> set[str]:

@@ -12,6 +12,7 @@ from sono.curation.spellings import (
     MIN_DIGITS,
     MIN_ID_DIGITS,
     MIN_JOINED,
+    MIN_WORD,
     PARTICLES,
     TITLES,
     WORD_INITIALS,
@@ -67,9 +68,10 @@ class PrivateStrings:
                 simple = without(simple)
             atoms = atoms_of(simple)
             distinct = set(atoms)
-            words = self.words & single_forms(simple, distinct)
-            found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
             readable = reading.count("\ufffd") <= MAX_UNREADABLE * len(reading)
+            words = self.words & single_forms(simple, distinct)
+            words = words if readable else {word for word in words if len(word) >= MIN_WORD or not word.isascii()}
+            found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
             phrases = self._phrases_in(atoms, reading)
             found |= (
                 phrases if readable else {one for one in phrases if len(one) > MIN_JOINED}

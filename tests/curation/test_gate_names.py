@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from gate_studies import caption, make_study, person
 from pydicom import dcmread
 
 from sono.curation.engine import Engine
@@ -21,29 +22,9 @@ from sono.curation.private_strings import collect
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.reasons import REASONS, SPACING_REASONS
 from sono.curation.storage import write_bytes, write_text
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows, write_table
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows
 from sono.curation.vocabulary import PROSE, VOCABULARY
 from sono.curation.workspace import Workspace
-
-
-def make_study(folder: Path, **source: object) -> Workspace:
-    """A study with one accepted frame; `source` are columns of its row in the vault."""
-    workspace = Workspace.create(folder)
-    row: dict[str, object] = {"path": b"/raw/1.png", "root": b"/raw", "settings_hash": "x", "source_id": "s"}
-    row |= {"frame": 0, "status": "accepted", "private": [], "persons": [], **source}
-    sources = from_rows(SOURCES, [row])
-    write_table(workspace.sources_path, sources, SOURCES)
-    workspace.write(IMAGES, sources[IMAGES.columns])
-    return workspace
-
-
-def person(*names: str) -> dict[str, list[str]]:
-    return {"private": list(names), "persons": list(names)}
-
-
-def caption(study: Workspace, text: str) -> None:
-    row = {"image_id": "i", "level": "global", "text": text, "template": "t", "tier": "label", "tokens": 9}
-    study.write(CAPTIONS, from_rows(CAPTIONS, [row]))
 
 
 @pytest.mark.parametrize(
