@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sono.curation.duplicates import near_duplicate_pairs, small_frame
 from sono.curation.exams import exam_ids
 from sono.curation.namespaces import namespaces
-from sono.curation.patients import Id, same_patients
+from sono.curation.patients import Id, of_hospitals, same_patients
 from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
@@ -31,7 +31,7 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     images = sources[IMAGES.columns].copy()
     key = workspace.key()
     space = namespaces(sources)
-    patients, groups = same_patients(sources.assign(namespace=space))
+    patients, groups = same_patients(sources.assign(namespace=space), of_hospitals(sources, space))
     images["patient_id"] = [identity and pseudonym(key, "patient", *identity) for identity in patients]
     images["patient_group"] = [identity and pseudonym(key, "patient group", *identity) for identity in groups]
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])

@@ -1,7 +1,7 @@
 """Which ids are of one patient, and which may be: the first share a pseudonym, the others stay in one split."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
@@ -12,12 +12,13 @@ from sono.curation.records.people import OF_PERSON, PERSON
 Id = tuple[str, str]  # center and id, as ids are compared
 
 
-def same_patients(sources: pd.DataFrame) -> tuple[list[Id | None], list[Id | None]]:
+def same_patients(sources: pd.DataFrame, hospitals: Collection[Id] = ()) -> tuple[list[Id | None], list[Id | None]]:
     """For each of `sources` [rows] the id that all ids of its patient share, and that of a group of possible patients.
 
     Ids are one where case, blanks and full-width letters alone differ, and where a header gives one among its
     OtherPatientIDs, no other patient's header gives it, and no fact speaks against it. Where only leading zeros differ,
-    or headers of several patients give the other id, they may be one: that is the group, None where there is none.
+    or headers of several patients give the other id, they may be one: that is the group, None where there is none. So
+    may a patient without a hospital be any of those of `hospitals` who have the number there.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -35,6 +36,9 @@ def same_patients(sources: pd.DataFrame) -> tuple[list[Id | None], list[Id | Non
     bare: dict[Id, Id] = {}
     for space, form in headers:
         possible.merge(bare.setdefault((space, unpadded(form)), (space, form)), (space, form))
+    for space, form in hospitals:
+        if ("", form) in headers and (space, form) in headers:
+            possible.merge(("", form), (space, form))
     main = {min(subset): subset for subset in one.subsets()}
     shared = {member: name for name, subset in main.items() for member in subset}
     groups: dict[Id, Id] = {}
@@ -42,6 +46,13 @@ def same_patients(sources: pd.DataFrame) -> tuple[list[Id | None], list[Id | Non
         if len({shared[member] for member in subset}) > 1:
             groups |= dict.fromkeys(subset, min(subset))
     return [identity and shared[identity] for identity in ids], [identity and groups.get(identity) for identity in ids]
+
+
+def of_hospitals(sources: pd.DataFrame, spaces: pd.Series) -> set[Id]:
+    """The ids of the `spaces` that a hospital of a row or header decides, and not the user's --center."""
+    decided = sources["namespace"].isna() & (spaces != "")
+    pairs = zip(spaces[decided], sources.loc[decided, "raw_patient"], strict=True)
+    return {identity for space, raw in pairs if (identity := _id_of(space, raw))}
 
 
 def _id_of(space: str | None, raw: str | None) -> Id | None:

@@ -35,7 +35,7 @@ from sono.curation.records.read import (
     merged_table,
     read_rows,
 )
-from sono.curation.records.reports import apply_reports, is_report_row
+from sono.curation.records.reports import apply_reports, concerned, is_report_row
 from sono.curation.storage import remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
@@ -116,9 +116,11 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         witnesses = [row for row in others if not is_report_row(row)]
         matches = join_records(frames, records, partition.splits, witnesses)
         joined = Joined.of(records, matches, task.root, options.names)
-        apply_reports([*rows, *earlier, *filter(is_report_row, others)])
+        again = set(map(id, earlier))
+        served = [row for row in concerned(rows, others) if id(row) not in again]
+        apply_reports([*rows, *earlier, *served])
         os.sync()  # the frames are on the disk before a table names them
-        _keep_sources(workspace, task.root, [*rows, *earlier])
+        _keep_sources(workspace, task.root, [*rows, *earlier, *served])
         before = workspace.read(IMAGES)
         images = build_images(workspace)
         searched = check_privacy(workspace)

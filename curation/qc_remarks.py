@@ -38,7 +38,8 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     if possible := possible_counts(own):
         remarks.append(
             f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their ids differ in leading "
-            "zeros alone, or one OtherPatientID is given for several; they stay in one split; correct the ids"
+            "zeros alone, one OtherPatientID is given for several, or frames without a hospital have a number of two "
+            "hospitals; they stay in one split; correct the ids, or give --center"
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(

@@ -105,6 +105,9 @@ REASONS = {
     "record_conflict": Reason(
         "accepted", "a row names this file, but its patient, center, exam or date is another one; it is not applied"
     ),
+    "record_differs": Reason(
+        "accepted", "the record gives another pixel spacing or machine than the header, whose is kept"
+    ),
     "exam_undecided": Reason(
         "accepted",
         "no date shows which row is of this exam; what depends on the day (age, biometry, ...) stays unknown",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,17 +12,19 @@ from sono.curation.geometry import is_square
 from sono.curation.printed_text import says_private
 from sono.curation.privacy import names_of
 from sono.curation.reasons import CONTAINERS, REASONS, status_of
-from sono.curation.records.evidence import JOIN_CODES, FileFacts, Match
+from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match
 from sono.curation.records.identity import known
 from sono.curation.records.joins import join
-from sono.curation.records.table import RecordsTable, claim_of
+from sono.curation.records.table import Record, RecordsTable, claim_of
+from sono.curation.records.values import shape
+from sono.curation.spellings import words_of
 
 RECORD_FIELDS = (
     "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
-RECORD_REASONS = ("ga_conflict", "not_square", *JOIN_CODES)
-REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")  # by what a record says
+RECORD_REASONS = ("ga_conflict", "not_square", DIFFERS, *JOIN_CODES)
+REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")  # what a record may fill
 # Files that are no frame, so that no row of the records can be about them.
 NOT_FRAMES = frozenset(
     {"mask_image", "not_an_image", "system_file", "no_pixels", "not_a_file", "broken_link", *CONTAINERS}
@@ -32,7 +35,7 @@ def forget_records(rows: list[Row]) -> None:
     """Undo what earlier records wrote into `rows`: it does not count any more."""
     for row in rows:
         row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-        row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by", "site")))
+        row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by", "site", "from_report")))
         row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
         row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
 
@@ -51,7 +54,7 @@ def join_records(
     for row in rows:
         match = matches.get(row["path"])
         if match is not None:
-            _fill(row, match)
+            matches[row["path"]] = match = _noting(match, _fill(row, match))
             named = {partition.get(one.line) for one in match.met}
             row["partition"] = named.pop() if len(named) == 1 else None
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
@@ -90,18 +93,26 @@ def facts_of(row: Row) -> FileFacts:
     )
 
 
-def _fill(row: Row, match: Match) -> None:
-    """Write what a record says of a file: all of it, or what does not depend on the day of the exam."""
+def _noting(match: Match, differing: str) -> Match:
+    """The match with what its record says otherwise than the file."""
+    if not differing or DIFFERS in match.codes:
+        return match
+    return replace(match, codes=(*match.codes, DIFFERS), why="; ".join(filter(None, (match.why, differing))))
+
+
+def _fill(row: Row, match: Match) -> str:
+    """Write what a record says of a file: all of it, or what does not depend on the day of the exam.
+
+    A spacing and a machine that the file itself gives stay; returns what the record says otherwise, "" for nothing.
+    """
     row["replaced"] = json.dumps({name: _plain_value(row.get(name)) for name in REPLACED})
-    record = match.record
+    record, differing = match.record, ""
     if record is not None:
         for name in RECORD_FIELDS:
             value = getattr(record, name)
             row[name] = list(value) if isinstance(value, tuple) else value
         row["raw_study"] = record.study or _known(row["raw_study"])
-        row["machine"] = record.machine or _known(row["machine"])
-        if record.row_spacing_mm is not None and record.col_spacing_mm is not None:
-            _set_spacing(row, record.row_spacing_mm, record.col_spacing_mm)
+        differing = "; ".join(filter(None, (_set_spacing(row, record), _set_machine(row, record))))
     row["named_by"] = [claim_of(one) for one in match.named] or None
     row["ga_days"], row["ga_source"] = match.ga_days, match.ga_source
     sites = {one.site for one in match.met}
@@ -113,16 +124,45 @@ def _fill(row: Row, match: Match) -> None:
     row["persons"] = [*persons, *(text for one in match.rows for text in one.persons)]
     if row["status"] != "error" and isinstance(row["file"], str):
         row["reasons"] = [*row["reasons"], *match.codes, *(["ga_conflict"] if match.ga_conflicts else [])]
+        row["reasons"] += [DIFFERS] if differing else []
+    return differing
 
 
-def _set_spacing(row: Row, down: float, across: float) -> None:
-    """The spacing of the file's pixels in mm, as that of the stored ones, which may have been resampled."""
+def _set_spacing(row: Row, record: Record) -> str:
+    """Take the record's spacing of the file's pixels in mm where the file has none, else return how it differs.
+
+    That of the stored pixels is scaled, as they may have been resampled.
+    """
+    down, across = record.row_spacing_mm, record.col_spacing_mm
+    if down is None or across is None:
+        return ""
+    rows, columns = 1.0, 1.0
     if not pd.isna(row.get("file_height")):
-        down *= row["file_height"] / row["source_height"]
-        across *= row["file_width"] / row["source_width"]
-    row.update({"row_spacing_mm": down, "col_spacing_mm": across, "spacing_reason": None})
-    if not is_square(down / across):
-        row["reasons"] = [*row["reasons"], "not_square"]
+        rows, columns = row["file_height"] / row["source_height"], row["file_width"] / row["source_width"]
+    if pd.isna(row["row_spacing_mm"]) or pd.isna(row["col_spacing_mm"]):
+        row.update({"row_spacing_mm": down * rows, "col_spacing_mm": across * columns, "spacing_reason": None})
+        if not is_square(down * rows / (across * columns)):
+            row["reasons"] = [*row["reasons"], "not_square"]
+        return ""
+    own = row["row_spacing_mm"] / rows, row["col_spacing_mm"] / columns
+    if is_square(down / own[0]) and is_square(across / own[1]):  # both were rounded
+        return ""
+    said = f"line {record.line} gives a spacing of {down:.4g} x {across:.4g} mm"
+    return f"{said} and the header {own[0]:.4g} x {own[1]:.4g} mm"
+
+
+def _set_machine(row: Row, record: Record) -> str:
+    """Take the record's machine where the file names none, else return how it differs; its words may be fewer."""
+    own = _known(row["machine"])
+    row["machine"] = own or record.machine
+    if not own or not record.machine:
+        return ""
+    one, other = words_of(own), words_of(record.machine)
+    if one <= other or other <= one:
+        return ""
+    persons = words_of(*record.persons, *(row["persons"] if row.get("persons") is not None else ()))
+    said, known = (shape(text) if words & persons else text for text, words in ((record.machine, other), (own, one)))
+    return f"line {record.line} gives the machine '{said}' and the header '{known}'"
 
 
 def _plain_value(value: Any) -> Any:

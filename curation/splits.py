@@ -149,7 +149,10 @@ def check_splits(images: pd.DataFrame) -> None:
     study, exam = exam_ties(placed)
     kinds = (
         (placed["patient_id"], "patients are"),
-        (placed["patient_group"], "groups of patients who may be one (their ids differ in leading zeros) are"),
+        (
+            placed["patient_group"],
+            "groups of patients who may be one (by leading zeros or an unknown hospital) are",
+        ),
         (placed["duplicate_group"], "duplicate groups are"),
         (placed["source_id"], "files are"),
         (study, "studies with frames of unknown patients are"),

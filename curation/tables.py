@@ -184,6 +184,7 @@ SOURCES = TableSpec(
             pa.field("private", _texts),  # what must never appear in the workspace
             pa.field("persons", _texts),  # of these the names of patients, operators and physicians
             pa.field("replaced", pa.string()),  # JSON: what stood where a record was written, for a later record
+            pa.field("from_report", _texts),  # the record fields and codes that structured reports gave
             pa.field("printed", _texts),  # words read in the pixels, where [qc] ocr is set
             *IMAGES.schema,
         ]
@@ -192,7 +193,8 @@ SOURCES = TableSpec(
     choices=IMAGES.choices,
     ranges=IMAGES.ranges,
     patterns=IMAGES.patterns | {"raw_exam_date": _DATE},
-    later=IMAGES.later | {"file_patient", "file_study", "raw_exam_date", "header_facts", "named_by", "printed", "site"},
+    later=IMAGES.later
+    | {"file_patient", "file_study", "raw_exam_date", "header_facts", "named_by", "printed", "site", "from_report"},
 )
 
 MASKS = TableSpec(

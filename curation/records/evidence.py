@@ -21,6 +21,7 @@ from sono.curation.records.identity import (
 from sono.curation.records.table import Record
 
 AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = "record_ambiguous", "record_conflict", "exam_undecided", "no_record"
+DIFFERS = "record_differs"  # of what is applied: a fact of the picture that the header gives otherwise
 JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
 CANDIDATES = 5  # that are kept of those which fit equally well
 

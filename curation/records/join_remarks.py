@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, NO_RECORD, UNDECIDED, Match
+from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, DIFFERS, NO_RECORD, UNDECIDED, Match
 from sono.curation.records.table import RecordsTable
 from sono.curation.records.values import shown_name
 
@@ -15,6 +15,7 @@ WHAT = {
     'or switch off a column that is no such fact, as patient = "" in [records.columns]',
     UNDECIDED: "are of a patient with a record, but no date shows that it is of this exam: age, biometry, findings and "
     "plane stay unknown as far as they depend on the day; give the table file names, study ids or exam dates",
+    DIFFERS: "have a record with another pixel spacing or machine than their header, whose is kept; correct the record",
 }
 
 

@@ -19,7 +19,8 @@ def apply_reports(rows: Iterable[Row]) -> int:
 
     Patient and study must both be as the files have them. A report whose header contradicts that of the frame is not
     applied (`report_conflict`); what two reports of a study say differently is left out. An age that a report, a record
-    or a length contradicts gets `ga_conflict`.
+    or a length contradicts gets `ga_conflict`. What reports gave in an earlier run is forgotten first, so that the
+    result is that of the reports that are there.
     """
     listed = list(rows)
     reports: dict[str, list[Row]] = {}
@@ -27,6 +28,13 @@ def apply_reports(rows: Iterable[Row]) -> int:
         if is_report_row(row) and isinstance(row.get("file_study"), str):
             reports.setdefault(row["file_study"], []).append(row)
     return sum(_apply(row, reports.get(row["file_study"], [])) for row in listed if not is_report_row(row))
+
+
+def concerned(rows: Iterable[Row], others: Iterable[Row]) -> list[Row]:
+    """Those of `others` that a report among either may give values to, or an earlier one has given values to."""
+    listed = list(others)
+    studies = {row["file_study"] for row in (*rows, *listed) if is_report_row(row)} - {None}
+    return [row for row in listed if row["file_study"] in studies or _given(row)]
 
 
 def is_report_row(row: Row) -> bool:
@@ -40,24 +48,40 @@ def _apply(row: Row, reports: Sequence[Row]) -> bool:
     own = facts_of(row) if reports else None
     sound = [report for report in reports if own and not differ(own, facts_of(report))]
     if len(sound) < len(reports):
-        row["reasons"] = [*row["reasons"], CONFLICT]
+        _add_code(row, CONFLICT)
     values = _agreed([report for report in sound if _patient(report) == _patient(row)])
     fresh = {name: value for name, value in values.items() if _is_empty(row.get(name))}
     row.update(fresh)
+    row["from_report"] = [*(row.get("from_report") or ()), *fresh] or None
     if "ga_days" in fresh:
         row["ga_source"] = REPORT
     if values and not _is_empty(row.get("ga_days")) and _is_doubted(row, values.get("ga_days")):
-        row["reasons"] = [*row["reasons"], "ga_conflict"]
+        _add_code(row, "ga_conflict")
     return bool(fresh)
 
 
+def _add_code(row: Row, code: str) -> None:
+    """Put a code on a row that no record has put there, and note that a report has."""
+    if code not in row["reasons"]:
+        row.update(reasons=[*row["reasons"], code], from_report=[*(row.get("from_report") or ()), code])
+
+
 def _forget(row: Row) -> None:
-    """Undo the age and the codes that an earlier run took from reports."""
-    codes = {CONFLICT}
-    if row.get("ga_source") == REPORT:
-        row.update(ga_days=None, ga_source=None)
-        codes.add("ga_conflict")
-    row["reasons"] = [code for code in row["reasons"] if code not in codes]
+    """Undo the values and the codes that an earlier run took from reports."""
+    given = _given(row)
+    row.update({name: None for name in REPORT_FIELDS if name in given}, from_report=None)
+    if "ga_days" in given:
+        row["ga_source"] = None
+    row["reasons"] = [code for code in row["reasons"] if code not in given]
+
+
+def _given(row: Row) -> set[str]:
+    """The fields and codes that reports gave in an earlier run; of a run that did not list them, the age and codes."""
+    listed = row.get("from_report")
+    if listed is not None:
+        return set(listed)
+    aged = {"ga_days", "ga_conflict"} if row.get("ga_source") == REPORT else set()
+    return aged | ({CONFLICT} & set(row["reasons"]))
 
 
 def _is_doubted(row: Row, reported: float | None) -> bool:

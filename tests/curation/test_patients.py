@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from sono.curation.errors import SonoError
-from sono.curation.patients import same_patients
+from sono.curation.namespaces import namespaces
+from sono.curation.patients import of_hospitals, same_patients
+from sono.curation.qc_remarks import remarks_of
+from sono.curation.records.join_remarks import Joined
 from sono.curation.splits import SplitConfig, assign_splits, check_splits, possible_counts
 from sono.curation.tables import IMAGES, from_rows
 
@@ -51,6 +54,34 @@ def test_another_id_that_several_headers_give_ties_them_and_makes_them_nobody_el
     patients, groups = same_patients(_sources(*((who, {"OtherPatientIDs": "X99"}) for who in ("W1", "W2"))))
     assert patients[0] != patients[1]
     assert groups[0] == groups[1] is not None
+
+
+def test_a_patient_without_a_hospital_may_be_any_who_has_the_number_in_two() -> None:
+    sites = ["North", "South", None, None]
+    sources = _sources(*(("77", {}) for _ in sites)).assign(site=sites)
+    sources.loc[3, "raw_patient"] = "78"
+    spaces = namespaces(sources)
+    patients, groups = same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))
+    assert len(set(patients)) == 4 and groups[0] == groups[1] == groups[2] is not None and groups[3] is None
+    row = {"frame": 0, "status": "accepted", "reasons": []}
+    names = [f"{space}{form}" for space, form in filter(None, patients)]
+    group = [one and "g" for one in groups]
+    rows = [row | {"source_id": name, "patient_id": name, "patient_group": group[at]} for at, name in enumerate(names)]
+    images = from_rows(IMAGES, rows)
+    for seed in range(4):
+        images["split"] = assign_splits(images, SplitConfig(seed=seed))
+        assert images["split"].iloc[:3].nunique() == 1
+        check_splits(images)
+    assert possible_counts(images)["patients"] == 3
+    told = " ".join(remarks_of(images.assign(message=None), None, Joined(0, {})))
+    assert "3 patients (3 frames) may be fewer" in told and "without a hospital" in told
+
+
+def test_the_number_of_a_given_center_is_no_patients_without_one() -> None:
+    sources = _sources(("77", {}), ("77", {})).assign(site=None)
+    sources.loc[0, "namespace"] = "A"
+    spaces = namespaces(sources)
+    assert same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))[1] == [None, None]
 
 
 def test_ids_that_differ_in_leading_zeros_are_two_who_may_be_one() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -256,6 +257,40 @@ def test_qc_writes_the_report_on_the_frames_and_a_second_run_changes_nothing(tmp
         own = 31.0 if options.records else 30.0
         assert values[0][:2] == (0, 0) and [value[:2] for value in values[1:]] == sorted([(150, 30.0), (150, own)])
         assert sum(status == "rejected" for *_, status in values) == 1
+
+
+def test_the_order_of_runs_does_not_count_and_a_report_that_is_gone_gives_nothing(tmp_path: Path) -> None:
+    for folder in ("frames", "reports"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "frames" / "own.dcm").write_bytes(stored(ultrasound("P-0001", "1.2.3.4")))
+    content = summary(measured(AGE, 150, "d")), biometry(measured(FL, 30, "mm"))
+    (tmp_path / "reports" / "report.dcm").write_bytes(stored(report(*content)))
+    records = tmp_path / "records.csv"
+    records.write_text("file,patient,HC\nown.dcm,P-0001,140\n")
+    study = Workspace.create(tmp_path / "study")
+
+    def after(folder: str, table: Path | None = None) -> tuple[object, ...]:
+        run_qc(study, QcOptions(tmp_path / folder, table), Engine(jobs=1))
+        own = study.images().query("status != 'rejected'").iloc[0]
+        values = (own["ga_days"], own["ga_source"], own["fl_mm"], own["hc_mm"])
+        return tuple(None if pd.isna(value) else value for value in values)
+
+    assert after("frames") == (None, None, None, None)
+    assert after("reports") == (150, "report", 30, None)
+    assert after("frames", records) == (150, "report", 30, 140)
+    (tmp_path / "reports" / "report.dcm").write_bytes(b"no report any more")
+    assert after("reports") == (None, None, None, 140)
+
+
+def test_what_a_report_gave_is_taken_back_with_its_codes() -> None:
+    frame = row("p", "s", ["ga_conflict"], ga_days=210, ga_source="recorded")
+    doubted = row("p", "s", [], ga_days=210, ga_source="recorded")
+    said = row("p", "s", ["structured_report"], ga_days=157, hc_mm=200.0)
+    for reports, hc, codes in (([said], 200.0, ["ga_conflict"]), ([], None, [])):
+        apply_reports([frame, doubted, *reports])
+        assert (frame["hc_mm"], doubted["hc_mm"]) == (hc, hc)
+        assert (frame["reasons"], doubted["reasons"]) == (["ga_conflict"], codes)
+    assert (doubted["ga_days"], doubted["ga_source"]) == (210, "recorded")
 
 
 def test_random_damage_never_raises() -> None:
