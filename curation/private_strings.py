@@ -70,8 +70,9 @@ class PrivateStrings:
             distinct = set(atoms)
             readable = reading.count("\ufffd") <= MAX_UNREADABLE * len(reading)
             words = self.words & single_forms(simple, distinct)
-            words = words if readable else {word for word in words if len(word) >= MIN_WORD or not word.isascii()}
             found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
+            if not readable:
+                found -= {word for word in words if len(word) < MIN_WORD and word.isascii()}
             phrases = self._phrases_in(atoms, reading)
             found |= (
                 phrases if readable else {one for one in phrases if len(one) > MIN_JOINED}

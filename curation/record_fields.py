@@ -139,7 +139,7 @@ def _set_spacing(row: Row, record: Record) -> str:
     rows, columns = 1.0, 1.0
     if not pd.isna(row.get("file_height")):
         rows, columns = row["file_height"] / row["source_height"], row["file_width"] / row["source_width"]
-    if pd.isna(row["row_spacing_mm"]) or pd.isna(row["col_spacing_mm"]):
+    if None in (_plain_value(row["row_spacing_mm"]), _plain_value(row["col_spacing_mm"])):
         row.update({"row_spacing_mm": down * rows, "col_spacing_mm": across * columns, "spacing_reason": None})
         if not is_square(down * rows / (across * columns)):
             row["reasons"] = [*row["reasons"], "not_square"]

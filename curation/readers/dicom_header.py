@@ -1,12 +1,15 @@
 """What a DICOM header says beside the pixels: ids, machine, and everything that may be private."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
 from sono.curation.placeholders import is_exam_day
 from sono.curation.readers.frames import DECODER_ERRORS, Header, clean_texts, text_runs
+from sono.curation.spellings import TITLES, words_of
+from sono.curation.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -19,12 +22,21 @@ _BYTE_VRS = ("UN", "OB")
 # Facts about machine, method and coding, which the standard keeps apart from the person.
 _TECHNICAL = frozenset({
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "TransducerData", "ProcessingFunction",
-    "ProtocolName", "StudyDescription", "SeriesDescription", "DerivationDescription", "StageName", "ViewName",
-    "BodyPartExamined", "CodeValue", "CodeMeaning", "CodingSchemeDesignator", "CodingSchemeVersion",
-    "TextValue",  # free text of reports, full of everyday words, is copied nowhere
+    "BodyPartExamined", "CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion",
     "TimezoneOffsetFromUTC", "ImplementationVersionName", "LossyImageCompressionMethod",
-    "LUTExplanation", "WindowCenterWidthExplanation",
 })  # fmt: skip
+# Free text of method and finding, full of everyday words: private only where it names a person of the header.
+_DESCRIPTIONS = frozenset({
+    "ProtocolName", "StudyDescription", "SeriesDescription", "DerivationDescription", "StageName", "ViewName",
+    "CodeMeaning", "TextValue", "LUTExplanation", "WindowCenterWidthExplanation",
+})  # fmt: skip
+_CODED_PERSONS = frozenset({"PersonIdentificationCodeSequence", "HumanPerformerCodeSequence"})
+# A name that is written as DICOM writes it, Doe^Jane, in an element of another kind; not ADT^A01.
+_NAME = r"(?:[^\W\d_]|['’.-])"
+_WRITTEN_NAME = re.compile(
+    rf"(?<![^\s,;:(/\"]){_NAME}{{2,}}\^+{_NAME}+(?:\^+{_NAME}*)*(?![^\s,;:)/\"])|[\u3040-\u9fff]+\^+[\u3040-\u9fff]+"
+)
+MIN_NAME = 3  # letters of a word of a name that is looked for in descriptions
 _STANDARD_UIDS = "1.2.840.10008."
 _PIXEL_GROUP = 0x7FE0
 
@@ -71,16 +83,28 @@ def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataEle
 
 
 def read_header(dataset: "Dataset", preamble: bytes) -> Header:
-    """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`."""
-    technical = {text_of(dataset, keyword) for keyword in _TECHNICAL}
-    texts, persons = text_runs(preamble), []
+    """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`.
+
+    The names of persons are all elements of the type PN, wherever they stand, the meanings of codes of persons, and
+    what is written like a PN in any other text. A description is private where it names one of these persons.
+    """
+    texts, persons, descriptions = text_runs(preamble), [], []
+    technical = {text_of(dataset, keyword) for keyword in _TECHNICAL | _DESCRIPTIONS}
     for _, element in elements(dataset, max_depth=64):
-        found = text_runs(element) if isinstance(element, bytes) else _private_texts(element)
-        if not isinstance(element, bytes) and element.VR == "PN":
-            persons += found
-            continue
-        repeats = not isinstance(element, bytes) and element.tag.is_private  # machines repeat technical facts there
-        texts += [text for text in found if not (repeats and text in technical)]
+        if isinstance(element, bytes):
+            texts += text_runs(element)
+        elif element.VR == "PN":
+            persons += _private_texts(element)
+        elif element.keyword in _CODED_PERSONS:
+            persons += [text_of(item, "CodeMeaning") for item in element.value or ()]
+            texts += [text_of(item, "CodeValue") for item in element.value or ()]
+        elif element.keyword in _DESCRIPTIONS:
+            descriptions += _strings(element)
+        else:  # machines repeat technical facts in elements of their own
+            repeats = technical if element.tag.is_private else frozenset()
+            texts += [text for text in _private_texts(element) if text not in repeats]
+    persons += [name for text in (*texts, *descriptions) for name in _WRITTEN_NAME.findall(text)]
+    texts += _naming(descriptions, persons)
     machine = " ".join(filter(None, (text_of(dataset, "Manufacturer"), text_of(dataset, "ManufacturerModelName"))))
     return Header(
         patient=text_of(dataset, "PatientID") or None,
@@ -91,6 +115,12 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
         private=clean_texts([*texts, *persons]),
         persons=clean_texts(persons, shortest=2),
     )
+
+
+def _naming(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
+    """Those of the `descriptions` that hold a word of a person's name; words that sono itself writes name nobody."""
+    names = {word for word in words_of(*persons) if len(word) >= MIN_NAME and word.isalpha()} - VOCABULARY - TITLES
+    return [text for text in descriptions if not names.isdisjoint(words_of(text))] if names else []
 
 
 def _facts(dataset: "Dataset") -> dict[str, str]:
@@ -128,8 +158,7 @@ def _private_texts(element: "DataElement") -> list[str]:
         return []
     if element.VR in _BYTE_VRS and isinstance(value, bytes):
         return text_runs(value) if len(value) <= MAX_BLOB_BYTES else []
-    values = list(value) if _is_list(value) else [value]
-    texts = [str(one) for one in values if one is not None]
+    texts = _strings(element)
     if element.tag.is_private:  # longer ones are documents of the machine (XML), full of everyday words
         texts = [text for text in texts if len(text) <= MAX_PRIVATE_TEXT]
     if element.VR == "UI":
@@ -137,6 +166,12 @@ def _private_texts(element: "DataElement") -> list[str]:
     if element.VR == "DT":
         texts += [text[:8] for text in texts]
     return texts if element.VR in _TEXT_VRS else []
+
+
+def _strings(element: "DataElement") -> list[str]:
+    """The values of an element as texts."""
+    value = element.value
+    return [str(one) for one in (value if _is_list(value) else [value]) if one is not None]
 
 
 def _is_list(value: object) -> bool:
