@@ -48,6 +48,25 @@ def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
     assert (workspace.root / "masks.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("keep_both", [False, True])
+def test_another_mask_of_a_frame_and_structure_replaces_the_first_or_is_kept_and_it_is_said(
+    tmp_path: Path, keep_both: bool
+) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    import_masks(workspace, coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())}))
+    corrected = np.roll(drawn(), 1, axis=0)
+    path = coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(corrected)})
+    tried = import_masks(workspace, path, ImportOptions(keep_both=keep_both, dry_run=True))
+    assert len(stored(workspace)) == 1
+    summary = import_masks(workspace, path, ImportOptions(keep_both=keep_both))
+    assert tried.remarks == summary.remarks and len(summary.remarks) == 1
+    assert summary.remarks[0].startswith("1 accepted masks that were here before (femur 1, on 1 frames) ")
+    assert "--keep-both" in summary.remarks[0] and ("are replaced" in summary.remarks[0]) != keep_both
+    expected = [corrected] if not keep_both else [drawn(), corrected]
+    kept = sorted(mask.tobytes() for mask in stored(workspace))
+    assert kept == sorted(mask[BOX[1] : BOX[3], BOX[0] : BOX[2]].tobytes() for mask in expected)
+
+
 def test_what_sono_exports_comes_back(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
     import_masks(workspace, coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())}))
