@@ -10,7 +10,15 @@ import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
 from sono.annotation.mask_export import export_coco
-from sono.annotation.mask_import import ImportOptions, Outcome, _unknown_labels, import_masks, parse_pairs, parse_values
+from sono.annotation.mask_import import (
+    REFUSALS,
+    ImportOptions,
+    Outcome,
+    _unknown_labels,
+    import_masks,
+    parse_pairs,
+    parse_values,
+)
 from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
@@ -377,3 +385,8 @@ def test_structures_that_the_plane_does_not_have_are_remarked(tmp_path: Path) ->
     )
     again = ImportOptions(structure="left ventricle")
     assert import_masks(workspace, tmp_path / "m" / "scan.png", again).remarks == ()
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/masks.md").read_text(encoding="utf-8")
+    assert [reason for reason in REFUSALS if f"`{reason}`" not in page] == []

@@ -340,7 +340,7 @@ def test_check_and_qc_make_the_same_joins(tmp_path: Path, center: str | None, fi
     assert checked is not None and checked.files == len(own) == 3
     assert checked.codes == codes(summary)
     assert checked.matched == sum(
-        isinstance(row["named_by"], list) and "no_record" not in row["reasons"] for row in own.values()
+        row["named_by"] is not None and "no_record" not in row["reasons"] for row in own.values()
     )
     unmatched = re.search(r"(\d+) records without a file", " ".join(summary.remarks))
     assert checked.rows_without_file == int(unmatched[1] if unmatched else 0)
