@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,23 @@ SIZES = {"width": "picture_width", "height": "picture_height"}
 EDGES = ("left", "top", "right", "bottom")
 
 
+class Row(NamedTuple):
+    """The cells of a row by field, and its numbers: of edges and sizes, NaN for a cell that is no finite number."""
+
+    cells: Mapping[str, str]
+    numbers: Mapping[str, float]
+
+    @classmethod
+    def of(cls, cells: Mapping[str, str]) -> "Row":
+        return cls(cells, {name: _number(text) for name, text in cells.items() if name not in ("file", "label")})
+
+    def number(self, name: str) -> float:
+        """Pixels; SonoError where the cell is no number."""
+        if math.isnan(self.numbers[name]):
+            raise SonoError(f"{name} is '{self.cells[name]}', no number of pixels")
+        return self.numbers[name]
+
+
 def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
     """Add the boxes of a table (CSV, TSV, XLSX, Parquet, JSON lines) to `found`, a bad row as refused.
 
@@ -47,18 +65,18 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
     folder = str(path.resolve().parent)
     for problem in sheet.broken:
         found.refuse("broken", problem)
-    rows = [(line, {name: row[place] for name, place in places.items()}) for line, row in sheet.rows]
-    _refuse_fractions(path, [cells for _, cells in rows])
-    sized = not _are_of_boxes([cells for _, cells in rows])
-    for line, cells in rows:
-        place = f"{path}:{line}"
+    rows = [Row.of({name: row[place] for name, place in places.items()}) for _, row in sheet.rows]
+    _refuse_fractions(path, rows)
+    sized = not _are_of_boxes(rows)
+    for (line, _), row in zip(sheet.rows, rows, strict=True):
+        place, cells = f"{path}:{line}", row.cells
         picture = Picture(cells["file"], f"{path}: {cells['file']}", folder)
         if not cells["file"] or not cells["label"]:
             found.refuse("broken", place, "a row without file or label")
             continue
         found.pictures.append(picture)
         try:
-            edges, size = _edges(cells), _picture_size(cells) if sized else None
+            edges, size = _edges(row), _picture_size(row) if sized else None
         except SonoError as error:
             found.refuse("broken", place, str(error))
             continue
@@ -95,50 +113,44 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
     return places
 
 
-def _refuse_fractions(path: Path, rows: list[dict[str, str]]) -> None:
-    numbers = [cells[name] for cells in rows for name in (*EDGES, "width", "height") if cells.get(name)]
-    try:
-        whole = [float(number) for number in numbers]
-    except ValueError:
-        return
-    if whole and all(0 <= number <= 1 for number in whole):
+def _refuse_fractions(path: Path, rows: list[Row]) -> None:
+    numbers = [row.numbers[name] for row in rows for name in (*EDGES, "width", "height") if row.cells.get(name)]
+    if numbers and all(0 <= number <= 1 for number in numbers):
         raise SonoError(f"{path}: all edges lie between 0 and 1, so they are fractions; give them in pixels")
 
 
-def _edges(cells: Mapping[str, str]) -> tuple[float, float, float, float]:
+def _edges(row: Row) -> tuple[float, float, float, float]:
     """Left, top, right and bottom in pixels."""
-    left, top = _number(cells, "left"), _number(cells, "top")
-    right = _number(cells, "right") if "right" in cells else left + _number(cells, "width")
-    bottom = _number(cells, "bottom") if "bottom" in cells else top + _number(cells, "height")
+    left, top = row.number("left"), row.number("top")
+    right = row.number("right") if "right" in row.numbers else left + row.number("width")
+    bottom = row.number("bottom") if "bottom" in row.numbers else top + row.number("height")
     return left, top, right, bottom
 
 
-def _are_of_boxes(rows: list[dict[str, str]]) -> bool:
+def _are_of_boxes(rows: list[Row]) -> bool:
     """Whether the columns width and height hold the size of each box, not that of its picture."""
     with suppress(SonoError, KeyError):
-        for cells in rows:
-            left, top, right, bottom = _edges(cells)
-            if (_number(cells, "picture_width"), _number(cells, "picture_height")) != (right - left, bottom - top):
+        for row in rows:
+            left, top, right, bottom = _edges(row)
+            if (row.number("picture_width"), row.number("picture_height")) != (right - left, bottom - top):
                 return False
         return True
     return False
 
 
-def _picture_size(cells: Mapping[str, str]) -> Size | None:
+def _picture_size(row: Row) -> Size | None:
     """Height and width of the picture that the box was drawn on; None where the row does not say."""
-    if not (cells.get("picture_width") and cells.get("picture_height")):
+    if not (row.cells.get("picture_width") and row.cells.get("picture_height")):
         return None
-    return round(_number(cells, "picture_height")), round(_number(cells, "picture_width"))
+    return round(row.number("picture_height")), round(row.number("picture_width"))
 
 
-def _number(cells: Mapping[str, str], name: str) -> float:
+def _number(text: str) -> float:
     try:
-        number = float(cells[name])
+        number = float(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise SonoError(f"{name} is '{cells[name]}', no number of pixels")
-    return number
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _pixels(edges: tuple[float, float, float, float], size: Size) -> NDArray[np.bool_]:

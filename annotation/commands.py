@@ -35,6 +35,9 @@ def import_(
         list[str] | None, typer.Option(help="A folder in the masks' names that no frame has; repeat.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Also masks of nearly everything, or at all four borders.")] = False,
+    keep_both: Annotated[
+        bool, typer.Option("--keep-both", help="Keep earlier masks of a structure and frame, too, as of two readers.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Import nothing; say which masks meet which frames, and why.")
     ] = False,
@@ -63,6 +66,7 @@ def import_(
         strict=strict,
         force=force,
         dry_run=dry_run,
+        keep_both=keep_both,
     )
     summary = import_masks(Workspace.find(workspace), path, options)
     if summary.imported or as_json:

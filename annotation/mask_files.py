@@ -14,6 +14,7 @@ from sono.annotation.labelme_files import is_labelme, read_labelme
 from sono.annotation.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.errors import SonoError
 from sono.curation.readers.containers import format_of
+from sono.curation.readers.dicom import is_dicom
 from sono.curation.readers.images import image_kind
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
@@ -85,7 +86,7 @@ def _json(path: Path) -> Any:
     raw = read_file(path)
     if raw.lstrip()[:1] == b"<":
         raise SonoError(f"{path}: XML (CVAT?) instead of COCO JSON; {EXPORT_HELP}")
-    if raw[128:132] == b"DICM":
+    if is_dicom(raw):
         raise SonoError(f"{path}: a DICOM file (segmentations in DICOM are not read); {EXPORT_HELP}")
     kind = image_kind(raw)
     if kind is not None and kind != "other":

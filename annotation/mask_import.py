@@ -18,7 +18,7 @@ from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch, Row
 from sono.annotation.mask_pictures import PictureRules
-from sono.annotation.masks import check_masks, mask_table, replace_masks
+from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
 from sono.curation.errors import FindingsError, SonoError, did_you_mean
 from sono.curation.planes import PlaneTable
 from sono.curation.privacy import check_privacy
@@ -60,7 +60,8 @@ class ImportOptions:
     `structure` names all masks of pictures, or of a file with one label; `colors` and `values` name the classes of
     pictures, `labels` those of JSON files and tables; `skipped` labels are left out. `columns` names the columns of a
     box table, `ignored_folders` those that say nothing about whose frame lies in them. `strict`: all masks or none;
-    `force`: masks that look inverted, too; `dry_run`: only report.
+    `force`: masks that look inverted, too; `dry_run`: only report. `keep_both`: accepted masks of earlier imports stay
+    next to the new ones of the same structure and frame, which else replace them.
     """
 
     structure: str | None = None
@@ -74,6 +75,7 @@ class ImportOptions:
     strict: bool = False
     force: bool = False
     dry_run: bool = False
+    keep_both: bool = False
 
 
 class Outcome(NamedTuple):
@@ -163,15 +165,33 @@ def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None
     with nullcontext() if options.dry_run else workspace.lock():
         check_masks(new, images)
         before = workspace.masks()
-        after = replace_masks(before, new)
+        after = replace_masks(before, new, options.keep_both)
         if len(new) and not options.dry_run:
             workspace.write(MASKS, after)
             check_privacy(workspace)
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
+    remarks += _second_masks(before[outdated(before, new)], options.keep_both)
     remarks += _foreign_structures(new, finder.accepted, planes)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(f"{decided} proposals are left out, since somebody has decided on these structures before")
     return _summary(new, before, outcomes, remarks, options.dry_run)
+
+
+def _second_masks(old: pd.DataFrame, keep_both: bool) -> list[str]:
+    """What becomes of the accepted masks `old` of structures and frames that `new` ones show, too."""
+    if old.empty:
+        return []
+    frames, shown = old["image_id"].nunique(), _listed(Counter(old["structure"]))
+    what = f"{len(old)} accepted masks that were here before ({shown}, on {frames} frames) show what new ones show"
+    if not keep_both:
+        return [
+            f"{what}, and are replaced by them; to have both, as of two readers, import with --keep-both the file that "
+            "the former ones came from"
+        ]
+    return [
+        f"{what}, and are kept as of another reader: training and evaluation use both; without --keep-both the new "
+        "ones replace them"
+    ]
 
 
 def _foreign_structures(new: pd.DataFrame, accepted: Mapping[str, Row], planes: PlaneTable) -> list[str]:
@@ -184,11 +204,14 @@ def _foreign_structures(new: pd.DataFrame, accepted: Mapping[str, Row], planes: 
     )
     if not foreign:
         return []
-    shown = ", ".join(f"{what} {count}" for what, count in foreign.most_common(MAX_NAMES))
     return [
-        f"{foreign.total()} masks show a structure that the plane of their frame does not have ({shown}): masks of "
-        "other frames? If not, add the structure to the plane in the planes file, else no caption names it"
+        f"{foreign.total()} masks show a structure that the plane of their frame does not have ({_listed(foreign)}): "
+        "masks of other frames? If not, add the structure to the plane in the planes file, else no caption names it"
     ]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in counts.most_common(MAX_NAMES))
 
 
 def parse_pairs(option: str, given: Sequence[str], example: str) -> dict[str, str]:

@@ -13,6 +13,8 @@ from sono.curation.storage import sha256
 from sono.curation.tables import MASKS, empty_table, from_rows
 
 SAME_MASK = ["image_id", "structure", "source"]
+SAME_STRUCTURE = SAME_MASK[:2]
+SETTLED = ("accepted", "edited")  # what is trained on by default
 
 
 def mask_row(
@@ -67,10 +69,11 @@ def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
         )
 
 
-def replace_masks(existing: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def replace_masks(existing: pd.DataFrame, new: pd.DataFrame, keep_both: bool = False) -> pd.DataFrame:
     """Both tables in one: `new` replaces what is still proposed for the same image, structure and source.
 
-    Reviewed masks stay. A new proposal for what a person has decided on is dropped, so nobody decides twice.
+    It also replaces what `outdated` says, unless `keep_both` is set; other reviewed masks stay. A new proposal for what
+    a person has decided on is dropped, so nobody decides twice.
     """
     if new.empty:
         return existing
@@ -78,7 +81,17 @@ def replace_masks(existing: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     stale = ~reviewed & _keys(existing).isin(_keys(new))
     decided = (new["state"] == "proposed") & _keys(new).isin(_keys(existing[reviewed]))
     known = new["mask_id"].isin(existing.loc[reviewed, "mask_id"])
+    if not keep_both:
+        stale |= outdated(existing, new)
     return concat_masks([existing[~stale], new[~decided & ~known]])
+
+
+def outdated(existing: pd.DataFrame, new: pd.DataFrame) -> "pd.Series[bool]":
+    """Which accepted masks of `existing` are none of `new`, which has accepted ones of their structure and frame."""
+    rejected = existing.loc[existing["state"] == "rejected", "mask_id"]
+    fresh = new[new["state"].isin(SETTLED) & ~new["mask_id"].isin(rejected)]
+    again = _keys(existing, SAME_STRUCTURE).isin(_keys(fresh, SAME_STRUCTURE))
+    return existing["state"].isin(SETTLED) & again & ~existing["mask_id"].isin(new["mask_id"])
 
 
 def concat_masks(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -94,5 +107,5 @@ def mask_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     return from_rows(MASKS, list({str(row["mask_id"]): row for row in rows}.values()))
 
 
-def _keys(masks: pd.DataFrame) -> pd.Index:
-    return pd.MultiIndex.from_frame(masks[SAME_MASK])
+def _keys(masks: pd.DataFrame, columns: Sequence[str] = SAME_MASK) -> pd.Index:
+    return pd.MultiIndex.from_frame(masks[[*columns]])

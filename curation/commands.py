@@ -17,6 +17,7 @@ from sono.curation.command_line import (
     WorkspaceOption,
     show,
 )
+from sono.curation.errors import typed_name
 
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
@@ -184,6 +185,7 @@ def check(
     raw: Annotated[
         str | None, typer.Option(help="Folder of images: which rows meet which files, by what evidence.")
     ] = None,
+    center: Annotated[str | None, typer.Option(help="The --center that `sono qc` will be given.")] = None,
     names: NamesOption = False,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
@@ -194,27 +196,27 @@ def check(
 
     With --raw it gives an example of each rule by which rows met files or stayed without; --json has every row.
 
-    The settings come from the workspace's sono.toml, where there is one.
+    The settings come from the workspace's sono.toml and earlier runs from its vault, where there is one.
 
-    Example: sono records check records.csv --raw raw/
+    Example: sono records check records.csv --raw raw/ --center A
     """
-    from functools import partial
-
     from sono.curation.analysis import is_mask_picture
     from sono.curation.planes import PlaneTable
-    from sono.curation.privacy import names_of_persons
     from sono.curation.readers.stores import raw_place
     from sono.curation.records.check import check_records
-    from sono.curation.records.raw_match import match_raw
+    from sono.curation.records.raw_match import MatchOptions
     from sono.curation.records.read import RecordsConfig
+    from sono.curation.tables import SOURCES, empty_table
     from sono.curation.workspace import Workspace
 
+    if center is not None:
+        typed_name("--center", center)
     study = Workspace.find_or_none(workspace)
     config = study.settings("records", RecordsConfig) if study else RecordsConfig()
     planes = study.planes() if study else PlaneTable()
-    match = partial(match_raw, names=names, is_mask=is_mask_picture)
-    persons = names_of_persons(study.sources()) if study else ()
-    report = check_records(table, config, planes, raw_place(raw) if raw else None, match, persons)
+    sources = study.sources() if study else empty_table(SOURCES)
+    options = MatchOptions(names, is_mask_picture, center, sources)
+    report = check_records(table, config, planes, raw_place(raw) if raw else None, options)
     show(report, as_json, next_step="" if report.stops_qc else "sono qc RAW_FOLDER --records TABLE")
     report.refuse_what_stops_qc()
     if strict:

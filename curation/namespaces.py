@@ -1,12 +1,11 @@
 """Which hospital gave a patient's number, where the rows or headers of a study show one number for several people."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
 
-from sono.curation.records.evidence import FileFacts
+from sono.curation.records.evidence import FileFacts, header_of
 from sono.curation.records.identity import institution_differs
 from sono.curation.records.people import MANY, namesakes, said_of_person
 
@@ -33,8 +32,7 @@ def _cells(group: pd.DataFrame) -> list[tuple[int, object, object]]:
 
 
 def _facts(site: object, facts: object) -> FileFacts:
-    header = json.loads(facts) if isinstance(facts, str) else {}
-    return FileFacts(b"", header=header, center=site if isinstance(site, str) else None)
+    return FileFacts(b"", header=header_of(facts), center=site if isinstance(site, str) else None)
 
 
 def _place(facts: FileFacts) -> str:

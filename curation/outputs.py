@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sono.curation.readers.dicom import is_dicom
 from sono.curation.readers.frames import DECODER_ERRORS, DEFAULT_LIMITS, UnreadableError
 from sono.curation.readers.images import walk_jpeg
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
@@ -92,7 +93,7 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
         yield "", _jpeg_text(content)
     elif content.startswith(b"\x93NUMPY"):
         yield "", _array_text(content)
-    elif content[128:132] == b"DICM":
+    elif is_dicom(content):
         yield "", _dicom_text(content)
     elif depth < MAX_DEPTH and content.startswith(b"PK\x03\x04"):
         yield from _zip_texts(content, depth)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
-from sono.curation.records.evidence import FileFacts
+from sono.curation.records.evidence import FileFacts, header_of
 from sono.curation.records.identity import known, unpadded
 from sono.curation.records.people import OF_PERSON, PERSON
 
@@ -65,8 +65,7 @@ def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[F
     found: dict[Id, dict[str, FileFacts]] = {}
     for identity, facts in zip(ids, sources["header_facts"], strict=True):
         if identity:
-            text = facts if isinstance(facts, str) else "{}"
-            kept = {name: value for name, value in json.loads(text).items() if name in ("OtherPatientIDs", *OF_PERSON)}
+            kept = {name: value for name, value in header_of(facts).items() if name in ("OtherPatientIDs", *OF_PERSON)}
             found.setdefault(identity, {}).setdefault(
                 json.dumps(kept, sort_keys=True), FileFacts(b"", identity[1], header=kept)
             )

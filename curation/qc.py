@@ -14,6 +14,7 @@ import pandas as pd
 from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
 from sono.curation.assembly import build_images
 from sono.curation.config import override
+from sono.curation.earlier_runs import TRY_AGAIN, EarlierRuns, taken_back
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError, typed_name
 from sono.curation.planes import PlaneTable
@@ -24,7 +25,7 @@ from sono.curation.qc_remarks import moved, remarks_of, taken_back, unread
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
-from sono.curation.record_fields import forget_records, join_records, named_before
+from sono.curation.record_fields import forget_records, join_records
 from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_remarks import Joined
 from sono.curation.records.read import (
@@ -42,8 +43,6 @@ from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
 from sono.curation.workspace import Workspace
 
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
-# What may end otherwise next time, though the file is the same.
-TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"})
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,13 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         _sweep(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
-        rows, measured = _measure(workspace, task, paths, engine)
+        sources = workspace.sources()
+        rows, measured = _measure(workspace, task, paths, sources, engine)
         records = None if reading is None else _table(workspace, reading, rows)
         _sweep(workspace)  # a worker may have died
-        others = _other_rows(workspace, task.root, rows)
-        earlier = [] if records is None else named_before(others, records)
+        runs = EarlierRuns.of(sources, task.root, {row["path"]: row["file_sha256"] for row in rows})
+        rows = runs.followed(rows)
+        earlier = [] if records is None else runs.met_by(records)
         ambiguous = sum(AMBIGUOUS in row["reasons"] for row in earlier)
         frames = [row for row in (*rows, *earlier) if not is_report_row(row)]
         if records is not None:
@@ -113,14 +114,12 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         if options.center or options.center_from:  # else what an earlier run was given stays
             for row in rows:
                 row["center"] = row["namespace"] = options.center  # two centers may give two patients the same number
-        witnesses = [row for row in others if not is_report_row(row)]
-        matches = join_records(frames, records, partition.splits, witnesses)
+        matches = join_records(frames, records, partition.splits, runs.rows)
         joined = Joined.of(records, matches, task.root, options.names)
-        again = set(map(id, earlier))
-        served = [row for row in concerned(rows, others) if id(row) not in again]
-        apply_reports([*rows, *earlier, *served])
+        met = set(map(id, earlier))
+        apply_reports([*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)])
         os.sync()  # the frames are on the disk before a table names them
-        _keep_sources(workspace, task.root, [*rows, *earlier, *served])
+        _keep_sources(workspace, [*rows, *earlier], runs.rows)
         before = workspace.read(IMAGES)
         images = build_images(workspace)
         searched = check_privacy(workspace)
@@ -136,7 +135,8 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         private_strings=searched,
         remarks=(
             *remarks_of(own, records, joined),
-            *taken_back(earlier, ambiguous),
+            *taken_back(earlier, matches, ambiguous, task.root, options.names),
+            *runs.remarks(task.root, options.names),
             *unread(rows, task.root, options.names),
             *partition.remarks(own),
             *moved(before, images),
@@ -189,7 +189,8 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
         if options.center_from:
             raise SonoError("--center-from names a column of the records table: give --records too")
         return None
-    config, persons = workspace.settings("records", RecordsConfig), names_of_persons(workspace.sources())
+    config = workspace.settings("records", RecordsConfig)
+    persons = names_of_persons(workspace.sources(["private", "persons"]))
     reading = read_rows(path, config, planes, options.center_from, persons)
     reading = reading if options.names else replace(reading, before_headers=True)
     if reading.unknown:
@@ -203,9 +204,11 @@ def _table(workspace: Workspace, reading: Reading, rows: Sequence[Row]) -> Recor
     return merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
 
 
-def _measure(workspace: Workspace, task: AnalysisTask, paths: list[bytes], engine: Engine) -> tuple[list[Row], int]:
+def _measure(
+    workspace: Workspace, task: AnalysisTask, paths: list[bytes], sources: pd.DataFrame, engine: Engine
+) -> tuple[list[Row], int]:
     """Rows of all `paths`: those measured before and unchanged, and those measured now (saved every few seconds)."""
-    known = _known_rows(workspace, task)
+    known = _known_rows(workspace, task, sources)
     todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
     needs = (workspace.config_path, *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)))
@@ -233,15 +236,13 @@ def _keep_part(workspace: Workspace, rows: list[Row], done: dict[bytes, list[Row
         done.setdefault(row["path"], []).append(row)
 
 
-def _known_rows(workspace: Workspace, task: AnalysisTask) -> dict[bytes, list[Row]]:
-    """Rows of earlier runs with the same settings, by path."""
-    tables = [workspace.sources_path, *sorted(_parts(workspace).glob("*.parquet"))]
+def _known_rows(workspace: Workspace, task: AnalysisTask, sources: pd.DataFrame) -> dict[bytes, list[Row]]:
+    """Rows of earlier runs with the same settings, by path: those of the vault's `sources`, and of a killed run."""
+    places, study = sorted(_parts(workspace).glob("*.parquet")), workspace.study().key_check
     known: dict[bytes, list[Row]] = {}
-    for table in tables:
-        frame = read_table(table, SOURCES, study=workspace.study().key_check)
-        rows = rows_of(frame[frame["settings_hash"] == task.settings_hash])
+    for frame in (sources, *(read_table(place, SOURCES, study=study) for place in places)):
         fresh: dict[bytes, list[Row]] = {}
-        for row in rows:
+        for row in rows_of(frame[frame["settings_hash"] == task.settings_hash]):
             fresh.setdefault(row["path"], []).append(row)
         known.update(fresh)
     return known
@@ -265,28 +266,16 @@ def _stands(workspace: Workspace, row: Row) -> bool:
     return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
 
 
-def _keep_sources(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> None:
-    """Replace what the vault knows of this folder by `rows`, then drop the parts."""
+def _keep_sources(workspace: Workspace, rows: Sequence[Row], others: Sequence[Row]) -> None:
+    """Let the vault know `rows`, and of `others` those of further files, then drop the parts."""
     for row in rows:
         row["reasons"] = list(dict.fromkeys(row["reasons"]))
         row["private"] = sorted(set(row["private"]))
         row["persons"] = None if row.get("persons") is None else sorted(set(row["persons"]))
-    fresh = from_rows(SOURCES, list(rows))
-    kept = _elsewhere(workspace, root, set(fresh["source_id"]))
-    whole = pd.concat([kept, fresh], ignore_index=True) if len(kept) else fresh
+    paths = {row["path"] for row in rows}
+    whole = from_rows(SOURCES, [*rows, *(row for row in others if row["path"] not in paths)])
     workspace.write_vault(workspace.sources_path, SOURCES, whole)
     shutil.rmtree(_parts(workspace), ignore_errors=True)
-
-
-def _elsewhere(workspace: Workspace, root: bytes, fresh: set[str]) -> pd.DataFrame:
-    """What the vault knows of other folders than `root` and of other sources than `fresh`."""
-    old = workspace.sources()
-    below = old["path"].map(lambda path: path == root or path.startswith(root.rstrip(b"/") + b"/"))
-    return old[~below.astype(bool) & ~old["source_id"].isin(fresh)]
-
-
-def _other_rows(workspace: Workspace, root: bytes, rows: Sequence[Row]) -> list[Row]:
-    return rows_of(_elsewhere(workspace, root, {row["source_id"] for row in rows}))
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

@@ -8,7 +8,6 @@ import pandas as pd
 from sono.curation.analysis import Row
 from sono.curation.exams import orphan_counts, orphan_sentence
 from sono.curation.reasons import CONTAINERS
-from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_remarks import EXAMPLES, Joined, join_remarks, shown_path
 from sono.curation.records.table import RecordsTable
 from sono.curation.splits import possible_counts
@@ -85,17 +84,6 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
         )
     remarks += _containers(own)
     return remarks
-
-
-def taken_back(earlier: Sequence[Row], before: int) -> list[str]:
-    """A remark where files of this folder have a name or id of earlier ones, so that a row serves neither."""
-    more = sum(AMBIGUOUS in row["reasons"] for row in earlier) - before
-    if more <= 0:
-        return []
-    return [
-        f"{more} frames of folders that were graded before lose their record: its name or number is also one of files "
-        "of this folder; give the table folders (P1/IM_0001.png), study UIDs or birth dates"
-    ]
 
 
 def unread(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:

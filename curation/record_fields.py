@@ -12,7 +12,7 @@ from sono.curation.geometry import is_square
 from sono.curation.printed_text import says_private
 from sono.curation.privacy import names_of
 from sono.curation.reasons import CONTAINERS, REASONS, status_of
-from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match
+from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match, header_of
 from sono.curation.records.identity import known
 from sono.curation.records.joins import join
 from sono.curation.records.table import Record, RecordsTable, claim_of
@@ -27,8 +27,9 @@ RECORD_REASONS = ("ga_conflict", "not_square", DIFFERS, *JOIN_CODES)
 REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")  # what a record may fill
 # Files that are no frame, so that no row of the records can be about them.
 NOT_FRAMES = frozenset(
-    {"mask_image", "not_an_image", "system_file", "no_pixels", "not_a_file", "broken_link", *CONTAINERS}
-)
+    {"mask_image", "not_an_image", "system_file", "no_pixels", "structured_report", "not_a_file", "broken_link",
+     *CONTAINERS}
+)  # fmt: skip
 
 
 def forget_records(rows: list[Row]) -> None:
@@ -49,7 +50,7 @@ def join_records(
     records say of each file that holds a frame.
     """
     matches = (
-        {} if records is None else {match.file.path: match for match in join(_files(rows), records, _files(others))}
+        {} if records is None else {match.file.path: match for match in join(files_of(rows), records, files_of(others))}
     )
     for row in rows:
         match = matches.get(row["path"])
@@ -65,14 +66,8 @@ def join_records(
     return list(matches.values())
 
 
-def named_before(rows: Iterable[Row], records: RecordsTable) -> list[Row]:
-    """Those of `rows` whose file a row of `records` has met in an earlier run: it is not free for another file."""
-    claims = set(map(claim_of, records.records))
-    return [row for row in rows if row["named_by"] is not None and not claims.isdisjoint(row["named_by"])]
-
-
-def _files(rows: Iterable[Row]) -> list[FileFacts]:
-    """What is known of each file of `rows` that holds a frame."""
+def files_of(rows: Iterable[Row]) -> list[FileFacts]:
+    """What is known of each file of `rows` that may hold a frame; a report of measurements holds none."""
     facts: dict[bytes, FileFacts] = {}
     for row in rows:
         if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
@@ -88,7 +83,7 @@ def facts_of(row: Row) -> FileFacts:
         study=_known(row["file_study"]),
         exam_date=_known(row["raw_exam_date"]),
         digest=_known(row["file_sha256"]),
-        header=json.loads(_known(row["header_facts"]) or "{}"),
+        header=header_of(row["header_facts"]),
         center=_known(row["namespace"]),
     )
 

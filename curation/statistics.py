@@ -8,6 +8,7 @@ import pandas as pd
 
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.reasons import REASONS, SEVERITIES
+from sono.curation.splits import torn_ids
 from sono.curation.tables import LEVELS, MASK_STATES, SPLITS, STATUSES, TIERS
 
 DAYS_A_WEEK = 7
@@ -34,6 +35,7 @@ IMAGE_COLUMNS = (
     "image_id",
     "source_id",
     "patient_id",
+    "patient_group",
     "study_id",
     "center",
     "machine",
@@ -66,7 +68,7 @@ class Statistics:
     split: pd.DataFrame  # split, frames, patients
     frames_per_patient: dict[str, float | None]
     duplicates: dict[str, int]
-    leaks: dict[str, int]  # patients, and groups of duplicates, that stand in more than one split; 0 is right
+    leaks: dict[str, int]  # patients (those who may be one count as one) and duplicate groups in several splits
     quality: pd.DataFrame  # center, measure, p5, p25, p50, p75, p95
     masks: pd.DataFrame  # structure, source, one column a state
     mask_totals: dict[str, int]
@@ -243,9 +245,9 @@ def _duplicates(images: pd.DataFrame) -> dict[str, int]:
 
 
 def _leaks(accepted: pd.DataFrame) -> dict[str, int]:
-    split = accepted.dropna(subset=["split"])
-    keys = {"patients": "patient_id", "duplicate_groups": "duplicate_group"}
-    return {name: int((split.groupby(key)["split"].nunique() > 1).sum()) for name, key in keys.items()}
+    people = accepted["patient_group"].fillna(accepted["patient_id"])  # of patients who may be one each has the group
+    keys = {"patients": people, "duplicate_groups": accepted["duplicate_group"]}
+    return {name: len(torn_ids(ids, accepted["split"])) for name, ids in keys.items()}
 
 
 def _quality(accepted: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What a run learns from: the frames that may be used, their captions and masks, and the model it begins with."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -38,10 +39,13 @@ class Material:
     names: tuple[str, ...] = ()  # phrasings of all planes and structures of the study
 
 
-def read_material(workspace: Workspace, config: TrainingConfig) -> Material:
-    """Read all of it, but for shards; SonoError where there is too little to learn from, or the shards do not fit."""
+def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Material:
+    """Read all of it, but for shards; SonoError where there is too little to learn from, or the shards do not fit.
+
+    A run that goes on begins with its checkpoint `saved`, where it has one.
+    """
     images, template = usable_images(workspace, config), template_set(workspace)
-    start = start_of(workspace, config)
+    start = start_of(workspace, config, saved)
     side = MaskClip.side_of(start.config)
     train: PairSet | Shards
     if config.shards is None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from sono.curation.console import talk
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.workspace import Workspace
 from sono.training.architectures import LOG_10, SIZES, START_BIAS, ModelConfig
-from sono.training.checkpoints import RunInfo, load_model
+from sono.training.checkpoints import MODEL, RunInfo, load_model, load_weights
 from sono.training.config import CLIP_TEXT, IMAGENET, SCRATCH, TrainingConfig
 from sono.training.distributed import is_first
 from sono.training.encoders import Encoder, load_encoder, read_encoder
@@ -38,8 +39,15 @@ class Start:
     encoder: Encoder | None = None
 
 
-def start_of(workspace: Workspace, config: TrainingConfig) -> Start:
-    """A new architecture, or the model of `config.init` at the image size asked for; SonoError where that cannot be."""
+def start_of(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Start:
+    """A new architecture, or the model of `config.init` at the image size asked for; SonoError where that cannot be.
+
+    A run that goes on has all weights in its checkpoint `saved`, so what it began with need not be here any more; but
+    adapters stand there apart from the weights that they began with.
+    """
+    if saved is not None and not config.lora_rank and (saved / MODEL).is_file():
+        model = load_weights(saved)
+        return Start(model.config, model)
     if config.init is None:
         encoder = _encoder(workspace, config)
         new = ModelConfig(

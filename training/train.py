@@ -17,7 +17,7 @@ from sono.curation.storage import write_text
 from sono.curation.workspace import Workspace
 from sono.training import checkpoints
 from sono.training.architectures import architecture_of
-from sono.training.checkpoints import BEST, END, FAILED, SUMMARY
+from sono.training.checkpoints import BEST, END, FAILED, LAST, SUMMARY
 from sono.training.config import TrainingConfig
 from sono.training.data import Batch, PairSet
 from sono.training.distributed import agreed, from_first, is_first, of_all, of_first, processes
@@ -73,7 +73,7 @@ def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resum
         config = settled(workspace, config, folder if resume else None)
         if resume:
             from_first(partial(check_data, workspace, folder.name, config))
-        material = read_material(workspace, config)
+        material = read_material(workspace, config, folder / LAST if resume else None)
         knobs = partial(knobs_told, config, material.val.size)
         plan = _plan(material.train, config)
         with knobs():

@@ -74,11 +74,14 @@ def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
             return failed(UnreadableError("too_large", "the memory does not hold this file"), header)
 
 
-def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
-    """The header alone, without decoding pixels; an empty one where the file is broken."""
+def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
+    """The header alone, without decoding pixels; an empty one where the file is broken, None where it has no frames."""
     with quiet_decoders():
         try:
-            return read_header(_parse(content, limits)[0], b"")
+            dataset = _parse(content, limits)[0]
+            if is_report(dataset) or ("PixelData" not in dataset and _missing_pixels(dataset).code == "no_pixels"):
+                return None
+            return read_header(dataset, b"")
         except (UnreadableError, MemoryError):
             return Header()
 

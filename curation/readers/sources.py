@@ -98,15 +98,15 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
 
 
 def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source | None:
-    """Who an image or DICOM file says it is of, without decoding its pixels; None for any other file."""
+    """Who an image or a DICOM file with frames says it is of, without decoding pixels; None for any other file."""
     try:
         content = _content(path, Path(os.fsdecode(path)).name, limits)
     except (UnreadableError, MemoryError):
         return None
     kind = _kind(content)
-    if kind == "dicom" or (kind is None and looks_like_dataset(content)):
-        return Source(sha256(content), (), (), "", read_ids(content, limits))
-    return None if kind is None else Source(sha256(content), (), (), "", Header())
+    is_dataset = kind == "dicom" or (kind is None and looks_like_dataset(content))
+    header = read_ids(content, limits) if is_dataset else None if kind is None else Header()
+    return None if header is None else Source(sha256(content), (), (), "", header)
 
 
 def _content(path: bytes, name: str, limits: Limits) -> bytes:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from sono.curation.errors import FindingsError, SonoError
 from sono.curation.planes import OTHER, PlaneTable
+from sono.curation.privacy import names_of_persons
 from sono.curation.records import values
 from sono.curation.records.ages import POINT
 from sono.curation.records.dates import parse_date
 from sono.curation.records.dating import DATINGS, SOURCES, days_from_size
-from sono.curation.records.raw_match import RawMatch, match_raw
+from sono.curation.records.raw_match import MatchOptions, RawMatch, match_raw
 from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows, rejected
-from sono.curation.records.table import Record, RecordsTable
+from sono.curation.records.table import Record
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -98,16 +99,16 @@ def check_records(
     config: RecordsConfig,
     planes: PlaneTable,
     raw: Path | str | None = None,
-    match: Callable[[Path | str, RecordsTable, Path], tuple[RawMatch, set[str]]] = match_raw,
-    known_persons: Collection[str] = (),
+    options: MatchOptions | None = None,
 ) -> RecordsReport:
-    """Read a table as `sono qc` would and report on it; with `raw`, `match` the files of that folder too.
+    """Read a table as `sono qc` would and report on it; with `raw`, match that folder by `options`, too.
 
-    No message shows one of the `known_persons`, or a name in the headers of the files.
+    No message shows a name in the headers of the files or of earlier runs.
     """
-    reading = read_rows(path, config, planes, known=known_persons)
+    options = options or MatchOptions()
+    reading = read_rows(path, config, planes, known=names_of_persons(options.sources))
     table = merged_table(reading, config)
-    found, persons = match(raw, table, path) if raw else (None, ())
+    found, persons = match_raw(raw, table, path, options) if raw else (None, ())
     reading = reading.knowing(persons)
     records = reading.records
     exams = _exams(reading)

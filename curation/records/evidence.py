@@ -1,5 +1,6 @@
 """What a file and a record say of each other: ids and dates that agree or contradict, and the match that follows."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,12 @@ class FileFacts:
     def content(self) -> str | bytes:
         """What two copies of one file have in common."""
         return self.digest or self.path
+
+
+def header_of(text: object) -> dict[str, str]:
+    """The other facts of a header from the column `header_facts`; {} where there are none."""
+    facts: dict[str, str] = json.loads(text) if isinstance(text, str) else {}
+    return facts
 
 
 @dataclass(frozen=True)

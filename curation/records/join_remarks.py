@@ -36,7 +36,7 @@ class Joined:
         for match in matches:
             for code in set(match.codes) & found.keys():
                 if len(found[code]) < EXAMPLES:
-                    found[code].append(_example(match, root, names))
+                    found[code].append(example(match, root, names))
         unmatched = sum(record.line not in used for record in records.records)
         return cls(unmatched, {code: tuple(lines) for code, lines in found.items()})
 
@@ -60,6 +60,7 @@ def shown_path(path: bytes, root: bytes, names: bool) -> str:
     return shown_name(os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/")), names)
 
 
-def _example(match: Match, root: bytes, names: bool) -> str:
+def example(match: Match, root: bytes, names: bool) -> str:
+    """A file, why a row does not serve it, and the other files that the row fits."""
     others = ", ".join(shown_path(path, root, names) for path in match.others)
     return f"{shown_path(match.file.path, root, names)}: {match.why}{f', also {others}' if others else ''}"

@@ -3,16 +3,22 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
+import pandas as pd
+
 from sono.curation.console import progress
+from sono.curation.earlier_runs import EarlierRuns
 from sono.curation.readers.sources import list_sources, name_of, peek_source
+from sono.curation.record_fields import files_of
 from sono.curation.records.evidence import NO_RECORD, FileFacts, Match
 from sono.curation.records.join_remarks import shown_path
 from sono.curation.records.joins import join
 from sono.curation.records.table import RecordsTable, path_parts
 from sono.curation.records.values import most_common, shape
+from sono.curation.tables import SOURCES, empty_table
 
 MAX_LINES = 20
 MAX_FILES = 5  # of a row that are named
@@ -62,14 +68,30 @@ class RawMatch:
         return [(row, rows[rule], files[rule]) for rule, row in first.items()]
 
 
-def match_raw(
-    raw: Path | str, table: RecordsTable, table_path: Path, names: bool = False, is_mask: IsMask | None = None
-) -> tuple[RawMatch, set[str]]:
-    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels; with names in headers.
+@dataclass(frozen=True)
+class MatchOptions:
+    """How files are matched: with the `--center` of `sono qc`, and the vault's table of `sources` of earlier runs.
 
-    With `names` files are named by their path below `raw`, else by its look. `is_mask` says whether a file is a picture
-    of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
+    With `names` files are named by their path below the raw folder, else by its look. `is_mask` says whether a file is
+    a picture of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
     """
+
+    names: bool = False
+    is_mask: IsMask | None = None
+    center: str | None = None
+    sources: pd.DataFrame = field(default_factory=partial(empty_table, SOURCES))
+
+    @cached_property
+    def centers(self) -> dict[bytes, str]:
+        """The center that an earlier run was given for a file, by its path."""
+        known = self.sources[["path", "namespace"]].dropna()
+        return dict(zip(known["path"], known["namespace"], strict=True))
+
+
+def match_raw(
+    raw: Path | str, table: RecordsTable, table_path: Path, options: MatchOptions
+) -> tuple[RawMatch, set[str]]:
+    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels; with names in headers."""
     own = os.fsencode(table_path.resolve())
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
@@ -83,11 +105,14 @@ def match_raw(
                 persons.update(header.persons)
                 ids = (header.patient, header.study, header.exam_date)
                 facts.append(FileFacts(path, *ids, source.file_sha256, header.facts))
-    pictures = _without_masks(facts, is_mask)
-    matches = join(pictures, table)
+    runs = EarlierRuns.of(options.sources, name_of(raw), dict.fromkeys(paths) | {one.path: one.digest for one in facts})
+    earlier, others = files_of(runs.met_by(table)), files_of(runs.rows)
+    pictures = _without_masks([_of_center(one, options, runs) for one in facts], earlier, options.is_mask)
+    joined = join([*pictures, *earlier], table, others)
+    matches = joined[: len(pictures)]
     served = {id(match) for match in matches if match.record or match.evidence}
     missed = [match for match in matches if id(match) not in served]
-    used = {row.line for match in matches for row in match.met}
+    used = {row.line for match in joined for row in match.met}
     missing = sorted(record.line for record in table.records if record.line not in used)
     found = RawMatch(
         files=len(pictures),
@@ -101,18 +126,25 @@ def match_raw(
             {one.patient or "" for one in facts}, {record.patient or "" for record in table.records}
         ),
         codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
-        rows=_rows(matches, table, name_of(raw), names),
+        rows=_rows(joined, table, name_of(raw), options.names),
     )
     return found, persons
 
 
-def _without_masks(facts: list[FileFacts], is_mask: IsMask | None) -> list[FileFacts]:
-    """The files without pictures of masks among those that share a name with another file."""
+def _of_center(facts: FileFacts, options: MatchOptions, runs: EarlierRuns) -> FileFacts:
+    """The file as of the center that is given, else of that which an earlier run on it was given."""
+    before = runs.moved.get(facts.path, ())
+    known = next((row["namespace"] for row in before), None) or options.centers.get(facts.path)
+    return replace(facts, center=options.center or known)
+
+
+def _without_masks(facts: list[FileFacts], earlier: list[FileFacts], is_mask: IsMask | None) -> list[FileFacts]:
+    """The files without pictures of masks among those that share a name with another file, also an `earlier` one."""
     if is_mask is None:
         return facts
-    names = [path_parts(os.fsdecode(one.path))[-1].rpartition(".")[0] for one in facts]
+    names = [path_parts(os.fsdecode(one.path))[-1].rpartition(".")[0] for one in (*facts, *earlier)]
     shared = {name for name, count in Counter(names).items() if count > 1}
-    return [one for one, name in zip(facts, names, strict=True) if name not in shared or not is_mask(one.path)]
+    return [one for one, name in zip(facts, names, strict=False) if name not in shared or not is_mask(one.path)]
 
 
 def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool) -> tuple[RowJoin, ...]:

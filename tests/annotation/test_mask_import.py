@@ -10,7 +10,15 @@ import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
 from sono.annotation.mask_export import export_coco
-from sono.annotation.mask_import import ImportOptions, Outcome, _unknown_labels, import_masks, parse_pairs, parse_values
+from sono.annotation.mask_import import (
+    REFUSALS,
+    ImportOptions,
+    Outcome,
+    _unknown_labels,
+    import_masks,
+    parse_pairs,
+    parse_values,
+)
 from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
@@ -46,6 +54,25 @@ def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
     before = (workspace.root / "masks.parquet").read_bytes()
     import_masks(workspace, path)
     assert (workspace.root / "masks.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("keep_both", [False, True])
+def test_another_mask_of_a_frame_and_structure_replaces_the_first_or_is_kept_and_it_is_said(
+    tmp_path: Path, keep_both: bool
+) -> None:
+    workspace = make_study(tmp_path, ["/export/scan.png"])
+    import_masks(workspace, coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())}))
+    corrected = np.roll(drawn(), 1, axis=0)
+    path = coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(corrected)})
+    tried = import_masks(workspace, path, ImportOptions(keep_both=keep_both, dry_run=True))
+    assert len(stored(workspace)) == 1
+    summary = import_masks(workspace, path, ImportOptions(keep_both=keep_both))
+    assert tried.remarks == summary.remarks and len(summary.remarks) == 1
+    assert summary.remarks[0].startswith("1 accepted masks that were here before (femur 1, on 1 frames) ")
+    assert "--keep-both" in summary.remarks[0] and ("are replaced" in summary.remarks[0]) != keep_both
+    expected = [corrected] if not keep_both else [drawn(), corrected]
+    kept = sorted(mask.tobytes() for mask in stored(workspace))
+    assert kept == sorted(mask[BOX[1] : BOX[3], BOX[0] : BOX[2]].tobytes() for mask in expected)
 
 
 def test_what_sono_exports_comes_back(tmp_path: Path) -> None:
@@ -358,3 +385,8 @@ def test_structures_that_the_plane_does_not_have_are_remarked(tmp_path: Path) ->
     )
     again = ImportOptions(structure="left ventricle")
     assert import_masks(workspace, tmp_path / "m" / "scan.png", again).remarks == ()
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/masks.md").read_text(encoding="utf-8")
+    assert [reason for reason in REFUSALS if f"`{reason}`" not in page] == []

@@ -11,7 +11,7 @@ from pycocotools import mask as coco
 from sono.annotation.masks import check_masks, mask_row, mask_table, replace_masks
 from sono.curation.errors import SonoError
 from sono.curation.rle import decode, encode, from_runs
-from sono.curation.tables import IMAGES, from_rows
+from sono.curation.tables import IMAGES, from_rows, rows_of
 
 IMAGE = {"image_id": "a" * 16, "height": 4, "width": 6}
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -126,11 +126,26 @@ def test_what_a_person_decided_stays_and_is_not_asked_again(state: str) -> None:
     assert merged["box_y"].tolist() == [0]
 
 
-def test_an_accepted_import_joins_what_is_reviewed() -> None:
-    old = mask_table([mask_row(IMAGE, square(0), "femur", "import", state="accepted")])
-    new = mask_table([mask_row(IMAGE, square(1), "femur", "import", state="accepted")])
-    assert len(replace_masks(old, new)) == 2
-    assert len(replace_masks(old, old)) == 1
+def test_an_accepted_import_replaces_what_was_accepted_before_unless_both_are_kept() -> None:
+    first, second = (
+        mask_table([mask_row(IMAGE, square(top), "femur", source, state="accepted")])
+        for top, source in ((0, "box"), (1, "import"))
+    )
+    assert replace_masks(first, second)["box_y"].tolist() == [1]
+    assert replace_masks(first, second, keep_both=True)["box_y"].tolist() == [0, 1]
+    assert len(replace_masks(first, first)) == 1
+    both = mask_table([*rows_of(first), *rows_of(second)])  # two on one frame in one import
+    assert len(replace_masks(both, both)) == len(replace_masks(first, both)) == 2
+    tibia = mask_table([mask_row(IMAGE, square(1), "tibia", "import", state="accepted")])
+    assert len(replace_masks(first, tibia)) == 2
+
+
+def test_a_mask_that_a_person_has_rejected_replaces_none() -> None:
+    kept = mask_row(IMAGE, square(0), "femur", "import", state="accepted")
+    refused = mask_row(IMAGE, square(1), "femur", "import", state="rejected")
+    known = mask_table([kept, refused])
+    again = replace_masks(known, mask_table([refused | {"state": "accepted"}]))
+    assert again["state"].tolist() == known["state"].tolist()
 
 
 def test_a_mask_given_twice_is_one_row() -> None:

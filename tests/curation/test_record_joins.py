@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from openpyxl import Workbook
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from sono.cli import main
 from sono.curation.engine import Engine
 from sono.curation.phantom.anatomy import draw_plane
 from sono.curation.phantom.frames import LOOKS, PROBES
 from sono.curation.phantom.physics import render
+from sono.curation.planes import PlaneTable
 from sono.curation.qc import QcOptions, QcSummary, run_qc
+from sono.curation.records.check import check_records
 from sono.curation.records.evidence import JOIN_CODES
+from sono.curation.records.raw_match import MatchOptions
+from sono.curation.records.read import RecordsConfig
 from sono.curation.tables import SOURCES, read_table, rows_of
 from sono.curation.workspace import Workspace
 
@@ -152,11 +158,25 @@ def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path
     }
     told = " ".join(summary.remarks)
     assert codes(summary) == {"no_record": 1, "record_ambiguous": 1} and "one/IM_1.png" in told
-    assert "1 frames of folders that were graded before lose their record" in told
+    assert "1 frames of folders that were graded before are without their record, 1 of them since this run" in told
+    assert f"(as {tmp_path}/one/IM_1.png: line 2 fits several files by name, also IM_1.png)" in told
+    tables = [path.read_bytes() for path in sorted(tmp_path.glob("study*/*.parquet"))]
+    _, summary = grade(tmp_path, text, "two")
+    assert tables == [path.read_bytes() for path in sorted(tmp_path.glob("study*/*.parquet"))]
+    assert " are without their record (as " in " ".join(summary.remarks)
     first, _ = grade(tmp_path, text, "one")
     again, _ = grade(tmp_path, text, "one")
     assert column(first, "raw_patient") == column(again, "raw_patient") == [None, None, "W20001"]
     assert [list(row["reasons"]) for row in first.values()] == [list(row["reasons"]) for row in again.values()]
+    better = text.replace("IM_1.png", "one/IM_1.png")
+    for folder in ("one", "two"):  # as the remark says
+        rows, summary = grade(tmp_path, better, folder)
+    assert {path: row["raw_patient"] for path, row in rows.items()} == {
+        "../one/IM_1.png": "W10001",
+        "../one/IM_2.png": "W20001",
+        "IM_1.png": None,
+    }
+    assert "without their record" not in " ".join(summary.remarks)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +198,7 @@ def test_a_number_of_two_people_serves_neither_of_two_runs(
     rows, summary = grade(tmp_path, row, "raw/P1")
     assert column(rows, "ga_days") == column(rows, "hc_mm") == [None, None]
     assert all("record_ambiguous" in one["reasons"] for one in rows.values())
-    assert "1 frames of folders that were graded before lose their record" in " ".join(summary.remarks)
+    assert "1 frames of folders that were graded before are without their record, 1" in " ".join(summary.remarks)
 
 
 def test_one_number_of_two_hospitals_of_the_table_is_two_people(tmp_path: Path) -> None:
@@ -294,6 +314,44 @@ def test_what_an_earlier_table_said_is_forgotten(tmp_path: Path) -> None:
     assert all(column(before, name) == column(after, name) for name in changed)
 
 
+@pytest.mark.parametrize(("center", "first"), [(None, None), ("North", None), ("North", "one"), (None, "one")])
+def test_check_and_qc_make_the_same_joins(tmp_path: Path, center: str | None, first: str | None) -> None:
+    """With --center, after a run on another folder (with a center of its own), and of files that hold no frame."""
+    for number, name in enumerate(("one/IM_1.png", "one/IM_2.png", "two/IM_1.png", "two/IM_3.png")):
+        png(tmp_path / name, number)
+    dicom(tmp_path / "two/a.dcm", 4, "W40001", "1.2.840.1")
+    dicom(tmp_path / "two/report.dcm", 5, "W50001", "1.2.840.2")
+    report = dcmread(tmp_path / "two/report.dcm")
+    del report.PixelData
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    report.save_as(tmp_path / "two/report.dcm")
+    patients = {"IM_1.png": "W10001", "IM_2.png": "W20001", "IM_3.png": "W30001", "a.dcm": "W40001", "": "W50001"}
+    text = "file,patient,GA,hospital\n" + "".join(
+        f"{name},{patient},22w3d,{'South' if name == 'a.dcm' else 'North'}\n" for name, patient in patients.items()
+    )
+    (tmp_path / "records.csv").write_text(text)
+    study = Workspace.create(tmp_path / "study")
+    if first:
+        grade(tmp_path, text, first, center="North")
+    options = MatchOptions(center=center, sources=study.sources())
+    checked = check_records(tmp_path / "records.csv", RecordsConfig(), PlaneTable(), tmp_path / "two", options).raw
+    rows, summary = grade(tmp_path, text, "two", center)
+    own = {path: row for path, row in rows.items() if not path.startswith("..") and path != "report.dcm"}
+    assert checked is not None and checked.files == len(own) == 3
+    assert checked.codes == codes(summary)
+    assert checked.matched == sum(
+        row["named_by"] is not None and "no_record" not in row["reasons"] for row in own.values()
+    )
+    unmatched = re.search(r"(\d+) records without a file", " ".join(summary.remarks))
+    assert checked.rows_without_file == int(unmatched[1] if unmatched else 0)
+    assert ("record_conflict" in checked.codes) == (center is not None)
+    assert ("record_ambiguous" in checked.codes) == (first is not None)
+    again = check_records(
+        tmp_path / "records.csv", RecordsConfig(), PlaneTable(), tmp_path / "two", MatchOptions(sources=study.sources())
+    ).raw  # the center of the run before
+    assert again is not None and again.codes == checked.codes
+
+
 def test_check_shows_an_example_of_each_rule_and_every_row_as_json(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +383,9 @@ def test_check_shows_an_example_of_each_rule_and_every_row_as_json(
     shown = run()
     assert "Quill" not in shown and "77001" not in shown and "A9/Aa_9.a" in shown
     assert "P2/Quill_1.png" in run("--names") and "b.dcm" in run("--names")
+    text = "file,hospital\na.dcm,South\n"
+    (tmp_path / "records.csv").write_text(text)
+    assert json.loads(run("--json", "--center", "North"))["raw"]["codes"]["record_conflict"] == 1
 
 
 @pytest.mark.parametrize(

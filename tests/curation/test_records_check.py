@@ -17,8 +17,10 @@ import sono.cli
 from sono.curation.errors import FindingsError
 from sono.curation.planes import PlaneTable
 from sono.curation.records.check import Compared, RecordsReport, check_records
+from sono.curation.records.raw_match import MatchOptions
 from sono.curation.records.read import RecordsConfig
 from sono.curation.records.values import shape
+from sono.curation.tables import SOURCES, from_rows
 
 SECRETS = ("Quillfeather", "O'Hara", "MRN77341", "20240606", "Xanthippe")
 TABLE = (
@@ -200,7 +202,9 @@ def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None
     path = tmp_path / "records.csv"
     rows = "1;Lindqvist, Änna;femur\n2;;lindqvist\n3;;anna_view\n4;;okonkwo\n5;;femurr view\n"
     path.write_text("patient;name;plane\n" + rows, encoding="utf-8")
-    report = check_records(path, RecordsConfig(), PlaneTable(), known_persons={"OKONKWO^MARY"})
+    row = {"path": b"/x/1", "root": b"/x", "settings_hash": "", "source_id": "x", "frame": 0, "status": "accepted"}
+    vault = from_rows(SOURCES, [{**row, "persons": ["OKONKWO^MARY"]}])
+    report = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(sources=vault))
     told = report.stops_qc
     assert "femurr view" in told
     for secret in ("lindqvist", "anna", "okonkwo"):

@@ -92,6 +92,19 @@ def test_a_duplicate_group_in_two_splits_is_counted(stats: Statistics) -> None:
     assert stats.leaks == {"patients": 0, "duplicate_groups": 1}
 
 
+@pytest.mark.parametrize(("group", "leaking"), [(None, 0), ("g", 1)])
+def test_patients_who_may_be_one_leak_like_one_patient(group: str | None, leaking: int) -> None:
+    splits = {"one": "train", "two": "test", "three": "test"}
+    rows: list[dict[str, object]] = [
+        {"source_id": name, "frame": 0, "status": "accepted", "patient_id": name, "split": split}
+        for name, split in splits.items()
+    ]
+    for row in rows[:2]:
+        row["patient_group"] = group
+    stats = compute_statistics(from_rows(IMAGES, rows), empty_table(MASKS), empty_table(CAPTIONS), TABLE)
+    assert stats.leaks == {"patients": leaking, "duplicate_groups": 0}
+
+
 def test_quality_has_a_row_where_there_are_values(stats: Statistics) -> None:
     assert stats.quality[["center", "measure"]].to_numpy().tolist() == [["A", "brightness"]]
     assert stats.quality["p50"].iloc[0] == pytest.approx(0.3)

