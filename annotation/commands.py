@@ -35,9 +35,14 @@ def import_(
         list[str] | None, typer.Option(help="A folder in the masks' names that no frame has; repeat.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Also masks of nearly everything, or at all four borders.")] = False,
-    keep_both: Annotated[
-        bool, typer.Option("--keep-both", help="Keep earlier masks of a structure and frame, too, as of two readers.")
-    ] = False,
+    replace: Annotated[
+        bool | None,
+        typer.Option(
+            "--replace/--keep-both",
+            help="What becomes of accepted masks of the same frame and structure.",
+            show_default="those of the same source are replaced",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Import nothing; say which masks meet which frames, and why.")
     ] = False,
@@ -50,7 +55,7 @@ def import_(
 
     Example: sono masks import masks/ --structure "fetal head"
     """
-    from dataclasses import replace
+    import dataclasses
 
     from sono.annotation.mask_import import ImportOptions, import_masks, parse_pairs, parse_values
     from sono.curation.workspace import Workspace
@@ -66,12 +71,12 @@ def import_(
         strict=strict,
         force=force,
         dry_run=dry_run,
-        keep_both=keep_both,
+        replace=replace,
     )
     summary = import_masks(Workspace.find(workspace), path, options)
     if summary.imported or as_json:
         show(
-            summary if as_json else replace(summary, masks=()),
+            summary if as_json else dataclasses.replace(summary, masks=()),
             as_json,
             next_step="the same without --dry-run: nothing was written"
             if dry_run

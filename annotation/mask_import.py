@@ -60,8 +60,8 @@ class ImportOptions:
     `structure` names all masks of pictures, or of a file with one label; `colors` and `values` name the classes of
     pictures, `labels` those of JSON files and tables; `skipped` labels are left out. `columns` names the columns of a
     box table, `ignored_folders` those that say nothing about whose frame lies in them. `strict`: all masks or none;
-    `force`: masks that look inverted, too; `dry_run`: only report. `keep_both`: accepted masks of earlier imports stay
-    next to the new ones of the same structure and frame, which else replace them.
+    `force`: masks that look inverted, too; `dry_run`: only report. `replace`: what becomes of accepted masks
+    that are here already, see `outdated`.
     """
 
     structure: str | None = None
@@ -75,7 +75,7 @@ class ImportOptions:
     strict: bool = False
     force: bool = False
     dry_run: bool = False
-    keep_both: bool = False
+    replace: bool | None = None
 
 
 class Outcome(NamedTuple):
@@ -165,32 +165,32 @@ def import_masks(workspace: Workspace, path: Path, options: ImportOptions | None
     with nullcontext() if options.dry_run else workspace.lock():
         check_masks(new, images)
         before = workspace.masks()
-        after = replace_masks(before, new, options.keep_both)
+        after = replace_masks(before, new, options.replace)
         if len(new) and not options.dry_run:
             workspace.write(MASKS, after)
             check_privacy(workspace)
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
-    remarks += _second_masks(before[outdated(before, new)], options.keep_both)
+    remarks += _second_masks(before, new, options.replace)
     remarks += _foreign_structures(new, finder.accepted, planes)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(f"{decided} proposals are left out, since somebody has decided on these structures before")
     return _summary(new, before, outcomes, remarks, options.dry_run)
 
 
-def _second_masks(old: pd.DataFrame, keep_both: bool) -> list[str]:
-    """What becomes of the accepted masks `old` of structures and frames that `new` ones show, too."""
-    if old.empty:
-        return []
-    frames, shown = old["image_id"].nunique(), _listed(Counter(old["structure"]))
-    what = f"{len(old)} accepted masks that were here before ({shown}, on {frames} frames) show what new ones show"
-    if not keep_both:
-        return [
-            f"{what}, and are replaced by them; to have both, as of two readers, import with --keep-both the file that "
-            "the former ones came from"
-        ]
+def _second_masks(before: pd.DataFrame, new: pd.DataFrame, replace: bool | None) -> list[str]:
+    """What becomes of accepted masks of structures and frames that `new` ones show, too: a line for either fate."""
+    gone = outdated(before, new, replace)
+    fates = {
+        "are replaced by new ones of their structure; to have both, as of two readers, import the file that they came "
+        "from again with --keep-both": before[gone],
+        "are kept next to new ones of their structure: training and evaluation use both; with --replace the new ones "
+        "stand alone": before[outdated(before, new, replace=True) & ~gone],
+    }
     return [
-        f"{what}, and are kept as of another reader: training and evaluation use both; without --keep-both the new "
-        "ones replace them"
+        f"{len(masks)} accepted masks that were here before ({_listed(Counter(masks['structure']))}, on "
+        f"{masks['image_id'].nunique()} frames) {fate}"
+        for fate, masks in fates.items()
+        if len(masks)
     ]
 
 

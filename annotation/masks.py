@@ -69,10 +69,10 @@ def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
         )
 
 
-def replace_masks(existing: pd.DataFrame, new: pd.DataFrame, keep_both: bool = False) -> pd.DataFrame:
+def replace_masks(existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None) -> pd.DataFrame:
     """Both tables in one: `new` replaces what is still proposed for the same image, structure and source.
 
-    It also replaces what `outdated` says, unless `keep_both` is set; other reviewed masks stay. A new proposal for what
+    It also replaces what `outdated` says; other reviewed masks stay. A new proposal for what
     a person has decided on is dropped, so nobody decides twice.
     """
     if new.empty:
@@ -81,16 +81,19 @@ def replace_masks(existing: pd.DataFrame, new: pd.DataFrame, keep_both: bool = F
     stale = ~reviewed & _keys(existing).isin(_keys(new))
     decided = (new["state"] == "proposed") & _keys(new).isin(_keys(existing[reviewed]))
     known = new["mask_id"].isin(existing.loc[reviewed, "mask_id"])
-    if not keep_both:
-        stale |= outdated(existing, new)
+    stale |= outdated(existing, new, replace)
     return concat_masks([existing[~stale], new[~decided & ~known]])
 
 
-def outdated(existing: pd.DataFrame, new: pd.DataFrame) -> "pd.Series[bool]":
-    """Which accepted masks of `existing` are none of `new`, which has accepted ones of their structure and frame."""
+def outdated(existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None) -> "pd.Series[bool]":
+    """Which accepted masks of `existing` give way to accepted ones of `new`, and are none of them.
+
+    None: those of the same frame, structure and source; with `replace` those of any source, without it none.
+    """
     rejected = existing.loc[existing["state"] == "rejected", "mask_id"]
     fresh = new[new["state"].isin(SETTLED) & ~new["mask_id"].isin(rejected)]
-    again = _keys(existing, SAME_STRUCTURE).isin(_keys(fresh, SAME_STRUCTURE))
+    columns = SAME_STRUCTURE if replace else SAME_MASK
+    again = _keys(existing, columns).isin(_keys(fresh, columns)) & (replace is not False)
     return existing["state"].isin(SETTLED) & again & ~existing["mask_id"].isin(new["mask_id"])
 
 

@@ -354,8 +354,12 @@ def test_a_table_next_to_masks_of_the_same_study_keeps_both(tmp_path: Path) -> N
     mask[10:16, 8:30] = 1
     png(tmp_path / "masks" / "a.png", mask)
     import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
-    import_masks(workspace, table(tmp_path, SHENZHEN + "a.png,femur,10,8,16,30\n"))
+    boxes = table(tmp_path, SHENZHEN + "a.png,femur,10,8,16,30\n")
+    summary = import_masks(workspace, boxes)
     assert sorted(workspace.masks()["source"]) == ["box", "import"]
+    assert "are kept next to new ones" in summary.remarks[0] and "--replace" in summary.remarks[0]
+    import_masks(workspace, boxes, ImportOptions(replace=True))
+    assert workspace.masks()["source"].tolist() == ["box"]
 
 
 def test_every_reason_is_on_the_page() -> None:

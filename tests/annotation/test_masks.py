@@ -126,13 +126,17 @@ def test_what_a_person_decided_stays_and_is_not_asked_again(state: str) -> None:
     assert merged["box_y"].tolist() == [0]
 
 
-def test_an_accepted_import_replaces_what_was_accepted_before_unless_both_are_kept() -> None:
+def test_an_accepted_import_replaces_what_was_accepted_of_its_source_or_as_asked() -> None:
     first, second = (
         mask_table([mask_row(IMAGE, square(top), "femur", source, state="accepted")])
         for top, source in ((0, "box"), (1, "import"))
     )
-    assert replace_masks(first, second)["box_y"].tolist() == [1]
-    assert replace_masks(first, second, keep_both=True)["box_y"].tolist() == [0, 1]
+    corrected = mask_table([mask_row(IMAGE, square(1), "femur", "box", state="edited")])
+    for new, replace, kept in (
+        (corrected, None, [1]), (corrected, True, [1]), (corrected, False, [0, 1]),
+        (second, None, [0, 1]), (second, True, [1]), (second, False, [0, 1]),
+    ):  # fmt: skip
+        assert replace_masks(first, new, replace)["box_y"].tolist() == kept
     assert len(replace_masks(first, first)) == 1
     both = mask_table([*rows_of(first), *rows_of(second)])  # two on one frame in one import
     assert len(replace_masks(both, both)) == len(replace_masks(first, both)) == 2
