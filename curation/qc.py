@@ -21,7 +21,7 @@ from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract
 from sono.curation.privacy import check_privacy, names_of_persons
 from sono.curation.published_splits import published_splits
-from sono.curation.qc_remarks import moved, remarks_of, taken_back, unread
+from sono.curation.qc_remarks import moved, remarks_of, unread
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url

@@ -91,7 +91,7 @@ class MatchOptions:
 def match_raw(
     raw: Path | str, table: RecordsTable, table_path: Path, options: MatchOptions
 ) -> tuple[RawMatch, set[str]]:
-    """Match every image and DICOM file below `raw` as `sono qc` does, without decoding pixels; with names in headers."""
+    """Match every file below `raw` as `sono qc` does, without decoding pixels; also gives the names in headers."""
     own = os.fsencode(table_path.resolve())
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
