@@ -13,6 +13,7 @@ from sono.curation.records.join_remarks import shown_path
 from sono.curation.records.joins import join
 from sono.curation.records.table import RecordsTable, path_parts
 from sono.curation.records.values import most_common, shape
+from sono.curation.storage import real_path
 
 MAX_LINES = 20
 MAX_FILES = 5  # of a row that are named
@@ -70,7 +71,7 @@ def match_raw(
     With `names` files are named by their path below `raw`, else by its look. `is_mask` says whether a file is a picture
     of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
     """
-    own = os.fsencode(table_path.resolve())
+    own = os.fsencode(real_path(table_path))
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
     with progress("match", len(paths)) as advance:
