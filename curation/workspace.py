@@ -128,8 +128,7 @@ class Workspace:
         found = cls.find_or_none()
         if found is not None:
             return found
-        here = Path.cwd()
-        raise SonoError(f"{here}: no workspace here or above; make one with `sono init NAME` or give --workspace")
+        raise SonoError(f"{Path.cwd()}: no workspace here or above; make one with `sono init NAME` or give --workspace")
 
     @classmethod
     def find_or_none(cls, given: Path | None = None) -> "Workspace | None":
@@ -356,9 +355,7 @@ class Workspace:
     def refuse_none_accepted(self, images: pd.DataFrame) -> None:
         """SonoError where no row of the images table is accepted: there is nothing to work on."""
         if not (images["status"] == "accepted").any():
-            raise SonoError(
-                f"{self.root}: none of the {len(images)} frames was accepted; see `sono stats` for the reasons"
-            )
+            raise SonoError(f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` says why")
 
     def masks(self) -> pd.DataFrame:
         """The masks table, possibly empty."""
