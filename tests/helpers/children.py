@@ -167,9 +167,10 @@ def without_rights() -> None:
 
 
 def close(folder: Path, deep: bool = True) -> None:
-    """Let nobody write anything in a folder, or `deep` below it, not even its owner."""
+    """Let nobody add or replace a file in a folder, or `deep` below it; files may be links to those of others."""
     for path in (folder, *(folder.rglob("*") if deep else ())):
-        path.chmod(0o500 if path.is_dir() else 0o400)
+        if path.is_dir():
+            path.chmod(0o500)
 
 
 def disk_of(size: int) -> Callable[[], None]:
