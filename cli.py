@@ -1,8 +1,12 @@
 """The command line: mounts the commands of the rooms and turns their errors into one line and an exit code."""
 
+import errno
 import io
+import os
+import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,11 +17,13 @@ import sono.evaluation.commands
 import sono.templates.commands
 import sono.training.commands
 from sono.curation.errors import SonoError
-from sono.curation.storage import FULL_DISK
+from sono.curation.storage import FULL_DISK, TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from sono.curation.config import Config
 
+USAGE = 2
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 INTERRUPTED = 130  # the exit code that typer gives for Ctrl-C
 
 # The settings model of each section of `sono.toml`; none of them imports torch.
@@ -66,9 +72,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
     try:
+        _refuse_empty(sys.argv[1:])
         app()
     except SonoError as error:
-        sys.stderr.write(f"sono: {' '.join(str(error).split())}\n")
+        sys.stderr.write(_one_line(str(error)))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
@@ -80,16 +87,35 @@ def main() -> None:
         sys.stderr.write(f"sono: {error.object!a}: a name or text that is not UTF-8; rename the file or folder\n")
         sys.exit(1)
     except OSError as error:
-        sys.stderr.write(f"sono: {_told(error)}\n")
+        sys.stderr.write(_one_line(_told(error)))
         sys.exit(1)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Exit 2 for an empty argument: as a path it would be the current folder, which nobody asked for."""
+    for before, word in zip(["sono", *words], words, strict=False):
+        if not word or re.fullmatch("--[a-z-]+=", word):
+            sys.stderr.write(f"sono: the argument after '{before}' is empty; give a value, or leave the option out\n")
+            sys.exit(USAGE)
+
+
+def _one_line(message: str) -> str:
+    return f"sono: {' '.join(message.split())}\n"
 
 
 def _told(error: OSError) -> str:
     """The operating system's words, the place, and what to do."""
-    place = f": {error.filename}" if error.filename else ""
+    place = f": {_shown(error.filename)}" if error.filename else ""
     if error.errno in FULL_DISK:
         return f"the disk is full{place}; make room and run the same command again: what was whole before still is"
-    return f"{error.strerror or error}{place}"
+    advice = "; give yourself the right to it, or name another place" if error.errno in NO_RIGHT else ""
+    return f"{error.strerror or error}{place}{advice}"
+
+
+def _shown(name: object) -> object:
+    """The name of a file, or of the folder where a temporary one could not be made."""
+    path = Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
+    return path.parent if path is not None and path.name.startswith(TEMPORARY_PREFIX) else name
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from sono.annotation.mask_labels import plain_label
 from sono.annotation.shapes import draw_box
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.records.formats import read_sheet
-from sono.curation.storage import open_regular
+from sono.curation.storage import open_regular, real_path
 
 # Titles by field, as data sets and tools write them. "x" and "y" are not here: they may be a corner or the center.
 TITLES = {
@@ -62,7 +62,7 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
         open_regular(path, MAX_BYTES).close()
     sheet = read_sheet(path)
     places = _columns(path, sheet.header, columns)
-    folder = str(path.resolve().parent)
+    folder = str(real_path(path).parent)
     for problem in sheet.broken:
         found.refuse("broken", problem)
     rows = [Row.of({name: row[place] for name, place in places.items()}) for _, row in sheet.rows]

@@ -13,6 +13,7 @@ from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, che
 from sono.annotation.shapes import draw_polygons
 from sono.curation.errors import SonoError
 from sono.curation.rle import decode, from_runs
+from sono.curation.storage import real_path
 
 PARTS = ("images", "annotations", "categories")
 EXPORT_HELP = "export as COCO (for instance 'COCO 1.0' in CVAT, 'COCO' with polygons or brush in Label Studio)"
@@ -69,7 +70,7 @@ def read_coco(path: Path, content: Mapping[str, Any], found: Found) -> None:
     images = _by_id(path, "images", _entries(path, content, "images", CocoImage, found))
     categories = _by_id(path, "categories", _entries(path, content, "categories", CocoCategory, found))
     _check_names(path, list(images.values()))
-    folder = str(path.resolve().parent)
+    folder = str(real_path(path).parent)
     pictures = {key: Picture(image.file_name, f"{path}: image {key}", folder) for key, image in images.items()}
     found.pictures += pictures.values()
     for annotation in _entries(path, content, "annotations", CocoAnnotation, found):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, check_size
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons, points_of
 from sono.curation.errors import SonoError
+from sono.curation.storage import real_path
 
 AREAS = ("polygon", "circle", "rectangle")
 
@@ -28,7 +29,7 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
         found.refuse("broken", path, "imagePath is no text")
         return
     name = posixpath.normpath(posixpath.join(posixpath.dirname(inside), image.replace("\\", "/")))
-    picture = Picture(name, str(path), str(folder.resolve()), own_name=path.name)
+    picture = Picture(name, str(path), str(real_path(folder)), own_name=path.name)
     found.pictures.append(picture)
     size = (content.get("imageHeight"), content.get("imageWidth"))
     if not all(type(side) is int for side in size):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sono.annotation.masks import check_masks
+from sono.annotation.masks import check_masks, masks_of
 from sono.curation.privacy import check_file
 from sono.curation.storage import atomic_path
 from sono.curation.workspace import Workspace
@@ -30,12 +30,11 @@ def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> E
     """Write every accepted frame and its masks that were not rejected as COCO JSON; the same tables, the same bytes.
 
     `file_name` is relative to the workspace, sizes and masks are in stored pixels. PrivacyError where something private
-    is found, SonoError where nothing can be searched, unless `no_vault`; nothing is written then.
+    is found, SonoError where there are no masks or nothing can be searched, unless `no_vault`; nothing is written then.
     """
     workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
-    masks = workspace.masks()
-    masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(frames["image_id"])]
+    masks = masks_of(workspace, frames["image_id"])
     check_masks(masks, frames)
     numbers = {image_id: number for number, image_id in enumerate(frames["image_id"], start=1)}
     names = sorted(set(masks["structure"]))

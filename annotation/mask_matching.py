@@ -15,7 +15,7 @@ import pandas as pd
 
 from sono.annotation.foreign_masks import Picture
 from sono.curation.records.table import SUFFIXES, path_parts
-from sono.curation.storage import sha256
+from sono.curation.storage import real_path, sha256
 from sono.curation.stored import picture_of
 from sono.curation.workspace import Workspace
 
@@ -319,7 +319,7 @@ def _is_mask(file: SourceFile, picture: Picture) -> bool:
         return True
     if picture.file is None:
         return False
-    if str(picture.file.resolve()) == file.path:
+    if str(real_path(picture.file)) == file.path:
         return True
     return file.sha is not None and file.sha == sha256(picture.file.read_bytes())
 

@@ -15,6 +15,7 @@ from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Pictur
 from sono.annotation.outlines import fill_outline, filled
 from sono.curation.errors import SonoError
 from sono.curation.rle import decode, encode
+from sono.curation.storage import real_path
 
 MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted
@@ -82,7 +83,7 @@ class Pixels:
 
 def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Found) -> None:
     """Add the masks of one PNG below `folder` to `found`, or why it is refused."""
-    picture = Picture(path.relative_to(folder).as_posix(), str(path), str(folder.resolve()), file=path)
+    picture = Picture(path.relative_to(folder).as_posix(), str(path), str(real_path(folder)), file=path)
     try:
         pixels = decode_picture(path)
         masks = split_picture(pixels, rules, found)

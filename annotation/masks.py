@@ -11,10 +11,20 @@ from sono.curation.errors import SonoError
 from sono.curation.rle import encode
 from sono.curation.storage import sha256
 from sono.curation.tables import MASKS, empty_table, from_rows
+from sono.curation.workspace import Workspace
 
 SAME_MASK = ["image_id", "structure", "source"]
 SAME_STRUCTURE = SAME_MASK[:2]
 SETTLED = ("accepted", "edited")  # what is trained on by default
+
+
+def masks_of(workspace: Workspace, image_ids: pd.Series | pd.Index) -> pd.DataFrame:
+    """The masks of these frames that were not rejected; SonoError where there is none."""
+    masks = workspace.masks()
+    masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(image_ids)]
+    if masks.empty:
+        raise SonoError(f"{workspace.root}: no masks yet; run `sono masks propose` or `sono masks import`")
+    return masks
 
 
 def mask_row(

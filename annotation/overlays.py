@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.annotation.masks import masks_of
 from sono.curation.drawing import contact_sheet, overlay
-from sono.curation.errors import SonoError
 from sono.curation.privacy import check_texts
 from sono.curation.rle import decode
 from sono.curation.storage import write_bytes
@@ -25,10 +25,7 @@ def write_overlays(workspace: Workspace, folder: Path, count: int = 24, no_vault
     """
     workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
-    masks = workspace.masks()
-    masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(frames.index)]
-    if masks.empty:
-        raise SonoError(f"{workspace.root}: no masks yet; run `sono masks propose` or `sono masks import`")
+    masks = masks_of(workspace, frames.index)
     tiles = []
     for image_id in choose_frames(masks, count):
         gray = read_stored(workspace.root / str(frames.at[image_id, "file"]))

@@ -1,7 +1,6 @@
 """Segment Anything as a proposer: a checkpoint of any size, prompted with boxes, on this machine."""
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
-from sono.curation.checkpoint_names import asked_for, opened, unwrapped
+from sono.curation.checkpoint_names import DAMAGED, asked_for, opened, unwrapped
 from sono.curation.errors import SonoError
 from sono.curation.storage import file_sha256
 
@@ -96,7 +95,7 @@ def _load_state(checkpoint: Path) -> dict[str, Any]:
         raise SonoError(f"{checkpoint}: no such file; {CLASSES_HELP}")
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+    except DAMAGED as error:
         # torch's own text advises to load it unsafely
         raise SonoError(
             f"{checkpoint}: not a checkpoint that can be loaded safely{asked_for(error)}; nothing of it was run. "

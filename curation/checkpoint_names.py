@@ -1,10 +1,26 @@
 """What training scripts put around the weights of a checkpoint: containers, prefixes of wrappers, and code."""
 
+import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")
+# What readers of torch and zip raise of a file that is damaged or of another kind.
+DAMAGED = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    OverflowError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 # Of DistributedDataParallel, torch.compile and Lightning.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 

@@ -101,7 +101,9 @@ def qc(
     study = Workspace.find(workspace)
     options = QcOptions(raw_place(raw), records, center, center_from, frames, force, names)
     summary = run_qc(study, options, Engine.create(jobs, scheduler))
-    show(summary, as_json, next_step="sono masks propose, or sono captions build")
+    accepted = summary.total or summary.statuses
+    step = "sono masks propose, or sono captions build" if accepted.get("accepted") else "sono stats"
+    show(summary, as_json, next_step=step)
     if strict:
         summary.refuse_findings()
 

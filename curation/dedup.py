@@ -16,7 +16,7 @@ from sono.curation.errors import FindingsError, SonoError
 from sono.curation.geometry import letterbox
 from sono.curation.hamming import NearPairs
 from sono.curation.privacy import check_privacy
-from sono.curation.storage import write_bytes
+from sono.curation.storage import check_target, write_bytes
 from sono.curation.stored import read_stored, stored_path
 from sono.curation.tables import DUPLICATES, IMAGES, export_csv, rows_of
 from sono.curation.workspace import Workspace
@@ -87,10 +87,12 @@ def run_dedup(
     PrivacyError where something private is found; SonoError where `csv` or `sheet` is wanted and nothing can be
     searched, unless `no_vault`.
     """
-    if csv or sheet:
+    for target in filter(None, (csv, sheet)):
         workspace.require_vault(no_vault)
+        check_target(target)
     with workspace.lock():
         images = workspace.images(IMAGE_COLUMNS)
+        workspace.refuse_none_accepted(images)
         exact = _exact_pairs(images)
         crowd, mirrored = _candidates(images)
         near = _confirmed(workspace, images, crowd, flipped=False)

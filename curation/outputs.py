@@ -34,7 +34,7 @@ MARKUP = (".html", ".htm", ".xhtml", ".svg")
 DESCRIPTION = "the description of the table"
 RECORDS = "runs/*/run.json"  # of training runs
 MAX_DEPTH = 3  # archives in archives
-CLOSED = "an archive that is damaged or locked, so that it cannot be searched"
+CLOSED = "an archive that is damaged, locked, too large or too deep, so that it cannot be searched"
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError,
     ValueError, LookupError, OverflowError,
@@ -51,6 +51,7 @@ _TAGS_OF_LETTERS = re.compile(
     r"(?=[^\W\d_])",
     re.IGNORECASE,
 )
+_TENSOR = re.compile(r"/data/\d+$", re.ASCII)  # a member of a PyTorch file
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
 _TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
 # A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a run fails by it.
@@ -72,7 +73,7 @@ def texts_of(path: Path, suffix: str | None = None) -> Iterator[Text]:
     suffix = path.suffix if suffix is None else suffix
     if suffix == ".parquet":
         with suppress(pa.ArrowException, OSError):  # not a table: read as bytes
-            yield from list(_table_texts(path))
+            yield from list(_table_texts(path, path.stem))
             return
     if suffix == ".safetensors":
         with path.open("rb") as stream:
@@ -95,12 +96,13 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
         yield "", _array_text(content)
     elif is_dicom(content):
         yield "", _dicom_text(content)
-    elif depth < MAX_DEPTH and content.startswith(b"PK\x03\x04"):
-        yield from _zip_texts(content, depth)
-    elif depth < MAX_DEPTH and content[257:262] == b"ustar":
-        yield from _tar_texts(content, depth)
-    elif depth < MAX_DEPTH and (opener := next((one for magic, one in OPENERS if magic.match(content)), None)):
-        yield from _packed_texts(content, opener, depth)
+    elif content.startswith(b"PAR1"):  # under another name, or in an archive
+        try:
+            yield from list(_table_texts(io.BytesIO(content)))
+        except (pa.ArrowException, OSError):
+            yield from (("", decoded(content)), (CLOSED, ""))
+    elif (opened := _archive_texts(content, depth)) is not None:
+        yield from opened if depth < MAX_DEPTH else (("", decoded(content)), (CLOSED, ""))
     else:
         text = decoded(content)
         if suffix in MARKUP:
@@ -109,6 +111,16 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
             text = _PICTURE.sub(" ", text)
             text += "\n" + _TAG.sub(" ", _TAGS_OF_LETTERS.sub("", text))
         yield "", text
+
+
+def _archive_texts(content: bytes, depth: int) -> Iterator[Text] | None:
+    """The texts of what is packed in `content`; None where it is no archive."""
+    if content.startswith(b"PK\x03\x04"):
+        return _zip_texts(content, depth)
+    if content[257:262] == b"ustar":
+        return _tar_texts(content, depth)
+    opener = next((one for magic, one in OPENERS if magic.match(content)), None)
+    return None if opener is None else _packed_texts(content, opener, depth)
 
 
 def decoded(content: bytes) -> str:
@@ -148,14 +160,14 @@ def _unbase64(text: str) -> bytes:
         return b""
 
 
-def _table_texts(path: Path) -> Iterator[Text]:
-    """The distinct cells of every column but those whose schema says number; then the names and the metadata."""
-    with pq.ParquetFile(path) as file:
+def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
+    """The distinct cells of every column but the numbers of our table `name`; then column names and metadata."""
+    with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         table = file.read()
-    for name in names:
-        if (path.stem, name) not in _NUMBERS:
-            yield f"column '{name}'", "\n".join(map(_cell, _distinct(table[name].combine_chunks())))
+    for column in names:
+        if (name, column) not in _NUMBERS:
+            yield f"column '{column}'", "\n".join(map(_cell, _distinct(table[column].combine_chunks())))
     described = [*names, *(decoded(part) for pair in metadata.items() for part in pair)]
     yield DESCRIPTION, "\n".join(described)
 
@@ -222,7 +234,11 @@ def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield "", "\n".join([*archive.namelist(), decoded(archive.comment)])
             for member in archive.infolist():
-                if "/data/" not in member.filename and member.file_size <= MAX_INFLATED:
+                if _TENSOR.search(member.filename):
+                    continue
+                if member.file_size > MAX_INFLATED:
+                    yield CLOSED, ""
+                else:
                     yield from _content_texts(archive.read(member), Path(member.filename).suffix, depth + 1)
     except ARCHIVE_ERRORS:
         yield from (("", decoded(content)), (CLOSED, ""))
@@ -239,8 +255,8 @@ def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
                 if stream is not None:
                     yield from _content_texts(stream.read(), Path(member.name).suffix, depth + 1)
             yield "", decoded(content[archive.offset :].rstrip(b"\0"))
-    except (tarfile.TarError, OSError, KeyError):
-        yield "", decoded(content)
+    except (*ARCHIVE_ERRORS, KeyError):
+        yield from (("", decoded(content)), (CLOSED, ""))
 
 
 def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Iterator[Text]:
@@ -252,6 +268,8 @@ def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Ite
                 whole += part
     except ARCHIVE_ERRORS:
         yield from (("", decoded(content)), (CLOSED, ""))
+    if len(whole) >= MAX_INFLATED:
+        yield CLOSED, ""
     yield from _content_texts(bytes(whole), "", depth + 1)
 
 

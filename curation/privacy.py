@@ -218,7 +218,7 @@ def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
         f"{place}: {count} private string{'s' * (count > 1)}" if count else place for place, count in counts.items()
     ]
     more = f" and {len(places) - MAX_PLACES} more places" if len(places) > MAX_PLACES else ""
-    closed = "; an archive must be whole and without a password, or go" if 0 in counts.values() else ""
+    closed = "; an archive must be whole, small and without a password, or go" if 0 in counts.values() else ""
     strings = " of the sources" if any(counts.values()) else ""
     word = "; a word that is no secret goes to public_words under [study] in sono.toml" if strings else ""
     return (

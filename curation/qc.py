@@ -37,7 +37,7 @@ from sono.curation.records.read import (
     read_rows,
 )
 from sono.curation.records.reports import apply_reports, concerned, is_report_row
-from sono.curation.storage import remove_leftovers, sha256
+from sono.curation.storage import check_target, real_path, remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
 from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
 from sono.curation.workspace import Workspace
@@ -97,6 +97,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     reading = _reading(workspace, options, planes)  # before the long work, so that a bad table costs nothing
     partition = published_splits(workspace, reading)
     with workspace.lock():
+        check_target(workspace.sources_path)  # before any frame is stored
         _sweep(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
@@ -172,7 +173,7 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
 def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
     """The files to read: not the records table, and not what sono itself writes; SonoError where there are none."""
     own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
-    records = os.fsencode(options.records.resolve()) if options.records else None
+    records = os.fsencode(real_path(options.records)) if options.records else None
     paths = [path for path in list_sources(options.raw) if not path.startswith(own) and path != records]
     if not paths:
         raise SonoError(f"{options.raw}: holds nothing but the workspace or the records table; give the raw export")

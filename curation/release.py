@@ -43,11 +43,15 @@ class Released:
 
 
 def show_quarantine(workspace: Workspace, reason: str | None = None) -> Held:
-    """Draw the quarantined frames, of one `reason` or all, on sheets in the vault."""
+    """Draw the quarantined frames, of one `reason` or all, on sheets in the vault; SonoError where there is none."""
     workspace.require_vault()
     held = _held(workspace, reason)
-    for old in workspace.vault.glob("quarantine-*.png"):
-        old.unlink()
+    if reason is None or len(held):  # a sheet of frames that wait no longer goes
+        for old in workspace.vault.glob("quarantine-*.png"):
+            old.unlink(missing_ok=True)  # two may look at once
+    if held.empty:
+        which = f" with the reason {reason}" if reason else ""
+        raise SonoError(f"{workspace.quarantine}: no frame{which} waits here; `sono stats` counts what does")
     there = [row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()]
     sheets = []
     for number, start in enumerate(range(0, len(there), TILES), 1):

@@ -242,6 +242,7 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
         images = workspace.images(SPLIT_COLUMNS)
+        workspace.refuse_none_accepted(images)
         if config.column and not folds and images["partition"].isna().all():
             raise SonoError(
                 f"{workspace.root}: no frame has a value of '{config.column}' ([splits] column); "
@@ -257,6 +258,9 @@ def split_workspace(workspace: Workspace, folds: int | None, fold: int, seed: in
 def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
     """Frames and patients of each split as it stands; SonoError where a patient or a near duplicate leaks."""
     images = workspace.images(SPLIT_COLUMNS)
+    workspace.refuse_none_accepted(images)
+    if images["split"].isna().all():
+        raise SonoError(f"{workspace.root}: no frame is in a split, so nothing was checked; run `sono split` first")
     check_splits(images)
     return _sizes(images)
 

@@ -32,6 +32,23 @@ def check_regular(path: Path) -> None:
         raise SonoError(f"{path}: a pipe, socket or device, not a regular file; put the file itself there")
 
 
+def check_target(target: Path) -> None:
+    """SonoError or OSError where no file can be put at `target`: to be asked before long work."""
+    _refuse_special(target)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    folder = next(place for place in (target.parent, *target.parents) if place.exists())
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _refuse_special(target: Path) -> None:
+    """SonoError where a device, pipe or socket is at `target`, or a link to one, which a file would replace."""
+    check_regular(target)
+    if target.is_symlink() and target.readlink().is_relative_to("/proc"):  # as /dev/stdout is
+        raise SonoError(f"{target}: leads to an open stream, not to a file; name a file")
+
+
 def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
     """Open a regular file of at most `limit` bytes to read; SonoError for any other, OSError where there is none."""
     check_regular(path)
@@ -61,9 +78,14 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def real_path(path: Path) -> Path:
+    """`path` with every link followed; links in a loop are left for whoever opens it (`Path.resolve` raises)."""
+    return Path(os.path.realpath(path))
+
+
 def check_inside(path: Path, root: Path) -> None:
     """SonoError where `path`, with every link followed, is not below `root`."""
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    if not real_path(path).is_relative_to(real_path(root)):
         raise SonoError(
             f"{path}: leads out of {root}; put the file itself there, not a link or a path to another place"
         )
@@ -85,6 +107,7 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
     `mode` is what the file gets as far as the umask allows. Where power may fail, only a `durable` file is sure to be
     whole: the disk has it before it gets its name.
     """
+    _refuse_special(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, held, mode = _new_temporary(target, mode)
     try:
@@ -167,19 +190,34 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a new folder, which takes the place of the folder `target` when the block succeeds.
 
-    A process that is killed leaves the old folder or the new one, whole, once `settle_folder` has been called.
+    A process that is killed leaves the old folder or the new one, whole, once `settle_folder` has been called. Another
+    one that writes a folder next to it waits for its turn.
     """
-    settle_folder(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     new, old = _beside(target)
-    new.mkdir(parents=True)
-    try:
-        yield new
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-        _sync(target.parent)
-    finally:
+    with _turn_in(target.parent):
         settle_folder(target)
+        new.mkdir()
+        try:
+            yield new
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            _sync(target.parent)
+        finally:
+            settle_folder(target)
+
+
+@contextmanager
+def _turn_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds the open `folder`, then hold it; where the file system cannot, go on."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -190,7 +228,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     the next one with the same `target`. SonoError where `target` is in use, or another process is writing it.
     """
     refuse_used_folder(target)
-    place = Path(os.path.realpath(target))
+    place = real_path(target)
     if place.is_mount() or place == Path.cwd():
         raise SonoError(f"{target}: cannot be replaced as a whole; name a new folder inside it")
     new, _ = _beside(place)
@@ -213,7 +251,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 def unfinished(target: Path) -> Path:
     """Where `new_folder` prepares the folder `target`: there it stands after a kill, whole or not."""
-    return _beside(Path(os.path.realpath(target)))[0]
+    return _beside(real_path(target))[0]
 
 
 def _hold_folder(descriptor: int, folder: Path, target: Path) -> None:

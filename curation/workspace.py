@@ -24,6 +24,7 @@ from sono.curation.storage import (
     hold,
     new_folder,
     open_lock,
+    real_path,
     refuse_used_folder,
     remove_leftovers,
     unfinished,
@@ -77,7 +78,7 @@ class Workspace:
         What a killed call has begun is ended.
         """
         _refuse_store(root)
-        workspace = cls(root.resolve())
+        workspace = cls(real_path(root))
         check_utf8(workspace.root)
         typed_name("the name of the study", workspace.root.name)
         if workspace.config_path.exists():
@@ -118,17 +119,16 @@ class Workspace:
         """The workspace `given`, or the nearest at or above the current folder."""
         if given is not None:
             _refuse_store(given)
-            check_utf8(given.resolve())
+            check_utf8(real_path(given))
             if not (given / CONFIG_NAME).is_file():
                 raise SonoError(
                     f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono init {given}`"
                 )
-            return cls(given.resolve())
+            return cls(real_path(given))
         found = cls.find_or_none()
         if found is not None:
             return found
-        here = Path.cwd()
-        raise SonoError(f"{here}: no workspace here or above; make one with `sono init NAME` or give --workspace")
+        raise SonoError(f"{Path.cwd()}: no workspace here or above; make one with `sono init NAME` or give --workspace")
 
     @classmethod
     def find_or_none(cls, given: Path | None = None) -> "Workspace | None":
@@ -349,12 +349,13 @@ class Workspace:
     def accepted_images(self) -> pd.DataFrame:
         """The accepted rows of the images table, one per image; SonoError where there is none."""
         frame = self.images()
-        accepted = frame[frame["status"] == "accepted"].reset_index(drop=True)
-        if accepted.empty:
-            raise SonoError(
-                f"{self.root}: none of the {len(frame)} frames was accepted; see `sono stats` for the reasons"
-            )
-        return accepted
+        self.refuse_none_accepted(frame)
+        return frame[frame["status"] == "accepted"].reset_index(drop=True)
+
+    def refuse_none_accepted(self, images: pd.DataFrame) -> None:
+        """SonoError where no row of the images table is accepted: there is nothing to work on."""
+        if not (images["status"] == "accepted").any():
+            raise SonoError(f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` says why")
 
     def masks(self) -> pd.DataFrame:
         """The masks table, possibly empty."""

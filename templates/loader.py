@@ -12,7 +12,7 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.storage import MAX_TEXT_BYTES, check_inside, check_utf8, read_regular, sha256
+from sono.curation.storage import MAX_TEXT_BYTES, check_inside, check_utf8, read_regular, real_path, sha256
 
 Values = Mapping[str, str | int | float | bool | None]
 
@@ -156,8 +156,9 @@ def _find_set(name_or_folder: str) -> Path:
     if not folder.is_dir():
         hint = did_you_mean(name_or_folder, BUILT_IN)
         raise SonoError(f"unknown template set '{name_or_folder}'{hint} (or give a folder of yours)")
-    check_utf8(folder.resolve())
-    return folder.resolve()
+    folder = real_path(folder)
+    check_utf8(folder)
+    return folder
 
 
 def _read(path: Path) -> str:

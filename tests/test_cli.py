@@ -67,6 +67,22 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(path: t
         assert f"sono {' '.join(path)}" in (ROOT / "README.md").read_text() or path == ("masks", "export")
 
 
+@pytest.mark.parametrize("words", [("init", ""), ("qc", "raw", "--records", ""), ("stats", "--workspace=")], ids=str)
+def test_an_empty_argument_is_not_the_current_folder(words, run, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert result.code == 2 and result.err.startswith("sono: the argument after '"), result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("init",), ("split", "-w"), ("captions", "build", "-w")], ids=" ".join)
+def test_links_in_a_loop_and_a_name_of_two_lines_are_one_line(words, run, tmp_path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "loop/study", "a\nb"):
+        result = run(*words, tmp_path / name)
+        assert result.code == 1 and result.err.startswith("sono: ") and result.err.count("\n") == 1, result.err
+
+
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small phantom export, and a study in which every stage has run through the command line."""

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archive import serving
-from children import disk_of, killed_at, run
-from commands import CAPTIONED, COMMANDS, FRAME, IMAGE, Place, make_place, names_of_app
+from children import close, disk_of, killed_at, run, started, without_rights
+from commands import (
+    CAPTIONED,
+    COMMANDS,
+    FRAME,
+    IMAGE,
+    KEY,
+    LOCK,
+    PLANES,
+    SETTING,
+    Place,
+    make_place,
+    names_of_app,
+)
 
-from sono.curation.tables import IMAGES
+from sono.curation.tables import IMAGES, MASKS
 
 RENAMES = frozenset(["os.rename"])
 
@@ -70,9 +82,12 @@ def read_by(place: Place, name: str) -> Path:
 
 
 READS = [(name, read) for name, command in COMMANDS.items() for read in command.reads]
+ONE_READER = (SETTING, PLANES, KEY, LOCK)  # each is read by one function, whatever the command
+PIPES = [pair for pair in READS if pair[1] not in ONE_READER]
+PIPES += list({read: (name, read) for name, read in READS if read in ONE_READER}.values())
 
 
-@pytest.mark.parametrize(("name", "read"), READS)
+@pytest.mark.parametrize(("name", "read"), PIPES)
 def test_a_pipe_in_place_of_a_file_is_refused(place: Place, name: str, read: str) -> None:
     path = read_by(place, read)
     path.parent.mkdir(exist_ok=True)
@@ -229,3 +244,89 @@ def test_a_renamed_study_wants_its_vault_renamed_and_a_name_that_is_no_text_is_o
     no_text.rename(renamed)
     Path(f"{no_text}.vault").rename(place.base / "new name.vault")
     assert run([*line, str(renamed)]).code == 0
+
+
+CLOSED = [(name, "study") for name in ("captions build", "stats", "model import")]
+CLOSED += [("qc", "study.vault"), ("quarantine show", "study.vault")]
+CLOSED += [(name, "") for name in ("init", "phantom", "export dicom", "masks export", "dedup csv")]
+
+
+@pytest.mark.parametrize(("name", "closed"), CLOSED)
+def test_where_nothing_may_be_written_one_line_says_so_and_all_stays(place: Place, name: str, closed: str) -> None:
+    before = state(place.base)
+    close(place.base / closed, deep=bool(closed))
+    said = run(COMMANDS[name].line(place), without_rights)
+    assert (said.code, said.one_line) == (1, True), said
+    assert "Permission denied" in said.err and ".tmp-" not in said.err
+    assert state(place.base) == before
+
+
+def all_rejected(place: Place) -> None:
+    place.study.write(IMAGES, place.study.images().assign(status="rejected"))
+
+
+def no_masks(place: Place) -> None:
+    place.study.write(MASKS, place.study.masks()[:0])
+
+
+def no_split(place: Place) -> None:
+    place.study.write(IMAGES, place.study.images().assign(split=None))
+
+
+NOTHING = [(all_rejected, name, "none of the 13 frames was accepted") for name in ("split", "split check", "dedup csv")]
+NOTHING += [
+    (all_rejected, "quarantine show", "no frame waits"),
+    (no_split, "split check", "no frame is in a split"),
+]
+NOTHING += [(no_masks, name, "no masks yet; run") for name in ("masks export", "masks overlays")]
+
+
+@pytest.mark.parametrize(("take", "name", "said"), NOTHING)
+def test_a_command_with_nothing_to_do_says_so_and_replaces_nothing(
+    place: Place, take: Callable[[Place], None], name: str, said: str
+) -> None:
+    take(place)
+    before = state(place.base)
+    words = run(COMMANDS[name].line(place))
+    assert (words.code, words.one_line) == (1, True), words
+    assert said in words.err
+    assert state(place.base) == before
+
+
+@pytest.mark.parametrize("name", ["train", "masks import", "model import"])
+def test_two_at_once_both_end_and_nothing_is_lost(place: Place, name: str) -> None:
+    """Each writes what it would alone, or says that another is at it."""
+    line = COMMANDS[name].line(place)
+    if name == "train":
+        line = [word for word in line if word not in ("--name", "new")]  # each takes a name that is free
+    with started(line) as first, started(line) as second:
+        both = [first(), second()]
+    late = [said for said in both if said.code]
+    assert len(late) < 2, both
+    assert all("another sono is" in said.err or "there is a run of this name" in said.err for said in late), late
+    assert not list(place.base.rglob(".tmp-*"))
+    if name == "train":
+        assert {path.name for path in place.study.runs.glob("run-*")} == {"run-001", "run-002"}
+    if name == "masks import":
+        assert len(place.study.masks()) == 2
+
+
+def test_a_run_that_was_killed_before_it_began_keeps_no_name(place: Place) -> None:
+    line = COMMANDS["train"].line(place)
+    unnamed = [word for word in line if word not in ("--name", "new")]
+    begun = place.study.runs / "run-001"
+    assert run(unnamed, killed_at(2, begun, RENAMES)).code == -signal.SIGKILL
+    assert (begun / "run.json").exists()
+    assert run(unnamed).code == 0
+    assert (begun / "summary.json").exists() and not list(place.study.runs.glob("run-002"))
+
+
+def test_only_kinds_of_files_are_written_that_the_gate_searches(place: Place) -> None:
+    """`tests/curation/test_outputs.py` plants a name in each of them."""
+    written = {path.suffix for path in place.study.root.rglob("*") if path.is_file() and path.name != ".lock"}
+    for name in ("export shards", "export dicom", "model export"):
+        shutil.rmtree(place.out, ignore_errors=True)
+        assert run(COMMANDS[name].line(place)).code == 0
+        written |= {path.suffix for path in place.out.rglob("*") if path.is_file()}
+    known = {".csv", ".dcm", ".html", ".json", ".parquet", ".png", ".pt", ".pth", ".safetensors", ".tar", ".toml"}
+    assert {suffix for suffix in written if not suffix[1:].isdigit()} <= known  # TensorBoard's names end in a number

@@ -29,6 +29,7 @@ ADAPTERS, TEXT = "lora.safetensors", "text"  # where there are some: LoRA apart,
 SUMMARY = "summary.json"  # what a run that has ended told
 FAILED = "failed.json"  # the batch at which a run that had to stop stopped
 BEST, END, LAST = "best", "end", "last"
+BEGUN = (RUN, "log.csv", "tensorboard")  # what a run has written before its first checkpoint
 TEXT_NAMES = ("text_tower", "hf_model_name", "hf_tokenizer_name")
 FOLDERS = (BEST, END, LAST)  # which checkpoint of a run is loaded, the first that exists
 
@@ -157,11 +158,16 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
         raise SonoError(f"run name '{name}' is not a plain folder name; use letters, digits and dashes")
     folder = runs / (name if resume else typed_name("--name", name))
     exists = (folder / RUN).exists()
-    if exists and not resume:
+    if exists and not resume and is_used(folder):
         raise SonoError(f"{folder}: there is a run of this name; give another --name, or go on with it by --resume")
     if resume and not exists:
         raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
     return folder
+
+
+def is_used(folder: Path) -> bool:
+    """Whether something is at a run's place, but for what a run leaves that was killed before it saved anything."""
+    return folder.exists() and (not folder.is_dir() or any(path.name not in BEGUN for path in folder.glob("[!.]*")))
 
 
 def find_run(workspace: Workspace, given: str | None) -> Path:
@@ -183,7 +189,7 @@ def own_run(folder: Path, resume: bool) -> Iterator[None]:
     """Keep other processes from beginning or resuming the run in `folder` meanwhile; SonoError where one is at it."""
     folder.mkdir(parents=True, exist_ok=True)
     with open_lock(folder / ".lock") as file:
-        hold(file, f"{folder}: another `sono train` is at this run; wait for it to end, or give another --name")
+        hold(file, f"{folder}: another sono is at this run; wait for it to end, or give another --name")
         run_folder(folder.parent, folder.name, resume)  # another may have been quicker
         yield
 

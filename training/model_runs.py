@@ -12,7 +12,7 @@ from sono.annotation.captions import CaptionConfig
 from sono.curation.privacy import check_folder, check_privacy
 from sono.curation.storage import file_sha256, new_folder, refuse_used_folder
 from sono.curation.workspace import Workspace
-from sono.training.checkpoints import RunInfo, load_model, run_folder, save_model, write_run
+from sono.training.checkpoints import RunInfo, load_model, own_run, run_folder, save_model, write_run
 from sono.training.export import export_sonoclip
 from sono.training.onnx_export import export_onnx
 from sono.training.published import load_published
@@ -48,24 +48,25 @@ def import_model(
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", checkpoint.stem).strip("-") or "imported"
     folder = run_folder(workspace.runs, name)
     model, kind = load_published(checkpoint, base, architecture)
-    save_model(folder / "end", model)
     files = [checkpoint] if base is None else [checkpoint, base]
-    write_run(
-        folder,
-        RunInfo(
-            name=name,
-            template=workspace.settings("captions", CaptionConfig).template,
-            centers_seen=(),
-            held_out=(),
-            patients_seen=frozenset(),
-            image_ids_seen=frozenset(),
-            planes_seen={},
-            data_hash="",
-            config={"imported": kind, "sha256": [file_sha256(file) for file in files]},
-            environment={"sono": __version__, "torch": torch.__version__},
-            origin=kind,
-        ),
-    )
+    with own_run(folder, resume=False):
+        save_model(folder / "end", model)
+        write_run(
+            folder,
+            RunInfo(
+                name=name,
+                template=workspace.settings("captions", CaptionConfig).template,
+                centers_seen=(),
+                held_out=(),
+                patients_seen=frozenset(),
+                image_ids_seen=frozenset(),
+                planes_seen={},
+                data_hash="",
+                config={"imported": kind, "sha256": [file_sha256(file) for file in files]},
+                environment={"sono": __version__, "torch": torch.__version__},
+                origin=kind,
+            ),
+        )
     check_privacy(workspace)
     towers = model.towers
     sizes = [sum(weight.numel() for weight in tower.parameters()) for tower in (towers.visual, towers.text)]

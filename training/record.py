@@ -13,7 +13,7 @@ from sono.curation.exams import orphan_counts
 from sono.curation.storage import file_sha256
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.workspace import Workspace
-from sono.training.checkpoints import RUN, RunInfo, find_run, read_run
+from sono.training.checkpoints import RUN, RunInfo, find_run, is_used, read_run
 from sono.training.config import NAMED, PLACES, TrainingConfig
 from sono.training.distributed import is_first
 from sono.training.environment import differences, environment
@@ -181,7 +181,8 @@ def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig
     return config.model_copy(update=found)
 
 
-def next_run_name(workspace: Workspace) -> str:
-    """run-001, run-002, ...: the first that no folder has."""
-    taken = {path.name for path in workspace.runs.glob("run-*")}
-    return next(name for number in range(1, 10_000) if (name := f"run-{number:03d}") not in taken)
+def next_run_name(workspace: Workspace, after: str = "") -> str:
+    """run-001, run-002, ...: the first behind `after` whose folder is not used."""
+    taken = {run.name for run in workspace.runs.glob("run-*") if is_used(run)}
+    names = (f"run-{number:03d}" for number in range(1, 10_000))
+    return next(name for name in names if name not in taken and (len(name), name) > (len(after), after))

@@ -120,13 +120,16 @@ def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resum
 @contextmanager
 def _own_run(workspace: Workspace, folder: Path, resume: bool, unnamed: bool) -> Iterator[Path]:
     """Hold the run in `folder`, or in the next one that is free where a run without a name has lost it to another."""
-    while unnamed:
-        try:
-            folder.mkdir(parents=True)
-            break
-        except FileExistsError:  # another process began under this name while this one read its frames
-            folder = workspace.runs / next_run_name(workspace)
-    with checkpoints.own_run(folder, resume):
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(checkpoints.own_run(folder, resume))
+                break
+            except SonoError:
+                if not unnamed:
+                    raise
+            # another process began under this name while this one read its frames
+            folder = workspace.runs / next_run_name(workspace, after=folder.name)
         yield folder
 
 

@@ -14,26 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sono.curation import checkpoint_names
 from sono.curation.checkpoint_names import asked_for
 from sono.curation.config import told
 from sono.curation.errors import SonoError
 from sono.curation.storage import open_regular
 
-# What readers of torch, zip and safetensors raise of a file that is damaged or of another kind.
-DAMAGED = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    OverflowError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    SafetensorError,
-)
+DAMAGED = (*checkpoint_names.DAMAGED, SafetensorError)
 _STORAGES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,

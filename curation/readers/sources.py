@@ -22,7 +22,7 @@ from sono.curation.readers.frames import (
 from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
 from sono.curation.readers.stores import is_url, list_objects, read_object, stamp
 from sono.curation.reasons import REASONS
-from sono.curation.storage import sha256
+from sono.curation.storage import check_regular, real_path, sha256
 
 __all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "name_of", "peek_source", "read_source", "stamp_of"]
 
@@ -31,7 +31,7 @@ SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 def name_of(root: Path | str) -> bytes:
     """The one name of a folder, whatever way leads there: its absolute path, or its address in a store."""
-    return os.fsencode(root.rstrip("/") if isinstance(root, str) else root.resolve())
+    return os.fsencode(root.rstrip("/") if isinstance(root, str) else real_path(root))
 
 
 def list_sources(root: Path | str) -> list[bytes]:
@@ -46,9 +46,10 @@ def list_sources(root: Path | str) -> list[bytes]:
         if not found:
             raise SonoError(f"{root}: holds no files; give the folder with your export")
         return found
-    if not os.path.lexists(root):
+    if not root.exists():
         raise SonoError(f"{root}: does not exist; give a folder or a file")
-    return [os.fsencode(root.parent.resolve() / root.name)]  # a link itself is not followed
+    check_regular(root)
+    return [os.fsencode(real_path(root.parent) / root.name)]  # a link itself is not followed
 
 
 def _walk(top: bytes) -> Iterator[bytes]:

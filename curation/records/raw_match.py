@@ -18,6 +18,7 @@ from sono.curation.records.join_remarks import shown_path
 from sono.curation.records.joins import join
 from sono.curation.records.table import RecordsTable, path_parts
 from sono.curation.records.values import most_common, shape
+from sono.curation.storage import real_path
 from sono.curation.tables import SOURCES, empty_table
 
 MAX_LINES = 20
@@ -92,7 +93,7 @@ def match_raw(
     raw: Path | str, table: RecordsTable, table_path: Path, options: MatchOptions
 ) -> tuple[RawMatch, set[str]]:
     """Match every file below `raw` as `sono qc` does, without decoding pixels; also gives the names in headers."""
-    own = os.fsencode(table_path.resolve())
+    own = os.fsencode(real_path(table_path))
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
     persons: set[str] = set()

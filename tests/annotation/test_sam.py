@@ -144,7 +144,7 @@ def test_another_checkpoint_is_refused(tmp_path: Path, content: object) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"cos\nsystem\n(S'true'\ntR."])
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"a,b\n1,2\n", b"cos\nsystem\n(S'true'\ntR."])
 def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(SonoError, match="not a checkpoint"):

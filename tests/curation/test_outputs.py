@@ -82,6 +82,13 @@ def archive(name: str, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def table_bytes(text: str) -> bytes:
+    """A packed table, whose text no byte of it shows."""
+    buffer = io.BytesIO()
+    pd.DataFrame({"a": [text, f"{text}, {text}"]}).to_parquet(buffer, compression="gzip")
+    return buffer.getvalue()
+
+
 def jpeg(comment: bytes) -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (64, 64)).save(buffer, "JPEG", comment=comment)
@@ -131,6 +138,9 @@ PLANTS: dict[str, Plant] = {
     "events": as_bytes("runs/a/events.out.tfevents.1.h.0", lambda text: b"\x18\0\x0a" + text.encode() + b"\x12\0"),
     "array of texts": as_bytes("runs/a/names.npy", lambda text: array_bytes([text, "b"])),
     "archive of arrays": as_bytes("runs/a/x.npz", lambda text: archive("names.npy", array_bytes([text]))),
+    "table in an archive": as_bytes("runs/a/x.zip", lambda text: archive("1.parquet", table_bytes(text))),
+    "table of another name": as_bytes("runs/a/table", table_bytes),
+    "folder called data in an archive": as_bytes("runs/a/x.zip", lambda text: archive("a/data/1.txt", text.encode())),
     "name in an archive": as_bytes("runs/a/y.zip", lambda text: archive(text + ".txt", b"")),
     "packed log": as_bytes("runs/a/log.gz", lambda text: gzip.compress(text.encode())),
     "Latin-1": as_bytes("notes.txt", lambda text: text.encode("latin-1")),

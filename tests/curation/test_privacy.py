@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -191,6 +192,15 @@ def _zipped(text: str) -> bytes:
     return buffer.getvalue()
 
 
+def _tarred(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        member = tarfile.TarInfo("1.txt")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
 CLOSED_FILES = {
     "junk.zip": b"PK\3\4 junk",
     "locked.zip": _claiming(_zipped("a femur"), 6, 1),
@@ -200,13 +210,17 @@ CLOSED_FILES = {
     "cut.gz": gzip.compress(b"a femur " * 99)[:-9],
     "cut.bz2": bz2.compress(b"a femur " * 99)[:-9],
     "cut.xz": lzma.compress(b"a femur " * 99)[:-9],
+    "cut.tar": _tarred(b"a femur " * 99)[:600],
+    "cut.parquet": b"PAR1" + b"a femur " * 9,
+    "deep.gz": gzip.compress(gzip.compress(gzip.compress(gzip.compress(b"a femur")))),
+    "large.zip": _claiming(_zipped("a femur"), 25, 9),  # says that it unpacks to more than is read
 }
 
 
 def test_an_archive_that_cannot_be_searched_is_named(study: Workspace) -> None:
     for name, content in CLOSED_FILES.items():
         write_bytes(study.root / name, content)
-        with pytest.raises(PrivacyError, match=rf"{name}, an archive that is damaged or locked"):
+        with pytest.raises(PrivacyError, match=rf"{name}, an archive that is damaged, locked"):
             check_privacy(study)
         (study.root / name).unlink()
     assert check_privacy(study)

@@ -225,6 +225,18 @@ def test_a_file_that_vanished_is_unreadable_and_one_too_big_is_not_opened(tmp_pa
     assert read_source(os.fsencode(path), Limits(max_file_bytes=10)).codes == ("too_large",)
 
 
+def test_a_device_is_no_export(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nothing")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, said in (
+        ("/dev/zero", "a pipe, socket or device"),
+        ("link", "does not exist"),
+        ("loop", "does not exist"),
+    ):
+        with pytest.raises(SonoError, match=said):
+            list_sources(tmp_path / path)
+
+
 def test_a_device_is_not_opened() -> None:
     assert read_source(b"/dev/zero").codes == ("not_a_file",)
 

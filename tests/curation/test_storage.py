@@ -1,13 +1,20 @@
 import multiprocessing
 import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from sono.curation.errors import SonoError
 from sono.curation.storage import (
+    atomic_folder,
     atomic_path,
     check_inside,
+    check_target,
     copy_others,
     new_folder,
     open_lock,
@@ -151,3 +158,42 @@ def test_processes_that_write_one_file_at_once_leave_it_whole(tmp_path: Path) ->
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert seen <= {letter * 5000 for letter in "abc"} and seen
     assert [path.name for path in tmp_path.iterdir()] == ["frame.txt"]
+
+
+def test_nothing_takes_the_place_of_a_pipe_a_socket_or_an_open_stream(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    for name in ("pipe", "socket", "link", "stdout"):
+        before = os.lstat(tmp_path / name)
+        for write in (check_target, partial(write_bytes, content=b"x")):
+            with pytest.raises(SonoError, match=rf"{name}: (a pipe, socket or device|leads to an open stream)"):
+                write(tmp_path / name)
+        assert os.path.samestat(before, os.lstat(tmp_path / name))
+
+
+def test_two_that_write_one_folder_take_turns(tmp_path: Path) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with atomic_folder(tmp_path / "run") as new:
+            inside.set()
+            assert go_on.wait(LIMIT)
+            (new / "a").write_text("1")
+
+    def second() -> None:
+        with atomic_folder(tmp_path / "run") as new:
+            (new / "b").write_text("2")
+
+    with ThreadPoolExecutor() as pool:
+        works = [pool.submit(first)]
+        assert inside.wait(LIMIT)
+        works.append(pool.submit(second))
+        with pytest.raises(TimeoutError):
+            works[1].result(0.1)
+        go_on.set()
+        for work in works:
+            work.result(LIMIT)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["run", "run/b"]

@@ -1,5 +1,6 @@
 """Commands in a child of this process, which has imported everything: it may be killed, run out of disk, or hang."""
 
+import ctypes
 import fcntl
 import importlib
 import os
@@ -10,7 +11,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -52,13 +54,21 @@ def import_all() -> None:
 
 def run(words: list[str], prepare: Callable[[], object] = lambda: None, cwd: Path | None = None) -> Outcome:
     """Run `sono` with `words` in a child, after `prepare()` there; one that hangs is killed and fails the test."""
+    with started(words, prepare, cwd) as ended:
+        return ended()
+
+
+@contextmanager
+def started(
+    words: list[str], prepare: Callable[[], object] = lambda: None, cwd: Path | None = None
+) -> Iterator[Callable[[], Outcome]]:
+    """Start `run`; what is given waits for its end."""
     with _Said() as out, _Said() as err:
         with warnings.catch_warnings(action="ignore"):  # of the server thread, which the child does without
             child = os.fork()
         if child == 0:
             _be_child(words, prepare, cwd, (out.write_end, err.write_end))
-        code = os.waitstatus_to_exitcode(_status(child, words))
-        return Outcome(code, out.text(), err.text())
+        yield lambda: Outcome(os.waitstatus_to_exitcode(_status(child, words)), out.text(), err.text())
 
 
 class _Said:
@@ -86,9 +96,11 @@ def _be_child(words: list[str], prepare: Callable[[], object], cwd: Path | None,
     try:
         for number, end in enumerate(ends, 1):
             os.dup2(end, number)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)  # as Python opens it
         sys.argv = ["sono", *words]
         architectures.SIZES["tiny"] = TINY
+        os.fsync = os.sync = lambda *_: None  # what a killed process has written stays; only a cut of power needs these
         if cwd:
             os.chdir(cwd)
         prepare()
@@ -145,6 +157,20 @@ def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Ca
         sys.addaudithook(count)
 
     return prepare
+
+
+def without_rights() -> None:
+    """Let modes hold for the child, which may be root's: it gives up what lets root read and write everything."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3, this process
+    if ctypes.CDLL(None, use_errno=True).capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def close(folder: Path, deep: bool = True) -> None:
+    """Let nobody add or replace a file in a folder, or `deep` below it; files may be links to those of others."""
+    for path in (folder, *(folder.rglob("*") if deep else ())):
+        if path.is_dir():
+            path.chmod(0o500)
 
 
 def disk_of(size: int) -> Callable[[], None]:

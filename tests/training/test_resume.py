@@ -363,7 +363,7 @@ def test_one_process_at_a_time_trains_a_run(study: Workspace, whole: Path) -> No
         with checkpoints.own_run(folder, resume):
             die()
 
-    busy = pytest.raises(SonoError, match="another `sono train` is at this run; wait for it to end")
+    busy = pytest.raises(SonoError, match="another sono is at this run; wait for it to end")
     with checkpoints.own_run(whole, resume=True), busy:
         train(study, SMALL, "unbroken", resume=True)
     new = whole.parent / "at-once"
