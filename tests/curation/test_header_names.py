@@ -13,7 +13,6 @@ from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.records.check import check_records
-from sono.curation.records.raw_match import match_raw
 from sono.curation.records.read import RecordsConfig
 from sono.curation.workspace import Workspace
 
@@ -69,7 +68,7 @@ def test_a_cell_that_is_no_split_is_shown_by_its_look_unless_it_is_a_number(raw:
 def test_check_shows_no_name_of_a_header(raw: Path, name: str) -> None:
     table = raw.parent / "records.csv"
     table.write_text(f"file,findings,plane\na.dcm,{name},{name}\nb.dcm,EIF?,femor\n")
-    report = check_records(table, RecordsConfig(), PlaneTable(), raw, match_raw)
+    report = check_records(table, RecordsConfig(), PlaneTable(), raw)
     assert name not in str(report) and "femor" in report.stops_qc and "EIF?" in str(report.rejected)
 
 

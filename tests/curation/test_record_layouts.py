@@ -73,7 +73,7 @@ def test_of_two_known_tables_none_is_taken_and_the_user_is_told(
 ) -> None:
     (tmp_path / "a.csv").write_text(FETAL_PLANES)
     (tmp_path / "b.csv").write_text(HC18)
-    assert find_known_table(tmp_path) is None
+    assert find_known_table(tmp_path, names=True) is None
     assert "several records tables ('a.csv', 'b.csv')" in " ".join(capsys.readouterr().err.split())
 
 
