@@ -19,8 +19,8 @@ from sono.curation.tables import IMAGES, SPLITS, replace_column
 from sono.curation.workspace import Workspace
 
 SPLIT_COLUMNS = (
-    "source_id", "patient_id", "patient_group", "study_id", "exam_id", "duplicate_group", "plane", "center", "status",
-    "partition", "split",
+    "source_id", "image_id", "patient_id", "patient_group", "study_id", "exam_id", "duplicate_group", "plane", "center",
+    "status", "partition", "split",
 )  # fmt: skip
 TRAIN = SPLITS.index("train")
 
@@ -307,15 +307,16 @@ def _assign(
     """
     if images.empty:
         return np.zeros(0, int)
-    component = components(images)
-    place = _hash_places(images, component, salt)
+    found = components(images)
+    place = _hash_places(images, found, salt)
+    component = np.argsort(np.argsort(place, kind="stable"), kind="stable")[found]  # their numbers decide nothing
+    place = np.sort(place, kind="stable")
     shares = shares / shares.sum()
     # a share of 0 gives two equal edges, and no hash falls between them
     parts = np.minimum(np.searchsorted(np.cumsum(shares), place, side="right"), np.flatnonzero(shares)[-1])
     kept = _agreed(component, before) if before is not None else np.full(len(place), -1)
     parts = np.where(kept >= 0, kept, parts)
-    order = np.argsort(place, kind="stable")
-    return np.asarray(balance(make_columns(images, component), shares, parts, order[kept[order] < 0])[component])
+    return np.asarray(balance(make_columns(images, component), shares, parts, np.flatnonzero(kept < 0))[component])
 
 
 def _agreed(component: NDArray[np.integer], before: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -336,8 +337,11 @@ def _extremes(
 
 
 def _hash_places(images: pd.DataFrame, component: NDArray[np.integer], salt: str) -> NDArray[np.floating]:
-    """A number in [0, 1) for each component, from its first patient (or file) and `salt` alone."""
-    keys = ("p" + images["patient_id"]).where(images["patient_id"].notna(), "s" + images["source_id"])
+    """A number in [0, 1) for each component, from its first image id (a digest of the pixels) and `salt` alone.
+
+    Pseudonyms are of one study's key; with the pixels, the same frames and seed give the same splits in every study.
+    """
+    keys = images["image_id"].where(images["image_id"].notna(), images["source_id"])
     codes, names = pd.factorize(keys.to_numpy(object), sort=True)
     first = np.full(component.max() + 1, len(names))
     np.minimum.at(first, component, codes)

@@ -100,6 +100,17 @@ def test_the_order_of_rows_does_not_matter() -> None:
     )
 
 
+def test_another_key_of_the_study_gives_the_same_splits() -> None:
+    images = _women(40)
+    images["image_id"] = [f"{index * 7919 % 100_003:016x}" for index in range(len(images))]
+    other = images.assign(
+        patient_id=images["patient_id"].map(lambda name: f"q{hash(name) % 1_000_000:06d}{name}"),
+        source_id=images["source_id"].map(lambda name: f"{hash(name) % 1_000_000:06d}{name}"),
+    ).sort_values("source_id")
+    split = assign_splits(other, SplitConfig()).sort_index()
+    pd.testing.assert_series_equal(split, assign_splits(images, SplitConfig()))
+
+
 def test_another_seed_gives_other_splits() -> None:
     images = _women(60)
     assert (assign_splits(images, SplitConfig()) != assign_splits(images, SplitConfig(seed=1))).any()
