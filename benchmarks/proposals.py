@@ -129,7 +129,7 @@ def describe(values: list[float]) -> str:
 
 
 def write_sheet(path: Path, cases: list[Case]) -> None:
-    """Truth in one colour, the proposal in another, six frames a row."""
+    """Truth in one color, the proposal in another, six frames a row."""
     cells = []
     for case in cases:
         gray = read_gray(case.frame)

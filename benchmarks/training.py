@@ -213,8 +213,8 @@ def plain_work(trainer: Trainer, batch: Batch, plain_type: torch.dtype) -> parti
     plain = PlainClip(architecture_of(model.config))
     share_weights(model, plain)
     optimizer = plain_optimizer(plain, RATE, config.weight_decay, config.scale_rate)
-    colour = ((batch.image - model.pixel_mean) / model.pixel_std).repeat(1, 3, 1, 1)
-    pairs = colour, (batch.mask - MASK_MEAN) / MASK_STD, model.tokenize(batch.captions)
+    color = ((batch.image - model.pixel_mean) / model.pixel_std).repeat(1, 3, 1, 1)
+    pairs = color, (batch.mask - MASK_MEAN) / MASK_STD, model.tokenize(batch.captions)
     return partial(plain_step, plain, optimizer, pairs, plain_type)
 
 

@@ -1,6 +1,6 @@
 """How often screens that are not one plain B-mode view are told apart: recall by kind, and alarms on single frames.
 
-The positives are made of real frames: two side by side, with M-mode or a spectrum below, with a colour box, as a
+The positives are made of real frames: two side by side, with M-mode or a spectrum below, with a color box, as a
 tinted or a gray surface rendering, and pages of measurements with and without a small picture. They are imitations: the
 recall on screens of real machines may differ. `held` counts the pictures that are not accepted, for whatever reason.
 
@@ -90,8 +90,8 @@ def spectrum(pair: Pair, rng: np.random.Generator) -> Picture:
     return with_strip(pair[0], strip.astype(np.uint8))
 
 
-def colour_box(pair: Pair, rng: np.random.Generator) -> Picture:
-    """Flow in vessels of 1 to 5 % of the frame, blended into the tissue of a colour box."""
+def color_box(pair: Pair, rng: np.random.Generator) -> Picture:
+    """Flow in vessels of 1 to 5 % of the frame, blended into the tissue of a color box."""
     gray = pair[0]
     height, width = gray.shape
     field = cv2.GaussianBlur(rng.normal(0, 1, gray.shape), (0, 0), 0.02 * width)
@@ -119,7 +119,7 @@ def surface(pair: Pair, rng: np.random.Generator) -> Picture:
 
 
 def tinted(pair: Pair, rng: np.random.Generator) -> Picture:
-    """The same in the colours of skin."""
+    """The same in the colors of skin."""
     return np.asarray(
         surface(pair, rng)[..., None] * np.array([1.0, rng.uniform(0.7, 0.85), rng.uniform(0.4, 0.65)]), np.uint8
     )
@@ -150,7 +150,7 @@ KINDS: dict[str, tuple[Maker, set[str]]] = {
     "two sectors": (two_sectors, {"dual_view"}),
     "M-mode": (m_mode, {"m_mode"}),
     "spectrum": (spectrum, {"spectral_doppler"}),
-    "colour Doppler": (colour_box, {"doppler"}),
+    "color Doppler": (color_box, {"doppler"}),
     "tinted rendering": (tinted, {"rendering"}),
     "gray rendering": (surface, {"rendering"}),
     "page": (page, {"measurement_screen"}),
@@ -166,8 +166,8 @@ def codes_of(picture: Picture) -> set[str]:
         return {flat}
     sector = find_sector(gray)
     x0, y0, x1, y1 = sector.box
-    colours = None if rgb is None else rgb[y0:y1, x0:x1]
-    found = quality.judge(quality.measure(crop_to_sector(gray, sector), sector, colours), sector, CONFIG)
+    colors = None if rgb is None else rgb[y0:y1, x0:x1]
+    found = quality.judge(quality.measure(crop_to_sector(gray, sector), sector, colors), sector, CONFIG)
     frame = Frame(0, gray, rgb, None, None, "not_dicom")
     print_codes, _ = judge_print(crop_to_sector(gray, sector), sector.inside[y0:y1, x0:x1], CONFIG)
     return {*found, *print_codes, *recognise(frame, sector.inside, CONFIG.views)}

@@ -126,11 +126,11 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
     measures = quality.measure(stored, sector, rgb)
     codes += quality.judge(measures, sector, task.quality)
     codes += recognise(frame, sector.inside, task.quality.views)
-    if "rendering" in codes and "doppler" in codes:  # its colours are no flow
+    if "rendering" in codes and "doppler" in codes:  # its colors are no flow
         codes.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
         codes.append("border_unknown")
-    # coloured letters are dark in luma
+    # colored letters are dark in luma
     ink = stored if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
     on_tissue, row["printed"] = judge_print(ink, sector.inside[y0:y1, x0:x1], task.quality)
     codes += on_tissue

@@ -129,7 +129,9 @@ def split(
     from sono.curation.workspace import Workspace
 
     if check:
-        show({**checked_splits(Workspace.find(workspace)), "verdict": "passed"}, as_json)
+        sizes = checked_splits(Workspace.find(workspace))
+        open_part = {"not checked": "whether frames without a patient are of a patient of another split"}
+        show({**sizes, "verdict": "passed", **(open_part if "without patient" in sizes else {})}, as_json)
         return
     if fold is not None and folds is None:
         raise typer.BadParameter("--fold goes with --folds, as in --folds 5 --fold 2")

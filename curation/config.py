@@ -45,7 +45,7 @@ class StudyConfig(Config):
     planes_file: str = ""
     key_check: str = ""  # of the pseudonym key that made this study's ids; written by `sono init`
     keep_dates: Literal["none", "shifted"] = "none"  # shifted: exam dates moved by a keyed number of days per patient
-    public_words: tuple[str, ...] = ()  # no secrets, although they stand in names or headers of the sources
+    public_words: tuple[str, ...] = ()  # not private, although they occur in names or headers
 
 
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:

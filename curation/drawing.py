@@ -13,13 +13,13 @@ from sono.curation.errors import SonoError
 from sono.curation.geometry import letterbox
 from sono.curation.storage import sha256
 
-FILL = 0.15  # share of the structure's colour inside its outline
+FILL = 0.15  # share of the structure's color inside its outline
 INK, FAINT = "#22272e", "#6b7480"
 SHEET_GAP, SHEET_LINE = 10, 15  # pixels between tiles, and of a line of words
 
 
 def structure_color(structure: str) -> tuple[int, int, int]:
-    """A bright RGB colour that follows from the name alone."""
+    """A bright RGB color that follows from the name alone."""
     hue = int(sha256(structure.encode())[:8], 16) / 2**32
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)

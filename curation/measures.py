@@ -121,7 +121,7 @@ def _block_contrast(gray: Gray, inside: Mask) -> float:
 
 
 def colored(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:
-    """Coloured areas (flow) and coloured strokes (calipers, letters) inside."""
+    """Colored areas (flow) and colored strokes (calipers, letters) inside."""
     nothing = np.zeros_like(inside)
     if rgb is None:
         return nothing, nothing

@@ -14,7 +14,7 @@ from sono.curation.errors import SonoError, did_you_mean
 
 OTHER = "other"  # labelled, and as none of the planes
 
-# Colours of the regions in plots and overlays (RGB).
+# Colors of the regions in plots and overlays (RGB).
 REGIONS = {
     "head": (66, 133, 190),
     "face": (236, 151, 66),
@@ -43,7 +43,7 @@ _CHAMBERS = (
 # Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the ISUOG practice
 # guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own labels,
 # FETAL_PLANES_DB (Burgos-Artizzu 2020; its thorax is not sub-labelled and mostly a four-chamber view) and FetalP6. The
-# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading. It colours the
+# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading. It colors the
 # crown-rump length as face, and so do we.
 # fmt: off
 PLANES = (

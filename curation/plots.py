@@ -32,7 +32,7 @@ STYLE: Any = {
 
 
 def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
-    """A PNG: gestational age in completed weeks beside the planes by number of frames, in the colours of the regions.
+    """A PNG: gestational age in completed weeks beside the planes by number of frames, in the colors of the regions.
 
     The layout is that of Figure 1b of SonoCLIP (arXiv 2606.29586). Planes without a frame are left out.
     """

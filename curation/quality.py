@@ -30,7 +30,7 @@ class QualityConfig(Config):
     max_blockiness: float = Field(1.9, ge=1)  # steps at the borders of 8 x 8 blocks over others; above: compressed
     min_side: int = Field(300, ge=1)  # pixels of the longer side of the sector's box; below: low_resolution
     min_sector_fraction: float = Field(0.12, ge=0, le=1)  # sector over frame area; below: small_sector
-    max_doppler: float = Field(0.005, ge=0, le=1)  # share of coloured pixels; above: doppler
+    max_doppler: float = Field(0.005, ge=0, le=1)  # share of colored pixels; above: doppler
     max_overlay: float = Field(0.00005, ge=0, le=1)  # share of the sector under even strokes; above: overlay
     max_strokes: float = Field(0.001, ge=0, le=1)  # share of the sector under bright strokes; above: overlay
     max_text: float = Field(0.008, ge=0, le=1)  # the same; above: text_in_sector
@@ -42,7 +42,7 @@ class QualityConfig(Config):
 
 
 def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) -> dict[str, float]:
-    """The measures of a frame [H, W] cropped to its sector (and its colours [H, W, 3]), by column name."""
+    """The measures of a frame [H, W] cropped to its sector (and its colors [H, W, 3]), by column name."""
     x0, y0, x1, y1 = sector.box
     inside = sector.inside[y0:y1, x0:x1]
     blobs, colored = measures.colored(rgb, inside)

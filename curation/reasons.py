@@ -47,7 +47,7 @@ REASONS = {
     "unsupported_syntax": Reason("error", "a transfer syntax that holds no still frames sono can read"),
     "too_nested": Reason("error", "sequences nested too deeply"),
     "inflate_limit": Reason("error", "a compressed file that grows beyond the limit"),
-    "no_palette": Reason("error", "palette colour without its palette"),
+    "no_palette": Reason("error", "palette color without its palette"),
     "frame_corrupt": Reason("error", "this frame of the file could not be decoded"),
     "frames_mismatch": Reason("accepted", "the file holds another number of frames than it declares"),
     "frames_limit": Reason("accepted", "more frames than the memory limit allows; the first ones were read"),
@@ -77,7 +77,7 @@ REASONS = {
     "small_sector": Reason("quarantined", "the sector covers little of the frame"),
     "sector_unsure": Reason("accepted", "the border of the sector was not found; the whole frame is kept"),
     "border_unknown": Reason("quarantined", "DICOM without a found sector: name and date may be printed on it"),
-    "doppler": Reason("accepted", "colour inside the sector"),
+    "doppler": Reason("accepted", "color inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
     "text_in_sector": Reason(
         "quarantined", "a line of print on the tissue that may be a name; look, then `sono quarantine release`"
@@ -88,7 +88,7 @@ REASONS = {
     "dual_view": Reason("quarantined", "two views side by side"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),
-    "rendering": Reason("quarantined", "coloured all over, as 3-D renderings (and tinted maps) are"),
+    "rendering": Reason("quarantined", "colored all over, as 3-D renderings (and tinted maps) are"),
     "measurement_screen": Reason("quarantined", "a page of measurements without a picture"),
     # the set
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),

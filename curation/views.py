@@ -31,7 +31,7 @@ SMALL_SIDE = 192  # longer side of the small picture
 ABOVE_BACKGROUND = 10  # gray levels from which a small pixel is an echo
 FINE = 4.0  # small pixels; tones are compared with those this far above and below, so that shading says nothing
 MIN_DETAIL = 25.0  # mean square of a band that shows anything, gray levels
-LIT = 40  # luma from which a pixel's colour counts
+LIT = 40  # luma from which a pixel's color counts
 AXIS = 7  # pixels, higher than a drawn line
 LINE_STEP = 20  # gray levels by which it is brighter than what is above and below it
 GLYPH_HEIGHTS = (5, 0.05)  # of a letter: pixels at least, share of the picture's height at most
@@ -119,17 +119,17 @@ def axis(gray: Gray) -> float:
 
 
 def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
-    """Share of the lit pixels of `rgb` [H, W, 3] `inside` that have colour, times how much they agree in their hue."""
+    """Share of the lit pixels of `rgb` [H, W, 3] `inside` that have color, times how much they agree in their hue."""
     sector = np.where(inside[..., None], rgb, np.uint8(0))
     small = cv2.resize(sector, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
     luma, red, blue = (plane.astype(np.float32) for plane in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb)))
     chroma = (red - 128) + 1j * (blue - 128)
     lit = luma > LIT
-    coloured = lit & (np.abs(chroma) > 0.08 * luma)
-    if not coloured.any():
+    colored = lit & (np.abs(chroma) > 0.08 * luma)
+    if not colored.any():
         return 0.0
-    hues = chroma[coloured] / np.abs(chroma[coloured])
-    return float(coloured.sum() / lit.sum() * np.abs(hues.mean()))
+    hues = chroma[colored] / np.abs(chroma[colored])
+    return float(colored.sum() / lit.sum() * np.abs(hues.mean()))
 
 
 def letters(gray: Gray) -> tuple[int, float]:

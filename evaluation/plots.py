@@ -22,7 +22,7 @@ OUTLINES = {"proposed": (240, 176, 48), "annotated": (64, 200, 220)}  # RGB
 
 
 def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str) -> bytes:
-    """Row-normalised colours, counts in the cells; `matrix` [classes, classes + 1], last column undecided."""
+    """Row-normalised colors, counts in the cells; `matrix` [classes, classes + 1], last column undecided."""
     from matplotlib.figure import Figure
 
     undecided = bool(matrix[:, -1].any())
@@ -69,7 +69,7 @@ def modes_plot(groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[
 
 
 def frame_card(gray: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], side: int = 256) -> bytes:
-    """The frame [H, W] as a square PNG with the outline of each mask [side, side] in the colour of its kind."""
+    """The frame [H, W] as a square PNG with the outline of each mask [side, side] in the color of its kind."""
     picture = cv2.cvtColor(letterbox(gray, side), cv2.COLOR_GRAY2RGB)
     for kind, mask in masks.items():
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -17,4 +17,5 @@ def stats(workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet:
     from sono.templates.reports import write_statistics_report
 
     statistics, report = write_statistics_report(Workspace.find(workspace))
-    show({**(statistics.as_dict() if as_json else statistics.headline()), "report": str(report)}, as_json, "sono train")
+    result = {**(statistics.as_dict() if as_json else statistics.headline()), "report": str(report)}
+    show(result, as_json, "sono captions build" if statistics.captions.empty else "sono train")

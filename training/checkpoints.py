@@ -51,6 +51,7 @@ class RunInfo:
     key_check: str = ""  # of the key that made the patients' pseudonyms; "" where nobody was seen
     origin: str = ""  # kind of the published checkpoint it began with: what that one has seen is not known
     without_patient: dict[str, int] = field(default_factory=dict)  # frames used, and what they follow instead
+    left_out: dict[str, int] = field(default_factory=dict)  # frames of train and val that held-out centers cost, by why
 
 
 def save_model(folder: Path, model: MaskClip, weights: dict[str, torch.Tensor] | None = None) -> None:

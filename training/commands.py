@@ -10,7 +10,7 @@ from sono.curation.errors import SonoError
 
 app = typer.Typer()
 export = typer.Typer()
-model_app = typer.Typer(no_args_is_help=True, help="Models of others in, models for others out.")
+model_app = typer.Typer(no_args_is_help=True, help="Import third-party models, export models.")
 
 
 @app.command()

@@ -55,7 +55,7 @@ _RELATIVE = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A vision encoder of others, in the names of the tower that open_clip builds of `vision_cfg`."""
+    """A third-party vision encoder, in the names of the tower that open_clip builds of `vision_cfg`."""
 
     layout: str  # what kind of file it was
     vision_cfg: dict[str, Any]  # open_clip's words

@@ -1,6 +1,6 @@
 """What a run learns from: the frames that may be used, their captions and masks, and the model it begins with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +28,8 @@ COVERING = 0.98  # share of a frame from which on a mask points at nothing
 class Material:
     """The frames (rows of the images table), the template set of their captions, and what is drawn from them.
 
-    Where shards are read, `images` are those of validation alone.
+    Where shards are read, `images` are those of validation alone. `left_out` counts the frames of train and validation
+    that held-out centers cost, by why.
     """
 
     images: pd.DataFrame
@@ -37,6 +38,7 @@ class Material:
     train: PairSet | Shards
     val: PairSet
     names: tuple[str, ...] = ()  # phrasings of all planes and structures of the study
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Material:
@@ -45,6 +47,7 @@ def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | No
     A run that goes on begins with its checkpoint `saved`, where it has one.
     """
     images, template = usable_images(workspace, config), template_set(workspace)
+    left_out = held_back(workspace.accepted_images(), images)
     start = start_of(workspace, config, saved)
     side = MaskClip.side_of(start.config)
     train: PairSet | Shards
@@ -66,10 +69,13 @@ def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | No
         talk.print(
             f"{workspace.root}: one captioned frame in the validation split picks no epoch; the last one is kept"
         )
+    if left_out and is_first():
+        counts = ", ".join(f"{count} {why}" for why, count in left_out.items())
+        talk.print(f"{workspace.root}: --hold-out leaves out of train and validation: {counts}", markup=False)
     if is_first():
         for remark in region_remarks(workspace, images, train, config):
             talk.print(f"{workspace.root}: {remark}", markup=False)
-    return Material(images, template, start, train, val, _names(workspace, template))
+    return Material(images, template, start, train, val, _names(workspace, template), left_out)
 
 
 def region_remarks(
@@ -128,6 +134,16 @@ def usable_images(workspace: Workspace, config: TrainingConfig) -> pd.DataFrame:
             f"{workspace.root}: no frame is left to train on after holding out {', '.join(config.hold_out)}"
         )
     return images
+
+
+def held_back(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]:
+    """How many `accepted` frames of train and val are not `used`, by why: their center, none, or what ties them."""
+    placed = accepted[accepted["split"].isin(["train", "val"])]
+    gone = placed[~placed["image_id"].isin(used["image_id"])]
+    elsewhere = gone["center"].isin(used["center"].dropna().unique())  # of a center that is not held out
+    reasons = gone["center"].map("frames of {}".format).where(~elsewhere, "frames tied to them by patient or exam")
+    reasons = reasons.where(gone["center"].notna(), "frames without a center")
+    return {str(why): int(count) for why, count in reasons.value_counts(sort=False).sort_index().items()}
 
 
 def template_set(workspace: Workspace) -> str:

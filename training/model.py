@@ -71,7 +71,7 @@ class MaskStem(nn.Module):
     def _folded(self, gray: Tensor) -> Tensor:
         """The RGB filters with mean and std folded into one channel.
 
-        Zero padding stands for the mean colour, which no gray has, so what the means add is carried by a plane of ones
+        Zero padding stands for the mean color, which no gray has, so what the means add is carried by a plane of ones
         that is padded with zeros too.
         """
         weight = self.image.weight

@@ -1,4 +1,4 @@
-"""Models of others: SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints become a MaskClip, strictly."""
+"""Third-party models: SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints become a MaskClip, strictly."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

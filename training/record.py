@@ -45,6 +45,7 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
         key_check=workspace.study().key_check,
         environment=environment(config, material.start.config) | _encoder_hash(material),
         without_patient=orphan_counts(used),
+        left_out=material.left_out,
         origin="" if material.start.encoder is None else material.start.encoder.origin,
     )
     if isinstance(material.train, Shards):

@@ -121,12 +121,12 @@ def _spoil_frames(ledger: Ledger, woman: Woman, exposure: Exposure) -> None:
 
 
 def _special_dicom(ledger: Ledger, woman: Woman, rng: np.random.Generator) -> None:
-    """A colour Doppler frame of the bladder and a frame stored inverted."""
+    """A color Doppler frame of the bladder and a frame stored inverted."""
     exam = woman.exams[1]
     exposure = expose(woman, exam, "bladder", rng)
     arteries = exposure.masks.get("umbilical arteries", sector_mask(exposure.probe))
-    colour = doppler(exposure.frames[0], arteries, exposure.probe)[None, ..., ::-1]
-    _add_dicom(ledger, woman, exposure, colour, ("bladder", "colour Doppler", DicomForm(), ("doppler",)))
+    color = doppler(exposure.frames[0], arteries, exposure.probe)[None, ..., ::-1]
+    _add_dicom(ledger, woman, exposure, color, ("bladder", "color Doppler", DicomForm(), ("doppler",)))
     exposure = expose(woman, exam, "femur", rng)
     _add_dicom(ledger, woman, exposure, exposure.frames, ("femur", "MONOCHROME1", DicomForm(inverted=True), ()))
 
@@ -195,7 +195,7 @@ def _text_file(woman: Woman) -> Export:
 
 
 def _photograph(number: int) -> NDArray[np.uint8]:
-    """A colour picture of hills under a sky, 480 x 640: anything but ultrasound."""
+    """A color picture of hills under a sky, 480 x 640: anything but ultrasound."""
     rng = np.random.default_rng(number)
     height = np.linspace(0, 1, 480, dtype=np.float32)[:, None, None]
     picture = (1 - height) * np.array([235, 170, 110], np.float32) + height * np.array([225, 215, 200], np.float32)

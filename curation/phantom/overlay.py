@@ -50,16 +50,16 @@ def calipers(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
 
 
 def doppler(frame: NDArray[np.uint8], vessels: NDArray[np.bool_], probe: Probe) -> NDArray[np.uint8]:
-    """A colour frame [H, W, 3] with a colour box whose flow fills `vessels` red and blue."""
-    colour = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
+    """A color frame [H, W, 3] with a color box whose flow fills `vessels` red and blue."""
+    color = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
     rows, columns = np.nonzero(vessels)
     flow = cv2.dilate(vessels.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & sector_mask(probe)
     left = np.arange(frame.shape[1])[None] < np.median(columns)
-    colour[flow & left] = (40, 60, 220)
-    colour[flow & ~left] = (225, 90, 40)
+    color[flow & left] = (40, 60, 220)
+    color[flow & ~left] = (225, 90, 40)
     low, high = (int(columns.min()) - 12, int(rows.min()) - 12), (int(columns.max()) + 12, int(rows.max()) + 12)
-    cv2.rectangle(colour, low, high, (80, 230, 80), 1)
-    return np.asarray(colour, np.uint8)
+    cv2.rectangle(color, low, high, (80, 230, 80), 1)
+    return np.asarray(color, np.uint8)
 
 
 def _text(frame: NDArray[np.uint8], line: str, place: tuple[int, int], size: float, color: Color) -> None:

@@ -120,6 +120,6 @@ def _export(exposure: Exposure, woman: Woman, exam: Exam, name: str, number: int
         return dicom_file(exposure.frames, woman, exam, exposure.probe, exposure.spacing_mm, form)
     if name.endswith(".png"):
         return png_file(frame, woman, exam)
-    # center B exports its JPEG in colour, gray as they are
+    # center B exports its JPEG in color, gray as they are
     stored = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if woman.center == "B" else frame
     return jpeg_file(np.asarray(stored, np.uint8), woman, exam)

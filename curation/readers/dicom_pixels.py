@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes of the pictures made of a frame: gray, and its colours."""
+        """Bytes of the pictures made of a frame: gray, and its colors."""
         return self.rows * self.columns * (1 if self.photometric.startswith("MONOCHROME") else 4)
 
 
@@ -160,7 +160,7 @@ def _with_square_pixels(dataset: "Dataset", recipe: Recipe, limits: Limits) -> R
 
 
 def _first_values(stored: Sequence[Stored], recipe: Recipe) -> tuple[int, Values, str]:
-    """Index, stored values and colour coding of the first frame that can be decoded."""
+    """Index, stored values and color coding of the first frame that can be decoded."""
     for index, data in enumerate(stored):
         try:
             return index, *_decode(data, recipe)
@@ -223,7 +223,7 @@ def _decoder(syntax: str) -> "Decoder":
 
 
 def _palette(dataset: "Dataset", layout: Layout) -> NDArray[np.uint8]:
-    """The colours [values, 3] of all pixel values that the layout can hold."""
+    """The colors [values, 3] of all pixel values that the layout can hold."""
     from pydicom.pixels.processing import apply_color_lut
 
     try:
@@ -299,7 +299,7 @@ def _frame_errors() -> tuple[type[Exception], ...]:
 
 
 def _frame(index: int, values: Values, coding: str, recipe: Recipe) -> Frame:
-    """The picture of decoded `values`, whose colours are coded as the photometric interpretation `coding`."""
+    """The picture of decoded `values`, whose colors are coded as the photometric interpretation `coding`."""
     layout, spacing = recipe.layout, recipe.spacing
     if recipe.palette is not None:
         values = recipe.palette[np.minimum(values, len(recipe.palette) - 1)]

@@ -80,7 +80,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has colour; pixel spacing of this picture.
+    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has color; pixel spacing of this picture.
 
     `file_size` is rows and columns in the file, where pixels that are not square were resampled.
 
@@ -181,7 +181,7 @@ def to_8_bit(values: Values, low_high: tuple[float, float] | None = None) -> NDA
 
 
 def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Gray [H, W] (luma of ITU-R BT.601) of a picture [H, W] or [H, W, 3] RGB, and the picture if it has colour."""
+    """Gray [H, W] (luma of ITU-R BT.601) of a picture [H, W] or [H, W, 3] RGB, and the picture if it has color."""
     if picture.ndim == 2:
         return np.ascontiguousarray(picture), None
     rgb = np.ascontiguousarray(picture)
@@ -194,7 +194,7 @@ def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[
 def split_luma(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """The same of a picture [H, W, 3] of luma and the two chromas (YBR_FULL): its luma as it is, without a conversion.
 
-    Colours are worked out only where the chromas are far enough from their middle to make a difference.
+    Colors are worked out only where the chromas are far enough from their middle to make a difference.
     """
     luma, blue, red = cv2.split(np.ascontiguousarray(picture))
     farthest = max(abs(extreme - 128) for chroma in (blue, red) for extreme in cv2.minMaxLoc(chroma)[:2])

@@ -203,7 +203,7 @@ def test_a_gray_mask_needs_a_structure(tmp_path: Path) -> None:
     assert "--structure" in summary.examples[0]
 
 
-def test_colours_become_structures_and_holes_under_others_are_filled(tmp_path: Path) -> None:
+def test_colors_become_structures_and_holes_under_others_are_filled(tmp_path: Path) -> None:
     picture = np.zeros((*SOURCE, 3), np.uint8)
     picture[6:24, 10:30] = (128, 0, 0)
     picture[10:14, 15:20] = (128, 128, 0)
@@ -217,7 +217,7 @@ def test_colours_become_structures_and_holes_under_others_are_filled(tmp_path: P
     }
 
 
-def test_a_colour_without_structure_is_an_error(tmp_path: Path) -> None:
+def test_a_color_without_structure_is_an_error(tmp_path: Path) -> None:
     picture = np.zeros((*SOURCE, 3), np.uint8)
     picture[6:24, 10:30] = (0, 0, 200)
     png(tmp_path / "masks" / "scan.png", picture)
@@ -226,7 +226,7 @@ def test_a_colour_without_structure_is_an_error(tmp_path: Path) -> None:
     assert "#0000c8 covers 360 pixels" in summary.examples[0]
 
 
-def test_a_colour_of_ones_own_is_found(tmp_path: Path) -> None:
+def test_a_color_of_ones_own_is_found(tmp_path: Path) -> None:
     picture = np.zeros((*SOURCE, 3), np.uint8)
     picture[6:24, 10:30] = (10, 20, 200)
     png(tmp_path / "masks" / "scan.png", picture)
@@ -237,7 +237,7 @@ def test_a_colour_of_ones_own_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("color", ["redd", "#12345g", "#123"])
-def test_a_colour_that_is_none_is_an_error(color: str) -> None:
+def test_a_color_that_is_none_is_an_error(color: str) -> None:
     with pytest.raises(SonoError, match="color"):
         match_color(np.zeros((2, 2, 3), np.uint8), color)
 
@@ -318,7 +318,7 @@ def test_real_head_masks_with_their_published_names(tmp_path: Path, shared_data:
     assert 0.05 < workspace.masks()["area"].iloc[0] / (540 * 800) < 0.1
 
 
-def test_the_colour_masks_of_barcelona_need_no_options(tmp_path: Path, shared_data: Path) -> None:
+def test_the_color_masks_of_barcelona_need_no_options(tmp_path: Path, shared_data: Path) -> None:
     stems = few_masks(shared_data / "barcelona_head" / "masks", tmp_path / "masks", 3)
     rows = [uncropped(number, 661, 959) for number in range(3)]
     workspace = make_study(tmp_path, [f"/x/{stem}.png" for stem in stems], rows)

@@ -35,7 +35,7 @@ DEEP = RAMP.astype("<u2") * 16  # 12 bits in 16
 JPEG = cv2.imencode(".jpg", RAMP, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 # color-pl.dcm holds 120 x 256 pixels of PixelAspectRatio 4\\3
-# file: frames, shape, colour, row spacing in mm or the reason why not, patient
+# file: frames, shape, color, row spacing in mm or the reason why not, patient
 REAL = {
     "OBXXXX1A.dcm": (1, (600, 800), True, 0.2622879, "11-05-25-142825"),
     "OBXXXX1A_rle_2frame.dcm": (2, (600, 800), True, 0.2622879, "11-05-25-142825"),
@@ -99,7 +99,7 @@ def spacing(*regions: Dataset) -> tuple[float | None, float | None, str | None]:
 
 
 @pytest.mark.parametrize("name", sorted(REAL))
-def test_real_files_read_with_their_shape_colour_and_spacing(shared_data: Path, name: str) -> None:
+def test_real_files_read_with_their_shape_color_and_spacing(shared_data: Path, name: str) -> None:
     source = read_source(str(shared_data / "dicom" / name).encode())
     count, shape, color, known, patient = REAL[name]
     assert source.codes == ("resampled",) * (name == "color-pl.dcm") and len(source.frames) == count
@@ -379,7 +379,7 @@ def test_the_only_tissue_region_has_a_box_and_several_have_none() -> None:
 
 
 def colors() -> NDArray[np.uint8]:
-    """A picture [70, 100, 3] of luma and chromas: gray on the left, coloured on the right."""
+    """A picture [70, 100, 3] of luma and chromas: gray on the left, colored on the right."""
     made = np.full((ROWS, COLUMNS, 3), 128, np.uint8)
     made[..., 0] = RAMP
     made[:, 60:, 1], made[:, 60:, 2] = 90, 200
@@ -395,7 +395,7 @@ def test_luma_is_taken_as_it_is_stored() -> None:
     np.testing.assert_array_equal(gray(source), RAMP)
 
 
-def test_colours_are_those_of_the_standard() -> None:
+def test_colors_are_those_of_the_standard() -> None:
     source = read(colors().tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
     rgb = source.frames[0].rgb
     assert rgb is not None

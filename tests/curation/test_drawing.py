@@ -15,7 +15,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
 
-def test_the_inside_is_tinted_the_outline_is_coloured_and_the_rest_is_left() -> None:
+def test_the_inside_is_tinted_the_outline_is_colored_and_the_rest_is_left() -> None:
     mask = np.zeros((40, 40), np.bool_)
     mask[10:30, 10:30] = True
     picture = overlay(np.full((40, 40), 100, np.uint8), [("femur", mask)])
@@ -36,7 +36,7 @@ def test_a_mask_of_another_size_is_refused() -> None:
         overlay(np.zeros((8, 9), np.uint8), [("femur", np.ones((9, 8), np.bool_))])
 
 
-def test_the_structures_of_a_plane_differ_in_colour() -> None:
+def test_the_structures_of_a_plane_differ_in_color() -> None:
     for plane in PlaneTable().planes:
         assert len({structure_color(name) for name in plane.structures}) == len(plane.structures)
 
@@ -50,7 +50,7 @@ def test_a_sheet_holds_each_tile_in_its_place() -> None:
     assert picture[2, 10].tolist() == [0, 0, 0]  # the padding of the letterbox
 
 
-def test_a_sheet_takes_colour_long_words_and_nothing() -> None:
+def test_a_sheet_takes_color_long_words_and_nothing() -> None:
     color = np.full((20, 20, 3), (200, 10, 20), np.uint8)
     assert pixels(contact_sheet([(color, "x" * 200)], columns=6, side=20))[10, 10].tolist() == [200, 10, 20]
     assert pixels(contact_sheet([], columns=6, side=20)).min() == 255

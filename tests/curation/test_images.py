@@ -137,7 +137,7 @@ def test_texts_of_a_png_are_private() -> None:
     assert {"Müller, Jane", "née Łoś", "call back"} <= set(private)
 
 
-def test_a_jpeg_comment_is_private_and_a_colour_profile_is_not() -> None:
+def test_a_jpeg_comment_is_private_and_a_color_profile_is_not() -> None:
     content = encoded(of(RAMP), "JPEG", comment=b"ward seven", icc_profile=b"profile words" * 9)
     assert read_image(content).header.private == ("ward seven",)
 
@@ -155,7 +155,7 @@ def _early_end(picture: np.ndarray) -> bytes:
     return content[: len(content) // 2] + b"\xff\xd9"
 
 
-def test_a_jpeg_that_ends_early_is_truncated_in_gray_and_in_colour() -> None:
+def test_a_jpeg_that_ends_early_is_truncated_in_gray_and_in_color() -> None:
     assert read_image(_early_end(SPECKLE)).codes == ("truncated",)
     assert read_image(_early_end(np.dstack([SPECKLE] * 3))).codes == ("truncated",)
 

@@ -93,7 +93,7 @@ def test_blockiness_is_the_step_at_block_borders_over_the_others(offset: int) ->
     assert measures.blockiness(smooth, everywhere(smooth)) == pytest.approx(1.0)
 
 
-def test_a_coloured_square_is_flow_and_a_coloured_line_is_a_stroke() -> None:
+def test_a_colored_square_is_flow_and_a_colored_line_is_a_stroke() -> None:
     rgb = np.full((100, 100, 3), 60, np.uint8)
     rgb[20:40, 20:40] = (200, 30, 30)
     rgb[70, :] = (255, 255, 0)

@@ -30,7 +30,7 @@ def test_there_are_24_planes_with_a_region_and_structures() -> None:
     assert all(plane.region in REGIONS and plane.structures for plane in PLANES)
 
 
-def test_the_regions_hold_as_many_planes_as_the_figure_colours() -> None:
+def test_the_regions_hold_as_many_planes_as_the_figure_colors() -> None:
     counts = {region: sum(plane.region == region for plane in PLANES) for region in REGIONS}
     assert counts == {"head": 5, "face": 3, "heart": 7, "abdomen": 5, "upper limb": 2, "lower limb": 2}
 
@@ -78,7 +78,7 @@ def test_a_study_adds_planes_aliases_and_labels_of_none(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[femur", "not valid TOML"),
-        ('[femur]\ncolour = "red"', r"\[femur\] colour: extra"),
+        ('[femur]\ncolor = "red"', r"\[femur\] color: extra"),
         ('[foot]\nregion = "limb"', "unknown region 'limb'"),
         ("[foot]", "unknown region ''"),
         ('["My Plane"]\nregion = "head"', "is no plane id"),

@@ -26,7 +26,7 @@ def area(picture: np.ndarray, color: tuple[int, int, int]) -> int:
     return int((np.abs(picture.astype(int) - color).max(axis=2) <= 2).sum())
 
 
-def test_bars_are_as_long_as_the_counts_and_in_the_colours_of_the_regions() -> None:
+def test_bars_are_as_long_as_the_counts_and_in_the_colors_of_the_regions() -> None:
     picture = pixels(figure_planes_and_age(counted(["femur"] * 4 + ["forearm"] * 2, 150), TABLE))
     patch = 400  # at most, of the legend
     legs, arms = area(picture, REGIONS["lower limb"]) - patch, area(picture, REGIONS["upper limb"]) - patch

@@ -117,7 +117,7 @@ def test_a_file_may_be_called_like_a_code_or_a_setting(study: Workspace) -> None
     rows: list[dict[str, object]] = [
         {"path": b"/raw/" + name, "root": b"/raw", "settings_hash": "x", "source_id": str(number), "frame": 0}
         | {"status": "error", "reasons": ["blank", "no_palette"], "spacing_reason": "no_regions"}
-        | {"message": "palette colour without its palette; 20000 x 20000 pixels"}
+        | {"message": "palette color without its palette; 20000 x 20000 pixels"}
         for number, name in enumerate(names)
     ]
     sources = from_rows(SOURCES, rows)

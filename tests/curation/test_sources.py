@@ -83,7 +83,7 @@ def test_a_bad_file_gives_its_code(sources: dict[str, Source], name: str) -> Non
 
 def test_good_files_all_decode_to_the_same_fan(sources: dict[str, Source]) -> None:
     truth = sources["00_good.png"].frames[0].gray.astype(int)
-    # the palette is a colour test (blue runs backwards); two hundred by twenty pixels of the colour files are red
+    # the palette is a color test (blue runs backwards); two hundred by twenty pixels of the color files are red
     same = np.ones(SHAPE, bool)
     same[96:124, 96:204] = False
     for name, source in sources.items():
@@ -99,7 +99,7 @@ def test_a_palette_is_applied_not_shown_as_indices(sources: dict[str, Source]) -
     np.testing.assert_array_equal(frame.rgb, np.dstack([index, index, 255 - index]))
 
 
-def test_colour_is_kept_only_where_there_is_some(sources: dict[str, Source]) -> None:
+def test_color_is_kept_only_where_there_is_some(sources: dict[str, Source]) -> None:
     for name in ("00_rgb.dcm", "00_rgb_planar1.dcm", "00_ybr_full.dcm", "00_ybr422_raw.dcm", "jpeg_says_rgb.dcm"):
         rgb = sources[name].frames[0].rgb
         assert rgb is not None

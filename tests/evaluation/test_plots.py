@@ -16,9 +16,9 @@ def test_a_card_is_gray_but_for_the_outline_of_the_mask() -> None:
     mask = np.zeros((64, 64), np.bool_)
     mask[20:40, 10:50] = True
     card = pixels(frame_card(np.full((30, 60), 90, np.uint8), {"annotated": mask}, 64))
-    coloured = (card != card[..., :1]).any(axis=2)
-    assert (card[coloured] == OUTLINES["annotated"]).all()
-    assert coloured.sum() == 2 * 40 + 2 * 18
+    colored = (card != card[..., :1]).any(axis=2)
+    assert (card[colored] == OUTLINES["annotated"]).all()
+    assert colored.sum() == 2 * 40 + 2 * 18
 
 
 def test_an_undecided_column_is_drawn_only_when_needed() -> None:

@@ -33,12 +33,12 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_plain_and_ours_give_the_same_features_from_the_same_weights(benchmark: ModuleType) -> None:
     trainer = benchmark.make_trainer(benchmark.step_config("two", "float32", False))
     model, batch = trainer.model, benchmark.random_batch(SIDE, 6)
-    plain, _, (colour, mask, tokens), _ = benchmark.plain_work(trainer, batch, torch.float32).args
+    plain, _, (color, mask, tokens), _ = benchmark.plain_work(trainer, batch, torch.float32).args
     image, text = model.encode_image(batch.image, batch.mask), model.encode_captions(batch.captions)
-    seen = plain.encode_image(colour, mask)
+    seen = plain.encode_image(color, mask)
     torch.testing.assert_close(seen, F.normalize(image, dim=-1), rtol=0, atol=1e-5)
     torch.testing.assert_close(plain.encode_text(tokens), F.normalize(text, dim=-1), rtol=0, atol=1e-5)
-    assert float((seen - plain.encode_image(colour, -mask)).abs().max()) > 1e-3  # the mask matters
+    assert float((seen - plain.encode_image(color, -mask)).abs().max()) > 1e-3  # the mask matters
 
 
 def test_plain_and_our_step_have_the_same_losses_one_after_another(
@@ -50,7 +50,7 @@ def test_plain_and_our_step_have_the_same_losses_one_after_another(
     batch = benchmark.random_batch(SIDE, 6)
     plain = benchmark.plain_work(trainer, batch, torch.float32)
     for stem in (trainer.model.stem, plain.args[0].visual.stem):
-        stem.get_submodule("image").requires_grad_(False)  # three colours move three times as far as one
+        stem.get_submodule("image").requires_grad_(False)  # three colors move three times as far as one
     theirs, ours = zip(*((plain(), trainer.step([batch], rate)) for _ in range(4)), strict=True)
     assert theirs == pytest.approx(ours, abs=1e-5)
     assert ours[-1] < ours[0] - 0.1

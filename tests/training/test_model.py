@@ -64,7 +64,7 @@ def test_gray_frames_teach_the_rgb_filters_what_rgb_frames_would() -> None:
     assert torch.allclose(gradients[0][0], gradients[1][0], rtol=1e-4, atol=1e-2)
 
 
-def test_colour_before_a_gray_model_is_refused(nano: MaskClip) -> None:
+def test_color_before_a_gray_model_is_refused(nano: MaskClip) -> None:
     with pytest.raises(SonoError, match="frames have 3 channels, the model sees 1"):
         nano.encode_image(torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))
 

@@ -3,6 +3,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from quick import mixed
@@ -16,6 +17,7 @@ from sono.curation.workspace import Workspace
 from sono.training import checkpoints
 from sono.training.architectures import ModelConfig
 from sono.training.checkpoints import load_model, load_weights, read_run
+from sono.training.material import held_back
 from sono.training.model import MaskClip
 from sono.training.record import next_run_name
 from sono.training.train import train
@@ -65,11 +67,23 @@ def test_the_record_says_what_was_seen(run: Path, study: Workspace) -> None:
     assert info.template == "standard"
 
 
-def test_a_center_that_is_held_out_is_not_seen(study: Workspace) -> None:
+def test_a_center_that_is_held_out_is_not_seen(study: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train(study, SMALL.model_copy(update={"hold_out": ("B",), "epochs": 1}), "held").folder
     images = study.accepted_images()
+    held = int((images["center"].eq("B") & images["split"].ne("test")).sum())
+    assert held and read_run(folder).left_out == {"frames of B": held}
+    assert f"leaves out of train and validation: {held} frames of B" in " ".join(capsys.readouterr().err.split())
     assert read_run(folder).centers_seen == ("A",)
     assert not read_run(folder).patients_seen & set(images.loc[images["center"] == "B", "patient_id"])
+
+
+def test_what_held_out_centers_cost_is_counted_by_why() -> None:
+    rows = [("B", "train"), (None, "train"), (None, "val"), ("A", "train"), ("A", "val"), ("B", "test"), ("A", "train")]
+    images = pd.DataFrame(rows, columns=["center", "split"]).assign(image_id=list("abcdefg"))
+    assert held_back(images, images.iloc[[4, 6]]) == {
+        "frames of B": 1, "frames tied to them by patient or exam": 1, "frames without a center": 2
+    }  # fmt: skip
+    assert held_back(images, images) == {}
 
 
 def test_the_same_seed_gives_the_same_weights(run: Path, study: Workspace) -> None:
