@@ -80,8 +80,9 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
     if conflicts:
         remarks.append(
-            f"{conflicts} frames hold the same pixels under two patients, planes, ages or measurements; "
-            "see the vault's quarantine"
+            f"{conflicts} frames hold the pixels of another whose record states a fact differently (patient, center, "
+            "machine, plane, age, side, findings, structures, sizes or spacing); see the vault's quarantine, and "
+            "correct the records"
         )
     remarks += _containers(own)
     return remarks

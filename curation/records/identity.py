@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
 from sono.curation.records.table import Record
-from sono.curation.spellings import TITLES, atoms_of, plain
+from sono.curation.spellings import TITLES, atoms_of, plain, words_of
 
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({
@@ -131,6 +131,12 @@ def center_words(center: str) -> frozenset[str]:
 
 def _is_code(center: str) -> bool:
     return all(len(word) <= _CODE for word in atoms_of(plain(center)))
+
+
+def machines_differ(one: str, other: str) -> bool:
+    """Whether two names of machines cannot be of one: each has a word that the other has not."""
+    first, second = words_of(one), words_of(other)
+    return not (first <= second or second <= first)
 
 
 def same_person(one: Record, other: Record) -> bool:
