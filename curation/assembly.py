@@ -18,11 +18,10 @@ from sono.curation.pseudonyms import pseudonym, shifted_date
 from sono.curation.reasons import REASONS, status_of
 from sono.curation.splits import SplitConfig, assign_splits, standing_splits
 from sono.curation.stored import picture_of, quarantined_path, read_stored, stored_path
-from sono.curation.tables import IMAGES
+from sono.curation.tables import IMAGES, SOURCES
+from sono.curation.twins import contradictory, unknown_facts
+from sono.curation.vault_checks import IDENTITY
 from sono.curation.workspace import Workspace
-
-# Facts that are equal for equal pixels, or at least one of them is false.
-SAME = ("patient_id", "plane", "ga_days", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm")
 
 
 def build_images(workspace: Workspace) -> pd.DataFrame:
@@ -39,6 +38,7 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     places = list(zip(sources["path"], sources["root"], strict=True))
     images["exam_id"] = exam_ids(key, places, images, config.without_patient == "file")
     images["exam_date"] = _exam_dates(workspace, key, sources, patients)
+    _keep_identities(workspace, sources, images)
     _release(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
@@ -55,6 +55,13 @@ def _pseudonyms(key: bytes, kind: str, space: pd.Series, raw: pd.Series) -> list
         None if pd.isna(value) else pseudonym(key, kind, name, str(value).strip())
         for name, value in zip(space, raw, strict=True)
     ]
+
+
+def _keep_identities(workspace: Workspace, sources: pd.DataFrame, images: pd.DataFrame) -> None:
+    """Write the pseudonyms of `images` into the vault's table where they are new, for the table to be held against."""
+    now = images[[*IDENTITY]].astype(sources.dtypes[[*IDENTITY]])
+    if not now.equals(sources[[*IDENTITY]]):
+        workspace.write_vault(workspace.sources_path, SOURCES, sources.assign(**{name: now[name] for name in IDENTITY}))
 
 
 def _exam_dates(
@@ -92,13 +99,13 @@ def _release(workspace: Workspace, images: pd.DataFrame) -> None:
 def _mark_exact(images: pd.DataFrame) -> None:
     """Among accepted rows of the same pixels keep one of those with the most facts; if they differ, set all aside."""
     accepted = images[images["status"] == "accepted"]
-    accepted = accepted.assign(unknown=accepted[[*SAME]].isna().sum(axis=1))
+    accepted = accepted.assign(unknown=unknown_facts(accepted))
     accepted = accepted.sort_values(["unknown", "source_id", "frame"])
     twins = accepted[accepted["image_id"].duplicated(keep=False)]
     for image_id, group in twins.groupby("image_id", sort=True):
         images.loc[group.index, "duplicate_group"] = str(image_id)
         images.loc[group.index, "duplicate_kind"] = "exact"
-        conflict = int(group[[*SAME]].nunique().max()) > 1
+        conflict = contradictory(group)
         for row in group.index if conflict else group.index[1:]:
             _add_code(images, row, "duplicate_conflict" if conflict else "exact_duplicate")
 

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from sono.curation.centers import center_form
 from sono.curation.records.evidence import FileFacts, header_of
 from sono.curation.records.identity import institution_differs
 from sono.curation.records.people import MANY, namesakes, said_of_person
@@ -15,15 +16,18 @@ OF_FILE = ("namespace", "raw_patient", "site", "header_facts")
 def namespaces(sources: pd.DataFrame) -> pd.Series:
     """The namespace of the ids of each row: its --center, else its hospital where others have the number, else "".
 
-    The hospital is that of the row of the records table, else the InstitutionName of the header.
+    The hospital is that of the row of the records table, else the InstitutionName of the header. Where it is a --center
+    of other rows in another spelling, it is that one.
     """
     spaces = sources["namespace"].fillna("")
+    given = {center_form(name): name for name in sorted(sources["namespace"].dropna().unique())}
     named = sources.loc[sources["namespace"].isna() & sources["raw_patient"].notna(), [*OF_FILE]]
     for _, group in named.groupby(named["raw_patient"].str.strip(), sort=False):
         files = {index: _facts(site, facts) for index, site, facts in _cells(group)}
         hospitals = _hospitals({_place(one): one for one in files.values()}) if _is_shared([*files.values()]) else {}
         for index, one in files.items():
-            spaces.at[index] = hospitals.get(_place(one), "")
+            hospital = hospitals.get(_place(one), "")
+            spaces.at[index] = given.get(center_form(hospital), hospital)
     return spaces
 
 

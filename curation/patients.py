@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain, combinations, product, starmap
 
 import pandas as pd
 
 from sono.curation.records.evidence import FileFacts, header_of
-from sono.curation.records.identity import known, unpadded
-from sono.curation.records.people import OF_PERSON, PERSON
+from sono.curation.records.identity import known, same_center, same_name, unpadded
+from sono.curation.records.people import MANY, OF_PERSON, PERSON
 
 Id = tuple[str, str]  # center and id, as ids are compared
 
@@ -18,7 +19,8 @@ def same_patients(sources: pd.DataFrame, hospitals: Collection[Id] = ()) -> tupl
     Ids are one where case, blanks and full-width letters alone differ, and where a header gives one among its
     OtherPatientIDs, no other patient's header gives it, and no fact speaks against it. Where only leading zeros differ,
     or headers of several patients give the other id, they may be one: that is the group, None where there is none. So
-    may a patient without a hospital be any of those of `hospitals` who have the number there.
+    may a patient without a hospital be any of those of `hospitals` who have the number there, and patients of one
+    number in two namespaces who share a name, a birth date or a hospital.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -39,6 +41,8 @@ def same_patients(sources: pd.DataFrame, hospitals: Collection[Id] = ()) -> tupl
     for space, form in hospitals:
         if ("", form) in headers and (space, form) in headers:
             possible.merge(("", form), (space, form))
+    for first, second in _of_one_number(headers, _places(sources, ids, headers)):
+        possible.merge(first, second)
     main = {min(subset): subset for subset in one.subsets()}
     shared = {member: name for name, subset in main.items() for member in subset}
     groups: dict[Id, Id] = {}
@@ -70,6 +74,39 @@ def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[F
                 json.dumps(kept, sort_keys=True), FileFacts(b"", identity[1], header=kept)
             )
     return {identity: list(headers.values()) for identity, headers in found.items()}
+
+
+def _places(
+    sources: pd.DataFrame, ids: Iterable[Id | None], headers: Mapping[Id, list[FileFacts]]
+) -> dict[Id, set[str]]:
+    """The hospitals of every id: of its namespace, of the headers, and of the rows that were applied."""
+    found = {
+        identity: {identity[0], *(facts.header.get("InstitutionName", "") for facts in files[:MANY])} - {""}
+        for identity, files in headers.items()
+    }
+    for identity, site in zip(ids, sources["site"], strict=True):
+        if identity and isinstance(site, str):
+            found[identity].add(site)
+    return found
+
+
+def _of_one_number(headers: Mapping[Id, list[FileFacts]], places: Mapping[Id, set[str]]) -> Iterable[tuple[Id, Id]]:
+    """The pairs of patients who have one number in two namespaces, and a name, birth date or hospital in common."""
+    numbers: dict[str, list[Id]] = {}
+    for identity in headers:
+        numbers.setdefault(identity[1], []).append(identity)
+    for one, other in chain.from_iterable(combinations(named, 2) for named in numbers.values()):
+        persons = product(headers[one][:MANY], headers[other][:MANY])
+        hospitals = product(places[one], places[other])
+        if any(starmap(_share_person, persons)) or any(starmap(same_center, hospitals)):
+            yield one, other
+
+
+def _share_person(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two headers have one birth date, or names that can be of one person."""
+    return (one.birth is not None and one.birth == other.birth) or same_name(
+        one.header.get("PatientName"), other.header.get("PatientName")
+    )
 
 
 def _givers(headers: Mapping[Id, list[FileFacts]]) -> dict[Id, list[Id]]:

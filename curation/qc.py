@@ -13,6 +13,7 @@ import pandas as pd
 
 from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
 from sono.curation.assembly import build_images
+from sono.curation.centers import center_remarks, known_spelling, unify_centers
 from sono.curation.config import override
 from sono.curation.earlier_runs import TRY_AGAIN, EarlierRuns, taken_back
 from sono.curation.engine import Engine, run_batches
@@ -112,13 +113,17 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         frames = [row for row in (*rows, *earlier) if not is_report_row(row)]
         if records is not None:
             forget_records(frames)
-        if options.center or options.center_from:  # else what an earlier run was given stays
+        center = options.center and known_spelling(options.center, runs.rows)
+        if center or options.center_from:  # else what an earlier run was given stays
             for row in rows:
-                row["center"] = row["namespace"] = options.center  # two centers may give two patients the same number
+                row["center"] = row["namespace"] = center  # two centers may give two patients the same number
         matches = join_records(frames, records, partition.splits, runs.rows)
         joined = Joined.of(records, matches, task.root, options.names)
         met = set(map(id, earlier))
         apply_reports([*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)])
+        spelled = unify_centers(runs.rows, rows)
+        if options.center and center != options.center:
+            spelled[options.center] = str(center)
         os.sync()  # the frames are on the disk before a table names them
         _keep_sources(workspace, [*rows, *earlier], runs.rows)
         before = workspace.read(IMAGES)
@@ -140,6 +145,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
             *runs.remarks(task.root, options.names),
             *unread(rows, task.root, options.names),
             *partition.remarks(own),
+            *center_remarks(spelled, images["center"].dropna().unique()),
             *moved(before, images),
         ),
     )

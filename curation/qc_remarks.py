@@ -37,8 +37,9 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     if possible := possible_counts(own):
         remarks.append(
             f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their ids differ in leading "
-            "zeros alone, one OtherPatientID is given for several, or frames without a hospital have a number of two "
-            "hospitals; they stay in one split; correct the ids, or give --center"
+            "zeros alone, one OtherPatientID is given for several, frames without a hospital have a number of two "
+            "hospitals, or one number in two centers has one name, birth date or hospital; they stay in one split; "
+            "correct the ids, or give --center"
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(
@@ -79,8 +80,9 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
     if conflicts:
         remarks.append(
-            f"{conflicts} frames hold the same pixels under two patients, planes, ages or measurements; "
-            "see the vault's quarantine"
+            f"{conflicts} frames hold the pixels of another whose record states a fact differently (patient, center, "
+            "machine, plane, age, side, findings, structures, sizes or spacing); see the vault's quarantine, and "
+            "correct the records"
         )
     remarks += _containers(own)
     return remarks

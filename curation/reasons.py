@@ -93,7 +93,10 @@ REASONS = {
     # the set
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
-    "duplicate_conflict": Reason("quarantined", "the same pixels under two patients, planes, ages or measurements"),
+    "duplicate_conflict": Reason(
+        "quarantined",
+        "the same pixels with a fact that their records state differently (patient, center, plane, age, findings, ...)",
+    ),
     "ga_conflict": Reason(
         "accepted", "a date, CRL or HC of the record or a structured report disagrees with the gestational age"
     ),

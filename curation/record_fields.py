@@ -13,7 +13,7 @@ from sono.curation.printed_text import says_private
 from sono.curation.privacy import names_of
 from sono.curation.reasons import CONTAINERS, REASONS, status_of
 from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match, header_of
-from sono.curation.records.identity import known
+from sono.curation.records.identity import known, machines_differ
 from sono.curation.records.joins import join
 from sono.curation.records.table import Record, RecordsTable, claim_of
 from sono.curation.records.values import shape
@@ -150,11 +150,9 @@ def _set_machine(row: Row, record: Record) -> str:
     """Take the record's machine where the file names none, else return how it differs; its words may be fewer."""
     own = _known(row["machine"])
     row["machine"] = own or record.machine
-    if not own or not record.machine:
+    if not own or not record.machine or not machines_differ(own, record.machine):
         return ""
     one, other = words_of(own), words_of(record.machine)
-    if one <= other or other <= one:
-        return ""
     persons = words_of(*record.persons, *(row["persons"] if row.get("persons") is not None else ()))
     said, known = (shape(text) if words & persons else text for text, words in ((record.machine, other), (own, one)))
     return f"line {record.line} gives the machine '{said}' and the header '{known}'"

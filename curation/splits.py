@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from sono.curation.balance import balance, make_columns
+from sono.curation.centers import centers_called, like_centers
 from sono.curation.config import MAX_SEED, Config, override
 from sono.curation.errors import SonoError
 from sono.curation.exams import components, exam_ties, orphan_counts, train_only
@@ -151,7 +152,7 @@ def check_splits(images: pd.DataFrame) -> None:
         (placed["patient_id"], "patients are"),
         (
             placed["patient_group"],
-            "groups of patients who may be one (by leading zeros or an unknown hospital) are",
+            "groups of patients who may be one (by leading zeros, an unknown hospital, or a number in two centers) are",
         ),
         (placed["duplicate_group"], "duplicate groups are"),
         (placed["source_id"], "files are"),
@@ -213,14 +214,17 @@ def related_rows(
 def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame:
     """The accepted rows that share no center, patient, exam folder or duplicate group with the centers of `hold_out`.
 
-    Rows without a center are left out too, since they may come from a held-out one. SonoError for an unknown center.
+    Those are the centers that `hold_out` means in any spelling, and all that may be one with them by their names (North
+    General for North). Rows without a center are left out too, since they may come from a held-out one. SonoError for
+    an unknown center.
     """
     accepted = images[images["status"] == "accepted"]
     if not hold_out:
         return accepted
     _check_centers(images, hold_out)
-    held = images[images["center"].isin(list(hold_out))]
-    keep = accepted["center"].notna() & ~accepted["center"].isin(list(hold_out))
+    centers = like_centers(hold_out, images["center"].dropna().unique())
+    held = images[images["center"].isin(centers)]
+    keep = accepted["center"].notna() & ~accepted["center"].isin(centers)
     for column in ("patient_id", "patient_group", "exam_id", "duplicate_group", "image_id"):
         keep &= ~accepted[column].astype(object).isin(set(held[column].dropna()))
     if not keep.any():
@@ -284,7 +288,7 @@ def possible_counts(images: pd.DataFrame) -> dict[str, int]:
 def _check_centers(images: pd.DataFrame, hold_out: Sequence[str]) -> None:
     counts = images["center"].value_counts().sort_index()
     for center in hold_out:
-        if center not in counts.index:
+        if not centers_called(center, counts.index):
             known = ", ".join(f"{name} ({count} frames)" for name, count in counts.items())
             raise SonoError(
                 f"unknown center '{center}'; known: {known or 'none, run `sono qc` with --center or --center-from'}"

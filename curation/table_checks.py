@@ -31,6 +31,7 @@ class TableSpec:
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # closed vocabularies
     ranges: dict[str, Range] = field(default_factory=dict)  # least and largest; other real numbers are finite
     patterns: dict[str, str] = field(default_factory=dict)  # regular expressions that a whole text matches
+    file_ids: dict[str, str] = field(default_factory=dict)  # columns of files that are named by the id in another one
     later: frozenset[str] = frozenset()  # columns that earlier versions did not write
 
     @property
@@ -123,6 +124,10 @@ def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
             if column.null_count < len(column) and not least <= found["min"].as_py() <= found["max"].as_py() <= most:
                 fits = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
                 _refuse(name, column, fits, f"allowed: {least:g} to {most:g}", where)
+    for name, identity in spec.file_ids.items():
+        if {name, identity} <= set(table.schema.names):
+            wanted = f"not the file of its {identity}; put this study's own table back"
+            _refuse(name, table[name], _are_of(table[name], table[identity]), wanted, where)
     if set(spec.key) <= set(table.schema.names):
         keys = to_pandas(table.select(list(spec.key)))
         twice = keys.duplicated()
@@ -132,6 +137,13 @@ def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
                 f"{where}: row {int(twice.argmax()) + 1}: two rows of the {spec.name} table share "
                 f"{', '.join(f'{k}={row[k]}' for k in spec.key)}"
             )
+
+
+def _are_of(files: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether the name of each file is its id, perhaps with a hyphen and a checksum; null for no file."""
+    names = pc.replace_substring_regex(files, r"^.*/|[.][^.]*$", "")
+    known = ids.fill_null("")
+    return pc.or_(pc.equal(names, known), pc.equal(pc.replace_substring_regex(names, "-[^-]*$", ""), known))
 
 
 def _refuse(name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, wanted: str, where: str) -> None:

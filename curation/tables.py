@@ -156,6 +156,7 @@ IMAGES = TableSpec(
     },
     ranges=_IMAGE_RANGES,
     patterns=_IMAGE_PATTERNS,
+    file_ids={"file": "image_id"},
     later=frozenset(
         ["patient_group", "source_frames", "repeats_frame", "ga_source", "exam_date", "peak", "speckle", "shadow",
          "blockiness", "overlay", "strokes", "known_kind"]
@@ -193,6 +194,7 @@ SOURCES = TableSpec(
     choices=IMAGES.choices,
     ranges=IMAGES.ranges,
     patterns=IMAGES.patterns | {"raw_exam_date": _DATE},
+    file_ids=IMAGES.file_ids,
     later=IMAGES.later
     | {"file_patient", "file_study", "raw_exam_date", "header_facts", "named_by", "printed", "site", "from_report"},
 )
@@ -312,7 +314,7 @@ def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, st
     """The checked table as it lies on disk, for what would not fit into memory as pandas."""
     wanted = list(columns or spec.columns)
     # the key and the places of files are checked whatever is wanted
-    checked = [name for name in spec.columns if name in {*wanted, *spec.key, "file"}]
+    checked = [name for name in spec.columns if name in {*wanted, *spec.key, *spec.file_ids, *spec.file_ids.values()}]
     check_regular(path)
     try:
         with pq.ParquetFile(path) as file:

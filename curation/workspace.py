@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +31,7 @@ from sono.curation.storage import (
 )
 from sono.curation.table_checks import TableSpec
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, RELEASED, SOURCES, read_table, write_table
+from sono.curation.vault_checks import check_identities, count_unknown, stamp
 
 CONFIG_NAME = "sono.toml"
 VAULT_SUFFIX = ".vault"
@@ -227,7 +227,7 @@ class Workspace:
             return True
         if not self.sources_path.exists():
             return False
-        unknown = _count_unknown(self, _stamp(images), _stamp(self.sources_path))
+        unknown = count_unknown(self, stamp(images), stamp(self.sources_path))
         if unknown:
             raise SonoError(
                 f"{self.sources_path}: knows nothing of {unknown} files in {images.name}; put back the vault that "
@@ -325,10 +325,12 @@ class Workspace:
         write_table(self.path(spec), frame, spec, study=self.study().key_check)
 
     def images(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The images table, or some columns; SonoError where `sono qc` has not run."""
+        """The images table, or some columns; SonoError where `sono qc` has not run, or the vault has other rows."""
         frame = self.read(IMAGES, columns)
         if frame.empty:
             raise SonoError(f"{self.root}: no images yet; run `sono qc FOLDER` first")
+        if os.access(self.sources_path, os.R_OK):
+            check_identities(self, stamp(self.path(IMAGES)), stamp(self.sources_path))
         self._refuse_links()
         return frame
 
@@ -386,15 +388,3 @@ class Workspace:
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    now = path.stat()
-    return now.st_ino, now.st_size, now.st_mtime_ns
-
-
-@lru_cache(maxsize=1)
-def _count_unknown(workspace: Workspace, *stamps: tuple[int, int, int]) -> int:
-    """Files of the images table that the vault does not know; asked up to three times in a command, read once."""
-    known = set(workspace.sources(["source_id"])["source_id"])
-    return len(set(workspace.read(IMAGES, ["source_id"])["source_id"]) - known)

@@ -50,7 +50,7 @@ from sono.evaluation.region_planes import (
 from sono.evaluation.region_report import region_tables, write_region_predictions
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
-from sono.evaluation.selection import Seen, Selection, Subject, select_frames
+from sono.evaluation.selection import Seen, Selection, Subject, named_subject, select_frames
 from sono.evaluation.summaries import Scored, rate
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
@@ -153,9 +153,10 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     folder = find_run(workspace, options.run)
     model, info = load_model(folder)
     model = model.to(best_device()).eval()
-    subject = Subject(options.center, options.split, options.allow_seen)
+    images = workspace.accepted_images()
+    subject = named_subject(images, Subject(options.center, options.split, options.allow_seen))
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
-    selection = select_frames(workspace.accepted_images(), seen, subject)
+    selection = select_frames(images, seen, subject)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
     plan = _plan(study)
     scored, features = _score(study, plan)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.curation.centers import like_centers
 from sono.curation.console import progress
 from sono.curation.engine import Engine
 from sono.curation.geometry import letterbox_mask
@@ -47,7 +48,8 @@ def validation_frames(images: pd.DataFrame, held_out: Sequence[str], evaluated: 
 
     With a held-out center, frames without a center are left out too, since they may come from it.
     """
-    barred = pd.concat([images[images["center"].isin(list(held_out))], evaluated])
+    centers = like_centers(held_out, images["center"].dropna().unique())
+    barred = pd.concat([images[images["center"].isin(centers)], evaluated])
     frames = images[(images["split"] == "val") & images["plane"].notna() & (images["plane"] != OTHER)]
     if held_out:
         frames = frames[frames["center"].notna()]

@@ -1,11 +1,12 @@
 """Which frames may be evaluated: a center or a split, without what the model has seen."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 import pandas as pd
 
+from sono.curation.centers import centers_called, like_centers
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.exams import counts_of, without_patient
 from sono.curation.planes import OTHER
@@ -93,6 +94,7 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selecti
 
     SonoError where the center or split is unknown, was seen in training (unless allowed), or nothing is left.
     """
+    subject = named_subject(images, subject)
     asked = _of_split(images, subject) if subject.center is None else _of_center(images, seen, subject)
     unlabelled, other = asked["plane"].isna(), asked["plane"].eq(OTHER).fillna(False).astype(bool)
     excluded = {"without a plane label": int(unlabelled.sum()), "labelled as none of the planes": int(other.sum())}
@@ -107,16 +109,30 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selecti
         raise SonoError(
             f"{subject.label}: none of its {len(asked)} accepted frames can be evaluated ({reasons}){advice}"
         )
-    known = tuple(sorted(set(frames["center"].dropna()) & seen.centers))
+    known = tuple(sorted(like_centers(seen.centers, frames["center"].dropna().unique())))
     return Selection(
         frames.sort_values("image_id").reset_index(drop=True),
         {reason: count for reason, count in excluded.items() if count},
         int(leaks.sum()),
-        subject.center in seen.centers,
+        subject.center is not None and bool(like_centers([subject.center], seen.centers)),
         known,
         seen.origin,
         counts_of(without_patient(images).reindex(frames.index).dropna()),
     )
+
+
+def named_subject(images: pd.DataFrame, subject: Subject) -> Subject:
+    """The `subject` with its center as the images table spells it; SonoError for none or several."""
+    if subject.center is None:
+        return subject
+    known = _names(images["center"])
+    found = centers_called(subject.center, known)
+    if len(found) != 1:
+        problem = (
+            f"'{subject.center}' is the name of {len(found)} centers" if found else f"unknown center '{subject.center}'"
+        )
+        raise SonoError(f"{problem}; the centers here: {', '.join(known)}")
+    return replace(subject, center=found[0])
 
 
 def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Series[bool]":
@@ -126,12 +142,11 @@ def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Serie
 
 def _of_center(images: pd.DataFrame, seen: Seen, subject: Subject) -> pd.DataFrame:
     center = subject.center or ""
-    known = _names(images["center"])
-    if center not in known:
-        raise SonoError(f"unknown center '{center}'; the centers here: {', '.join(known)}")
-    if center in seen.centers and not subject.allow_seen:
+    trained = sorted(like_centers([center], seen.centers))
+    if trained and not subject.allow_seen:
+        named = "" if center in trained else f" as '{trained[0]}'"
         raise SonoError(
-            f"center '{center}' was in training, so it cannot show how the model does in a new center; hold it "
+            f"center '{center}' was in training{named}, so it cannot show how the model does in a new center; hold it "
             f"out with `sono train --hold-out {center}`, or insist with --allow-seen"
         )
     return images[images["center"] == center]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sono.curation.centers import center_form
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
 from sono.curation.splits import related_rows
@@ -81,7 +82,7 @@ def settled(workspace: Workspace, config: TrainingConfig, resumed: Path | None =
         return config
     shards = open_shards(workspace, config.shards)
     held = shards.source.hold_out
-    if config.hold_out and set(config.hold_out) != set(held):
+    if config.hold_out and set(map(center_form, config.hold_out)) != set(map(center_form, held)):
         raise SonoError(
             f"{shards.folder}: written with {_listed(held)} held out, {_listed(config.hold_out)} is asked; "
             "write the shards again with --hold-out, or leave it out here"

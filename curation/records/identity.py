@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
 from sono.curation.records.table import Record
-from sono.curation.spellings import TITLES, atoms_of, plain
+from sono.curation.spellings import TITLES, atoms_of, plain, words_of
 
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({
@@ -57,6 +57,11 @@ def names_differ(one: str | None, other: str | None) -> bool:
     return bool(first and second) and not (_within(first, second) or _within(second, first))
 
 
+def same_name(one: str | None, other: str | None) -> bool:
+    """Whether two names are both of somebody, and can be of one person."""
+    return bool(one and other and _name_words(one) and _name_words(other)) and not names_differ(one, other)
+
+
 @lru_cache(65536)
 def _name_words(name: str) -> tuple[str, ...]:
     """The words of a name, without digits; () where it names nobody: a code, or what is written for nobody."""
@@ -103,7 +108,7 @@ def centers_differ(own: str | None, other: str | None) -> bool:
 
 def same_center(one: str, other: str) -> bool:
     """Whether two names of centers can be of one: all words of the one are in the other, but for those of many."""
-    first, second = _center_words(one), _center_words(other)
+    first, second = center_words(one), center_words(other)
     return id_form(one) == id_form(other) or (bool(first and second) and (first <= second or second <= first))
 
 
@@ -118,7 +123,7 @@ def institution_differs(institution: str | None, center: str | None) -> bool:
 
 
 @lru_cache(4096)
-def _center_words(center: str) -> frozenset[str]:
+def center_words(center: str) -> frozenset[str]:
     """The words that make a center's name its own; all where it has no others."""
     words = frozenset(atoms_of(plain(center)))
     return words - _OF_MANY or words
@@ -126,6 +131,12 @@ def _center_words(center: str) -> frozenset[str]:
 
 def _is_code(center: str) -> bool:
     return all(len(word) <= _CODE for word in atoms_of(plain(center)))
+
+
+def machines_differ(one: str, other: str) -> bool:
+    """Whether two names of machines cannot be of one: each has a word that the other has not."""
+    first, second = words_of(one), words_of(other)
+    return not (first <= second or second <= first)
 
 
 def same_person(one: Record, other: Record) -> bool:

@@ -15,7 +15,10 @@ from sono.curation.tables import IMAGES, from_rows
 
 
 def _sources(*files: tuple[str | None, dict[str, str]], space: str | None = None) -> pd.DataFrame:
-    rows = [{"namespace": space, "raw_patient": raw, "header_facts": json.dumps(facts)} for raw, facts in files]
+    rows = [
+        {"namespace": space, "raw_patient": raw, "site": None, "header_facts": json.dumps(facts)}
+        for raw, facts in files
+    ]
     return pd.DataFrame(rows).astype(object)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from studies import fill_vault
 
 from sono.curation.console import talk
 from sono.curation.errors import SonoError
@@ -129,6 +130,7 @@ def test_metrics_are_plain_json_without_nan(quick: Workspace) -> None:
     images = quick.images()
     images["patient_id"] = "one"
     quick.write(IMAGES, images)
+    fill_vault(quick)
     found = evaluate(quick, EvaluationOptions(allow_seen=True))
     content = json.loads((found.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert content["groups"][0]["modes"]["all_one"]["top1_macro"]["low"] is None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from studies import fill_vault
 from torch import Tensor, nn
 
 from sono.annotation.masks import concat_masks, mask_row, mask_table
@@ -255,6 +256,7 @@ def test_frames_with_one_mask_each_have_no_follow_rate(study: Workspace, run: Ru
 
 def test_one_patient_gives_numbers_without_an_interval(study: Workspace, run: Run) -> None:
     study.write(IMAGES, study.images().assign(patient_id="one"))
+    fill_vault(study)
     found = run()
     assert found.region_verdict.startswith("The mask is not shown to steer: ")
     assert "unknown without a second patient" in found.region_verdict

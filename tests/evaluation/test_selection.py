@@ -5,7 +5,7 @@ import pytest
 
 from sono.curation.errors import SonoError
 from sono.curation.tables import IMAGES, from_rows
-from sono.evaluation.selection import Seen, Subject, leaking, select_frames
+from sono.evaluation.selection import Seen, Subject, leaking, named_subject, select_frames
 
 SEEN = Seen(frozenset({"old"}), frozenset({"p1"}), frozenset({"i1"}))
 
@@ -50,6 +50,21 @@ def test_a_center_of_the_training_is_refused_unless_insisted(images: pd.DataFram
     insisted = Subject("old", allow_seen=True)
     first = select_frames(images, SEEN, insisted).first_line(insisted)
     assert first.startswith("Center old (SEEN IN TRAINING") and "1 OF THE FRAMES WERE SEEN" in first
+
+
+@pytest.mark.parametrize("name", ["OLD", "Old Hospital", "old east"])
+def test_a_center_of_the_training_is_refused_in_every_spelling(images: pd.DataFrame, name: str) -> None:
+    spelled = images.replace({"center": {"old": name}})
+    with pytest.raises(SonoError, match=f"center '{name}' was in training as 'old'"):
+        select_frames(spelled, SEEN, Subject(name))
+
+
+def test_a_center_in_another_spelling_is_evaluated_as_that_of_the_table(images: pd.DataFrame) -> None:
+    found = select_frames(images, SEEN, Subject("New hospital"))
+    assert found.frames["image_id"].tolist() == ["i3", "i8"]
+    assert named_subject(images, Subject("NEW")).label == "center new"
+    with pytest.raises(SonoError, match="'new' is the name of 2 centers"):
+        named_subject(images.replace({"center": {"new": "NEW", "old": "New"}}), Subject("new"))
 
 
 def test_an_unknown_center_lists_the_centers(images: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from quick import quick
+from studies import fill_vault
 
 import sono.training.train as train_module
 from sono.curation.config import override
@@ -93,6 +94,7 @@ def test_one_validation_frame_picks_no_epoch(
     images = own_study.images()
     spare = images.index[images["split"] == "val"][1:]
     own_study.write(IMAGES, images.drop(spare))
+    fill_vault(own_study)
     summary = train(own_study, config)
     assert (summary.val_frames, summary.best_score) == (1, None)
     assert not (summary.folder / "best").exists()
@@ -103,6 +105,7 @@ def test_a_plane_with_one_frame_is_learned_like_any(own_study: Workspace, config
     images = own_study.images()
     rare = images.index[(images["plane"] == "femur") & (images["split"] == "train")][1:]
     own_study.write(IMAGES, images.drop(rare))
+    fill_vault(own_study)
     assert train(own_study, override(config, batch_size=13)).train_frames == 13
 
 
