@@ -12,6 +12,8 @@ _WORDS = words_of(
     none no not null nil nan nat na nn void empty blank missing unknown unknow unk undefined unspecified unidentified
     unassigned unavailable available known given applicable recorded entered unnamed noname noid nobody anonymous anon
     anonymized anonymised anonymize deidentified removed deleted redacted masked hidden confidential withheld tbd todo
+    dito ditto idem ibid ibidem desgleichen asabove seeabove sameasabove sieheoben wieoben pending control controls
+    losttofollowup lostfollowup true false wahr falsch vrai verdadero verdadeiro waar onwaar
     test testing tester dummy demo example sample default phantom temp invalid
     kein keine keiner ohne nicht unbekannt unbekannte bekannt anonym anonymisiert namenlos niemand leer fehlt fehlend
     entfernt angabe angaben probe keineangabe

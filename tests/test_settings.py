@@ -66,7 +66,10 @@ def named(kind: Any) -> str:
         inner = named(get_args(kind)[0])
         return "list of texts" if inner == "text" else f"list of {inner}"
     if get_origin(kind) is dict:
-        return "table of texts" if get_args(kind)[1] is str else "table of lists"
+        inner = get_args(kind)[1]
+        if get_origin(inner) is Literal:
+            return f"table of {named(inner)}"
+        return "table of texts" if inner is str else "table of lists"
     return "`true`, `false`" if kind is bool else KINDS[kind]
 
 

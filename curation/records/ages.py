@@ -34,7 +34,8 @@ _FORTIETHS_AND_DAYS = _form(rf"(\d+)\s*/\s*40\s*{_AND}?\s*(\d+)\s*(?:/\s*7|{_DAY
 _ORDINAL = _form(rf"(\d+)\.\s*{_WEEK}")
 _DAYS = _form(rf"(\d+)\s*(?![tgj]\b){_DAY}")  # a bare 157 g may be a weight
 _WEEKS = _form(rf"(\d+(?:\.\d+)?)\s*{_WEEK}")
-_POINT = _form(r"(\d\d?\.[0-6])")
+_POINT = _form(rf"(\d\d?\.[0-6])(?:\s*{_WEEK})?")
+_DECIMAL = _form(rf"(\d+)\.(\d+)\s*{_WEEK}?")
 _NUMBER = _form(r"(\d+(?:\.\d+)?)")
 _DATE = re.compile(
     rf"\d+[-./]\d+([-./]\d+)?([ t]\d.*)?|\d+:\d+(:\d+)?"
@@ -53,12 +54,16 @@ def parse_ga(text: str) -> int:
 
 
 def read_ga(text: str, point_days: bool = False) -> tuple[int, str]:
-    """Days as of `parse_ga`, and the form in which they are written; with `point_days`, `22.3` is 22w3d."""
+    """Days as of `parse_ga`, and the form in which they are written.
+
+    With `point_days`, `22.3` and `22.3 weeks` are 22w3d, and decimals that are no days of a week (`22.7`, `22.10`) are
+    a SonoError.
+    """
     plain = _plain(text)
+    if point_days and (decimal := _DECIMAL.fullmatch(plain)) and decimal[2].strip("0"):
+        return _in_range(_point_days(decimal, text), text), POINT
     for form, pattern, to_days in _FORMS:
         found = pattern.fullmatch(plain)
-        if found and point_days and form == POINT:
-            return read_ga(plain.replace(".", "+"))[0], form
         if found:
             return _in_range(to_days(found), text), form
     if _DATE.fullmatch(plain):
@@ -87,6 +92,15 @@ def _weeks_and_days(found: re.Match[str]) -> int:
     return 7 * int(weeks) + days
 
 
+def _point_days(found: re.Match[str], text: str) -> int:
+    if found[2] not in "123456":
+        raise SonoError(
+            f"gestational age '{short(text)}' is no weeks and days with a point between, as [records] ga_point says; "
+            "write it as 22w3d"
+        )
+    return 7 * int(found[1]) + int(found[2])
+
+
 def _ordinal(found: re.Match[str]) -> int:
     raise SonoError(
         f"gestational age '{found[0]}' is a week that has begun, as week 22 is 21+0 to 21+6; write weeks and days"
@@ -107,8 +121,8 @@ _FORMS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], int]], ...] 
     ("22+3/40", _FORTIETHS_AND_DAYS, _weeks_and_days),
     ("22. SSW", _ORDINAL, _ordinal),
     ("157 days", _DAYS, lambda found: int(found[1])),
-    ("22.43 weeks", _WEEKS, lambda found: round(7 * float(found[1]))),
     (POINT, _POINT, _number),
+    ("22.43 weeks", _WEEKS, lambda found: round(7 * float(found[1]))),
     ("22, 22.43 or 157", _NUMBER, _number),
 )
 

@@ -15,6 +15,21 @@ _SECONDS = r"(?:[T ]?\d{4}(?:\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?"  # of a
 _YEAR_FIRST = re.compile(rf"(\d{{4}})([-./])(\d{{1,2}})\2(\d{{1,2}}){_TIME}", re.ASCII)
 _COMPACT = re.compile(rf"(\d{{4}})()(\d{{2}})(\d{{2}}){_SECONDS}", re.ASCII)
 _NUMBERS = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}}){_TIME}", re.ASCII)
+MONTH_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        jan janv feb febr fevr sept sett juil juill
+    january february march april may june july august september october november december
+    januar februar marz maerz mai juni juli oktober dezember
+    janvier fevrier mars avril juin juillet aout septembre octobre novembre decembre
+    enero febrero marzo abril mayo junio julio agosto septiembre setiembre octubre noviembre diciembre
+    gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembre
+    janeiro fevereiro marco maio junho julho setembro outubro novembro dezembro
+    januari februari maart mei augustus
+    """,
+    )
+)  # without accents
 _OF = r"[-./ ]+(?:(?:de|of) )?"
 _NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?(\d{{1,2}}){_OF}([a-z]{{3,}})[.,]*{_OF}(\d{{4}}){_TIME}", re.ASCII)
 _MONTH_NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?([a-z]{{3,}})\.? (\d{{1,2}}),? (\d{{4}}){_TIME}", re.ASCII)
@@ -64,7 +79,9 @@ def short(text: str) -> str:
 
 def _month(word: str) -> int | None:
     """The number of a month that `word` names or shortens."""
-    return next((MONTHS[word[:size]] for size in (4, 3) if word[:size] in MONTHS), None)
+    if word in MONTH_NAMES or word in MONTHS:
+        return next(MONTHS[word[:size]] for size in (4, 3) if word[:size] in MONTHS)
+    return None
 
 
 def _date(text: str, year: int, month: int, day: int) -> date:

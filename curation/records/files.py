@@ -13,6 +13,8 @@ from sono.curation.errors import SonoError
 
 DELIMITERS = (",", ";", "\t", "|")
 NULLS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown"))
+NO_RESULT = "#NO RESULT!"  # a formula that no spreadsheet program has computed
+ERRORS = frozenset(("#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#spill!", "#calc!", NO_RESULT.lower()))
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 MAX_COLUMNS = 2000
 UNITS = frozenset(("mm", "cm", "weeks", "week", "wks", "wk", "days", "day"))
@@ -145,6 +147,7 @@ def collect(path: Path, lines: Lines) -> Sheet:
     if len(header) > MAX_COLUMNS:
         raise SonoError(f"{path}: {len(header)} columns, more than {MAX_COLUMNS}; keep those that sono should read")
     rows, broken = [], []
+    errors: dict[str, list[int]] = {}
     for line, cells in lines:
         if isinstance(cells, str):
             broken.append(f"{path.name}:{line}: {cells}")
@@ -153,10 +156,28 @@ def collect(path: Path, lines: Lines) -> Sheet:
         elif len(cells) < len(header) or any(cells[len(header) :]):
             broken.append(f"{path.name}:{line}: {len(cells)} cells under {len(header)} columns; the row is left out")
         elif any(cells):
-            rows.append((line, cells))
+            rows.append((line, [_without_error(cell, line, errors) for cell in cells]))
     if not rows and not broken:
         raise SonoError(f"{path}: a header without rows; export the table again")
-    return Sheet(tuple(header), tuple(rows), tuple(broken))
+    return Sheet(tuple(header), tuple(rows), tuple(broken), tuple(_told_error(*one) for one in errors.items()))
+
+
+def _without_error(cell: str, line: int, errors: dict[str, list[int]]) -> str:
+    """The cell, or "" for what a spreadsheet writes instead of a result, which is noted in `errors`."""
+    if cell[:1] != "#" or cell.lower() not in ERRORS:
+        return cell
+    errors.setdefault(cell.upper(), []).append(line)
+    return ""
+
+
+def _told_error(error: str, lines: list[int]) -> str:
+    at = f"line {', '.join(map(str, lines[:3]))}{', ...' if len(lines) > 3 else ''}"
+    if error == NO_RESULT:
+        return (
+            f"{len(lines)} cells ({at}) hold a formula without its result and are read as empty; open the workbook in "
+            "a spreadsheet program and save it"
+        )
+    return f"{len(lines)} cells ({at}) hold the error {error} of a spreadsheet and are read as empty; correct them"
 
 
 def _header(lines: Lines) -> tuple[list[str], Lines]:

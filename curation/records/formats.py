@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.records.files import Sheet, clean, collect, decode, read_bytes, read_text_table, title_row
+from sono.curation.records.files import NO_RESULT, Sheet, clean, collect, decode, read_bytes, read_text_table, title_row
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
@@ -35,9 +36,8 @@ def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str =
     """Read a table of any format, told by its content; `sheet` names that of a workbook, else its first is read."""
     content = read_bytes(path)
     if content.startswith(ZIP):
-        return replace(
-            collect(path, _workbook_lines(path, content, sheet)), notes=_workbook_notes(path, content, sheet)
-        )
+        found = collect(path, _workbook_lines(path, content, sheet))
+        return replace(found, notes=(*_workbook_notes(path, content, sheet), *found.notes))
     if content.startswith(OLD_WORKBOOK):
         raise SonoError(f"{path}: a workbook of the old XLS format; save it as XLSX or CSV (UTF-8)")
     if content.startswith(PARQUET):
@@ -175,10 +175,24 @@ def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
         notes.append(
             f"the first sheets are hidden, so '{sheet.title}' is read; [records] sheet in sono.toml names another"
         )
+    others = [other for other in book.worksheets if other is not sheet and other.sheet_state == "visible"]
+    filled = [other.title for other in others if _has_rows(other)]
+    if filled and not name:
+        listed = ", ".join(f"'{title}'" for title in filled)
+        notes.append(
+            f"only the sheet '{sheet.title}' is read, not {listed}; [records] sheet in sono.toml names another"
+        )
     hidden = {tag[0] for tag in _tags(sheet, _ROW) if _HIDDEN.search(tag[0])}
     if hidden:
         notes.append(f"{len(hidden)} hidden rows of the sheet are read, too; delete those that should not count")
     return tuple(notes)
+
+
+def _has_rows(sheet: Any) -> bool:
+    """Whether a sheet has at least two rows that are not empty, titles and data."""
+    sheet.reset_dimensions()
+    filled = (row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row))
+    return len(list(islice(filled, 2))) == 2
 
 
 def _workbook_text(cell: Cell, result: object) -> str:
@@ -189,6 +203,8 @@ def _workbook_text(cell: Cell, result: object) -> str:
         return typed_sum[1]
     if kind == "n" and isinstance(value, int) and number_format.strip("0") == "":
         return str(value).zfill(len(number_format))
+    if kind == "f" and result is None:
+        return NO_RESULT
     return cell_text(result if kind == "f" else value)
 
 

@@ -22,12 +22,15 @@ from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table,
 from sono.curation.records.remarks import grouped
 from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
 from sono.curation.records.row_merging import IDS, merged
+from sono.curation.records.sizes import leave_out_doubtful
 from sono.curation.records.table import JoinRules, Record, RecordsTable, without_day
 from sono.curation.spellings import words_of
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 
 Value = TypeVar("Value")
+
+Measure = Literal["bpd", "hc", "ac", "fl", "crl", "nt"]
 
 MAX_KEY = 1000  # characters
 MAX_UNKNOWN = 10  # labels that one message lists
@@ -39,6 +42,7 @@ class RecordsConfig(Config):
     """How to read the records table: which column holds which field, and what cannot be found out from the file."""
 
     columns: dict[str, str] = Field(default_factory=dict)
+    units: dict[Measure, Literal["mm", "cm"]] = Field(default_factory=dict)  # of columns whose title names none
     sheet: str = ""  # of a workbook; its first by default
     delimiter: str = ""
     encoding: str = ""
@@ -68,6 +72,7 @@ def read_rows(
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     layout = find_layout(path, sheet.header, config.columns, center_column)
+    layout = replace(layout, units={**layout.units, **{str(field): unit for field, unit in config.units.items()}})
     refuse_rivals(path, sheet, layout, config.columns)
     sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
@@ -81,6 +86,7 @@ def read_rows(
         record = _record(line, row, reading)
         if record is not None:
             reading.records.append(record)
+    leave_out_doubtful(reading)
     return reading
 
 

@@ -1,8 +1,8 @@
 """The gestational age of a row: every dating that the row gives, which one counts, and which disagree with it."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from sono.curation.errors import SonoError
@@ -13,8 +13,11 @@ from sono.curation.records.dating import days_from_due, days_from_lmp, days_from
 
 Tell = Callable[[str], None]
 DATES = ("exam_date", "due", "lmp")
+UNMEASURED = ("recorded", "due", "lmp")
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?", re.ASCII)
+_DAYS = re.compile(r"(\d{1,3})(?:[.,]0+)?\s*(?:d|days?)?", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"\d+(?:[.,]0+)?\s*(?:w|wks?|weeks?)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class RowAge:
     exam_date_unread: bool = False
 
     @property
+    def dated(self) -> int | None:
+        """The age in days that no size of the row gave; None for none."""
+        return next((self.datings[name] for name in UNMEASURED if name in self.datings), None)
+
+    @property
     def stated(self) -> dict[str, int]:
         """The datings that no date is needed for."""
         return {name: days for name, days in self.datings.items() if name not in ("due", "lmp")}
@@ -53,20 +61,30 @@ def row_age(
     """
     datings: dict[str, int] = {}
     form = None
-    written = _written_age(cells, units)
-    if written:
-        try:
+    try:
+        if written := _written_age(cells, units, rules.point_days):
             datings["recorded"], form = read_ga(written, rules.point_days)
-        except SonoError as error:
-            tell(str(error))
+    except SonoError as error:
+        tell(str(error))
     dates, unread = _dates(cells, rules, tell)
     datings |= _by_dates(dates, tell)
     by_size = {name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm}
     datings |= {name: days for name, days in by_size.items() if days is not None}
-    source = next((name for name in rules.order if name in datings), None)
+    return _chosen(RowAge(form=form, datings=datings, dates=dates, exam_date_unread=unread), rules)
+
+
+def without_sizes(age: RowAge, names: Collection[str], rules: AgeRules) -> RowAge:
+    """The age of a row without the datings by the sizes `names`."""
+    datings = {name: days for name, days in age.datings.items() if name not in names}
+    return _chosen(replace(age, datings=datings), rules)
+
+
+def _chosen(age: RowAge, rules: AgeRules) -> RowAge:
+    """An age with the first of its datings by the rules, and what disagrees with it."""
+    source = next((name for name in rules.order if name in age.datings), None)
     if source is None:
-        return RowAge(datings=datings, dates=dates, exam_date_unread=unread)
-    return RowAge(datings[source], source, form, datings, disagreeing(source, datings), dates, unread)
+        return replace(age, days=None, source=None, conflicts=())
+    return replace(age, days=age.datings[source], source=source, conflicts=disagreeing(source, age.datings))
 
 
 def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[str, date], bool]:
@@ -105,14 +123,29 @@ def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:
     return {name: days for name, days in ages.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
 
 
-def _written_age(cells: Mapping[str, str], units: Mapping[str, str]) -> str:
+def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days: bool) -> str:
+    """The age as it is written, in one text; SonoError where weeks and days of two columns contradict each other."""
     if "ga" in cells:
         return _with_unit(cells["ga"], units.get("ga", ""))
     weeks, days = cells.get("ga_weeks", ""), cells.get("ga_days", "")
-    whole = [re.sub(r"[.,]0+$", "", part) for part in (weeks, days)]
-    if whole[0].isdigit() and whole[1].isdigit() and int(whole[1]) <= 6:
-        return f"{whole[0]}w{whole[1]}d"
-    return _with_unit(weeks, "weeks") if weeks else _with_unit(days, "days")
+    if not weeks or not days:
+        return _with_unit(weeks, "weeks") if weeks else _with_unit(days, "days")
+    return f"{_joined(weeks, days, point_days)} days"
+
+
+def _joined(weeks: str, days: str, point_days: bool) -> int:
+    """Days of gestation from weeks and the days beyond them, or from weeks and all days (22 and 157)."""
+    by_weeks, _ = read_ga(_with_unit(weeks, "weeks"), point_days)
+    found = _DAYS.fullmatch(days)
+    number = int(found[1]) if found else -1
+    total = by_weeks - by_weeks % 7 + number if 0 <= number <= 6 else number
+    whole = _WHOLE.fullmatch(weeks) is not None
+    if total != by_weeks and not (whole and total // 7 == by_weeks // 7):
+        raise SonoError(
+            f"gestational age '{short(weeks)} weeks, {short(days)} days' does not fit together and is left out; "
+            "correct the weeks or the days"
+        )
+    return total
 
 
 def _with_unit(text: str, unit: str) -> str:

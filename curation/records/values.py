@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from difflib import SequenceMatcher
 from functools import lru_cache
+from math import inf
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.placeholders import is_mothers_birth
@@ -148,6 +149,13 @@ def measure_mm(field: str, text: str, unit: str = "") -> float:
         hint = f"if the column is in cm, name it {field}_cm"
         raise SonoError(f"{field} '{short(text)}' is outside {low:g} to {high:g} mm; {hint}")
     return value
+
+
+def bare_number(text: str) -> float | None:
+    """The finite number of a length that is written without its unit; None for anything else."""
+    found = _MEASURE.fullmatch(text)
+    number = float(found[1].replace(",", ".")) if found and not found[2] else inf
+    return number if 0 < number < inf else None
 
 
 def choice(field: str, text: str, vocabulary: Mapping[str, str]) -> str:

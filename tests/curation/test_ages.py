@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sono.curation.errors import SonoError
 from sono.curation.records.ages import POINT, parse_ga, read_ga, weeks_and_days
+from sono.curation.records.row_ages import AgeRules, row_age
 
 # fmt: off
 SPELLINGS = (
@@ -118,9 +119,29 @@ def test_a_formula_of_a_spreadsheet_still_says_what_was_typed() -> None:
     assert parse_ga("=22+3") == 157
 
 
-@pytest.mark.parametrize(("text", "days"), [("22.3", 157), ("22,3", 157), ("22.0", 154), ("22.43", 157), ("22", 154)])
+@pytest.mark.parametrize(
+    ("text", "days"), [("22.3", 157), ("22,3", 157), ("22.0", 154), ("22", 154), ("22.3 weeks", 157), ("22.3 SSW", 157)]
+)
 def test_a_point_may_stand_between_weeks_and_days(text: str, days: int) -> None:
     assert read_ga(text, point_days=True)[0] == days
+
+
+@pytest.mark.parametrize("text", ["22.7", "22.9", "22.10", "22.43", "22.7 weeks"])
+def test_with_points_for_days_no_decimal_is_read_as_a_fraction(text: str) -> None:
+    with pytest.raises(SonoError, match="ga_point"):
+        read_ga(text, point_days=True)
+
+
+@pytest.mark.parametrize(
+    ("weeks", "days", "total"),
+    [("22", "3", 157), ("22", "3d", 157), ("22", "157", 157), ("22.43", "3", 157), ("22.43", "157", 157)]
+    + [(weeks, days, None) for weeks, days in (("20", "157"), ("22", "9"), ("22", "three"), ("22.5", "3"))],
+)
+def test_weeks_and_days_of_two_columns_both_count_or_neither(weeks: str, days: str, total: int | None) -> None:
+    told: list[str] = []
+    age = row_age({"ga_weeks": weeks, "ga_days": days}, {}, {}, AgeRules(), told.append)
+    assert age.days == total
+    assert ("does not fit together" in "".join(told)) is (total is None)
 
 
 def test_a_point_means_a_fraction_unless_the_study_says_otherwise() -> None:
@@ -136,6 +157,7 @@ def test_a_point_means_a_fraction_unless_the_study_says_otherwise() -> None:
         ("22 3/7", "22 3/7"),
         ("157 days", "157 days"),
         ("22.43 weeks", "22.43 weeks"),
+        ("22.3 weeks", POINT),
         ("157", "22, 22.43 or 157"),
     ],
 )

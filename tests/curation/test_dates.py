@@ -43,3 +43,9 @@ def test_a_date_that_is_none_is_refused(text: str) -> None:
 def test_a_number_that_is_no_day_of_a_spreadsheet_is_no_date(serial: str) -> None:
     with pytest.raises(SonoError, match="not understood"):
         parse_date(serial)
+
+
+@pytest.mark.parametrize("text", ["5 maybe 2024", "5 decade 2024", "12 janet 2024", "marche 5 2024"])
+def test_a_word_that_begins_as_a_month_is_none(text: str) -> None:
+    with pytest.raises(SonoError, match="is not understood"):
+        parse_date(text)

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 
 from sono.curation.errors import SonoError
 from sono.curation.planes import PlaneTable
@@ -170,14 +170,14 @@ def test_ids_that_a_gap_made_decimal_are_whole_again(tmp_path: Path) -> None:
     assert [record.patient for record in _read(tmp_path / "a.csv").records] == ["4711.0", "P4712", None]
 
 
-@pytest.mark.parametrize(("unit", "size"), [("cm", 201.0), ("(mm)", 20.1), ("", 20.1)])
-def test_units_may_stand_in_a_row_below_the_titles(tmp_path: Path, unit: str, size: float) -> None:
-    text = f"file,patient,GA,HC\n,,weeks,{unit}\nx.png,W1,22,20.1\n"
+@pytest.mark.parametrize(("unit", "size"), [("cm", "20.1"), ("(mm)", "201"), ("", "201")])
+def test_units_may_stand_in_a_row_below_the_titles(tmp_path: Path, unit: str, size: str) -> None:
+    text = f"file,patient,GA,HC\n,,weeks,{unit}\nx.png,W1,22,{size}\n"
     (tmp_path / "a.csv").write_text(text)
     table = _read(tmp_path / "a.csv")
-    assert [(record.line, record.ga_days, record.hc_mm) for record in table.records] == [(3, 154, size)]
+    assert [(record.line, record.ga_days, record.hc_mm) for record in table.records] == [(3, 154, 201.0)]
     assert table.rejected == ()
-    (tmp_path / "a.csv").write_text(text.replace("weeks", "a word"))
+    (tmp_path / "a.csv").write_text(text.replace("weeks", "a word").replace("20.1", "201"))
     assert len(_read(tmp_path / "a.csv").rejected) == 1
 
 
@@ -295,3 +295,31 @@ def test_a_workbook_without_cells_is_refused_in_words(tmp_path: Path) -> None:
 def test_a_merged_heading_of_a_workbook_is_passed_over(tmp_path: Path) -> None:
     path = _workbook(tmp_path / "a.xlsx", ("Clinic list",), ("image", "patient"), ("x.png", "P1"))
     assert [(record.key, record.patient) for record in _read(path).records] == [("x.png", "P1")]
+
+
+def test_errors_of_a_spreadsheet_are_empty_and_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("file,patient,hospital,GA\na.png,#REF!,#NAME?,22w\nb.png,#REF!,North,#VALUE!\n")
+    table = _read(tmp_path / "a.csv")
+    assert [(record.patient, record.center, record.ga_days) for record in table.records] == [
+        (None, None, 154),
+        (None, "North", None),
+    ]
+    assert table.rejected[0].startswith("a.csv: 2 cells (line 2, 3) hold the error #REF! of a spreadsheet")
+    assert len(table.rejected) == 3
+
+
+def test_a_formula_without_a_stored_result_and_a_second_sheet_are_reported(tmp_path: Path) -> None:
+    path = _workbook(tmp_path / "a.xlsx", ("file", "patient"), ("a.png", '="W"&"1"'), ("b.png", "W2"))
+    book = load_workbook(path)
+    for title, rows in (("Second", [("file", "patient"), ("c.png", "W3")]), ("Notes", [("a heading",)])):
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    table = _read(path)
+    assert [record.patient for record in table.records] == [None, "W2"]
+    text = " ".join(table.rejected)
+    assert "1 cells (line 2) hold a formula without its result" in text
+    assert "not 'Second';" in text
+    assert [record.patient for record in _read(path, sheet="Second").records] == ["W3"]
+    assert not _read(path, sheet="Second").rejected
