@@ -1,4 +1,4 @@
-"""What `sono qc` tells of the frames of a folder at its end."""
+"""What `sono qc` says about the frames of a folder at its end."""
 
 from collections import Counter
 from collections.abc import Sequence
