@@ -62,6 +62,19 @@ class EarlierRuns:
         claims = set(map(claim_of, records.records))
         return [row for row in self.rows if row["named_by"] is not None and not claims.isdisjoint(row["named_by"])]
 
+    def of_other_rows(self, met: Sequence[Row], root: bytes, names: bool) -> list[str]:
+        """A remark where frames outside the folder have facts of rows that the table, which has `met` others, lacks."""
+        own = set(map(id, met))
+        frames = [row for row in self.rows if row["named_by"] is not None and id(row) not in own]
+        if not frames:
+            return []
+        shown = ", ".join(dict.fromkeys(shown_path(row["path"], root, names) for row in frames[:EXAMPLES]))
+        return [
+            f"{len(frames)} frames of folders that were graded before keep what rows gave that are not in this table "
+            f"(as {shown}): right where they have a table of their own; if this table replaces that one, run `sono qc` "
+            "with it on each of these folders, too"
+        ]
+
     def followed(self, rows: Sequence[Row]) -> list[Row]:
         """The `rows` of the folder; those of a moved file with all that was known of it at its former path."""
         files: Files = {}

@@ -29,6 +29,7 @@ from sono.curation.readers.stores import is_url
 from sono.curation.record_fields import forget_records, join_records
 from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_remarks import Joined
+from sono.curation.records.partition import cell_form
 from sono.curation.records.read import (
     Reading,
     RecordsConfig,
@@ -104,7 +105,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         paths = _paths(workspace, options)
         sources = workspace.sources()
         rows, measured = _measure(workspace, task, paths, sources, engine)
-        records = None if reading is None else _table(workspace, reading, rows)
+        records = None if reading is None else _table(workspace, reading, rows, partition.column)
         _sweep(workspace)  # a worker may have died
         runs = EarlierRuns.of(sources, task.root, {row["path"]: row["file_sha256"] for row in rows})
         rows = runs.followed(rows)
@@ -119,6 +120,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
                 row["center"] = row["namespace"] = center  # two centers may give two patients the same number
         matches = join_records(frames, records, partition.splits, runs.rows)
         joined = Joined.of(records, matches, task.root, options.names)
+        kept = [] if records is None else runs.of_other_rows(earlier, task.root, options.names)
         met = set(map(id, earlier))
         apply_reports([*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)])
         spelled = unify_centers(runs.rows, rows)
@@ -142,6 +144,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         remarks=(
             *remarks_of(own, records, joined),
             *taken_back(earlier, matches, ambiguous, task.root, options.names),
+            *kept,
             *runs.remarks(task.root, options.names),
             *unread(rows, task.root, options.names),
             *partition.remarks(own),
@@ -205,10 +208,11 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
     return reading
 
 
-def _table(workspace: Workspace, reading: Reading, rows: Sequence[Row]) -> RecordsTable:
-    """The records of a reading, whose messages show no name in the headers of `rows` either."""
+def _table(workspace: Workspace, reading: Reading, rows: Sequence[Row], partition: str) -> RecordsTable:
+    """The records of a reading, which show no name in the headers of `rows`; the column `partition` is used."""
     persons = {name for row in rows if row["persons"] is not None for name in row["persons"]}
-    return merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
+    table = merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
+    return replace(table, unused=tuple(title for title in table.unused if cell_form(title) != cell_form(partition)))
 
 
 def _measure(

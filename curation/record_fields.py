@@ -85,6 +85,7 @@ def facts_of(row: Row) -> FileFacts:
         digest=_known(row["file_sha256"]),
         header=header_of(row["header_facts"]),
         center=_known(row["namespace"]),
+        claimed=row.get("named_by") is not None,
     )
 
 

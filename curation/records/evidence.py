@@ -34,7 +34,7 @@ class FileFacts:
     """A file and what its own header says: ids as they are written, the study date in ISO, a digest of its content.
 
     `header` has its other facts by DICOM keyword; several OtherPatientIDs are cut by a backslash. `center` is what the
-    user calls the center of the file.
+    user calls the center of the file; `claimed` says that rows of an earlier table have met it.
     """
 
     path: bytes
@@ -44,6 +44,7 @@ class FileFacts:
     digest: str | None = None
     header: Mapping[str, str] = field(default_factory=dict)
     center: str | None = None
+    claimed: bool = False
 
     @cached_property
     def day(self) -> date | None:

@@ -11,8 +11,8 @@ from sono.curation.records.values import shown_name
 EXAMPLES = 3
 WHAT = {
     AMBIGUOUS: "fit a row no better than others do, so none is applied; give the table folders (P1/IM_0001.png) or ids",
-    CONFLICT: "are named by a row that their own header or --center contradicts, so it is not applied; correct the row "
-    'or switch off a column that is no such fact, as patient = "" in [records.columns]',
+    CONFLICT: "are named by a row that their own header, path or --center contradicts, so it is not applied; correct "
+    'the row or switch off a column that is no such fact, as patient = "" in [records.columns]',
     UNDECIDED: "are of a patient with a record, but no date shows that it is of this exam: age, biometry, findings and "
     "plane stay unknown as far as they depend on the day; give the table file names, study ids or exam dates",
     DIFFERS: "have a record with another pixel spacing or machine than their header, whose is kept; correct the record",

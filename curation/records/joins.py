@@ -1,11 +1,9 @@
 """Which record belongs to which file: by evidence that is one to one in both directions, else none, with a reason."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sono.curation.placeholders import id_form
 from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS
 from sono.curation.records.dating import days_from_due, days_from_lmp, disagreeing
 from sono.curation.records.evidence import (
@@ -23,24 +21,25 @@ from sono.curation.records.evidence import (
     lines_of,
     unread_date,
 )
-from sono.curation.records.identity import ids_differ, known, same_person
+from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
+from sono.curation.records.path_evidence import Paths
 from sono.curation.records.people import People
-from sono.curation.records.table import EXAM_FIELDS, JoinRules, Record, RecordsTable, path_parts
-
-# What may be an id in a path: five letters and digits or more, or a letter and three digits; not img_1 or 2024.
-_PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
+from sono.curation.records.table import EXAM_FIELDS, JoinRules, Record, RecordsTable, path_parts, without_day
 
 
 def join(files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()) -> list[Match]:
     """The match of each file, in their order.
 
     All `files` that the table may be about must come together: a name serves a file only if it fits no other one.
-    `witnesses` are further files of the study, which may show that an id is of several people.
+    `witnesses` are further files of the study, which may show that an id is of several people; those that no row has
+    met yet may be what a row names, too.
     """
-    named = Names(files, table)
+    own = {facts.path for facts in files}
+    named = Names(files, table, [facts for facts in witnesses if not facts.claimed and facts.path not in own])
     people = People(_identified((*files, *witnesses), table))
-    by_name = [_unless_path_differs(named.match(facts), table) for facts in _identified(files, table)]
+    paths = Paths(files, table)
+    by_name = [paths.checked(named.match(facts)) for facts in _identified(files, table)]
     return [_noting_rows(found, _match(found, table, people)) for found in by_name]
 
 
@@ -68,19 +67,6 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     kept = tuple(code for code in by_name.codes if not (found.evidence and code == NO_RECORD))
     codes, why = tuple(dict.fromkeys((*kept, *found.codes))), "; ".join(filter(None, (by_name.why, found.why)))
     return replace(found, codes=codes, why=why, others=by_name.others)
-
-
-def _unless_path_differs(match: Match, table: RecordsTable) -> Match:
-    """The match by name; a conflict where the file's name or folders hold another patient's id of the table."""
-    record, facts = match.record, match.file
-    if record is None or facts.patient_form or not known(record.patient):
-        return match
-    held = [text for part in path_parts(os.fsdecode(facts.path)) for text in _PATH_ID.findall(part)]
-    others = [row for text in held for row in table.patients.get(id_form(text), ())]
-    if not others or not all(ids_differ(text, record.patient) for text in held):
-        return match
-    why = f"{lines_of([record])} names the file, whose name or folder holds the patient id of {lines_of(others[:1])}"
-    return Match(facts, None, (record, *others[: CANDIDATES - 1]), "", (NO_RECORD, CONFLICT), why)
 
 
 # By study and patient
@@ -186,7 +172,12 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         match = replace(match, codes=(*match.codes, UNDECIDED), why=unread_date(record))
     if day is None and record is not None:
         day = record.exam_date
-    datings = dict(record.stated) if record else {}
+    shift = _days_later(match)
+    if record is not None and shift and record.kind != "image" and any(getattr(record, name) for name in EXAM_FIELDS):
+        why = f"{date_problem(match.file, record)}: its sizes, findings and plane are of that day"
+        match = replace(match, record=without_day(record), codes=(*match.codes, UNDECIDED), why=why)
+    stated = {name: days + shift for name, days in record.stated.items()} if record else {}
+    datings = {name: days for name, days in stated.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
     problem = ""
     for name, to_days in (("due", days_from_due), ("lmp", days_from_lmp)):
         own = getattr(record, name) if record else None
@@ -210,6 +201,12 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         return replace(match, codes=tuple(dict.fromkeys((*match.codes, UNDECIDED))), why=why)
     withheld = record is not None or (source is None and any(map(_is_dated, rows))) or any(map(_has_exam_facts, rows))
     return match if withheld else replace(match, codes=(), why="")
+
+
+def _days_later(match: Match) -> int:
+    """How many days after the exam date of the record that is applied its file is."""
+    day, exam = match.file.day, match.record.exam_date if match.record else None
+    return (day - exam).days if day and exam else 0
 
 
 def _is_dated(row: Record) -> bool:

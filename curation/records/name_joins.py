@@ -42,14 +42,17 @@ class Bucket(Generic[Item]):
 
 
 class Names:
-    """Files and rows of images that fit by path or name, and which of them fit each other alone."""
+    """Files and rows of images that fit by path or name, and which of them fit each other alone.
 
-    def __init__(self, files: Sequence[FileFacts], table: RecordsTable) -> None:
+    `namesakes` are further files that the rows may be about.
+    """
+
+    def __init__(self, files: Sequence[FileFacts], table: RecordsTable, namesakes: Sequence[FileFacts] = ()) -> None:
         self.rules = table.rules
         self.fits: dict[bytes, list[Fit]] = {}
         self.files: dict[tuple[str, str], Bucket[FileFacts]] = {}  # by place in the index
         self.best: dict[int, Fit] = {}  # of each row by its identity in memory
-        for facts in files:
+        for facts in (*files, *namesakes):
             found = self.fits[facts.path] = table.fits(facts.path)
             for fit in found:
                 bucket = self.files.get(fit.place)

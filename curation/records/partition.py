@@ -1,7 +1,7 @@
 """The partition that a published table brings along: which of its rows are train, val and test."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from sono.curation.errors import SonoError, did_you_mean
 from sono.curation.placeholders import id_form
@@ -9,6 +9,7 @@ from sono.curation.records.dates import short
 from sono.curation.records.files import Sheet, clean
 from sono.curation.records.identity import known, unpadded
 from sono.curation.records.read import Reading
+from sono.curation.records.table import path_parts, without_suffix
 from sono.curation.records.values import shape
 from sono.curation.tables import SPLITS
 
@@ -26,7 +27,7 @@ def read_partition(reading: Reading, column: str, values: Mapping[str, str]) -> 
     """The split of each row, by its line, from the column `column`; None where the table has no such column.
 
     `values` maps cells to splits; the usual words need no mapping, nor do yes and no in a column called train or test.
-    SonoError for a cell that no mapping knows, and where one patient has rows in several parts.
+    SonoError for a cell that no mapping knows, and where one patient, study or image has rows in several parts.
     """
     sheet, path = reading.sheet, reading.path
     index = _index(sheet, column)
@@ -45,7 +46,7 @@ def read_partition(reading: Reading, column: str, values: Mapping[str, str]) -> 
                 f'map it in sono.toml: [splits] values = {{ "{shown}" = "train" }}'
             )
         found[line] = known[cell_form(cell)]
-    _check_patients(reading, found)
+    _check_subjects(reading, found)
     return found
 
 
@@ -78,21 +79,32 @@ def _mapping(title: str) -> dict[str, str]:
     return words | flags
 
 
-def _check_patients(reading: Reading, found: Mapping[int, str]) -> None:
-    """SonoError where rows of one patient are in several parts; it names lines, not the patient."""
-    first: dict[tuple[str, str], int] = {}  # two centers may have one number
+def _check_subjects(reading: Reading, found: Mapping[int, str]) -> None:
+    """SonoError where rows of one patient, study or image are in several parts; it names lines, not the patient."""
+    first: dict[tuple[str, ...], int] = {}
     for line, row in reading.sheet.rows:
-        cells = reading.layout.cells(row)
-        patient = known(cells.get("patient"))
-        if patient is None or line not in found:
+        if line not in found:
             continue
-        # without leading zeros it may be the same
-        before = first.setdefault((id_form(cells.get("center", "")), unpadded(patient)), line)
-        if found[before] != found[line]:
-            raise SonoError(
-                f"{reading.path}:{line}: the patient of line {before} again, in {found[line]} instead of "
-                f"{found[before]}: the partition is crossed; correct the table, or leave [splits] column out"
-            )
+        for subject in _subjects(reading.layout.cells(row)):
+            before = first.setdefault(subject, line)
+            if found[before] != found[line]:
+                raise SonoError(
+                    f"{reading.path}:{line}: the {subject[0]} of line {before} again, in {found[line]} instead of "
+                    f"{found[before]}: the partition is crossed; correct the table, or leave [splits] column out"
+                )
+
+
+def _subjects(cells: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Whom and what a row is about: its image, and its patient, or its study where it names no patient."""
+    if "image" in cells:
+        yield "image", without_suffix("/".join(path_parts(cells["image"])))
+    center = id_form(cells.get("center", ""))  # two centers may have one number
+    if patient := known(cells.get("patient")):
+        yield "patient", center, unpadded(patient)  # without leading zeros it may be the same
+        return
+    for name in ("study_uid", "study", "accession"):
+        if study := known(cells.get(name)):
+            yield "study", name, center, study
 
 
 def cell_form(text: str) -> str:

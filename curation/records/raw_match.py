@@ -153,7 +153,7 @@ def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: boo
     met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
     for match in matches:
         for row in match.rows:
-            if match.record is None or row is match.record:  # else it only gave a date of the pregnancy
+            if match.record is None or row.line == match.record.line:  # else it only gave a date of the pregnancy
                 met[row.line].setdefault(_rule(match), []).append(match)
     found = []
     for record in sorted(table.records, key=lambda record: record.line):

@@ -35,6 +35,8 @@ Measure = Literal["bpd", "hc", "ac", "fl", "crl", "nt"]
 MAX_KEY = 1000  # characters
 MAX_UNKNOWN = 10  # labels that one message lists
 TEXTS = ("center", "center_from", "machine")
+# What a row says of one picture.
+OF_IMAGE = ("plane", "region", "laterality", "presentation", "findings", "structures", *values.RANGES_MM)
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
 
@@ -215,6 +217,12 @@ class Reading:
         return frozenset(word for label in labels for word in re.findall(r"\w{3,}", label.casefold()))
 
     @cached_property
+    def names_images(self) -> bool:
+        """Whether a row names an image: then one that names none is about no picture."""
+        column = self.layout.columns.get("image")
+        return column is not None and any(row[column] for _, row in self.sheet.rows)
+
+    @cached_property
     def rows_by_line(self) -> dict[int, list[str]]:
         return dict(self.sheet.rows)
 
@@ -249,6 +257,8 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     if not key or len(key) > MAX_KEY or not key.isprintable():
         reading.tell(line, f"names no image, study or patient ('{short(key)}'); the row is left out")
         return None
+    if kind != "image" and reading.names_images:
+        cells = _of_no_image(line, cells, reading)
     plane = _plane(line, cells, reading)
     name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
@@ -296,6 +306,15 @@ def _key(cells: Cells) -> tuple[str, str]:
     """Kind and key of a row: the image, else the study (or accession number), else the patient."""
     name = next((name for name in KEYS if name in cells), "")
     return "study" if name in ("study_uid", "accession") else name, cells.get(name, "")
+
+
+def _of_no_image(line: int, cells: Cells, reading: Reading) -> Cells:
+    """The cells of a row without what belongs to a picture, as its cell for the image is empty."""
+    lost = [name for name in OF_IMAGE if name in cells]
+    if lost:
+        told = f"names no image, as other rows do, so its {', '.join(lost)} is of no known picture"
+        reading.tell(line, f"{told} and is left out; give the image, or a table of exams by itself")
+    return {name: text for name, text in cells.items() if name not in lost}
 
 
 def _plane(line: int, cells: Cells, reading: Reading) -> str | None:

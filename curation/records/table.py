@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -144,7 +144,7 @@ class RecordsTable:
         found = []
         for start in range(len(parts)):
             tail, level = "/".join(parts[start:]), len(parts) - start
-            stem = _stem(tail)
+            stem = without_suffix(tail)
             found += self._fit("whole", tail, level, 3)
             found += self._fit("whole", stem, level, 2) if stem != tail else []
             found += self._fit("stem", stem, level, 1)
@@ -161,6 +161,13 @@ class RecordsTable:
     def of_study(self, study: str) -> list[Record]:
         """The rows about a study id or accession number."""
         return self._by_study.get(id_form(study), [])
+
+    @cached_property
+    def root(self) -> int:
+        """How many folders at the start all absolute paths of images share: these may have been moved as one."""
+        keys = [record.key for record in self.records if record.kind == "image" and ABSOLUTE.match(record.key)]
+        folders = [path_parts(key)[:-1] for key in keys]
+        return shared_start(min(folders), max(folders)) if folders else 0
 
     @cached_property
     def patients(self) -> dict[str, list[Record]]:
@@ -184,8 +191,8 @@ class RecordsTable:
                 continue
             name = "/".join(path_parts(record.key))
             tails = _tails(name)
-            names = {"whole": [name], "stem": [_stem(name)] if _stem(name) != name else []}
-            names["tail"] = [form for tail in tails for form in dict.fromkeys((tail, _stem(tail)))]
+            names = {"whole": [name], "stem": [without_suffix(name)] if without_suffix(name) != name else []}
+            names["tail"] = [form for tail in tails for form in dict.fromkeys((tail, without_suffix(tail)))]
             names["moved"] = [tail for tail in tails if "/" in tail] if ABSOLUTE.match(record.key) else []
             for form, found in names.items():
                 for one in found:
@@ -223,7 +230,14 @@ def path_parts(path: str) -> list[str]:
     return [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
-def _stem(name: str) -> str:
+def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts at the start of two paths agree; of the least and the greatest of many, in all of them."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((count for count, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
+
+
+def without_suffix(name: str) -> str:
+    """A name without the ending of a kind of picture; any other ending may belong to the name."""
     head, _, suffix = name.rpartition(".")
     return head if head and suffix in SUFFIXES else name
 

@@ -84,3 +84,14 @@ def test_one_file_of_a_folder_that_is_gone_is_a_copy_and_the_others_stay(study: 
     assert any(remark.startswith(f"1 {IDENTICAL}") and "copied" in remark for remark in summary.remarks)
     assert summary.total == {"accepted": 3, "rejected": 2}
     assert facts(study)["plane"].tolist() == ["femur"] * 3
+
+
+def test_frames_of_other_folders_that_keep_facts_of_rows_that_are_gone_are_named(study: Workspace) -> None:
+    parent = study.root.parent
+    (parent / "more").mkdir()
+    shutil.copy(parent / "raw/P2/IM.png", parent / "more/b.png")
+    (parent / "records.csv").write_text("file,patient,plane\nb.png,W00001,femur\n")
+    told = [remark for remark in grade(study, "more", True).remarks if "rows gave that are not in this table" in remark]
+    assert len(told) == 1 and told[0].startswith("3 frames of folders that were graded before keep")
+    grade(study, "raw", True)
+    assert not any("rows gave that are not" in remark for remark in grade(study, "more", True).remarks)

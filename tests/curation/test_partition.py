@@ -46,6 +46,20 @@ def test_the_cells_of_a_partition_are_understood(
     assert found is not None and list(found.values()) == expected
 
 
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ("file,Split\na.png,train\nb.png,test\nA,test\n", "image of line 2"),
+        ("file,study,Split\na.png,E1,train\nb.png,E2,test\nc.png,e1,test\n", "study of line 2"),
+    ],
+)
+def test_an_image_or_a_study_without_a_patient_in_two_parts_is_an_error(tmp_path: Path, rows: str, what: str) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text(rows)
+    with pytest.raises(SonoError, match=rf"records.csv:4: the {what} again, in test instead of train"):
+        read_partition(read(path), "Split", {})
+
+
 def test_a_cell_without_a_meaning_and_a_patient_in_two_parts_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SonoError, match=r"records.csv:3: column 'Split' has 'third'.*values"):
         read_partition(read(table(tmp_path, "Split", ("P1", "train"), ("P2", "third"))), "Split", {})
@@ -120,6 +134,7 @@ def test_qc_and_split_honor_the_partition_of_a_table(raw: Path, tmp_path: Path) 
     remark = next(one for one in graded(study, raw, path).remarks if "partition" in one)
     assert "column 'Train' of the records table" in remark and '[splits] column = "Train"' in remark
     summary = graded(study, raw, path, 'column = "Train"\nvalues = { "1" = "train", "0" = "test" }')
+    assert not any("columns that are not used" in remark for remark in summary.remarks)
     assert not any("partition" in one or "split as usual" in one for one in summary.remarks)
     for seed in (None, 1, 2):
         if seed is not None:
