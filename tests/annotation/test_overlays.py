@@ -22,7 +22,7 @@ def make_study(folder: Path, count: int = 3) -> Workspace:
     mask[10:30, 15:45] = True
     rows, masks = [], []
     for number in range(count):
-        file = f"frames/00/{number}.png"
+        file = f"frames/00/{number:016x}-0.png"
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
         (workspace.root / file).write_bytes(cv2.imencode(".png", np.full((40, 60), 90, np.uint8))[1].tobytes())
         rows.append({"image_id": f"{number:016x}", "source_id": f"s{number}", "frame": 0, "status": "accepted",

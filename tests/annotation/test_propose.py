@@ -28,7 +28,7 @@ def make_study(folder: Path) -> Workspace:
     for number, plane in enumerate(PLANES):
         frame = np.random.default_rng(number).integers(5, 60, (90, 120)).astype(np.uint8)
         cv2.ellipse(frame, (60, 45), (38, 30 - number), 5, 0, 360, 230, 4)
-        file = f"frames/00/{number}.png"
+        file = f"frames/00/{number:016x}-0.png"
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
         (workspace.root / file).write_bytes(cv2.imencode(".png", frame)[1].tobytes())
         rows.append({"image_id": f"{number:016x}", "source_id": f"s{number}", "frame": 0, "status": "accepted",
@@ -143,7 +143,7 @@ def test_a_promptable_model_gets_reviewed_boxes_before_proposed_ones(
 
 def test_a_lost_frame_says_what_to_do(tmp_path: Path) -> None:
     workspace = make_study(tmp_path)
-    (workspace.root / "frames/00/0.png").unlink()
+    (workspace.root / f"frames/00/{0:016x}-0.png").unlink()
     with pytest.raises(SonoError, match="sono qc"):
         propose_masks(workspace)
 
