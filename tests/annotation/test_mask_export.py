@@ -148,3 +148,21 @@ def test_attributes_that_are_not_ours_do_not_count(tmp_path: Path, attributes: A
     assert summary.states == {"accepted": 4}
     assert summary.sources == {"import": 4}
     assert summary.refused == {"inverted": 1}
+
+
+@pytest.mark.parametrize("moved", [0.4, 1, 6])
+def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(tmp_path: Path, moved: float) -> None:
+    workspace = whole_study(tmp_path)
+    before = workspace.masks()
+    path = export_coco(workspace, tmp_path / "out.json").path
+    content = json.loads(path.read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    content["annotations"] = [one for one in content["annotations"] if names[one["category_id"]] == "femur"]
+    path.write_text(json.dumps(content))
+    ring = [5 + moved, 3, 25 + moved, 3, 25 + moved, 9, 5 + moved, 9]
+    import_masks(workspace, changed(path, lambda one: one.pop("attributes") and one.update(segmentation=[ring])))
+    if moved < 6:
+        pd.testing.assert_frame_equal(workspace.masks(), before)
+    else:
+        new = workspace.masks()[lambda table: ~table["mask_id"].isin(before["mask_id"])]
+        assert (list(new["state"]), list(new["source"])) == (["accepted"] * 2, ["import"] * 2)
