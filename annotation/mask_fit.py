@@ -136,7 +136,7 @@ def _prompt(value: object) -> str | None:
         return None
 
 
-def _state(row: Row, exported: Row, known: Mapping[object, Row]) -> str:
+def _state(row: Row, exported: Row, known: Mapping[str, Row]) -> str:
     """The state of a mask that comes back: its own, or edited where its shape differs from the one that was exported.
 
     Other tools draw a mask again from its outline, so small differences are no edit.

@@ -14,6 +14,8 @@ from studies import fill_vault
 from sono.annotation.mask_export import export_coco
 from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.annotation.masks import mask_row, mask_table
+from sono.curation.errors import SonoError
+from sono.curation.qc_remarks import orphaned
 from sono.curation.tables import IMAGES, MASKS, from_rows
 from sono.curation.workspace import Workspace
 
@@ -166,3 +168,15 @@ def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(tm
     else:
         new = workspace.masks()[lambda table: ~table["mask_id"].isin(before["mask_id"])]
         assert (list(new["state"]), list(new["source"])) == (["accepted"] * 2, ["import"] * 2)
+
+
+def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    images = workspace.read(IMAGES)
+    images["image_id"] = images["image_id"].str.replace("a", "d").str.replace("b", "e")
+    images["file"] = [f"frames/{name[0]}/{name}.png" for name in images["image_id"]]
+    workspace.write(IMAGES, images)
+    assert "3 masks are of frames that are no longer here" in orphaned(workspace.masks(), images)[0]
+    assert orphaned(workspace.masks()[:0], images) == []
+    with pytest.raises(SonoError, match="no masks yet"):
+        export_coco(workspace, tmp_path / "out.json")
