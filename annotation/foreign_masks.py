@@ -39,6 +39,7 @@ class ForeignMask(NamedTuple):
 
     `size` is (height, width) of its picture, None where the file does not say; `read` draws it for a size. `source` is
     "import", or "box" for a box; `exported` holds the attributes that `sono masks export` wrote.
+    `nested`: one of several classes of a picture, which may lie in its holes.
     """
 
     picture: Picture
@@ -48,6 +49,7 @@ class ForeignMask(NamedTuple):
     read: Callable[[Size], NDArray[np.bool_]]
     source: str = "import"
     exported: Mapping[str, Any] = {}
+    nested: bool = False
 
 
 class RefusedError(Exception):

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.foreign_masks import ForeignMask, RefusedError
+from sono.annotation.mask_checks import oddity, same_shape
 from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.masks import mask_row
@@ -20,8 +21,6 @@ from sono.curation.geometry import resampled_mask
 from sono.curation.rle import decode
 from sono.curation.tables import MASK_SOURCES, MASK_STATES, rows_of
 
-NEARLY_ALL = 0.9  # of the picture
-SAME_SHAPE = 0.98  # overlap of an exported mask with what comes back, above which nobody has edited it
 MAX_PROMPT = 1000  # characters
 
 Row = dict[str, Any]
@@ -29,37 +28,40 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class FitRules:
-    """What masks are fitted by: labels, the state of new ones, whether those that look inverted are kept, and the masks
-    that the study has, by id and by shape."""
+    """What masks are fitted by: labels, the state of new ones, whether those that look odd are kept, and the masks that
+    the study has, by id and by image and structure."""
 
     labels: Labels
     state: str
     force: bool
-    known: Mapping[object, Row]
+    known: Mapping[str, Row]
+    drawn: Mapping[tuple[object, object], list[Row]]
 
     @classmethod
     def create(cls, labels: Labels, state: str, force: bool, masks: pd.DataFrame) -> "FitRules":
         """The rules for a study that has these `masks`."""
         rows = rows_of(masks)
-        by_id: dict[object, Row] = {row["mask_id"]: row for row in rows}
-        return cls(labels, state, force, by_id | {_shape_of(row): row for row in rows})
+        drawn: dict[tuple[object, object], list[Row]] = {}
+        for row in rows:
+            drawn.setdefault((row["image_id"], row["structure"]), []).append(row)
+        return cls(labels, state, force, {row["mask_id"]: row for row in rows}, drawn)
 
 
 def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
-    """The row of one mask on its frame; RefusedError where it has no structure, does not fit or looks inverted."""
+    """The row of one mask on its frame; RefusedError where it has no structure, does not fit or looks odd."""
     structure = mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
     whole = _whole(mask, match)
     exported = _exported(mask, match)
-    odd = looks_inverted(whole)
-    if odd and not rules.force and not exported:
-        raise RefusedError("inverted", odd)
     pixels = whole if match.stored else crop(whole, match.row)
     if not pixels.any():
         raise RefusedError("empty")
+    odd = None if rules.force or exported else oddity(whole, pixels, mask.nested)
+    if odd is not None:
+        raise RefusedError(*odd)
     if not exported:
         row = mask_row(match.row, pixels, structure, mask.source, state=rules.state)
         # a tool that drops attributes gives a stored mask back, which is still a proposal
-        return rules.known.get(_shape_of(row), row) if match.stored else row
+        return _drawn_before(row, rules) if match.stored else row
     kept = {key: value for key, value in exported.items() if key != "mask_id"}
     row = mask_row(match.row, pixels, structure, **kept)
     return row | {"state": _state(row, exported, rules.known)}
@@ -71,15 +73,6 @@ def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]
         mask = resampled_mask(mask, _shown_size(image))
     x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
     return mask[y0:y1, x0:x1]
-
-
-def looks_inverted(mask: NDArray[np.bool_]) -> str:
-    """What is odd about a mask [H, W] that covers nearly everything or touches all four borders; "" for others."""
-    share = float(mask.mean())
-    borders = all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
-    if share <= NEARLY_ALL and not borders:
-        return ""
-    return f"{share:.0%} of the picture{', and all four borders' * borders}"
 
 
 def _structure(label: str, labels: Labels) -> str:
@@ -143,7 +136,7 @@ def _prompt(value: object) -> str | None:
         return None
 
 
-def _state(row: Row, exported: Row, known: Mapping[object, Row]) -> str:
+def _state(row: Row, exported: Row, known: Mapping[str, Row]) -> str:
     """The state of a mask that comes back: its own, or edited where its shape differs from the one that was exported.
 
     Other tools draw a mask again from its outline, so small differences are no edit.
@@ -151,11 +144,18 @@ def _state(row: Row, exported: Row, known: Mapping[object, Row]) -> str:
     before = known.get(str(exported["mask_id"]))
     if before is None or row["mask_id"] == before["mask_id"] or before["image_id"] != row["image_id"]:
         return str(exported["state"])
-    size = (int(row["height"]), int(row["width"]))
-    one, other = decode(str(row["counts"]), *size), decode(str(before["counts"]), *size)
-    same = (one & other).sum() >= SAME_SHAPE * (one | other).sum() and row["structure"] == before["structure"]
+    same = same_shape(_pixels(row), _pixels(before)) and row["structure"] == before["structure"]
     return str(exported["state"]) if same else "edited"
 
 
-def _shape_of(row: Mapping[str, Any]) -> tuple[object, ...]:
-    return row["image_id"], row["structure"], row["counts"]
+def _drawn_before(row: Row, rules: FitRules) -> Row:
+    """The mask of the study that `row` is, drawn again by a tool from its outline; `row` itself where there is none."""
+    others = rules.drawn.get((row["image_id"], row["structure"]), [])
+    mask, size = _pixels(row), (row["height"], row["width"])
+    same = [(other, _pixels(other)) for other in others if (other["height"], other["width"]) == size]
+    same = [(other, shape) for other, shape in same if same_shape(mask, shape)]
+    return max(same, key=lambda pair: int((pair[1] == mask).sum()), default=(row, mask))[0]
+
+
+def _pixels(row: Row) -> NDArray[np.bool_]:
+    return decode(str(row["counts"]), int(row["height"]), int(row["width"]))

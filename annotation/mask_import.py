@@ -43,7 +43,11 @@ REFUSALS = {
     "many_frames": "the file has several frames; export with `sono masks export` and draw on those",
     "wrong_size": "the mask has another size than the frame",
     "empty": "the mask has no pixel inside the sector",
-    "inverted": "nearly everything, or all four borders: inverted? look at it, and give --force if it is right",
+    "inverted": "nearly everything, all four borders or a large hole: inverted? look at it, and give --force if it is "
+    "right",
+    "pieces": "many pieces: an image, or rows read as columns? look at it, and give --force if it is right",
+    "open_line": "a thin line that does not close; close it, or give --force if the line is the structure",
+    "cut_away": "most of it is outside the sector: another frame's? look at it, and give --force if it is right",
     "unknown_label": "the label is no structure",
     "frame": "a frame of the study is no mask",
     "tones": "an image is no mask",
@@ -60,7 +64,7 @@ class ImportOptions:
     `structure` names all masks of pictures, or of a file with one label; `colors` and `values` name the classes of
     pictures, `labels` those of JSON files and tables; `skipped` labels are left out. `columns` names the columns of a
     box table, `ignored_folders` those that say nothing about whose frame lies in them. `strict`: all masks or none;
-    `force`: masks that look inverted, too; `dry_run`: only report. `replace`: what becomes of accepted masks
+    `force`: masks that look odd, too; `dry_run`: only report. `replace`: what becomes of accepted masks
     that are here already, see `outdated`.
     """
 

@@ -151,8 +151,9 @@ class FrameFinder:
         if not parts:
             return NoMatch("unmatched", "an empty name")
         stem = stem_of(parts[-1])
-        if found := self._by_id(stem):
-            return found
+        for reading in readings(stem):
+            if found := self._by_id(reading.stem):
+                return found
         found = self._by_path(picture, stem)
         if isinstance(found, Match) and picture.own_name:
             own = stem_of(path_parts(picture.own_name)[-1])

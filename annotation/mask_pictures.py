@@ -96,7 +96,8 @@ def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Foun
     found.pictures.append(picture)
     for label, mask in masks.items():
         read = partial(_decoded, encode(mask))
-        found.masks.append(ForeignMask(picture, label, (mask.shape[0], mask.shape[1]), str(path), read))
+        size, nested = (mask.shape[0], mask.shape[1]), bool(rules.values)
+        found.masks.append(ForeignMask(picture, label, size, str(path), read, nested=nested))
 
 
 def _decoded(counts: str, size: Size) -> Mask:

@@ -13,11 +13,17 @@ def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return whole
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).any()
     if edge and drawn:
-        hull = np.zeros(mask.shape, np.uint8)
-        cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32)), 1)
+        hull = convex_hull(mask)
         if hull.sum() > 8 * drawn:
-            return hull.astype(np.bool_)
+            return hull
     return mask
+
+
+def convex_hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The convex hull [H, W] of a mask that is not empty."""
+    hull = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32)), 1)
+    return hull.astype(np.bool_)
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

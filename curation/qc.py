@@ -22,7 +22,7 @@ from sono.curation.planes import PlaneTable
 from sono.curation.printed_text import check_tesseract
 from sono.curation.privacy import check_privacy, names_of_persons
 from sono.curation.published_splits import published_splits
-from sono.curation.qc_remarks import moved, remarks_of, unread
+from sono.curation.qc_remarks import moved, orphaned, remarks_of, unread
 from sono.curation.quality import QualityConfig
 from sono.curation.readers.sources import list_sources, name_of, stamp_of
 from sono.curation.readers.stores import is_url
@@ -41,7 +41,7 @@ from sono.curation.records.read import (
 from sono.curation.records.reports import apply_reports, concerned, is_report_row
 from sono.curation.storage import check_target, real_path, remove_leftovers, sha256
 from sono.curation.stored import is_whole, quarantined_path, stored_path
-from sono.curation.tables import IMAGES, SOURCES, from_rows, read_table, rows_of
+from sono.curation.tables import IMAGES, MASKS, SOURCES, from_rows, read_table, rows_of
 from sono.curation.workspace import Workspace
 
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
@@ -150,6 +150,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
             *partition.remarks(own),
             *center_remarks(spelled, images["center"].dropna().unique()),
             *moved(before, images),
+            *orphaned(workspace.read(MASKS, ["image_id"]), images),
         ),
     )
 

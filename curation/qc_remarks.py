@@ -24,6 +24,17 @@ def moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     return [f"{moved} frames changed their split: they are tied to others now, by a patient or as duplicates"]
 
 
+def orphaned(masks: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+    """A remark on masks whose frames are in the table no more: their files were replaced or are gone."""
+    count = int((~masks["image_id"].isin(images["image_id"])).sum())
+    if not count:
+        return []
+    return [
+        f"{count} masks are of frames that are no longer here, since their files were replaced or removed; they are "
+        "not used: put the files back, or import masks of the new ones"
+    ]
+
+
 def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
     """What the user should know, most costly first."""
     accepted = own[own["status"] == "accepted"]

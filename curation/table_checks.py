@@ -57,6 +57,11 @@ def check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) ->
         )
 
 
+def has_mark(path: Path) -> bool:
+    """Whether a table that was read says which study it is of."""
+    return STUDY in (pq.read_schema(path).metadata or {})
+
+
 def typed(table: pa.Table, spec: TableSpec, where: str) -> pa.Table:
     """The table with the types of `spec`; SonoError names the first cell that has no such value."""
     columns = []

@@ -29,7 +29,7 @@ from sono.curation.storage import (
     unfinished,
     write_text,
 )
-from sono.curation.table_checks import TableSpec
+from sono.curation.table_checks import TableSpec, has_mark
 from sono.curation.tables import CAPTIONS, IMAGES, MASKS, RELEASED, SOURCES, read_table, write_table
 from sono.curation.vault_checks import check_identities, count_unknown, stamp
 
@@ -293,7 +293,7 @@ class Workspace:
         path = self.path(spec)
         check_inside(path, self.root)
         frame = read_table(path, spec, columns, self.study().key_check)
-        if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame:
+        if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame and not has_mark(path):  # else its own
             self._refuse_foreign(path, frame["image_id"])
         if spec is MASKS and columns is None and len(frame):
             check_fit(path, frame, self.read(IMAGES, ["image_id", "height", "width"]))

@@ -14,6 +14,8 @@ from studies import fill_vault
 from sono.annotation.mask_export import export_coco
 from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.annotation.masks import mask_row, mask_table
+from sono.curation.errors import SonoError
+from sono.curation.qc_remarks import orphaned
 from sono.curation.tables import IMAGES, MASKS, from_rows
 from sono.curation.workspace import Workspace
 
@@ -148,3 +150,33 @@ def test_attributes_that_are_not_ours_do_not_count(tmp_path: Path, attributes: A
     assert summary.states == {"accepted": 4}
     assert summary.sources == {"import": 4}
     assert summary.refused == {"inverted": 1}
+
+
+@pytest.mark.parametrize("moved", [0.4, 1, 6])
+def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(tmp_path: Path, moved: float) -> None:
+    workspace = whole_study(tmp_path)
+    before = workspace.masks()
+    path = export_coco(workspace, tmp_path / "out.json").path
+    content = json.loads(path.read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    content["annotations"] = [one for one in content["annotations"] if names[one["category_id"]] == "femur"]
+    path.write_text(json.dumps(content))
+    ring = [5 + moved, 3, 25 + moved, 3, 25 + moved, 9, 5 + moved, 9]
+    import_masks(workspace, changed(path, lambda one: one.pop("attributes") and one.update(segmentation=[ring])))
+    if moved < 6:
+        pd.testing.assert_frame_equal(workspace.masks(), before)
+    else:
+        new = workspace.masks()[lambda table: ~table["mask_id"].isin(before["mask_id"])]
+        assert (list(new["state"]), list(new["source"])) == (["accepted"] * 2, ["import"] * 2)
+
+
+def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    images = workspace.read(IMAGES)
+    images["image_id"] = images["image_id"].str.replace("a", "d").str.replace("b", "e")
+    images["file"] = [f"frames/{name[0]}/{name}.png" for name in images["image_id"]]
+    workspace.write(IMAGES, images)
+    assert "3 masks are of frames that are no longer here" in orphaned(workspace.masks(), images)[0]
+    assert orphaned(workspace.masks()[:0], images) == []
+    with pytest.raises(SonoError, match="no masks yet"):
+        export_coco(workspace, tmp_path / "out.json")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mask_studies import SOURCE, drawn, frame_row, make_study, png
+from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
 
 from sono.annotation.foreign_masks import Found, Picture
 from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks, match_all
@@ -346,3 +346,14 @@ def one_ends_the_other(one: str, other: str) -> bool:
     first, second = ([part for part in path.split("/")[:-1] if part != "images"] for path in (one, other))
     shorter, longer = sorted((first, second), key=len)
     return longer[len(longer) - len(shorter) :] == shorter
+
+
+@pytest.mark.parametrize(
+    "name", ["cb0618f6-{}.png", "{}_png.rf.0a1b2c3d4e5f6.jpg", "{}_mask.png", "cb0618f6-{}_seg.png"]
+)
+def test_an_image_id_is_known_with_what_tools_add(tmp_path: Path, name: str) -> None:
+    size = {"height": SOURCE[0], "width": SOURCE[1]}
+    row = frame_row(0, **size, file=f"frames/00/{0:016x}-0123abcd.png")
+    workspace = make_study(tmp_path, ["/raw/scan.png"], [row])
+    path = coco_file(tmp_path, [[10, 10, 20, 10, 20, 20]], name.format(f"{0:016x}-0123abcd"))
+    assert import_masks(workspace, path).evidence == {"image id": 1}

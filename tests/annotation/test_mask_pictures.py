@@ -1,5 +1,6 @@
 """What a PNG shows is decided by its pixels: one shape, classes, an alpha channel, or no mask at all."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,13 @@ import pytest
 from mask_studies import frame_row, make_study, png, stored
 from PIL import Image
 
+from sono.annotation.mask_checks import oddity
 from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.curation.errors import SonoError
 from sono.curation.phantom.anatomy import draw_plane
 from sono.curation.phantom.frames import LOOKS, PROBES
 from sono.curation.phantom.physics import render
+from sono.curation.rle import encode
 from sono.curation.stored import frame_file, image_id_of
 from sono.curation.workspace import Workspace
 
@@ -280,3 +283,61 @@ def test_files_that_are_no_masks_are_counted(tmp_path: Path) -> None:
         (tmp_path / "masks" / name).write_text("x")
     summary = import_masks(one_frame(tmp_path), tmp_path / "masks", HEAD)
     assert summary.remarks[:1] == ("files that are neither PNG nor JSON were not read: .tif 1, .txt 1, no ending 1",)
+
+
+def framed(width: int) -> np.ndarray:
+    mask = ~head()
+    mask[:width], mask[-width:], mask[:, :width], mask[:, -width:] = False, False, False, False
+    return mask
+
+
+def gapped() -> np.ndarray:
+    line = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(line, (60, 45), (40, 28), 10, 0, 350, 1, 1)
+    return line.astype(bool)
+
+
+@pytest.mark.parametrize(
+    ("reason", "mask"),
+    [
+        ("inverted", framed(1)),
+        ("inverted", framed(5)),
+        ("open_line", gapped()),
+        ("pieces", np.pad(np.random.default_rng(0).random((80, 110)) > 0.95, 5)),
+        ("cut_away", np.pad(np.ones((88, 12), bool), ((1, 1), (0, 108)))),
+    ],
+)
+def test_a_mask_of_an_odd_shape_needs_force(tmp_path: Path, reason: str, mask: np.ndarray) -> None:
+    size = {"height": 90, "width": 110, "source_height": SIZE[0], "source_width": SIZE[1]}
+    box = {"crop_x0": 10, "crop_y0": 0, "crop_x1": SIZE[1], "crop_y1": SIZE[0]}
+    workspace = make_study(tmp_path, ["/raw/scan.png"], [frame_row(0, **size, **box)])
+    labels = {"categories": [{"id": 1, "name": "fetal head"}]}
+    counts = encode(mask)
+    image = {"id": 1, "file_name": "scan.png", "height": SIZE[0], "width": SIZE[1]}
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": SIZE, "counts": counts}}
+    path = tmp_path / "masks.json"
+    path.write_text(json.dumps(labels | {"images": [image], "annotations": [entry]}))
+    assert import_masks(workspace, path, ImportOptions(dry_run=True)).refused == {reason: 1}
+    assert import_masks(workspace, path, ImportOptions(force=True)).imported == 1
+
+
+@pytest.mark.parametrize("kind", ["line", "two pieces", "small hole", "long bone"])
+def test_shapes_that_are_rare_but_right_are_kept(tmp_path: Path, kind: str) -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    if kind == "line":
+        mask[40:42, 10:100] = 1
+    if kind == "two pieces":
+        mask[20:30, 10:30], mask[60:70, 80:110] = 1, 1
+    if kind == "small hole":
+        mask[20:60, 20:80] = 1
+        mask[30:33, 30:33] = 0
+    if kind == "long bone":
+        cv2.line(mask, (10, 20), (100, 60), 1, 5)
+    assert imported(tmp_path, mask * 255) == ([int(mask.sum())], "")
+
+
+def test_rows_read_as_columns_are_many_pieces() -> None:
+    large = cv2.resize(head().astype(np.uint8), (480, 360)).astype(bool)
+    assert oddity(large, large) is None
+    rows = np.pad(large.ravel().reshape(large.shape, order="F")[1:-1, 1:-1], 1)
+    assert (oddity(rows, rows) or ("",))[0] == "pieces"

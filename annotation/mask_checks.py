@@ -1,0 +1,77 @@
+"""What is odd about the pixels of a mask: inverted, an open outline, pieces without number, or mostly cut away.
+
+Each limit stands against the 629 drawn masks of heads, abdomens and femurs of the Nijmegen and Barcelona sets, as
+stored: all are of one piece without a hole, cover at most 60 % of their frame, and are at most 12.7 times as long as
+wide.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.annotation.outlines import convex_hull, filled
+
+NEARLY_ALL = 0.9  # of the picture or of the stored frame; real masks: at most 0.60 of the stored frame
+MAX_HOLES = 0.02  # of the filled shape; real masks: 0
+MAX_PIECES = 32  # real masks: 1. Rows read as columns give 54 for a femur, a thresholded frame 353
+MAX_LENGTH = 20  # widths of a shape that is no line; real masks: at most 12.7
+MAX_HULL = 3  # areas of a line; its hull is larger where the line goes around something.
+MIN_KEPT = 0.5  # of a mask inside the stored crop
+SAME_SHAPE = 0.98  # overlap of a mask with what a tool made of it, above which nobody has edited it
+
+Mask = NDArray[np.bool_]
+
+
+def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | None:
+    """The reason and detail for which a mask needs a person's look, None for others.
+
+    `whole` [H, W] is the mask on its picture, `kept` [h, w] what the stored crop keeps of it at the same scale.
+    The holes of a `nested` mask may be other structures.
+    """
+    shown, stored = (filled(whole), filled(kept)) if nested else (whole, kept)
+    if inverted := looks_inverted(shown) or looks_inverted(stored, borders=False):
+        return "inverted", inverted
+    pieces = cv2.connectedComponents(whole.astype(np.uint8))[0] - 1
+    if pieces > MAX_PIECES:
+        return "pieces", f"{pieces} pieces"
+    if is_open_line(whole):
+        return "open_line", ""
+    share = kept.sum() / max(int(whole.sum()), 1)
+    if 0 < share < MIN_KEPT:
+        return "cut_away", f"{share:.0%} of it is in the stored frame"
+    return None
+
+
+def looks_inverted(mask: Mask, borders: bool = True) -> str:
+    """What is odd about a mask [H, W] that covers nearly everything, has a large hole, or (with `borders`) touches all
+    four borders; "" for others."""
+    share = float(mask.mean())
+    around = borders and all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    holes = float(1 - mask.sum() / max(int(filled(mask).sum()), 1))
+    if share <= NEARLY_ALL and not around and holes <= MAX_HOLES:
+        return ""
+    hole = f", and a hole of {holes:.0%} of the shape" * (holes > MAX_HOLES)
+    return f"{share:.0%} of the picture{', and all four borders' * around}{hole}"
+
+
+def is_open_line(mask: Mask) -> bool:
+    """Whether the largest piece of a mask [H, W] is a thin line around something, which does not close."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if len(stats) < 2:
+        return False
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    left, top, width, height, area = (int(number) for number in stats[largest])
+    piece = np.pad(labels[top : top + height, left : left + width] == largest, 1)
+    thickness = 2 * float(cv2.distanceTransform(piece.astype(np.uint8), cv2.DIST_L2, 5).max())
+    return bool(max(width, height) > MAX_LENGTH * thickness and convex_hull(piece).sum() > MAX_HULL * area)
+
+
+def same_shape(one: Mask, other: Mask) -> bool:
+    """Whether two masks [H, W] differ by what drawing again from an outline changes: little, or a pixel of the edge."""
+    if (one & other).sum() >= SAME_SHAPE * (one | other).sum():
+        return True
+    return not ((one & ~_grown(other)).any() or (other & ~_grown(one)).any())
+
+
+def _grown(mask: Mask) -> Mask:
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
