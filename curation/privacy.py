@@ -236,7 +236,8 @@ def _search(workspace: Workspace) -> Search:
     sources = workspace.sources()
     public = PublicNames.of(workspace, sources)
     own, prose = VOCABULARY | public.words, PROSE | public.words
-    found = collect(raw_strings(sources), own, names_of_persons(sources), prose, sources["raw_patient"].dropna())
+    patients = pd.concat([sources["raw_patient"], sources["file_patient"]]).dropna().unique()
+    found = collect(raw_strings(sources), own, names_of_persons(sources), prose, patients)
     key = {workspace.key_path.read_text().strip().lower()}
     namesakes = {name: word for name in public.centers if (word := _short_name(name, found.name_words - prose))}
     short = frozenset(namesakes.values())

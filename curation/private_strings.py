@@ -20,6 +20,8 @@ from sono.curation.spellings import (
     atoms_of,
     dates_in,
     divided,
+    grouped_ids,
+    id_spellings,
     is_initial,
     letter_runs,
     name_parts,
@@ -32,6 +34,7 @@ from sono.curation.spellings import (
 )
 
 MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
+_FRACTION = re.compile(r"(?<![\w.])0?\.\d{4,}(?:e[-+]?\d+)?(?![\w.])")  # 0.19840321 is a number, no date of birth
 MIN_INSIDE = 6  # letters of a name that is found inside a longer word; shorter ones are parts of words by chance
 
 
@@ -40,7 +43,8 @@ class PrivateStrings:
     """What must not leave: single words, phrases by their first word, and days.
 
     `persons` are those words and phrases that name a person, `name_words` all words of these names, `ids` the words
-    that are numbers of patients and exams. A word of `own` holds no name inside it.
+    that are numbers of patients and exams, `patients` ids of patients without what parts their groups. A word of `own`
+    holds no name inside it.
     """
 
     words: frozenset[str]
@@ -50,6 +54,7 @@ class PrivateStrings:
     name_words: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
     ids: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.words) + sum(map(len, self.phrases.values())) + len(self.days)
@@ -63,13 +68,13 @@ class PrivateStrings:
         """
         found: set[str] = set()
         for reading in filter(None, (text, undisguised(text))):
-            simple = plain(reading)
+            simple = _FRACTION.sub(" ", plain(reading))
             if without is not None:
                 simple = without(simple)
             atoms = atoms_of(simple)
             distinct = set(atoms)
             readable = reading.count("\ufffd") <= MAX_UNREADABLE * len(reading)
-            words = self.words & single_forms(simple, distinct)
+            words = (self.words & single_forms(simple, distinct)) | self.patients.intersection(grouped_ids(simple))
             found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
             if not readable:
                 found -= {word for word in words if len(word) < MIN_WORD and word.isascii()}
@@ -163,6 +168,7 @@ def collect(
     """
     words: set[str] = set()
     ids: set[str] = set()
+    joined: set[str] = set()
     known_ids = set(patients)
     phrases: dict[str, set[Phrase]] = {}
     days: set[date] = set()
@@ -176,6 +182,8 @@ def collect(
 
     for text in raw:
         found = {add(phrase) for phrase in spellings(text, own)}
+        if text in known_ids:
+            joined.update(add(phrase) for phrase in id_spellings(text, own))
         if text in known_ids or (not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS):
             ids.update(one for one in found if any(map(str.isdigit, one)))
         days |= dates_in(plain(text))
@@ -189,4 +197,5 @@ def collect(
         frozenset(part for name in names for part in name_parts(atoms_of(plain(name)))),
         own | prose,
         frozenset(ids),
+        frozenset(joined),
     )

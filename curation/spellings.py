@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import date
 from functools import cache
-from itertools import pairwise, permutations
+from itertools import chain, pairwise, permutations
 
 Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in order
 
@@ -28,6 +28,7 @@ _ATOM = re.compile(r"[^\W_]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w.]\d)")
 _POSSESSIVE = re.compile(r"(?<=[^\W\d_]{2})['’`´]s(?![^\W_])")
+_TATWEEL = "\u0640"
 _APOSTROPHES = "'’`´‘‛ʼʻʹ′"
 _APOSTROPHE = re.compile(rf"(?<=\w)[{_APOSTROPHES}](?=\w)")
 _HYPHENS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
@@ -42,6 +43,7 @@ _GROUPED = re.compile(
     r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: ?[-./_] ?\d+| \d+)*"
     r"(?:[-./_ ]?[a-z])?(?![^\W_])"
 )
+_LETTERED = re.compile(r"(?<![^\W_])[a-z]{1,5}[-./_ ]\d{3,}(?![^\W_]|[.,]\d)")  # A-1234
 _THOUSANDS = re.compile(r"(?<![^\s(#:])\d{1,3}(?:,\d{3}){2,}(?![^\s).;:])(?!\.\d)")  # 4,711,223
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
@@ -105,7 +107,8 @@ _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 def plain(text: str) -> str:
     """Lower case, without accents, vowel signs, apostrophes and the s of a possessive.
 
-    Full-width and composed letters are the simple ones, and letters of no width are left out.
+    Full-width and composed letters and the digits of other scripts are the simple ones, and letters of no width and the
+    stroke that draws Arabic words out are left out.
     """
     if text.isascii():
         bare = text.lower()
@@ -113,6 +116,7 @@ def plain(text: str) -> str:
         marks = _marks()
         apart = unicodedata.normalize("NFKD", text).casefold()
         bare = "".join(letter for letter in apart if letter not in marks).translate(_PLAIN)
+        bare = "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in bare)
         bare = unicodedata.normalize("NFC", bare)
     return _APOSTROPHE.sub("", _POSSESSIVE.sub("", bare))
 
@@ -121,7 +125,8 @@ def plain(text: str) -> str:
 def _marks() -> frozenset[str]:
     """All that would cut a word in pieces: accents, vowel signs of Indian and Thai script, and letters of no width."""
     everything = map(chr, range(sys.maxunicode + 1))
-    return frozenset(letter for letter in everything if unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf"))
+    found = (letter for letter in everything if unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf"))
+    return frozenset((*found, _TATWEEL))
 
 
 def words_of(*texts: str) -> frozenset[str]:
@@ -163,6 +168,19 @@ def _joined(text: str) -> Iterator[str]:
             for end in range(start + 2, min(start + MAX_GROUPS, len(atoms)) + 1):
                 if _telling(tuple(atoms[start:end]), frozenset()):
                     yield "".join(atoms[start:end])
+
+
+def grouped_ids(text: str) -> Iterator[str]:
+    """What ids of a `plain` text that are written in groups, or apart from their letters, are without what parts them.
+
+    `88-77-66` is 887766 and `A-1234` a1234: too short to say something by themselves, but not as ids that are known.
+    """
+    text = text if text.isascii() else text.translate(_HYPHENS)
+    for grouped in chain(_GROUPED.findall(text), _LETTERED.findall(text)):
+        joined = "".join(atoms_of(grouped))
+        if len(joined) >= MIN_WORD:
+            yield joined
+            yield unpadded(joined)
 
 
 def letter_runs(atoms: Iterable[str], least: int) -> set[str]:
@@ -228,6 +246,13 @@ def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
         yield from (phrase for phrase in candidates if _telling(phrase, own))
         if all(map(str.isalpha, atoms)):
             yield from _name_pairs(name_parts(atoms), own)
+
+
+def id_spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
+    """An id of a patient without what parts its groups, if that is long enough for a word and has a digit."""
+    joined = "".join(atoms_of(plain(text)))
+    if any(map(str.isdigit, joined)):
+        yield from (phrase for phrase in {(joined,), (unpadded(joined),)} if _telling(phrase, own))
 
 
 def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:

@@ -117,3 +117,40 @@ def test_in_a_page_only_long_numbers_are_ids() -> None:
     assert known.found_in("0.123456", page=True) == set()
     assert known.found_in("123456") == {"123456"}
     assert known.found_in("1234567", page=True) == {"1234567"}
+
+
+@pytest.mark.parametrize(
+    ("identity", "texts"),
+    [("88-77-66", ["88-77-66", "88 77 66", "88/77/66", "887766"]), ("A-1234", ["A-1234", "a1234", "A 1234", "A_1234"]),
+     ("12/3456", ["12/3456", "12-3456", "123456"]), ("4711-22", ["4711-22", "471122"]),
+     ("AB12345", ["AB-12345", "ab 12345"]), ("887766", ["88-77-66"]), ("4711223", ["٤٧١١٢٢٣"])],
+)  # fmt: skip
+def test_an_id_of_a_patient_is_found_with_other_signs_between_its_groups(identity: str, texts: list[str]) -> None:
+    known = collect([identity], OWN, patients=[identity])
+    for text in texts:
+        assert known.found_in(f"asked about {text}, twice"), text
+        assert known.found_in(text), text
+
+
+@pytest.mark.parametrize(
+    "text", ["88 and 77 and 66", "88.77", "0.887766", "A 12345", "1-234", "12, 3456", "88-77-67", "loss -.887766e-05"]
+)
+def test_other_numbers_are_no_id_of_a_patient(text: str) -> None:
+    ids = ["88-77-66", "A-1234", "12/3456", "887766"]
+    assert collect(ids, OWN, patients=ids).found_in(text) == set()
+
+
+def test_a_fraction_is_no_id_and_no_date() -> None:
+    known = collect(["4711223", "19840321"], OWN, patients=["4711223"])
+    assert known.found_in("loss 0.4711223, .19840321 and 0.4711223e-05") == set()
+    assert known.found_in("4711223") and known.found_in("1984-03-21") and known.found_in("0.4711223.1")
+
+
+def test_a_short_id_counts_in_a_page_only_with_a_letter() -> None:
+    ids = ["88-77-66", "A-1234"]
+    known = collect(ids, OWN, patients=ids)
+    assert known.found_in("88-77-66 A-1234", page=True) == {"a1234"}
+
+
+def test_a_stroke_inside_an_arabic_name_does_not_hide_it() -> None:
+    assert private("قباني^نزار").found_in("السيد قبـــاني نـــزار هنا")
