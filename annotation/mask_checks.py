@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sono.annotation.outlines import convex_hull, filled
 
 NEARLY_ALL = 0.9  # of the picture or of the stored frame; real masks: at most 0.60 of the stored frame
-MAX_HOLES = 0.02  # of the filled shape; real masks: 0
+MAX_HOLES = 0.1  # of the filled shape; real masks: 0
 MAX_PIECES = 32  # real masks: 1. Rows read as columns give 54 for a femur, a thresholded frame 353
 MAX_LENGTH = 20  # widths of a shape that is no line; real masks: at most 12.7
 MAX_HULL = 3  # areas of a line; its hull is larger where the line goes around something.
