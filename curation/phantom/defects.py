@@ -39,6 +39,9 @@ def _copy(ledger: Ledger, shot: Shot, number: int) -> None:
     twin = replace(shot, name=_renamed(shot, number), planted="exact duplicate")
     content = (ledger.out / shot.path).read_bytes()
     add_file(ledger, twin, content, EXACT, _same_secrets(ledger, shot), _same_facts(ledger, shot))
+    said = {row["File"]: row["Findings"] for row in ledger.rows}
+    if shot.recorded:
+        ledger.rows[-1]["Findings"] = said[shot.name]  # one picture shows one thing
     ledger.files[shot.path]["expected"] = asdict(EXACT)  # either may be the one that is kept
     _pair(ledger, "exact", shot, twin, EXACT)
 
