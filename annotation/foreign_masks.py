@@ -77,6 +77,7 @@ class Found:
     pictures: list[Picture] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unnamed: dict[int, int] = field(default_factory=dict)  # pixels of values that no --value names
+    paints: dict[str, list[str]] = field(default_factory=dict)  # files by the value or color of their one structure
 
     def refuse(self, reason: str, place: object, detail: str = "") -> None:
         """Note an entry that is not used."""

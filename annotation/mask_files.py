@@ -11,7 +11,7 @@ from sono.annotation.box_tables import read_boxes
 from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
 from sono.annotation.foreign_masks import Found, read_file
 from sono.annotation.labelme_files import is_labelme, read_labelme
-from sono.annotation.mask_pictures import PictureRules, read_mask_picture
+from sono.annotation.mask_pictures import PictureRules, read_mask_picture, refuse_several_paints
 from sono.curation.errors import SonoError
 from sono.curation.readers.containers import format_of
 from sono.curation.readers.dicom import is_dicom
@@ -41,6 +41,7 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
         read_mask_picture(path, path.parent, rules.pictures, found)
     else:
         _read_json(path, path.parent, found)
+    refuse_several_paints(found, rules.pictures.force)
     if found.unnamed:
         counts = ", ".join(f"{value} ({count} pixels)" for value, count in sorted(found.unnamed.items()))
         found.remarks.append(f"values without --value are left out: {counts}")
@@ -82,6 +83,16 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
         )
 
 
+def _of_one_value(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError where a key comes twice with other values, of which a reader would drop one."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        for key, value in pairs:
+            if content[key] != value:
+                raise ValueError(f"an object has two values of the key '{key[:40]}'")
+    return content
+
+
 def _json(path: Path) -> Any:
     raw = read_file(path)
     if raw.lstrip()[:1] == b"<":
@@ -96,6 +107,6 @@ def _json(path: Path) -> Any:
     if (known := format_of(raw)) is not None:
         raise SonoError(f"{path}: {known.name}; {EXPORT_HELP}")
     try:
-        return json.loads(raw)
+        return json.loads(raw, object_pairs_hook=_of_one_value)
     except (ValueError, RecursionError) as error:
         raise SonoError(f"{path}: not valid JSON ({error}); {EXPORT_HELP}") from error

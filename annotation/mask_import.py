@@ -281,6 +281,7 @@ def _picture_rules(options: ImportOptions, planes: PlaneTable, images: pd.DataFr
         {color: structure_name(name, planes) for color, name in (options.colors or HEAD_COLORS).items()},
         {value: structure_name(name, planes) for value, name in options.values.items()},
         is_frame,
+        options.force,
     )
 
 

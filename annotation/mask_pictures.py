@@ -56,6 +56,7 @@ class PictureRules:
     colors: Mapping[str, str] = field(default_factory=dict)  # color -> label
     values: Mapping[int, str] = field(default_factory=dict)  # gray value or palette index -> label
     is_frame: Callable[[Gray], bool] = _never
+    force: bool = False  # take pictures of one structure as such, though their values or colors differ
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,43 @@ def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Foun
         found.refuse("broken", path, str(error).removeprefix(f"{path}: "))
         return
     found.pictures.append(picture)
+    if rules.structure is not None and not rules.values:
+        found.paints.setdefault(_paint(pixels), []).append(str(path))
     for label, mask in masks.items():
         read = partial(_decoded, encode(mask))
         size, nested = (mask.shape[0], mask.shape[1]), bool(rules.values)
         found.masks.append(ForeignMask(picture, label, size, str(path), read, nested=nested))
+
+
+def refuse_several_paints(found: Found, force: bool) -> None:
+    """Refuse the pictures of one structure where some have another value or color than others: these are classes.
+
+    With `force` it is a remark.
+    """
+    if len(found.paints) < 2:
+        return
+    counts = ", ".join(f"{paint} in {len(places)}" for paint, places in sorted(found.paints.items()))
+    said = f"pictures that should show one structure have several values or colors: {counts}"
+    if force:
+        found.remarks.append(said)
+        return
+    found.masks.clear()
+    for place in sorted(place for places in found.paints.values() for place in places):
+        found.refuse("classes", place, f"{said}; say what each shows with --value or --color, or give --force")
+
+
+def _paint(pixels: Pixels) -> str:
+    """The value or the kind of color in which most of a shape is painted; tones that compression may mix are one."""
+    shown = pixels.opaque
+    if pixels.values is not None and 0 < int(pixels.values[shown].max(initial=0)) < NEARLY_BLACK:
+        there, counts = np.unique(pixels.values[shown & (pixels.values > 0)], return_counts=True)
+        return f"value {there[counts.argmax()]}"
+    bright = shown & (_top(pixels.rgb) > DARK)
+    if not pixels.colored or not bright.any():
+        return "white or gray"
+    typical = np.median(pixels.rgb[bright], axis=0)
+    strong = tuple(int(channel > typical.max() / 2) for channel in typical)
+    return next(name for name, channels in COLORS.items() if channels == strong)
 
 
 def _decoded(counts: str, size: Size) -> Mask:

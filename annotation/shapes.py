@@ -13,18 +13,23 @@ from sono.curation.rle import decode
 Floats = NDArray[np.float64]
 
 FAR = 4  # sides of the picture; a polygon that goes further is clipped first
-MIN_INSIDE = 0.5  # of a box: one that lies mostly outside was drawn on another picture
+MAX_COORDINATE = 1e6  # pixels; no picture is as large
+MIN_INSIDE = 0.5  # of a box or circle: one that lies mostly outside was drawn on another picture
+MIN_CLIPPED = 0.1  # of polygons, which some tools let run far beyond the picture
 
 
 def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's own rasterizer.
 
-    SonoError for what is no ring of finite x, y pairs, for a polygon that misses the picture, and for outlines that
-    together are longer than the picture has pixels: the rasterizer takes memory for every step along an edge.
+    SonoError for what is no ring of finite x, y pairs, for polygons that are not in the picture by a tenth, and for
+    outlines that together are longer than the picture has pixels: the rasterizer takes memory for every step along an
+    edge.
     """
     if not polygons:
         raise SonoError("no polygon, so only a box at best; draw an outline, or import boxes as a table")
-    rings = [_clipped(_ring(polygon), size) for polygon in polygons]
+    drawn = [_ring(polygon) for polygon in polygons]
+    rings = [_clipped(ring, size) for ring in drawn]
+    _check_inside(drawn, size, MIN_CLIPPED)
     length = sum(_length(ring) for ring in rings)
     if length > size[0] * size[1]:
         raise SonoError(
@@ -32,6 +37,22 @@ def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.
         )
     runs = coco.merge(coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size))
     return decode(runs["counts"].decode("ascii"), *size)
+
+
+def _check_inside(rings: Sequence[Floats], size: tuple[int, int], least: float) -> None:
+    """SonoError where less than a share of `least` of the area of `rings` is inside the picture."""
+    whole = sum(map(_area, rings))
+    inside = sum(_area(_cut(ring, size)) for ring in rings)
+    if inside < least * whole:
+        raise SonoError(
+            f"{inside / whole:.0%} of the outline is inside the picture of {size[1]} x {size[0]} pixels "
+            "(width x height); it was drawn on another one"
+        )
+
+
+def _area(ring: Floats) -> float:
+    after = np.roll(ring, -1, axis=0)
+    return abs(float((ring[:, 0] * after[:, 1] - after[:, 0] * ring[:, 1]).sum())) / 2
 
 
 def draw_box(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -49,7 +70,9 @@ def draw_box(left: float, top: float, right: float, bottom: float, size: tuple[i
 
 
 def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels [H, W] whose centers are at most `radius` pixels from (x, y)."""
+    """The pixels [H, W] whose centers are at most `radius` pixels from (x, y); SonoError where most are outside."""
+    turns = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    _check_inside([np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=1)], size, MIN_INSIDE)
     rows, columns = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5
     return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
 
@@ -62,8 +85,8 @@ def points_of(numbers: Any, least: int) -> Floats:
         raise SonoError(f"points that are no list of numbers ({error})") from error
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < least:
         raise SonoError(f"{points.size} numbers that are not {least} or more points of x and y")
-    if not np.isfinite(points).all():
-        raise SonoError("a point that is no finite number")
+    if not (np.abs(points) <= MAX_COORDINATE).all():  # also where a number is none
+        raise SonoError(f"a point that is no finite number, or beyond {MAX_COORDINATE:g} pixels")
     return points
 
 
@@ -86,11 +109,19 @@ def _clipped(ring: Floats, size: tuple[int, int]) -> Floats:
     """A ring [N, 2] that goes far beyond the picture, cut along the picture's sides (Sutherland and Hodgman)."""
     if (np.abs(ring) <= FAR * max(size)).all():
         return ring
+    ring = _cut(ring, size)
+    if not len(ring):
+        raise SonoError("a polygon outside the picture; it was drawn on another one")
+    return ring
+
+
+def _cut(ring: Floats, size: tuple[int, int]) -> Floats:
+    """The part of a ring [N, 2] inside the picture (Sutherland and Hodgman); no points where there is none."""
     for axis, end in ((0, size[1]), (1, size[0])):
         for side, sign in ((0.0, 1.0), (float(end), -1.0)):
             ring = _half(ring, axis, side, sign)
             if not len(ring):
-                raise SonoError("a polygon outside the picture; it was drawn on another one")
+                return ring
     return ring
 
 

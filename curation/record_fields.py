@@ -11,6 +11,7 @@ from sono.curation.analysis import Row
 from sono.curation.geometry import is_square
 from sono.curation.printed_text import says_private
 from sono.curation.privacy import names_of
+from sono.curation.readers.regions import MAX_PICTURE_MM, is_too_wide
 from sono.curation.reasons import CONTAINERS, REASONS, status_of
 from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match, header_of
 from sono.curation.records.identity import known, machines_differ
@@ -132,6 +133,13 @@ def _set_spacing(row: Row, record: Record) -> str:
     down, across = record.row_spacing_mm, record.col_spacing_mm
     if down is None or across is None:
         return ""
+    said = f"line {record.line} gives a spacing of {down:.4g} x {across:.4g} mm"
+    picture = "source" if pd.isna(row.get("file_height")) else "file"
+    height, width = row.get(f"{picture}_height"), row.get(f"{picture}_width")
+    if height and width and is_too_wide(int(height), int(width), down, across):
+        return f"{said}, which would make the picture wider than {MAX_PICTURE_MM:g} mm, so it is not used"
+    if "rotated_by_exif" in row["reasons"] and not is_square(down / across):
+        return f"{said}, and its orientation tag turns the picture: give one value for both, or square pixels"
     rows, columns = 1.0, 1.0
     if not pd.isna(row.get("file_height")):
         rows, columns = row["file_height"] / row["source_height"], row["file_width"] / row["source_width"]
@@ -143,7 +151,6 @@ def _set_spacing(row: Row, record: Record) -> str:
     own = row["row_spacing_mm"] / rows, row["col_spacing_mm"] / columns
     if is_square(down / own[0]) and is_square(across / own[1]):  # both were rounded
         return ""
-    said = f"line {record.line} gives a spacing of {down:.4g} x {across:.4g} mm"
     return f"{said} and the header {own[0]:.4g} x {own[1]:.4g} mm"
 
 

@@ -59,14 +59,14 @@ KEY_WORDS = words_of(
     """
 )
 
-# Defined terms of DICOM, keys of PNG texts and of EXIF, and what cameras and programs call a file.
+# Defined terms of DICOM, keys of PNG texts and of EXIF, what cameras and programs call a file, and what our DICOM says.
 FORMAT_WORDS = words_of(
     """
-    additional author bmp clean closest comment comments copyright created creation date datetime dcm derived
-    desc description device dicom digital disclaimer document enhanced export exported extension external file
-    gif gray grayscale identity image imaging implementation instance jpeg jpg lossless lossy make modality
+    additional age author bmp clean closest comment comments copyright created creation cropped date datetime days dcm
+    derived desc description device dicom digital disclaimer document enhanced export exported extension external file
+    gestational gif gray grayscale identity image imaging implementation instance jpeg jpg lossless lossy make modality
     model modified monochrome multi multiframe original photometric picture pixmap png primary printed profile
-    rgb scan scanner screenshot secondary sequence snapshot software source specimen still storage tag tags
+    rgb scan scanner screenshot secondary sector sequence snapshot software source specimen still storage tag tags
     thumbnail tiff time title transfer type uncompressed unmodified user version video warning
     """
 )

@@ -19,6 +19,7 @@ CENTIMETRE = 3
 SAME_SPACING = 1e-4  # relative; machines round the deltas of regions that they draw alike
 SPACING_RANGE_MM = (0.005, 2.0)  # both excluded: 0.2 mm written where centimeters belong gives 2
 MAX_TISSUE_MM = 500.0  # of a tissue region; no probe sees that far
+MAX_PICTURE_MM = 1000.0  # of a whole picture, whose margins may be as wide as its tissue
 MAX_ASPECT = 4.0  # of pixels; more is a broken header
 
 Box = tuple[int, int, int, int]
@@ -46,7 +47,9 @@ def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
     """Spacing from the regions; where there are none, from PixelSpacing, of the file or of an enhanced object."""
     regions = read_regions(dataset)
     if not regions:
-        return _pixel_spacing(dataset) or Spacing(None, None, "no_regions" if regions is None else "regions_empty")
+        return _pixel_spacing(dataset, rows, columns) or Spacing(
+            None, None, "no_regions" if regions is None else "regions_empty"
+        )
     return spacing_of(regions, rows, columns)
 
 
@@ -183,7 +186,12 @@ def _same(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return all(math.isclose(a, b, rel_tol=SAME_SPACING) for a, b in zip(one, other, strict=True))
 
 
-def _pixel_spacing(dataset: "Dataset") -> Spacing | None:
+def is_too_wide(rows: int, columns: int, row_mm: float, column_mm: float) -> bool:
+    """Whether a picture of that many pixels would be wider or higher than tissue and its margins can be."""
+    return max(rows * row_mm, columns * column_mm) > MAX_PICTURE_MM
+
+
+def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | None:
     """PixelSpacing (0028,0030) of the file, else that which all frames of an enhanced object share (C.7.6.16.2.1)."""
     try:
         shared = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
@@ -195,7 +203,8 @@ def _pixel_spacing(dataset: "Dataset") -> Spacing | None:
         pair = _pair(holder, "PixelSpacing")
         if pair is None:
             return Spacing(None, None, "pixel_spacing")
-        return Spacing(*pair, None) if _plausible(*pair) else Spacing(None, None, "implausible")
+        sound = _plausible(*pair) and not is_too_wide(rows, columns, *pair)
+        return Spacing(*pair, None) if sound else Spacing(None, None, "implausible")
     return None
 
 

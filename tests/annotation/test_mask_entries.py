@@ -324,11 +324,18 @@ def test_a_polygon_that_swings_over_the_picture_60000_times_is_refused() -> None
         draw_polygons([swings.ravel().tolist()], SIZE)
 
 
-@pytest.mark.parametrize("far", [3e3, 1e6, 1e12, 1e300])
-def test_a_polygon_that_goes_far_beyond_the_picture_is_clipped(far: float) -> None:
-    mask = draw_polygons([[-far, 100, far, 100, far, 200, -far, 200]], SIZE)
+def test_a_polygon_that_goes_beyond_the_picture_is_clipped() -> None:
+    mask = draw_polygons([[-3e3, 100, 3e3, 100, 3e3, 200, -3e3, 200]], SIZE)
     assert mask[100:200].all()
     assert mask.sum() == 100 * SIZE[1]
+
+
+@pytest.mark.parametrize("far", [1e4, 1e6, 1e12, 1e300])
+def test_a_polygon_that_is_hardly_in_the_picture_was_drawn_on_another_one(far: float) -> None:
+    with pytest.raises(SonoError, match=r"drawn on another one|beyond 1e\+06 pixels"):
+        draw_polygons([[-far, 100, far, 100, far, 200, -far, 200]], SIZE)
+    with pytest.raises(SonoError, match=r"drawn on another one|beyond 1e\+06 pixels"):
+        draw_polygons([[700, 100, far, 100, far, 400, 700, 400]], SIZE)
 
 
 def test_many_small_rings_are_bounded_too() -> None:
@@ -343,7 +350,10 @@ def test_a_long_outline_of_a_structure_is_drawn() -> None:
 
 
 def test_circles_and_boxes_end_at_the_picture() -> None:
-    assert draw_circle(0, 0, 1e150, SIZE).all()
+    with pytest.raises(SonoError, match="0% of the outline"):
+        draw_circle(0, 0, 1e6, SIZE)
+    with pytest.raises(SonoError, match="25% of the outline"):
+        draw_circle(0, 0, 100, SIZE)
     assert draw_circle(360, 270, 100, SIZE).sum() == pytest.approx(np.pi * 1e4, rel=0.01)
     assert draw_box(-2, -2, 10.0, 10.0, SIZE).sum() == 100
 

@@ -341,3 +341,27 @@ def test_rows_read_as_columns_are_many_pieces() -> None:
     assert oddity(large, large) is None
     rows = np.pad(large.ravel().reshape(large.shape, order="F")[1:-1, 1:-1], 1)
     assert (oddity(rows, rows) or ("",))[0] == "pieces"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "paints"),
+    [(1, 2, "value 1 in 1, value 2 in 1"), (1, 255, "value 1 in 1, white or gray in 1"),
+     ((255, 0, 0), (0, 255, 0), "green in 1, red in 1")],
+)  # fmt: skip
+def test_classes_that_are_spread_over_pictures_are_not_one_structure(
+    tmp_path: Path, first: object, second: object, paints: str
+) -> None:
+    size = {"height": SIZE[0], "width": SIZE[1], "source_height": SIZE[0], "source_width": SIZE[1]}
+    box = {"crop_x0": 0, "crop_y0": 0, "crop_x1": SIZE[1], "crop_y1": SIZE[0]}
+    workspace = make_study(
+        tmp_path, ["/raw/a.png", "/raw/b.png"], [frame_row(0, **size, **box), frame_row(1, **size, **box)]
+    )
+    for name, color in (("a", first), ("b", second)):
+        shape = head()[..., None] * np.array(color, np.uint8)
+        png(tmp_path / "masks" / f"{name}.png", np.squeeze(shape).astype(np.uint8))
+    summary = import_masks(workspace, tmp_path / "masks", HEAD)
+    assert (summary.imported, summary.refused) == (0, {"classes": 2}) and paints in summary.examples[0]
+    forced = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="fetal head", force=True))
+    assert forced.imported == 2 and any(paints in remark for remark in forced.remarks)
+    png(tmp_path / "masks" / "b.png", np.squeeze(head()[..., None] * np.array(first, np.uint8)).astype(np.uint8))
+    assert import_masks(workspace, tmp_path / "masks", HEAD).imported == 2

@@ -347,6 +347,13 @@ def test_pixel_spacing_serves_where_there_are_no_regions() -> None:
     assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "region_units")
 
 
+def test_a_pixel_spacing_that_makes_the_picture_wider_than_a_meter_is_none() -> None:
+    wide = np.zeros((ROWS, 800), np.uint8)
+    frame = read(wide.tobytes(), Columns=800, PixelSpacing=["1.9", "1.9"]).frames[0]
+    assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "implausible")
+    assert read(wide.tobytes(), Columns=800, PixelSpacing=["0.9", "0.9"]).frames[0].row_spacing_mm == 0.9
+
+
 @pytest.mark.parametrize("value", [["0.004", "0.004"], ["2.1", "2.1"], ["0.2", "2.5"], ["2", "2"], ["0.005", "0.005"]])
 def test_an_impossible_pixel_spacing_is_refused(value: list[str]) -> None:
     assert read(PixelSpacing=value).frames[0].spacing_reason == "implausible"

@@ -12,10 +12,12 @@ from pydicom import config, dcmread
 from sono.curation.dicom_export import CLEAN_PIXELS, export_dicom, keyed_uid
 from sono.curation.errors import PrivacyError, SonoError
 from sono.curation.privacy import private_strings
+from sono.curation.private_strings import collect
 from sono.curation.statistics import compute_statistics
 from sono.curation.storage import write_bytes
 from sono.curation.stored import encode_png, frame_file, image_id_of, read_stored, stored_path
 from sono.curation.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
+from sono.curation.vocabulary import VOCABULARY
 from sono.curation.workspace import Workspace
 
 FRAMES = {
@@ -156,3 +158,9 @@ def test_the_summary_counts_as_the_statistics_do(study: Workspace, tmp_path: Pat
     assert (counted["accepted"], counted["patients"], counted["studies"]) == (5, 3, 2)
     assert (summary.files_without_patient, summary.files_without_study) == (1, 2)
     assert (summary.calibrated, summary.without_print) == (1, 3)
+
+
+def test_what_the_export_says_is_not_private_where_a_header_says_it_too() -> None:
+    said = ["gestational age by LMP", "gray pixels cropped to the sector"]
+    text = "plane femur; gestational age 157 days; Gray pixels cropped to the sector"
+    assert collect(said, VOCABULARY).found_in(text) == set()

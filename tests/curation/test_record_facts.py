@@ -70,3 +70,17 @@ def test_the_machine_of_the_header_is_kept_and_a_difference_is_told(
     assert row["machine"] == kept and row["reasons"] == (["record_differs"] if told else [])
     assert told in remark and bool(told) == bool(remark)
     assert json.loads(row["replaced"])["machine"] == own
+
+
+def test_a_spacing_that_cannot_be_is_not_taken() -> None:
+    row, told = joined(spacing(1.9, 1.9), source_height=600, source_width=800)
+    assert row["row_spacing_mm"] is None and row["reasons"] == ["record_differs"] and "wider than 1000 mm" in told
+    row, told = joined(spacing(0.9, 0.9), source_height=600, source_width=800)
+    assert row["row_spacing_mm"] == 0.9 and not row["reasons"]
+
+
+def test_a_spacing_by_axis_of_a_picture_that_was_turned_is_not_guessed() -> None:
+    row, told = joined(spacing(0.1, 0.3), reasons=["rotated_by_exif"])
+    assert row["row_spacing_mm"] is None and "record_differs" in row["reasons"] and "turns the picture" in told
+    row, told = joined(spacing(0.2, 0.2), reasons=["rotated_by_exif"])
+    assert row["row_spacing_mm"] == 0.2 and row["reasons"] == ["rotated_by_exif"]
