@@ -11,7 +11,7 @@ from sono.annotation.box_tables import read_boxes
 from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
 from sono.annotation.foreign_masks import Found, read_file
 from sono.annotation.labelme_files import is_labelme, read_labelme
-from sono.annotation.mask_pictures import PictureRules, read_mask_picture, refuse_several_paints
+from sono.annotation.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.errors import SonoError
 from sono.curation.readers.containers import format_of
 from sono.curation.readers.dicom import is_dicom
@@ -41,11 +41,28 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
         read_mask_picture(path, path.parent, rules.pictures, found)
     else:
         _read_json(path, path.parent, found)
-    refuse_several_paints(found, rules.pictures.force)
+    _refuse_several_paints(found, rules.pictures.force)
     if found.unnamed:
         counts = ", ".join(f"{value} ({count} pixels)" for value, count in sorted(found.unnamed.items()))
         found.remarks.append(f"values without --value are left out: {counts}")
     return found
+
+
+def _refuse_several_paints(found: Found, force: bool) -> None:
+    """Refuse the pictures of one structure where some have another value or color than others: these are classes.
+
+    With `force` it is a remark.
+    """
+    if len(found.paints) < 2:
+        return
+    counts = ", ".join(f"{paint} in {len(places)}" for paint, places in sorted(found.paints.items()))
+    said = f"pictures that should show one structure have several values or colors: {counts}"
+    if force:
+        found.remarks.append(said)
+        return
+    found.masks.clear()
+    for place in sorted(place for places in found.paints.values() for place in places):
+        found.refuse("classes", place, f"{said}; say what each shows with --value or --color, or give --force")
 
 
 def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:

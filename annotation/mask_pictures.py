@@ -103,23 +103,6 @@ def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Foun
         found.masks.append(ForeignMask(picture, label, size, str(path), read, nested=nested))
 
 
-def refuse_several_paints(found: Found, force: bool) -> None:
-    """Refuse the pictures of one structure where some have another value or color than others: these are classes.
-
-    With `force` it is a remark.
-    """
-    if len(found.paints) < 2:
-        return
-    counts = ", ".join(f"{paint} in {len(places)}" for paint, places in sorted(found.paints.items()))
-    said = f"pictures that should show one structure have several values or colors: {counts}"
-    if force:
-        found.remarks.append(said)
-        return
-    found.masks.clear()
-    for place in sorted(place for places in found.paints.values() for place in places):
-        found.refuse("classes", place, f"{said}; say what each shows with --value or --color, or give --force")
-
-
 def _paint(pixels: Pixels) -> str:
     """The value or the kind of color in which most of a shape is painted; tones that compression may mix are one."""
     shown = pixels.opaque

@@ -19,8 +19,9 @@ from sono.curation.burned_text import Line, burned_lines
 from sono.curation.errors import SonoError
 from sono.curation.private_strings import collect
 from sono.curation.quality import QualityConfig
-from sono.curation.spellings import MIN_WORD, atoms_of, dates_in, plain
+from sono.curation.spellings import MIN_WORD, atoms_of, plain
 from sono.curation.vocabulary import OWN_WORDS
+from sono.curation.written_days import dates_in
 
 CONFIDENCE = 60  # percent, below which Tesseract reads letters into speckle
 SURE = 85  # for words that are suspicious by their look alone

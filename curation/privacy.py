@@ -26,7 +26,6 @@ from sono.curation.spellings import (
     TITLES,
     Phrase,
     atoms_of,
-    dates_in,
     is_initial,
     plain,
     taken_apart,
@@ -35,6 +34,7 @@ from sono.curation.spellings import (
 from sono.curation.storage import write_text
 from sono.curation.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS, MACHINE_WORDS, PROSE, VOCABULARY
 from sono.curation.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
+from sono.curation.written_days import dates_in
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")  # short numbers are counts and decimals there

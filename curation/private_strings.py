@@ -18,7 +18,6 @@ from sono.curation.spellings import (
     WORD_INITIALS,
     Phrase,
     atoms_of,
-    dates_in,
     divided,
     grouped_ids,
     id_spellings,
@@ -32,6 +31,7 @@ from sono.curation.spellings import (
     taken_apart,
     written_as_initial,
 )
+from sono.curation.written_days import dates_in
 
 MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
 _FRACTION = re.compile(r"(?<![\w.])0?\.\d{4,}(?:e[-+]?\d+)?(?![\w.])")  # 0.19840321 is a number, no date of birth

@@ -5,7 +5,6 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import date
 from functools import cache
 from itertools import chain, pairwise, permutations
 
@@ -29,9 +28,9 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w.]\d)")
 _POSSESSIVE = re.compile(r"(?<=[^\W\d_]{2})['’`´]s(?![^\W_])")
 _TATWEEL = "\u0640"
-_APOSTROPHES = "'’`´‘‛ʼʻʹ′"
-_APOSTROPHE = re.compile(rf"(?<=\w)[{_APOSTROPHES}](?=\w)")
-_HYPHENS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+APOSTROPHES = "'’`´‘‛ʼʻʹ′"
+_APOSTROPHE = re.compile(rf"(?<=\w)[{APOSTROPHES}](?=\w)")
+HYPHENS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
 _HYPHENED = re.compile(r"(?<![^\W\d_])[^\W\d_]++(?:-\n?[^\W\d_]++)+")
 _LOWER, _UPPER = "a-zß-öø-ÿα-ωа-я", "A-ZÀ-ÖØ-ÞΑ-ΩА-Я"
 _SEAM = re.compile(rf"(?<=[{_LOWER}])(?=[{_UPPER}])|(?<=[{_UPPER}])(?=[{_UPPER}][{_LOWER}])")
@@ -81,28 +80,6 @@ COMMON = PARTICLES | frozenset(
     )
 )
 
-# Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and Dutch names.
-MONTHS = {
-    "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "mae": 3, "mrt": 3, "mrz": 3, "apr": 4,
-    "abr": 4, "avr": 4, "may": 5, "mai": 5, "mag": 5, "mei": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7,
-    "lug": 7, "aug": 8, "ago": 8, "aou": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11,
-    "dec": 12, "dez": 12, "dic": 12,
-}  # fmt: skip
-_MONTH = rf"({'|'.join(sorted(MONTHS, key=len, reverse=True))})[a-z]*"
-_DAY = r"(\d{1,2})(?:st|nd|rd|th|er|o)?"
-_OF = rf"[-. /,_]*(?:(?:del?|of) )?[{_APOSTROPHES}]?"
-_DATES = (
-    (re.compile(r"(?<![\d.])(\d{4}) ?([-./:_ ]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)"), (1, 3, 4)),
-    (re.compile(r"(?<![\d.])(\d{1,2}) ?([-./_ ]) ?(\d{1,2}) ?\2 ?(\d{4})(?!\d)"), (1, 3, 4)),
-    (re.compile(r"(?<![\d.])(\d{1,2})([-./_])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
-    (re.compile(rf"(?<!\d){_DAY}{_OF}{_MONTH}{_OF}(\d{{4}}|\d{{2}})(?!\d)"), (1, 2, 3)),
-    (re.compile(rf"(?<![^\W_]){_MONTH}[-. /_]*(?:the )?{_DAY}[-. /,_]+(?:of )?(\d{{4}})(?!\d)"), (2, 1, 3)),
-    (re.compile(rf"(?<!\d)(\d{{4}})[-. /,_]*{_MONTH}[-. /_]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
-)
-_DATE_SIGNS = str.maketrans("年月년월", "----") | _HYPHENS
-_JOINED_DATE = re.compile(r"(?<![^\W_])(?<!\d\.)(\d{8})(?:t?\d{4,6}(?:\.\d+)?z?)?(?![^\W_])")
-_JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
-
 
 def plain(text: str) -> str:
     """Lower case, without accents, vowel signs, apostrophes and the s of a possessive.
@@ -146,7 +123,7 @@ def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
     """
     forms = set(atoms)
     if text:
-        forms.update(_joined(text if text.isascii() else text.translate(_HYPHENS)))
+        forms.update(_joined(text if text.isascii() else text.translate(HYPHENS)))
     forms |= {unpadded(atom) for atom in forms if "0" in atom}
     forms |= {found[1] for atom in forms if (found := _NUMBERED.fullmatch(atom))}
     if "." in text:
@@ -175,7 +152,7 @@ def grouped_ids(text: str) -> Iterator[str]:
 
     `88-77-66` is 887766 and `A-1234` a1234: too short to say something by themselves, but not as ids that are known.
     """
-    text = text if text.isascii() else text.translate(_HYPHENS)
+    text = text if text.isascii() else text.translate(HYPHENS)
     for grouped in chain(_GROUPED.findall(text), _LETTERED.findall(text)):
         joined = "".join(atoms_of(grouped))
         if len(joined) >= MIN_WORD:
@@ -273,8 +250,8 @@ def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
 
 def _cut_words(name: str, own: frozenset[str]) -> Iterator[Phrase]:
     """The words of a name in two: at an apostrophe or capital, or after a prefix: `O'Neil` and `ONEIL` are `o neil`."""
-    for word in re.split(rf"[^\w{_APOSTROPHES}]+|_", name):
-        pieces = atoms_of(plain(re.sub(rf"[{_APOSTROPHES}]", " ", _SEAM.sub(" ", word))))
+    for word in re.split(rf"[^\w{APOSTROPHES}]+|_", name):
+        pieces = atoms_of(plain(re.sub(rf"[{APOSTROPHES}]", " ", _SEAM.sub(" ", word))))
         whole = "".join(pieces)
         cuts = {tuple(pieces)} if len(pieces) > 1 else set()
         cuts |= {(first, whole[len(first) :]) for first in _PREFIXES | PARTICLES if whole.startswith(first)}
@@ -370,33 +347,3 @@ def _initials(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
     for first, second in _pairs(_significant(parts)):
         if 2 <= len(second) < MIN_WORD and second not in common and is_initial(first[0]):
             yield from ((first[0], second), (second, first[0]))
-
-
-def dates_in(text: str) -> set[date]:
-    """Every date that a `plain` text may name, in the orders, separators and languages that people use."""
-    found = set()
-    if not text.isascii():
-        text = text.translate(_DATE_SIGNS)
-    for pattern, groups in _DATES:
-        for match in pattern.finditer(text):
-            found |= _possible_dates([match[group] for group in groups])
-    for match in _JOINED_DATE.finditer(text):
-        for order in _JOINED_ORDERS:
-            found |= _possible_dates([match[1][start:end] for start, end in order])
-    return found
-
-
-def _possible_dates(parts: list[str]) -> set[date]:
-    """The dates that three numbers (or a month's name) give as year-month-day, day-month-year or month-day-year."""
-    first, second, third = parts
-    orders = [(first, second, third)] if len(first) == 4 else [(third, second, first), (third, first, second)]
-    if len(first) == len(third) == 2:
-        orders.append((first, second, third))
-    found = set()
-    for year, month, day in orders:
-        for century in ("",) if len(year) == 4 else ("19", "20"):
-            try:
-                found.add(date(int(century + year), MONTHS.get(month) or int(month), int(day)))
-            except ValueError:
-                continue
-    return {day for day in found if 1900 <= day.year < 2100}

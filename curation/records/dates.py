@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 from sono.curation.errors import SonoError
-from sono.curation.spellings import MONTHS, plain
+from sono.curation.spellings import plain
+from sono.curation.written_days import MONTHS
 
 SERIAL_DATES = (20_000, 80_000)  # spreadsheet day numbers of 1954 to 2119
 SERIAL_START = date(1899, 12, 30)  # day 0 of a spreadsheet's calendar, with its leap day of 1900

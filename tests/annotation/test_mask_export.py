@@ -176,6 +176,7 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
     images["image_id"] = images["image_id"].str.replace("a", "d").str.replace("b", "e")
     images["file"] = [f"frames/{name[0]}/{name}.png" for name in images["image_id"]]
     workspace.write(IMAGES, images)
+    fill_vault(workspace)
     assert "3 masks are of frames that are no longer here" in orphaned(workspace.masks(), images)[0]
     assert orphaned(workspace.masks()[:0], images) == []
     with pytest.raises(SonoError, match="no masks yet"):

@@ -5,7 +5,8 @@ from datetime import date
 import pytest
 
 from sono.curation.private_strings import PrivateStrings, collect
-from sono.curation.spellings import dates_in, plain
+from sono.curation.spellings import plain
+from sono.curation.written_days import dates_in
 
 OWN = frozenset(("femur", "frame", "image", "plane", "weeks"))
 

@@ -7,7 +7,7 @@ import pytest
 
 from sono.curation import workspace as module
 from sono.curation.errors import SonoError
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows
+from sono.curation.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows, write_table
 from sono.curation.workspace import Workspace
 
 
@@ -146,6 +146,8 @@ def test_masks_and_captions_of_other_frames_are_refused(tmp_path: Path) -> None:
         assert len(study.read(spec)) == 1
     study.write(IMAGES, from_rows(IMAGES, own))
     for spec, row in tables:
+        assert len(study.read(spec)) == 1  # the mark of the study says that the table is its own: its frames are gone
+        write_table(study.path(spec), from_rows(spec, [row | {"image_id": "b0"}]), spec)
         with pytest.raises(SonoError, match=rf"{spec.name}\.parquet: row 1: column 'image_id' has 'b0', and no row"):
             study.read(spec)
         study.write(spec, from_rows(spec, [row | {"image_id": name} for name in ("a0", "b0")]))
