@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sono.curation.analysis import Row
+from sono.curation.placeholders import id_form
 from sono.curation.readers.stores import is_url
 from sono.curation.records.evidence import AMBIGUOUS, Match
 from sono.curation.records.join_remarks import EXAMPLES, example, shown_path
@@ -62,10 +63,14 @@ class EarlierRuns:
         claims = set(map(claim_of, records.records))
         return [row for row in self.rows if row["named_by"] is not None and not claims.isdisjoint(row["named_by"])]
 
-    def of_other_rows(self, met: Sequence[Row], root: bytes, names: bool) -> list[str]:
-        """A remark where frames outside the folder have facts of rows that the table, which has `met` others, lacks."""
-        own = set(map(id, met))
-        frames = [row for row in self.rows if row["named_by"] is not None and id(row) not in own]
+    def of_other_rows(self, records: RecordsTable, met: Sequence[Row], root: bytes, names: bool) -> list[str]:
+        """A remark where frames outside the folder have facts of rows that `records`, which has `met` others, lacks.
+
+        A table that has met no file of their folder and names none of their patients is another table.
+        """
+        own, roots = set(map(id, met)), {row["root"] for row in met}
+        others = [row for row in self.rows if row["named_by"] is not None and id(row) not in own]
+        frames = [row for row in others if row["root"] in roots or id_form(str(row["raw_patient"])) in records.patients]
         if not frames:
             return []
         shown = ", ".join(dict.fromkeys(shown_path(row["path"], root, names) for row in frames[:EXAMPLES]))

@@ -120,7 +120,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
                 row["center"] = row["namespace"] = center  # two centers may give two patients the same number
         matches = join_records(frames, records, partition.splits, runs.rows)
         joined = Joined.of(records, matches, task.root, options.names)
-        kept = [] if records is None else runs.of_other_rows(earlier, task.root, options.names)
+        kept = [] if records is None else runs.of_other_rows(records, earlier, task.root, options.names)
         met = set(map(id, earlier))
         apply_reports([*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)])
         spelled = unify_centers(runs.rows, rows)

@@ -90,8 +90,10 @@ def test_frames_of_other_folders_that_keep_facts_of_rows_that_are_gone_are_named
     parent = study.root.parent
     (parent / "more").mkdir()
     shutil.copy(parent / "raw/P2/IM.png", parent / "more/b.png")
+    (parent / "records.csv").write_text("file,patient,plane\nb.png,W90009,femur\n")
+    assert not any("rows gave that are not" in remark for remark in grade(study, "more", True).remarks)  # another table
     (parent / "records.csv").write_text("file,patient,plane\nb.png,W00001,femur\n")
     told = [remark for remark in grade(study, "more", True).remarks if "rows gave that are not in this table" in remark]
-    assert len(told) == 1 and told[0].startswith("3 frames of folders that were graded before keep")
+    assert len(told) == 1 and told[0].startswith("1 frames of folders that were graded before keep")
     grade(study, "raw", True)
     assert not any("rows gave that are not" in remark for remark in grade(study, "more", True).remarks)
