@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from sono.cli import app
 from sono.curation import storage
 from sono.curation.errors import PrivacyError, SonoError
-from sono.curation.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
+from sono.curation.tables import CAPTIONS, IMAGES, SOURCES, from_rows, rows_of, write_table
 from sono.curation.workspace import Workspace
 from sono.evaluation.selection import Seen, Subject, leaking, select_frames
 from sono.training import resume
@@ -211,7 +211,8 @@ def test_validation_frames_of_women_in_the_shards_are_refused(own_study: Workspa
 
 def known_source(study: Workspace, private: list[str]) -> None:
     source = {"path": b"/raw/a.png", "root": b"/raw", "settings_hash": "x", "private": private}
-    rows = [row | source for row in study.images()[["source_id", "frame", "status"]].to_dict("records")]
+    columns = ["source_id", "frame", "status", "image_id", "patient_id", "study_id"]
+    rows = [row | source for row in rows_of(study.read(IMAGES, columns))]
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
 
 
