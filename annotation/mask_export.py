@@ -33,6 +33,7 @@ def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> E
     is found, SonoError where there are no masks or nothing can be searched, unless `no_vault`; nothing is written then.
     """
     workspace.require_vault(no_vault)
+    workspace.check_output(target)
     frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
     masks = masks_of(workspace, frames["image_id"])
     check_masks(masks, frames)

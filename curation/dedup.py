@@ -16,7 +16,7 @@ from sono.curation.errors import FindingsError, SonoError
 from sono.curation.geometry import letterbox
 from sono.curation.hamming import NearPairs
 from sono.curation.privacy import check_privacy
-from sono.curation.storage import check_target, write_bytes
+from sono.curation.storage import write_bytes
 from sono.curation.stored import read_stored, stored_path
 from sono.curation.tables import DUPLICATES, IMAGES, export_csv, rows_of
 from sono.curation.workspace import Workspace
@@ -89,7 +89,7 @@ def run_dedup(
     """
     for target in filter(None, (csv, sheet)):
         workspace.require_vault(no_vault)
-        check_target(target)
+        workspace.check_output(target)
     with workspace.lock():
         images = workspace.images(IMAGE_COLUMNS)
         workspace.refuse_none_accepted(images)

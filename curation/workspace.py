@@ -19,6 +19,7 @@ from sono.curation.pseudonyms import create_key, key_check, read_key
 from sono.curation.storage import (
     TEMPORARY_PREFIX,
     check_inside,
+    check_target,
     check_utf8,
     hold,
     new_folder,
@@ -306,6 +307,14 @@ class Workspace:
     def released(self) -> pd.DataFrame:
         """The vault's table of quarantined frames that a person let pass."""
         return read_table(self.released_path, RELEASED, study=self.study().key_check)
+
+    def check_output(self, target: Path) -> None:
+        """SonoError where `target` is a file of the study's own, or no file can be put there: before long work."""
+        place, root = real_path(target), real_path(self.root)
+        own = place.suffix in (".parquet", ".toml") and place.parent == root
+        if own or place.is_relative_to(real_path(self.frames)) or place.is_relative_to(real_path(self.vault)):
+            raise SonoError(f"{target}: a file of the study's own, or where these are; name a new file outside")
+        check_target(target)
 
     def write_vault(self, path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
         """Check and write a table of the vault, which its owner alone may read."""

@@ -14,6 +14,7 @@ from studies import fill_vault
 from sono.annotation.mask_export import export_coco
 from sono.annotation.mask_import import ImportOptions, import_masks
 from sono.annotation.masks import mask_row, mask_table
+from sono.curation.dedup import run_dedup
 from sono.curation.errors import SonoError
 from sono.curation.qc_remarks import orphaned
 from sono.curation.tables import IMAGES, MASKS, from_rows
@@ -181,3 +182,14 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
     assert orphaned(workspace.masks()[:0], images) == []
     with pytest.raises(SonoError, match="no masks yet"):
         export_coco(workspace, tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("name", ["images.parquet", "sono.toml", "frames/new.json", "../study.vault/sources.parquet"])
+def test_no_export_takes_the_place_of_a_file_of_the_study(tmp_path: Path, name: str) -> None:
+    workspace = make_study(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SonoError, match="of the study's own"):
+        export_coco(workspace, workspace.root / name)
+    with pytest.raises(SonoError, match="of the study's own"):
+        run_dedup(workspace, csv=workspace.root / name)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
