@@ -129,7 +129,7 @@ SPACING_REASONS = {
     "region_out_of_bounds": "a region reaches out of the picture, so the picture was scaled afterwards",
     "regions_differ": "tissue regions of different scales",
     "pixel_spacing": "PixelSpacing that is not two positive numbers",
-    "implausible": "outside 0.005 to 2 mm, or a tissue region of more than 50 cm",
+    "implausible": "outside 0.005 to 2 mm, a tissue region of more than 50 cm, or a picture of more than 1 m",
     "aspect_differs": "the spacing contradicts PixelAspectRatio, or one axis is over 4 times coarser than the other",
 }
 
