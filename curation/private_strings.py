@@ -184,6 +184,7 @@ def collect(
         found = {add(phrase) for phrase in spellings(text, own)}
         if text in known_ids:
             joined.update(add(phrase) for phrase in id_spellings(text, own))
+            ids |= joined
         if text in known_ids or (not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS):
             ids.update(one for one in found if any(map(str.isdigit, one)))
         days |= dates_in(plain(text))

@@ -226,10 +226,13 @@ def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
 
 
 def id_spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """An id of a patient without what parts its groups, if that is long enough for a word and has a digit."""
+    """An id of a patient without what parts its groups, if that is long enough for a word and has a digit.
+
+    It counts also where it is written like a counted word of ours: A1234, frame0012.
+    """
     joined = "".join(atoms_of(plain(text)))
     if any(map(str.isdigit, joined)):
-        yield from (phrase for phrase in {(joined,), (unpadded(joined),)} if _telling(phrase, own))
+        yield from ((form,) for form in {joined, unpadded(joined)} if len(form) >= MIN_WORD and form not in own)
 
 
 def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:

@@ -6,6 +6,7 @@ import pytest
 
 from sono.curation.private_strings import PrivateStrings, collect
 from sono.curation.spellings import plain
+from sono.curation.vocabulary import VOCABULARY
 from sono.curation.written_days import dates_in
 
 OWN = frozenset(("femur", "frame", "image", "plane", "weeks"))
@@ -145,6 +146,12 @@ def test_a_fraction_is_no_id_and_no_date() -> None:
     known = collect(["4711223", "19840321"], OWN, patients=["4711223"])
     assert known.found_in("loss 0.4711223, .19840321 and 0.4711223e-05") == set()
     assert known.found_in("4711223") and known.found_in("1984-03-21") and known.found_in("0.4711223.1")
+
+
+def test_an_id_of_a_patient_counts_though_it_is_written_like_a_counted_word() -> None:
+    known = collect(["A-1234", "88-77-66"], VOCABULARY, patients=["A-1234", "88-77-66"])
+    assert known.found_in("asked about A-1234") == known.found_in("a1234") == {"a1234"}
+    assert known.ids >= {"a1234", "887766"}
 
 
 def test_a_short_id_counts_in_a_page_only_with_a_letter() -> None:
