@@ -67,6 +67,7 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
                 f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record or "
                 "with a structured report; `sono records check` names the rows"
             )
+        remarks += records.doubts
         if records.unused:
             remarks.append(
                 f"columns that are not used, and whose cells the privacy gate does not search for: "

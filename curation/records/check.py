@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -128,7 +128,7 @@ def check_records(
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*rejected(reading), *reading.unknown_planes()),
-        remarks=_remarks(reading),
+        remarks=(*table.doubts, *_remarks(reading)),
         raw=found,
         stops_qc=reading.planes_problem(),
     )
@@ -218,12 +218,12 @@ def _exam_dates(reading: Reading) -> dict[int, date]:
         return found
     for line, row in reading.sheet.rows:
         with suppress(SonoError):
-            found[line] = parse_date(row[index], reading.rules.month_first)
+            found[line] = parse_date(row[index], reading.rules.month_first.get("exam_date", False))
     return found
 
 
 def _remarks(reading: Reading) -> tuple[str, ...]:
-    remarks = [*_date_remarks(reading.orders, reading.rules.month_first)]
+    remarks = _date_remarks(reading)
     remarks += [f"all ids of the column '{title}' end in .0 and are read without it" for title in reading.as_floats]
     waiting = sum(bool(record.due or record.lmp) and record.exam_date is None for record in reading.records)
     if waiting:
@@ -247,15 +247,18 @@ def _other_decimals(reading: Reading) -> bool:
     return any(pattern.fullmatch(row[index]) for _, row in reading.sheet.rows for index in columns)
 
 
-def _date_remarks(orders: Mapping[str, int], month_first: bool) -> list[str]:
-    if not sum(orders.values()):
-        return []
-    order = "month" if month_first else "day"
-    fits = f"{orders['day']} fit day first only, {orders['month']} month first only, {orders['either']} both"
-    if orders["day"] and orders["month"]:
-        return [f"dates are of both orders ({fits}): read {order} first, the others are rejected"]
-    if not orders["day"] and not orders["month"]:
-        return [
-            f"no date shows whether day or month comes first ({fits}): read {order} first; set date_order in [records]"
-        ]
-    return [f"dates are read {order} first ({fits})"]
+def _date_remarks(reading: Reading) -> list[str]:
+    remarks: list[str] = []
+    shown = sum(reading.orders.values(), Counter[str]())
+    if not shown["day"] and not shown["month"]:
+        return remarks
+    for field, counts in reading.orders.items():
+        if not counts:
+            continue
+        fits = f"{counts['day']} fit day first only, {counts['month']} month first only, {counts['either']} both"
+        first = reading.rules.month_first[field]
+        if first is None:
+            remarks.append(f"dates of {field} are of both orders ({fits}): those that fit both are left out")
+        else:
+            remarks.append(f"dates of {field} are read {'month' if first else 'day'} first ({fits})")
+    return remarks

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 from sono.curation.errors import SonoError
@@ -37,18 +37,26 @@ _MONTH_NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?([a-z]{{3,}})\.? (\d{{1,2}}
 _SERIAL = re.compile(r"(\d{5})(?:\.\d+)?", re.ASCII)
 
 
-def parse_date(text: str, month_first: bool = False) -> date:
+def parse_date(text: str, month_first: bool | None = False) -> date:
     """A date from `2024-01-31` (or with / or points; a time may follow), `20240131`, `31.01.2024`, `31/01/2024`,
     `31-Jan-2024`, `Jan 31, 2024` or `45322`.
 
     The last is a spreadsheet's day number. Months are named in seven languages. `03/04/2024` is 3 April, or 4 March
-    where the table is `month_first`; with points it is 3 April always. Years of two digits are not understood.
+    where the table is `month_first`; with points it is 3 April always. With None, for a column that
+    holds dates of both orders, it is a SonoError. Years of two digits are not understood.
     """
     written = text.strip()
     if found := _YEAR_FIRST.fullmatch(written) or _COMPACT.fullmatch(written):
         return _date(text, int(found[1]), int(found[3]), int(found[4]))
     if found := _NUMBERS.fullmatch(written):
         first, second = int(found[1]), int(found[3])
+        if month_first is None:
+            if found[2] != "." and first != second and max(first, second) <= 12:
+                raise SonoError(
+                    f"date '{short(text)}' fits both orders, and both occur in the table; write it as "
+                    "2024-01-31, or set date_order in [records]"
+                )
+            month_first = second > 12
         day, month = (second, first) if month_first and found[2] != "." else (first, second)
         return _date(text, int(found[4]), month, day)
     spelled = plain(written)
@@ -70,6 +78,13 @@ def count_orders(texts: Iterable[str]) -> Counter[str]:
             first, second = int(found[1]), int(found[3])
             counts["either" if max(first, second) <= 12 else "day" if first > 12 else "month"] += 1
     return counts
+
+
+def month_first_of(field: str, orders: Mapping[str, Counter[str]]) -> bool | None:
+    """Whether the dates of a field are month first, by its own column, else by the others; None: both orders occur."""
+    own, all_of_them = orders.get(field, Counter()), sum(orders.values(), Counter[str]())
+    counts = own if own["day"] or own["month"] else all_of_them
+    return None if counts["day"] and counts["month"] else bool(counts["month"])
 
 
 def short(text: str) -> str:

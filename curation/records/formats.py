@@ -29,6 +29,8 @@ TITLE_ROWS = 100  # the titles of a sheet are among its first rows
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?[A-Z]{1,3}\$?(\d{1,7})"')
 _ROW, _HIDDEN = re.compile(rb"<(?:\w+:)?row\s[^>]*>"), re.compile(rb'\shidden="(?:1|true)"')
 _TAG_BYTES = 1000  # of a tag that one chunk begins and the next one ends
+_LITERAL = r'((?:"[^"]*"|\\.|-)*)'
+_ID_FORMAT = re.compile(rf"{_LITERAL}(0+){_LITERAL}")  # 00000, or "P"00000 with text around the digits
 _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, taken for arithmetic
 
 
@@ -201,8 +203,9 @@ def _workbook_text(cell: Cell, result: object) -> str:
     typed_sum = _TYPED_SUM.fullmatch(str(value)) if kind == "f" else None
     if typed_sum:
         return typed_sum[1]
-    if kind == "n" and isinstance(value, int) and number_format.strip("0") == "":
-        return str(value).zfill(len(number_format))
+    if kind == "n" and isinstance(value, int) and value >= 0 and (shown := _ID_FORMAT.fullmatch(number_format)):
+        before, zeros, after = (re.sub(r'["\\]', "", part) for part in shown.groups())
+        return before + str(value).zfill(len(zeros)) + after
     if kind == "f" and result is None:
         return NO_RESULT
     return cell_text(result if kind == "f" else value)

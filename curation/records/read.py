@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from sono.curation.errors import SonoError
 from sono.curation.placeholders import names_nobody
 from sono.curation.planes import OTHER, PlaneTable
 from sono.curation.records import values
-from sono.curation.records.dates import count_orders, short
+from sono.curation.records.dates import count_orders, month_first_of, short
 from sono.curation.records.files import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout, refuse_rivals
@@ -78,9 +78,8 @@ def read_rows(
     refuse_rivals(path, sheet, layout, config.columns)
     sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
-    month_first = config.date_order == "month" or (
-        not config.date_order and bool(orders["month"] and not orders["day"])
-    )
+    chosen = config.date_order == "month" if config.date_order else None
+    month_first = {name: month_first_of(name, orders) if chosen is None else chosen for name in orders}
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
     reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
@@ -103,13 +102,32 @@ def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
     """The records of a reading, one a key."""
     kept = tuple(merged(reading))
     rules = JoinRules(config.date_tolerance_days, config.ga_from)
-    return RecordsTable(kept, rejected(reading), reading.layout.name, config.match_folders, rules, _unused(reading))
+    return RecordsTable(
+        kept,
+        rejected(reading),
+        reading.layout.name,
+        config.match_folders,
+        rules,
+        _unused(reading),
+        _doubts(reading, config),
+    )
 
 
 def rejected(reading: "Reading") -> tuple[str, ...]:
     """A message for all that is wrong with a table but its unknown planes, by the persons that are known now."""
     notes = (f"{reading.name}: {reading.shown_title(note)}" for note in reading.sheet.notes)
     return (*reading.sheet.broken, *notes, *reading.problems())
+
+
+def _doubts(reading: "Reading", config: RecordsConfig) -> tuple[str, ...]:
+    """What a table does not show and a setting would say: the order of day and month in its dates."""
+    counts = sum(reading.orders.values(), Counter[str]())
+    if config.date_order or not counts["either"] or counts["day"] or counts["month"]:
+        return ()
+    return (
+        f"no date shows whether day or month comes first ({counts['either']} fit both): read day first; "
+        'set date_order = "day" or "month" in [records]',
+    )
 
 
 def _unused(reading: "Reading") -> tuple[str, ...]:
@@ -136,9 +154,9 @@ def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...
     return replace(sheet, rows=tuple(zip(lines, rows, strict=True))), tuple(titles)
 
 
-def _date_orders(sheet: Sheet, layout: Layout) -> Counter[str]:
-    columns = [layout.columns[name] for name in (*DATES, "birth") if name in layout.columns]
-    return count_orders(row[index] for _, row in sheet.rows for index in columns)
+def _date_orders(sheet: Sheet, layout: Layout) -> dict[str, Counter[str]]:
+    columns = {name: layout.columns[name] for name in (*DATES, "birth") if name in layout.columns}
+    return {name: count_orders(row[index] for _, row in sheet.rows) for name, index in columns.items()}
 
 
 @dataclass(frozen=True)
@@ -154,7 +172,7 @@ class Reading:
     planes: PlaneTable
     findings: tuple[str, ...]
     rules: AgeRules
-    orders: Counter[str]  # of the dates that show whether day or month comes first
+    orders: Mapping[str, Counter[str]]  # of the dates that show whether day or month comes first
     as_floats: tuple[str, ...] = ()  # titles of the columns of ids that hold 4711.0
     known_persons: Collection[str] = ()  # names that no message may show
     before_headers: bool = False  # the names in the headers are not known yet: only what is like a known word is shown
@@ -263,7 +281,7 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
     age = _age(line, cells, lengths, reading)
-    birth = partial(values.birth, age.dates.get("exam_date"), reading.rules.month_first)
+    birth = partial(values.birth, age.dates.get("exam_date"), reading.rules.month_first.get("birth", False))
     record = Record(
         key=key,
         kind=kind,

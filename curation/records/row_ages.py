@@ -26,7 +26,7 @@ class AgeRules:
 
     order: tuple[str, ...] = ("recorded", "due", "lmp")
     point_days: bool = False
-    month_first: bool = False
+    month_first: Mapping[str, bool | None] = field(default_factory=dict)  # by field; None: both orders occur
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[
         try:
             if name not in cells or names_nobody(cells[name]):
                 continue
-            day = parse_date(cells[name], rules.month_first)
+            day = parse_date(cells[name], rules.month_first.get(name, False))
             if name == "exam_date" and is_no_day(day):
                 continue
             if name == "exam_date" and not is_exam_day(day):

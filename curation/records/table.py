@@ -126,6 +126,7 @@ class RecordsTable:
     match_folders: bool = False
     rules: JoinRules = field(default_factory=JoinRules)
     unused: tuple[str, ...] = ()  # titles of columns that have cells and no meaning
+    doubts: tuple[str, ...] = ()  # what the table does not show, and how it was read
 
     def remarks(self) -> list[str]:
         """What is told in `rejected`, each problem once with the first lines that have it."""

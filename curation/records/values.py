@@ -181,7 +181,7 @@ def sex(text: str) -> str:
     return choice("sex", text, SEX)
 
 
-def birth(exam: date | None, month_first: bool, text: str) -> date:
+def birth(exam: date | None, month_first: bool | None, text: str) -> date:
     """A mother's date of birth; SonoError where it cannot be hers on the day `exam` (None: on any)."""
     day = parse_date(text, month_first)
     if not is_mothers_birth(day, exam):

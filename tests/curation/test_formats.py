@@ -85,6 +85,15 @@ def test_leading_zeros_that_only_the_format_shows_are_kept(tmp_path: Path) -> No
     assert _read(path).records[0].patient == "00012"
 
 
+@pytest.mark.parametrize(
+    ("number_format", "text"),
+    [('"P"00000', "P00012"), (r"\P00000", "P00012"), ('"P-"000"-A"', "P-012-A"), ("00000", "00012"), ("0.00", "12")],
+)
+def test_text_that_only_the_format_shows_belongs_to_the_id(tmp_path: Path, number_format: str, text: str) -> None:
+    path = _workbook(tmp_path / "a.xlsx", ("file", "patient"), ("a.png", 12), formats={"B2": number_format})
+    assert _read(path).records[0].patient == text
+
+
 def test_an_age_that_became_a_date_is_refused_and_one_that_became_a_sum_is_read(tmp_path: Path) -> None:
     path = _workbook(
         tmp_path / "a.xlsx", ("image", "ga"), ("x.png", datetime(2024, 3, 12)), ("y.png", "=22+3"), ("z.png", 22.5)
@@ -323,3 +332,21 @@ def test_a_formula_without_a_stored_result_and_a_second_sheet_are_reported(tmp_p
     assert "not 'Second';" in text
     assert [record.patient for record in _read(path, sheet="Second").records] == ["W3"]
     assert not _read(path, sheet="Second").rejected
+
+
+def test_dates_of_both_orders_leave_those_that_fit_both_unknown(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("MRN,LMP\nW1,08/07/2023\nW2,08/27/2023\nW3,27/08/2023\n")
+    table = _read(tmp_path / "a.csv")
+    assert [record.lmp for record in table.records] == [None, date(2023, 8, 27), date(2023, 8, 27)]
+    assert len(table.rejected) == 1 and "a.csv:2: lmp: date" in table.rejected[0]
+    assert not table.doubts
+    chosen = _read(tmp_path / "a.csv", date_order="month")
+    assert [record.lmp for record in chosen.records] == [date(2023, 8, 7), date(2023, 8, 27), None]
+
+
+def test_an_order_that_no_date_shows_is_a_doubt_until_it_is_set(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("MRN,LMP\nW1,08/07/2023\nW2,09/06/2023\n")
+    table = _read(tmp_path / "a.csv")
+    assert [record.lmp for record in table.records] == [date(2023, 7, 8), date(2023, 6, 9)]
+    assert "set date_order" in table.doubts[0]
+    assert not _read(tmp_path / "a.csv", date_order="day").doubts

@@ -356,7 +356,8 @@ def test_a_file_column_that_slid_by_a_row_gives_nobody_anothers_facts(tmp_path: 
 NOBODY = (
     "0000", "99999999", "UNBEKANNT", "XXXX", "-", "?", ".", "null", "Anonymized", "no id", "n/a", "N.A.", "none",
     "test", "unknown patient", "UNKNOWN^", "000", "9999", "XXX", "x", "NIL", "dummy", "sans nom", "keine Angabe",
-    "desconocida",
+    "desconocida", "dito", "Ditto", "idem", "see above", "siehe oben", "TRUE", "pending", "control",
+    "lost to follow-up",
     "ＴＥＳＴ", "00-00-00", "nicht bekannt", "",
 )  # fmt: skip
 

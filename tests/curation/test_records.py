@@ -131,7 +131,7 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
         ("ga", "12-Mar", r"records.csv:2: gestational age '99-Aa' is a date or a time: a spreadsheet"),
         ("ga", "3", "outside 4 to 45 weeks"),
         ("exam_date;lmp", "2024-06-06;2020-06-06", "the dates give a gestational age of 1461 days"),
-        ("exam_date;lmp", "06/13/2024;31/01/2024", "exam_date: date '99/99/9999'"),
+        ("exam_date;lmp", "13/13/2024;31/01/2024", "exam_date: date '99/99/9999'"),
         ("bpd", "0.2", "bpd '0.2' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
         ("hc", "2000", "hc '2000' is outside 20 to 450 mm"),
         ("bpd", "4.7", "bpd looks like cm, not mm, in the whole column and is left out; name the column bpd_cm"),

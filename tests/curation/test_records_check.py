@@ -108,7 +108,10 @@ def test_rows_are_counted_by_plane_age_woman_and_repetition(tmp_path: Path) -> N
     }  # fmt: skip
     assert (report.women, report.exams, report.women_with_several_exams) == (3, 3, 1)
     assert (report.repeated_rows, report.conflicting_rows) == ((8,), (5,))
-    assert "dates are read month first (0 fit day first only, 1 month first only, 2 both)" in report.remarks
+    assert (
+        "dates of exam_date are read month first (0 fit day first only, 1 month first only, 0 both)" in report.remarks
+    )
+    assert "dates of lmp are read month first (0 fit day first only, 0 month first only, 2 both)" in report.remarks
 
 
 def test_datings_are_held_against_the_age(tmp_path: Path) -> None:
