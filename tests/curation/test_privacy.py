@@ -24,7 +24,12 @@ def study(tmp_path: Path) -> Workspace:
     """One source of Jane Doeworth, born 12 March 1990, in a file that is named after her."""
     workspace = Workspace.create(tmp_path / "study")
     row = {"path": b"/raw/DOEWORTH_4711815.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
-    row |= {"status": "accepted", "raw_patient": "4711815", "private": ["DOEWORTH^JANE", "19900312", "ACC-99887"]}
+    row |= {
+        "image_id": "i",
+        "status": "accepted",
+        "raw_patient": "4711815",
+        "private": ["DOEWORTH^JANE", "19900312", "ACC-99887"],
+    }
     write_table(workspace.sources_path, from_rows(SOURCES, [row]), SOURCES)
     return workspace
 
