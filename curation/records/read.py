@@ -59,8 +59,11 @@ class RecordsConfig(Config):
 def read_records(
     path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None
 ) -> RecordsTable:
-    """The `table_of` what `read_rows` reads."""
-    return table_of(read_rows(path, config, planes, center_column), config)
+    """The records of a table; SonoError for an unknown plane, which must be corrected or given as an alias."""
+    reading = read_rows(path, config, planes, center_column)
+    if reading.unknown:
+        raise SonoError(reading.planes_problem())
+    return merged_table(reading, config)
 
 
 def read_rows(
@@ -89,13 +92,6 @@ def read_rows(
             reading.records.append(record)
     leave_out_doubtful(reading)
     return reading
-
-
-def table_of(reading: "Reading", config: RecordsConfig) -> RecordsTable:
-    """The records of a reading; SonoError for an unknown plane, which must be corrected or given as an alias."""
-    if reading.unknown:
-        raise SonoError(reading.planes_problem())
-    return merged_table(reading, config)
 
 
 def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
