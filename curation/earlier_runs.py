@@ -22,6 +22,14 @@ PLACE = ("path", "root", "source_id", "file_size", "modified_ns")  # what change
 Files = dict[bytes, list[Row]]  # rows by path
 
 
+def by_path(rows: Iterable[Row]) -> Files:
+    """The rows of each file, by its path."""
+    files: Files = {}
+    for row in rows:
+        files.setdefault(row["path"], []).append(row)
+    return files
+
+
 @dataclass(frozen=True)
 class EarlierRuns:
     """Rows of files outside a folder, `moved` ones by the path that they have in it, `copied` ones by such a path.
@@ -39,9 +47,7 @@ class EarlierRuns:
         """What the vault's `sources` say, where `digests` has the files below `root` with their SHA-256."""
         below = root.rstrip(b"/") + b"/"
         other = [path != root and not path.startswith(below) and path not in digests for path in sources["path"]]
-        files: Files = {}
-        for row in rows_of(sources[other]):
-            files.setdefault(row["path"], []).append(row)
+        files = by_path(rows_of(sources[other]))
         left = _left(files, set(filter(None, digests.values())))
         by_digest: dict[str, list[bytes]] = {}
         for path, rows in files.items():
@@ -82,10 +88,7 @@ class EarlierRuns:
 
     def followed(self, rows: Sequence[Row]) -> list[Row]:
         """The `rows` of the folder; those of a moved file with all that was known of it at its former path."""
-        files: Files = {}
-        for row in rows:
-            files.setdefault(row["path"], []).append(row)
-        return [row for path, own in files.items() for row in _followed(own, self.moved.get(path))]
+        return [row for path, own in by_path(rows).items() for row in _followed(own, self.moved.get(path))]
 
     def remarks(self, root: bytes, names: bool) -> list[str]:
         """What the user should know of moved files and copies; paths as by `shown_path`."""

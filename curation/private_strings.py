@@ -74,7 +74,9 @@ class PrivateStrings:
             atoms = atoms_of(simple)
             distinct = set(atoms)
             readable = reading.count("\ufffd") <= MAX_UNREADABLE * len(reading)
-            words = (self.words & single_forms(simple, distinct)) | self.patients.intersection(grouped_ids(simple))
+            words = self.words & single_forms(simple, distinct)
+            if self.patients:
+                words |= self.patients.intersection(grouped_ids(simple))
             found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
             if not readable:
                 found -= {word for word in words if len(word) < MIN_WORD and word.isascii()}
@@ -184,7 +186,6 @@ def collect(
         found = {add(phrase) for phrase in spellings(text, own)}
         if text in known_ids:
             joined.update(add(phrase) for phrase in id_spellings(text, own))
-            ids |= joined
         if text in known_ids or (not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS):
             ids.update(one for one in found if any(map(str.isdigit, one)))
         days |= dates_in(plain(text))
@@ -197,6 +198,6 @@ def collect(
         frozenset(known),
         frozenset(part for name in names for part in name_parts(atoms_of(plain(name)))),
         own | prose,
-        frozenset(ids),
+        frozenset(ids | joined),
         frozenset(joined),
     )

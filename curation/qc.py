@@ -15,7 +15,7 @@ from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
 from sono.curation.assembly import build_images
 from sono.curation.centers import center_remarks, known_spelling, unify_centers
 from sono.curation.config import override
-from sono.curation.earlier_runs import TRY_AGAIN, EarlierRuns, taken_back
+from sono.curation.earlier_runs import TRY_AGAIN, EarlierRuns, by_path, taken_back
 from sono.curation.engine import Engine, run_batches
 from sono.curation.errors import FindingsError, SonoError, typed_name
 from sono.curation.planes import PlaneTable
@@ -253,10 +253,7 @@ def _known_rows(workspace: Workspace, task: AnalysisTask, sources: pd.DataFrame)
     places, study = sorted(_parts(workspace).glob("*.parquet")), workspace.study().key_check
     known: dict[bytes, list[Row]] = {}
     for frame in (sources, *(read_table(place, SOURCES, study=study) for place in places)):
-        fresh: dict[bytes, list[Row]] = {}
-        for row in rows_of(frame[frame["settings_hash"] == task.settings_hash]):
-            fresh.setdefault(row["path"], []).append(row)
-        known.update(fresh)
+        known.update(by_path(rows_of(frame[frame["settings_hash"] == task.settings_hash])))
     return known
 
 

@@ -46,8 +46,9 @@ def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | No
 
     A run that goes on begins with its checkpoint `saved`, where it has one.
     """
-    images, template = usable_images(workspace, config), template_set(workspace)
-    left_out = held_back(workspace.accepted_images(), images)
+    accepted = workspace.accepted_images()
+    images, template = usable_images(workspace, accepted, config), template_set(workspace)
+    left_out = held_back(accepted, images)
     start = start_of(workspace, config, saved)
     side = MaskClip.side_of(start.config)
     train: PairSet | Shards
@@ -69,10 +70,10 @@ def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | No
         talk.print(
             f"{workspace.root}: one captioned frame in the validation split picks no epoch; the last one is kept"
         )
-    if left_out and is_first():
-        counts = ", ".join(f"{count} {why}" for why, count in left_out.items())
-        talk.print(f"{workspace.root}: --hold-out leaves out of train and validation: {counts}", markup=False)
     if is_first():
+        if left_out:
+            counts = ", ".join(f"{count} {why}" for why, count in left_out.items())
+            talk.print(f"{workspace.root}: --hold-out leaves out of train and validation: {counts}", markup=False)
         for remark in region_remarks(workspace, images, train, config):
             talk.print(f"{workspace.root}: {remark}", markup=False)
     return Material(images, template, start, train, val, _names(workspace, template), left_out)
@@ -124,11 +125,10 @@ def first_model(material: Material, config: TrainingConfig) -> MaskClip:
     return model
 
 
-def usable_images(workspace: Workspace, config: TrainingConfig) -> pd.DataFrame:
-    """The frames that may be used."""
-    images = workspace.accepted_images()
-    check_splits(images)
-    images = training_rows(images, config.hold_out)
+def usable_images(workspace: Workspace, accepted: pd.DataFrame, config: TrainingConfig) -> pd.DataFrame:
+    """Those of the `accepted` frames that may be used."""
+    check_splits(accepted)
+    images = training_rows(accepted, config.hold_out)
     if images.empty:
         raise SonoError(
             f"{workspace.root}: no frame is left to train on after holding out {', '.join(config.hold_out)}"

@@ -43,7 +43,8 @@ def export_shards(
     """
     workspace.require_vault(no_vault)
     refuse_used_folder(out)
-    images, template = usable_images(workspace, config), template_set(workspace)
+    images = usable_images(workspace, workspace.accepted_images(), config)
+    template = template_set(workspace)
     side = MaskClip.side_of(start_of(workspace, config).config)
     pairs = load_split(workspace, images[images["split"] == split], config, template, side)
     if not len(pairs):
