@@ -14,13 +14,12 @@ import typer
 import sono.annotation.commands
 import sono.curation.commands
 import sono.evaluation.commands
-import sono.templates.commands
 import sono.training.commands
-from sono.curation.errors import SonoError
-from sono.curation.storage import FULL_DISK, TEMPORARY_PREFIX
+from sono.curation.core.atomic import FULL_DISK, TEMPORARY_PREFIX
+from sono.curation.core.errors import SonoError
 
 if TYPE_CHECKING:
-    from sono.curation.config import Config
+    from sono.curation.core.config import Config
 
 USAGE = 2
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -28,10 +27,10 @@ INTERRUPTED = 130  # the exit code that typer gives for Ctrl-C
 
 # The settings model of each section of `sono.toml`; none of them imports torch.
 SETTINGS = {
-    "study": "sono.curation.config:StudyConfig",
-    "qc": "sono.curation.quality:QualityConfig",
+    "study": "sono.curation.core.config:StudyConfig",
+    "qc": "sono.curation.imaging.quality:QualityConfig",
     "records": "sono.curation.records.read:RecordsConfig",
-    "splits": "sono.curation.splits:SplitConfig",
+    "splits": "sono.curation.dataset.splits:SplitConfig",
     "masks": "sono.annotation.propose:MaskConfig",
     "captions": "sono.annotation.captions:CaptionConfig",
     "training": "sono.training.config:TrainingConfig",
@@ -61,7 +60,7 @@ sono.curation.commands.export.add_typer(sono.training.commands.export)
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")
-app.add_typer(sono.templates.commands.app)
+app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.training.commands.app)
 app.add_typer(sono.training.commands.model_app, name="model")
 app.add_typer(sono.evaluation.commands.app)

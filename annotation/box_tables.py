@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sono.annotation.foreign_masks import MAX_BYTES, ForeignMask, Found, Picture, Size
 from sono.annotation.mask_labels import plain_label
 from sono.annotation.shapes import draw_box
-from sono.curation.errors import SonoError, did_you_mean
+from sono.curation.core.atomic import open_regular, real_path
+from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.formats import read_sheet
-from sono.curation.storage import open_regular, real_path
 
 # Titles by field, as data sets and tools write them. "x" and "y" are not here: they may be a corner or the center.
 TITLES = {

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from sono.annotation.findings import PLACES, Places, spoken, tell_findings, with_own_places
 from sono.annotation.lint import LintRules, clip_token_counter, lint
-from sono.curation.config import Config
-from sono.curation.console import progress
-from sono.curation.errors import FindingsError, SonoError
-from sono.curation.planes import Plane, PlaneTable
-from sono.curation.privacy import check_privacy
-from sono.curation.tables import CAPTIONS, LEVELS, TIERS
-from sono.curation.workspace import Workspace
+from sono.curation.core.config import Config
+from sono.curation.core.console import progress
+from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.planes import Plane, PlaneTable
+from sono.curation.core.tables import CAPTIONS, LEVELS, TIERS
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
 from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, Values, load_templates
 
 DAYS_A_WEEK = 7

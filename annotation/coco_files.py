@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, StrictInt, StrictStr, Validatio
 
 from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, check_size
 from sono.annotation.shapes import draw_polygons
-from sono.curation.errors import SonoError
-from sono.curation.rle import decode, from_runs
-from sono.curation.storage import real_path
+from sono.curation.core.atomic import real_path
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import decode, from_runs
 
 PARTS = ("images", "annotations", "categories")
 EXPORT_HELP = "export as COCO (for instance 'COCO 1.0' in CVAT, 'COCO' with polygons or brush in Label Studio)"

@@ -1,11 +1,11 @@
-"""`sono masks ...` and `sono captions ...`."""
+"""`sono masks ...`, `sono captions ...` and `sono stats`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sono.curation.command_line import (
+from sono.curation.core.cli_options import (
     JobsOption,
     JsonOption,
     NoVaultOption,
@@ -16,6 +16,7 @@ from sono.curation.command_line import (
     show,
 )
 
+app = typer.Typer()
 masks = typer.Typer(no_args_is_help=True, help="Import, propose and export masks.")
 captions = typer.Typer(no_args_is_help=True, help="Write captions from record fields.")
 
@@ -58,7 +59,7 @@ def import_(
     import dataclasses
 
     from sono.annotation.mask_import import ImportOptions, import_masks, parse_pairs, parse_values
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
 
     options = ImportOptions(
         structure=structure,
@@ -101,8 +102,8 @@ def propose(
     Example: sono masks propose --checkpoint sam_vit_b.pth
     """
     from sono.annotation.propose import propose_masks
-    from sono.curation.engine import Engine
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.engine import Engine
+    from sono.curation.core.workspace import Workspace
 
     summary = propose_masks(Workspace.find(workspace), checkpoint, Engine.create(jobs, scheduler))
     if summary.proposed or summary.known or as_json:
@@ -121,8 +122,8 @@ def export(
 
     Example: sono masks export masks.coco.json
     """
-    from sono.annotation.mask_export import export_coco
-    from sono.curation.workspace import Workspace
+    from sono.annotation.export_masks import export_coco
+    from sono.curation.core.workspace import Workspace
 
     show(export_coco(Workspace.find(workspace), target, no_vault), as_json)
 
@@ -140,7 +141,7 @@ def overlays(
     Example: sono masks overlays look/
     """
     from sono.annotation.overlays import write_overlays
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
 
     show({"sheet": str(write_overlays(Workspace.find(workspace), target, count, no_vault))}, as_json)
 
@@ -161,9 +162,23 @@ def build(
     Example: sono captions build --template sonoclip
     """
     from sono.annotation.captions import build_captions
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
 
     summary = build_captions(Workspace.find(workspace), template)
     show(summary, as_json, next_step="sono stats, then sono train")
     if strict:
         summary.refuse_findings()
+
+
+@app.command()
+def stats(workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Count what is in the study and write report.html with plots and pictures.
+
+    Example: sono stats
+    """
+    from sono.annotation.study_report import write_statistics_report
+    from sono.curation.core.workspace import Workspace
+
+    statistics, report = write_statistics_report(Workspace.find(workspace))
+    result = {**(statistics.as_dict() if as_json else statistics.headline()), "report": str(report)}
+    show(result, as_json, "sono captions build" if statistics.captions.empty else "sono train")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.planes import Plane, PlaneTable
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.planes import Plane, PlaneTable
 
 Places = Mapping[str, Sequence[str]]
 

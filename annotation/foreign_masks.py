@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.errors import SonoError
-from sono.curation.readers.frames import DEFAULT_LIMITS
-from sono.curation.storage import read_regular
+from sono.curation.core.atomic import read_regular
+from sono.curation.core.errors import SonoError
+from sono.curation.readers.source import DEFAULT_LIMITS
 
 Size = tuple[int, int]  # height, width
 

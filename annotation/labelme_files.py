@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, check_size
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons, points_of
-from sono.curation.errors import SonoError
-from sono.curation.storage import real_path
+from sono.curation.core.atomic import real_path
+from sono.curation.core.errors import SonoError
 
 AREAS = ("polygon", "circle", "rectangle")
 

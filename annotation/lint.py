@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 
-from sono.curation.planes import REGIONS, Plane, PlaneTable
+from sono.curation.core.planes import REGIONS, Plane, PlaneTable
 
 # The codes that `lint` returns and what they mean.
 FINDINGS = MappingProxyType(

@@ -12,7 +12,7 @@ from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
 from sono.annotation.foreign_masks import Found, read_file
 from sono.annotation.labelme_files import is_labelme, read_labelme
 from sono.annotation.mask_pictures import PictureRules, read_mask_picture
-from sono.curation.errors import SonoError
+from sono.curation.core.errors import SonoError
 from sono.curation.readers.containers import format_of
 from sono.curation.readers.dicom import is_dicom
 from sono.curation.readers.images import image_kind

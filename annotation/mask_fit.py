@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.foreign_masks import ForeignMask, RefusedError
-from sono.annotation.mask_checks import oddity, same_shape
 from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
+from sono.annotation.mask_quality import oddity, same_shape
 from sono.annotation.masks import mask_row
-from sono.curation.errors import SonoError
-from sono.curation.geometry import resampled_mask
-from sono.curation.rle import decode
-from sono.curation.tables import MASK_SOURCES, MASK_STATES, rows_of
+from sono.curation.core.errors import SonoError
+from sono.curation.core.geometry import resampled_mask
+from sono.curation.core.rle import decode
+from sono.curation.core.tables import MASK_SOURCES, MASK_STATES, rows_of
 
 MAX_PROMPT = 1000  # characters
 

@@ -19,12 +19,12 @@ from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch, Row
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
-from sono.curation.errors import FindingsError, SonoError, did_you_mean
-from sono.curation.planes import PlaneTable
-from sono.curation.privacy import check_privacy
-from sono.curation.stored import image_id_of, picture_of
-from sono.curation.tables import MASK_STATES, MASKS
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import FindingsError, SonoError, did_you_mean
+from sono.curation.core.frame_files import image_id_of, picture_of
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import MASK_STATES, MASKS
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
 
 MAX_EXAMPLES = 5
 MAX_NAMES = 5

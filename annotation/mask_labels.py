@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.planes import PlaneTable, label_form
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.planes import PlaneTable, label_form
 
 
 def plain_label(label: str) -> str:
@@ -18,7 +18,7 @@ def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
     """The structure of the plane table that `label` spells; SonoError with the nearest ones, and the `option`."""
     known = {plain_label(name): name for name in planes.structures}
     if plain_label(label) not in known:
-        where = f"; {option} takes a structure of curation/planes.py or of the study's planes_file" if option else ""
+        where = f"; {option} takes a structure of curation/core/planes.py or the study's planes_file" if option else ""
         place = f"{option}: " if option else ""
         raise SonoError(f"{place}unknown structure '{label}'{suggestion(label, planes.structures)}{where}")
     return known[plain_label(label)]

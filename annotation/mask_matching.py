@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import pandas as pd
 
 from sono.annotation.foreign_masks import Picture
+from sono.curation.core.atomic import real_path, sha256
+from sono.curation.core.frame_files import picture_of
+from sono.curation.core.workspace import Workspace
 from sono.curation.records.table import SUFFIXES, path_parts
-from sono.curation.storage import real_path, sha256
-from sono.curation.stored import picture_of
-from sono.curation.workspace import Workspace
 
 MAX_CANDIDATES = 3  # named in a refusal
 MAX_NEAR = 20  # masks for which near names are looked up

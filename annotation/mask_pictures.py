@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 
 from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Picture, RefusedError, Size, read_file
 from sono.annotation.outlines import fill_outline, filled
-from sono.curation.errors import SonoError
-from sono.curation.rle import decode, encode
-from sono.curation.storage import real_path
+from sono.curation.core.atomic import real_path
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import decode, encode
 
 MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted

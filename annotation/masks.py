@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.errors import SonoError
-from sono.curation.rle import encode
-from sono.curation.storage import sha256
-from sono.curation.tables import MASKS, empty_table, from_rows
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import sha256
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import encode
+from sono.curation.core.tables import MASKS, empty_table, from_rows
+from sono.curation.core.workspace import Workspace
 
 SAME_MASK = ["image_id", "structure", "source"]
 SAME_STRUCTURE = SAME_MASK[:2]

@@ -7,12 +7,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.masks import masks_of
-from sono.curation.drawing import contact_sheet, overlay
-from sono.curation.privacy import check_texts
-from sono.curation.rle import decode
-from sono.curation.storage import write_bytes
-from sono.curation.stored import read_stored
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.drawing import contact_sheet, overlay
+from sono.curation.core.frame_files import read_stored
+from sono.curation.core.rle import decode
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_texts
 
 SIDE = 256  # pixels
 COLUMNS = 6

@@ -13,14 +13,14 @@ from pydantic import Field
 
 from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
 from sono.annotation.proposers import OUTLINES, Box, OutlineProposer, Proposer
-from sono.curation.config import Config
-from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import SonoError
-from sono.curation.privacy import check_privacy
-from sono.curation.storage import remove_leftovers, sha256
-from sono.curation.stored import read_stored
-from sono.curation.tables import MASKS, read_table, write_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import remove_leftovers, sha256
+from sono.curation.core.config import Config
+from sono.curation.core.engine import Engine, run_batches
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import read_stored
+from sono.curation.core.tables import MASKS, read_table, write_table
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
 
 
 class MaskConfig(Config):

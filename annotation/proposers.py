@@ -12,7 +12,7 @@ from sono.annotation.bones import BoneModel, bone_mask, find_bones
 from sono.annotation.echo_maps import EchoMaps, echo_maps
 from sono.annotation.ellipses import EllipseModel, ellipse_mask, find_ellipses
 from sono.annotation.search import Found
-from sono.curation.storage import sha256
+from sono.curation.core.atomic import sha256
 
 VERSION = 1  # of the search; a change makes `sono masks propose` work anew
 

@@ -12,9 +12,9 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
-from sono.curation.checkpoint_names import DAMAGED, asked_for, opened, unwrapped
-from sono.curation.errors import SonoError
-from sono.curation.storage import file_sha256
+from sono.curation.core.atomic import file_sha256
+from sono.curation.core.checkpoint_names import DAMAGED, asked_for, opened, unwrapped
+from sono.curation.core.errors import SonoError
 
 DECODER_HEADS = 8  # of every published SAM; the weights do not tell
 CLASSES_HELP = "give the .pth of SAM, MedSAM or another model of that layout"

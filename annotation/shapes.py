@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from sono.curation.errors import SonoError
-from sono.curation.rle import decode
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import decode
 
 Floats = NDArray[np.float64]
 

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sono.curation.drawing import contact_sheet
-from sono.curation.phantom.people import make_woman
-from sono.curation.printed_text import judge_print
-from sono.curation.quality import QualityConfig
-from sono.curation.readers.sources import read_source
-from sono.curation.sector import Sector, crop_to_sector, find_sector
+from sono.curation.core.drawing import contact_sheet
+from sono.curation.imaging.ocr import judge_print
+from sono.curation.imaging.quality import QualityConfig
+from sono.curation.imaging.sector import Sector, crop_to_sector, find_sector
+from sono.curation.phantom.patients import make_woman
+from sono.curation.readers.files import read_source
 
 Gray = NDArray[np.uint8]
 FOLDERS = ("barcelona/Images/*.*", "nijmegen/**/*_HC.png")

@@ -21,11 +21,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
-from sono.curation.drawing import contact_sheet
-from sono.curation.engine import Engine, run_batches
-from sono.curation.quality import QualityConfig
-from sono.curation.sector import Sector, across_sector, find_sector
+from sono.curation.core.drawing import contact_sheet
+from sono.curation.core.engine import Engine, run_batches
+from sono.curation.core.tables import Row
+from sono.curation.imaging.analysis import AnalysisTask, analyse, crashed
+from sono.curation.imaging.quality import QualityConfig
+from sono.curation.imaging.sector import Sector, across_sector, find_sector
 
 Gray = NDArray[np.uint8]
 FOLDERS = ("barcelona/Images", "nijmegen", "shenzhen")

@@ -24,10 +24,10 @@ from typing import Any
 
 from sono.annotation.captions import build_captions
 from sono.annotation.propose import propose_masks
-from sono.curation.engine import Engine
+from sono.curation.core.engine import Engine
+from sono.curation.core.workspace import Workspace
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.workspace import Workspace
 
 CHANGES = frozenset(["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"])
 FORKS = multiprocessing.get_context("forkserver")  # so that a run need not import everything anew

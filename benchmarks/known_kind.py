@@ -24,10 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sono.benchmarks import defects
-from sono.curation.known_kind import MODEL, features, terms_of
-from sono.curation.readers.sources import Limits, read_source
-from sono.curation.sector import crop_to_sector, find_sector
-from sono.curation.storage import write_bytes
+from sono.curation.core.atomic import write_bytes
+from sono.curation.imaging.ood import MODEL, features, terms_of
+from sono.curation.imaging.sector import crop_to_sector, find_sector
+from sono.curation.readers.files import Limits, read_source
 
 Gray = NDArray[np.uint8]
 Reals = NDArray[np.float64]
@@ -43,7 +43,7 @@ DICOM_ADULT = ("US1_J2KR", "YBR_422", "color-pl", "examples_ybr_color", "gdcm-US
 DICOM_SECTIONS = ("693_J2KI", "CT_small", "J2K_pixelrep_mismatch", "MR_small", "examples_overlay")
 PARTS = 16  # of each photograph
 HEADER = """\
-# The numbers of sono/curation/known_kind.py, written by benchmarks/known_kind.py; do not edit by hand.
+# The numbers of sono/curation/imaging/ood.py, written by benchmarks/known_kind.py; do not edit by hand.
 # A logistic regression: fetal ultrasound of the hospitals below against the other pictures below. It holds no pixels,
 # only means, spreads and weights over all. Trained on, each hospital and each other kind with equal weight:
 """
@@ -298,7 +298,7 @@ def main() -> None:
     """Describe the pictures, print the tables, perhaps write the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--write", action="store_true", help="write curation/known_kind.toml")
+    parser.add_argument("--write", action="store_true", help="write curation/imaging/ood.toml")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     pictures = [*real_frames(options.data), *sections(), *photos(rng), *drawn(rng)]

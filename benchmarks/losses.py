@@ -17,7 +17,7 @@ import time
 
 import torch
 
-from sono.training.losses import identity_targets, sigmoid_loss
+from sono.training.objectives.losses import identity_targets, sigmoid_loss
 
 
 def peak_mb() -> float:

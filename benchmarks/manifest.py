@@ -19,11 +19,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sono.curation.duplicates import FLIPPED_BITS, MAX_DISTANCE
-from sono.curation.hamming import CERTAIN
-from sono.curation.planes import OTHER, PlaneTable
-from sono.curation.tables import IMAGES
-from sono.curation.workspace import Workspace
+from sono.curation.core.planes import OTHER, PlaneTable
+from sono.curation.core.tables import IMAGES
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.hamming import CERTAIN
+from sono.curation.dataset.near_duplicates import FLIPPED_BITS, MAX_DISTANCE
 
 FRAMES_A_WOMAN = 20
 CENTERS, MACHINES = ["A", "B", "C"], ["Voluson E6", "Aloka", "Voluson S10", "Acuson"]
@@ -126,7 +126,7 @@ SEARCH = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from sono.curation.hamming import near_pairs
+from sono.curation.dataset.hamming import near_pairs
 words = np.load(sys.argv[1])
 started = time.perf_counter()
 pairs = near_pairs(words, int(sys.argv[2]))

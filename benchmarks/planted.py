@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sono.curation.tables import SOURCES, read_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.workspace import Workspace
 
 # Tensors and compressed pixels are no text; the gate has looked at what stands beside them.
 BINARY = {".safetensors", ".pt", ".png"}

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.proposers import OutlineProposer, propose_unlabelled
-from sono.curation.drawing import overlay
-from sono.curation.rle import decode, from_runs
+from sono.curation.core.drawing import overlay
+from sono.curation.core.rle import decode, from_runs
 
 PLANES = {"fetal head": "transthalamic", "fetal abdomen": "abdominal_circumference", "femur": "femur"}
 

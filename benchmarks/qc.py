@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from sono.curation.analysis import AnalysisTask, analyse, crashed
-from sono.curation.engine import Engine, run_batches
+from sono.curation.core.engine import Engine, run_batches
+from sono.curation.core.workspace import Workspace
+from sono.curation.imaging.analysis import AnalysisTask, analyse, crashed
+from sono.curation.imaging.quality import QualityConfig
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.quality import QualityConfig
-from sono.curation.workspace import Workspace
 
 SIZE = (960, 720)
 JOBS = 2

@@ -40,8 +40,8 @@ def sono(folder: Path) -> Work:
     """Read, sector, measures, hash; nothing is stored."""
     import cv2
 
-    from sono.curation.analysis import AnalysisTask, analyse
-    from sono.curation.quality import QualityConfig
+    from sono.curation.imaging.analysis import AnalysisTask, analyse
+    from sono.curation.imaging.quality import QualityConfig
 
     cv2.setNumThreads(1)
     task = AnalysisTask(os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False)

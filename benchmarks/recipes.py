@@ -29,20 +29,20 @@ from sklearn.metrics import accuracy_score, recall_score
 from sono.annotation.captions import build_captions
 from sono.annotation.mask_import import import_masks
 from sono.annotation.propose import propose_masks
-from sono.curation.config import merged
-from sono.curation.engine import Engine
+from sono.curation.core.config import merged
+from sono.curation.core.engine import Engine
+from sono.curation.core.tables import IMAGES
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.splits import fold_splits
-from sono.curation.tables import IMAGES
-from sono.curation.workspace import Workspace
 from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import StoredMask, annotated_masks, mask_for, plan_masks, proposed_outlines
 from sono.evaluation.zero_shot import class_features, mode_features
 from sono.templates.loader import load_templates
-from sono.training.architectures import SIZES
-from sono.training.checkpoints import END, load_model
-from sono.training.recipe import training_config
+from sono.training.config import training_config
+from sono.training.model.architectures import SIZES
+from sono.training.model.checkpoints import END, load_model
 from sono.training.train import train
 
 FOLDS = 4  # of all women: the first is the test; of the others: one a seed is val

@@ -26,17 +26,17 @@ from recipes import FORMER
 
 from sono.annotation.captions import build_captions
 from sono.annotation.mask_import import ImportOptions, import_masks
-from sono.curation.config import merged
-from sono.curation.engine import Engine
+from sono.curation.core.atomic import write_text
+from sono.curation.core.config import merged
+from sono.curation.core.engine import Engine
+from sono.curation.core.tables import IMAGES
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.splits import fold_splits
-from sono.curation.storage import write_text
-from sono.curation.tables import IMAGES
-from sono.curation.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
-from sono.training.architectures import SIZES
-from sono.training.recipe import training_config
+from sono.training.config import training_config
+from sono.training.model.architectures import SIZES
 from sono.training.train import train
 
 # A small transformer, to see whether the recipe steers one too.

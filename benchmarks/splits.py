@@ -13,9 +13,9 @@ import argparse
 import numpy as np
 import pandas as pd
 
+from sono.curation.core.tables import IMAGES, SPLITS, from_rows
+from sono.curation.dataset.splits import SplitConfig, assign_splits
 from sono.curation.phantom.study import deal_planes
-from sono.curation.splits import SplitConfig, assign_splits
-from sono.curation.tables import IMAGES, SPLITS, from_rows
 
 FRAMES = 8
 KINDS = ("women", "frames")

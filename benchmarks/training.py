@@ -27,14 +27,14 @@ import torch
 from plain_clip import PlainClip, plain_optimizer, plain_step
 
 from sono.templates.loader import load_templates
-from sono.training.architectures import ModelConfig, architecture_of
-from sono.training.attributes import NOTHING, AttributeTable
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch, PairMixture, draw_batch, load_pairs
-from sono.training.facts import Facts
-from sono.training.freeze import set_trainable
-from sono.training.model import MASK_MEAN, MASK_STD, MaskClip
-from sono.training.objectives import Heads
+from sono.training.data.pairs import Batch, PairMixture, draw_batch, load_pairs
+from sono.training.model.architectures import ModelConfig, architecture_of
+from sono.training.model.freeze import set_trainable
+from sono.training.model.mask_clip import MASK_MEAN, MASK_STD, MaskClip
+from sono.training.objectives.attributes import NOTHING, AttributeTable
+from sono.training.objectives.facts import Facts
+from sono.training.objectives.objective import Heads
 from sono.training.step import Learner, Trainer
 
 PARTS = ["loader", "step", "regions", "memory", "gpu"]
@@ -66,10 +66,10 @@ def make_study(data: Path, folder: Path, count: int) -> Any:
 
     from sono.annotation.captions import build_captions
     from sono.annotation.masks import mask_row, mask_table
-    from sono.curation.storage import write_bytes
-    from sono.curation.stored import encode_png, frame_file, image_id_of
-    from sono.curation.tables import IMAGES, MASKS, from_rows
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.atomic import write_bytes
+    from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
+    from sono.curation.core.tables import IMAGES, MASKS, from_rows
+    from sono.curation.core.workspace import Workspace
 
     study = Workspace.create(folder / "study")
     rows, masks = [], []
@@ -95,8 +95,8 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
     import numpy as np
     from pycocotools import mask as coco
 
-    from sono.curation.tables import rows_of
-    from sono.training.preprocess import published_square
+    from sono.curation.core.tables import rows_of
+    from sono.training.interop.preprocess import published_square
 
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,15 +16,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation import quality
-from sono.curation.drawing import contact_sheet
-from sono.curation.printed_text import judge_print
-from sono.curation.quality import QualityConfig
-from sono.curation.readers.frames import Frame, split_color
-from sono.curation.readers.sources import read_source
-from sono.curation.reasons import status_of
-from sono.curation.sector import crop_to_sector, find_sector
-from sono.curation.views import recognise
+from sono.curation.core.drawing import contact_sheet
+from sono.curation.core.reasons import status_of
+from sono.curation.imaging import quality
+from sono.curation.imaging.display_modes import recognise
+from sono.curation.imaging.ocr import judge_print
+from sono.curation.imaging.quality import QualityConfig
+from sono.curation.imaging.sector import crop_to_sector, find_sector
+from sono.curation.readers.files import read_source
+from sono.curation.readers.source import Frame, split_color
 
 Picture = NDArray[np.uint8]  # gray [H, W] or RGB [H, W, 3]
 Pair = tuple[Picture, Picture]  # frames of two women

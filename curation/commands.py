@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sono.curation.command_line import (
+from sono.curation.core.cli_options import (
     JobsOption,
     JsonOption,
     NoVaultOption,
@@ -17,7 +17,7 @@ from sono.curation.command_line import (
     WorkspaceOption,
     show,
 )
-from sono.curation.errors import typed_name
+from sono.curation.core.errors import typed_name
 
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
@@ -33,7 +33,7 @@ def init(folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_
 
     Example: sono init study
     """
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
 
     study = Workspace.create(folder)
     result = {"workspace": str(study.root), "vault": str(study.vault)}
@@ -57,7 +57,7 @@ def pull(
 
     Example: sono pull https://pacs.example/dicom-web raw --from 2024-01-01 --to 2024-03-31
     """
-    from sono.curation.pull import PullOptions, pull_studies
+    from sono.curation.pacs.pull import PullOptions, pull_studies
 
     first, last = (day.date() if day else None for day in (first_day, last_day))
     options = PullOptions(url, out, first, last, modality.upper(), patient_file, limit, insecure_http)
@@ -93,10 +93,10 @@ def qc(
 
     Example: sono qc raw/ --records records.csv --center A
     """
-    from sono.curation.engine import Engine
+    from sono.curation.core.engine import Engine
+    from sono.curation.core.workspace import Workspace
     from sono.curation.qc import QcOptions, run_qc
-    from sono.curation.readers.stores import raw_place
-    from sono.curation.workspace import Workspace
+    from sono.curation.readers.object_store import raw_place
 
     study = Workspace.find(workspace)
     options = QcOptions(raw_place(raw), records, center, center_from, frames, force, names)
@@ -125,8 +125,8 @@ def split(
 
     Example: sono split --folds 5 --fold 2
     """
-    from sono.curation.splits import checked_splits, split_workspace
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.dataset.splits import checked_splits, split_workspace
 
     if check:
         sizes = checked_splits(Workspace.find(workspace))
@@ -152,8 +152,8 @@ def dedup(
 
     Example: sono dedup --sheet pairs.png
     """
+    from sono.curation.core.workspace import Workspace
     from sono.curation.dedup import run_dedup
-    from sono.curation.workspace import Workspace
 
     summary = run_dedup(Workspace.find(workspace), csv, sheet, no_vault)
     show(summary, as_json)
@@ -204,14 +204,14 @@ def check(
 
     Example: sono records check records.csv --raw raw/ --center A
     """
-    from sono.curation.analysis import is_mask_picture
-    from sono.curation.planes import PlaneTable
-    from sono.curation.readers.stores import raw_place
+    from sono.curation.core.planes import PlaneTable
+    from sono.curation.core.tables import SOURCES, empty_table
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.imaging.analysis import is_mask_picture
+    from sono.curation.readers.object_store import raw_place
     from sono.curation.records.check import check_records
-    from sono.curation.records.raw_match import MatchOptions
+    from sono.curation.records.file_matching import MatchOptions
     from sono.curation.records.read import RecordsConfig
-    from sono.curation.tables import SOURCES, empty_table
-    from sono.curation.workspace import Workspace
 
     if center is not None:
         typed_name("--center", center)
@@ -237,8 +237,8 @@ def show_held(
 
     Example: sono quarantine show --reason text_in_sector
     """
-    from sono.curation.release import show_quarantine
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.quarantine import show_quarantine
 
     show(
         show_quarantine(Workspace.find(workspace), reason),
@@ -258,8 +258,8 @@ def release_held(
 
     Example: sono quarantine release 0f3a61c2d4e5b697-b79fecf9 --reviewer KM
     """
-    from sono.curation.release import release
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.quarantine import release
 
     show(release(Workspace.find(workspace), pictures, reviewer), as_json)
 
@@ -275,7 +275,7 @@ def export_to_dicom(
 
     Example: sono export dicom dicom/
     """
-    from sono.curation.dicom_export import export_dicom
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.export_dicom import export_dicom
 
     show(export_dicom(Workspace.find(workspace), out), as_json)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sono.curation.assembly import hashed_frames, link_near, picture_loader
-from sono.curation.drawing import contact_sheet
-from sono.curation.duplicates import MIN_CORRELATION, candidate_pairs, correlations, hash_words
-from sono.curation.errors import FindingsError, SonoError
-from sono.curation.geometry import letterbox
-from sono.curation.hamming import NearPairs
-from sono.curation.privacy import check_privacy
-from sono.curation.storage import write_bytes
-from sono.curation.stored import read_stored, stored_path
-from sono.curation.tables import DUPLICATES, IMAGES, export_csv, rows_of
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.drawing import contact_sheet
+from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.frame_files import read_stored, stored_path
+from sono.curation.core.geometry import letterbox
+from sono.curation.core.tables import DUPLICATES, IMAGES, export_csv, rows_of
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.hamming import NearPairs
+from sono.curation.dataset.images_table import hashed_frames, link_near, picture_loader
+from sono.curation.dataset.near_duplicates import MIN_CORRELATION, candidate_pairs, correlations, hash_words
+from sono.curation.privacy.gate import check_privacy
 
 if TYPE_CHECKING:
     from rich.console import Group

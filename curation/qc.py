@@ -11,24 +11,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from sono.curation.analysis import AnalysisTask, Row, analyse, crashed
-from sono.curation.assembly import build_images
-from sono.curation.centers import center_remarks, known_spelling, unify_centers
-from sono.curation.config import override
-from sono.curation.earlier_runs import TRY_AGAIN, EarlierRuns, by_path, taken_back
-from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import FindingsError, SonoError, typed_name
-from sono.curation.planes import PlaneTable
-from sono.curation.printed_text import check_tesseract
-from sono.curation.privacy import check_privacy, names_of_persons
-from sono.curation.published_splits import published_splits
-from sono.curation.qc_remarks import moved, orphaned, remarks_of, unread
-from sono.curation.quality import QualityConfig
-from sono.curation.readers.sources import list_sources, name_of, stamp_of
-from sono.curation.readers.stores import is_url
-from sono.curation.record_fields import forget_records, join_records
+from sono.curation.core.atomic import check_target, real_path, remove_leftovers, sha256
+from sono.curation.core.config import override
+from sono.curation.core.engine import Engine, run_batches
+from sono.curation.core.errors import FindingsError, SonoError, typed_name
+from sono.curation.core.frame_files import is_whole, quarantined_path, stored_path
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import IMAGES, MASKS, SOURCES, Row, from_rows, read_table, rows_of
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.images_table import build_images
+from sono.curation.dataset.published_splits import published_splits
+from sono.curation.imaging.analysis import AnalysisTask, analyse, crashed
+from sono.curation.imaging.ocr import check_tesseract
+from sono.curation.imaging.quality import QualityConfig
+from sono.curation.privacy.gate import check_privacy, names_of_persons
+from sono.curation.qc_messages import moved, orphaned, remarks_of, unread
+from sono.curation.readers.files import list_sources, name_of, stamp_of
+from sono.curation.readers.object_store import is_url
+from sono.curation.records.centers import center_remarks, known_spelling, unify_centers
+from sono.curation.records.earlier_runs import TRY_AGAIN, EarlierRuns, by_path, taken_back
 from sono.curation.records.evidence import AMBIGUOUS
-from sono.curation.records.join_remarks import Joined
+from sono.curation.records.join_messages import Joined
 from sono.curation.records.partition import cell_form
 from sono.curation.records.read import (
     Reading,
@@ -38,11 +41,8 @@ from sono.curation.records.read import (
     merged_table,
     read_rows,
 )
-from sono.curation.records.reports import apply_reports, concerned, is_report_row
-from sono.curation.storage import check_target, real_path, remove_leftovers, sha256
-from sono.curation.stored import is_whole, quarantined_path, stored_path
-from sono.curation.tables import IMAGES, MASKS, SOURCES, from_rows, read_table, rows_of
-from sono.curation.workspace import Workspace
+from sono.curation.records.record_fields import forget_records, join_records
+from sono.curation.records.sr_values import apply_reports, concerned, is_report_row
 
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sono.evaluation.metrics import Reals, alignment, retrieval_at_k, retrieval_by_chance
 from sono.evaluation.zero_shot import text_features
-from sono.training.model import MaskClip
+from sono.training.model.mask_clip import MaskClip
 
 RETRIEVAL_KS = (1, 5, 10)
 

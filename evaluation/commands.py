@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sono.curation.command_line import JobsOption, JsonOption, QuietOption, SchedulerOption, WorkspaceOption, show
+from sono.curation.core.cli_options import JobsOption, JsonOption, QuietOption, SchedulerOption, WorkspaceOption, show
 
 app = typer.Typer()
 
@@ -24,8 +24,8 @@ def evaluate(
 
     Example: sono eval --center B
     """
-    from sono.curation.engine import Engine
-    from sono.curation.workspace import Workspace
+    from sono.curation.core.engine import Engine
+    from sono.curation.core.workspace import Workspace
     from sono.evaluation.evaluate import EvaluationOptions
     from sono.evaluation.evaluate import evaluate as run_evaluation
 

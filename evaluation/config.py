@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from sono.curation.config import MAX_SEED, Config
-from sono.curation.errors import did_you_mean
+from sono.curation.core.config import MAX_SEED, Config
+from sono.curation.core.errors import did_you_mean
 from sono.evaluation.modes import MODES
 
 

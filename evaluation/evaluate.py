@@ -15,19 +15,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sono.curation.config import override
-from sono.curation.engine import Engine
-from sono.curation.errors import SonoError
-from sono.curation.exams import orphan_sentence
-from sono.curation.planes import PlaneTable
-from sono.curation.privacy import check_privacy
-from sono.curation.storage import atomic_folder, atomic_path, copy_others, read_json, write_text
-from sono.curation.tables import CAPTIONS
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import atomic_folder, atomic_path, copy_others, read_json, write_text
+from sono.curation.core.config import override
+from sono.curation.core.engine import Engine
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import CAPTIONS
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.exams import orphan_sentence
+from sono.curation.privacy.gate import check_privacy
 from sono.evaluation.bootstrap import Draws, cluster_index
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
-from sono.evaluation.findings import Evidence, find
 from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import (
     REGION_MODES,
@@ -39,7 +38,6 @@ from sono.evaluation.modes import (
     proposed_outlines,
 )
 from sono.evaluation.region_control import plane_phrasings
-from sono.evaluation.region_findings import region_findings
 from sono.evaluation.region_planes import (
     Weighting,
     choose_weight,
@@ -48,18 +46,29 @@ from sono.evaluation.region_planes import (
     validation_frames,
 )
 from sono.evaluation.region_report import region_tables, write_region_predictions
+from sono.evaluation.region_results import region_findings
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
+from sono.evaluation.results import Evidence, find
 from sono.evaluation.selection import Seen, Selection, Subject, named_subject, select_frames
 from sono.evaluation.summaries import Scored, rate
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
-from sono.training.checkpoints import BEST, END, SUMMARY, RunInfo, chosen_checkpoint, find_run, load_model, own_file
-from sono.training.memory import reuse_freed_memory
-from sono.training.model import MaskClip
+from sono.training.data.frame_cache import kept_frames
+from sono.training.model.checkpoints import (
+    BEST,
+    END,
+    SUMMARY,
+    RunInfo,
+    chosen_checkpoint,
+    find_run,
+    load_model,
+    own_file,
+)
+from sono.training.model.mask_clip import MaskClip
+from sono.training.model.weight_files import short
+from sono.training.runtime.memory import reuse_freed_memory
 from sono.training.start import UNKNOWN_WOMEN
-from sono.training.store import kept_frames
-from sono.training.weight_files import short
 
 
 @dataclass(frozen=True)

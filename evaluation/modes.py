@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from sono.annotation.masks import check_masks
 from sono.annotation.proposers import propose_each_kind
-from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import SonoError
-from sono.curation.geometry import letterbox_mask
-from sono.curation.rle import decode, encode
-from sono.curation.storage import sha256
-from sono.curation.stored import read_stored
+from sono.curation.core.atomic import sha256
+from sono.curation.core.engine import Engine, run_batches
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import read_stored
+from sono.curation.core.geometry import letterbox_mask
+from sono.curation.core.rle import decode, encode
 
 Mask = NDArray[np.bool_]
 

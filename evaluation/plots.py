@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.geometry import letterbox
+from sono.curation.core.geometry import letterbox
 from sono.evaluation.bootstrap import Interval
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.storage import sha256
+from sono.curation.core.atomic import sha256
 from sono.evaluation.modes import Mask
 
 Indices = NDArray[np.integer]

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.centers import like_centers
-from sono.curation.console import progress
-from sono.curation.engine import Engine
-from sono.curation.geometry import letterbox_mask
-from sono.curation.planes import OTHER
-from sono.curation.splits import related_rows
+from sono.curation.core.console import progress
+from sono.curation.core.engine import Engine
+from sono.curation.core.geometry import letterbox_mask
+from sono.curation.core.planes import OTHER
+from sono.curation.dataset.splits import related_rows
+from sono.curation.records.centers import like_centers
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import Outlines, StoredMask, derangement, proposed_outlines

@@ -9,8 +9,8 @@ import pandas as pd
 from rich.box import SIMPLE
 from rich.table import Table
 
-from sono.curation.storage import atomic_path, sha256
-from sono.curation.stored import read_stored
+from sono.curation.core.atomic import atomic_path, sha256
+from sono.curation.core.frame_files import read_stored
 from sono.evaluation.metrics import UNDECIDED
 from sono.evaluation.plots import Panel, region_plot
 from sono.evaluation.region_control import (

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.console import progress
-from sono.curation.geometry import letterbox_mask
-from sono.curation.planes import PlaneTable
+from sono.curation.core.console import progress
+from sono.curation.core.geometry import letterbox_mask
+from sono.curation.core.planes import PlaneTable
 from sono.evaluation.modes import Mask, StoredMask, bounding_box, usable_masks
 from sono.evaluation.region_control import CONDITIONS, TRAINING, CueConflict, RegionFeatures
 from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
 from sono.evaluation.zero_shot import Features, Frames, class_features, masked_features, read_squares, text_features
 from sono.templates.loader import CaptionTemplates
-from sono.training.model import MaskClip
-from sono.training.store import mask_of, runs_of
+from sono.training.data.frame_cache import mask_of, runs_of
+from sono.training.model.mask_clip import MaskClip
 
 CHANGES = ("own", "box", "jittered_box", "moved")  # conditions of the frame itself
 COVERING = 0.99  # share of the frame from which a mask marks no region

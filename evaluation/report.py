@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from sono.curation.storage import sha256, write_text
-from sono.curation.stored import read_stored
+from sono.curation.core.atomic import sha256, write_text
+from sono.curation.core.frame_files import read_stored
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.captions import RETRIEVAL_KS
-from sono.evaluation.findings import Evidence
 from sono.evaluation.modes import MODES, ORACLE_MODES, mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
 from sono.evaluation.region_control import CONDITIONS
-from sono.evaluation.region_findings import DIFFERENCES
 from sono.evaluation.region_report import regions_picture
+from sono.evaluation.region_results import DIFFERENCES
 from sono.evaluation.regions import Regions
+from sono.evaluation.results import Evidence
 from sono.evaluation.summaries import Scored
 from sono.templates.reports import data_uri, render_report
 

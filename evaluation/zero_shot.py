@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sono.curation.console import progress
-from sono.curation.errors import SonoError
-from sono.curation.geometry import letterbox
-from sono.curation.stored import read_stored
-from sono.training.model import MaskClip
-from sono.training.store import FrameRows
+from sono.curation.core.console import progress
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import read_stored
+from sono.curation.core.geometry import letterbox
+from sono.training.data.frame_cache import FrameRows
+from sono.training.model.mask_clip import MaskClip
 from sono.training.validation import class_embeddings, image_features
 
 Features = NDArray[np.float32]

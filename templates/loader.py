@@ -11,8 +11,8 @@ from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.storage import MAX_TEXT_BYTES, check_inside, check_utf8, read_regular, real_path, sha256
+from sono.curation.core.atomic import MAX_TEXT_BYTES, check_inside, check_utf8, read_regular, real_path, sha256
+from sono.curation.core.errors import SonoError, did_you_mean
 
 Values = Mapping[str, str | int | float | bool | None]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from waiting import LIMIT
 
-from sono.curation.console import talk
+from sono.curation.core.console import talk
 
 if TYPE_CHECKING:
     from commands import Place

@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, what ships, and a command line that starts without torch."""
+"""The dependency rules: which package may import which, what ships, and a command line that starts without torch."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = {
+PACKAGES = {
     "curation": set(),
     "templates": {"curation"},
     "annotation": {"curation", "templates"},
@@ -18,8 +18,38 @@ ROOMS = {
     "evaluation": {"curation", "templates", "annotation", "training"},
 }
 
+# Inside the two large packages: a part imports those of the layers below it, never its own layer.
+LAYERS = {
+    "curation": [
+        {"core"},
+        {"clinical", "phantom"},
+        {"readers"},
+        {"privacy", "pacs"},
+        {"records"},
+        {"imaging", "export_dicom"},
+        {"dataset"},
+        {"qc_messages"},
+        {"qc", "dedup", "quarantine"},
+        {"commands"},
+    ],
+    "training": [
+        {"config", "runtime"},
+        {"model"},
+        {"objectives", "interop"},
+        {"data"},
+        {"start"},
+        {"step"},
+        {"inputs"},
+        {"runs"},
+        {"validation", "export_shards"},
+        {"train"},
+        {"commands"},
+    ],
+}
+MOST_PARTS = {"curation": 16, "training": 14}
 
-def imported_rooms(file: Path) -> Iterator[str]:
+
+def imported_packages(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -29,16 +59,53 @@ def imported_rooms(file: Path) -> Iterator[str]:
         yield from (name.split(".")[1] for name in names if name.startswith("sono."))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
-    allowed = ROOMS[room] | {room}
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_the_packages_below_it(package: str) -> None:
+    allowed = PACKAGES[package] | {package}
     odd = {
         f"{file.relative_to(ROOT)} imports {name}"
-        for file in (ROOT / room).rglob("*.py")
-        for name in imported_rooms(file)
+        for file in (ROOT / package).rglob("*.py")
+        for name in imported_packages(file)
         if name not in allowed
     }
     assert odd == set()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_part_imports_only_the_layers_below_it(package: str) -> None:
+    level = {part: number for number, layer in enumerate(LAYERS[package]) for part in layer}
+    odd = {
+        f"{file.relative_to(ROOT)} imports {package}.{part}"
+        for file in (ROOT / package).rglob("*.py")
+        for part in imported_parts(file, package)
+        if part != (own := part_of(file, package)) and level[part] >= level[own]
+    }
+    assert odd == set()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_the_parts_of_a_package_are_few_and_each_has_a_layer(package: str) -> None:
+    files = [
+        file for file in (ROOT / package).rglob("*.py") if file.parent != ROOT / package or file.stem != "__init__"
+    ]
+    parts = {part_of(file, package) for file in files}
+    assert parts == set().union(*LAYERS[package])
+    assert len(parts) <= MOST_PARTS[package]
+
+
+def part_of(file: Path, package: str) -> str:
+    """The subpackage or module below `package` that a file belongs to."""
+    return file.relative_to(ROOT / package).parts[0].removesuffix(".py")
+
+
+def imported_parts(file: Path, package: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        parts = {tuple(name.split(".")[:3]) for name in names if name.startswith(f"sono.{package}.")}
+        yield from (part[2] for part in parts)
 
 
 def test_the_packages_that_ship_are_the_folders_that_exist() -> None:
@@ -46,7 +113,7 @@ def test_the_packages_that_ship_are_the_folders_that_exist() -> None:
     listed = set(settings["tool"]["setuptools"]["packages"])
     found = {
         "sono" + "".join(f".{part}" for part in init.parent.relative_to(ROOT).parts)
-        for top in ("", *ROOMS)
+        for top in ("", *PACKAGES)
         for init in (ROOT / top).glob("**/__init__.py" if top else "__init__.py")
     }
     assert listed == found
@@ -63,12 +130,12 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("room", ["curation", "templates"])
-def test_the_lower_rooms_do_not_import_torch(room: str) -> None:
-    files = [file for file in (ROOT / room).rglob("*.py") if "import torch" in file.read_text(encoding="utf-8")]
+@pytest.mark.parametrize("package", ["curation", "templates"])
+def test_the_lower_packages_do_not_import_torch(package: str) -> None:
+    files = [file for file in (ROOT / package).rglob("*.py") if "import torch" in file.read_text(encoding="utf-8")]
     assert files == []
 
 
 def test_no_file_grows_beyond_four_hundred_lines() -> None:
-    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")] + [ROOT / "cli.py"]
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")] + [ROOT / "cli.py"]
     assert {file.name: size for file in files if (size := len(file.read_text().splitlines())) > 400} == {}

@@ -15,8 +15,8 @@ from typer.main import get_command
 from waiting import ended, wait_until
 
 import sono.cli
-from sono.curation.config import SECTIONS
-from sono.curation.workspace import Workspace
+from sono.curation.core.config import SECTIONS
+from sono.curation.core.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 

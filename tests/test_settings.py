@@ -11,7 +11,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from sono.cli import SETTINGS, settings_model
-from sono.curation.config import SECTIONS, Config
+from sono.curation.core.config import SECTIONS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "settings.md"

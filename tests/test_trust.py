@@ -28,7 +28,7 @@ from commands import (
     names_of_app,
 )
 
-from sono.curation.tables import IMAGES, MASKS
+from sono.curation.core.tables import IMAGES, MASKS
 
 RENAMES = frozenset(["os.rename"])
 

@@ -11,8 +11,8 @@ import pytest
 from children import Outcome, run
 from commands import COMMANDS, PRIVATE, Place
 
-from sono.curation.tables import MASKS, SOURCES, read_table, write_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.tables import MASKS, SOURCES, read_table, write_table
+from sono.curation.core.workspace import Workspace
 
 # One of the ways of each command that reads or writes a study.
 NEEDS = ("qc again", "export dicom", "quarantine show", "quarantine release")

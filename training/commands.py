@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from sono.curation.command_line import JsonOption, NoVaultOption, QuietOption, WorkspaceOption, show
-from sono.curation.errors import SonoError
+from sono.curation.core.cli_options import JsonOption, NoVaultOption, QuietOption, WorkspaceOption, show
+from sono.curation.core.errors import SonoError
 
 app = typer.Typer()
 export = typer.Typer()
@@ -45,9 +45,9 @@ def train(
 
     On several processes: torchrun --nproc-per-node 2 -m sono train
     """
-    from sono.curation.workspace import Workspace
-    from sono.training.distributed import is_first
-    from sono.training.record import settings_of_run
+    from sono.curation.core.workspace import Workspace
+    from sono.training.runs.run_info import settings_of_run
+    from sono.training.runtime.distributed import is_first
     from sono.training.train import train as run_training
 
     if resume and name is None:
@@ -91,9 +91,9 @@ def export_to_shards(
 
     Example: sono export shards ../shards --hold-out B
     """
-    from sono.curation.workspace import Workspace
-    from sono.training.recipe import training_config
-    from sono.training.shard_export import export_shards
+    from sono.curation.core.workspace import Workspace
+    from sono.training.config import training_config
+    from sono.training.export_shards import export_shards
 
     study = Workspace.find(workspace)
     config = training_config(study, recipe, {"hold_out": hold_out or None})
@@ -120,8 +120,8 @@ def import_checkpoint(
 
     Example: sono model import sonoclip_vision.pth --base ViT-L-14-336px.pt
     """
-    from sono.curation.workspace import Workspace
-    from sono.training.model_runs import import_model
+    from sono.curation.core.workspace import Workspace
+    from sono.training.interop.model_runs import import_model
 
     summary = import_model(Workspace.find(workspace), checkpoint, base, architecture, name)
     show(summary, as_json, next_step=f"sono eval --run {summary.run}, or sono train --init {summary.run}")
@@ -141,9 +141,9 @@ def export_run(
 
     Example: sono model export out --run run-001 --format onnx
     """
-    from sono.curation.workspace import Workspace
-    from sono.training.checkpoints import find_run
-    from sono.training.model_runs import export_model
+    from sono.curation.core.workspace import Workspace
+    from sono.training.interop.model_runs import export_model
+    from sono.training.model.checkpoints import find_run
 
     study = Workspace.find(workspace)
     show(export_model(study, find_run(study, run), out, to, no_vault), as_json)

@@ -1,4 +1,4 @@
-"""Settings of a training run: section [training] of `sono.toml`, changed by options of `sono train`."""
+"""Settings of a training run: a recipe, then [training] of `sono.toml`, then the options of `sono train`."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sono.curation.config import MAX_SEED, Config
+from sono.curation.core.config import MAX_SEED, Config, merged, read_file, section_values, validated
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.workspace import Workspace
 
+FOLDER = Path(__file__).parent / "recipes"
+SECTIONS = ("training", "tuning")  # always; and where the run begins with another
+TOWERS = ("model", "start", "text", "region_pool")  # of a recipe: a run that begins with another takes its towers
 PLACES = ("start", "text", "shards")  # settings that may name a file or folder
 SCRATCH, IMAGENET = "scratch", "imagenet"
 CLIP_TEXT = "clip"  # CLIP's transformer, from scratch
@@ -42,7 +47,7 @@ class TrainingConfig(Config):
     text_trainable: str = "auto"  # heads, last:N or all; auto: heads of a BERT, which comes trained, all of CLIP's
     context_length: int | None = Field(None, ge=8, le=512)  # tokens; None: the text tower's own
     region_pool: bool = True  # add inner features averaged under the mask, and its place
-    trainable: str = "all"  # see sono.training.freeze
+    trainable: str = "all"  # see sono.training.model.freeze
     lora_rank: int = Field(0, ge=0, le=256)  # of adapters in the vision tower; 0: none
     lora_alpha: float = Field(16.0, gt=0)
     epochs: int = Field(45, ge=1)
@@ -132,3 +137,42 @@ class TrainingConfig(Config):
         places = {name: value for name in PLACES if (value := getattr(self, name)) not in NAMED}
         names = {name: None if place is None else Path(place).name for name, place in places.items()}
         return self.model_dump(mode="json") | names
+
+
+def recipe_names() -> list[str]:
+    """Those that come with sono."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def training_config(workspace: Workspace, recipe: str | None, options: dict[str, Any]) -> TrainingConfig:
+    """The settings of a new run: recipe (None: `sono`), then `[training]` of `sono.toml`, then set options."""
+    given = {name: value for name, value in options.items() if value is not None}
+    own = section_values(workspace.config_path, "training")
+    path = _find(recipe or "sono")
+    sections = read_file(path, SECTIONS)
+    values = sections.get("training", {})
+    validated(values, "training", TrainingConfig, path)  # one after another: a mistake is told where it stands
+    validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
+    if merged(values, own, given).get("init") is not None:
+        values = merged(_without(values, *TOWERS), sections.get("tuning", {}))
+        validated(values, "tuning", TrainingConfig, path)
+    elif merged(own, given).get("start", SCRATCH) not in NAMED:  # an encoder brings the vision tower
+        values = _without(values, "model", "start", "region_pool")
+    where = f"{recipe} with sono.toml and options" if recipe else "options"
+    return validated(merged(values, own, given), where, TrainingConfig)
+
+
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _find(recipe: str) -> Path:
+    """The file of a recipe: one of ours by name, or a file of the user's by path."""
+    path = Path(recipe)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise SonoError(f"{path}: no such recipe file")
+        return path
+    if recipe not in recipe_names():
+        raise SonoError(f"unknown recipe '{recipe}'{did_you_mean(recipe, recipe_names())}; or give a file, NAME.toml")
+    return FOLDER / f"{recipe}.toml"

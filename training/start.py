@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sono.curation.console import talk
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.workspace import Workspace
-from sono.training.architectures import LOG_10, SIZES, START_BIAS, ModelConfig
-from sono.training.checkpoints import MODEL, RunInfo, load_model, load_weights
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.workspace import Workspace
 from sono.training.config import CLIP_TEXT, IMAGENET, SCRATCH, TrainingConfig
-from sono.training.distributed import is_first
-from sono.training.encoders import Encoder, load_encoder, read_encoder
-from sono.training.freeze import set_trainable
-from sono.training.image_weights import FILES, load_imagenet
-from sono.training.lora import add_lora
-from sono.training.model import MaskClip
-from sono.training.objectives import starting_bias
-from sono.training.resize import resized
+from sono.training.interop.encoders import Encoder, load_encoder, read_encoder
+from sono.training.interop.image_weights import FILES, load_imagenet
+from sono.training.model.architectures import LOG_10, SIZES, START_BIAS, ModelConfig
+from sono.training.model.checkpoints import MODEL, RunInfo, load_model, load_weights
+from sono.training.model.freeze import set_trainable
+from sono.training.model.lora import add_lora
+from sono.training.model.mask_clip import MaskClip
+from sono.training.model.resize import resized
+from sono.training.objectives.objective import starting_bias
+from sono.training.runtime.distributed import is_first
 
 UNKNOWN_WOMEN = "made in a study with another key, so its women are known here by their frames alone"
 OTHER_KEYS = "several"  # women of studies whose keys differ

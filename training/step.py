@@ -13,18 +13,18 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from sono.curation.errors import SonoError
-from sono.training.architectures import ModelConfig, architecture_of
+from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch
-from sono.training.distributed import mean_of, process_count
-from sono.training.facts import numbers
-from sono.training.freeze import HEADS, blocks_of
-from sono.training.model import MaskClip
-from sono.training.objectives import Heads, Pairs, pairs_loss
-from sono.training.reconstruction import kept_statistics, reconstruction_loss, with_hole
-from sono.training.sharding import clip_shares, share_weights
-from sono.training.shared_norm import share_norms
+from sono.training.data.pairs import Batch
+from sono.training.model.architectures import ModelConfig, architecture_of
+from sono.training.model.freeze import HEADS, blocks_of
+from sono.training.model.mask_clip import MaskClip
+from sono.training.model.sync_norm import share_norms
+from sono.training.objectives.facts import numbers
+from sono.training.objectives.objective import Heads, Pairs, pairs_loss
+from sono.training.objectives.reconstruction import kept_statistics, reconstruction_loss, with_hole
+from sono.training.runtime.distributed import mean_of, process_count
+from sono.training.runtime.sharding import clip_shares, share_weights
 from sono.training.start import pretrained
 
 Result = TypeVar("Result")

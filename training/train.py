@@ -10,31 +10,31 @@ from pathlib import Path
 
 import torch
 
-from sono.curation.console import talk
-from sono.curation.errors import SonoError, StoppedError
-from sono.curation.privacy import check_privacy
-from sono.curation.storage import write_text
-from sono.curation.workspace import Workspace
-from sono.training import checkpoints
-from sono.training.architectures import architecture_of
-from sono.training.checkpoints import BEST, END, FAILED, LAST, SUMMARY
+from sono.curation.core.atomic import write_text
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError, StoppedError
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch, PairSet
-from sono.training.distributed import agreed, from_first, is_first, of_all, of_first, processes
-from sono.training.log import Log, watched
-from sono.training.material import Material, first_model, read_material
-from sono.training.memory import reuse_freed_memory
-from sono.training.model import MaskClip
-from sono.training.objectives import Heads
-from sono.training.record import check_data, next_run_name, run_info
-from sono.training.resume import Saver, State, restore, told_to_resume
-from sono.training.sampling import process_seed
-from sono.training.schedule import Plan
-from sono.training.shards import Shards
+from sono.training.data.pairs import Batch, PairSet
+from sono.training.data.sampling import process_seed
+from sono.training.data.schedule import Plan
+from sono.training.data.shards import Shards
+from sono.training.data.stream import StreamPlan, settled
+from sono.training.inputs import Material, first_model, read_material
+from sono.training.model import checkpoints
+from sono.training.model.architectures import architecture_of
+from sono.training.model.checkpoints import BEST, END, FAILED, LAST, SUMMARY
+from sono.training.model.mask_clip import MaskClip
+from sono.training.objectives.objective import Heads
+from sono.training.runs.log import Log, watched
+from sono.training.runs.resume import Saver, State, restore, told_to_resume
+from sono.training.runs.run_info import check_data, next_run_name, run_info
+from sono.training.runtime.distributed import agreed, from_first, is_first, of_all, of_first, processes
+from sono.training.runtime.memory import reuse_freed_memory
+from sono.training.runtime.stop import stopping
 from sono.training.start import prepare
 from sono.training.step import Learner, Trainer, knobs_told, parts_of
-from sono.training.stop import stopping
-from sono.training.stream import StreamPlan, settled
 from sono.training.validation import score_of, validate
 
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sono.training.config import TrainingConfig
-from sono.training.data import PairMixture, PairSet, Region, draw_batch
-from sono.training.distributed import alone
-from sono.training.model import MaskClip
-from sono.training.sampling import epoch_rows, seeded
+from sono.training.data.frame_cache import mask_of
+from sono.training.data.pairs import PairMixture, PairSet, Region, draw_batch
+from sono.training.data.sampling import epoch_rows, seeded
+from sono.training.model.mask_clip import MaskClip
+from sono.training.runtime.distributed import alone
 from sono.training.step import batch_loss
-from sono.training.store import mask_of
 
 
 # no_grad, for what inference_mode makes (weights in shares that come together) would not serve in the next step

@@ -6,32 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.phantom import head, heart, trunk
+from sono.curation.core.planes import PLANES
+from sono.curation.phantom import abdomen_limbs, head, heart
 from sono.curation.phantom.physics import Probe, sector_mask
 from sono.curation.phantom.scene import Pose, Scene, new_scene
-from sono.curation.planes import PLANES
 
 DRAWINGS: dict[str, Callable[[Scene], None]] = {
     "four_chamber": heart.four_chamber,
     "sideface": head.sideface,
-    "renal_sagittal": trunk.renal_sagittal,
+    "renal_sagittal": abdomen_limbs.renal_sagittal,
     "nuchal_translucency": head.nuchal_translucency,
     "eye": head.eye,
-    "forearm": trunk.forearm,
+    "forearm": abdomen_limbs.forearm,
     "crown_rump_length": head.crown_rump_length,
-    "abdominal_circumference": trunk.abdominal_circumference,
-    "femur": trunk.femur,
-    "bladder": trunk.bladder,
+    "abdominal_circumference": abdomen_limbs.abdominal_circumference,
+    "femur": abdomen_limbs.femur,
+    "bladder": abdomen_limbs.bladder,
     "transventricular": head.transventricular,
     "four_chamber_h": heart.four_chamber_h,
-    "humerus": trunk.humerus,
-    "both_kidneys": trunk.both_kidneys,
-    "gallbladder": trunk.gallbladder,
+    "humerus": abdomen_limbs.humerus,
+    "both_kidneys": abdomen_limbs.both_kidneys,
+    "gallbladder": abdomen_limbs.gallbladder,
     "transthalamic": head.transthalamic,
     "lvot": heart.lvot,
     "three_vessel_trachea": heart.three_vessel_trachea,
     "aortic_arch": heart.aortic_arch,
-    "leg": trunk.leg,
+    "leg": abdomen_limbs.leg,
     "transcerebellar": head.transcerebellar,
     "early_pregnancy_head": head.early_pregnancy_head,
     "ductal_arch": heart.ductal_arch,
@@ -86,7 +86,7 @@ def half_size_mm(plane: str, ga_days: int) -> float:
         "sideface": 0.6 * biparietal,
         "eye": 0.5 * biparietal,
         "renal_sagittal": 0.55 * ga_days / 7,
-        "femur": femur / (2 * trunk.FEMUR_HALF),
+        "femur": femur / (2 * abdomen_limbs.FEMUR_HALF),
         "humerus": 0.93 * femur / 2,
         "forearm": 0.85 * femur / 2,
         "leg": 0.89 * femur / 2,
@@ -118,8 +118,8 @@ def _biometry(plane: str, unit_mm: float) -> dict[str, float]:
         "transthalamic": {"bpd": 2 * head.HEAD[1], "hc": ellipse_circumference(*head.HEAD)},
         "transventricular": {"bpd": 2 * head.HEAD[1], "hc": ellipse_circumference(*head.HEAD)},
         "early_pregnancy_head": {"bpd": 2 * head.EARLY_HEAD[1]},
-        "abdominal_circumference": {"ac": ellipse_circumference(*trunk.ABDOMEN)},
-        "femur": {"fl": 2 * trunk.FEMUR_HALF},
+        "abdominal_circumference": {"ac": ellipse_circumference(*abdomen_limbs.ABDOMEN)},
+        "femur": {"fl": 2 * abdomen_limbs.FEMUR_HALF},
         "crown_rump_length": {"crl": 2.0},
         "nuchal_translucency": {"nt": head.NUCHAL_WIDTH},
     }

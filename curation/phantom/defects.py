@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.phantom.burned_in_overlays import burn_inside, doppler
 from sono.curation.phantom.files import DicomForm, Export, Planted, dicom_file, jpeg_file, png_file
 from sono.curation.phantom.frames import Exposure, burn_banner, expose
-from sono.curation.phantom.ledger import Expected, Ledger, Shot, add_file, add_masks, file_name, frame_facts
-from sono.curation.phantom.overlay import burn_inside, doppler
-from sono.curation.phantom.people import Woman
+from sono.curation.phantom.manifest import Expected, Ledger, Shot, add_file, add_masks, file_name, frame_facts
+from sono.curation.phantom.patients import Woman
 from sono.curation.phantom.physics import sector_mask
 
 EXACT = Expected(("accepted", "rejected"), ("exact_duplicate",))  # one of the group is kept

@@ -21,7 +21,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from sono.curation.phantom.people import INSTITUTIONS, PHYSICIANS, Exam, Woman
+from sono.curation.phantom.patients import INSTITUTIONS, PHYSICIANS, Exam, Woman
 from sono.curation.phantom.physics import Probe
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.phantom.anatomy import draw_plane, visible_masks
-from sono.curation.phantom.overlay import calipers, side_banner, top_banner
-from sono.curation.phantom.people import INSTITUTIONS, Exam, Woman
+from sono.curation.phantom.burned_in_overlays import calipers, side_banner, top_banner
+from sono.curation.phantom.patients import INSTITUTIONS, Exam, Woman
 from sono.curation.phantom.physics import Look, Probe, render
 
 # Center A: a wide sector, fine compounded speckle, high contrast. B: a narrow one, coarse speckle, lifted blacks.

@@ -6,15 +6,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sono.curation.console import Advance, progress
-from sono.curation.errors import SonoError
+from sono.curation.core.atomic import new_folder, refuse_used_folder
+from sono.curation.core.console import Advance, progress
+from sono.curation.core.errors import SonoError
 from sono.curation.phantom.anatomy import DRAWINGS, FIRST_TRIMESTER
 from sono.curation.phantom.defects import plant_defects
 from sono.curation.phantom.files import DicomForm, Export, Planted, dicom_file, jpeg_file, png_file
 from sono.curation.phantom.frames import Exposure, expose
-from sono.curation.phantom.ledger import Expected, Ledger, Shot, add_file, add_masks, close, file_name, frame_facts
-from sono.curation.phantom.people import Exam, Woman, make_woman
-from sono.curation.storage import new_folder, refuse_used_folder
+from sono.curation.phantom.manifest import Expected, Ledger, Shot, add_file, add_masks, close, file_name, frame_facts
+from sono.curation.phantom.patients import Exam, Woman, make_woman
 
 CENTERS = ("A", "B")
 FORMATS = (".jpg", ".png", ".jpg", ".dcm", ".jpg", ".png")  # woman by woman

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sono.curation.readers.dicom_header import dicom_errors, elements, read_header, text_of
 from sono.curation.readers.dicom_pixels import read_frames
-from sono.curation.readers.frames import (
+from sono.curation.readers.dicom_sr import is_report, read_report
+from sono.curation.readers.source import (
     DEFAULT_LIMITS,
     Header,
     Limits,
@@ -18,7 +19,6 @@ from sono.curation.readers.frames import (
     quiet_decoders,
     succeeded,
 )
-from sono.curation.records.structured_report import is_report, read_report
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -6,10 +6,10 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sono.curation.placeholders import is_exam_day
-from sono.curation.readers.frames import DECODER_ERRORS, Header, clean_texts, text_runs
-from sono.curation.spellings import TITLES, words_of
-from sono.curation.vocabulary import VOCABULARY
+from sono.curation.clinical.name_variants import TITLES, words_of
+from sono.curation.clinical.placeholders import is_exam_day
+from sono.curation.clinical.vocabulary import VOCABULARY
+from sono.curation.readers.source import DECODER_ERRORS, Header, clean_texts, text_runs
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement

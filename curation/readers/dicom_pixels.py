@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.geometry import resampled, square_size
+from sono.curation.core.geometry import resampled, square_size
 from sono.curation.readers.dicom_header import dicom_errors, text_of
-from sono.curation.readers.frames import (
+from sono.curation.readers.dicom_regions import (
+    Spacing,
+    is_doubtful,
+    read_aspect,
+    read_regions,
+    read_spacing,
+    scaled_region,
+)
+from sono.curation.readers.images import walk_jpeg
+from sono.curation.readers.source import (
     WINDOW_PERCENTILES,
     Frame,
     Limits,
@@ -22,15 +31,6 @@ from sono.curation.readers.frames import (
     split_color,
     split_luma,
     to_8_bit,
-)
-from sono.curation.readers.images import walk_jpeg
-from sono.curation.readers.regions import (
-    Spacing,
-    is_doubtful,
-    read_aspect,
-    read_regions,
-    read_spacing,
-    scaled_region,
 )
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
-from sono.curation.geometry import turned
+from sono.curation.core.geometry import turned
 from sono.curation.readers.containers import format_of
-from sono.curation.readers.frames import (
+from sono.curation.readers.source import (
     DECODER_ERRORS,
     DEFAULT_LIMITS,
     MAX_TEXT_BYTES,

@@ -10,14 +10,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sono.curation.errors import FindingsError, SonoError
-from sono.curation.planes import OTHER, PlaneTable
-from sono.curation.privacy import names_of_persons
-from sono.curation.records import values
-from sono.curation.records.ages import POINT
-from sono.curation.records.dates import parse_date
-from sono.curation.records.dating import DATINGS, SOURCES, days_from_size
-from sono.curation.records.raw_match import MatchOptions, RawMatch, match_raw
+from sono.curation.clinical import values
+from sono.curation.clinical.dates import parse_date
+from sono.curation.clinical.dating import DATINGS, SOURCES, days_from_size
+from sono.curation.clinical.gestational_age import POINT
+from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.planes import OTHER, PlaneTable
+from sono.curation.privacy.gate import names_of_persons
+from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
 from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows, rejected
 from sono.curation.records.table import Record
 

@@ -7,8 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sono.curation.records.raw_match import RawMatch
-from sono.curation.records.remarks import grouped
+from sono.curation.records.file_matching import RawMatch
+from sono.curation.records.messages import grouped
 
 if TYPE_CHECKING:
     from sono.curation.records.check import RecordsReport

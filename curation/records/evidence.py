@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
-from sono.curation.placeholders import is_exam_day, is_mothers_birth
+from sono.curation.clinical.placeholders import is_exam_day, is_mothers_birth
 from sono.curation.records.identity import (
     birth_of,
     centers_differ,

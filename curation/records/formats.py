@@ -11,8 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.records.files import NO_RESULT, Sheet, clean, collect, decode, read_bytes, read_text_table, title_row
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.records.delimited import (
+    NO_RESULT,
+    Sheet,
+    clean,
+    collect,
+    decode,
+    read_bytes,
+    read_text_table,
+    title_row,
+)
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook

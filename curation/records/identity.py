@@ -4,9 +4,9 @@ from collections.abc import Collection
 from datetime import date
 from functools import lru_cache
 
-from sono.curation.placeholders import id_form, is_mothers_birth, names_nobody
+from sono.curation.clinical.name_variants import TITLES, atoms_of, plain, words_of
+from sono.curation.clinical.placeholders import id_form, is_mothers_birth, names_nobody
 from sono.curation.records.table import Record
-from sono.curation.spellings import TITLES, atoms_of, plain, words_of
 
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sono.curation.records.ages import MAX_GA_DAYS, MIN_GA_DAYS
-from sono.curation.records.dating import days_from_due, days_from_lmp, disagreeing
+from sono.curation.clinical.dating import days_from_due, days_from_lmp, disagreeing
+from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS
 from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
@@ -24,7 +24,7 @@ from sono.curation.records.evidence import (
 from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.path_evidence import Paths
-from sono.curation.records.people import People
+from sono.curation.records.shared_ids import People
 from sono.curation.records.table import EXAM_FIELDS, JoinRules, Record, RecordsTable, path_parts, without_day
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sono.curation.console import talk
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.records.files import Sheet, read_header
-from sono.curation.records.values import shape, shown_name
+from sono.curation.clinical.values import shape, shown_name
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.records.delimited import Sheet, read_header
 
 Cells = dict[str, str]
 

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from sono.curation.errors import SonoError, did_you_mean
-from sono.curation.placeholders import id_form
-from sono.curation.records.dates import short
-from sono.curation.records.files import Sheet, clean
+from sono.curation.clinical.dates import short
+from sono.curation.clinical.placeholders import id_form
+from sono.curation.clinical.values import shape
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.tables import SPLITS
+from sono.curation.records.delimited import Sheet, clean
 from sono.curation.records.identity import known, unpadded
 from sono.curation.records.read import Reading
 from sono.curation.records.table import path_parts, without_suffix
-from sono.curation.records.values import shape
-from sono.curation.tables import SPLITS
 
 WORDS = {
     "train": ("train", "training", "tr"),

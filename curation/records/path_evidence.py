@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from sono.curation.placeholders import id_form, is_exam_day
+from sono.curation.clinical.name_variants import words_of
+from sono.curation.clinical.placeholders import id_form, is_exam_day
 from sono.curation.records.evidence import CANDIDATES, CONFLICT, NO_RECORD, FileFacts, Match, compare, lines_of
 from sono.curation.records.identity import ids_differ, known
 from sono.curation.records.table import ABSOLUTE, Record, RecordsTable, path_parts, shared_start, without_suffix
-from sono.curation.spellings import words_of
 
 # What may be an id in a path: five letters and digits or more, or a letter and three digits; not img_1 or 2024.
 _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")

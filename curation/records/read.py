@@ -10,21 +10,22 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from sono.curation.config import Config
-from sono.curation.errors import SonoError
-from sono.curation.placeholders import names_nobody
-from sono.curation.planes import OTHER, PlaneTable
-from sono.curation.records import values
-from sono.curation.records.dates import count_orders, month_first_of, short
-from sono.curation.records.files import Sheet
+from sono.curation.clinical import values
+from sono.curation.clinical.dates import count_orders, month_first_of, short
+from sono.curation.clinical.name_variants import words_of
+from sono.curation.clinical.placeholders import names_nobody
+from sono.curation.core.config import Config
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import OTHER, PlaneTable
+from sono.curation.core.tables import RANGES_MM
+from sono.curation.records.delimited import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout, refuse_rivals
-from sono.curation.records.remarks import grouped
-from sono.curation.records.row_ages import DATES, AgeRules, RowAge, row_age
+from sono.curation.records.messages import grouped
+from sono.curation.records.row_age import DATES, AgeRules, RowAge, row_age
 from sono.curation.records.row_merging import IDS, merged
 from sono.curation.records.sizes import leave_out_doubtful
 from sono.curation.records.table import JoinRules, Record, RecordsTable, without_day
-from sono.curation.spellings import words_of
 
 __all__ = ["Record", "RecordsConfig", "RecordsTable", "find_known_table", "read_records"]
 
@@ -36,7 +37,7 @@ MAX_KEY = 1000  # characters
 MAX_UNKNOWN = 10  # labels that one message lists
 TEXTS = ("center", "center_from", "machine")
 # What a row says of one picture.
-OF_IMAGE = ("plane", "region", "laterality", "presentation", "findings", "structures", *values.RANGES_MM)
+OF_IMAGE = ("plane", "region", "laterality", "presentation", "findings", "structures", *RANGES_MM)
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
 
@@ -378,7 +379,7 @@ def _texts(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
 def _lengths(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
     """Biometry and pixel spacing; one `spacing` serves both axes."""
     found = {}
-    for name in values.RANGES_MM:
+    for name in RANGES_MM:
         if name in cells:
             parse = partial(values.measure_mm, name, unit=reading.layout.units.get(name, ""))
             found[f"{name}_mm"] = reading.value(line, cells, name, parse)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Protocol
 
-from sono.curation.placeholders import id_form
+from sono.curation.clinical.placeholders import id_form
 from sono.curation.records.identity import same_person
 from sono.curation.records.table import Record, path_parts
 

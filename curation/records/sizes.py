@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sono.curation.records import values
-from sono.curation.records.ages import weeks_and_days
-from sono.curation.records.dating import DATINGS, days_from_size
-from sono.curation.records.row_ages import without_sizes
+from sono.curation.clinical import values
+from sono.curation.clinical.dating import DATINGS, days_from_size
+from sono.curation.clinical.gestational_age import weeks_and_days
+from sono.curation.core.tables import RANGES_MM
+from sono.curation.records.row_age import without_sizes
 
 if TYPE_CHECKING:
     from sono.curation.records.read import Reading
@@ -25,7 +26,7 @@ def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
     slips of unit or digit, not diseases. NT, which has no formula, goes by RANGES_MM alone.
     """
     if field not in DATINGS:
-        low, high = values.RANGES_MM[field]
+        low, high = RANGES_MM[field]
         return low <= size_mm <= high
     dating = DATINGS[field]
     if ga_days is None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
-from sono.curation.placeholders import id_form
-from sono.curation.records.remarks import grouped
+from sono.curation.clinical.placeholders import id_form
+from sono.curation.records.messages import grouped
 
 SUFFIXES = frozenset((
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi", "mp4",

@@ -6,10 +6,10 @@ import pytest
 
 from sono.annotation.captions import CaptionWriter, Facts, build_captions, caption_values, english_list, ga_in_words
 from sono.annotation.lint import LintRules
-from sono.curation.errors import SonoError
-from sono.curation.planes import PlaneTable
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS, from_rows
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
+from sono.curation.core.workspace import Workspace
 from sono.templates.loader import load_templates
 
 TABLE = PlaneTable()

@@ -1,8 +1,8 @@
 """The table of findings and their places."""
 
 from sono.annotation.findings import PLACES, tell_findings, with_own_places
-from sono.curation.planes import PlaneTable
-from sono.curation.records.values import FINDINGS
+from sono.curation.clinical.values import FINDINGS
+from sono.curation.core.planes import PlaneTable
 
 TABLE = PlaneTable()
 

@@ -1,7 +1,7 @@
 import pytest
 
 from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter, lint
-from sono.curation.planes import PLANES, PlaneTable
+from sono.curation.core.planes import PLANES, PlaneTable
 
 TABLE = PlaneTable()
 RULES = LintRules(lambda text: len(text.split()) + 2, TABLE, frozenset({"St. Anna", "Voluson E10", "A", "heart"}))

@@ -13,7 +13,7 @@ import pytest
 from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
 
 from sono import cli
-from sono.curation.workspace import Workspace
+from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]
 

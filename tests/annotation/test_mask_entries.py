@@ -11,9 +11,9 @@ from mask_studies import SOURCE, frame_row, make_study, png, stored
 from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks
 from sono.annotation.mask_labels import structure_name
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons
-from sono.curation.errors import FindingsError, SonoError
-from sono.curation.planes import PlaneTable
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]
 SIZE = (540, 720)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
-from sono.annotation.mask_export import export_coco
+from sono.annotation.export_masks import export_coco
 from sono.annotation.mask_import import (
     ImportOptions,
     Outcome,
@@ -21,9 +21,9 @@ from sono.annotation.mask_import import (
 from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
-from sono.curation.errors import SonoError
-from sono.curation.planes import PlaneTable
-from sono.curation.rle import encode
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.rle import encode
 
 
 def runs_of(mask: np.ndarray) -> list[int]:

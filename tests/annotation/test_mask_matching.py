@@ -15,9 +15,9 @@ from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
 from sono.annotation.foreign_masks import Found, Picture
 from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks, match_all
 from sono.annotation.mask_matching import FrameFinder, NoMatch, SourceFile, readings, stem_of
-from sono.curation.errors import SonoError
-from sono.curation.tables import SOURCES, read_table, write_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import SOURCES, read_table, write_table
+from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]
 FEMUR = ImportOptions(structure="femur")

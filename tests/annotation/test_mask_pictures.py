@@ -9,15 +9,15 @@ import pytest
 from mask_studies import frame_row, make_study, png, stored
 from PIL import Image
 
-from sono.annotation.mask_checks import oddity
 from sono.annotation.mask_import import ImportOptions, import_masks
-from sono.curation.errors import SonoError
+from sono.annotation.mask_quality import oddity
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import frame_file, image_id_of
+from sono.curation.core.rle import encode
+from sono.curation.core.workspace import Workspace
 from sono.curation.phantom.anatomy import draw_plane
 from sono.curation.phantom.frames import LOOKS, PROBES
 from sono.curation.phantom.physics import render
-from sono.curation.rle import encode
-from sono.curation.stored import frame_file, image_id_of
-from sono.curation.workspace import Workspace
 
 SIZE = (90, 120)  # height, width
 HEAD = ImportOptions(structure="fetal head")

@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
 from sono.annotation.masks import check_masks, mask_row, mask_table, replace_masks
-from sono.curation.errors import SonoError
-from sono.curation.rle import decode, encode, from_runs
-from sono.curation.tables import IMAGES, from_rows, rows_of
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import decode, encode, from_runs
+from sono.curation.core.tables import IMAGES, from_rows, rows_of
 
 IMAGE = {"image_id": "a" * 16, "height": 4, "width": 6}
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))

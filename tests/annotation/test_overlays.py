@@ -11,9 +11,9 @@ from studies import fill_vault
 from sono.annotation import overlays
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.overlays import SIDE, choose_frames, write_overlays
-from sono.curation.errors import SonoError
-from sono.curation.tables import IMAGES, MASKS, from_rows
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.curation.core.workspace import Workspace
 
 
 def make_study(folder: Path, count: int = 3) -> Workspace:

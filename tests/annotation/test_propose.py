@@ -13,10 +13,10 @@ import sono.annotation.propose as stage
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.propose import MaskConfig, propose_masks, propose_one
 from sono.annotation.proposers import Box, OutlineProposer, Proposal
-from sono.curation.engine import Engine
-from sono.curation.errors import SonoError
-from sono.curation.tables import IMAGES, MASKS, from_rows
-from sono.curation.workspace import Workspace
+from sono.curation.core.engine import Engine
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.curation.core.workspace import Workspace
 
 PLANES = ("transthalamic", "femur", "four_chamber", None, "transcerebellar")
 

@@ -10,8 +10,8 @@ import pytest
 from sono.annotation.echo_maps import echo_maps, sample, sector_of
 from sono.annotation.proposers import OUTLINES, OutlineProposer, box_of, propose_unlabelled
 from sono.annotation.search import search
-from sono.curation.planes import PlaneTable
-from sono.curation.rle import decode
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.rle import decode
 
 PROPOSER = OutlineProposer()
 

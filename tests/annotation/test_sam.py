@@ -13,7 +13,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from sono.annotation.proposers import Box
 from sono.annotation.sam import SamProposer, build_sam, stability_of, widen
-from sono.curation.errors import SonoError
+from sono.curation.core.errors import SonoError
 
 
 def tiny_sam(window: int = 3, patch: int = 8, heads: int = 2) -> Sam:

@@ -9,17 +9,17 @@ import pytest
 from numpy.typing import NDArray
 from studies import fill_vault
 
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.engine import Engine
+from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
+from sono.curation.core.tables import DUPLICATES, IMAGES, from_rows
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.splits import checked_splits, split_workspace
 from sono.curation.dedup import run_dedup
-from sono.curation.duplicates import perceptual_hash
-from sono.curation.engine import Engine
-from sono.curation.errors import FindingsError, SonoError
+from sono.curation.imaging.perceptual_hash import perceptual_hash
+from sono.curation.imaging.sector import find_sector
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.sector import find_sector
-from sono.curation.splits import checked_splits, split_workspace
-from sono.curation.storage import write_bytes
-from sono.curation.stored import encode_png, frame_file, image_id_of
-from sono.curation.tables import DUPLICATES, IMAGES, from_rows
-from sono.curation.workspace import Workspace
 
 Gray = NDArray[np.uint8]
 

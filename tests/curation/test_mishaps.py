@@ -19,12 +19,12 @@ import pytest
 from waiting import LIMIT
 
 from sono.curation import qc as qc_module
-from sono.curation.engine import Engine, run_batches
-from sono.curation.errors import SonoError
+from sono.curation.core.engine import Engine, run_batches
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.workspace import Workspace
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.readers.sources import list_sources
-from sono.curation.tables import SOURCES, read_table
-from sono.curation.workspace import Workspace
+from sono.curation.readers.files import list_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = Engine(jobs=1)

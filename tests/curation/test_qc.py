@@ -13,18 +13,18 @@ import pandas as pd
 import pytest
 
 from sono.curation import qc as qc_module
-from sono.curation.analysis import AnalysisTask, analyse
-from sono.curation.engine import Engine
-from sono.curation.errors import FindingsError, SonoError, typed_name
+from sono.curation.core.engine import Engine
+from sono.curation.core.errors import FindingsError, SonoError, typed_name
+from sono.curation.core.frame_files import read_stored
+from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.splits import check_splits, split_workspace
+from sono.curation.imaging.analysis import AnalysisTask, analyse
+from sono.curation.imaging.quality import QualityConfig
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, QcSummary, run_qc
-from sono.curation.quality import QualityConfig
-from sono.curation.release import release
-from sono.curation.splits import check_splits, split_workspace
-from sono.curation.stored import read_stored
-from sono.curation.tables import SOURCES, read_table
-from sono.curation.workspace import Workspace
-from sono.training.checkpoints import run_folder
+from sono.curation.quarantine import release
+from sono.training.model.checkpoints import run_folder
 
 ALONE = Engine(jobs=1, batch_size=8)
 

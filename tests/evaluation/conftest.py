@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.proposers import Proposal
-from sono.curation.planes import PLANES
-from sono.curation.storage import sha256, write_bytes
-from sono.curation.tables import IMAGES, MASKS, from_rows
-from sono.curation.workspace import Workspace
-from sono.training.checkpoints import RunInfo
+from sono.curation.core.atomic import sha256, write_bytes
+from sono.curation.core.planes import PLANES
+from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.curation.core.workspace import Workspace
+from sono.training.model.checkpoints import RunInfo
 
 NAMES = [plane.name for plane in PLANES]
 IDS = [plane.id for plane in PLANES]

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from studies import fill_vault
 
-from sono.curation.console import talk
-from sono.curation.errors import SonoError
-from sono.curation.storage import write_text
-from sono.curation.tables import CAPTIONS, IMAGES, from_rows
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import write_text
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows
+from sono.curation.core.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation import zero_shot
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.templates.loader import load_templates
-from sono.training.architectures import ModelConfig
-from sono.training.checkpoints import find_run
-from sono.training.model import MaskClip
-from sono.training.store import kept_frames, packed_frames
+from sono.training.data.frame_cache import kept_frames, packed_frames
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.checkpoints import find_run
+from sono.training.model.mask_clip import MaskClip
 
 QUICK = "[evaluation]\nbootstrap_draws = 100\nbatch_size = 5\n"
 

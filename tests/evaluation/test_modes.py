@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.proposers import propose_unlabelled
-from sono.curation.engine import Engine
-from sono.curation.errors import SonoError
-from sono.curation.geometry import letterbox_mask
-from sono.curation.rle import encode
-from sono.curation.stored import read_stored
-from sono.curation.tables import IMAGES, from_rows
+from sono.curation.core.engine import Engine
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import read_stored
+from sono.curation.core.geometry import letterbox_mask
+from sono.curation.core.rle import encode
+from sono.curation.core.tables import IMAGES, from_rows
 from sono.evaluation.modes import (
     MODES,
     MaskPlan,

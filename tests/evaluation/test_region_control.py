@@ -34,8 +34,8 @@ from sono.evaluation.region_control import (
     region_ranks,
     unseen_interval,
 )
-from sono.evaluation.region_findings import Steering, region_findings, sentence
 from sono.evaluation.region_report import region_tables
+from sono.evaluation.region_results import Steering, region_findings, sentence
 from sono.evaluation.regions import RegionMask, Regions
 
 QUICK = Draws(100)

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 
 from sono.annotation.masks import concat_masks, mask_row, mask_table
 from sono.annotation.proposers import Proposal
-from sono.curation.console import talk
-from sono.curation.planes import PlaneTable
-from sono.curation.storage import sha256, write_bytes, write_text
-from sono.curation.tables import IMAGES, MASKS, empty_table, from_rows
-from sono.curation.workspace import Workspace
+from sono.curation.core.atomic import sha256, write_bytes, write_text
+from sono.curation.core.console import talk
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import IMAGES, MASKS, empty_table, from_rows
+from sono.curation.core.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation.evaluate import EvaluationOptions, EvaluationResult, evaluate
 from sono.evaluation.region_control import CONDITIONS, naming_accuracy
-from sono.evaluation.region_findings import NOT_TESTED
+from sono.evaluation.region_results import NOT_TESTED
 from sono.evaluation.regions import RegionStudy, encode_regions, read_regions
 from sono.evaluation.zero_shot import masked_features, mode_features
 from sono.templates.loader import load_templates
-from sono.training.architectures import ModelConfig
-from sono.training.checkpoints import RunInfo
-from sono.training.model import MaskClip
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.checkpoints import RunInfo
+from sono.training.model.mask_clip import MaskClip
 
 SHOWN = {"eye": ("left orbit", "right orbit", "left lens"), "both_kidneys": ("left kidney", "right kidney", "spine")}
 LEVELS = {name: 40 + 30 * number for number, name in enumerate(name for names in SHOWN.values() for name in names)}

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from sono.curation.errors import SonoError
-from sono.curation.tables import IMAGES, from_rows
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import IMAGES, from_rows
 from sono.evaluation.selection import Seen, Subject, leaking, named_subject, select_frames
 
 SEEN = Seen(frozenset({"old"}), frozenset({"p1"}), frozenset({"i1"}))

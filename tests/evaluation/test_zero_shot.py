@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sono.curation.errors import SonoError
+from sono.curation.core.errors import SonoError
 from sono.evaluation.captions import caption_metrics
 from sono.evaluation.metrics import cosines
 from sono.evaluation.zero_shot import class_features, mode_features, text_features
-from sono.training.architectures import ModelConfig
-from sono.training.model import MaskClip
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.mask_clip import MaskClip
 
 
 class TwoWords(torch.nn.Module):

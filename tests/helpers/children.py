@@ -22,7 +22,7 @@ from clip_files import TINY
 
 import sono
 import sono.cli
-from sono.training import architectures
+from sono.training.model import architectures
 
 LIMIT = 10.0  # seconds that a command on a small study may work, or wait without working
 CHANGES = frozenset(["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"])

@@ -18,12 +18,12 @@ from typer.main import get_command
 import sono.cli
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
-from sono.curation.engine import Engine
+from sono.curation.core.engine import Engine
+from sono.curation.core.tables import IMAGES, MASKS, rows_of
+from sono.curation.core.workspace import Workspace
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.release import _held
-from sono.curation.tables import IMAGES, MASKS, rows_of
-from sono.curation.workspace import Workspace
-from sono.training import architectures
+from sono.curation.quarantine import _held
+from sono.training.model import architectures
 
 # What a command needs of the vault: nothing, the vault itself, the vault or --no-vault, or else it warns.
 Need = Literal["nothing", "vault", "search", "warning"]
@@ -287,8 +287,8 @@ def _write_given(given: Path, seed: int) -> None:
 
 
 def _make_runs(study: Workspace, given: Path) -> None:
-    from sono.training.model_runs import import_model
-    from sono.training.recipe import training_config
+    from sono.training.config import training_config
+    from sono.training.interop.model_runs import import_model
     from sono.training.train import train
 
     write_openai(given / "clip.pt", random_clip())

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sono.curation.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
+from sono.curation.core.workspace import Workspace
 
 
 def make_study(folder: Path, **source: object) -> Workspace:

@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sono.curation.rle import decode
-from sono.curation.tables import IMAGES, SOURCES, from_rows, write_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.rle import decode
+from sono.curation.core.tables import IMAGES, SOURCES, from_rows, write_table
+from sono.curation.core.workspace import Workspace
 
 SOURCE = (30, 40)  # height, width
 BOX = (5, 2, 35, 28)  # crop x0, y0, x1, y1

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.frame_files import encode_png
 from sono.curation.phantom.anatomy import draw_plane
 from sono.curation.phantom.frames import LOOKS, PROBES
 from sono.curation.phantom.physics import render
-from sono.curation.storage import write_bytes
-from sono.curation.stored import encode_png
 
 
 def write_frames(folder: Path, seeds: range) -> None:

@@ -14,7 +14,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sono.training.encoders import Encoder, load_encoder
+from sono.training.interop.encoders import Encoder, load_encoder
 
 NORM = partial(nn.LayerNorm, eps=1e-6)
 WIDTH = 192  # the narrowest whose heads are known

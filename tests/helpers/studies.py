@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from sono.curation.tables import IMAGES, SOURCES, from_rows, rows_of, write_table
-from sono.curation.workspace import Workspace
+from sono.curation.core.tables import IMAGES, SOURCES, from_rows, rows_of, write_table
+from sono.curation.core.workspace import Workspace
 
 
 def copy_study(study: Workspace, folder: Path) -> Workspace:

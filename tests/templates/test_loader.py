@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sono.curation.errors import SonoError
+from sono.curation.core.errors import SonoError
 from sono.templates.loader import BUILT_IN, MAX_TEXT_CHARS, VALUE_NAMES, load_templates
 
 NOTHING = dict.fromkeys(VALUE_NAMES) | {"structure": "femur"}

@@ -7,9 +7,10 @@ import pytest
 from jinja2 import UndefinedError
 from pycocotools.mask import encode
 
-from sono.curation.tables import IMAGES, MASKS, from_rows
-from sono.curation.workspace import Workspace
-from sono.templates.reports import data_uri, render_report, write_statistics_report
+from sono.annotation.study_report import write_statistics_report
+from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.curation.core.workspace import Workspace
+from sono.templates.reports import data_uri, render_report
 
 HOSTILE = '<script>alert("x")</script>'
 

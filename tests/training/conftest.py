@@ -11,11 +11,11 @@ from studies import copy_study, fill_vault
 
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
-from sono.curation.storage import write_bytes
-from sono.curation.stored import encode_png, frame_file, image_id_of
-from sono.curation.tables import IMAGES, MASKS, from_rows
-from sono.curation.workspace import Workspace
-from sono.training import architectures
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
+from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.curation.core.workspace import Workspace
+from sono.training.model import architectures
 
 STRUCTURES = {"femur": "femur", "transthalamic": "fetal head"}
 SPLITS = ("train", "train", "train", "val", "test")

@@ -11,13 +11,13 @@ from quick import quick
 from studies import fill_vault
 
 import sono.training.train as train_module
-from sono.curation.config import override
-from sono.curation.errors import SonoError
-from sono.curation.tables import CAPTIONS, IMAGES, MASKS
-from sono.curation.workspace import Workspace
+from sono.curation.core.config import override
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS
+from sono.curation.core.workspace import Workspace
 from sono.training import step
 from sono.training.config import TrainingConfig
-from sono.training.model import MaskClip
+from sono.training.model.mask_clip import MaskClip
 from sono.training.step import Trainer
 from sono.training.train import train
 

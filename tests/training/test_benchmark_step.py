@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sono.training import architectures
+from sono.training.model import architectures
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SIDE, PATCH, WIDTH, EMBED = 32, 8, 32, 16

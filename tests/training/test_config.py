@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from sono.curation.config import MAX_SEED, override, validated
-from sono.curation.errors import SonoError
-from sono.training.augment import augment
+from sono.curation.core.config import MAX_SEED, override, validated
+from sono.curation.core.errors import SonoError
 from sono.training.config import AugmentConfig, TrainingConfig
-from sono.training.sampling import process_seed, seeded
+from sono.training.data.augment import augment
+from sono.training.data.sampling import process_seed, seeded
 
 UNFIT = {
     "rotation_degrees": (-20, 181), "scale": (-0.5, 1), "shift": (-0.1, 5), "gain": (-3, 1), "gamma": (-1, 2),

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sono.curation.errors import SonoError
-from sono.curation.stored import encode_png
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import encode_png
+from sono.curation.core.workspace import Workspace
 from sono.templates.loader import load_templates
-from sono.training.data import load_pairs
-from sono.training.shard_records import Source
-from sono.training.shards import Shards, read_shard, write_shards
+from sono.training.data.pairs import load_pairs
+from sono.training.data.shard_records import Source
+from sono.training.data.shards import Shards, read_shard, write_shards
 
 Change = Callable[[Any], Any]
 

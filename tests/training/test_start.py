@@ -12,17 +12,17 @@ from quick import mixed, quick
 from small_encoders import small_vit
 from studies import copy_study
 
-from sono.curation.config import override
-from sono.curation.errors import SonoError
-from sono.curation.workspace import Workspace
+from sono.curation.core.config import override
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import Workspace
 from sono.training import start as start_module
-from sono.training.architectures import LOG_10, START_BIAS, ModelConfig
-from sono.training.checkpoints import ADAPTERS, load_model, load_weights, read_run, write_run
 from sono.training.config import TrainingConfig
-from sono.training.encoders import IMAGENET
-from sono.training.model_runs import import_model
-from sono.training.record import settings_of_run
-from sono.training.resume import State
+from sono.training.interop.encoders import IMAGENET
+from sono.training.interop.model_runs import import_model
+from sono.training.model.architectures import LOG_10, START_BIAS, ModelConfig
+from sono.training.model.checkpoints import ADAPTERS, load_model, load_weights, read_run, write_run
+from sono.training.runs.resume import State
+from sono.training.runs.run_info import settings_of_run
 from sono.training.start import carried, new_model, prepare, pretrained, start_of
 from sono.training.step import Trainer, came_trained
 from sono.training.train import train
@@ -80,7 +80,7 @@ def test_adapters_train_and_resume_to_the_same_weights(
         return after_epoch(state, score)
 
     monkeypatch.setattr(Trainer, "__init__", lambda new, *given: trainers.append(new) or build(new, *given))
-    monkeypatch.setattr("sono.training.resume.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("sono.training.runs.resume.SAVE_SECONDS", 0.0)
     train(workspace, config, whole)
     assert (workspace.runs / whole / "best" / ADAPTERS).exists()
     assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in moved(workspace, whole, "published")

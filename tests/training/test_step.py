@@ -14,18 +14,18 @@ from quick import mixed, quick
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from sono.curation.errors import SonoError
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import Workspace
 from sono.training import step
-from sono.training.architectures import ModelConfig
-from sono.training.attributes import AttributeTable
-from sono.training.checkpoints import load_model
 from sono.training.config import TrainingConfig
-from sono.training.data import Batch
-from sono.training.material import first_model, read_material
-from sono.training.model import MaskClip
-from sono.training.objectives import Heads
-from sono.training.schedule import Plan
+from sono.training.data.pairs import Batch
+from sono.training.data.schedule import Plan
+from sono.training.inputs import first_model, read_material
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.checkpoints import load_model
+from sono.training.model.mask_clip import MaskClip
+from sono.training.objectives.attributes import AttributeTable
+from sono.training.objectives.objective import Heads
 from sono.training.start import prepare
 from sono.training.step import Learner, Trainer, batch_loss, parts_of, precision_of
 from sono.training.train import train

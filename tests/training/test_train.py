@@ -10,16 +10,16 @@ from quick import mixed
 from safetensors import SafetensorError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sono.curation.console import talk
-from sono.curation.errors import SonoError
-from sono.curation.tables import IMAGES
-from sono.curation.workspace import Workspace
-from sono.training import checkpoints
-from sono.training.architectures import ModelConfig
-from sono.training.checkpoints import load_model, load_weights, read_run
-from sono.training.material import held_back
-from sono.training.model import MaskClip
-from sono.training.record import next_run_name
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import IMAGES
+from sono.curation.core.workspace import Workspace
+from sono.training.inputs import held_back
+from sono.training.model import checkpoints
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.checkpoints import load_model, load_weights, read_run
+from sono.training.model.mask_clip import MaskClip
+from sono.training.runs.run_info import next_run_name
 from sono.training.train import train
 
 SMALL = mixed(model="nano", image_size=32, epochs=3, batch_size=6, validate_every=1)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from quick import quick
 
-from sono.curation.errors import SonoError
-from sono.curation.workspace import Workspace
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import Workspace
 from sono.training import train as module
-from sono.training.architectures import ModelConfig
-from sono.training.checkpoints import MODEL, RUN, TEXT, WEIGHTS, load_model, load_weights, read_run, save_model
-from sono.training.model import MaskClip
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.checkpoints import MODEL, RUN, TEXT, WEIGHTS, load_model, load_weights, read_run, save_model
+from sono.training.model.mask_clip import MaskClip
 from sono.training.train import train
 
 

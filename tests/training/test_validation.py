@@ -6,10 +6,10 @@ import torch
 from quick import quick
 from torch import Tensor, nn
 
-from sono.training.architectures import ModelConfig
-from sono.training.data import Example, PairSet, Region
-from sono.training.log import COLUMNS
-from sono.training.model import MaskClip
+from sono.training.data.pairs import Example, PairSet, Region
+from sono.training.model.architectures import ModelConfig
+from sono.training.model.mask_clip import MaskClip
+from sono.training.runs.log import COLUMNS
 from sono.training.validation import naming_accuracy, score_of, validate
 
 SIDE = 32

@@ -1,0 +1,70 @@
+"""Hand masks to other tools: COCO JSON over the stored frames, which `sono masks import` reads back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sono.annotation.masks import check_masks, masks_of
+from sono.curation.core.atomic import atomic_path
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_file
+
+ATTRIBUTES = ("mask_id", "state", "source", "model_hash", "prompt", "score", "stability")
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was written and where."""
+
+    path: Path
+    images: int
+    masks: int
+    private_strings: int
+
+
+def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> ExportSummary:
+    """Write every accepted frame and its masks that were not rejected as COCO JSON; the same tables, the same bytes.
+
+    `file_name` is relative to the workspace, sizes and masks are in stored pixels. PrivacyError where something private
+    is found, SonoError where there are no masks or nothing can be searched, unless `no_vault`; nothing is written then.
+    """
+    workspace.require_vault(no_vault)
+    workspace.check_output(target)
+    frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
+    masks = masks_of(workspace, frames["image_id"])
+    check_masks(masks, frames)
+    numbers = {image_id: number for number, image_id in enumerate(frames["image_id"], start=1)}
+    names = sorted(set(masks["structure"]))
+    content = {
+        "info": {"description": "sono: fetal ultrasound frames and masks, stored pixels"},
+        "images": [_image(numbers, row) for row in frames.to_dict("records")],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+        "annotations": [
+            {"id": number, "category_id": names.index(row["structure"]) + 1, **_annotation(numbers, row)}
+            for number, row in enumerate(masks.to_dict("records"), start=1)
+        ],
+    }
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        searched = check_file(workspace, temporary, target.name)
+    return ExportSummary(target, len(frames), len(masks), searched)
+
+
+def _image(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, object]:
+    size = {"height": int(row["height"]), "width": int(row["width"])}
+    return {"id": numbers[row["image_id"]], "file_name": row["file"], **size}
+
+
+def _annotation(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, object]:
+    return {
+        "image_id": numbers[row["image_id"]],
+        "segmentation": {"size": [int(row["height"]), int(row["width"])], "counts": row["counts"]},
+        "bbox": [int(row[name]) for name in ("box_x", "box_y", "box_width", "box_height")],
+        "area": int(row["area"]),
+        "iscrowd": 0,
+        "attributes": {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES},
+    }

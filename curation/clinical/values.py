@@ -1,0 +1,216 @@
+"""The cells of a record as values of the tables: numbers in mm, closed vocabularies, dates, known structures."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from difflib import SequenceMatcher
+from functools import lru_cache
+from math import inf
+
+from sono.curation.clinical.dates import parse_date, short
+from sono.curation.clinical.name_variants import MIN_ID_DIGITS, TITLES
+from sono.curation.clinical.placeholders import is_mothers_birth
+from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.planes import REGIONS, label_form
+from sono.curation.core.tables import RANGES_MM
+
+MAX_TEXT = 200
+MIN_LIKENESS = 0.8  # of femor to femur; Heidi is 0.67 like head
+LABEL_WORDS = 4  # longer cells are free text, which may name somebody
+
+LATERALITY = {"left": "left l lt sinistra", "right": "right r rt dextra", "both": "both b bilateral lr"}
+SEX = {
+    "F": "f female woman w weiblich frau femme feminin mujer femenino femminile",
+    "M": "m male man maennlich männlich mann homme masculin hombre masculino maschile",
+}
+PRESENTATION = {
+    "cephalic": "cephalic vertex head ceph",
+    "breech": "breech podalic",
+    "transverse": "transverse shoulder",
+}
+
+# Findings that a caption may name: the attributes of Ultrasound-CLIP (arXiv 2604.01749) and fetal findings of the
+# ISUOG guidelines. A study adds its own under `findings` in [records].
+FINDINGS = (
+    "nodule", "cyst", "mass", "fluid collection", "normal appearance", "round", "oval", "lobulated", "tubular",
+    "linear", "nodular", "flattened", "irregular", "well-defined", "ill-defined", "anechoic", "hypoechoic",
+    "isoechoic", "hyperechoic", "mixed echogenicity", "cystic components", "calcifications", "septations",
+    "solid components", "mixed cystic and solid", "complex cystic-solid", "enhancement", "shadowing",
+    "reduced vascularity", "regular vascularity", "absent vascularity", "increased vascularity",
+    "indeterminate vascularity",
+    "ventriculomegaly", "hydrocephalus", "choroid plexus cyst", "enlarged cisterna magna", "cleft lip",
+    "absent nasal bone", "increased nuchal translucency", "cystic hygroma", "ventricular septal defect",
+    "echogenic intracardiac focus", "pericardial effusion", "pleural effusion", "ascites", "hydrops", "omphalocele",
+    "gastroschisis", "diaphragmatic hernia", "double bubble", "echogenic bowel", "hydronephrosis", "pyelectasis",
+    "multicystic kidney", "renal agenesis", "megacystis", "single umbilical artery", "spina bifida", "clubfoot",
+    "short femur", "skeletal dysplasia", "oligohydramnios", "polyhydramnios", "growth restriction", "macrosomia",
+)  # fmt: skip
+
+_MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
+_CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
+# Of known words alone; inside a quoted value it would have a quotation mark behind it.
+_LIKE = re.compile(r"; did you mean '([^']*)'\?$")
+_SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: [^']*)?$")
+ROUNDED = "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
+_ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
+_FLOAT_ID = re.compile(r"(\d+)\.0+", re.ASCII)
+
+
+def shape(text: str) -> str:
+    """The look of a value without the value: digits are 9, runs of letters A or a; `P1042` is A9999."""
+    capitals = re.sub(r"[^\W\d_]+", lambda run: "".join("A" if letter.isupper() else "a" for letter in run[0]), text)
+    plain = re.sub(r"\d", "9", re.sub(r"A+", "A", re.sub(r"a+", "a", capitals)))
+    return short(plain[:24] + ("..." if len(plain) > 24 else ""))
+
+
+def shown_name(path: str, names: bool) -> str:
+    """A path below the folder of files, printable; by its looks (`AAA_99/AA9.aaa`) unless `names` may be shown."""
+    if not names:
+        return "/".join(map(shape, path.split("/")))
+    return "".join(letter if letter.isprintable() else "?" for letter in path)
+
+
+def masked(message: str) -> str:
+    """A message with the value that it quotes turned into its look, so that no name is shown; a suggestion stays."""
+    end = _SUGGESTION.search(message)
+    start = end.start() if end else len(message)
+    quoted = re.sub(r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL)
+    return quoted + message[start:]
+
+
+def is_short_number(text: str) -> bool:
+    """Whether a cell is a number of too few digits for an id or a date, with one letter at most."""
+    return len(re.findall(r"\d", text)) < MIN_ID_DIGITS and len(re.findall(r"[^\W\d]", text)) < 2
+
+
+def is_slip(problem: str, cell: str) -> bool:
+    """Whether a cell is a known word but for a slip of the pen, which the `problem` with it suggests at its end."""
+    near = _LIKE.search(problem)
+    return near is not None and SequenceMatcher(None, cell.lower(), near[1].lower()).ratio() >= MIN_LIKENESS
+
+
+def may_name_somebody(words: Sequence[str]) -> bool:
+    """Whether the words of a cell are free text, hold a title, or are several with a capital, as names are."""
+    capitals = len(words) > 1 and all(word[:1].isupper() and word[1:].islower() for word in words)
+    return len(words) > LABEL_WORDS or capitals or not TITLES.isdisjoint(word.casefold() for word in words)
+
+
+def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
+    """The most frequent looks and their counts, in a steady order."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number])
+
+
+def text_value(field: str, text: str) -> str:
+    """A name in NFC; SonoError where it is overlong or holds control characters."""
+    if len(text) > MAX_TEXT:
+        raise SonoError(f"{field} '{short(text)}' has {len(text)} characters, more than {MAX_TEXT}")
+    if not text.isprintable():
+        raise SonoError(f"{field} '{short(text)}' holds control characters")
+    return unicodedata.normalize("NFC", text)
+
+
+def is_rounded(text: str) -> bool:
+    """Whether a spreadsheet has turned an id into `1.23E+05`."""
+    return _ROUNDED_ID.fullmatch(text) is not None
+
+
+def whole_ids(texts: Sequence[str]) -> list[str] | None:
+    """Ids without their `.0`, where all that are not empty have it: a table of numbers with gaps gives 4711.0."""
+    found = [_FLOAT_ID.fullmatch(text) for text in texts]
+    if not any(found) or not all(match or not text for match, text in zip(found, texts, strict=True)):
+        return None
+    return [match[1] if match else "" for match in found]
+
+
+def measure_mm(field: str, text: str, unit: str = "") -> float:
+    """A length in mm; `unit` is the header's, and one in the cell goes before it. SonoError outside RANGES_MM."""
+    found = _MEASURE.fullmatch(text)
+    if found is None:
+        raise SonoError(f"{field} '{short(text)}' is not a length; write it in mm, as 47.5")
+    value = float(found[1].replace(",", "."))
+    if (found[2] or unit).lower() == "cm":
+        value = round(value * 10, 9)
+    low, high = RANGES_MM[field]
+    if not low <= value <= high:
+        hint = f"if the column is in cm, name it {field}_cm"
+        raise SonoError(f"{field} '{short(text)}' is outside {low:g} to {high:g} mm; {hint}")
+    return value
+
+
+def bare_number(text: str) -> float | None:
+    """The finite number of a length that is written without its unit; None for anything else."""
+    found = _MEASURE.fullmatch(text)
+    number = float(found[1].replace(",", ".")) if found and not found[2] else inf
+    return number if 0 < number < inf else None
+
+
+def choice(field: str, text: str, vocabulary: Mapping[str, str]) -> str:
+    """The word of a closed vocabulary that `text` or a synonym of it stands for."""
+    for word, synonyms in vocabulary.items():
+        if text.casefold() in synonyms.split():
+            return word
+    raise SonoError(f"unknown {field} '{short(text)}'{did_you_mean(short(text), vocabulary)}")
+
+
+def laterality(text: str) -> str:
+    """left, right or both."""
+    return choice("laterality", text, LATERALITY)
+
+
+def presentation(text: str) -> str:
+    """cephalic, breech or transverse."""
+    return choice("presentation", text, PRESENTATION)
+
+
+def sex(text: str) -> str:
+    """F or M, as in a DICOM header."""
+    return choice("sex", text, SEX)
+
+
+def birth(exam: date | None, month_first: bool | None, text: str) -> date:
+    """A mother's date of birth; SonoError where it cannot be hers on the day `exam` (None: on any)."""
+    day = parse_date(text, month_first)
+    if not is_mothers_birth(day, exam):
+        raise SonoError(f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out")
+    return day
+
+
+def region(text: str) -> str:
+    """A region of REGIONS."""
+    known = {label_form(name): name for name in REGIONS}
+    if label_form(text) not in known:
+        raise SonoError(f"unknown region '{short(text)}'{did_you_mean(short(text), REGIONS)}")
+    return known[label_form(text)]
+
+
+def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one (which may be free text)."""
+    spellings = {label_form(term): term for term in known}
+    found, problems = [], []
+    for part in filter(None, map(str.strip, re.split(r"[;|,]", text))):
+        coded = part if field == "finding" and _CODE.fullmatch(part) else None
+        term = spellings.get(label_form(part), coded)
+        if term is not None:
+            found.append(term)
+        else:
+            near = did_you_mean(short(part), known)
+            near = near if near.startswith("; did you mean") else ""
+            problems.append(f"unknown {field} '{short(part)}' is left out{near}")
+    return tuple(dict.fromkeys(found)), problems
+
+
+@lru_cache(65536)
+def private_forms(text: str) -> tuple[str, ...]:
+    """A private value as it stands in the table and, for a date of either order, as it may stand elsewhere."""
+    if not text[:1].isdigit():
+        return (text,)
+    forms = [text]
+    for month_first in (False, True):
+        try:
+            day = parse_date(text, month_first)
+        except SonoError:
+            continue
+        forms += [day.isoformat(), f"{day:%Y%m%d}", f"{day:%d.%m.%Y}"]
+    return tuple(dict.fromkeys(forms))

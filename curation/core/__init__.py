@@ -1,0 +1,1 @@
+"""Errors, settings, tables, the workspace, geometry and workers: what every other package may import."""

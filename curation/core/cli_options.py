@@ -1,0 +1,106 @@
+"""What every command shares: the common options, and how a result is printed."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sono.curation.core.workspace import Workspace
+
+
+def _be_quiet(quiet: bool) -> None:
+    from sono.curation.core.console import talk
+
+    talk.quiet = quiet
+
+
+def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
+    """Let every command notice what is wrong in any section of the workspace's `sono.toml`, and with its vault.
+
+    The context's `obj` gives the settings model of a section: the rooms above are none of this room's business.
+    """
+    from sono.curation.core.config import check_sections
+    from sono.curation.core.workspace import Workspace
+
+    study = Workspace.find_or_none(folder)
+    if study is not None and context.obj is not None:
+        check_sections(study.config_path, context.obj)
+        _check_vault(study)
+    return folder
+
+
+def _check_vault(study: "Workspace") -> None:
+    """SonoError for the vault of another study; a warning for one that others may open."""
+    from sono.curation.core.console import warn
+
+    study.has_vault()
+    loose = study.loose_vault()
+    if loose is not None:
+        warn(loose)
+
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        help="The study's folder; else the one at or above this folder.",
+        callback=_check_settings,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no talk.", callback=_be_quiet)]
+JobsOption = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes; 1 works in this one.", show_default="cores")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A dask scheduler, tcp://host:port; its workers need the same folders mounted (docs/cluster.md)."
+    ),
+]
+NoVaultOption = Annotated[
+    bool, typer.Option("--no-vault", help="Export where the vault is not here, so that nothing can be searched.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if there are findings.")]
+
+
+def show(result: Any, as_json: bool = False, next_step: str = "") -> None:
+    """Print a result on stdout, as JSON or as a table; the next step is talk."""
+    from rich.console import Console
+
+    values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+    if as_json:
+        sys.stdout.write(json.dumps(values, default=str, indent=1) + "\n")
+        return
+    out = Console(highlight=False, soft_wrap=True)
+    if hasattr(result, "__rich__"):
+        out.print(result)
+    else:
+        _print_values(out, values)
+    if next_step:
+        out.print(f"\nnext: [bold]{next_step}[/bold]")
+
+
+def _print_values(out: Any, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if value is None or (not value and isinstance(value, Mapping | tuple)):
+            continue
+        out.print(f"[bold]{name.replace('_', ' '):<20}[/bold] {_plain(value)}", markup=True)
+
+
+def _plain(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, Mapping):
+        return ", ".join(f"{escape(str(key))} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return "".join(f"\n  - {_plain(item)}" for item in value)
+    return escape(str(value))

@@ -1,0 +1,75 @@
+"""Frames as pictures for people: masks drawn on them, and contact sheets."""
+
+import colorsys
+from collections.abc import Sequence
+from io import BytesIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from sono.curation.core.atomic import sha256
+from sono.curation.core.errors import SonoError
+from sono.curation.core.geometry import letterbox
+
+FILL = 0.15  # share of the structure's color inside its outline
+INK, FAINT = "#22272e", "#6b7480"
+SHEET_GAP, SHEET_LINE = 10, 15  # pixels between tiles, and of a line of words
+
+
+def structure_color(structure: str) -> tuple[int, int, int]:
+    """A bright RGB color that follows from the name alone."""
+    hue = int(sha256(structure.encode())[:8], 16) / 2**32
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def overlay(gray: NDArray[np.uint8], masks: Sequence[tuple[str, NDArray[np.bool_]]]) -> NDArray[np.uint8]:
+    """Frame [H, W] as RGB [H, W, 3] with each (structure, mask [H, W]) lightly filled and outlined."""
+    picture = np.repeat(gray[..., None], 3, axis=2)
+    thickness = max(1, round(max(gray.shape) / 300))
+    for structure, mask in masks:
+        if mask.shape != gray.shape:
+            raise SonoError(f"a mask of {mask.shape} on a frame of {gray.shape} (height, width); they must be equal")
+        color = structure_color(structure)
+        tinted = (1 - FILL) * picture[mask] + FILL * np.array(color)
+        picture[mask] = tinted.round().astype(np.uint8)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, color, thickness)
+    return picture
+
+
+def contact_sheet(tiles: Sequence[tuple[NDArray[np.uint8], str]], columns: int, side: int) -> bytes:
+    """A PNG of tiles, gray [H, W] or RGB [H, W, 3], each letterboxed to `side` pixels, with words below."""
+    columns = max(1, min(columns, len(tiles)))
+    rows = max(1, -(-len(tiles) // columns))
+    step = side + SHEET_GAP + SHEET_LINE * max((text.count("\n") + 1 for _, text in tiles), default=1)
+    sheet = Image.new("RGB", (columns * (side + SHEET_GAP) - SHEET_GAP, rows * step), "white")
+    draw, font = ImageDraw.Draw(sheet), _font()
+    for index, (picture, text) in enumerate(tiles):
+        row, column = divmod(index, columns)
+        x, y = column * (side + SHEET_GAP), row * step
+        sheet.paste(Image.fromarray(letterbox(picture, side)).convert("RGB"), (x, y))
+        for number, line in enumerate(text.split("\n")):
+            place = (x, y + side + 2 + number * SHEET_LINE)
+            draw.text(place, _fitting(line, font, side), fill=FAINT if number else INK, font=font)
+    stream = BytesIO()
+    sheet.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings, so that a sheet looks the same everywhere."""
+    import matplotlib as mpl
+
+    return ImageFont.truetype(f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "\u2026") > width:
+        text = text[:-1]
+    return text.rstrip() + "\u2026"

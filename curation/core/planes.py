@@ -1,0 +1,220 @@
+"""The 24 standard planes, and what other data sets call them."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError, field_validator
+
+from sono.curation.core.config import Config, read_toml
+from sono.curation.core.errors import SonoError, did_you_mean
+
+OTHER = "other"  # labelled, and as none of the planes
+
+# Colors of the regions in plots and overlays (RGB).
+REGIONS = {
+    "head": (66, 133, 190),
+    "face": (236, 151, 66),
+    "heart": (205, 72, 80),
+    "abdomen": (96, 166, 92),
+    "upper limb": (147, 108, 178),
+    "lower limb": (140, 98, 80),
+}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A standard plane: id in the tables, `name` in captions, region and the structures it shows."""
+
+    id: str
+    name: str
+    region: str
+    structures: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+
+_CHAMBERS = (
+    "left ventricle", "right ventricle", "left atrium", "right atrium", "interventricular septum", "descending aorta",
+)  # fmt: skip
+
+# Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the ISUOG practice
+# guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own labels,
+# FETAL_PLANES_DB (Burgos-Artizzu 2020; its thorax is not sub-labelled and mostly a four-chamber view) and FetalP6. The
+# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading. It colors the
+# crown-rump length as face, and so do we.
+# fmt: off
+PLANES = (
+    Plane("four_chamber", "four-chamber", "heart", _CHAMBERS, ("Four-chamber", "Fetal thorax", "4CH", "4CV", "4 chamber")),
+    Plane("sideface", "facial profile", "face", ("forehead", "nasal bone", "upper lip", "lower lip", "chin"), ("Sideface", "profile", "face profile")),
+    Plane("renal_sagittal", "sagittal kidney", "abdomen", ("kidney", "renal pelvis"), ("Renal Sagittal",)),
+    Plane("nuchal_translucency", "nuchal translucency", "head", ("nuchal translucency", "nasal bone", "nasal tip", "palate", "thalami", "midbrain", "intracranial translucency", "cisterna magna"), ("NT",)),
+    Plane("eye", "orbits", "face", ("left orbit", "right orbit", "left lens", "right lens"), ("Eye", "eyes", "orbit")),
+    Plane("forearm", "forearm", "upper limb", ("radius", "ulna"), ("Foream", "Forearm")),
+    Plane("crown_rump_length", "crown-rump length", "face", ("fetal head", "fetal trunk"), ("CRL",)),
+    Plane("abdominal_circumference", "abdominal circumference", "abdomen", ("fetal abdomen", "stomach", "umbilical vein", "spine", "liver"), ("Abdominal Circumference", "Fetal abdomen", "AC")),
+    Plane("femur", "femur", "lower limb", ("femur",), ("Femur", "Fetal femur", "FL")),
+    Plane("bladder", "bladder", "abdomen", ("urinary bladder", "umbilical arteries"), ("Bladder",)),
+    Plane("transventricular", "transventricular", "head", ("fetal head", "lateral ventricle", "choroid plexus", "cavum septi pellucidi", "midline falx"), ("Transventricular", "Trans-ventricular")),
+    Plane("four_chamber_h", "horizontal four-chamber", "heart", _CHAMBERS, ("Four-chamber-H",)),
+    Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",)),
+    Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys", "kidneys")),
+    Plane("gallbladder", "gallbladder", "abdomen", ("gallbladder", "umbilical vein", "liver"), ("Gallbladder",)),
+    Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", "cavum septi pellucidi", "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic")),
+    Plane("lvot", "left ventricular outflow tract", "heart", ("left ventricle", "aortic root", "interventricular septum", "right ventricle"), ("LVOT",)),
+    Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT", "3VTV", "three vessels and trachea")),
+    Plane("aortic_arch", "aortic arch", "heart", ("ascending aorta", "aortic arch", "descending aorta"), ("Aortic Arch",)),
+    Plane("leg", "lower leg", "lower limb", ("tibia", "fibula"), ("Leg",)),
+    Plane("transcerebellar", "transcerebellar", "head", ("fetal head", "cerebellum", "cisterna magna", "cavum septi pellucidi", "thalami"), ("Transcerebellar", "Trans-cerebellum", "Cereb")),
+    Plane("early_pregnancy_head", "early-pregnancy head", "head", ("fetal head", "choroid plexus", "midline falx"), ("Early-pregnancy Head", "Earlyhead")),
+    Plane("ductal_arch", "ductal arch", "heart", ("pulmonary artery", "ductus arteriosus", "descending aorta"), ("Ductal Arch",)),
+    Plane("rvot", "right ventricular outflow tract", "heart", ("right ventricle", "pulmonary artery", "ascending aorta"), ("RVOT",)),
+)
+# fmt: on
+
+# Labels of known data sets that name no standard plane.
+OTHER_LABELS = ("Other", "Maternal cervix")
+MAX_LABEL = 60
+
+_ID = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_FILLERS = re.compile(r"\b(?:fetal|foetal|fetus|standard|planes?|views?|sections?)\b")
+
+
+class PlaneEntry(Config):
+    """A plane in a user's file: a new one, or more structures and aliases for a known one."""
+
+    name: str = ""
+    region: str = ""
+    structures: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @field_validator("name", "structures", "aliases")
+    @classmethod
+    def _one_line_each(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (value,) if isinstance(value, str) else value:
+            if text != text.strip() or not text.isprintable() or not 0 < len(text) <= MAX_LABEL:
+                raise ValueError(f"{text[:MAX_LABEL]!r} is not one line of 1 to {MAX_LABEL} printed letters")
+        return value
+
+
+@dataclass(frozen=True)
+class PlaneTable:
+    """The planes in use: the 24, and those a study adds; `other` are labels that name no standard plane."""
+
+    planes: tuple[Plane, ...] = PLANES
+    other: tuple[str, ...] = OTHER_LABELS
+
+    @classmethod
+    def load(cls, file: Path | None) -> "PlaneTable":
+        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases = ["cuisse"]`.
+
+        The aliases of `[other]` name no standard plane. SonoError where a label would name two planes.
+        """
+        if file is None:
+            return cls()
+        content = _read_file(file)
+        other = _entry("other", content.pop(OTHER, {}), file).aliases
+        merged = {plane.id: plane for plane in PLANES}
+        for plane_id, values in content.items():
+            merged[plane_id] = _merge(merged.get(plane_id), plane_id, values, file)
+        table = cls(tuple(merged.values()), (*OTHER_LABELS, *other))
+        _check_labels(table, file)
+        return table
+
+    @cached_property
+    def by_id(self) -> dict[str, Plane]:
+        return {plane.id: plane for plane in self.planes}
+
+    @cached_property
+    def structures(self) -> tuple[str, ...]:
+        """Every structure of every plane, sorted."""
+        return tuple(sorted({structure for plane in self.planes for structure in plane.structures}))
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return {label_form(spelling): plane_id for spelling, plane_id in self.spellings}
+
+    @cached_property
+    def _suggestions(self) -> list[str]:
+        """One spelling of every label, ids and names first."""
+        by_lower: dict[str, str] = {}
+        for label in (*self.by_id, *(plane.name for plane in self.planes), *(label for label, _ in self.spellings)):
+            by_lower.setdefault(label.lower(), label)
+        return list(by_lower.values())
+
+    @property
+    def spellings(self) -> list[tuple[str, str]]:
+        """Every label that is understood, with its plane id."""
+        own = [(label, plane.id) for plane in self.planes for label in (plane.id, plane.name, *plane.aliases)]
+        return own + [(label, OTHER) for label in self.other]
+
+    def check(self, plane_ids: Iterable[str | None]) -> None:
+        """SonoError for the first id of an images table that is neither a plane's nor "other"."""
+        for plane_id in plane_ids:
+            if plane_id not in (None, OTHER) and plane_id not in self.by_id:
+                raise SonoError(
+                    f"the images table has plane '{plane_id}', the plane table has not"
+                    f"{did_you_mean(str(plane_id), self.by_id)}; name your planes file in sono.toml ([study] planes_file)"
+                )
+
+    def find(self, label: str) -> str:
+        """The plane id of a label, or "other" for a label that names no standard plane; SonoError if it is unknown.
+
+        Case, accents, signs and words such as "fetal" or "view" do not matter.
+        """
+        if len(label) <= MAX_LABEL:
+            found = self._labels.get(label_form(label)) or self._labels.get(
+                label_form(_FILLERS.sub("", label.casefold()))
+            )
+            if found is not None:
+                return found
+        shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
+        raise SonoError(f"unknown plane '{shown}'{did_you_mean(shown, self._suggestions)}")
+
+
+def label_form(label: str) -> str:
+    """Letters and digits alone, without case and accents, so that `Trans-thalamic` is `transthalamic`."""
+    plain = unicodedata.normalize("NFKD", label.casefold())
+    return "".join(letter for letter in plain if letter.isalnum())
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        return read_toml(file)
+    except OSError as error:
+        raise SonoError(f"{file}: not a readable planes file ({error.strerror}); correct planes_file") from error
+
+
+def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
+    try:
+        return PlaneEntry.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        fact = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
+        raise SonoError(f"{file}: [{plane_id}] {place}: {fact}") from error
+
+
+def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Plane:
+    if not _ID.fullmatch(plane_id):
+        raise SonoError(f"{file}: [{plane_id}] is no plane id; use small letters, digits and _")
+    entry = _entry(plane_id, values, file)
+    base = known or Plane(plane_id, plane_id.replace("_", " "), "", ())
+    region = entry.region or base.region
+    if region not in REGIONS:
+        raise SonoError(f"{file}: [{plane_id}] unknown region '{region}'{did_you_mean(region, REGIONS)}")
+    structures = tuple(dict.fromkeys((*base.structures, *entry.structures)))
+    return Plane(plane_id, entry.name or base.name, region, structures, (*base.aliases, *entry.aliases))
+
+
+def _check_labels(table: PlaneTable, file: Path) -> None:
+    """SonoError where two planes have a label in common, or a label has no letter."""
+    owners: dict[str, str] = {}
+    for label, plane_id in table.spellings:
+        owner = owners.setdefault(label_form(label), plane_id)
+        if not label_form(label):
+            raise SonoError(f"{file}: [{plane_id}] the label '{label}' has no letter or digit")
+        if owner != plane_id:
+            raise SonoError(f"{file}: the label '{label}' names both [{owner}] and [{plane_id}]; keep one")

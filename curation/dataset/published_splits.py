@@ -1,0 +1,50 @@
+"""The partition of a published records table, as `[splits] column` in `sono.toml` asks for it."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.splits import SplitConfig
+from sono.curation.records.partition import looks_like_partition, missing_column, read_partition
+from sono.curation.records.read import Reading
+
+
+@dataclass(frozen=True)
+class PublishedSplits:
+    """The split of each line of the records table, and what to say of its column."""
+
+    splits: dict[int, str]
+    column: str = ""  # the one that is honored
+    remark: str = ""
+
+    def remarks(self, own: pd.DataFrame) -> list[str]:
+        """What the user should know, given the rows of this folder."""
+        accepted = own[own["status"] == "accepted"]
+        without = int(accepted["partition"].isna().sum())
+        if self.column and without:
+            return [f"{without} accepted frames have no value in '{self.column}': they are split as usual"]
+        return [self.remark] if self.remark else []
+
+
+def published_splits(workspace: Workspace, reading: Reading | None) -> PublishedSplits:
+    """What [splits] column says of the rows of a records table.
+
+    SonoError where neither this table nor an earlier one of the workspace has the column.
+    """
+    if reading is None:
+        return PublishedSplits({})
+    splits = workspace.settings("splits", SplitConfig)
+    if not splits.column:
+        title = looks_like_partition(reading.sheet)
+        remark = f"column '{title}' of the records table looks like a published partition and is not used"
+        advice = f'[splits] column = "{title}" in sono.toml honors it'
+        return PublishedSplits({}, remark=f"{remark}; {advice}" if title else "")
+    found = read_partition(reading, splits.column, splits.values)
+    if found is not None:
+        return PublishedSplits(found, splits.column)
+    missing = missing_column(reading, splits.column)
+    if workspace.sources(["partition"])["partition"].isna().all():
+        raise SonoError(f"{missing}; correct [splits] column in sono.toml, or leave it out")
+    return PublishedSplits({}, remark=f"{missing}: its frames are split as usual")

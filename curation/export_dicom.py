@@ -1,0 +1,204 @@
+"""De-identified DICOM built from nothing: stored pixels and allow-listed columns, no element of a source.
+
+Ultrasound Image Storage with the mandatory modules of PS3.3 A.6; what was removed is stated as PS3.15 E.1 asks.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sono import __version__
+from sono.curation.core.atomic import new_folder, refuse_used_folder, write_bytes
+from sono.curation.core.console import progress
+from sono.curation.core.frame_files import read_stored, stored_path
+from sono.curation.core.tables import rows_of
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_folder
+from sono.curation.readers.dicom_regions import CENTIMETRE, TISSUE, TWO_DIMENSIONAL
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset, FileDataset
+    from pydicom.uid import UID
+
+MAX_LO = 64  # characters of a Long String
+# De-identification methods, CID 7050 of PS3.16.
+BASIC_PROFILE = ("113100", "Basic Application Confidentiality Profile")
+CLEAN_PIXELS = ("113101", "Clean Pixel Data Option")
+MODIFIED_DATES = ("113107", "Retain Longitudinal Temporal Information Modified Dates Option")
+METHODS = (
+    f"sono {__version__}: a new object from pixels and an allow-list",
+    "PS3.15 2024 Basic Profile; pixels cropped to the sector",
+)
+
+
+@dataclass(frozen=True)
+class DicomSummary:
+    """What was written; patients and studies are the known ones, as `sono stats` counts them."""
+
+    files: int
+    patients: int
+    studies: int
+    files_without_patient: int  # each stands as a patient of its own
+    files_without_study: int  # the patient's, together, stand as one study
+    calibrated: int
+    without_print: int
+    private_strings: int
+
+
+def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
+    """Write every accepted frame as OUT/patient/study/image.dcm; the same study gives the same bytes.
+
+    SonoError where `out` is not a new or empty folder, PrivacyError where something private is found in it.
+    """
+    workspace.require_vault()  # its key makes the UIDs
+    refuse_used_folder(out)
+    images = _numbered(workspace.accepted_images().drop_duplicates("image_id"))
+    key = workspace.key()
+    with new_folder(out) as new:
+        with progress("export", len(images)) as advance, _strict_writing():
+            for row in rows_of(images):
+                content = dicom_bytes(row, read_stored(stored_path(workspace, row["file"])), key)
+                write_bytes(new / row["patient"] / row["study"] / f"{row['image_id']}.dcm", content)
+                advance()
+        private_strings = check_folder(workspace, new)
+    return DicomSummary(
+        files=len(images),
+        patients=images["patient_id"].nunique(),
+        studies=images["study_id"].nunique(),
+        files_without_patient=int(images["patient_id"].isna().sum()),
+        files_without_study=int(images["study_id"].isna().sum()),
+        calibrated=int(images["row_spacing_mm"].notna().sum()),
+        without_print=sum(map(is_without_print, rows_of(images))),
+        private_strings=private_strings,
+    )
+
+
+def _numbered(images: pd.DataFrame) -> pd.DataFrame:
+    """Patient and study of each frame (its source's where nobody is known) and its number within the study."""
+    patient = images["patient_id"].fillna(images["source_id"])
+    named = images.assign(patient=patient, study=images["study_id"].fillna(patient))
+    ordered = named.sort_values(["patient", "study", "source_id", "frame"])
+    return ordered.assign(number=ordered.groupby("study").cumcount() + 1)
+
+
+def is_without_print(row: dict[str, Any]) -> bool:
+    """Whether nothing was seen that could be print: the sector was found, and no strokes inside it."""
+    return row["sector_kind"] not in (None, "full") and not {"overlay", "text_in_sector"} & set(row["reasons"])
+
+
+def dicom_bytes(row: dict[str, Any], pixels: NDArray[np.uint8], key: bytes) -> bytes:
+    """A DICOM file of a row of the images table (with patient, study and number) and its pixels [H, W]."""
+    data = _new_file(row, key)
+    _identity(data, row)
+    _machine_and_picture(data, row)
+    _add_pixels(data, pixels)
+    if pd.notna(row["row_spacing_mm"]) and pd.notna(row["col_spacing_mm"]):
+        data.SequenceOfUltrasoundRegions = [_region(row, pixels.shape)]
+    buffer = BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _strict_writing() -> Iterator[None]:
+    """Let pydicom refuse any value that the standard does not allow."""
+    from pydicom import config
+
+    before = config.settings.writing_validation_mode
+    config.settings.writing_validation_mode = config.RAISE
+    try:
+        yield
+    finally:
+        config.settings.writing_validation_mode = before
+
+
+def keyed_uid(key: bytes, kind: str, name: str) -> "UID":
+    """A UID below 2.25 (PS3.5 B.2): the same for the same key and name, and nothing can be read from it."""
+    from pydicom.uid import UID
+
+    digest = hmac.new(key, f"uid:{kind}:{name}".encode(), hashlib.sha256).digest()
+    return UID(f"2.25.{int.from_bytes(digest[:16])}")
+
+
+def _new_file(row: dict[str, Any], key: bytes) -> "FileDataset":
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = UltrasoundImageStorage
+    meta.MediaStorageSOPInstanceUID = keyed_uid(key, "image", row["image_id"])
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SpecificCharacterSet = "ISO_IR 192"
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID = keyed_uid(key, "study", row["study"])
+    data.SeriesInstanceUID = keyed_uid(key, "series", row["study"])
+    return data
+
+
+def _identity(data: "Dataset", row: dict[str, Any]) -> None:
+    """Who and when: pseudonyms, and what must be present is empty."""
+    data.PatientName = data.PatientID = row["patient"]
+    data.PatientBirthDate = data.PatientSex = data.StudyTime = data.AccessionNumber = ""
+    data.ReferringPhysicianName = data.StudyID = ""
+    dated = isinstance(row["exam_date"], str)
+    data.StudyDate = row["exam_date"].replace("-", "") if dated else ""
+    codes = [BASIC_PROFILE] + [CLEAN_PIXELS] * is_without_print(row) + [MODIFIED_DATES] * dated
+    data.PatientIdentityRemoved = "YES"
+    data.LongitudinalTemporalInformationModified = "MODIFIED" if dated else "REMOVED"
+    data.DeidentificationMethod = list(METHODS)
+    data.DeidentificationMethodCodeSequence = [_code(*code) for code in codes]
+
+
+def _code(value: str, meaning: str) -> "Dataset":
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _machine_and_picture(data: "Dataset", row: dict[str, Any]) -> None:
+    """The machine's model, the plane and the gestational age; print is denied only where none was seen."""
+    data.Modality, data.Manufacturer = "US", ""
+    if isinstance(row["machine"], str):
+        data.ManufacturerModelName = row["machine"].replace("\\", " ")[:MAX_LO].strip()
+    data.SeriesNumber, data.InstanceNumber = 1, row["number"]
+    data.ImageType, data.PatientOrientation = ["DERIVED", "PRIMARY"], ""
+    data.Laterality = ""  # of a paired body part; which part it is, nobody said
+    data.DerivationDescription = "Gray pixels cropped to the sector"
+    facts = [f"plane {row['plane']}"] * isinstance(row["plane"], str)
+    facts += [f"gestational age {row['ga_days']} days"] if pd.notna(row["ga_days"]) else []
+    if facts:
+        data.ImageComments = "; ".join(facts)
+
+
+def _add_pixels(data: "Dataset", pixels: NDArray[np.uint8]) -> None:
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.Rows, data.Columns = pixels.shape
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.UltrasoundColorDataPresent = 7, 0, 0
+    data.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
+    data["PixelData"].VR = "OB"
+
+
+def _region(row: dict[str, Any], shape: tuple[int, ...]) -> "Dataset":
+    """The whole picture as one tissue region; deltas in cm a pixel."""
+    from pydicom.dataset import Dataset
+
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = TWO_DIMENSIONAL, TISSUE, 0
+    region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = shape[1] - 1, shape[0] - 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETRE
+    region.PhysicalDeltaX, region.PhysicalDeltaY = row["col_spacing_mm"] / 10, row["row_spacing_mm"] / 10
+    return region

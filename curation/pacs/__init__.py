@@ -1,0 +1,1 @@
+"""Studies from a picture archive over DICOMweb (DICOM PS3.18)."""

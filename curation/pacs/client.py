@@ -1,0 +1,287 @@
+"""A picture archive asked over DICOMweb (DICOM PS3.18): who may be asked, as whom, and how its failures are met."""
+
+import email.utils
+import itertools
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError
+from sono.curation.pacs.access import CREDENTIALS, authorization, check_address, place, printable
+
+# Accept headers of a file, best first: as it is stored; in the server's own choice; and not in parts.
+FORMS = (
+    'multipart/related; type="application/dicom"; transfer-syntax=*',
+    'multipart/related; type="application/dicom"',
+    "application/dicom",
+)
+Item = dict[str, Any]  # one match of a search, in the DICOM JSON model
+Result = TypeVar("Result")
+
+
+class TransientError(Exception):
+    """A failure that may pass; `wait_s` is the pause that the server asked for."""
+
+    def __init__(self, fact: str, wait_s: float | None = None) -> None:
+        super().__init__(fact)
+        self.wait_s = wait_s
+
+
+class NotServedError(Exception):
+    """The server is well and will not give this: the next request may fare better."""
+
+
+class NotAcceptableError(NotServedError):
+    """The server does not give this in the form that was asked for (HTTP 406)."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Tries of one request, the wait between them (doubling, with jitter) and for an answer; in seconds."""
+
+    tries: int = 6
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    longest_asked_s: float = 600.0  # a Retry-After beyond this ends the run
+    connect_s: float = 10.0
+    answer_s: float = 60.0
+
+    @property
+    def timeout(self) -> tuple[float, float]:
+        return self.connect_s, self.answer_s
+
+
+@dataclass(frozen=True)
+class Pacs:
+    """One DICOMweb service: its address, and the client and session that ask it."""
+
+    url: str
+    client: Any
+    session: Any = field(repr=False)
+    patience: Patience
+    forms: list[str] = field(default_factory=lambda: list(FORMS))  # the one that the server took last goes first
+
+
+class Search(Protocol):
+    """A page of matches, as the searches of dicomweb-client give it."""
+
+    def __call__(self, *, limit: int, offset: int, search_filters: Mapping[str, str]) -> list[Item]: ...
+
+
+@contextmanager
+def connect(url: str, insecure_http: bool, patience: Patience) -> Iterator[Pacs]:
+    """Check address and credentials, without asking the server anything yet; SonoError where they will not do."""
+    address = check_address(url, insecure_http)
+    try:
+        import requests
+        from dicomweb_client import DICOMwebClient
+    except ImportError as error:
+        raise SonoError(
+            "sono pull needs the package dicomweb-client; install it with `pip install sono[pacs]`"
+        ) from error
+    # or each capped page would print the server's warning that there is more
+    logging.getLogger("dicomweb_client").addHandler(logging.NullHandler())
+    with requests.Session() as session:
+        _prepare(session)
+        try:
+            client = DICOMwebClient(address, session=session, permissive_uid=True, timeout=patience.timeout)
+        except ValueError as error:
+            raise SonoError(f"{printable(address)}: not an address like https://pacs.example/dicom-web") from error
+        client.set_http_retry_params(retry=False)  # its own retries heed neither Retry-After nor a lost connection
+        yield Pacs(address, client, session, patience)
+
+
+def _prepare(session: Any) -> None:
+    session.trust_env = False  # a proxy of the environment would carry patients' data elsewhere, .netrc other passwords
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    session.headers["Accept-Encoding"] = "identity"
+    session.auth = _signer(authorization(os.environ))
+    session.hooks["response"].append(judge)
+
+
+def _signer(header: str | None) -> Callable[[Any], Any]:
+    def sign(request: Any) -> Any:
+        request.headers.pop("Host", None)  # dicomweb-client leaves the port out, which some proxies refuse
+        if header:
+            request.headers["Authorization"] = header
+        return request
+
+    return sign
+
+
+def judge(response: Any, **_: object) -> None:
+    """Close an answer that cannot be used and raise its verdict (a hook of requests)."""
+    error = verdict(response.status_code, place(response.url), response.headers) or _not_json(response)
+    if error:
+        response.close()
+        raise error
+
+
+def _not_json(response: Any) -> SonoError | None:
+    """What is wrong with an answer to a search: it is JSON, or 204 where nothing matches (DICOM PS3.18, 10.6.3)."""
+    if response.status_code == 204 or "json" not in response.request.headers.get("Accept", ""):
+        return None
+    kind = response.headers.get("Content-Type", "")
+    if "json" in kind.lower() and response.content:  # or dicomweb-client takes it for an archive without a match
+        return None
+    sent = "nothing" if not response.content else printable(kind) or "an untyped body"
+    return SonoError(
+        f"{place(response.url)}: answers a search with {sent}, not DICOM JSON; check the path (Orthanc: /dicom-web)"
+    )
+
+
+def verdict(status: int, url: str, headers: Mapping[str, str]) -> Exception | None:
+    """What an answer means: nothing (it will do), TransientError, NotServedError, or SonoError that ends the run."""
+    if status in (408, 429) or status >= 500:
+        return TransientError(f"{url}: HTTP {status}", _retry_after(headers.get("Retry-After")))
+    if status in (401, 407):
+        return SonoError(f"{url}: HTTP {status}, the server does not know us; set {CREDENTIALS} in the environment")
+    if 300 <= status < 400:
+        target = place(headers.get("Location", ""))
+        return SonoError(
+            f"{url}: sends us on to {target}, where sono does not go; give the address that serves DICOMweb"
+        )
+    if status >= 400:
+        return (NotAcceptableError if status == 406 else NotServedError)(f"HTTP {status}")
+    if "html" in headers.get("Content-Type", ""):
+        return SonoError(f"{url}: answers with a web page; check the path (Orthanc: /dicom-web) and logins before it")
+    return None
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3)."""
+    if not header:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        moment = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+@contextmanager
+def line_errors(url: str) -> Iterator[None]:
+    """Say the errors of requests in our words: what may pass is a TransientError, the rest a SonoError."""
+    from requests import exceptions
+
+    try:
+        yield
+    except exceptions.SSLError as error:
+        if "certificate" in str(error).lower() or "wrong_version" in str(error).lower():
+            raise SonoError(
+                f"{place(url)}: TLS failed (its certificate is not trusted, or it speaks no TLS); "
+                "name the hospital's own authority by REQUESTS_CA_BUNDLE=authority.pem"
+            ) from error
+        raise TransientError(f"{place(url)}: TLS failed") from error
+    except exceptions.Timeout as error:
+        raise TransientError(f"{place(url)}: no answer in time") from error
+    except (exceptions.ConnectionError, exceptions.ChunkedEncodingError, exceptions.ContentDecodingError) as error:
+        raise TransientError(f"{place(url)}: no connection, or it was cut") from error
+    except exceptions.RequestException as error:
+        raise SonoError(f"{place(url)}: the request failed ({type(error).__name__})") from error
+
+
+def patiently(act: Callable[[], Result], patience: Patience) -> Result:
+    """`act()`, tried again after each TransientError until the patience ends; then that error."""
+    for number in itertools.count(1):
+        try:
+            return act()
+        except TransientError as error:
+            wait_s = _wait(error, number, patience)
+            if number >= patience.tries or wait_s > patience.longest_asked_s:
+                raise
+            talk.print(f"{error}; trying again in {wait_s:.0f} s ({number} of {patience.tries - 1})", markup=False)
+            time.sleep(wait_s)
+    raise AssertionError("unreachable: the count has no end")
+
+
+def _wait(error: TransientError, number: int, patience: Patience) -> float:
+    if error.wait_s is not None:
+        return error.wait_s
+    longest = min(patience.longest_wait_s, patience.first_wait_s * 2.0 ** (number - 1))
+    return longest * random.uniform(0.5, 1.0)  # jitter, so that two clients do not come back together
+
+
+def search_all(pacs: Pacs, search: Search, filters: Mapping[str, str], key: str, page_size: int) -> Iterator[Item]:
+    """Yield every match of a search once; `key` is the tag of its UID, as in '0020000D'.
+
+    The search ends with the first page that brings nothing new, not with a short one: a server may cap its pages.
+    """
+    seen: set[str] = set()
+    offset = last = 0
+    while fresh := _fresh(page := ask(pacs, search, filters, page_size, offset), key, seen):
+        yield from fresh
+        last, offset = len(page), offset + len(page)
+    # Orthanc 1.10 cuts a search by modality to `limit` before it skips `offset`, so that every later page is empty:
+    # after a full page ask for more at once
+    limit = page_size
+    while last >= limit:
+        limit = 2 * len(seen)
+        page = ask(pacs, search, filters, limit, 0)
+        fresh = _fresh(page, key, seen)
+        yield from fresh
+        last = len(page) if fresh else 0
+
+
+def _fresh(page: list[Item], key: str, seen: set[str]) -> list[Item]:
+    """The matches of a page that were not seen before."""
+    fresh = [item for item in page if value(item, key) not in seen]
+    seen.update(value(item, key) for item in fresh)
+    return fresh
+
+
+def ask(pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offset: int) -> list[Item]:
+    """One page of matches; SonoError where the server cannot give it."""
+
+    def once() -> list[Item]:
+        with line_errors(pacs.url):
+            try:
+                return search(limit=limit, offset=offset, search_filters=filters)
+            except ValueError as error:
+                raise TransientError(
+                    f"{pacs.url}: the answer is not whole JSON; is this a DICOMweb service?"
+                ) from error
+            except RecursionError as error:
+                raise no_dicom from error
+
+    no_dicom = SonoError(f"{pacs.url}: the answer is JSON but no DICOM; check the path (Orthanc: /dicom-web)")
+    try:
+        page = patiently(once, pacs.patience)
+    except NotServedError as error:
+        raise SonoError(
+            f"{pacs.url}: {error} on a search; no DICOMweb here, or not for us: check path and rights"
+        ) from error
+    except TransientError as error:
+        raise given_up(error) from error
+    if not (isinstance(page, list) and all(isinstance(item, dict) for item in page)):
+        raise no_dicom
+    return page
+
+
+def given_up(error: TransientError) -> SonoError:
+    """The last word after a failure that did not pass."""
+    return SonoError(f"{error}, and would not get better; the same command goes on where it stopped")
+
+
+def value(item: Item, tag: str) -> str:
+    """First value of a text element of a match, '' where there is none."""
+    values = values_of(item, tag)
+    return values[0] if values else ""
+
+
+def values_of(item: Item, tag: str) -> list[str]:
+    """All values of a text element of a match, stripped; null, which stands for an empty one, is left."""
+    element = item.get(tag)
+    held = element.get("Value") if isinstance(element, dict) else None
+    entries = held if isinstance(held, list) else []
+    return [str(entry).strip() for entry in entries if isinstance(entry, str | int | float)]

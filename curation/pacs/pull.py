@@ -1,0 +1,294 @@
+"""`sono pull`: fetch studies from a picture archive into a raw folder, whole files only, and go on where it stopped."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from sono.curation.core.atomic import FULL_DISK, MAX_JSON_BYTES, hold, read_regular, remove_leftovers
+from sono.curation.core.console import progress, talk
+from sono.curation.core.errors import SonoError
+from sono.curation.core.workspace import enclosing_workspace
+from sono.curation.pacs.access import printable
+from sono.curation.pacs.client import (
+    Item,
+    NotServedError,
+    Pacs,
+    Patience,
+    TransientError,
+    connect,
+    given_up,
+    patiently,
+    search_all,
+    value,
+    values_of,
+)
+from sono.curation.pacs.wado import Instance, retrieve, short_hash
+
+MANIFEST_NAME = ".pull.jsonl"
+REPORTS = "SR"  # structured reports hold the measurements of the study, and come with any modality
+STUDY_DATE, MODALITY, MODALITIES, PATIENT_ID = "00080020", "00080060", "00080061", "00100020"
+STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
+UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")  # wider than the standard, as archives are; safe in an address
+FAILURES_IN_A_ROW = 5  # then it is the server and not the file
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """What `sono pull` is asked for: days are StudyDates, both included; `limit` counts studies."""
+
+    url: str
+    out: Path
+    first_day: date | None = None
+    last_day: date | None = None
+    modality: str = "US"
+    patient_file: Path | None = None
+    limit: int | None = None
+    insecure_http: bool = False
+    page_size: int = 100
+    patience: Patience = field(default_factory=Patience)
+
+    def refuse_nothing(self, summary: "PullSummary") -> None:
+        """SonoError with what was asked for where no study matched."""
+        if summary.studies:
+            return
+        days = f" from {self.first_day or 'the first day'} to {self.last_day or 'today'}" if self.has_days else ""
+        listed = f" of the patients in {self.patient_file}" if self.patient_file else ""
+        raise SonoError(
+            f"{self.url}: no study of modality {self.modality}{days}{listed}, so nothing was fetched; "
+            "check --from, --to, --modality and --patient-file"
+        )
+
+    @property
+    def has_days(self) -> bool:
+        return self.first_day is not None or self.last_day is not None
+
+
+@dataclass(frozen=True)
+class PullSummary:
+    """What one run of `sono pull` did; `left_out` counts instances of other modalities."""
+
+    studies: int
+    fetched: int
+    here_already: int
+    failed: int
+    megabytes: float
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def refuse_failures(self) -> None:
+        """SonoError where something could not be fetched."""
+        if self.failed:
+            raise SonoError(
+                f"{self.failed} files could not be fetched ({MANIFEST_NAME} says why); run the same command again"
+            )
+
+
+@dataclass
+class Manifest:
+    """The log of a raw folder: `whole` holds the size in bytes of each file, `failed` those that would not come."""
+
+    stream: IO[str]
+    whole: dict[str, int] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+
+    def note(self, entry: dict[str, Any]) -> None:
+        """Add a line."""
+        self.stream.write(json.dumps({**entry, "time": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
+        self.stream.flush()
+        self._learn(entry)
+
+    def _learn(self, entry: dict[str, Any]) -> None:
+        file = str(entry["file"])
+        if "bytes" in entry:
+            self.whole[file] = int(entry["bytes"])
+            self.failed.discard(file)
+        else:
+            self.failed.add(file)
+
+    def read(self, text: str) -> None:
+        """Take in earlier lines; a line torn by a crash counts for nothing."""
+        for line in filter(str.isascii, text.splitlines()):  # a whole line is ASCII: json.dumps escapes the rest
+            try:
+                self._learn(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
+
+
+def pull_studies(options: PullOptions) -> PullSummary:
+    """Fetch the studies that match, one whole file at a time; SonoError where the server or the folder will not do."""
+    queries = _queries(options)
+    tally: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    refuse_folder(options.out)
+    with connect(options.url, options.insecure_http, options.patience) as pacs, _full_disk(options.out):
+        studies = _find_studies(pacs, options, queries)
+        with _open_folder(options.out) as manifest, progress("studies", len(studies)) as advance:
+            for study in _failed_last(studies, manifest):
+                remove_leftovers(options.out / short_hash(study))
+                for instance in _find_instances(pacs, options, study, left_out):
+                    _take(pacs, options.out / instance.file, instance, manifest, tally)
+                    advance(0, note=f"{tally['fetched']} files, {tally['bytes'] / 1e6:.0f} MB")
+                advance()
+    megabytes = round(tally["bytes"] / 1e6, 3)
+    return PullSummary(
+        len(studies), tally["fetched"], tally["here"], tally["failed"], megabytes, dict(sorted(left_out.items()))
+    )
+
+
+def _queries(options: PullOptions) -> list[dict[str, str]]:
+    """The filters of each search: one, or one a patient."""
+    first, last = (day and day.strftime("%Y%m%d") for day in (options.first_day, options.last_day))
+    if first and last and first > last:
+        raise SonoError(f"--from {options.first_day} is after --to {options.last_day}")
+    if not (first or last or options.patient_file or options.limit):
+        raise SonoError("this would fetch every study of the archive; give --from and --to, --patient-file or --limit")
+    common = {"ModalitiesInStudy": options.modality}
+    if first or last:
+        common["StudyDate"] = f"{first or ''}-{last or ''}"
+    if options.patient_file is None:
+        return [common]
+    return [{**common, "PatientID": patient} for patient in read_patients(options.patient_file)]
+
+
+def read_patients(path: Path) -> list[str]:
+    """Patient ids, one a line, each once; SonoError where the file holds none, or a wildcard."""
+    try:
+        lines = read_regular(path, MAX_JSON_BYTES).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SonoError(f"{path}: not UTF-8 text; give a text file with one patient id a line") from error
+    for number, line in enumerate(lines, start=1):
+        if set("*?\\") & set(line):
+            raise SonoError(
+                f"{path}:{number}: a patient id holds *, ? or a backslash, which would match other patients"
+            )
+    patients = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not patients:
+        raise SonoError(f"{path}: holds no patient id; give a text file with one patient id a line")
+    return patients
+
+
+def refuse_folder(out: Path) -> None:
+    """SonoError where `out` lies in a workspace or its vault, by whatever links, or holds files of others."""
+    real = Path(os.path.realpath(out))
+    study = enclosing_workspace(real)
+    if study is not None:
+        raise SonoError(f"{out}: lies in the workspace {study}, which may be handed over; raw files must not")
+    for folder in (real, *real.parents):
+        if folder.suffix == ".vault" and (folder / "key").is_file():
+            raise SonoError(f"{out}: lies in the vault {folder}, which holds a study's key alone; choose another place")
+    if os.path.lexists(out) and not (out / MANIFEST_NAME).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SonoError(f"{out}: exists and is not a folder of sono pull; choose a new name")
+
+
+@contextmanager
+def _open_folder(out: Path) -> Iterator[Manifest]:
+    """Make or enter the raw folder, for one `sono pull` at a time; readable by its owner alone."""
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    out.chmod(0o700)
+    with os.fdopen(
+        os.open(out / MANIFEST_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600),
+        "r+",
+        encoding="utf-8",
+        errors="replace",
+    ) as stream:
+        hold(stream, f"{out}: another sono pull is writing here; wait for it to end")
+        manifest = Manifest(stream)
+        stream.seek(0)
+        earlier = stream.read()
+        manifest.read(earlier)
+        if earlier and not earlier.endswith("\n"):
+            stream.write("\n")
+        yield manifest
+
+
+@contextmanager
+def _full_disk(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise SonoError(
+            f"{out}: the disk is full; make room, then the same command goes on where it stopped"
+        ) from error
+
+
+def _find_studies(pacs: Pacs, options: PullOptions, queries: list[dict[str, str]]) -> list[str]:
+    """Study UIDs that match, each once."""
+    studies: dict[str, None] = {}
+    for study in chain.from_iterable(_matching(pacs, query, options.page_size) for query in queries):
+        studies[study] = None
+        if len(studies) == options.limit:
+            break
+    return list(studies)
+
+
+def _failed_last(studies: list[str], manifest: Manifest) -> list[str]:
+    """Those with earlier failures go last, so that a broken study cannot bar the others."""
+    failed = {file.partition("/")[0] for file in manifest.failed}
+    return sorted(studies, key=lambda study: short_hash(study) in failed)
+
+
+def _matching(pacs: Pacs, query: dict[str, str], page_size: int) -> Iterator[str]:
+    passed_over = 0
+    for item in search_all(pacs, pacs.client.search_for_studies, query, STUDY_UID, page_size):
+        if matches(item, query):
+            yield _uid(item, STUDY_UID, pacs)
+        else:
+            passed_over += 1
+    if passed_over:
+        talk.print(f"{passed_over} studies that the server gave do not match and are left")
+
+
+def matches(item: Item, query: dict[str, str]) -> bool:
+    """Whether a study is what the query asked for, as far as the answer tells: some servers pass over a filter."""
+    day, patient, held = value(item, STUDY_DATE), value(item, PATIENT_ID), values_of(item, MODALITIES)
+    first, _, last = query.get("StudyDate", "-").partition("-")
+    in_days = not day or (first or day) <= day.replace(".", "") <= (last or day)
+    is_patient = not patient or patient == query.get("PatientID", patient)
+    return in_days and is_patient and (not held or query["ModalitiesInStudy"] in held)
+
+
+def _uid(item: Item, tag: str, pacs: Pacs) -> str:
+    uid = value(item, tag)
+    if not UID.fullmatch(uid):
+        raise SonoError(f"{pacs.url}: a match has no valid UID ({tag}); is this a DICOMweb service?")
+    return uid
+
+
+def _find_instances(pacs: Pacs, options: PullOptions, study: str, left_out: Counter[str]) -> list[Instance]:
+    """The files of a study: those of the modality and structured reports; counts the others in `left_out`."""
+    search = partial(pacs.client.search_for_instances, study)
+    items = list(search_all(pacs, search, {}, INSTANCE_UID, options.page_size))
+    wanted = [item for item in items if value(item, MODALITY) in ("", options.modality, REPORTS)]
+    left_out.update(printable(value(item, MODALITY)) for item in items if item not in wanted)
+    return [Instance(study, _uid(item, SERIES_UID, pacs), _uid(item, INSTANCE_UID, pacs)) for item in wanted]
+
+
+def _take(pacs: Pacs, target: Path, instance: Instance, manifest: Manifest, tally: Counter[str]) -> None:
+    """Fetch one file unless it is here whole; a file that will not come is noted and passed over."""
+    if target.is_file() and target.stat().st_size == manifest.whole.get(instance.file):
+        tally["here"] += 1
+        return
+    entry = {"file": instance.file, "study": instance.study, "series": instance.series, "instance": instance.uid}
+    try:
+        facts = patiently(partial(retrieve, pacs, instance, target), pacs.patience)
+    except (NotServedError, TransientError) as error:
+        manifest.note({**entry, "error": str(error)})
+        talk.print(f"{instance.file}: {error}", markup=False)
+        tally["failed"] += 1
+        tally["in_a_row"] += isinstance(error, TransientError)
+        if tally["in_a_row"] >= FAILURES_IN_A_ROW and isinstance(error, TransientError):
+            raise given_up(error) from error
+        return
+    manifest.note({**entry, **facts})
+    tally["in_a_row"] = 0
+    tally.update(fetched=1, bytes=int(facts["bytes"]))

@@ -1,0 +1,283 @@
+"""What an output file says beside its pixels and tensors: its texts, out of every encoding that hides them."""
+
+import base64
+import binascii
+import bz2
+import gzip
+import html
+import io
+import lzma
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS
+from sono.curation.readers.dicom import is_dicom
+from sono.curation.readers.images import walk_jpeg
+from sono.curation.readers.source import DECODER_ERRORS, DEFAULT_LIMITS, UnreadableError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
+MAX_INFLATED = 64 << 20  # bytes of one compressed text
+MARKUP = (".html", ".htm", ".xhtml", ".svg")
+DESCRIPTION = "the description of the table"
+RECORDS = "runs/*/run.json"  # of training runs
+MAX_DEPTH = 3  # archives in archives
+CLOSED = "an archive that is damaged, locked, too large or too deep, so that it cannot be searched"
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError,
+    ValueError, LookupError, OverflowError,
+)  # fmt: skip
+OPENERS = ((re.compile(rb"\x1f\x8b\x08"), gzip.open), (re.compile(rb"BZh[1-9]1AY&SY"), bz2.open),
+           (re.compile(rb"\xfd7zXZ\0"), lzma.open))  # fmt: skip
+
+_NUMBERS = {(spec.name, field.name) for spec in (IMAGES, MASKS, CAPTIONS) for field in spec.schema
+            if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
+_PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
+_TAG = re.compile(r"<[^<>]{0,500}>")
+_TAGS_OF_LETTERS = re.compile(
+    r"(?<=[^\W\d_])(?:</?(?:a|abbr|b|big|del|em|font|i|ins|mark|q|s|small|span|strong|su[bp]|tspan|u|wbr)\b[^<>]{0,500}>)+"
+    r"(?=[^\W\d_])",
+    re.IGNORECASE,
+)
+_TENSOR = re.compile(r"/data/\d+$", re.ASCII)  # a member of a PyTorch file
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
+_TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
+# A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a run fails by it.
+_MADE_WITH = re.compile(
+    r'"(?:(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": ?"[\d.]+(?:\+\w+)?"|(?:cpu|device)": ?"[^"\\]*")'
+)
+_HEX = re.compile(r"[0-9a-f]+")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+_WIDE_TEXT = (
+    (re.compile(rb"(?:[\x20-\x7e\xa0-\xff]\0|[\x00-\xff][\x01-\x06]){4,}"), "utf-16-le"),
+    (re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]|[\x01-\x06][\x00-\xff]){4,}"), "utf-16-be"),
+)
+
+Text = tuple[str, str]  # where in the file ("" or "column 'text'"; CLOSED with no text), and what stands there
+
+
+def texts_of(path: Path, suffix: str | None = None) -> Iterator[Text]:
+    """Every text in the file at `path`, which is or will be called `suffix`; a damaged one gives what its bytes say."""
+    suffix = path.suffix if suffix is None else suffix
+    if suffix == ".parquet":
+        with suppress(pa.ArrowException, OSError):  # not a table: read as bytes
+            yield from list(_table_texts(path, path.stem))
+            return
+    if suffix == ".safetensors":
+        with path.open("rb") as stream:
+            # the length of the JSON header comes first; numbers follow it
+            header = stream.read(min(int.from_bytes(stream.read(8), "little"), path.stat().st_size))
+        yield "", _TENSOR_SIZES.sub("", decoded(header))
+        return
+    if path.match(RECORDS):
+        yield "", _MADE_WITH.sub("", decoded(path.read_bytes()))
+        return
+    yield from _content_texts(path.read_bytes(), suffix)
+
+
+def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text]:
+    if content.startswith(PNG_SIGNATURE):
+        yield "", _png_text(content)
+    elif content.startswith(b"\xff\xd8\xff"):
+        yield "", _jpeg_text(content)
+    elif content.startswith(b"\x93NUMPY"):
+        yield "", _array_text(content)
+    elif is_dicom(content):
+        yield "", _dicom_text(content)
+    elif content.startswith(b"PAR1"):  # under another name, or in an archive
+        try:
+            yield from list(_table_texts(io.BytesIO(content)))
+        except (pa.ArrowException, OSError):
+            yield from (("", decoded(content)), (CLOSED, ""))
+    elif (opened := _archive_texts(content, depth)) is not None:
+        yield from opened if depth < MAX_DEPTH else (("", decoded(content)), (CLOSED, ""))
+    else:
+        text = decoded(content)
+        if suffix in MARKUP:
+            for picture in _PICTURE.findall(text):
+                yield "a picture", _png_text(_unbase64(picture))
+            text = _PICTURE.sub(" ", text)
+            text += "\n" + _TAG.sub(" ", _TAGS_OF_LETTERS.sub("", text))
+        yield "", text
+
+
+def _archive_texts(content: bytes, depth: int) -> Iterator[Text] | None:
+    """The texts of what is packed in `content`; None where it is no archive."""
+    if content.startswith(b"PK\x03\x04"):
+        return _zip_texts(content, depth)
+    if content[257:262] == b"ustar":
+        return _tar_texts(content, depth)
+    opener = next((one for magic, one in OPENERS if magic.match(content)), None)
+    return None if opener is None else _packed_texts(content, opener, depth)
+
+
+def decoded(content: bytes) -> str:
+    """Bytes as text: UTF-8; also Latin-1 where they are not UTF-8, and UTF-16 where there are zero bytes."""
+    parts = [content.decode("utf-8", "replace")]
+    if "\ufffd" in parts[0]:
+        parts.append(content.decode("latin-1"))
+    if b"\0" in content:
+        for pattern, encoding in _WIDE_TEXT:
+            parts += [run.decode(encoding, "replace") for run in pattern.findall(content)]
+    return "\n".join(parts)
+
+
+def undisguised(text: str) -> str:
+    """What percent signs, HTML entities, escapes and base64 in a text stand for, "" where there is none."""
+    found = []
+    if "%" in text:
+        found += [unquote(text), unquote(text, encoding="latin-1")]
+    if "&" in text:
+        found.append(html.unescape(text))
+    if "\\" in text:
+        found.append(_ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), text))
+    for run in set(_BASE64.findall(text)):
+        if _HEX.fullmatch(run):
+            continue  # our own digests
+        inner = _unbase64(run).decode("utf-8", "replace")
+        if len(inner) >= 6 and inner.isprintable() and "\ufffd" not in inner:
+            found.append(inner)
+    return "\n".join(one for one in found if one != text)
+
+
+def _unbase64(text: str) -> bytes:
+    whole = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(whole + "=" * (-len(whole) % 4))
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
+    """The distinct cells of every column but the numbers of our table `name`; then column names and metadata."""
+    with pq.ParquetFile(source) as file:
+        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
+        table = file.read()
+    for column in names:
+        if (name, column) not in _NUMBERS:
+            yield f"column '{column}'", "\n".join(map(_cell, _distinct(table[column].combine_chunks())))
+    described = [*names, *(decoded(part) for pair in metadata.items() for part in pair)]
+    yield DESCRIPTION, "\n".join(described)
+
+
+def _distinct(values: pa.Array) -> list[object]:
+    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        values = values.flatten()
+    with suppress(pa.ArrowNotImplementedError):  # of structures every cell is read
+        values = values.unique()
+    return [value for value in values.to_pylist() if value is not None]
+
+
+def _cell(value: object) -> str:
+    return decoded(value) if isinstance(value, bytes) else str(value)
+
+
+def _png_text(content: bytes) -> str:
+    """A PNG may hold pixels alone: any other chunk is text, packed or not, and so is what follows the end."""
+    position, parts = 8, []
+    while position + 8 <= len(content):
+        size = int.from_bytes(content[position : position + 4], "big")
+        kind = content[position + 4 : position + 8]
+        if kind not in PNG_CHUNKS_OF_PIXELS:
+            body = content[position + 8 : position + 8 + size]
+            parts += [decoded(body), *_unpacked(body)]
+        position += size + 12
+        if kind == b"IEND":
+            break
+    if content[position:]:
+        parts.append(decoded(content[position:]))
+    return "\n".join(parts)
+
+
+def _unpacked(body: bytes) -> Iterator[str]:
+    """The packed text of a zTXt or iTXt chunk; its stream begins behind one of the first zero bytes."""
+    for start in [match.end() for match in re.finditer(rb"\0", body[:400])]:
+        try:
+            yield decoded(zlib.decompressobj().decompress(body[start:], MAX_INFLATED))
+        except zlib.error:
+            continue
+
+
+def _jpeg_text(content: bytes) -> str:
+    try:
+        container = walk_jpeg(content, DEFAULT_LIMITS)
+    except (UnreadableError, *DECODER_ERRORS):
+        return decoded(content)
+    return "\n".join([*container.texts, decoded(container.trailing)])
+
+
+def _array_text(content: bytes) -> str:
+    """The header of a NumPy array, and its values where they are no numbers."""
+    try:
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError):  # damaged, or pickled
+        return decoded(content)
+    texts = [] if values.dtype.kind in "biufc" else [_cell(value) for value in values.ravel().tolist()]
+    return "\n".join([decoded(content[: len(content) - values.nbytes]), *texts])
+
+
+def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
+    """The members of an archive: of a PyTorch file (.pt) all but its tensors."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield "", "\n".join([*archive.namelist(), decoded(archive.comment)])
+            for member in archive.infolist():
+                if _TENSOR.search(member.filename):
+                    continue
+                if member.file_size > MAX_INFLATED:
+                    yield CLOSED, ""
+                else:
+                    yield from _content_texts(archive.read(member), Path(member.filename).suffix, depth + 1)
+    except ARCHIVE_ERRORS:
+        yield from (("", decoded(content)), (CLOSED, ""))
+
+
+def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
+    """The members of a shard; one that is damaged gives what its bytes say."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            for member in archive:
+                about = (member.name, member.linkname, member.uname, member.gname, *member.pax_headers.values())
+                yield "", "\n".join(map(str, about))
+                stream = archive.extractfile(member)
+                if stream is not None:
+                    yield from _content_texts(stream.read(), Path(member.name).suffix, depth + 1)
+            yield "", decoded(content[archive.offset :].rstrip(b"\0"))
+    except (*ARCHIVE_ERRORS, KeyError):
+        yield from (("", decoded(content)), (CLOSED, ""))
+
+
+def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Iterator[Text]:
+    """What is packed in a gzip, bzip2 or xz file; of a damaged one as much as can be read."""
+    whole = bytearray()
+    try:
+        with opener(io.BytesIO(content)) as stream:
+            while len(whole) < MAX_INFLATED and (part := stream.read1(1 << 16)):
+                whole += part
+    except ARCHIVE_ERRORS:
+        yield from (("", decoded(content)), (CLOSED, ""))
+    if len(whole) >= MAX_INFLATED:
+        yield CLOSED, ""
+    yield from _content_texts(bytes(whole), "", depth + 1)
+
+
+def _dicom_text(content: bytes) -> str:
+    """All of a DICOM file but the values of its pixels, which stand last in what sono writes."""
+    start = content.rfind(b"\xe0\x7f\x10\x00OW")
+    start = max(start, content.rfind(b"\xe0\x7f\x10\x00OB"))
+    if start < 0:
+        return decoded(content)
+    end = start + 12 + int.from_bytes(content[start + 8 : start + 12], "little")
+    return decoded(content[:start]) + "\n" + decoded(content[end:])

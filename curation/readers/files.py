@@ -1,0 +1,167 @@
+"""Walk a folder and read its files, whatever they are; nothing in a file can stop a run."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sono.curation.core.atomic import check_regular, real_path, sha256
+from sono.curation.core.errors import SonoError
+from sono.curation.core.reasons import REASONS
+from sono.curation.readers.containers import format_of
+from sono.curation.readers.dicom import from_mark, is_dicom, looks_like_dataset, read_dicom, read_ids
+from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
+from sono.curation.readers.object_store import is_url, list_objects, read_object, stamp
+from sono.curation.readers.source import (
+    DEFAULT_LIMITS,
+    Frame,
+    Header,
+    Limits,
+    Source,
+    UnreadableError,
+    check_bytes,
+    failed,
+)
+
+__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "name_of", "peek_source", "read_source", "stamp_of"]
+
+SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+
+
+def name_of(root: Path | str) -> bytes:
+    """The one name of a folder, whatever way leads there: its absolute path, or its address in a store."""
+    return os.fsencode(root.rstrip("/") if isinstance(root, str) else real_path(root))
+
+
+def list_sources(root: Path | str) -> list[bytes]:
+    """Absolute paths of all entries below `root` that are not folders, sorted bytewise; SonoError if there is none.
+
+    A link to a folder is listed, not followed; so is a folder that cannot be opened. Of a store: addresses of objects.
+    """
+    if isinstance(root, str):
+        return list_objects(root)
+    if root.is_dir():
+        found = sorted(_walk(name_of(root)))
+        if not found:
+            raise SonoError(f"{root}: holds no files; give the folder with your export")
+        return found
+    if not root.exists():
+        raise SonoError(f"{root}: does not exist; give a folder or a file")
+    check_regular(root)
+    return [os.fsencode(real_path(root.parent) / root.name)]  # a link itself is not followed
+
+
+def _walk(top: bytes) -> Iterator[bytes]:
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        yield entry.path
+        except OSError:
+            yield folder
+
+
+def stamp_of(path: bytes) -> tuple[int, int] | None:
+    """Size in bytes and time of change in ns (in a store: a number made of the object's tag); None if nobody tells."""
+    try:
+        if is_url(path):
+            return stamp(path)
+        status = Path(os.fsdecode(path)).stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = False) -> Source:
+    """Read one path; what is wrong with it stands in the codes of the result, never in an exception.
+
+    With `force` whatever is neither DICOM nor an image by its first bytes is tried as DICOM with a broken beginning.
+    """
+    name = Path(os.fsdecode(path)).name
+    try:
+        content = _content(path, name, limits)
+    except UnreadableError as error:
+        return failed(error)
+    except MemoryError:
+        return failed(UnreadableError("too_large", "the memory does not hold this file"))
+    kind = _kind(content)
+    forced = force and format_of(content) is None
+    bare_dataset = kind is None and (forced or looks_like_dataset(content))
+    whole = from_mark(content) if bare_dataset and force else content
+    source = read_dicom(whole, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
+    return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
+
+
+def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source | None:
+    """Who an image or a DICOM file with frames says it is of, without decoding pixels; None for any other file."""
+    try:
+        content = _content(path, Path(os.fsdecode(path)).name, limits)
+    except (UnreadableError, MemoryError):
+        return None
+    kind = _kind(content)
+    is_dataset = kind == "dicom" or (kind is None and looks_like_dataset(content))
+    header = read_ids(content, limits) if is_dataset else None if kind is None else Header()
+    return None if header is None else Source(sha256(content), (), (), "", header)
+
+
+def _content(path: bytes, name: str, limits: Limits) -> bytes:
+    if name.startswith(".") or name.lower() in SYSTEM_NAMES:
+        raise UnreadableError("system_file")
+    try:
+        if is_url(path):
+            return read_object(path, limits)
+        _check_regular(path)
+        return _read_stable(path, limits)
+    except OSError as error:
+        raise UnreadableError("unreadable", f"the file could not be read ({error.strerror})") from error
+
+
+def _check_regular(path: bytes) -> None:
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        try:
+            status = Path(os.fsdecode(path)).stat()
+        except OSError as error:
+            raise UnreadableError("broken_link") from error
+    elif stat.S_ISDIR(status.st_mode):  # only a folder that cannot be opened is listed
+        raise UnreadableError("unreadable", "the folder could not be opened")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("not_a_file")
+
+
+def _read_stable(path: bytes, limits: Limits) -> bytes:
+    """The whole content; refuses what grew, shrank or was touched meanwhile."""
+    # non-blocking, because a pipe may take the place of the file after the check
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise UnreadableError("not_a_file")
+        check_bytes(before.st_size, limits)
+        content = stream.read(before.st_size + 1)
+        after = os.fstat(descriptor)
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or len(content) != before.st_size:
+        raise UnreadableError("changed_while_read")
+    return content
+
+
+def _kind(content: bytes) -> str | None:
+    # DICOM first: its preamble may be a TIFF header
+    return "dicom" if is_dicom(content) else image_kind(content)
+
+
+def _with_extension(source: Source, name: str, kind: str | None) -> Source:
+    """Add the remark that the name promises another format than the content has."""
+    extension = Path(name).suffix.lower()
+    promised = [known for known, endings in EXTENSIONS.items() if extension in endings]
+    if kind not in EXTENSIONS or not source.frames or promised in ([], [kind]):
+        return source
+    fact = f"{REASONS['wrong_extension'].meaning} ({kind})"
+    message = "; ".join(filter(None, (source.message, fact)))
+    return replace(source, codes=(*source.codes, "wrong_extension"), message=message)

@@ -1,0 +1,177 @@
+"""Which files of an export have a row in the records table and which rows have a file: by what evidence, or why not."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import pandas as pd
+
+from sono.curation.clinical.values import most_common, shape
+from sono.curation.core.atomic import real_path
+from sono.curation.core.console import progress
+from sono.curation.core.tables import SOURCES, empty_table
+from sono.curation.readers.files import list_sources, name_of, peek_source
+from sono.curation.records.earlier_runs import EarlierRuns
+from sono.curation.records.evidence import NO_RECORD, FileFacts, Match
+from sono.curation.records.join_messages import shown_path
+from sono.curation.records.joins import join
+from sono.curation.records.record_fields import files_of
+from sono.curation.records.table import RecordsTable, path_parts
+
+MAX_LINES = 20
+MAX_FILES = 5  # of a row that are named
+
+IsMask = Callable[[bytes], bool]
+
+
+@dataclass(frozen=True)
+class RowJoin:
+    """A row and the files that it met by one `rule`: the evidence, and the codes of what is left out; or "no file".
+
+    `files` are the first of `count`; `why` says what is missing for more. A row that met files by several rules comes
+    several times.
+    """
+
+    line: int
+    about: str
+    rule: str
+    count: int
+    files: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class RawMatch:
+    """Counts both ways, names of files without a row by their looks, and every row by its line with its evidence."""
+
+    files: int  # that are images or DICOM
+    other_files: int
+    matched: int
+    unmatched: int
+    unmatched_names: dict[str, int]
+    rows_without_file: int
+    lines_without_file: tuple[int, ...]  # the first of them
+    lost_zeros: int  # patients of DICOM files whose id the table has without its leading zeros
+    codes: dict[str, int]  # files by what was left out
+    rows: tuple[RowJoin, ...]
+
+    def examples(self) -> list[tuple[RowJoin, int, int]]:
+        """The first row of each rule, with the numbers of rows and files of that rule."""
+        rows = Counter(row.rule for row in self.rows)
+        files: Counter[str] = Counter()
+        first: dict[str, RowJoin] = {}
+        for row in self.rows:
+            files[row.rule] += row.count
+            first.setdefault(row.rule, row)
+        return [(row, rows[rule], files[rule]) for rule, row in first.items()]
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """How files are matched: with the `--center` of `sono qc`, and the vault's table of `sources` of earlier runs.
+
+    With `names` files are named by their path below the raw folder, else by its look. `is_mask` says whether a file is
+    a picture of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
+    """
+
+    names: bool = False
+    is_mask: IsMask | None = None
+    center: str | None = None
+    sources: pd.DataFrame = field(default_factory=partial(empty_table, SOURCES))
+
+    @cached_property
+    def centers(self) -> dict[bytes, str]:
+        """The center that an earlier run was given for a file, by its path."""
+        known = self.sources[["path", "namespace"]].dropna()
+        return dict(zip(known["path"], known["namespace"], strict=True))
+
+
+def match_raw(
+    raw: Path | str, table: RecordsTable, table_path: Path, options: MatchOptions
+) -> tuple[RawMatch, set[str]]:
+    """Match every file below `raw` as `sono qc` does, without decoding pixels; also gives the names in headers."""
+    own = os.fsencode(real_path(table_path))
+    paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
+    facts: list[FileFacts] = []
+    persons: set[str] = set()
+    with progress("match", len(paths)) as advance:
+        for path in paths:
+            advance()
+            source = peek_source(path)
+            if source is not None:
+                header = source.header
+                persons.update(header.persons)
+                ids = (header.patient, header.study, header.exam_date)
+                facts.append(FileFacts(path, *ids, source.file_sha256, header.facts))
+    runs = EarlierRuns.of(options.sources, name_of(raw), dict.fromkeys(paths) | {one.path: one.digest for one in facts})
+    earlier, others = files_of(runs.met_by(table)), files_of(runs.rows)
+    pictures = _without_masks([_of_center(one, options, runs) for one in facts], earlier, options.is_mask)
+    joined = join([*pictures, *earlier], table, others)
+    matches = joined[: len(pictures)]
+    served = {id(match) for match in matches if match.record or match.evidence}
+    missed = [match for match in matches if id(match) not in served]
+    used = {row.line for match in joined for row in match.met}
+    missing = sorted(record.line for record in table.records if record.line not in used)
+    found = RawMatch(
+        files=len(pictures),
+        other_files=len(paths) - len(pictures),
+        matched=len(served),
+        unmatched=len(missed),
+        unmatched_names=most_common(Counter(shape(os.fsdecode(one.file.path).rpartition("/")[2]) for one in missed)),
+        rows_without_file=len(missing),
+        lines_without_file=tuple(missing[:MAX_LINES]),
+        lost_zeros=_lost_zeros(
+            {one.patient or "" for one in facts}, {record.patient or "" for record in table.records}
+        ),
+        codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
+        rows=_rows(joined, table, name_of(raw), options.names),
+    )
+    return found, persons
+
+
+def _of_center(facts: FileFacts, options: MatchOptions, runs: EarlierRuns) -> FileFacts:
+    """The file as of the center that is given, else of that which an earlier run on it was given."""
+    before = runs.moved.get(facts.path, ())
+    known = next((row["namespace"] for row in before), None) or options.centers.get(facts.path)
+    return replace(facts, center=options.center or known)
+
+
+def _without_masks(facts: list[FileFacts], earlier: list[FileFacts], is_mask: IsMask | None) -> list[FileFacts]:
+    """The files without pictures of masks among those that share a name with another file, also an `earlier` one."""
+    if is_mask is None:
+        return facts
+    names = [path_parts(os.fsdecode(one.path))[-1].rpartition(".")[0] for one in (*facts, *earlier)]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    return [one for one, name in zip(facts, names, strict=False) if name not in shared or not is_mask(one.path)]
+
+
+def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool) -> tuple[RowJoin, ...]:
+    """Each row of the table by each rule under which it met files."""
+    met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
+    for match in matches:
+        for row in match.rows:
+            if match.record is None or row.line == match.record.line:  # else it only gave a date of the pregnancy
+                met[row.line].setdefault(_rule(match), []).append(match)
+    found = []
+    for record in sorted(table.records, key=lambda record: record.line):
+        for rule, joined in met[record.line].items():
+            files = tuple(shown_path(match.file.path, root, names) for match in joined[:MAX_FILES])
+            found.append(RowJoin(record.line, record.kind, rule, len(joined), files, joined[0].why))
+        if not met[record.line]:
+            found.append(RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id"))
+    return tuple(found)
+
+
+def _rule(match: Match) -> str:
+    """The evidence, and the codes of what is left out."""
+    codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
+    return ", ".join(filter(None, (match.evidence, *codes)))
+
+
+def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:
+    """How many ids of files that no row has are those of a row once leading zeros are dropped."""
+    bare = {identity for identity in of_rows if identity and not identity.startswith("0")}
+    return sum(identity.startswith("0") and identity.lstrip("0") in bare for identity in of_files - of_rows)

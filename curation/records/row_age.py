@@ -1,0 +1,152 @@
+"""The gestational age of a row: every dating that the row gives, which one counts, and which disagree with it."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from sono.curation.clinical.dates import parse_date, short
+from sono.curation.clinical.dating import days_from_due, days_from_lmp, days_from_size, disagreeing
+from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS, read_ga
+from sono.curation.clinical.placeholders import is_exam_day, is_no_day, names_nobody
+from sono.curation.core.errors import SonoError
+
+Tell = Callable[[str], None]
+DATES = ("exam_date", "due", "lmp")
+UNMEASURED = ("recorded", "due", "lmp")
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?", re.ASCII)
+_DAYS = re.compile(r"(\d{1,3})(?:[.,]0+)?\s*(?:d|days?)?", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"\d+(?:[.,]0+)?\s*(?:w|wks?|weeks?)?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class AgeRules:
+    """The datings that may give the age, best first, and how ambiguous ages and dates are read."""
+
+    order: tuple[str, ...] = ("recorded", "due", "lmp")
+    point_days: bool = False
+    month_first: Mapping[str, bool | None] = field(default_factory=dict)  # by field; None: both orders occur
+
+
+@dataclass(frozen=True)
+class RowAge:
+    """Age in days with its `source`; `form` of a recorded age; every dating in days; conflicts; dates of the row."""
+
+    days: int | None = None
+    source: str | None = None
+    form: str | None = None
+    datings: Mapping[str, int] = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
+    dates: Mapping[str, date] = field(default_factory=dict)  # exam_date, due and lmp, as far as they are understood
+    exam_date_unread: bool = False
+
+    @property
+    def dated(self) -> int | None:
+        """The age in days that no size of the row gave; None for none."""
+        return next((self.datings[name] for name in UNMEASURED if name in self.datings), None)
+
+    @property
+    def stated(self) -> dict[str, int]:
+        """The datings that no date is needed for."""
+        return {name: days for name, days in self.datings.items() if name not in ("due", "lmp")}
+
+
+def row_age(
+    cells: Mapping[str, str], units: Mapping[str, str], sizes_mm: Mapping[str, float], rules: AgeRules, tell: Tell
+) -> RowAge:
+    """The age that a row gives, from its written age, its dates and the CRL and HC among `sizes_mm`.
+
+    What is wrong with a single dating goes to `tell`; the others still count.
+    """
+    datings: dict[str, int] = {}
+    form = None
+    try:
+        if written := _written_age(cells, units, rules.point_days):
+            datings["recorded"], form = read_ga(written, rules.point_days)
+    except SonoError as error:
+        tell(str(error))
+    dates, unread = _dates(cells, rules, tell)
+    datings |= _by_dates(dates, tell)
+    by_size = {name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm}
+    datings |= {name: days for name, days in by_size.items() if days is not None}
+    return _chosen(RowAge(form=form, datings=datings, dates=dates, exam_date_unread=unread), rules)
+
+
+def without_sizes(age: RowAge, names: Collection[str], rules: AgeRules) -> RowAge:
+    """The age of a row without the datings by the sizes `names`."""
+    datings = {name: days for name, days in age.datings.items() if name not in names}
+    return _chosen(replace(age, datings=datings), rules)
+
+
+def _chosen(age: RowAge, rules: AgeRules) -> RowAge:
+    """An age with the first of its datings by the rules, and what disagrees with it."""
+    source = next((name for name in rules.order if name in age.datings), None)
+    if source is None:
+        return replace(age, days=None, source=None, conflicts=())
+    return replace(age, days=age.datings[source], source=source, conflicts=disagreeing(source, age.datings))
+
+
+def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[str, date], bool]:
+    """The dates of a row, and whether its exam date is filled but not understood; what stands for none is none."""
+    unread = False
+    days_of: dict[str, date] = {}
+    problems: list[str] = []
+    for name in DATES:
+        try:
+            if name not in cells or names_nobody(cells[name]):
+                continue
+            day = parse_date(cells[name], rules.month_first.get(name, False))
+            if name == "exam_date" and is_no_day(day):
+                continue
+            if name == "exam_date" and not is_exam_day(day):
+                raise SonoError(f"date '{short(cells[name])}' is not from 1976 to today")
+            days_of[name] = day
+        except SonoError as error:
+            unread |= name == "exam_date"
+            problems.append(f"also {name}" if problems else f"{name}: {error}")  # one cell a message, to be masked
+    if problems:
+        tell("; ".join(problems))
+    return days_of, unread
+
+
+def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:
+    """The ages on the exam day that the due date and the last period give."""
+    exam = dates.get("exam_date")
+    if exam is None:
+        return {}
+    to_days = {"due": days_from_due, "lmp": days_from_lmp}
+    ages = {name: to_days[name](exam, day) for name, day in dates.items() if name in to_days}
+    for name, days in ages.items():
+        if not MIN_GA_DAYS <= days <= MAX_GA_DAYS:
+            tell(f"the dates give a gestational age of {days} days ({name}), outside 4 to 45 weeks; mend a date")
+    return {name: days for name, days in ages.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
+
+
+def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days: bool) -> str:
+    """The age as it is written, in one text; SonoError where weeks and days of two columns contradict each other."""
+    if "ga" in cells:
+        return _with_unit(cells["ga"], units.get("ga", ""))
+    weeks, days = cells.get("ga_weeks", ""), cells.get("ga_days", "")
+    if not weeks or not days:
+        return _with_unit(weeks, "weeks") if weeks else _with_unit(days, "days")
+    return f"{_joined(weeks, days, point_days)} days"
+
+
+def _joined(weeks: str, days: str, point_days: bool) -> int:
+    """Days of gestation from weeks and the days beyond them, or from weeks and all days (22 and 157)."""
+    by_weeks, _ = read_ga(_with_unit(weeks, "weeks"), point_days)
+    found = _DAYS.fullmatch(days)
+    number = int(found[1]) if found else -1
+    total = by_weeks - by_weeks % 7 + number if 0 <= number <= 6 else number
+    whole = _WHOLE.fullmatch(weeks) is not None
+    if total != by_weeks and not (whole and total // 7 == by_weeks // 7):
+        raise SonoError(
+            f"gestational age '{short(weeks)} weeks, {short(days)} days' does not fit together and is left out; "
+            "correct the weeks or the days"
+        )
+    return total
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}" if unit and _NUMBER.fullmatch(text) else text

@@ -1,0 +1,139 @@
+"""Ids that files show for several people or exams: such an id is an identity only with a row that says whose it is."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+
+from sono.curation.clinical.placeholders import id_form
+from sono.curation.records.evidence import FileFacts, studies_differ
+from sono.curation.records.identity import (
+    centers_differ,
+    ids_differ,
+    institution_differs,
+    known,
+    names_differ,
+    same_id,
+    sexes_differ,
+)
+from sono.curation.records.table import Record
+
+MANY = 50  # different headers of one id: an id of more than these is nobody's
+OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
+
+Check = Callable[[FileFacts, FileFacts], bool]
+
+
+def _patients_differ(one: FileFacts, other: FileFacts) -> bool:
+    return bool(one.patient_ids and other.patient_ids) and one.patient_ids.isdisjoint(other.patient_ids)
+
+
+def _issuers_differ(one: FileFacts, other: FileFacts) -> bool:
+    return ids_differ(one.header.get("IssuerOfPatientID"), other.header.get("IssuerOfPatientID"))
+
+
+def _births_differ(one: FileFacts, other: FileFacts) -> bool:
+    return len({one.birth, other.birth} - {None}) > 1
+
+
+def _names_differ(one: FileFacts, other: FileFacts) -> bool:
+    return names_differ(one.header.get("PatientName"), other.header.get("PatientName"))
+
+
+def _sexes_differ(one: FileFacts, other: FileFacts) -> bool:
+    return sexes_differ(one.header.get("PatientSex"), other.header.get("PatientSex"))
+
+
+def _places_differ(one: FileFacts, other: FileFacts) -> bool:
+    if one.center and other.center:
+        return centers_differ(one.center, other.center)
+    places = (facts.center or facts.header.get("InstitutionName") for facts in (one, other))
+    return institution_differs(*places)
+
+
+def _days_differ(one: FileFacts, other: FileFacts) -> bool:
+    return len({one.day, other.day} - {None}) > 1
+
+
+# What two headers of one id can differ in, so that they are of two people or two hospitals; and of two exams.
+PERSON: tuple[Check, ...] = (
+    _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
+)  # fmt: skip
+EXAM: tuple[Check, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
+
+
+def said_of_person(facts: FileFacts) -> tuple[str | None, ...]:
+    """What a header says of person and hospital: headers that say the same are one here."""
+    return (*(facts.header.get(name) for name in OF_PERSON), facts.center)
+
+
+def differ(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two headers cannot be of one person, hospital and exam."""
+    return any(check(one, other) for check in EXAM)
+
+
+def namesakes(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two files of one patient number are of two hospitals, each of which gave it to a person of its own.
+
+    Hospitals of a records table (`center`) give their own numbers; that the InstitutionName of two headers differs may
+    be a visit elsewhere, so name, birth date, sex or issuer must differ, too.
+    """
+    if not _places_differ(one, other):
+        return False
+    return bool(one.center and other.center) or any(check(one, other) for check in PERSON if check != _places_differ)
+
+
+class People:
+    """The different headers that files have under each id of a patient and of an exam."""
+
+    def __init__(self, files: Iterable[FileFacts]) -> None:
+        self._of_patient: dict[str, dict[object, FileFacts]] = {}
+        self._of_exam: dict[str, dict[object, FileFacts]] = {}
+        for facts in files:
+            person = said_of_person(facts)
+            exam = (*person, facts.patient_ids, facts.study, facts.day)
+            if facts.patient_form:
+                self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)
+            for identity in facts.exam_ids:
+                self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
+
+    def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
+        """Whether a row with a patient's id is of the person of a file; `others` are of other people with the id."""
+        namesakes = self._of_patient.get(facts.patient_form or known(record.patient) or "", {})
+        return _decides(facts, record, [*namesakes.values()], others, PERSON)
+
+    def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
+        """Whether a row is of the exam of a file with its exam id; `others` are of other people with the id."""
+        found = {id(one): one for name in facts.exam_ids for one in self._of_exam.get(id_form(name), {}).values()}
+        return _decides(facts, record, [*found.values()], others, EXAM)
+
+
+def _decides(
+    facts: FileFacts, record: Record, files: Sequence[FileFacts], others: Sequence[Record], checks: Sequence[Check]
+) -> bool:
+    """Whether those files and rows with the id that differ from each other are ruled out.
+
+    A row rules out what it and the file both differ from in a fact that they share with each other.
+    """
+    said = _facts_of(record, facts)
+    shared = [check for check in checks if not check(facts, said)]
+
+    def is_left(one: FileFacts) -> bool:
+        return not any(check(facts, one) and check(said, one) for check in shared)
+
+    left = [one for one in files if is_left(one)]
+    if len(left) > MANY or any(is_left(_facts_of(other)) for other in others):
+        return False
+    return not any(check(one, other) for one, other in combinations(left, 2) for check in checks)
+
+
+def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
+    """What a row says, as a header would; to `of_file` a patient's id without its leading zeros says nothing."""
+    same = of_file is None or same_id(of_file.patient, record.patient)
+    header = {
+        "PatientBirthDate": record.birth.isoformat() if record.birth else None,
+        "IssuerOfPatientID": record.issuer,
+        "PatientName": record.name,
+        "PatientSex": record.sex,
+    }
+    day = record.exam_date.isoformat() if record.exam_date else None
+    said = {keyword: text for keyword, text in header.items() if text}
+    return FileFacts(b"", record.patient if same else None, record.study, day, None, said, record.site)

@@ -1,0 +1,56 @@
+"""Pictures for people."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sono.curation.core.drawing import contact_sheet, overlay, structure_color
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+
+def test_the_inside_is_tinted_the_outline_is_colored_and_the_rest_is_left() -> None:
+    mask = np.zeros((40, 40), np.bool_)
+    mask[10:30, 10:30] = True
+    picture = overlay(np.full((40, 40), 100, np.uint8), [("femur", mask)])
+    color = np.array(structure_color("femur"))
+    assert picture[5, 5].tolist() == [100, 100, 100]
+    assert picture[10, 20].tolist() == color.tolist()
+    assert picture[20, 20].tolist() == (0.85 * 100 + 0.15 * color).round().astype(int).tolist()
+
+
+def test_a_frame_stays_as_it_is() -> None:
+    gray = np.full((8, 8), 100, np.uint8)
+    overlay(gray, [("femur", np.ones((8, 8), np.bool_))])
+    assert (gray == 100).all()
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(SonoError, match="must be equal"):
+        overlay(np.zeros((8, 9), np.uint8), [("femur", np.ones((9, 8), np.bool_))])
+
+
+def test_the_structures_of_a_plane_differ_in_color() -> None:
+    for plane in PlaneTable().planes:
+        assert len({structure_color(name) for name in plane.structures}) == len(plane.structures)
+
+
+def test_a_sheet_holds_each_tile_in_its_place() -> None:
+    tiles = [(np.full((10, 20), value, np.uint8), "words") for value in (50, 100, 150)]
+    picture = pixels(contact_sheet(tiles, columns=2, side=20))
+    assert picture.shape[1] == 20 * 2 + 10
+    assert [picture[10, 10, 0], picture[10, 40, 0]] == [50, 100]
+    assert picture[picture.shape[0] // 2 + 10, 10, 0] == 150
+    assert picture[2, 10].tolist() == [0, 0, 0]  # the padding of the letterbox
+
+
+def test_a_sheet_takes_color_long_words_and_nothing() -> None:
+    color = np.full((20, 20, 3), (200, 10, 20), np.uint8)
+    assert pixels(contact_sheet([(color, "x" * 200)], columns=6, side=20))[10, 10].tolist() == [200, 10, 20]
+    assert pixels(contact_sheet([], columns=6, side=20)).min() == 255

@@ -1,0 +1,115 @@
+"""Ids of one patient give one pseudonym; ids that may be of one stay in one split."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import IMAGES, from_rows
+from sono.curation.dataset.splits import SplitConfig, assign_splits, check_splits, possible_counts
+from sono.curation.qc_messages import remarks_of
+from sono.curation.records.join_messages import Joined
+from sono.curation.records.namespaces import namespaces
+from sono.curation.records.patients import of_hospitals, same_patients
+
+
+def _sources(*files: tuple[str | None, dict[str, str]], space: str | None = None) -> pd.DataFrame:
+    rows = [
+        {"namespace": space, "raw_patient": raw, "site": None, "header_facts": json.dumps(facts)}
+        for raw, facts in files
+    ]
+    return pd.DataFrame(rows).astype(object)
+
+
+def _ids(*raw: str) -> pd.DataFrame:
+    return _sources(*((one, {}) for one in raw))
+
+
+@pytest.mark.parametrize("other", ["W90006", "w90006 ", "Ｗ９０００６"])
+def test_spellings_of_one_id_are_one_patient(other: str) -> None:
+    patients, groups = same_patients(_ids("w90006", other, "w90007"))
+    assert patients[0] == patients[1] != patients[2]
+    assert groups == [None] * 3
+
+
+def test_an_id_among_the_other_ids_of_a_header_is_the_same_patient() -> None:
+    patients, groups = same_patients(_sources(("W1", {"OtherPatientIDs": "NONE\\m1"}), ("M1", {}), ("M2", {})))
+    assert patients[0] == patients[1] != patients[2]
+    assert groups == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850505"}),
+        ({"PatientName": "DOE^JANE"}, {"PatientName": "ROE^MARY"}),
+        ({"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "B"}),
+    ],
+)
+def test_another_id_whose_facts_differ_is_a_possible_patient(facts: tuple[dict[str, str], dict[str, str]]) -> None:
+    patients, groups = same_patients(_sources(("W1", {"OtherPatientIDs": "M1", **facts[0]}), ("M1", facts[1])))
+    assert patients[0] != patients[1]
+    assert groups[0] == groups[1] is not None
+
+
+def test_another_id_that_several_headers_give_ties_them_and_makes_them_nobody_else() -> None:
+    patients, groups = same_patients(_sources(*((who, {"OtherPatientIDs": "X99"}) for who in ("W1", "W2"))))
+    assert patients[0] != patients[1]
+    assert groups[0] == groups[1] is not None
+
+
+def test_a_patient_without_a_hospital_may_be_any_who_has_the_number_in_two() -> None:
+    sites = ["North", "South", None, None]
+    sources = _sources(*(("77", {}) for _ in sites)).assign(site=sites)
+    sources.loc[3, "raw_patient"] = "78"
+    spaces = namespaces(sources)
+    patients, groups = same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))
+    assert len(set(patients)) == 4 and groups[0] == groups[1] == groups[2] is not None and groups[3] is None
+    row = {"frame": 0, "status": "accepted", "reasons": []}
+    names = [f"{space}{form}" for space, form in filter(None, patients)]
+    group = [one and "g" for one in groups]
+    rows = [row | {"source_id": name, "patient_id": name, "patient_group": group[at]} for at, name in enumerate(names)]
+    images = from_rows(IMAGES, rows)
+    for seed in range(4):
+        images["split"] = assign_splits(images, SplitConfig(seed=seed))
+        assert images["split"].iloc[:3].nunique() == 1
+        check_splits(images)
+    assert possible_counts(images)["patients"] == 3
+    told = " ".join(remarks_of(images.assign(message=None), None, Joined(0, {})))
+    assert "3 patients (3 frames) may be fewer" in told and "without a hospital" in told
+
+
+def test_the_number_of_a_given_center_is_no_patients_without_one() -> None:
+    sources = _sources(("77", {}), ("77", {})).assign(site=None)
+    sources.loc[0, "namespace"] = "A"
+    spaces = namespaces(sources)
+    assert same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))[1] == [None, None]
+
+
+def test_ids_that_differ_in_leading_zeros_are_two_who_may_be_one() -> None:
+    patients, groups = same_patients(_ids("0012", "12", "13"))
+    assert len(set(patients)) == 3
+    assert groups[0] == groups[1] is not None
+    assert groups[2] is None
+
+
+def test_nobody_is_no_patient() -> None:
+    assert same_patients(_sources(("UNKNOWN", {}), ("0000", {}), (None, {}))) == ([None] * 3, [None] * 3)
+
+
+def test_patients_who_may_be_one_stay_in_one_split() -> None:
+    rows = [
+        {"source_id": f"s{n}", "image_id": f"i{n}", "frame": 0, "status": "accepted", "patient_id": f"p{n}",
+         "patient_group": f"g{n // 2}"}
+        for n in range(40)
+    ]  # fmt: skip
+    images = from_rows(IMAGES, rows)
+    images["split"] = assign_splits(images, SplitConfig())
+    assert images.groupby("patient_group")["split"].nunique().max() == 1
+    assert images["split"].nunique() == 3
+    assert possible_counts(images) == {"frames": 40, "patients": 40}
+    check_splits(images)
+    images["split"] = ["train", "test"] * 20
+    with pytest.raises(SonoError, match="20 groups of patients who may be one"):
+        check_splits(images)

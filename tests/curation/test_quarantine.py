@@ -1,0 +1,125 @@
+"""The quarantine: what is shown, what a person may let pass, and that a later run remembers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import encode_png, frame_file, picture_of, quarantined_path, stored_path
+from sono.curation.core.reasons import status_of
+from sono.curation.core.tables import IMAGES, RELEASED, SOURCES, from_rows, read_table, rows_of, write_table
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.images_table import build_images
+from sono.curation.quarantine import _held, release, show_quarantine
+
+CLEAN, NAMED, DUAL = "0" * 16, "1" * 16, "2" * 16
+PICTURE = np.full((80, 90), 50, np.uint8)
+
+
+def name(image_id: str, picture: np.ndarray = PICTURE) -> str:
+    """As on the sheets."""
+    return picture_of(frame_file(image_id, picture))
+
+
+def row(number: int, image_id: str, codes: list[str], **more: object) -> dict[str, object]:
+    return {
+        "path": f"/raw/{number}.png".encode(), "root": b"/raw", "settings_hash": "", "private": [],
+        "source_id": f"s{number}", "frame": 0, "image_id": image_id, "height": 80, "width": 90,
+        "status": status_of(codes), "reasons": codes, "file": frame_file(image_id, PICTURE), **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Workspace:
+    workspace = Workspace.create(tmp_path / "study")
+    rows = [row(0, CLEAN, []), row(1, NAMED, ["overlay", "text_in_sector"]), row(2, DUAL, ["dual_view"])]
+    write_table(workspace.sources_path, from_rows(SOURCES, rows), SOURCES)
+    for one in rows:
+        place = stored_path if one["status"] == "accepted" else quarantined_path
+        write_bytes(place(workspace, str(one["file"])), encode_png(PICTURE))
+    build_images(workspace)
+    return workspace
+
+
+def test_a_release_lifts_quarantines_and_nothing_graver() -> None:
+    assert status_of(["text_in_sector", "released"]) == "accepted"
+    assert status_of(["released"]) == "accepted"
+    assert status_of(["text_in_sector", "blurred", "released"]) == "rejected"
+    assert status_of(["duplicate_conflict", "released"]) == "quarantined"
+
+
+def test_a_released_frame_is_accepted_and_moves_into_the_workspace(study: Workspace) -> None:
+    done = release(study, [name(NAMED)], "KM")
+    assert (done.released, done.accepted, done.held) == (1, 1, 1)
+    images = study.images().set_index("image_id")
+    assert images["status"].to_dict() == {CLEAN: "accepted", NAMED: "accepted", DUAL: "quarantined"}
+    assert list(images.at[NAMED, "reasons"]) == ["overlay", "text_in_sector", "released"]
+    file = frame_file(NAMED, PICTURE)
+    assert stored_path(study, file).exists() and not quarantined_path(study, file).exists()
+    assert read_table(study.released_path, RELEASED)["reviewer"].tolist() == ["KM"]
+    assert study.released_path.stat().st_mode & 0o077 == 0
+
+
+def test_the_images_made_anew_remember_the_release(study: Workspace) -> None:
+    release(study, [name(NAMED)], "KM")
+    before = study.path(IMAGES).read_bytes()
+    build_images(study)
+    assert study.path(IMAGES).read_bytes() == before
+
+
+@pytest.mark.parametrize("given", [[CLEAN], [NAMED], ["f" * 16], ["Doe, Jane"]])
+def test_an_id_that_is_not_held_releases_nothing(study: Workspace, given: list[str]) -> None:
+    with pytest.raises(SonoError, match="no frame in the quarantine") as error:
+        release(study, given, "KM")
+    assert "Doe" not in str(error.value) and not study.released_path.exists()
+    assert (study.images()["status"] == "quarantined").sum() == 2
+
+
+def test_an_image_id_alone_is_answered_with_the_name_on_the_sheet(study: Workspace) -> None:
+    with pytest.raises(SonoError, match=f"the name on the sheet is {name(NAMED)}"):
+        release(study, [NAMED], "KM")
+
+
+def test_the_same_pixels_of_two_women_stay_where_they_are(study: Workspace) -> None:
+    rows = [row(number, NAMED, ["text_in_sector"], raw_patient=f"P{number}") for number in (1, 2)]
+    write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
+    build_images(study)
+    release(study, [name(NAMED)], "KM")
+    assert {"duplicate_conflict", "released"} <= set(study.images()["reasons"].iloc[0])
+    with pytest.raises(SonoError, match="no look at the frame can settle"):
+        release(study, [name(NAMED)], "KM")
+    assert show_quarantine(study).frames == 1
+
+
+def test_a_release_is_of_one_crop_alone(study: Workspace) -> None:
+    release(study, [name(NAMED)], "KM")
+    wider = np.full((90, 90), 50, np.uint8)
+    other = row(3, NAMED, ["text_in_sector"], raw_patient="P") | {"file": frame_file(NAMED, wider), "height": 90}
+    write_bytes(quarantined_path(study, str(other["file"])), encode_png(wider))
+    rows = [*rows_of(read_table(study.sources_path, SOURCES)), other]
+    write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
+    build_images(study)
+    assert study.images().set_index("source_id").at["s3", "status"] == "quarantined"
+    assert name(NAMED, wider) in set(_held(study, None)["picture"])
+
+
+@pytest.mark.parametrize("nobody", ["", " ", "K\x1b[2J"])
+def test_nobody_is_no_reviewer(study: Workspace, nobody: str) -> None:
+    with pytest.raises(SonoError, match=r"--reviewer (is empty|holds)"):
+        release(study, [name(NAMED)], nobody)
+
+
+def test_sheets_show_what_is_held_in_the_vault_only(study: Workspace) -> None:
+    held = show_quarantine(study)
+    assert held.frames == 2 and held.reasons == {"dual_view": 1, "text_in_sector": 1}
+    assert [sheet.parent for sheet in held.sheets] == [study.vault]
+    assert held.sheets[0].stat().st_mode & 0o077 == 0
+    assert show_quarantine(study, "dual_view").frames == 1
+    with pytest.raises(SonoError, match="a frame is quarantined for"):
+        show_quarantine(study, "blurred")
+    release(study, [name(NAMED), name(DUAL)], "KM")
+    with pytest.raises(SonoError, match="no frame waits here"):
+        show_quarantine(study)
+    assert not held.sheets[0].exists()

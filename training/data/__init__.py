@@ -1,0 +1,1 @@
+"""Pairs of frames and captions: caches, sampling, augmentation, shards and streams."""

@@ -1,0 +1,83 @@
+"""Arrays in one file that is mapped into memory: safetensors, written as a stream and closed by a checksum."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from sono.curation.core.atomic import atomic_path, open_regular
+
+Arrays = dict[str, NDArray[Any]]
+CHECKSUM = "crc32"  # the last array: of the bytes of all others
+PART = 1 << 24  # bytes at a time of the checksum
+_NAMES = {"U8": np.uint8, "U32": np.uint32, "I64": np.int64}
+_KINDS = {np.dtype(kind): name for name, kind in _NAMES.items()}
+
+
+def write_arrays(
+    path: Path, key: str, shapes: Mapping[str, tuple[Any, tuple[int, ...]]], parts: Iterable[NDArray[Any]]
+) -> None:
+    """Write arrays of `shapes` (kind and shape by name, in order) atomically; `parts` are their rows one after another.
+
+    OSError where the disk is full or cannot be written.
+    """
+    kinds = {name: np.dtype(kind) for name, (kind, _) in shapes.items()}
+    sizes = {name: kinds[name].itemsize * int(np.prod(shape, dtype=np.int64)) for name, (_, shape) in shapes.items()}
+    described: dict[str, Any] = {"__metadata__": {"key": key}}
+    start = 0
+    for name, (_, shape) in shapes.items():
+        described[name] = _entry(kinds[name], shape, start)
+        start += sizes[name]
+    described[CHECKSUM] = _entry(np.dtype(np.uint32), (1,), start)
+    header = json.dumps(described).encode()
+    header += b" " * (-len(header) % 8)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        checksum = 0
+        for part in parts:
+            content = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+            checksum = isal_zlib.crc32(content, checksum)
+            stream.write(content.data)
+        stream.write(checksum.to_bytes(4, "little"))
+
+
+def map_arrays(path: Path) -> tuple[str, Arrays]:
+    """The key and the arrays of a file, mapped and not read; ValueError or OSError where it is none of ours."""
+    with open_regular(path) as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        if size > path.stat().st_size:
+            raise ValueError("cut short")
+        described = json.loads(stream.read(size))
+    content = np.memmap(path, np.uint8, "r", offset=8 + size)
+    key = str(described.pop("__metadata__")["key"])
+    return key, {name: _array(content, entry) for name, entry in described.items()}
+
+
+def whole_arrays(path: Path, key: str) -> Arrays | None:
+    """The arrays of a file that was written under `key`, read once and found undamaged; None otherwise."""
+    try:
+        found, arrays = map_arrays(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # absent, or no header of ours
+        return None
+    if found != key or CHECKSUM not in arrays:
+        return None
+    checksum = 0
+    for name, array in arrays.items():
+        content = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(content) if name != CHECKSUM else 0, PART):
+            checksum = isal_zlib.crc32(content[start : start + PART], checksum)
+    return arrays if checksum == int(arrays[CHECKSUM][0]) else None
+
+
+def _entry(kind: "np.dtype[Any]", shape: tuple[int, ...], start: int) -> dict[str, Any]:
+    stop = start + kind.itemsize * int(np.prod(shape, dtype=np.int64))
+    return {"dtype": _KINDS[kind], "shape": list(shape), "data_offsets": [start, stop]}
+
+
+def _array(content: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:
+    start, stop = entry["data_offsets"]
+    return content[start:stop].view(_NAMES[entry["dtype"]]).reshape(entry["shape"])

@@ -1,0 +1,325 @@
+"""Frames, masks and captions at the model's size, and the batches drawn from them."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sono.annotation.masks import check_masks
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import CAPTIONS, MASKS, rows_of
+from sono.curation.core.workspace import Workspace
+from sono.templates.loader import CaptionTemplates
+from sono.training.config import AugmentConfig, TrainingConfig
+from sono.training.data.augment import Dice, augment, carries_side
+from sono.training.data.frame_cache import FrameRows, mask_of, packed_frames, packed_masks
+from sono.training.data.sampling import balancing_weights, mask_grade, opening
+from sono.training.objectives.attributes import (
+    NOTHING,
+    AttributeRows,
+    Attributes,
+    AttributeTable,
+    caption_attributes,
+    plane_path,
+)
+from sono.training.objectives.facts import Facts
+
+
+@dataclass(frozen=True)
+class Region:
+    """One mask of a frame (run lengths, see `runs_of`), its caption, what that says, and its grade (0 is best)."""
+
+    runs: NDArray[np.uint32]
+    caption: str
+    attributes: Attributes = NOTHING
+    grade: int = 0
+    structure: str = ""
+    prompts: tuple[str, ...] = ()  # short phrasings of its structure, as region naming uses them
+
+    @property
+    def named(self) -> Attributes:
+        """What such a prompt says."""
+        return Attributes(values=frozenset({("structures", self.structure)}))
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a frame can be paired with."""
+
+    image_id: str
+    plane: str | None
+    caption: str
+    prompts: tuple[str, ...]  # short phrasings of its plane, as zero-shot classification uses them
+    regions: tuple[Region, ...]
+    attributes: Attributes = NOTHING  # of the caption
+    path: tuple[str, ...] = ()  # of the plane in the anatomy tree, which is all that a prompt says
+    center: str | None = None
+    patient: str | None = None
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Frames [n, S, S] uint8 and what each can be paired with."""
+
+    frames: NDArray[np.uint8] | FrameRows
+    examples: tuple[Example, ...]
+    known: AttributeTable | None = None  # of a larger whole that this is a part of
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def size(self) -> int:
+        """The side S in pixels."""
+        return int(self.frames.shape[1])
+
+    @property
+    def regions(self) -> int:
+        """Masks that can be drawn."""
+        return sum(len(example.regions) for example in self.examples)
+
+    @property
+    def captions(self) -> list[str]:
+        """The different captions of frames and regions, sorted."""
+        own = {example.caption for example in self.examples}
+        return sorted(own.union(region.caption for example in self.examples for region in example.regions))
+
+    @property
+    def pixels(self) -> tuple[float, float]:
+        """Mean and standard deviation of all pixels, of 1."""
+        return float(self.frames.mean()) / 255, float(self.frames.std()) / 255
+
+    @cached_property
+    def table(self) -> AttributeTable:
+        """The attributes of all captions and prompts."""
+        if self.known is not None:
+            return self.known
+        said = {Attributes(example.path) for example in self.examples}
+        said |= {example.attributes for example in self.examples}
+        regions = [region for example in self.examples for region in example.regions]
+        return AttributeTable(said.union(*((region.attributes, region.named) for region in regions)))
+
+    def places(self, regions_per_frame: int) -> list[int] | None:
+        """How many pairs of a batch each frame may be: one a region, `regions_per_frame` at most; None for one each."""
+        if regions_per_frame == 1:
+            return None
+        return [max(1, min(len(example.regions), regions_per_frame)) for example in self.examples]
+
+
+@dataclass(frozen=True)
+class PairMixture:
+    """How the pairs of a batch are drawn."""
+
+    global_fraction: float  # of the draws from frames that have masks
+    prompt_fraction: float  # of the whole-frame captions that are replaced by a short prompt of the plane
+    augment: AugmentConfig | None
+    apart: bool = False  # several pairs of one frame have different regions, where there are as many
+    curriculum: float = 0.0  # share of the run after which the least trusted masks count fully
+    done: float = 1.0  # share of the run that is over
+    region_prompts: float = 0.0  # of the region captions that are replaced by a short prompt of the structure
+
+    def of_kind(self, regional: bool | None) -> "PairMixture":
+        """For a place that holds a region pair, or a whole frame; None: either."""
+        return self if regional is None else replace(self, global_fraction=0.0 if regional else 1.0)
+
+    @classmethod
+    def at(cls, done: float, config: TrainingConfig) -> "PairMixture":
+        """Of a run when the share `done` of it is over."""
+        return cls(
+            config.global_fraction,
+            config.prompt_fraction,
+            config.augment,
+            config.regions_per_frame > 1,
+            config.curriculum,
+            done,
+            config.region_prompts,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames and masks [n, 1, S, S], their captions, what these say, and which frames they are."""
+
+    image: Tensor
+    mask: Tensor
+    captions: list[str]
+    rows: list[int]
+    attributes: AttributeRows
+    facts: Facts
+    image_ids: tuple[str, ...] = ()  # of a whole batch
+
+
+class _Pair(NamedTuple):
+    region: Region | None  # None: the all-one mask
+    caption: str
+    attributes: Attributes
+    stated: str = ""  # the fact that the caption states
+    true: tuple[str, str] = ("", "")  # facts that hold for the frame under this mask: the short one, the whole caption
+
+
+def load_pairs(
+    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], templates: CaptionTemplates, side: int
+) -> PairSet:
+    """The stored frames of `images` with their captions and masks, letterboxed to `side` pixels in the packed store.
+
+    `templates` phrase planes and structures. Frames without a caption are left out.
+    """
+    images, tables = _read_tables(workspace, images, mask_states, templates, side)
+    frames = packed_frames(workspace, images["file"].tolist(), side)
+    return PairSet(frames, tuple(_example(image, tables) for image in rows_of(images)))
+
+
+def draw_batch(
+    pairs: PairSet,
+    rows: Sequence[int],
+    mixture: PairMixture,
+    generator: torch.Generator,
+    own: Sequence[int] | None = None,
+    regional: Sequence[bool] | None = None,
+) -> Batch:
+    """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a whole caption.
+
+    Which of the two is drawn by `mixture`, or given for each place by `regional`. Frames and masks are made for the
+    places `own` of the batch alone (None: all of it), as they are in the whole one.
+    """
+    drawn: list[_Pair] = []
+    left: dict[int, list[Region]] = {}  # regions that no pair of this batch has yet
+    for place, row in enumerate(rows):
+        regions = (mixture.apart and left.get(row)) or list(pairs.examples[row].regions)
+        kind = None if regional is None else regional[place]
+        drawn.append(_draw_pair(pairs.examples[row], regions, mixture.of_kind(kind), generator))
+        left[row] = [region for region in regions if region is not drawn[-1].region]
+    places = list(range(len(rows)) if own is None else own)
+    drawn, mine = [drawn[place] for place in places], [rows[place] for place in places]
+    image = torch.from_numpy(pairs.frames[mine]).float().div_(255)[:, None]
+    mask = torch.from_numpy(np.stack([_unpack(pair.region, pairs.size) for pair in drawn])).float()[:, None]
+    captions = [pair.caption for pair in drawn]
+    if mixture.augment is not None:
+        may_flip = torch.tensor([not carries_side(text) for text in captions])
+        image, mask = augment(image, mask, may_flip, mixture.augment, Dice(generator, len(rows), places))
+    said = pairs.table.of([pair.attributes for pair in drawn])
+    facts = Facts.of([pair.stated for pair in drawn], [pair.true for pair in drawn], [bool(p.region) for p in drawn])
+    return Batch(image, mask, captions, mine, said, facts, tuple(pairs.examples[row].image_id for row in mine))
+
+
+def sampling_weights(pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0) -> Tensor:
+    """How often each frame is drawn [n]: the counts of its plane, center and patient to minus these powers.
+
+    Frames without a patient are each taken for a woman of her own.
+    """
+    examples = pairs.examples
+    weights = balancing_weights([example.plane for example in examples], plane)
+    weights *= balancing_weights([example.center for example in examples], center)
+    women = [example.patient if example.patient is not None else row for row, example in enumerate(examples)]
+    return weights * balancing_weights(women, patient)
+
+
+class _Tables(NamedTuple):
+    """What examples are made from."""
+
+    planes: PlaneTable
+    whole: dict[str, dict[str, Any]]  # captions by image
+    regional: dict[str, dict[str, Any]]  # captions by mask
+    masks: dict[str, list[dict[str, Any]]]  # by image
+    states: frozenset[str]  # of the masks that may be a region
+    runs: dict[str, NDArray[np.uint32]]  # by mask
+    prompts: dict[str, tuple[str, ...]]  # by plane
+    region_prompts: dict[str, tuple[str, ...]]  # by structure
+
+
+def _read_tables(
+    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], templates: CaptionTemplates, side: int
+) -> tuple[pd.DataFrame, _Tables]:
+    """The images that have a caption, and all that is told of them."""
+    captions, masks = workspace.captions(), workspace.masks()
+    whole = {row["image_id"]: row for row in rows_of(captions[captions["level"] == "global"])}
+    regional = {row["mask_id"]: row for row in rows_of(captions[captions["level"] == "region"])}
+    lost = set(regional) - set(masks["mask_id"])
+    if lost:
+        raise SonoError(
+            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions are of masks that are not in "
+            f"{workspace.path(MASKS).name}; run `sono captions build` again, or bring that file back"
+        )
+    blank = captions["text"].str.strip().eq("")
+    if blank.any():
+        raise SonoError(
+            f"{workspace.path(CAPTIONS)}: {int(blank.sum())} of {len(captions)} captions are empty; "
+            "run `sono captions build` again"
+        )
+    images = images[images["image_id"].isin(set(whole))]
+    by_image: dict[str, list[dict[str, Any]]] = {}
+    for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):
+        by_image.setdefault(mask["image_id"], []).append(mask)
+    told = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
+    every = workspace.images(["image_id", "height", "width"])
+    check_masks(told[told["image_id"].isin(every["image_id"])], every)
+    runs = packed_masks(workspace, list(rows_of(told)), side)
+    planes = workspace.planes()
+    prompts = {plane.id: tuple(templates.render_prompts(plane.name)) for plane in planes.planes}
+    structures = {name: tuple(templates.render_region_prompts(name)) for name in sorted(set(told["structure"]))}
+    states = frozenset(mask_states)
+    return images, _Tables(planes, whole, regional, by_image, states, runs, prompts, structures)
+
+
+def _example(image: dict[str, Any], tables: _Tables) -> Example:
+    caption, masks = tables.whole[image["image_id"]], tables.masks.get(image["image_id"], [])
+    named = {mask["structure"] for mask in masks}
+    if image["structures"] is not None:
+        named.update(image["structures"])
+    return Example(
+        image["image_id"],
+        image["plane"],
+        str(caption["text"]),
+        tables.prompts.get(image["plane"] or "", ()),
+        tuple(region for mask in masks if (region := _region(image, mask, tables)) is not None),
+        caption_attributes(caption, image, sorted(named), tables.planes),
+        plane_path(image["plane"], tables.planes),
+        image["center"],
+        image["patient_id"],
+    )
+
+
+def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> Region | None:
+    """The region of a mask (a row); None where it has no caption, may not be used, or is too small to be seen."""
+    caption = tables.regional.get(mask["mask_id"])
+    if caption is None or mask["state"] not in tables.states:
+        return None
+    runs = tables.runs[mask["mask_id"]]
+    if len(runs) == 1:  # of zeros
+        return None
+    said = caption_attributes(caption, image, [mask["structure"]], tables.planes)
+    grade, structure = mask_grade(mask["source"], mask["state"]), str(mask["structure"])
+    return Region(runs, str(caption["text"]), said, grade, structure, tables.region_prompts[structure])
+
+
+def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, generator: torch.Generator) -> _Pair:
+    """A mask and its caption, of the regions given."""
+    whole, prompt, choice = torch.rand(3, generator=generator).tolist()
+    weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
+    best = max(weights, default=0.0)
+    if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
+        region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
+        short = f"structure {region.structure or region.caption}"
+        said = _Pair(region, region.caption, region.attributes, region.caption, (short, region.caption))
+        prompts, share, words = region.prompts, mixture.region_prompts, region.named
+    else:
+        short = f"plane {example.plane or example.caption}"
+        said = _Pair(None, example.caption, example.attributes, example.caption, (short, example.caption))
+        prompts, share, words = example.prompts, mixture.prompt_fraction, Attributes(example.path)
+    if prompts and prompt < share:
+        phrasing = torch.randint(len(prompts), (), generator=generator).item()
+        return said._replace(caption=prompts[int(phrasing)], attributes=words, stated=short)
+    return said
+
+
+def _unpack(region: Region | None, side: int) -> NDArray[np.bool_]:
+    return np.ones((side, side), np.bool_) if region is None else mask_of(region.runs, side)

@@ -1,0 +1,118 @@
+"""What the JSON of shards says: of one pair, and in `index.json` of all of them."""
+
+from collections import Counter
+from typing import Any
+
+from pydantic import Field, PositiveInt, model_validator
+
+from sono.curation.core.config import Config
+from sono.training.data.pairs import Example, PairSet
+from sono.training.data.sampling import GRADES
+from sono.training.objectives.attributes import Attributes
+
+
+class Source(Config):
+    """Where pairs are from: a split of the study whose key has this check, by these settings of `[training]`."""
+
+    template: str  # set that wrote the captions
+    split: str = "train"
+    key_check: str = ""
+    hold_out: tuple[str, ...] = ()
+    mask_states: tuple[str, ...] = ()
+
+
+class Contents(Config):
+    """What a run must know of all pairs before it reads the first: sizes, pixels, and whom it will have seen."""
+
+    side: int = Field(ge=1, le=1 << 14)
+    pixels: tuple[float, float]  # mean and standard deviation, of 1
+    regions: int
+    planes: dict[str, int]
+    centers: tuple[str, ...]
+    patients: tuple[str, ...]
+    image_ids: tuple[str, ...]
+
+    @property
+    def listed(self) -> tuple[frozenset[str | None], ...]:
+        """The image ids, planes, centers and patients that a pair may have."""
+        others = (self.planes, self.centers, self.patients)
+        return (frozenset(self.image_ids), *(frozenset({None, *names}) for names in others))
+
+    @classmethod
+    def of(cls, pairs: PairSet) -> "Contents":
+        """Sorted, so that equal pairs give equal bytes."""
+        planes = Counter(one.plane for one in pairs.examples if one.plane is not None)
+        return cls(
+            side=pairs.size,
+            pixels=pairs.pixels,
+            regions=pairs.regions,
+            planes=dict(sorted(planes.items())),
+            centers=tuple(sorted({one.center for one in pairs.examples if one.center is not None})),
+            patients=tuple(sorted({one.patient for one in pairs.examples if one.patient is not None})),
+            image_ids=tuple(sorted({one.image_id for one in pairs.examples})),
+        )
+
+
+class Said(Config):
+    """Attributes as JSON holds them."""
+
+    path: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+    ga_days: int | None
+
+    def attributes(self) -> Attributes:
+        """What was said, as the table of attributes knows it."""
+        return Attributes(self.path, frozenset(self.values), self.ga_days)
+
+
+class ToldRegion(Config):
+    """A region as JSON holds it: how many of the pair's run lengths are its own."""
+
+    runs: int
+    caption: str
+    attributes: Said
+    grade: int = Field(ge=0, le=max(GRADES.values()))
+    structure: str = ""
+    prompts: tuple[str, ...] = ()
+
+
+class Told(Config):
+    """An example as JSON holds it."""
+
+    image_id: str
+    plane: str | None
+    caption: str
+    prompts: tuple[str, ...]
+    regions: tuple[ToldRegion, ...]
+    attributes: Said
+    path: tuple[str, ...]
+    center: str | None
+    patient: str | None
+
+
+class Index(Config):
+    """`index.json`: the shards with how many pairs each holds, and what is told of all of them."""
+
+    shards: dict[str, PositiveInt]
+    attributes: tuple[Said, ...]
+    source: Source
+    contents: Contents
+
+    @model_validator(mode="after")
+    def _counts(self) -> "Index":
+        if len(set(self.contents.image_ids)) != sum(self.shards.values()):
+            raise ValueError("a pair is not listed")
+        return self
+
+
+def said_values(said: Attributes) -> dict[str, Any]:
+    """Attributes as JSON holds them, sorted, so that equal ones give equal bytes."""
+    return {"path": said.path, "values": sorted(said.values), "ga_days": said.ga_days}
+
+
+def pair_values(example: Example) -> dict[str, Any]:
+    """An example as JSON holds it: of each region how many runs it has."""
+    regions = [
+        vars(one) | {"runs": len(one.runs), "attributes": said_values(one.attributes)} for one in example.regions
+    ]
+    return vars(example) | {"attributes": said_values(example.attributes), "regions": regions}

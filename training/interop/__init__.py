@@ -1,0 +1,1 @@
+"""Weights and models of other projects, in and out."""

@@ -1,0 +1,89 @@
+"""Models come into a workspace as runs, and leave it in the formats of others."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from sono import __version__
+from sono.annotation.captions import CaptionConfig
+from sono.curation.core.atomic import file_sha256, new_folder, refuse_used_folder
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_folder, check_privacy
+from sono.training.interop.export_onnx import export_onnx
+from sono.training.interop.export_sonoclip import export_sonoclip
+from sono.training.model.checkpoints import RunInfo, load_model, own_run, run_folder, save_model, write_run
+from sono.training.model.published import load_published
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What was read and where it stands now."""
+
+    run: str
+    folder: Path
+    kind: str
+    image_size: int
+    context_length: int
+    vision_parameters: int
+    text_parameters: int
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """The files that were written."""
+
+    run: str
+    format: str
+    files: tuple[Path, ...]
+    private_strings: int
+
+
+def import_model(
+    workspace: Workspace, checkpoint: Path, base: Path | None, architecture: str | None, name: str | None
+) -> ImportSummary:
+    """Read a published checkpoint into runs/NAME, for `sono eval --run NAME` and `sono train --init NAME`."""
+    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", checkpoint.stem).strip("-") or "imported"
+    folder = run_folder(workspace.runs, name)
+    model, kind = load_published(checkpoint, base, architecture)
+    files = [checkpoint] if base is None else [checkpoint, base]
+    with own_run(folder, resume=False):
+        save_model(folder / "end", model)
+        write_run(
+            folder,
+            RunInfo(
+                name=name,
+                template=workspace.settings("captions", CaptionConfig).template,
+                centers_seen=(),
+                held_out=(),
+                patients_seen=frozenset(),
+                image_ids_seen=frozenset(),
+                planes_seen={},
+                data_hash="",
+                config={"imported": kind, "sha256": [file_sha256(file) for file in files]},
+                environment={"sono": __version__, "torch": torch.__version__},
+                origin=kind,
+            ),
+        )
+    check_privacy(workspace)
+    towers = model.towers
+    sizes = [sum(weight.numel() for weight in tower.parameters()) for tower in (towers.visual, towers.text)]
+    return ImportSummary(name, folder, kind, model.image_size, model.context_length, *sizes)
+
+
+def export_model(
+    workspace: Workspace, folder: Path, out: Path, to: Literal["sonoclip", "onnx"], no_vault: bool = False
+) -> ExportSummary:
+    """Write the model of the run in `folder` to the new folder `out`.
+
+    PrivacyError where something private is found in it, SonoError where nothing can be searched, unless `no_vault`.
+    """
+    workspace.require_vault(no_vault)
+    refuse_used_folder(out)
+    model, info = load_model(folder)
+    with new_folder(out) as new:
+        files = (export_onnx if to == "onnx" else export_sonoclip)(model, new)
+        searched = check_folder(workspace, new)
+    return ExportSummary(info.name, to, tuple(out / file.name for file in files), searched)

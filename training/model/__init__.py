@@ -1,0 +1,1 @@
+"""The network: towers, mask channel, adapters, checkpoints and weight files."""

@@ -1,0 +1,47 @@
+"""Fill a module with the weights of others: all of them and nothing else, or one line that names what does not fit."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sono.curation.core.errors import SonoError
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str, own: Iterable[str] = ()) -> None:
+    """Copy `weights` into `module`, which keeps what it has under names that start with one of `own`.
+
+    `source` is what an error message starts with. SonoError lists the names that are missing, left over, of another
+    shape or not finite; then the module is as it was.
+    """
+    prefixes = tuple(own)
+    wanted = {name: value for name, value in module.state_dict().items() if not name.startswith(prefixes)}
+    problems = mismatches(wanted, weights)
+    if problems:
+        raise SonoError(f"{source}: not the weights of this {type(module).__name__}: {problems}; choose another file")
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(weights[name])
+
+
+def mismatches(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """What of `weights` is missing, left over, of another shape or not finite, in one phrase; empty where all fits."""
+    common = sorted(set(wanted) & set(weights))
+    shapes = [
+        f"{name} {list(weights[name].shape)} for {list(wanted[name].shape)}"
+        for name in common
+        if weights[name].shape != wanted[name].shape
+    ]
+    problems = {
+        "missing": sorted(set(wanted) - set(weights)),
+        "left over": sorted(set(weights) - set(wanted)),
+        "of another shape": shapes,
+        "not finite": [name for name in common if not weights[name].isfinite().all()],
+    }
+    return "; ".join(f"{what} {first_names(names)}" for what, names in problems.items() if names)
+
+
+def first_names(names: list[str]) -> str:
+    """The first three of `names`, and how many there are besides."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,46 @@
+"""Batch normalisation over the frames of all processes, so that their number changes nothing; on a CPU too."""
+
+from types import MethodType
+
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sono.training.runtime.distributed import gather, process_count
+
+
+def share_norms(model: nn.Module) -> None:
+    """Let every batch normalisation of `model` see all processes; names of weights stay as they are."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]  # of this module alone
+
+
+def _forward(norm: _BatchNorm, frames: Tensor) -> Tensor:
+    """Training mode [n, c, h, w] by the mean and variance of all; else, or alone, what the module does anyway.
+
+    Every process must hold as many frames.
+    """
+    if not norm.training or process_count() == 1:
+        plain: Tensor = type(norm).forward(norm, frames)
+        return plain
+    values = frames.float()
+    mean = gather(values.mean((0, 2, 3))[None]).mean(0)
+    centered = values - mean[:, None, None]
+    variance = gather(centered.square().mean((0, 2, 3))[None]).mean(0)
+    _keep_statistics(norm, mean, variance, frames.numel() // frames.shape[1] * process_count())
+    features = centered * torch.rsqrt(variance + norm.eps)[:, None, None]
+    features = (features * norm.weight[:, None, None] + norm.bias[:, None, None]).to(frames.dtype)
+    # timm's norm comes with an activation
+    return norm.act(norm.drop(features)) if isinstance(norm, BatchNormAct2d) else features
+
+
+@torch.no_grad()
+def _keep_statistics(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+    if norm.running_mean is None or norm.running_var is None or norm.momentum is None:
+        return
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance * count / max(count - 1, 1), norm.momentum)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)

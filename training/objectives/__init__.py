@@ -1,0 +1,1 @@
+"""The loss functions and what they compare."""

@@ -1,0 +1,181 @@
+"""What a caption says, attribute by attribute, and how alike two captions are: the soft labels of the semantic loss."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sono.annotation.captions import DAYS_A_WEEK
+from sono.annotation.findings import spoken
+from sono.curation.core.planes import PlaneTable
+from sono.training.runtime.distributed import gather
+
+GA_SPAN_DAYS = 42.0  # ages this far apart are not alike at all
+LEVELS = ("region", "plane", "structure")  # of the anatomy tree, from its root
+
+# The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749) as findings of a record, where its bare words for
+# vascularity ("none", "regular") would say nothing; every other finding is a diagnosis. The path holds the place.
+DESCRIPTORS = {
+    "shape": ("round", "oval", "lobulated", "tubular", "linear", "nodular", "flattened", "irregular"),
+    "margins": ("well-defined", "ill-defined"),
+    "echogenicity": ("anechoic", "hypoechoic", "isoechoic", "hyperechoic", "mixed echogenicity"),
+    "internal": (
+        "cystic components", "calcifications", "septations", "solid components", "mixed cystic and solid",
+        "complex cystic-solid",
+    ),
+    "posterior": ("enhancement", "shadowing"),
+    "vascularity": (
+        "reduced vascularity", "regular vascularity", "absent vascularity", "increased vascularity",
+        "indeterminate vascularity",
+    ),
+}  # fmt: skip
+_ATTRIBUTE_OF = {value: attribute for attribute, values in DESCRIPTORS.items() for value in values}
+_SIDES = {"left": ("left",), "right": ("right",), "both": ("left", "right")}
+
+
+class Attributes(NamedTuple):
+    """What one caption says; what it does not say is missing, which is not the same as absent."""
+
+    path: tuple[str, ...] = ()  # in the anatomy tree, as far as it is known
+    values: frozenset[tuple[str, str]] = frozenset()  # attribute and value
+    ga_days: int | None = None
+
+
+NOTHING = Attributes()
+
+
+def caption_attributes(
+    caption: Mapping[str, Any], image: Mapping[str, Any], structures: Collection[str], planes: PlaneTable
+) -> Attributes:
+    """What `caption` (a row) tells of the record `image` (a row) and of `structures`, those masked or recorded."""
+    fields, text = set(caption["fields"]), str(caption["text"]).casefold()
+    named = [name for name in structures if name.casefold() in text]
+    values = {("structures", name) for name in named if fields & {"structures", "structure"}}
+    if "laterality" in fields:
+        values |= {("laterality", side) for side in _SIDES.get(str(image["laterality"]), ())}
+    if "presentation" in fields:
+        values.add(("presentation", str(image["presentation"])))
+    if fields & {"findings", "study_findings"}:
+        told = [
+            finding for finding in image["findings"] if re.search(rf"\b{re.escape(spoken(finding).casefold())}\b", text)
+        ]
+        values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in told}
+    path = plane_path(image["plane"] if "plane" in fields else None, planes)
+    if not path and "region" in fields:
+        path = (str(image["region"]),)
+    if len(path) == 2 and "structure" in fields and named:
+        path = (*path, named[0])
+    return Attributes(path, frozenset(values), _age(image["ga_days"], fields))
+
+
+def plane_path(plane_id: str | None, planes: PlaneTable) -> tuple[str, ...]:
+    """Region and plane in the anatomy tree; nothing for an unknown plane and for "other"."""
+    plane = planes.by_id.get(plane_id or "")
+    return (plane.region, plane.id) if plane else ()
+
+
+def _age(ga_days: Any, fields: set[str]) -> int | None:
+    """The age as the caption tells it, in days; None where it does not."""
+    if ga_days is None or not fields & {"ga", "weeks"}:
+        return None
+    return int(ga_days) if fields & {"ga", "days"} else int(ga_days) // DAYS_A_WEEK * DAYS_A_WEEK
+
+
+@dataclass(frozen=True)
+class AttributeRows:
+    """Attributes of n captions as tensors; `blocks` are the columns of `values` that belong to one attribute."""
+
+    path: Tensor  # [n, 3], the number of the node at each level, 0 where unknown
+    values: Tensor  # [n, V], 1 for what is said
+    ga_days: Tensor  # [n], nan where missing
+    blocks: tuple[slice, ...]
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def at(self, rows: slice | Tensor) -> "AttributeRows":
+        """Some of the rows."""
+        return AttributeRows(self.path[rows], self.values[rows], self.ga_days[rows], self.blocks)
+
+    def to(self, device: torch.device) -> "AttributeRows":
+        """The same on `device`."""
+        return AttributeRows(self.path.to(device), self.values.to(device), self.ga_days.to(device), self.blocks)
+
+    def gathered(self) -> "AttributeRows":
+        """Those of all processes, which must share one table."""
+        return AttributeRows(gather(self.path), gather(self.values), gather(self.ga_days), self.blocks)
+
+
+class AttributeTable:
+    """Every distinct set of attributes of a data set, as tensors; the same captions give the same numbers anywhere."""
+
+    def __init__(self, captions: Iterable[Attributes]) -> None:
+        distinct = sorted(set(captions), key=lambda one: (one.path, sorted(one.values), one.ga_days or 0))
+        self.known = tuple(distinct)
+        self._number = {attributes: number for number, attributes in enumerate(distinct)}
+        nodes = sorted({one.path[:depth] for one in distinct for depth in range(1, len(one.path) + 1)})
+        self._node = {path: number for number, path in enumerate(nodes, start=1)}
+        self.vocabulary = tuple(sorted({value for one in distinct for value in one.values}))
+        self.rows = AttributeRows(
+            torch.tensor([self._levels(one.path) for one in distinct], dtype=torch.long).reshape(-1, len(LEVELS)),
+            torch.tensor([[float(value in one.values) for value in self.vocabulary] for one in distinct]).reshape(
+                len(distinct), len(self.vocabulary)
+            ),
+            torch.tensor([float("nan") if one.ga_days is None else float(one.ga_days) for one in distinct]),
+            _blocks([attribute for attribute, _ in self.vocabulary]),
+        )
+
+    def _levels(self, path: tuple[str, ...]) -> list[int]:
+        return [self._node[path[:depth]] if depth <= len(path) else 0 for depth in range(1, len(LEVELS) + 1)]
+
+    def of(self, captions: Sequence[Attributes]) -> AttributeRows:
+        """The rows of `captions`, all of which the table was made from."""
+        return self.rows.at(torch.tensor([self._number[one] for one in captions], dtype=torch.long))
+
+
+def _blocks(attributes: Sequence[str]) -> tuple[slice, ...]:
+    """The stretch of each attribute in a sorted list."""
+    return tuple(
+        slice(attributes.index(name), attributes.index(name) + attributes.count(name))
+        for name in dict.fromkeys(attributes)
+    )
+
+
+def soft_labels(rows: AttributeRows, columns: AttributeRows, equal: Tensor) -> Tensor:
+    """How alike captions are [n, m] from 0 to 1: the mean over the attributes that both tell; 1 where `equal`.
+
+    Sets by their overlap (Jaccard), places by their common way from the root of the anatomy tree (Wu and Palmer 1994),
+    ages linearly. Where two captions share no attribute nothing is known, and 0 leaves the label to `equal` alone.
+    """
+    parts = [_places(rows.path, columns.path), _ages(rows.ga_days, columns.ga_days)]
+    parts += [_overlap(rows.values[:, block], columns.values[:, block]) for block in rows.blocks]
+    total = sum((likeness * both for likeness, both in parts), start=torch.zeros_like(parts[0][0]))
+    known = sum((both for _, both in parts), start=torch.zeros_like(parts[0][1]))
+    return torch.where(equal, 1.0, total / known.clamp_min(1.0))
+
+
+def _places(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Twice the common depth over the sum of depths [n, m], and 1 where both places are known."""
+    shared = sum(
+        ((one[:, None] == other[None, :]) & (one > 0)[:, None]).float()
+        for one, other in zip(rows.T, columns.T, strict=True)
+    )
+    depths = (rows > 0).sum(1)[:, None] + (columns > 0).sum(1)[None, :]
+    both = ((rows[:, :1] > 0) & (columns[None, :, 0] > 0)).float()
+    return 2 * shared / depths.clamp_min(1), both
+
+
+def _ages(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    gap = (rows[:, None] - columns[None, :]).abs()
+    return (1 - gap.nan_to_num(GA_SPAN_DAYS) / GA_SPAN_DAYS).clamp_min(0), (~gap.isnan()).float()
+
+
+def _overlap(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Size of the intersection over that of the union [n, m], and 1 where neither set is empty."""
+    common = rows @ columns.T
+    union = rows.sum(1)[:, None] + columns.sum(1)[None, :] - common
+    both = ((rows.sum(1) > 0)[:, None] & (columns.sum(1) > 0)[None, :]).float()
+    return common / union.clamp_min(1), both

@@ -1,0 +1,81 @@
+"""Where a run is made: versions, machine and the state of the source, none of which names a place or a host."""
+
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import open_clip
+import timm
+import torch
+
+import sono
+from sono.training.config import TrainingConfig
+from sono.training.model.architectures import ModelConfig
+from sono.training.runtime.distributed import process_count
+from sono.training.step import precision_of
+
+CPU_INFO = Path("/proc/cpuinfo")
+_TRADE = re.compile(r"\((?:R|TM|C)\)|\b(?:CPU|Processor)\b|@.*", re.IGNORECASE)
+
+
+def environment(config: TrainingConfig, model: ModelConfig) -> dict[str, str]:
+    """Versions, the machine, how the run uses it, and the state of the source that is run."""
+    return {
+        **_versions_and_machine(),
+        "processes": str(process_count()),
+        "precision": str(precision_of(config, model)).removeprefix("torch."),
+        **_git_state(Path(sono.__file__).parent),
+    }
+
+
+def differences(recorded: Mapping[str, str]) -> str:
+    """Versions and machine that differ from those of a record, as "torch 2.14.0 (here 2.15.0), ..."; "" for none.
+
+    What an older record does not tell is left out.
+    """
+    here = _versions_and_machine()
+    other = [name for name in here if recorded.get(name, here[name]) != here[name]]
+    return ", ".join(f"{name} {recorded[name]} (here {here[name]})" for name in other)
+
+
+def _versions_and_machine() -> dict[str, str]:
+    values = {
+        "sono": sono.__version__,
+        "torch": torch.__version__,
+        "open_clip_torch": open_clip.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "cpu": _cpu_name(),
+        "threads": str(torch.get_num_threads()),
+    }
+    return {name: str(value) for name, value in values.items() if value}
+
+
+def _cpu_name() -> str:
+    """As in "Intel Xeon Gold 6248R"; "" where the system does not tell."""
+    try:
+        told = re.search(r"^model name\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    except OSError:
+        told = None
+    return " ".join(_TRADE.sub(" ", told[1] if told else platform.processor()).split())
+
+
+def _git_state(source: Path) -> dict[str, str]:
+    """The commit of `source` and how many of its files differ from it; nothing where it is no repository of its own."""
+    if not (source / ".git").exists():
+        return {}
+    try:
+        told = [
+            subprocess.run(["git", "-C", source, *words], capture_output=True, text=True, check=True, timeout=10).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        ]
+    except (OSError, subprocess.SubprocessError):  # no git here, or a repository it does not trust
+        return {}
+    return {"commit": told[0].strip(), "changed_files": str(len(told[1].splitlines()))}

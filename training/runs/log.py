@@ -1,0 +1,186 @@
+"""What a run tells while it goes on: log.csv, TensorBoard, and a table of the last epochs for who watches."""
+
+import csv
+import io
+import math
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from sono.curation.core.atomic import MAX_JSON_BYTES, atomic_path, read_regular, write_text
+from sono.curation.core.console import Advance, new_bar, talk
+from sono.curation.core.errors import SonoError
+from sono.training.runtime.distributed import process_rank
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "loss",
+    "learning_rate",
+    "logit_scale",
+    "logit_bias",
+    "val_loss",
+    "val_top1_macro",
+    "val_naming_macro",
+    "seconds",
+    "left_out",  # steps that moved nothing, for float16 overflowed
+)
+RECORD_FRAME = 16  # bytes around a record of a TensorBoard file
+SHOWN = 8  # epochs of the table
+TOLD = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")  # in the line of an epoch
+
+
+class Log:
+    """One line an epoch in log.csv, and the same values for TensorBoard; the first process writes."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Go on after the first `keep` epochs."""
+        self._path, self._started = folder / "log.csv", time.perf_counter()
+        lines = _lines(self._path) if keep and self._path.exists() else []
+        self._lines = [",".join(COLUMNS), *(line for line in lines[1:] if _epoch(line) <= keep)]
+        self._board = Board(folder / "tensorboard", keep) if process_rank() == 0 else None
+
+    def write(self, values: dict[str, Any]) -> dict[str, str]:
+        """Write the values of an epoch; returns them as text."""
+        values = values | {"seconds": time.perf_counter() - self._started}
+        told = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+        if self._board is None:
+            return told
+        line = io.StringIO()
+        csv.DictWriter(line, COLUMNS, lineterminator="").writerow(told)
+        self._lines.append(line.getvalue())
+        write_text(self._path, "\n".join(self._lines) + "\n")
+        self._board.write(values)
+        return told
+
+
+class Board:
+    """Values of epochs in a file that TensorBoard reads; a run goes on without it where it cannot be written.
+
+    TensorBoard's own writer is a thread of its own, whose errors nobody can catch, and names its files by the machine.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Begin a file of the epochs after the first `keep`; what earlier files hold of these is dropped.
+
+        A killed run has written epochs that it repeats when it is resumed.
+        """
+        self._path: Path | None = None
+        with self._or_without(folder):
+            folder.mkdir(exist_ok=True)
+            for file in sorted(folder.iterdir()):
+                _drop_later(file, keep)
+            # TensorBoard reads the files of a folder in the order of their names
+            self._path = folder / f"events.out.tfevents.{keep:06}.{len(list(folder.iterdir())):03}"
+        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add the values of an epoch."""
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._put(Event(wall_time=time.time(), step=values["epoch"], summary=summary))
+
+    def _put(self, event: Event) -> None:
+        if self._path is None:
+            return
+        with self._or_without(self._path), self._path.open("ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+    @contextmanager
+    def _or_without(self, place: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            told = error.strerror or error
+            talk.print(f"{place}: {told}; the run goes on without TensorBoard, log.csv has it all", markup=False)
+            self._path = None
+
+
+def _drop_later(path: Path, keep: int) -> None:
+    """Write a file of events again without those after epoch `keep`, and without a record that was cut short."""
+    content = path.read_bytes()
+    records = list(_records(content))
+    kept = [record for record in records if Event.FromString(record).step <= keep]
+    if len(kept) == len(records) and sum(RECORD_FRAME + len(record) for record in records) == len(content):
+        return
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        writer = RecordWriter(file)
+        for record in kept:
+            writer.write(record)
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The whole records of a file of events: length, its checksum, content, its checksum."""
+    start = 0
+    while start + RECORD_FRAME <= len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        record = content[start + 12 : start + 12 + length]
+        start += RECORD_FRAME + length
+        if start > len(content):
+            return
+        yield record
+
+
+class Watch:
+    """The table of the last epochs above the bar, or a line an epoch where it cannot be drawn."""
+
+    def __init__(self, epochs: int, advance: Advance | None = None) -> None:
+        self._total, self._advance = epochs, advance
+        self._epochs: deque[dict[str, str]] = deque(maxlen=SHOWN)
+
+    def step(self, note: str) -> None:
+        """One step is done."""
+        if self._advance:
+            self._advance(1, note)
+
+    def epoch(self, values: dict[str, str]) -> None:
+        """One epoch is done."""
+        self._epochs.append(values)
+        if self._advance is None:
+            told = ", ".join(f"{name} {values[name]}" for name in TOLD if values.get(name))
+            talk.print(f"epoch {values['epoch']} of {self._total}: {told}")
+
+    def __rich__(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in COLUMNS:
+            table.add_column(name.replace("_", " "), justify="right")
+        for values in self._epochs:
+            table.add_row(*(values.get(name, "") for name in COLUMNS))
+        return table
+
+
+@contextmanager
+def watched(total: int, done: int, epochs: int) -> Iterator[Watch]:
+    """Show a live table and a bar of `total` steps on stderr; lines on a pipe, nothing when `talk.quiet`."""
+    if not talk.is_terminal or talk.quiet:
+        yield Watch(epochs)
+        return
+    bar = new_bar()
+    task = bar.add_task("train", total=total, completed=done, note="")
+    watch = Watch(epochs, lambda steps=1, note="": bar.update(task, advance=steps, note=note))
+    with Live(Group(watch, bar), console=talk, transient=False):
+        yield watch
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_regular(path, MAX_JSON_BYTES).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise SonoError(
+            f"{path}: damaged ({error}); delete it, and the run goes on without its earlier lines"
+        ) from error
+
+
+def _epoch(line: str) -> float:
+    first = line.split(",", maxsplit=1)[0]
+    return int(first) if first.isdecimal() else math.inf

@@ -1,0 +1,188 @@
+"""The record of a run: what it was given and where, so that it can be told and repeated."""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sono.curation.core.atomic import file_sha256
+from sono.curation.core.config import override, section_values, validated
+from sono.curation.core.console import talk
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS
+from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.exams import orphan_counts
+from sono.training.config import NAMED, PLACES, TrainingConfig, training_config
+from sono.training.data.shard_records import Contents
+from sono.training.data.shards import INDEX, Shards
+from sono.training.data.stream import open_shards
+from sono.training.inputs import Material
+from sono.training.model.checkpoints import RUN, RunInfo, find_run, is_used, read_run
+from sono.training.runs.environment import differences, environment
+from sono.training.runtime.distributed import is_first
+from sono.training.start import carried
+
+START_HASH = "start_sha256"  # of an encoder's file, in the environment of a record
+
+
+def run_info(workspace: Workspace, material: Material, config: TrainingConfig, name: str) -> RunInfo:
+    """The record of a new run, which also knows what the run it begins with has seen."""
+    images = material.images
+    used = images[images["split"].isin(["train", "val"])]
+    planes = Counter(images.loc[images["split"] == "train", "plane"].dropna())
+    info = RunInfo(
+        name=name,
+        template=material.template,
+        centers_seen=tuple(sorted(used["center"].dropna().unique())),
+        held_out=config.hold_out,
+        patients_seen=frozenset(used["patient_id"].dropna()),
+        image_ids_seen=frozenset(used["image_id"]),
+        planes_seen=dict(sorted(planes.items())),
+        data_hash=data_hash(workspace, config),
+        config=config.record(),
+        key_check=workspace.study().key_check,
+        environment=environment(config, material.start.config) | _encoder_hash(material),
+        without_patient=orphan_counts(used),
+        left_out=material.left_out,
+        origin="" if material.start.encoder is None else material.start.encoder.origin,
+    )
+    if isinstance(material.train, Shards):
+        info = _with_stream(info, material.train.contents)
+    return carried(info, material.start.info)
+
+
+def _encoder_hash(material: Material) -> dict[str, str]:
+    encoder = material.start.encoder
+    return {} if encoder is None else {START_HASH: file_sha256(encoder.path)}
+
+
+def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
+    """The record of a run that reads shards, beside its validation frames."""
+    return replace(
+        info,
+        centers_seen=tuple(sorted({*info.centers_seen, *contents.centers})),
+        patients_seen=info.patients_seen.union(contents.patients),
+        image_ids_seen=info.image_ids_seen.union(contents.image_ids),
+        planes_seen=contents.planes,
+    )
+
+
+def data_hash(workspace: Workspace, config: TrainingConfig) -> str:
+    """16 hexadecimal digits over the bytes of the three tables, and of the index of the shards where some are read."""
+    files = [path for table in (CAPTIONS, IMAGES, MASKS) if (path := workspace.path(table)).exists()]
+    if config.shards is not None:
+        files.append(open_shards(workspace, config.shards).folder / INDEX)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def settings_of_run(
+    workspace: Workspace, recorded: str | None, recipe: str | None, options: dict[str, Any], resume: bool = False
+) -> TrainingConfig:
+    """The settings of the run `recorded`, or those of a new one; the options that are not None win.
+
+    Runs are given by name or by the path of their folder. A remark where the data are no longer those that it saw;
+    `train` refuses to `resume` there.
+    """
+    if options.get("init") is not None:
+        options = {**options, "init": workspace.run_name(options["init"])}
+    if recorded is None:
+        return _holding_out(workspace, training_config(workspace, recipe, options))
+    if recipe is not None:
+        raise SonoError(f"run '{recorded}' has its own settings; leave --recipe out")
+    recorded = workspace.run_name(recorded)
+    config = recorded_config(workspace, recorded)
+    other = _other_encoder(workspace, recorded, config)
+    if resume:
+        if other:
+            raise SonoError(f"{other}; put the old one back, or begin a new run with `sono train --from {recorded}`")
+        return override(config, **options)
+    if is_first():
+        if other:
+            talk.print(f"{other}, so its weights will not come again", markup=False)
+        _tell_changes(workspace, recorded, config)
+    return _holding_out(workspace, override(config, **options))
+
+
+def _other_encoder(workspace: Workspace, name: str, config: TrainingConfig) -> str:
+    """That the file of `start` is not the one that the run began with; "" where it is, or there is none."""
+    known = read_run(workspace.runs / name).environment.get(START_HASH)
+    if known is None or config.start is None:
+        return ""
+    path = workspace.place(config.start)
+    if not path.is_file() or file_sha256(path) == known:
+        return ""
+    return f"{name}: {path.name} is another file than the run began with"
+
+
+def _tell_changes(workspace: Workspace, name: str, config: TrainingConfig) -> None:
+    if _has_changed(workspace, name, config):
+        talk.print(f"{name}: images, masks or captions have changed since, so its weights will not come again")
+    other = differences(read_run(workspace.runs / name).environment)
+    if other:
+        talk.print(f"{name}: made with {other}, so its weights may come out a little different", markup=False)
+
+
+def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig:
+    """With the centers that the run it begins with has held out, unless others are given."""
+    if config.init is None or config.hold_out:
+        return config
+    held = read_run(workspace.runs / config.init.split("/")[0]).held_out
+    if held and is_first():
+        talk.print(f"{', '.join(held)} stays held out, as in {config.init}; --hold-out names others")
+    return config.model_copy(update={"hold_out": tuple(held)})
+
+
+def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
+    """The settings of the run `name`."""
+    folder = find_run(workspace, name)
+    if folder.parent != workspace.runs:
+        raise SonoError(
+            f"{folder}: is no run, but a part of one; give the run, '{folder.relative_to(workspace.runs).parts[0]}'"
+        )
+    info = read_run(folder)
+    if "imported" in info.config:
+        raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
+    unknown = set(info.config) - set(TrainingConfig.model_fields)
+    if unknown or ("model" in info.config and "region_weight" not in info.config):
+        raise SonoError(
+            f"{folder}: made by another version, whose settings are unknown or mean something else here; "
+            f"`sono train --init {name}` begins with it"
+        )
+    return _with_places(validated(info.config, "config", TrainingConfig, folder / RUN), workspace)
+
+
+def check_data(workspace: Workspace, name: str, config: TrainingConfig) -> None:
+    """SonoError where the run `name` saw other data: going on, it would learn from women that its record lacks."""
+    if _has_changed(workspace, name, config):
+        raise SonoError(
+            f"{workspace.runs / name}: images, masks or captions have changed since it began, so it cannot go on; "
+            f"put the tables back, or begin a new run with `sono train --from {name}`"
+        )
+
+
+def _has_changed(workspace: Workspace, name: str, config: TrainingConfig) -> bool:
+    return read_run(workspace.runs / name).data_hash != data_hash(workspace, config)
+
+
+def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:
+    """With the folders that `sono.toml` names alike: a record keeps no place. SonoError where one is not named."""
+    own, found = section_values(workspace.config_path, "training"), {}
+    for name in PLACES:
+        kept, place = getattr(config, name), own.get(name)
+        if kept in NAMED:
+            continue
+        if kept is not None and (not isinstance(place, str) or Path(place).name != kept):
+            raise SonoError(
+                f"{workspace.config_path}: the run read {name} '{kept}' and keeps no place; "
+                f"name it as {name} under [training]"
+            )
+        found[name] = place if kept is not None else None
+    return config.model_copy(update=found)
+
+
+def next_run_name(workspace: Workspace, after: str = "") -> str:
+    """run-001, run-002, ...: the first behind `after` whose folder is not used."""
+    taken = {run.name for run in workspace.runs.glob("run-*") if is_used(run)}
+    names = (f"run-{number:03d}" for number in range(1, 10_000))
+    return next(name for name in names if name not in taken and (len(name), name) > (len(after), after))

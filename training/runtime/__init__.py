@@ -1,0 +1,1 @@
+"""Processes, memory and signals: the ground that training runs on."""
