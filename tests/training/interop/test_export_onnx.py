@@ -7,7 +7,7 @@ import torch
 from clip_files import random_clip, write_bert, write_openai, write_sonoclip
 
 from sono.curation.core.errors import SonoError
-from sono.training.interop import export_onnx
+from sono.training.interop import export_onnx as onnx_module
 from sono.training.interop.export_onnx import export_onnx
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.checkpoints import load_sonoclip
@@ -62,13 +62,13 @@ def test_both_graphs_give_the_features_of_the_model_for_any_batch(model: MaskCli
 
 
 def test_a_graph_that_differs_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_onnx, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx_module, "TOLERANCE", -1.0)
     with pytest.raises(SonoError, match="the image graph differs from the model"):
         export_onnx(MaskClip(ModelConfig(name="nano", image_size=32)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_onnx.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SonoError, match=r"pip install .\[onnx\]"):
         export_onnx(MaskClip(ModelConfig(name="nano", image_size=32)), tmp_path)
