@@ -17,7 +17,7 @@ from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, writ
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.statistics import compute_statistics
 from sono.curation.export_dicom import CLEAN_PIXELS, export_dicom, keyed_uid
-from sono.curation.privacy import private_strings
+from sono.curation.privacy.gate import private_strings
 from sono.curation.privacy.private_strings import collect
 
 FRAMES = {

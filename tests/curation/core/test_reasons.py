@@ -2,7 +2,7 @@ from pathlib import Path
 
 from sono.curation.core.reasons import REASONS, SPACING_REASONS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reasons.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reasons.md"
 
 
 def test_the_page_of_reasons_tells_every_code_as_it_is() -> None:

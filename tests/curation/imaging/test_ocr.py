@@ -13,10 +13,11 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import encode_png
 from sono.curation.core.workspace import Workspace
 from sono.curation.imaging import ocr
-from sono.curation.imaging.ocr import Word, check_tesseract, judge_print, looks_private, read_words, says_private
+from sono.curation.imaging.ocr import Word, check_tesseract, judge_print, looks_private, read_words
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.phantom.frames import expose
 from sono.curation.phantom.patients import make_woman
+from sono.curation.privacy.misread import says_private
 from sono.curation.qc import QcOptions, run_qc
 
 needs_tesseract = pytest.mark.skipif(not shutil.which("tesseract"), reason="tesseract-ocr is not installed")

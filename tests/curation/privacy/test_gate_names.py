@@ -379,8 +379,8 @@ def test_a_person_called_like_a_code_is_private_outside_its_column(tmp_path: Pat
 
 
 def test_every_code_that_the_readers_write_is_in_the_list() -> None:
-    readers = Path(__file__).parents[2] / "curation" / "readers"
-    text = "".join((readers / name).read_text() for name in ("regions.py", "images.py", "dicom_pixels.py"))
+    readers = Path(__file__).parents[3] / "curation" / "readers"
+    text = "".join((readers / name).read_text() for name in ("dicom_regions.py", "images.py", "dicom_pixels.py"))
     written = set(re.findall(r'"((?:no_)?regions?_[a-z_]+|not_dicom|no_regions)"', text))
     assert written <= set(SPACING_REASONS) and len(written) > 6
 
