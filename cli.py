@@ -1,4 +1,6 @@
-"""The command line: mounts the commands of the rooms and turns their errors into one line and an exit code."""
+"""The command line: mounts the commands of the rooms and turns their errors into one line and
+an exit code.
+"""
 
 import errno
 import io
@@ -51,7 +53,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From raw fetal ultrasound to a trustworthy image-text-mask data set and a CLIP. Not a medical device.",
+    help=(
+        "From raw fetal ultrasound to a trustworthy image-text-mask data set and a CLIP. Not a "
+        "medical device."
+    ),
 )
 app.add_typer(sono.curation.commands.app)
 app.add_typer(sono.curation.commands.records, name="records")
@@ -79,11 +84,16 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        how = "the same command goes on where it stopped (sono train: with --resume, once it has saved)"
+        how = (
+            "the same command goes on where it stopped (sono train: with --resume, once it has "
+            "saved)"
+        )
         sys.stderr.write(f"sono: interrupted; {how}\n")
         sys.exit(INTERRUPTED)
     except UnicodeEncodeError as error:
-        sys.stderr.write(f"sono: {error.object!a}: a name or text that is not UTF-8; rename the file or folder\n")
+        sys.stderr.write(
+            f"sono: {error.object!a}: a name or text that is not UTF-8; rename the file or folder\n"
+        )
         sys.exit(1)
     except OSError as error:
         sys.stderr.write(_one_line(_told(error)))
@@ -91,10 +101,16 @@ def main() -> None:
 
 
 def _refuse_empty(words: list[str]) -> None:
-    """Exit 2 for an empty argument: as a path it would be the current folder, which nobody asked for."""
+    """Exit 2 for an empty argument.
+
+    As a path it would be the current folder, which nobody asked for.
+    """
     for before, word in zip(["sono", *words], words, strict=False):
         if not word or re.fullmatch("--[a-z-]+=", word):
-            sys.stderr.write(f"sono: the argument after '{before}' is empty; give a value, or leave the option out\n")
+            sys.stderr.write(
+                f"sono: the argument after '{before}' is empty; give a value, or leave the option "
+                f"out\n"
+            )
             sys.exit(USAGE)
 
 
@@ -106,8 +122,13 @@ def _told(error: OSError) -> str:
     """The operating system's words, the place, and what to do."""
     place = f": {_shown(error.filename)}" if error.filename else ""
     if error.errno in FULL_DISK:
-        return f"the disk is full{place}; make room and run the same command again: what was whole before still is"
-    advice = "; give yourself the right to it, or name another place" if error.errno in NO_RIGHT else ""
+        return (
+            f"the disk is full{place}; make room and run the same command again: what was whole "
+            f"before still is"
+        )
+    advice = (
+        "; give yourself the right to it, or name another place" if error.errno in NO_RIGHT else ""
+    )
     return f"{error.strerror or error}{place}{advice}"
 
 

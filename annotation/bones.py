@@ -1,4 +1,6 @@
-"""Long bones: the capsule round the brightest straight or slightly bowed stick that casts a shadow."""
+"""Long bones: the capsule round the brightest straight or slightly bowed stick that casts a
+shadow.
+"""
 
 from dataclasses import dataclass
 
@@ -20,8 +22,9 @@ IMPOSSIBLE = -99.0
 class BoneModel:
     """Weights of the evidence along a bone, and what is known beforehand.
 
-    Evidence: how much the stick outshines the tissue `beside` it (plus `margin` working pixels), on average and where
-    it is weakest (`continuity`); that it ends where it ends (`ends`); brightness; darkness behind it (`shadow`).
+    Evidence: how much the stick outshines the tissue `beside` it (plus `margin` working pixels), on
+    average and where it is weakest (`continuity`); that it ends where it ends (`ends`); brightness;
+    darkness behind it (`shadow`).
     """
 
     inset: float
@@ -45,7 +48,10 @@ class BoneModel:
 
 
 def find_bones(maps: EchoMaps, model: BoneModel) -> Found:
-    """The best sticks (x, y, half length, tilt in radians, bow over half length; working pixels), best first."""
+    """The best sticks (x, y, half length, tilt in radians, bow over half length.
+
+    Working pixels), best first.
+    """
     side = max(maps.shape)
     apart = np.array([0.05 * side, 0.05 * side, 0.08 * side, 0.3, 1.0])
     steps = np.array([0.03 * side] * 3 + [0.15, 0.15])
@@ -86,11 +92,20 @@ def _evidence(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
     above = _bone(maps, x - beside * down_x, y - beside * down_y)
     below = _bone(maps, x + beside * down_x, y + beside * down_y)
     behind = _bone(maps, x + 2 * beside * down_x, y + 2 * beside * down_y)
-    tissue = model.brighter_side * np.maximum(above, below) + (1 - model.brighter_side) * (above + below) / 2
+    tissue = (
+        model.brighter_side * np.maximum(above, below)
+        + (1 - model.brighter_side) * (above + below) / 2
+    )
     outshines = np.clip(on - tissue, -model.floor, model.ceiling)
     weakest = np.sort(outshines, axis=1)[:, : POINTS // 4].mean(axis=1)
-    total = outshines.mean(axis=1) + model.continuity * weakest - model.ends * _past_ends(maps, model, shapes)
-    total += model.bright * np.clip(on.mean(axis=1), -2, 3) - model.shadow * np.clip(behind.mean(axis=1), -1, 2)
+    total = (
+        outshines.mean(axis=1)
+        + model.continuity * weakest
+        - model.ends * _past_ends(maps, model, shapes)
+    )
+    total += model.bright * np.clip(on.mean(axis=1), -2, 3) - model.shadow * np.clip(
+        behind.mean(axis=1), -1, 2
+    )
     return np.asarray(total)
 
 
@@ -106,7 +121,10 @@ def _past_ends(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
 
 
 def _surprise(frame: tuple[int, int], model: BoneModel, shapes: Field) -> Field:
-    """What length, place, tilt and bow cost: a bone is measured lying across the beam, in the upper middle."""
+    """What length, place, tilt and bow cost.
+
+    A bone is measured lying across the beam, in the upper middle.
+    """
     height, width = frame
     x, y, half, tilt, bow = shapes.T
     length = np.log(2 * half / max(frame) / model.length)
@@ -128,7 +146,9 @@ def _bone(maps: EchoMaps, x: Field, y: Field) -> Field:
 def _candidates(maps: EchoMaps) -> Field:
     """Straight sticks [n, 5] of all lengths and tilts on the brightest places."""
     height, width = maps.shape
-    ys, xs = np.mgrid[int(0.08 * height) : int(0.85 * height) : 3, int(0.15 * width) : int(0.88 * width) : 5]
+    ys, xs = np.mgrid[
+        int(0.08 * height) : int(0.85 * height) : 3, int(0.15 * width) : int(0.88 * width) : 5
+    ]
     ys, xs = ys.ravel(), xs.ravel()
     brightest = np.argsort(-maps.bone[ys, xs], kind="stable")[:SEEDS]
     blocks = []

@@ -1,4 +1,7 @@
-"""Tables of boxes as masks: a row a box, with the picture's name, a label and the edges in pixels."""
+"""Tables of boxes as masks.
+
+A row a box, with the picture's name, a label and the edges in pixels.
+"""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +20,8 @@ from sono.curation.core.atomic import open_regular, real_path
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.formats import read_sheet
 
-# Titles by field, as data sets and tools write them. "x" and "y" are not here: they may be a corner or the center.
+# Titles by field, as data sets and tools write them. "x" and "y" are not here: they may be a corner
+# or the center.
 TITLES = {
     "file": ("fname", "file", "filename", "file name", "image", "image name", "image path", "path"),
     "label": ("structure", "label", "class", "class name", "category"),
@@ -35,14 +39,20 @@ EDGES = ("left", "top", "right", "bottom")
 
 
 class Row(NamedTuple):
-    """The cells of a row by field, and its numbers: of edges and sizes, NaN for a cell that is no finite number."""
+    """The cells of a row by field, and its numbers.
+
+    Of edges and sizes, NaN for a cell that is no finite number.
+    """
 
     cells: Mapping[str, str]
     numbers: Mapping[str, float]
 
     @classmethod
     def of(cls, cells: Mapping[str, str]) -> "Row":
-        return cls(cells, {name: _number(text) for name, text in cells.items() if name not in ("file", "label")})
+        return cls(
+            cells,
+            {name: _number(text) for name, text in cells.items() if name not in ("file", "label")},
+        )
 
     def number(self, name: str) -> float:
         """Pixels; SonoError where the cell is no number."""
@@ -52,11 +62,13 @@ class Row(NamedTuple):
 
 
 def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
-    """Add the boxes of a table (CSV, TSV, XLSX, Parquet, JSON lines) to `found`, a bad row as refused.
+    """Add the boxes of a table (CSV, TSV, XLSX, Parquet, JSON lines) to `found`, a bad row as
+    refused.
 
-    Columns are known by the titles of TITLES or by `columns` (field -> title). Edges are in source pixels, the right
-    and bottom ones exclusive. Columns width and height are the size of the picture, or of each box where all of them
-    are. SonoError where a column is missing, or where all edges are fractions.
+    Columns are known by the titles of TITLES or by `columns` (field -> title). Edges are in source
+    pixels, the right and bottom ones exclusive. Columns width and height are the size of the
+    picture, or of each box where all of them are. SonoError where a column is missing, or where all
+    edges are fractions.
     """
     with suppress(OSError):  # `read_sheet` says why it cannot be opened
         open_regular(path, MAX_BYTES).close()
@@ -80,7 +92,9 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
         except SonoError as error:
             found.refuse("broken", place, str(error))
             continue
-        found.masks.append(ForeignMask(picture, cells["label"], size, place, partial(_pixels, edges), "box"))
+        found.masks.append(
+            ForeignMask(picture, cells["label"], size, place, partial(_pixels, edges), "box")
+        )
 
 
 def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> dict[str, int]:
@@ -95,7 +109,10 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
         fitting = [place for place, title in enumerate(plain) if title in wanted]
         if len(fitting) > 1:
             shown = " and ".join(f"'{header[place]}'" for place in fitting)
-            raise SonoError(f"{path}: {shown} may each be the {name} of a box; say which with --column {name}=TITLE")
+            raise SonoError(
+                f"{path}: {shown} may each be the {name} of a box; say which with --column "
+                f"{name}=TITLE"
+            )
         if name in given and not fitting:
             raise SonoError(f"{path}: no column '{given[name]}'{did_you_mean(given[name], header)}")
         if fitting:
@@ -104,19 +121,31 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
         if own in places and places.get(name) == places[own]:
             del places[name]
     sizes = {"right": "width", "bottom": "height"}
-    missing = [name for name in ("file", "label", *EDGES) if name not in places and sizes.get(name) not in places]
+    missing = [
+        name
+        for name in ("file", "label", *EDGES)
+        if name not in places and sizes.get(name) not in places
+    ]
     if missing:
         raise SonoError(
-            f"{path}: no column for {', '.join(missing)} among {', '.join(header[:20])}; name them, as in "
+            f"{path}: no column for {', '.join(missing)} among {', '.join(header[:20])}; name "
+            f"them, as in "
             f'--column "{missing[0]}=TITLE" (fields: {", ".join(TITLES)})'
         )
     return places
 
 
 def _refuse_fractions(path: Path, rows: list[Row]) -> None:
-    numbers = [row.numbers[name] for row in rows for name in (*EDGES, "width", "height") if row.cells.get(name)]
+    numbers = [
+        row.numbers[name]
+        for row in rows
+        for name in (*EDGES, "width", "height")
+        if row.cells.get(name)
+    ]
     if numbers and all(0 <= number <= 1 for number in numbers):
-        raise SonoError(f"{path}: all edges lie between 0 and 1, so they are fractions; give them in pixels")
+        raise SonoError(
+            f"{path}: all edges lie between 0 and 1, so they are fractions; give them in pixels"
+        )
 
 
 def _edges(row: Row) -> tuple[float, float, float, float]:
@@ -132,14 +161,20 @@ def _are_of_boxes(rows: list[Row]) -> bool:
     with suppress(SonoError, KeyError):
         for row in rows:
             left, top, right, bottom = _edges(row)
-            if (row.number("picture_width"), row.number("picture_height")) != (right - left, bottom - top):
+            if (row.number("picture_width"), row.number("picture_height")) != (
+                right - left,
+                bottom - top,
+            ):
                 return False
         return True
     return False
 
 
 def _picture_size(row: Row) -> Size | None:
-    """Height and width of the picture that the box was drawn on; None where the row does not say."""
+    """Height and width of the picture that the box was drawn on.
+
+    None where the row does not say.
+    """
     if not (row.cells.get("picture_width") and row.cells.get("picture_height")):
         return None
     return round(row.number("picture_height")), round(row.number("picture_width"))

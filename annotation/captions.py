@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from sono.annotation.findings import PLACES, Places, spoken, tell_findings, with_own_places
+from sono.annotation.findings import PLACES, Places, mention_findings, spoken, with_own_places
 from sono.annotation.lint import LintRules, clip_token_counter, lint
 from sono.curation.core.config import Config
 from sono.curation.core.console import progress
-from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import Plane, PlaneTable
 from sono.curation.core.tables import CAPTIONS, LEVELS, TIERS
 from sono.curation.core.workspace import Workspace
@@ -22,14 +22,17 @@ from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, Values, load
 
 DAYS_A_WEEK = 7
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
-_TIERS = ("label", "label", "partial", "full")  # by how many of plane, gestational age and structures are there
+# by how many of plane, gestational age and structures are there
+_TIERS = ("label", "label", "partial", "full")
 
 
 _Place = tuple[str, str | None]  # image id, and mask id of a region caption
 
 
 class CaptionConfig(Config):
-    """Which template set, how many tokens the text encoder reads, and words that no caption may hold."""
+    """Which template set, how many tokens the text encoder reads, and words that no caption may
+    hold.
+    """
 
     template: str = "standard"
     max_tokens: int = Field(77, ge=1)
@@ -40,7 +43,10 @@ class CaptionConfig(Config):
 
 
 class Facts(NamedTuple):
-    """What the record and the masks say of a frame (or of one mask, `structure`); equal facts give equal captions."""
+    """What the record and the masks say of a frame (or of one mask, `structure`).
+
+    Equal facts give equal captions.
+    """
 
     plane: str | None = None  # a plane id, "other" or None
     region: str | None = None
@@ -82,7 +88,7 @@ class CaptionSummary:
     def refuse_findings(self) -> None:
         """FindingsError (exit 3) where a caption was refused."""
         if self.refused:
-            raise FindingsError(f"{self.refused} captions were refused; see the findings above")
+            raise IssuesError(f"{self.refused} captions were refused; see the findings above")
 
 
 @dataclass
@@ -102,7 +108,9 @@ class CaptionWriter:
         return self._cache[facts]
 
     def _relevant(self, facts: Facts) -> Facts:
-        """Drop what the template does not use, so that a set without ages has few distinct captions."""
+        """Drop what the template does not use, so that a set without ages has few distinct
+        captions.
+        """
         names = self.templates.names(facts.level)
         if not names & {"ga", "days", "weeks", "tier"}:
             facts = facts._replace(ga_days=None)
@@ -115,16 +123,27 @@ class CaptionWriter:
         fitted, values, text = self._fit(facts)
         used = _fields_used(text, values, self.templates.printed(facts.level))
         listed = (facts.structure,) if facts.structure else facts.structures
-        findings = lint(text, self.rules, plane, listed, [spoken(finding) for finding in facts.findings])
+        findings = lint(
+            text, self.rules, plane, listed, [spoken(finding) for finding in facts.findings]
+        )
         tokens = self.rules.count_tokens(text)
-        return Caption(text, _tier(used), tokens, used, tuple(findings), len(fitted) < len(facts.structures))
+        return Caption(
+            text, _tier(used), tokens, used, tuple(findings), len(fitted) < len(facts.structures)
+        )
 
     def _fit(self, facts: Facts) -> tuple[tuple[str, ...], Values, str]:
-        """Render with as many structures as the text encoder reads; at least one stays where there is one."""
+        """Render with as many structures as the text encoder reads.
+
+        At least one stays where there is one.
+        """
         structures = _within(facts.structures, MAX_TEXT_CHARS // 2)
         while True:
-            values = caption_values(facts._replace(structures=structures), self.rules.planes, self.places)
-            render = self.templates.render_region if facts.structure else self.templates.render_global
+            values = caption_values(
+                facts._replace(structures=structures), self.rules.planes, self.places
+            )
+            render = (
+                self.templates.render_region if facts.structure else self.templates.render_global
+            )
             text = render(values)
             if self.rules.count_tokens(text) <= self.rules.max_tokens or len(structures) <= 1:
                 return structures, values, text
@@ -137,7 +156,7 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
     A frame of no standard plane has a region at most; its plane is null.
     """
     plane = find_plane(facts.plane, planes)
-    told = tell_findings(facts.findings, plane, places)
+    told = mention_findings(facts.findings, plane, places)
     weeks, days = divmod(facts.ga_days, DAYS_A_WEEK) if facts.ga_days is not None else (None, None)
     structures = english_list(facts.structures)
     known = sum((plane is not None, weeks is not None, bool(facts.structure or structures)))
@@ -158,7 +177,10 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
 
 
 def find_plane(plane_id: str | None, planes: PlaneTable) -> Plane | None:
-    """The plane of an id; None for an unknown plane and for "other". SonoError for an id not in the table."""
+    """The plane of an id.
+
+    None for an unknown plane and for "other". SonoError for an id not in the table.
+    """
     planes.check([plane_id])
     return planes.by_id.get(plane_id or "")
 
@@ -204,10 +226,11 @@ def _tier(used: Collection[str]) -> str:
 
 
 def build_captions(workspace: Workspace, template: str | None = None) -> CaptionSummary:
-    """Write captions.parquet: a global caption for every accepted frame, a region caption for every usable mask.
+    """Write captions.parquet: a global caption for every accepted frame, a region caption for every
+    usable mask.
 
-    A caption with a lint finding is refused: counted in the summary, not written. PrivacyError where a template or a
-    record has brought something private into the workspace.
+    A caption with a lint finding is refused: counted in the summary, not written. PrivacyError
+    where a template or a record has brought something private into the workspace.
     """
     config = workspace.settings("captions", CaptionConfig)
     templates = load_templates(template or config.template)
@@ -226,15 +249,22 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
 
 
 def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: CaptionSummary) -> None:
-    """SonoError where no frame would have a caption, or no mask one any more, since all of them were refused."""
+    """SonoError where no frame would have a caption, or no mask one any more, since all of them
+    were refused.
+    """
     earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
     for level in earlier & {_level(place) for place in places}:
         if not sum(summary.counts[level].values()):
             codes = ", ".join(f"{code} {count}" for code, count in summary.findings.items())
             code, example = next(iter(summary.examples.items()))
-            kept = "captions.parquet stays as it is" if workspace.path(CAPTIONS).exists() else "nothing was written"
+            kept = (
+                "captions.parquet stays as it is"
+                if workspace.path(CAPTIONS).exists()
+                else "nothing was written"
+            )
             raise SonoError(
-                f"template set '{summary.template}': every {level} caption was refused ({codes}), so {kept}; "
+                f"template set '{summary.template}': every {level} caption was refused ({codes}), "
+                f"so {kept}; "
                 f"correct the template or the records: '{example}' has {code}"
             )
 
@@ -271,12 +301,28 @@ def _masks_by_image(masks: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
 
 def _facts_of(images: pd.DataFrame) -> Iterator[tuple[str, Facts]]:
     """The image id and the recorded facts of each row."""
-    names = ("image_id", "plane", "region", "ga_days", "structures", "laterality", "presentation", "findings")
-    columns = [images[name].astype(object).where(images[name].notna(), None).tolist() for name in names]
-    for image_id, plane, region, ga_days, structures, laterality, presentation, findings in zip(*columns, strict=True):
+    names = (
+        "image_id",
+        "plane",
+        "region",
+        "ga_days",
+        "structures",
+        "laterality",
+        "presentation",
+        "findings",
+    )
+    columns = [
+        images[name].astype(object).where(images[name].notna(), None).tolist() for name in names
+    ]
+    for image_id, plane, region, ga_days, structures, laterality, presentation, findings in zip(
+        *columns, strict=True
+    ):
         recorded = () if structures is None else tuple(structures)
         coded = () if findings is None else tuple(findings)
-        yield image_id, Facts(plane, region, ga_days, recorded, None, laterality, presentation, coded)
+        yield (
+            image_id,
+            Facts(plane, region, ga_days, recorded, None, laterality, presentation, coded),
+        )
 
 
 def _listed(facts: Facts, own: list[tuple[str, str]], planes: PlaneTable) -> tuple[str, ...]:
@@ -289,7 +335,11 @@ def _listed(facts: Facts, own: list[tuple[str, str]], planes: PlaneTable) -> tup
 
 def _table(places: list[_Place], captions: list[Caption], template_id: str) -> pd.DataFrame:
     """The captions table of those without findings."""
-    kept = [(place, caption) for place, caption in zip(places, captions, strict=True) if not caption.findings]
+    kept = [
+        (place, caption)
+        for place, caption in zip(places, captions, strict=True)
+        if not caption.findings
+    ]
     return pd.DataFrame(
         {
             "image_id": [image_id for (image_id, _), _ in kept],
@@ -304,7 +354,9 @@ def _table(places: list[_Place], captions: list[Caption], template_id: str) -> p
     )
 
 
-def _summary(places: list[_Place], captions: list[Caption], writer: CaptionWriter) -> CaptionSummary:
+def _summary(
+    places: list[_Place], captions: list[Caption], writer: CaptionWriter
+) -> CaptionSummary:
     counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
     findings: Counter[str] = Counter()
     examples: dict[str, str] = {}

@@ -16,7 +16,10 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode, from_runs
 
 PARTS = ("images", "annotations", "categories")
-EXPORT_HELP = "export as COCO (for instance 'COCO 1.0' in CVAT, 'COCO' with polygons or brush in Label Studio)"
+EXPORT_HELP = (
+    "export as COCO (for instance 'COCO 1.0' in CVAT, 'COCO' with polygons or brush in "
+    "Label Studio)"
+)
 
 
 def _whole(value: Any) -> Any:
@@ -64,29 +67,47 @@ def is_coco(content: Any) -> bool:
 def read_coco(path: Path, content: Mapping[str, Any], found: Found) -> None:
     """Add the masks of COCO `content` to `found`, a bad entry as refused.
 
-    SonoError where two images share an id, one file name has two ids, or two categories share an id: then no mask of
-    the file belongs to a picture or a label for sure.
+    SonoError where two images share an id, one file name has two ids, or two categories share an
+    id: then no mask of the file belongs to a picture or a label for sure.
     """
     images = _by_id(path, "images", _entries(path, content, "images", CocoImage, found))
-    categories = _by_id(path, "categories", _entries(path, content, "categories", CocoCategory, found))
+    categories = _by_id(
+        path, "categories", _entries(path, content, "categories", CocoCategory, found)
+    )
     _check_names(path, list(images.values()))
     folder = str(real_path(path).parent)
-    pictures = {key: Picture(image.file_name, f"{path}: image {key}", folder) for key, image in images.items()}
+    pictures = {
+        key: Picture(image.file_name, f"{path}: image {key}", folder)
+        for key, image in images.items()
+    }
     found.pictures += pictures.values()
     for annotation in _entries(path, content, "annotations", CocoAnnotation, found):
         place = f"{path}: annotation {annotation.id}"
-        image, category = images.get(_key(annotation.image_id)), categories.get(_key(annotation.category_id))
+        image, category = (
+            images.get(_key(annotation.image_id)),
+            categories.get(_key(annotation.category_id)),
+        )
         if image is None or category is None:
-            lost = f"image {annotation.image_id}" if image is None else f"category {annotation.category_id}"
+            lost = (
+                f"image {annotation.image_id}"
+                if image is None
+                else f"category {annotation.category_id}"
+            )
             found.refuse("broken", place, f"{lost} is not in the file")
             continue
         size = (image.height, image.width)
         exported = annotation.attributes if isinstance(annotation.attributes, dict) else {}
         read = partial(_pixels, annotation.segmentation)
-        found.masks.append(ForeignMask(pictures[_key(image.id)], category.name, size, place, read, exported=exported))
+        found.masks.append(
+            ForeignMask(
+                pictures[_key(image.id)], category.name, size, place, read, exported=exported
+            )
+        )
 
 
-def _entries(path: Path, content: Mapping[str, Any], part: str, model: type[Any], found: Found) -> list[Any]:
+def _entries(
+    path: Path, content: Mapping[str, Any], part: str, model: type[Any], found: Found
+) -> list[Any]:
     """The entries of a part that are what they should be; the others are refused."""
     entries = []
     for number, raw in enumerate(content[part]):
@@ -111,7 +132,8 @@ def _by_id(path: Path, part: str, entries: Sequence[Any]) -> dict[str, Any]:
         if first.model_dump(exclude={"id"}) != entry.model_dump(exclude={"id"}):
             names = [getattr(one, "file_name", getattr(one, "name", "")) for one in (first, entry)]
             raise SonoError(
-                f"{path}: {part} '{names[0]}' and '{names[1]}' share the id {_key(entry.id)}, so nobody knows whose "
+                f"{path}: {part} '{names[0]}' and '{names[1]}' share the id {_key(entry.id)}, so "
+                f"nobody knows whose "
                 "masks these are; export it again with an id for each"
             )
     return known
@@ -123,7 +145,8 @@ def _check_names(path: Path, images: Sequence[CocoImage]) -> None:
         first = known.setdefault(_name_parts(image.file_name), image)
         if first is not image:
             raise SonoError(
-                f"{path}: '{image.file_name}' is the name of image {first.id} and of image {image.id}, so nobody knows "
+                f"{path}: '{image.file_name}' is the name of image {first.id} and of image "
+                f"{image.id}, so nobody knows "
                 "which picture is meant; export it again with the folders in file_name"
             )
 
@@ -144,7 +167,10 @@ def _pixels(segmentation: Any, size: Size) -> NDArray[np.bool_]:
 
 def _run_pixels(segmentation: dict[str, Any], size: Size) -> NDArray[np.bool_]:
     if segmentation.get("size") not in (list(size), size):
-        raise SonoError(f"the runs are for {segmentation.get('size')}, the image is {list(size)} (height, width)")
+        raise SonoError(
+            f"the runs are for {segmentation.get('size')}, the image is {list(size)} (height, "
+            f"width)"
+        )
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         return decode(counts, *size)

@@ -24,18 +24,38 @@ captions = typer.Typer(no_args_is_help=True, help="Write captions from record fi
 @masks.command("import")
 def import_(
     path: Annotated[
-        Path, typer.Argument(help="COCO or LabelMe JSON, a table of boxes, or a folder of mask PNGs or LabelMe files.")
+        Path,
+        typer.Argument(
+            help=(
+                "COCO or LabelMe JSON, a table of boxes, or a folder of mask PNGs or LabelMe files."
+            )
+        ),
     ],
-    structure: Annotated[str | None, typer.Option(help="What all masks show, e.g. 'fetal head'.")] = None,
-    color: Annotated[list[str] | None, typer.Option(help="Classes by color: 'red=fetal head'; repeat.")] = None,
-    value: Annotated[list[str] | None, typer.Option(help="Classes by gray value: '1=fetal head'; repeat.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="A label of the file: 'Head=fetal head'; repeat.")] = None,
-    skip_label: Annotated[list[str] | None, typer.Option(help="A label to leave out; repeat.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="A column of a box table: 'left=x_left'; repeat.")] = None,
-    ignore_folder: Annotated[
-        list[str] | None, typer.Option(help="A folder in the masks' names that no frame has; repeat.")
+    structure: Annotated[
+        str | None, typer.Option(help="What all masks show, e.g. 'fetal head'.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Also masks of nearly everything, or at all four borders.")] = False,
+    color: Annotated[
+        list[str] | None, typer.Option(help="Classes by color: 'red=fetal head'; repeat.")
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option(help="Classes by gray value: '1=fetal head'; repeat.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label of the file: 'Head=fetal head'; repeat.")
+    ] = None,
+    skip_label: Annotated[
+        list[str] | None, typer.Option(help="A label to leave out; repeat.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="A column of a box table: 'left=x_left'; repeat.")
+    ] = None,
+    ignore_folder: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder in the masks' names that no frame has; repeat."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option(help="Also masks of nearly everything, or at all four borders.")
+    ] = False,
     replace: Annotated[
         bool | None,
         typer.Option(
@@ -45,9 +65,14 @@ def import_(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Import nothing; say which masks meet which frames, and why.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Import nothing; say which masks meet which frames, and why."
+        ),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="All or none: exit 3 if a mask is refused.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="All or none: exit 3 if a mask is refused.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -90,14 +115,17 @@ def import_(
 
 @masks.command()
 def propose(
-    checkpoint: Annotated[Path | None, typer.Option(help="A SAM or MedSAM checkpoint; without it, no weights.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A SAM or MedSAM checkpoint; without it, no weights.")
+    ] = None,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Propose outlines of heads, abdomens and long bones, with or without SAM. Proposals are not labels.
+    """Propose outlines of heads, abdomens and long bones, with or without SAM. Proposals are not
+    labels.
 
     Example: sono masks propose --checkpoint sam_vit_b.pth
     """
@@ -143,14 +171,19 @@ def overlays(
     from sono.annotation.overlays import write_overlays
     from sono.curation.core.workspace import Workspace
 
-    show({"sheet": str(write_overlays(Workspace.find(workspace), target, count, no_vault))}, as_json)
+    show(
+        {"sheet": str(write_overlays(Workspace.find(workspace), target, count, no_vault))}, as_json
+    )
 
 
 @captions.command("build")
 def build(
     template: Annotated[
         str | None,
-        typer.Option(help="Template set: sonoclip, standard, short, or a folder of yours.", show_default="standard"),
+        typer.Option(
+            help="Template set: sonoclip, standard, short, or a folder of yours.",
+            show_default="standard",
+        ),
     ] = None,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
@@ -171,7 +204,9 @@ def build(
 
 
 @app.command()
-def stats(workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+def stats(
+    workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False
+) -> None:
     """Count what is in the study and write report.html with plots and pictures.
 
     Example: sono stats

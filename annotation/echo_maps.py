@@ -1,4 +1,7 @@
-"""What the shape searches look at: brightness, slopes and ridges of a frame shrunk to a common size."""
+"""What the shape searches look at.
+
+Brightness, slopes and ridges of a frame shrunk to a common size.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +14,16 @@ Field = NDArray[np.floating[Any]]
 
 SIDE = 160  # pixels of the longer side
 RIDGE_SIGMA = 2.0  # half the thickness of a skull at that size
-LOCAL_SIGMA = 14.0  # contrast is measured against this neighbourhood, so that weak arcs count too
+LOCAL_SIGMA = 14.0  # contrast is measured against this neighborhood, so that weak arcs count too
 
 
 @dataclass(frozen=True)
 class EchoMaps:
     """Maps [h, w] at working size; a working pixel is 1 / `scale` stored pixels.
 
-    `level`: brightness in standard deviations of the sector. `slope_*`, `bend_*`: first and second derivatives after
-    local contrast normalisation, zero at the sector's border. `bone`: brightness above the wide neighbourhood.
+    `level`: brightness in standard deviations of the sector. `slope_*`, `bend_*`: first and second
+    derivatives after local contrast normalization, zero at the sector's border. `bone`: brightness
+    above the wide neighborhood.
     """
 
     scale: float
@@ -72,8 +76,12 @@ def sector_of(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return hull.astype(np.bool_)
 
 
-def sample(x: Field, y: Field, *fields: Field, beyond: float = 0.0) -> tuple[NDArray[np.bool_], list[Field]]:
-    """Which points x, y lie within the maps, and the nearest values of each field there (`beyond` elsewhere)."""
+def sample(
+    x: Field, y: Field, *fields: Field, beyond: float = 0.0
+) -> tuple[NDArray[np.bool_], list[Field]]:
+    """Which points x, y lie within the maps, and the nearest values of each field there
+    (`beyond` elsewhere).
+    """
     height, width = fields[0].shape
     column, row = np.rint(x).astype(np.int32), np.rint(y).astype(np.int32)
     within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -82,7 +90,7 @@ def sample(x: Field, y: Field, *fields: Field, beyond: float = 0.0) -> tuple[NDA
 
 
 def _slopes(whole: Field, weight: Field) -> tuple[Field, Field, Field, Field, Field]:
-    """Slope x, y and bend xx, xy, yy, per RIDGE_SIGMA, of the locally normalised picture."""
+    """Slope x, y and bend xx, xy, yy, per RIDGE_SIGMA, of the locally normalized picture."""
     mean = _blur(whole, LOCAL_SIGMA)
     spread = np.sqrt(np.maximum(_blur(whole * whole, LOCAL_SIGMA) - mean * mean, 0))
     even = _blur(whole, RIDGE_SIGMA) / (spread + 1)

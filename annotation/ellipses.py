@@ -1,4 +1,7 @@
-"""Head and abdomen outlines: the ellipse that best follows a bright rim, also where only arcs of it show."""
+"""Head and abdomen outlines.
+
+The ellipse that best follows a bright rim, also where only arcs of it show.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +14,8 @@ from sono.annotation.search import Found, search
 
 POINTS = 48
 ANGLES = np.arange(POINTS) * 2 * np.pi / POINTS
-RIM = 1.0  # the fitted line runs in the middle of the rim; measurements go round its outside (working pixels)
+# the fitted line runs in the middle of the rim; measurements go round its outside (working pixels)
+RIM = 1.0
 RADII = (0.17, 0.21, 0.26, 0.31, 0.36, 0.41, 0.46)  # of the longer side
 SHAPES = ((0.95, (0,)), (0.75, (0, 45, 90, 135)))  # short over long axis, turns in degrees
 IMPOSSIBLE = -99.0
@@ -21,11 +25,11 @@ IMPOSSIBLE = -99.0
 class EllipseModel:
     """Weights of the evidence along an ellipse, and what is known beforehand.
 
-    Evidence, averaged over the contour: ridge across it (times `gain`, at least -`floor`), slope up to it from inside
-    (`edge`, taken `depth` working pixels in), `rise` of brightness from there to it, brightness on it, and how much
-    darker it is just inside than in the middle (`hollow`: fluid beside the body).
-    `lateral` is the weight of the sides, where the beam runs along the wall, against 1 at top and bottom; `weakest`
-    adds the two weakest quarters.
+    Evidence, averaged over the contour: ridge across it (times `gain`, at least -`floor`), slope up
+    to it from inside (`edge`, taken `depth` working pixels in), `rise` of brightness from there to
+    it, brightness on it, and how much darker it is just inside than in the middle (`hollow`: fluid
+    beside the body). `lateral` is the weight of the sides, where the beam runs along the wall,
+    against 1 at top and bottom; `weakest` adds the two weakest quarters.
     """
 
     gain: float
@@ -52,11 +56,15 @@ def find_ellipses(maps: EchoMaps, model: EllipseModel) -> Found:
     side = max(maps.shape)
     apart = np.array([0.05, 0.05, 0.06, 0.06, 9.0]) * side  # the turn of a near circle says nothing
     steps = np.array([0.04 * side] * 4 + [0.3])
-    return search(lambda shapes: score_ellipses(maps, model, shapes), _grid(maps.shape), apart, steps)
+    return search(
+        lambda shapes: score_ellipses(maps, model, shapes), _grid(maps.shape), apart, steps
+    )
 
 
 def ellipse_mask(shape: Field, scale: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Ellipse `shape` of working pixels as a mask [H, W] of stored pixels, out to the outside of the rim."""
+    """Ellipse `shape` of working pixels as a mask [H, W] of stored pixels, out to the outside
+    of the rim.
+    """
     x, y, a, b, turn = (float(value) for value in shape)
     x, y = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
     a, b = (a + RIM) / scale, (b + RIM) / scale
@@ -84,7 +92,9 @@ def _evidence(maps: EchoMaps, model: EllipseModel, shapes: Field) -> Field:
     bend = xx * nx * nx + 2 * xy * nx * ny + yy * ny * ny
     ridge = np.where(within, np.clip(-bend * model.gain, -model.floor, 1), -model.beyond)
     inner_x, inner_y = x - model.depth * nx, y - model.depth * ny
-    both, (slope_x, slope_y, inner) = sample(inner_x, inner_y, maps.slope_x, maps.slope_y, maps.level)
+    both, (slope_x, slope_y, inner) = sample(
+        inner_x, inner_y, maps.slope_x, maps.slope_y, maps.level
+    )
     slope = slope_x * nx + slope_y * ny
     total = ridge + model.edge * np.clip(slope * 3, -1, 1) + model.bright * np.clip(level, -1, 2)
     total += model.rise * np.where(within & both, np.clip(level - inner, -1, 1), 0)
@@ -103,13 +113,21 @@ def _hollow(maps: EchoMaps, shapes: Field) -> Field:
 
 
 def _surprise(frame: tuple[int, int], model: EllipseModel, shapes: Field) -> Field:
-    """What size, place and form cost: outlines are large, near the middle, and never long and thin."""
+    """What size, place and form cost.
+
+    Outlines are large, near the middle, and never long and thin.
+    """
     height, width = frame
     x, y, a, b, turn = shapes.T
     size = np.log(np.sqrt(a * b) / max(frame) / model.radius)
     off_x, off_y = 2 * x / width - 1, 2 * y / height - 1 - model.middle_y
     form = np.log(a / b)
-    cost = model.size * size**2 + model.off_x * off_x**2 + model.off_y * off_y**2 + model.flat * np.abs(form)
+    cost = (
+        model.size * size**2
+        + model.off_x * off_x**2
+        + model.off_y * off_y**2
+        + model.flat * np.abs(form)
+    )
     return np.asarray(cost + model.upright * np.cos(2 * turn) * form)
 
 
@@ -135,7 +153,10 @@ def _grid(frame: tuple[int, int]) -> Field:
     blocks = []
     for radius in (max(frame) * part for part in RADII):
         step = max(5.0, radius * 0.16)
-        xs, ys = np.meshgrid(np.arange(0.18, 0.83, step / width) * width, np.arange(0.18, 0.83, step / height) * height)
+        xs, ys = np.meshgrid(
+            np.arange(0.18, 0.83, step / width) * width,
+            np.arange(0.18, 0.83, step / height) * height,
+        )
         for flatness, turns in SHAPES:
             for turn in turns:
                 block = np.empty((xs.size, 5))
@@ -145,6 +166,11 @@ def _grid(frame: tuple[int, int]) -> Field:
                 blocks.append(block)
     shapes = np.concatenate(blocks)
     x, y, _, b, _ = shapes.T
-    fits = (x - b > -0.1 * width) & (x + b < 1.1 * width) & (y - b > -0.12 * height) & (y + b < 1.12 * height)
+    fits = (
+        (x - b > -0.1 * width)
+        & (x + b < 1.1 * width)
+        & (y - b > -0.12 * height)
+        & (y + b < 1.12 * height)
+    )
     kept: Field = shapes[fits]
     return kept

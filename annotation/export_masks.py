@@ -1,4 +1,7 @@
-"""Hand masks to other tools: COCO JSON over the stored frames, which `sono masks import` reads back."""
+"""Hand masks to other tools.
+
+COCO JSON over the stored frames, which `sono masks import` reads back.
+"""
 
 import json
 from collections.abc import Mapping
@@ -27,10 +30,12 @@ class ExportSummary:
 
 
 def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> ExportSummary:
-    """Write every accepted frame and its masks that were not rejected as COCO JSON; the same tables, the same bytes.
+    """Write every accepted frame and its masks that were not rejected as COCO JSON; the same
+    tables, the same bytes.
 
-    `file_name` is relative to the workspace, sizes and masks are in stored pixels. PrivacyError where something private
-    is found, SonoError where there are no masks or nothing can be searched, unless `no_vault`; nothing is written then.
+    `file_name` is relative to the workspace, sizes and masks are in stored pixels. PrivacyError
+    where something private is found, SonoError where there are no masks or nothing can be searched,
+    unless `no_vault`; nothing is written then.
     """
     workspace.require_vault(no_vault)
     workspace.check_output(target)
@@ -44,7 +49,11 @@ def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> E
         "images": [_image(numbers, row) for row in frames.to_dict("records")],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
         "annotations": [
-            {"id": number, "category_id": names.index(row["structure"]) + 1, **_annotation(numbers, row)}
+            {
+                "id": number,
+                "category_id": names.index(row["structure"]) + 1,
+                **_annotation(numbers, row),
+            }
             for number, row in enumerate(masks.to_dict("records"), start=1)
         ],
     }

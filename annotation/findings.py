@@ -8,8 +8,10 @@ from sono.curation.core.planes import Plane, PlaneTable
 
 Places = Mapping[str, Sequence[str]]
 
-# Finding: the structures, planes (ids) or regions where the ISUOG practice guidelines look for it: CNS part 1 (2020),
-# heart (2023), mid-trimester (2022) and 11-14 weeks (2023). What is not here has no one place: shape and echogenicity
+# Finding: the structures, planes (ids) or regions where the ISUOG practice guidelines look for it:
+# CNS part 1 (2020),
+# heart (2023), mid-trimester (2022) and 11-14 weeks (2023). What is not here has no one place:
+# shape and echogenicity
 # without an organ, the volume of fluid, growth, and codes.
 # fmt: off
 PLACES: Places = {
@@ -46,14 +48,16 @@ PLACES: Places = {
 # fmt: on
 
 
-class Told(NamedTuple):
+class MentionedFindings(NamedTuple):
     """Findings that the plane of a frame can show, and those that can only be told of the study."""
 
     plane: tuple[str, ...]
     study: tuple[str, ...]
 
 
-def tell_findings(findings: Sequence[str], plane: Plane | None, places: Places = PLACES) -> Told:
+def mention_findings(
+    findings: Sequence[str], plane: Plane | None, places: Places = PLACES
+) -> MentionedFindings:
     """Which `findings` a caption names: those of other planes are left out.
 
     A finding without a place, and any on a frame of no known plane, is told of the study.
@@ -66,7 +70,7 @@ def tell_findings(findings: Sequence[str], plane: Plane | None, places: Places =
             study.append(finding)
         elif not here.isdisjoint(where):
             shown.append(finding)
-    return Told(tuple(shown), tuple(study))
+    return MentionedFindings(tuple(shown), tuple(study))
 
 
 def spoken(finding: str) -> str:
@@ -75,8 +79,13 @@ def spoken(finding: str) -> str:
 
 
 def with_own_places(own: Places, planes: PlaneTable) -> Places:
-    """PLACES and a study's `own`; SonoError for a place that is no structure, plane or region of its table."""
-    known = {word for plane in planes.planes for word in (plane.id, plane.region, *plane.structures)}
+    """PLACES and a study's `own`.
+
+    SonoError for a place that is no structure, plane or region of its table.
+    """
+    known = {
+        word for plane in planes.planes for word in (plane.id, plane.region, *plane.structures)
+    }
     for finding, places in own.items():
         for place in places:
             if place not in known:

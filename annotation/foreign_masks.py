@@ -1,4 +1,7 @@
-"""What the readers of masks made elsewhere return: masks, refusals, and the names of all pictures."""
+"""What the readers of masks made elsewhere return.
+
+Masks, refusals, and the names of all pictures.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +25,9 @@ MAX_BYTES = 1 << 30  # of a JSON file, which holds pictures in LabelMe's case
 class Picture:
     """Which picture a mask was drawn on, as its file says.
 
-    `name` is a path, or only its end, below `folder`: the folder in use, which can agree with the path of a frame but
-    cannot contradict it. Two `entry` values are two pictures, whatever their names. `own_name` is the name of a LabelMe
-    file, `file` the mask's own picture.
+    `name` is a path, or only its end, below `folder`: the folder in use, which can agree with the
+    path of a frame but cannot contradict it. Two `entry` values are two pictures, whatever their
+    names. `own_name` is the name of a LabelMe file, `file` the mask's own picture.
     """
 
     name: str
@@ -37,9 +40,9 @@ class Picture:
 class ForeignMask(NamedTuple):
     """A mask as another tool wrote it.
 
-    `size` is (height, width) of its picture, None where the file does not say; `read` draws it for a size. `source` is
-    "import", or "box" for a box; `exported` holds the attributes that `sono masks export` wrote.
-    `nested`: one of several classes of a picture, which may lie in its holes.
+    `size` is (height, width) of its picture, None where the file does not say; `read` draws it for
+    a size. `source` is "import", or "box" for a box; `exported` holds the attributes that `sono
+    masks export` wrote. `nested`: one of several classes of a picture, which may lie in its holes.
     """
 
     picture: Picture
@@ -70,14 +73,18 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Found:
-    """What a file or folder holds: masks, refused entries, all pictures (also those without a mask), and remarks."""
+    """What a file or folder holds.
+
+    Masks, refused entries, all pictures (also those without a mask), and remarks.
+    """
 
     masks: list[ForeignMask] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unnamed: dict[int, int] = field(default_factory=dict)  # pixels of values that no --value names
-    paints: dict[str, list[str]] = field(default_factory=dict)  # files by the value or color of their one structure
+    # files by the value or color of their one structure
+    paints: dict[str, list[str]] = field(default_factory=dict)
 
     def refuse(self, reason: str, place: object, detail: str = "") -> None:
         """Note an entry that is not used."""
@@ -85,14 +92,21 @@ class Found:
 
 
 def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; SonoError for anything else, without waiting for a pipe."""
+    """The bytes of a regular file of at most `limit` bytes.
+
+    SonoError for anything else, without waiting for a pipe.
+    """
     try:
         return read_regular(path, limit)
     except OSError as error:
-        raise SonoError(f"{path}: cannot be read ({error.strerror}); check its path and permissions") from error
+        raise SonoError(
+            f"{path}: cannot be read ({error.strerror}); check its path and permissions"
+        ) from error
 
 
 def check_size(size: Size) -> None:
     """SonoError for a picture without pixels or with more than sono reads."""
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-        raise SonoError(f"a picture of {size[0]} x {size[1]} pixels (height x width) cannot be; export it again")
+        raise SonoError(
+            f"a picture of {size[0]} x {size[1]} pixels (height x width) cannot be; export it again"
+        )

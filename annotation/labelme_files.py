@@ -19,11 +19,18 @@ AREAS = ("polygon", "circle", "rectangle")
 
 def is_labelme(content: Any) -> bool:
     """Whether JSON content is what LabelMe writes."""
-    return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
+    return (
+        isinstance(content, dict)
+        and isinstance(content.get("shapes"), list)
+        and "imagePath" in content
+    )
 
 
 def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Found) -> None:
-    """Add the shapes of LabelMe `content` to `found`, of the file `path` below `folder`; a bad shape is refused."""
+    """Add the shapes of LabelMe `content` to `found`, of the file `path` below `folder`.
+
+    A bad shape is refused.
+    """
     image, inside = content["imagePath"], path.relative_to(folder).as_posix()
     if not isinstance(image, str) or not image.strip():
         found.refuse("broken", path, "imagePath is no text")
@@ -34,7 +41,9 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
     size = (content.get("imageHeight"), content.get("imageWidth"))
     if not all(type(side) is int for side in size):
         found.refuse(
-            "broken", path, f"imageHeight and imageWidth are {size[0]} and {size[1]}; save it again in LabelMe"
+            "broken",
+            path,
+            f"imageHeight and imageWidth are {size[0]} and {size[1]}; save it again in LabelMe",
         )
         return
     for number, shape in enumerate(content["shapes"]):
@@ -44,11 +53,17 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
             continue
         kind = shape.get("shape_type") or "polygon"
         if kind not in AREAS:
-            found.refuse("broken", place, f"a {kind} is no area; draw a polygon, circle or rectangle")
+            found.refuse(
+                "broken", place, f"a {kind} is no area; draw a polygon, circle or rectangle"
+            )
             continue
         source = "box" if kind == "rectangle" else "import"
         read = partial(_pixels, kind, shape.get("points"))
-        found.masks.append(ForeignMask(picture, shape["label"], (size[0], size[1]), place, read, source))  # type: ignore[arg-type]
+        height_width = (size[0], size[1])
+        label = shape["label"]
+        found.masks.append(
+            ForeignMask(picture, label, height_width, place, read, source)  # type: ignore[arg-type]
+        )
 
 
 def _pixels(kind: str, numbers: Any, size: Size) -> NDArray[np.bool_]:

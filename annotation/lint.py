@@ -18,20 +18,24 @@ FINDINGS = MappingProxyType(
         "ga_grammar": "a gestational age that is not English, such as '1 weeks' or '22-weeks'",
         "ga_range": "a gestational age outside 4 to 45 weeks",
         "identifier": "something like an id, a date or a file name",
-        "banned": "a centre, a machine or a word of the banned list",
+        "banned": "a center, a machine or a word of the banned list",
         "wrong_plane": "a plane is named that the frame does not show",
-        "wrong_structure": "a structure that belongs to another plane or to none; mend the label, mask or planes file",
+        "wrong_structure": (
+            "a structure that belongs to another plane or to none; mend the label, "
+            "mask or planes file"
+        ),
         "too_long": "more tokens than the text encoder reads",
     }
 )
 
-MIN_BANNED_CHARS = 3  # a centre called "A" would ban the article
+MIN_BANNED_CHARS = 3  # a center called "A" would ban the article
 _RESIDUE = re.compile(r"\{\{|\}\}|\{%|%\}|\{#|#\}|\b(?:none|nan|null|undefined)\b", re.IGNORECASE)
 _BLANKS = re.compile(r"\s{2,}|^\s|\s$|\s[.,;:]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffd]")
 _GA_GRAMMAR = re.compile(
     r"\b1 (?:weeks|days)\b|\b(?!1 )\d+ (?:week|day)\b|\d+-(?:weeks|days)\b"
-    r"|\b0 days?\b|\b(?:[7-9]|\d{2,}) days\b|\ba (?:8|11|18)-week\b|\ban (?!8-|11-|18-)\d+-week\b|\d+\.\d+[ -]weeks?\b",
+    r"|\b0 days?\b|\b(?:[7-9]|\d{2,}) days\b|\ba (?:8|11|18)-week\b|\ban "
+    r"(?!8-|11-|18-)\d+-week\b|\d+\.\d+[ -]weeks?\b",
     re.IGNORECASE,
 )
 _WEEKS = re.compile(r"\b(\d+)[ -]weeks?\b", re.IGNORECASE)
@@ -44,7 +48,10 @@ _IDENTIFIER = re.compile(
 
 @dataclass(frozen=True)
 class LintRules:
-    """What `lint` checks against: `count_tokens` counts the tokens of a text including start and end."""
+    """What `lint` checks against.
+
+    `count_tokens` counts the tokens of a text including start and end.
+    """
 
     count_tokens: Callable[[str], int]
     planes: PlaneTable
@@ -53,15 +60,26 @@ class LintRules:
 
     @cached_property
     def banned_pattern(self) -> re.Pattern[str] | None:
-        """The banned words as whole words; those of the plane table's own vocabulary cannot be banned."""
+        """The banned words as whole words.
+
+        Those of the plane table's own vocabulary cannot be banned.
+        """
         words = {" ".join(word.casefold().split()) for word in self.banned}
-        usable = sorted(word for word in words if len(word) >= MIN_BANNED_CHARS and word not in self._own_words)
+        usable = sorted(
+            word for word in words if len(word) >= MIN_BANNED_CHARS and word not in self._own_words
+        )
         return _whole_words(usable) if usable else None
 
     @cached_property
     def term_pattern(self) -> re.Pattern[str]:
-        """Structures and plane names, the longest first, so that 'aorta' is not found in 'descending aorta'."""
-        return _whole_words(sorted(self.plane_names | set(self.planes.structures), key=lambda term: (-len(term), term)))
+        """Structures and plane names, the longest first, so that 'aorta' is not found in
+        'descending aorta'.
+        """
+        return _whole_words(
+            sorted(
+                self.plane_names | set(self.planes.structures), key=lambda term: (-len(term), term)
+            )
+        )
 
     @cached_property
     def plane_names(self) -> frozenset[str]:
@@ -83,8 +101,9 @@ def lint(
 ) -> list[str]:
     """The codes (see FINDINGS) that `text` earns, in a fixed order.
 
-    `plane` is what the frame shows (None: unknown or none of the planes), `structures` those that the caption lists;
-    the record's own `findings` may name any structure ("short femur" beside a head).
+    `plane` is what the frame shows (None: unknown or none of the planes), `structures` those that
+    the caption lists; the record's own `findings` may name any structure ("short femur" beside a
+    head).
     """
     if not text.strip():
         return ["empty"]
@@ -103,7 +122,10 @@ def lint(
 
 
 def clip_token_counter() -> Callable[[str], int]:
-    """A counter of CLIP's byte-pair tokens, with start and end; it imports torch through open_clip (a second)."""
+    """A counter of CLIP's byte-pair tokens, with start and end.
+
+    It imports torch through open_clip (a second).
+    """
     from open_clip.tokenizer import SimpleTokenizer
 
     tokenizer = SimpleTokenizer()
@@ -111,8 +133,12 @@ def clip_token_counter() -> Callable[[str], int]:
     return lru_cache(maxsize=1024)(lambda text: len(tokenizer.encode(text)) + 2)
 
 
-def _disagreements(text: str, rules: LintRules, plane: Plane | None, structures: Collection[str]) -> list[str]:
-    """`wrong_plane` and `wrong_structure`, from the terms in the text and from the structures listed."""
+def _disagreements(
+    text: str, rules: LintRules, plane: Plane | None, structures: Collection[str]
+) -> list[str]:
+    """`wrong_plane` and `wrong_structure`, from the terms in the text and from the structures
+    listed.
+    """
     listed = _folded(structures)
     known = _folded(rules.planes.structures)
     own = _folded((plane.name, *plane.structures)) if plane else listed & known

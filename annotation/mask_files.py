@@ -1,4 +1,7 @@
-"""Read masks made elsewhere, whatever they come in: COCO or LabelMe JSON, tables of boxes, PNGs, folders of these."""
+"""Read masks made elsewhere, whatever they come in.
+
+COCO or LabelMe JSON, tables of boxes, PNGs, folders of these.
+"""
 
 import json
 from collections import Counter
@@ -22,7 +25,9 @@ TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
 
 @dataclass(frozen=True)
 class MaskRules:
-    """How the files are read: pictures by `pictures`, the columns of a table by `columns` (field -> title)."""
+    """How the files are read: pictures by `pictures`, the columns of a table by `columns`
+    (field -> title).
+    """
 
     pictures: PictureRules = field(default_factory=PictureRules)
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +39,10 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
     if path.is_dir():
         _read_folder(path, rules, found)
     elif not path.exists():
-        raise SonoError(f"{path}: not found; give a COCO or LabelMe JSON, a table of boxes, or a folder of mask PNGs")
+        raise SonoError(
+            f"{path}: not found; give a COCO or LabelMe JSON, a table of boxes, or a folder of "
+            f"mask PNGs"
+        )
     elif path.suffix.lower() in TABLES:
         read_boxes(path, rules.columns, found)
     elif path.suffix.lower() == ".png":
@@ -43,35 +51,48 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
         _read_json(path, path.parent, found)
     _refuse_several_paints(found, rules.pictures.force)
     if found.unnamed:
-        counts = ", ".join(f"{value} ({count} pixels)" for value, count in sorted(found.unnamed.items()))
+        counts = ", ".join(
+            f"{value} ({count} pixels)" for value, count in sorted(found.unnamed.items())
+        )
         found.remarks.append(f"values without --value are left out: {counts}")
     return found
 
 
 def _refuse_several_paints(found: Found, force: bool) -> None:
-    """Refuse the pictures of one structure where some have another value or color than others: these are classes.
+    """Refuse the pictures of one structure where some have another value or color than others:
+    these are classes.
 
     With `force` it is a remark.
     """
     if len(found.paints) < 2:
         return
-    counts = ", ".join(f"{paint} in {len(places)}" for paint, places in sorted(found.paints.items()))
+    counts = ", ".join(
+        f"{paint} in {len(places)}" for paint, places in sorted(found.paints.items())
+    )
     said = f"pictures that should show one structure have several values or colors: {counts}"
     if force:
         found.remarks.append(said)
         return
     found.masks.clear()
     for place in sorted(place for places in found.paints.values() for place in places):
-        found.refuse("classes", place, f"{said}; say what each shows with --value or --color, or give --force")
+        found.refuse(
+            "classes",
+            place,
+            f"{said}; say what each shows with --value or --color, or give --force",
+        )
 
 
 def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
     """The PNGs and LabelMe files below `folder`; other files are counted."""
     others: Counter[str] = Counter()
-    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and path.name[0] != "."]
+    files = [
+        path for path in sorted(folder.rglob("*")) if not path.is_dir() and path.name[0] != "."
+    ]
     read = [path for path in files if path.suffix.lower() in (".png", ".json")]
     if not read:
-        raise SonoError(f"{folder}: no PNG or LabelMe JSON here; give the folder that holds the masks")
+        raise SonoError(
+            f"{folder}: no PNG or LabelMe JSON here; give the folder that holds the masks"
+        )
     for path in files:
         if path.suffix.lower() == ".png":
             read_mask_picture(path, folder, rules.pictures, found)
@@ -95,13 +116,16 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
         read_coco(path, content, found)
     else:
         raise SonoError(
-            f"{path}: JSON that is neither LabelMe nor COCO with images, annotations and categories (Label Studio's "
+            f"{path}: JSON that is neither LabelMe nor COCO with images, annotations and "
+            f"categories (Label Studio's "
             f"own?); {EXPORT_HELP}"
         )
 
 
 def _of_one_value(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError where a key comes twice with other values, of which a reader would drop one."""
+    """An object of JSON; ValueError where a key comes twice with other values, of which a
+    reader would drop one.
+    """
     content = dict(pairs)
     if len(content) < len(pairs):
         for key, value in pairs:
@@ -115,11 +139,14 @@ def _json(path: Path) -> Any:
     if raw.lstrip()[:1] == b"<":
         raise SonoError(f"{path}: XML (CVAT?) instead of COCO JSON; {EXPORT_HELP}")
     if is_dicom(raw):
-        raise SonoError(f"{path}: a DICOM file (segmentations in DICOM are not read); {EXPORT_HELP}")
+        raise SonoError(
+            f"{path}: a DICOM file (segmentations in DICOM are not read); {EXPORT_HELP}"
+        )
     kind = image_kind(raw)
     if kind is not None and kind != "other":
         raise SonoError(
-            f"{path}: a {kind.upper()} picture by its content; convert mask pictures to PNG and name them .png"
+            f"{path}: a {kind.upper()} picture by its content; convert mask pictures to PNG and "
+            f"name them .png"
         )
     if (known := format_of(raw)) is not None:
         raise SonoError(f"{path}: {known.name}; {EXPORT_HELP}")

@@ -1,4 +1,6 @@
-"""One mask on its frame: its structure, size and pixels are checked, then it is cropped and becomes a row."""
+"""One mask on its frame: its structure, size and pixels are checked, then it is cropped and
+becomes a row.
+"""
 
 import json
 import math
@@ -28,8 +30,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class FitRules:
-    """What masks are fitted by: labels, the state of new ones, whether those that look odd are kept, and the masks that
-    the study has, by id and by image and structure."""
+    """What masks are fitted by: labels, the state of new ones, whether those that look odd are
+    kept, and the masks that the study has, by id and by image and structure.
+    """
 
     labels: Labels
     state: str
@@ -48,8 +51,13 @@ class FitRules:
 
 
 def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
-    """The row of one mask on its frame; RefusedError where it has no structure, does not fit or looks odd."""
-    structure = mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
+    """The row of one mask on its frame.
+
+    RefusedError where it has no structure, does not fit or looks odd.
+    """
+    structure = (
+        mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
+    )
     whole = _whole(mask, match)
     exported = _exported(mask, match)
     pixels = whole if match.stored else crop(whole, match.row)
@@ -88,7 +96,9 @@ def _whole(mask: ForeignMask, match: Match) -> NDArray[np.bool_]:
     sizes = [stored] if match.stored else [_shown_size(match.row), _file_size(match.row)]
     size = mask.size or sizes[-1]  # coordinates without a size count pixels of the file
     if size not in sizes:
-        raise RefusedError("wrong_size", f"{_text(size)} against {_text(sizes[0])} (height x width)")
+        raise RefusedError(
+            "wrong_size", f"{_text(size)} against {_text(sizes[0])} (height x width)"
+        )
     try:
         return mask.read(size)
     except SonoError as error:
@@ -110,14 +120,23 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _exported(mask: ForeignMask, match: Match) -> Row:
-    """The attributes of a mask that `sono masks export` wrote, checked; empty for any other mask."""
+    """The attributes of a mask that `sono masks export` wrote, checked.
+
+    Empty for any other mask.
+    """
     given = mask.exported
-    if not match.stored or given.get("source") not in MASK_SOURCES or given.get("state") not in MASK_STATES:
+    if (
+        not match.stored
+        or given.get("source") not in MASK_SOURCES
+        or given.get("state") not in MASK_STATES
+    ):
         return {}
     return {
         **{key: given.get(key) for key in ("mask_id", "source", "state")},
         **{key: _number(given.get(key)) for key in ("score", "stability")},
-        "model_hash": value if re.fullmatch("[0-9a-f]{8,64}", value := str(given.get("model_hash"))) else None,
+        "model_hash": value
+        if re.fullmatch("[0-9a-f]{8,64}", value := str(given.get("model_hash")))
+        else None,
         "prompt": _prompt(given.get("prompt")),
     }
 
@@ -137,22 +156,32 @@ def _prompt(value: object) -> str | None:
 
 
 def _state(row: Row, exported: Row, known: Mapping[str, Row]) -> str:
-    """The state of a mask that comes back: its own, or edited where its shape differs from the one that was exported.
+    """The state of a mask that comes back: its own, or edited where its shape differs from the one
+    that was exported.
 
     Other tools draw a mask again from its outline, so small differences are no edit.
     """
     before = known.get(str(exported["mask_id"]))
-    if before is None or row["mask_id"] == before["mask_id"] or before["image_id"] != row["image_id"]:
+    if (
+        before is None
+        or row["mask_id"] == before["mask_id"]
+        or before["image_id"] != row["image_id"]
+    ):
         return str(exported["state"])
     same = same_shape(_pixels(row), _pixels(before)) and row["structure"] == before["structure"]
     return str(exported["state"]) if same else "edited"
 
 
 def _drawn_before(row: Row, rules: FitRules) -> Row:
-    """The mask of the study that `row` is, drawn again by a tool from its outline; `row` itself where there is none."""
+    """The mask of the study that `row` is, drawn again by a tool from its outline.
+
+    `row` itself where there is none.
+    """
     others = rules.drawn.get((row["image_id"], row["structure"]), [])
     mask, size = _pixels(row), (row["height"], row["width"])
-    same = [(other, _pixels(other)) for other in others if (other["height"], other["width"]) == size]
+    same = [
+        (other, _pixels(other)) for other in others if (other["height"], other["width"]) == size
+    ]
     same = [(other, shape) for other, shape in same if same_shape(mask, shape)]
     return max(same, key=lambda pair: int((pair[1] == mask).sum()), default=(row, mask))[0]
 

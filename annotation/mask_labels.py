@@ -10,22 +10,37 @@ from sono.curation.core.planes import PlaneTable, label_form
 
 
 def plain_label(label: str) -> str:
-    """The form in which labels are compared, so that `Fetal_Head` is `fetal head`; of signs alone the label itself."""
+    """The form in which labels are compared, so that `Fetal_Head` is `fetal head`.
+
+    Of signs alone the label itself.
+    """
     return label_form(label) or label
 
 
 def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
-    """The structure of the plane table that `label` spells; SonoError with the nearest ones, and the `option`."""
+    """The structure of the plane table that `label` spells.
+
+    SonoError with the nearest ones, and the `option`.
+    """
     known = {plain_label(name): name for name in planes.structures}
     if plain_label(label) not in known:
-        where = f"; {option} takes a structure of curation/core/planes.py or the study's planes_file" if option else ""
+        where = (
+            f"; {option} takes a structure of curation/core/planes.py or the study's planes_file"
+            if option
+            else ""
+        )
         place = f"{option}: " if option else ""
-        raise SonoError(f"{place}unknown structure '{label}'{suggestion(label, planes.structures)}{where}")
+        raise SonoError(
+            f"{place}unknown structure '{label}'{suggestion(label, planes.structures)}{where}"
+        )
     return known[plain_label(label)]
 
 
 def suggestion(label: str, known: Iterable[str]) -> str:
-    """`; did you mean 'fetal head'?`: the names that contain the words of `label`, else the nearest one."""
+    """`; did you mean 'fetal head'?`.
+
+    The names that contain the words of `label`, else the nearest one.
+    """
     likely = containing(label, known)
     if likely:
         return f"; did you mean {' or '.join(repr(name) for name in likely[:3])}?"
@@ -40,7 +55,10 @@ def containing(label: str, known: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Labels:
-    """How labels become structures: all `structure`, or by `mapping` (label -> structure); `skipped` are left out."""
+    """How labels become structures: all `structure`, or by `mapping` (label -> structure).
+
+    `skipped` are left out.
+    """
 
     planes: PlaneTable
     structure: str | None = None
@@ -50,11 +68,20 @@ class Labels:
 
     @classmethod
     def create(
-        cls, planes: PlaneTable, structure: str | None, mapping: Mapping[str, str], skipped: Sequence[str]
+        cls,
+        planes: PlaneTable,
+        structure: str | None,
+        mapping: Mapping[str, str],
+        skipped: Sequence[str],
     ) -> "Labels":
-        """SonoError for a structure that no plane has, and for a label that is both named and skipped."""
+        """SonoError for a structure that no plane has, and for a label that is both named and
+        skipped.
+        """
         named = structure_name(structure, planes, "--structure") if structure else None
-        known = {plain_label(label): structure_name(name, planes, "--label") for label, name in mapping.items()}
+        known = {
+            plain_label(label): structure_name(name, planes, "--label")
+            for label, name in mapping.items()
+        }
         left_out = {plain_label(label): label for label in skipped}
         if both := known.keys() & left_out.keys():
             raise SonoError(f"--label and --skip-label both name '{left_out[min(both)]}'; keep one")
@@ -80,7 +107,8 @@ class Labels:
             likely = likely or get_close_matches(label.casefold(), self.planes.structures, 1, 0.75)
             name = likely[0] if len(likely) == 1 else "STRUCTURE"
             raise SonoError(
-                f'{error} Name it with --label "{label}={name}", or leave it out with --skip-label "{label}"'
+                f'{error} Name it with --label "{label}={name}", or leave it out with --skip-label '
+                f'"{label}"'
             ) from error
 
     def unused(self) -> list[str]:

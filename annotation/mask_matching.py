@@ -1,4 +1,7 @@
-"""Which stored frame a picture's name means: by its image id or by the longest agreeing path, one to one, or none."""
+"""Which stored frame a picture's name means.
+
+By its image id or by the longest agreeing path, one to one, or none.
+"""
 
 import os
 import posixpath
@@ -22,20 +25,26 @@ from sono.curation.records.table import SUFFIXES, path_parts
 MAX_CANDIDATES = 3  # named in a refusal
 MAX_NEAR = 20  # masks for which near names are looked up
 
-# What tools and data sets put after or before a frame's name. Label Studio: 8 hexadecimal digits; Roboflow: the former
+# What tools and data sets put after or before a frame's name. Label Studio: 8 hexadecimal digits;
+# Roboflow: the former
 # ending and a hash.
-ENDING = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)", re.IGNORECASE)
-LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(.+)")  # eight digits alone may be a date or a patient's number
+ENDING = re.compile(
+    r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)",
+    re.IGNORECASE,
+)
+# eight digits alone may be a date or a patient's number
+LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(.+)")
 ROBOFLOW = re.compile(rf"(.+)_(?:{'|'.join(sorted(SUFFIXES))})\.rf\.[0-9a-z]{{8,}}")
 NUMBER = re.compile(r"\d+")
 UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # the number of Label Studio's project
 
 # Folders of exports that say nothing about whose frame lies in them; agreeing ones still count.
 GENERIC = frozenset((
-    "annotation", "annotations", "coco", "data", "dataset", "dcm", "default", "dicom", "export", "exports", "files",
-    "frames", "ground_truth", "groundtruth", "gt", "image", "images", "img", "imgs", "jpeg", "jpegimages", "jpg",
-    "label", "labels", "mask", "masks", "output", "png", "pngs", "raw", "segmentation", "segmentationclass",
-    "segmentations", "test", "test_set", "train", "training", "training_set", "upload", "uploads", "val", "valid",
+    "annotation", "annotations", "coco", "data", "dataset", "dcm", "default", "dicom", "export",
+    "exports", "files", "frames", "ground_truth", "groundtruth", "gt", "image", "images", "img",
+    "imgs", "jpeg", "jpegimages", "jpg", "label", "labels", "mask", "masks", "output", "png",
+    "pngs", "raw", "segmentation", "segmentationclass", "segmentations", "test", "test_set",
+    "train", "training", "training_set", "upload", "uploads", "val", "valid",
     "validation",
 ))  # fmt: skip
 
@@ -43,7 +52,10 @@ Row = dict[str, Any]
 
 
 class Match(NamedTuple):
-    """The row of the images table that a picture is, by what evidence; `stored`: its pixels are the stored ones."""
+    """The row of the images table that a picture is, by what evidence; `stored`.
+
+    Its pixels are the stored ones.
+    """
 
     row: Row
     evidence: str
@@ -60,9 +72,10 @@ class NoMatch(NamedTuple):
 class Agreement(NamedTuple):
     """How the folders of a frame agree with those around a mask.
 
-    `same`: they are the same folder. Else, below the `shared` folders that both paths begin with: how many agree from
-    the name upward, of those that say something (`telling`) and of `all`; whether the frame's path has none more that
-    says something (`sibling`); and whether the paths contradict each other.
+    `same`: they are the same folder. Else, below the `shared` folders that both paths begin with:
+    how many agree from the name upward, of those that say something (`telling`) and of `all`;
+    whether the frame's path has none more that says something (`sibling`); and whether the paths
+    contradict each other.
     """
 
     same: bool = False
@@ -90,7 +103,9 @@ Found = tuple["SourceFile", Agreement]
 
 
 class Reading(NamedTuple):
-    """A stem that a name may stand for, what was taken off, and whether Label Studio had put something before it."""
+    """A stem that a name may stand for, what was taken off, and whether Label Studio had put
+    something before it.
+    """
 
     stem: str
     taken: str = ""
@@ -99,8 +114,9 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the study: its path, how many of its folders lie below the folder given to `sono qc`, its SHA-256 and
-    number of frames."""
+    """A file of the study: its path, how many of its folders lie below the folder given to `sono
+    qc`, its SHA-256 and number of frames.
+    """
 
     path: str
     depth: int
@@ -122,7 +138,10 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class FrameFinder:
-    """The frames of a study by name. `ignored` are folders, in lower case, that say nothing about whose frame it is."""
+    """The frames of a study by name.
+
+    `ignored` are folders, in lower case, that say nothing about whose frame it is.
+    """
 
     files: tuple[SourceFile, ...]
     accepted: Mapping[str, Row]  # by image id
@@ -131,7 +150,9 @@ class FrameFinder:
     asked: list[str] = field(default_factory=list)  # stems without a frame
 
     @classmethod
-    def create(cls, workspace: Workspace, images: pd.DataFrame, ignored: Iterable[str] = ()) -> "FrameFinder":
+    def create(
+        cls, workspace: Workspace, images: pd.DataFrame, ignored: Iterable[str] = ()
+    ) -> "FrameFinder":
         """The finder of a workspace; without the vault it knows image ids alone."""
         files = tuple(_source_files(workspace, images))
         by_stem: dict[str, list[SourceFile]] = {}
@@ -143,7 +164,11 @@ class FrameFinder:
 
     @cached_property
     def _stored(self) -> dict[str, Row]:
-        return {picture_of(row["file"]): row for row in self.accepted.values() if isinstance(row["file"], str)}
+        return {
+            picture_of(row["file"]): row
+            for row in self.accepted.values()
+            if isinstance(row["file"], str)
+        }
 
     def find(self, picture: Picture) -> Match | NoMatch:
         """The frame that `picture` names, or why it names none."""
@@ -160,7 +185,10 @@ class FrameFinder:
             named = [file for one in readings(own) for file in self.by_stem.get(one.stem, ())]
             others = [file for file in named if file.key != _key_of(found.row)]
             if own != stem and others:
-                return NoMatch("other_name", f"imagePath says '{picture.name}'; the file is named as {_shown(others)}")
+                return NoMatch(
+                    "other_name",
+                    f"imagePath says '{picture.name}'; the file is named as {_shown(others)}",
+                )
         return found
 
     def _by_id(self, stem: str) -> Match | NoMatch | None:
@@ -169,13 +197,17 @@ class FrameFinder:
         if row is None or (crop and not re.fullmatch("[0-9a-f]{8}", crop)):
             return None
         if crop and stem not in self._stored:
-            return NoMatch("changed", "the frame was cropped in another way since; export the masks again")
+            return NoMatch(
+                "changed", "the frame was cropped in another way since; export the masks again"
+            )
         return Match(row, "image id", stored=True)
 
     def _by_path(self, picture: Picture, stem: str) -> Match | NoMatch:
         refused: NoMatch | None = None
         for reading in readings(stem):
-            files = [file for file in self.by_stem.get(reading.stem, ()) if not _is_mask(file, picture)]
+            files = [
+                file for file in self.by_stem.get(reading.stem, ()) if not _is_mask(file, picture)
+            ]
             if not files:
                 continue
             found = self._best(files, picture, reading)
@@ -186,13 +218,21 @@ class FrameFinder:
             # `sono qc` may have seen the mask's own file, as a rejected row of the same stem
             refused = refused or found
         return refused or NoMatch(
-            "unmatched", f"looked for {', '.join(one.stem for one in readings(stem))}{self._near(stem)}"
+            "unmatched",
+            f"looked for {', '.join(one.stem for one in readings(stem))}{self._near(stem)}",
         )
 
     def _near(self, stem: str) -> str:
-        """Names of frames like `stem`, for the first masks without one: each costs a look at all names."""
+        """Names of frames like `stem`, for the first masks without one.
+
+        Each costs a look at all names.
+        """
         self.asked.append(stem)
-        near = get_close_matches(stem, self.by_stem, MAX_CANDIDATES, 0.75) if len(self.asked) <= MAX_NEAR else []
+        near = (
+            get_close_matches(stem, self.by_stem, MAX_CANDIDATES, 0.75)
+            if len(self.asked) <= MAX_NEAR
+            else []
+        )
         return f"; near: {', '.join(near)}" if near else ""
 
     def _best(self, files: list[SourceFile], picture: Picture, reading: Reading) -> Match | NoMatch:
@@ -201,15 +241,20 @@ class FrameFinder:
         if not fitting:
             return NoMatch("other_folder", f"'{picture.name}' against {_shown(files)}")
         best = max(fitting)
-        # where no folder agrees, a file whose folder contradicts is a rival, too: the name may be any file's
+        # where no folder agrees, a file whose folder contradicts is a rival, too: the name may be
+        # any file's
         same_rank = [(file, one) for file, one in found if one.rank == best and not one.contradicts]
         rivals = found if best == NOTHING else same_rank
         if not _is_one(rivals):
             rivals = _sibling(rivals) or _same_name(rivals, picture) or rivals
         if not _is_one(rivals):
-            return NoMatch("ambiguous", f"'{picture.name}' may be {_shown([file for file, _ in rivals])}")
+            return NoMatch(
+                "ambiguous", f"'{picture.name}' may be {_shown([file for file, _ in rivals])}"
+            )
         file, agreement = rivals[0]
-        return self._row(file, f"{agreement.evidence}{f' without {reading.taken}' * bool(reading.taken)}")
+        return self._row(
+            file, f"{agreement.evidence}{f' without {reading.taken}' * bool(reading.taken)}"
+        )
 
     def _row(self, file: SourceFile, evidence: str) -> Match | NoMatch:
         first = file.rows[0]
@@ -223,8 +268,9 @@ class FrameFinder:
     def _agreement(self, file: SourceFile, picture: Picture, reading: Reading) -> Agreement:
         """How well a file's folders agree with those of a name.
 
-        They contradict it where both paths have, above the folders that agree, one more that says something. The folder
-        in use has any name; it contradicts as another one of a numbered kind: P1 is not P2.
+        They contradict it where both paths have, above the folders that agree, one more that says
+        something. The folder in use has any name; it contradicts as another one of a numbered kind:
+        P1 is not P2.
         """
         own, folders = file.parts[:-1], path_parts(_local_path(picture.name))[:-1]
         around = path_parts(posixpath.normpath(posixpath.join(picture.folder, *folders)))
@@ -233,7 +279,9 @@ class FrameFinder:
         shared = _common_start(around, own)
         mine, theirs = self._telling(own[shared:]), self._telling(around[shared:])
         agreeing = _common_end(mine, theirs)
-        below = self._telling(own[max(shared, len(own) - file.depth) :]) or (mine[-1:] if file.depth == 0 else [])
+        below = self._telling(own[max(shared, len(own) - file.depth) :]) or (
+            mine[-1:] if file.depth == 0 else []
+        )
         named = sum(part != ".." for part in path_parts(posixpath.normpath("/".join(folders))))
         given = self._telling(around[max(shared, len(around) - named) :])
         if reading.uploaded and UPLOADS.search("/".join(folders)):
@@ -243,7 +291,8 @@ class FrameFinder:
             all=_common_end(own[shared:], around[shared:]),
             shared=shared,
             sibling=not mine,
-            contradicts=agreeing < min(len(below), len(given)) or (not agreeing and _differ_by_number(below, theirs)),
+            contradicts=agreeing < min(len(below), len(given))
+            or (not agreeing and _differ_by_number(below, theirs)),
         )
 
     def _telling(self, folders: Sequence[str]) -> list[str]:
@@ -251,7 +300,10 @@ class FrameFinder:
 
 
 def readings(stem: str) -> list[Reading]:
-    """The stems that a name may stand for: itself, then with less and less of what tools have added."""
+    """The stems that a name may stand for.
+
+    Itself, then with less and less of what tools have added.
+    """
     found = [Reading(stem)]
     for reading in found:  # grows while it is read
         for pattern, what in (
@@ -286,7 +338,9 @@ def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
 
 def _common_start(one: Sequence[str], other: Sequence[str]) -> int:
     pairs = enumerate(zip(one, other, strict=False))
-    return next((count for count, (left, right) in pairs if left != right), min(len(one), len(other)))
+    return next(
+        (count for count, (left, right) in pairs if left != right), min(len(one), len(other))
+    )
 
 
 def _differ_by_number(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -303,11 +357,18 @@ def _sibling(rivals: Sequence[Found]) -> list[Found]:
     """Of equal names the one whose folder lies nearest to that of the mask, next to it."""
     nearest = max(agreement.shared for _, agreement in rivals)
     near = [(file, one) for file, one in rivals if one.shared == nearest]
-    return [found for found in near if found[1].sibling and not found[1].contradicts] if _is_one(near) else []
+    return (
+        [found for found in near if found[1].sibling and not found[1].contradicts]
+        if _is_one(near)
+        else []
+    )
 
 
 def _same_name(rivals: Sequence[Found], picture: Picture) -> list[Found]:
-    """Of files in one folder, the one with the ending, too; a mask PNG says nothing about its frame's ending."""
+    """Of files in one folder, the one with the ending, too.
+
+    A mask PNG says nothing about its frame's ending.
+    """
     if picture.file is not None or len({tuple(file.parts[:-1]) for file, _ in rivals}) > 1:
         return []
     name = path_parts(_local_path(picture.name))[-1]
@@ -335,7 +396,10 @@ def _shown(files: Sequence[SourceFile]) -> str:
 
 
 def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[SourceFile]:
-    """Every file of the vault's sources with its rows of `images`; none where the vault is not here."""
+    """Every file of the vault's sources with its rows of `images`.
+
+    None where the vault is not here.
+    """
     if not workspace.sources_path.exists():
         return
     sources = workspace.sources(["source_id", "path", "root"])
@@ -343,12 +407,19 @@ def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[Source
     for row in images.to_dict("records"):
         rows.setdefault(row["source_id"], []).append(row)  # type: ignore[arg-type]
     counts = dict(zip(images["source_id"], images["source_frames"].fillna(1), strict=True))
-    places = {name: (file, root) for name, file, root in zip(*(sources[column] for column in sources), strict=True)}
+    places = {
+        name: (file, root)
+        for name, file, root in zip(*(sources[column] for column in sources), strict=True)
+    }
     for source_id, (file, root) in places.items():
         if source_id in rows:
             full, top = os.fsdecode(file), os.fsdecode(root).rstrip("/")
-            inner = Path(full).relative_to(top) if full.startswith(top + "/") else Path(Path(full).name)
+            inner = (
+                Path(full).relative_to(top) if full.startswith(top + "/") else Path(Path(full).name)
+            )
             own = tuple(rows[source_id])
             sha = own[0]["file_sha256"]
             frames = max(len(own), int(counts.get(source_id, 1)))
-            yield SourceFile(full, len(inner.parts) - 1, sha if isinstance(sha, str) else None, frames, own)
+            yield SourceFile(
+                full, len(inner.parts) - 1, sha if isinstance(sha, str) else None, frames, own
+            )

@@ -1,4 +1,6 @@
-"""Mask pictures: what a PNG shows is decided by its pixels, and a picture that is no mask is refused."""
+"""Mask pictures: what a PNG shows is decided by its pixels, and a picture that is no mask is
+refused.
+"""
 
 import io
 from collections.abc import Callable, Mapping
@@ -11,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sono.annotation.foreign_masks import MAX_PIXELS, ForeignMask, Found, Picture, RefusedError, Size, read_file
+from sono.annotation.foreign_masks import (
+    MAX_PIXELS,
+    ForeignMask,
+    Found,
+    Picture,
+    RefusedError,
+    Size,
+    read_file,
+)
 from sono.annotation.outlines import fill_outline, filled
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
@@ -21,7 +31,8 @@ MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted
 STRAY_SHARE = 0.005  # of the painted pixels: a color rarer than this is the blur of an edge
 NEAR = 16  # gray levels or steps of a channel that compression may change
-CLASS_SHARE = 0.001  # of the painted pixels inside flat areas: a tone or color rarer than this is no class
+# of the painted pixels inside flat areas: a tone or color rarer than this is no class
+CLASS_SHARE = 0.001
 MIN_CLASS = 9  # pixels
 MAX_LINES = 8
 EDGE = 5  # pixels over which a drawn edge may be blurred
@@ -34,9 +45,9 @@ SHOWN_CLASSES = 8
 
 # A named color is the set of its strong channels, so dark red (128, 0, 0) is red too.
 COLORS = {
-    "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "olive": (1, 1, 0),
-    "magenta": (1, 0, 1), "purple": (1, 0, 1), "cyan": (0, 1, 1), "teal": (0, 1, 1),
-    "white": (1, 1, 1), "gray": (1, 1, 1),
+    "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0),
+    "olive": (1, 1, 0), "magenta": (1, 0, 1), "purple": (1, 0, 1), "cyan": (0, 1, 1),
+    "teal": (0, 1, 1), "white": (1, 1, 1), "gray": (1, 1, 1),
 }  # fmt: skip
 
 Mask = NDArray[np.bool_]
@@ -50,19 +61,25 @@ def _never(_: Gray) -> bool:
 
 @dataclass(frozen=True)
 class PictureRules:
-    """How mask pictures are read: all of one `structure`, by color or by value; `is_frame` knows the study's frames."""
+    """How mask pictures are read: all of one `structure`, by color or by value.
+
+    `is_frame` knows the study's frames.
+    """
 
     structure: str | None = None
     colors: Mapping[str, str] = field(default_factory=dict)  # color -> label
     values: Mapping[int, str] = field(default_factory=dict)  # gray value or palette index -> label
     is_frame: Callable[[Gray], bool] = _never
-    force: bool = False  # take pictures of one structure as such, though their values or colors differ
+    # take pictures of one structure as such, though their values or colors differ
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """A decoded picture: `rgb` [H, W, 3]; `values` [H, W], the gray values or palette indices of one that has no colors
-    of its own; `alpha` [H, W] where it varies. `hidden`: values above 0 that look like another one in `rgb`."""
+    """A decoded picture: `rgb` [H, W, 3]; `values` [H, W], the gray values or palette indices of
+    one that has no colors of its own; `alpha` [H, W] where it varies. `hidden`: values above 0 that
+    look like another one in `rgb`.
+    """
 
     rgb: NDArray[np.uint8]
     values: Values | None
@@ -84,7 +101,9 @@ class Pixels:
 
 def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Found) -> None:
     """Add the masks of one PNG below `folder` to `found`, or why it is refused."""
-    picture = Picture(path.relative_to(folder).as_posix(), str(path), str(real_path(folder)), file=path)
+    picture = Picture(
+        path.relative_to(folder).as_posix(), str(path), str(real_path(folder)), file=path
+    )
     try:
         pixels = decode_picture(path)
         masks = split_picture(pixels, rules, found)
@@ -104,7 +123,10 @@ def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Foun
 
 
 def _paint(pixels: Pixels) -> str:
-    """The value or the kind of color in which most of a shape is painted; tones that compression may mix are one."""
+    """The value or the kind of color in which most of a shape is painted.
+
+    Tones that compression may mix are one.
+    """
     shown = pixels.opaque
     if pixels.values is not None and 0 < int(pixels.values[shown].max(initial=0)) < NEARLY_BLACK:
         there, counts = np.unique(pixels.values[shown & (pixels.values > 0)], return_counts=True)
@@ -122,11 +144,16 @@ def _decoded(counts: str, size: Size) -> Mask:
 
 
 def decode_picture(path: Path) -> Pixels:
-    """The pixels of a mask picture; SonoError when it is damaged, cut short or larger than sono reads."""
+    """The pixels of a mask picture.
+
+    SonoError when it is damaged, cut short or larger than sono reads.
+    """
     try:
         with Image.open(io.BytesIO(read_file(path, MAX_PICTURE)), formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise SonoError(f"{path}: {image.width} x {image.height} pixels are too many for a mask")
+                raise SonoError(
+                    f"{path}: {image.width} x {image.height} pixels are too many for a mask"
+                )
             return _pixels(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SonoError(f"{path}: not a whole PNG ({error}); copy or export it again") from error
@@ -152,7 +179,9 @@ def _pixels(image: Image.Image) -> Pixels:
 
 
 def _of_one_color(image: Image.Image) -> tuple[int, ...]:
-    """The indices in use of a palette picture whose color is that of another one, black left out."""
+    """The indices in use of a palette picture whose color is that of another one, black left
+    out.
+    """
     palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     used = [index for index in np.unique(np.asarray(image)).tolist() if index < len(palette)]
     colors = [tuple(palette[index].tolist()) for index in used]
@@ -162,7 +191,9 @@ def _of_one_color(image: Image.Image) -> tuple[int, ...]:
 
 def split_picture(pixels: Pixels, rules: PictureRules, found: Found) -> dict[str, Mask]:
     """The masks [H, W] of a picture by label; RefusedError for a picture that is no mask."""
-    gray = cv2.cvtColor(np.where(pixels.opaque[..., None], pixels.rgb, 0).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(
+        np.where(pixels.opaque[..., None], pixels.rgb, 0).astype(np.uint8), cv2.COLOR_RGB2GRAY
+    )
     if rules.is_frame(np.asarray(gray, np.uint8)):
         raise RefusedError("frame", "its pixels are those of a frame")
     if rules.values:
@@ -175,19 +206,26 @@ def split_picture(pixels: Pixels, rules: PictureRules, found: Found) -> dict[str
 
 
 def _one_shape(pixels: Pixels) -> Mask:
-    """The shape of a picture that shows one: by its alpha channel where that varies, else by its brightness."""
+    """The shape of a picture that shows one.
+
+    By its alpha channel where that varies, else by its brightness.
+    """
     opaque = pixels.opaque
     top = _top(pixels.rgb)
     if pixels.hidden and len(values := _values_of(pixels)) <= MAX_VALUES:
         _refuse_classes(values, "value", pixels)
     if pixels.alpha is not None:
-        _refuse_classes(_flat(np.repeat(pixels.alpha[..., None], 3, axis=2), pixels.alpha > 0), "opacity", None)
+        _refuse_classes(
+            _flat(np.repeat(pixels.alpha[..., None], 3, axis=2), pixels.alpha > 0), "opacity", None
+        )
         if _has_tones(top, opaque):  # a frame cut out along the shape
             return opaque
         inner = _flat(pixels.rgb, opaque)
         if len(inner) < 2:
             return opaque
-        _refuse_classes({color: count for color, count in inner.items() if max(color) > DARK}, "color", pixels)
+        _refuse_classes(
+            {color: count for color, count in inner.items() if max(color) > DARK}, "color", pixels
+        )
         return opaque & (top > int(top[opaque].max()) // 2)
     painted = top > DARK
     few = _few_values(pixels)
@@ -201,10 +239,11 @@ def _one_shape(pixels: Pixels) -> Mask:
 
 
 def _few_values(pixels: Pixels) -> dict[tuple[int, ...], int] | None:
-    """Pixels of each value that is a class, in a gray picture of few values; None for one of many values, or colors.
+    """Pixels of each value that is a class, in a gray picture of few values; None for one of many
+    values, or colors.
 
-    Of a picture that is not nearly black, a value between two others all along is the soft edge of a shape, and values
-    that differ by little are one.
+    Of a picture that is not nearly black, a value between two others all along is the soft edge of
+    a shape, and values that differ by little are one.
     """
     if pixels.values is None or pixels.colored:
         return None
@@ -224,7 +263,10 @@ def _few_values(pixels: Pixels) -> dict[tuple[int, ...], int] | None:
         if 0 < value < top and between.sum() >= EDGE_SHARE * count:
             del pixels_of[(value,)]
     groups = [group for group in _clusters([(0,), *pixels_of]) if (0,) not in group]
-    return {max(group, key=lambda one: pixels_of[one]): sum(map(pixels_of.__getitem__, group)) for group in groups}
+    return {
+        max(group, key=lambda one: pixels_of[one]): sum(map(pixels_of.__getitem__, group))
+        for group in groups
+    }
 
 
 def _values_of(pixels: Pixels) -> dict[tuple[int, ...], int]:
@@ -235,7 +277,9 @@ def _values_of(pixels: Pixels) -> dict[tuple[int, ...], int]:
 
 
 def _has_tones(top: Gray, painted: Mask) -> bool:
-    """Whether `painted` pixels of a picture [H, W] have the tones of an image rather than flat areas with edges."""
+    """Whether `painted` pixels of a picture [H, W] have the tones of an image rather than flat
+    areas with edges.
+    """
     if _is_line(painted):
         return False
     flat = [color[0] for color in _modes(top[..., None], painted)]
@@ -260,11 +304,15 @@ def _is_line(painted: Mask) -> bool:
 
 
 def _grown(mask: Mask) -> Mask:
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)) > 0)
+    return np.asarray(
+        cv2.dilate(mask.astype(np.uint8), np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)) > 0
+    )
 
 
 def _modes(picture: NDArray[np.uint8], painted: Mask) -> dict[tuple[int, ...], int]:
-    """Colors (one number for gray) of [H, W, C] that fill flat areas of 3 x 3 pixels, with the pixels in such areas."""
+    """Colors (one number for gray) of [H, W, C] that fill flat areas of 3 x 3 pixels, with the
+    pixels in such areas.
+    """
     packed = np.zeros(picture.shape[:2], np.float32)  # exact up to 2 ** 24
     for channel in np.moveaxis(picture, 2, 0):
         packed = packed * 256 + channel
@@ -284,7 +332,11 @@ def _clusters(colors: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
     """Colors that differ by little, in groups."""
     groups: list[list[tuple[int, ...]]] = []
     for color in sorted(colors):
-        near = (one for one in groups if any(np.abs(np.subtract(color, other)).max() <= NEAR for other in one))
+        near = (
+            one
+            for one in groups
+            if any(np.abs(np.subtract(color, other)).max() <= NEAR for other in one)
+        )
         group = next(near, None)
         if group is None:
             groups.append([color])
@@ -294,7 +346,9 @@ def _clusters(colors: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
 
 
 def _flat(rgb: NDArray[np.uint8], painted: Mask) -> dict[tuple[int, ...], int]:
-    """Flat colors of the `painted` pixels, those of one group under the most frequent, with their pixels."""
+    """Flat colors of the `painted` pixels, those of one group under the most frequent, with
+    their pixels.
+    """
     modes = _modes(rgb, painted)
     if len(modes) > MAX_VALUES**2:
         raise RefusedError("tones", "it has the many tones of a picture; a mask has flat areas")
@@ -310,7 +364,9 @@ def _flat(rgb: NDArray[np.uint8], painted: Mask) -> dict[tuple[int, ...], int]:
     return groups
 
 
-def _refuse_classes(classes: Mapping[tuple[int, ...], int], kind: str, pixels: Pixels | None) -> None:
+def _refuse_classes(
+    classes: Mapping[tuple[int, ...], int], kind: str, pixels: Pixels | None
+) -> None:
     """RefusedError where a picture that should show one structure shows several."""
     if len(classes) < 2:
         return
@@ -318,9 +374,15 @@ def _refuse_classes(classes: Mapping[tuple[int, ...], int], kind: str, pixels: P
         classes, kind = _values_of(pixels), "value"
     shown = sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]
     names = [_hex(color) if kind == "color" else str(color[0]) for color, _ in shown]
-    counts = ", ".join(f"{name} ({count} pixels)" for name, (_, count) in zip(names, shown, strict=True))
-    option = {"opacity": "", "color": f'--color "{names[0]}=fetal head"'}.get(kind, f'--value {names[0]}="fetal head"')
-    offer = f"; instead of --structure say what each shows, as in {option} (repeat)" if option else ""
+    counts = ", ".join(
+        f"{name} ({count} pixels)" for name, (_, count) in zip(names, shown, strict=True)
+    )
+    option = {"opacity": "", "color": f'--color "{names[0]}=fetal head"'}.get(
+        kind, f'--value {names[0]}="fetal head"'
+    )
+    offer = (
+        f"; instead of --structure say what each shows, as in {option} (repeat)" if option else ""
+    )
     raise RefusedError("classes", f"by {kind}: {counts}{offer}")
 
 
@@ -330,7 +392,9 @@ def _hex(color: tuple[int, ...]) -> str:
 
 def _by_value(pixels: Pixels, values: Mapping[int, str], found: Found) -> dict[str, Mask]:
     if pixels.values is None:
-        raise RefusedError("no_structure", "it has colors, no values; say what they show with --color")
+        raise RefusedError(
+            "no_structure", "it has colors, no values; say what they show with --color"
+        )
     there, counts = np.unique(pixels.values[pixels.opaque], return_counts=True)
     if len(there) > MAX_VALUES:
         raise RefusedError("tones", f"it has {len(there)} values; a picture of classes has few")
@@ -340,7 +404,9 @@ def _by_value(pixels: Pixels, values: Mapping[int, str], found: Found) -> dict[s
             found.unnamed[value] = found.unnamed.get(value, 0) + count
     if not named:
         shown = ", ".join(map(str, there[:SHOWN_CLASSES]))
-        raise RefusedError("no_structure", f"its values are {shown}, and no --value names one of them")
+        raise RefusedError(
+            "no_structure", f"its values are {shown}, and no --value names one of them"
+        )
     masks: dict[str, Mask] = {}
     for value, label in named.items():
         mask = (pixels.values == value) & pixels.opaque
@@ -357,14 +423,19 @@ def _by_color(pixels: Pixels, colors: Mapping[str, str]) -> dict[str, Mask]:
         color = _hex(tuple(np.median(picture[left], axis=0).astype(int).tolist()))
         raise RefusedError(
             "no_structure",
-            f'color {color} covers {left.sum()} pixels and has no structure; name it with --color "{color}=STRUCTURE"',
+            f"color {color} covers {left.sum()} pixels and has no structure; name it with --color "
+            f'"{color}=STRUCTURE"',
         )
     masks: dict[str, Mask] = {}
     for label, shape in zip(colors.values(), shapes.values(), strict=True):
         # a structure painted over another one left a hole in it
         whole = shape | (filled(shape) & painted)
         masks[label] = masks[label] | whole if label in masks else whole
-    return {label: mask for label, mask in masks.items() if mask.sum() > STRAY_SHARE * painted.sum() / 10}
+    return {
+        label: mask
+        for label, mask in masks.items()
+        if mask.sum() > STRAY_SHARE * painted.sum() / 10
+    }
 
 
 def _top(rgb: NDArray[np.uint8]) -> Gray:
@@ -379,12 +450,16 @@ def _bottom(rgb: NDArray[np.uint8]) -> Gray:
 
 
 def match_color(picture: NDArray[np.uint8], color: str) -> Mask:
-    """Pixels [H, W] of RGB `picture` in a color given as #rrggbb (within 24) or by name (by its strong channels)."""
+    """Pixels [H, W] of RGB `picture` in a color given as #rrggbb (within 24) or by name (by its
+    strong channels).
+    """
     if color.startswith("#") and len(color) == 7:
         try:
             wanted = np.frombuffer(bytes.fromhex(color[1:]), np.uint8).astype(np.int16)
         except ValueError as error:
-            raise SonoError(f"'{color}' is not a color; write #rrggbb or one of {', '.join(COLORS)}") from error
+            raise SonoError(
+                f"'{color}' is not a color; write #rrggbb or one of {', '.join(COLORS)}"
+            ) from error
         return np.asarray(np.abs(picture.astype(np.int16) - wanted).max(axis=2) <= 24)
     if color not in COLORS:
         raise SonoError(f"unknown color '{color}'; write #rrggbb or one of {', '.join(COLORS)}")

@@ -1,8 +1,10 @@
-"""What is odd about the pixels of a mask: inverted, an open outline, pieces without number, or mostly cut away.
+"""What is odd about the pixels of a mask: inverted, an open outline, pieces without number, or
+mostly cut away.
 
-Each limit stands against the 629 drawn masks of heads, abdomens and femurs of the Nijmegen and Barcelona sets, as
-stored: all are of one piece without a hole, cover at most 60 % of their frame, and are at most 12.7 times as long as
-wide.
+Each limit stands against the 629 drawn masks of heads, abdomens and femurs of the Nijmegen and
+Barcelona sets, as
+stored: all are of one piece without a hole, cover at most 60 % of their frame, and are at most 12.7
+times as long as wide.
 """
 
 import cv2
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 
 from sono.annotation.outlines import convex_hull, filled
 
-NEARLY_ALL = 0.9  # of the picture or of the stored frame; real masks: at most 0.60 of the stored frame
+# of the picture or of the stored frame; real masks: at most 0.60 of the stored frame
+NEARLY_ALL = 0.9
 MAX_HOLES = 0.1  # of the filled shape; real masks: 0
 MAX_PIECES = 32  # real masks: 1. Rows read as columns give 54 for a femur, a thresholded frame 353
 MAX_LENGTH = 20  # widths of a shape that is no line; real masks: at most 12.7
@@ -25,8 +28,8 @@ Mask = NDArray[np.bool_]
 def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | None:
     """The reason and detail for which a mask needs a person's look, None for others.
 
-    `whole` [H, W] is the mask on its picture, `kept` [h, w] what the stored crop keeps of it at the same scale.
-    The holes of a `nested` mask may be other structures.
+    `whole` [H, W] is the mask on its picture, `kept` [h, w] what the stored crop keeps of it at the
+    same scale. The holes of a `nested` mask may be other structures.
     """
     shown, stored = (filled(whole), filled(kept)) if nested else (whole, kept)
     if inverted := looks_inverted(shown) or looks_inverted(stored, borders=False):
@@ -43,8 +46,9 @@ def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | N
 
 
 def looks_inverted(mask: Mask, borders: bool = True) -> str:
-    """What is odd about a mask [H, W] that covers nearly everything, has a large hole, or (with `borders`) touches all
-    four borders; "" for others."""
+    """What is odd about a mask [H, W] that covers nearly everything, has a large hole, or (with
+    `borders`) touches all four borders; "" for others.
+    """
     share = float(mask.mean())
     around = borders and all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
     holes = float(1 - mask.sum() / max(int(filled(mask).sum()), 1))
@@ -55,7 +59,9 @@ def looks_inverted(mask: Mask, borders: bool = True) -> str:
 
 
 def is_open_line(mask: Mask) -> bool:
-    """Whether the largest piece of a mask [H, W] is a thin line around something, which does not close."""
+    """Whether the largest piece of a mask [H, W] is a thin line around something, which does
+    not close.
+    """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if len(stats) < 2:
         return False
@@ -63,11 +69,16 @@ def is_open_line(mask: Mask) -> bool:
     left, top, width, height, area = (int(number) for number in stats[largest])
     piece = np.pad(labels[top : top + height, left : left + width] == largest, 1)
     thickness = 2 * float(cv2.distanceTransform(piece.astype(np.uint8), cv2.DIST_L2, 5).max())
-    return bool(max(width, height) > MAX_LENGTH * thickness and convex_hull(piece).sum() > MAX_HULL * area)
+    return bool(
+        max(width, height) > MAX_LENGTH * thickness and convex_hull(piece).sum() > MAX_HULL * area
+    )
 
 
 def same_shape(one: Mask, other: Mask) -> bool:
-    """Whether two masks [H, W] differ by what drawing again from an outline changes: little, or a pixel of the edge."""
+    """Whether two masks [H, W] differ by what drawing again from an outline changes.
+
+    Little, or a pixel of the edge.
+    """
     if (one & other).sum() >= SAME_SHAPE * (one | other).sum():
         return True
     return not ((one & ~_grown(other)).any() or (other & ~_grown(one)).any())

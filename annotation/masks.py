@@ -23,7 +23,9 @@ def masks_of(workspace: Workspace, image_ids: pd.Series | pd.Index) -> pd.DataFr
     masks = workspace.masks()
     masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(image_ids)]
     if masks.empty:
-        raise SonoError(f"{workspace.root}: no masks yet; run `sono masks propose` or `sono masks import`")
+        raise SonoError(
+            f"{workspace.root}: no masks yet; run `sono masks propose` or `sono masks import`"
+        )
     return masks
 
 
@@ -32,18 +34,23 @@ def mask_row(
 ) -> dict[str, object]:
     """A row of the masks table for `mask` [H, W] in the stored pixels of `image`.
 
-    The id follows from image, structure, source and pixels. SonoError for an empty mask or one of another size than the
-    frame: it is refused, never rotated or scaled. `fields` fill the other columns (state: "proposed" unless given).
+    The id follows from image, structure, source and pixels. SonoError for an empty mask or one of
+    another size than the
+    frame: it is refused, never rotated or scaled. `fields` fill the other columns (state:
+    "proposed" unless given).
     """
     size = (int(image["height"]), int(image["width"]))
     if mask.shape != size:
         raise SonoError(
-            f"frame {image['image_id']}: the mask of {structure} is {mask.shape[0]} x {mask.shape[1]} pixels, "
+            f"frame {image['image_id']}: the mask of {structure} is {mask.shape[0]} x "
+            f"{mask.shape[1]} pixels, "
             f"the frame {size[0]} x {size[1]}; make it on this frame (height x width)"
         )
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        raise SonoError(f"frame {image['image_id']}: the mask of {structure} is empty; leave it out")
+        raise SonoError(
+            f"frame {image['image_id']}: the mask of {structure} is empty; leave it out"
+        )
     counts = encode(mask)
     row: dict[str, object] = {
         "mask_id": sha256("\0".join((image["image_id"], structure, source, counts)).encode())[:16],
@@ -65,22 +72,33 @@ def mask_row(
 
 def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
     """SonoError when a mask belongs to no image or has another size than its stored frame."""
-    known = images.dropna(subset=["image_id", "height"]).drop_duplicates("image_id").set_index("image_id")
+    known = (
+        images.dropna(subset=["image_id", "height"])
+        .drop_duplicates("image_id")
+        .set_index("image_id")
+    )
     lost = masks[~masks["image_id"].isin(known.index)]
     if len(lost):
-        raise SonoError(f"mask {lost.iloc[0].mask_id}: its image {lost.iloc[0].image_id} is not in the images table")
+        raise SonoError(
+            f"mask {lost.iloc[0].mask_id}: its image {lost.iloc[0].image_id} is not in the images "
+            f"table"
+        )
     sizes = known.loc[masks["image_id"], ["height", "width"]].to_numpy(np.int64)
     wrong = np.flatnonzero((sizes != masks[["height", "width"]].to_numpy(np.int64)).any(axis=1))
     if len(wrong):
         mask, size = masks.iloc[wrong[0]], sizes[wrong[0]]
         raise SonoError(
-            f"mask {mask.mask_id}: {mask.height} x {mask.width} pixels, but frame {mask.image_id} has "
+            f"mask {mask.mask_id}: {mask.height} x {mask.width} pixels, but frame {mask.image_id} "
+            f"has "
             f"{size[0]} x {size[1]}; the frame changed since, make the mask again"
         )
 
 
-def replace_masks(existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None) -> pd.DataFrame:
-    """Both tables in one: `new` replaces what is still proposed for the same image, structure and source.
+def replace_masks(
+    existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None
+) -> pd.DataFrame:
+    """Both tables in one: `new` replaces what is still proposed for the same image, structure and
+    source.
 
     It also replaces what `outdated` says; other reviewed masks stay. A new proposal for what
     a person has decided on is dropped, so nobody decides twice.
@@ -95,10 +113,13 @@ def replace_masks(existing: pd.DataFrame, new: pd.DataFrame, replace: bool | Non
     return concat_masks([existing[~stale], new[~decided & ~known]])
 
 
-def outdated(existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None) -> "pd.Series[bool]":
+def outdated(
+    existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None
+) -> "pd.Series[bool]":
     """Which accepted masks of `existing` give way to accepted ones of `new`, and are none of them.
 
-    None: those of the same frame, structure and source; with `replace` those of any source, without it none.
+    None: those of the same frame, structure and source; with `replace` those of any source, without
+    it none.
     """
     rejected = existing.loc[existing["state"] == "rejected", "mask_id"]
     fresh = new[new["state"].isin(SETTLED) & ~new["mask_id"].isin(rejected)]

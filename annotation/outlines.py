@@ -6,7 +6,10 @@ from numpy.typing import NDArray
 
 
 def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`mask` [H, W] with a thin closed outline filled; one that leaves the picture gets its hull; others stay."""
+    """`mask` [H, W] with a thin closed outline filled; one that leaves the picture gets its hull.
+
+    Others stay.
+    """
     drawn = mask.sum()
     whole = filled(mask)
     if whole.sum() > 3 * drawn:

@@ -18,8 +18,11 @@ SIDE = 256  # pixels
 COLUMNS = 6
 
 
-def write_overlays(workspace: Workspace, folder: Path, count: int = 24, no_vault: bool = False) -> Path:
-    """Write `folder`/masks.png: up to `count` frames with masks, every structure in turn, names and image id below.
+def write_overlays(
+    workspace: Workspace, folder: Path, count: int = 24, no_vault: bool = False
+) -> Path:
+    """Write `folder`/masks.png: up to `count` frames with masks, every structure in turn, names and
+    image id below.
 
     The names are searched for private strings; SonoError where they cannot be, unless `no_vault`.
     """
@@ -38,7 +41,10 @@ def write_overlays(workspace: Workspace, folder: Path, count: int = 24, no_vault
 
 
 def choose_frames(masks: pd.DataFrame, count: int) -> list[str]:
-    """Image ids, the structures taking turns; ids are hashes, so their order is a fair draw that never changes."""
+    """Image ids, the structures taking turns.
+
+    Ids are hashes, so their order is a fair draw that never changes.
+    """
     queues = [sorted(set(group["image_id"])) for _, group in masks.groupby("structure", sort=True)]
     longest = max(map(len, queues))
     turns = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]

@@ -1,4 +1,7 @@
-"""The stage `masks propose`: a proposer over the accepted frames, saved batch by batch, merged at the end."""
+"""The stage `masks propose`.
+
+A proposer over the accepted frames, saved batch by batch, merged at the end.
+"""
 
 import shutil
 from collections import Counter
@@ -33,9 +36,11 @@ class MaskConfig(Config):
 
 @dataclass(frozen=True)
 class ProposeSummary:
-    """What one run did: frames looked at, frames that had proposals of this proposer before, new masks by structure.
+    """What one run did: frames looked at, frames that had proposals of this proposer before, new
+    masks by structure.
 
-    `passed_over` counts the frames that got none by plane: most planes have no outline that a proposer knows.
+    `passed_over` counts the frames that got none by plane: most planes have no outline that a
+    proposer knows.
     """
 
     source: str
@@ -47,12 +52,15 @@ class ProposeSummary:
     passed_over: dict[str, int]
 
     def refuse_nothing(self) -> None:
-        """SonoError where no frame has a proposal, neither from this run nor from an earlier one."""
+        """SonoError where no frame has a proposal, neither from this run nor from an earlier
+        one.
+        """
         if not self.proposed and not self.known:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(
                 f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
-                f"{', '.join(sorted(OUTLINES))}, and SAM starts from boxes of masks: label the planes, or import masks"
+                f"{', '.join(sorted(OUTLINES))}, and SAM starts from boxes of masks: label the "
+                f"planes, or import masks"
             )
 
 
@@ -63,10 +71,13 @@ class Job(NamedTuple):
     boxes: tuple[Box, ...]
 
 
-def propose_masks(workspace: Workspace, checkpoint: Path | None = None, engine: Engine | None = None) -> ProposeSummary:
+def propose_masks(
+    workspace: Workspace, checkpoint: Path | None = None, engine: Engine | None = None
+) -> ProposeSummary:
     """Propose masks for the accepted frames: without weights, or by the SAM in `checkpoint`.
 
-    Frames that have proposals of the same proposer are left alone. The result does not depend on workers or restarts.
+    Frames that have proposals of the same proposer are left alone. The result does not depend on
+    workers or restarts.
     """
     config = workspace.settings("masks", MaskConfig)
     proposer = make_proposer(checkpoint, config)
@@ -78,24 +89,36 @@ def propose_masks(workspace: Workspace, checkpoint: Path | None = None, engine: 
         earlier = [read_table(part, MASKS) for part in sorted(parts.glob("*.parquet"))]
         known = known_frames([masks, *earlier], proposer)
         jobs = _jobs(frames[~frames["image_id"].isin(known)], masks)
-        fresh = _propose(workspace, proposer, jobs, parts, _own_engine(engine or Engine(), checkpoint))
+        fresh = _propose(
+            workspace, proposer, jobs, parts, _own_engine(engine or Engine(), checkpoint)
+        )
         new = _merged([*earlier, *fresh], frames, config)
         check_masks(new, frames)
         if len(new):
             workspace.write(MASKS, replace_masks(masks, new))
         shutil.rmtree(parts.parent, ignore_errors=True)
         check_privacy(workspace)
-    structures = {str(name): int(count) for name, count in new["structure"].value_counts().sort_index().items()}
+    structures = {
+        str(name): int(count)
+        for name, count in new["structure"].value_counts().sort_index().items()
+    }
     skipped = int(frames["image_id"].isin(known).sum())
     passed_over = _passed_over(jobs, new)
-    return ProposeSummary(proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures, passed_over)
+    return ProposeSummary(
+        proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures, passed_over
+    )
 
 
 def _passed_over(jobs: Sequence[Job], new: pd.DataFrame) -> dict[str, int]:
-    """Frames without a new proposal by plane; those whose plane has an outline were looked at in vain."""
+    """Frames without a new proposal by plane.
+
+    Those whose plane has an outline were looked at in vain.
+    """
     found = set(new["image_id"])
     planes = (_text(job.image["plane"]) for job in jobs if job.image["image_id"] not in found)
-    names = (f"{plane} (nothing found)" if plane in OUTLINES else plane or "no plane" for plane in planes)
+    names = (
+        f"{plane} (nothing found)" if plane in OUTLINES else plane or "no plane" for plane in planes
+    )
     return dict(sorted(Counter(names).items()))
 
 
@@ -126,7 +149,9 @@ def _jobs(frames: pd.DataFrame, masks: pd.DataFrame) -> list[Job]:
     boxes = _boxes(masks)
     columns = ["image_id", "height", "width", "plane", "region", "file"]
     rows = frames.sort_values("image_id")[columns].to_dict("records")
-    return [Job({str(k): v for k, v in row.items()}, boxes.get(row["image_id"], ())) for row in rows]
+    return [
+        Job({str(k): v for k, v in row.items()}, boxes.get(row["image_id"], ())) for row in rows
+    ]
 
 
 def _boxes(masks: pd.DataFrame) -> dict[str, tuple[Box, ...]]:
@@ -164,11 +189,13 @@ def propose_one(proposer: Proposer, root: Path, job: Job) -> list[dict[str, obje
     plane, region = (_text(job.image[name]) for name in ("plane", "region"))
     if plane is None and not job.boxes:
         return []
-    proposals = proposer.propose(read_stored(root / str(job.image["file"])), plane, region, job.boxes)
+    proposals = proposer.propose(
+        read_stored(root / str(job.image["file"])), plane, region, job.boxes
+    )
     return [
         mask_row(
-            job.image, each.mask, each.structure, proposer.source,
-            model_hash=proposer.model_hash, prompt=each.prompt, score=each.score, stability=each.stability,
+            job.image, each.mask, each.structure, proposer.source, model_hash=proposer.model_hash,
+            prompt=each.prompt, score=each.score, stability=each.stability,
         )
         for each in proposals if each.structure is not None and each.mask.any()
     ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""Who proposes masks: the protocol, and a proposer that needs no weights (ellipses for outlines, sticks for bones)."""
+"""Who proposes masks: the protocol, and a proposer that needs no weights (ellipses for
+outlines, sticks for bones).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +20,8 @@ VERSION = 1  # of the search; a change makes `sono masks propose` work anew
 
 MAX_ASPECT = 4  # a longer strip is no sector
 
-# Which structure the outline of a plane is; planes whose structures have no such outline are absent.
+# Which structure the outline of a plane is; planes whose structures have no such outline are
+# absent.
 OUTLINES = {
     "transventricular": "fetal head",
     "transthalamic": "fetal head",
@@ -44,7 +47,10 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A mask [H, W] somebody may accept; `score` and `stability` in 0..1; `prompt` as JSON text, if there was one."""
+    """A mask [H, W] somebody may accept; `score` and `stability` in 0..1.
+
+    `prompt` as JSON text, if there was one.
+    """
 
     structure: str | None
     mask: NDArray[np.bool_]
@@ -73,19 +79,25 @@ class Proposer(Protocol):
     def propose(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
     ) -> list[Proposal]:
-        """Proposals for a frame [H, W] of `plane`; without a plane only proposals without structure."""
+        """Proposals for a frame [H, W] of `plane`.
+
+        Without a plane only proposals without structure.
+        """
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of outline: its model, the score at which half of the masks reach Dice 0.8, and how fast that changes."""
+    """A kind of outline: its model, the score at which half of the masks reach Dice 0.8, and
+    how fast that changes.
+    """
 
     model: EllipseModel | BoneModel
     even: float
     spread: float
 
 
-# Constants from random trials around values set by hand, on half of the women of the development data.
+# Constants from random trials around values set by hand, on half of the patients of the development
+# data.
 HEAD = Kind(
     EllipseModel(
         gain=5.35, floor=0.0, beyond=0.045, edge=0.4, depth=3.2, rise=0.2, bright=-0.09, hollow=0.0,
@@ -97,18 +109,18 @@ HEAD = Kind(
 )  # fmt: skip
 ABDOMEN = Kind(
     EllipseModel(
-        gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16, hollow=0.2,
-        lateral=0.57, weakest=0.18, radius=1.0, size=0.2, off_x=0.28, off_y=0.245, middle_y=-0.27,
-        flat=0.045, upright=0.164,
+        gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16,
+        hollow=0.2, lateral=0.57, weakest=0.18, radius=1.0, size=0.2, off_x=0.28, off_y=0.245,
+        middle_y=-0.27, flat=0.045, upright=0.164,
     ),
     even=0.39,
     spread=0.14,
 )  # fmt: skip
 BONE = Kind(
     BoneModel(
-        inset=0.1, beside=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1, continuity=0.6,
-        ends=0.236, bright=0.33, shadow=0.15, length=0.55, size=0.7, tilt=0.25, off_x=0.3, off_y=0.25,
-        middle_y=0.52, bow=3.07,
+        inset=0.1, beside=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1,
+        continuity=0.6, ends=0.236, bright=0.33, shadow=0.15, length=0.55, size=0.7, tilt=0.25,
+        off_x=0.3, off_y=0.25, middle_y=0.52, bow=3.07,
     ),
     even=2.6,
     spread=1.08,
@@ -116,7 +128,8 @@ BONE = Kind(
 KINDS = {"fetal head": HEAD, "fetal abdomen": ABDOMEN}  # all other outlines are bones
 
 
-# Log odds of head, abdomen, bone (rows) from the best score of each (columns) and a constant: a logistic regression.
+# Log odds of head, abdomen, bone (rows) from the best score of each (columns) and a constant: a
+# logistic regression.
 CHOICE = np.array([[6.4, 1.7, 0.1, -6.6], [-3.8, 4.3, -2.2, 5.3], [-2.6, -6.0, 2.1, 1.3]])
 
 
@@ -133,7 +146,10 @@ class OutlineProposer:
     def propose(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
     ) -> list[Proposal]:
-        """The outline of `plane`; nothing for planes without one; the best of all kinds when the plane is unknown."""
+        """The outline of `plane`; nothing for planes without one.
+
+        The best of all kinds when the plane is unknown.
+        """
         if plane is None:
             return propose_each_kind(gray)[:1]
         if _hopeless(gray):
@@ -146,14 +162,18 @@ class OutlineProposer:
         return [replace(_proposal(maps, gray.shape, kind, _find(maps, kind)), structure=structure)]
 
 
-def propose_unlabelled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """The most convincing outline in a frame [H, W], found without any label; None for an empty frame or a strip."""
+def propose_unlabeled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """The most convincing outline in a frame [H, W], found without any label.
+
+    None for an empty frame or a strip.
+    """
     found = propose_each_kind(gray)
     return found[0].mask if found else None
 
 
 def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
-    """The best outline of a head, of an abdomen and of a bone in a frame [H, W], found without any label.
+    """The best outline of a head, of an abdomen and of a bone in a frame [H, W], found without any
+    label.
 
     The three best scores decide which comes first. Nothing for an empty frame or a strip.
     """
@@ -163,9 +183,14 @@ def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
     found = [_find(maps, kind) for kind in kinds]
     odds = CHOICE @ np.array([*(each.scores[0] for each in found), 1.0])
     share = np.exp(odds - odds.max()) / np.exp(odds - odds.max()).sum()
-    proposals = [_proposal(maps, gray.shape, kind, shapes) for kind, shapes in zip(kinds, found, strict=True)]
+    proposals = [
+        _proposal(maps, gray.shape, kind, shapes) for kind, shapes in zip(kinds, found, strict=True)
+    ]
     order = sorted(range(len(kinds)), key=lambda number: -share[number])
-    return [replace(proposals[number], score=proposals[number].score * float(share[number])) for number in order]
+    return [
+        replace(proposals[number], score=proposals[number].score * float(share[number]))
+        for number in order
+    ]
 
 
 def _hopeless(gray: NDArray[np.uint8]) -> bool:
@@ -179,7 +204,10 @@ def _find(maps: EchoMaps, kind: Kind) -> Found:
 
 
 def _proposal(maps: EchoMaps, size: tuple[int, ...], kind: Kind, found: Found) -> Proposal:
-    """The best shape as a mask without structure; stability is its mean overlap with runners-up from other starts."""
+    """The best shape as a mask without structure.
+
+    Stability is its mean overlap with runners-up from other starts.
+    """
     draw = bone_mask if isinstance(kind.model, BoneModel) else ellipse_mask
     small = [draw(shape, 1.0, maps.shape) for shape in found.shapes]
     stability = float(np.mean([_overlap(small[0], other) for other in small[1:]]))

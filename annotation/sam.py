@@ -1,4 +1,7 @@
-"""Segment Anything as a proposer: a checkpoint of any size, prompted with boxes, on this machine."""
+"""Segment Anything as a proposer.
+
+A checkpoint of any size, prompted with boxes, on this machine.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 
 from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
 from sono.curation.core.atomic import file_sha256
@@ -21,7 +30,9 @@ CLASSES_HELP = "give the .pth of SAM, MedSAM or another model of that layout"
 
 
 class SamProposer:
-    """Prompts SAM with the boxes of known masks, or of the weight-free outline where a frame has none."""
+    """Prompts SAM with the boxes of known masks, or of the weight-free outline where a frame
+    has none.
+    """
 
     source = "sam"
 
@@ -32,8 +43,13 @@ class SamProposer:
         self._outlines = OutlineProposer()
 
     @classmethod
-    def load(cls, checkpoint: Path, margin: float = 0.05, pixels: Literal["sam", "unit"] = "sam") -> "SamProposer":
-        """Load a checkpoint; `pixels` "unit" feeds 0..1 as MedSAM wants it. SonoError where it is not a SAM."""
+    def load(
+        cls, checkpoint: Path, margin: float = 0.05, pixels: Literal["sam", "unit"] = "sam"
+    ) -> "SamProposer":
+        """Load a checkpoint; `pixels` "unit" feeds 0..1 as MedSAM wants it.
+
+        SonoError where it is not a SAM.
+        """
         model = build_sam(_load_state(checkpoint))
         if pixels == "unit":
             model.pixel_mean, model.pixel_std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 255.0)
@@ -52,13 +68,21 @@ class SamProposer:
             found = [self._segment(widen(box, self._margin, gray.shape)) for box in prompts]
         return [proposal for proposal in found if proposal.mask.any()]
 
-    def _outline_boxes(self, gray: NDArray[np.uint8], plane: str | None, region: str | None) -> list[Box]:
+    def _outline_boxes(
+        self, gray: NDArray[np.uint8], plane: str | None, region: str | None
+    ) -> list[Box]:
         outlines = self._outlines.propose(gray, plane, region, ()) if plane is not None else []
-        return [box_of(outline.structure, outline.mask) for outline in outlines if outline.structure is not None]
+        return [
+            box_of(outline.structure, outline.mask)
+            for outline in outlines
+            if outline.structure is not None
+        ]
 
     def _segment(self, box: Box) -> Proposal:
         corners = np.array([box.x0, box.y0, box.x1, box.y1])
-        logits, quality, _ = self._predictor.predict(box=corners, multimask_output=True, return_logits=True)
+        logits, quality, _ = self._predictor.predict(
+            box=corners, multimask_output=True, return_logits=True
+        )
         best = int(np.argmax(quality))
         prompt = json.dumps({"type": "box", "xyxy": corners.tolist()})
         score = float(np.clip(quality[best], 0, 1))
@@ -79,13 +103,25 @@ def widen(box: Box, margin: float, frame: tuple[int, ...]) -> Box:
 
 
 def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
-    """A SAM whose sizes are read from the shapes in `state`, with these weights; every key must fit."""
+    """A SAM whose sizes are read from the shapes in `state`, with these weights.
+
+    Every key must fit.
+    """
     try:
         model = Sam(_image_encoder(state), _prompt_encoder(state), _mask_decoder(state))
         model.load_state_dict(state, strict=True)
-    except (KeyError, IndexError, RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
+    except (
+        KeyError,
+        IndexError,
+        RuntimeError,
+        ValueError,
+        AssertionError,
+        ZeroDivisionError,
+    ) as error:
         first = str(error).strip().splitlines()[-1].strip()
-        raise SonoError(f"the weights do not fit Segment Anything ({first}); {CLASSES_HELP}") from error
+        raise SonoError(
+            f"the weights do not fit Segment Anything ({first}); {CLASSES_HELP}"
+        ) from error
     return model
 
 
@@ -98,7 +134,8 @@ def _load_state(checkpoint: Path) -> dict[str, Any]:
     except DAMAGED as error:
         # torch's own text advises to load it unsafely
         raise SonoError(
-            f"{checkpoint}: not a checkpoint that can be loaded safely{asked_for(error)}; nothing of it was run. "
+            f"{checkpoint}: not a checkpoint that can be loaded safely{asked_for(error)}; nothing "
+            f"of it was run. "
             f"Save its state_dict alone, or {CLASSES_HELP}"
         ) from error
     state = opened(content) if isinstance(content, dict) else {}
@@ -127,7 +164,9 @@ def _image_encoder(state: Mapping[str, torch.Tensor]) -> ImageEncoderViT:
         norm_layer=_norm,
         use_rel_pos=True,
         window_size=windows.pop() if windows else 0,
-        global_attn_indexes=tuple(block for block, (length, _) in enumerate(reach) if length == full),
+        global_attn_indexes=tuple(
+            block for block, (length, _) in enumerate(reach) if length == full
+        ),
     )
 
 

@@ -1,4 +1,7 @@
-"""Find the best of many shapes: a dense grid of candidates, then a seeded climb from the most different good ones."""
+"""Find the best of many shapes.
+
+A dense grid of candidates, then a seeded climb from the most different good ones.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +18,8 @@ SURVIVORS = {0: 12, 1: 6, 3: 3}  # after this round, keep so many
 ROUNDS = 6
 COOLING = 0.65
 
-Score = Callable[[Field], Field]  # parameters [n, k] -> scores [n]; impossible shapes score below -90
+# parameters [n, k] -> scores [n]; impossible shapes score below -90
+Score = Callable[[Field], Field]
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,19 @@ class Found:
 
 
 def search(score: Score, candidates: Field, apart: Field, steps: Field) -> Found:
-    """Score `candidates` [n, k] and climb, by steps [k], from good ones that lie `apart` [k] of each other."""
+    """Score `candidates` [n, k] and climb, by steps [k], from good ones that lie `apart` [k] of
+    each other.
+    """
     scores = score(candidates)
     chosen = _different(candidates, scores, apart)
     best, best_scores = candidates[chosen], scores[chosen]
     generator = np.random.default_rng(SEED)
     for number in range(ROUNDS):
-        noise = generator.standard_normal((len(best), CHILDREN, best.shape[1])) * steps * COOLING**number
+        noise = (
+            generator.standard_normal((len(best), CHILDREN, best.shape[1]))
+            * steps
+            * COOLING**number
+        )
         noise[:, 0] = 0  # the parent competes
         families = best[:, None] + noise
         marks = score(families.reshape(-1, best.shape[1])).reshape(len(best), CHILDREN)

@@ -1,4 +1,7 @@
-"""Polygons, boxes and circles as masks: clipped to the picture and bounded before anything is drawn."""
+"""Polygons, boxes and circles as masks.
+
+Clipped to the picture and bounded before anything is drawn.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,21 +22,25 @@ MIN_CLIPPED = 0.1  # of polygons, which some tools let run far beyond the pictur
 
 
 def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's own rasterizer.
+    """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's own
+    rasterizer.
 
-    SonoError for what is no ring of finite x, y pairs, for polygons that are not in the picture by a tenth, and for
-    outlines that together are longer than the picture has pixels: the rasterizer takes memory for every step along an
-    edge.
+    SonoError for what is no ring of finite x, y pairs, for polygons that are not in the picture by
+    a tenth, and for outlines that together are longer than the picture has pixels: the rasterizer
+    takes memory for every step along an edge.
     """
     if not polygons:
-        raise SonoError("no polygon, so only a box at best; draw an outline, or import boxes as a table")
+        raise SonoError(
+            "no polygon, so only a box at best; draw an outline, or import boxes as a table"
+        )
     drawn = [_ring(polygon) for polygon in polygons]
     rings = [_clipped(ring, size) for ring in drawn]
     _check_inside(drawn, size, MIN_CLIPPED)
     length = sum(_length(ring) for ring in rings)
     if length > size[0] * size[1]:
         raise SonoError(
-            f"outlines of {length:.0f} pixels in a picture of {size[0]} x {size[1]}: that is no outline of a structure"
+            f"outlines of {length:.0f} pixels in a picture of {size[0]} x {size[1]}: that is no "
+            f"outline of a structure"
         )
     runs = coco.merge(coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size))
     return decode(runs["counts"].decode("ascii"), *size)
@@ -45,7 +52,8 @@ def _check_inside(rings: Sequence[Floats], size: tuple[int, int], least: float) 
     inside = sum(_area(_cut(ring, size)) for ring in rings)
     if inside < least * whole:
         raise SonoError(
-            f"{inside / whole:.0%} of the outline is inside the picture of {size[1]} x {size[0]} pixels "
+            f"{inside / whole:.0%} of the outline is inside the picture of {size[1]} x {size[0]} "
+            f"pixels "
             "(width x height); it was drawn on another one"
         )
 
@@ -55,30 +63,46 @@ def _area(ring: Floats) -> float:
     return abs(float((ring[:, 0] * after[:, 1] - after[:, 0] * ring[:, 1]).sum())) / 2
 
 
-def draw_box(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask [H, W] of a box whose edges are given in pixels; SonoError where most of it is outside the picture."""
+def draw_box(
+    left: float, top: float, right: float, bottom: float, size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """The mask [H, W] of a box whose edges are given in pixels.
+
+    SonoError where most of it is outside the picture.
+    """
     x0, x1 = (min(max(edge, 0.0), size[1]) for edge in (left, right))
     y0, y1 = (min(max(edge, 0.0), size[0]) for edge in (top, bottom))
     if not (right > left and bottom > top):
         raise SonoError(f"a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area")
     if (x1 - x0) * (y1 - y0) < MIN_INSIDE * (right - left) * (bottom - top):
         raise SonoError(
-            f"the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies mostly outside the picture of "
+            f"the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies mostly outside the "
+            f"picture of "
             f"{size[1]} x {size[0]} pixels (width x height)"
         )
     return draw_polygons([[x0, y0, x1, y0, x1, y1, x0, y1]], size)
 
 
 def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels [H, W] whose centers are at most `radius` pixels from (x, y); SonoError where most are outside."""
+    """The pixels [H, W] whose centers are at most `radius` pixels from (x, y).
+
+    SonoError where most are outside.
+    """
     turns = np.linspace(0, 2 * np.pi, 128, endpoint=False)
-    _check_inside([np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=1)], size, MIN_INSIDE)
+    _check_inside(
+        [np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=1)],
+        size,
+        MIN_INSIDE,
+    )
     rows, columns = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5
     return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
 
 
 def points_of(numbers: Any, least: int) -> Floats:
-    """Points [N, 2] of a list of pairs; SonoError for fewer than `least`, and for what is no finite number."""
+    """Points [N, 2] of a list of pairs.
+
+    SonoError for fewer than `least`, and for what is no finite number.
+    """
     try:
         points = np.asarray(numbers, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -106,7 +130,9 @@ def _length(ring: Floats) -> float:
 
 
 def _clipped(ring: Floats, size: tuple[int, int]) -> Floats:
-    """A ring [N, 2] that goes far beyond the picture, cut along the picture's sides (Sutherland and Hodgman)."""
+    """A ring [N, 2] that goes far beyond the picture, cut along the picture's sides (Sutherland
+    and Hodgman).
+    """
     if (np.abs(ring) <= FAR * max(size)).all():
         return ring
     ring = _cut(ring, size)
@@ -116,7 +142,10 @@ def _clipped(ring: Floats, size: tuple[int, int]) -> Floats:
 
 
 def _cut(ring: Floats, size: tuple[int, int]) -> Floats:
-    """The part of a ring [N, 2] inside the picture (Sutherland and Hodgman); no points where there is none."""
+    """The part of a ring [N, 2] inside the picture (Sutherland and Hodgman).
+
+    No points where there is none.
+    """
     for axis, end in ((0, size[1]), (1, size[0])):
         for side, sign in ((0.0, 1.0), (float(end), -1.0)):
             ring = _half(ring, axis, side, sign)

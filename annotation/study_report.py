@@ -35,19 +35,31 @@ EXAMPLE_COLUMNS = 6
 
 
 def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
-    """Count the study's tables and write report.html into its root; PrivacyError where something private is found."""
+    """Count the study's tables and write report.html into its root.
+
+    PrivacyError where something private is found.
+    """
     planes = workspace.planes()
     images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()
     stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes)
     path = workspace.root / REPORT_NAME
-    write_text(path, _statistics_page(workspace, stats, planes, _example_sheet(workspace, images, masks, planes)))
+    write_text(
+        path,
+        _statistics_page(
+            workspace, stats, planes, _example_sheet(workspace, images, masks, planes)
+        ),
+    )
     check_privacy(workspace)
     return stats, path
 
 
-def _statistics_page(workspace: Workspace, stats: Statistics, planes: PlaneTable, examples: bytes) -> str:
+def _statistics_page(
+    workspace: Workspace, stats: Statistics, planes: PlaneTable, examples: bytes
+) -> str:
     splits = [name for name in (*SPLITS, UNSPLIT) if stats.plane[name].sum()]
-    shown = stats.plane[stats.plane["frames"] > 0].sort_values("frames", ascending=False, kind="stable")
+    shown = stats.plane[stats.plane["frames"] > 0].sort_values(
+        "frames", ascending=False, kind="stable"
+    )
     counts = ["frames", *splits]
     return render_report(
         "statistics.html.j2",
@@ -67,7 +79,9 @@ def _statistics_page(workspace: Workspace, stats: Statistics, planes: PlaneTable
     )
 
 
-def _example_sheet(workspace: Workspace, images: pd.DataFrame, masks: pd.DataFrame, planes: PlaneTable) -> bytes:
+def _example_sheet(
+    workspace: Workspace, images: pd.DataFrame, masks: pd.DataFrame, planes: PlaneTable
+) -> bytes:
     """Frames of every plane with their masks; empty bytes where no frame is stored."""
     tiles = []
     for row in _choose_examples(images, planes).itertuples():
@@ -80,13 +94,22 @@ def _example_sheet(workspace: Workspace, images: pd.DataFrame, masks: pd.DataFra
 
 
 def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
-    """At most 24 accepted frames: one of each plane, then a second of each, in the order of the plane table."""
-    stored = images[(images["status"] == "accepted") & images["file"].notna()].sort_values("image_id", kind="stable")
+    """At most 24 accepted frames.
+
+    One of each plane, then a second of each, in the order of the plane table.
+    """
+    stored = images[(images["status"] == "accepted") & images["file"].notna()].sort_values(
+        "image_id", kind="stable"
+    )
     stored = stored.drop_duplicates("image_id")
     order = {plane_id: rank for rank, plane_id in enumerate(planes.by_id)}
     turn = stored.groupby("plane", dropna=False).cumcount()
     rank = stored["plane"].map(order).fillna(len(order)).astype(int)
-    chosen = stored.assign(turn=turn, rank=rank).sort_values(["turn", "rank"], kind="stable").head(MAX_EXAMPLES)
+    chosen = (
+        stored.assign(turn=turn, rank=rank)
+        .sort_values(["turn", "rank"], kind="stable")
+        .head(MAX_EXAMPLES)
+    )
     return chosen.sort_values(["rank", "turn"], kind="stable")
 
 

@@ -1,8 +1,10 @@
-"""Plant defects in real frames and count how many `sono qc` reports: recall, and precision against the clean frames.
+"""Plant defects in real frames and count how many `sono qc` reports: recall, and precision against
+the clean frames.
 
-Each clean frame is written once as it is and once with every defect, and all files go through the whole analysis, from
-the file's bytes to the reason codes. A clean frame may really hold calipers, shadow or compression: what is reported on
-it counts as a false alarm all the same, so the precision is a lower bound (write them with --alarms and look).
+Each clean frame is written once as it is and once with every defect, and all files go through the
+whole analysis, from the file's bytes to the reason codes. A clean frame may really hold calipers,
+shadow or compression: what is reported on it counts as a false alarm all the same, so the precision
+is a lower bound (write them with --alarms and look).
 
 Example: python benchmarks/defects.py ../shared/data --frames 300 --alarms /tmp/alarms
 """
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.tables import Row
-from sono.curation.imaging.analysis import AnalysisTask, analyse, crashed
+from sono.curation.imaging.analysis import AnalysisTask, analyze, crashed
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, across_sector, find_sector
 
@@ -52,7 +54,9 @@ def gain(factor: float, gray: Gray, sector: Sector, rng: np.random.Generator) ->
 
 
 def shadow(gray: Gray, sector: Sector, rng: np.random.Generator) -> Gray:
-    """Half of the sector's width without echoes (a tenth is left), from a fifth of the depth down."""
+    """Half of the sector's width without echoes (a tenth is left), from a fifth of the depth
+    down.
+    """
     x0, y0, x1, y1 = sector.box
     position = across_sector(sector)
     left = rng.uniform(0, 0.5)
@@ -82,13 +86,19 @@ def text(gray: Gray, sector: Sector, rng: np.random.Generator) -> Gray:
     drawn = gray.copy()
     words = f"{''.join(rng.choice(list('ABDEGHKLMNRST'), 7))} {rng.integers(10**5, 10**6)}"
     x, y = _place(sector, rng, 100)
-    cv2.putText(drawn, words, (max(0, x - 100), y), cv2.FONT_HERSHEY_SIMPLEX, 0.55, INK, 1, cv2.LINE_AA)
+    cv2.putText(
+        drawn, words, (max(0, x - 100), y), cv2.FONT_HERSHEY_SIMPLEX, 0.55, INK, 1, cv2.LINE_AA
+    )
     return drawn
 
 
 def _place(sector: Sector, rng: np.random.Generator, margin: int) -> tuple[int, int]:
-    """A point inside the sector, `margin` pixels from its left and right border where it is that wide."""
-    core = cv2.erode(sector.inside.astype(np.uint8), np.ones((9, 2 * margin + 1), np.uint8), borderValue=0)
+    """A point inside the sector, `margin` pixels from its left and right border where it is
+    that wide.
+    """
+    core = cv2.erode(
+        sector.inside.astype(np.uint8), np.ones((9, 2 * margin + 1), np.uint8), borderValue=0
+    )
     rows, columns = np.nonzero(core if core.any() else sector.inside)
     pick = int(rng.integers(len(rows)))
     return int(columns[pick]), int(rows[pick])
@@ -96,7 +106,9 @@ def _place(sector: Sector, rng: np.random.Generator, margin: int) -> tuple[int, 
 
 def shrink(gray: Gray, sector: Sector, rng: np.random.Generator) -> Gray:
     """A thumbnail of a quarter of the size."""
-    return np.asarray(cv2.resize(gray, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(gray, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def shrink_and_enlarge(gray: Gray, sector: Sector, rng: np.random.Generator) -> Gray:
@@ -136,7 +148,10 @@ DEFECTS = (
 
 
 def choose(data: Path, count: int, seed: int) -> list[Path]:
-    """`count` frames of all folders, each folder by its share, drawn by `seed`; mask pictures left out."""
+    """`count` frames of all folders, each folder by its share, drawn by `seed`.
+
+    Mask pictures left out.
+    """
     rng = np.random.default_rng(seed)
     kinds = {".png", ".jpg", ".jpeg", ".bmp", ".tif"}
     pools = []
@@ -144,11 +159,17 @@ def choose(data: Path, count: int, seed: int) -> list[Path]:
         files = sorted(path for path in (data / folder).rglob("*") if path.suffix.lower() in kinds)
         pools.append([path for path in files if "mask" not in str(path.relative_to(data)).lower()])
     total = sum(map(len, pools))
-    return [pool[i] for pool in pools for i in sorted(rng.permutation(len(pool))[: round(count * len(pool) / total)])]
+    return [
+        pool[i]
+        for pool in pools
+        for i in sorted(rng.permutation(len(pool))[: round(count * len(pool) / total)])
+    ]
 
 
 def _read(path: Path) -> Gray:
-    return np.asarray(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+    return np.asarray(
+        cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8
+    )
 
 
 def write_files(frames: list[Path], folder: Path, seed: int) -> Iterator[tuple[bytes, int, str]]:
@@ -161,25 +182,39 @@ def write_files(frames: list[Path], folder: Path, seed: int) -> Iterator[tuple[b
             planted = defect.plant(gray, sector, rng) if defect else gray
             content = cv2.imencode(".png", planted)[1].tobytes()
             file = folder / f"{number}-{name or 'clean'}.png"
-            file.write_bytes(content[: len(content) * 6 // 10] if name == "truncated file" else content)
+            file.write_bytes(
+                content[: len(content) * 6 // 10] if name == "truncated file" else content
+            )
             yield os.fsencode(file), number, name
 
 
 def main() -> None:
-    """Plant, analyse, count, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Plant, analyze, count, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, help="worker processes; else one a core")
-    parser.add_argument("--alarms", type=Path, help="contact sheets of the clean frames that are reported, a code each")
+    parser.add_argument(
+        "--alarms",
+        type=Path,
+        help="contact sheets of the clean frames that are reported, a code each",
+    )
     parser.add_argument("--measures", type=Path, help="write every measure of every file as CSV")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = list(write_files(choose(options.data, options.frames, options.seed), folder, options.seed))
-        rows = analyse_all([path for path, _, _ in files], folder, Engine.create(options.jobs, None))
-        table = pd.DataFrame([{**rows[path], "number": number, "defect": defect} for path, number, defect in files])
+        files = list(
+            write_files(choose(options.data, options.frames, options.seed), folder, options.seed)
+        )
+        rows = analyse_all(
+            [path for path, _, _ in files], folder, Engine.create(options.jobs, None)
+        )
+        table = pd.DataFrame(
+            [{**rows[path], "number": number, "defect": defect} for path, number, defect in files]
+        )
         if options.alarms:
             write_alarms(table, options.alarms)
     if options.measures:
@@ -190,8 +225,10 @@ def main() -> None:
 
 def analyse_all(paths: list[bytes], folder: Path, engine: Engine) -> dict[bytes, Row]:
     """The first row of each file."""
-    task = AnalysisTask(os.fsencode(folder), bytes(32), folder / "frames", folder / "quarantine", QualityConfig())
-    batches = run_batches(engine, partial(analyse, task), paths, partial(crashed, task), "defects")
+    task = AnalysisTask(
+        os.fsencode(folder), bytes(32), folder / "frames", folder / "quarantine", QualityConfig()
+    )
+    batches = run_batches(engine, partial(analyze, task), paths, partial(crashed, task), "defects")
     return {rows[0]["path"]: rows[0] for batch in batches for rows in batch}
 
 
@@ -201,11 +238,20 @@ def score(table: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for defect in DEFECTS:
         planted = table[table["defect"] == defect.name]
-        hits, alarms = (int(part["reasons"].map(lambda codes, d=defect: bool(d.codes & set(codes))).sum())
-                        for part in (planted, clean))  # fmt: skip
-        lines.append({"defect": defect.name, "codes": " ".join(sorted(defect.codes)), "frames": len(planted),
-                      "recall": hits / len(planted), "precision": hits / max(hits + alarms, 1),
-                      "clean reported": alarms})  # fmt: skip
+        hits, alarms = (
+            int(part["reasons"].map(lambda codes, d=defect: bool(d.codes & set(codes))).sum())
+            for part in (planted, clean)
+        )
+        lines.append(
+            {
+                "defect": defect.name,
+                "codes": " ".join(sorted(defect.codes)),
+                "frames": len(planted),
+                "recall": hits / len(planted),
+                "precision": hits / max(hits + alarms, 1),
+                "clean reported": alarms,
+            }
+        )
     return pd.DataFrame(lines).round(3)
 
 

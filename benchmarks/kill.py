@@ -1,7 +1,9 @@
-"""Does kill -9 lose anything? Stages are killed again and again; a resumed run must leave the bytes of a clean one.
+"""Does kill -9 lose anything? Stages are killed again and again; a resumed run must leave the bytes
+of a clean one.
 
-Half of the kills come at a random moment of the work (to the whole process group or to the main process alone, whose
-workers must then end by themselves), half at a random change on disk: just before a file is made, renamed or removed.
+Half of the kills come at a random moment of the work (to the whole process group or to the main
+process alone, whose workers must then end by themselves), half at a random change on disk: just
+before a file is made, renamed or removed.
 
 Example: python benchmarks/kill.py --kills 30
 """
@@ -65,7 +67,10 @@ def lock_of(place: Path) -> Path:
 
 
 def child(work: Callable[[], object], place: Path, last_change: int) -> None:
-    """Work in a process group of its own, which ends at `last_change`; beside `place` stands how many there were."""
+    """Work in a process group of its own, which ends at `last_change`.
+
+    Beside `place` stands how many there were.
+    """
     seen = 0
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
@@ -82,7 +87,9 @@ def child(work: Callable[[], object], place: Path, last_change: int) -> None:
     place.with_name("changes").write_text(str(seen))
 
 
-def start(work: Callable[[], object], place: Path, last_change: int = -1) -> tuple[ForkServerProcess, float]:
+def start(
+    work: Callable[[], object], place: Path, last_change: int = -1
+) -> tuple[ForkServerProcess, float]:
     """A new process, and the time at which its work began."""
     lock_of(place).unlink(missing_ok=True)
     process = FORKS.Process(target=child, args=(work, place, last_change))
@@ -140,31 +147,40 @@ def kill(stage: Stage, place: Path, draw: random.Random) -> str:
 
 
 def survives(stage: Stage, place: Path, draw: random.Random) -> bool:
-    """Kill `stage` once or twice, run it to the end; whether study and vault are what a clean run leaves."""
+    """Kill `stage` once or twice, run it to the end.
+
+    Whether study and vault are what a clean run leaves.
+    """
     put_back(stage.before, place)
     how = "; then ".join(kill(stage, place, draw) for _ in range(draw.choice((1, 1, 2))))
     finish(stage.work, place)
     now = content(place)
-    odd = sorted(name for name in now.keys() | stage.after.keys() if now.get(name) != stage.after.get(name))
+    odd = sorted(
+        name for name in now.keys() | stage.after.keys() if now.get(name) != stage.after.get(name)
+    )
     print(f"{stage.name:14} {how}: {', '.join(odd) or 'equal'}", flush=True)
     return not odd
 
 
 def main() -> None:
     """Kill, resume, compare; exit code 1 where one study differs from a clean one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--women", type=int, default=4)
+    parser.add_argument("--patients", type=int, default=4)
     options = parser.parse_args()
     draw = random.Random(options.seed)
     FORKS.set_forkserver_preload([__name__, "distributed", "scipy.sparse.csgraph"])
     with tempfile.TemporaryDirectory() as name:
         export, place = Path(name) / "export", Path(name) / "place"
-        make_phantom(export, options.women, 2, options.seed)
+        make_phantom(export, options.patients, 2, options.seed)
         Workspace.create(place / "study")
         stages = clean_stages(place, export)
-        equal = sum(survives(stages[number % len(stages)], place, draw) for number in range(options.kills))
+        equal = sum(
+            survives(stages[number % len(stages)], place, draw) for number in range(options.kills)
+        )
     print(f"{equal} of {options.kills} resumed runs are equal to a clean one")
     sys.exit(equal < options.kills)
 

@@ -1,8 +1,10 @@
-"""Fit the score `known_kind` and say how well it tells fetal frames from others, of hospitals and kinds not seen.
+"""Fit the score `known_kind` and say how well it tells fetal frames from others, of hospitals and
+kinds not seen.
 
-Fetal frames of three hospitals stand against breast ultrasound, photographs (parts of three) and pictures drawn here.
-Adult ultrasound and CT or MR sections are never trained on. Every table names what was left out of the fit; the
-threshold comes from the training part alone: 2 in 1,000 frames of each of its hospitals, scored without it, lie below.
+Fetal frames of three hospitals stand against breast ultrasound, photographs (parts of three) and
+pictures drawn here. Adult ultrasound and CT or MR sections are never trained on. Every table names
+what was left out of the fit; the threshold comes from the training part alone: 2 in 1,000 frames of
+each of its hospitals, scored without it, lie below.
 
 Example: python benchmarks/known_kind.py ../shared/data --write
 """
@@ -48,18 +50,24 @@ HEADER = """\
 # only means, spreads and weights over all. Trained on, each hospital and each other kind with equal weight:
 """
 ORIGINS = {
-    "barcelona": "FETAL_PLANES_DB (Burgos-Artizzu 2020), official train split, and Alzubaidi 2023; CC BY 4.0",
+    "barcelona": (
+        "FETAL_PLANES_DB (Burgos-Artizzu 2020), official train split, and Alzubaidi 2023; CC BY 4.0"
+    ),
     "nijmegen": "HC18 (van den Heuvel 2018); CC BY 4.0",
     "shenzhen": "fetal NT frames (Cui & Dong 2022); CC BY 4.0",
     "breast": "BUSI (Al-Dhabyani 2020); CC BY 4.0",
-    "photo": "parts of china.jpg and flower.jpg (scikit-learn; danielbuechele and vultilion, CC BY 2.0) and of "
+    "photo": "parts of china.jpg and flower.jpg (scikit-learn; danielbuechele and vultilion, CC BY "
+    "2.0) and of "
     "grace_hopper.jpg (matplotlib; US Navy, public domain)",
     "drawn": "pages, charts, screens, noise and gradients drawn by benchmarks/known_kind.py",
 }
 
 
 class Example(NamedTuple):
-    """A picture as a file holds it; pictures of one `source` (woman, file) are never on both sides of a split."""
+    """A picture as a file holds it.
+
+    Pictures of one `source` (patient, file) are never on both sides of a split.
+    """
 
     kind: str
     source: str
@@ -100,10 +108,12 @@ def real_frames(data: Path) -> Iterator[Example]:
     }
     for kind, parts in folders.items():
         for path in (path for part in parts for path in sorted((data / part).iterdir())):
-            woman = path.stem.split("_")[0] if kind in ("barcelona", "nijmegen") else path.stem
-            yield Example(kind, woman, frames_of(path)[0])
+            patient = path.stem.split("_")[0] if kind in ("barcelona", "nijmegen") else path.stem
+            yield Example(kind, patient, frames_of(path)[0])
     for name in DICOM_ADULT:
-        yield from (Example("adult", name, gray) for gray in frames_of(data / "dicom" / f"{name}.dcm", 6))
+        yield from (
+            Example("adult", name, gray) for gray in frames_of(data / "dicom" / f"{name}.dcm", 6)
+        )
 
 
 def sections() -> Iterator[Example]:
@@ -117,7 +127,9 @@ def photos(rng: np.random.Generator) -> Iterator[Example]:
     """The three photographs and parts of them, half of them mirrored."""
     hopper = Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     pictures = dict(zip(("china", "flower"), load_sample_images().images, strict=True))
-    pictures["hopper"] = cv2.imdecode(np.frombuffer(hopper.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    pictures["hopper"] = cv2.imdecode(
+        np.frombuffer(hopper.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB
+    )
     for name, rgb in pictures.items():
         gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         yield Example("photo", name, gray)
@@ -125,11 +137,16 @@ def photos(rng: np.random.Generator) -> Iterator[Example]:
             height, width = (int(side * rng.uniform(0.3, 0.9)) for side in gray.shape)
             y, x = rng.integers(0, gray.shape[0] - height), rng.integers(0, gray.shape[1] - width)
             part = gray[y : y + height, x : x + width]
-            yield Example("photo", name, cv2.resize(part[:, ::-1] if number % 2 else part, (640, 480)))
+            yield Example(
+                "photo", name, cv2.resize(part[:, ::-1] if number % 2 else part, (640, 480))
+            )
 
 
 def drawn(rng: np.random.Generator) -> Iterator[Example]:
-    """What ends up in a folder of exports beside frames: printed pages, charts, screens; and plain noise."""
+    """What ends up in a folder of exports beside frames: printed pages, charts, screens.
+
+    And plain noise.
+    """
     makers = {"page": page, "chart": chart, "screen": screen, "noise": noise, "gradient": gradient}
     for name, make in makers.items():
         yield from (Example("drawn", name, make(rng)) for _ in range(16))
@@ -142,7 +159,9 @@ def page(rng: np.random.Generator) -> Gray:
     size = rng.uniform(0.35, 0.9)
     for y in range(40, 720, round(45 * size)):
         if rng.random() < 0.85:
-            cv2.putText(gray, _words(rng, rng.integers(2, 14)), (30, y), 0, size, ink, 1, cv2.LINE_AA)
+            cv2.putText(
+                gray, _words(rng, rng.integers(2, 14)), (30, y), 0, size, ink, 1, cv2.LINE_AA
+            )
     return gray
 
 
@@ -167,17 +186,23 @@ def screen(rng: np.random.Generator) -> Gray:
     """Windows of a desktop with words in them."""
     gray = np.full((720, 1280), int(rng.integers(0, 235)), np.uint8)
     for _ in range(rng.integers(3, 10)):
-        x, y, width, height = (int(rng.integers(*span)) for span in ((0, 1000), (0, 600), (80, 700), (60, 500)))
+        x, y, width, height = (
+            int(rng.integers(*span)) for span in ((0, 1000), (0, 600), (80, 700), (60, 500))
+        )
         tone = int(rng.integers(0, 255))
         cv2.rectangle(gray, (x, y), (x + width, y + height), tone, -1)
         for line in range(height // 24):
             place = (x + 8, y + 20 + 24 * line)
-            cv2.putText(gray, _words(rng, width // 70), place, 0, 0.45, (tone + 128) % 256, 1, cv2.LINE_AA)
+            cv2.putText(
+                gray, _words(rng, width // 70), place, 0, 0.45, (tone + 128) % 256, 1, cv2.LINE_AA
+            )
     return gray
 
 
 def noise(rng: np.random.Generator) -> Gray:
-    """Random tones whose spectrum falls with some power of the frequency, from white noise to clouds."""
+    """Random tones whose spectrum falls with some power of the frequency, from white noise to
+    clouds.
+    """
     down, across = np.fft.fftfreq(480)[:, None], np.fft.fftfreq(640)
     fall = np.maximum(np.hypot(down, across), 1 / 640) ** rng.uniform(0, 2)
     field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(480, 640))) / fall).real
@@ -203,14 +228,22 @@ def described(examples: Iterator[Example]) -> Examples:
     for example in examples:
         kinds.append(example.kind)
         sources.append(f"{example.kind} {example.source}")
-        rows.append(list(features(crop_to_sector(example.gray, find_sector(example.gray))).values()))
+        rows.append(
+            list(features(crop_to_sector(example.gray, find_sector(example.gray))).values())
+        )
     return Examples(np.array(rows), np.array(kinds), np.array(sources))
 
 
 def equal_weights(examples: Examples) -> Reals:
-    """Fetal and other pictures weigh the same, and so does each hospital and each kind among them."""
+    """Fetal and other pictures weigh the same, and so does each hospital and each kind among
+    them.
+    """
     kinds, place, count = np.unique(examples.kind, return_inverse=True, return_counts=True)
-    share = np.where(np.isin(kinds, HOSPITALS), np.isin(kinds, HOSPITALS).sum(), (~np.isin(kinds, HOSPITALS)).sum())
+    share = np.where(
+        np.isin(kinds, HOSPITALS),
+        np.isin(kinds, HOSPITALS).sum(),
+        (~np.isin(kinds, HOSPITALS)).sum(),
+    )
     return np.asarray(len(examples.kind) / (2 * share * count))[place]
 
 
@@ -231,7 +264,9 @@ def scorer(examples: Examples) -> Score:
 
 
 def threshold(train: Examples) -> float:
-    """Below it lies the TAIL of each hospital of `train`, or less, when the hospital is left out of the fit."""
+    """Below it lies the TAIL of each hospital of `train`, or less, when the hospital is left
+    out of the fit.
+    """
     tails = []
     for hospital in np.unique(train.kind[train.fetal]):
         own = train.kind == hospital
@@ -240,7 +275,9 @@ def threshold(train: Examples) -> float:
 
 
 def leave_out(examples: Examples) -> pd.DataFrame:
-    """A row for each hospital and each kind of other picture, neither of them seen by the fit or the threshold."""
+    """A row for each hospital and each kind of other picture, neither of them seen by the fit
+    or the threshold.
+    """
     rows = []
     for hospital in HOSPITALS:
         for kind in (*TRAINED, *UNTRAINED):
@@ -249,25 +286,41 @@ def leave_out(examples: Examples) -> pd.DataFrame:
             own, other = (score(examples.found[examples.kind == name]) for name in (hospital, kind))
             area = roc_auc_score(np.r_[np.ones(len(own)), np.zeros(len(other))], np.r_[own, other])
             alarms, found = float((own < low).mean()), float((other < low).mean())
-            rows.append({"hospital": hospital, "kind": kind, "AUC": area, "false alarms": alarms, "found": found})
+            rows.append(
+                {
+                    "hospital": hospital,
+                    "kind": kind,
+                    "AUC": area,
+                    "false alarms": alarms,
+                    "found": found,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def new_women(examples: Examples) -> pd.DataFrame:
-    """The share below the threshold where hospital and kind are known but woman or file is not, in FOLDS folds."""
+def new_patients(examples: Examples) -> pd.DataFrame:
+    """The share below the threshold where hospital and kind are known but patient or file is
+    not, in FOLDS folds.
+    """
     names = np.unique(examples.source)
-    fold_of = dict(zip(names, np.random.default_rng(0).permutation(len(names)) % FOLDS, strict=True))
+    fold_of = dict(
+        zip(names, np.random.default_rng(0).permutation(len(names)) % FOLDS, strict=True)
+    )
     folds = np.array([fold_of[name] for name in examples.source])
     below = np.zeros(len(folds), np.bool_)
     for fold in range(FOLDS):
         train = examples.part((folds != fold) & ~np.isin(examples.kind, UNTRAINED))
         below[folds == fold] = scorer(train)(examples.found[folds == fold]) < threshold(train)
     table = pd.DataFrame({"kind": examples.kind, "source": examples.source, "below": below})
-    return table.groupby("kind").agg(pictures=("below", "size"), sources=("source", "nunique"), below=("below", "mean"))
+    return table.groupby("kind").agg(
+        pictures=("below", "size"), sources=("source", "nunique"), below=("below", "mean")
+    )
 
 
 def after_defects(data: Path, examples: Examples) -> pd.Series:
-    """The share below the threshold of 60 frames with each planted defect, by a fit that has seen them undamaged."""
+    """The share below the threshold of 60 frames with each planted defect, by a fit that has
+    seen them undamaged.
+    """
     score, low = scorer(examples), threshold(examples)
     shares = {}
     for defect in (defect for defect in defects.DEFECTS if defect.name != "truncated file"):
@@ -281,32 +334,49 @@ def after_defects(data: Path, examples: Examples) -> pd.Series:
 
 
 def write_model(examples: Examples, names: list[str]) -> None:
-    """The fit to all that is trained on, with its provenance, as the file that the package ships."""
+    """The fit to all that is trained on, with its provenance, as the file that the package
+    ships.
+    """
     mean, spread, weights, bias = fit(examples)
     lines = [HEADER]
     for kind, origin in ORIGINS.items():
         own = examples.kind == kind
         sources = len(np.unique(examples.source[own]))
         lines.append(f"# {kind}: {own.sum()} pictures of {sources} sources. {origin}\n")
-    lines.append(f"\nbias = {bias:.5f}\n\n[features]  # mean, spread, weight, weight of the square less one\n")
+    lines.append(
+        f"\nbias = {bias:.5f}\n\n[features]  # mean, spread, weight, weight of the square less "
+        f"one\n"
+    )
     columns = zip(names, mean, spread, *np.split(weights, 2), strict=True)
-    lines += [f"{name} = [{', '.join(f'{value:.5f}' for value in values)}]\n" for name, *values in columns]
+    lines += [
+        f"{name} = [{', '.join(f'{value:.5f}' for value in values)}]\n" for name, *values in columns
+    ]
     write_bytes(MODEL, "".join(lines).encode())
 
 
 def main() -> None:
     """Describe the pictures, print the tables, perhaps write the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--write", action="store_true", help="write curation/imaging/ood.toml")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     pictures = [*real_frames(options.data), *sections(), *photos(rng), *drawn(rng)]
     examples = described(iter(pictures))
-    print("Neither hospital nor kind seen:", leave_out(examples).round(3).to_string(index=False), sep="\n")
-    print("\nWoman or file not seen:", new_women(examples).round(3).to_string(), sep="\n")
+    print(
+        "Neither hospital nor kind seen:",
+        leave_out(examples).round(3).to_string(index=False),
+        sep="\n",
+    )
+    print("\nPatient or file not seen:", new_patients(examples).round(3).to_string(), sep="\n")
     trained = examples.part(~np.isin(examples.kind, UNTRAINED))
-    print("\nFetal frames with a defect:", after_defects(options.data, trained).round(3).to_string(), sep="\n")
+    print(
+        "\nFetal frames with a defect:",
+        after_defects(options.data, trained).round(3).to_string(),
+        sep="\n",
+    )
     print(f"\nThreshold after all that is trained on: {threshold(trained):.3f}")
     if options.write:
         write_model(trained, list(features(pictures[0].gray)))

@@ -1,9 +1,11 @@
-"""How much memory does the sigmoid loss of a large batch take, with its gradients, by the size of its parts?
+"""How much memory does the sigmoid loss of a large batch take, with its gradients, by the size of
+its parts?
 
-Each line is a process of its own: the peak of its memory above what it held before the loss, and the CPU time. Once as
-it comes, where glibc keeps freed parts of less than 32 MB for itself (the more of them, the more it keeps), and once
-with every part of more than 1 MB given back, which tells what the loss needs. Prints the matrix of logits beside it, of
-which a loss in one piece holds several.
+Each line is a process of its own: the peak of its memory above what it held before the loss, and
+the CPU time. Once as it comes, where glibc keeps freed parts of less than 32 MB for itself (the
+more of them, the more it keeps), and once with every part of more than 1 MB given back, which tells
+what the loss needs. Prints the matrix of logits beside it, of which a loss in one piece holds
+several.
 
 Usage: python benchmarks/losses.py [--batch 32768] [--width 128] [--chunks 64 256 1024]
 """
@@ -36,25 +38,46 @@ def measure(batch: int, width: int, chunk: int) -> str:
     loss = sigmoid_loss(image, text, scale, bias, identity_targets(batch), chunk)
     loss.backward()
     seconds = time.process_time() - started
-    return f"{chunk or 'default':>8}  {peak_mb() - before:8.0f} MB  {seconds:6.1f} s  loss {float(loss.detach()):.4f}"
+    return (
+        f"{chunk or 'default':>8}  {peak_mb() - before:8.0f} MB  {seconds:6.1f} s  loss "
+        f"{float(loss.detach()):.4f}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=32768)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--chunks", type=int, nargs="*", default=[0, 64, 1024])
-    parser.add_argument("--one", action="store_true", help="measure in this process, the first chunk alone")
+    parser.add_argument(
+        "--one", action="store_true", help="measure in this process, the first chunk alone"
+    )
     arguments = parser.parse_args()
     if arguments.one:
         print(measure(arguments.batch, arguments.width, arguments.chunks[0]))
         return
-    print(f"batch {arguments.batch}: one matrix of logits is {arguments.batch**2 * 4 / 2**20:.0f} MB")
+    print(
+        f"batch {arguments.batch}: one matrix of logits is {arguments.batch**2 * 4 / 2**20:.0f} MB"
+    )
     for chunk in arguments.chunks:
-        sizes = ["--batch", str(arguments.batch), "--width", str(arguments.width), "--chunks", str(chunk)]
-        for title, settings in (("as it comes", {}), ("given back ", {"MALLOC_MMAP_THRESHOLD_": "1048576"})):
+        sizes = [
+            "--batch",
+            str(arguments.batch),
+            "--width",
+            str(arguments.width),
+            "--chunks",
+            str(chunk),
+        ]
+        for title, settings in (
+            ("as it comes", {}),
+            ("given back ", {"MALLOC_MMAP_THRESHOLD_": "1048576"}),
+        ):
             print(title, end=" ", flush=True)
-            subprocess.run([sys.executable, __file__, "--one", *sizes], check=True, env=os.environ | settings)
+            subprocess.run(
+                [sys.executable, __file__, "--one", *sizes], check=True, env=os.environ | settings
+            )
 
 
 if __name__ == "__main__":

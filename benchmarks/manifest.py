@@ -1,8 +1,10 @@
-"""How do `sono stats`, `split` and `dedup` bear 1.5 million rows, and how does the search of near hashes grow?
+"""How do `sono stats`, `split` and `dedup` bear 1.5 million rows, and how does the search of near
+hashes grow?
 
-Writes a synthetic study (tables only: no frame is drawn, so near pairs stay unconfirmed) and times the three commands
-as processes of their own, with their peak memory; then the search alone for several sizes, with and without a crowd
-of almost equal hashes. The hashes lean on a template for each plane, as real ones do; planted pairs are looked for.
+Writes a synthetic study (tables only: no frame is drawn, so near pairs stay unconfirmed) and times
+the three commands as processes of their own, with their peak memory; then the search alone for
+several sizes, with and without a crowd of almost equal hashes. The hashes lean on a template for
+each plane, as real ones do; planted pairs are looked for.
 
 Usage: python benchmarks/manifest.py OUT [--rows 1500000] [--search 10000 100000 1500000]
 """
@@ -25,11 +27,20 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.hamming import CERTAIN
 from sono.curation.dataset.near_duplicates import FLIPPED_BITS, MAX_DISTANCE
 
-FRAMES_A_WOMAN = 20
+FRAMES_A_PATIENT = 20
 CENTERS, MACHINES = ["A", "B", "C"], ["Voluson E6", "Aloka", "Voluson S10", "Acuson"]
-LEAN = 0.4  # share of the bits that follow the plane's template: gives the spread of distances of real frames
+# share of the bits that follow the plane's template: gives the spread of distances of real frames
+LEAN = 0.4
 SEED = 0
-MEASURES = ("brightness", "contrast", "clipped_dark", "clipped_bright", "sharpness", "sector_fraction", "overlay")
+MEASURES = (
+    "brightness",
+    "contrast",
+    "clipped_dark",
+    "clipped_bright",
+    "sharpness",
+    "sector_fraction",
+    "overlay",
+)
 
 
 def make_hashes(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -38,7 +49,9 @@ def make_hashes(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     words = rng.integers(0, 2**64, (len(kinds), 4), dtype=np.uint64)
     for low in range(0, len(kinds), 1 << 16):
         part = slice(low, low + (1 << 16))
-        follow = np.packbits(rng.random((len(words[part]), 256), np.float32) < LEAN, axis=1).view(np.uint64)
+        follow = np.packbits(rng.random((len(words[part]), 256), np.float32) < LEAN, axis=1).view(
+            np.uint64
+        )
         words[part] = (words[part] & ~follow) | (templates[kinds[part]] & follow)
     return words
 
@@ -53,15 +66,19 @@ def make_manifest(rows: int) -> tuple[pa.Table, dict[str, int]]:
     """The images table, and how many pairs of each kind were planted."""
     rng = np.random.default_rng(SEED)
     planes = np.array([plane.id for plane in PlaneTable().planes] + [OTHER])
-    woman = np.arange(rows) // FRAMES_A_WOMAN
+    patient = np.arange(rows) // FRAMES_A_PATIENT
     kinds = np.minimum(rng.geometric(0.12, rows) - 1, len(planes) - 1)
     words = make_hashes(kinds, rng)
     planted = max(10, rows // 300)
     places = rng.permutation(rows)[: 4 * planted].reshape(4, planted)
     words[places[1]] = altered(words[places[0]], rng.integers(0, CERTAIN + 1, planted), rng)
-    words[places[3]] = altered(words[places[2]] ^ FLIPPED_BITS, rng.integers(0, CERTAIN + 1, planted), rng)
+    words[places[3]] = altered(
+        words[places[2]] ^ FLIPPED_BITS, rng.integers(0, CERTAIN + 1, planted), rng
+    )
     crowd = np.setdiff1d(rng.permutation(rows)[: rows // 200], places)
-    words[crowd] = altered(np.repeat(words[crowd[:1]], len(crowd), axis=0), rng.integers(0, 6, len(crowd)), rng)
+    words[crowd] = altered(
+        np.repeat(words[crowd[:1]], len(crowd), axis=0), rng.integers(0, 6, len(crowd)), rng
+    )
     digits = np.frombuffer(words.tobytes().hex().encode(), "S64").astype(str)
     image_id = np.frombuffer(rng.bytes(8 * rows).hex().encode(), "S16").astype(str)
     twin = rng.permutation(rows)[:planted]  # the same pixels as the row before
@@ -71,21 +88,28 @@ def make_manifest(rows: int) -> tuple[pa.Table, dict[str, int]]:
         "image_id": image_id,
         "source_id": np.char.mod("%016x", np.arange(rows)),
         "frame": np.zeros(rows, np.int32),
-        "center": np.array(CENTERS)[woman % 3],
-        "patient_id": np.char.mod("p%015x", woman),
-        "study_id": np.char.mod("s%015x", woman * 2 + np.arange(rows) % 2),
-        "machine": np.array(MACHINES)[woman % 4],
+        "center": np.array(CENTERS)[patient % 3],
+        "patient_id": np.char.mod("p%015x", patient),
+        "study_id": np.char.mod("s%015x", patient * 2 + np.arange(rows) % 2),
+        "machine": np.array(MACHINES)[patient % 4],
         "plane": planes[kinds],
         "ga_days": rng.integers(77, 290, rows),
         "perceptual_hash": digits,
         "status": np.where(bad, "rejected", "accepted"),
-        "reasons": pa.array([["blurred"] if odd else ["overlay"] if i % 9 == 0 else [] for i, odd in enumerate(bad)]),
+        "reasons": pa.array(
+            [["blurred"] if odd else ["overlay"] if i % 9 == 0 else [] for i, odd in enumerate(bad)]
+        ),
         "file": np.where(bad, None, np.char.add(np.char.add("frames/", image_id), ".png")),
         **{name: rng.random(rows) for name in MEASURES},
-        **{name: rng.integers(400, 900, rows) for name in ("height", "width", "source_height", "source_width")},
+        **{
+            name: rng.integers(400, 900, rows)
+            for name in ("height", "width", "source_height", "source_width")
+        },
     }
     arrays = [
-        pa.array(columns[field.name], type=field.type) if field.name in columns else pa.nulls(rows, field.type)
+        pa.array(columns[field.name], type=field.type)
+        if field.name in columns
+        else pa.nulls(rows, field.type)
         for field in IMAGES.schema
     ]
     return pa.Table.from_arrays(arrays, schema=IMAGES.schema), {
@@ -106,8 +130,13 @@ print(json.dumps([facts | {"peak MB": usage.ru_maxrss // 1024}, json.loads(done.
 
 
 def timed(words: list[str]) -> tuple[dict, dict]:
-    """Seconds and peak memory of a command, and its result; a small process between keeps ours out of the peak."""
-    done = subprocess.run([sys.executable, "-c", RUN, *words, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+    """Seconds and peak memory of a command, and its result.
+
+    A small process between keeps ours out of the peak.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *words, "--json"], stdout=subprocess.PIPE, text=True, check=True
+    )
     return tuple(json.loads(done.stdout))
 
 
@@ -118,7 +147,10 @@ def time_commands(study: Workspace, rows: int) -> pd.DataFrame:
         facts, result = timed([command, "-w", str(study.root)])
         lines.append({"command": command, "rows": rows} | facts)
         if command == "dedup":
-            print(json.dumps({name: result[name] for name in ("pairs", "crowded", "left_out")}), flush=True)
+            print(
+                json.dumps({name: result[name] for name in ("pairs", "crowded", "left_out")}),
+                flush=True,
+            )
     return pd.DataFrame(lines)
 
 
@@ -138,13 +170,20 @@ print(json.dumps({"seconds": seconds, "peak MB": peak, "pairs": len(pairs.first)
 
 
 def time_search(out: Path, count: int, crowd: float) -> dict[str, object]:
-    """One search of `count` hashes, a share of them in one crowd; 1,000 pairs of 0 to 52 bits are planted outside."""
+    """One search of `count` hashes, a share of them in one crowd.
+
+    1,000 pairs of 0 to 52 bits are planted outside.
+    """
     rng = np.random.default_rng(SEED)
     words = make_hashes(np.minimum(rng.geometric(0.12, count) - 1, 24), rng)
     bits = np.arange(1000) % (MAX_DISTANCE + 1)
     words[-1000:] = altered(words[-2000:-1000], bits, rng)
     many = int(crowd * count)
-    words[:many] = altered(np.repeat(words[:1], many, axis=0), rng.integers(0, 9, many), rng) if many else words[:0]
+    words[:many] = (
+        altered(np.repeat(words[:1], many, axis=0), rng.integers(0, 9, many), rng)
+        if many
+        else words[:0]
+    )
     words = words[np.sort(np.unique(words, axis=0, return_index=True)[1])]
     path = out / "hashes.npy"
     np.save(path, words)
@@ -154,7 +193,10 @@ def time_search(out: Path, count: int, crowd: float) -> dict[str, object]:
     path.unlink()
     # equal hashes are no pair of the search: bits 0 are left out
     kept = len(words) - int((bits > 0).sum())
-    hit = [(kept - 1000 + place, kept + rank) in found for rank, place in enumerate(np.flatnonzero(bits > 0))]
+    hit = [
+        (kept - 1000 + place, kept + rank) in found
+        for rank, place in enumerate(np.flatnonzero(bits > 0))
+    ]
     certain = bits[bits > 0] <= CERTAIN
     recall = {
         f"within {CERTAIN} bits": np.mean(np.array(hit)[certain]),
@@ -164,7 +206,9 @@ def time_search(out: Path, count: int, crowd: float) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--search", type=int, nargs="*", default=[10_000, 100_000, 1_500_000])

@@ -1,7 +1,9 @@
-"""CLIP with a mask channel as published code writes it, in torch alone: what `training.py` here measures against.
+"""CLIP with a mask channel as published code writes it, in torch alone: what `training.py` here
+measures against.
 
-RGB frames, the text tower in every step, attention whose softmax is written out, AdamW tensor by tensor. Architectures
-and the names of the weights are open_clip's, so that both models may hold the same.
+RGB frames, the text tower in every step, attention whose softmax is written out, AdamW tensor by
+tensor. Architectures and the names of the weights are open_clip's, so that both models may hold the
+same.
 """
 
 from typing import Any
@@ -24,7 +26,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor | None) -> Tensor:
         """[n, tokens, width] to the same; `hidden` [tokens, tokens] is added to the logits."""
         count, tokens, width = x.shape
-        parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(count, tokens, 3, self.heads, -1)
+        parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(
+            count, tokens, 3, self.heads, -1
+        )
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         logits = logits if hidden is None else logits + hidden
@@ -39,7 +43,9 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = Attention(width, heads)
-        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
+        self.mlp = nn.ModuleDict(
+            {"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)}
+        )
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         x = x + self.attn(self.ln_1(x), hidden)
@@ -74,7 +80,9 @@ class Vision(nn.Module):
         seen = self.stem["depthwise"](self.stem["image"](image) + self.stem["mask"](mask))
         patches = seen.flatten(2).transpose(1, 2)
         first = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        x = self.ln_pre(torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype))
+        x = self.ln_pre(
+            torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
+        )
         for block in self.transformer["resblocks"]:
             x = block(x)
         return self.ln_post(x[:, 0]) @ self.proj
@@ -93,7 +101,9 @@ class Text(nn.Module):
         self.transformer = _blocks(width, text["layers"], text["heads"])
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
-        self.register_buffer("hidden", torch.full((context, context), float("-inf")).triu(1), persistent=False)
+        self.register_buffer(
+            "hidden", torch.full((context, context), float("-inf")).triu(1), persistent=False
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.token_embedding(tokens) + self.positional_embedding
@@ -103,7 +113,10 @@ class Text(nn.Module):
 
 
 class PlainClip(nn.Module):
-    """Both towers, the scale and the bias, of an architecture in open_clip's words; the text tower learns nothing."""
+    """Both towers, the scale and the bias, of an architecture in open_clip's words.
+
+    The text tower learns nothing.
+    """
 
     def __init__(self, architecture: dict[str, Any]) -> None:
         super().__init__()
@@ -113,7 +126,7 @@ class PlainClip(nn.Module):
         self.logit_bias = nn.Parameter(torch.tensor(-10.0))
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Unit features [n, d] of normalised frames [n, 3, S, S] and masks [n, 1, S, S]."""
+        """Unit features [n, d] of normalized frames [n, 3, S, S] and masks [n, 1, S, S]."""
         return F.normalize(self.visual(image, mask).float(), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
@@ -128,21 +141,36 @@ def plain_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tens
     return -F.logsigmoid(signs * logits).sum() / len(image)
 
 
-def plain_optimizer(model: PlainClip, rate: float, decay: float, scale_rate: float) -> torch.optim.Optimizer:
-    """AdamW in torch's own way; matrices are decayed, scale and bias learn at `scale_rate` times the rate."""
+def plain_optimizer(
+    model: PlainClip, rate: float, decay: float, scale_rate: float
+) -> torch.optim.Optimizer:
+    """AdamW in torch's own way.
+
+    Matrices are decayed, scale and bias learn at `scale_rate` times the rate.
+    """
     weights = list(model.visual.parameters())
     groups = [
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": decay},
         {"params": [weight for weight in weights if weight.ndim == 1], "weight_decay": 0.0},
-        {"params": [model.logit_scale, model.logit_bias], "weight_decay": 0.0, "lr": rate * scale_rate},
+        {
+            "params": [model.logit_scale, model.logit_bias],
+            "weight_decay": 0.0,
+            "lr": rate * scale_rate,
+        },
     ]
     return torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))
 
 
 def plain_step(
-    model: PlainClip, optimizer: torch.optim.Optimizer, pairs: tuple[Tensor, Tensor, Tensor], precision: torch.dtype
+    model: PlainClip,
+    optimizer: torch.optim.Optimizer,
+    pairs: tuple[Tensor, Tensor, Tensor],
+    precision: torch.dtype,
 ) -> float:
-    """Learn from normalised frames and masks and from tokens, gradients clipped at 1; returns the loss."""
+    """Learn from normalized frames and masks and from tokens, gradients clipped at 1.
+
+    Returns the loss.
+    """
     image, mask, tokens = pairs
     optimizer.zero_grad()
     with torch.autocast(image.device.type, precision, enabled=precision != torch.float32):

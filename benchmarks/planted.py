@@ -1,4 +1,5 @@
-"""Does a workspace show everything that `sono phantom` planted? Prints a table; exit 1 if something was missed.
+"""Does a workspace show everything that `sono phantom` planted? Prints a table; exit 1 if something
+was missed.
 
 Usage: python benchmarks/planted.py STUDY EXPORT
 """
@@ -25,12 +26,19 @@ def rows_by_path(study: Workspace) -> dict[Path, list[tuple[str, list[str]]]]:
     found: dict[Path, list[tuple[str, list[str]]]] = {}
     for source in read_table(study.sources_path, SOURCES).itertuples():
         row = images.loc[(source.source_id, source.frame)]
-        found.setdefault(Path(os.fsdecode(source.path)).resolve(), []).append((row["status"], list(row["reasons"])))
+        found.setdefault(Path(os.fsdecode(source.path)).resolve(), []).append(
+            (row["status"], list(row["reasons"]))
+        )
     return found
 
 
-def check_files(truth: dict, export: Path, rows: dict[Path, list[tuple[str, list[str]]]]) -> pd.DataFrame:
-    """A row a kind of planted file: how many there are, how many have a status and a code that the truth expects."""
+def check_files(
+    truth: dict, export: Path, rows: dict[Path, list[tuple[str, list[str]]]]
+) -> pd.DataFrame:
+    """A row a kind of planted file.
+
+    How many there are, how many have a status and a code that the truth expects.
+    """
     planted, found, missed = Counter(), Counter(), {}
     for path, facts in truth["files"].items():
         if not facts["planted"]:
@@ -38,7 +46,9 @@ def check_files(truth: dict, export: Path, rows: dict[Path, list[tuple[str, list
         kind, expected = facts["planted"], facts["expected"]
         frames = rows.get((export / path).resolve(), [])
         right = bool(frames) and all(status in expected["statuses"] for status, _ in frames)
-        accepted_as_is = not expected["codes"] or {"accepted", "rejected"} <= set(expected["statuses"])
+        accepted_as_is = not expected["codes"] or {"accepted", "rejected"} <= set(
+            expected["statuses"]
+        )
         right &= accepted_as_is or any(set(codes) & set(expected["codes"]) for _, codes in frames)
         planted[kind] += 1
         found[kind] += right
@@ -69,7 +79,9 @@ def check_pairs(truth: dict, export: Path, study: Workspace) -> tuple[int, int]:
 
 
 def leaks(truth: dict, study: Workspace) -> int:
-    """Private values of 5 letters or more that occur in any byte or name of the workspace (tables as text)."""
+    """Private values of 5 letters or more that occur in any byte or name of the workspace
+    (tables as text).
+    """
     values = [value for value in truth["private_values"] if len(re.sub(r"\W", "", value)) >= 5]
     haystack = []
     for file in sorted(study.root.rglob("*")):

@@ -1,4 +1,5 @@
-"""Measure the weight-free proposer against masks drawn by people: Dice a structure, and seconds a frame.
+"""Measure the weight-free proposer against masks drawn by people: Dice a structure, and seconds a
+frame.
 
 Example: python benchmarks/proposals.py ../shared/data --sheets /tmp/sheets
 """
@@ -15,11 +16,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.proposers import OutlineProposer, propose_unlabelled
+from sono.annotation.proposers import OutlineProposer, propose_unlabeled
 from sono.curation.core.drawing import overlay
 from sono.curation.core.rle import decode, from_runs
 
-PLANES = {"fetal head": "transthalamic", "fetal abdomen": "abdominal_circumference", "femur": "femur"}
+PLANES = {
+    "fetal head": "transthalamic",
+    "fetal abdomen": "abdominal_circumference",
+    "femur": "femur",
+}
 
 
 class Case(NamedTuple):
@@ -32,11 +37,13 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one frame went: Dice with the plane known and without any label, and processor seconds."""
+    """How one frame went: Dice with the plane known and without any label, and processor
+    seconds.
+    """
 
     case: Case
     known: float
-    unlabelled: float
+    unlabeled: float
     seconds: float
     score: float
     stability: float
@@ -45,7 +52,9 @@ class Outcome(NamedTuple):
 def main() -> None:
     """Parse, measure, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with barcelona/ and nijmegen/ in their published layout")
+    parser.add_argument(
+        "data", type=Path, help="folder with barcelona/ and nijmegen/ in their published layout"
+    )
     parser.add_argument("--every", type=int, default=1, help="take every n-th frame only")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--sheets", type=Path, help="write contact sheets of the worst frames here")
@@ -57,22 +66,34 @@ def main() -> None:
     print_table(outcomes)
     if options.sheets:
         for group in sorted({case.group for case in cases}):
-            own = sorted((outcome for outcome in outcomes if outcome.case.group == group), key=lambda each: each.known)
-            write_sheet(options.sheets / f"{group.replace(' ', '_')}.png", [outcome.case for outcome in own[:24]])
+            own = sorted(
+                (outcome for outcome in outcomes if outcome.case.group == group),
+                key=lambda each: each.known,
+            )
+            write_sheet(
+                options.sheets / f"{group.replace(' ', '_')}.png",
+                [outcome.case for outcome in own[:24]],
+            )
 
 
 def nijmegen(data: Path) -> list[Case]:
     """HC18: a filled mask a frame."""
     masks = sorted((data / "nijmegen" / "masks").glob("*_Mask.png"))
     frames = data / "nijmegen" / "training_set"
-    return [Case("head, Nijmegen", "fetal head", frames / mask.name.replace("_Mask", ""), mask) for mask in masks]
+    return [
+        Case("head, Nijmegen", "fetal head", frames / mask.name.replace("_Mask", ""), mask)
+        for mask in masks
+    ]
 
 
 def barcelona(data: Path) -> list[Case]:
     """Masks drawn from published landmarks, on the stored square JPEGs."""
     content = json.loads((data / "barcelona" / "landmark_masks.coco.json").read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
-    files = {image["id"]: data / "barcelona" / "Images" / image["file_name"] for image in content["images"]}
+    files = {
+        image["id"]: data / "barcelona" / "Images" / image["file_name"]
+        for image in content["images"]
+    }
     return [
         Case(f"{names[each['category_id']].split()[-1]}, Barcelona", names[each["category_id"]],
              files[each["image_id"]], each["segmentation"])
@@ -87,8 +108,10 @@ def measure(case: Case) -> Outcome:
     start = time.process_time()
     found = OutlineProposer().propose(gray, PLANES[case.structure], None, ())[0]
     seconds = time.process_time() - start
-    free = propose_unlabelled(gray)
-    return Outcome(case, dice(found.mask, truth), dice(free, truth), seconds, found.score, found.stability)
+    free = propose_unlabeled(gray)
+    return Outcome(
+        case, dice(found.mask, truth), dice(free, truth), seconds, found.score, found.stability
+    )
 
 
 def read_gray(path: Path) -> NDArray[np.uint8]:
@@ -111,12 +134,21 @@ def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 def print_table(outcomes: list[Outcome]) -> None:
     """A line a group."""
-    print("group              frames | plane known: mean median >=0.8 | no label: mean median >=0.8 | s/frame")
+    print(
+        "group              frames | plane known: mean median >=0.8 | no label: mean median >=0.8 "
+        "| s/frame"
+    )
     for group in sorted({outcome.case.group for outcome in outcomes}):
         own = [outcome for outcome in outcomes if outcome.case.group == group]
         seconds = np.mean([outcome.seconds for outcome in own])
-        columns = [describe([outcome.known for outcome in own]), describe([outcome.unlabelled for outcome in own])]
-        print(f"{group:18} {len(own):6} |             {columns[0]} |          {columns[1]} | {seconds:.3f}")
+        columns = [
+            describe([outcome.known for outcome in own]),
+            describe([outcome.unlabeled for outcome in own]),
+        ]
+        print(
+            f"{group:18} {len(own):6} |             {columns[0]} |          {columns[1]} | "
+            f"{seconds:.3f}"
+        )
     known = np.array([outcome.known for outcome in outcomes])
     for name in ("score", "stability"):
         guess = np.array([getattr(outcome, name) for outcome in outcomes])
@@ -134,12 +166,16 @@ def write_sheet(path: Path, cases: list[Case]) -> None:
     for case in cases:
         gray = read_gray(case.frame)
         found = OutlineProposer().propose(gray, PLANES[case.structure], None, ())[0]
-        drawn = overlay(gray, [("fetal head", read_truth(case.truth)), ("umbilical vein", found.mask)])
+        drawn = overlay(
+            gray, [("fetal head", read_truth(case.truth)), ("umbilical vein", found.mask)]
+        )
         cells.append(cv2.resize(drawn, (240, 240), interpolation=cv2.INTER_AREA))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % 6)
     rows = [np.hstack(cells[start : start + 6]) for start in range(0, len(cells), 6)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))[1].tobytes())
+    path.write_bytes(
+        cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))[1].tobytes()
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""How fast `sono qc` is, beside plain decoding of the same files: a ratio, all in one run on two worker processes.
+"""How fast `sono qc` is, beside plain decoding of the same files: a ratio, all in one run on two
+worker processes.
 
-Real frames are encoded as PNG and JPEG at 960 x 720 pixels. Plain gray decoding is timed before and after each case and
-divided by it. `benchmarks/quality_peers.py` holds sono against other tools on the same files.
+Real frames are encoded as PNG and JPEG at 960 x 720 pixels. Plain gray decoding is timed before and
+after each case and divided by it. `benchmarks/quality_peers.py` holds sono against other tools on
+the same files.
 
 Example: python benchmarks/qc.py ../shared/data --files 2000
 """
@@ -23,7 +25,7 @@ import pandas as pd
 
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.workspace import Workspace
-from sono.curation.imaging.analysis import AnalysisTask, analyse, crashed
+from sono.curation.imaging.analysis import AnalysisTask, analyze, crashed
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.qc import QcOptions, run_qc
 
@@ -32,11 +34,17 @@ JOBS = 2
 
 
 def make_files(data: Path, folder: Path, count: int) -> list[Path]:
-    """`count` distinct files, one half PNG and one half JPEG: real frames, each a little larger than the one before."""
-    frames = sorted((data / "barcelona" / "Images").iterdir()) + sorted((data / "nijmegen" / "training_set").iterdir())
+    """`count` distinct files, one half PNG and one half JPEG: real frames, each a little larger
+    than the one before.
+    """
+    frames = sorted((data / "barcelona" / "Images").iterdir()) + sorted(
+        (data / "nijmegen" / "training_set").iterdir()
+    )
     files = []
     for number in range(count):
-        gray = cv2.imdecode(np.frombuffer(frames[number % len(frames)].read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        gray = cv2.imdecode(
+            np.frombuffer(frames[number % len(frames)].read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE
+        )
         shift = number // len(frames)
         gray = cv2.resize(gray[shift : gray.shape[0] - shift], SIZE, interpolation=cv2.INTER_CUBIC)
         suffix, how = (".png", []) if number % 2 else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92])
@@ -59,14 +67,21 @@ def decode_all(files: list[Path]) -> None:
 
 def analyse_all(files: list[Path], folder: Path) -> None:
     """Read, sector, measures, hash; nothing is stored."""
-    task = AnalysisTask(os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False)
+    task = AnalysisTask(
+        os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False
+    )
     paths = [os.fsencode(file) for file in files]
-    for _ in run_batches(Engine(JOBS), partial(analyse, task), paths, partial(crashed, task), "analysis"):
+    for _ in run_batches(
+        Engine(JOBS), partial(analyze, task), paths, partial(crashed, task), "analysis"
+    ):
         pass
 
 
 def export_all(folder: Path) -> None:
-    """The whole command on a new workspace: also frames, tables, duplicates, splits and the privacy gate."""
+    """The whole command on a new workspace.
+
+    Also frames, tables, duplicates, splits and the privacy gate.
+    """
     with tempfile.TemporaryDirectory() as name:
         run_qc(Workspace.create(Path(name) / "study"), QcOptions(folder), Engine(JOBS))
 
@@ -80,7 +95,9 @@ def seconds(work: Callable[[], None]) -> float:
 
 def main() -> None:
     """Make the files, time the cases, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--files", type=int, default=2000)
     options = parser.parse_args()
@@ -95,10 +112,22 @@ def main() -> None:
     for name, work in cases.items():
         taken, after = seconds(work), seconds(partial(decode_all, files))
         plain = (before + after) / 2
-        rows.append({"case": name, "seconds": taken, "files/s": len(files) / taken, "of plain decoding": plain / taken})
+        rows.append(
+            {
+                "case": name,
+                "seconds": taken,
+                "files/s": len(files) / taken,
+                "of plain decoding": plain / taken,
+            }
+        )
         before = after
     rows.append(
-        {"case": "plain gray decoding", "seconds": before, "files/s": len(files) / before, "of plain decoding": 1}
+        {
+            "case": "plain gray decoding",
+            "seconds": before,
+            "files/s": len(files) / before,
+            "of plain decoding": 1,
+        }
     )
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     shutil.rmtree(folder)

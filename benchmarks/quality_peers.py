@@ -1,10 +1,13 @@
-"""CPU time a frame of `sono qc` beside cleanvision and imagededup, and beside plain decoding, all in one run.
+"""CPU time a frame of `sono qc` beside cleanvision and imagededup, and beside plain decoding, all
+in one run.
 
-The files are those of `benchmarks/qc.py`. Each case is a process of its own on one core and counts the CPU time (user
-and system, its children too) after its imports, so that other work on the machine matters little. The other tools need
-no place beside sono: put them into an environment of their own and name its Python.
+The files are those of `benchmarks/qc.py`. Each case is a process of its own on one core and counts
+the CPU time (user and system, its children too) after its imports, so that other work on the
+machine matters little. The other tools need no place beside sono: put them into an environment of
+their own and name its Python.
 
-Example: python benchmarks/quality_peers.py ../shared/data --files 300 --peer-python /tmp/peers/bin/python
+Example: python benchmarks/quality_peers.py ../shared/data --files 300 --peer-python
+/tmp/peers/bin/python
 """
 
 import argparse
@@ -31,7 +34,9 @@ def plain(folder: Path) -> Work:
     cv2.setNumThreads(1)
 
     def decode(path: Path) -> int:
-        return int(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)[0, 0])
+        return int(
+            cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)[0, 0]
+        )
 
     return lambda: [decode(path) for path in sorted(folder.iterdir())]
 
@@ -40,16 +45,20 @@ def sono(folder: Path) -> Work:
     """Read, sector, measures, hash; nothing is stored."""
     import cv2
 
-    from sono.curation.imaging.analysis import AnalysisTask, analyse
+    from sono.curation.imaging.analysis import AnalysisTask, analyze
     from sono.curation.imaging.quality import QualityConfig
 
     cv2.setNumThreads(1)
-    task = AnalysisTask(os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False)
-    return lambda: [analyse(task, os.fsencode(path)) for path in sorted(folder.iterdir())]
+    task = AnalysisTask(
+        os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False
+    )
+    return lambda: [analyze(task, os.fsencode(path)) for path in sorted(folder.iterdir())]
 
 
 def cleanvision(folder: Path) -> Work:
-    """Its default checks: dark, light, odd shape and size, low information, blur, gray, exact and near duplicates."""
+    """Its default checks: dark, light, odd shape and size, low information, blur, gray, exact
+    and near duplicates.
+    """
     from cleanvision import Imagelab
 
     return lambda: Imagelab(data_path=str(folder)).find_issues(n_jobs=1, verbose=False)
@@ -61,7 +70,9 @@ def imagededup(folder: Path, search: bool) -> Work:
 
     method = PHash(verbose=False)
     if search:
-        return lambda: method.find_duplicates(image_dir=str(folder), num_enc_workers=0, num_dist_workers=0)
+        return lambda: method.find_duplicates(
+            image_dir=str(folder), num_enc_workers=0, num_dist_workers=0
+        )
     return lambda: method.encode_images(image_dir=str(folder), num_enc_workers=0)
 
 
@@ -79,7 +90,9 @@ def cpu_seconds() -> float:
 
 
 def run_case(case: str, folder: Path) -> dict[str, object]:
-    """The CPU seconds of the case in this process, the peak of its memory and the version of its package."""
+    """The CPU seconds of the case in this process, the peak of its memory and the version of
+    its package.
+    """
     work = prepared(case, folder)
     before = cpu_seconds()
     work()
@@ -96,7 +109,11 @@ def measured(python: str, case: str, folder: Path) -> dict[str, object]:
     """What `run_case` says in a process of its own, or the last line of why it does not run."""
     command = [python, __file__, "--case", case, str(folder)]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
     )
     if done.returncode:
         return {"skipped": (done.stderr.strip().splitlines() or ["no message"])[-1]}
@@ -128,11 +145,15 @@ def compare(data: Path, count: int, peer_python: str | None) -> None:
 
 def main() -> None:
     """Compare, or run one case for the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="the public data")
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--peer-python", help="a Python that has cleanvision and imagededup")
-    parser.add_argument("--case", choices=(*OWN, *PEERS), help="run this alone on a folder of pictures")
+    parser.add_argument(
+        "--case", choices=(*OWN, *PEERS), help="run this alone on a folder of pictures"
+    )
     options = parser.parse_args()
     if options.case:
         print(json.dumps(run_case(options.case, options.folder)))

@@ -1,13 +1,16 @@
-"""Recipes and their parts on FETAL_PLANES_DB: what helps a small model from scratch to know other women's planes?
+"""Recipes and their parts on FETAL_PLANES_DB: what helps a small model from scratch to know other
+patients' planes?
 
-One draw of women is the test for good; the others are drawn into train and val once a seed. `ablate` changes one thing
-of BASE at a time, from which the former recipe `sono` (from scratch) came, and scores the last epoch on val alone.
-`search` asks on val what longer training and larger frames bring to it. `compare` trains whole recipes on the same
-tower and number of samples, and that recipe for 100 epochs, lets val pick the epoch, and scores the test patients,
-zero-shot and by a probe, under all-one, proposed and annotated masks. A run takes one thread; finished runs are kept in
-OUT and not repeated.
+One draw of patients is the test for good; the others are drawn into train and val once a seed.
+`ablate` changes one thing of BASE at a time, from which the former recipe `sono` (from scratch)
+came, and scores the last epoch on val alone. `search` asks on val what longer training and larger
+frames bring to it. `compare` trains whole recipes on the same tower and number of samples, and that
+recipe for 100 epochs, lets val pick the epoch, and scores the test patients, zero-shot and by a
+probe, under all-one, proposed and annotated masks. A run takes one thread; finished runs are kept
+in OUT and not repeated.
 
-Usage: python benchmarks/recipes.py DATA OUT ablate|search|compare|tables [--seeds 0 1 2] [--epochs 30] [--only N ...]
+Usage: python benchmarks/recipes.py DATA OUT ablate|search|compare|tables [--seeds 0 1 2] [--epochs
+30] [--only N ...]
        DATA holds FETAL_PLANES_DB_data.csv, Images/ and landmark_masks.coco.json.
 """
 
@@ -37,7 +40,13 @@ from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
 from sono.evaluation.metrics import cosines
-from sono.evaluation.modes import StoredMask, annotated_masks, mask_for, plan_masks, proposed_outlines
+from sono.evaluation.modes import (
+    StoredMask,
+    annotated_masks,
+    mask_for,
+    plan_masks,
+    proposed_outlines,
+)
 from sono.evaluation.zero_shot import class_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.config import training_config
@@ -45,22 +54,37 @@ from sono.training.model.architectures import SIZES
 from sono.training.model.checkpoints import END, load_model
 from sono.training.train import train
 
-FOLDS = 4  # of all women: the first is the test; of the others: one a seed is val
+FOLDS = 4  # of all patients: the first is the test; of the others: one a seed is val
 DRAW = 2026
 PHANTOM = "phantom"  # the run that one ablation begins with
 
 # Towers beside `nano`, near its size and its time a step; the text tower is the same.
 for name, vision in {
-    "transformer": {"image_size": 128, "patch_size": 16, "width": 192, "layers": 12, "head_width": 64},
-    "regnet": {"timm_model_name": "regnetx_004", "timm_pool": "avg", "timm_proj": "linear", "image_size": 128},
+    "transformer": {
+        "image_size": 128,
+        "patch_size": 16,
+        "width": 192,
+        "layers": 12,
+        "head_width": 64,
+    },
+    "regnet": {
+        "timm_model_name": "regnetx_004",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 128,
+    },
 }.items():
     SIZES[name] = {**SIZES["nano"], "vision_cfg": vision}  # type: ignore[dict-item]
 
-STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {"flip": False}
-# The recipe `sono` as it was when these tables were made, before regions had an objective of their own.
+STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {
+    "flip": False
+}
+# The recipe `sono` as it was when these tables were made, before regions had an objective of their
+# own.
 FORMER: dict[str, Any] = {
-    "model": "nano", "start": "scratch", "text": "clip", "epochs": 100, "batch_size": 16, "targets": "identity",
-    "global_fraction": 0.8, "region_weight": 0.0, "regions_per_frame": 1, "region_prompts": 0.0, "mask_rate": 1.0,
+    "model": "nano", "start": "scratch", "text": "clip", "epochs": 100, "batch_size": 16,
+    "targets": "identity", "global_fraction": 0.8, "region_weight": 0.0, "regions_per_frame": 1,
+    "region_prompts": 0.0, "mask_rate": 1.0,
 }  # fmt: skip
 # That recipe without what these tables brought to it, and what each ablation changes there.
 BASE = {"objective": "sigmoid", "augment": {"mask_stray": 0.0}}
@@ -101,7 +125,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "tower: regnet": {"model": "regnet"},
     "pretrained on phantoms": {"init": PHANTOM, "learning_rate": 1e-3, "mask_rate": 1.0},
 }
-# How long the recipe `sono` learns, and from which size: scored on val at the epoch that val picked among 25 to 30.
+# How long the recipe `sono` learns, and from which size: scored on val at the epoch that val picked
+# among 25 to 30.
 SEARCH: dict[str, dict[str, Any]] = {
     "50 epochs": {"epochs": 50, "validate_every": 2},
     "100 epochs": {"epochs": 100, "validate_every": 4},
@@ -139,11 +164,16 @@ class Job:
     @property
     def run(self) -> str:
         """The name of the run in the study of its seed."""
-        return f"{self.stage}-" + "".join(letter if letter.isalnum() else "-" for letter in self.name)
+        return f"{self.stage}-" + "".join(
+            letter if letter.isalnum() else "-" for letter in self.name
+        )
 
 
 def open_study(data: Path, out: Path) -> Workspace:
-    """The study in `out`, made from `data` where it does not exist; its masks are annotated and proposed ones."""
+    """The study in `out`, made from `data` where it does not exist.
+
+    Its masks are annotated and proposed ones.
+    """
     root = out / "study"
     if (root / "captions.parquet").exists():
         return Workspace.find(root)
@@ -159,7 +189,7 @@ def open_study(data: Path, out: Path) -> Workspace:
 
 
 def open_draw(data: Path, out: Path, seed: int) -> Workspace:
-    """The study with the women of `seed` in val."""
+    """The study with the patients of `seed` in val."""
     root = out / f"seed-{seed}"
     if root.exists():
         return Workspace.find(root)
@@ -167,7 +197,9 @@ def open_draw(data: Path, out: Path, seed: int) -> Workspace:
     images = study.images()
     images["split"] = fold_splits(images, FOLDS, 0, DRAW, val=0.0)
     known = images[images["split"] != "test"]
-    images.loc[known.index, "split"] = fold_splits(known, FOLDS, seed, DRAW, val=0.0).replace("test", "val")
+    images.loc[known.index, "split"] = fold_splits(known, FOLDS, seed, DRAW, val=0.0).replace(
+        "test", "val"
+    )
     partial = root.with_name(f"{root.name}-partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(study.root, partial)
@@ -184,18 +216,25 @@ def proposals(study: Workspace, out: Path) -> dict[str, StoredMask]:
         images = study.accepted_images()
         files = [study.root / file for file in images["file"]]
         found = proposed_outlines(Engine.create(None, None), images["image_id"].tolist(), files)
-        kept.write_text(json.dumps({image_id: asdict(outlines[0]) for image_id, outlines in found.items()}))
+        kept.write_text(
+            json.dumps({image_id: asdict(outlines[0]) for image_id, outlines in found.items()})
+        )
     return {image_id: StoredMask(**mask) for image_id, mask in json.loads(kept.read_text()).items()}
 
 
 def learn_phantoms(out: Path, epochs: int) -> Path:
-    """The run folder of a model that has seen phantoms alone: 24 planes, as many frames as the study has."""
+    """The run folder of a model that has seen phantoms alone.
+
+    24 planes, as many frames as the study has.
+    """
     study = out / "phantoms"
     if not study.exists():
         export = out / "export"
         make_phantom(export, 110, 8, 1)
         workspace = Workspace.create(study)
-        run_qc(workspace, QcOptions(export / "raw", export / "records.csv"), Engine.create(None, None))
+        run_qc(
+            workspace, QcOptions(export / "raw", export / "records.csv"), Engine.create(None, None)
+        )
         import_masks(workspace, export / "masks.coco.json")
         build_captions(workspace)
     workspace = Workspace.find(study)
@@ -232,7 +271,10 @@ def carry_out(job: Job) -> dict[str, Any]:
 def score(
     workspace: Workspace, folder: Path, split: str, proposed: dict[str, StoredMask]
 ) -> dict[str, dict[str, float]]:
-    """Top-1 of the frames of `split` in each mask mode; annotated masks are told for those that have one."""
+    """Top-1 of the frames of `split` in each mask mode.
+
+    Annotated masks are told for those that have one.
+    """
     model, info = load_model(folder)
     images = workspace.accepted_images()
     images = images[images["plane"].isin(workspace.planes().by_id)]
@@ -240,11 +282,16 @@ def score(
     files, ids = [workspace.root / file for file in frames["file"]], frames["image_id"].tolist()
     masks = plan_masks(annotated_masks(workspace.masks(), frames), proposed, seed=0)
     features = mode_features(
-        model.eval(), files, MODES, lambda mode, number: mask_for(masks, mode, ids[number], model.image_size)
+        model.eval(),
+        files,
+        MODES,
+        lambda mode, number: mask_for(masks, mode, ids[number], model.image_size),
     )
     planes = sorted(frames["plane"].unique())
     names, templates = workspace.planes().by_id, load_templates(info.template)
-    classes = class_features(model, [templates.render_prompts(names[plane].name) for plane in planes])
+    classes = class_features(
+        model, [templates.render_prompts(names[plane].name) for plane in planes]
+    )
     truth, asked = frames["plane"].to_numpy(), (frames["split"] == split).to_numpy()
     marked = np.array([image_id in masks.annotated for image_id in ids])
     found: dict[str, dict[str, float]] = {}
@@ -259,25 +306,37 @@ def score(
         probed = probe.fit(features[mode][learned], truth[learned]).predict(features[mode][told])
         title = f"{mode}, frames with an annotated mask" if rows is marked else mode
         found[title] = (
-            {"frames": int(told.sum())} | _tops(truth[told], answers, "") | _tops(truth[told], probed, "probe_")
+            {"frames": int(told.sum())}
+            | _tops(truth[told], answers, "")
+            | _tops(truth[told], probed, "probe_")
         )
     return found
 
 
 def _tops(truth: Any, answers: Any, prefix: str) -> dict[str, float]:
-    macro = recall_score(truth, answers, labels=sorted(set(truth)), average="macro", zero_division=0.0)
+    macro = recall_score(
+        truth, answers, labels=sorted(set(truth)), average="macro", zero_division=0.0
+    )
     return {f"{prefix}macro": float(macro), f"{prefix}micro": float(accuracy_score(truth, answers))}
 
 
 def table(out: Path, stage: str) -> str:
-    """A row a name: macro Top-1 (mean and standard deviation over seeds) / micro / macro of the probe, by masks."""
+    """A row a name: macro Top-1 (mean and standard deviation over seeds) / micro / macro of the
+    probe, by masks.
+    """
     found = [json.loads(path.read_text()) for path in sorted((out / "rows" / stage).glob("*.json"))]
     if not found:
         return f"{stage}: nothing was run"
     order = [*ABLATIONS, *SEARCH, *(name for name, _, _ in comparisons(0))]
-    names = sorted({row["name"] for row in found}, key=lambda name: (order.index(name) if name in order else 99, name))
+    names = sorted(
+        {row["name"] for row in found},
+        key=lambda name: (order.index(name) if name in order else 99, name),
+    )
     modes = list(found[0]["scores"])
-    lines = [f"| {stage} | seeds | {' | '.join(modes)} | CPU minutes |", "|---" * (len(modes) + 3) + "|"]
+    lines = [
+        f"| {stage} | seeds | {' | '.join(modes)} | CPU minutes |",
+        "|---" * (len(modes) + 3) + "|",
+    ]
     for name in names:
         rows = [row for row in found if row["name"] == name]
         cells = [_cell([row["scores"][mode] for row in rows]) for mode in modes]
@@ -287,7 +346,9 @@ def table(out: Path, stage: str) -> str:
 
 
 def _cell(scores: list[dict[str, float]]) -> str:
-    macro, micro, probe = (np.array([one[name] for one in scores]) for name in ("macro", "micro", "probe_macro"))
+    macro, micro, probe = (
+        np.array([one[name] for one in scores]) for name in ("macro", "micro", "probe_macro")
+    )
     spread = f" ± {macro.std(ddof=1):.3f}" if len(scores) > 1 else ""
     return f"{macro.mean():.3f}{spread} / {micro.mean():.3f} / {probe.mean():.3f}"
 
@@ -295,7 +356,11 @@ def _cell(scores: list[dict[str, float]]) -> str:
 def comparisons(epochs: int) -> list[tuple[str, str, dict[str, Any]]]:
     """Recipes on the tower `nano` for as many samples, and the former `sono` for 100 epochs."""
     short = {"epochs": epochs, "validate_every": 2}
-    return [("sonoclip", "sonoclip", short), ("sono", "sono", FORMER | short), ("sono, 100 epochs", "sono", FORMER)]
+    return [
+        ("sonoclip", "sonoclip", short),
+        ("sono", "sono", FORMER | short),
+        ("sono, 100 epochs", "sono", FORMER),
+    ]
 
 
 def jobs_of(arguments: argparse.Namespace) -> list[Job]:
@@ -306,7 +371,10 @@ def jobs_of(arguments: argparse.Namespace) -> list[Job]:
         asked = [(name, "sono", FORMER | changes) for name, changes in SEARCH.items()]
     else:
         short = {"epochs": arguments.epochs, "validate_every": arguments.epochs}
-        asked = [(name, "sono", merged(FORMER, short, BASE, changes)) for name, changes in ABLATIONS.items()]
+        asked = [
+            (name, "sono", merged(FORMER, short, BASE, changes))
+            for name, changes in ABLATIONS.items()
+        ]
     return [
         Job(arguments.stage, name, recipe, changes, seed, arguments.out)
         for name, recipe, changes in asked
@@ -316,7 +384,9 @@ def jobs_of(arguments: argparse.Namespace) -> list[Job]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("stage", choices=["ablate", "search", "compare", "tables"])
@@ -326,7 +396,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.stage == "tables":
-        print(*(table(arguments.out, stage) for stage in ("compare", "search", "ablate")), sep="\n\n")
+        print(
+            *(table(arguments.out, stage) for stage in ("compare", "search", "ablate")), sep="\n\n"
+        )
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     draws = [open_draw(arguments.data, arguments.out, seed) for seed in arguments.seeds]
@@ -336,10 +408,18 @@ def main() -> None:
         learned = learn_phantoms(arguments.out, arguments.epochs)
         for draw in draws:
             shutil.copytree(learned, draw.runs / PHANTOM, dirs_exist_ok=True)
-    with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        arguments.processes, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
         for done in as_completed([pool.submit(carry_out, job) for job in waiting]):
             row = done.result()
-            print(row["name"], row["seed"], f"{row['cpu_minutes']:.1f} CPU minutes", row["scores"], flush=True)
+            print(
+                row["name"],
+                row["seed"],
+                f"{row['cpu_minutes']:.1f} CPU minutes",
+                row["scores"],
+                flush=True,
+            )
     print(table(arguments.out, arguments.stage))
 
 

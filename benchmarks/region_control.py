@@ -1,13 +1,16 @@
 """Does the mask steer, and what makes it steer? Region control of small models on three studies.
 
-`phantom` holds center B out, `shenzhen` has five folds of files (its frames carry no patient id), `barcelona` five
-folds of patients, scored without a mask. A run changes one thing of the default at a time; validation frames alone pick
-its epoch. A run takes one thread; finished runs are kept in OUT and not repeated.
+`phantom` holds center B out, `shenzhen` has five folds of files (its frames carry no patient id),
+`barcelona` five folds of patients, scored without a mask. A run changes one thing of the default at
+a time; validation frames alone pick its epoch. A run takes one thread; finished runs are kept in
+OUT and not repeated.
 
-Usage: python benchmarks/region_control.py phantom|shenzhen|barcelona OUT [--data DATA] [--only NAME ...]
+Usage: python benchmarks/region_control.py phantom|shenzhen|barcelona OUT [--data DATA] [--only NAME
+...]
        [--draws 0 1 2] [--processes 2] [--tables]
-       DATA holds, as published, boxes.csv and images/ (Shenzhen, 11 to 14 weeks), or FETAL_PLANES_DB_data.csv, Images/
-       and landmark_masks.coco.json (Barcelona). Draws are seeds of the phantom's runs and folds of the others.
+       DATA holds, as published, boxes.csv and images/ (Shenzhen, 11 to 14 weeks), or
+FETAL_PLANES_DB_data.csv, Images/ and landmark_masks.coco.json (Barcelona). Draws are seeds of the
+phantom's runs and folds of the others.
 """
 
 import argparse
@@ -47,7 +50,8 @@ SIZES["transformer"] = {
 FOLDS, DRAW = 5, 2026
 BRAIN = ("transthalamic", "transcerebellar", "transventricular")
 SHENZHEN = {"CM": "cisterna magna", "IT": "intracranial translucency", "NT": "nuchal translucency"}
-# Of each study: as its users would set it. The phantom's other center has other machines (benchmarks/demo.toml).
+# Of each study: as its users would set it. The phantom's other center has other machines
+# (benchmarks/demo.toml).
 SETTINGS: dict[str, dict[str, Any]] = {
     "phantom": {
         "image_size": 96,
@@ -59,7 +63,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "barcelona": {"image_size": 128, "epochs": 26, "global_fraction": 0.85},
 }
 TRANSFORMER = {"model": "transformer", "learning_rate": 5e-4, "epochs": 100}
-# What each row of the table changes. `old` is the recipe before regions had an objective of their own.
+# What each row of the table changes. `old` is the recipe before regions had an objective of their
+# own.
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
     "stem only": {"region_pool": False},
@@ -99,7 +104,9 @@ class Job:
     @property
     def run(self) -> str:
         """The name of the run, and of the copy of the study it has for itself."""
-        return "".join(letter if letter.isalnum() else "-" for letter in self.name) + f"-{self.draw}"
+        return (
+            "".join(letter if letter.isalnum() else "-" for letter in self.name) + f"-{self.draw}"
+        )
 
 
 def open_study(name: str, data: Path | None, out: Path) -> Workspace:
@@ -114,7 +121,9 @@ def open_study(name: str, data: Path | None, out: Path) -> Workspace:
         export = out / "export"
         if not export.exists():
             make_phantom(export)
-        run_qc(study, QcOptions(export / "raw", export / "records.csv", center_from="Hospital"), engine)
+        run_qc(
+            study, QcOptions(export / "raw", export / "records.csv", center_from="Hospital"), engine
+        )
         import_masks(study, export / "masks.coco.json")
     elif data is None:
         raise SystemExit(f"{name}: give --data")
@@ -122,9 +131,15 @@ def open_study(name: str, data: Path | None, out: Path) -> Workspace:
         settings = study.config_path.read_text(encoding="utf-8")
         write_text(study.config_path, f'{settings}\n[splits]\nwithout_patient = "file"\n')
         run_qc(study, QcOptions(data / "images", shenzhen_records(data, out)), engine)
-        import_masks(study, data / "boxes.csv", ImportOptions(labels=SHENZHEN, skipped=("nasal skin",)))
+        import_masks(
+            study, data / "boxes.csv", ImportOptions(labels=SHENZHEN, skipped=("nasal skin",))
+        )
     else:
-        run_qc(study, QcOptions(data, data / "FETAL_PLANES_DB_data.csv", center_from="US_Machine"), engine)
+        run_qc(
+            study,
+            QcOptions(data, data / "FETAL_PLANES_DB_data.csv", center_from="US_Machine"),
+            engine,
+        )
         import_masks(study, data / "landmark_masks.coco.json")
     build_captions(study)
     return study
@@ -171,13 +186,18 @@ def scores(metrics: dict[str, Any]) -> dict[str, float | None]:
     """What the table shows, of metrics.json."""
     control, found = metrics["region_control"], metrics["groups"][0]["modes"]["all_one"]
     row = {"plane": found["top1_macro"]["point"], "plane_micro": found["top1_micro"]["point"]}
-    row["brain"] = _mean([each["recall"]["all_one"] for each in metrics["classes"] if each["plane"] in BRAIN])
+    row["brain"] = _mean(
+        [each["recall"]["all_one"] for each in metrics["classes"] if each["plane"] in BRAIN]
+    )
     if "conditions" not in control:
         return row
     for condition in ("own", "place_and_shape", "all_one", "box", "constant"):
         row[condition] = control["conditions"][condition]["in_plane"]["point"]
     row["among_all"] = control["conditions"]["own"]["among_all"]["point"]
-    row["follow"], row["cosine"] = control["follow"]["point"], control["cosine"]["between_masks"]["point"]
+    row["follow"], row["cosine"] = (
+        control["follow"]["point"],
+        control["cosine"]["between_masks"]["point"],
+    )
     each = [value["point"] for value in control["phrasings"]["in_plane"]["each"].values()]
     return row | {"unseen": _mean(each), "unseen_worst": min(each)}
 
@@ -187,8 +207,9 @@ def _mean(values: list[float]) -> float | None:
 
 
 COLUMNS = {
-    "own": "naming", "place_and_shape": "place and shape", "among_all": "among all", "follow": "follow rate",
-    "unseen": "unseen phrasings", "unseen_worst": "worst", "plane": "plane, macro", "brain": "brain planes",
+    "own": "naming", "place_and_shape": "place and shape", "among_all": "among all",
+    "follow": "follow rate", "unseen": "unseen phrasings", "unseen_worst": "worst",
+    "plane": "plane, macro", "brain": "brain planes",
     "cpu_minutes": "CPU minutes",
 }  # fmt: skip
 
@@ -204,7 +225,10 @@ def table(out: Path, study: str) -> str:
     for name in CHANGES:
         rows = [row for row in found if row["name"] == name]
         if rows:
-            cells = [_cell([row[column] for row in rows if row.get(column) is not None]) for column in shown]
+            cells = [
+                _cell([row[column] for row in rows if row.get(column) is not None])
+                for column in shown
+            ]
             lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -217,22 +241,32 @@ def _cell(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", choices=list(SETTINGS))
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", default=["default"], choices=list(CHANGES))
     parser.add_argument("--draws", type=int, nargs="*")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--tables", action="store_true", help="print the table of finished runs alone")
+    parser.add_argument(
+        "--tables", action="store_true", help="print the table of finished runs alone"
+    )
     arguments = parser.parse_args()
     if not arguments.tables:
         arguments.out.mkdir(parents=True, exist_ok=True)
         open_study(arguments.study, arguments.data, arguments.out)
         draws = arguments.draws or range(3 if arguments.study == "phantom" else FOLDS)
-        jobs = [Job(arguments.study, name, draw, arguments.out) for draw in draws for name in arguments.only]
+        jobs = [
+            Job(arguments.study, name, draw, arguments.out)
+            for draw in draws
+            for name in arguments.only
+        ]
         waiting = [job for job in jobs if not job.row.exists()]
-        with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            arguments.processes, mp_context=multiprocessing.get_context("spawn")
+        ) as pool:
             for done in as_completed([pool.submit(carry_out, job) for job in waiting]):
                 print(json.dumps(done.result()), flush=True)
     print(table(arguments.out, arguments.study))

@@ -1,14 +1,19 @@
-"""How fast training is beside a plain published-style way, each as a ratio of CPU times in one run on one core.
+"""How fast training is beside a plain published-style way, each as a ratio of CPU times in one run
+on one core.
 
-loader: samples/s of the packed store against reading PNG and RLE for each sample (at least 20 times).
-step: our `Trainer.step` of ViT-B/16 at 224, batch 8, text tower frozen, against that of `plain_clip.py` with the same
-weights: at least 1.2 times in float32, where the first losses must be equal to 1e-4 (else it ends with 1), and 1.7
-times in bfloat16 where the processor has it (the plain step is timed in both). regions: the step of the default recipe
-against that of whole frames alone (at most 1.3 times). memory: of the sigmoid loss of 32,768
-pairs by the size of its parts. gpu: samples/s and model FLOPs utilisation of `Trainer.step` of the published size
-(ViT-L/14 at 336) in bfloat16 on random data, and where the time goes; it is left out without a GPU.
+loader: samples/s of the packed store against reading PNG and RLE for each sample (at least 20
+times).
+step: our `Trainer.step` of ViT-B/16 at 224, batch 8, text tower frozen, against that of
+`plain_clip.py` with the same
+weights: at least 1.2 times in float32, where the first losses must be equal to 1e-4 (else it ends
+with 1), and 1.7 times in bfloat16 where the processor has it (the plain step is timed in both).
+regions: the step of the default recipe against that of whole frames alone (at most 1.3 times).
+memory: of the sigmoid loss of 32,768 pairs by the size of its parts. gpu: samples/s and model FLOPs
+utilization of `Trainer.step` of the published size (ViT-L/14 at 336) in bfloat16 on random data,
+and where the time goes; it is left out without a GPU.
 
-Example: python benchmarks/training.py ../shared/data [--parts loader step regions memory gpu] [--compile]
+Example: python benchmarks/training.py ../shared/data [--parts loader step regions memory gpu]
+[--compile]
 """
 
 import argparse
@@ -42,7 +47,8 @@ SIDE = 336
 BATCH = 8  # of a step
 RATE = 1e-6
 TOLERANCE = 1e-4  # of the losses in float32
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}  # dense bfloat16, by the vendor
+# dense bfloat16, by the vendor
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -52,11 +58,20 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def compare(plain: Callable[[], Any], ours: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
-    """Medians of the times of both, in turns, and of the ratio of neighbours; a first turn does not count."""
+def compare(
+    plain: Callable[[], Any], ours: Callable[[], Any], repeats: int
+) -> tuple[float, float, float]:
+    """Medians of the times of both, in turns, and of the ratio of neighbors.
+
+    A first turn does not count.
+    """
     turns = [(seconds(plain), seconds(ours)) for _ in range(repeats + 1)][1:]
     ratio = statistics.median(one / other for one, other in turns)
-    return statistics.median(one for one, _ in turns), statistics.median(other for _, other in turns), ratio
+    return (
+        statistics.median(one for one, _ in turns),
+        statistics.median(other for _, other in turns),
+        ratio,
+    )
 
 
 def make_study(data: Path, folder: Path, count: int) -> Any:
@@ -78,11 +93,21 @@ def make_study(data: Path, folder: Path, count: int) -> Any:
         height, width = gray.shape
         image_id, file = image_id_of(gray), frame_file(image_id_of(gray), gray)
         write_bytes(study.root / file, encode_png(gray), durable=False)
-        row = {"image_id": image_id, "source_id": path.name, "frame": 0, "status": "accepted", "split": "train"}
-        rows.append(row | {"plane": "transthalamic", "height": height, "width": width, "file": file})
+        row = {
+            "image_id": image_id,
+            "source_id": path.name,
+            "frame": 0,
+            "status": "accepted",
+            "split": "train",
+        }
+        rows.append(
+            row | {"plane": "transthalamic", "height": height, "width": width, "file": file}
+        )
         head = np.zeros((height, width), np.uint8)
         cv2.ellipse(head, (width // 2, height // 2), (width // 4, height // 4), 20, 0, 360, 1, -1)
-        masks.append(mask_row(rows[-1], head.astype(np.bool_), "fetal head", "manual", state="accepted"))
+        masks.append(
+            mask_row(rows[-1], head.astype(np.bool_), "fetal head", "manual", state="accepted")
+        )
     study.write(IMAGES, from_rows(IMAGES, rows))
     study.write(MASKS, mask_table(masks))
     build_captions(study)
@@ -109,10 +134,14 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
                 content = np.frombuffer((study.root / image["file"]).read_bytes(), np.uint8)
                 picture = cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
                 mask = masks[image["image_id"]]
-                inside = coco.decode({"size": [mask["height"], mask["width"]], "counts": mask["counts"].encode()})
+                inside = coco.decode(
+                    {"size": [mask["height"], mask["width"]], "counts": mask["counts"].encode()}
+                )
                 published_square(picture, inside.astype(np.bool_), SIDE)
 
-        build = seconds(lambda: load_pairs(study, images, ("accepted",), load_templates("standard"), SIDE))
+        build = seconds(
+            lambda: load_pairs(study, images, ("accepted",), load_templates("standard"), SIDE)
+        )
         pairs = load_pairs(study, images, ("accepted",), load_templates("standard"), SIDE)
         generator = torch.Generator().manual_seed(0)
 
@@ -123,13 +152,17 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
 
         plain, ours, ratio = compare(one_by_one, packed, repeats)
     return (
-        f"loader   published {len(images) / plain:.0f} samples/s, packed {len(images) / ours:.0f} samples/s: "
+        f"loader   published {len(images) / plain:.0f} samples/s, packed {len(images) / ours:.0f} "
+        f"samples/s: "
         f"{ratio:.0f} times (bar 20); the store is made at {len(images) / build:.0f} samples/s"
     )
 
 
 def steps(repeats: int, model: str = "base", compiled: bool = False) -> Iterator[str]:
-    """A line for float32, and two for bfloat16: against the plain step in bfloat16 and in float32."""
+    """A line for float32, and two for bfloat16.
+
+    Against the plain step in bfloat16 and in float32.
+    """
     yield _step_line(step_config(model, "float32", compiled), torch.float32, repeats, 1.2)
     if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
         half = step_config(model, "bfloat16", compiled)
@@ -139,7 +172,13 @@ def steps(repeats: int, model: str = "base", compiled: bool = False) -> Iterator
 
 def step_config(model: str, precision: str, compiled: bool) -> TrainingConfig:
     """The published objective with a frozen text tower."""
-    given = {"model": model, "precision": precision, "compile": compiled, "batch_size": BATCH, "learning_rate": RATE}
+    given = {
+        "model": model,
+        "precision": precision,
+        "compile": compiled,
+        "batch_size": BATCH,
+        "learning_rate": RATE,
+    }
     return TrainingConfig(
         objective="sigmoid",
         trainable="vision",
@@ -152,10 +191,14 @@ def step_config(model: str, precision: str, compiled: bool) -> TrainingConfig:
 
 
 def regions(repeats: int, side: int = 96) -> str:
-    """The step of the default recipe, and of the same model on whole frames alone without pooling under the mask."""
+    """The step of the default recipe, and of the same model on whole frames alone without
+    pooling under the mask.
+    """
     trainers = []
     for changes in ({"region_weight": 0.0, "region_pool": False}, {}):
-        config = TrainingConfig(model="lite0", text="clip", image_size=side, trainable="vision", **changes)
+        config = TrainingConfig(
+            model="lite0", text="clip", image_size=side, trainable="vision", **changes
+        )
         trainers.append(make_trainer(config))
     count = trainers[1].config.batch_size
     whole = round(trainers[1].config.global_fraction * count)
@@ -164,7 +207,8 @@ def regions(repeats: int, side: int = 96) -> str:
         partial(trainers[0].step, [plain], RATE), partial(trainers[1].step, [ours], RATE), repeats
     )
     return (
-        f"regions  {count} whole frames, mask in the stem: {before:.2f} s; {whole} whole frames and {count - whole} "
+        f"regions  {count} whole frames, mask in the stem: {before:.2f} s; {whole} whole frames "
+        f"and {count - whole} "
         f"regions, pooled: {after:.2f} s: {1 / ratio:.2f} times (bar 1.3)"
     )
 
@@ -178,9 +222,14 @@ def _step_line(config: TrainingConfig, plain_type: torch.dtype, repeats: int, ba
     numbers = f"{config.precision} against plain {str(plain_type).removeprefix('torch.')}"
     exact = config.precision == "float32" and plain_type == torch.float32
     if exact and not abs(losses[0] - losses[1]) <= TOLERANCE:
-        raise SystemExit(f"step     {numbers}: {told} differ by more than {TOLERANCE}: not the same work")
+        raise SystemExit(
+            f"step     {numbers}: {told} differ by more than {TOLERANCE}: not the same work"
+        )
     before, after, ratio = compare(plain, ours, repeats)
-    return f"step     {numbers}: {before:.2f} s and {after:.2f} s: {ratio:.2f} times (bar {bar}); {told}"
+    return (
+        f"step     {numbers}: {before:.2f} s and {after:.2f} s: {ratio:.2f} times (bar {bar}); "
+        f"{told}"
+    )
 
 
 def make_trainer(config: TrainingConfig, device: str = "cpu") -> Trainer:
@@ -195,9 +244,15 @@ def make_trainer(config: TrainingConfig, device: str = "cpu") -> Trainer:
 
 
 def random_batch(side: int, count: int, whole: int = 0) -> Batch:
-    """Frames and masks of noise, each with a caption of its own; the first `whole` of them are whole frames."""
+    """Frames and masks of noise, each with a caption of its own.
+
+    The first `whole` of them are whole frames.
+    """
     image, mask = torch.rand(2, count, 1, side, side)
-    captions = [f"an ultrasound frame of the fetal head, {number} days" for number in range(100, 100 + count)]
+    captions = [
+        f"an ultrasound frame of the fetal head, {number} days"
+        for number in range(100, 100 + count)
+    ]
     facts = Facts.of(
         captions,
         [(text, text) for text in captions],
@@ -220,17 +275,29 @@ def plain_work(trainer: Trainer, batch: Batch, plain_type: torch.dtype) -> parti
 
 def share_weights(model: MaskClip, plain: PlainClip) -> None:
     """Give `plain` the weights of `model`, the gray filters in three equal parts."""
-    names = {name.removeprefix("towers.").replace("visual.conv1.", "visual.stem."): name for name in model.state_dict()}
-    weights = {short: model.state_dict()[name] for short, name in names.items() if not short.startswith("pixel_")}
+    names = {
+        name.removeprefix("towers.").replace("visual.conv1.", "visual.stem."): name
+        for name in model.state_dict()
+    }
+    weights = {
+        short: model.state_dict()[name]
+        for short, name in names.items()
+        if not short.startswith("pixel_")
+    }
     filters = "visual.stem.image.weight"
     weights[filters] = (weights[filters] / 3).repeat(1, 3, 1, 1)
     plain.load_state_dict(weights)
 
 
 def gpu(
-    model: str = "large", device: str = "cuda", batches: tuple[int, ...] = (32, 64, 128), compiled: bool = False
+    model: str = "large",
+    device: str = "cuda",
+    batches: tuple[int, ...] = (32, 64, 128),
+    compiled: bool = False,
 ) -> list[str]:
-    """Samples/s and MFU by batch, then the operations that take most of the time at the last batch."""
+    """Samples/s and MFU by batch, then the operations that take most of the time at the last
+    batch.
+    """
     trainer = make_trainer(step_config(model, "bfloat16", compiled), device)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     peak = next((flops for known, flops in PEAKS.items() if known in name), None) or _peak(device)
@@ -241,12 +308,16 @@ def gpu(
         rate = count / _wall(step, device)
         share = 3 * image_flops(trainer.model, batch) * rate / peak
         held = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
-        lines.append(f"gpu      batch {count}: {rate:.1f} samples/s, MFU {share:.3f}, {held:.1f} GiB")
+        lines.append(
+            f"gpu      batch {count}: {rate:.1f} samples/s, MFU {share:.3f}, {held:.1f} GiB"
+        )
     return lines + _where(step, device)
 
 
 def image_flops(model: MaskClip, batch: Batch) -> int:
-    """Floating-point operations of one frame forward, by matrix products and convolutions, as torch counts them."""
+    """Floating-point operations of one frame forward, by matrix products and convolutions, as
+    torch counts them.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     frame, mask = (each[:1].to(model.logit_scale.device) for each in (batch.image, batch.mask))
@@ -276,7 +347,9 @@ def _peak(device: str) -> float:
 
 
 def _where(work: Callable[[], Any], device: str, rows: int = 12) -> list[str]:
-    """The share of the time that each operation takes without those that it calls, on a GPU that of its kernels."""
+    """The share of the time that each operation takes without those that it calls, on a GPU
+    that of its kernels.
+    """
     from torch.autograd import DeviceType
     from torch.profiler import profile
 
@@ -287,19 +360,30 @@ def _where(work: Callable[[], Any], device: str, rows: int = 12) -> list[str]:
     events = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
     events.sort(key=lambda event: -getattr(event, own))
     total = sum(getattr(event, own) for event in events)
-    return [f"gpu      {getattr(event, own) / total:6.1%}  {event.key[:80]}" for event in events[:rows]]
+    return [
+        f"gpu      {getattr(event, own) / total:6.1%}  {event.key[:80]}" for event in events[:rows]
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", help="the folder of the real frames (loader alone needs it)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="the folder of the real frames (loader alone needs it)"
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="our vision tower by torch.compile")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if "loader" in given.parts:
-        print(loader(given.data, given.repeats) if given.data else "loader   left out: no folder of frames", flush=True)
+        print(
+            loader(given.data, given.repeats)
+            if given.data
+            else "loader   left out: no folder of frames",
+            flush=True,
+        )
     if "step" in given.parts:
         for line in steps(given.repeats, compiled=given.compile):
             print(line, flush=True)
@@ -310,7 +394,14 @@ def main() -> None:
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if "gpu" in given.parts:
         there = torch.cuda.is_available()
-        print(*(gpu(compiled=given.compile) if there else ["gpu      left out: torch sees none here"]), sep="\n")
+        print(
+            *(
+                gpu(compiled=given.compile)
+                if there
+                else ["gpu      left out: torch sees none here"]
+            ),
+            sep="\n",
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""How often screens that are not one plain B-mode view are told apart: recall by kind, and alarms on single frames.
+"""How often screens that are not one plain B-mode view are told apart: recall by kind, and alarms
+on single frames.
 
-The positives are made of real frames: two side by side, with M-mode or a spectrum below, with a color box, as a
-tinted or a gray surface rendering, and pages of measurements with and without a small picture. They are imitations: the
-recall on screens of real machines may differ. `held` counts the pictures that are not accepted, for whatever reason.
+The positives are made of real frames: two side by side, with M-mode or a spectrum below, with a
+color box, as a tinted or a gray surface rendering, and pages of measurements with and without a
+small picture. They are imitations: the recall on screens of real machines may differ. `held` counts
+the pictures that are not accepted, for whatever reason.
 
 Example: python benchmarks/views.py ../shared/data --frames 100 --sheet /tmp/views.png
 """
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.reasons import status_of
 from sono.curation.imaging import quality
-from sono.curation.imaging.display_modes import recognise
+from sono.curation.imaging.display_modes import detect_modes
 from sono.curation.imaging.ocr import judge_print
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import crop_to_sector, find_sector
@@ -27,7 +29,7 @@ from sono.curation.readers.files import read_source
 from sono.curation.readers.source import Frame, split_color
 
 Picture = NDArray[np.uint8]  # gray [H, W] or RGB [H, W, 3]
-Pair = tuple[Picture, Picture]  # frames of two women
+Pair = tuple[Picture, Picture]  # frames of two patients
 FOLDERS = ("barcelona/Images/*.*", "nijmegen/**/*_HC.png", "shenzhen/images/*.png")
 VIEWS = {"dual_view", "m_mode", "spectral_doppler", "rendering", "measurement_screen"}
 CONFIG = QualityConfig()
@@ -35,7 +37,10 @@ CONFIG = QualityConfig()
 
 def side_by_side(pair: Pair, rng: np.random.Generator) -> Picture:
     """Two frames with a gap of 2 to 20 pixels, black or dark gray, sometimes with a line in it."""
-    one, other = (np.asarray(cv2.resize(gray, (480, 480), interpolation=cv2.INTER_AREA), np.uint8) for gray in pair)
+    one, other = (
+        np.asarray(cv2.resize(gray, (480, 480), interpolation=cv2.INTER_AREA), np.uint8)
+        for gray in pair
+    )
     gap = np.full((480, int(rng.integers(2, 21))), int(rng.choice([0, 0, 16])), np.uint8)
     if gap.shape[1] > 6 and rng.integers(2):
         gap[:, gap.shape[1] // 2] = 120
@@ -68,9 +73,14 @@ def m_mode(pair: Pair, rng: np.random.Generator) -> Picture:
     """One line of the frame over time, moved by a heart, below it."""
     gray = pair[0]
     height, width = gray.shape
-    line, depth = gray[:, int(rng.uniform(0.4, 0.6) * width)], np.linspace(0, height - 1, height // 2)
+    line, depth = (
+        gray[:, int(rng.uniform(0.4, 0.6) * width)],
+        np.linspace(0, height - 1, height // 2),
+    )
     move = rng.uniform(2, 0.02 * height) * np.sin(np.arange(width) / width * rng.uniform(20, 75))
-    strip = np.stack([np.interp(depth + one * depth / height, np.arange(height), line) for one in move], axis=1)
+    strip = np.stack(
+        [np.interp(depth + one * depth / height, np.arange(height), line) for one in move], axis=1
+    )
     strip *= 1 + cv2.GaussianBlur(rng.normal(0, 0.7, strip.shape), (0, 0), 1.0)
     return with_strip(gray, np.clip(strip, 0, 255).astype(np.uint8))
 
@@ -84,7 +94,9 @@ def spectrum(pair: Pair, rng: np.random.Generator) -> Picture:
     reach = 0.9 * base * (0.25 + 0.75 * np.exp(-3 * phase)) * np.minimum(1, phase / 0.08)
     up = base - np.arange(tall)[:, None]
     inside = (up > 0) & (up < reach)
-    tone = rng.uniform(90, 160) + 40 * cv2.GaussianBlur(rng.normal(0, 1, inside.shape), (0, 0), sigmaX=0.8, sigmaY=1.2)
+    tone = rng.uniform(90, 160) + 40 * cv2.GaussianBlur(
+        rng.normal(0, 1, inside.shape), (0, 0), sigmaX=0.8, sigmaY=1.2
+    )
     strip = np.where(inside, np.clip(tone, 0, 255), rng.integers(0, 8, inside.shape))
     strip[base] = 200
     return with_strip(pair[0], strip.astype(np.uint8))
@@ -106,12 +118,17 @@ def color_box(pair: Pair, rng: np.random.Generator) -> Picture:
 
 
 def surface(pair: Pair, rng: np.random.Generator) -> Picture:
-    """A lit surface as high as the smoothed frame is bright, cut out of black: a gray 3-D rendering."""
+    """A lit surface as high as the smoothed frame is bright, cut out of black.
+
+    A gray 3-D rendering.
+    """
     gray = cv2.resize(pair[0], (640, 640), interpolation=cv2.INTER_AREA)
     height = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), rng.uniform(5, 9))
     across, down = cv2.Sobel(height, cv2.CV_32F, 1, 0), cv2.Sobel(height, cv2.CV_32F, 0, 1)
     steep = rng.uniform(0.15, 0.3)
-    light = (1 - 0.6 * steep * across - 0.6 * steep * down) / np.sqrt(1 + (steep * across) ** 2 + (steep * down) ** 2)
+    light = (1 - 0.6 * steep * across - 0.6 * steep * down) / np.sqrt(
+        1 + (steep * across) ** 2 + (steep * down) ** 2
+    )
     lit = np.clip(90 * light * (0.4 + height / 128) + rng.normal(0, 2, gray.shape), 0, 255)
     y, x = np.mgrid[-1:1:640j, -1:1:640j]
     edge = cv2.GaussianBlur(rng.normal(0, 1, gray.shape), (0, 0), 60) * 8
@@ -121,19 +138,26 @@ def surface(pair: Pair, rng: np.random.Generator) -> Picture:
 def tinted(pair: Pair, rng: np.random.Generator) -> Picture:
     """The same in the colors of skin."""
     return np.asarray(
-        surface(pair, rng)[..., None] * np.array([1.0, rng.uniform(0.7, 0.85), rng.uniform(0.4, 0.65)]), np.uint8
+        surface(pair, rng)[..., None]
+        * np.array([1.0, rng.uniform(0.7, 0.85), rng.uniform(0.4, 0.65)]),
+        np.uint8,
     )
 
 
 def page(pair: Pair, rng: np.random.Generator, picture: bool = False) -> Picture:
-    """A table of biometry in the scanner's letters, on black or dark gray; `picture` puts a small frame beside it."""
+    """A table of biometry in the scanner's letters, on black or dark gray.
+
+    `picture` puts a small frame beside it.
+    """
     screen = np.full((768, 1024), int(rng.choice([0, 0, 24, 40])), np.uint8)
     size = rng.uniform(0.5, 0.8)
     for row in range(int(rng.integers(8, 20))):
         name = ("BPD", "HC", "AC", "FL", "HL", "EFW", "CRL", "OFD")[row % 8]
         age, share = f"{rng.integers(12, 40)}w{rng.integers(7)}d", rng.uniform(1, 99)
         text = f"{name:<5} {rng.uniform(10, 300):6.1f} mm   {age}   {share:4.1f}%"
-        cv2.putText(screen, text, (50, 50 + 36 * row), cv2.FONT_HERSHEY_SIMPLEX, size, 210, 1, cv2.LINE_AA)
+        cv2.putText(
+            screen, text, (50, 50 + 36 * row), cv2.FONT_HERSHEY_SIMPLEX, size, 210, 1, cv2.LINE_AA
+        )
     if picture:
         screen[500:740, 700:1000] = cv2.resize(pair[0], (300, 240), interpolation=cv2.INTER_AREA)
     return screen
@@ -167,26 +191,37 @@ def codes_of(picture: Picture) -> set[str]:
     sector = find_sector(gray)
     x0, y0, x1, y1 = sector.box
     colors = None if rgb is None else rgb[y0:y1, x0:x1]
-    found = quality.judge(quality.measure(crop_to_sector(gray, sector), sector, colors), sector, CONFIG)
+    found = quality.judge(
+        quality.measure(crop_to_sector(gray, sector), sector, colors), sector, CONFIG
+    )
     frame = Frame(0, gray, rgb, None, None, "not_dicom")
     print_codes, _ = judge_print(crop_to_sector(gray, sector), sector.inside[y0:y1, x0:x1], CONFIG)
-    return {*found, *print_codes, *recognise(frame, sector.inside, CONFIG.views)}
+    return {*found, *print_codes, *detect_modes(frame, sector.inside, CONFIG.views)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--sheet", type=Path, help="a PNG with the first pictures of each kind, and the alarms")
+    parser.add_argument(
+        "--sheet", type=Path, help="a PNG with the first pictures of each kind, and the alarms"
+    )
     given = parser.parse_args()
     paths = [path for pattern in FOLDERS for path in sorted(given.data.glob(pattern))]
     few = paths[:: max(1, len(paths) // given.frames)][: given.frames]
     frames = [read_source(str(path).encode()).frames[0].gray for path in few]
     tiles: list[tuple[Picture, str]] = []
-    print(f"{'kind':<18} {'told':>6} {'held':>6}   {len(frames)} pictures each; codes of those not told")
+    print(
+        f"{'kind':<18} {'told':>6} {'held':>6}   {len(frames)} pictures each; codes of those not "
+        f"told"
+    )
     for kind, (make, right) in KINDS.items():
         rng = np.random.default_rng(0)
-        pictures = [make((frames[i], frames[(i + 7) % len(frames)]), rng) for i in range(len(frames))]
+        pictures = [
+            make((frames[i], frames[(i + 7) % len(frames)]), rng) for i in range(len(frames))
+        ]
         found = [codes_of(picture) for picture in pictures]
         other = Counter(code for codes in found if not codes & right for code in codes)
         told = np.mean([bool(codes & right) for codes in found])
@@ -200,7 +235,7 @@ def main() -> None:
     for path in paths:
         gray = read_source(str(path).encode()).frames[0].gray
         frame = Frame(0, gray, None, None, None, "not_dicom")
-        codes = set(recognise(frame, np.ones(gray.shape, np.bool_), CONFIG.views)) & VIEWS
+        codes = set(detect_modes(frame, np.ones(gray.shape, np.bool_), CONFIG.views)) & VIEWS
         alarms += [(gray, f"{path.name}: {', '.join(sorted(codes))}")] * bool(codes)
     print(f"alarms on single frames: {len(alarms)} of {len(paths)}")
     print("\n".join(text for _, text in alarms))

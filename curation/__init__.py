@@ -1,1 +1,3 @@
-"""Readers, tables, quality, duplicates, de-identification, splits and statistics of raw ultrasound."""
+"""Readers, tables, quality, duplicates, de-identification, splits and statistics of raw
+ultrasound.
+"""

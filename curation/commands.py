@@ -21,14 +21,22 @@ from sono.curation.core.errors import typed_name
 
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
-NamesOption = Annotated[bool, typer.Option("--names", help="Show paths and unknown labels; they may hold names.")]
-records = typer.Typer(no_args_is_help=True, help="The table of clinical records: what sono understands of it.")
-quarantine = typer.Typer(no_args_is_help=True, help="Frames that a person must look at before they may pass.")
+NamesOption = Annotated[
+    bool, typer.Option("--names", help="Show paths and unknown labels; they may hold names.")
+]
+records = typer.Typer(
+    no_args_is_help=True, help="The table of clinical records: what sono understands of it."
+)
+quarantine = typer.Typer(
+    no_args_is_help=True, help="Frames that a person must look at before they may pass."
+)
 export = typer.Typer(no_args_is_help=True, help="Export the accepted frames to other formats.")
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_json: JsonOption = False) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_json: JsonOption = False
+) -> None:
     """Make a workspace, and beside it the vault for what must stay in the building.
 
     Example: sono init study
@@ -37,30 +45,49 @@ def init(folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_
 
     study = Workspace.create(folder)
     result = {"workspace": str(study.root), "vault": str(study.vault)}
-    show(result, as_json, next_step=f"cd {shlex.quote(str(folder))} && sono qc RAW_FOLDER --records RECORDS.csv")
+    show(
+        result,
+        as_json,
+        next_step=f"cd {shlex.quote(str(folder))} && sono qc RAW_FOLDER --records RECORDS.csv",
+    )
 
 
 @app.command()
 def pull(
     url: Annotated[str, typer.Argument(help="Address of the DICOMweb service, https://host/path.")],
-    out: Annotated[Path, typer.Argument(help="The raw folder: new, or one that this command made.")],
-    first_day: Annotated[datetime | None, typer.Option("--from", formats=DAY, help="First day of studies.")] = None,
-    last_day: Annotated[datetime | None, typer.Option("--to", formats=DAY, help="Last day of studies.")] = None,
-    modality: Annotated[str, typer.Option(help="Modality to fetch, with the structured reports beside it.")] = "US",
-    patient_file: Annotated[Path | None, typer.Option(help="Text file with one patient id a line.")] = None,
+    out: Annotated[
+        Path, typer.Argument(help="The raw folder: new, or one that this command made.")
+    ],
+    first_day: Annotated[
+        datetime | None, typer.Option("--from", formats=DAY, help="First day of studies.")
+    ] = None,
+    last_day: Annotated[
+        datetime | None, typer.Option("--to", formats=DAY, help="Last day of studies.")
+    ] = None,
+    modality: Annotated[
+        str, typer.Option(help="Modality to fetch, with the structured reports beside it.")
+    ] = "US",
+    patient_file: Annotated[
+        Path | None, typer.Option(help="Text file with one patient id a line.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Studies at most.")] = None,
-    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Plain http to a public address.")] = False,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Plain http to a public address.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fetch studies from a PACS over DICOMweb; credentials come from the environment (docs/pacs.md).
+    """Fetch studies from a PACS over DICOMweb; credentials come from the environment
+    (docs/pacs.md).
 
     Example: sono pull https://pacs.example/dicom-web raw --from 2024-01-01 --to 2024-03-31
     """
     from sono.curation.pacs.pull import PullOptions, pull_studies
 
     first, last = (day.date() if day else None for day in (first_day, last_day))
-    options = PullOptions(url, out, first, last, modality.upper(), patient_file, limit, insecure_http)
+    options = PullOptions(
+        url, out, first, last, modality.upper(), patient_file, limit, insecure_http
+    )
     summary = pull_studies(options)
     show(summary, as_json, next_step=f"sono qc {out}" if summary.studies else "")
     options.refuse_nothing(summary)
@@ -70,17 +97,30 @@ def pull(
 @app.command()
 def qc(
     raw: Annotated[
-        str, typer.Argument(help="Folder of DICOM, PNG, JPEG, TIFF or BMP files; or s3://bucket/raw (docs/stores.md).")
+        str,
+        typer.Argument(
+            help=(
+                "Folder of DICOM, PNG, JPEG, TIFF or BMP files; or s3://bucket/raw "
+                "(docs/stores.md)."
+            )
+        ),
     ],
     records: Annotated[
         Path | None, typer.Option(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")
     ] = None,
-    center: Annotated[str | None, typer.Option(help="The center that all these files come from.")] = None,
-    center_from: Annotated[str | None, typer.Option(help="Column of the records table that names the center.")] = None,
-    frames: Annotated[
-        str | None, typer.Option(help="Of a cine: distinct, all, first or every:N.", show_default="distinct")
+    center: Annotated[
+        str | None, typer.Option(help="The center that all these files come from.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Try unknown files as DICOM with a broken beginning.")] = False,
+    center_from: Annotated[
+        str | None, typer.Option(help="Column of the records table that names the center.")
+    ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Of a cine: distinct, all, first or every:N.", show_default="distinct"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option(help="Try unknown files as DICOM with a broken beginning.")
+    ] = False,
     names: NamesOption = False,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
@@ -102,7 +142,9 @@ def qc(
     options = QcOptions(raw_place(raw), records, center, center_from, frames, force, names)
     summary = run_qc(study, options, Engine.create(jobs, scheduler))
     accepted = summary.total or summary.statuses
-    step = "sono masks propose, or sono captions build" if accepted.get("accepted") else "sono stats"
+    step = (
+        "sono masks propose, or sono captions build" if accepted.get("accepted") else "sono stats"
+    )
     show(summary, as_json, next_step=step)
     if strict:
         summary.refuse_findings()
@@ -110,8 +152,12 @@ def qc(
 
 @app.command()
 def split(
-    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validation: number of folds.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="The fold of --folds that becomes the test split.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validation: number of folds.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="The fold of --folds that becomes the test split.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another draw of patients.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the splits that stand; exit 1 for a leak.")
@@ -121,7 +167,8 @@ def split(
 ) -> None:
     """Assign patients to train, val and test again, or to one fold of a cross-validation.
 
-    The shares and the seed stand in the section splits of sono.toml. What stands is kept by later runs of `sono qc`.
+    The shares and the seed stand in the section splits of sono.toml. What stands is kept by later
+    runs of `sono qc`.
 
     Example: sono split --folds 5 --fold 2
     """
@@ -130,18 +177,29 @@ def split(
 
     if check:
         sizes = checked_splits(Workspace.find(workspace))
-        open_part = {"not checked": "whether frames without a patient are of a patient of another split"}
-        show({**sizes, "verdict": "passed", **(open_part if "without patient" in sizes else {})}, as_json)
+        open_part = {
+            "not checked": "whether frames without a patient are of a patient of another split"
+        }
+        show(
+            {**sizes, "verdict": "passed", **(open_part if "without patient" in sizes else {})},
+            as_json,
+        )
         return
     if fold is not None and folds is None:
         raise typer.BadParameter("--fold goes with --folds, as in --folds 5 --fold 2")
-    show(split_workspace(Workspace.find(workspace), folds, fold or 0, seed), as_json, next_step="sono train")
+    show(
+        split_workspace(Workspace.find(workspace), folds, fold or 0, seed),
+        as_json,
+        next_step="sono train",
+    )
 
 
 @app.command()
 def dedup(
     csv: Annotated[Path | None, typer.Option(help="Write the pairs as CSV, too.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write a PNG of the gravest pairs, to look at.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a PNG of the gravest pairs, to look at.")
+    ] = None,
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
@@ -164,8 +222,8 @@ def dedup(
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="New folder.")],
-    women: Annotated[int, typer.Option(min=2, help="Women in both centers together.")] = 60,
-    frames: Annotated[int, typer.Option(min=1, help="Frames a woman.")] = 8,
+    patients: Annotated[int, typer.Option(min=2, help="Patients in both centers together.")] = 60,
+    frames: Annotated[int, typer.Option(min=1, help="Frames a patient.")] = 8,
     seed: Annotated[int, typer.Option(help="Another study.")] = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -177,19 +235,26 @@ def phantom(
     from sono.curation.phantom.study import make_phantom
 
     show(
-        make_phantom(out, women, frames, seed),
+        make_phantom(out, patients, frames, seed),
         as_json,
-        next_step=f"sono init study && sono qc {out / 'raw'} --records {out / 'records.csv'} -w study",
+        next_step=(
+            f"sono init study && sono qc {out / 'raw'} --records {out / 'records.csv'} -w study"
+        ),
     )
 
 
 @records.command("check")
 def check(
-    table: Annotated[Path, typer.Argument(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")],
+    table: Annotated[
+        Path, typer.Argument(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")
+    ],
     raw: Annotated[
-        str | None, typer.Option(help="Folder of images: which rows meet which files, by what evidence.")
+        str | None,
+        typer.Option(help="Folder of images: which rows meet which files, by what evidence."),
     ] = None,
-    center: Annotated[str | None, typer.Option(help="The --center that `sono qc` will be given.")] = None,
+    center: Annotated[
+        str | None, typer.Option(help="The --center that `sono qc` will be given.")
+    ] = None,
     names: NamesOption = False,
     workspace: WorkspaceOption = None,
     strict: StrictOption = False,
@@ -198,9 +263,11 @@ def check(
 ) -> None:
     """Show what sono understands of a records table, without anybody's name or id.
 
-    With --raw it gives an example of each rule by which rows met files or stayed without; --json has every row.
+    With --raw it gives an example of each rule by which rows met files or stayed without; --json
+    has every row.
 
-    The settings come from the workspace's sono.toml and earlier runs from its vault, where there is one.
+    The settings come from the workspace's sono.toml and earlier runs from its vault, where there is
+    one.
 
     Example: sono records check records.csv --raw raw/ --center A
     """
@@ -229,7 +296,9 @@ def check(
 
 @quarantine.command("show")
 def show_held(
-    reason: Annotated[str | None, typer.Option(help="Only frames with this reason, as text_in_sector.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only frames with this reason, as text_in_sector.")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -271,7 +340,8 @@ def export_to_dicom(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write every accepted frame as a de-identified DICOM file, made from nothing but pixels and allowed columns.
+    """Write every accepted frame as a de-identified DICOM file, made from nothing but pixels and
+    allowed columns.
 
     Example: sono export dicom dicom/
     """

@@ -11,14 +11,19 @@ import pandas as pd
 
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import contact_sheet
-from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.geometry import letterbox
 from sono.curation.core.tables import DUPLICATES, IMAGES, export_csv, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.hamming import NearPairs
 from sono.curation.dataset.images_table import hashed_frames, link_near, picture_loader
-from sono.curation.dataset.near_duplicates import MIN_CORRELATION, candidate_pairs, correlations, hash_words
+from sono.curation.dataset.near_duplicates import (
+    MIN_CORRELATION,
+    candidate_pairs,
+    correlations,
+    hash_words,
+)
 from sono.curation.privacy.gate import check_privacy
 
 if TYPE_CHECKING:
@@ -41,7 +46,8 @@ class DedupSummary:
 
     frames: int
     pairs: dict[str, int]
-    crossings: dict[str, dict[str, int]]  # by kind: pairs of two known patients, planes, centers, splits
+    # by kind: pairs of two known patients, planes, centers, splits
+    crossings: dict[str, dict[str, int]]
     unconfirmed: int  # near by hash, but a frame is not stored here
     grouped: int  # frames that a confirmed near pair brought into another group
     crowded: int
@@ -54,7 +60,9 @@ class DedupSummary:
         from rich.console import Group
         from rich.table import Table
 
-        table = Table("pairs", "found", *(f"cross {name}" for name in CROSSED), box=None, pad_edge=False)
+        table = Table(
+            "pairs", "found", *(f"cross {name}" for name in CROSSED), box=None, pad_edge=False
+        )
         for kind in KINDS:
             table.add_row(kind, *map(str, (self.pairs[kind], *self.crossings[kind].values())))
         return Group(table, *self.remarks(), f"all pairs: {self.table}")
@@ -62,30 +70,40 @@ class DedupSummary:
     def remarks(self) -> list[str]:
         """What the numbers alone do not tell."""
         told = {
-            f"{self.unconfirmed} pairs are near by hash alone: their frames are not stored here": self.unconfirmed,
-            f"{self.grouped} frames came into another duplicate group; run `sono split`": self.grouped,
-            f"{self.crowded} frames have 20 or more partners each; of their pairs not all are listed": self.crowded,
+            f"{self.unconfirmed} pairs are near by hash alone: their frames are not stored "
+            f"here": self.unconfirmed,
+            f"{self.grouped} frames came into another duplicate group; run `sono "
+            f"split`": self.grouped,
+            f"{self.crowded} frames have 20 or more partners each; of their pairs not all are "
+            f"listed": self.crowded,
             f"up to {self.left_out} comparisons of very common hashes were left out": self.left_out,
         }
         return [text for text, count in told.items() if count] + list(self.examples)
 
     def refuse_findings(self) -> None:
-        """FindingsError (exit 3) where a pair crosses patients, centers or splits: each makes a score too good."""
+        """FindingsError (exit 3) where a pair crosses patients, centers or splits.
+
+        Each makes a score too good.
+        """
         names = ("patient", "center", "split")
-        patients, centers, splits = (sum(counts[name] for counts in self.crossings.values()) for name in names)
+        patients, centers, splits = (
+            sum(counts[name] for counts in self.crossings.values()) for name in names
+        )
         if patients or centers or splits:
-            raise FindingsError(
-                f"{patients} pairs cross patients, {centers} cross centers, {splits} cross splits; see {self.table}"
+            raise IssuesError(
+                f"{patients} pairs cross patients, {centers} cross centers, {splits} cross splits; "
+                f"see {self.table}"
             )
 
 
 def run_dedup(
     workspace: Workspace, csv: Path | None = None, sheet: Path | None = None, no_vault: bool = False
 ) -> DedupSummary:
-    """Find the pairs, group confirmed near ones, and write duplicates.parquet (`csv`, and a `sheet` to look at).
+    """Find the pairs, group confirmed near ones, and write duplicates.parquet (`csv`, and a `sheet`
+    to look at).
 
-    PrivacyError where something private is found; SonoError where `csv` or `sheet` is wanted and nothing can be
-    searched, unless `no_vault`.
+    PrivacyError where something private is found; SonoError where `csv` or `sheet` is wanted and
+    nothing can be searched, unless `no_vault`.
     """
     for target in filter(None, (csv, sheet)):
         workspace.require_vault(no_vault)
@@ -98,7 +116,12 @@ def run_dedup(
         near = _confirmed(workspace, images, crowd, flipped=False)
         flipped = _confirmed(workspace, images, mirrored, flipped=True)
         grouped = _group(workspace, images, near)
-        table = pd.concat([_told(images, *part) for part in ((exact, "exact"), (near, "near"), (flipped, "flipped"))])
+        table = pd.concat(
+            [
+                _told(images, *part)
+                for part in ((exact, "exact"), (near, "near"), (flipped, "flipped"))
+            ]
+        )
         workspace.write(DUPLICATES, table)
     check_privacy(workspace)
     if csv:
@@ -133,11 +156,15 @@ def _candidates(images: pd.DataFrame) -> tuple[NearPairs, NearPairs]:
     """Near and flipped pairs by hash, sought side by side: numpy lets two threads work."""
     words = hash_words(images["perceptual_hash"].iloc[hashed_frames(images)])
     with ThreadPoolExecutor(2) as pool:
-        near, flipped = pool.map(lambda mirrored: candidate_pairs(words, flipped=mirrored), (False, True))
+        near, flipped = pool.map(
+            lambda mirrored: candidate_pairs(words, flipped=mirrored), (False, True)
+        )
     return near, flipped
 
 
-def _confirmed(workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, flipped: bool) -> pd.DataFrame:
+def _confirmed(
+    workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, flipped: bool
+) -> pd.DataFrame:
     """The pairs that correlate, or whose frames are not here to tell."""
     places = hashed_frames(images)
     found = correlations(pairs, picture_loader(workspace, images, places), flipped)
@@ -150,9 +177,14 @@ def _confirmed(workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, fli
 
 
 def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> int:
-    """Let confirmed pairs that `qc` has not grouped share a group; returns the frames that changed theirs."""
+    """Let confirmed pairs that `qc` has not grouped share a group.
+
+    Returns the frames that changed theirs.
+    """
     sure = near[near["correlation"].notna()]
-    one, other = (images["duplicate_group"].iloc[sure[end]].to_numpy(object) for end in ("first", "second"))
+    one, other = (
+        images["duplicate_group"].iloc[sure[end]].to_numpy(object) for end in ("first", "second")
+    )
     fresh = sure[pd.isna(one) | pd.isna(other) | (one != other)]
     if fresh.empty:
         return 0
@@ -164,19 +196,28 @@ def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> in
 
 def _told(images: pd.DataFrame, pairs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The pairs as rows of the duplicates table."""
-    one, other = (images[list(BOTH)].iloc[pairs[end]].reset_index(drop=True) for end in ("first", "second"))
+    one, other = (
+        images[list(BOTH)].iloc[pairs[end]].reset_index(drop=True) for end in ("first", "second")
+    )
     differ = {
-        name: (one[column].notna() & other[column].notna() & (one[column] != other[column]).fillna(False)).to_numpy(
-            bool
-        )
+        name: (
+            one[column].notna()
+            & other[column].notna()
+            & (one[column] != other[column]).fillna(False)
+        ).to_numpy(bool)
         for name, column in CROSSED.items()
     }
     crosses = [
-        [name for name, is_so in zip(differ, row, strict=True) if is_so] for row in zip(*differ.values(), strict=True)
+        [name for name, is_so in zip(differ, row, strict=True) if is_so]
+        for row in zip(*differ.values(), strict=True)
     ]
-    measured = pairs[["distance", "correlation"]].reset_index(drop=True).astype({"distance": "Int32"})
+    measured = (
+        pairs[["distance", "correlation"]].reset_index(drop=True).astype({"distance": "Int32"})
+    )
     table = pd.concat([one, other.add_prefix("other_"), measured], axis=1)
-    return table.assign(kind=kind, crosses=pd.Series(crosses, index=table.index, dtype=object))[DUPLICATES.columns]
+    return table.assign(kind=kind, crosses=pd.Series(crosses, index=table.index, dtype=object))[
+        DUPLICATES.columns
+    ]
 
 
 def _counts(kinds: pd.Series) -> dict[str, int]:
@@ -189,21 +230,32 @@ def _crossings(table: pd.DataFrame) -> dict[str, int]:
 
 
 def _grave_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Pairs that cross a split, then a patient, a plane, a center, then the others; the nearest first."""
+    """Pairs that cross a split, then a patient, a plane, a center, then the others.
+
+    The nearest first.
+    """
     order = ("split", "patient", "plane", "center")
-    grave = [min((order.index(name) for name in crossed), default=len(order)) for crossed in table["crosses"]]
-    return table.assign(grave=grave).sort_values(["grave", "distance", *DUPLICATES.key], kind="stable")
+    grave = [
+        min((order.index(name) for name in crossed), default=len(order))
+        for crossed in table["crosses"]
+    ]
+    return table.assign(grave=grave).sort_values(
+        ["grave", "distance", *DUPLICATES.key], kind="stable"
+    )
 
 
 def _examples(table: pd.DataFrame) -> tuple[str, ...]:
     """The gravest pairs in words, by their pseudonyms."""
-    crossing = np.array([bool({"patient", "center", "split"} & set(crossed)) for crossed in table["crosses"]], bool)
+    crossing = np.array(
+        [bool({"patient", "center", "split"} & set(crossed)) for crossed in table["crosses"]], bool
+    )
     return tuple(_words(row) for row in rows_of(_grave_first(table[crossing]).head(EXAMPLES)))
 
 
 def _words(row: dict[str, Any]) -> str:
     one, other = (
-        f"{row[end + 'source_id']} (patient {row[end + 'patient_id'] or 'unknown'}, {row[end + 'split'] or 'no split'})"
+        f"{row[end + 'source_id']} (patient {row[end + 'patient_id'] or 'unknown'}, "
+        f"{row[end + 'split'] or 'no split'})"
         for end in ("", "other_")
     )
     return f"{row['kind']}, {row['distance']} bits: {one} and {other}"
@@ -213,15 +265,30 @@ def _sheet(workspace: Workspace, images: pd.DataFrame, table: pd.DataFrame) -> b
     """The gravest pairs side by side, as they are stored; a flipped one is not turned."""
     stored = images[images["file"].notna()]
     paths = {
-        image: stored_path(workspace, file) for image, file in zip(stored["image_id"], stored["file"], strict=True)
+        image: stored_path(workspace, file)
+        for image, file in zip(stored["image_id"], stored["file"], strict=True)
     }
     here = {image for image, path in paths.items() if path.is_file()}
-    shown = table[(table["kind"] != "exact") & table["image_id"].isin(here) & table["other_image_id"].isin(here)]
+    shown = table[
+        (table["kind"] != "exact")
+        & table["image_id"].isin(here)
+        & table["other_image_id"].isin(here)
+    ]
     if shown.empty:
-        raise SonoError(f"{workspace.root}: no pair with both frames stored here; there is nothing to draw")
+        raise SonoError(
+            f"{workspace.root}: no pair with both frames stored here; there is nothing to draw"
+        )
     tiles = []
     for row in rows_of(_grave_first(shown).head(SHEET_PAIRS)):
-        one, other = (letterbox(read_stored(paths[row[name]]), SHEET_SIDE) for name in ("image_id", "other_image_id"))
-        crossed = f"crosses {', '.join(row['crosses'])}" if len(row["crosses"]) else "crosses nothing"
-        tiles += [(one, f"{row['kind']}, {row['distance']} bits, {row['correlation']:.2f}"), (other, crossed)]
+        one, other = (
+            letterbox(read_stored(paths[row[name]]), SHEET_SIDE)
+            for name in ("image_id", "other_image_id")
+        )
+        crossed = (
+            f"crosses {', '.join(row['crosses'])}" if len(row["crosses"]) else "crosses nothing"
+        )
+        tiles += [
+            (one, f"{row['kind']}, {row['distance']} bits, {row['correlation']:.2f}"),
+            (other, crossed),
+        ]
     return contact_sheet(tiles, SHEET_COLUMNS, SHEET_SIDE)

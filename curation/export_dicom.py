@@ -1,6 +1,8 @@
-"""De-identified DICOM built from nothing: stored pixels and allow-listed columns, no element of a source.
+"""De-identified DICOM built from nothing: stored pixels and allow-listed columns, no element of a
+source.
 
-Ultrasound Image Storage with the mandatory modules of PS3.3 A.6; what was removed is stated as PS3.15 E.1 asks.
+Ultrasound Image Storage with the mandatory modules of PS3.3 A.6; what was removed is stated as
+PS3.15 E.1 asks.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.tables import rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder
-from sono.curation.readers.dicom_regions import CENTIMETRE, TISSUE, TWO_DIMENSIONAL
+from sono.curation.readers.dicom_regions import CENTIMETER, TISSUE, TWO_DIMENSIONAL
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
@@ -55,9 +57,11 @@ class DicomSummary:
 
 
 def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
-    """Write every accepted frame as OUT/patient/study/image.dcm; the same study gives the same bytes.
+    """Write every accepted frame as OUT/patient/study/image.dcm; the same study gives the same
+    bytes.
 
-    SonoError where `out` is not a new or empty folder, PrivacyError where something private is found in it.
+    SonoError where `out` is not a new or empty folder, PrivacyError where something private is
+    found in it.
     """
     workspace.require_vault()  # its key makes the UIDs
     refuse_used_folder(out)
@@ -83,7 +87,9 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
 
 
 def _numbered(images: pd.DataFrame) -> pd.DataFrame:
-    """Patient and study of each frame (its source's where nobody is known) and its number within the study."""
+    """Patient and study of each frame (its source's where nobody is known) and its number
+    within the study.
+    """
     patient = images["patient_id"].fillna(images["source_id"])
     named = images.assign(patient=patient, study=images["study_id"].fillna(patient))
     ordered = named.sort_values(["patient", "study", "source_id", "frame"])
@@ -91,12 +97,19 @@ def _numbered(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_without_print(row: dict[str, Any]) -> bool:
-    """Whether nothing was seen that could be print: the sector was found, and no strokes inside it."""
-    return row["sector_kind"] not in (None, "full") and not {"overlay", "text_in_sector"} & set(row["reasons"])
+    """Whether nothing was seen that could be print.
+
+    The sector was found, and no strokes inside it.
+    """
+    return row["sector_kind"] not in (None, "full") and not {"overlay", "text_in_sector"} & set(
+        row["reasons"]
+    )
 
 
 def dicom_bytes(row: dict[str, Any], pixels: NDArray[np.uint8], key: bytes) -> bytes:
-    """A DICOM file of a row of the images table (with patient, study and number) and its pixels [H, W]."""
+    """A DICOM file of a row of the images table (with patient, study and number) and its pixels
+    [H, W].
+    """
     data = _new_file(row, key)
     _identity(data, row)
     _machine_and_picture(data, row)
@@ -122,7 +135,10 @@ def _strict_writing() -> Iterator[None]:
 
 
 def keyed_uid(key: bytes, kind: str, name: str) -> "UID":
-    """A UID below 2.25 (PS3.5 B.2): the same for the same key and name, and nothing can be read from it."""
+    """A UID below 2.25 (PS3.5 B.2).
+
+    The same for the same key and name, and nothing can be read from it.
+    """
     from pydicom.uid import UID
 
     digest = hmac.new(key, f"uid:{kind}:{name}".encode(), hashlib.sha256).digest()
@@ -139,7 +155,10 @@ def _new_file(row: dict[str, Any], key: bytes) -> "FileDataset":
     meta.MediaStorageSOPInstanceUID = keyed_uid(key, "image", row["image_id"])
     data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.SpecificCharacterSet = "ISO_IR 192"
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.SOPClassUID, data.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     data.StudyInstanceUID = keyed_uid(key, "study", row["study"])
     data.SeriesInstanceUID = keyed_uid(key, "series", row["study"])
     return data
@@ -168,7 +187,10 @@ def _code(value: str, meaning: str) -> "Dataset":
 
 
 def _machine_and_picture(data: "Dataset", row: dict[str, Any]) -> None:
-    """The machine's model, the plane and the gestational age; print is denied only where none was seen."""
+    """The machine's model, the plane and the gestational age.
+
+    Print is denied only where none was seen.
+    """
     data.Modality, data.Manufacturer = "US", ""
     if isinstance(row["machine"], str):
         data.ManufacturerModelName = row["machine"].replace("\\", " ")[:MAX_LO].strip()
@@ -196,9 +218,16 @@ def _region(row: dict[str, Any], shape: tuple[int, ...]) -> "Dataset":
     from pydicom.dataset import Dataset
 
     region = Dataset()
-    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = TWO_DIMENSIONAL, TISSUE, 0
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = (
+        TWO_DIMENSIONAL,
+        TISSUE,
+        0,
+    )
     region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = shape[1] - 1, shape[0] - 1
-    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETRE
-    region.PhysicalDeltaX, region.PhysicalDeltaY = row["col_spacing_mm"] / 10, row["row_spacing_mm"] / 10
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETER
+    region.PhysicalDeltaX, region.PhysicalDeltaY = (
+        row["col_spacing_mm"] / 10,
+        row["row_spacing_mm"] / 10,
+    )
     return region

@@ -1,4 +1,6 @@
-"""The `qc` stage: every file of a folder to rows and stored frames, then what needs the whole set."""
+"""The `qc` stage: every file of a folder to rows and stored frames, then what needs the whole
+set.
+"""
 
 import os
 import shutil
@@ -14,14 +16,14 @@ import pandas as pd
 from sono.curation.core.atomic import check_target, real_path, remove_leftovers, sha256
 from sono.curation.core.config import override
 from sono.curation.core.engine import Engine, run_batches
-from sono.curation.core.errors import FindingsError, SonoError, typed_name
+from sono.curation.core.errors import IssuesError, SonoError, typed_name
 from sono.curation.core.frame_files import is_whole, quarantined_path, stored_path
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, MASKS, SOURCES, Row, from_rows, read_table, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.dataset.published_splits import published_splits
-from sono.curation.imaging.analysis import AnalysisTask, analyse, crashed
+from sono.curation.imaging.analysis import AnalysisTask, analyze, crashed
 from sono.curation.imaging.ocr import check_tesseract
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.gate import check_privacy, names_of_persons
@@ -49,7 +51,8 @@ PART_SECONDS = 5.0  # between two saves of what was measured: the most that a ki
 
 @dataclass(frozen=True)
 class QcOptions:
-    """What the command line gives: the folder or address, where records are, what names the center, which frames.
+    """What the command line gives: the folder or address, where records are, what names the center,
+    which frames.
 
     With `names` remarks show the paths of files below `raw` and unknown planes, else their looks.
     """
@@ -85,28 +88,34 @@ class QcSummary:
         findings = sum(count for status, count in self.statuses.items() if status != "accepted")
         findings -= self.reasons.get("cine_repeat", 0)  # that a cine holds still is no finding
         if findings:
-            raise FindingsError(f"{findings} of {self.frames} frames were not accepted; see the reasons above")
+            raise IssuesError(
+                f"{findings} of {self.frames} frames were not accepted; see the reasons above"
+            )
 
 
 def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummary:
-    """Grade, crop and store every file below `options.raw`; add the rows to the workspace's images table."""
+    """Grade, crop and store every file below `options.raw`.
+
+    Add the rows to the workspace's images table.
+    """
     if options.center and options.center_from:
         raise SonoError("give --center or --center-from, not both")
     if options.center is not None:
         typed_name("--center", options.center)
     workspace.require_vault()
     planes = workspace.planes()
-    reading = _reading(workspace, options, planes)  # before the long work, so that a bad table costs nothing
+    # before the long work, so that a bad table costs nothing
+    reading = _reading(workspace, options, planes)
     partition = published_splits(workspace, reading)
     with workspace.lock():
         check_target(workspace.sources_path)  # before any frame is stored
-        _sweep(workspace)
+        _remove_leftovers(workspace)
         task = _task(workspace, options)
         paths = _paths(workspace, options)
         sources = workspace.sources()
         rows, measured = _measure(workspace, task, paths, sources, engine)
         records = None if reading is None else _table(workspace, reading, rows, partition.column)
-        _sweep(workspace)  # a worker may have died
+        _remove_leftovers(workspace)  # a worker may have died
         runs = EarlierRuns.of(sources, task.root, {row["path"]: row["file_sha256"] for row in rows})
         rows = runs.followed(rows)
         earlier = [] if records is None else runs.met_by(records)
@@ -117,12 +126,19 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         center = options.center and known_spelling(options.center, runs.rows)
         if center or options.center_from:  # else what an earlier run was given stays
             for row in rows:
-                row["center"] = row["namespace"] = center  # two centers may give two patients the same number
+                # two centers may give two patients the same number
+                row["center"] = row["namespace"] = center
         matches = join_records(frames, records, partition.splits, runs.rows)
         joined = Joined.of(records, matches, task.root, options.names)
-        kept = [] if records is None else runs.of_other_rows(records, earlier, task.root, options.names)
+        kept = (
+            []
+            if records is None
+            else runs.of_other_rows(records, earlier, task.root, options.names)
+        )
         met = set(map(id, earlier))
-        apply_reports([*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)])
+        apply_reports(
+            [*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)]
+        )
         spelled = unify_centers(runs.rows, rows)
         if options.center and center != options.center:
             spelled[options.center] = str(center)
@@ -159,7 +175,7 @@ def _parts(workspace: Workspace) -> Path:
     return workspace.vault / "parts"
 
 
-def _sweep(workspace: Workspace) -> None:
+def _remove_leftovers(workspace: Workspace) -> None:
     """Remove what a killed run or worker left half-written."""
     for folder in (_parts(workspace), *workspace.frames.glob("*"), *workspace.quarantine.glob("*")):
         remove_leftovers(folder)
@@ -181,12 +197,20 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
 
 
 def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
-    """The files to read: not the records table, and not what sono itself writes; SonoError where there are none."""
+    """The files to read: not the records table, and not what sono itself writes.
+
+    SonoError where there are none.
+    """
     own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
     records = os.fsencode(real_path(options.records)) if options.records else None
-    paths = [path for path in list_sources(options.raw) if not path.startswith(own) and path != records]
+    paths = [
+        path for path in list_sources(options.raw) if not path.startswith(own) and path != records
+    ]
     if not paths:
-        raise SonoError(f"{options.raw}: holds nothing but the workspace or the records table; give the raw export")
+        raise SonoError(
+            f"{options.raw}: holds nothing but the workspace or the records table; give the raw "
+            f"export"
+        )
     return paths
 
 
@@ -209,25 +233,44 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
     return reading
 
 
-def _table(workspace: Workspace, reading: Reading, rows: Sequence[Row], partition: str) -> RecordsTable:
-    """The records of a reading, which show no name in the headers of `rows`; the column `partition` is used."""
+def _table(
+    workspace: Workspace, reading: Reading, rows: Sequence[Row], partition: str
+) -> RecordsTable:
+    """The records of a reading, which show no name in the headers of `rows`.
+
+    The column `partition` is used.
+    """
     persons = {name for row in rows if row["persons"] is not None for name in row["persons"]}
     table = merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
-    return replace(table, unused=tuple(title for title in table.unused if cell_form(title) != cell_form(partition)))
+    return replace(
+        table,
+        unused=tuple(title for title in table.unused if cell_form(title) != cell_form(partition)),
+    )
 
 
 def _measure(
-    workspace: Workspace, task: AnalysisTask, paths: list[bytes], sources: pd.DataFrame, engine: Engine
+    workspace: Workspace,
+    task: AnalysisTask,
+    paths: list[bytes],
+    sources: pd.DataFrame,
+    engine: Engine,
 ) -> tuple[list[Row], int]:
-    """Rows of all `paths`: those measured before and unchanged, and those measured now (saved every few seconds)."""
+    """Rows of all `paths`: those measured before and unchanged, and those measured now (saved
+    every few seconds).
+    """
     known = _known_rows(workspace, task, sources)
     todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
-    needs = (workspace.config_path, *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)))
+    needs = (
+        workspace.config_path,
+        *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)),
+    )
     fresh: list[Row] = []
     saved = time.monotonic()
     try:
-        for batch in run_batches(engine, partial(analyse, task), todo, partial(crashed, task), "qc", needs):
+        for batch in run_batches(
+            engine, partial(analyze, task), todo, partial(crashed, task), "qc", needs
+        ):
             fresh += [row for file_rows in batch for row in file_rows]
             if time.monotonic() - saved >= PART_SECONDS:
                 _keep_part(workspace, fresh, done)
@@ -248,8 +291,13 @@ def _keep_part(workspace: Workspace, rows: list[Row], done: dict[bytes, list[Row
         done.setdefault(row["path"], []).append(row)
 
 
-def _known_rows(workspace: Workspace, task: AnalysisTask, sources: pd.DataFrame) -> dict[bytes, list[Row]]:
-    """Rows of earlier runs with the same settings, by path: those of the vault's `sources`, and of a killed run."""
+def _known_rows(
+    workspace: Workspace, task: AnalysisTask, sources: pd.DataFrame
+) -> dict[bytes, list[Row]]:
+    """Rows of earlier runs with the same settings, by path.
+
+    Those of the vault's `sources`, and of a killed run.
+    """
     places, study = sorted(_parts(workspace).glob("*.parquet")), workspace.study().key_check
     known: dict[bytes, list[Row]] = {}
     for frame in (sources, *(read_table(place, SOURCES, study=study) for place in places)):
@@ -258,7 +306,10 @@ def _known_rows(workspace: Workspace, task: AnalysisTask, sources: pd.DataFrame)
 
 
 def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> bool:
-    """Whether `rows` still tell the truth: the file has the same size and time, and the stored frames are there."""
+    """Whether `rows` still tell the truth.
+
+    The file has the same size and time, and the stored frames are there.
+    """
     if not rows or not TRY_AGAIN.isdisjoint(code for row in rows for code in row["reasons"]):
         return False
     now = stamp_of(path)
@@ -266,10 +317,10 @@ def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> boo
         return bool(pd.isna(rows[0]["file_size"]))
     if now != (rows[0]["file_size"], rows[0]["modified_ns"]):
         return False
-    return all(_stands(workspace, row) for row in rows if isinstance(row["file"], str))
+    return all(_frame_exists(workspace, row) for row in rows if isinstance(row["file"], str))
 
 
-def _stands(workspace: Workspace, row: Row) -> bool:
+def _frame_exists(workspace: Workspace, row: Row) -> bool:
     """Whether the frame of `row` is there and whole; a damaged one is made again."""
     places = (stored_path(workspace, row["file"]), quarantined_path(workspace, row["file"]))
     return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)

@@ -14,23 +14,32 @@ from sono.curation.records.table import RecordsTable
 
 
 def moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    """A remark where frames of earlier runs changed their split, since one patient or duplicates tie them now."""
+    """A remark where frames of earlier runs changed their split, since one patient or
+    duplicates tie them now.
+    """
     earlier = before.dropna(subset=["split"]).set_index("image_id")["split"]
     now = images.dropna(subset=["split"]).set_index("image_id")["split"]
     both = earlier.index.intersection(now.index)
     moved = int((earlier[both] != now[both]).sum())
     if not moved:
         return []
-    return [f"{moved} frames changed their split: they are tied to others now, by a patient or as duplicates"]
+    return [
+        f"{moved} frames changed their split: they are tied to others now, by a patient or as "
+        f"duplicates"
+    ]
 
 
 def orphaned(masks: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    """A remark on masks whose frames are in the table no more: their files were replaced or are gone."""
+    """A remark on masks whose frames are in the table no more.
+
+    Their files were replaced or are gone.
+    """
     count = int((~masks["image_id"].isin(images["image_id"])).sum())
     if not count:
         return []
     return [
-        f"{count} masks are of frames that are no longer here, since their files were replaced or removed; they are "
+        f"{count} masks are of frames that are no longer here, since their files were replaced or "
+        f"removed; they are "
         "not used: put the files back, or import masks of the new ones"
     ]
 
@@ -42,14 +51,18 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     orphans = orphan_sentence(orphan_counts(own))
     if orphans:
         remarks.append(
-            f"{orphans}; give --records with a patient column, or where every file is of another patient "
+            f"{orphans}; give --records with a patient column, or where every file is of another "
+            f"patient "
             'without_patient = "file" under [splits] in sono.toml'
         )
     if possible := possible_counts(own):
         remarks.append(
-            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their ids differ in leading "
-            "zeros alone, one OtherPatientID is given for several, frames without a hospital have a number of two "
-            "hospitals, or one number in two centers has one name, birth date or hospital; they stay in one split; "
+            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
+            f"ids differ in leading "
+            "zeros alone, one OtherPatientID is given for several, frames without a hospital have "
+            "a number of two "
+            "hospitals, or one number in two centers has one name, birth date or hospital; they "
+            "stay in one split; "
             "correct the ids, or give --center"
         )
     if len(accepted) and accepted["plane"].isna().all():
@@ -58,29 +71,38 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
             + ("no record with a plane was applied" if records is not None else "give --records")
         )
     if len(accepted) and accepted["center"].isna().all():
-        remarks.append("no center: `sono train --hold-out` and `sono eval --center` cannot be used; give --center")
+        remarks.append(
+            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; give "
+            "--center"
+        )
     if records is not None:
         remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
         datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
         if datings:
             remarks.append(
-                f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC of their record or "
+                f"{datings} accepted frames whose gestational age disagrees with a date, CRL or HC "
+                f"of their record or "
                 "with a structured report; `sono records check` names the rows"
             )
         remarks += records.doubts
         if records.unused:
             remarks.append(
                 f"columns that are not used, and whose cells the privacy gate does not search for: "
-                f"{', '.join(records.unused)}; if they name persons or hold facts, set them in [records.columns]"
+                f"{', '.join(records.unused)}; if they name persons or hold facts, set them in "
+                f"[records.columns]"
             )
         told = records.remarks()
         remarks += told[:5]
         if len(told) > 5:
-            remarks.append(f"... and {len(told) - 5} more about the records table; `sono records check` tells all")
+            remarks.append(
+                f"... and {len(told) - 5} more about the records table; `sono records check` tells "
+                f"all"
+            )
     contradicting = int(accepted["reasons"].map(lambda codes: "report_conflict" in codes).sum())
     if contradicting:
         remarks.append(
-            f"{contradicting} accepted frames have a structured report of their study whose header is of another "
+            f"{contradicting} accepted frames have a structured report of their study whose header "
+            f"is of another "
             "person or exam, so it is not applied; correct the header of the report or of the frame"
         )
     held = int((own["status"] == "quarantined").sum())
@@ -92,8 +114,10 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
     if conflicts:
         remarks.append(
-            f"{conflicts} frames hold the pixels of another whose record states a fact differently (patient, center, "
-            "machine, plane, age, side, findings, structures, sizes or spacing); see the vault's quarantine, and "
+            f"{conflicts} frames hold the pixels of another whose record states a fact differently "
+            f"(patient, center, "
+            "machine, plane, age, side, findings, structures, sizes or spacing); see the vault's "
+            "quarantine, and "
             "correct the records"
         )
     remarks += _containers(own)
@@ -108,18 +132,28 @@ def unread(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
         if row["status"] == "error" and set(CONTAINERS).isdisjoint(row["reasons"])
     }
     shown = "; ".join(
-        f"{shown_path(path, root, names)}: {message}" for path, message in list(failed.items())[:EXAMPLES]
+        f"{shown_path(path, root, names)}: {message}"
+        for path, message in list(failed.items())[:EXAMPLES]
     )
     return (
-        [f"{len(failed)} files could not be read (as {shown}{'' if names else '; --names shows the paths'})"]
+        [
+            f"{len(failed)} files could not be read (as "
+            f"{shown}{'' if names else '; --names shows the paths'})"
+        ]
         if failed
         else []
     )
 
 
 def _containers(own: pd.DataFrame) -> list[str]:
-    """What the files that are not opened are, and what to do with them; nothing where there are none."""
-    closed = own[own["reasons"].map(lambda codes: not set(CONTAINERS).isdisjoint(codes)) & own["file_sha256"].notna()]
+    """What the files that are not opened are, and what to do with them.
+
+    Nothing where there are none.
+    """
+    closed = own[
+        own["reasons"].map(lambda codes: not set(CONTAINERS).isdisjoint(codes))
+        & own["file_sha256"].notna()
+    ]
     kinds = Counter(closed["message"].dropna())
     if not kinds:
         return []

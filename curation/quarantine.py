@@ -24,8 +24,11 @@ TILES, COLUMNS = 20, 5  # of one sheet
 
 
 @dataclass(frozen=True)
-class Held:
-    """Frames in the quarantine by reason, and the sheets that show them; these stay in the vault."""
+class QuarantineSummary:
+    """Frames in the quarantine by reason, and the sheets that show them.
+
+    These stay in the vault.
+    """
 
     frames: int
     reasons: dict[str, int]
@@ -33,8 +36,10 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Released:
-    """How many frames were released, how many of them are accepted now, and how many stay in the quarantine."""
+class ReleaseSummary:
+    """How many frames were released, how many of them are accepted now, and how many stay in
+    the quarantine.
+    """
 
     released: int
     accepted: int
@@ -42,8 +47,11 @@ class Released:
     private_strings: int
 
 
-def show_quarantine(workspace: Workspace, reason: str | None = None) -> Held:
-    """Draw the quarantined frames, of one `reason` or all, on sheets in the vault; SonoError where there is none."""
+def show_quarantine(workspace: Workspace, reason: str | None = None) -> QuarantineSummary:
+    """Draw the quarantined frames, of one `reason` or all, on sheets in the vault.
+
+    SonoError where there is none.
+    """
     workspace.require_vault()
     held = _held(workspace, reason)
     if reason is None or len(held):  # a sheet of frames that wait no longer goes
@@ -51,25 +59,35 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Held:
             old.unlink(missing_ok=True)  # two may look at once
     if held.empty:
         which = f" with the reason {reason}" if reason else ""
-        raise SonoError(f"{workspace.quarantine}: no frame{which} waits here; `sono stats` counts what does")
-    there = [row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()]
+        raise SonoError(
+            f"{workspace.quarantine}: no frame{which} waits here; `sono stats` counts what does"
+        )
+    there = [
+        row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()
+    ]
     sheets = []
     for number, start in enumerate(range(0, len(there), TILES), 1):
         tiles = [
-            (read_stored(quarantined_path(workspace, row["file"])), f"{row['picture']}\n{_why(row['reasons'])}")
+            (
+                read_stored(quarantined_path(workspace, row["file"])),
+                f"{row['picture']}\n{_why(row['reasons'])}",
+            )
             for row in there[start : start + TILES]
         ]
         sheets.append(workspace.vault / f"quarantine-{number:03}.png")
         write_bytes(sheets[-1], contact_sheet(tiles, COLUMNS, TILE), 0o600)
-    counts = Counter(code for codes in held["reasons"] for code in codes if REASONS[code].status == "quarantined")
-    return Held(len(held), dict(sorted(counts.items())), tuple(sheets))
+    counts = Counter(
+        code for codes in held["reasons"] for code in codes if REASONS[code].status == "quarantined"
+    )
+    return QuarantineSummary(len(held), dict(sorted(counts.items())), tuple(sheets))
 
 
-def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Released:
-    """Let frames pass that `reviewer` looked at; remembered in the vault, so that the next `sono qc` knows it, too.
+def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> ReleaseSummary:
+    """Let frames pass that `reviewer` looked at; remembered in the vault, so that the next `sono
+    qc` knows it, too.
 
-    `pictures` are the names on the sheets: another crop of the same frame stays held. SonoError where one is not in the
-    quarantine or cannot be judged by eye: nothing is released then.
+    `pictures` are the names on the sheets: another crop of the same frame stays held. SonoError
+    where one is not in the quarantine or cannot be judged by eye: nothing is released then.
     """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
@@ -79,11 +97,14 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
         names = {*held["picture"], *known["picture"]}
         unknown = [name for name in wanted if name not in names]
         if unknown:
-            whole = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
+            whole = next(
+                (name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None
+            )
             near = f" (the name on the sheet is {whole})" if whole else ""
             raise SonoError(
                 f"{_shown(unknown[0])}{near}: no frame in the quarantine has this name "
-                f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames with names"
+                f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the "
+                f"frames with names"
             )
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -97,34 +118,41 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
         build_images(workspace)
         searched = check_privacy(workspace)
     left = set(_held(workspace, None)["picture"])
-    return Released(len(wanted), len(set(wanted) - left), len(left), searched)
+    return ReleaseSummary(len(wanted), len(set(wanted) - left), len(left), searched)
 
 
 def _refuse_not_by_eye(chosen: pd.DataFrame) -> None:
     for row in chosen.to_dict("records"):
         for code in NOT_BY_EYE.intersection(row["reasons"]):
             raise SonoError(
-                f"{row['picture']}: {REASONS[code].meaning}, which no look at the frame can settle; mend the records "
+                f"{row['picture']}: {REASONS[code].meaning}, which no look at the frame can "
+                f"settle; mend the records "
                 "and run `sono qc` again"
             )
 
 
 def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
-    """Picture, stored file and reasons of the quarantined frames, a row a picture, of one `reason` or all."""
+    """Picture, stored file and reasons of the quarantined frames, a row a picture, of one
+    `reason` or all.
+    """
     if reason is not None and (reason not in REASONS or REASONS[reason].status != "quarantined"):
         choices = ", ".join(code for code, one in REASONS.items() if one.status == "quarantined")
         raise SonoError(f"unknown reason {_shown(reason)}; a frame is quarantined for {choices}")
     images = workspace.images(["source_id", "frame", "status", "reasons"])
     images = images[images["status"] == "quarantined"]
     sources = workspace.sources()[["source_id", "frame", "file"]].dropna(subset=["file"])
-    held = images.merge(sources, on=["source_id", "frame"]).assign(picture=lambda rows: rows["file"].map(picture_of))
+    held = images.merge(sources, on=["source_id", "frame"]).assign(
+        picture=lambda rows: rows["file"].map(picture_of)
+    )
     held = held.sort_values("picture").drop_duplicates("picture")
     return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]
 
 
 def _why(codes: Sequence[str]) -> str:
     return ", ".join(
-        code + " (cannot be released)" * (code in NOT_BY_EYE) for code in codes if REASONS[code].status == "quarantined"
+        code + " (cannot be released)" * (code in NOT_BY_EYE)
+        for code in codes
+        if REASONS[code].status == "quarantined"
     )
 
 

@@ -1,4 +1,4 @@
-"""Intervals from a bootstrap over patients: several frames of one woman are not independent."""
+"""Intervals from a bootstrap over patients: several frames of one patient are not independent."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ _CELLS_AT_ONCE = 4_000_000  # of the weight matrix [draws, clusters]
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate on the data as they are, and its percentile limits (NaN where there are not two clusters)."""
+    """A point estimate on the data as they are, and its percentile limits (NaN where there are
+    not two clusters).
+    """
 
     point: float
     low: float
@@ -37,11 +39,18 @@ class Interval:
     @classmethod
     def from_dict(cls, values: Mapping[str, float | None]) -> "Interval":
         """What `as_dict` gave."""
-        return cls(*(float("nan") if (value := values[name]) is None else value for name in ("point", "low", "high")))
+        return cls(
+            *(
+                float("nan") if (value := values[name]) is None else value
+                for name in ("point", "low", "high")
+            )
+        )
 
     def as_dict(self) -> dict[str, float | None]:
         """For JSON, which has no NaN."""
-        return {name: None if np.isnan(value) else round(value, 6) for name, value in vars(self).items()}
+        return {
+            name: None if np.isnan(value) else round(value, 6) for name, value in vars(self).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,9 @@ class Draws:
 
 @dataclass(frozen=True)
 class Sample:
-    """Values [images, columns], the class index and the cluster index of each image (both [images])."""
+    """Values [images, columns], the class index and the cluster index of each image (both
+    [images]).
+    """
 
     values: Reals
     classes: Indices
@@ -101,22 +112,32 @@ def clustered_intervals(
     at_once = max(1, _CELLS_AT_ONCE // max(clusters, counts[0].size * sums.shape[2]))
     for start in range(0, how.draws, at_once):
         size = min(at_once, how.draws - start)
-        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
+        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(
+            np.float64
+        )
         total = (weights @ sums.reshape(clusters, -1)).reshape(size, *sums.shape[1:])
         count = weights @ counts
         for name, statistic in statistics.items():
             drawn[name].append(statistic(total, count))
     whole = sums.sum(axis=0, keepdims=True), counts.sum(axis=0, keepdims=True)
     return {
-        name: _interval(float(statistic(*whole)[0]), np.concatenate(drawn[name]), how.level, clusters)
+        name: _interval(
+            float(statistic(*whole)[0]), np.concatenate(drawn[name]), how.level, clusters
+        )
         for name, statistic in statistics.items()
     }
 
 
 def clustered_interval(
-    values: Numbers, classes: Indices, clusters: Indices, statistic: Statistic, how: Draws | None = None
+    values: Numbers,
+    classes: Indices,
+    clusters: Indices,
+    statistic: Statistic,
+    how: Draws | None = None,
 ) -> Interval:
-    """The interval of `statistic` of one column of `values` [images] under resampling of whole clusters."""
+    """The interval of `statistic` of one column of `values` [images] under resampling of whole
+    clusters.
+    """
     sample = Sample(np.asarray(values, np.float64)[:, None], classes, clusters)
     return clustered_intervals(sample, {"": statistic}, how)[""]
 
@@ -124,13 +145,17 @@ def clustered_interval(
 def paired_difference(
     first: Numbers, second: Numbers, classes: Indices, clusters: Indices, how: Draws | None = None
 ) -> Interval:
-    """The interval of the macro mean of `first` minus `second`, both [images] and of the same images."""
+    """The interval of the macro mean of `first` minus `second`, both [images] and of the same
+    images.
+    """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     return clustered_interval(difference, classes, clusters, macro(), how)
 
 
 def cluster_index(*names: Iterable[object]) -> NDArray[np.int64]:
-    """Number the clusters: each row belongs to the first of its `names` that is not null (patient, study, file)."""
+    """Number the clusters: each row belongs to the first of its `names` that is not null
+    (patient, study, file).
+    """
     keys = []
     for row in zip(*names, strict=True):
         level = next(number for number, name in enumerate(row) if isinstance(name, str))

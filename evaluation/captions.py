@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sono.evaluation.metrics import Reals, alignment, retrieval_at_k, retrieval_by_chance
+from sono.evaluation.metrics import Reals, alignment, recall_at_k, retrieval_by_chance
 from sono.evaluation.zero_shot import text_features
 from sono.training.model.mask_clip import MaskClip
 
 RETRIEVAL_KS = (1, 5, 10)
 
 
-def global_captions(captions: pd.DataFrame, image_ids: Sequence[str], templates: Sequence[str]) -> dict[str, str]:
-    """The global caption of each frame, by image id, as written by one of `templates` (names or ids)."""
+def global_captions(
+    captions: pd.DataFrame, image_ids: Sequence[str], templates: Sequence[str]
+) -> dict[str, str]:
+    """The global caption of each frame, by image id, as written by one of `templates` (names or
+    ids).
+    """
     own = captions["template"].isin(list(templates)) & (captions["level"] == "global")
     table = captions[own & captions["image_id"].isin(list(image_ids))]
     return {str(row.image_id): str(row.text) for row in table.itertuples()}
@@ -22,7 +26,8 @@ def global_captions(captions: pd.DataFrame, image_ids: Sequence[str], templates:
 def caption_metrics(
     model: MaskClip, images: Reals, image_ids: Sequence[str], captions: Mapping[str, str]
 ) -> dict[str, float]:
-    """Alignment and retrieval of `images` [n, d] and their captions, beside chance; empty where there are none.
+    """Alignment and retrieval of `images` [n, d] and their captions, beside chance; empty where
+    there are none.
 
     Equal captions are one gallery entry, so a frame cannot miss its caption for a copy of it.
     """
@@ -35,8 +40,8 @@ def caption_metrics(
     found: dict[str, float] = {"frames": len(rows), "distinct_captions": len(texts)}
     found |= alignment(shown, gallery[own], own)
     for k in RETRIEVAL_KS:
-        found[f"image_to_text_at_{k}"] = retrieval_at_k(shown, gallery, own, numbers, k)
+        found[f"image_to_text_at_{k}"] = recall_at_k(shown, gallery, own, numbers, k)
         found[f"image_to_text_at_{k}_by_chance"] = retrieval_by_chance(own, numbers, k)
-        found[f"text_to_image_at_{k}"] = retrieval_at_k(gallery, shown, numbers, own, k)
+        found[f"text_to_image_at_{k}"] = recall_at_k(gallery, shown, numbers, own, k)
         found[f"text_to_image_at_{k}_by_chance"] = retrieval_by_chance(numbers, own, k)
     return {name: round(float(value), 6) for name, value in found.items() if not np.isnan(value)}

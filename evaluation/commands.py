@@ -4,23 +4,37 @@ from typing import Annotated
 
 import typer
 
-from sono.curation.core.cli_options import JobsOption, JsonOption, QuietOption, SchedulerOption, WorkspaceOption, show
+from sono.curation.core.cli_options import (
+    JobsOption,
+    JsonOption,
+    QuietOption,
+    SchedulerOption,
+    WorkspaceOption,
+    show,
+)
 
 app = typer.Typer()
 
 
 @app.command("eval")
 def evaluate(
-    center: Annotated[str | None, typer.Option(help="Evaluate on all frames of this center.")] = None,
-    run: Annotated[str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")] = None,
-    allow_seen: Annotated[bool, typer.Option("--allow-seen", help="Accept a center that was trained on.")] = False,
+    center: Annotated[
+        str | None, typer.Option(help="Evaluate on all frames of this center.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
+    ] = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Accept a center that was trained on.")
+    ] = False,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a run, zero-shot, on the test split or on a center it has never seen, and write a report.
+    """Score a run, zero-shot, on the test split or on a center it has never seen, and write a
+    report.
 
     Example: sono eval --center B
     """

@@ -17,7 +17,8 @@ class EvaluationConfig(Config):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     modes: tuple[str, ...] = tuple(MODES)
     region_evidence: Literal["max", "mean", "posterior"] = "max"
-    region_weight: float | None = Field(None, ge=0)  # of proposed regions; None: chosen on validation frames
+    # of proposed regions; None: chosen on validation frames
+    region_weight: float | None = Field(None, ge=0)
 
     @field_validator("modes")
     @classmethod

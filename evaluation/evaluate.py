@@ -1,4 +1,6 @@
-"""The evaluation stage: a run against a center it has not seen, or against a split, in every mask mode."""
+"""The evaluation stage: a run against a center it has not seen, or against a split, in every
+mask mode.
+"""
 
 import json
 from collections.abc import Sequence
@@ -50,7 +52,7 @@ from sono.evaluation.region_results import region_findings
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.results import Evidence, find
-from sono.evaluation.selection import Seen, Selection, Subject, named_subject, select_frames
+from sono.evaluation.selection import Seen, Selection, Target, named_subject, select_frames
 from sono.evaluation.summaries import Scored, rate
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
@@ -68,12 +70,15 @@ from sono.training.model.checkpoints import (
 from sono.training.model.mask_clip import MaskClip
 from sono.training.model.weight_files import short
 from sono.training.runtime.memory import reuse_freed_memory
-from sono.training.start import UNKNOWN_WOMEN
+from sono.training.start import UNKNOWN_PATIENTS
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What to evaluate: a run (None: the newest) on a center, or on a split where no center is given."""
+    """What to evaluate: a run (None.
+
+    The newest) on a center, or on a split where no center is given.
+    """
 
     run: str | None = None
     center: str | None = None
@@ -98,7 +103,10 @@ class EvaluationResult:
 
     @property
     def regions_verdict(self) -> str:
-        """The sentence on whether proposed regions help to find the plane; empty where the mode is not asked for."""
+        """The sentence on whether proposed regions help to find the plane.
+
+        Empty where the mode is not asked for.
+        """
         return str(self.metrics.get("region_planes", {"text": ""})["text"])
 
     @property
@@ -121,19 +129,25 @@ class EvaluationResult:
         ]
 
     def __rich__(self) -> Group:
-        """What the terminal shows: first line, scores by mask mode, verdict, notes and the report's path."""
+        """What the terminal shows: first line, scores by mask mode, verdict, notes and the
+        report's path.
+        """
         rows = self.rows()
         tables = [
             _score_table(group["title"], [row for row in rows if row["frames"] == group["title"]])
             for group in self.metrics["groups"]
         ]
         notes = [Text(f"- {note}") for note in self.notes]
-        left_out = ", ".join(f"{count} {reason}" for reason, count in self.metrics["excluded"].items())
+        left_out = ", ".join(
+            f"{count} {reason}" for reason, count in self.metrics["excluded"].items()
+        )
         if left_out:
             notes.insert(0, Text(f"- Frames left out: {left_out}."))
         tables += region_tables(self.metrics["region_control"])
         report = Text(f"report: {self.folder / 'report.html'}")
-        verdicts = [Text(text) for text in (self.region_verdict, self.verdict, self.regions_verdict) if text]
+        verdicts = [
+            Text(text) for text in (self.region_verdict, self.verdict, self.regions_verdict) if text
+        ]
         return Group(Text(self.title), *tables, *verdicts, *notes, report)
 
     def as_dict(self) -> dict[str, Any]:
@@ -143,17 +157,24 @@ class EvaluationResult:
 
 def _score_table(title: str, rows: Sequence[dict[str, str]]) -> Table:
     """The scores that fit 80 columns; the report has all."""
-    table = Table(title=f"{title}, in % [95 % interval]", title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(
+        title=f"{title}, in % [95 % interval]", title_justify="left", box=SIMPLE, pad_edge=False
+    )
     table.add_column("mask", no_wrap=True)
     for name in ("Top-1 macro", "Top-1 micro", "Top-5 macro"):
         table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(row["mask"], row["top1_macro"], row["top1_micro"], row["top5_macro"].split()[0])
+        table.add_row(
+            row["mask"], row["top1_macro"], row["top1_micro"], row["top5_macro"].split()[0]
+        )
     return table
 
 
-def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | None = None) -> EvaluationResult:
-    """Score a run on frames it has not seen and write report.html, metrics.json and the two tables of predictions.
+def evaluate(
+    workspace: Workspace, options: EvaluationOptions, engine: Engine | None = None
+) -> EvaluationResult:
+    """Score a run on frames it has not seen and write report.html, metrics.json and the two tables
+    of predictions.
 
     SonoError where there is no run, the center or split is unknown, or its frames were in training.
     """
@@ -163,7 +184,7 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     model, info = load_model(folder)
     model = model.to(best_device()).eval()
     images = workspace.accepted_images()
-    subject = named_subject(images, Subject(options.center, options.split, options.allow_seen))
+    subject = named_subject(images, Target(options.center, options.split, options.allow_seen))
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(images, seen, subject)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
@@ -172,7 +193,9 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     regions, control = _regions(study, scored, features["all_one"])
     scored, weighting = _with_regions(study, scored)
     evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
-    metrics = find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
+    metrics = (
+        find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
+    )
     metrics["region_control"] = control
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_findings(weighting, metrics["differences"])
@@ -180,16 +203,28 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
     metrics["checkpoint"] = chosen_checkpoint(folder).name
     metrics["without_patient"] = selection.without_patient
     if selection.without_patient:
-        unknown = f"{orphan_sentence(selection.without_patient)}; their patients may be in training under another name"
+        unknown = (
+            f"{orphan_sentence(selection.without_patient)}; their patients may be in "
+            f"training under another name"
+        )
         metrics["notes"] = [unknown, *metrics["notes"]]
     if info.key_check not in ("", workspace.study().key_check):
-        metrics["notes"] = [f"the run was {UNKNOWN_WOMEN}: these may be among them", *metrics["notes"]]
+        metrics["notes"] = [
+            f"the run was {UNKNOWN_PATIENTS}: these may be among them",
+            *metrics["notes"],
+        ]
     best_epoch = _best_epoch(root)
     if folder == root and best_epoch and metrics["checkpoint"] != BEST:
-        lost = f"the best checkpoint (epoch {best_epoch}) is gone: these are the scores of {metrics['checkpoint']}"
+        lost = (
+            f"the best checkpoint (epoch {best_epoch}) is gone: these are the scores of "
+            f"{metrics['checkpoint']}"
+        )
         metrics["notes"] = [lost, *metrics["notes"]]
     if not (root / END).exists():
-        metrics["notes"] = [f"the run has not ended: `sono train --name {root.name} --resume`", *metrics["notes"]]
+        metrics["notes"] = [
+            f"the run has not ended: `sono train --name {root.name} --resume`",
+            *metrics["notes"],
+        ]
     named = "" if folder == root else f" ({folder.name})"
     target = root / "eval" / f"{subject.folder}{named}"
     _write(study, evidence, regions, metrics, target)
@@ -198,7 +233,10 @@ def evaluate(workspace: Workspace, options: EvaluationOptions, engine: Engine | 
 
 
 def _best_epoch(root: Path) -> int:
-    """The epoch whose checkpoint a run that has ended has kept as its best; 0 where it has kept none."""
+    """The epoch whose checkpoint a run that has ended has kept as its best.
+
+    0 where it has kept none.
+    """
     try:
         told = read_json(own_file(root, SUMMARY))
     except FileNotFoundError:  # still under way, or imported
@@ -237,7 +275,9 @@ class _Study:
     @cached_property
     def pixels(self) -> Frames:
         """The frames in the packed store where there is one, else their files."""
-        packed = kept_frames(self.workspace, self.selection.frames["file"].tolist(), self.model.image_size)
+        packed = kept_frames(
+            self.workspace, self.selection.frames["file"].tolist(), self.model.image_size
+        )
         return self.files if packed is None else packed
 
     @cached_property
@@ -249,7 +289,16 @@ class _Study:
         """Some frames with the model and the settings of this evaluation."""
         clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
         how = self.settings
-        return RegionStudy(self.model, frames, files, clusters, self.planes, self.templates, how.batch_size, how.seed)
+        return RegionStudy(
+            self.model,
+            frames,
+            files,
+            clusters,
+            self.planes,
+            self.templates,
+            how.batch_size,
+            how.seed,
+        )
 
     @cached_property
     def outlines(self) -> Outlines:
@@ -271,18 +320,24 @@ def _study(
 ) -> _Study:
     planes = workspace.planes()
     planes.check(sorted(set(selection.frames["plane"])))
-    return _Study(workspace, model, info, selection, settings, planes, load_templates(info.template), engine)
+    return _Study(
+        workspace, model, info, selection, settings, planes, load_templates(info.template), engine
+    )
 
 
 def _plan(study: _Study) -> MaskPlan:
     asked = any("proposed" in mode for mode in study.settings.modes)
-    proposed = {image_id: outlines[0] for image_id, outlines in study.outlines.items()} if asked else {}
+    proposed = (
+        {image_id: outlines[0] for image_id, outlines in study.outlines.items()} if asked else {}
+    )
     annotated = annotated_masks(study.workspace.masks(), study.selection.frames)
     return plan_masks(annotated, proposed, study.settings.seed)
 
 
 def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.float32]]]:
-    """Cosines of every frame with every plane in every mode that can be computed, and the image features."""
+    """Cosines of every frame with every plane in every mode that can be computed, and the image
+    features.
+    """
     image_ids, side = study.image_ids, study.model.image_size
     modes = [mode for mode in study.settings.modes if plan.can(mode)]
     features = mode_features(
@@ -292,13 +347,17 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
         lambda mode, number: mask_for(plan, mode, image_ids[number], side),
         study.settings.batch_size,
     )
-    texts = class_features(study.model, [study.templates.render_prompts(p.name) for p in study.planes.planes])
+    texts = class_features(
+        study.model, [study.templates.render_prompts(p.name) for p in study.planes.planes]
+    )
     ids = [plane.id for plane in study.planes.planes]
     scores = {mode: cosines(features[mode], texts) for mode in modes if mode in features}
     return Scored(tuple(ids), study.regions.plane_index, study.regions.clusters, scores), features
 
 
-def _regions(study: _Study, scored: Scored, whole: NDArray[np.float32]) -> tuple[Regions, dict[str, Any]]:
+def _regions(
+    study: _Study, scored: Scored, whole: NDArray[np.float32]
+) -> tuple[Regions, dict[str, Any]]:
     """The masks with their features, and what region control found."""
     regions = encode_regions(study.regions, study.workspace.masks(), whole)
     names = [study.planes.planes[index].name for index in scored.compared]
@@ -309,7 +368,9 @@ def _regions(study: _Study, scored: Scored, whole: NDArray[np.float32]) -> tuple
 
 
 def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:
-    """The scores with the mode `regions` and its control, where it is asked for and its weight is known."""
+    """The scores with the mode `regions` and its control, where it is asked for and its weight
+    is known.
+    """
     settings, frames = study.settings, study.selection.frames
     if "regions" not in settings.modes:
         return scored, None
@@ -319,7 +380,9 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         images = study.workspace.accepted_images()
         known = validation_frames(images, study.info.held_out, frames)
         files = [study.workspace.root / str(file) for file in known["file"]]
-        weighting = choose_weight(study.material(known, files), files, settings.region_evidence, study.engine)
+        weighting = choose_weight(
+            study.material(known, files), files, settings.region_evidence, study.engine
+        )
     if weighting is None:
         return scored, None
     whole = scored.scores["all_one"]
@@ -346,19 +409,30 @@ def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     return caption_metrics(study.model, images, study.image_ids, captions)
 
 
-def _write(study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], target: Path) -> None:
-    """Write all files of an evaluation, or none: numbers never stand next to the report of others."""
+def _write(
+    study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], target: Path
+) -> None:
+    """Write all files of an evaluation, or none.
+
+    Numbers never stand next to the report of others.
+    """
     names = {plane.id: plane.name for plane in study.planes.planes}
     with atomic_folder(target) as new:
         write_predictions(new / "predictions.parquet", study.selection.frames, evidence.scored)
         write_region_predictions(new / "regions.parquet", study.selection.frames, regions)
         write_text(new / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-        write_report(new / "report.html", metrics, Gallery(evidence, study.image_ids, study.files, names, regions))
+        write_report(
+            new / "report.html",
+            metrics,
+            Gallery(evidence, study.image_ids, study.files, names, regions),
+        )
         copy_others(target, new)
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:
-    """A row a frame and mode: truth, answer, rank of the truth (ties last) and the cosine with every candidate."""
+    """A row a frame and mode: truth, answer, rank of the truth (ties last) and the cosine with
+    every candidate.
+    """
     parts = []
     for mode in scored.scores:
         rows = np.flatnonzero(scored.rows(mode))

@@ -1,4 +1,7 @@
-"""Metrics as pure functions from arrays to numbers: accuracy, confusion, baselines, alignment, retrieval."""
+"""Metrics as pure functions from arrays to numbers.
+
+Accuracy, confusion, baselines, alignment, retrieval.
+"""
 
 from collections.abc import Mapping
 
@@ -18,16 +21,20 @@ def cosines(images: Reals, texts: Reals) -> NDArray[np.float64]:
 
 
 def top_k_hits(scores: Reals, truth: Indices, k: int) -> NDArray[np.bool_]:
-    """Whether the true class of each row of `scores` [images, classes] is among its k best (ties and NaN miss)."""
+    """Whether the true class of each row of `scores` [images, classes] is among its k best
+    (ties and NaN miss).
+    """
     own = scores[np.arange(len(truth)), truth]
     ahead = (~(scores < own[:, None])).sum(axis=1) - 1  # NaN is never smaller, so it stands ahead
     return np.asarray(ahead < k)
 
 
 def top_k_accuracy(scores: Reals, truth: Indices, k: int) -> dict[str, float]:
-    """Macro and micro Top-k accuracy of `scores` [images, classes] against class indices `truth` [images].
+    """Macro and micro Top-k accuracy of `scores` [images, classes] against class indices `truth`
+    [images].
 
-    Ties count as wrong, so a constant score is worth nothing. Macro averages over the classes present.
+    Ties count as wrong, so a constant score is worth nothing. Macro averages over the classes
+    present.
     """
     hits = top_k_hits(scores, truth, k)
     per_class = [hits[truth == c].mean() for c in np.unique(truth)]
@@ -35,22 +42,32 @@ def top_k_accuracy(scores: Reals, truth: Indices, k: int) -> dict[str, float]:
 
 
 def predict(scores: Reals) -> NDArray[np.int64]:
-    """The best class of each row of `scores` [images, classes]; UNDECIDED where the best is shared or NaN."""
+    """The best class of each row of `scores` [images, classes].
+
+    UNDECIDED where the best is shared or NaN.
+    """
     best = scores.argmax(axis=1)
     shared = (scores >= scores.max(axis=1, keepdims=True)).sum(axis=1) != 1
     return np.where(shared, UNDECIDED, best).astype(np.int64)
 
 
-def per_class_accuracy(hits: NDArray[np.bool_], truth: Indices, classes: int) -> NDArray[np.float64]:
+def per_class_accuracy(
+    hits: NDArray[np.bool_], truth: Indices, classes: int
+) -> NDArray[np.float64]:
     """The share of hits in each class [classes]; NaN for a class without images."""
     counts = np.bincount(truth, minlength=classes)
     right = np.bincount(truth, weights=hits, minlength=classes)
-    shares: NDArray[np.float64] = np.divide(right, counts, out=np.full(classes, np.nan), where=counts > 0)
+    shares: NDArray[np.float64] = np.divide(
+        right, counts, out=np.full(classes, np.nan), where=counts > 0
+    )
     return shares
 
 
 def confusion(predicted: Indices, truth: Indices, classes: int) -> NDArray[np.int64]:
-    """Counts [classes, classes + 1]: a row a true class, a column a predicted one, the last column UNDECIDED."""
+    """Counts [classes, classes + 1].
+
+    A row a true class, a column a predicted one, the last column UNDECIDED.
+    """
     matrix = np.zeros((classes, classes + 1), np.int64)
     np.add.at(matrix, (truth, np.where(predicted == UNDECIDED, classes, predicted)), 1)
     return matrix
@@ -67,13 +84,19 @@ def macro_f1(matrix: NDArray[np.number]) -> NDArray[np.float64]:
 
 
 def majority_class(training_counts: Indices, truth: Indices, k: int = 1) -> dict[str, float]:
-    """Top-k accuracy of always naming the k most frequent training classes; `training_counts` [classes]."""
+    """Top-k accuracy of always naming the k most frequent training classes.
+
+    `training_counts` [classes].
+    """
     named = np.argsort(-training_counts, kind="stable")[:k]
     return _fixed_answer(named, truth, k)
 
 
 def constant_guess(truth: Indices, k: int = 1) -> dict[str, float]:
-    """Top-k accuracy of the best constant answer, chosen with the truth in hand: no constant can do better."""
+    """Top-k accuracy of the best constant answer, chosen with the truth in hand.
+
+    No constant can do better.
+    """
     named = np.argsort(-np.bincount(truth), kind="stable")[:k]
     return _fixed_answer(named, truth, k)
 
@@ -85,10 +108,11 @@ def _fixed_answer(named: Indices, truth: Indices, k: int) -> dict[str, float]:
 
 
 def alignment(image_features: Reals, text_features: Reals, captions: Indices) -> dict[str, float]:
-    """Mean cosine of paired rows, of unpaired rows, and their difference; features [n, d] of any length.
+    """Mean cosine of paired rows, of unpaired rows, and their difference; features [n, d] of any
+    length.
 
-    Rows with the same number in `captions` [n] are pairs of each other, so they do not count as unpaired. The paired
-    mean alone can be gamed by features that are all alike.
+    Rows with the same number in `captions` [n] are pairs of each other, so they do not count as
+    unpaired. The paired mean alone can be gamed by features that are all alike.
     """
     images, texts = unit(image_features), unit(text_features)
     paired = float((images * texts).sum(axis=1).mean())
@@ -101,8 +125,11 @@ def alignment(image_features: Reals, text_features: Reals, captions: Indices) ->
     return {"paired": paired, "unpaired": unpaired, "alignment": paired - unpaired}
 
 
-def retrieval_at_k(queries: Reals, gallery: Reals, query_ids: Indices, gallery_ids: Indices, k: int) -> float:
-    """The share of `queries` [n, d] that find an item of their own id among the k nearest of `gallery` [m, d].
+def recall_at_k(
+    queries: Reals, gallery: Reals, query_ids: Indices, gallery_ids: Indices, k: int
+) -> float:
+    """The share of `queries` [n, d] that find an item of their own id among the k nearest of
+    `gallery` [m, d].
 
     Ids number the captions, so equal captions are hits. Ties with a wrong item count as wrong.
     """
@@ -120,7 +147,9 @@ def retrieval_at_k(queries: Reals, gallery: Reals, query_ids: Indices, gallery_i
 def retrieval_by_chance(query_ids: Indices, gallery_ids: Indices, k: int) -> float:
     """What `retrieval_at_k` gives on average for a random order of the gallery."""
     size = len(gallery_ids)
-    own = (query_ids[:, None] == np.unique(gallery_ids)[None, :]) @ np.unique(gallery_ids, return_counts=True)[1]
+    own = (query_ids[:, None] == np.unique(gallery_ids)[None, :]) @ np.unique(
+        gallery_ids, return_counts=True
+    )[1]
     drawn = np.arange(min(k, size))
     missed = np.clip(size - own[:, None] - drawn, 0, None) / (size - drawn)
     return float(1 - missed.prod(axis=1).mean())

@@ -1,4 +1,7 @@
-"""Which mask each frame gets in each mode. Only `annotated`, `box` and `shuffled` look at the masks table."""
+"""Which mask each frame gets in each mode.
+
+Only `annotated`, `box` and `shuffled` look at the masks table.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +26,21 @@ MODES = {
     "all_one": "the whole square: what a user without masks gets",
     "proposed": "a mask found in the pixels alone, without any label; all-one where none was found",
     "proposed_shuffled": "the proposed mask of another frame: the control for proposed masks",
-    "regions": "the whole square, and outlines of a head, an abdomen and a bone found without any label, together",
+    "regions": (
+        "the whole square, and outlines of a head, an abdomen and a bone found without any "
+        "label, together"
+    ),
     "regions_shuffled": "the same with the outlines of another frame: the control for regions",
-    "annotated": "an accepted or edited mask of the masks table (oracle: made by somebody who knew the plane)",
+    "annotated": (
+        "an accepted or edited mask of the masks table (oracle: made by somebody who knew "
+        "the plane)"
+    ),
     "box": "the bounding box of the annotated mask (oracle)",
     "shuffled": "the annotated mask of another frame: the control for annotated masks",
     "empty": "nothing marked",
 }
-REGION_MODES = ("regions", "regions_shuffled")  # scored from several masks, see sono.evaluation.region_planes
+# scored from several masks, see sono.evaluation.region_planes
+REGION_MODES = ("regions", "regions_shuffled")
 ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask
 
 
@@ -73,13 +83,18 @@ class MaskPlan:
         return bool(needs.get(mode, {"always": None}))
 
 
-def plan_masks(annotated: Mapping[str, StoredMask], proposed: Mapping[str, StoredMask], seed: int) -> MaskPlan:
+def plan_masks(
+    annotated: Mapping[str, StoredMask], proposed: Mapping[str, StoredMask], seed: int
+) -> MaskPlan:
     """Draw the donors of the shuffled modes."""
     return MaskPlan(annotated, proposed, derangement(annotated, seed), derangement(proposed, seed))
 
 
 def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
-    """For each image another one, each used once, the same whatever the order given; empty for fewer than two."""
+    """For each image another one, each used once, the same whatever the order given.
+
+    Empty for fewer than two.
+    """
     order = sorted(image_ids, key=lambda image_id: sha256(f"{seed}:{image_id}".encode()))
     if len(order) < 2:
         return {}
@@ -87,7 +102,10 @@ def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
 
 
 def mask_for(plan: MaskPlan, mode: str, image_id: str, side: int) -> Mask | None:
-    """The mask [side, side] of a frame in `mode`, in the model's geometry; None where the frame has none in it."""
+    """The mask [side, side] of a frame in `mode`, in the model's geometry.
+
+    None where the frame has none in it.
+    """
     if mode == "all_one":
         return np.ones((side, side), np.bool_)
     if mode == "empty":
@@ -95,7 +113,11 @@ def mask_for(plan: MaskPlan, mode: str, image_id: str, side: int) -> Mask | None
     if mode in ("proposed", "proposed_shuffled"):
         donor = plan.proposed_donor.get(image_id) if mode == "proposed_shuffled" else image_id
         found = plan.proposed.get(donor or "")
-        return np.ones((side, side), np.bool_) if found is None else letterbox_mask(found.pixels(), side)
+        return (
+            np.ones((side, side), np.bool_)
+            if found is None
+            else letterbox_mask(found.pixels(), side)
+        )
     donor = plan.annotated_donor.get(image_id) if mode == "shuffled" else image_id
     stored = plan.annotated.get(donor or "")
     if stored is None or image_id not in plan.annotated:
@@ -114,7 +136,10 @@ def bounding_box(mask: Mask) -> Mask:
 
 
 def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
-    """The accepted or edited masks of `frames`; SonoError where one has another size than its frame."""
+    """The accepted or edited masks of `frames`.
+
+    SonoError where one has another size than its frame.
+    """
     usable = masks[masks["state"].isin(["accepted", "edited"]) & (masks["area"] > 0)]
     usable = usable[usable["image_id"].isin(frames["image_id"])]
     check_masks(usable, frames)
@@ -122,18 +147,23 @@ def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, StoredMask]:
-    """One accepted or edited mask of each frame, drawn by the hash of its id; SonoError where a size does not fit."""
+    """One accepted or edited mask of each frame, drawn by the hash of its id.
+
+    SonoError where a size does not fit.
+    """
     usable = usable_masks(masks, frames)
     draws = usable["mask_id"].map(lambda mask_id: sha256(mask_id.encode()))
     chosen = usable.assign(draw=draws).sort_values(["image_id", "draw"]).drop_duplicates("image_id")
     columns = (chosen[name].tolist() for name in ("image_id", "counts", "height", "width"))
     return {
-        image_id: StoredMask(counts, height, width) for image_id, counts, height, width in zip(*columns, strict=True)
+        image_id: StoredMask(counts, height, width)
+        for image_id, counts, height, width in zip(*columns, strict=True)
     }
 
 
 def proposed_outlines(engine: Engine, image_ids: Sequence[str], files: Sequence[Path]) -> Outlines:
-    """The outlines that are found in each frame without a label, the most convincing first, computed by the engine.
+    """The outlines that are found in each frame without a label, the most convincing first,
+    computed by the engine.
 
     Frames in which nothing is found are absent.
     """

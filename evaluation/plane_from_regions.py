@@ -1,7 +1,8 @@
 """A plane decision from the whole frame and from regions that nobody has labeled.
 
-The score of a plane is its cosine with the whole frame, plus a weight times the evidence of the regions: how well they
-fit the structures that the plane shows. The weight is chosen on validation frames.
+The score of a plane is its cosine with the whole frame, plus a weight times the evidence of the
+regions: how well they fit the structures that the plane shows. The weight is chosen on validation
+frames.
 """
 
 from collections.abc import Sequence
@@ -20,15 +21,20 @@ WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 EVIDENCE = {
     "max": "the best cosine of any region with any structure of the plane",
     "mean": "the best cosine with a structure of the plane, averaged over the regions",
-    "posterior": "the log share of the plane's structures in a softmax over all structures, averaged over the regions",
+    "posterior": (
+        "the log share of the plane's structures in a softmax over all structures, "
+        "averaged over the regions"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class RegionScores:
-    """Cosines [frames, regions, structures] of the regions of each frame, rows of NaN where a frame has fewer.
+    """Cosines [frames, regions, structures] of the regions of each frame, rows of NaN where a frame
+    has fewer.
 
-    `shows` [planes, structures] says which structures a plane shows; `scale` is the model's logit scale.
+    `shows` [planes, structures] says which structures a plane shows; `scale` is the model's logit
+    scale.
     """
 
     cosines: Reals
@@ -51,9 +57,11 @@ class Choice:
 def plane_evidence(regions: RegionScores, kind: str) -> NDArray[np.float64]:
     """The evidence [frames, planes] of one of the kinds in EVIDENCE, in units of a cosine.
 
-    A frame without regions has 0 for every plane, and a plane without structures has the mean of the other planes.
+    A frame without regions has 0 for every plane, and a plane without structures has the mean of
+    the other planes.
     """
-    per_plane = _posterior(regions) if kind == "posterior" else _best(regions)  # [frames, regions, planes]
+    # [frames, regions, planes]
+    per_plane = _posterior(regions) if kind == "posterior" else _best(regions)
     there = np.asarray(~np.isnan(regions.cosines).any(axis=2))
     if kind == "max":
         found = np.where(there[..., None], per_plane, -np.inf).max(axis=1, initial=-np.inf)
@@ -68,20 +76,29 @@ def plane_evidence(regions: RegionScores, kind: str) -> NDArray[np.float64]:
 
 
 def plane_scores(whole: Reals, evidence: Reals, weight: float) -> NDArray[np.float64]:
-    """Scores [frames, planes] of the whole frame's cosines and the evidence, rounded as cosines are."""
+    """Scores [frames, planes] of the whole frame's cosines and the evidence, rounded as cosines
+    are.
+    """
     return np.asarray(np.round(whole + weight * evidence, SCORE_DECIMALS), np.float64)
 
 
 def choose(
-    whole: Reals, regions: RegionScores, truth: Indices, kind: str, weights: Sequence[float] = WEIGHTS
+    whole: Reals,
+    regions: RegionScores,
+    truth: Indices,
+    kind: str,
+    weights: Sequence[float] = WEIGHTS,
 ) -> tuple[Choice, list[Choice]]:
     """The weight with the best macro Top-1 on validation frames, and all that were tried.
 
-    `whole` [frames, planes], `truth` [frames]. The smallest weight wins a tie, so regions count only where they help.
+    `whole` [frames, planes], `truth` [frames]. The smallest weight wins a tie, so regions count
+    only where they help.
     """
     evidence = plane_evidence(regions, kind)
     tried = [
-        Choice(weight, top_k_accuracy(plane_scores(whole, evidence, weight), truth, 1)["top1_macro"])
+        Choice(
+            weight, top_k_accuracy(plane_scores(whole, evidence, weight), truth, 1)["top1_macro"]
+        )
         for weight in weights
     ]
     return max(tried, key=lambda choice: (choice.top1_macro, -choice.weight)), tried
@@ -90,14 +107,18 @@ def choose(
 def _best(regions: RegionScores) -> NDArray[np.float64]:
     """The best cosine of each region with a structure of each plane [frames, regions, planes]."""
     found = [
-        regions.cosines[..., shown].max(axis=2, initial=-np.inf) if shown.any() else np.zeros(regions.cosines.shape[:2])
+        regions.cosines[..., shown].max(axis=2, initial=-np.inf)
+        if shown.any()
+        else np.zeros(regions.cosines.shape[:2])
         for shown in regions.shows
     ]
     return np.stack(found, axis=2).astype(np.float64)
 
 
 def _posterior(regions: RegionScores) -> NDArray[np.float64]:
-    """The log posterior of the plane's structures given each region [frames, regions, planes], over the scale."""
+    """The log posterior of the plane's structures given each region [frames, regions, planes],
+    over the scale.
+    """
     logits = regions.scale * regions.cosines.astype(np.float64)
     weights = np.exp(logits - logits.max(axis=2, keepdims=True, initial=-np.inf))
     shares = weights @ regions.shows.T / weights.sum(axis=2, keepdims=True)

@@ -1,4 +1,7 @@
-"""Pictures of the report as PNG bytes: confusion matrix, modes beside each other, frames with mask outlines."""
+"""Pictures of the report as PNG bytes.
+
+Confusion matrix, modes beside each other, frames with mask outlines.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -22,7 +25,10 @@ OUTLINES = {"proposed": (240, 176, 48), "annotated": (64, 200, 220)}  # RGB
 
 
 def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str) -> bytes:
-    """Row-normalised colors, counts in the cells; `matrix` [classes, classes + 1], last column undecided."""
+    """Row-normalized colors, counts in the cells.
+
+    `matrix` [classes, classes + 1], last column undecided.
+    """
     from matplotlib.figure import Figure
 
     undecided = bool(matrix[:, -1].any())
@@ -45,8 +51,12 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
     return _png(figure)
 
 
-def modes_plot(groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[float], metric: str) -> bytes:
-    """`metric` of each mode with its interval, a panel a set of images, and the best constant answer in each."""
+def modes_plot(
+    groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[float], metric: str
+) -> bytes:
+    """`metric` of each mode with its interval, a panel a set of images, and the best constant
+    answer in each.
+    """
     from matplotlib.figure import Figure
 
     tallest = max(len(modes) for modes in groups.values())
@@ -55,11 +65,19 @@ def modes_plot(groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[
     for axes, (title, modes), line in zip(panels, groups.items(), constant, strict=True):
         for place, interval in enumerate(modes.values()):
             low, high = np.nan_to_num([interval.low, interval.high], nan=interval.point)
-            axes.plot([low, high], [place, place], color=ACCENT, linewidth=2.5, solid_capstyle="round")
+            axes.plot(
+                [low, high], [place, place], color=ACCENT, linewidth=2.5, solid_capstyle="round"
+            )
             axes.plot(interval.point, place, "o", color=ACCENT, markersize=6)
         axes.axvline(line, color=MUTED, linewidth=1, linestyle="--")
         axes.annotate(
-            "constant answer", (line, 1), (3, -9), ("data", "axes fraction"), "offset points", fontsize=7, color=MUTED
+            "constant answer",
+            (line, 1),
+            (3, -9),
+            ("data", "axes fraction"),
+            "offset points",
+            fontsize=7,
+            color=MUTED,
         )
         axes.set_yticks(range(len(modes)), [mode.replace("_", " ") for mode in modes])
         axes.set(xlim=(-0.02, 1.02), ylim=(len(modes) - 0.4, -0.9), xlabel=metric)
@@ -68,11 +86,17 @@ def modes_plot(groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[
     return _png(figure)
 
 
-def frame_card(gray: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], side: int = 256) -> bytes:
-    """The frame [H, W] as a square PNG with the outline of each mask [side, side] in the color of its kind."""
+def frame_card(
+    gray: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], side: int = 256
+) -> bytes:
+    """The frame [H, W] as a square PNG with the outline of each mask [side, side] in the color
+    of its kind.
+    """
     picture = cv2.cvtColor(letterbox(gray, side), cv2.COLOR_GRAY2RGB)
     for kind, mask in masks.items():
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        contours, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
         cv2.drawContours(picture, contours, -1, OUTLINES[kind], 1)
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
@@ -93,12 +117,16 @@ class Panel:
 
 
 def region_plot(frames: Mapping[str, Sequence[Panel]], across: int = 2) -> bytes:
-    """Each frame under each of its masks with the answer below it; `frames` by title, `across` of them in a row."""
+    """Each frame under each of its masks with the answer below it.
+
+    `frames` by title, `across` of them in a row.
+    """
     from matplotlib.figure import Figure
 
     across = min(across, len(frames))
     most = max(len(panels) for panels in frames.values())
-    rows, widths = -(-len(frames) // across), [*([1.0] * most), 0.12] * across  # a gap after each frame
+    # a gap after each frame
+    rows, widths = -(-len(frames) // across), [*([1.0] * most), 0.12] * across
     figure = Figure(figsize=(1.7 * sum(widths), 2.35 * rows))
     place = {
         "left": 0.0,
@@ -107,7 +135,10 @@ def region_plot(frames: Mapping[str, Sequence[Panel]], across: int = 2) -> bytes
         "bottom": 0.45 / figure.get_figheight(),
     }
     grid = figure.subplots(
-        rows, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths, "wspace": 0.04, "hspace": 0.4, **place}
+        rows,
+        len(widths),
+        squeeze=False,
+        gridspec_kw={"width_ratios": widths, "wspace": 0.04, "hspace": 0.4, **place},
     )
     for axes in grid.flat:
         axes.set_axis_off()
@@ -129,7 +160,14 @@ def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
     axes.imshow(picture)
     right = panel.answer == panel.truth
     axes.text(0, 1.03 * side, panel.answer, va="top", fontsize=8, color=panel.color, weight="bold")
-    axes.text(0, 1.13 * side, "right" if right else f"truth: {panel.truth}", va="top", fontsize=7, color=MUTED)
+    axes.text(
+        0,
+        1.13 * side,
+        "right" if right else f"truth: {panel.truth}",
+        va="top",
+        fontsize=7,
+        color=MUTED,
+    )
 
 
 def _plain(axes: "Axes") -> None:

@@ -34,9 +34,9 @@ NOWHERE = Interval(float("nan"), float("nan"), float("nan"))
 class RegionFeatures:
     """Features of the masks and of the texts that name them.
 
-    `structure`, `plane`, `frame` and `cluster` [masks] are indices; a cluster is a patient. `candidates` [planes,
-    structures] says what competes in a plane. `features` [masks, d] are by condition, `texts` [structures, d] by
-    phrasing, TRAINING first.
+    `structure`, `plane`, `frame` and `cluster` [masks] are indices; a cluster is a patient.
+    `candidates` [planes, structures] says what competes in a plane. `features` [masks, d] are by
+    condition, `texts` [structures, d] by phrasing, TRAINING first.
     """
 
     structures: tuple[str, ...]
@@ -71,30 +71,44 @@ class RegionFeatures:
 
 
 def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.int64]:
-    """The structure named for each row of `features` [n, d] by `texts` [structures, d]; UNDECIDED for a tie or NaN.
+    """The structure named for each row of `features` [n, d] by `texts` [structures, d]; UNDECIDED
+    for a tie or NaN.
 
     Only structures that `candidates` [n, structures] marks compete.
     """
     return predict(np.where(candidates, cosines(features, texts), -np.inf))
 
 
-def region_ranks(features: Reals, texts: Reals, truth: Indices, candidates: Rows) -> NDArray[np.int64]:
-    """The rank [n] of the structure `truth` [n] among the candidates, 1 is best; ties count against it."""
+def region_ranks(
+    features: Reals, texts: Reals, truth: Indices, candidates: Rows
+) -> NDArray[np.int64]:
+    """The rank [n] of the structure `truth` [n] among the candidates, 1 is best.
+
+    Ties count against it.
+    """
     scores = np.where(candidates, cosines(features, texts), -np.inf)
     own = scores[np.arange(len(truth)), truth]
     return np.asarray((scores >= own[:, None]).sum(axis=1), np.int64)
 
 
-def naming_hits(data: RegionFeatures, condition: str = "own", phrasing: str = TRAINING, all_of: bool = False) -> Rows:
-    """Whether each mask [masks] gets its own structure's name, in its plane or among all; a tie is wrong."""
+def naming_hits(
+    data: RegionFeatures, condition: str = "own", phrasing: str = TRAINING, all_of: bool = False
+) -> Rows:
+    """Whether each mask [masks] gets its own structure's name, in its plane or among all.
+
+    A tie is wrong.
+    """
     candidates = data.everything if all_of else data.in_plane
-    return np.asarray(name_regions(data.features[condition], data.texts[phrasing], candidates) == data.structure)
+    return np.asarray(
+        name_regions(data.features[condition], data.texts[phrasing], candidates) == data.structure
+    )
 
 
 def naming_accuracy(
     data: RegionFeatures, condition: str = "own", phrasing: str = TRAINING, all_of: bool = False
 ) -> float:
-    """Top-1 macro over structures of `naming_hits`, without interval; NaN where no mask can be named.
+    """Top-1 macro over structures of `naming_hits`, without interval; NaN where no mask can be
+    named.
 
     In their plane, masks are left out whose plane has one candidate.
     """
@@ -103,10 +117,15 @@ def naming_accuracy(
 
 
 def macro_mean(values: NDArray[np.generic], classes: Indices) -> float:
-    """The mean of `values` [n] within each class, averaged over the classes present; NaN for none."""
+    """The mean of `values` [n] within each class, averaged over the classes present.
+
+    NaN for none.
+    """
     if not len(values):
         return float("nan")
-    return float(np.mean([values[classes == each].mean(dtype=np.float64) for each in np.unique(classes)]))
+    return float(
+        np.mean([values[classes == each].mean(dtype=np.float64) for each in np.unique(classes)])
+    )
 
 
 def chance_of_naming(data: RegionFeatures) -> float:
@@ -126,10 +145,11 @@ def other_masks(frame: Indices, structure: Indices) -> NDArray[np.int64]:
 
 
 def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
-    """How often the answer follows the mask [masks]; NaN for a mask that is the only structure of its frame.
+    """How often the answer follows the mask [masks]; NaN for a mask that is the only structure of
+    its frame.
 
-    Of the other structures masked in the frame, the share for which their mask gives their name and the mask's own
-    does not. A model that ignores the mask scores 0.
+    Of the other structures masked in the frame, the share for which their mask gives their name and
+    the mask's own does not. A model that ignores the mask scores 0.
     """
     answers = name_regions(data.features["own"], data.texts[phrasing], data.in_plane)
     pairs = other_masks(data.frame, data.structure)
@@ -139,12 +159,16 @@ def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
 
 
 def follow_rate(data: RegionFeatures) -> float:
-    """The mean of `follow_shares` over the masks that have one, without interval; NaN where none has."""
+    """The mean of `follow_shares` over the masks that have one, without interval.
+
+    NaN where none has.
+    """
     return _mean(follow_shares(data))
 
 
 def mask_cosines(data: RegionFeatures) -> Reals:
-    """Mean cosine [masks] of the features under a mask and under the masks of other structures in its frame.
+    """Mean cosine [masks] of the features under a mask and under the masks of other structures in
+    its frame.
 
     1.0 means that the mask changes nothing; NaN for a mask that is the only structure of its frame.
     """
@@ -154,17 +178,26 @@ def mask_cosines(data: RegionFeatures) -> Reals:
 
 
 def mean_mask_cosine(data: RegionFeatures) -> float:
-    """The mean of `mask_cosines` over the masks that have one, without interval; NaN where none has."""
+    """The mean of `mask_cosines` over the masks that have one, without interval.
+
+    NaN where none has.
+    """
     return _mean(mask_cosines(data))
 
 
 def all_one_cosines(data: RegionFeatures) -> Reals:
     """Cosine [masks] of the features under the own mask and under the whole square."""
-    return np.asarray((data.features["own"].astype(np.float64) * data.features["all_one"]).sum(axis=1))
+    return np.asarray(
+        (data.features["own"].astype(np.float64) * data.features["all_one"]).sum(axis=1)
+    )
 
 
 def naming_interval(
-    data: RegionFeatures, condition: str, phrasing: str = TRAINING, all_of: bool = False, how: Draws | None = None
+    data: RegionFeatures,
+    condition: str,
+    phrasing: str = TRAINING,
+    all_of: bool = False,
+    how: Draws | None = None,
 ) -> Interval:
     """`naming_accuracy` with its interval over patients."""
     if condition not in data.features:
@@ -173,7 +206,9 @@ def naming_interval(
     return interval_over(data, naming_hits(data, condition, phrasing, all_of), rows, macro(), how)
 
 
-def naming_difference(data: RegionFeatures, first: str, second: str, how: Draws | None = None) -> Interval:
+def naming_difference(
+    data: RegionFeatures, first: str, second: str, how: Draws | None = None
+) -> Interval:
     """Naming in the plane under condition `first` minus `second`, paired by mask, over patients."""
     rows = data.has(first) & data.has(second) & data.open
     if not rows.any():
@@ -182,7 +217,9 @@ def naming_difference(data: RegionFeatures, first: str, second: str, how: Draws 
     return interval_over(data, gain, rows, macro(), how)
 
 
-def unseen_interval(data: RegionFeatures, all_of: bool = False, how: Draws | None = None) -> Interval:
+def unseen_interval(
+    data: RegionFeatures, all_of: bool = False, how: Draws | None = None
+) -> Interval:
     """Naming with the phrasings other than TRAINING, averaged; NaN where there is none."""
     unseen = [naming_hits(data, "own", name, all_of) for name in data.texts if name != TRAINING]
     if not unseen:
@@ -197,19 +234,32 @@ def mean_interval(data: RegionFeatures, values: Reals, how: Draws | None = None)
 
 
 def interval_over(
-    data: RegionFeatures, values: NDArray[np.generic], rows: Rows, statistic: Statistic, how: Draws | None = None
+    data: RegionFeatures,
+    values: NDArray[np.generic],
+    rows: Rows,
+    statistic: Statistic,
+    how: Draws | None = None,
 ) -> Interval:
-    """`statistic` of `values` [masks] on the masks `rows`, classes are structures, clusters patients; NaN for none."""
+    """`statistic` of `values` [masks] on the masks `rows`, classes are structures, clusters
+    patients; NaN for none.
+    """
     if not rows.any():
         return NOWHERE
-    classes, clusters = (np.unique(each[rows], return_inverse=True)[1] for each in (data.structure, data.cluster))
+    classes, clusters = (
+        np.unique(each[rows], return_inverse=True)[1] for each in (data.structure, data.cluster)
+    )
     return clustered_interval(values[rows].astype(np.float64), classes, clusters, statistic, how)
 
 
 def _mean_of_pairs(values: NDArray[np.generic], mine: Indices, masks: int) -> Reals:
-    """The mean [masks] of the `values` [pairs] whose first mask is `mine`; NaN for a mask without pairs."""
+    """The mean [masks] of the `values` [pairs] whose first mask is `mine`.
+
+    NaN for a mask without pairs.
+    """
     sums, counts = np.bincount(mine, values, masks), np.bincount(mine, minlength=masks)
-    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(masks, np.nan), where=counts > 0)
+    means: NDArray[np.float64] = np.divide(
+        sums, counts, out=np.full(masks, np.nan), where=counts > 0
+    )
     return means
 
 
@@ -222,8 +272,8 @@ def _mean(values: Reals) -> float:
 class CueConflict:
     """Frames of one plane under the mask of a structure that only other planes show.
 
-    `features` [frames, d]; `frame_plane`, `mask_plane` and `cluster` [frames] are indices; `texts` [planes, d] are of
-    all planes present.
+    `features` [frames, d]; `frame_plane`, `mask_plane` and `cluster` [frames] are indices; `texts`
+    [planes, d] are of all planes present.
     """
 
     features: Reals
@@ -234,7 +284,9 @@ class CueConflict:
 
 
 def conflict_shares(conflict: CueConflict, how: Draws | None = None) -> dict[str, Interval]:
-    """How often the plane answer follows the frame, the mask, or neither (a tie follows neither), over patients."""
+    """How often the plane answer follows the frame, the mask, or neither (a tie follows
+    neither), over patients.
+    """
     if not len(conflict.features):
         return {}
     answers = predict(cosines(conflict.features, conflict.texts))
@@ -248,11 +300,20 @@ def conflict_shares(conflict: CueConflict, how: Draws | None = None) -> dict[str
 
 
 def plane_phrasings(
-    features: Reals, texts: Mapping[str, Reals], truth: Indices, clusters: Indices, how: Draws | None = None
+    features: Reals,
+    texts: Mapping[str, Reals],
+    truth: Indices,
+    clusters: Indices,
+    how: Draws | None = None,
 ) -> dict[str, Interval]:
-    """Plane Top-1 macro of whole frames [frames, d] with each phrasing [planes, d]; `truth` indexes the planes."""
+    """Plane Top-1 macro of whole frames [frames, d] with each phrasing [planes, d].
+
+    `truth` indexes the planes.
+    """
     clusters = np.unique(clusters, return_inverse=True)[1]
     return {
-        name: clustered_interval(predict(cosines(features, each)) == truth, truth, clusters, macro(), how)
+        name: clustered_interval(
+            predict(cosines(features, each)) == truth, truth, clusters, macro(), how
+        )
         for name, each in texts.items()
     }

@@ -1,4 +1,7 @@
-"""The masks of region control as pure functions: changed masks, donors for them, and masks of other planes."""
+"""The masks of region control as pure functions.
+
+Changed masks, donors for them, and masks of other planes.
+"""
 
 from collections.abc import Sequence
 
@@ -21,7 +24,10 @@ def draw(seed: int, *key: str) -> np.random.Generator:
 
 
 def jittered_box(mask: Mask, generator: np.random.Generator) -> Mask:
-    """The bounding box of `mask` [S, S], each side moved by up to 10 % of its width or height; at least one pixel."""
+    """The bounding box of `mask` [S, S], each side moved by up to 10 % of its width or height.
+
+    At least one pixel.
+    """
     box = np.zeros_like(mask)
     rows, columns = (_jittered(np.asarray(mask.any(axis=axis)), generator) for axis in (1, 0))
     box[rows, columns] = bool(mask.any())
@@ -29,7 +35,8 @@ def jittered_box(mask: Mask, generator: np.random.Generator) -> Mask:
 
 
 def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
-    """`mask` [S, S] shifted inside the square to where it overlaps itself least, drawn among equal places.
+    """`mask` [S, S] shifted inside the square to where it overlaps itself least, drawn among equal
+    places.
 
     None for an empty mask, and where no shift takes it off half of itself.
     """
@@ -44,11 +51,14 @@ def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
     return np.roll(mask, (row_shifts[row], column_shifts[column]), axis=(0, 1))
 
 
-def donors(groups: Sequence[object], clusters: Indices, keys: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """For each frame [n] another one of its group (plane) and of another cluster (patient); NONE where there is none.
+def donors(
+    groups: Sequence[object], clusters: Indices, keys: Sequence[str], seed: int
+) -> NDArray[np.int64]:
+    """For each frame [n] another one of its group (plane) and of another cluster (patient); NONE
+    where there is none.
 
-    Every donor serves once, except in a group where one cluster has more than half of the frames. The choice follows
-    from the hashes of `keys`, not from their order.
+    Every donor serves once, except in a group where one cluster has more than half of the frames.
+    The choice follows from the hashes of `keys`, not from their order.
     """
     found = np.full(len(keys), NONE, np.int64)
     by_group: dict[object, list[int]] = {}
@@ -60,13 +70,20 @@ def donors(groups: Sequence[object], clusters: Indices, keys: Sequence[str], see
 
 
 def foreign_masks(
-    planes: Indices, mask_structures: Indices, candidates: NDArray[np.bool_], keys: Sequence[str], seed: int
+    planes: Indices,
+    mask_structures: Indices,
+    candidates: NDArray[np.bool_],
+    keys: Sequence[str],
+    seed: int,
 ) -> NDArray[np.int64]:
-    """For each frame [n] of `planes` a mask whose structure its plane does not show; NONE where there is none.
+    """For each frame [n] of `planes` a mask whose structure its plane does not show; NONE where
+    there is none.
 
     `candidates` [planes, structures]. The mask is drawn by the hash of the frame's key.
     """
-    eligible = {plane: np.flatnonzero(~candidates[plane, mask_structures]) for plane in np.unique(planes)}
+    eligible = {
+        plane: np.flatnonzero(~candidates[plane, mask_structures]) for plane in np.unique(planes)
+    }
     return np.array(
         [
             draw(seed, "foreign", key).choice(eligible[plane]) if len(eligible[plane]) else NONE
@@ -82,13 +99,17 @@ def _jittered(inside: NDArray[np.bool_], generator: np.random.Generator) -> slic
     if not len(marked):
         return slice(0, 0)
     first, stop = int(marked[0]), int(marked[-1]) + 1
-    low, high = np.rint(np.array([first, stop]) + generator.uniform(-JITTER, JITTER, 2) * (stop - first)).astype(int)
+    low, high = np.rint(
+        np.array([first, stop]) + generator.uniform(-JITTER, JITTER, 2) * (stop - first)
+    ).astype(int)
     low = int(np.clip(low, 0, len(inside) - 1))
     return slice(low, int(np.clip(high, low + 1, len(inside))))
 
 
 def _overlaps(mask: Mask) -> tuple[NDArray[np.int64], Indices, Indices]:
-    """How many pixels `mask` [S, S] shares with itself at each shift that keeps it inside, and these shifts."""
+    """How many pixels `mask` [S, S] shares with itself at each shift that keeps it inside, and
+    these shifts.
+    """
     side = mask.shape[0]
     spectrum = np.fft.rfft2(mask, (2 * side, 2 * side))
     shared = np.rint(np.fft.irfft2(np.abs(spectrum) ** 2, (2 * side, 2 * side))).astype(np.int64)
@@ -96,13 +117,17 @@ def _overlaps(mask: Mask) -> tuple[NDArray[np.int64], Indices, Indices]:
     for axis in (1, 0):
         marked = np.flatnonzero(mask.any(axis=axis))
         shifts.append(np.arange(-int(marked[0]), side - int(marked[-1])))
-    return shared[np.ix_(*shifts)], shifts[0], shifts[1]  # a negative shift wraps around, as the transform does
+    # a negative shift wraps around, as the transform does
+    return shared[np.ix_(*shifts)], shifts[0], shifts[1]
 
 
-def _donors_of_group(rows: Indices, clusters: Indices, keys: Sequence[str], seed: int) -> NDArray[np.int64]:
+def _donors_of_group(
+    rows: Indices, clusters: Indices, keys: Sequence[str], seed: int
+) -> NDArray[np.int64]:
     """Donors [rows] of the frames `rows` of one group.
 
-    With the frames of each cluster side by side, a shift by the size of the largest cluster leaves every cluster.
+    With the frames of each cluster side by side, a shift by the size of the largest cluster leaves
+    every cluster.
     """
     hashes = {row: sha256(f"{seed}:{keys[row]}".encode()) for row in rows.tolist()}
     first: dict[int, str] = {}  # the smallest hash of each cluster

@@ -18,7 +18,13 @@ from sono.curation.records.centers import like_centers
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import Outlines, StoredMask, derangement, proposed_outlines
-from sono.evaluation.plane_from_regions import Choice, RegionScores, choose, plane_evidence, plane_scores
+from sono.evaluation.plane_from_regions import (
+    Choice,
+    RegionScores,
+    choose,
+    plane_evidence,
+    plane_scores,
+)
 from sono.evaluation.regions import RegionStudy, shown_structures
 from sono.evaluation.summaries import points
 from sono.evaluation.zero_shot import class_features, masked_features, mode_features, read_squares
@@ -28,7 +34,8 @@ from sono.evaluation.zero_shot import class_features, masked_features, mode_feat
 class Weighting:
     """How much regions count: the kind of evidence, the weight, and where the weight comes from.
 
-    `tried` is by weight on `frames` validation frames; both are empty where the settings give the weight.
+    `tried` is by weight on `frames` validation frames; both are empty where the settings give the
+    weight.
     """
 
     kind: str
@@ -43,29 +50,43 @@ class Weighting:
         return f"weight {self.weight:g}, {origin}"
 
 
-def validation_frames(images: pd.DataFrame, held_out: Sequence[str], evaluated: pd.DataFrame) -> pd.DataFrame:
-    """The labeled validation frames that are related neither to a held-out center nor to the `evaluated` frames.
+def validation_frames(
+    images: pd.DataFrame, held_out: Sequence[str], evaluated: pd.DataFrame
+) -> pd.DataFrame:
+    """The labeled validation frames that are related neither to a held-out center nor to the
+    `evaluated` frames.
 
     With a held-out center, frames without a center are left out too, since they may come from it.
     """
     centers = like_centers(held_out, images["center"].dropna().unique())
     barred = pd.concat([images[images["center"].isin(centers)], evaluated])
-    frames = images[(images["split"] == "val") & images["plane"].notna() & (images["plane"] != OTHER)]
+    frames = images[
+        (images["split"] == "val") & images["plane"].notna() & (images["plane"] != OTHER)
+    ]
     if held_out:
         frames = frames[frames["center"].notna()]
-    related = related_rows(frames, images, set(barred["image_id"]), set(barred["patient_id"].dropna()))
+    related = related_rows(
+        frames, images, set(barred["image_id"]), set(barred["patient_id"].dropna())
+    )
     return frames[~related].reset_index(drop=True)
 
 
-def choose_weight(study: RegionStudy, paths: Sequence[Path], kind: str, engine: Engine) -> Weighting | None:
-    """The weight of the regions chosen on the validation frames of `study`; None where they show one plane or none."""
+def choose_weight(
+    study: RegionStudy, paths: Sequence[Path], kind: str, engine: Engine
+) -> Weighting | None:
+    """The weight of the regions chosen on the validation frames of `study`.
+
+    None where they show one plane or none.
+    """
     present, truth = np.unique(study.plane_index, return_inverse=True)
     if len(present) < 2:
         return None
     outlines = proposed_outlines(engine, study.keys, paths)
     regions = region_scores(study, [outlines.get(key, ()) for key in study.keys])
     everywhere = np.ones((study.side, study.side), np.bool_)
-    whole = mode_features(study.model, study.files, ["all_one"], lambda mode, row: everywhere, study.batch_size)
+    whole = mode_features(
+        study.model, study.files, ["all_one"], lambda mode, row: everywhere, study.batch_size
+    )
     scores = cosines(whole["all_one"], _plane_texts(study))
     best, tried = choose(scores[:, present], regions.of(present), truth.astype(np.int64), kind)
     return Weighting(kind, best.weight, len(truth), tuple(tried))
@@ -74,7 +95,8 @@ def choose_weight(study: RegionStudy, paths: Sequence[Path], kind: str, engine: 
 def region_modes(
     study: RegionStudy, whole: NDArray[np.float64], weighting: Weighting, outlines: Outlines
 ) -> dict[str, NDArray[np.float64]]:
-    """Scores [frames, planes] with the regions of each frame, and with those of another frame as the control.
+    """Scores [frames, planes] with the regions of each frame, and with those of another frame as
+    the control.
 
     `whole` [frames, planes] are the cosines of the whole frames.
     """
@@ -84,7 +106,9 @@ def region_modes(
         "regions_shuffled": [outlines.get(donor.get(key, ""), ()) for key in study.keys],
     }
     return {
-        mode: plane_scores(whole, plane_evidence(region_scores(study, masks), weighting.kind), weighting.weight)
+        mode: plane_scores(
+            whole, plane_evidence(region_scores(study, masks), weighting.kind), weighting.weight
+        )
         for mode, masks in given.items()
     }
 
@@ -92,7 +116,9 @@ def region_modes(
 def region_scores(study: RegionStudy, outlines: Sequence[Sequence[StoredMask]]) -> RegionScores:
     """Cosines of the `outlines` of each frame with the texts of all structures."""
     structures = study.planes.structures
-    texts = class_features(study.model, [study.templates.render_region_prompts(name) for name in structures])
+    texts = class_features(
+        study.model, [study.templates.render_region_prompts(name) for name in structures]
+    )
     places = max(map(len, outlines), default=0)
     found = np.full((len(outlines), places, len(structures)), np.nan)
     with progress("encoding proposed regions", len(outlines)) as advance:
@@ -102,40 +128,68 @@ def region_scores(study: RegionStudy, outlines: Sequence[Sequence[StoredMask]]) 
             for place in range(places):
                 rows = [row for row, masks in enumerate(part) if len(masks) > place]
                 if rows:
-                    masks = np.stack([letterbox_mask(part[row][place].pixels(), study.side) for row in rows])
+                    masks = np.stack(
+                        [letterbox_mask(part[row][place].pixels(), study.side) for row in rows]
+                    )
                     encoded = masked_features(study.model, squares[rows], masks)
                     found[start + np.array(rows), place] = cosines(encoded, texts)
             advance(len(part))
     return RegionScores(
-        found, shown_structures(study.planes, structures), float(study.model.logit_scale.detach().exp())
+        found,
+        shown_structures(study.planes, structures),
+        float(study.model.logit_scale.detach().exp()),
     )
 
 
-def region_planes_findings(weighting: Weighting | None, differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The weight, where it comes from, and the sentence on whether regions help; `differences` as in metrics.json."""
+def region_planes_findings(
+    weighting: Weighting | None, differences: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The weight, where it comes from, and the sentence on whether regions help.
+
+    `differences` as in metrics.json.
+    """
     if weighting is None:
-        text = "Proposed regions were not tested: no validation frames to choose their weight on; set region_weight."
+        text = (
+            "Proposed regions were not tested: no validation frames to choose their weight on; "
+            "set region_weight."
+        )
         return {"text": text, "helps": None}
     found = {
-        row["modes"][0]: Interval.from_dict(row["top1_macro"]) for row in differences if row["modes"][1] == "all_one"
+        row["modes"][0]: Interval.from_dict(row["top1_macro"])
+        for row in differences
+        if row["modes"][1] == "all_one"
     }
     helps, text = regions_verdict(weighting, found["regions"], found["regions_shuffled"])
     return asdict(weighting) | {"text": text, "helps": helps}
 
 
 def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> tuple[bool, str]:
-    """Whether proposed regions help, from their gain over the whole frame and the gain of regions of other frames."""
+    """Whether proposed regions help, from their gain over the whole frame and the gain of
+    regions of other frames.
+    """
     if not weighting.weight and not weighting.frames:
         return False, "Proposed regions were switched off by region_weight = 0."
     if not weighting.weight:
-        return False, f"Proposed regions do not help: no weight gained on {weighting.frames} validation frames."
-    effect = f"together with the whole frame they give {points(gain)} macro Top-1 ({weighting.source})"
+        return (
+            False,
+            f"Proposed regions do not help: no weight gained on {weighting.frames} validation "
+            f"frames.",
+        )
+    effect = (
+        f"together with the whole frame they give {points(gain)} macro Top-1 ({weighting.source})"
+    )
     if not gain.above_zero:
         return False, f"Proposed regions are not shown to help: {effect}."
     if control.above_zero:
-        return False, f"Proposed regions are not shown to help: {effect}, but those of other frames gain as well."
+        return (
+            False,
+            f"Proposed regions are not shown to help: {effect}, but those of other frames gain as "
+            f"well.",
+        )
     return True, f"Proposed regions help: {effect}, and those of other frames show no gain."
 
 
 def _plane_texts(study: RegionStudy) -> NDArray[np.float32]:
-    return class_features(study.model, [study.templates.render_prompts(plane.name) for plane in study.planes.planes])
+    return class_features(
+        study.model, [study.templates.render_prompts(plane.name) for plane in study.planes.planes]
+    )

@@ -1,4 +1,7 @@
-"""Region control for people and for other programs: the terminal's table, the figure and regions.parquet."""
+"""Region control for people and for other programs.
+
+The terminal's table, the figure and regions.parquet.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +28,12 @@ from sono.evaluation.regions import Regions
 from sono.evaluation.summaries import rate
 
 FRAMES, MASKS = 6, 3  # of the figure
-SHOWN = {"own": "own mask", "place_and_shape": "place and shape", "all_one": "all-one mask", "constant": "no frame"}
+SHOWN = {
+    "own": "own mask",
+    "place_and_shape": "place and shape",
+    "all_one": "all-one mask",
+    "constant": "no frame",
+}
 
 
 def region_tables(control: Mapping[str, Any]) -> list[Table]:
@@ -43,18 +51,25 @@ def region_tables(control: Mapping[str, Any]) -> list[Table]:
     unseen = [control["phrasings"][name] for name in ("in_plane", "among_all")]
     if unseen[0]["worst"] is not None:
         table.add_row("unseen phrasings, mean", *(rate(each["mean"]) for each in unseen))
-        table.add_row("unseen phrasings, worst", *(rate(each["each"][each["worst"]]) for each in unseen))
+        table.add_row(
+            "unseen phrasings, worst", *(rate(each["each"][each["worst"]]) for each in unseen)
+        )
     return [table]
 
 
 def write_region_predictions(path: Path, frames: pd.DataFrame, regions: Regions) -> None:
-    """A row a mask and condition: the structure named, and the rank of the true one, in the plane and among all."""
+    """A row a mask and condition.
+
+    The structure named, and the rank of the true one, in the plane and among all.
+    """
     columns = ["image_id", "patient_id", "center", "plane"]
     own = frames.loc[[region.frame for region in regions.masks], columns].reset_index(drop=True)
     own["structure"] = [region.structure for region in regions.masks]
     own["mask_ids"] = [list(region.mask_ids) for region in regions.masks]
     data = regions.data
-    parts = [_answers(own, data, name) for name in CONDITIONS if name in data.features] if data else []
+    parts = (
+        [_answers(own, data, name) for name in CONDITIONS if name in data.features] if data else []
+    )
     nothing = own.assign(condition="", predicted=None, rank=0, predicted_of_all=None, rank_of_all=0)
     with atomic_path(path) as temporary:
         pd.concat(parts or [nothing], ignore_index=True).to_parquet(temporary, index=False)
@@ -62,16 +77,25 @@ def write_region_predictions(path: Path, frames: pd.DataFrame, regions: Regions)
 
 def _answers(own: pd.DataFrame, data: RegionFeatures, condition: str) -> pd.DataFrame:
     rows = np.flatnonzero(data.has(condition))
-    features, truth, texts = data.features[condition][rows], data.structure[rows], data.texts[TRAINING]
+    features, truth, texts = (
+        data.features[condition][rows],
+        data.structure[rows],
+        data.texts[TRAINING],
+    )
     part = own.loc[rows].assign(condition=condition)
     for suffix, candidates in {"": data.in_plane[rows], "_of_all": data.everything[rows]}.items():
-        part[f"predicted{suffix}"] = _names(name_regions(features, texts, candidates), data.structures)
+        part[f"predicted{suffix}"] = _names(
+            name_regions(features, texts, candidates), data.structures
+        )
         part[f"rank{suffix}"] = region_ranks(features, texts, truth, candidates)
     return part
 
 
-def regions_picture(regions: Regions, image_ids: Sequence[str], files: Sequence[Path], planes: Sequence[str]) -> bytes:
-    """Real frames under two or three of their masks, with the answers; no bytes where no frame has two structures.
+def regions_picture(
+    regions: Regions, image_ids: Sequence[str], files: Sequence[Path], planes: Sequence[str]
+) -> bytes:
+    """Real frames under two or three of their masks, with the answers; no bytes where no frame has
+    two structures.
 
     `planes` [frames] are the names of the frames' planes.
     """
@@ -87,14 +111,21 @@ def regions_picture(regions: Regions, image_ids: Sequence[str], files: Sequence[
         while title in shown:
             title += " "
         shown[title] = [
-            Panel(gray, regions.masks[row].pixels(), data.structures[data.structure[row]], answers["own"][row])
+            Panel(
+                gray,
+                regions.masks[row].pixels(),
+                data.structures[data.structure[row]],
+                answers["own"][row],
+            )
             for row in rows
         ]
     return region_plot(shown) if shown else b""
 
 
 def pick_masks(data: RegionFeatures, image_ids: Sequence[str]) -> list[list[int]]:
-    """Masks (rows) of up to six frames that have two structures, each plane in turn, in the order of a hash."""
+    """Masks (rows) of up to six frames that have two structures, each plane in turn, in the
+    order of a hash.
+    """
     by_frame: dict[int, list[int]] = {}
     for row in np.flatnonzero(data.open):
         by_frame.setdefault(int(data.frame[row]), []).append(int(row))
@@ -112,7 +143,9 @@ def pick_masks(data: RegionFeatures, image_ids: Sequence[str]) -> list[list[int]
 
 def _few(rows: Sequence[int], data: RegionFeatures, key: str) -> list[int]:
     """Up to three masks of a frame, by hash."""
-    return sorted(rows, key=lambda row: sha256(f"{key}:{data.structures[data.structure[row]]}".encode()))[:MASKS]
+    return sorted(
+        rows, key=lambda row: sha256(f"{key}:{data.structures[data.structure[row]]}".encode())
+    )[:MASKS]
 
 
 def _named(data: RegionFeatures, condition: str) -> list[str]:

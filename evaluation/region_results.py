@@ -1,4 +1,6 @@
-"""What region control found, as one JSON document, and the sentence that answers whether the mask steers."""
+"""What region control found, as one JSON document, and the sentence that answers whether the
+mask steers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,10 +38,11 @@ NOT_TESTED = "Whether the mask steers was not tested: "
 
 @dataclass(frozen=True)
 class Steering:
-    """The measures that decide whether the mask steers, in the plane and with the training phrasing unless named.
+    """The measures that decide whether the mask steers, in the plane and with the training phrasing
+    unless named.
 
-    `gain` is own minus all-one, `pixels` own minus place and shape; `losses` are the points that unseen phrasings lose,
-    on average and at worst (None without any).
+    `gain` is own minus all-one, `pixels` own minus place and shape; `losses` are the points that
+    unseen phrasings lose, on average and at worst (None without any).
     """
 
     own: Interval
@@ -53,7 +56,9 @@ class Steering:
 
     @property
     def steers(self) -> bool:
-        """Whether own minus all-one lies above zero, the follow rate above chance, and two masks give two answers."""
+        """Whether own minus all-one lies above zero, the follow rate above chance, and two
+        masks give two answers.
+        """
         return self.gain.above_zero and self.follow.low > self.chance and self.cosine < INERT
 
 
@@ -68,9 +73,14 @@ def region_findings(regions: Regions, planes: Mapping[str, Interval], how: Draws
     steering = _steering(data, words["in_plane"], how)
     return counts | phrased | _counts(data) | {
         "verdict": {"steers": steering.steers, "text": sentence(steering)},
-        "chance": {"in_plane": _round(steering.chance), "among_all": _round(1 / len(data.structures))},
+        "chance": {
+            "in_plane": _round(steering.chance),
+            "among_all": _round(1 / len(data.structures)),
+        },
         "conditions": _conditions(data, how),
-        "differences": {name: naming_difference(data, "own", name, how).as_dict() for name in DIFFERENCES},
+        "differences": {
+            name: naming_difference(data, "own", name, how).as_dict() for name in DIFFERENCES
+        },
         "follow": steering.follow.as_dict(),
         "cosine": {
             "between_masks": mean_interval(data, mask_cosines(data), how).as_dict(),
@@ -92,17 +102,28 @@ def sentence(found: Steering) -> str:
         lead = "The mask does not steer"
     naming = f"with the mask of a structure the model names it in {_share(found.own)} of cases"
     naming += f" ({100 * found.all_one:.1f} % without a mask)"
-    return f"{lead}: {naming}{_following(found)}; {_pixels(found.pixels)}; {_rephrasing(found.losses)}."
+    return (
+        f"{lead}: {naming}{_following(found)}; {_pixels(found.pixels)}; "
+        f"{_rephrasing(found.losses)}."
+    )
 
 
 def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
-    """A row a structure: masks, patients, how often it is named in three conditions and among all, and followed."""
-    hits = {name: np.where(data.has(name), naming_hits(data, name), np.nan) for name in ("own", "all_one")}
+    """A row a structure: masks, patients, how often it is named in three conditions and among
+    all, and followed.
+    """
+    hits = {
+        name: np.where(data.has(name), naming_hits(data, name), np.nan)
+        for name in ("own", "all_one")
+    }
     if data.has("place_and_shape").any():
         near = naming_hits(data, "place_and_shape").astype(np.float64)
         hits["place_and_shape"] = np.where(data.has("place_and_shape"), near, np.nan)
     columns = {name: np.where(data.open, values, np.nan) for name, values in hits.items()}
-    columns |= {"among_all": naming_hits(data, all_of=True).astype(np.float64), "follow": follow_shares(data)}
+    columns |= {
+        "among_all": naming_hits(data, all_of=True).astype(np.float64),
+        "follow": follow_shares(data),
+    }
     rows = []
     for index in np.unique(data.structure):
         own = data.structure == index
@@ -156,7 +177,10 @@ def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
 
 
 def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict[str, Any]:
-    """Intervals by phrasing; mean and worst of the unseen ones, and what they lose against the training phrasing."""
+    """Intervals by phrasing.
+
+    Mean and worst of the unseen ones, and what they lose against the training phrasing.
+    """
     unseen = {words: interval.point for words, interval in each.items() if words != TRAINING}
     trained = each[TRAINING].point
     worst = min(unseen, key=lambda words: unseen[words]) if unseen else None
@@ -174,7 +198,9 @@ def _conflict(regions: Regions, how: Draws) -> dict[str, Any]:
     if regions.conflict is None:
         return {}
     shares = conflict_shares(regions.conflict, how)
-    return {name: interval.as_dict() for name, interval in shares.items()} | {"frames": len(regions.conflict.features)}
+    return {name: interval.as_dict() for name, interval in shares.items()} | {
+        "frames": len(regions.conflict.features)
+    }
 
 
 def _why_not(regions: Regions) -> str:
@@ -192,7 +218,9 @@ def _following(found: Steering) -> str:
         return ", and no frame has masks of two structures to follow"
     text = f", and follows another structure's mask in {100 * found.follow.point:.1f} %"
     if not found.steers:
-        text += f" (chance {100 * found.chance:.1f} %, mean cosine between masks {found.cosine:.3f})"
+        text += (
+            f" (chance {100 * found.chance:.1f} %, mean cosine between masks {found.cosine:.3f})"
+        )
     return text
 
 
@@ -210,7 +238,10 @@ def _rephrasing(losses: tuple[float, float] | None) -> str:
     mean, worst = losses
     if worst <= 0:
         return "unseen phrasings lose nothing"
-    return f"unseen phrasings lose {max(100 * mean, 0):.1f} points on average and {100 * worst:.1f} at worst"
+    return (
+        f"unseen phrasings lose {max(100 * mean, 0):.1f} points on average and "
+        f"{100 * worst:.1f} at worst"
+    )
 
 
 def _share(interval: Interval) -> str:

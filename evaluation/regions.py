@@ -1,4 +1,7 @@
-"""The regions of a study for region control: its masks in the model's square, encoded in every condition."""
+"""The regions of a study for region control.
+
+Its masks in the model's square, encoded in every condition.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +17,14 @@ from sono.curation.core.planes import PlaneTable
 from sono.evaluation.modes import Mask, StoredMask, bounding_box, usable_masks
 from sono.evaluation.region_control import CONDITIONS, TRAINING, CueConflict, RegionFeatures
 from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
-from sono.evaluation.zero_shot import Features, Frames, class_features, masked_features, read_squares, text_features
+from sono.evaluation.zero_shot import (
+    Features,
+    Frames,
+    class_features,
+    masked_features,
+    read_squares,
+    text_features,
+)
 from sono.templates.loader import CaptionTemplates
 from sono.training.data.frame_cache import mask_of, runs_of
 from sono.training.model.mask_clip import MaskClip
@@ -40,7 +50,10 @@ class RegionMask:
 
 @dataclass(frozen=True)
 class RegionStudy:
-    """What the regions of a study are encoded with; `clusters` [frames] are patients, `files` the frames' pixels."""
+    """What the regions of a study are encoded with.
+
+    `clusters` [frames] are patients, `files` the frames' pixels.
+    """
 
     model: MaskClip
     frames: pd.DataFrame
@@ -70,7 +83,9 @@ class RegionStudy:
 
 @dataclass(frozen=True)
 class Regions:
-    """The masks that can be measured, how many were left out and why, and their features (None without masks)."""
+    """The masks that can be measured, how many were left out and why, and their features (None
+    without masks).
+    """
 
     masks: tuple[RegionMask, ...]
     left_out: dict[str, int] = field(default_factory=dict)
@@ -79,29 +94,37 @@ class Regions:
 
 
 def read_regions(masks: pd.DataFrame, frames: pd.DataFrame, side: int) -> Regions:
-    """The accepted or edited masks of `frames` at `side` pixels, those of one structure in a frame united.
+    """The accepted or edited masks of `frames` at `side` pixels, those of one structure in a frame
+    united.
 
-    Left out are masks that cover the whole frame, and those of which nothing is left at that size. SonoError where a
-    mask has another size than its frame.
+    Left out are masks that cover the whole frame, and those of which nothing is left at that size.
+    SonoError where a mask has another size than its frame.
     """
     row_of = {str(image_id): row for row, image_id in enumerate(frames["image_id"])}
     found: list[RegionMask] = []
     left_out = {"covering the whole frame": 0, "too small for the model's square": 0}
     for (image_id, structure), masks_of_it in _by_structure(usable_masks(masks, frames)).items():
-        mask = np.asarray(np.logical_or.reduce([stored.pixels() for stored in masks_of_it.values()]))
+        mask = np.asarray(
+            np.logical_or.reduce([stored.pixels() for stored in masks_of_it.values()])
+        )
         square = letterbox_mask(mask, side)
         if mask.mean() >= COVERING:
             left_out["covering the whole frame"] += 1
         elif not square.any():
             left_out["too small for the model's square"] += 1
         else:
-            found.append(RegionMask(row_of[image_id], structure, tuple(masks_of_it), runs_of(square)))
+            found.append(
+                RegionMask(row_of[image_id], structure, tuple(masks_of_it), runs_of(square))
+            )
     found.sort(key=lambda region: (region.frame, region.structure))
     return Regions(tuple(found), {reason: count for reason, count in left_out.items() if count})
 
 
 def encode_regions(study: RegionStudy, masks: pd.DataFrame, whole: Features) -> Regions:
-    """`read_regions` with their features in every condition; `whole` [frames, d] are those without a mask."""
+    """`read_regions` with their features in every condition.
+
+    `whole` [frames, d] are those without a mask.
+    """
     regions = read_regions(masks, study.frames, study.side)
     if not regions.masks:
         return regions
@@ -125,22 +148,35 @@ def encode_regions(study: RegionStudy, masks: pd.DataFrame, whole: Features) -> 
         {condition: features[condition] for condition in CONDITIONS},
         region_texts(study.model, study.templates, structures),
     )
-    return Regions(regions.masks, regions.left_out, data, _conflict(study, rows, foreign[rows], plane, misled))
+    return Regions(
+        regions.masks, regions.left_out, data, _conflict(study, rows, foreign[rows], plane, misled)
+    )
 
 
-def region_texts(model: MaskClip, templates: CaptionTemplates, structures: Sequence[str]) -> dict[str, Features]:
-    """Unit features [structures, d] by phrasing: the mean of the training prompts, and each unseen one alone."""
+def region_texts(
+    model: MaskClip, templates: CaptionTemplates, structures: Sequence[str]
+) -> dict[str, Features]:
+    """Unit features [structures, d] by phrasing.
+
+    The mean of the training prompts, and each unseen one alone.
+    """
     trained = class_features(model, [templates.render_region_prompts(name) for name in structures])
-    return {TRAINING: trained} | _alone(model, templates.render_unseen_region_prompts, structures, "region")
+    return {TRAINING: trained} | _alone(
+        model, templates.render_unseen_region_prompts, structures, "region"
+    )
 
 
-def plane_texts(model: MaskClip, templates: CaptionTemplates, names: Sequence[str]) -> dict[str, Features]:
+def plane_texts(
+    model: MaskClip, templates: CaptionTemplates, names: Sequence[str]
+) -> dict[str, Features]:
     """Unit features [planes, d] by phrasing, as `region_texts`."""
     trained = class_features(model, [templates.render_prompts(name) for name in names])
     return {TRAINING: trained} | _alone(model, templates.render_unseen_prompts, names, "plane")
 
 
-def _alone(model: MaskClip, render: Callable[[str], list[str]], names: Sequence[str], kind: str) -> dict[str, Features]:
+def _alone(
+    model: MaskClip, render: Callable[[str], list[str]], names: Sequence[str], kind: str
+) -> dict[str, Features]:
     """Each phrasing by its text with a placeholder."""
     texts = [render(name) for name in names]
     return {
@@ -151,30 +187,45 @@ def _alone(model: MaskClip, render: Callable[[str], list[str]], names: Sequence[
 
 def shown_structures(planes: PlaneTable, structures: Sequence[str]) -> NDArray[np.bool_]:
     """Which `structures` each plane of the table shows [planes, structures]."""
-    return np.array([[name in plane.structures for name in structures] for plane in planes.planes], np.bool_)
+    return np.array(
+        [[name in plane.structures for name in structures] for plane in planes.planes], np.bool_
+    )
 
 
 def _by_structure(masks: pd.DataFrame) -> dict[tuple[str, str], dict[str, StoredMask]]:
     """The masks of each image and structure, by mask id."""
     found: dict[tuple[str, str], dict[str, StoredMask]] = {}
     names = ("image_id", "structure", "mask_id", "counts", "height", "width")
-    columns = (masks.sort_values(["image_id", "structure", "mask_id"])[name].tolist() for name in names)
+    columns = (
+        masks.sort_values(["image_id", "structure", "mask_id"])[name].tolist() for name in names
+    )
     for image_id, structure, mask_id, *stored in zip(*columns, strict=True):
         found.setdefault((image_id, structure), {})[mask_id] = StoredMask(*stored)
     return found
 
 
 def _candidates(
-    planes: PlaneTable, structures: list[str], plane: NDArray[np.int64], structure: NDArray[np.int64]
+    planes: PlaneTable,
+    structures: list[str],
+    plane: NDArray[np.int64],
+    structure: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Which structures [planes, structures] compete in a plane: those of the table, and those masked in it."""
+    """Which structures [planes, structures] compete in a plane.
+
+    Those of the table, and those masked in it.
+    """
     table = shown_structures(planes, structures)
     table[plane, structure] = True
     return table
 
 
-def _encode_masks(study: RegionStudy, masks: Sequence[RegionMask], whole: Features) -> dict[str, Features]:
-    """Features [masks, d] of the conditions that change from mask to mask; rows of NaN where there is no such mask."""
+def _encode_masks(
+    study: RegionStudy, masks: Sequence[RegionMask], whole: Features
+) -> dict[str, Features]:
+    """Features [masks, d] of the conditions that change from mask to mask.
+
+    Rows of NaN where there is no such mask.
+    """
     donor = donors(study.frames["plane"].tolist(), study.clusters, study.keys, study.seed)
     names = (*CHANGES, "place_and_shape", "constant")
     table = {name: np.full((len(masks), whole.shape[1]), np.nan, np.float32) for name in names}
@@ -185,9 +236,15 @@ def _encode_masks(study: RegionStudy, masks: Sequence[RegionMask], whole: Featur
             own = [masks[row].pixels() for row in rows]
             squares, others = _read_pairs(study, frames, donor[frames])
             for name in CHANGES:
-                made = [_changed(study, name, masks[row], mask) for row, mask in zip(rows, own, strict=True)]
+                made = [
+                    _changed(study, name, masks[row], mask)
+                    for row, mask in zip(rows, own, strict=True)
+                ]
                 _put(study.model, table[name], rows, squares, made)
-            given = [None if donor[frame] == NONE else mask for frame, mask in zip(frames, own, strict=True)]
+            given = [
+                None if donor[frame] == NONE else mask
+                for frame, mask in zip(frames, own, strict=True)
+            ]
             _put(study.model, table["place_and_shape"], rows, others, given)
             gray += float(squares.mean()) * len(rows) / len(masks)
             advance(len(rows))
@@ -195,19 +252,33 @@ def _encode_masks(study: RegionStudy, masks: Sequence[RegionMask], whole: Featur
     return table
 
 
-def _encode_constant(study: RegionStudy, masks: Sequence[RegionMask], gray: int, table: Features) -> None:
+def _encode_constant(
+    study: RegionStudy, masks: Sequence[RegionMask], gray: int, table: Features
+) -> None:
     """Fill `table` [masks, d] with the features of the masks on a frame of one `gray`."""
     with progress("encoding regions without a frame", len(masks)) as advance:
         for rows in _batches(len(masks), study.batch_size):
             own = [masks[row].pixels() for row in rows]
-            _put(study.model, table, rows, np.full((len(own), study.side, study.side), gray, np.uint8), own)
+            _put(
+                study.model,
+                table,
+                rows,
+                np.full((len(own), study.side, study.side), gray, np.uint8),
+                own,
+            )
             advance(len(rows))
 
 
 def _encode_frames(
-    study: RegionStudy, masks: Sequence[RegionMask], frames: NDArray[np.int64], foreign: NDArray[np.int64]
+    study: RegionStudy,
+    masks: Sequence[RegionMask],
+    frames: NDArray[np.int64],
+    foreign: NDArray[np.int64],
 ) -> tuple[Features, Features]:
-    """Features [n, d] of `frames` [n] under an empty mask, and under the masks `foreign` [n]; NaN where NONE."""
+    """Features [n, d] of `frames` [n] under an empty mask, and under the masks `foreign` [n].
+
+    NaN where NONE.
+    """
     nothing = np.zeros((study.side, study.side), np.bool_)
     found: list[tuple[Features, Features]] = []
     with progress("encoding masks of other planes", len(frames)) as advance:
@@ -219,13 +290,22 @@ def _encode_frames(
             _put(study.model, misled, np.arange(len(part)), squares, given)
             found.append((empty, misled))
             advance(len(part))
-    return np.concatenate([empty for empty, _ in found]), np.concatenate([misled for _, misled in found])
+    return np.concatenate([empty for empty, _ in found]), np.concatenate(
+        [misled for _, misled in found]
+    )
 
 
 def _conflict(
-    study: RegionStudy, rows: NDArray[np.int64], foreign: NDArray[np.int64], plane: NDArray[np.int64], misled: Features
+    study: RegionStudy,
+    rows: NDArray[np.int64],
+    foreign: NDArray[np.int64],
+    plane: NDArray[np.int64],
+    misled: Features,
 ) -> CueConflict | None:
-    """The frames `rows` [n] under the masks `foreign` [n] against all planes present; None where nothing conflicts."""
+    """The frames `rows` [n] under the masks `foreign` [n] against all planes present.
+
+    None where nothing conflicts.
+    """
     present = np.unique(study.plane_index)
     shown = foreign != NONE
     if not shown.any():
@@ -253,7 +333,9 @@ def _changed(study: RegionStudy, name: str, region: RegionMask, mask: Mask) -> M
 def _read_pairs(
     study: RegionStudy, frames: NDArray[np.int64], donor: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The squares [n, S, S] of `frames` [n] and of their donors (their own where NONE), each read once."""
+    """The squares [n, S, S] of `frames` [n] and of their donors (their own where NONE), each
+    read once.
+    """
     wanted = np.concatenate([frames, np.where(donor == NONE, frames, donor)])
     rows, places = np.unique(wanted, return_inverse=True)
     squares = read_squares(study.files, rows.tolist(), study.side)[places]
@@ -261,7 +343,11 @@ def _read_pairs(
 
 
 def _put(
-    model: MaskClip, table: Features, rows: NDArray[np.int64], squares: NDArray[np.uint8], masks: Sequence[Mask | None]
+    model: MaskClip,
+    table: Features,
+    rows: NDArray[np.int64],
+    squares: NDArray[np.uint8],
+    masks: Sequence[Mask | None],
 ) -> None:
     """Encode the `squares` [n, S, S] that have a mask, into the `rows` [n] of `table`."""
     shown = [place for place, mask in enumerate(masks) if mask is not None]

@@ -32,7 +32,10 @@ METRIC_NAMES = {
     "top5_micro": "Top-5 micro",
     "f1_macro": "F1 macro",
 }
-BASELINE_NAMES = {"majority_class": "majority class of training", "constant": "best constant answer"}
+BASELINE_NAMES = {
+    "majority_class": "majority class of training",
+    "constant": "best constant answer",
+}
 
 
 @dataclass(frozen=True)
@@ -64,27 +67,41 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         settings=_settings(metrics),
         modes_picture=data_uri(_modes_picture(metrics)),
         confusions={
-            mode: data_uri(confusion_plot(np.array(metrics["confusion"][mode]), classes, f"{_words(mode)} mask"))
+            mode: data_uri(
+                confusion_plot(
+                    np.array(metrics["confusion"][mode]), classes, f"{_words(mode)} mask"
+                )
+            )
             for mode in shown
         },
         conditions=CONDITIONS,
         contrasts=DIFFERENCES,
         regions_picture=_regions_picture(gallery),
-        examples=[_example(gallery, number) for number in pick_examples(gallery.evidence.scored, gallery.image_ids)],
+        examples=[
+            _example(gallery, number)
+            for number in pick_examples(gallery.evidence.scored, gallery.image_ids)
+        ],
     )
     write_text(path, text)
 
 
 def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLES) -> list[int]:
-    """Up to `count` frame numbers, wrong and right answers by turns, each plane in turn, in the order of a hash."""
+    """Up to `count` frame numbers, wrong and right answers by turns, each plane in turn, in the
+    order of a hash.
+    """
     right = scored.predictions("all_one") == scored.present_truth
     order = sorted(range(len(image_ids)), key=lambda number: sha256(image_ids[number].encode()))
-    wrong_first = _by_turns([[n for n in order if not right[n]], [n for n in order if right[n]]], scored, count)
+    wrong_first = _by_turns(
+        [[n for n in order if not right[n]], [n for n in order if right[n]]], scored, count
+    )
     return wrong_first[:count]
 
 
 def _by_turns(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
-    """Half from each side where both have enough, spread over the planes; the wrong answers stand first."""
+    """Half from each side where both have enough, spread over the planes.
+
+    The wrong answers stand first.
+    """
     spread = [_spread(side, scored) for side in sides]
     few = [min(len(side), count // 2) for side in spread]
     takes = [min(len(spread[0]), count - few[1]), min(len(spread[1]), count - few[0])]
@@ -103,7 +120,11 @@ def _spread(numbers: list[int], scored: Scored) -> list[int]:
 
 
 def _example(gallery: Gallery, number: int) -> dict[str, Any]:
-    scored, image_id, names = gallery.evidence.scored, gallery.image_ids[number], gallery.plane_names
+    scored, image_id, names = (
+        gallery.evidence.scored,
+        gallery.image_ids[number],
+        gallery.plane_names,
+    )
     scores = scored.scores["all_one"][number, scored.present]
     best = np.argsort(-scores, kind="stable")[:3]
     truth = scored.planes[scored.truth[number]]
@@ -118,7 +139,9 @@ def _example(gallery: Gallery, number: int) -> dict[str, Any]:
         "truth": names[truth],
         "right": bool(scored.predictions("all_one")[number] == scored.present_truth[number]),
         "nearest": [(names[scored.present_planes[index]], float(scores[index])) for index in best],
-        "with_proposed": _answer(scored, "proposed", number, names) if "proposed" in outlines else None,
+        "with_proposed": _answer(scored, "proposed", number, names)
+        if "proposed" in outlines
+        else None,
         "picture": data_uri(frame_card(read_stored(gallery.files[number]), outlines, CARD_SIDE)),
     }
 
@@ -133,7 +156,8 @@ def _answer(scored: Scored, mode: str, number: int, names: Mapping[str, str]) ->
 def _modes_picture(metrics: dict[str, Any]) -> bytes:
     groups = {
         f"{group['title']} (n = {group['frames']})": {
-            mode: Interval.from_dict(values[metrics["compared_metric"]]) for mode, values in group["modes"].items()
+            mode: Interval.from_dict(values[metrics["compared_metric"]])
+            for mode, values in group["modes"].items()
         }
         for group in metrics["groups"]
     }
@@ -165,7 +189,9 @@ def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """What is needed to repeat the evaluation, a row a setting."""
     flat = {"run": metrics["run"], "data hash": metrics["data_hash"]}
     flat |= _flat("evaluation", metrics["settings"]) | _flat("run", metrics["run_config"])
-    flat |= {f"prompt {number}": prompt for number, prompt in enumerate(metrics["prompts"], start=1)}
+    flat |= {
+        f"prompt {number}": prompt for number, prompt in enumerate(metrics["prompts"], start=1)
+    }
     return [{"name": name, "value": value} for name, value in flat.items()]
 
 

@@ -1,4 +1,7 @@
-"""Everything that an evaluation found, as one JSON document: the report and the terminal print from it."""
+"""Everything that an evaluation found, as one JSON document.
+
+The report and the terminal print from it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +11,7 @@ from numpy.typing import NDArray
 
 from sono.evaluation.bootstrap import Draws, Interval
 from sono.evaluation.modes import ORACLE_MODES, MaskPlan
-from sono.evaluation.selection import Selection, Subject
+from sono.evaluation.selection import Selection, Target
 from sono.evaluation.summaries import (
     Difference,
     Scored,
@@ -23,9 +26,12 @@ from sono.evaluation.summaries import (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the findings are drawn from: the frames chosen, their masks and scores, and the training counts."""
+    """What the findings are drawn from.
 
-    subject: Subject
+    The frames chosen, their masks and scores, and the training counts.
+    """
+
+    subject: Target
     selection: Selection
     plan: MaskPlan
     scored: Scored
@@ -34,7 +40,9 @@ class Evidence:
 
 
 def find(evidence: Evidence) -> dict[str, Any]:
-    """Metrics with intervals by mode, differences, the verdict on masks, counts, classes, confusion and notes."""
+    """Metrics with intervals by mode, differences, the verdict on masks, counts, classes,
+    confusion and notes.
+    """
     selection, scored = evidence.selection, evidence.scored
     compared = differences(scored, evidence.how)
     helps, sentence = verdict(compared)
@@ -58,16 +66,21 @@ def notes(evidence: Evidence) -> list[str]:
     found = _class_notes(evidence)
     if "proposed" in scored.scores:
         rest = "; the others get all-one" if len(plan.proposed) < len(scored.truth) else ""
-        found.append(f"A mask was proposed for {len(plan.proposed)} of {len(scored.truth)} frames{rest}.")
+        found.append(
+            f"A mask was proposed for {len(plan.proposed)} of {len(scored.truth)} frames{rest}."
+        )
     if any(mode in scored.scores for mode in ORACLE_MODES):
         found.append(
-            "Annotated, box and shuffled masks are oracle masks: somebody who knew the plane made them, and which "
-            "structure is annotated can give the plane away. They bound what masks could do; users do not have them."
+            "Annotated, box and shuffled masks are oracle masks: somebody who knew the plane made "
+            "them, and which "
+            "structure is annotated can give the plane away. They bound what masks could do; users "
+            "do not have them."
         )
     without = int(evidence.selection.frames["patient_id"].isna().sum())
     if without:
         found.append(
-            f"{without} frames carry no patient id: each study or file counts as a patient of its own, so intervals "
+            f"{without} frames carry no patient id: each study or file counts as a patient of its "
+            f"own, so intervals "
             "may be too narrow, and a leak by patient cannot be seen."
         )
     return found
@@ -78,7 +91,8 @@ def _class_notes(evidence: Evidence) -> list[str]:
     classes, found = len(scored.present), []
     if classes == 1:
         found.append(
-            "Only one plane is present, so a constant answer is always right among the planes present. "
+            "Only one plane is present, so a constant answer is always right among the planes "
+            "present. "
             f"Masks are compared by Top-1 of all {len(scored.planes)} planes."
         )
     elif classes <= 5:
@@ -88,7 +102,9 @@ def _class_notes(evidence: Evidence) -> list[str]:
         )
     rare = [
         plane
-        for plane, count in zip(scored.present_planes, np.bincount(scored.present_truth), strict=True)
+        for plane, count in zip(
+            scored.present_planes, np.bincount(scored.present_truth), strict=True
+        )
         if count < 10
     ]
     if rare:
@@ -117,7 +133,10 @@ def _counts(evidence: Evidence) -> dict[str, Any]:
 
 
 def _image_sets(scored: Scored) -> dict[str, NDArray[np.bool_]]:
-    """All frames and, where some have an annotated mask, those: every mode is shown on the same images."""
+    """All frames and, where some have an annotated mask, those.
+
+    Every mode is shown on the same images.
+    """
     sets = {"all frames": np.ones(len(scored.truth), np.bool_)}
     oracle = next((mode for mode in ORACLE_MODES if mode in scored.scores), None)
     if oracle and not scored.rows(oracle).all():
@@ -131,7 +150,10 @@ def _group(evidence: Evidence, title: str, rows: NDArray[np.bool_]) -> dict[str,
         "title": title,
         "frames": int(rows.sum()),
         "clusters": len(np.unique(scored.clusters[rows])),
-        "modes": {mode: _as_dicts(values) for mode, values in measure_modes(scored, rows, evidence.how).items()},
+        "modes": {
+            mode: _as_dicts(values)
+            for mode, values in measure_modes(scored, rows, evidence.how).items()
+        },
         "baselines": baselines(scored, rows, evidence.planes_seen),
     }
 

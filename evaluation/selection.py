@@ -21,12 +21,16 @@ class Seen:
     centers: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     image_ids: frozenset[str] = frozenset()
-    origin: str = ""  # the published checkpoint that the model began with, which may have seen anything
+    # the published checkpoint that the model began with, which may have seen anything
+    origin: str = ""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is asked for: all frames of a center, or a split; `allow_seen` keeps frames known from training."""
+class Target:
+    """What is asked for: all frames of a center, or a split.
+
+    `allow_seen` keeps frames known from training.
+    """
 
     center: str | None = None
     split: str = "test"
@@ -52,7 +56,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Selection:
-    """The frames to evaluate, what was left out and why, and how many of the frames the model has seen."""
+    """The frames to evaluate, what was left out and why, and how many of the frames the model
+    has seen.
+    """
 
     frames: pd.DataFrame
     excluded: dict[str, int] = field(default_factory=dict)
@@ -60,23 +66,34 @@ class Selection:
     center_seen: bool = False
     known_centers: tuple[str, ...] = ()
     origin: str = ""
-    without_patient: dict[str, int] = field(default_factory=dict)  # of the frames, and what decides their split
+    # of the frames, and what decides their split
+    without_patient: dict[str, int] = field(default_factory=dict)
 
-    def first_line(self, subject: Subject) -> str:
-        """Center or split, seen or not, and the number of frames: the first line of every report."""
+    def first_line(self, subject: Target) -> str:
+        """Center or split, seen or not, and the number of frames.
+
+        The first line of every report.
+        """
         size = f"{len(self.frames)} frames {patients(self.frames)}"
         if self.center_seen:
             state = "SEEN IN TRAINING: these numbers say nothing about a new center"
         elif self.origin:
-            state = f"began with a published model, {self.origin}: what that one was trained on is not known"
+            state = (
+                f"began with a published model, {self.origin}: what that one was trained on is "
+                f"not known"
+            )
         elif subject.center is not None:
             state = "not seen in training"
         elif self.known_centers:
             names = ", ".join(self.known_centers)
-            state = f"other frames of {names} were in training: this says nothing about a new center"
+            state = (
+                f"other frames of {names} were in training: this says nothing about a new center"
+            )
         else:
             state = "none of its centers was in training"
-        leak = f"; {self.seen_frames} OF THE FRAMES WERE SEEN IN TRAINING" if self.seen_frames else ""
+        leak = (
+            f"; {self.seen_frames} OF THE FRAMES WERE SEEN IN TRAINING" if self.seen_frames else ""
+        )
         return f"{subject.label[0].upper()}{subject.label[1:]} ({state}{leak}): {size}"
 
 
@@ -89,25 +106,36 @@ def patients(frames: pd.DataFrame) -> str:
     return f"{text} ({without} of them without patient id)" if without else text
 
 
-def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selection:
-    """The accepted, labelled frames of `subject` that training has not seen.
+def select_frames(images: pd.DataFrame, seen: Seen, subject: Target) -> Selection:
+    """The accepted, labeled frames of `subject` that training has not seen.
 
-    SonoError where the center or split is unknown, was seen in training (unless allowed), or nothing is left.
+    SonoError where the center or split is unknown, was seen in training (unless allowed), or
+    nothing is left.
     """
     subject = named_subject(images, subject)
-    asked = _of_split(images, subject) if subject.center is None else _of_center(images, seen, subject)
-    unlabelled, other = asked["plane"].isna(), asked["plane"].eq(OTHER).fillna(False).astype(bool)
-    excluded = {"without a plane label": int(unlabelled.sum()), "labelled as none of the planes": int(other.sum())}
-    frames = asked[~unlabelled & ~other]
+    asked = (
+        _of_split(images, subject) if subject.center is None else _of_center(images, seen, subject)
+    )
+    unlabeled, other = asked["plane"].isna(), asked["plane"].eq(OTHER).fillna(False).astype(bool)
+    excluded = {
+        "without a plane label": int(unlabeled.sum()),
+        "labeled as none of the planes": int(other.sum()),
+    }
+    frames = asked[~unlabeled & ~other]
     leaks = leaking(frames, images, seen)
     if not subject.allow_seen:
         excluded |= {"known from training": int(leaks.sum())}
         frames, leaks = frames[~leaks], leaks[~leaks]
     if frames.empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in excluded.items() if count)
-        advice = "; --allow-seen evaluates seen frames all the same" if excluded.get("known from training") else ""
+        advice = (
+            "; --allow-seen evaluates seen frames all the same"
+            if excluded.get("known from training")
+            else ""
+        )
         raise SonoError(
-            f"{subject.label}: none of its {len(asked)} accepted frames can be evaluated ({reasons}){advice}"
+            f"{subject.label}: none of its {len(asked)} accepted frames can be evaluated "
+            f"({reasons}){advice}"
         )
     known = tuple(sorted(like_centers(seen.centers, frames["center"].dropna().unique())))
     return Selection(
@@ -121,15 +149,20 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Subject) -> Selecti
     )
 
 
-def named_subject(images: pd.DataFrame, subject: Subject) -> Subject:
-    """The `subject` with its center as the images table spells it; SonoError for none or several."""
+def named_subject(images: pd.DataFrame, subject: Target) -> Target:
+    """The `subject` with its center as the images table spells it.
+
+    SonoError for none or several.
+    """
     if subject.center is None:
         return subject
     known = _names(images["center"])
     found = centers_called(subject.center, known)
     if len(found) != 1:
         problem = (
-            f"'{subject.center}' is the name of {len(found)} centers" if found else f"unknown center '{subject.center}'"
+            f"'{subject.center}' is the name of {len(found)} centers"
+            if found
+            else f"unknown center '{subject.center}'"
         )
         raise SonoError(f"{problem}; the centers here: {', '.join(known)}")
     return replace(subject, center=found[0])
@@ -140,24 +173,28 @@ def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Serie
     return related_rows(frames, images, seen.image_ids, seen.patients)
 
 
-def _of_center(images: pd.DataFrame, seen: Seen, subject: Subject) -> pd.DataFrame:
+def _of_center(images: pd.DataFrame, seen: Seen, subject: Target) -> pd.DataFrame:
     center = subject.center or ""
     trained = sorted(like_centers([center], seen.centers))
     if trained and not subject.allow_seen:
         named = "" if center in trained else f" as '{trained[0]}'"
         raise SonoError(
-            f"center '{center}' was in training{named}, so it cannot show how the model does in a new center; hold it "
+            f"center '{center}' was in training{named}, so it cannot show how the model does in a "
+            f"new center; hold it "
             f"out with `sono train --hold-out {center}`, or insist with --allow-seen"
         )
     return images[images["center"] == center]
 
 
-def _of_split(images: pd.DataFrame, subject: Subject) -> pd.DataFrame:
+def _of_split(images: pd.DataFrame, subject: Target) -> pd.DataFrame:
     if subject.split not in SPLITS:
         raise SonoError(f"unknown split '{subject.split}'{did_you_mean(subject.split, SPLITS)}")
     frames = images[images["split"] == subject.split]
     if frames.empty:
-        raise SonoError(f"no accepted frame is in split '{subject.split}'; run `sono split`, or give --center NAME")
+        raise SonoError(
+            f"no accepted frame is in split '{subject.split}'; run `sono split`, or give --center "
+            f"NAME"
+        )
     return frames
 
 

@@ -1,4 +1,6 @@
-"""From scores to numbers: metrics with intervals, differences between modes, and the verdict on masks."""
+"""From scores to numbers: metrics with intervals, differences between modes, and the verdict on
+masks.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +48,9 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Scored:
-    """Cosines [images, planes] by mode (NaN rows where a mode has no mask), truth and cluster of each image."""
+    """Cosines [images, planes] by mode (NaN rows where a mode has no mask), truth and cluster
+    of each image.
+    """
 
     planes: tuple[str, ...]
     truth: NDArray[np.int64]  # index into planes
@@ -65,7 +69,10 @@ class Scored:
 
     @property
     def compared(self) -> NDArray[np.int64]:
-        """The candidates when modes are compared: the planes present, or all where only one is (else all is right)."""
+        """The candidates when modes are compared.
+
+        The planes present, or all where only one is (else all is right).
+        """
         return self.present if len(self.present) > 1 else np.arange(len(self.planes))
 
     @property
@@ -83,13 +90,17 @@ class Scored:
         return np.asarray(~np.isnan(self.scores[mode]).any(axis=1))
 
     def predictions(self, mode: str) -> NDArray[np.int64]:
-        """Index into the present planes, UNDECIDED for a tie or an image that the mode does not cover."""
+        """Index into the present planes, UNDECIDED for a tie or an image that the mode does not
+        cover.
+        """
         return predict(self.scores[mode][:, self.present])
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Macro Top-1 of the first mode minus the second, on the same images (see `Scored.compared`)."""
+    """Macro Top-1 of the first mode minus the second, on the same images (see
+    `Scored.compared`).
+    """
 
     pair: tuple[str, str]
     question: str
@@ -124,7 +135,10 @@ def measure_mode(scored: Scored, mode: str, rows: Rows, how: Draws) -> dict[str,
     for column, name in enumerate(hits):
         base, _, rest = name.partition("_")
         suffix = f"_{rest}" if rest else ""
-        statistics |= {f"{base}_macro{suffix}": macro(column), f"{base}_micro{suffix}": micro(column)}
+        statistics |= {
+            f"{base}_macro{suffix}": macro(column),
+            f"{base}_micro{suffix}": micro(column),
+        }
     statistics["f1_macro"] = lambda sums, counts: macro_f1(_square(sums[..., len(hits) :], classes))
     clusters = np.unique(scored.clusters[rows], return_inverse=True)[1]
     return clustered_intervals(Sample(values, own, clusters), statistics, how)
@@ -132,7 +146,11 @@ def measure_mode(scored: Scored, mode: str, rows: Rows, how: Draws) -> dict[str,
 
 def measure_modes(scored: Scored, rows: Rows, how: Draws) -> dict[str, dict[str, Interval]]:
     """The metrics of each mode that covers all of `rows`."""
-    return {mode: measure_mode(scored, mode, rows, how) for mode in scored.scores if scored.rows(mode)[rows].all()}
+    return {
+        mode: measure_mode(scored, mode, rows, how)
+        for mode in scored.scores
+        if scored.rows(mode)[rows].all()
+    }
 
 
 def differences(scored: Scored, how: Draws) -> list[Difference]:
@@ -141,7 +159,9 @@ def differences(scored: Scored, how: Draws) -> list[Difference]:
     for pair, question in PAIRS.items():
         if all(mode in scored.scores for mode in pair):
             rows = scored.rows(pair[0]) & scored.rows(pair[1])
-            found.append(Difference(pair, question, int(rows.sum()), _difference(scored, pair, rows, how)))
+            found.append(
+                Difference(pair, question, int(rows.sum()), _difference(scored, pair, rows, how))
+            )
     return found
 
 
@@ -149,18 +169,33 @@ def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
     """Whether "masks help" may be said, and the sentence that says it or why not."""
     by_pair = {difference.pair: difference for difference in found}
     main = by_pair.get(("proposed", "all_one"))
-    controls = [by_pair[name, "all_one"] for name in ("proposed_shuffled", "shuffled") if (name, "all_one") in by_pair]
+    controls = [
+        by_pair[name, "all_one"]
+        for name in ("proposed_shuffled", "shuffled")
+        if (name, "all_one") in by_pair
+    ]
     if main is None:
         return False, "Whether masks help was not tested: there are no proposed masks to compare."
     gain = f"proposed minus all-one masks gives {points(main.interval)} macro Top-1"
     if not main.interval.above_zero:
-        return False, f"Masks are not shown to help: {gain}, which does not lie above zero ({main.reading})."
+        return (
+            False,
+            f"Masks are not shown to help: {gain}, which does not lie above zero ({main.reading}).",
+        )
     if not controls:
-        return False, f"Masks are not shown to help: {gain}, but there is no shuffled mask to control for it."
+        return (
+            False,
+            f"Masks are not shown to help: {gain}, but there is no shuffled mask to control for "
+            f"it.",
+        )
     alike = [control for control in controls if control.interval.above_zero]
     if alike:
         names = " and ".join(f"{control.pair[0]} ({points(control.interval)})" for control in alike)
-        return False, f"Masks are not shown to help: {gain}, but masks of other frames gain as well: {names}."
+        return (
+            False,
+            f"Masks are not shown to help: {gain}, but masks of other frames gain as well: "
+            f"{names}.",
+        )
     return True, f"Masks help: {gain}, and masks of other frames show no gain."
 
 
@@ -168,28 +203,44 @@ def points(interval: Interval) -> str:
     """A difference in percentage points: "+3.1 points [+1.0, +5.2]"."""
     if np.isnan(interval.low):
         return f"{100 * interval.point:+.1f} points [no interval]"
-    return f"{100 * interval.point:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return (
+        f"{100 * interval.point:+.1f} points [{100 * interval.low:+.1f}, "
+        f"{100 * interval.high:+.1f}]"
+    )
 
 
 def rate(values: Mapping[str, float | None]) -> str:
-    """An interval as a dictionary in percent: "83.1 [79.0, 87.2]"; a dash where nothing was measured."""
+    """An interval as a dictionary in percent.
+
+    "83.1 [79.0, 87.2]"; a dash where nothing was measured.
+    """
     point, low, high = (values[name] for name in ("point", "low", "high"))
     if point is None:
         return "\u2013"
-    return f"{100 * point:.1f}" + ("" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]")
+    return f"{100 * point:.1f}" + (
+        "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    )
 
 
-def baselines(scored: Scored, rows: Rows, planes_seen: dict[str, int]) -> dict[str, dict[str, float]]:
-    """What needs no model: naming the most frequent training planes, and the best constant answer in hindsight."""
+def baselines(
+    scored: Scored, rows: Rows, planes_seen: dict[str, int]
+) -> dict[str, dict[str, float]]:
+    """What needs no model: naming the most frequent training planes, and the best constant
+    answer in hindsight.
+    """
     truth, counts = scored.truth[rows], training_counts(planes_seen, list(scored.planes))
     known = {"constant": constant_guess(truth, 1) | constant_guess(truth, 5)}
     if counts.any():
-        known["majority_class"] = majority_class(counts, truth, 1) | majority_class(counts, truth, 5)
+        known["majority_class"] = majority_class(counts, truth, 1) | majority_class(
+            counts, truth, 5
+        )
     return known
 
 
 def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, object]]:
-    """A row a present plane: images, patients, training images, and the recall (Top-1) in each mode."""
+    """A row a present plane: images, patients, training images, and the recall (Top-1) in each
+    mode.
+    """
     truth = scored.present_truth
     recalls = {}
     for mode in scored.scores:
@@ -211,18 +262,25 @@ def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, ob
 def confusion_of(scored: Scored, mode: str) -> NDArray[np.int64]:
     """Counts [present, present + 1] over the images that `mode` covers."""
     rows = scored.rows(mode)
-    return confusion(scored.predictions(mode)[rows], scored.present_truth[rows], len(scored.present))
+    return confusion(
+        scored.predictions(mode)[rows], scored.present_truth[rows], len(scored.present)
+    )
 
 
 def _difference(scored: Scored, pair: tuple[str, str], rows: Rows, how: Draws) -> Interval:
     truth = np.searchsorted(scored.compared, scored.truth[rows])
-    first, second = (top_k_hits(scored.scores[mode][rows][:, scored.compared], truth, 1) for mode in pair)
+    first, second = (
+        top_k_hits(scored.scores[mode][rows][:, scored.compared], truth, 1) for mode in pair
+    )
     clusters = np.unique(scored.clusters[rows], return_inverse=True)[1]
     return paired_difference(first, second, truth, clusters, how)
 
 
 def _square(sums: Reals, classes: int) -> Reals:
-    """Add rows for last classes without an image at hand: confusion counts [..., classes, classes + 1]."""
+    """Add rows for last classes without an image at hand.
+
+    Confusion counts [..., classes, classes + 1].
+    """
     short = classes - sums.shape[-2]
     return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + [(0, short), (0, 0)])
 

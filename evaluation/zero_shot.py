@@ -20,7 +20,8 @@ from sono.training.validation import class_embeddings, image_features
 
 Features = NDArray[np.float32]
 Frames = Sequence[Path] | FrameRows  # files of frames, or these letterboxed in the packed store
-MaskFor = Callable[[str, int], NDArray[np.bool_] | None]  # mode and frame number -> mask [S, S], None: not in this mode
+# mode and frame number -> mask [S, S], None: not in this mode
+MaskFor = Callable[[str, int], NDArray[np.bool_] | None]
 
 
 def class_features(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Features:
@@ -33,42 +34,60 @@ def text_features(model: MaskClip, texts: Sequence[str], batch_size: int = 256) 
     """Unit features [texts, d]."""
     parts = []
     for start in range(0, len(texts), batch_size):
-        parts.append(_finite(normalize(model.encode_texts(list(texts[start : start + batch_size])), dim=-1)))
+        parts.append(
+            _finite(normalize(model.encode_texts(list(texts[start : start + batch_size])), dim=-1))
+        )
     return np.concatenate(parts)
 
 
 def mode_features(
     model: MaskClip, files: Frames, modes: Sequence[str], mask_for: MaskFor, batch_size: int = 64
 ) -> dict[str, Features]:
-    """Unit features [frames, d] of the frames in `files` in each mode; rows of NaN where a mode has no mask."""
+    """Unit features [frames, d] of the frames in `files` in each mode.
+
+    Rows of NaN where a mode has no mask.
+    """
     features: dict[str, Features] = {}
     with progress("encoding frames", len(files)) as advance:
         for start, frames in _batches(files, model.image_size, batch_size):
             for mode in modes:
-                found = {start + place: mask_for(mode, start + place) for place in range(len(frames))}
+                found = {
+                    start + place: mask_for(mode, start + place) for place in range(len(frames))
+                }
                 masks = {number: mask for number, mask in found.items() if mask is not None}
                 if not masks:
                     continue
                 rows = list(masks)
                 covered = frames[[row - start for row in rows]]
                 encoded = masked_features(model, covered, np.stack(list(masks.values())))
-                table = features.setdefault(mode, np.full((len(files), encoded.shape[1]), np.nan, np.float32))
+                table = features.setdefault(
+                    mode, np.full((len(files), encoded.shape[1]), np.nan, np.float32)
+                )
                 table[rows] = encoded
             advance(len(frames))
     return features
 
 
-def masked_features(model: MaskClip, squares: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Features:
-    """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S]; SonoError where one is not finite."""
+def masked_features(
+    model: MaskClip, squares: NDArray[np.uint8], masks: NDArray[np.bool_]
+) -> Features:
+    """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S].
+
+    SonoError where one is not finite.
+    """
     return _finite(image_features(model, squares, masks))
 
 
 def read_squares(files: Frames, rows: Sequence[int], side: int) -> NDArray[np.uint8]:
-    """The frames `rows` letterboxed [n, side, side], read by a few threads (OpenCV frees the lock)."""
+    """The frames `rows` letterboxed [n, side, side], read by a few threads (OpenCV frees the
+    lock).
+    """
     if isinstance(files, FrameRows):
         return files[list(rows)]
     with ThreadPoolExecutor(4) as pool:
-        return np.stack([letterbox(gray, side) for gray in pool.map(read_stored, [files[row] for row in rows])])
+        return np.stack(
+            [letterbox(gray, side) for gray in pool.map(read_stored, [files[row] for row in rows])]
+        )
 
 
 def best_device() -> torch.device:
@@ -84,5 +103,8 @@ def _batches(files: Frames, side: int, batch_size: int) -> Iterator[tuple[int, N
 
 def _finite(features: Tensor) -> Features:
     if not bool(torch.isfinite(features).all()):
-        raise SonoError("the model gives features that are not finite; its training has diverged, train it again")
+        raise SonoError(
+            "the model gives features that are not finite; its training has diverged, train it "
+            "again"
+        )
     return np.asarray(features.cpu().float().numpy(), np.float32)

@@ -1,4 +1,6 @@
-"""Caption templates: Jinja files held to a small, safe part of the language, because a user's set is untrusted."""
+"""Caption templates: Jinja files held to a small, safe part of the language, because a user's
+set is untrusted.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,14 +13,22 @@ from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sono.curation.core.atomic import MAX_TEXT_BYTES, check_inside, check_utf8, read_regular, real_path, sha256
+from sono.curation.core.atomic import (
+    MAX_TEXT_BYTES,
+    check_inside,
+    check_utf8,
+    read_regular,
+    real_path,
+    sha256,
+)
 from sono.curation.core.errors import SonoError, did_you_mean
 
 Values = Mapping[str, str | int | float | bool | None]
 
 BUILT_IN = ("short", "sonoclip", "standard")
 LEVEL_FILES = {"global": "global.j2", "region": "region.j2"}
-# Phrasings of one fact, a line each: the file, and the one value that its lines use. A set without a file of these has
+# Phrasings of one fact, a line each: the file, and the one value that its lines use. A set without
+# a file of these has
 # the standard ones. `unseen` ones are for evaluation alone: training never draws them.
 PROMPT_FILES = {
     "plane": ("prompts.j2", "plane"),
@@ -42,7 +52,9 @@ VALUE_NAMES = MappingProxyType(
         "laterality": "left, right or both",
         "presentation": "fetal presentation",
         "findings": "coded findings that the plane can show: a, b and c",
-        "study_findings": "coded findings of the study that have no one place, or all where the plane is unknown",
+        "study_findings": (
+            "coded findings of the study that have no one place, or all where the plane is unknown"
+        ),
         "tier": "full, partial or label: how much the record says",
     }
 )
@@ -124,9 +136,11 @@ class CaptionTemplates:
 
 
 def load_templates(name_or_folder: str) -> CaptionTemplates:
-    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe prompt files (else the standard ones).
+    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe prompt files (else
+    the standard ones).
 
-    SonoError for an unknown set, and with file and line for a syntax error or a construct that is not allowed.
+    SonoError for an unknown set, and with file and line for a syntax error or a construct that is
+    not allowed.
     """
     folder = _find_set(name_or_folder)
     texts = {level: _read(folder / file) for level, file in LEVEL_FILES.items()}
@@ -141,7 +155,12 @@ def load_templates(name_or_folder: str) -> CaptionTemplates:
     digest = sha256("\0".join(texts.values()).encode())[:8]
     phrasings = tuple(line for _, line in _lines(texts["prompts"]))
     return CaptionTemplates(
-        folder.name, f"{folder.name}-{digest}", phrasings, sources["global"], sources["region"], prompts
+        folder.name,
+        f"{folder.name}-{digest}",
+        phrasings,
+        sources["global"],
+        sources["region"],
+        prompts,
     )
 
 
@@ -155,7 +174,9 @@ def _find_set(name_or_folder: str) -> Path:
     folder = Path(name_or_folder)
     if not folder.is_dir():
         hint = did_you_mean(name_or_folder, BUILT_IN)
-        raise SonoError(f"unknown template set '{name_or_folder}'{hint} (or give a folder of yours)")
+        raise SonoError(
+            f"unknown template set '{name_or_folder}'{hint} (or give a folder of yours)"
+        )
     folder = real_path(folder)
     check_utf8(folder)
     return folder
@@ -166,30 +187,46 @@ def _read(path: Path) -> str:
     try:
         text = read_regular(path, MAX_TEXT_BYTES).decode()
     except FileNotFoundError as error:
-        raise SonoError(f"{path}: missing; a template set holds {', '.join(LEVEL_FILES.values())}") from error
+        raise SonoError(
+            f"{path}: missing; a template set holds {', '.join(LEVEL_FILES.values())}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SonoError(f"{path}: not a readable UTF-8 file: {error}") from error
     if len(text) > MAX_SOURCE_CHARS:
-        raise SonoError(f"{path}: {len(text)} characters; a caption template has at most {MAX_SOURCE_CHARS}")
+        raise SonoError(
+            f"{path}: {len(text)} characters; a caption template has at most {MAX_SOURCE_CHARS}"
+        )
     return text
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    return [
+        (number, line.strip())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip()
+    ]
 
 
 def _check_prompts(text: str, path: Path, value: str) -> tuple[_Source, ...]:
     sources = tuple(_check(line, path, number) for number, line in _lines(text))
     for (number, line), source in zip(_lines(text), sources, strict=True):
         if source.names != {value}:
-            raise SonoError(f"{path}:{number}: a prompt uses '{value}' and no other value; this one is '{line[:60]}'")
+            raise SonoError(
+                f"{path}:{number}: a prompt uses '{value}' and no other value; this one is "
+                f"'{line[:60]}'"
+            )
     if not sources:
-        raise SonoError(f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ {value} }}}}'")
+        raise SonoError(
+            f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ "
+            f"{value} }}}}'"
+        )
     return sources
 
 
 def _check(text: str, path: Path, first_line: int) -> _Source:
-    """Parse, check against the allowed part of the language, then compile (compiling would fold constants)."""
+    """Parse, check against the allowed part of the language, then compile (compiling would fold
+    constants).
+    """
     environment = _environment()
     try:
         tree = environment.parse(text)
@@ -198,7 +235,9 @@ def _check(text: str, path: Path, first_line: int) -> _Source:
     except TemplateSyntaxError as error:
         raise SonoError(f"{path}:{error.lineno + first_line - 1}: {error.message}") from error
     except (RecursionError, SyntaxError, MemoryError, ValueError) as error:  # limits of the parsers
-        raise SonoError(f"{path}:{first_line}: nested too deeply, or a number too long; write it plainer") from error
+        raise SonoError(
+            f"{path}:{first_line}: nested too deeply, or a number too long; write it plainer"
+        ) from error
     template = Template.from_code(environment, code, {})
     names = frozenset(node.name for node in tree.find_all(nodes.Name))
     shown = (node for output in tree.find_all(nodes.Output) for node in output.find_all(nodes.Name))
@@ -206,15 +245,23 @@ def _check(text: str, path: Path, first_line: int) -> _Source:
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, cache_size=0)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, cache_size=0
+    )
     environment.globals = {}
-    environment.filters = {name: environment.filters[name] for name in _FILTERS} | {"join": _join, "round": _round}
+    environment.filters = {name: environment.filters[name] for name in _FILTERS} | {
+        "join": _join,
+        "round": _round,
+    }
     environment.tests = {}
     return environment
 
 
 def _join(value: object, separator: str = ", ") -> object:
-    """Lists are offered joined; joining a text would put `separator` between its letters, and repeat to any length."""
+    """Lists are offered joined.
+
+    Joining a text would put `separator` between its letters, and repeat to any length.
+    """
     return value
 
 
@@ -249,7 +296,8 @@ def _problem(node: nodes.Node) -> str:
         return ""
     kind = type(node).__name__.lower()
     return (
-        f"'{kind}' is not allowed; a caption template has values, if, comparisons and the filters {', '.join(_FILTERS)}"
+        f"'{kind}' is not allowed; a caption template has values, if, comparisons and the "
+        f"filters {', '.join(_FILTERS)}"
     )
 
 
@@ -257,7 +305,12 @@ def _filter_problem(node: nodes.Filter) -> str:
     if node.name not in _FILTERS:
         return f"the filter '{node.name}' is not allowed{did_you_mean(node.name, _FILTERS)}"
     arguments = [*node.args, *(keyword.value for keyword in node.kwargs)]
-    if node.node is None or node.dyn_args or node.dyn_kwargs or not all(isinstance(a, nodes.Const) for a in arguments):
+    if (
+        node.node is None
+        or node.dyn_args
+        or node.dyn_kwargs
+        or not all(isinstance(a, nodes.Const) for a in arguments)
+    ):
         return f"the filter '{node.name}' takes a value and constants only"
     return ""
 
@@ -283,11 +336,18 @@ def _check_values(values: Values) -> None:
     for name, value in values.items():
         plain: Any = value
         if plain is not None and type(plain) not in (str, int, float, bool):
-            raise SonoError(f"the value '{name}' is a {type(plain).__name__}; templates take text, numbers and null")
+            raise SonoError(
+                f"the value '{name}' is a {type(plain).__name__}; templates take text, numbers and "
+                f"null"
+            )
         if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
-            raise SonoError(f"the value '{name}' has {len(value)} characters; the limit is {MAX_TEXT_CHARS}")
+            raise SonoError(
+                f"the value '{name}' has {len(value)} characters; the limit is {MAX_TEXT_CHARS}"
+            )
 
 
 def _failing_line(error: Exception, filename: str) -> int:
-    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == filename]
+    lines = [
+        frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == filename
+    ]
     return lines[-1] or 1 if lines else 1

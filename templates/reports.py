@@ -11,7 +11,10 @@ from sono import __version__
 
 
 def render_report(template: str, **values: Any) -> str:
-    """A report from `templates/reports/<template>`; every value is escaped, and a value that is missing is an error."""
+    """A report from `templates/reports/<template>`.
+
+    Every value is escaped, and a value that is missing is an error.
+    """
     return _environment().get_template(template).render(sono_version=__version__, **values)
 
 

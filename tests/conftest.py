@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from waiting import LIMIT
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 
 if TYPE_CHECKING:
     from commands import Place
@@ -44,7 +44,9 @@ def shared_tools() -> Path:
 
 @pytest.fixture(scope="session")
 def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus: 52 image and 56 DICOM files, of which two names are folders or differ by machine."""
+    """The corpus: 52 image and 56 DICOM files, of which two names are folders or differ by
+    machine.
+    """
     folder = tmp_path_factory.mktemp("bad")
     command = [sys.executable, str(shared_tools / "make_bad_inputs.py"), str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
@@ -54,12 +56,15 @@ def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(autouse=True)
 def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command with --quiet in one test does not silence the next."""
-    monkeypatch.setattr(talk, "quiet", False)
+    monkeypatch.setattr(stderr_console, "quiet", False)
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, and ends a child: both ignore it where a shell started the tests with `&`."""
+    """SIGINT raises KeyboardInterrupt, and ends a child.
+
+    Both ignore it where a shell started the tests with `&`.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

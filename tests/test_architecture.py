@@ -1,4 +1,6 @@
-"""The dependency rules: which package may import which, what ships, and a command line that starts without torch."""
+"""The dependency rules: which package may import which, what ships, and a command line that
+starts without torch.
+"""
 
 import ast
 import subprocess
@@ -86,7 +88,9 @@ def test_a_part_imports_only_the_layers_below_it(package: str) -> None:
 @pytest.mark.parametrize("package", LAYERS)
 def test_the_parts_of_a_package_are_few_and_each_has_a_layer(package: str) -> None:
     files = [
-        file for file in (ROOT / package).rglob("*.py") if file.parent != ROOT / package or file.stem != "__init__"
+        file
+        for file in (ROOT / package).rglob("*.py")
+        if file.parent != ROOT / package or file.stem != "__init__"
     ]
     parts = {part_of(file, package) for file in files}
     assert parts == set().union(*LAYERS[package])
@@ -104,7 +108,9 @@ def imported_parts(file: Path, package: str) -> Iterator[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        parts = {tuple(name.split(".")[:3]) for name in names if name.startswith(f"sono.{package}.")}
+        parts = {
+            tuple(name.split(".")[:3]) for name in names if name.startswith(f"sono.{package}.")
+        }
         yield from (part[2] for part in parts)
 
 
@@ -132,10 +138,18 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 
 @pytest.mark.parametrize("package", ["curation", "templates"])
 def test_the_lower_packages_do_not_import_torch(package: str) -> None:
-    files = [file for file in (ROOT / package).rglob("*.py") if "import torch" in file.read_text(encoding="utf-8")]
+    files = [
+        file
+        for file in (ROOT / package).rglob("*.py")
+        if "import torch" in file.read_text(encoding="utf-8")
+    ]
     assert files == []
 
 
 def test_no_file_grows_beyond_four_hundred_lines() -> None:
-    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")] + [ROOT / "cli.py"]
-    assert {file.name: size for file in files if (size := len(file.read_text().splitlines())) > 400} == {}
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")] + [
+        ROOT / "cli.py"
+    ]
+    assert {
+        file.name: size for file in files if (size := len(file.read_text().splitlines())) > 400
+    } == {}

@@ -1,4 +1,6 @@
-"""The command line: help for every command, the whole job on a small phantom, and bad input for each command."""
+"""The command line: help for every command, the whole job on a small phantom, and bad input for
+each command.
+"""
 
 import json
 import os
@@ -59,15 +61,22 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> o
 
 
 @pytest.mark.parametrize("path", commands(), ids=" ".join)
-def test_every_command_has_help_with_an_example_and_stands_in_the_readme(path: tuple[str, ...], run) -> None:
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(
+    path: tuple[str, ...], run
+) -> None:
     result = run(*path, "--help")
     assert result.code == 0
     assert f"Example: sono {' '.join(path)}" in " ".join(result.out.split())
     if path[0] not in {"split", "phantom"}:
-        assert f"sono {' '.join(path)}" in (ROOT / "README.md").read_text() or path == ("masks", "export")
+        assert f"sono {' '.join(path)}" in (ROOT / "README.md").read_text() or path == (
+            "masks",
+            "export",
+        )
 
 
-@pytest.mark.parametrize("words", [("init", ""), ("qc", "raw", "--records", ""), ("stats", "--workspace=")], ids=str)
+@pytest.mark.parametrize(
+    "words", [("init", ""), ("qc", "raw", "--records", ""), ("stats", "--workspace=")], ids=str
+)
 def test_an_empty_argument_is_not_the_current_folder(words, run, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run(*words)
@@ -75,12 +84,16 @@ def test_an_empty_argument_is_not_the_current_folder(words, run, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [("init",), ("split", "-w"), ("captions", "build", "-w")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("init",), ("split", "-w"), ("captions", "build", "-w")], ids=" ".join
+)
 def test_links_in_a_loop_and_a_name_of_two_lines_are_one_line(words, run, tmp_path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for name in ("loop", "loop/study", "a\nb"):
         result = run(*words, tmp_path / name)
-        assert result.code == 1 and result.err.startswith("sono: ") and result.err.count("\n") == 1, result.err
+        assert (
+            result.code == 1 and result.err.startswith("sono: ") and result.err.count("\n") == 1
+        ), result.err
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +102,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     base = tmp_path_factory.mktemp("job")
     export, study = base / "export", base / "study"
     steps = [
-        ["phantom", export, "--women", 12, "--frames", 8, "-q"],
+        ["phantom", export, "--patients", 12, "--frames", 8, "-q"],
         ["init", study],
         [
             "qc",
@@ -113,11 +126,17 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for step in steps:
         if step[0] == "qc":
             config = study / "sono.toml"
-            config.write_text(config.read_text() + '\n[training]\nmodel = "nano"\ntext = "clip"\nimage_size = 32\n')
+            config.write_text(
+                config.read_text()
+                + '\n[training]\nmodel = "nano"\ntext = "clip"\nimage_size = 32\n'
+            )
         words = [sys.executable, "-m", "sono", *map(str, step)]
         done = subprocess.run(words, capture_output=True, text=True, cwd=base, check=False)
         assert done.returncode == 0, (step, done.stderr)
-        expected = r"epoch \d of 2: loss |.*/study: --hold-out leaves out of train and validation: \d+ frames of B, "
+        expected = (
+            r"epoch \d of 2: loss |.*/study: --hold-out leaves out of train and validation: "
+            r"\d+ frames of B, "
+        )
         told = [line for line in done.stderr.splitlines() if not re.match(expected, line)]
         assert told == [], step
         assert "next:" in done.stdout or step[0] == "eval"
@@ -134,7 +153,11 @@ def test_the_whole_job_leaves_tables_frames_reports_and_a_model(job: tuple[Path,
         "report.html",
         "runs/small/last/model.safetensors",
     }
-    expected |= {"runs/small/eval/B/report.html", "runs/small/eval/B/metrics.json", "runs/small/log.csv"}
+    expected |= {
+        "runs/small/eval/B/report.html",
+        "runs/small/eval/B/metrics.json",
+        "runs/small/log.csv",
+    }
     assert expected <= names
 
 
@@ -179,7 +202,10 @@ def bad_calls(base: Path) -> dict[str, tuple[list[object], str]]:
             ["qc", base / "raw", "--records", base / "plane.csv", "-w", study],
             "did you mean 'femur'",
         ),
-        "qc without a key column": (["qc", base / "raw", "--records", base / "column.csv", "-w", study], "column.csv"),
+        "qc without a key column": (
+            ["qc", base / "raw", "--records", base / "column.csv", "-w", study],
+            "column.csv",
+        ),
         "masks of nothing": (["masks", "import", base / "missing.json", "-w", study], "sono qc"),
         "masks that are none": (["masks", "import", base / "broken.json", "-w", study], "sono qc"),
         "propose before qc": (["masks", "propose", "-w", study], "sono qc"),
@@ -188,7 +214,10 @@ def bad_calls(base: Path) -> dict[str, tuple[list[object], str]]:
             "not a checkpoint",
         ),
         "captions before qc": (["captions", "build", "-w", study], "sono qc"),
-        "an unknown template set": (["captions", "build", "--template", "sonocip", "-w", study], "sonoclip"),
+        "an unknown template set": (
+            ["captions", "build", "--template", "sonocip", "-w", study],
+            "sonoclip",
+        ),
         "stats before qc": (["stats", "-w", study], "sono qc"),
         "split before qc": (["split", "-w", study], "sono qc"),
         "dedup before qc": (["dedup", "-w", study], "sono qc"),
@@ -213,19 +242,32 @@ def bad_base(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", list(bad_calls(Path())))
 def test_bad_input_gives_one_clear_line_and_damages_nothing(bad_base: Path, run, name: str) -> None:
     words, expected = bad_calls(bad_base)[name]
-    before = {path: path.read_bytes() for path in bad_base.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes()
+        for path in bad_base.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     result = run(*words)
     assert result.code == 1
     assert result.err.startswith("sono: ")
     assert len(result.err.splitlines()) == 1
     assert expected in result.err
-    after = {path: path.read_bytes() for path in bad_base.rglob("*") if path.is_file() and path.name != ".lock"}
+    after = {
+        path: path.read_bytes()
+        for path in bad_base.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     assert after == before
 
 
 @pytest.mark.parametrize(
     ("section", "command"),
-    [("qc", ["qc", "raw"]), ("training", ["train"]), ("captions", ["captions", "build"]), ("splits", ["split"])],
+    [
+        ("qc", ["qc", "raw"]),
+        ("training", ["train"]),
+        ("captions", ["captions", "build"]),
+        ("splits", ["split"]),
+    ],
 )
 def test_an_unknown_key_in_the_settings_is_one_clear_line(
     bad_base: Path, run, section: str, command: list[str]
@@ -238,7 +280,9 @@ def test_an_unknown_key_in_the_settings_is_one_clear_line(
     assert f"unknown key '{section}.epocs'" in result.err
 
 
-@pytest.mark.parametrize("command", [["stats"], ["split", "--check"], ["captions", "build"], ["dedup"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["stats"], ["split", "--check"], ["captions", "build"], ["dedup"]], ids=" ".join
+)
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -284,7 +328,9 @@ def test_ctrl_c_at_any_moment_of_qc_gives_one_line(tmp_path: Path) -> None:
     raw.mkdir()
     picture = np.random.default_rng(0).integers(0, 255, (600, 800), np.uint8)
     for number in range(150):
-        (raw / f"{number}.png").write_bytes(cv2.imencode(".png", np.roll(picture, number))[1].tobytes())
+        (raw / f"{number}.png").write_bytes(
+            cv2.imencode(".png", np.roll(picture, number))[1].tobytes()
+        )
     study = Workspace.create(tmp_path / "study")
     command = [sys.executable, "-m", "sono", "qc", str(raw), "-w", str(study.root), "--jobs", "2"]
     lock = study.root / ".lock"
@@ -292,7 +338,11 @@ def test_ctrl_c_at_any_moment_of_qc_gives_one_line(tmp_path: Path) -> None:
     for begun in (lock.exists, lambda: any(study.quarantine.rglob("*.png"))):
         lock.unlink(missing_ok=True)
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         wait_until(begun, process)
         os.killpg(process.pid, signal.SIGINT)

@@ -1,4 +1,6 @@
-"""The page of settings tells every key of sono.toml with its default and range, as the models have them."""
+"""The page of settings tells every key of sono.toml with its default and range, as the models
+have them.
+"""
 
 import json
 import re
@@ -25,7 +27,11 @@ def rows_of_models() -> Iterator[tuple[str, list[Row]]]:
 
 
 def rows_of(section: str, model: type[Config]) -> Iterator[tuple[str, list[Row]]]:
-    tables = {name: field.annotation for name, field in model.model_fields.items() if is_table(field.annotation)}
+    tables = {
+        name: field.annotation
+        for name, field in model.model_fields.items()
+        if is_table(field.annotation)
+    }
     keys = {name: field for name, field in model.model_fields.items() if name not in tables}
     yield section, [(f"`{name}`", shown(field), allowed(field)) for name, field in keys.items()]
     for name, inner in tables.items():
@@ -45,7 +51,10 @@ def shown(field: FieldInfo) -> str:
 def allowed(field: FieldInfo) -> str:
     """The bounds where there are some, else the values or the type."""
     bounds = {
-        name: getattr(one, name) for one in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(one, name)
+        name: getattr(one, name)
+        for one in field.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(one, name)
     }
     if not bounds:
         return named(field.annotation)

@@ -1,4 +1,6 @@
-"""Every command against a study that somebody has changed, on a full disk, and killed in the middle."""
+"""Every command against a study that somebody has changed, on a full disk, and killed in the
+middle.
+"""
 
 import errno
 import json
@@ -51,7 +53,9 @@ def place(place: Place, url: str, request: pytest.FixtureRequest) -> Place:
     """As the command of the test finds it before it has work to do."""
     name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
     if name == "pull":
-        pytest.importorskip("dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed")
+        pytest.importorskip(
+            "dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed"
+        )
     if name:
         COMMANDS[name].begin(place)
     return replace(place, url=url)
@@ -63,7 +67,12 @@ def test_no_command_is_left_out() -> None:
 
 def state(*folders: Path) -> dict[Path, bytes]:
     """All files; a lock holds nothing."""
-    files = (path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    )
     return {path: path.read_bytes() for path in files}
 
 
@@ -110,7 +119,9 @@ def test_another_studys_table_is_refused(place: Place, other: Place, name: str, 
 
 
 LINKS = ("link", "linked folder")
-OUTSIDE = [(name, way) for name, read in READS if read == IMAGE for way in ("above", "linked folder")]
+OUTSIDE = [
+    (name, way) for name, read in READS if read == IMAGE for way in ("above", "linked folder")
+]
 OUTSIDE += [("stats", way) for way in ("quarantine", "absolute", "link")]
 
 
@@ -132,10 +143,15 @@ def test_a_frame_outside_of_the_workspace_is_not_read(place: Place, name: str, w
     else:
         files[row] = given.get(way, "frames/../../study.vault/key")
         column = images.schema.get_field_index("file")
-        pq.write_table(images.set_column(column, images.schema.field(column), pa.array(files)), study.path(IMAGES))
+        pq.write_table(
+            images.set_column(column, images.schema.field(column), pa.array(files)),
+            study.path(IMAGES),
+        )
     said = run(COMMANDS[name].line(place))
     assert (said.code, said.one_line) == (1, True), said
-    assert ("leads out of" if way in LINKS else f"images.parquet: row {row + 1}: column 'file' has") in said.err
+    assert (
+        "leads out of" if way in LINKS else f"images.parquet: row {row + 1}: column 'file' has"
+    ) in said.err
     assert held.exists() and not place.out.exists()
 
 
@@ -163,7 +179,12 @@ def test_a_full_disk_is_one_line_and_the_same_command_then_goes_on(place: Place,
     check_repeated(place, name)
 
 
-KILLS = [(name, COMMANDS[name].writes) for name in WRITERS] + [("init", 2), ("qc", 1), ("train", 1), ("eval", 1)]
+KILLS = [(name, COMMANDS[name].writes) for name in WRITERS] + [
+    ("init", 2),
+    ("qc", 1),
+    ("train", 1),
+    ("eval", 1),
+]
 
 
 @pytest.mark.parametrize(("name", "at"), KILLS)
@@ -183,17 +204,24 @@ def test_a_release_that_is_killed_anywhere_goes_on(place: Place, whole: Place, a
     images = place.study.images().set_index("image_id")
     released = images["reasons"].map(lambda codes: "released" in codes)
     assert set(images.loc[released, "status"]) <= {"accepted"}
-    assert all((place.study.root / file).is_file() for file in images.loc[images["status"] == "accepted", "file"])
+    assert all(
+        (place.study.root / file).is_file()
+        for file in images.loc[images["status"] == "accepted", "file"]
+    )
     assert run(line).code == 0
     assert "released" in set(place.study.images()["reasons"].explode())
     assert not list(place.base.rglob(".tmp-*")) and not list(place.study.quarantine.rglob("*.png"))
 
 
-def test_an_evaluation_takes_the_place_of_the_old_one_and_keeps_what_others_put_there(place: Place) -> None:
+def test_an_evaluation_takes_the_place_of_the_old_one_and_keeps_what_others_put_there(
+    place: Place,
+) -> None:
     line, target = COMMANDS["eval"].line(place), place.study.runs / "toy" / "eval" / "test"
     assert run(line).code == 0
     (target / "notes.txt").write_text("mine")
-    place.study.config_path.write_text(place.study.config_path.read_text().replace("draws = 100", "draws = 101"))
+    place.study.config_path.write_text(
+        place.study.config_path.read_text().replace("draws = 100", "draws = 101")
+    )
     before = state(target)
     assert run(line, disk_of(2000)).code == 1
     assert state(target) == before
@@ -230,7 +258,10 @@ def test_a_renamed_study_wants_its_vault_renamed_and_a_name_that_is_no_text_is_o
     place: Place, name: str
 ) -> None:
     line = COMMANDS[name].line(place)[:-1]
-    renamed, no_text = place.base / "new name", Path(os.fsdecode(os.fsencode(place.base) + b"/st\xfcdy"))
+    renamed, no_text = (
+        place.base / "new name",
+        Path(os.fsdecode(os.fsencode(place.base) + b"/st\xfcdy")),
+    )
     place.study.root.rename(renamed)
     said = run([*line, str(renamed)])
     assert (said.code, said.one_line) == (1, True), said
@@ -252,7 +283,9 @@ CLOSED += [(name, "") for name in ("init", "phantom", "export dicom", "masks exp
 
 
 @pytest.mark.parametrize(("name", "closed"), CLOSED)
-def test_where_nothing_may_be_written_one_line_says_so_and_all_stays(place: Place, name: str, closed: str) -> None:
+def test_where_nothing_may_be_written_one_line_says_so_and_all_stays(
+    place: Place, name: str, closed: str
+) -> None:
     before = state(place.base)
     close(place.base / closed, deep=bool(closed))
     said = run(COMMANDS[name].line(place), without_rights)
@@ -273,7 +306,10 @@ def no_split(place: Place) -> None:
     place.study.write(IMAGES, place.study.images().assign(split=None))
 
 
-NOTHING = [(all_rejected, name, "none of the 13 frames was accepted") for name in ("split", "split check", "dedup csv")]
+NOTHING = [
+    (all_rejected, name, "none of the 13 frames was accepted")
+    for name in ("split", "split check", "dedup csv")
+]
 NOTHING += [
     (all_rejected, "quarantine show", "no frame waits"),
     (no_split, "split check", "no frame is in a split"),
@@ -298,12 +334,15 @@ def test_two_at_once_both_end_and_nothing_is_lost(place: Place, name: str) -> No
     """Each writes what it would alone, or says that another is at it."""
     line = COMMANDS[name].line(place)
     if name == "train":
-        line = [word for word in line if word not in ("--name", "new")]  # each takes a name that is free
+        # each takes a name that is free
+        line = [word for word in line if word not in ("--name", "new")]
     with started(line) as first, started(line) as second:
         both = [first(), second()]
     late = [said for said in both if said.code]
     assert len(late) < 2, both
-    assert all("another sono is" in said.err or "there is a run of this name" in said.err for said in late), late
+    assert all(
+        "another sono is" in said.err or "there is a run of this name" in said.err for said in late
+    ), late
     assert not list(place.base.rglob(".tmp-*"))
     if name == "train":
         assert {path.name for path in place.study.runs.glob("run-*")} == {"run-001", "run-002"}
@@ -323,10 +362,27 @@ def test_a_run_that_was_killed_before_it_began_keeps_no_name(place: Place) -> No
 
 def test_only_kinds_of_files_are_written_that_the_gate_searches(place: Place) -> None:
     """`tests/curation/test_outputs.py` plants a name in each of them."""
-    written = {path.suffix for path in place.study.root.rglob("*") if path.is_file() and path.name != ".lock"}
+    written = {
+        path.suffix
+        for path in place.study.root.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     for name in ("export shards", "export dicom", "model export"):
         shutil.rmtree(place.out, ignore_errors=True)
         assert run(COMMANDS[name].line(place)).code == 0
         written |= {path.suffix for path in place.out.rglob("*") if path.is_file()}
-    known = {".csv", ".dcm", ".html", ".json", ".parquet", ".png", ".pt", ".pth", ".safetensors", ".tar", ".toml"}
-    assert {suffix for suffix in written if not suffix[1:].isdigit()} <= known  # TensorBoard's names end in a number
+    known = {
+        ".csv",
+        ".dcm",
+        ".html",
+        ".json",
+        ".parquet",
+        ".png",
+        ".pt",
+        ".pth",
+        ".safetensors",
+        ".tar",
+        ".toml",
+    }
+    # TensorBoard's names end in a number
+    assert {suffix for suffix in written if not suffix[1:].isdigit()} <= known

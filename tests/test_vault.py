@@ -1,4 +1,6 @@
-"""Every command on a study whose vault is missing, another's, older or damaged, and under umask 077."""
+"""Every command on a study whose vault is missing, another's, older or damaged, and under umask
+077.
+"""
 
 import os
 import re
@@ -17,7 +19,16 @@ from sono.curation.core.workspace import Workspace
 # One of the ways of each command that reads or writes a study.
 NEEDS = ("qc again", "export dicom", "quarantine show", "quarantine release")
 EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "search"]
-WRITES = ("masks propose", "captions build", "stats", "split", "dedup", "train", "eval", "model import")
+WRITES = (
+    "masks propose",
+    "captions build",
+    "stats",
+    "split",
+    "dedup",
+    "train",
+    "eval",
+    "model import",
+)
 WRITERS = [name for name, command in COMMANDS.items() if command.writes and command.in_study]
 
 
@@ -30,15 +41,30 @@ def place(place: Place) -> Place:
 
 def ran(name: str, place: Place, *more: str) -> tuple[int, str]:
     """Exit code and stderr of a command; folders are exported below `out`."""
-    line = [f"{word}/new" if word == str(place.out) else word for word in COMMANDS[name].line(place, *more)]
+    line = [
+        f"{word}/new" if word == str(place.out) else word
+        for word in COMMANDS[name].line(place, *more)
+    ]
     said: Outcome = run(line)
     return said.code, said.err
 
 
 def files_of(place: Place) -> dict[Path, tuple[int, int]]:
-    """Every file of the study and the exports, with inode and time: a file that was written again has another."""
-    files = (path for folder in (place.study.root, place.out) for path in folder.rglob("*") if path.is_file())
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.name != ".lock"}
+    """Every file of the study and the exports, with inode and time.
+
+    A file that was written again has another.
+    """
+    files = (
+        path
+        for folder in (place.study.root, place.out)
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in files
+        if path.name != ".lock"
+    }
 
 
 def check_nothing_private(place: Place, before: dict[Path, tuple[int, int]], said: str) -> None:
@@ -65,7 +91,9 @@ def forget(place: Place) -> None:
     [(take_away, command) for command in (*NEEDS, *EXPORTS, *WRITES)]
     + [(forget, command) for command in ("qc again", "quarantine show", "masks export", "stats")],
 )
-def test_without_the_vault_no_command_is_silent(place: Place, command: str, lose: Callable[[Place], None]) -> None:
+def test_without_the_vault_no_command_is_silent(
+    place: Place, command: str, lose: Callable[[Place], None]
+) -> None:
     lose(place)
     before = files_of(place)
     code, said = ran(command, place)
@@ -116,7 +144,11 @@ WRONG = {
 @pytest.mark.parametrize(
     ("spoil", "command"),
     [(make_foreign, command) for command in (*NEEDS, *EXPORTS, *WRITES, "split check")]
-    + [(spoil, command) for spoil in (make_older, damage) for command in ("qc again", "masks export", "stats")],
+    + [
+        (spoil, command)
+        for spoil in (make_older, damage)
+        for command in ("qc again", "masks export", "stats")
+    ],
 )
 def test_the_wrong_vault_is_an_error_of_every_command(
     place: Place, command: str, spoil: Callable[[Place], None]
@@ -133,14 +165,19 @@ def test_the_wrong_vault_is_an_error_of_every_command(
 @pytest.mark.parametrize("command", WRITERS)
 def test_what_is_written_under_umask_077_is_for_its_owner_alone(place: Place, command: str) -> None:
     before = files_of(place)
-    held = {path.name for path in place.study.quarantine.rglob("*.png")}  # released, they keep the modes they had
+    # released, they keep the modes they had
+    held = {path.name for path in place.study.quarantine.rglob("*.png")}
     old = os.umask(0o077)
     try:
         code, said = ran(command, place)
     finally:
         os.umask(old)
     assert code == 0, said
-    written = [path for path, state in files_of(place).items() if before.get(path) != state and path.name not in held]
+    written = [
+        path
+        for path, state in files_of(place).items()
+        if before.get(path) != state and path.name not in held
+    ]
     assert written or command == "quarantine show"
     written += list(place.study.vault.glob("*.p*"))  # tables and sheets
     assert [path for path in written if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
@@ -148,7 +185,9 @@ def test_what_is_written_under_umask_077_is_for_its_owner_alone(place: Place, co
     check_nothing_private(place, before, said)
 
 
-def test_the_settings_of_a_new_study_follow_the_umask_and_its_vault_is_closed(tmp_path: Path) -> None:
+def test_the_settings_of_a_new_study_follow_the_umask_and_its_vault_is_closed(
+    tmp_path: Path,
+) -> None:
     for umask, mode in ((0o077, 0o600), (0o022, 0o644), (0, 0o644), (0o277, 0o600)):
         old = os.umask(umask)
         try:
@@ -179,7 +218,14 @@ def test_a_copy_next_to_the_study_is_no_renamed_study(place: Place) -> None:
 @pytest.mark.parametrize("command", ["masks export", "masks overlays"])
 def test_what_is_exported_is_searched_before_it_is_written(place: Place, command: str) -> None:
     study = place.study
-    name = read_table(study.sources_path, SOURCES)["persons"].dropna().explode().dropna().max().split(",")[0]
+    name = (
+        read_table(study.sources_path, SOURCES)["persons"]
+        .dropna()
+        .explode()
+        .dropna()
+        .max()
+        .split(",")[0]
+    )
     study.write(MASKS, study.masks().assign(structure=f"head of {name}"))
     code, said = ran(command, place)
     assert code == 4 and name not in said

@@ -5,7 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from sono.curation.core.cli_options import JsonOption, NoVaultOption, QuietOption, WorkspaceOption, show
+from sono.curation.core.cli_options import (
+    JsonOption,
+    NoVaultOption,
+    QuietOption,
+    WorkspaceOption,
+    show,
+)
 from sono.curation.core.errors import SonoError
 
 app = typer.Typer()
@@ -15,31 +21,51 @@ model_app = typer.Typer(no_args_is_help=True, help="Import third-party models, e
 
 @app.command()
 def train(
-    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="run-001, run-002, ...")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="run-001, run-002, ...")
+    ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="sono, sonoclip, echocare, ultrasound-clip, or FILE.toml; sono.toml wins.")
+        str | None,
+        typer.Option(
+            help="sono, sonoclip, echocare, ultrasound-clip, or FILE.toml; sono.toml wins."
+        ),
     ] = None,
     repeat: Annotated[
-        str | None, typer.Option("--from", help="Repeat this run (NAME or runs/NAME), by the settings in its record.")
+        str | None,
+        typer.Option(
+            "--from", help="Repeat this run (NAME or runs/NAME), by the settings in its record."
+        ),
     ] = None,
-    hold_out: Annotated[list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")] = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="lite0 to lite2, nano, small, base, large, or any of open_clip.", show_default="recipe's"),
+        typer.Option(
+            help="lite0 to lite2, nano, small, base, large, or any of open_clip.",
+            show_default="recipe's",
+        ),
     ] = None,
-    init: Annotated[str | None, typer.Option(help="A run to begin with, by name or folder.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="A run to begin with, by name or folder.")
+    ] = None,
     trainable: Annotated[
         str | None, typer.Option(help="heads, last:N, vision or all.", show_default="recipe's")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training frames.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training frames.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run called --name.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run called --name.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a compact mask-channel CLIP on the train split; options win over sono.toml, and that over a recipe.
+    """Train a compact mask-channel CLIP on the train split; options win over sono.toml, and that
+    over a recipe.
 
     Example: sono train --hold-out B
 
@@ -47,7 +73,7 @@ def train(
     """
     from sono.curation.core.workspace import Workspace
     from sono.training.runs.run_info import settings_of_run
-    from sono.training.runtime.distributed import is_first
+    from sono.training.runtime.distributed import is_main_process
     from sono.training.train import train as run_training
 
     if resume and name is None:
@@ -70,7 +96,7 @@ def train(
     }
     config = settings_of_run(study, (name if resume else repeat), recipe, given, resume)
     summary = run_training(study, config, name, resume)
-    if is_first():
+    if is_main_process():
         center = f" --center {config.hold_out[0]}" if config.hold_out else ""
         show(summary, as_json, next_step=f"sono eval --run {summary.run}{center}")
 
@@ -80,14 +106,19 @@ def export_to_shards(
     out: Annotated[Path, typer.Argument(help="New folder.")],
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which frames.")] = "train",
     pairs: Annotated[int, typer.Option(min=1, help="Frames a shard.")] = 1024,
-    recipe: Annotated[str | None, typer.Option(help="The recipe that they are for; sono.toml wins.")] = None,
-    hold_out: Annotated[list[str] | None, typer.Option(help="A center to leave out; repeat.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe that they are for; sono.toml wins.")
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="A center to leave out; repeat.")
+    ] = None,
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write captioned frames of a split, at the size of the model, as tar files that `sono train` reads as a stream.
+    """Write captioned frames of a split, at the size of the model, as tar files that `sono train`
+    reads as a stream.
 
     Example: sono export shards ../shards --hold-out B
     """
@@ -98,7 +129,11 @@ def export_to_shards(
     study = Workspace.find(workspace)
     config = training_config(study, recipe, {"hold_out": hold_out or None})
     summary = export_shards(study, out, config, split, pairs, no_vault)
-    step = "name the folder as shards under training in sono.toml, then sono train" if split == "train" else ""
+    step = (
+        "name the folder as shards under training in sono.toml, then sono train"
+        if split == "train"
+        else ""
+    )
     show(summary, as_json, next_step=step)
 
 
@@ -106,17 +141,22 @@ def export_to_shards(
 def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="Weights: .pt, .pth, .bin or .safetensors.")],
     base: Annotated[
-        Path | None, typer.Option(help="The CLIP file with the text tower, for a vision tower alone.")
+        Path | None,
+        typer.Option(help="The CLIP file with the text tower, for a vision tower alone."),
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="open_clip name or JSON file.", show_default="read off OpenAI's names")
+        str | None,
+        typer.Option(help="open_clip name or JSON file.", show_default="read off OpenAI's names"),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="that of the file")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="that of the file")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Read SonoCLIP, Alpha-CLIP, OpenAI CLIP or any open_clip weights as a run; nothing of the file is run.
+    """Read SonoCLIP, Alpha-CLIP, OpenAI CLIP or any open_clip weights as a run; nothing of the file
+    is run.
 
     Example: sono model import sonoclip_vision.pth --base ViT-L-14-336px.pt
     """
@@ -124,14 +164,20 @@ def import_checkpoint(
     from sono.training.interop.model_runs import import_model
 
     summary = import_model(Workspace.find(workspace), checkpoint, base, architecture, name)
-    show(summary, as_json, next_step=f"sono eval --run {summary.run}, or sono train --init {summary.run}")
+    show(
+        summary,
+        as_json,
+        next_step=f"sono eval --run {summary.run}, or sono train --init {summary.run}",
+    )
 
 
 @model_app.command("export")
 def export_run(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     run: Annotated[str, typer.Option(help="Name or folder of the run.")],
-    to: Annotated[Literal["sonoclip", "onnx"], typer.Option("--format", help="What to write.")] = "onnx",
+    to: Annotated[
+        Literal["sonoclip", "onnx"], typer.Option("--format", help="What to write.")
+    ] = "onnx",
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

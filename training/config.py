@@ -1,4 +1,7 @@
-"""Settings of a training run: a recipe, then [training] of `sono.toml`, then the options of `sono train`."""
+"""Settings of a training run.
+
+A recipe, then [training] of `sono.toml`, then the options of `sono train`.
+"""
 
 import re
 from pathlib import Path
@@ -12,7 +15,8 @@ from sono.curation.core.workspace import Workspace
 
 FOLDER = Path(__file__).parent / "recipes"
 SECTIONS = ("training", "tuning")  # always; and where the run begins with another
-TOWERS = ("model", "start", "text", "region_pool")  # of a recipe: a run that begins with another takes its towers
+# of a recipe: a run that begins with another takes its towers
+TOWERS = ("model", "start", "text", "region_pool")
 PLACES = ("start", "text", "shards")  # settings that may name a file or folder
 SCRATCH, IMAGENET = "scratch", "imagenet"
 CLIP_TEXT = "clip"  # CLIP's transformer, from scratch
@@ -31,9 +35,12 @@ class AugmentConfig(Config):
     gain: float = Field(default=0.3, ge=0, lt=1)  # factor between 1 - gain and 1 + gain
     gamma: float = Field(default=0.3, ge=0, lt=1)  # exponent between 1 - gamma and 1 + gamma
     speckle: float = Field(default=0.08, ge=0, le=1)  # standard deviation of multiplicative noise
-    grain: float = Field(default=0.0, ge=0, le=1)  # share, up to which that noise is twice as coarse
-    blur: float = Field(default=0.0, ge=0, le=1)  # share, up to which a frame is its average over 3 x 3 pixels
-    mask_stray: float = Field(default=0.5, ge=0, le=1)  # share of the whole frames under an ellipse anywhere
+    # share, up to which that noise is twice as coarse
+    grain: float = Field(default=0.0, ge=0, le=1)
+    # share, up to which a frame is its average over 3 x 3 pixels
+    blur: float = Field(default=0.0, ge=0, le=1)
+    # share of the whole frames under an ellipse anywhere
+    mask_stray: float = Field(default=0.5, ge=0, le=1)
 
 
 class TrainingConfig(Config):
@@ -41,10 +48,13 @@ class TrainingConfig(Config):
 
     init: str | None = None  # a run to begin with, trained or imported; it brings its own towers
     model: str = "lite0"
-    start: str | None = None  # imagenet, scratch, or an encoder's file; None: ImageNet weights where the model has them
+    # imagenet, scratch, or an encoder's file; None: ImageNet weights where the model has them
+    start: str | None = None
     image_size: int | None = Field(None, ge=32, le=1024)  # pixels; None: the architecture's own
-    text: str = MINILM  # minilm, clip (a transformer from scratch), or a BERT by folder or Hugging Face name
-    text_trainable: str = "auto"  # heads, last:N or all; auto: heads of a BERT, which comes trained, all of CLIP's
+    # minilm, clip (a transformer from scratch), or a BERT by folder or Hugging Face name
+    text: str = MINILM
+    # heads, last:N or all; auto: heads of a BERT, which comes trained, all of CLIP's
+    text_trainable: str = "auto"
     context_length: int | None = Field(None, ge=8, le=512)  # tokens; None: the text tower's own
     region_pool: bool = True  # add inner features averaged under the mask, and its place
     trainable: str = "all"  # see sono.training.model.freeze
@@ -52,35 +62,52 @@ class TrainingConfig(Config):
     lora_alpha: float = Field(16.0, gt=0)
     epochs: int = Field(45, ge=1)
     batch_size: int = Field(48, ge=2)  # pairs a step, over all processes and parts
-    accumulate: int = Field(1, ge=1)  # parts of a batch, one after another, that do not meet: less memory
+    # parts of a batch, one after another, that do not meet: less memory
+    accumulate: int = Field(1, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
-    trunk_rate: float = Field(1.0, gt=0)  # learning rate of weights that come trained over that of the others
-    mask_rate: float | None = Field(None, gt=0)  # learning rate of the mask filters over that of the towers; None: ours
-    scale_rate: float = Field(10.0, gt=0)  # learning rate of logit scale and bias over that of the towers
+    # learning rate of weights that come trained over that of the others
+    trunk_rate: float = Field(1.0, gt=0)
+    # learning rate of the mask filters over that of the towers; None: ours
+    mask_rate: float | None = Field(None, gt=0)
+    # learning rate of logit scale and bias over that of the towers
+    scale_rate: float = Field(10.0, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup_fraction: float = Field(0.05, ge=0, lt=1)  # of all steps
-    warmup_steps: int | None = Field(None, ge=0)  # instead of the share, but never more than half of the run
+    # instead of the share, but never more than half of the run
+    warmup_steps: int | None = Field(None, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where it is multiplied
+    # auto: bfloat16 where it is multiplied
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False  # the vision tower by torch.compile
-    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each holds all weights, or a share of them
+    # of several processes: each holds all weights, or a share of them
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     global_fraction: float = Field(0.6, ge=0, le=1)  # of the pairs of a batch
-    prompt_fraction: float = Field(0.5, ge=0, le=1)  # of whole-frame captions: a short prompt of the plane instead
-    region_prompts: float = Field(0.5, ge=0, le=1)  # of region captions: a short prompt of the structure instead
-    region_weight: float = Field(0.5, ge=0, le=1)  # of region pairs in the loss; 0: pairs are mixed, and all meet
-    regions_per_frame: int = Field(4, ge=1)  # pairs of one frame in a batch, each with another region
-    curriculum: float = Field(0.0, ge=0, le=1)  # share of the run over which proposed masks open; 0: from the start
-    plane_balance: float = Field(0.5, ge=0, le=1)  # 0: every frame once an epoch; 1: every plane equally often
+    # of whole-frame captions: a short prompt of the plane instead
+    prompt_fraction: float = Field(0.5, ge=0, le=1)
+    # of region captions: a short prompt of the structure instead
+    region_prompts: float = Field(0.5, ge=0, le=1)
+    # of region pairs in the loss; 0: pairs are mixed, and all meet
+    region_weight: float = Field(0.5, ge=0, le=1)
+    # pairs of one frame in a batch, each with another region
+    regions_per_frame: int = Field(4, ge=1)
+    # share of the run over which proposed masks open; 0: from the start
+    curriculum: float = Field(0.0, ge=0, le=1)
+    # 0: every frame once an epoch; 1: every plane equally often
+    plane_balance: float = Field(0.5, ge=0, le=1)
     center_balance: float = Field(0.0, ge=0, le=1)  # likewise; balances multiply
     patient_balance: float = Field(0.0, ge=0, le=1)
     objective: Literal["softmax", "sigmoid"] = "softmax"
-    targets: Literal["fact", "identity", "caption"] = "fact"  # what else is a positive: equal facts, or equal captions
+    # what else is a positive: equal facts, or equal captions
+    targets: Literal["fact", "identity", "caption"] = "fact"
     bias: Literal["published", "auto"] = "published"
-    loss_chunk: int = Field(0, ge=0)  # captions a part of the loss; 0: as many as fit into 32 MB of logits
+    # captions a part of the loss; 0: as many as fit into 32 MB of logits
+    loss_chunk: int = Field(0, ge=0)
     semantic_weight: float = Field(0.0, ge=0)  # of soft labels from attributes and the anatomy tree
-    graph_gate: float = Field(0.0, ge=0, le=MAX_GATE)  # at the start, of the attribute graph; 0: no graph
+    # at the start, of the attribute graph; 0: no graph
+    graph_gate: float = Field(0.0, ge=0, le=MAX_GATE)
     reconstruction_weight: float = Field(0.0, ge=0)  # of guessing hidden regions
-    shards: str | None = None  # a folder of `sono export shards`, which is read instead of the train split
+    # a folder of `sono export shards`, which is read instead of the train split
+    shards: str | None = None
     mask_states: tuple[Literal["accepted", "edited", "proposed"], ...] = ("accepted", "edited")
     hold_out: tuple[str, ...] = ()  # centers kept for `sono eval --center`
     validate_every: int = Field(4, ge=1)  # epochs
@@ -125,17 +152,22 @@ class TrainingConfig(Config):
     @model_validator(mode="after")
     def _shares(self) -> "TrainingConfig":
         unfit = {
-            "lora_rank": self.lora_rank, "compile": self.compile, "precision 'float16'": self.precision == "float16",
+            "lora_rank": self.lora_rank, "compile": self.compile,
+            "precision 'float16'": self.precision == "float16",
         }  # fmt: skip
         if self.strategy == "fsdp" and any(unfit.values()):
             told = ", ".join(name for name, asked in unfit.items() if asked)
-            raise ValueError(f"strategy 'fsdp' does not go with {told}; use 'ddp', or leave that out")
+            raise ValueError(
+                f"strategy 'fsdp' does not go with {told}; use 'ddp', or leave that out"
+            )
         return self
 
     def record(self) -> dict[str, Any]:
         """The settings as a run keeps them: of folders the name, not the place."""
         places = {name: value for name in PLACES if (value := getattr(self, name)) not in NAMED}
-        names = {name: None if place is None else Path(place).name for name, place in places.items()}
+        names = {
+            name: None if place is None else Path(place).name for name, place in places.items()
+        }
         return self.model_dump(mode="json") | names
 
 
@@ -144,19 +176,26 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def training_config(workspace: Workspace, recipe: str | None, options: dict[str, Any]) -> TrainingConfig:
-    """The settings of a new run: recipe (None: `sono`), then `[training]` of `sono.toml`, then set options."""
+def training_config(
+    workspace: Workspace, recipe: str | None, options: dict[str, Any]
+) -> TrainingConfig:
+    """The settings of a new run: recipe (None.
+
+    `sono`), then `[training]` of `sono.toml`, then set options.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     own = section_values(workspace.config_path, "training")
     path = _find(recipe or "sono")
     sections = read_file(path, SECTIONS)
     values = sections.get("training", {})
-    validated(values, "training", TrainingConfig, path)  # one after another: a mistake is told where it stands
+    # one after another: a mistake is told where it stands
+    validated(values, "training", TrainingConfig, path)
     validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
     if merged(values, own, given).get("init") is not None:
         values = merged(_without(values, *TOWERS), sections.get("tuning", {}))
         validated(values, "tuning", TrainingConfig, path)
-    elif merged(own, given).get("start", SCRATCH) not in NAMED:  # an encoder brings the vision tower
+    # an encoder brings the vision tower
+    elif merged(own, given).get("start", SCRATCH) not in NAMED:
         values = _without(values, "model", "start", "region_pool")
     where = f"{recipe} with sono.toml and options" if recipe else "options"
     return validated(merged(values, own, given), where, TrainingConfig)
@@ -174,5 +213,8 @@ def _find(recipe: str) -> Path:
             raise SonoError(f"{path}: no such recipe file")
         return path
     if recipe not in recipe_names():
-        raise SonoError(f"unknown recipe '{recipe}'{did_you_mean(recipe, recipe_names())}; or give a file, NAME.toml")
+        raise SonoError(
+            f"unknown recipe '{recipe}'{did_you_mean(recipe, recipe_names())}; or give a file, "
+            f"NAME.toml"
+        )
     return FOLDER / f"{recipe}.toml"

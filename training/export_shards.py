@@ -1,4 +1,6 @@
-"""`sono export shards`: a split of a workspace as tar shards that `sono train` reads as a stream."""
+"""`sono export shards`: a split of a workspace as tar shards that `sono train` reads as a
+stream.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder
 from sono.training.config import TrainingConfig
-from sono.training.data.shard_records import Source
+from sono.training.data.shard_records import ShardOrigin
 from sono.training.data.shards import write_shards
 from sono.training.inputs import load_split, template_set, usable_images
 from sono.training.model.mask_clip import MaskClip
@@ -36,10 +38,11 @@ def export_shards(
     pairs_per_shard: int = 1024,
     no_vault: bool = False,
 ) -> ShardSummary:
-    """Write the captioned frames of `split` as a run of these settings would see them, but for what it holds out.
+    """Write the captioned frames of `split` as a run of these settings would see them, but for what
+    it holds out.
 
-    SonoError where there is nothing to write, `out` is not a new or empty folder, or nothing can be searched, unless
-    `no_vault`; PrivacyError where something private is found in it.
+    SonoError where there is nothing to write, `out` is not a new or empty folder, or nothing can be
+    searched, unless `no_vault`; PrivacyError where something private is found in it.
     """
     workspace.require_vault(no_vault)
     refuse_used_folder(out)
@@ -48,8 +51,10 @@ def export_shards(
     side = MaskClip.side_of(start_of(workspace, config).config)
     pairs = load_split(workspace, images[images["split"] == split], config, template, side)
     if not len(pairs):
-        raise SonoError(f"{workspace.root}: no captioned frame in split '{split}'; run `sono captions build`")
-    source = Source(
+        raise SonoError(
+            f"{workspace.root}: no captioned frame in split '{split}'; run `sono captions build`"
+        )
+    source = ShardOrigin(
         template=template,
         split=split,
         key_check=workspace.study().key_check,

@@ -1,4 +1,6 @@
-"""What a run learns from: the frames that may be used, their captions and masks, and the model it begins with."""
+"""What a run learns from: the frames that may be used, their captions and masks, and the model
+it begins with.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sono.annotation.captions import CaptionConfig
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import check_splits, training_rows
@@ -18,18 +20,19 @@ from sono.training.data.stream import check_apart, check_shards, open_shards
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.mask_clip import MaskClip
 from sono.training.model.spread_texts import spread_texts
-from sono.training.runtime.distributed import is_first
+from sono.training.runtime.distributed import is_main_process
 from sono.training.start import Start, new_model, start_of
 
 COVERING = 0.98  # share of a frame from which on a mask points at nothing
 
 
 @dataclass(frozen=True)
-class Material:
-    """The frames (rows of the images table), the template set of their captions, and what is drawn from them.
+class TrainingInputs:
+    """The frames (rows of the images table), the template set of their captions, and what is drawn
+    from them.
 
-    Where shards are read, `images` are those of validation alone. `left_out` counts the frames of train and validation
-    that held-out centers cost, by why.
+    Where shards are read, `images` are those of validation alone. `left_out` counts the frames of
+    train and validation that held-out centers cost, by why.
     """
 
     images: pd.DataFrame
@@ -41,8 +44,11 @@ class Material:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Material:
-    """Read all of it, but for shards; SonoError where there is too little to learn from, or the shards do not fit.
+def read_material(
+    workspace: Workspace, config: TrainingConfig, saved: Path | None = None
+) -> TrainingInputs:
+    """Read all of it, but for shards; SonoError where there is too little to learn from, or the
+    shards do not fit.
 
     A run that goes on begins with its checkpoint `saved`, where it has one.
     """
@@ -62,21 +68,28 @@ def read_material(workspace: Workspace, config: TrainingConfig, saved: Path | No
     if len(train) < 2:
         held = f" after holding out {', '.join(config.hold_out)}" if config.hold_out else ""
         raise SonoError(
-            f"{workspace.root}: {len(train)} captioned frames in the train split{held}, at least 2 are needed; "
+            f"{workspace.root}: {len(train)} captioned frames in the train split{held}, at least 2 "
+            f"are needed; "
             "run `sono captions build` again, or `sono split` with another --seed or [splits] train"
         )
     val = load_split(workspace, images[images["split"] == "val"], config, template, side)
-    if len(val) == 1 and is_first():
-        talk.print(
-            f"{workspace.root}: one captioned frame in the validation split picks no epoch; the last one is kept"
+    if len(val) == 1 and is_main_process():
+        stderr_console.print(
+            f"{workspace.root}: one captioned frame in the validation split picks no epoch; the "
+            f"last one is kept"
         )
-    if is_first():
+    if is_main_process():
         if left_out:
             counts = ", ".join(f"{count} {why}" for why, count in left_out.items())
-            talk.print(f"{workspace.root}: --hold-out leaves out of train and validation: {counts}", markup=False)
+            stderr_console.print(
+                f"{workspace.root}: --hold-out leaves out of train and validation: {counts}",
+                markup=False,
+            )
         for remark in region_remarks(workspace, images, train, config):
-            talk.print(f"{workspace.root}: {remark}", markup=False)
-    return Material(images, template, start, train, val, _names(workspace, template), left_out)
+            stderr_console.print(f"{workspace.root}: {remark}", markup=False)
+    return TrainingInputs(
+        images, template, start, train, val, _names(workspace, template), left_out
+    )
 
 
 def region_remarks(
@@ -84,15 +97,22 @@ def region_remarks(
 ) -> list[str]:
     """What keeps the mask from saying which structure is meant: a line each, with what to do."""
     if config.global_fraction == 1:
-        return ["global_fraction = 1 trains whole frames alone: the mask will not say which structure is meant"]
+        return [
+            "global_fraction = 1 trains whole frames alone: the mask will not say which structure "
+            "is meant"
+        ]
     masks = workspace.masks()
     learned = images.loc[images["split"] == "train", "image_id"]
     masks = masks[masks["image_id"].isin(learned) & masks["state"].isin(config.mask_states)]
     if not train.regions:
-        why = "no frame of the train split has an accepted mask: `sono masks import`, then `sono captions build`"
+        why = (
+            "no frame of the train split has an accepted mask: `sono masks import`, then `sono "
+            "captions build`"
+        )
         if len(masks):
             why = (
-                f"none of the {len(masks)} masks of the train split has a caption and is large enough for the model's "
+                f"none of the {len(masks)} masks of the train split has a caption and is large "
+                f"enough for the model's "
                 "square: `sono captions build`, or a larger image_size"
             )
         return [f"{why}; the mask will not say which structure is meant"]
@@ -101,21 +121,32 @@ def region_remarks(
     remarks = []
     structures = {region.structure for example in train.examples for region in example.regions}
     if len(structures) == 1:
-        remarks.append(f"all masks are of one structure ({structures.pop()}): naming it under a mask shows nothing")
+        remarks.append(
+            f"all masks are of one structure ({structures.pop()}): naming it under a mask shows "
+            f"nothing"
+        )
     covering = int((masks["area"] >= COVERING * masks["height"] * masks["width"]).sum())
     if covering:
-        remarks.append(f"{covering} of {len(masks)} masks cover their whole frame and point at nothing: look at them")
+        remarks.append(
+            f"{covering} of {len(masks)} masks cover their whole frame and point at nothing: look "
+            f"at them"
+        )
     return remarks
 
 
-def load_split(workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int) -> PairSet:
+def load_split(
+    workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int
+) -> PairSet:
     """What can be drawn from `images`, with prompts of the template set."""
     workspace.planes().check(sorted(images["plane"].dropna().unique()))
     return load_pairs(workspace, images, config.mask_states, load_templates(template), side)
 
 
-def first_model(material: Material, config: TrainingConfig) -> MaskClip:
-    """The model that the run begins with; a new one has the pixel statistics of the training frames or its encoder."""
+def initial_model(material: TrainingInputs, config: TrainingConfig) -> MaskClip:
+    """The model that the run begins with.
+
+    A new one has the pixel statistics of the training frames or its encoder.
+    """
     start = material.start
     if start.model is not None:
         return start.model
@@ -125,25 +156,38 @@ def first_model(material: Material, config: TrainingConfig) -> MaskClip:
     return model
 
 
-def usable_images(workspace: Workspace, accepted: pd.DataFrame, config: TrainingConfig) -> pd.DataFrame:
+def usable_images(
+    workspace: Workspace, accepted: pd.DataFrame, config: TrainingConfig
+) -> pd.DataFrame:
     """Those of the `accepted` frames that may be used."""
     check_splits(accepted)
     images = training_rows(accepted, config.hold_out)
     if images.empty:
         raise SonoError(
-            f"{workspace.root}: no frame is left to train on after holding out {', '.join(config.hold_out)}"
+            f"{workspace.root}: no frame is left to train on after holding out "
+            f"{', '.join(config.hold_out)}"
         )
     return images
 
 
 def held_back(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]:
-    """How many `accepted` frames of train and val are not `used`, by why: their center, none, or what ties them."""
+    """How many `accepted` frames of train and val are not `used`, by why.
+
+    Their center, none, or what ties them.
+    """
     placed = accepted[accepted["split"].isin(["train", "val"])]
     gone = placed[~placed["image_id"].isin(used["image_id"])]
-    elsewhere = gone["center"].isin(used["center"].dropna().unique())  # of a center that is not held out
-    reasons = gone["center"].map("frames of {}".format).where(~elsewhere, "frames tied to them by patient or exam")
+    # of a center that is not held out
+    elsewhere = gone["center"].isin(used["center"].dropna().unique())
+    reasons = (
+        gone["center"]
+        .map("frames of {}".format)
+        .where(~elsewhere, "frames tied to them by patient or exam")
+    )
     reasons = reasons.where(gone["center"].notna(), "frames without a center")
-    return {str(why): int(count) for why, count in reasons.value_counts(sort=False).sort_index().items()}
+    return {
+        str(why): int(count) for why, count in reasons.value_counts(sort=False).sort_index().items()
+    }
 
 
 def template_set(workspace: Workspace) -> str:
@@ -154,7 +198,8 @@ def template_set(workspace: Workspace) -> str:
         if [load_templates(name).id] == written:
             return name
     raise SonoError(
-        f"{workspace.root}: the captions were written by template set {', '.join(written)}, which is not there now; "
+        f"{workspace.root}: the captions were written by template set {', '.join(written)}, which "
+        f"is not there now; "
         "name the set in sono.toml ([captions] template) and run `sono captions build` again"
     )
 

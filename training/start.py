@@ -1,4 +1,7 @@
-"""What a run begins with: a new model, or the towers of another run; and which of its weights learn."""
+"""What a run begins with: a new model, or the towers of another run.
+
+And which of its weights learn.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
 from sono.training.config import CLIP_TEXT, IMAGENET, SCRATCH, TrainingConfig
@@ -20,10 +23,12 @@ from sono.training.model.lora import add_lora
 from sono.training.model.mask_clip import MaskClip
 from sono.training.model.resize import resized
 from sono.training.objectives.objective import starting_bias
-from sono.training.runtime.distributed import is_first
+from sono.training.runtime.distributed import is_main_process
 
-UNKNOWN_WOMEN = "made in a study with another key, so its women are known here by their frames alone"
-OTHER_KEYS = "several"  # women of studies whose keys differ
+UNKNOWN_PATIENTS = (
+    "made in a study with another key, so its patients are known here by their frames alone"
+)
+OTHER_KEYS = "several"  # patients of studies whose keys differ
 DEFAULT = str(TrainingConfig.model_fields["model"].default)  # which says nothing beside `init`
 DEFAULT_TEXT = str(TrainingConfig.model_fields["text"].default)  # likewise
 CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
@@ -31,7 +36,9 @@ CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
 
 @dataclass(frozen=True)
 class Start:
-    """The configuration to build, with an encoder to fill it, or the model of the run `init` with its record."""
+    """The configuration to build, with an encoder to fill it, or the model of the run `init`
+    with its record.
+    """
 
     config: ModelConfig
     model: MaskClip | None = None
@@ -40,10 +47,11 @@ class Start:
 
 
 def start_of(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Start:
-    """A new architecture, or the model of `config.init` at the image size asked for; SonoError where that cannot be.
+    """A new architecture, or the model of `config.init` at the image size asked for; SonoError
+    where that cannot be.
 
-    A run that goes on has all weights in its checkpoint `saved`, so what it began with need not be here any more; but
-    adapters stand there apart from the weights that they began with.
+    A run that goes on has all weights in its checkpoint `saved`, so what it began with need not be
+    here any more; but adapters stand there apart from the weights that they began with.
     """
     if saved is not None and not config.lora_rank and (saved / MODEL).is_file():
         model = load_weights(saved)
@@ -60,21 +68,32 @@ def start_of(workspace: Workspace, config: TrainingConfig, saved: Path | None = 
         )
         return Start(new if encoder is None else _around(encoder, new), encoder=encoder)
     if config.start is not None:
-        raise SonoError(f"run '{config.init}' brings its own weights; leave start out of [training]")
+        raise SonoError(
+            f"run '{config.init}' brings its own weights; leave start out of [training]"
+        )
     model, info = load_model(workspace.runs / config.init)
     if config.model not in (DEFAULT, model.config.name):
         raise SonoError(
-            f"run '{config.init}' brings its towers ({model.config.name}); leave model '{config.model}' out"
+            f"run '{config.init}' brings its towers ({model.config.name}); leave model "
+            f"'{config.model}' out"
         )
     if config.text not in (DEFAULT_TEXT, model.config.text_tower or CLIP_TEXT):
-        raise SonoError(f"run '{config.init}' brings its own text tower; leave text '{config.text}' out")
+        raise SonoError(
+            f"run '{config.init}' brings its own text tower; leave text '{config.text}' out"
+        )
     has, asked = model.context_length, config.context_length
     if asked is not None and asked != has:
-        raise SonoError(f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of [training]")
+        raise SonoError(
+            f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of "
+            f"[training]"
+        )
     if config.image_size is not None and config.image_size != model.image_size:
         model = resized(model, config.image_size)
-    if info.key_check not in ("", workspace.study().key_check) and is_first():
-        talk.print(f"{config.init}: {UNKNOWN_WOMEN}; an evaluation cannot leave all of them out", markup=False)
+    if info.key_check not in ("", workspace.study().key_check) and is_main_process():
+        stderr_console.print(
+            f"{config.init}: {UNKNOWN_PATIENTS}; an evaluation cannot leave all of them out",
+            markup=False,
+        )
     return Start(model.config, model, info)
 
 
@@ -83,7 +102,9 @@ def pretrained(config: TrainingConfig) -> bool:
     return config.start != SCRATCH and (config.start is not None or config.model in FILES)
 
 
-def new_model(config: TrainingConfig, architecture: ModelConfig, encoder: Encoder | None = None) -> MaskClip:
+def new_model(
+    config: TrainingConfig, architecture: ModelConfig, encoder: Encoder | None = None
+) -> MaskClip:
     """A model to begin with, from the weights that `start` names."""
 
     def load(visual: nn.Module) -> None:
@@ -96,7 +117,10 @@ def new_model(config: TrainingConfig, architecture: ModelConfig, encoder: Encode
 
 
 def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
-    """The encoder that `start` is the path of; SonoError where it names neither weights nor a file."""
+    """The encoder that `start` is the path of.
+
+    SonoError where it names neither weights nor a file.
+    """
     start = config.start
     if start is None or start == SCRATCH or (start == IMAGENET and config.model in FILES):
         return None
@@ -110,15 +134,20 @@ def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
         known = [IMAGENET, SCRATCH]
         what = "not a file" if path.exists() else f"no such file{did_you_mean(start, known)}"
         raise SonoError(
-            f"start '{start}': {what}; give {' or '.join(known)}, or the weight file of an encoder (a run: --init)"
+            f"start '{start}': {what}; give {' or '.join(known)}, or the weight file of an encoder "
+            f"(a run: --init)"
         )
     if config.model != DEFAULT:
-        raise SonoError(f"start '{start}' brings its own vision tower; leave model '{config.model}' out")
+        raise SonoError(
+            f"start '{start}' brings its own vision tower; leave model '{config.model}' out"
+        )
     return read_encoder(path)
 
 
 def _around(encoder: Encoder, new: ModelConfig) -> ModelConfig:
-    """The configuration of a model with the tower of `encoder`, which sees pixels as it was trained to."""
+    """The configuration of a model with the tower of `encoder`, which sees pixels as it was
+    trained to.
+    """
     sizes = SIZES[DEFAULT]
     assert isinstance(sizes, dict)
     architecture = sizes | {"vision_cfg": encoder.vision_cfg, "quick_gelu": encoder.quick_gelu}
@@ -127,23 +156,35 @@ def _around(encoder: Encoder, new: ModelConfig) -> ModelConfig:
     return new.model_copy(update=tower | {"channels": 3, "pixel_mean": mean, "pixel_std": spread})
 
 
-def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False) -> MaskClip:
-    """Set the scale and bias that a run on so many `pairs` starts with; freeze what does not learn, add adapters.
+def configure_model(
+    model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False
+) -> MaskClip:
+    """Set the scale and bias that a run on so many `pairs` starts with; freeze what does not learn,
+    add adapters.
 
     `published`: the weights came from others. With adapters the matrices under them never learn.
     """
     if config.lora_rank and config.trainable != "heads":
-        raise SonoError(f"lora_rank {config.lora_rank} goes with trainable = \"heads\", not '{config.trainable}'")
-    reads = config.text != CLIP_TEXT and config.trainable == "vision"  # a BERT comes with what it has learned
+        raise SonoError(
+            f'lora_rank {config.lora_rank} goes with trainable = "heads", not '
+            f"'{config.trainable}'"
+        )
+    # a BERT comes with what it has learned
+    reads = config.text != CLIP_TEXT and config.trainable == "vision"
     if config.init is None and config.trainable != "all" and not reads and not pretrained(config):
-        talk.print(f'trainable = "{config.trainable}" without init: what is frozen stays random')
+        stderr_console.print(
+            f'trainable = "{config.trainable}" without init: what is frozen stays random'
+        )
     with torch.no_grad():
-        untold = float(model.logit_bias) == START_BIAS and math.isclose(float(model.logit_scale), LOG_10, rel_tol=1e-6)
+        untold = float(model.logit_bias) == START_BIAS and math.isclose(
+            float(model.logit_scale), LOG_10, rel_tol=1e-6
+        )
         met = min(config.batch_size // config.accumulate, pairs)
         if config.region_weight:  # whole frames and regions do not meet
             met = round(met * max(config.global_fraction, 1 - config.global_fraction))
         model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), met))
-        if published and config.objective == "softmax" and untold:  # imported as the sigmoid wants it
+        # imported as the sigmoid wants it
+        if published and config.objective == "softmax" and untold:
             model.logit_scale.fill_(CLIP_SCALE)
     set_trainable(model, config.trainable, config.text_trainable)
     if config.lora_rank:
@@ -151,8 +192,11 @@ def prepare(model: MaskClip, config: TrainingConfig, pairs: int, published: bool
     return model
 
 
-def carried(info: RunInfo, before: RunInfo | None) -> RunInfo:
-    """The record of a run that also knows what the run it began with had seen: an evaluation refuses both."""
+def inherit_seen(info: RunInfo, before: RunInfo | None) -> RunInfo:
+    """The record of a run that also knows what the run it began with had seen.
+
+    An evaluation refuses both.
+    """
     if before is None:
         return info
     return replace(

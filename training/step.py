@@ -23,7 +23,7 @@ from sono.training.model.sync_norm import share_norms
 from sono.training.objectives.facts import numbers
 from sono.training.objectives.objective import Heads, Pairs, pairs_loss
 from sono.training.objectives.reconstruction import kept_statistics, reconstruction_loss, with_hole
-from sono.training.runtime.distributed import mean_of, process_count
+from sono.training.runtime.distributed import all_reduce_mean, get_world_size
 from sono.training.runtime.sharding import clip_shares, share_weights
 from sono.training.start import pretrained
 
@@ -33,7 +33,10 @@ MASK_RATE, SMALLEST_PATCH = 10.0, 8  # filters of convolutional towers have 3 to
 
 
 class Learner(nn.Module):
-    """A model and the heads of its objective: from a batch to its loss, which is what several processes share."""
+    """A model and the heads of its objective.
+
+    From a batch to its loss, which is what several processes share.
+    """
 
     def __init__(self, model: MaskClip, heads: Heads, config: TrainingConfig) -> None:
         super().__init__()
@@ -43,14 +46,18 @@ class Learner(nn.Module):
         return batch_loss(self.model, batch, self.config, self.heads)
 
     def with_weights(self, work: Callable[[], Result]) -> Result:
-        """What `work` on the model gives: weights in shares are together meanwhile, as in `forward`."""
+        """What `work` on the model gives.
+
+        Weights in shares are together meanwhile, as in `forward`.
+        """
         return work()
 
 
 class Trainer:
     """A learner with what moves its weights.
 
-    `left_out` says that the last step moved nothing: float16 overflowed, and the next one is scaled by less.
+    `left_out` says that the last step moved nothing: float16 overflowed, and the next one is scaled
+    by less.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -83,16 +90,19 @@ class Trainer:
         with _added_up(self.together, last):
             loss: Tensor = self.together(part)
             self.scaler.scale(loss if count == 1 else loss / count).backward()
-        return mean_of(float(loss.detach()), self.device)
+        return all_reduce_mean(float(loss.detach()), self.device)
 
     def _move(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.scaler.unscale_(self.optimizer)
-        clip = clip_shares if isinstance(self.learner, FSDPModule) else torch.nn.utils.clip_grad_norm_
+        clip = (
+            clip_shares if isinstance(self.learner, FSDPModule) else torch.nn.utils.clip_grad_norm_
+        )
         norm = float(clip(self.learner.parameters(), self.config.clip_norm))
         scale = self.scaler.get_scale()
-        # a scaler leaves such a step out by itself; where it no longer scales up, nothing has overflowed
+        # a scaler leaves such a step out by itself; where it no longer scales up, nothing has
+        # overflowed
         if not math.isfinite(norm) and scale <= 1:
             raise ArithmeticError(f"the gradient became {norm}")
         self.scaler.step(self.optimizer)
@@ -100,8 +110,13 @@ class Trainer:
         self.left_out = self.scaler.get_scale() < scale
 
 
-def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Heads | None = None) -> Tensor:
-    """The loss of one batch; equal captions are encoded once. `heads` take part in training alone."""
+def batch_loss(
+    model: MaskClip, batch: Batch, config: TrainingConfig, heads: Heads | None = None
+) -> Tensor:
+    """The loss of one batch; equal captions are encoded once.
+
+    `heads` take part in training alone.
+    """
     device = model.logit_scale.device
     unique = sorted(set(batch.captions))
     ids = torch.tensor([unique.index(caption) for caption in batch.captions], device=device)
@@ -126,20 +141,29 @@ def batch_loss(model: MaskClip, batch: Batch, config: TrainingConfig, heads: Hea
 def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
     """The parts of what a process has of a batch, one for each round of accumulation."""
     size = len(batch.rows) // config.accumulate
-    return [_some(batch, slice(start, start + size)) for start in range(0, size * config.accumulate, size)]
+    return [
+        _some(batch, slice(start, start + size))
+        for start in range(0, size * config.accumulate, size)
+    ]
 
 
 def precision_of(config: TrainingConfig, model: ModelConfig) -> torch.dtype:
-    """The number format of the towers; `auto` is `best_precision`, but float32 for an EfficientNet on a CPU."""
+    """The number format of the towers.
+
+    `auto` is `best_precision`, but float32 for an EfficientNet on a CPU.
+    """
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     trunk = architecture_of(model)["vision_cfg"].get("timm_model_name", "")
     if config.precision == "auto" and "efficientnet" in trunk and not torch.cuda.is_available():
-        return torch.float32  # depthwise convolutions in bfloat16 take 1.5 times as long on a CPU with AMX
+        # depthwise convolutions in bfloat16 take 1.5 times as long on a CPU with AMX
+        return torch.float32
     return named.get(config.precision) or best_precision()
 
 
 def best_precision() -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware (a GPU, or a CPU with AMX), else float32."""
+    """bfloat16 where the machine multiplies it in hardware (a GPU, or a CPU with AMX), else
+    float32.
+    """
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
@@ -147,23 +171,34 @@ def best_precision() -> torch.dtype:
 
 def _joined(learner: Learner) -> nn.Module:
     """The learner as the processes share it; by itself it stays as it is."""
-    if process_count() == 1:
+    if get_world_size() == 1:
         return learner
     share_norms(learner.model)
     if learner.config.strategy == "ddp":
         return DistributedDataParallel(learner)
     towers = learner.model.towers
     share_weights(
-        learner, (tower.get_submodule(name) for tower in (towers.visual, towers.text) for name in blocks_of(tower))
+        learner,
+        (
+            tower.get_submodule(name)
+            for tower in (towers.visual, towers.text)
+            for name in blocks_of(tower)
+        ),
     )
     return learner
 
 
 def _added_up(together: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Gradients of the parts add up on each process, and are averaged over the processes with the last."""
+    """Gradients of the parts add up on each process, and are averaged over the processes with
+    the last.
+    """
     if isinstance(together, FSDPModule):
         together.set_requires_gradient_sync(last)
-    return together.no_sync() if isinstance(together, DistributedDataParallel) and not last else nullcontext()
+    return (
+        together.no_sync()
+        if isinstance(together, DistributedDataParallel) and not last
+        else nullcontext()
+    )
 
 
 def _optimizer(learner: Learner) -> torch.optim.Optimizer:
@@ -171,13 +206,20 @@ def _optimizer(learner: Learner) -> torch.optim.Optimizer:
     model, config = learner.model, learner.config
     special = {id(model.logit_scale): config.scale_rate, id(model.logit_bias): config.scale_rate}
     special[id(model.stem.mask.weight)] = mask_rate(config, model)
-    special |= {id(weight): config.trunk_rate for weight in came_trained(model, config) if id(weight) not in special}
+    special |= {
+        id(weight): config.trunk_rate
+        for weight in came_trained(model, config)
+        if id(weight) not in special
+    }
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for weight in learner.parameters():
         decay = config.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault((special.get(id(weight), 1.0), decay), []).append(weight)
     return torch.optim.AdamW(
-        [{"params": found, "weight_decay": decay, "factor": factor} for (factor, decay), found in groups.items()],
+        [
+            {"params": found, "weight_decay": decay, "factor": factor}
+            for (factor, decay), found in groups.items()
+        ],
         lr=config.learning_rate,
         betas=(0.9, 0.98),
         fused=True,
@@ -185,9 +227,11 @@ def _optimizer(learner: Learner) -> torch.optim.Optimizer:
 
 
 def mask_rate(config: TrainingConfig, model: MaskClip) -> float:
-    """How much faster than the towers the mask filters learn: as set, else 10, or 1 where they are patches.
+    """How much faster than the towers the mask filters learn: as set, else 10, or 1 where they are
+    patches.
 
-    All pixels of a filter move together at first, so the mask of a patch of 12 x 12 soon drowns the frame.
+    All pixels of a filter move together at first, so the mask of a patch of 12 x 12 soon drowns the
+    frame.
     """
     if config.mask_rate is not None:
         return config.mask_rate
@@ -200,7 +244,11 @@ def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:
     trained: list[nn.Parameter] = []
     visual, text = model.towers.visual, model.towers.text
     if config.init is None and pretrained(config):
-        trained += (weight for name, weight in visual.named_parameters() if not f"visual.{name}".startswith(HEADS))
+        trained += (
+            weight
+            for name, weight in visual.named_parameters()
+            if not f"visual.{name}".startswith(HEADS)
+        )
     if config.init is None and isinstance(text, HFTextEncoder):
         trained += text.transformer.parameters()
     return [weight for weight in trained if id(weight) not in new]
@@ -218,8 +266,9 @@ def _some(batch: Batch, rows: slice) -> Batch:
 
 
 @contextmanager
-def knobs_told(config: TrainingConfig, side: int) -> Iterator[None]:
-    """SonoError with what to turn where memory has ended or nothing can be compiled; other errors stay as they are.
+def explain_memory_errors(config: TrainingConfig, side: int) -> Iterator[None]:
+    """SonoError with what to turn where memory has ended or nothing can be compiled; other errors
+    stay as they are.
 
     `side`: of the frames that the model sees, in pixels.
     """
@@ -227,9 +276,18 @@ def knobs_told(config: TrainingConfig, side: int) -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         told = " ".join(str(error).split())[:160]
-        raise SonoError(f"the model cannot be compiled here ({told}); install g++, or set compile = false") from error
+        raise SonoError(
+            f"the model cannot be compiled here ({told}); install g++, or set compile = false"
+        ) from error
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
+        if not isinstance(
+            error, torch.OutOfMemoryError | MemoryError
+        ) and "DefaultCPUAllocator" not in str(error):
             raise
-        knobs = f"accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or image_size ({side})"
-        raise SonoError(f"memory is full at {config.batch_size} pairs a step; in [training] raise {knobs}") from error
+        knobs = (
+            f"accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or "
+            f"image_size ({side})"
+        )
+        raise SonoError(
+            f"memory is full at {config.batch_size} pairs a step; in [training] raise {knobs}"
+        ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from sono.curation.core.atomic import write_text
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, StoppedError
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
@@ -20,21 +20,28 @@ from sono.training.data.pairs import Batch, PairSet
 from sono.training.data.sampling import process_seed
 from sono.training.data.schedule import Plan
 from sono.training.data.shards import Shards
-from sono.training.data.stream import StreamPlan, settled
-from sono.training.inputs import Material, first_model, read_material
+from sono.training.data.stream import StreamPlan, resolve_config
+from sono.training.inputs import TrainingInputs, initial_model, read_material
 from sono.training.model import checkpoints
 from sono.training.model.architectures import architecture_of
 from sono.training.model.checkpoints import BEST, END, FAILED, LAST, SUMMARY
 from sono.training.model.mask_clip import MaskClip
 from sono.training.objectives.objective import Heads
-from sono.training.runs.log import Log, watched
-from sono.training.runs.resume import Saver, State, restore, told_to_resume
+from sono.training.runs.log import Log, live_progress
+from sono.training.runs.resume import Saver, State, explain_write_errors, restore
 from sono.training.runs.run_info import check_data, next_run_name, run_info
-from sono.training.runtime.distributed import agreed, from_first, is_first, of_all, of_first, processes
+from sono.training.runtime.distributed import (
+    all_gather_texts,
+    any_rank,
+    broadcast,
+    broadcast_call,
+    is_main_process,
+    processes,
+)
 from sono.training.runtime.memory import reuse_freed_memory
 from sono.training.runtime.stop import stopping
-from sono.training.start import prepare
-from sono.training.step import Learner, Trainer, knobs_told, parts_of
+from sono.training.start import configure_model
+from sono.training.step import Learner, Trainer, explain_memory_errors, parts_of
 from sono.training.validation import score_of, validate
 
 
@@ -54,39 +61,48 @@ class TrainSummary:
     seconds: float
 
 
-def train(workspace: Workspace, config: TrainingConfig, name: str | None = None, resume: bool = False) -> TrainSummary:
-    """Train a mask-channel CLIP on the train split of `workspace`, on all processes that `torchrun` has started.
+def train(
+    workspace: Workspace, config: TrainingConfig, name: str | None = None, resume: bool = False
+) -> TrainSummary:
+    """Train a mask-channel CLIP on the train split of `workspace`, on all processes that `torchrun`
+    has started.
 
-    The validation split picks the best epoch; where it is empty, the end of the run stands. SIGINT and SIGTERM finish
-    the step, save and raise StoppedError.
+    The validation split picks the best epoch; where it is empty, the end of the run stands. SIGINT
+    and SIGTERM finish the step, save and raise StoppedError.
     """
     with processes():
         return _train(workspace, config, name, resume)
 
 
-def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resume: bool) -> TrainSummary:
+def _train(
+    workspace: Workspace, config: TrainingConfig, name: str | None, resume: bool
+) -> TrainSummary:
     started = time.perf_counter()
     reuse_freed_memory()
     with ExitStack() as held:
-        folder = from_first(lambda: checkpoints.run_folder(workspace.runs, name or next_run_name(workspace), resume))
+        folder = broadcast_call(
+            lambda: checkpoints.run_folder(workspace.runs, name or next_run_name(workspace), resume)
+        )
         torch.manual_seed(config.seed)
-        config = settled(workspace, config, folder if resume else None)
+        config = resolve_config(workspace, config, folder if resume else None)
         if resume:
-            from_first(partial(check_data, workspace, folder.name, config))
+            broadcast_call(partial(check_data, workspace, folder.name, config))
         material = read_material(workspace, config, folder / LAST if resume else None)
-        knobs = partial(knobs_told, config, material.val.size)
+        knobs = partial(explain_memory_errors, config, material.val.size)
         plan = _plan(material.train, config)
         with knobs():
             trainer = Trainer(_learner(material, config))
-        folder = from_first(lambda: held.enter_context(_own_run(workspace, folder, resume, unnamed=name is None)))
+        folder = broadcast_call(
+            lambda: held.enter_context(_own_run(workspace, folder, resume, unnamed=name is None))
+        )
         state = restore(folder, trainer, plan.starts) if resume else State()
         if not resume:
             info = run_info(workspace, material, config, folder.name)
-            from_first(partial(checkpoints.write_run, folder, info))
-        from_first(partial((folder / FAILED).unlink, missing_ok=True))
+            broadcast_call(partial(checkpoints.write_run, folder, info))
+        broadcast_call(partial((folder / FAILED).unlink, missing_ok=True))
         saver = Saver(folder, trainer)
         log = Log(folder, state.epoch)
-        with stopping() as stop, watched(plan.total, state.step, config.epochs) as watch:
+        with stopping() as stop, live_progress(plan.total, state.step, config.epochs) as watch:
             for epoch in range(state.epoch, config.epochs):
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))
@@ -94,32 +110,36 @@ def _train(workspace: Workspace, config: TrainingConfig, name: str | None, resum
                         loss = _step(trainer, batch, step, plan, folder)
                     state.after_step(step, loss, trainer.left_out)
                     watch.step(f"epoch {epoch + 1} loss {loss:.3f}")
-                    asked, due = agreed([stop.asked, saver.is_due], trainer.device)
+                    asked, due = any_rank([stop.asked, saver.is_due], trainer.device)
                     if asked or due:
                         saver.save(state)
                     if asked:
                         raise StoppedError(_how_to_go_on(folder, state, plan))
                 with knobs():
-                    own = trainer.learner.with_weights(partial(validate, trainer.model, material.val, config, epoch))
-                scores = of_first(own)  # of other hardware they differ in the last digits
-                with told_to_resume(folder):
+                    own = trainer.learner.with_weights(
+                        partial(validate, trainer.model, material.val, config, epoch)
+                    )
+                scores = broadcast(own)  # of other hardware they differ in the last digits
+                with explain_write_errors(folder):
                     watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
                     saver.keep(BEST)
-                if any(agreed([saver.is_due], trainer.device)):
+                if any(any_rank([saver.is_due], trainer.device)):
                     saver.save(state)
             saver.save(state)
             saver.keep(END)
         summary = _summary(folder, material, plan, state, time.perf_counter() - started)
         told = {name: value for name, value in asdict(summary).items() if name != "folder"}
-        from_first(partial(write_text, folder / SUMMARY, json.dumps(told, indent=1)))
-        from_first(partial(check_privacy, workspace))
+        broadcast_call(partial(write_text, folder / SUMMARY, json.dumps(told, indent=1)))
+        broadcast_call(partial(check_privacy, workspace))
     return summary
 
 
 @contextmanager
 def _own_run(workspace: Workspace, folder: Path, resume: bool, unnamed: bool) -> Iterator[Path]:
-    """Hold the run in `folder`, or in the next one that is free where a run without a name has lost it to another."""
+    """Hold the run in `folder`, or in the next one that is free where a run without a name has
+    lost it to another.
+    """
     with ExitStack() as held:
         while True:
             try:
@@ -133,7 +153,9 @@ def _own_run(workspace: Workspace, folder: Path, resume: bool, unnamed: bool) ->
         yield folder
 
 
-def _summary(folder: Path, material: Material, plan: Plan | StreamPlan, state: State, seconds: float) -> TrainSummary:
+def _summary(
+    folder: Path, material: TrainingInputs, plan: Plan | StreamPlan, state: State, seconds: float
+) -> TrainSummary:
     return TrainSummary(
         run=folder.name,
         folder=folder,
@@ -148,22 +170,28 @@ def _summary(folder: Path, material: Material, plan: Plan | StreamPlan, state: S
     )
 
 
-def _learner(material: Material, config: TrainingConfig) -> Learner:
+def _learner(material: TrainingInputs, config: TrainingConfig) -> Learner:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     info = material.start.info
-    model = prepare(first_model(material, config), config, len(material.train), bool(info and info.origin)).to(device)
-    if isinstance(material.train, PairSet) and is_first():
+    model = configure_model(
+        initial_model(material, config), config, len(material.train), bool(info and info.origin)
+    ).to(device)
+    if isinstance(material.train, PairSet) and is_main_process():
         _tell_cut(model, material.train.captions)
-    heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(device)
+    heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(
+        device
+    )
     return Learner(model, heads, config)
 
 
 def _tell_cut(model: MaskClip, captions: list[str]) -> None:
-    filling = model.filling(captions)
-    if filling:
-        talk.print(
-            f"{filling} of {len(captions)} different captions take up all {model.context_length} tokens that the text "
-            "tower reads, and what is longer is cut: raise context_length under [training], or shorten the template",
+    count_truncated = model.count_truncated(captions)
+    if count_truncated:
+        stderr_console.print(
+            f"{count_truncated} of {len(captions)} different captions take up all "
+            f"{model.context_length} tokens that the text "
+            "tower reads, and what is longer is cut: raise context_length under [training], or "
+            "shorten the template",
             markup=False,
         )
 
@@ -172,16 +200,19 @@ def _plan(pairs: PairSet | Shards, config: TrainingConfig) -> Plan | StreamPlan:
     return StreamPlan(pairs, config) if isinstance(pairs, Shards) else Plan(pairs, config)
 
 
-def _step(trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan, folder: Path) -> float:
+def _step(
+    trainer: Trainer, batch: Batch, step: int, plan: Plan | StreamPlan, folder: Path
+) -> float:
     try:
         return trainer.step(parts_of(batch, plan.config), plan.rate(step))
     except ArithmeticError as error:
-        ids = of_all(batch.image_ids)
+        ids = all_gather_texts(batch.image_ids)
         told = {"step": step + 1, "error": str(error), "image_ids": ids}
         with suppress(OSError):  # a full disk must not hide what has happened
-            from_first(partial(write_text, folder / FAILED, json.dumps(told, indent=1)))
+            broadcast_call(partial(write_text, folder / FAILED, json.dumps(told, indent=1)))
         raise SonoError(
-            f"{error} at step {step + 1} (frames {', '.join(ids[:4])}, ...: all {len(ids)} in {folder / FAILED}); "
+            f"{error} at step {step + 1} (frames {', '.join(ids[:4])}, ...: all {len(ids)} in "
+            f"{folder / FAILED}); "
             "look at them, or begin anew with a lower learning_rate under [training]"
         ) from error
 

@@ -1,4 +1,7 @@
-"""Zero-shot classification inside training: class embeddings, image features and the score that picks the best step."""
+"""Zero-shot classification inside training.
+
+Class embeddings, image features and the score that picks the best step.
+"""
 
 from collections.abc import Sequence
 
@@ -10,32 +13,45 @@ from torch import Tensor
 
 from sono.training.config import TrainingConfig
 from sono.training.data.frame_cache import mask_of
-from sono.training.data.pairs import PairMixture, PairSet, Region, draw_batch
+from sono.training.data.pairs import MaskedRegion, PairMixture, PairSet, draw_batch
 from sono.training.data.sampling import epoch_rows, seeded
 from sono.training.model.mask_clip import MaskClip
-from sono.training.runtime.distributed import alone
+from sono.training.runtime.distributed import single_process
 from sono.training.step import batch_loss
 
 
-# no_grad, for what inference_mode makes (weights in shares that come together) would not serve in the next step
+# no_grad, for what inference_mode makes (weights in shares that come together) would not serve in
+# the next step
 @torch.no_grad()
 def class_embeddings(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """One unit vector a class [classes, d]: the normalised mean of the normalised embeddings of its prompts."""
+    """One unit vector a class [classes, d].
+
+    The normalized mean of the normalized embeddings of its prompts.
+    """
     means = [F.normalize(model.encode_texts(list(texts)), dim=-1).mean(0) for texts in prompts]
     return F.normalize(torch.stack(means), dim=-1)
 
 
 @torch.no_grad()
-def image_features(model: MaskClip, frames: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None) -> Tensor:
+def image_features(
+    model: MaskClip, frames: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
+) -> Tensor:
     """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S] (None: all ones)."""
     device = model.logit_scale.device
     image = torch.from_numpy(frames).to(device).float().div_(255)[:, None]
-    mask = torch.ones_like(image) if masks is None else torch.from_numpy(masks).to(device).float()[:, None]
+    mask = (
+        torch.ones_like(image)
+        if masks is None
+        else torch.from_numpy(masks).to(device).float()[:, None]
+    )
     return F.normalize(model.encode_image(image, mask), dim=-1)
 
 
 def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
-    """Macro Top-1 over the planes of `pairs`, whole frames without masks; None where no frame has a plane."""
+    """Macro Top-1 over the planes of `pairs`, whole frames without masks.
+
+    None where no frame has a plane.
+    """
     rows = [row for row, example in enumerate(pairs.examples) if example.prompts]
     planes = sorted({str(pairs.examples[row].plane) for row in rows})
     if len(planes) < 2:
@@ -43,16 +59,20 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
     prompts = {pairs.examples[row].plane: pairs.examples[row].prompts for row in rows}
     classes = class_embeddings(model, [prompts[plane] for plane in planes])
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    predicted = torch.cat([(image_features(model, pairs.frames[batch]) @ classes.T).argmax(1) for batch in batches])
+    predicted = torch.cat(
+        [(image_features(model, pairs.frames[batch]) @ classes.T).argmax(1) for batch in batches]
+    )
     truth = np.array([planes.index(str(pairs.examples[row].plane)) for row in rows])
     hit = predicted.cpu().numpy() == truth
     return float(np.mean([hit[truth == label].mean() for label in range(len(planes))]))
 
 
 def naming_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
-    """Macro Top-1 over structures of naming a region under its mask, among the structures of the frame's plane.
+    """Macro Top-1 over structures of naming a region under its mask, among the structures of the
+    frame's plane.
 
-    None where no plane has two structures with masks. A structure has the mean of its short phrasings as its text.
+    None where no plane has two structures with masks. A structure has the mean of its short
+    phrasings as its text.
     """
     asked = _asked_regions(pairs)
     if not asked:
@@ -72,8 +92,10 @@ def naming_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> fl
     return float(np.mean([np.mean(found) for found in hits.values()]))
 
 
-def _asked_regions(pairs: PairSet) -> list[tuple[int, Region, set[str]]]:
-    """Row, region and candidates of every region whose plane has at least two structures with prompts."""
+def _asked_regions(pairs: PairSet) -> list[tuple[int, MaskedRegion, set[str]]]:
+    """Row, region and candidates of every region whose plane has at least two structures with
+    prompts.
+    """
     known: dict[str, set[str]] = {}
     for example in pairs.examples:
         found = {region.structure for region in example.regions if region.prompts}
@@ -87,8 +109,11 @@ def _asked_regions(pairs: PairSet) -> list[tuple[int, Region, set[str]]]:
 
 
 @torch.no_grad()
-def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int) -> dict[str, float]:
-    """Loss without augmentation on fixed draws, macro Top-1 of planes and of naming regions; empty where not due.
+def validate(
+    model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int
+) -> dict[str, float]:
+    """Loss without augmentation on fixed draws, macro Top-1 of planes and of naming regions; empty
+    where not due.
 
     Planes and naming are missing where the data cannot show them. Every process computes all of it.
     """
@@ -96,19 +121,28 @@ def validate(model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int
     if len(pairs) < 2 or not due:  # one pair alone is always right
         return {}
     model.eval()
-    mixture = PairMixture(config.global_fraction, config.prompt_fraction, None, region_prompts=config.region_prompts)
+    mixture = PairMixture(
+        config.global_fraction, config.prompt_fraction, None, region_prompts=config.region_prompts
+    )
     batches = epoch_rows(torch.ones(len(pairs)), config.batch_size, config.seed, 0)
-    drawn = (draw_batch(pairs, rows, mixture, seeded(config.seed, number + 1)) for number, rows in enumerate(batches))
+    drawn = (
+        draw_batch(pairs, rows, mixture, seeded(config.seed, number + 1))
+        for number, rows in enumerate(batches)
+    )
     # a compiled tower would be compiled once more, for sizes that are met once an epoch
-    with alone(), torch.compiler.set_stance("force_eager"):
+    with single_process(), torch.compiler.set_stance("force_eager"):
         losses = [float(batch_loss(model, batch, config)) for batch in drawn]
-        found = {"val_top1_macro": plane_accuracy(model, pairs), "val_naming_macro": naming_accuracy(model, pairs)}
+        found = {
+            "val_top1_macro": plane_accuracy(model, pairs),
+            "val_naming_macro": naming_accuracy(model, pairs),
+        }
     scores = {name: value for name, value in found.items() if value is not None}
     return {"val_loss": sum(losses) / len(losses), **scores}
 
 
 def score_of(scores: dict[str, float]) -> float | None:
-    """What picks the best epoch: the mean of plane and naming Top-1, or the one there is, else the loss.
+    """What picks the best epoch: the mean of plane and naming Top-1, or the one there is, else the
+    loss.
 
     None where nothing was validated.
     """

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
-from sono.curation.clinical.name_variants import plain
+from sono.curation.clinical.name_variants import normalize
 from sono.curation.clinical.written_dates import MONTHS
 from sono.curation.core.errors import SonoError
 
@@ -21,29 +21,33 @@ MONTH_NAMES = frozenset(
         r"\w+",
         """
         jan janv feb febr fevr sept sett juil juill
-    january february march april may june july august september october november december
-    januar februar marz maerz mai juni juli oktober dezember
-    janvier fevrier mars avril juin juillet aout septembre octobre novembre decembre
-    enero febrero marzo abril mayo junio julio agosto septiembre setiembre octubre noviembre diciembre
-    gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembre
-    janeiro fevereiro marco maio junho julho setembro outubro novembro dezembro
+    january february march april may june july august september october november december januar
+    februar marz maerz mai juni juli oktober dezember janvier fevrier mars avril juin juillet aout
+    septembre octobre novembre decembre enero febrero marzo abril mayo junio julio agosto septiembre
+    setiembre octubre noviembre diciembre gennaio febbraio aprile maggio giugno luglio settembre
+    ottobre dicembre janeiro fevereiro marco maio junho julho setembro outubro novembro dezembro
     januari februari maart mei augustus
     """,
     )
 )  # without accents
 _OF = r"[-./ ]+(?:(?:de|of) )?"
-_NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?(\d{{1,2}}){_OF}([a-z]{{3,}})[.,]*{_OF}(\d{{4}}){_TIME}", re.ASCII)
-_MONTH_NAMED = re.compile(rf"(?:[a-z]{{2,10}}\.?,? )?([a-z]{{3,}})\.? (\d{{1,2}}),? (\d{{4}}){_TIME}", re.ASCII)
+_NAMED = re.compile(
+    rf"(?:[a-z]{{2,10}}\.?,? )?(\d{{1,2}}){_OF}([a-z]{{3,}})[.,]*{_OF}(\d{{4}}){_TIME}", re.ASCII
+)
+_MONTH_NAMED = re.compile(
+    rf"(?:[a-z]{{2,10}}\.?,? )?([a-z]{{3,}})\.? (\d{{1,2}}),? (\d{{4}}){_TIME}", re.ASCII
+)
 _SERIAL = re.compile(r"(\d{5})(?:\.\d+)?", re.ASCII)
 
 
 def parse_date(text: str, month_first: bool | None = False) -> date:
-    """A date from `2024-01-31` (or with / or points; a time may follow), `20240131`, `31.01.2024`, `31/01/2024`,
-    `31-Jan-2024`, `Jan 31, 2024` or `45322`.
+    """A date from `2024-01-31` (or with / or points; a time may follow), `20240131`, `31.01.2024`,
+    `31/01/2024`, `31-Jan-2024`, `Jan 31, 2024` or `45322`.
 
-    The last is a spreadsheet's day number. Months are named in seven languages. `03/04/2024` is 3 April, or 4 March
-    where the table is `month_first`; with points it is 3 April always. With None, for a column that
-    holds dates of both orders, it is a SonoError. Years of two digits are not understood.
+    The last is a spreadsheet's day number. Months are named in seven languages. `03/04/2024` is 3
+    April, or 4 March where the table is `month_first`; with points it is 3 April always. With None,
+    for a column that holds dates of both orders, it is a SonoError. Years of two digits are not
+    understood.
     """
     written = text.strip()
     if found := _YEAR_FIRST.fullmatch(written) or _COMPACT.fullmatch(written):
@@ -53,18 +57,21 @@ def parse_date(text: str, month_first: bool | None = False) -> date:
         if month_first is None:
             if found[2] != "." and first != second and max(first, second) <= 12:
                 raise SonoError(
-                    f"date '{short(text)}' fits both orders, and both occur in the table; write it as "
+                    f"date '{short(text)}' fits both orders, and both occur in the table; write it "
+                    f"as "
                     "2024-01-31, or set date_order in [records]"
                 )
             month_first = second > 12
         day, month = (second, first) if month_first and found[2] != "." else (first, second)
         return _date(text, int(found[4]), month, day)
-    spelled = plain(written)
+    spelled = normalize(written)
     if (found := _NAMED.fullmatch(spelled)) and (named := _month(found[2])):
         return _date(text, int(found[3]), named, int(found[1]))
     if (found := _MONTH_NAMED.fullmatch(spelled)) and (named := _month(found[1])):
         return _date(text, int(found[3]), named, int(found[2]))
-    if (found := _SERIAL.fullmatch(written)) and SERIAL_DATES[0] <= int(found[1]) <= SERIAL_DATES[1]:
+    if (found := _SERIAL.fullmatch(written)) and SERIAL_DATES[0] <= int(found[1]) <= SERIAL_DATES[
+        1
+    ]:
         return SERIAL_START + timedelta(days=int(found[1]))
     raise SonoError(f"date '{short(text)}' is not understood; write it as 2024-01-31")
 
@@ -81,7 +88,10 @@ def count_orders(texts: Iterable[str]) -> Counter[str]:
 
 
 def month_first_of(field: str, orders: Mapping[str, Counter[str]]) -> bool | None:
-    """Whether the dates of a field are month first, by its own column, else by the others; None: both orders occur."""
+    """Whether the dates of a field are month first, by its own column, else by the others; None.
+
+    Both orders occur.
+    """
     own, all_of_them = orders.get(field, Counter()), sum(orders.values(), Counter[str]())
     counts = own if own["day"] or own["month"] else all_of_them
     return None if counts["day"] and counts["month"] else bool(counts["month"])
@@ -105,5 +115,6 @@ def _date(text: str, year: int, month: int, day: int) -> date:
         return date(year, month, day)
     except ValueError as error:
         raise SonoError(
-            f"date '{short(text)}': {error}; [records] date_order says what comes first, or write 2024-01-31"
+            f"date '{short(text)}': {error}; [records] date_order says what comes first, or write "
+            f"2024-01-31"
         ) from error

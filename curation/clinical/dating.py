@@ -1,4 +1,6 @@
-"""Gestational age from dates and from biometry by published formulas, and whether two datings disagree."""
+"""Gestational age from dates and from biometry by published formulas, and whether two datings
+disagree.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +9,8 @@ from math import sqrt
 
 PREGNANCY_DAYS = 280  # Naegele: from the first day of the last period to the due date
 CONFLICT_DAYS = 10
-# Limits for re-dating by size of ACOG Committee Opinion 700 (2017): 10 days up to 21+6, 14 up to 27+6, 21 beyond.
+# Limits for re-dating by size of ACOG Committee Opinion 700 (2017): 10 days up to 21+6, 14 up to
+# 27+6, 21 beyond.
 SIZE_CONFLICT_DAYS = ((22 * 7, CONFLICT_DAYS), (28 * 7, 14), (46 * 7, 21))
 
 # Datings that are held against the gestational age in use.
@@ -37,38 +40,52 @@ def days_from_due(exam: date, due: date) -> int:
 def robinson_crl(crl_mm: float) -> float:
     """Days from the crown-rump length in mm: 8.052 sqrt(1.037 CRL) + 23.73.
 
-    Robinson and Fleming, Br J Obstet Gynaecol 1975;82:702, with the factor 1.037 for the speed of sound of today's
-    machines (Loughna et al., Ultrasound 2009;17:160). 7+0 to 14+1 weeks, 2 SD 4.7 days.
+    Robinson and Fleming, Br J Obstet Gynaecol 1975;82:702, with the factor 1.037 for the speed of
+    sound of today's machines (Loughna et al., Ultrasound 2009;17:160). 7+0 to 14+1 weeks, 2 SD 4.7
+    days.
     """
     return 8.052 * sqrt(1.037 * crl_mm) + 23.73
 
 
 def hadlock_hc(hc_mm: float) -> float:
-    """Days from the head circumference in mm: 8.96 + 0.540 HC + 0.0003 HC^3 weeks, HC in cm (Hadlock 1984)."""
+    """Days from the head circumference in mm.
+
+    8.96 + 0.540 HC + 0.0003 HC^3 weeks, HC in cm (Hadlock 1984).
+    """
     hc = hc_mm / 10
     return 7 * (8.96 + 0.540 * hc + 0.0003 * hc**3)
 
 
 def hadlock_bpd(bpd_mm: float) -> float:
-    """Days from the biparietal diameter in mm: 9.54 + 1.482 BPD + 0.1676 BPD^2 weeks, BPD in cm (Hadlock 1984)."""
+    """Days from the biparietal diameter in mm.
+
+    9.54 + 1.482 BPD + 0.1676 BPD^2 weeks, BPD in cm (Hadlock 1984).
+    """
     bpd = bpd_mm / 10
     return 7 * (9.54 + 1.482 * bpd + 0.1676 * bpd**2)
 
 
 def hadlock_ac(ac_mm: float) -> float:
-    """Days from the abdominal circumference in mm: 8.14 + 0.753 AC + 0.0036 AC^2 weeks, AC in cm (Hadlock 1984)."""
+    """Days from the abdominal circumference in mm.
+
+    8.14 + 0.753 AC + 0.0036 AC^2 weeks, AC in cm (Hadlock 1984).
+    """
     ac = ac_mm / 10
     return 7 * (8.14 + 0.753 * ac + 0.0036 * ac**2)
 
 
 def hadlock_fl(fl_mm: float) -> float:
-    """Days from the femur length in mm: 10.35 + 2.460 FL + 0.170 FL^2 weeks, FL in cm (Hadlock 1984)."""
+    """Days from the femur length in mm.
+
+    10.35 + 2.460 FL + 0.170 FL^2 weeks, FL in cm (Hadlock 1984).
+    """
     fl = fl_mm / 10
     return 7 * (10.35 + 2.460 * fl + 0.170 * fl**2)
 
 
 ROBINSON = "Robinson and Fleming 1975"
-HADLOCK = "Hadlock, Deter, Harrist and Park, Radiology 1984;152:497"  # 361 fetuses of 14 to 42 weeks
+# 361 fetuses of 14 to 42 weeks
+HADLOCK = "Hadlock, Deter, Harrist and Park, Radiology 1984;152:497"
 
 DATINGS: dict[str, Dating] = {
     "crl": Dating(robinson_crl, 7 * 7, 14 * 7 + 1, ROBINSON),
@@ -89,8 +106,8 @@ def days_from_size(measure: str, size_mm: float) -> int | None:
 def tolerance_days(source: str, ga_days: int) -> int:
     """The difference that a dating may have from an age of `ga_days` without a conflict.
 
-    10 days for dates and CRL. Heads of one age differ more with time, so HC has 10 days before 22 weeks, 14 before 28,
-    and 21 from then on.
+    10 days for dates and CRL. Heads of one age differ more with time, so HC has 10 days before 22
+    weeks, 14 before 28, and 21 from then on.
     """
     if source not in DATINGS or source == "crl":
         return CONFLICT_DAYS

@@ -10,16 +10,21 @@ from sono.curation.core.errors import SonoError
 MIN_GA_DAYS, MAX_GA_DAYS = 4 * 7, 45 * 7
 POINT = "22.3"  # a fraction of a week, or weeks and days with a point between
 
-# English, German, French, Spanish, Italian, Portuguese and Dutch, without accents. SSW is Schwangerschaftswoche, SA
-# semaines d'amenorrhee, SG semanas de gestacion or settimane gestazionali: all count from the last period.
+# English, German, French, Spanish, Italian, Portuguese and Dutch, without accents. SSW is
+# Schwangerschaftswoche, SA
+# semaines d'amenorrhee, SG semanas de gestacion or settimane gestazionali: all count from the last
+# period.
 _WEEK = (
     r"(?:(?:w(?:ks?|eeks?|oche|ochen|eken)?|ssw|schwangerschaftswochen?|zwangerschapswe(?:ek|ken)"
-    r"|s(?:em(?:ana|aine)?s?|ett?(?:imana|imane)?|a|g|dg)?)\.?(?: d'amenorrhee| de (?:gestacion|gestacao))?)"
+    r"|s(?:em(?:ana|aine)?s?|ett?(?:imana|imane)?|a|g|dg)?)\.?(?: d'amenorrhee| de "
+    r"(?:gestacion|gestacao))?)"
 )
 _DAY = r"(?:(?:d(?:ays?|ias?|ag(?:en)?)?|t(?:ag|age|agen)?|j(?:ours?)?|g(?:g|iorn[io])?)\.?)"
 _AND = r"(?:\+|,|&|and\s|und\s|et\s|y\s|e\s|en\s)"
 _TITLE = r"(?:ga|gestational age|eg|ig|ag|ad|ssw|sa)\b[.:=]?"  # in front of the age
-_MONTH = r"(?:jan|feb|mar|mrz|apr|avr|may|mai|jun|jul|aug|aou|ago|sep|oct|okt|ott|nov|dec|dez|dic)[a-z]*"
+_MONTH = (
+    r"(?:jan|feb|mar|mrz|apr|avr|may|mai|jun|jul|aug|aou|ago|sep|oct|okt|ott|nov|dec|dez|dic)[a-z]*"
+)
 
 
 def _form(pattern: str) -> re.Pattern[str]:
@@ -27,8 +32,12 @@ def _form(pattern: str) -> re.Pattern[str]:
 
 
 # a unit stands once: in 22w 3w one of the two is a slip, and nobody knows which
-_WEEKS_AND_DAYS = _form(rf"(\d+)\s*(?:\+\s*(\d+)\s*(?:{_DAY}|{_WEEK})?|{_WEEK}\s*{_AND}?\s*(\d+)\s*{_DAY}?)")
-_SEVENTHS = _form(rf"(\d+)(?:(?:\s*\+\s*|\s+)(\d+)\s*/\s*7\s*{_WEEK}?|\s*{_WEEK}\s*{_AND}?\s*(\d+)\s*/\s*7)")
+_WEEKS_AND_DAYS = _form(
+    rf"(\d+)\s*(?:\+\s*(\d+)\s*(?:{_DAY}|{_WEEK})?|{_WEEK}\s*{_AND}?\s*(\d+)\s*{_DAY}?)"
+)
+_SEVENTHS = _form(
+    rf"(\d+)(?:(?:\s*\+\s*|\s+)(\d+)\s*/\s*7\s*{_WEEK}?|\s*{_WEEK}\s*{_AND}?\s*(\d+)\s*/\s*7)"
+)
 _FORTIETHS = _form(rf"(\d+)(?:\s*\+\s*(\d+))?(?:\s*/\s*7)?\s*/\s*40(?:\s*{_WEEK})?")
 _FORTIETHS_AND_DAYS = _form(rf"(\d+)\s*/\s*40\s*{_AND}?\s*(\d+)\s*(?:/\s*7|{_DAY})?")
 _ORDINAL = _form(rf"(\d+)\.\s*{_WEEK}")
@@ -44,11 +53,13 @@ _DATE = re.compile(
 
 
 def parse_ga(text: str) -> int:
-    """Gestational age in days, from `22w3d`, `22+3`, `22 3/7`, `22+3/40`, `22.43`, `157 days`, `22 weeks 3 days`, `22`.
+    """Gestational age in days, from `22w3d`, `22+3`, `22 3/7`, `22+3/40`, `22.43`, `157 days`, `22
+    weeks 3 days`, `22`.
 
-    The words may be English, German, French, Spanish, Italian, Portuguese or Dutch. A plain number up to 45 means
-    weeks, a larger one days. A decimal is a fraction of a week: `22.3` is 22 weeks and 2 days, not 22+3. SonoError with
-    the value for anything else, and for ages below 4 or above 45 weeks.
+    The words may be English, German, French, Spanish, Italian, Portuguese or Dutch. A plain number
+    up to 45 means weeks, a larger one days. A decimal is a fraction of a week: `22.3` is 22 weeks
+    and 2 days, not 22+3. SonoError with the value for anything else, and for ages below 4 or above
+    45 weeks.
     """
     return read_ga(text)[0]
 
@@ -56,8 +67,8 @@ def parse_ga(text: str) -> int:
 def read_ga(text: str, point_days: bool = False) -> tuple[int, str]:
     """Days as of `parse_ga`, and the form in which they are written.
 
-    With `point_days`, `22.3` and `22.3 weeks` are 22w3d, and decimals that are no days of a week (`22.7`, `22.10`) are
-    a SonoError.
+    With `point_days`, `22.3` and `22.3 weeks` are 22w3d, and decimals that are no days of a week
+    (`22.7`, `22.10`) are a SonoError.
     """
     plain = _plain(text)
     if point_days and (decimal := _DECIMAL.fullmatch(plain)) and decimal[2].strip("0"):
@@ -77,9 +88,13 @@ def weeks_and_days(ga_days: int) -> tuple[int, int]:
 
 
 def _plain(text: str) -> str:
-    """Lower case without accents, one kind of digits, a point as decimal sign, no leading `GA` or `=` of a formula."""
+    """Lower case without accents, one kind of digits, a point as decimal sign, no leading `GA`
+    or `=` of a formula.
+    """
     apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text[:100]).lower())
-    lowered = " ".join("".join(letter for letter in apart if not unicodedata.combining(letter)).split())
+    lowered = " ".join(
+        "".join(letter for letter in apart if not unicodedata.combining(letter)).split()
+    )
     decimal = re.sub(r"(?<=\d),(?=\d)", ".", lowered).replace("\u2019", "'")
     return re.sub(rf"^(?:{_TITLE}|=)\s*", "", decimal)
 
@@ -88,14 +103,17 @@ def _weeks_and_days(found: re.Match[str]) -> int:
     weeks, *parts = found.groups()
     days = int(next(filter(None, parts), 0))
     if days > 6:
-        raise SonoError(f"gestational age '{found[0]}' has {days} days beside its weeks; they go from 0 to 6")
+        raise SonoError(
+            f"gestational age '{found[0]}' has {days} days beside its weeks; they go from 0 to 6"
+        )
     return 7 * int(weeks) + days
 
 
 def _point_days(found: re.Match[str], text: str) -> int:
     if found[2] not in "123456":
         raise SonoError(
-            f"gestational age '{short(text)}' is no weeks and days with a point between, as [records] ga_point says; "
+            f"gestational age '{short(text)}' is no weeks and days with a point between, as "
+            f"[records] ga_point says; "
             "write it as 22w3d"
         )
     return 7 * int(found[1]) + int(found[2])
@@ -103,7 +121,8 @@ def _point_days(found: re.Match[str], text: str) -> int:
 
 def _ordinal(found: re.Match[str]) -> int:
     raise SonoError(
-        f"gestational age '{found[0]}' is a week that has begun, as week 22 is 21+0 to 21+6; write weeks and days"
+        f"gestational age '{found[0]}' is a week that has begun, as week 22 is 21+0 to 21+6; write "
+        f"weeks and days"
     )
 
 
@@ -130,11 +149,14 @@ _FORMS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], int]], ...] 
 def _in_range(days: int, text: str) -> int:
     if MIN_GA_DAYS <= days <= MAX_GA_DAYS:
         return days
-    raise SonoError(f"gestational age '{short(text)}' is outside 4 to 45 weeks; mend it or leave it empty")
+    raise SonoError(
+        f"gestational age '{short(text)}' is outside 4 to 45 weeks; mend it or leave it empty"
+    )
 
 
 def _date_message(text: str, what: str) -> str:
     return (
-        f"gestational age '{short(text)}' is {what}: a spreadsheet probably turned an entry like 12+3 into it; "
+        f"gestational age '{short(text)}' is {what}: a spreadsheet probably turned an entry like "
+        f"12+3 into it; "
         "format the column as text and enter it again"
     )

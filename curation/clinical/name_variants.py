@@ -1,4 +1,7 @@
-"""How people and machines write a name, an id or a date; one form in which all these spellings are equal."""
+"""How people and machines write a name, an id or a date.
+
+One form in which all these spellings are equal.
+"""
 
 import re
 import sys
@@ -13,15 +16,20 @@ Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in 
 MIN_WORD = 5  # characters of a single atom; shorter ones ("1", "AB") occur in any text by chance
 MIN_JOINED = 6  # characters of several atoms together
 MIN_DIGITS = 7  # of atoms that are all digits
-MIN_ID_DIGITS = 5  # of a string without blanks that is taken for an id; names of machines have fewer
+# of a string without blanks that is taken for an id; names of machines have fewer
+MIN_ID_DIGITS = 5
 MAX_ATOMS = 6  # a longer string is searched by its words
-NAME_ATOMS = 4  # parts of a name in a text of any kind: a longer one is a sentence, whose neighbours are no name
+# parts of a name in a text of any kind: a longer one is a sentence, whose neighbors are no name
+NAME_ATOMS = 4
 PERSON_ATOMS = 12  # parts of a person's name; of a longer one only neighbors count
 MAX_GROUPS = 6  # of an id that is written in groups
 WORD_INITIALS = frozenset("ai")  # initials that are words, too
 
-# Letters that have no plain letter inside, and the digraphs that stand for accents on plain keyboards.
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
+# Letters that have no plain letter inside, and the digraphs that stand for accents on plain
+# keyboards.
+_PLAIN = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"}
+)
 _DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _ATOM = re.compile(r"[^\W_]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -37,9 +45,11 @@ _SEAM = re.compile(rf"(?<=[{_LOWER}])(?=[{_UPPER}])|(?<=[{_UPPER}])(?=[{_UPPER}]
 _CAMEL = re.compile(rf"[^\W_]*[{_LOWER}{_UPPER}][{_UPPER}][^\W_]*")
 _NUMBER_SEAM = re.compile(r"(?<=[^\W\d_])\d+(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _DIGEST = re.compile(r"[0-9a-f]{8,}")  # holds short names of the letters a to f by chance
-# An id in groups: 123 456 7890, 12.345.678-Z, AB 123-4567; two groups with a point between are a decimal number.
+# An id in groups: 123 456 7890, 12.345.678-Z, AB 123-4567; two groups with a point between are a
+# decimal number.
 _GROUPED = re.compile(
-    r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: ?[-./_] ?\d+| \d+)*"
+    r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: "
+    r"?[-./_] ?\d+| \d+)*"
     r"(?:[-./_ ]?[a-z])?(?![^\W_])"
 )
 _LETTERED = re.compile(r"(?<![^\W_])[a-z]{1,5}[-./_ ]\d{3,}(?![^\W_]|[.,]\d)")  # A-1234
@@ -55,37 +65,40 @@ _IDEOGRAPHS = re.compile(
 TITLES = frozenset(
     _ATOM.findall(
         """
-        dipl dott dottssa doz dr dra fr frau gyn herr hr ii iii ing jr lic md med miss mlle mme mr mrs ms mtra
-        nurse pd phd prim prof rdms rn sir sr sra srta stud
+        dipl dott dottssa doz dr dra fr frau gyn herr hr ii iii ing jr lic md med miss mlle mme mr
+        mrs ms mtra nurse pd phd prim prof rdms rn sir sr sra srta stud
         """
     )
 )
 # Particles of names, which are no part of one by themselves.
 PARTICLES = frozenset(
     _ATOM.findall(
-        "al bin bint da das de del dei della den der di do dos du el ibn la las los san santa st ten ter van vom "
+        "al bin bint da das de del dei della den der di do dos du el ibn la las los san santa st "
+        "ten ter van vom "
         "von zu zum zur"
     )
 )
-# What is written apart from the rest of a name, or with it: McDonald, Mc Donald; O'Neil, ONeil, O Neil.
+# What is written apart from the rest of a name, or with it: McDonald, Mc Donald; O'Neil, ONeil, O
+# Neil.
 _PREFIXES = frozenset(["abu", "d", "fitz", "mac", "mc", "o"])
 _RUN = re.compile(rf"\b(?:(?:{'|'.join(sorted(PARTICLES | _PREFIXES))}) )+[^\W\d_]+")
 # Particles and the words that prose is made of: two of them next to each other tell nothing.
 COMMON = PARTICLES | frozenset(
     _ATOM.findall(
         """
-        a am an and are as at be but by do e for from go had has he i if in into is it me mr my no not of on or out
-        sao she so te than that the their then there these this to too up us was we were with y you
+        a am an and are as at be but by do e for from go had has he i if in into is it me mr my no
+        not of on or out sao she so te than that the their then there these this to too up us was we
+        were with y you
         """
     )
 )
 
 
-def plain(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower case, without accents, vowel signs, apostrophes and the s of a possessive.
 
-    Full-width and composed letters and the digits of other scripts are the simple ones, and letters of no width and the
-    stroke that draws Arabic words out are left out.
+    Full-width and composed letters and the digits of other scripts are the simple ones, and letters
+    of no width and the stroke that draws Arabic words out are left out.
     """
     if text.isascii():
         bare = text.lower()
@@ -100,18 +113,23 @@ def plain(text: str) -> str:
 
 @cache
 def _marks() -> frozenset[str]:
-    """All that would cut a word in pieces: accents, vowel signs of Indian and Thai script, and letters of no width."""
+    """All that would cut a word in pieces.
+
+    Accents, vowel signs of Indian and Thai script, and letters of no width.
+    """
     everything = map(chr, range(sys.maxunicode + 1))
-    found = (letter for letter in everything if unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf"))
+    found = (
+        letter for letter in everything if unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf")
+    )
     return frozenset((*found, _TATWEEL))
 
 
 def words_of(*texts: str) -> frozenset[str]:
     """The atoms of `texts` in plain spelling."""
-    return frozenset(word for text in texts for word in atoms_of(plain(text)))
+    return frozenset(word for text in texts for word in tokens_of(normalize(text)))
 
 
-def atoms_of(text: str) -> list[str]:
+def tokens_of(text: str) -> list[str]:
     """The runs of letters and digits of a `plain` text, in order."""
     return _ATOM.findall(text)
 
@@ -119,7 +137,8 @@ def atoms_of(text: str) -> list[str]:
 def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
     """What single words may stand for in a `plain` text.
 
-    Atoms; those without zeros or prefix; words and ids without what is between their parts; UIDs; names in ideographs.
+    Atoms; those without zeros or prefix; words and ids without what is between their parts; UIDs;
+    names in ideographs.
     """
     forms = set(atoms)
     if text:
@@ -130,17 +149,19 @@ def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
         forms |= set(_UID.findall(text))
     if not text.isascii():
         for run in _IDEOGRAPHS.findall(text):
-            forms |= {run[at : at + size] for size in (2, 3, 4) for at in range(len(run) - size + 1)}
+            forms |= {
+                run[at : at + size] for size in (2, 3, 4) for at in range(len(run) - size + 1)
+            }
     return forms
 
 
 def _joined(text: str) -> Iterator[str]:
     """Words without hyphens, and of ids in groups every run of groups."""
     for word in _HYPHENED.findall(text) if "-" in text else ():
-        yield "".join(atoms_of(word))
+        yield "".join(tokens_of(word))
     yield from (number.replace(",", "") for number in _THOUSANDS.findall(text))
     for grouped in _GROUPED.findall(text):
-        atoms = atoms_of(grouped)
+        atoms = tokens_of(grouped)
         for start in range(len(atoms)):
             for end in range(start + 2, min(start + MAX_GROUPS, len(atoms)) + 1):
                 if _telling(tuple(atoms[start:end]), frozenset()):
@@ -148,13 +169,15 @@ def _joined(text: str) -> Iterator[str]:
 
 
 def grouped_ids(text: str) -> Iterator[str]:
-    """What ids of a `plain` text that are written in groups, or apart from their letters, are without what parts them.
+    """What ids of a `plain` text that are written in groups, or apart from their letters, are
+    without what parts them.
 
-    `88-77-66` is 887766 and `A-1234` a1234: too short to say something by themselves, but not as ids that are known.
+    `88-77-66` is 887766 and `A-1234` a1234: too short to say something by themselves, but not as
+    ids that are known.
     """
     text = text if text.isascii() else text.translate(HYPHENS)
     for grouped in chain(_GROUPED.findall(text), _LETTERED.findall(text)):
-        joined = "".join(atoms_of(grouped))
+        joined = "".join(tokens_of(grouped))
         if len(joined) >= MIN_WORD:
             yield joined
             yield unpadded(joined)
@@ -166,16 +189,24 @@ def letter_runs(atoms: Iterable[str], least: int) -> set[str]:
 
 
 def divided(text: str, atoms: Iterable[str]) -> set[str]:
-    """The parts, in plain spelling, of the words of `text` that digits or capitals divide; `atoms` are its words."""
-    mixed = [atom for atom in atoms if not atom.isalpha() and not atom.isdigit() and not _DIGEST.fullmatch(atom)]
+    """The parts, in plain spelling, of the words of `text` that digits or capitals divide.
+
+    `atoms` are its words.
+    """
+    mixed = [
+        atom
+        for atom in atoms
+        if not atom.isalpha() and not atom.isdigit() and not _DIGEST.fullmatch(atom)
+    ]
     parts = set(_LETTERS.findall(" ".join(mixed)))
     if _SEAM.search(text):
-        parts.update(atoms_of(plain(taken_apart(" ".join(set(_CAMEL.findall(text)))))))
+        parts.update(tokens_of(normalize(taken_apart(" ".join(set(_CAMEL.findall(text)))))))
     return parts
 
 
 def taken_apart(text: str) -> str:
-    """`text` with a blank where letters meet digits, or small letters a capital: `DoeJane2` is `Doe Jane 2`.
+    """`text` with a blank where letters meet digits, or small letters a capital: `DoeJane2` is `Doe
+    Jane 2`.
 
     A number between letters is left out: `Doe2Jane` is `Doe Jane`.
     """
@@ -183,12 +214,15 @@ def taken_apart(text: str) -> str:
 
 
 def written_as_initial(phrase: Phrase, text: str) -> bool:
-    """Whether the single letter of a two-word phrase is written as an initial in `text`, not as the word a or I.
+    """Whether the single letter of a two-word phrase is written as an initial in `text`, not as the
+    word a or I.
 
     `A. Lee`, `A Lee`, `Lee, A`, `lee_a`; with neither point nor capitals (`a lee`) it is a word.
     """
     bare = (
-        text if text.isascii() else "".join(one for one in unicodedata.normalize("NFKD", text) if one not in _marks())
+        text
+        if text.isascii()
+        else "".join(one for one in unicodedata.normalize("NFKD", text) if one not in _marks())
     )
     words = r"([\W_]+)".join(f"({re.escape(word)})" for word in phrase)
     for match in re.finditer(rf"(?<![^\W_]){words}(\.?)(?![^\W_])", bare, re.IGNORECASE):
@@ -210,11 +244,14 @@ def unpadded(atom: str) -> str:
 
 
 def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """The phrases by which a private string is known wherever it stands; `own` words alone tell nothing."""
+    """The phrases by which a private string is known wherever it stands.
+
+    `own` words alone tell nothing.
+    """
     for form in _alphabets(text):
         uids = _UID.findall(form)
         yield from ((uid,) for uid in uids)
-        atoms = atoms_of(_UID.sub(" ", form) if uids else form)
+        atoms = tokens_of(_UID.sub(" ", form) if uids else form)
         candidates: list[Phrase] = [(atom,) for atom in single_forms("", atoms)]
         if 1 < len(atoms) <= MAX_ATOMS:
             for parts in (tuple(atoms), tuple(map(unpadded, atoms))):
@@ -226,21 +263,29 @@ def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
 
 
 def id_spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """An id of a patient without what parts its groups, if that is long enough for a word and has a digit.
+    """An id of a patient without what parts its groups, if that is long enough for a word and has a
+    digit.
 
     It counts also where it is written like a counted word of ours: A1234, frame0012.
     """
-    joined = "".join(atoms_of(plain(text)))
+    joined = "".join(tokens_of(normalize(text)))
     if any(map(str.isdigit, joined)):
-        yield from ((form,) for form in {joined, unpadded(joined)} if len(form) >= MIN_WORD and form not in own)
+        yield from (
+            (form,)
+            for form in {joined, unpadded(joined)}
+            if len(form) >= MIN_WORD and form not in own
+        )
 
 
 def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """The phrases by which a person's `name` is known, whatever else it may mean; PN groups are cut at `=`."""
+    """The phrases by which a person's `name` is known, whatever else it may mean.
+
+    PN groups are cut at `=`.
+    """
     for group in name.split("="):
         yield from _cut_words(group, own)
         for form in _alphabets(group):
-            atoms = atoms_of(form)
+            atoms = tokens_of(form)
             parts = name_parts(atoms)
             candidates: list[Phrase] = [(part,) for part in parts] + _ideographs(form)
             if 1 < len(atoms) <= MAX_ATOMS:
@@ -252,17 +297,30 @@ def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
 
 
 def _cut_words(name: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """The words of a name in two: at an apostrophe or capital, or after a prefix: `O'Neil` and `ONEIL` are `o neil`."""
+    """The words of a name in two: at an apostrophe or capital, or after a prefix.
+
+    `O'Neil` and `ONEIL` are `o neil`.
+    """
     for word in re.split(rf"[^\w{APOSTROPHES}]+|_", name):
-        pieces = atoms_of(plain(re.sub(rf"[{APOSTROPHES}]", " ", _SEAM.sub(" ", word))))
+        pieces = tokens_of(normalize(re.sub(rf"[{APOSTROPHES}]", " ", _SEAM.sub(" ", word))))
         whole = "".join(pieces)
         cuts = {tuple(pieces)} if len(pieces) > 1 else set()
-        cuts |= {(first, whole[len(first) :]) for first in _PREFIXES | PARTICLES if whole.startswith(first)}
-        yield from (cut for cut in cuts if len(whole) >= MIN_WORD and len(cut[-1]) > 2 and cut[-1] not in own | COMMON)
+        cuts |= {
+            (first, whole[len(first) :])
+            for first in _PREFIXES | PARTICLES
+            if whole.startswith(first)
+        }
+        yield from (
+            cut
+            for cut in cuts
+            if len(whole) >= MIN_WORD and len(cut[-1]) > 2 and cut[-1] not in own | COMMON
+        )
 
 
 def _with_prefixes(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
-    """Prefixes and particles with the part behind them in one word, and apart where they are several, or no words."""
+    """Prefixes and particles with the part behind them in one word, and apart where they are
+    several, or no words.
+    """
     for run in _RUN.findall(" ".join(atoms)):
         words = tuple(run.split())
         if words[-1] in own | COMMON or len("".join(words)) < MIN_WORD:
@@ -273,24 +331,33 @@ def _with_prefixes(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
 
 
 def name_parts(atoms: Iterable[str]) -> list[str]:
-    """The atoms of a name without titles, numbers and initials; all its words where nothing else is left."""
+    """The atoms of a name without titles, numbers and initials.
+
+    All its words where nothing else is left.
+    """
     words = [atom for atom in dict.fromkeys(atoms) if atom.isalpha() and not is_initial(atom)]
     parts = [word for word in words if word not in TITLES]
     return parts if len(parts) > 1 else words
 
 
 def is_initial(atom: str) -> bool:
-    """Whether an atom is a single letter; a single sign of a script without capitals may be a name."""
+    """Whether an atom is a single letter.
+
+    A single sign of a script without capitals may be a name.
+    """
     return len(atom) == 1 and atom.lower() != atom.upper()
 
 
 def _alphabets(text: str) -> set[str]:
-    """The plain text; also with digraphs for umlauts, and mended where UTF-8 was read as Latin-1."""
-    forms = {plain(text)}
+    """The plain text.
+
+    Also with digraphs for umlauts, and mended where UTF-8 was read as Latin-1.
+    """
+    forms = {normalize(text)}
     if not text.isascii():
-        forms.add(plain(unicodedata.normalize("NFC", text).casefold().translate(_DIGRAPHS)))
+        forms.add(normalize(unicodedata.normalize("NFC", text).casefold().translate(_DIGRAPHS)))
         with suppress(UnicodeError):
-            forms.add(plain(text.encode("latin-1").decode("utf-8")))
+            forms.add(normalize(text.encode("latin-1").decode("utf-8")))
     return forms
 
 
@@ -301,7 +368,10 @@ def _ideographs(form: str) -> list[Phrase]:
 
 
 def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
-    """Whether a phrase tells something about a person: long enough, and more than our own words and small numbers."""
+    """Whether a phrase tells something about a person.
+
+    Long enough, and more than our own words and small numbers.
+    """
     size, digits = sum(map(len, phrase)), sum(len(atom) for atom in phrase if atom.isdigit())
     if _IDEOGRAPHS.fullmatch(phrase[0]):
         return phrase[0] not in own
@@ -309,7 +379,9 @@ def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
         return size >= MIN_WORD and own.isdisjoint((phrase[0], _COUNTED.sub("", phrase[0])))
     if digits == size:
         return digits >= MIN_DIGITS
-    return size >= MIN_JOINED and (digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase))
+    return size >= MIN_JOINED and (
+        digits >= MIN_WORD or any(not atom.isdigit() and atom not in own for atom in phrase)
+    )
 
 
 def _significant(parts: list[str]) -> list[str]:
@@ -319,7 +391,10 @@ def _significant(parts: list[str]) -> list[str]:
 
 
 def _name_pairs(parts: list[str], own: frozenset[str], most: int = NAME_ATOMS) -> Iterator[Phrase]:
-    """Two parts of a name next to each other in either order, however short; also joined, or an initial before one."""
+    """Two parts of a name next to each other in either order, however short.
+
+    Also joined, or an initial before one.
+    """
     parts = _significant(parts)
     if len(parts) > most and most < PERSON_ATOMS:
         return

@@ -1,29 +1,33 @@
-"""What stands in the place of an id, a name or a date that nobody knows: it is no fact, and joins nothing."""
+"""What stands in the place of an id, a name or a date that nobody knows.
+
+It is no fact, and joins nothing.
+"""
 
 import unicodedata
 from datetime import date, timedelta
 from functools import lru_cache
 
-from sono.curation.clinical.name_variants import atoms_of, plain, words_of
+from sono.curation.clinical.name_variants import normalize, tokens_of, words_of
 
 # Where all words of an id or name are among these, nobody is named.
 _WORDS = words_of(
     """
-    none no not null nil nan nat na nn void empty blank missing unknown unknow unk undefined unspecified unidentified
-    unassigned unavailable available known given applicable recorded entered unnamed noname noid nobody anonymous anon
-    anonymized anonymised anonymize deidentified removed deleted redacted masked hidden confidential withheld tbd todo
-    dito ditto idem ibid ibidem desgleichen asabove seeabove sameasabove sieheoben wieoben pending control controls
-    losttofollowup lostfollowup true false wahr falsch vrai verdadero verdadeiro waar onwaar
-    test testing tester dummy demo example sample default phantom temp invalid
-    kein keine keiner ohne nicht unbekannt unbekannte bekannt anonym anonymisiert namenlos niemand leer fehlt fehlend
-    entfernt angabe angaben probe keineangabe
-    aucun aucune sans non inconnu inconnue anonyme anonymise anonymisee personne vide manquant essai disponible connu
-    ninguno ninguna sin desconocido desconocida anonimo anonima anonimizado anonimizada vacio prueba
-    nessuno nessuna senza sconosciuto sconosciuta ignoto ignota anonimizzato vuoto prova noto
-    nenhum nenhuma sem nao desconhecido desconhecida anonimizada vazio teste
-    geen niet zonder onbekend bekend anoniem geanonimiseerd leeg proef
-    the of patient patiente patientin pat paciente paziente person subject case woman mother baby fetus study exam
-    accession name nom nombre nome naam namen id ids mrn pid number nummer numero nr identifier
+    none no not null nil nan nat na nn void empty blank missing unknown unknow unk undefined
+    unspecified unidentified unassigned unavailable available known given applicable recorded
+    entered unnamed noname noid nobody anonymous anon anonymized anonymised anonymize deidentified
+    removed deleted redacted masked hidden confidential withheld tbd todo dito ditto idem ibid
+    ibidem desgleichen asabove seeabove sameasabove sieheoben wieoben pending control controls
+    losttofollowup lostfollowup true false wahr falsch vrai verdadero verdadeiro waar onwaar test
+    testing tester dummy demo example sample default phantom temp invalid kein keine keiner ohne
+    nicht unbekannt unbekannte bekannt anonym anonymisiert namenlos niemand leer fehlt fehlend
+    entfernt angabe angaben probe keineangabe aucun aucune sans non inconnu inconnue anonyme
+    anonymise anonymisee personne vide manquant essai disponible connu ninguno ninguna sin
+    desconocido desconocida anonimo anonima anonimizado anonimizada vacio prueba nessuno nessuna
+    senza sconosciuto sconosciuta ignoto ignota anonimizzato vuoto prova noto nenhum nenhuma sem nao
+    desconhecido desconhecida anonimizada vazio teste geen niet zonder onbekend bekend anoniem
+    geanonimiseerd leeg proef the of patient patiente patientin pat paciente paziente person subject
+    case woman mother baby fetus study exam accession name nom nombre nome naam namen id ids mrn pid
+    number nummer numero nr identifier
     """
 )
 _MANY_NINES = 4  # that stand for nobody; 9, 99 and 999 number real patients
@@ -47,31 +51,42 @@ def id_form(text: str) -> str:
 def names_nobody(text: str) -> bool:
     """Whether an id or a name stands for an unknown patient, exam or person.
 
-    So do signs without a letter or digit, zeros, at least four nines, one letter repeated (or x), and words for
-    unknown, none, anonymous or test in the languages that sono reads.
+    So do signs without a letter or digit, zeros, at least four nines, one letter repeated (or x),
+    and words for unknown, none, anonymous or test in the languages that sono reads.
     """
-    atoms = atoms_of(plain(id_form(text)))
+    atoms = tokens_of(normalize(id_form(text)))
     joined = "".join(atoms)
     if joined in _WORDS or all(atom in _WORDS for atom in atoms):
         return True
     if len(set(joined)) > 1:
         return False
-    least = {"0": 1, "9": _MANY_NINES, "x": 1}.get(joined[0], _REPEATS if joined.isalpha() else len(joined) + 1)
+    least = {"0": 1, "9": _MANY_NINES, "x": 1}.get(
+        joined[0], _REPEATS if joined.isalpha() else len(joined) + 1
+    )
     return len(joined) >= least
 
 
 def is_exam_day(day: date) -> bool:
-    """Whether a fetus can have been examined on `day`: after 1975 and not in the future, but for the time zone."""
+    """Whether a fetus can have been examined on `day`.
+
+    After 1975 and not in the future, but for the time zone.
+    """
     return FIRST_EXAM <= day <= date.today() + timedelta(days=1)
 
 
 def is_no_day(day: date) -> bool:
-    """Whether `day` is written where an exam's is not known: the first or last day of a year that can be of none."""
+    """Whether `day` is written where an exam's is not known.
+
+    The first or last day of a year that can be of none.
+    """
     return not is_exam_day(day) and (day.month, day.day) in _NO_DAYS
 
 
 def is_mothers_birth(birth: date, exam: date | None) -> bool:
-    """Whether `birth` can be that of a woman who was examined on `exam` (None: on any day), at 8 to 70 years."""
+    """Whether `birth` can be that of a patient who was examined on `exam` (None.
+
+    On any day), at 8 to 70 years.
+    """
     if birth in _NO_BIRTHS or not _OLDEST_BIRTH <= birth <= date.today():
         return False
     return exam is None or MOTHER_AGES[0] <= (exam - birth).days / _YEAR_DAYS <= MOTHER_AGES[1]

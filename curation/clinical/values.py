@@ -1,4 +1,7 @@
-"""The cells of a record as values of the tables: numbers in mm, closed vocabularies, dates, known structures."""
+"""The cells of a record as values of the tables.
+
+Numbers in mm, closed vocabularies, dates, known structures.
+"""
 
 import re
 import unicodedata
@@ -20,7 +23,11 @@ MAX_TEXT = 200
 MIN_LIKENESS = 0.8  # of femor to femur; Heidi is 0.67 like head
 LABEL_WORDS = 4  # longer cells are free text, which may name somebody
 
-LATERALITY = {"left": "left l lt sinistra", "right": "right r rt dextra", "both": "both b bilateral lr"}
+LATERALITY = {
+    "left": "left l lt sinistra",
+    "right": "right r rt dextra",
+    "both": "both b bilateral lr",
+}
 SEX = {
     "F": "f female woman w weiblich frau femme feminin mujer femenino femminile",
     "M": "m male man maennlich männlich mann homme masculin hombre masculino maschile",
@@ -31,21 +38,25 @@ PRESENTATION = {
     "transverse": "transverse shoulder",
 }
 
-# Findings that a caption may name: the attributes of Ultrasound-CLIP (arXiv 2604.01749) and fetal findings of the
+# Findings that a caption may name: the attributes of Ultrasound-CLIP (arXiv 2604.01749) and fetal
+# findings of the
 # ISUOG guidelines. A study adds its own under `findings` in [records].
 FINDINGS = (
-    "nodule", "cyst", "mass", "fluid collection", "normal appearance", "round", "oval", "lobulated", "tubular",
-    "linear", "nodular", "flattened", "irregular", "well-defined", "ill-defined", "anechoic", "hypoechoic",
-    "isoechoic", "hyperechoic", "mixed echogenicity", "cystic components", "calcifications", "septations",
-    "solid components", "mixed cystic and solid", "complex cystic-solid", "enhancement", "shadowing",
-    "reduced vascularity", "regular vascularity", "absent vascularity", "increased vascularity",
+    "nodule", "cyst", "mass", "fluid collection", "normal appearance", "round", "oval", "lobulated",
+    "tubular", "linear", "nodular", "flattened", "irregular", "well-defined", "ill-defined",
+    "anechoic", "hypoechoic", "isoechoic", "hyperechoic", "mixed echogenicity", "cystic components",
+    "calcifications", "septations", "solid components", "mixed cystic and solid",
+    "complex cystic-solid", "enhancement", "shadowing", "reduced vascularity",
+    "regular vascularity", "absent vascularity", "increased vascularity",
     "indeterminate vascularity",
-    "ventriculomegaly", "hydrocephalus", "choroid plexus cyst", "enlarged cisterna magna", "cleft lip",
-    "absent nasal bone", "increased nuchal translucency", "cystic hygroma", "ventricular septal defect",
-    "echogenic intracardiac focus", "pericardial effusion", "pleural effusion", "ascites", "hydrops", "omphalocele",
-    "gastroschisis", "diaphragmatic hernia", "double bubble", "echogenic bowel", "hydronephrosis", "pyelectasis",
-    "multicystic kidney", "renal agenesis", "megacystis", "single umbilical artery", "spina bifida", "clubfoot",
-    "short femur", "skeletal dysplasia", "oligohydramnios", "polyhydramnios", "growth restriction", "macrosomia",
+    "ventriculomegaly", "hydrocephalus", "choroid plexus cyst", "enlarged cisterna magna",
+    "cleft lip", "absent nasal bone", "increased nuchal translucency", "cystic hygroma",
+    "ventricular septal defect", "echogenic intracardiac focus", "pericardial effusion",
+    "pleural effusion", "ascites", "hydrops", "omphalocele", "gastroschisis",
+    "diaphragmatic hernia", "double bubble", "echogenic bowel", "hydronephrosis", "pyelectasis",
+    "multicystic kidney", "renal agenesis", "megacystis", "single umbilical artery", "spina bifida",
+    "clubfoot", "short femur", "skeletal dysplasia", "oligohydramnios", "polyhydramnios",
+    "growth restriction", "macrosomia",
 )  # fmt: skip
 
 _MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
@@ -53,30 +64,47 @@ _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
 # Of known words alone; inside a quoted value it would have a quotation mark behind it.
 _LIKE = re.compile(r"; did you mean '([^']*)'\?$")
 _SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: [^']*)?$")
-ROUNDED = "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
+ROUNDED = (
+    "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
+)
 _ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
 _FLOAT_ID = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
 def shape(text: str) -> str:
-    """The look of a value without the value: digits are 9, runs of letters A or a; `P1042` is A9999."""
-    capitals = re.sub(r"[^\W\d_]+", lambda run: "".join("A" if letter.isupper() else "a" for letter in run[0]), text)
+    """The look of a value without the value: digits are 9, runs of letters A or a.
+
+    `P1042` is A9999.
+    """
+    capitals = re.sub(
+        r"[^\W\d_]+",
+        lambda run: "".join("A" if letter.isupper() else "a" for letter in run[0]),
+        text,
+    )
     plain = re.sub(r"\d", "9", re.sub(r"A+", "A", re.sub(r"a+", "a", capitals)))
     return short(plain[:24] + ("..." if len(plain) > 24 else ""))
 
 
 def shown_name(path: str, names: bool) -> str:
-    """A path below the folder of files, printable; by its looks (`AAA_99/AA9.aaa`) unless `names` may be shown."""
+    """A path below the folder of files, printable.
+
+    By its looks (`AAA_99/AA9.aaa`) unless `names` may be shown.
+    """
     if not names:
         return "/".join(map(shape, path.split("/")))
     return "".join(letter if letter.isprintable() else "?" for letter in path)
 
 
 def masked(message: str) -> str:
-    """A message with the value that it quotes turned into its look, so that no name is shown; a suggestion stays."""
+    """A message with the value that it quotes turned into its look, so that no name is shown.
+
+    A suggestion stays.
+    """
     end = _SUGGESTION.search(message)
     start = end.start() if end else len(message)
-    quoted = re.sub(r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL)
+    quoted = re.sub(
+        r"'(.*)'", lambda value: f"'{shape(value[1])}'", message[:start], flags=re.DOTALL
+    )
     return quoted + message[start:]
 
 
@@ -86,15 +114,26 @@ def is_short_number(text: str) -> bool:
 
 
 def is_slip(problem: str, cell: str) -> bool:
-    """Whether a cell is a known word but for a slip of the pen, which the `problem` with it suggests at its end."""
+    """Whether a cell is a known word but for a slip of the pen, which the `problem` with it
+    suggests at its end.
+    """
     near = _LIKE.search(problem)
-    return near is not None and SequenceMatcher(None, cell.lower(), near[1].lower()).ratio() >= MIN_LIKENESS
+    return (
+        near is not None
+        and SequenceMatcher(None, cell.lower(), near[1].lower()).ratio() >= MIN_LIKENESS
+    )
 
 
 def may_name_somebody(words: Sequence[str]) -> bool:
-    """Whether the words of a cell are free text, hold a title, or are several with a capital, as names are."""
+    """Whether the words of a cell are free text, hold a title, or are several with a capital,
+    as names are.
+    """
     capitals = len(words) > 1 and all(word[:1].isupper() and word[1:].islower() for word in words)
-    return len(words) > LABEL_WORDS or capitals or not TITLES.isdisjoint(word.casefold() for word in words)
+    return (
+        len(words) > LABEL_WORDS
+        or capitals
+        or not TITLES.isdisjoint(word.casefold() for word in words)
+    )
 
 
 def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
@@ -117,15 +156,23 @@ def is_rounded(text: str) -> bool:
 
 
 def whole_ids(texts: Sequence[str]) -> list[str] | None:
-    """Ids without their `.0`, where all that are not empty have it: a table of numbers with gaps gives 4711.0."""
+    """Ids without their `.0`, where all that are not empty have it.
+
+    A table of numbers with gaps gives 4711.0.
+    """
     found = [_FLOAT_ID.fullmatch(text) for text in texts]
-    if not any(found) or not all(match or not text for match, text in zip(found, texts, strict=True)):
+    if not any(found) or not all(
+        match or not text for match, text in zip(found, texts, strict=True)
+    ):
         return None
     return [match[1] if match else "" for match in found]
 
 
 def measure_mm(field: str, text: str, unit: str = "") -> float:
-    """A length in mm; `unit` is the header's, and one in the cell goes before it. SonoError outside RANGES_MM."""
+    """A length in mm; `unit` is the header's, and one in the cell goes before it.
+
+    SonoError outside RANGES_MM.
+    """
     found = _MEASURE.fullmatch(text)
     if found is None:
         raise SonoError(f"{field} '{short(text)}' is not a length; write it in mm, as 47.5")
@@ -170,10 +217,15 @@ def sex(text: str) -> str:
 
 
 def birth(exam: date | None, month_first: bool | None, text: str) -> date:
-    """A mother's date of birth; SonoError where it cannot be hers on the day `exam` (None: on any)."""
+    """A mother's date of birth; SonoError where it cannot be hers on the day `exam` (None.
+
+    On any).
+    """
     day = parse_date(text, month_first)
     if not is_mothers_birth(day, exam):
-        raise SonoError(f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out")
+        raise SonoError(
+            f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out"
+        )
     return day
 
 
@@ -186,7 +238,9 @@ def region(text: str) -> str:
 
 
 def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one (which may be free text)."""
+    """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one
+    (which may be free text).
+    """
     spellings = {label_form(term): term for term in known}
     found, problems = [], []
     for part in filter(None, map(str.strip, re.split(r"[;|,]", text))):
@@ -203,7 +257,9 @@ def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...
 
 @lru_cache(65536)
 def private_forms(text: str) -> tuple[str, ...]:
-    """A private value as it stands in the table and, for a date of either order, as it may stand elsewhere."""
+    """A private value as it stands in the table and, for a date of either order, as it may
+    stand elsewhere.
+    """
     if not text[:1].isdigit():
         return (text,)
     forms = [text]

@@ -1,8 +1,9 @@
-"""The words that sono itself writes, all in one place: they are no secrets, whatever file or header says them, too.
+"""The words that sono itself writes, all in one place: they are no secrets, whatever file or header
+says them, too.
 
-`PROSE` occurs in captions, or is written where nobody is named, so it is searched for nobody. `VOCABULARY` adds the
-words of tables, codes, settings and reports: they are no secrets of a file name or a header, but a person may be called
-Blank or Bright.
+`PROSE` occurs in captions, or is written where nobody is named, so it is searched for nobody.
+`VOCABULARY` adds the words of tables, codes, settings and reports: they are no secrets of a file
+name or a header, but a person may be called Blank or Bright.
 """
 
 from sono.curation.clinical.name_variants import COMMON, words_of
@@ -13,9 +14,10 @@ from sono.curation.core.tables import CAPTIONS, DUPLICATES, IMAGES, MASKS
 
 OWN_WORDS = words_of(
     """
-    accepted annotation annotations brain caption captions center centers dataset fetal frame frames id ids
-    image images label labels mask masks metrics model normal overlay patient patients pixel pixels plane planes
-    records region report series study train training ultrasound unknown validation weeks
+    accepted annotation annotations brain caption captions center centers dataset fetal frame frames
+    id ids image images label labels mask masks metrics model normal overlay patient patients pixel
+    pixels plane planes records region report series study train training ultrasound unknown
+    validation weeks
     """
 )
 
@@ -26,47 +28,60 @@ CODES = tuple(
                                        for words in spec.choices.values() for word in words))
     )
 )  # fmt: skip
-CODE_COLUMNS = ("status", "reasons", "spacing_reason", "sector_kind", "ga_source", "crosses", "kind",
-                *(name for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS) for name in spec.choices))  # fmt: skip
+CODE_COLUMNS = (
+    "status",
+    "reasons",
+    "spacing_reason",
+    "sector_kind",
+    "ga_source",
+    "crosses",
+    "kind",
+    *(name for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS) for name in spec.choices),
+)
 COLUMNS = tuple(name for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS) for name in spec.columns)
 
 # Keys of run.json, metrics.json, log files, sono.toml and checkpoints.
 KEY_WORDS = words_of(
     """
-    accumulate adapt added allow alpha annotated answer architecture asked attention attributes augment banned
-    baseline baselines batch before best between block blocks bootstrap border bottom burned bytes cache
-    candidate candidates categories category ceiling chance changed check chunk class classes clusters column
-    commit compared conditions config confusion constant contents context control cosine count counts covering
-    crop curriculum data date dates decay decimal delimiter dense depth description differences dilation
-    distinct draws dtype early edges embed embeddings empty encoder encoding engine environment epoch epochs
-    error evaluation every evidence examples excluded expand factor facts features fields file files final
-    finding findings finite first floor fold folder folds format found fraction from generator global graph
-    groups heads height held hold image_size import imported inputs internal interval jitter keep keys kind
-    language large last layer layers learning length level limit list logit loss losses macro majority manual
-    margin match max mean meaning median megabytes metadata metric micro middle min missing mode modes name
-    names naming nearest neither none notes number numbers objective offset optimizer order origin output paired
-    pairs parameter parameters params patch path percent place places point points pooler position posterior
-    precision prefix present presentation pretrained process processes project projection prompt prompts
-    proposals proposed public python quality quantiles query question radius range rate ratio ratios read reader
-    reading reason recall recipe reconstruction refused regional regions relative repeat residue right rotation
-    rules runs scale scaler score scored scores seconds seed seen segmentation selection semantic settings
-    shadow shape shapes shard shards share shares sheet shift short shortened shown shuffled single size sizes
-    small software sono source sources space spacing split splits square stability start starts state states
-    step steps storage strategy string structure structures subject table tables targets template templates test
-    text texts threads title token tokenizer tokens top torch tower towers trainable tried truth unmatched
-    unpaired unseen upright val value values verdict version vision visual vocab vocabulary warmup weight
-    weights whole width words workspace worst wrong years
+    accumulate adapt added allow alpha annotated answer architecture asked attention attributes
+    augment banned baseline baselines batch before best between block blocks bootstrap border bottom
+    burned bytes cache candidate candidates categories category ceiling chance changed check chunk
+    class classes clusters column commit compared conditions config confusion constant contents
+    context control cosine count counts covering crop curriculum data date dates decay decimal
+    delimiter dense depth description differences dilation distinct draws dtype early edges embed
+    embeddings empty encoder encoding engine environment epoch epochs error evaluation every
+    evidence examples excluded expand factor facts features fields file files final finding findings
+    finite first floor fold folder folds format found fraction from generator global graph groups
+    heads height held hold image_size import imported inputs internal interval jitter keep keys kind
+    language large last layer layers learning length level limit list logit loss losses macro
+    majority manual margin match max mean meaning median megabytes metadata metric micro middle min
+    missing mode modes name names naming nearest neither none notes number numbers objective offset
+    optimizer order origin output paired pairs parameter parameters params patch path percent place
+    places point points pooler position posterior precision prefix present presentation pretrained
+    process processes project projection prompt prompts proposals proposed public python quality
+    quantiles query question radius range rate ratio ratios read reader reading reason recall recipe
+    reconstruction refused regional regions relative repeat residue right rotation rules runs scale
+    scaler score scored scores seconds seed seen segmentation selection semantic settings shadow
+    shape shapes shard shards share shares sheet shift short shortened shown shuffled single size
+    sizes small software sono source sources space spacing split splits square stability start
+    starts state states step steps storage strategy string structure structures subject table tables
+    targets template templates test text texts threads title token tokenizer tokens top torch tower
+    towers trainable tried truth unmatched unpaired unseen upright val value values verdict version
+    vision visual vocab vocabulary warmup weight weights whole width words workspace worst wrong
+    years
     """
 )
 
-# Defined terms of DICOM, keys of PNG texts and of EXIF, what cameras and programs call a file, and what our DICOM says.
+# Defined terms of DICOM, keys of PNG texts and of EXIF, what cameras and programs call a file, and
+# what our DICOM says.
 FORMAT_WORDS = words_of(
     """
-    additional age author bmp clean closest comment comments copyright created creation cropped date datetime days dcm
-    derived desc description device dicom digital disclaimer document enhanced export exported extension external file
-    gestational gif gray grayscale identity image imaging implementation instance jpeg jpg lossless lossy make modality
-    model modified monochrome multi multiframe original photometric picture pixmap png primary printed profile
-    rgb scan scanner screenshot secondary sector sequence snapshot software source specimen still storage tag tags
+    additional age author bmp clean closest comment comments copyright created creation cropped date
+    datetime days dcm derived desc description device dicom digital disclaimer document enhanced
+    export exported extension external file gestational gif gray grayscale identity image imaging
+    implementation instance jpeg jpg lossless lossy make modality model modified monochrome multi
+    multiframe original photometric picture pixmap png primary printed profile rgb scan scanner
+    screenshot secondary sector sequence snapshot software source specimen still storage tag tags
     thumbnail tiff time title transfer type uncompressed unmodified user version video warning
     """
 )
@@ -74,35 +89,38 @@ FORMAT_WORDS = words_of(
 # Kinds of houses and departments, and makers of scanners with their models.
 PLACE_WORDS = words_of(
     """
-    ambulanz clinic clinica clinical clinique department division faculty fetomaternal frauenklinik general
-    gynaecology gynakologie gynecology health hospital imaging institute klinik klinikum maternal maternity
-    medical medicine obgyn obstetric obstetrical obstetrics perinatal praxis prenatal radiology research room
-    school science sciences unit universitat university ward women womens
+    ambulanz clinic clinica clinical clinique department division faculty fetomaternal frauenklinik
+    general gynaecology gynakologie gynecology health hospital imaging institute klinik klinikum
+    maternal maternity medical medicine obgyn obstetric obstetrical obstetrics perinatal praxis
+    prenatal radiology research room school science sciences unit universitat university ward women
+    womens
     """
 )
 MAKERS = words_of(
     """
-    acuson affiniti aloka alpinion aplio arietta canon electric epiq esaote fujifilm general healthcare hitachi
-    logiq medical medison mindray mylab philips resona samsung siemens sonoace sonoscape supersonic toshiba
-    ultrasound voluson
+    acuson affiniti aloka alpinion aplio arietta canon electric epiq esaote fujifilm general
+    healthcare hitachi logiq medical medison mindray mylab philips resona samsung siemens sonoace
+    sonoscape supersonic toshiba ultrasound voluson
     """
 )
-# Of machines alone, where a person of this name stops nothing; such a word is a secret like any other elsewhere.
+# Of machines alone, where a person of this name stops nothing; such a word is a secret like any
+# other elsewhere.
 MACHINE_WORDS = MAKERS | words_of(
     """
-    accuvix ag agfa aixplorer alpha anesus antares avius beta butterfly clarius class clearvue co company
-    consona corporation delta edition eight elite expert freestyle ge gmbh gold hd hera hewlett hi imagine
-    imagyn inc juniper kretz kretztechnik ltd lumify nine noblus nuewa omega packard preirus premium prestige
-    pro prosound redwood sequoia series sigma signature sonoline sonosite sparq swift system systems
-    technologies technology terason twice ugeo ultra venue versana viamo vision vivid xario zonare
+    accuvix ag agfa aixplorer alpha anesus antares avius beta butterfly clarius class clearvue co
+    company consona corporation delta edition eight elite expert freestyle ge gmbh gold hd hera
+    hewlett hi imagine imagyn inc juniper kretz kretztechnik ltd lumify nine noblus nuewa omega
+    packard preirus premium prestige pro prosound redwood sequoia series sigma signature sonoline
+    sonosite sparq swift system systems technologies technology terason twice ugeo ultra venue
+    versana viamo vision vivid xario zonare
     """
 )
 
 # What stands in the place of a name where nobody is named, or an office.
 ROLE_WORDS = words_of(
     """
-    admin administrator anonymised anonymized anonymous baby default doctor examiner fetus nobody operator other
-    others physician service sonographer test user
+    admin administrator anonymised anonymized anonymous baby default doctor examiner fetus nobody
+    operator other others physician service sonographer test user
     """
 )
 
@@ -118,16 +136,70 @@ VOCABULARY = (
     PROSE
     | COMMON
     | MAKERS
-    | words_of(*CODES, *COLUMNS, *OTHER_LABELS, *(label for plane in PLANES for label in plane.aliases))
+    | words_of(
+        *CODES, *COLUMNS, *OTHER_LABELS, *(label for plane in PLANES for label in plane.aliases)
+    )
     | KEY_WORDS
     | FORMAT_WORDS
 )
 
 # Words that scanners and their users write on frames; they are no names.
 SCANNER_WORDS = frozenset(
-    ["abdomen", "baby", "bladder", "brain", "breech", "cereb", "cerebellum", "cervix", "cord", "face", "feet", "femur",
-     "fetal", "fetus", "foot", "hand", "hands", "head", "heart", "humerus", "kidney", "kidneys", "left", "legs", "lips",
-     "long", "lower", "placenta", "profile", "right", "sagittal", "spine", "stomach", "trans", "transverse", "trim",
-     "twin", "upper", "view", "harm", "high", "penetration", "gain", "power", "general", "routine", "obstetric",
-     "cri", "frq", "har", "mid", "qual", "sri", "tib", "tis"]
-)  # fmt: skip
+    [
+        "abdomen",
+        "baby",
+        "bladder",
+        "brain",
+        "breech",
+        "cereb",
+        "cerebellum",
+        "cervix",
+        "cord",
+        "face",
+        "feet",
+        "femur",
+        "fetal",
+        "fetus",
+        "foot",
+        "hand",
+        "hands",
+        "head",
+        "heart",
+        "humerus",
+        "kidney",
+        "kidneys",
+        "left",
+        "legs",
+        "lips",
+        "long",
+        "lower",
+        "placenta",
+        "profile",
+        "right",
+        "sagittal",
+        "spine",
+        "stomach",
+        "trans",
+        "transverse",
+        "trim",
+        "twin",
+        "upper",
+        "view",
+        "harm",
+        "high",
+        "penetration",
+        "gain",
+        "power",
+        "general",
+        "routine",
+        "obstetric",
+        "cri",
+        "frq",
+        "har",
+        "mid",
+        "qual",
+        "sri",
+        "tib",
+        "tis",
+    ]
+)

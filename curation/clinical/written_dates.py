@@ -5,12 +5,14 @@ from datetime import date
 
 from sono.curation.clinical.name_variants import APOSTROPHES, HYPHENS
 
-# Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and Dutch names.
+# Months by the first letters of their English, German, French, Spanish, Italian, Portuguese and
+# Dutch names.
 MONTHS = {
-    "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "mae": 3, "mrt": 3, "mrz": 3, "apr": 4,
-    "abr": 4, "avr": 4, "may": 5, "mai": 5, "mag": 5, "mei": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7,
-    "lug": 7, "aug": 8, "ago": 8, "aou": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11,
-    "dec": 12, "dez": 12, "dic": 12,
+    "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maa": 3, "mae": 3, "mrt": 3,
+    "mrz": 3, "apr": 4, "abr": 4, "avr": 4, "may": 5, "mai": 5, "mag": 5, "mei": 5, "jun": 6,
+    "juin": 6, "giu": 6, "jul": 7, "juil": 7, "lug": 7, "aug": 8, "ago": 8, "aou": 8, "sep": 9,
+    "set": 9, "oct": 10, "okt": 10, "out": 10, "ott": 10, "nov": 11, "dec": 12, "dez": 12,
+    "dic": 12,
 }  # fmt: skip
 _MONTH = rf"({'|'.join(sorted(MONTHS, key=len, reverse=True))})[a-z]*"
 _DAY = r"(\d{1,2})(?:st|nd|rd|th|er|o)?"
@@ -20,7 +22,10 @@ _DATES = (
     (re.compile(r"(?<![\d.])(\d{1,2}) ?([-./_ ]) ?(\d{1,2}) ?\2 ?(\d{4})(?!\d)"), (1, 3, 4)),
     (re.compile(r"(?<![\d.])(\d{1,2})([-./_])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
     (re.compile(rf"(?<!\d){_DAY}{_OF}{_MONTH}{_OF}(\d{{4}}|\d{{2}})(?!\d)"), (1, 2, 3)),
-    (re.compile(rf"(?<![^\W_]){_MONTH}[-. /_]*(?:the )?{_DAY}[-. /,_]+(?:of )?(\d{{4}})(?!\d)"), (2, 1, 3)),
+    (
+        re.compile(rf"(?<![^\W_]){_MONTH}[-. /_]*(?:the )?{_DAY}[-. /,_]+(?:of )?(\d{{4}})(?!\d)"),
+        (2, 1, 3),
+    ),
     (re.compile(rf"(?<!\d)(\d{{4}})[-. /,_]*{_MONTH}[-. /_]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
 )
 _DATE_SIGNS = str.maketrans("年月년월", "----") | HYPHENS
@@ -29,7 +34,9 @@ _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 
 
 def dates_in(text: str) -> set[date]:
-    """Every date that a `plain` text may name, in the orders, separators and languages that people use."""
+    """Every date that a `plain` text may name, in the orders, separators and languages that
+    people use.
+    """
     found = set()
     if not text.isascii():
         text = text.translate(_DATE_SIGNS)
@@ -43,9 +50,15 @@ def dates_in(text: str) -> set[date]:
 
 
 def _possible_dates(parts: list[str]) -> set[date]:
-    """The dates that three numbers (or a month's name) give as year-month-day, day-month-year or month-day-year."""
+    """The dates that three numbers (or a month's name) give as year-month-day, day-month-year
+    or month-day-year.
+    """
     first, second, third = parts
-    orders = [(first, second, third)] if len(first) == 4 else [(third, second, first), (third, first, second)]
+    orders = (
+        [(first, second, third)]
+        if len(first) == 4
+        else [(third, second, first), (third, first, second)]
+    )
     if len(first) == len(third) == 2:
         orders.append((first, second, third))
     found = set()

@@ -1,1 +1,4 @@
-"""Errors, settings, tables, the workspace, geometry and workers: what every other package may import."""
+"""Errors, settings, tables, the workspace, geometry and workers.
+
+What every other package may import.
+"""

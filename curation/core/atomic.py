@@ -19,17 +19,23 @@ from sono.curation.core.errors import SonoError
 TEMPORARY_PREFIX = ".tmp-"
 MAX_TEXT_BYTES = 1 << 20  # of a settings file, a planes file or a template
 MAX_JSON_BYTES = 1 << 28  # of the record of a run, which lists every frame
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, for this user, or in one file
+# no room on the disk, for this user, or in one file
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_regular(path: Path) -> None:
-    """SonoError where a pipe, socket or device is at `path`: to open one may wait forever, or never end."""
+    """SonoError where a pipe, socket or device is at `path`.
+
+    To open one may wait forever, or never end.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:  # whoever opens it says why
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise SonoError(f"{path}: a pipe, socket or device, not a regular file; put the file itself there")
+        raise SonoError(
+            f"{path}: a pipe, socket or device, not a regular file; put the file itself there"
+        )
 
 
 def check_target(target: Path) -> None:
@@ -43,14 +49,19 @@ def check_target(target: Path) -> None:
 
 
 def _refuse_special(target: Path) -> None:
-    """SonoError where a device, pipe or socket is at `target`, or a link to one, which a file would replace."""
+    """SonoError where a device, pipe or socket is at `target`, or a link to one, which a file
+    would replace.
+    """
     check_regular(target)
     if target.is_symlink() and target.readlink().is_relative_to("/proc"):  # as /dev/stdout is
         raise SonoError(f"{target}: leads to an open stream, not to a file; name a file")
 
 
 def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
-    """Open a regular file of at most `limit` bytes to read; SonoError for any other, OSError where there is none."""
+    """Open a regular file of at most `limit` bytes to read.
+
+    SonoError for any other, OSError where there is none.
+    """
     check_regular(path)
     # non-blocking, because a pipe may take the place of the file after the check
     stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
@@ -65,13 +76,19 @@ def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
-    """The content of a regular file of at most `limit` bytes; SonoError for any other, OSError where there is none."""
+    """The content of a regular file of at most `limit` bytes.
+
+    SonoError for any other, OSError where there is none.
+    """
     with open_regular(path, limit) as stream:
         return stream.read() if limit is None else stream.read(limit)
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; ValueError where it is damaged or nested too deeply, otherwise as `read_regular`."""
+    """The content of a JSON file.
+
+    ValueError where it is damaged or nested too deeply, otherwise as `read_regular`.
+    """
     try:
         return json.loads(read_regular(path, MAX_JSON_BYTES))
     except RecursionError as error:
@@ -79,7 +96,10 @@ def read_json(path: Path) -> Any:
 
 
 def real_path(path: Path) -> Path:
-    """`path` with every link followed; links in a loop are left for whoever opens it (`Path.resolve` raises)."""
+    """`path` with every link followed.
+
+    Links in a loop are left for whoever opens it (`Path.resolve` raises).
+    """
     return Path(os.path.realpath(path))
 
 
@@ -87,24 +107,32 @@ def check_inside(path: Path, root: Path) -> None:
     """SonoError where `path`, with every link followed, is not below `root`."""
     if not real_path(path).is_relative_to(real_path(root)):
         raise SonoError(
-            f"{path}: leads out of {root}; put the file itself there, not a link or a path to another place"
+            f"{path}: leads out of {root}; put the file itself there, not a link or a path to "
+            f"another place"
         )
 
 
 def check_utf8(path: Path) -> None:
-    """SonoError where a name in `path` is not UTF-8: tables, settings and reports could not hold it."""
+    """SonoError where a name in `path` is not UTF-8.
+
+    Tables, settings and reports could not hold it.
+    """
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise SonoError(f"{shown}: the name is not UTF-8; rename the folder, for example with `convmv`") from error
+        raise SonoError(
+            f"{shown}: the name is not UTF-8; rename the folder, for example with `convmv`"
+        ) from error
 
 
 @contextmanager
 def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path in the folder of `target`; rename it to `target` when the block succeeds.
+    """Give a temporary path in the folder of `target`; rename it to `target` when the block
+    succeeds.
 
-    `mode` is what the file gets as far as the umask allows. Where power may fail, only a `durable` file is sure to be
+    `mode` is what the file gets as far as the umask allows. Where power may fail, only a `durable`
+    file is sure to be
     whole: the disk has it before it gets its name.
     """
     _refuse_special(target)
@@ -118,7 +146,11 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
         temporary.replace(target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename in (None, str(temporary)):
+        if (
+            isinstance(error, OSError)
+            and error.errno in FULL_DISK
+            and error.filename in (None, str(temporary))
+        ):
             error.filename = str(target)  # nobody knows the other name
         raise
     finally:
@@ -128,10 +160,11 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
 
 
 def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
-    """An empty file for its owner alone next to `target`, held, and the mode that the umask allows for a new file.
+    """An empty file for its owner alone next to `target`, held, and the mode that the umask allows
+    for a new file.
 
-    Its name follows from that of `target`, so that the next writer replaces what a killed one left; where another
-    process is writing `target` it is a random one.
+    Its name follows from that of `target`, so that the next writer replaces what a killed one left;
+    where another process is writing `target` it is a random one.
     """
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{sha256(os.fsencode(target.name))[:16]}")
     _remove_abandoned(temporary)
@@ -143,9 +176,14 @@ def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
 
 
 def _held_new(path: Path, mode: int) -> IO[Any] | None:
-    """A new file, open and locked as long as it is open; None where another process has it or has removed it."""
+    """A new file, open and locked as long as it is open.
+
+    None where another process has it or has removed it.
+    """
     try:
-        held = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+        held = os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb"
+        )
     except FileExistsError:
         return None
     if _lock(held.fileno(), fcntl.LOCK_SH) is not False and _is_at(held.fileno(), path):
@@ -155,7 +193,10 @@ def _held_new(path: Path, mode: int) -> IO[Any] | None:
 
 
 def _remove_abandoned(temporary: Path, unsure: bool = False) -> None:
-    """Delete a temporary file that no process is writing; `unsure`: also where the file system cannot say so."""
+    """Delete a temporary file that no process is writing; `unsure`.
+
+    Also where the file system cannot say so.
+    """
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -163,13 +204,17 @@ def _remove_abandoned(temporary: Path, unsure: bool = False) -> None:
     try:
         locked = _lock(descriptor, fcntl.LOCK_EX)
         if (locked or (locked is None and unsure)) and _is_at(descriptor, temporary):
-            temporary.unlink(missing_ok=True)  # under the lock: until now nobody could give its name to another file
+            # under the lock: until now nobody could give its name to another file
+            temporary.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
 def _lock(descriptor: int, how: int) -> bool | None:
-    """Lock an open file without waiting; False where another process has it, None where the file system cannot."""
+    """Lock an open file without waiting.
+
+    False where another process has it, None where the file system cannot.
+    """
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -190,13 +235,13 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a new folder, which takes the place of the folder `target` when the block succeeds.
 
-    A process that is killed leaves the old folder or the new one, whole, once `settle_folder` has been called. Another
-    one that writes a folder next to it waits for its turn.
+    A process that is killed leaves the old folder or the new one, whole, once `settle_folder` has
+    been called. Another one that writes a folder next to it waits for its turn.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     new, old = _beside(target)
     with _turn_in(target.parent):
-        settle_folder(target)
+        finish_replace(target)
         new.mkdir()
         try:
             yield new
@@ -205,12 +250,15 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             new.rename(target)
             _sync(target.parent)
         finally:
-            settle_folder(target)
+            finish_replace(target)
 
 
 @contextmanager
 def _turn_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds the open `folder`, then hold it; where the file system cannot, go on."""
+    """Wait until no other process holds the open `folder`, then hold it.
+
+    Where the file system cannot, go on.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -224,8 +272,9 @@ def _turn_in(folder: Path) -> Iterator[None]:
 def new_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder next to `target`, which becomes `target` when the block succeeds.
 
-    `target` must not exist, or be an empty folder. A failure leaves nothing; what a killed process left is deleted by
-    the next one with the same `target`. SonoError where `target` is in use, or another process is writing it.
+    `target` must not exist, or be an empty folder. A failure leaves nothing; what a killed process
+    left is deleted by the next one with the same `target`. SonoError where `target` is in use, or
+    another process is writing it.
     """
     refuse_used_folder(target)
     place = real_path(target)
@@ -250,20 +299,29 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def unfinished(target: Path) -> Path:
-    """Where `new_folder` prepares the folder `target`: there it stands after a kill, whole or not."""
+    """Where `new_folder` prepares the folder `target`.
+
+    There it stands after a kill, whole or not.
+    """
     return _beside(real_path(target))[0]
 
 
 def _hold_folder(descriptor: int, folder: Path, target: Path) -> None:
-    """Lock the open `folder`; SonoError where another process has it, or has just given it its final name."""
+    """Lock the open `folder`.
+
+    SonoError where another process has it, or has just given it its final name.
+    """
     if _lock(descriptor, fcntl.LOCK_EX) is False:
         raise SonoError(f"{target}: another sono is writing it; wait for it to end")
     if not _is_at(descriptor, folder):
         raise SonoError(f"{target}: another sono has just written it; choose a new name")
 
 
-def settle_folder(target: Path) -> None:
-    """End what a process killed in `atomic_folder` has begun: the new folder counts once the old one has moved away."""
+def finish_replace(target: Path) -> None:
+    """End what a process killed in `atomic_folder` has begun.
+
+    The new folder counts once the old one has moved away.
+    """
     new, old = _beside(target)
     if old.exists() and not target.exists():
         (new if new.exists() else old).rename(target)
@@ -276,7 +334,9 @@ def copy_others(source: Path, target: Path) -> None:
 
     def known(folder: str, names: list[str]) -> set[str]:
         at = target / Path(folder).relative_to(source)
-        return {name for name in names if name.startswith(TEMPORARY_PREFIX) or (at / name).is_file()}
+        return {
+            name for name in names if name.startswith(TEMPORARY_PREFIX) or (at / name).is_file()
+        }
 
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, ignore=known, dirs_exist_ok=True)
@@ -325,7 +385,10 @@ def refuse_used_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files directly in `folder` that nobody is writing: a killed run left them."""
+    """Delete the temporary files directly in `folder` that nobody is writing.
+
+    A killed run left them.
+    """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if leftover.is_symlink():
             leftover.unlink(missing_ok=True)
@@ -334,7 +397,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def open_lock(path: Path) -> IO[str]:
-    """Open, or make, a file that is only locked; its content stays. SonoError where it is not a regular file."""
+    """Open, or make, a file that is only locked; its content stays.
+
+    SonoError where it is not a regular file.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o666)
@@ -348,8 +414,11 @@ def open_lock(path: Path) -> IO[str]:
     return os.fdopen(descriptor, "r+")
 
 
-def hold(file: IO[Any], busy: str) -> None:
-    """Lock an open file until it is closed or its process ends, however it does; SonoError `busy` where another has."""
+def lock_file(file: IO[Any], busy: str) -> None:
+    """Lock an open file until it is closed or its process ends, however it does.
+
+    SonoError `busy` where another has.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

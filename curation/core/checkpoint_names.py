@@ -1,4 +1,7 @@
-"""What training scripts put around the weights of a checkpoint: containers, prefixes of wrappers, and code."""
+"""What training scripts put around the weights of a checkpoint.
+
+Containers, prefixes of wrappers, and code.
+"""
 
 import pickle
 import re
@@ -26,9 +29,14 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def opened(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The weights of a checkpoint: the first of CONTAINERS that it has, perhaps within another, else `content`."""
+    """The weights of a checkpoint.
+
+    The first of CONTAINERS that it has, perhaps within another, else `content`.
+    """
     for _ in CONTAINERS:  # a pickle may hold itself
-        inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), None)
+        inner = next(
+            (content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), None
+        )
         content = content if inner is None else inner
     return content
 
@@ -37,7 +45,14 @@ def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
     """`weights` without a prefix of a wrapper, or several, that all of their names share."""
     named = {str(name): value for name, value in weights.items()}
     while named:
-        prefix = next((one for one in WRAPPERS if all(name.startswith(one) and name != one for name in named)), None)
+        prefix = next(
+            (
+                one
+                for one in WRAPPERS
+                if all(name.startswith(one) and name != one for name in named)
+            ),
+            None,
+        )
         if prefix is None:
             break
         named = {name.removeprefix(prefix): value for name, value in named.items()}
@@ -45,6 +60,9 @@ def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked_for(error: Exception) -> str:
-    """The code that a refused pickle asks for, in brackets; torch's own message advises to run it."""
+    """The code that a refused pickle asks for, in brackets.
+
+    Torch's own message advises to run it.
+    """
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f" (it asks for {found.group(1)})" if found else ""

@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 def _be_quiet(quiet: bool) -> None:
-    from sono.curation.core.console import talk
+    from sono.curation.core.console import stderr_console
 
-    talk.quiet = quiet
+    stderr_console.quiet = quiet
 
 
 def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
-    """Let every command notice what is wrong in any section of the workspace's `sono.toml`, and with its vault.
+    """Let every command notice what is wrong in any section of the workspace's `sono.toml`, and
+    with its vault.
 
-    The context's `obj` gives the settings model of a section: the rooms above are none of this room's business.
+    The context's `obj` gives the settings model of a section: the rooms above are none of this
+    room's business.
     """
     from sono.curation.core.config import check_sections
     from sono.curation.core.workspace import Workspace
@@ -54,18 +56,27 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no talk.", callback=_be_quiet)]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no talk.", callback=_be_quiet)
+]
 JobsOption = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes; 1 works in this one.", show_default="cores")
+    int | None,
+    typer.Option(min=1, help="Worker processes; 1 works in this one.", show_default="cores"),
 ]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
-        help="A dask scheduler, tcp://host:port; its workers need the same folders mounted (docs/cluster.md)."
+        help=(
+            "A dask scheduler, tcp://host:port; its workers need the same folders mounted "
+            "(docs/cluster.md)."
+        )
     ),
 ]
 NoVaultOption = Annotated[
-    bool, typer.Option("--no-vault", help="Export where the vault is not here, so that nothing can be searched.")
+    bool,
+    typer.Option(
+        "--no-vault", help="Export where the vault is not here, so that nothing can be searched."
+    ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if there are findings.")]
 

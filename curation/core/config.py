@@ -15,12 +15,18 @@ from sono.curation.core.errors import SonoError, did_you_mean
 SECTIONS = ("study", "qc", "records", "splits", "masks", "captions", "training", "evaluation")
 MAX_DOTS = 50  # of one key: a TOML reader takes time that grows with their square
 _PART = r"""(?:(?<![\w"'-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')){{{MAX_DOTS}}}", re.ASCII)
-MAX_SEED = 10**9  # torch takes 64 bits, of which `process_seed` gives the lower ones to step and process
+_LONG_KEY = re.compile(
+    rf"{_PART}(?:[ \t]*+\.[ \t]*+(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')){{{MAX_DOTS}}}", re.ASCII
+)
+# torch takes 64 bits, of which `process_seed` gives the lower ones to step and process
+MAX_SEED = 10**9
 
 
 class Config(BaseModel):
-    """Base of every settings model: frozen; an unknown key, `true` for a number or one not finite is an error."""
+    """Base of every settings model: frozen.
+
+    An unknown key, `true` for a number or one not finite is an error.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -44,12 +50,16 @@ class StudyConfig(Config):
     name: str = "study"
     planes_file: str = ""
     key_check: str = ""  # of the pseudonym key that made this study's ids; written by `sono init`
-    keep_dates: Literal["none", "shifted"] = "none"  # shifted: exam dates moved by a keyed number of days per patient
+    # shifted: exam dates moved by a keyed number of days per patient
+    keep_dates: Literal["none", "shifted"] = "none"
     public_words: tuple[str, ...] = ()  # not private, although they occur in names or headers
 
 
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:
-    """Read `[section]` of the TOML file `path` into `model`; an absent file or section gives the defaults."""
+    """Read `[section]` of the TOML file `path` into `model`.
+
+    An absent file or section gives the defaults.
+    """
     return validated(section_values(path, section), section, model, path)
 
 
@@ -59,8 +69,13 @@ def section_values(path: Path, section: str) -> dict[str, Any]:
     return values
 
 
-def validated(values: dict[str, Any], section: str, model: type[Settings], place: Path | None = None) -> Settings:
-    """The settings of `values`; SonoError for the first that `model` does not know, naming `place` and `section`."""
+def validated(
+    values: dict[str, Any], section: str, model: type[Settings], place: Path | None = None
+) -> Settings:
+    """The settings of `values`.
+
+    SonoError for the first that `model` does not know, naming `place` and `section`.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -77,7 +92,11 @@ def told(error: ValidationError, *place: str) -> str:
         if isinstance(problem["input"], dict):  # on keys that do not go together, which it names
             return f"'{key}': {wanted}" if key else wanted
     else:
-        wanted = "a section with keys is wanted" if problem["type"] == "model_type" else problem["msg"].lower()
+        wanted = (
+            "a section with keys is wanted"
+            if problem["type"] == "model_type"
+            else problem["msg"].lower()
+        )
     name = f"'{key}' is " if key else ""
     return f"{name}{reprlib.repr(problem.get('input'))}: {wanted}"
 
@@ -93,7 +112,8 @@ def merged(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_sections(path: Path, model_of: Callable[[str], type[Config]]) -> None:
-    """SonoError for the first section, key or value of the TOML file `path` that its model does not know.
+    """SonoError for the first section, key or value of the TOML file `path` that its model does not
+    know.
 
     Only the models of sections that stand in the file are asked for.
     """
@@ -102,13 +122,18 @@ def check_sections(path: Path, model_of: Callable[[str], type[Config]]) -> None:
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
-    """A copy of `settings` with the changes that are not None, validated (options given on the command line)."""
+    """A copy of `settings` with the changes that are not None, validated (options given on the
+    command line).
+    """
     given = {name: value for name, value in changes.items() if value is not None}
     return validated({**settings.model_dump(), **given}, "options", type(settings))
 
 
 def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
-    """The sections of a TOML file, by name; SonoError for one that is not of `sections`. An absent file has none."""
+    """The sections of a TOML file, by name; SonoError for one that is not of `sections`.
+
+    An absent file has none.
+    """
     try:
         values = read_toml(path)
     except FileNotFoundError:
@@ -120,14 +145,18 @@ def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; SonoError where it is not one, too large or no regular file, OSError where absent."""
+    """The content of a TOML file.
+
+    SonoError where it is not one, too large or no regular file, OSError where absent.
+    """
     content = read_regular(path, MAX_TEXT_BYTES)
     try:
         text = content.decode("utf-8-sig")
         if _LONG_KEY.search(text):
             raise ValueError(f"a key of more than {MAX_DOTS} parts")
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # of syntax, of UTF-8, of a number with thousands of digits
+    # of syntax, of UTF-8, of a number with thousands of digits
+    except (ValueError, RecursionError) as error:
         raise SonoError(f"{path}: not valid TOML: {error}") from error
 
 
@@ -135,7 +164,10 @@ def _first_problem(error: ValidationError, section: str, model: type[Config]) ->
     problem = error.errors()[0]
     if problem["type"] == "extra_forbidden":
         key = ".".join(map(str, (section, *problem["loc"])))
-        return f"unknown key '{key}'{did_you_mean(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
+        return (
+            f"unknown key "
+            f"'{key}'{did_you_mean(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
+        )
     return told(error, section)
 
 

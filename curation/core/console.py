@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-talk = Console(stderr=True, highlight=False, soft_wrap=True)
+stderr_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -50,13 +50,13 @@ def new_bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    return Progress(*columns, console=talk, transient=True)
+    return Progress(*columns, console=stderr_console, transient=True)
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show a bar with rate and time left on stderr; nothing on a pipe or when `talk.quiet`."""
-    if talk.quiet or not talk.is_terminal:
+    if stderr_console.quiet or not stderr_console.is_terminal:
         yield _silent
         return
     with new_bar() as bar:

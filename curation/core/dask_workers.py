@@ -1,4 +1,6 @@
-"""Work on the workers of a dask cluster, which read the raw files and write the frames themselves."""
+"""Work on the workers of a dask cluster, which read the raw files and write the frames
+themselves.
+"""
 
 import logging
 import os
@@ -20,7 +22,8 @@ LOOK_SECONDS = 2  # without a result, after which the workers are counted
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_one_batch = threading.Lock()  # a worker may have several threads; so that a crash costs no other batch
+# a worker may have several threads; so that a crash costs no other batch
+_one_batch = threading.Lock()
 
 
 def _on_worker(
@@ -40,8 +43,10 @@ def _check_sight(needs: Sequence[Path]) -> None:
     for path in needs:
         if not os.path.lexists(path):
             raise SonoError(
-                f"{path.parent}: the worker at {get_worker().address} does not see this folder; workers read the raw "
-                f"files and write the frames themselves, so mount it there at the same place ({GOES_ON})"
+                f"{path.parent}: the worker at {get_worker().address} does not see this folder; "
+                f"workers read the raw "
+                f"files and write the frames themselves, so mount it there at the same place "
+                f"({GOES_ON})"
             )
 
 
@@ -54,14 +59,17 @@ def map_on_cluster(
 ) -> Iterator[list[Result]]:
     """Yield `work(batch)` of all `batches` from the workers at `scheduler`, in order of completion.
 
-    A batch whose worker dies is tried again item by item, and what is left of it once more when all other work is done:
-    an item that still kills its worker gives `on_crash(item)`. Workers must see the files `needs` at the same place.
+    A batch whose worker dies is tried again item by item, and what is left of it once more when all
+    other work is done: an item that still kills its worker gives `on_crash(item)`. Workers must see
+    the files `needs` at the same place.
     """
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
     with _client_of(scheduler) as client:
-        submit = partial(client.submit, partial(_on_worker, work, tuple(needs)), pure=False, retries=0)
+        submit = partial(
+            client.submit, partial(_on_worker, work, tuple(needs)), pure=False, retries=0
+        )
         waiting = {submit(batch): batch for batch in batches}
         pending = as_completed(list(waiting))
         suspects = []
@@ -95,7 +103,10 @@ def _result(future: Any) -> Any:
 
 
 def _finished(client: Any, pending: Any) -> Iterator[Any]:
-    """The futures of `pending` as they are done; SonoError where the cluster has had no worker for a while."""
+    """The futures of `pending` as they are done.
+
+    SonoError where the cluster has had no worker for a while.
+    """
     heard = worked = time.monotonic()
     while not pending.is_empty():
         if pending.has_ready():
@@ -107,7 +118,9 @@ def _finished(client: Any, pending: Any) -> Iterator[Any]:
             heard = time.monotonic()
             worked = heard if client.nthreads() else worked
             if heard - worked > NO_WORKER_SECONDS:
-                raise SonoError(f"the cluster has no worker; start some with `dask worker`: {GOES_ON}")
+                raise SonoError(
+                    f"the cluster has no worker; start some with `dask worker`: {GOES_ON}"
+                )
 
 
 def _client_of(address: str) -> Any:
@@ -119,13 +132,19 @@ def _client_of(address: str) -> Any:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise SonoError(
-            f"--scheduler {address}: no dask scheduler answers there; start one (`dask scheduler`) or give its "
+            f"--scheduler {address}: no dask scheduler answers there; start one (`dask scheduler`) "
+            f"or give its "
             "tcp://host:port"
         ) from error
     there: Any = client.get_versions(packages=["sono"])
-    for name, answer in [(f"the scheduler at {address}", there["scheduler"]), *there["workers"].items()]:
+    for name, answer in [
+        (f"the scheduler at {address}", there["scheduler"]),
+        *there["workers"].items(),
+    ]:
         version = answer["packages"]["sono"]
         if version != __version__:
             client.close()
-            raise SonoError(f"{name} has sono {version}, not {__version__}; install the same version there")
+            raise SonoError(
+                f"{name} has sono {version}, not {__version__}; install the same version there"
+            )
     return client

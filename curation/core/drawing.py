@@ -25,26 +25,39 @@ def structure_color(structure: str) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def overlay(gray: NDArray[np.uint8], masks: Sequence[tuple[str, NDArray[np.bool_]]]) -> NDArray[np.uint8]:
-    """Frame [H, W] as RGB [H, W, 3] with each (structure, mask [H, W]) lightly filled and outlined."""
+def overlay(
+    gray: NDArray[np.uint8], masks: Sequence[tuple[str, NDArray[np.bool_]]]
+) -> NDArray[np.uint8]:
+    """Frame [H, W] as RGB [H, W, 3] with each (structure, mask [H, W]) lightly filled and
+    outlined.
+    """
     picture = np.repeat(gray[..., None], 3, axis=2)
     thickness = max(1, round(max(gray.shape) / 300))
     for structure, mask in masks:
         if mask.shape != gray.shape:
-            raise SonoError(f"a mask of {mask.shape} on a frame of {gray.shape} (height, width); they must be equal")
+            raise SonoError(
+                f"a mask of {mask.shape} on a frame of {gray.shape} (height, width); they must be "
+                f"equal"
+            )
         color = structure_color(structure)
         tinted = (1 - FILL) * picture[mask] + FILL * np.array(color)
         picture[mask] = tinted.round().astype(np.uint8)
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outlines, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
         cv2.drawContours(picture, outlines, -1, color, thickness)
     return picture
 
 
 def contact_sheet(tiles: Sequence[tuple[NDArray[np.uint8], str]], columns: int, side: int) -> bytes:
-    """A PNG of tiles, gray [H, W] or RGB [H, W, 3], each letterboxed to `side` pixels, with words below."""
+    """A PNG of tiles, gray [H, W] or RGB [H, W, 3], each letterboxed to `side` pixels, with
+    words below.
+    """
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
-    step = side + SHEET_GAP + SHEET_LINE * max((text.count("\n") + 1 for _, text in tiles), default=1)
+    step = (
+        side + SHEET_GAP + SHEET_LINE * max((text.count("\n") + 1 for _, text in tiles), default=1)
+    )
     sheet = Image.new("RGB", (columns * (side + SHEET_GAP) - SHEET_GAP, rows * step), "white")
     draw, font = ImageDraw.Draw(sheet), _font()
     for index, (picture, text) in enumerate(tiles):

@@ -1,4 +1,7 @@
-"""One way to map work over files: in this process, on local worker processes, or on a dask cluster."""
+"""One way to map work over files.
+
+In this process, on local worker processes, or on a dask cluster.
+"""
 
 import faulthandler
 import os
@@ -42,12 +45,16 @@ def run_batches(
 ) -> Iterator[list[Result]]:
     """Yield the results of `function` over `items`, a batch at a time, in order of completion.
 
-    `function` must be picklable and must return its errors as results. Where it kills its worker process (a decoder
-    can) or hangs, the items of the batch are tried again one by one, and those that were there at a second death once
-    more with nothing beside them: the guilty one gives `on_crash(item)`. Workers elsewhere must see the files `needs`
-    at the same place. SonoError where the cluster cannot be used.
+    `function` must be picklable and must return its errors as results. Where it kills its worker
+    process (a decoder can) or hangs, the items of the batch are tried again one by one, and those
+    that were there at a second death once more with nothing beside them: the guilty one gives
+    `on_crash(item)`. Workers elsewhere must see the files `needs` at the same place. SonoError
+    where the cluster cannot be used.
     """
-    batches = [items[start : start + engine.batch_size] for start in range(0, len(items), engine.batch_size)]
+    batches = [
+        items[start : start + engine.batch_size]
+        for start in range(0, len(items), engine.batch_size)
+    ]
     if not batches:
         return
     mapped = _mapped(engine, function, batches, on_crash, needs)
@@ -76,13 +83,18 @@ def _mapped(
     return map_on_processes(engine.jobs, bounded, batches, on_crash)
 
 
-def _map_within(function: Callable[[Item], Result], seconds: float, batch: Sequence[Item]) -> list[Result]:
+def _map_within(
+    function: Callable[[Item], Result], seconds: float, batch: Sequence[Item]
+) -> list[Result]:
     """`function` of each item, within `seconds` each."""
     return [_within(seconds, function, item) for item in batch]
 
 
 def _within(seconds: float, function: Callable[[Item], Result], item: Item) -> Result:
-    """`function(item)`; ends the process after `seconds`, also where compiled code never gives the lock back."""
+    """`function(item)`.
+
+    Ends the process after `seconds`, also where compiled code never gives the lock back.
+    """
     with Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
         try:

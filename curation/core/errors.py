@@ -13,7 +13,7 @@ class SonoError(Exception):
 MAX_NAME = 64  # characters
 
 
-class FindingsError(SonoError):
+class IssuesError(SonoError):
     """The work is done, but `--strict` was asked for and there are findings."""
 
     exit_code = 3
@@ -42,12 +42,19 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
 
 
 def typed_name(what: str, text: str) -> str:
-    """The name typed for `what`, without blanks around it; SonoError unless it is one short printable line."""
+    """The name typed for `what`, without blanks around it.
+
+    SonoError unless it is one short printable line.
+    """
     name = text.strip()
     if not name:
         raise SonoError(f"{what} is empty; give a name")
     if not name.isprintable():
-        raise SonoError(f"{what} holds a line break or another sign that cannot be printed; type it without")
+        raise SonoError(
+            f"{what} holds a line break or another sign that cannot be printed; type it without"
+        )
     if len(name) > MAX_NAME:
-        raise SonoError(f"{what} '{name[:20]}...' has {len(name)} characters; give a name of at most {MAX_NAME}")
+        raise SonoError(
+            f"{what} '{name[:20]}...' has {len(name)} characters; give a name of at most {MAX_NAME}"
+        )
     return name

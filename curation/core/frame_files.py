@@ -31,7 +31,8 @@ def image_id_of(gray: NDArray[np.uint8]) -> str:
 def frame_file(image_id: str, crop: NDArray[np.uint8]) -> str:
     """Where the `crop` [H, W] of a frame lies below the workspace, with forward slashes.
 
-    Copies of one frame may be cropped in different ways: a DICOM header can name the region of tissue.
+    Copies of one frame may be cropped in different ways: a DICOM header can name the region of
+    tissue.
     """
     return f"frames/{image_id[:2]}/{image_id}-{isal_zlib.crc32(np.ascontiguousarray(crop)):08x}.png"
 
@@ -44,8 +45,8 @@ def picture_of(file: str) -> str:
 def encode_png(gray: NDArray[np.uint8]) -> bytes:
     """An 8-bit gray PNG of `gray` [H, W] without ancillary chunks.
 
-    Each pixel is stored as the difference from its left neighbour. ISA-L deflates five times as fast as zlib; the bytes
-    may differ between kinds of processors, the pixels never do.
+    Each pixel is stored as the difference from its left neighbor. ISA-L deflates five times as fast
+    as zlib; the bytes may differ between kinds of processors, the pixels never do.
     """
     height, width = gray.shape
     lines = np.empty((height, width + 1), np.uint8)
@@ -56,8 +57,11 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
 
 
 def is_whole_png(content: bytes, height: int, width: int) -> bool:
-    """Whether `content` is a picture of that size as `encode_png` writes them, with the right checksums."""
-    body = content[41:-16]  # after the start, IHDR and 8 bytes of its own; before its checksum and IEND
+    """Whether `content` is a picture of that size as `encode_png` writes them, with the right
+    checksums.
+    """
+    # after the start, IHDR and 8 bytes of its own; before its checksum and IEND
+    body = content[41:-16]
     return content == _png(height, width, body)
 
 
@@ -68,17 +72,24 @@ def _png(height: int, width: int, body: bytes) -> bytes:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     """A PNG chunk: length, kind, body and checksum."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", isal_zlib.crc32(kind + body))
+    return (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", isal_zlib.crc32(kind + body))
+    )
 
 
 def read_stored(path: Path) -> NDArray[np.uint8]:
     """A stored frame [H, W]; SonoError where it is missing or damaged."""
     try:
-        decoded = cv2.imdecode(np.frombuffer(read_regular(path, MAX_STORED_BYTES), np.uint8), cv2.IMREAD_GRAYSCALE)
+        decoded = cv2.imdecode(
+            np.frombuffer(read_regular(path, MAX_STORED_BYTES), np.uint8), cv2.IMREAD_GRAYSCALE
+        )
     except (OSError, cv2.error):
         decoded = None
     if decoded is None:
-        raise SonoError(f"{path}: stored frame missing or damaged; delete it and run `sono qc` on its folder again")
+        raise SonoError(
+            f"{path}: stored frame missing or damaged; delete it and run `sono qc` on its folder "
+            f"again"
+        )
     return np.asarray(decoded, np.uint8)
 
 

@@ -1,4 +1,6 @@
-"""The one geometry: upright pictures of square pixels, a centred zero padding to a square, then a resize."""
+"""The one geometry: upright pictures of square pixels, a centered zero padding to a square,
+then a resize.
+"""
 
 from typing import TypeVar
 
@@ -12,7 +14,10 @@ SQUARE_TOLERANCE = 0.01  # relative; machines round the spacing of the two axes 
 
 
 def turned(picture: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
-    """`picture` [H, W] or [H, W, C] as EXIF's `orientation` (1 to 8; others count as 1) wants it displayed."""
+    """`picture` [H, W] or [H, W, C] as EXIF's `orientation` (1 to 8.
+
+    Others count as 1) wants it displayed.
+    """
     if orientation in (5, 6, 7, 8):  # these exchange rows and columns
         picture = picture.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -30,8 +35,8 @@ def is_square(aspect: float) -> bool:
 def square_size(rows: int, columns: int, aspect: float, max_pixels: int) -> tuple[int, int]:
     """Rows and columns after pixels of height over width `aspect` became square.
 
-    The axis of the coarser pixels grows, so that no detail is lost; where that gives more than `max_pixels`, the other
-    axis shrinks instead.
+    The axis of the coarser pixels grows, so that no detail is lost; where that gives more than
+    `max_pixels`, the other axis shrinks instead.
     """
     if is_square(aspect):
         return rows, columns
@@ -42,40 +47,63 @@ def square_size(rows: int, columns: int, aspect: float, max_pixels: int) -> tupl
 
 
 def resampled(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """`picture` [H, W] or [H, W, C] with `size` rows and columns: bicubic where it grows, area averages else."""
+    """`picture` [H, W] or [H, W, C] with `size` rows and columns.
+
+    Bicubic where it grows, area averages else.
+    """
     if picture.shape[:2] == size:
         return picture
-    how = cv2.INTER_CUBIC if size[0] * size[1] > picture.shape[0] * picture.shape[1] else cv2.INTER_AREA
+    how = (
+        cv2.INTER_CUBIC
+        if size[0] * size[1] > picture.shape[0] * picture.shape[1]
+        else cv2.INTER_AREA
+    )
     return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how), np.uint8)
 
 
 def resampled_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """`mask` [H, W] with `size` rows and columns, each from the nearest pixel."""
-    near = cv2.resize(mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    near = cv2.resize(
+        mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT
+    )
     return np.asarray(near, np.bool_)
 
 
 def pad_to_square(picture: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Pad `picture` [H, W] or [H, W, C] with zeros to [S, S, ...], S = max(H, W); an odd pixel goes below or right."""
+    """Pad `picture` [H, W] or [H, W, C] with zeros to [S, S, ...], S = max(H, W).
+
+    An odd pixel goes below or right.
+    """
     height, width = picture.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    margins = [(top, side - height - top), (left, side - width - left)] + [(0, 0)] * (picture.ndim - 2)
+    margins = [(top, side - height - top), (left, side - width - left)] + [(0, 0)] * (
+        picture.ndim - 2
+    )
     return np.pad(picture, margins)
 
 
 def shrink(gray: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """A frame [H, W] at [height, width] by area averaging; by halves first, which is many times quicker."""
+    """A frame [H, W] at [height, width] by area averaging.
+
+    By halves first, which is many times quicker.
+    """
     while gray.shape[0] >= 2 * height and gray.shape[1] >= 2 * width:
         rows, columns = gray.shape[0] // 2, gray.shape[1] // 2
         gray = np.asarray(
-            cv2.resize(gray[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
+            cv2.resize(
+                gray[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA
+            ),
+            np.uint8,
         )
     return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def letterbox(gray: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A frame [H, W] as a square [side, side]: area averaging when it shrinks, bicubic when it grows."""
+    """A frame [H, W] as a square [side, side].
+
+    Area averaging when it shrinks, bicubic when it grows.
+    """
     square = pad_to_square(gray)
     how = cv2.INTER_AREA if square.shape[0] > side else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(square, (side, side), interpolation=how), np.uint8)

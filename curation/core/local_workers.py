@@ -1,4 +1,7 @@
-"""Work on local processes that may die: what was in hand is tried again item by item, and the guilty one is named."""
+"""Work on local processes that may die.
+
+What was in hand is tried again item by item, and the guilty one is named.
+"""
 
 import multiprocessing
 import os
@@ -22,12 +25,15 @@ Work = Callable[[Sequence[Item]], list[Result]]
 
 
 def map_on_processes(
-    jobs: int, work: Work[Item, Result], batches: Sequence[Sequence[Item]], on_crash: Callable[[Item], Result]
+    jobs: int,
+    work: Work[Item, Result],
+    batches: Sequence[Sequence[Item]],
+    on_crash: Callable[[Item], Result],
 ) -> Iterator[list[Result]]:
     """Yield `work(batch)` of all `batches` from `jobs` processes, in order of completion.
 
-    A process that dies breaks those beside it. Each item they had in hand is tried alone: where it dies again it is
-    guilty and gives `on_crash(item)`.
+    A process that dies breaks those beside it. Each item they had in hand is tried alone: where it
+    dies again it is guilty and gives `on_crash(item)`.
     """
     waiting = deque(batches)
     suspects: list[Item] = []
@@ -65,7 +71,9 @@ def _alone(
 
 @contextmanager
 def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes that end with the block, forked from a server of one thread that has loaded what `work` needs."""
+    """Fresh processes that end with the block, forked from a server of one thread that has
+    loaded what `work` needs.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_module_of(work)])
     others = set(multiprocessing.active_children())
@@ -74,11 +82,13 @@ def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException as error:
-        for process in set(multiprocessing.active_children()) - others:  # they may be in the middle of long work
+        # they may be in the middle of long work
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         if isinstance(error, BrokenProcessPool) and not begun.is_set():
             raise SonoError(
-                'the worker processes could not begin: a script needs `if __name__ == "__main__":` around what it runs '
+                'the worker processes could not begin: a script needs `if __name__ == "__main__":` '
+                "around what it runs "
                 "and a file of its own; or take one job"
             ) from error
         raise
@@ -86,7 +96,9 @@ def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, work: Work[Item, Result], batch: Sequence[Item]) -> Future[list[Result]]:
+def _submit(
+    pool: ProcessPoolExecutor, work: Work[Item, Result], batch: Sequence[Item]
+) -> Future[list[Result]]:
     with _interrupts_held():  # a process may have to be started
         return pool.submit(work, batch)
 

@@ -1,4 +1,7 @@
-"""What a row of the masks table says of its own frame: box, run lengths and size, for all rows at once."""
+"""What a row of the masks table says of its own frame.
+
+Box, run lengths and size, for all rows at once.
+"""
 
 from pathlib import Path
 
@@ -13,11 +16,16 @@ MAX_LETTERS = 7  # of a number
 
 
 def check_fit(path: Path, masks: pd.DataFrame, images: pd.DataFrame) -> None:
-    """SonoError for the first mask whose box, run lengths or size do not fit its frame, with file, row and column.
+    """SonoError for the first mask whose box, run lengths or size do not fit its frame, with file,
+    row and column.
 
     A mask whose frame `images` does not have is not looked at.
     """
-    known = images.dropna(subset=["image_id", "height", "width"]).drop_duplicates("image_id").set_index("image_id")
+    known = (
+        images.dropna(subset=["image_id", "height", "width"])
+        .drop_duplicates("image_id")
+        .set_index("image_id")
+    )
     frames = known.reindex(masks["image_id"])
     for name in ("height", "width"):
         size = frames[name].to_numpy(np.int64, na_value=0)
@@ -26,7 +34,13 @@ def check_fit(path: Path, masks: pd.DataFrame, images: pd.DataFrame) -> None:
     for place, extent, side in (("box_x", "box_width", "width"), ("box_y", "box_height", "height")):
         end = masks[place].to_numpy(np.int64) + masks[extent].to_numpy(np.int64)
         wrong = end > masks[side].to_numpy(np.int64)
-        _refuse(path, masks, extent, wrong, [f"the box ends at {one}, outside of the frame" for one in end[wrong][:1]])
+        _refuse(
+            path,
+            masks,
+            extent,
+            wrong,
+            [f"the box ends at {one}, outside of the frame" for one in end[wrong][:1]],
+        )
     pixels = pixels_of(masks["counts"])
     wrong = pixels != masks["height"].to_numpy(np.int64) * masks["width"].to_numpy(np.int64)
     _refuse(path, masks, "counts", wrong, [_pixels_said(int(one)) for one in pixels[wrong][:1]])
@@ -36,13 +50,16 @@ def _pixels_said(pixels: int) -> str:
     return f"{pixels} pixels, not height x width" if pixels >= 0 else "not run lengths of COCO"
 
 
-def _refuse(path: Path, masks: pd.DataFrame, name: str, wrong: NDArray[np.bool_], why: list[str]) -> None:
+def _refuse(
+    path: Path, masks: pd.DataFrame, name: str, wrong: NDArray[np.bool_], why: list[str]
+) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         value = masks[name].iloc[[row]].tolist()[0]
         shown = f"{value[:20]!r}..." if isinstance(value, str) and len(value) > 20 else f"{value!r}"
         raise SonoError(
-            f"{path}: row {row + 1}: column '{name}' has {shown}; {why[0]}; make the mask again on this study's frame"
+            f"{path}: row {row + 1}: column '{name}' has {shown}; {why[0]}; make the mask again on "
+            f"this study's frame"
         )
 
 
@@ -69,15 +86,21 @@ def _pixels(texts: list[bytes]) -> NDArray[np.int64]:
     values, length = _values(codes, stops)
     bad |= np.maximum.reduceat(length, first) > MAX_LETTERS
     bad |= np.maximum.reduceat(codes, ends - sizes[filled]) > 63
-    # from the fourth number on each is the difference to the run two before, so that later runs hold it, too
+    # from the fourth number on each is the difference to the run two before, so that later runs
+    # hold it, too
     index = np.arange(len(values)) - np.repeat(first, many)
     times = np.where(index == 0, 1, (np.repeat(many, many) - 1 - index) // 2 + 1)
     sums[filled] = np.where(bad, -1, np.add.reduceat(values * times, first))
     return sums
 
 
-def _values(codes: NDArray[np.uint8], stops: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers that end at `stops`, and their letters: 5 bits each, low bits first, the highest bit is the sign."""
+def _values(
+    codes: NDArray[np.uint8], stops: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers that end at `stops`, and their letters.
+
+    5 bits each, low bits first, the highest bit is the sign.
+    """
     length = np.diff(stops, prepend=-1)
     starts = stops - length + 1
     values = (codes[starts] & 31).astype(np.int64)

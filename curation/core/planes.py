@@ -12,7 +12,7 @@ from pydantic import ValidationError, field_validator
 from sono.curation.core.config import Config, read_toml
 from sono.curation.core.errors import SonoError, did_you_mean
 
-OTHER = "other"  # labelled, and as none of the planes
+OTHER = "other"  # labeled, and as none of the planes
 
 # Colors of the regions in plots and overlays (RGB).
 REGIONS = {
@@ -27,7 +27,9 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class Plane:
-    """A standard plane: id in the tables, `name` in captions, region and the structures it shows."""
+    """A standard plane: id in the tables, `name` in captions, region and the structures it
+    shows.
+    """
 
     id: str
     name: str
@@ -37,13 +39,18 @@ class Plane:
 
 
 _CHAMBERS = (
-    "left ventricle", "right ventricle", "left atrium", "right atrium", "interventricular septum", "descending aorta",
+    "left ventricle", "right ventricle", "left atrium", "right atrium", "interventricular septum",
+    "descending aorta",
 )  # fmt: skip
 
-# Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the ISUOG practice
-# guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own labels,
-# FETAL_PLANES_DB (Burgos-Artizzu 2020; its thorax is not sub-labelled and mostly a four-chamber view) and FetalP6. The
-# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading. It colors the
+# Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the
+# ISUOG practice
+# guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own
+# labels,
+# FETAL_PLANES_DB (Burgos-Artizzu 2020; its thorax is not sub-labeled and mostly a four-chamber
+# view) and FetalP6. The
+# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading.
+# It colors the
 # crown-rump length as face, and so do we.
 # fmt: off
 PLANES = (
@@ -62,7 +69,10 @@ PLANES = (
     Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",)),
     Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys", "kidneys")),
     Plane("gallbladder", "gallbladder", "abdomen", ("gallbladder", "umbilical vein", "liver"), ("Gallbladder",)),
-    Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", "cavum septi pellucidi", "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic")),
+    Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", (
+        "cavum septi "
+        "pellucidi"
+    ), "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic")),
     Plane("lvot", "left ventricular outflow tract", "heart", ("left ventricle", "aortic root", "interventricular septum", "right ventricle"), ("LVOT",)),
     Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT", "3VTV", "three vessels and trachea")),
     Plane("aortic_arch", "aortic arch", "heart", ("ascending aorta", "aortic arch", "descending aorta"), ("Aortic Arch",)),
@@ -95,22 +105,29 @@ class PlaneEntry(Config):
     def _one_line_each(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for text in (value,) if isinstance(value, str) else value:
             if text != text.strip() or not text.isprintable() or not 0 < len(text) <= MAX_LABEL:
-                raise ValueError(f"{text[:MAX_LABEL]!r} is not one line of 1 to {MAX_LABEL} printed letters")
+                raise ValueError(
+                    f"{text[:MAX_LABEL]!r} is not one line of 1 to {MAX_LABEL} printed letters"
+                )
         return value
 
 
 @dataclass(frozen=True)
 class PlaneTable:
-    """The planes in use: the 24, and those a study adds; `other` are labels that name no standard plane."""
+    """The planes in use: the 24, and those a study adds.
+
+    `other` are labels that name no standard plane.
+    """
 
     planes: tuple[Plane, ...] = PLANES
     other: tuple[str, ...] = OTHER_LABELS
 
     @classmethod
     def load(cls, file: Path | None) -> "PlaneTable":
-        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases = ["cuisse"]`.
+        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases =
+        ["cuisse"]`.
 
-        The aliases of `[other]` name no standard plane. SonoError where a label would name two planes.
+        The aliases of `[other]` name no standard plane. SonoError where a label would name two
+        planes.
         """
         if file is None:
             return cls()
@@ -140,14 +157,22 @@ class PlaneTable:
     def _suggestions(self) -> list[str]:
         """One spelling of every label, ids and names first."""
         by_lower: dict[str, str] = {}
-        for label in (*self.by_id, *(plane.name for plane in self.planes), *(label for label, _ in self.spellings)):
+        for label in (
+            *self.by_id,
+            *(plane.name for plane in self.planes),
+            *(label for label, _ in self.spellings),
+        ):
             by_lower.setdefault(label.lower(), label)
         return list(by_lower.values())
 
     @property
     def spellings(self) -> list[tuple[str, str]]:
         """Every label that is understood, with its plane id."""
-        own = [(label, plane.id) for plane in self.planes for label in (plane.id, plane.name, *plane.aliases)]
+        own = [
+            (label, plane.id)
+            for plane in self.planes
+            for label in (plane.id, plane.name, *plane.aliases)
+        ]
         return own + [(label, OTHER) for label in self.other]
 
     def check(self, plane_ids: Iterable[str | None]) -> None:
@@ -156,11 +181,13 @@ class PlaneTable:
             if plane_id not in (None, OTHER) and plane_id not in self.by_id:
                 raise SonoError(
                     f"the images table has plane '{plane_id}', the plane table has not"
-                    f"{did_you_mean(str(plane_id), self.by_id)}; name your planes file in sono.toml ([study] planes_file)"
+                    f"{did_you_mean(str(plane_id), self.by_id)}; name your planes file in "
+                    f"sono.toml ([study] planes_file)"
                 )
 
     def find(self, label: str) -> str:
-        """The plane id of a label, or "other" for a label that names no standard plane; SonoError if it is unknown.
+        """The plane id of a label, or "other" for a label that names no standard plane; SonoError
+        if it is unknown.
 
         Case, accents, signs and words such as "fetal" or "view" do not matter.
         """
@@ -175,7 +202,9 @@ class PlaneTable:
 
 
 def label_form(label: str) -> str:
-    """Letters and digits alone, without case and accents, so that `Trans-thalamic` is `transthalamic`."""
+    """Letters and digits alone, without case and accents, so that `Trans-thalamic` is
+    `transthalamic`.
+    """
     plain = unicodedata.normalize("NFKD", label.casefold())
     return "".join(letter for letter in plain if letter.isalnum())
 
@@ -184,7 +213,9 @@ def _read_file(file: Path) -> dict[str, object]:
     try:
         return read_toml(file)
     except OSError as error:
-        raise SonoError(f"{file}: not a readable planes file ({error.strerror}); correct planes_file") from error
+        raise SonoError(
+            f"{file}: not a readable planes file ({error.strerror}); correct planes_file"
+        ) from error
 
 
 def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
@@ -193,7 +224,11 @@ def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        fact = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"].lower()
+        fact = (
+            str(problem["ctx"]["error"])
+            if problem["type"] == "value_error"
+            else problem["msg"].lower()
+        )
         raise SonoError(f"{file}: [{plane_id}] {place}: {fact}") from error
 
 
@@ -204,9 +239,13 @@ def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Pl
     base = known or Plane(plane_id, plane_id.replace("_", " "), "", ())
     region = entry.region or base.region
     if region not in REGIONS:
-        raise SonoError(f"{file}: [{plane_id}] unknown region '{region}'{did_you_mean(region, REGIONS)}")
+        raise SonoError(
+            f"{file}: [{plane_id}] unknown region '{region}'{did_you_mean(region, REGIONS)}"
+        )
     structures = tuple(dict.fromkeys((*base.structures, *entry.structures)))
-    return Plane(plane_id, entry.name or base.name, region, structures, (*base.aliases, *entry.aliases))
+    return Plane(
+        plane_id, entry.name or base.name, region, structures, (*base.aliases, *entry.aliases)
+    )
 
 
 def _check_labels(table: PlaneTable, file: Path) -> None:
@@ -217,4 +256,6 @@ def _check_labels(table: PlaneTable, file: Path) -> None:
         if not label_form(label):
             raise SonoError(f"{file}: [{plane_id}] the label '{label}' has no letter or digit")
         if owner != plane_id:
-            raise SonoError(f"{file}: the label '{label}' names both [{owner}] and [{plane_id}]; keep one")
+            raise SonoError(
+                f"{file}: the label '{label}' names both [{owner}] and [{plane_id}]; keep one"
+            )

@@ -1,4 +1,6 @@
-"""Keyed pseudonyms: without the key in the vault, no id can be tried out against a list of patients."""
+"""Keyed pseudonyms: without the key in the vault, no id can be tried out against a list of
+patients.
+"""
 
 import hmac
 import secrets
@@ -29,13 +31,17 @@ def read_key(path: Path) -> bytes:
         ) from error
     if len(key) != KEY_BYTES:
         raise SonoError(
-            f"{path}: the pseudonym key has {len(key)} bytes instead of {KEY_BYTES}; restore it from a backup"
+            f"{path}: the pseudonym key has {len(key)} bytes instead of {KEY_BYTES}; restore it "
+            f"from a backup"
         )
     return key
 
 
 def key_check(key: bytes) -> str:
-    """A few digits that tell one key from another and nothing about either; may stand in the workspace."""
+    """A few digits that tell one key from another and nothing about either.
+
+    May stand in the workspace.
+    """
     return pseudonym(key, "key check")[:8]
 
 
@@ -46,11 +52,15 @@ def pseudonym(key: bytes, *parts: str | bytes) -> str:
 
 
 def shifted_date(key: bytes, day: date, *patient: str) -> date:
-    """`day` moved by the patient's own 36,526 to 36,890 days, so that intervals between a woman's exams stay.
+    """`day` moved by the patient's own 36,526 to 36,890 days, so that intervals between a patient's
+    exams stay.
 
-    No shifted date can be taken for a real one, by a reader or by the privacy gate (so are the dates of MIMIC).
+    No shifted date can be taken for a real one, by a reader or by the privacy gate (so are the
+    dates of MIMIC).
     """
-    return day + timedelta(days=CENTURY_DAYS + 1 + int(pseudonym(key, "days", *patient), 16) % YEAR_DAYS)
+    return day + timedelta(
+        days=CENTURY_DAYS + 1 + int(pseudonym(key, "days", *patient), 16) % YEAR_DAYS
+    )
 
 
 def _as_bytes(part: str | bytes) -> bytes:

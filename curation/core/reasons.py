@@ -1,4 +1,7 @@
-"""Why a frame is not accepted, or is accepted with a remark: one code each, its severity and its meaning."""
+"""Why a frame is not accepted, or is accepted with a remark.
+
+One code each, its severity and its meaning.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +11,10 @@ SEVERITIES = ("accepted", "quarantined", "rejected", "error")  # from mild to gr
 
 @dataclass(frozen=True)
 class Reason:
-    """`status` is what the code makes of a frame; "accepted" is a remark that does not exclude it."""
+    """`status` is what the code makes of a frame.
+
+    "accepted" is a remark that does not exclude it.
+    """
 
     status: str
     meaning: str
@@ -16,7 +22,9 @@ class Reason:
 
 REASONS = {
     # the file
-    "not_a_file": Reason("error", "not a regular file (a pipe, a device or a folder that looks like an image)"),
+    "not_a_file": Reason(
+        "error", "not a regular file (a pipe, a device or a folder that looks like an image)"
+    ),
     "broken_link": Reason("error", "a link whose target is missing, or a loop"),
     "unreadable": Reason("error", "the file could not be read (permission or disk)"),
     "changed_while_read": Reason("error", "the file changed while it was read"),
@@ -37,54 +45,86 @@ REASONS = {
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
     "rotated_by_exif": Reason("accepted", "the picture was turned as its orientation tag says"),
     "bit_depth": Reason("accepted", "more than 8 bits a pixel were windowed to 8"),
-    "first_frame_only": Reason("accepted", "only the first picture of an animation or multi-page file was read"),
+    "first_frame_only": Reason(
+        "accepted", "only the first picture of an animation or multi-page file was read"
+    ),
     # DICOM
     "missing_tag": Reason("error", "a DICOM element that pixels need is missing"),
     "bad_value": Reason("error", "a DICOM element has an impossible value"),
     "no_pixels": Reason("rejected", "a DICOM object without pixels"),
-    "structured_report": Reason("rejected", "a report of measurements; they serve the frames of its study"),
-    "needs_plugin": Reason("error", "the compression needs the dicom extra: pip install 'sono[dicom]'"),
-    "unsupported_syntax": Reason("error", "a transfer syntax that holds no still frames sono can read"),
+    "structured_report": Reason(
+        "rejected", "a report of measurements; they serve the frames of its study"
+    ),
+    "needs_plugin": Reason(
+        "error", "the compression needs the dicom extra: pip install 'sono[dicom]'"
+    ),
+    "unsupported_syntax": Reason(
+        "error", "a transfer syntax that holds no still frames sono can read"
+    ),
     "too_nested": Reason("error", "sequences nested too deeply"),
     "inflate_limit": Reason("error", "a compressed file that grows beyond the limit"),
     "no_palette": Reason("error", "palette color without its palette"),
     "frame_corrupt": Reason("error", "this frame of the file could not be decoded"),
-    "frames_mismatch": Reason("accepted", "the file holds another number of frames than it declares"),
-    "frames_limit": Reason("accepted", "more frames than the memory limit allows; the first ones were read"),
+    "frames_mismatch": Reason(
+        "accepted", "the file holds another number of frames than it declares"
+    ),
+    "frames_limit": Reason(
+        "accepted", "more frames than the memory limit allows; the first ones were read"
+    ),
     "pixel_length": Reason("accepted", "more pixel bytes than declared; the surplus was dropped"),
-    "cine_repeat": Reason("rejected", "hardly differs from a frame before it in the same file, which stands for it"),
+    "cine_repeat": Reason(
+        "rejected", "hardly differs from a frame before it in the same file, which stands for it"
+    ),
     "no_preamble": Reason("accepted", "a DICOM file without preamble or meta header"),
     "resampled": Reason("accepted", "the pixels were not square and were resampled to square ones"),
     "aspect_unsure": Reason(
-        "accepted", "the header contradicts itself on the shape of the pixels: kept as they are, without spacing"
+        "accepted",
+        "the header contradicts itself on the shape of the pixels: kept as they are, without "
+        "spacing",
     ),
-    "not_square": Reason("accepted", "the record's spacing differs by axis: the pixels are kept as they are"),
+    "not_square": Reason(
+        "accepted", "the record's spacing differs by axis: the pixels are kept as they are"
+    ),
     "not_ultrasound": Reason("quarantined", "the DICOM modality is not ultrasound"),
     # the picture
     "blank": Reason("rejected", "the picture is of one tone"),
     "mask_image": Reason(
-        "rejected", "a label picture of a few flat tones, not ultrasound; import it with `sono masks import`"
+        "rejected",
+        "a label picture of a few flat tones, not ultrasound; import it with `sono masks import`",
     ),
     "too_dark": Reason("rejected", "hardly any echo inside the sector"),
     "too_bright": Reason("rejected", "the sector is overexposed"),
     "clipped": Reason("accepted", "many saturated pixels inside the sector"),
-    "low_gain": Reason("accepted", "even the brightest echoes are gray: gain or dynamic range was too low"),
+    "low_gain": Reason(
+        "accepted", "even the brightest echoes are gray: gain or dynamic range was too low"
+    ),
     "shadowed": Reason("accepted", "much of the sector's width is without echoes"),
     "compressed": Reason("accepted", "the blocks of strong JPEG compression are visible"),
     "low_resolution": Reason("accepted", "a thumbnail: the sector has too few pixels"),
     "soft": Reason("accepted", "little fine detail: enlarged, smoothed or a little out of focus"),
     "blurred": Reason("rejected", "no detail inside the sector"),
     "small_sector": Reason("quarantined", "the sector covers little of the frame"),
-    "sector_unsure": Reason("accepted", "the border of the sector was not found; the whole frame is kept"),
-    "border_unknown": Reason("quarantined", "DICOM without a found sector: name and date may be printed on it"),
+    "sector_unsure": Reason(
+        "accepted", "the border of the sector was not found; the whole frame is kept"
+    ),
+    "border_unknown": Reason(
+        "quarantined", "DICOM without a found sector: name and date may be printed on it"
+    ),
     "doppler": Reason("accepted", "color inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
     "text_in_sector": Reason(
-        "quarantined", "a line of print on the tissue that may be a name; look, then `sono quarantine release`"
+        "quarantined",
+        "a line of print on the tissue that may be a name; look, then `sono quarantine release`",
     ),
-    "print_unread": Reason("quarantined", "Tesseract failed on this frame, so nobody knows what is printed on it"),
-    "unknown_kind": Reason("accepted", "unlike the fetal frames sono knows: look whether it is one"),
-    "released": Reason("accepted", "a person looked at this frame and released it from the quarantine"),
+    "print_unread": Reason(
+        "quarantined", "Tesseract failed on this frame, so nobody knows what is printed on it"
+    ),
+    "unknown_kind": Reason(
+        "accepted", "unlike the fetal frames sono knows: look whether it is one"
+    ),
+    "released": Reason(
+        "accepted", "a person looked at this frame and released it from the quarantine"
+    ),
     "dual_view": Reason("quarantined", "two views side by side"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),
@@ -95,25 +135,35 @@ REASONS = {
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
     "duplicate_conflict": Reason(
         "quarantined",
-        "the same pixels with a fact that their records state differently (patient, center, plane, age, findings, ...)",
+        "the same pixels with a fact that their records state differently (patient, center, plane, "
+        "age, findings, ...)",
     ),
     "ga_conflict": Reason(
-        "accepted", "a date, CRL or HC of the record or a structured report disagrees with the gestational age"
+        "accepted",
+        "a date, CRL or HC of the record or a structured report disagrees with the gestational age",
     ),
     "report_conflict": Reason(
-        "accepted", "a structured report of its study is of another person or exam by its header and was not applied"
+        "accepted",
+        "a structured report of its study is of another person or exam by its header and was not "
+        "applied",
     ),
     "no_record": Reason("accepted", "no row of the records table is known to be of this file"),
-    "record_ambiguous": Reason("accepted", "a row fits this file and others, or several rows fit; none is applied"),
+    "record_ambiguous": Reason(
+        "accepted", "a row fits this file and others, or several rows fit; none is applied"
+    ),
     "record_conflict": Reason(
-        "accepted", "a row names this file, but its patient, center, exam or date is another one; it is not applied"
+        "accepted",
+        "a row names this file, but its patient, center, exam or date is another one; it is not "
+        "applied",
     ),
     "record_differs": Reason(
-        "accepted", "the record gives another pixel spacing or machine than the header, whose is kept"
+        "accepted",
+        "the record gives another pixel spacing or machine than the header, whose is kept",
     ),
     "exam_undecided": Reason(
         "accepted",
-        "no date shows which row is of this exam; what depends on the day (age, biometry, ...) stays unknown",
+        "no date shows which row is of this exam; what depends on the day (age, biometry, ...) "
+        "stays unknown",
     ),
 }
 
@@ -126,11 +176,18 @@ SPACING_REASONS = {
     "region_units": "the units of a tissue region are not centimeters",
     "region_inverted": "a tissue region ends before it begins",
     "region_zero_delta": "a tissue region whose spacing is missing, zero, negative or not a number",
-    "region_out_of_bounds": "a region reaches out of the picture, so the picture was scaled afterwards",
+    "region_out_of_bounds": (
+        "a region reaches out of the picture, so the picture was scaled afterwards"
+    ),
     "regions_differ": "tissue regions of different scales",
     "pixel_spacing": "PixelSpacing that is not two positive numbers",
-    "implausible": "outside 0.005 to 2 mm, a tissue region of more than 50 cm, or a picture of more than 1 m",
-    "aspect_differs": "the spacing contradicts PixelAspectRatio, or one axis is over 4 times coarser than the other",
+    "implausible": (
+        "outside 0.005 to 2 mm, a tissue region of more than 50 cm, or a picture of more than 1 m"
+    ),
+    "aspect_differs": (
+        "the spacing contradicts PixelAspectRatio, or one axis is over 4 times "
+        "coarser than the other"
+    ),
 }
 
 # Of files that may hold frames and that are not opened.
@@ -141,8 +198,13 @@ NOT_BY_EYE = frozenset({"duplicate_conflict"})
 
 
 def status_of(codes: Iterable[str]) -> str:
-    """The gravest status among `codes`; "accepted" for none. What is quarantined and released is accepted."""
+    """The gravest status among `codes`; "accepted" for none.
+
+    What is quarantined and released is accepted.
+    """
     held = list(codes)
     if "released" in held:
-        held = [code for code in held if REASONS[code].status != "quarantined" or code in NOT_BY_EYE]
+        held = [
+            code for code in held if REASONS[code].status != "quarantined" or code in NOT_BY_EYE
+        ]
     return max((REASONS[code].status for code in held), key=SEVERITIES.index, default="accepted")

@@ -10,21 +10,30 @@ from sono.curation.core.errors import SonoError
 
 
 def encode(mask: NDArray[np.bool_]) -> str:
-    """`mask` [H, W] as the compressed run-length string of COCO: runs go down the columns, the first is of zeros."""
+    """`mask` [H, W] as the compressed run-length string of COCO: runs go down the columns, the
+    first is of zeros.
+    """
     counts: bytes = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
     return counts.decode("ascii")
 
 
 def decode(counts: str, height: int, width: int) -> NDArray[np.bool_]:
-    """The mask [height, width] of a compressed COCO string; SonoError when the string or its sum is wrong."""
+    """The mask [height, width] of a compressed COCO string.
+
+    SonoError when the string or its sum is wrong.
+    """
     return from_runs(_runs(counts), height, width)
 
 
 def from_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
-    """The mask [height, width] of column-major run lengths, zeros first; SonoError when they do not fill it."""
+    """The mask [height, width] of column-major run lengths, zeros first.
+
+    SonoError when they do not fill it.
+    """
     if any(run < 0 for run in runs) or sum(runs) != height * width:
         raise SonoError(
-            f"run lengths sum to {sum(runs)}, the mask has {height} x {width} = {height * width} pixels; "
+            f"run lengths sum to {sum(runs)}, the mask has {height} x {width} = {height * width} "
+            f"pixels; "
             "export it again as COCO RLE (column-major) of this very frame"
         )
     flags = np.arange(len(runs)) % 2 == 1
@@ -32,13 +41,19 @@ def from_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]
 
 
 def _runs(counts: str) -> list[int]:
-    """Run lengths from COCO's text: 5 bits a letter, low bits first; from the fourth on less the run two before."""
+    """Run lengths from COCO's text: 5 bits a letter, low bits first.
+
+    From the fourth on less the run two before.
+    """
     runs: list[int] = []
     value = shift = 0
     for letter in counts.encode("utf-8"):
         code = letter - 48
         if not 0 <= code < 64 or shift > 30:
-            raise SonoError(f"not a COCO run-length string (letter {len(runs)}: {chr(letter)!r}); export as COCO")
+            raise SonoError(
+                f"not a COCO run-length string (letter {len(runs)}: {chr(letter)!r}); export as "
+                f"COCO"
+            )
         value |= (code & 31) << shift
         shift += 5
         if code & 32:
@@ -48,5 +63,8 @@ def _runs(counts: str) -> list[int]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     if shift:
-        raise SonoError("a COCO run-length string that ends inside a number; the file was cut short, export it again")
+        raise SonoError(
+            "a COCO run-length string that ends inside a number; the file was cut short, export it "
+            "again"
+        )
     return runs

@@ -1,4 +1,6 @@
-"""What a table may hold (columns, types, keys, vocabularies, ranges), and where a table first holds something else."""
+"""What a table may hold (columns, types, keys, vocabularies, ranges), and where a table first
+holds something else.
+"""
 
 import reprlib
 import sys
@@ -29,9 +31,12 @@ class TableSpec:
     schema: pa.Schema
     key: tuple[str, ...]
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # closed vocabularies
-    ranges: dict[str, Range] = field(default_factory=dict)  # least and largest; other real numbers are finite
-    patterns: dict[str, str] = field(default_factory=dict)  # regular expressions that a whole text matches
-    file_ids: dict[str, str] = field(default_factory=dict)  # columns of files that are named by the id in another one
+    # least and largest; other real numbers are finite
+    ranges: dict[str, Range] = field(default_factory=dict)
+    # regular expressions that a whole text matches
+    patterns: dict[str, str] = field(default_factory=dict)
+    # columns of files that are named by the id in another one
+    file_ids: dict[str, str] = field(default_factory=dict)
     later: frozenset[str] = frozenset()  # columns that earlier versions did not write
 
     @property
@@ -41,18 +46,28 @@ class TableSpec:
 
 
 def check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) -> None:
-    """SonoError for another table, a table of another study, or columns that do not fit, before anything is read."""
+    """SonoError for another table, a table of another study, or columns that do not fit, before
+    anything is read.
+    """
     described, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
     made_for = described.get(STUDY, b"").decode("utf-8", "replace")
     if study and made_for and made_for != study:
-        raise SonoError(f"{path}: a table of another study (its mark is not {study}); put this study's own table back")
+        raise SonoError(
+            f"{path}: a table of another study (its mark is not {study}); put this study's own "
+            f"table back"
+        )
     if file.metadata.num_rows > MAX_ROWS:
-        raise SonoError(f"{path}: {file.metadata.num_rows:,} rows; a table has at most {MAX_ROWS:,}")
+        raise SonoError(
+            f"{path}: {file.metadata.num_rows:,} rows; a table has at most {MAX_ROWS:,}"
+        )
     twice = {name for name in names if names.count(name) > 1}
-    odd = sorted((set(names) - set(spec.columns)) | (set(spec.columns) - set(names) - spec.later) | twice)
+    odd = sorted(
+        (set(names) - set(spec.columns)) | (set(spec.columns) - set(names) - spec.later) | twice
+    )
     if odd:
         raise SonoError(
-            f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or doubled; it was written by "
+            f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or doubled; "
+            f"it was written by "
             "another version or changed by hand, run the stage again"
         )
 
@@ -70,15 +85,27 @@ def typed(table: pa.Table, spec: TableSpec, where: str) -> pa.Table:
         try:
             columns.append(column.cast(field_.type))
         except (pa.ArrowException, ValueError) as error:
-            row = next((row for row in range(len(column)) if not _casts(column.slice(row, 1), field_.type)), 0)
+            row = next(
+                (
+                    row
+                    for row in range(len(column))
+                    if not _casts(column.slice(row, 1), field_.type)
+                ),
+                0,
+            )
             raise SonoError(
-                f"{where}: row {row + 1}: column '{name}' has {_shown(column[row].as_py())}, which does not fit the "
+                f"{where}: row {row + 1}: column '{name}' has {_shown(column[row].as_py())}, which "
+                f"does not fit the "
                 f"{spec.name} table ({field_.type})"
             ) from error
         if not field_.nullable and columns[-1].null_count:
             row = pc.index(columns[-1].is_null(), True).as_py()
-            raise SonoError(f"{where}: row {row + 1}: column '{name}' of the {spec.name} table is empty")
-    return pa.Table.from_arrays(columns, schema=pa.schema([spec.schema.field(name) for name in table.schema.names]))
+            raise SonoError(
+                f"{where}: row {row + 1}: column '{name}' of the {spec.name} table is empty"
+            )
+    return pa.Table.from_arrays(
+        columns, schema=pa.schema([spec.schema.field(name) for name in table.schema.names])
+    )
 
 
 def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
@@ -90,7 +117,10 @@ def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
 
 
 def with_new_columns(table: pa.Table, spec: TableSpec, wanted: Sequence[str]) -> pa.Table:
-    """The columns `wanted` of a table, perhaps of an earlier version: those that came since are null."""
+    """The columns `wanted` of a table, perhaps of an earlier version.
+
+    Those that came since are null.
+    """
     for name in wanted:
         if name not in table.schema.names:
             field_ = spec.schema.field(name)
@@ -102,7 +132,10 @@ def arrow_of(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
     missing = [name for name in spec.columns if name not in frame.columns]
     extra = [name for name in frame.columns if name not in spec.columns]
     if missing or extra:
-        raise SonoError(f"{where}: the {spec.name} table lacks columns {missing} and has unknown columns {extra}")
+        raise SonoError(
+            f"{where}: the {spec.name} table lacks columns {missing} and has unknown columns "
+            f"{extra}"
+        )
     try:
         table = pa.Table.from_pandas(frame[spec.columns], schema=spec.schema, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -112,12 +145,17 @@ def arrow_of(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
 
 
 def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
-    """SonoError for a cell that `spec` does not allow, or two rows of one key; of the columns that `table` has."""
+    """SonoError for a cell that `spec` does not allow, or two rows of one key.
+
+    Of the columns that `table` has.
+    """
     for name in table.schema.names:
         column = table[name]
         if name in spec.choices:
             plain = column.type == _TEXT
-            fits = pc.is_in(column if plain else pc.list_flatten(column), pa.array(spec.choices[name], _TEXT))
+            fits = pc.is_in(
+                column if plain else pc.list_flatten(column), pa.array(spec.choices[name], _TEXT)
+            )
             fits = pc.or_(fits, column.is_null()) if plain else fits
             _refuse(name, column, fits, f"allowed: {', '.join(spec.choices[name])}", where)
         if name in spec.patterns:
@@ -126,7 +164,10 @@ def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             least, most = spec.ranges.get(name, FINITE)
             found = pc.min_max(column)
-            if column.null_count < len(column) and not least <= found["min"].as_py() <= found["max"].as_py() <= most:
+            if (
+                column.null_count < len(column)
+                and not least <= found["min"].as_py() <= found["max"].as_py() <= most
+            ):
                 fits = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
                 _refuse(name, column, fits, f"allowed: {least:g} to {most:g}", where)
     for name, identity in spec.file_ids.items():
@@ -145,13 +186,20 @@ def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
 
 
 def _are_of(files: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whether the name of each file is its id, perhaps with a hyphen and a checksum; null for no file."""
+    """Whether the name of each file is its id, perhaps with a hyphen and a checksum.
+
+    Null for no file.
+    """
     names = pc.replace_substring_regex(files, r"^.*/|[.][^.]*$", "")
     known = ids.fill_null("")
-    return pc.or_(pc.equal(names, known), pc.equal(pc.replace_substring_regex(names, "-[^-]*$", ""), known))
+    return pc.or_(
+        pc.equal(names, known), pc.equal(pc.replace_substring_regex(names, "-[^-]*$", ""), known)
+    )
 
 
-def _refuse(name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, wanted: str, where: str) -> None:
+def _refuse(
+    name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, wanted: str, where: str
+) -> None:
     """SonoError for the first cell of `column`, or part of a list in it, that does not fit."""
     place = pc.index(fits, False).as_py()
     if place >= 0:
@@ -165,7 +213,13 @@ def _shown(value: object) -> str:
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    nullable = {
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
     # each column goes its own way into pandas and is given up as soon as it is there
-    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, split_blocks=True, self_destruct=True)
+    frame: pd.DataFrame = table.to_pandas(
+        types_mapper=nullable.get, split_blocks=True, self_destruct=True
+    )
     return frame

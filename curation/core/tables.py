@@ -50,7 +50,9 @@ def _schema(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
     fields = []
     for name, kind in columns.items():
         required = isinstance(kind, tuple)
-        fields.append(pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not required))
+        fields.append(
+            pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not required)
+        )
     return pa.schema(fields)
 
 
@@ -73,7 +75,10 @@ _IMAGE_RANGES: dict[str, Range] = {
     **dict.fromkeys(("row_spacing_mm", "col_spacing_mm"), RANGES_MM["spacing"]),
     **dict.fromkeys(("height", "width", "source_height", "source_width"), _SIDE),
     **dict.fromkeys(("crop_x0", "crop_y0", "crop_x1", "crop_y1"), _PLACE),
-    **dict.fromkeys(("sector_confidence", "sector_fraction", "brightness", "clipped_dark", "clipped_bright"), _SHARE),
+    **dict.fromkeys(
+        ("sector_confidence", "sector_fraction", "brightness", "clipped_dark", "clipped_bright"),
+        _SHARE,
+    ),
     **dict.fromkeys(("shadow", "doppler", "overlay", "strokes", "known_kind"), _SHARE),
 }
 _IMAGE_PATTERNS = {
@@ -87,7 +92,8 @@ _IMAGE_PATTERNS = {
 IMAGES = TableSpec(
     "images",
     _schema(
-        image_id=_text,  # from the sha256 of the decoded gray pixels; null where nothing could be decoded
+        # from the sha256 of the decoded gray pixels; null where nothing could be decoded
+        image_id=_text,
         source_id=(_text,),  # keyed hash of the path; the path itself stays in the vault
         file_sha256=_text,
         frame=(_int,),
@@ -95,15 +101,19 @@ IMAGES = TableSpec(
         repeats_frame=_int,  # the frame of the same file that stands for this one
         center=_text,
         patient_id=_text,  # keyed pseudonym
-        patient_group=_text,  # keyed pseudonym of patients who may be one; null where there are no others
+        # keyed pseudonym of patients who may be one; null where there are no others
+        patient_group=_text,
         study_id=_text,  # keyed pseudonym
-        exam_id=_text,  # keyed pseudonym of the exam's folder; null where the folders hold several patients or studies
+        # keyed pseudonym of the exam's folder; null where the folders hold several patients or
+        # studies
+        exam_id=_text,
         machine=_text,
-        plane=_text,  # a plane id, "other" (labelled as none of the planes) or null (unknown)
+        plane=_text,  # a plane id, "other" (labeled as none of the planes) or null (unknown)
         region=_text,
         ga_days=_int,
         ga_source=_text,  # the dating that gave it: recorded, due, lmp, crl, hc, report
-        exam_date=_text,  # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
+        # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
+        exam_date=_text,
         laterality=_text,
         presentation=_text,
         findings=_texts,
@@ -121,13 +131,15 @@ IMAGES = TableSpec(
         width=_int,
         source_height=_int,  # of the whole frame: upright, with square pixels
         source_width=_int,
-        file_height=_int,  # of the frame in its file, where the pixels were not square; null: the same
+        # of the frame in its file, where the pixels were not square; null: the same
+        file_height=_int,
         file_width=_int,
         crop_x0=_int,  # half-open box in source pixels
         crop_y0=_int,
         crop_x1=_int,
         crop_y1=_int,
-        sector_kind=_text,  # convex, phased, linear, trapezoid, full (no border found: the whole frame is kept)
+        # convex, phased, linear, trapezoid, full (no border found: the whole frame is kept)
+        sector_kind=_text,
         sector_confidence=_real,
         sector_apex_x=_real,  # geometry in stored pixels, degrees from straight down
         sector_apex_y=_real,
@@ -146,8 +158,10 @@ IMAGES = TableSpec(
         shadow=_real,  # fraction of rays without echoes
         blockiness=_real,  # of compression; 1 for none
         doppler=_real,  # fraction of colored pixels inside the sector
-        overlay=_real,  # fraction of the sector under thin strokes of one white tone: letters, calipers
-        strokes=_real,  # fraction of the sector under thin bright strokes of any tone, or colored ones
+        # fraction of the sector under thin strokes of one white tone: letters, calipers
+        overlay=_real,
+        # fraction of the sector under thin bright strokes of any tone, or colored ones
+        strokes=_real,
         known_kind=_real,  # 0 to 1: likeness to the fetal frames that ood.toml was fitted to
         perceptual_hash=_text,  # 64 hexadecimal digits of the sector in its frame
         status=(_text,),
@@ -171,34 +185,53 @@ IMAGES = TableSpec(
     patterns=_IMAGE_PATTERNS,
     file_ids={"file": "image_id"},
     later=frozenset(
-        ["patient_group", "source_frames", "repeats_frame", "ga_source", "exam_date", "peak", "speckle", "shadow",
-         "blockiness", "overlay", "strokes", "known_kind"]
+        [
+            "patient_group",
+            "source_frames",
+            "repeats_frame",
+            "ga_source",
+            "exam_date",
+            "peak",
+            "speckle",
+            "shadow",
+            "blockiness",
+            "overlay",
+            "strokes",
+            "known_kind",
+        ]
     ),
-)  # fmt: skip
+)
 
-# In the vault: one row a frame, as measured and joined, before anything is compared over the whole set.
+# In the vault: one row a frame, as measured and joined, before anything is compared over the whole
+# set.
 SOURCES = TableSpec(
     "sources",
     pa.schema(
         [
-            pa.field("path", pa.binary(), nullable=False),  # absolute, as the operating system gives it
+            # absolute, as the operating system gives it
+            pa.field("path", pa.binary(), nullable=False),
             pa.field("root", pa.binary(), nullable=False),  # the folder given to `sono qc`
             pa.field("file_size", pa.int64()),
             pa.field("modified_ns", pa.int64()),
             pa.field("settings_hash", pa.string(), nullable=False),
             pa.field("namespace", pa.string()),  # keeps equal ids of two hospitals apart
-            pa.field("site", pa.string()),  # the hospital that gave the ids of the row that was applied
+            # the hospital that gave the ids of the row that was applied
+            pa.field("site", pa.string()),
             pa.field("raw_patient", pa.string()),
             pa.field("raw_study", pa.string()),
             pa.field("file_patient", pa.string()),  # as the file has them, whatever the records say
             pa.field("file_study", pa.string()),
             pa.field("raw_exam_date", pa.string()),  # ISO
-            pa.field("header_facts", pa.string()),  # JSON: what else the header says of person, exam and picture
-            pa.field("named_by", _texts),  # the rows that met the file by name or id, in digest, for later runs
+            # JSON: what else the header says of person, exam and picture
+            pa.field("header_facts", pa.string()),
+            # the rows that met the file by name or id, in digest, for later runs
+            pa.field("named_by", _texts),
             pa.field("private", _texts),  # what must never appear in the workspace
             pa.field("persons", _texts),  # of these the names of patients, operators and physicians
-            pa.field("replaced", pa.string()),  # JSON: what stood where a record was written, for a later record
-            pa.field("from_report", _texts),  # the record fields and codes that structured reports gave
+            # JSON: what stood where a record was written, for a later record
+            pa.field("replaced", pa.string()),
+            # the record fields and codes that structured reports gave
+            pa.field("from_report", _texts),
             pa.field("printed", _texts),  # words read in the pixels, where [qc] ocr is set
             *IMAGES.schema,
         ]
@@ -209,7 +242,16 @@ SOURCES = TableSpec(
     patterns=IMAGES.patterns | {"raw_exam_date": _DATE},
     file_ids=IMAGES.file_ids,
     later=IMAGES.later
-    | {"file_patient", "file_study", "raw_exam_date", "header_facts", "named_by", "printed", "site", "from_report"},
+    | {
+        "file_patient",
+        "file_study",
+        "raw_exam_date",
+        "header_facts",
+        "named_by",
+        "printed",
+        "site",
+        "from_report",
+    },
 )
 
 MASKS = TableSpec(
@@ -274,8 +316,11 @@ DUPLICATES = TableSpec(
 )
 
 # In the vault: quarantined frames that a person let pass, whatever `sono qc` finds on them again.
-# a picture is the name of a stored file, without its ending: of one frame there may be several crops
-RELEASED = TableSpec("released", _schema(picture=(_text,), reviewer=(_text,), reviewed_at=(_text,)), key=("picture",))
+# a picture is the name of a stored file, without its ending: of one frame there may be several
+# crops
+RELEASED = TableSpec(
+    "released", _schema(picture=(_text,), reviewer=(_text,), reviewed_at=(_text,)), key=("picture",)
+)
 
 CAPTIONS = TableSpec(
     "captions",
@@ -303,19 +348,28 @@ def empty_table(spec: TableSpec) -> pd.DataFrame:
 
 def from_rows(spec: TableSpec, rows: list[dict[str, object]]) -> pd.DataFrame:
     """A table of `spec` from dictionaries; columns that a row lacks are null."""
-    return to_pandas(arrow_of(pd.DataFrame(rows, columns=spec.columns, dtype=object), spec, "new rows"))
+    return to_pandas(
+        arrow_of(pd.DataFrame(rows, columns=spec.columns, dtype=object), spec, "new rows")
+    )
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries; what is missing is None, a missing whole number NA."""
     rows = frame.to_dict("records")
-    return [{str(k): None if isinstance(v, float) and pd.isna(v) else v for k, v in row.items()} for row in rows]
+    return [
+        {str(k): None if isinstance(v, float) and pd.isna(v) else v for k, v in row.items()}
+        for row in rows
+    ]
 
 
-def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None, study: str = "") -> pd.DataFrame:
-    """Read and check a table, or only some columns of it; a file that does not exist gives an empty one.
+def read_table(
+    path: Path, spec: TableSpec, columns: Sequence[str] | None = None, study: str = ""
+) -> pd.DataFrame:
+    """Read and check a table, or only some columns of it; a file that does not exist gives an empty
+    one.
 
-    SonoError where it is damaged, or of another study than `study` (the check of its key, "" where it is not known).
+    SonoError where it is damaged, or of another study than `study` (the check of its key, "" where
+    it is not known).
     """
     wanted = list(columns or spec.columns)
     if not path.exists():
@@ -323,11 +377,17 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
     return to_pandas(read_arrow(path, spec, wanted, study))
 
 
-def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, study: str = "") -> pa.Table:
+def read_arrow(
+    path: Path, spec: TableSpec, columns: list[str] | None = None, study: str = ""
+) -> pa.Table:
     """The checked table as it lies on disk, for what would not fit into memory as pandas."""
     wanted = list(columns or spec.columns)
     # the key and the places of files are checked whatever is wanted
-    checked = [name for name in spec.columns if name in {*wanted, *spec.key, *spec.file_ids, *spec.file_ids.values()}]
+    checked = [
+        name
+        for name in spec.columns
+        if name in {*wanted, *spec.key, *spec.file_ids, *spec.file_ids.values()}
+    ]
     check_regular(path)
     try:
         with pq.ParquetFile(path) as file:
@@ -336,14 +396,21 @@ def read_arrow(path: Path, spec: TableSpec, columns: list[str] | None = None, st
             table = file.read(columns=[name for name in checked if name in names])
             table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SonoError(f"{path}: not a readable Parquet table ({error}); delete it and run the stage again") from error
+        raise SonoError(
+            f"{path}: not a readable Parquet table ({error}); delete it and run the stage again"
+        ) from error
     table = typed(with_new_columns(table, spec, checked), spec, str(path))
     check_rows(table, spec, str(path))
     return table.select(wanted)
 
 
-def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series, study: str = "") -> None:
-    """Write a table again with `values`, in the order of its rows, as its column `name`; the others are not touched."""
+def replace_column(
+    path: Path, spec: TableSpec, name: str, values: pd.Series, study: str = ""
+) -> None:
+    """Write a table again with `values`, in the order of its rows, as its column `name`.
+
+    The others are not touched.
+    """
     table = read_arrow(path, spec, study=study)
     column = pa.array(values, type=spec.schema.field(name).type, from_pandas=True)
     table = table.set_column(table.schema.get_field_index(name), spec.schema.field(name), column)
@@ -351,8 +418,13 @@ def replace_column(path: Path, spec: TableSpec, name: str, values: pd.Series, st
     _write(path, table, spec, 0o644, study)
 
 
-def write_table(path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644, study: str = "") -> None:
-    """Check, sort by the key and write atomically, with the mark of `study`; the same rows give the same bytes."""
+def write_table(
+    path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644, study: str = ""
+) -> None:
+    """Check, sort by the key and write atomically, with the mark of `study`.
+
+    The same rows give the same bytes.
+    """
     # null keys (the mask of a global caption) sort first
     ordered = frame.sort_values(list(spec.key), na_position="first", kind="stable")
     _write(path, arrow_of(ordered, spec, str(path)), spec, mode, study)

@@ -13,7 +13,8 @@ from sono.curation.core.tables import IMAGES
 if TYPE_CHECKING:
     from sono.curation.core.workspace import Workspace
 
-IDENTITY = ("patient_id", "patient_group", "study_id", "exam_id")  # pseudonyms, which the vault keeps, too
+# pseudonyms, which the vault keeps, too
+IDENTITY = ("patient_id", "patient_group", "study_id", "exam_id")
 _KEY = ["source_id", "frame"]
 _CHECKED = (*_KEY, "image_id", *IDENTITY)
 
@@ -28,7 +29,10 @@ def stamp(path: Path) -> Stamp:
 
 @lru_cache(maxsize=1)
 def count_unknown(workspace: "Workspace", *stamps: Stamp) -> int:
-    """Files of the images table that the vault does not know; asked up to three times in a command, read once."""
+    """Files of the images table that the vault does not know.
+
+    Asked up to three times in a command, read once.
+    """
     known = set(workspace.sources(["source_id"])["source_id"])
     return len(set(workspace.read(IMAGES, ["source_id"])["source_id"]) - known)
 
@@ -36,14 +40,21 @@ def count_unknown(workspace: "Workspace", *stamps: Stamp) -> int:
 @lru_cache(maxsize=1)
 def check_identities(workspace: "Workspace", *stamps: Stamp) -> None:
     """`check_rows_of_vault` of a workspace, once for each state of the two tables."""
-    images, sources = workspace.read(IMAGES, _CHECKED), workspace.sources([*_CHECKED, "raw_patient"])
+    images, sources = (
+        workspace.read(IMAGES, _CHECKED),
+        workspace.sources([*_CHECKED, "raw_patient"]),
+    )
     check_rows_of_vault(images, sources, workspace.path(IMAGES), workspace.sources_path)
 
 
-def check_rows_of_vault(images: pd.DataFrame, sources: pd.DataFrame, path: Path, vault: Path) -> None:
-    """SonoError for a row of `sources` that `images` lacks, or an image or pseudonym that is not that of its row there.
+def check_rows_of_vault(
+    images: pd.DataFrame, sources: pd.DataFrame, path: Path, vault: Path
+) -> None:
+    """SonoError for a row of `sources` that `images` lacks, or an image or pseudonym that is not
+    that of its row there.
 
-    What the vault does not know, or knows from a version that did not keep pseudonyms there, is not compared.
+    What the vault does not know, or knows from a version that did not keep pseudonyms there, is not
+    compared.
     """
     advice = "changed by hand or older than the vault; put the table back, or run `sono qc` again"
     there = np.ones(len(images), np.bool_)
@@ -53,16 +64,22 @@ def check_rows_of_vault(images: pd.DataFrame, sources: pd.DataFrame, path: Path,
         if len(missing):
             file, frame = missing[_KEY].iloc[0]
             where = f"as that of column 'source_id' {file}, frame {frame}"
-            raise SonoError(f"{path}: {len(missing)} rows of {vault} are missing, {where}; {advice}")
+            raise SonoError(
+                f"{path}: {len(missing)} rows of {vault} are missing, {where}; {advice}"
+            )
         there = places.isin(known)
         sources = sources.set_axis(known).reindex(places)
     kept = sources["patient_id"].notna().to_numpy(bool)
-    compared = {"image_id": there, "patient_id": kept | there & sources["raw_patient"].isna().to_numpy(bool)}
+    compared = {
+        "image_id": there,
+        "patient_id": kept | there & sources["raw_patient"].isna().to_numpy(bool),
+    }
     for name in _CHECKED[len(_KEY) :]:
         own, other = (table[name].fillna("").to_numpy(object) for table in (images, sources))
         odd = (own != other) & compared.get(name, kept)
         if odd.any():
             row = int(odd.argmax())
             raise SonoError(
-                f"{path}: row {row + 1}: column '{name}' has '{own[row]}', and {vault} has '{other[row]}'; {advice}"
+                f"{path}: row {row + 1}: column '{name}' has '{own[row]}', and {vault} has "
+                f"'{other[row]}'; {advice}"
             )

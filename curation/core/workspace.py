@@ -16,7 +16,7 @@ from sono.curation.core.atomic import (
     check_inside,
     check_target,
     check_utf8,
-    hold,
+    lock_file,
     new_folder,
     open_lock,
     real_path,
@@ -31,7 +31,15 @@ from sono.curation.core.mask_table import check_fit
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.pseudonyms import create_key, key_check, read_key
 from sono.curation.core.table_checks import TableSpec, has_mark
-from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, RELEASED, SOURCES, read_table, write_table
+from sono.curation.core.tables import (
+    CAPTIONS,
+    IMAGES,
+    MASKS,
+    RELEASED,
+    SOURCES,
+    read_table,
+    write_table,
+)
 from sono.curation.core.vault_checks import check_identities, count_unknown, stamp
 
 CONFIG_NAME = "sono.toml"
@@ -52,29 +60,42 @@ key_check = {key_check}   # tells whether the vault beside this study holds its 
 
 
 def enclosing_workspace(folder: Path) -> Path | None:
-    """The nearest workspace at or above the absolute `folder`, which need not exist; None where there is none."""
-    return next((place for place in (folder, *folder.parents) if (place / CONFIG_NAME).is_file()), None)
+    """The nearest workspace at or above the absolute `folder`, which need not exist.
+
+    None where there is none.
+    """
+    return next(
+        (place for place in (folder, *folder.parents) if (place / CONFIG_NAME).is_file()), None
+    )
 
 
 def _refuse_store(folder: Path) -> None:
-    """SonoError where a path is the address of a store, which knows neither locks nor renaming at one stroke."""
+    """SonoError where a path is the address of a store, which knows neither locks nor renaming
+    at one stroke.
+    """
     protocol = re.match(r"([a-z][a-z0-9+.-]+):/", str(folder), re.I)  # Path made one slash of two
     if protocol:
         raise SonoError(
-            f"{protocol[1]}://: a workspace is a folder on a local disk, since tables are locked and renamed there; "
-            "make it there, give the address of the raw files to `sono qc`, and copy the workspace when it is done"
+            f"{protocol[1]}://: a workspace is a folder on a local disk, since tables are locked "
+            f"and renamed there; "
+            "make it there, give the address of the raw files to `sono qc`, and copy the workspace "
+            "when it is done"
         )
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths, tables and settings of one study. `root` holds `sono.toml`; the vault is `root` + `.vault`."""
+    """Paths, tables and settings of one study. `root` holds `sono.toml`.
+
+    The vault is `root` + `.vault`.
+    """
 
     root: Path
 
     @classmethod
     def create(cls, root: Path) -> "Workspace":
-        """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one already.
+        """Make the folder, its `sono.toml` and the vault with a new key; SonoError if there is one
+        already.
 
         What a killed call has begun is ended.
         """
@@ -88,24 +109,35 @@ class Workspace:
             raise SonoError(f"{root}: is a workspace already; go on with `sono qc`")
         if workspace.vault.exists():
             raise SonoError(
-                f"{workspace.vault}: a vault without its workspace stands here; move it away or restore the workspace"
+                f"{workspace.vault}: a vault without its workspace stands here; move it away or "
+                f"restore the workspace"
             )
         outer = enclosing_workspace(workspace.root.parent)
         if outer is not None:
-            raise SonoError(f"{root}: lies inside the workspace {outer}, which may be handed over; choose another")
+            raise SonoError(
+                f"{root}: lies inside the workspace {outer}, which may be handed over; choose "
+                f"another"
+            )
         if root.is_dir() and all(path.name.startswith(TEMPORARY_PREFIX) for path in root.iterdir()):
             remove_leftovers(root)  # of a `sono init` that was killed
         refuse_used_folder(root)
         workspace.root.mkdir(parents=True, exist_ok=True)
-        with new_folder(workspace.vault) as vault:  # a command that is killed or has no room can be given again
+        # a command that is killed or has no room can be given again
+        with new_folder(workspace.vault) as vault:
             vault.chmod(VAULT_MODE)  # whatever the umask
             create_key(vault / workspace.key_path.name)
             check = json.dumps(key_check(read_key(vault / workspace.key_path.name)))
-            write_text(workspace.config_path, NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check))
+            write_text(
+                workspace.config_path,
+                NEW_CONFIG.format(name=json.dumps(workspace.root.name), key_check=check),
+            )
         return workspace
 
     def _take_vault(self) -> bool:
-        """Give the vault its name where `create` was killed just before that; whether this was so."""
+        """Give the vault its name where `create` was killed just before that.
+
+        Whether this was so.
+        """
         ready = unfinished(self.vault)
         if self.vault.exists() or not (ready / self.key_path.name).is_file():
             return False
@@ -123,17 +155,24 @@ class Workspace:
             check_utf8(real_path(given))
             if not (given / CONFIG_NAME).is_file():
                 raise SonoError(
-                    f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono init {given}`"
+                    f"{given}: no workspace here ({CONFIG_NAME} is missing); make one with `sono "
+                    f"init {given}`"
                 )
             return cls(real_path(given))
         found = cls.find_or_none()
         if found is not None:
             return found
-        raise SonoError(f"{Path.cwd()}: no workspace here or above; make one with `sono init NAME` or give --workspace")
+        raise SonoError(
+            f"{Path.cwd()}: no workspace here or above; make one with `sono init NAME` or give "
+            f"--workspace"
+        )
 
     @classmethod
     def find_or_none(cls, given: Path | None = None) -> "Workspace | None":
-        """The workspace `given`, or the nearest at or above the current folder; None where there is none."""
+        """The workspace `given`, or the nearest at or above the current folder.
+
+        None where there is none.
+        """
         if given is not None:
             return cls.find(given)
         folder = enclosing_workspace(Path.cwd())
@@ -155,11 +194,15 @@ class Workspace:
         return self.root / "runs"
 
     def place(self, given: str) -> Path:
-        """Where a path of `sono.toml` leads, which is relative to the workspace; `~` is the home."""
+        """Where a path of `sono.toml` leads, which is relative to the workspace.
+
+        `~` is the home.
+        """
         return self.root / Path(given).expanduser()
 
     def run_name(self, given: str) -> str:
-        """NAME (or NAME/end) of a run that is given as runs/NAME or by the path of its folder; other texts as they are.
+        """NAME (or NAME/end) of a run that is given as runs/NAME or by the path of its folder;
+        other texts as they are.
 
         A run's folder may be a link to elsewhere, and so may `runs`.
         """
@@ -204,7 +247,8 @@ class Workspace:
         key, expected = read_key(self.key_path), self.study().key_check
         if expected and key_check(key) != expected:
             raise SonoError(
-                f"{self.key_path}: not the key that made this study's ids; put the study's own vault back "
+                f"{self.key_path}: not the key that made this study's ids; put the study's own "
+                f"vault back "
                 "(with another key the same patient would get another id)"
             )
         return key
@@ -212,13 +256,15 @@ class Workspace:
     def has_vault(self) -> bool:
         """Whether the vault is here and knows the files of this study.
 
-        SonoError where it holds another key, lacks files of the study, or is next to it under the study's former name.
+        SonoError where it holds another key, lacks files of the study, or is next to it under the
+        study's former name.
         """
         if not self.vault.exists():
             former = self._former_vault()
             if former is not None:
                 raise SonoError(
-                    f"{self.vault}: not here, but {former} holds this study's key; rename it to {self.vault.name}, "
+                    f"{self.vault}: not here, but {former} holds this study's key; rename it to "
+                    f"{self.vault.name}, "
                     "as the study was renamed"
                 )
             return False
@@ -231,8 +277,10 @@ class Workspace:
         unknown = count_unknown(self, stamp(images), stamp(self.sources_path))
         if unknown:
             raise SonoError(
-                f"{self.sources_path}: knows nothing of {unknown} files in {images.name}; put back the vault that "
-                f"belongs to this study, or delete {images.name} and run `sono qc` on all folders again"
+                f"{self.sources_path}: knows nothing of {unknown} files in {images.name}; put back "
+                f"the vault that "
+                f"belongs to this study, or delete {images.name} and run `sono qc` on all folders "
+                f"again"
             )
         return True
 
@@ -240,12 +288,14 @@ class Workspace:
         """What is said where `has_vault` is false."""
         lacking = self.vault if not self.vault.exists() else self.sources_path
         return (
-            f"{lacking}: not here, so nothing was searched for names, ids and dates of patients; put the study's own "
+            f"{lacking}: not here, so nothing was searched for names, ids and dates of patients; "
+            f"put the study's own "
             "vault next to it"
         )
 
     def require_vault(self, no_vault: bool | None = None) -> None:
-        """SonoError where the vault is not here, unless `no_vault` accepts that what is exported cannot be searched.
+        """SonoError where the vault is not here, unless `no_vault` accepts that what is exported
+        cannot be searched.
 
         None is for commands that do not have this option, because they need what is in the vault.
         """
@@ -258,10 +308,15 @@ class Workspace:
         mode = stat.S_IMODE(self.vault.stat().st_mode) if self.vault.exists() else VAULT_MODE
         if mode & ~VAULT_MODE == 0:
             return None
-        return f"{self.vault}: mode {mode:04o} lets others in; close it with `chmod 700 {self.vault}`"
+        return (
+            f"{self.vault}: mode {mode:04o} lets others in; close it with `chmod 700 {self.vault}`"
+        )
 
     def _former_vault(self) -> Path | None:
-        """A vault next to the study that holds its key, and whose own study is gone; None where there is none."""
+        """A vault next to the study that holds its key, and whose own study is gone.
+
+        None where there is none.
+        """
         expected = self.study().key_check
         for vault in sorted(self.root.parent.glob(f"*{VAULT_SUFFIX}")) if expected else ():
             if (vault.with_suffix("") / CONFIG_NAME).exists() or not (vault / "key").is_file():
@@ -279,7 +334,9 @@ class Workspace:
         return self.settings("study", StudyConfig)
 
     def planes(self) -> PlaneTable:
-        """The planes in use: the 24, and those of the study's own file (a path relative to `sono.toml`)."""
+        """The planes in use: the 24, and those of the study's own file (a path relative to
+        `sono.toml`).
+        """
         own = self.study().planes_file
         if own:
             check_inside(self.root / own, self.root)
@@ -294,7 +351,8 @@ class Workspace:
         path = self.path(spec)
         check_inside(path, self.root)
         frame = read_table(path, spec, columns, self.study().key_check)
-        if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame and not has_mark(path):  # else its own
+        # else its own
+        if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame and not has_mark(path):
             self._refuse_foreign(path, frame["image_id"])
         if spec is MASKS and columns is None and len(frame):
             check_fit(path, frame, self.read(IMAGES, ["image_id", "height", "width"]))
@@ -309,11 +367,20 @@ class Workspace:
         return read_table(self.released_path, RELEASED, study=self.study().key_check)
 
     def check_output(self, target: Path) -> None:
-        """SonoError where `target` is a file of the study's own, or no file can be put there: before long work."""
+        """SonoError where `target` is a file of the study's own, or no file can be put there.
+
+        Before long work.
+        """
         place, root = real_path(target), real_path(self.root)
         own = place.suffix in (".parquet", ".toml") and place.parent == root
-        if own or place.is_relative_to(real_path(self.frames)) or place.is_relative_to(real_path(self.vault)):
-            raise SonoError(f"{target}: a file of the study's own, or where these are; name a new file outside")
+        if (
+            own
+            or place.is_relative_to(real_path(self.frames))
+            or place.is_relative_to(real_path(self.vault))
+        ):
+            raise SonoError(
+                f"{target}: a file of the study's own, or where these are; name a new file outside"
+            )
         check_target(target)
 
     def write_vault(self, path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
@@ -325,8 +392,10 @@ class Workspace:
         known = self.read(IMAGES, ["image_id"])["image_id"]
         if len(known) and not image_ids.isin(known).any():
             raise SonoError(
-                f"{path}: row 1: column 'image_id' has {image_ids.iloc[0]!r}, and no row names a frame of "
-                f"{IMAGES.name}.parquet: one of the two is of another study; put this study's own table back"
+                f"{path}: row 1: column 'image_id' has {image_ids.iloc[0]!r}, and no row names a "
+                f"frame of "
+                f"{IMAGES.name}.parquet: one of the two is of another study; put this study's own "
+                f"table back"
             )
 
     def write(self, spec: TableSpec, frame: pd.DataFrame) -> None:
@@ -334,7 +403,10 @@ class Workspace:
         write_table(self.path(spec), frame, spec, study=self.study().key_check)
 
     def images(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The images table, or some columns; SonoError where `sono qc` has not run, or the vault has other rows."""
+        """The images table, or some columns.
+
+        SonoError where `sono qc` has not run, or the vault has other rows.
+        """
         frame = self.read(IMAGES, columns)
         if frame.empty:
             raise SonoError(f"{self.root}: no images yet; run `sono qc FOLDER` first")
@@ -366,7 +438,9 @@ class Workspace:
     def refuse_none_accepted(self, images: pd.DataFrame) -> None:
         """SonoError where no row of the images table is accepted: there is nothing to work on."""
         if not (images["status"] == "accepted").any():
-            raise SonoError(f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` says why")
+            raise SonoError(
+                f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` says why"
+            )
 
     def masks(self) -> pd.DataFrame:
         """The masks table, possibly empty."""
@@ -381,7 +455,8 @@ class Workspace:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the workspace for writing, rid of what a killed run left behind; SonoError if another `sono` does.
+        """Hold the workspace for writing, rid of what a killed run left behind; SonoError if
+        another `sono` does.
 
         The lock ends with its process, however that ends.
         """
@@ -392,7 +467,10 @@ class Workspace:
                 f"{self.root}: cannot be written ({error.strerror}); make it writable or copy it"
             ) from error
         with handle:
-            hold(handle, f"{self.root}: another sono is writing to this workspace; wait for it to end")
+            lock_file(
+                handle,
+                f"{self.root}: another sono is writing to this workspace; wait for it to end",
+            )
             self._refuse_links()
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)

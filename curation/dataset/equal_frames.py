@@ -1,4 +1,6 @@
-"""Frames of equal pixels: whether their records contradict each other, and which of them says most."""
+"""Frames of equal pixels: whether their records contradict each other, and which of them says
+most.
+"""
 
 from collections.abc import Callable
 from itertools import combinations, starmap
@@ -8,7 +10,8 @@ import pandas as pd
 from sono.curation.core.geometry import is_square
 from sono.curation.records.identity import centers_differ, machines_differ
 
-# Facts of an image or its patient that are equal for equal pixels, or at least one of them is false.
+# Facts of an image or its patient that are equal for equal pixels, or at least one of them is
+# false.
 _EQUAL = (
     "patient_id", "plane", "region", "ga_days", "laterality", "presentation",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
@@ -30,16 +33,27 @@ _ALIKE: dict[str, Callable[..., bool]] = {
 
 
 def contradictory(twins: pd.DataFrame) -> bool:
-    """Whether rows of the images table with equal pixels state a fact differently; silence contradicts nothing."""
+    """Whether rows of the images table with equal pixels state a fact differently.
+
+    Silence contradicts nothing.
+    """
     equal = int(twins[[*_EQUAL]].nunique().max()) <= 1
-    if not equal or any(len({frozenset(terms) for terms in _said(twins[name])}) > 1 for name in _LISTS):
+    if not equal or any(
+        len({frozenset(terms) for terms in _said(twins[name])}) > 1 for name in _LISTS
+    ):
         return True
-    return any(any(starmap(differ, combinations(twins[name].dropna().unique(), 2))) for name, differ in _ALIKE.items())
+    return any(
+        any(starmap(differ, combinations(twins[name].dropna().unique(), 2)))
+        for name, differ in _ALIKE.items()
+    )
 
 
 def unknown_facts(images: pd.DataFrame) -> pd.Series:
     """How many of the facts that equal pixels share each row leaves out."""
-    lists = [images[name].map(lambda terms: terms is None or len(terms) == 0).astype(int) for name in _LISTS]
+    lists = [
+        images[name].map(lambda terms: terms is None or len(terms) == 0).astype(int)
+        for name in _LISTS
+    ]
     return images[[*_EQUAL, *_ALIKE]].isna().sum(axis=1) + sum(lists)
 
 

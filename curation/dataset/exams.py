@@ -1,4 +1,7 @@
-"""Frames whose patient nobody knows: which exam they belong to, and which of them may leave the train split."""
+"""Frames whose patient nobody knows.
+
+Which exam they belong to, and which of them may leave the train split.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,17 +13,19 @@ from numpy.typing import NDArray
 from sono.curation.core.pseudonyms import pseudonym
 
 TRAIN_ONLY = "train only"
-FOLLOWED = ("study", "exam folder", "duplicate", TRAIN_ONLY)  # what decides the split of a frame without a patient
+# what decides the split of a frame without a patient
+FOLLOWED = ("study", "exam folder", "duplicate", TRAIN_ONLY)
 
 
 def exam_ids(
     key: bytes, places: Sequence[tuple[bytes, bytes]], images: pd.DataFrame, by_file: bool
 ) -> list[str | None]:
-    """Pseudonym of the exam that each of `images` belongs to by its place, the file and the folder given to `sono qc`.
+    """Pseudonym of the exam that each of `images` belongs to by its place, the file and the folder
+    given to `sono qc`.
 
-    That is the highest folder below the given one whose files are of at most one patient, one study and one center;
-    for files in the given folder itself, that folder. None where every folder holds several, so that none is an exam.
-    With `by_file` every file is an exam of its own.
+    That is the highest folder below the given one whose files are of at most one patient, one study
+    and one center; for files in the given folder itself, that folder. None where every folder holds
+    several, so that none is an exam. With `by_file` every file is an exam of its own.
     """
     if by_file:
         return [pseudonym(key, "exam", path) for path, _ in places]
@@ -37,7 +42,10 @@ def exam_ids(
 
 
 def _folders(path: bytes, root: bytes) -> list[bytes]:
-    """The folders between `root` and the file at `path`, the highest first; `root` where the file lies right in it."""
+    """The folders between `root` and the file at `path`, the highest first.
+
+    `root` where the file lies right in it.
+    """
     top, folder = root.rstrip(b"/"), path.rpartition(b"/")[0]
     if not folder.startswith(top + b"/"):
         return [folder]
@@ -57,8 +65,8 @@ def _known(folders: Sequence[list[bytes]], ids: Iterable[Any]) -> dict[bytes, se
 def exam_ties(images: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Study and exam of each row where they hold frames without a patient; null elsewhere.
 
-    A study or an exam under which several patients are known says nothing about the others. An exam, which is no more
-    than a folder, does not tie a frame that a published partition places.
+    A study or an exam under which several patients are known says nothing about the others. An
+    exam, which is no more than a folder, does not tie a frame that a published partition places.
     """
     orphan = images["patient_id"].isna()
     placed = orphan & images["partition"].notna()
@@ -73,7 +81,8 @@ def _tie(images: pd.DataFrame, orphan: "pd.Series[bool]", ids: pd.Series) -> pd.
 
 
 def components(images: pd.DataFrame) -> NDArray[np.integer]:
-    """Component number [rows]: rows that share a patient (or may), duplicates or a file, directly or through others.
+    """Component number [rows]: rows that share a patient (or may), duplicates or a file, directly
+    or through others.
 
     Rows without a patient are tied to their study and their exam folder.
     """
@@ -95,13 +104,16 @@ def components(images: pd.DataFrame) -> NDArray[np.integer]:
 
 
 def train_only(images: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which rows [rows] must be train: no row of their component has a patient, a study, an exam or a partition."""
+    """Which rows [rows] must be train.
+
+    No row of their component has a patient, a study, an exam or a partition.
+    """
     if images.empty:
         return np.zeros(0, np.bool_)
     study, exam = exam_ties(images)
-    anchored = (images["patient_id"].notna() | images["partition"].notna() | study.notna() | exam.notna()).to_numpy(
-        bool
-    )
+    anchored = (
+        images["patient_id"].notna() | images["partition"].notna() | study.notna() | exam.notna()
+    ).to_numpy(bool)
     component = components(images)
     held = np.zeros(int(component.max()) + 1, np.bool_)
     held[component[anchored]] = True
@@ -113,24 +125,40 @@ def without_patient(images: pd.DataFrame) -> pd.Series:
     accepted = images[images["status"] == "accepted"]
     study, exam = exam_ties(accepted)
     how = pd.Series("duplicate", index=accepted.index, dtype=object)
-    how = how.mask(exam.notna(), "exam folder").mask(study.notna(), "study").mask(train_only(accepted), TRAIN_ONLY)
+    how = (
+        how.mask(exam.notna(), "exam folder")
+        .mask(study.notna(), "study")
+        .mask(train_only(accepted), TRAIN_ONLY)
+    )
     return how[accepted["patient_id"].isna()]
 
 
 def orphan_counts(images: pd.DataFrame) -> dict[str, int]:
-    """Accepted frames without a patient, and how many of these follow what; {} where there are none."""
+    """Accepted frames without a patient, and how many of these follow what.
+
+    {} where there are none.
+    """
     return counts_of(without_patient(images))
 
 
 def counts_of(how: pd.Series) -> dict[str, int]:
     """The counts of a selection of `without_patient`."""
-    return {"frames": len(how), **{name: int((how == name).sum()) for name in FOLLOWED}} if len(how) else {}
+    return (
+        {"frames": len(how), **{name: int((how == name).sum()) for name in FOLLOWED}}
+        if len(how)
+        else {}
+    )
 
 
 def orphan_sentence(counts: Mapping[str, int]) -> str:
-    """What happens to the frames without a patient that `orphan_counts` has counted; "" where there are none."""
+    """What happens to the frames without a patient that `orphan_counts` has counted.
+
+    "" where there are none.
+    """
     if not counts:
         return ""
     parts = [f"{counts[name]} stay with their {name}" for name in FOLLOWED[:-1] if counts[name]]
-    parts += [f"{counts[TRAIN_ONLY]} belong to no exam and stay in train"] if counts[TRAIN_ONLY] else []
+    parts += (
+        [f"{counts[TRAIN_ONLY]} belong to no exam and stay in train"] if counts[TRAIN_ONLY] else []
+    )
     return f"{counts['frames']} frames have no patient id: in the splits {', '.join(parts)}"

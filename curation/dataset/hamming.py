@@ -1,9 +1,10 @@
 """Which of millions of 256-bit hashes lie near each other.
 
-Up to `ALL_PAIRS` hashes every pair is compared. Beyond, the bits are dealt into eleven bands of 23, and two hashes are
-compared where a band agrees but for a few bits (multi-index hashing, Norouzi 2012). A pair that no band brings
-together differs in 3 bits of both the first two and in 2 of each of the others: every pair within `CERTAIN` bits
-is found. The first bands hold the coarse shape of the picture, which changes least.
+Up to `ALL_PAIRS` hashes every pair is compared. Beyond, the bits are dealt into eleven bands of 23,
+and two hashes are compared where a band agrees but for a few bits (multi-index hashing, Norouzi
+2012). A pair that no band brings together differs in 3 bits of both the first two and in 2 of each
+of the others: every pair within `CERTAIN` bits is found. The first bands hold the coarse shape of
+the picture, which changes least.
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ Found = tuple[Rows, Rows, NDArray[np.integer]]  # first, second, distance
 ALL_PAIRS = 20_000  # hashes
 SIDE = 16  # the bits are the signs of 16 x 16 cosine coefficients, row by row
 BAND_BITS = 23
-FLIPS = np.array([2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1])  # bits that may differ in each band, the coarse bands first
-MIRRORED_FLIPS = np.ones(len(FLIPS), int)  # flips are told, not relied on: a third of the effort, certain to 21 bits
+# bits that may differ in each band, the coarse bands first
+FLIPS = np.array([2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+# flips are told, not relied on: a third of the effort, certain to 21 bits
+MIRRORED_FLIPS = np.ones(len(FLIPS), int)
 CERTAIN = int((FLIPS + 1).sum()) - 1  # 23
 CROWD = 20  # hashes that have so many partners are compared no more with each other
 CHUNK = 1 << 20  # pairs compared at once
@@ -38,21 +41,28 @@ class NearPairs:
     first: Rows
     second: Rows
     distance: NDArray[np.integer]
-    crowded: int = 0  # hashes with 20 partners or more: of the pairs among themselves only some are listed
-    left_out: int = 0  # comparisons too many in bands that too many hashes share; another band may make up for one
+    # hashes with 20 partners or more: of the pairs among themselves only some are listed
+    crowded: int = 0
+    # comparisons too many in bands that too many hashes share; another band may make up for one
+    left_out: int = 0
 
 
 def near_pairs(words: Words, max_distance: int, mirror: Words | None = None) -> NearPairs:
     """Pairs of the hashes `words` [N, 4], all different, at most `max_distance` bits apart.
 
-    With `mirror` [4] one of the two is inverted in those bits before they are compared (a picture and its flip).
+    With `mirror` [4] one of the two is inverted in those bits before they are compared (a picture
+    and its flip).
     """
     flips = FLIPS if mirror is None else MIRRORED_FLIPS
     search = _Search(words, np.zeros(4, np.uint64) if mirror is None else mirror, max_distance)
     nothing = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.uint16))
-    found = [nothing, *(search.all_pairs() if len(words) <= ALL_PAIRS else search.banded_pairs(flips))]
+    found = [
+        nothing,
+        *(search.all_pairs() if len(words) <= ALL_PAIRS else search.banded_pairs(flips)),
+    ]
     first, second, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    alone = np.unique(first * np.int64(len(words)) + second, return_index=True)[1]  # what was left out comes again
+    # what was left out comes again
+    alone = np.unique(first * np.int64(len(words)) + second, return_index=True)[1]
     order = alone[np.argsort(distance[alone], kind="stable")]
     crowded = int((search.degree >= CROWD).sum())
     return NearPairs(first[order], second[order], distance[order], crowded, search.left_out)
@@ -65,8 +75,10 @@ class _Search:
         self.words, self.mirror, self.max_distance = words, mirror, max_distance
         self.degree = np.zeros(len(words), np.int32)
         self.budget = self.left_out = 0
-        self.found = self.counted = 0  # pairs, and how many there were when the crowd was last looked for
-        self.closed: tuple[_Band, NDArray[np.bool_]] | None = None  # which buckets of a band are full of the crowd
+        # pairs, and how many there were when the crowd was last looked for
+        self.found = self.counted = 0
+        # which buckets of a band are full of the crowd
+        self.closed: tuple[_Band, NDArray[np.bool_]] | None = None
 
     def all_pairs(self) -> Iterator[Found]:
         """Every pair, by the product of signs: hashes D bits apart give 256 - 2 D."""
@@ -80,7 +92,9 @@ class _Search:
             yield self._keep(i + low, j + low, distance)
 
     def banded_pairs(self, flips: Rows) -> Iterator[Found]:
-        """Pairs of which a band agrees but for its `flips` [11], each from the first band that does."""
+        """Pairs of which a band agrees but for its `flips` [11], each from the first band that
+        does.
+        """
         bands, mirror = _band_keys(self.words), _band_keys(self.mirror[None])[0]
         for number, allowed in enumerate(flips):
             band = _Band.sorted_by(bands, number)
@@ -88,15 +102,21 @@ class _Search:
             self.budget = EFFORT * len(bands)
             for pattern in _patterns(int(allowed)):
                 for p, q in self._same_but(band, pattern ^ int(mirror[number])):
-                    alike = np.bitwise_count(band.quick[p] ^ band.quick[q] ^ quick_mirror) <= CERTAIN
+                    alike = (
+                        np.bitwise_count(band.quick[p] ^ band.quick[q] ^ quick_mirror) <= CERTAIN
+                    )
                     i, j, distance = self._near(band.order[p[alike]], band.order[q[alike]])
-                    flipped = np.bitwise_count(bands[i, :number] ^ bands[j, :number] ^ mirror[:number])
+                    flipped = np.bitwise_count(
+                        bands[i, :number] ^ bands[j, :number] ^ mirror[:number]
+                    )
                     fresh = (flipped > flips[:number]).all(axis=1) | (self.left_out > 0)
                     yield self._keep(i[fresh], j[fresh], distance[fresh])
 
     def _near(self, i: Rows, j: Rows) -> Found:
         """Those of the pairs that are near enough, and their distance."""
-        apart = np.bitwise_count(self.words[i] ^ self.words[j] ^ self.mirror).sum(axis=1, dtype=np.uint16)
+        apart = np.bitwise_count(self.words[i] ^ self.words[j] ^ self.mirror).sum(
+            axis=1, dtype=np.uint16
+        )
         near = apart <= self.max_distance
         return i[near], j[near], apart[near]
 
@@ -107,7 +127,11 @@ class _Search:
         np.add.at(self.degree, i, 1)
         np.add.at(self.degree, j, 1)
         self.found += len(i)
-        return np.minimum(i, j).astype(np.int32), np.maximum(i, j).astype(np.int32), distance.astype(np.uint16)
+        return (
+            np.minimum(i, j).astype(np.int32),
+            np.maximum(i, j).astype(np.int32),
+            distance.astype(np.uint16),
+        )
 
     def _same_but(self, band: "_Band", pattern: int) -> Iterator[tuple[Rows, Rows]]:
         """Pairs of places in `band` whose keys differ by `pattern`, in chunks."""
@@ -133,7 +157,9 @@ class _Search:
         return a[room], b[room]
 
     def _wide_pairs(self, band: "_Band", a: int, b: int) -> Iterator[tuple[Rows, Rows]]:
-        """The pairs of two wide buckets but for those inside the crowd, tile by tile, as far as the budget goes."""
+        """The pairs of two wide buckets but for those inside the crowd, tile by tile, as far as
+        the budget goes.
+        """
         one, other = _split(band.places(a), TILE[0]), _split(band.places(b), TILE[1])
         waiting = other  # tiles with a hash outside the crowd
         for number, rows in enumerate(one):
@@ -218,13 +244,18 @@ class _Band:
         for one, other in zip(np.split(a, cuts), np.split(b, cuts), strict=True):
             rows = _ranges(self.starts[one], self.sizes[one])
             partners = np.repeat(other, self.sizes[one])
-            yield np.repeat(rows, self.sizes[partners]), _ranges(self.starts[partners], self.sizes[partners])
+            yield (
+                np.repeat(rows, self.sizes[partners]),
+                _ranges(self.starts[partners], self.sizes[partners]),
+            )
 
 
 def _ranges(starts: Rows, sizes: Rows) -> Rows:
     """start, start + 1 ... for as many numbers as each size says."""
     ends = np.cumsum(sizes, dtype=np.int32)
-    return np.arange(ends[-1] if len(ends) else 0, dtype=np.int32) + np.repeat(starts - ends + sizes, sizes)
+    return np.arange(ends[-1] if len(ends) else 0, dtype=np.int32) + np.repeat(
+        starts - ends + sizes, sizes
+    )
 
 
 def _patterns(flips: int) -> list[int]:
@@ -263,20 +294,29 @@ def _signs(words: Words) -> NDArray[np.float32]:
 
 
 def _band_keys(words: Words) -> Rows:
-    """Hashes [N, 4] as keys [N, 11] of 23 bits each, the low frequencies first; three bits are left over."""
+    """Hashes [N, 4] as keys [N, 11] of 23 bits each, the low frequencies first.
+
+    Three bits are left over.
+    """
     row, column = np.divmod(np.arange(SIDE * SIDE), SIDE)
     by_frequency = np.lexsort((np.abs(row - column), row + column))[: len(FLIPS) * BAND_BITS]
     weights = 2.0 ** np.arange(BAND_BITS, dtype=np.float32)
     keys = np.empty((len(words), len(FLIPS)), np.int32)
     for low in range(0, len(words), 1 << 16):
         bits = _bits(words[low : low + (1 << 16)])[:, by_frequency].astype(np.float32)
-        keys[low : low + (1 << 16)] = bits.reshape(-1, len(FLIPS), BAND_BITS) @ weights  # below 2**24: exact
+        # below 2**24: exact
+        keys[low : low + (1 << 16)] = bits.reshape(-1, len(FLIPS), BAND_BITS) @ weights
     return keys
 
 
 def _quick_word(bands: Rows, number: int) -> Words:
-    """The bands after `number` as one word [N], 64 bits of them: most pairs are told apart by it alone."""
+    """The bands after `number` as one word [N], 64 bits of them.
+
+    Most pairs are told apart by it alone.
+    """
     word = np.zeros(len(bands), np.uint64)
     for step in range(3):
-        word |= bands[:, (number + 1 + step) % len(FLIPS)].astype(np.uint64) << np.uint64(BAND_BITS * step)
+        word |= bands[:, (number + 1 + step) % len(FLIPS)].astype(np.uint64) << np.uint64(
+            BAND_BITS * step
+        )
     return word

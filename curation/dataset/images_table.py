@@ -1,4 +1,7 @@
-"""From measured files to the images table: pseudonyms, duplicates, splits, and frames in their place."""
+"""From measured files to the images table.
+
+Pseudonyms, duplicates, splits, and frames in their place.
+"""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -26,14 +29,21 @@ from sono.curation.records.patients import Id, of_hospitals, same_patients
 
 
 def build_images(workspace: Workspace) -> pd.DataFrame:
-    """Make the images table from the vault's sources: pseudonyms, duplicates, splits, frames in their place."""
+    """Make the images table from the vault's sources.
+
+    Pseudonyms, duplicates, splits, frames in their place.
+    """
     sources = workspace.sources()
     images = sources[IMAGES.columns].copy()
     key = workspace.key()
     space = namespaces(sources)
     patients, groups = same_patients(sources.assign(namespace=space), of_hospitals(sources, space))
-    images["patient_id"] = [identity and pseudonym(key, "patient", *identity) for identity in patients]
-    images["patient_group"] = [identity and pseudonym(key, "patient group", *identity) for identity in groups]
+    images["patient_id"] = [
+        identity and pseudonym(key, "patient", *identity) for identity in patients
+    ]
+    images["patient_group"] = [
+        identity and pseudonym(key, "patient group", *identity) for identity in groups
+    ]
     images["study_id"] = _pseudonyms(key, "study", space, sources["raw_study"])
     config = workspace.settings("splits", SplitConfig)
     places = list(zip(sources["path"], sources["root"], strict=True))
@@ -43,7 +53,8 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     _release(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
-    # who was split before stays there: `sono split` may have decided, and a model may have learned from it
+    # who was split before stays there: `sono split` may have decided, and a model may have learned
+    # from it
     standing = standing_splits(images, workspace.read(IMAGES, ["patient_id", "image_id", "split"]))
     images["split"] = assign_splits(images, config, standing)
     _place_frames(workspace, images)
@@ -59,20 +70,31 @@ def _pseudonyms(key: bytes, kind: str, space: pd.Series, raw: pd.Series) -> list
 
 
 def _keep_identities(workspace: Workspace, sources: pd.DataFrame, images: pd.DataFrame) -> None:
-    """Write the pseudonyms of `images` into the vault's table where they are new, for the table to be held against."""
+    """Write the pseudonyms of `images` into the vault's table where they are new, for the table
+    to be held against.
+    """
     now = images[[*IDENTITY]].astype(sources.dtypes[[*IDENTITY]])
     if not now.equals(sources[[*IDENTITY]]):
-        workspace.write_vault(workspace.sources_path, SOURCES, sources.assign(**{name: now[name] for name in IDENTITY}))
+        workspace.write_vault(
+            workspace.sources_path,
+            SOURCES,
+            sources.assign(**{name: now[name] for name in IDENTITY}),
+        )
 
 
 def _exam_dates(
     workspace: Workspace, key: bytes, sources: pd.DataFrame, patients: Sequence[Id | None]
 ) -> list[str | None]:
-    """The exam date of each row, shifted by its patient's days; None unless the study keeps dates."""
+    """The exam date of each row, shifted by its patient's days.
+
+    None unless the study keeps dates.
+    """
     if workspace.study().keep_dates == "none":
         return [None] * len(sources)
     return [
-        shifted_date(key, date.fromisoformat(day), *patient).isoformat() if isinstance(day, str) and patient else None
+        shifted_date(key, date.fromisoformat(day), *patient).isoformat()
+        if isinstance(day, str) and patient
+        else None
         for day, patient in zip(sources["raw_exam_date"], patients, strict=True)
     ]
 
@@ -98,7 +120,10 @@ def _release(workspace: Workspace, images: pd.DataFrame) -> None:
 
 
 def _mark_exact(images: pd.DataFrame) -> None:
-    """Among accepted rows of the same pixels keep one of those with the most facts; if they differ, set all aside."""
+    """Among accepted rows of the same pixels keep one of those with the most facts.
+
+    If they differ, set all aside.
+    """
     accepted = images[images["status"] == "accepted"]
     accepted = accepted.assign(unknown=unknown_facts(accepted))
     accepted = accepted.sort_values(["unknown", "source_id", "frame"])
@@ -114,7 +139,9 @@ def _mark_exact(images: pd.DataFrame) -> None:
 def _mark_near(workspace: Workspace, images: pd.DataFrame) -> None:
     """Give accepted near duplicates a common group (they stay, and stay in one split)."""
     places = hashed_frames(images)
-    pairs = near_duplicate_pairs(images["perceptual_hash"].iloc[places], picture_loader(workspace, images, places))
+    pairs = near_duplicate_pairs(
+        images["perceptual_hash"].iloc[places], picture_loader(workspace, images, places)
+    )
     link_near(images, [(places[i], places[j]) for i, j in pairs])
 
 
@@ -126,7 +153,9 @@ def hashed_frames(images: pd.DataFrame) -> NDArray[np.intp]:
 def picture_loader(
     workspace: Workspace, images: pd.DataFrame, places: NDArray[np.intp]
 ) -> Callable[[int], NDArray[np.uint8] | None]:
-    """A function that gives the small picture of the row at `places`[index], None where no frame is stored."""
+    """A function that gives the small picture of the row at `places`[index], None where no
+    frame is stored.
+    """
 
     def load(index: int) -> NDArray[np.uint8] | None:
         row = images.iloc[places[index]]
@@ -134,13 +163,16 @@ def picture_loader(
         if path is None or not path.is_file():
             return None
         box = (int(row["crop_x0"]), int(row["crop_y0"]), int(row["crop_x1"]), int(row["crop_y1"]))
-        return small_frame(read_stored(path), box, (int(row["source_height"]), int(row["source_width"])))
+        return small_frame(
+            read_stored(path), box, (int(row["source_height"]), int(row["source_width"]))
+        )
 
     return load
 
 
 def link_near(images: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> int:
-    """Put the rows of each pair (positions) into one duplicate group; returns how many rows changed their group.
+    """Put the rows of each pair (positions) into one duplicate group; returns how many rows changed
+    their group.
 
     Groups that a pair connects become one, named by their smallest name or image id.
     """
@@ -165,7 +197,9 @@ def link_near(images: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> int:
 
 
 def _connected(groups: NDArray[np.object_], pairs: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Component number [N] of rows tied by an equal group or by one of the `pairs` [P, 2] of positions."""
+    """Component number [N] of rows tied by an equal group or by one of the `pairs` [P, 2] of
+    positions.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,6 @@
-"""Near duplicates: pairs of frames that are near by perceptual hash and confirmed by correlation."""
+"""Near duplicates: pairs of frames that are near by perceptual hash and confirmed by
+correlation.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,8 +16,10 @@ from sono.curation.imaging.perceptual_hash import HASH_SIDE, SMALL_SIDE
 
 Gray = NDArray[np.uint8]
 
-MAX_DISTANCE = 52  # of 256 bits: copies differ by up to 47, frames of different women by 61 and more (1140 real frames)
-MIN_CORRELATION = 0.7  # copies 0.9 and more, different women up to 0.52
+# of 256 bits: copies differ by up to 47, frames of different patients by 61 and more (1140 real
+# frames)
+MAX_DISTANCE = 52
+MIN_CORRELATION = 0.7  # copies 0.9 and more, different patients up to 0.52
 HELD = 4096  # pictures held while pairs are confirmed (16 kB each)
 # a mirror changes the sign of every other cosine: coefficients 1, 3, 5 ... along a row
 FLIPPED_BITS = np.packbits(np.arange(HASH_SIDE**2) % 2 == 0).view(np.uint64)
@@ -27,21 +31,28 @@ def near_duplicate_pairs(
     max_distance: int = MAX_DISTANCE,
     min_correlation: float = MIN_CORRELATION,
 ) -> list[tuple[int, int]]:
-    """Pairs (i < j) of frames whose hashes are near and whose pictures `load(i)` (see `small_frame`) correlate."""
+    """Pairs (i < j) of frames whose hashes are near and whose pictures `load(i)` (see
+    `small_frame`) correlate.
+    """
     pairs = candidate_pairs(hash_words(hashes), max_distance)
     same = correlations(pairs, load) >= min_correlation
     return sorted(zip(pairs.first[same].tolist(), pairs.second[same].tolist(), strict=True))
 
 
-def candidate_pairs(words: NDArray[np.uint64], max_distance: int = MAX_DISTANCE, flipped: bool = False) -> NearPairs:
-    """Frames whose hashes `words` [N, 4] are near, or with `flipped` near the hash of the other seen in a mirror.
+def candidate_pairs(
+    words: NDArray[np.uint64], max_distance: int = MAX_DISTANCE, flipped: bool = False
+) -> NearPairs:
+    """Frames whose hashes `words` [N, 4] are near, or with `flipped` near the hash of the other
+    seen in a mirror.
 
-    Equal hashes are compared with their first holder only, so a thousand copies give a thousand pairs.
+    Equal hashes are compared with their first holder only, so a thousand copies give a thousand
+    pairs.
     """
     order = np.lexsort(words.T)
     fresh = np.append(True, (words[order[1:]] != words[order[:-1]]).any(axis=1))[: len(order)]
     holder = np.empty(len(order), np.intp)
-    holder[order] = order[fresh][np.cumsum(fresh) - 1]  # the sort is stable: the first of equals comes first
+    # the sort is stable: the first of equals comes first
+    holder[order] = order[fresh][np.cumsum(fresh) - 1]
     holders = np.flatnonzero(holder == np.arange(len(holder)))
     copies = np.flatnonzero(holder != np.arange(len(holder))) if not flipped else holders[:0]
     near = near_pairs(words[holders], max_distance, FLIPPED_BITS if flipped else None)
@@ -53,8 +64,11 @@ def candidate_pairs(words: NDArray[np.uint64], max_distance: int = MAX_DISTANCE,
     )
 
 
-def correlations(pairs: NearPairs, load: Callable[[int], Gray | None], flipped: bool = False) -> NDArray[np.floating]:
-    """Correlation [P] of the pictures of each pair, the second one mirrored with `flipped`; NaN where one is missing.
+def correlations(
+    pairs: NearPairs, load: Callable[[int], Gray | None], flipped: bool = False
+) -> NDArray[np.floating]:
+    """Correlation [P] of the pictures of each pair, the second one mirrored with `flipped`; NaN
+    where one is missing.
 
     A bounded number of pictures is held at once.
     """
@@ -68,7 +82,9 @@ def correlations(pairs: NearPairs, load: Callable[[int], Gray | None], flipped: 
     for place in np.lexsort((pairs.second, pairs.first)):
         one, other = detail(int(pairs.first[place])), detail(int(pairs.second[place]))
         if one is not None and other is not None:
-            found[place] = _correlation(one, np.ascontiguousarray(other[:, ::-1]) if flipped else other)
+            found[place] = _correlation(
+                one, np.ascontiguousarray(other[:, ::-1]) if flipped else other
+            )
     return found
 
 
@@ -81,7 +97,9 @@ def hash_words(hashes: Sequence[str] | pd.Series) -> NDArray[np.uint64]:
 
 def _detail(picture: Gray) -> NDArray[np.float32]:
     """A frame as [64, 64] of local contrast: shading and the sector's outline are taken away."""
-    small = cv2.resize(picture, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(picture, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
     present = (small > 0).astype(np.float32)
     weight = cv2.GaussianBlur(present, (0, 0), 3.0) + 1e-3
     shading = cv2.GaussianBlur(small, (0, 0), 3.0) / weight
@@ -91,5 +109,5 @@ def _detail(picture: Gray) -> NDArray[np.float32]:
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Best normalised cross-correlation over shifts of up to 3 pixels."""
+    """Best normalized cross-correlation over shifts of up to 3 pixels."""
     return float(cv2.matchTemplate(one, other[3:-3, 3:-3], cv2.TM_CCOEFF_NORMED).max())

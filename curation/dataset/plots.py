@@ -32,9 +32,11 @@ STYLE: Any = {
 
 
 def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
-    """A PNG: gestational age in completed weeks beside the planes by number of frames, in the colors of the regions.
+    """A PNG: gestational age in completed weeks beside the planes by number of frames, in the
+    colors of the regions.
 
-    The layout is that of Figure 1b of SonoCLIP (arXiv 2606.29586). Planes without a frame are left out.
+    The layout is that of Figure 1b of SonoCLIP (arXiv 2606.29586). Planes without a frame are left
+    out.
     """
     shown = _plane_bars(stats, planes)
     with _style():
@@ -47,11 +49,21 @@ def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
 
 
 def _plane_bars(stats: Statistics, planes: PlaneTable) -> list[tuple[str, int, str]]:
-    """Label, frames and region of the planes that have frames, the most frequent first, then other and unknown."""
+    """Label, frames and region of the planes that have frames, the most frequent first, then
+    other and unknown.
+    """
     rows = list(
-        zip(stats.plane["plane"], stats.plane["name"], stats.plane["frames"], stats.plane["region"], strict=True)
+        zip(
+            stats.plane["plane"],
+            stats.plane["name"],
+            stats.plane["frames"],
+            stats.plane["region"],
+            strict=True,
+        )
     )
-    inside = sorted((row for row in rows if row[0] in planes.by_id and row[2]), key=lambda row: -row[2])
+    inside = sorted(
+        (row for row in rows if row[0] in planes.by_id and row[2]), key=lambda row: -row[2]
+    )
     outside = [row for row in rows if row[0] not in planes.by_id and row[2]]
     return [(name, int(frames), region) for _, name, frames, region in (*inside, *outside)]
 
@@ -85,9 +97,22 @@ def _draw_planes(axes: "Axes", bars: list[tuple[str, int, str]]) -> None:
         return
     places = list(range(len(bars)))
     counts = [frames for _, frames, _ in bars]
-    axes.barh(places, counts, height=0.74, color=[_region_color(region) for _, _, region in bars], zorder=2)
+    axes.barh(
+        places,
+        counts,
+        height=0.74,
+        color=[_region_color(region) for _, _, region in bars],
+        zorder=2,
+    )
     for place, count in zip(places, counts, strict=True):
-        axes.annotate(f"{count:,}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(
+            f"{count:,}",
+            (count, place),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axes.set_yticks(places, [label for label, _, _ in bars])
     axes.set_ylim(max(len(bars), MIN_BARS) - 0.4, -0.6)
     axes.set_xlim(0, max(counts) * 1.12)
@@ -99,7 +124,9 @@ def _draw_planes(axes: "Axes", bars: list[tuple[str, int, str]]) -> None:
 def _region_legend(figure: "Figure", shown: set[str]) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=_region_color(region), label=region) for region in REGIONS if region in shown]
+    handles = [
+        Patch(color=_region_color(region), label=region) for region in REGIONS if region in shown
+    ]
     if "" in shown:
         handles.append(Patch(color=_region_color(""), label="no standard plane"))
     figure.legend(

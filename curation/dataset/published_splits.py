@@ -24,7 +24,10 @@ class PublishedSplits:
         accepted = own[own["status"] == "accepted"]
         without = int(accepted["partition"].isna().sum())
         if self.column and without:
-            return [f"{without} accepted frames have no value in '{self.column}': they are split as usual"]
+            return [
+                f"{without} accepted frames have no value in '{self.column}': they are split as "
+                f"usual"
+            ]
         return [self.remark] if self.remark else []
 
 
@@ -38,7 +41,10 @@ def published_splits(workspace: Workspace, reading: Reading | None) -> Published
     splits = workspace.settings("splits", SplitConfig)
     if not splits.column:
         title = looks_like_partition(reading.sheet)
-        remark = f"column '{title}' of the records table looks like a published partition and is not used"
+        remark = (
+            f"column '{title}' of the records table looks like a published partition and is "
+            f"not used"
+        )
         advice = f'[splits] column = "{title}" in sono.toml honors it'
         return PublishedSplits({}, remark=f"{remark}; {advice}" if title else "")
     found = read_partition(reading, splits.column, splits.values)

@@ -1,4 +1,7 @@
-"""Which part of a split each component of rows goes to: whole women, their shares first, then centers and planes."""
+"""Which part of a split each component of rows goes to.
+
+Whole patients, their shares first, then centers and planes.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,17 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-TOLERANCE = 0.02  # a part may miss its share by this part of all, or by some of a woman (see Price)
+# a part may miss its share by this part of all, or by some of a patient (see Price)
+TOLERANCE = 0.02
 PASSES = 10
-PARTNERS, MANY = 100, 2_000  # women that a woman may change places with; among many, to move is enough
+# patients that a patient may change places with; among many, to move is enough
+PARTNERS, MANY = 100, 2_000
 LEAST = 1e-6  # of cost, that a move must win
 
 
-class Price(NamedTuple):
+class Penalty(NamedTuple):
     """What missing a share costs.
 
-    Each woman `outside`, beyond `slack` women; and, times the share, that a part has none (`absent`). The squared
-    distance costs besides, in units that give about 1 for a part drawn at random.
+    Each patient `outside`, beyond `slack` patients; and, times the share, that a part has none
+    (`absent`). The squared distance costs besides, in units that give about 1 for a part drawn at
+    random.
     """
 
     outside: float
@@ -25,9 +31,10 @@ class Price(NamedTuple):
     slack: float
 
 
-# In falling order: no split without women, women, frames, a center that train lacks, centers, planes.
-WOMEN, FRAMES = Price(1e6, 1e9, 0.5), Price(1e4, 0, 0.5)
-CENTER, PLANE = Price(100, 1e4, 0.5), Price(0, 100, 1)
+# In falling order: no split without patients, patients, frames, a center that train lacks, centers,
+# planes.
+PATIENTS, FRAMES = Penalty(1e6, 1e9, 0.5), Penalty(1e4, 0, 0.5)
+CENTER, PLANE = Penalty(100, 1e4, 0.5), Penalty(0, 100, 1)
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,20 @@ class Columns:
 
 
 def make_columns(images: pd.DataFrame, component: NDArray[np.integer]) -> Columns:
-    """Patients, frames, and frames of each center and plane of every component [rows of `images`]."""
+    """Patients, frames, and frames of each center and plane of every component [rows of
+    `images`].
+    """
     size = int(component.max()) + 1
-    women = np.maximum(images.groupby(component)["patient_id"].nunique().to_numpy(), 1)  # at least one, though unnamed
+    # at least one, though unnamed
+    patients = np.maximum(images.groupby(component)["patient_id"].nunique().to_numpy(), 1)
     frames = np.bincount(component, minlength=size)
     centers, planes = (_counts(images[name], component, size) for name in ("center", "plane"))
-    blocks = ((women[:, None], WOMEN), (frames[:, None], FRAMES), (centers, CENTER), (planes, PLANE))
+    blocks = (
+        (patients[:, None], PATIENTS),
+        (frames[:, None], FRAMES),
+        (centers, CENTER),
+        (planes, PLANE),
+    )
     prices = np.concatenate([np.tile(price, (block.shape[1], 1)) for block, price in blocks])
     counts = np.hstack([block for block, _ in blocks]).astype(np.int32)
     return Columns(counts, prices)
@@ -59,14 +74,18 @@ def _counts(values: pd.Series, component: NDArray[np.integer], size: int) -> NDA
 
 
 def balance(
-    columns: Columns, shares: NDArray[np.floating], parts: NDArray[np.integer], order: NDArray[np.integer]
+    columns: Columns,
+    shares: NDArray[np.floating],
+    parts: NDArray[np.integer],
+    order: NDArray[np.integer],
 ) -> NDArray[np.integer]:
-    """`parts` [components] after those in `order` moved or changed places while that brings the shares nearer.
+    """`parts` [components] after those in `order` moved or changed places while that brings the
+    shares nearer.
 
-    Only components in `order` move, and none into a part of share 0. `shares` [parts] sum to 1. What is near enough
-    stays as it is.
+    Only components in `order` move, and none into a part of share 0. `shares` [parts] sum to 1.
+    What is near enough stays as it is.
     """
-    board = Board(columns, shares, parts, order[: PARTNERS * (len(order) < MANY)])
+    board = SplitState(columns, shares, parts, order[: PARTNERS * (len(order) < MANY)])
     for _ in range(PASSES):
         off = board.off()
         moved = False
@@ -80,7 +99,7 @@ def balance(
     return board.parts
 
 
-class Board:
+class SplitState:
     """What each part holds, what it should hold, and what moving one component would change."""
 
     def __init__(
@@ -90,15 +109,20 @@ class Board:
         parts: NDArray[np.integer],
         partners: NDArray[np.integer],
     ) -> None:
-        self.counts, self.shares, self.parts, self.partners = columns.counts, shares, parts.copy(), partners
+        self.counts, self.shares, self.parts, self.partners = (
+            columns.counts,
+            shares,
+            parts.copy(),
+            partners,
+        )
         self.outside, self.absent, slack = columns.prices.T
         self.used = np.flatnonzero(shares)
         counts = self.counts
         total = counts.sum(axis=0, dtype=float)
-        self.woman = total / (counts > 0).sum(
+        self.patient = total / (counts > 0).sum(
             axis=0
-        )  # what a woman holds of a column, if any: shares move in such steps
-        self.slack = np.maximum(slack * self.woman, TOLERANCE * total)
+        )  # what a patient holds of a column, if any: shares move in such steps
+        self.slack = np.maximum(slack * self.patient, TOLERANCE * total)
         self.target = shares[:, None] * total
         self.now = np.zeros_like(self.target)
         np.add.at(self.now, parts, counts)
@@ -110,12 +134,18 @@ class Board:
         return np.asarray((far | (self.now == 0))[self.used].any(axis=0))
 
     def improve(self, component: int) -> bool:
-        """Move `component` to another part, or let it change places, where that wins most; False where it stays."""
+        """Move `component` to another part, or let it change places, where that wins most.
+
+        False where it stays.
+        """
         here, counts = self.parts[component], self.counts
         others = self.partners[self.parts[self.partners] != here]
-        empty = self.used[self.used != here]  # a partner of no frames in each other part: a mere move
+        # a partner of no frames in each other part: a mere move
+        empty = self.used[self.used != here]
         there = np.concatenate([empty, self.parts[others]])
-        lost = counts[component] - np.vstack([np.zeros((len(empty), counts.shape[1]), np.int32), counts[others]])
+        lost = counts[component] - np.vstack(
+            [np.zeros((len(empty), counts.shape[1]), np.int32), counts[others]]
+        )
         cost_here = self._costs(np.full(len(there), here), self.now[here] - lost)
         cost_there = self._costs(there, self.now[there] + lost)
         change = cost_here + cost_there - self.cost[there] - self.cost[here]
@@ -131,10 +161,15 @@ class Board:
             self.parts[others[best - len(empty)]] = here
         return True
 
-    def _costs(self, part: NDArray[np.integer], frames: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _costs(
+        self, part: NDArray[np.integer], frames: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
         """Cost [B] of holding `frames` [B, K] in `part` [B]."""
-        target = np.maximum(self.target[part], LEAST)  # nothing moves into or out of a part that should hold nothing
+        # nothing moves into or out of a part that should hold nothing
+        target = np.maximum(self.target[part], LEAST)
         miss = np.abs(frames - target)
-        beyond = np.maximum(miss - self.slack, 0) / self.woman
+        beyond = np.maximum(miss - self.slack, 0) / self.patient
         lacking = (frames == 0).dot(self.absent) * self.shares[part]
-        return np.asarray(beyond.dot(self.outside) + lacking + (miss**2 / target).dot(1 / self.woman))
+        return np.asarray(
+            beyond.dot(self.outside) + lacking + (miss**2 / target).dot(1 / self.patient)
+        )

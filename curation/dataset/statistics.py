@@ -53,22 +53,29 @@ IMAGE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts of a study. What describes the content counts accepted frames only; shares are fractions of 1."""
+    """Counts of a study. What describes the content counts accepted frames only.
 
-    frames: dict[str, int]  # frames, files, accepted, and distinct patients, studies, centers, machines among accepted
+    Shares are fractions of 1.
+    """
+
+    # frames, files, accepted, and distinct patients, studies, centers, machines among accepted
+    frames: dict[str, int]
     status: dict[str, int]
-    exclusions: pd.DataFrame  # code, status, meaning, frames: each frame not accepted once, under its gravest reason
+    # code, status, meaning, frames: each frame not accepted once, under its gravest reason
+    exclusions: pd.DataFrame
     reasons: pd.DataFrame  # code, status, meaning, frames: every code that any frame carries
     center: pd.DataFrame  # center, frames, accepted, patients, machines, with_plane, with_ga
     machine: pd.DataFrame  # machine, frames, accepted, patients
-    plane: pd.DataFrame  # plane, name, region, frames, patients, one column a split; table order, then other, unknown
+    # plane, name, region, frames, patients, one column a split; table order, then other, unknown
+    plane: pd.DataFrame
     region: dict[str, int]
     ga_weeks: dict[int, int]  # completed weeks: frames, without gaps
     ga: dict[str, float | None]  # known, missing, and in weeks: min, median, max
     split: pd.DataFrame  # split, frames, patients
     frames_per_patient: dict[str, float | None]
     duplicates: dict[str, int]
-    leaks: dict[str, int]  # patients (those who may be one count as one) and duplicate groups in several splits
+    # patients (those who may be one count as one) and duplicate groups in several splits
+    leaks: dict[str, int]
     quality: pd.DataFrame  # center, measure, p5, p25, p50, p75, p95
     masks: pd.DataFrame  # structure, source, one column a state
     mask_totals: dict[str, int]
@@ -124,8 +131,17 @@ def compute_statistics(
 
 
 def _headline(images: pd.DataFrame, accepted: pd.DataFrame) -> dict[str, int]:
-    counts = {"frames": len(images), "files": images["source_id"].nunique(), "accepted": len(accepted)}
-    names = {"patients": "patient_id", "studies": "study_id", "centers": "center", "machines": "machine"}
+    counts = {
+        "frames": len(images),
+        "files": images["source_id"].nunique(),
+        "accepted": len(accepted),
+    }
+    names = {
+        "patients": "patient_id",
+        "studies": "study_id",
+        "centers": "center",
+        "machines": "machine",
+    }
     return {name: int(count) for name, count in counts.items()} | {
         name: int(accepted[column].nunique()) for name, column in names.items()
     }
@@ -138,21 +154,28 @@ def _in_order(values: pd.Series, order: tuple[str, ...]) -> dict[str, int]:
 
 def _exclusions(images: pd.DataFrame) -> pd.DataFrame:
     out = images[images["status"] != "accepted"]
-    first = [_gravest(codes, status) for codes, status in zip(out["reasons"], out["status"], strict=True)]
+    first = [
+        _gravest(codes, status) for codes, status in zip(out["reasons"], out["status"], strict=True)
+    ]
     return _reason_table(pd.Series(first, dtype="object"))
 
 
 def _gravest(codes: object, status: str) -> str:
     """The code that decided a frame's status; the status itself where no code says so."""
-    listed = [] if codes is None or isinstance(codes, float) else list(codes)  # type: ignore[call-overload]  # an array
-    return next((code for code in listed if code in REASONS and REASONS[code].status == status), status)
+    # an array
+    listed = [] if codes is None or isinstance(codes, float) else list(codes)  # type: ignore[call-overload]
+    return next(
+        (code for code in listed if code in REASONS and REASONS[code].status == status), status
+    )
 
 
 def _reason_table(codes: pd.Series) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for code, frames in codes.value_counts().items():
         reason = REASONS.get(str(code))
-        status, meaning = (reason.status, reason.meaning) if reason else (str(code), "no reason recorded")
+        status, meaning = (
+            (reason.status, reason.meaning) if reason else (str(code), "no reason recorded")
+        )
         rows.append({"code": code, "status": status, "meaning": meaning, "frames": int(frames)})
     rows.sort(key=lambda row: (-SEVERITIES.index(row["status"]), -row["frames"], row["code"]))
     return pd.DataFrame(rows, columns=["code", "status", "meaning", "frames"])
@@ -180,10 +203,17 @@ def _by_center(images: pd.DataFrame) -> pd.DataFrame:
 
 def _by_plane(accepted: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
     """A row a plane in table order, then other and unknown; also planes that no frame shows."""
-    keyed = accepted.assign(plane=accepted["plane"].fillna(UNKNOWN), split=accepted["split"].fillna(UNSPLIT))
+    keyed = accepted.assign(
+        plane=accepted["plane"].fillna(UNKNOWN), split=accepted["split"].fillna(UNSPLIT)
+    )
     known = [(plane.id, plane.name, plane.region) for plane in planes.planes]
     extra = sorted(set(keyed["plane"]) - {*planes.by_id, OTHER, UNKNOWN})
-    rows = [*known, *((name, name, "") for name in extra), (OTHER, OTHER, ""), (UNKNOWN, UNKNOWN, "")]
+    rows = [
+        *known,
+        *((name, name, "") for name in extra),
+        (OTHER, OTHER, ""),
+        (UNKNOWN, UNKNOWN, ""),
+    ]
     table = pd.DataFrame(rows, columns=["plane", "name", "region"]).set_index("plane")
     table["frames"] = keyed.groupby("plane").size()
     table["patients"] = keyed.groupby("plane")["patient_id"].nunique()
@@ -195,17 +225,26 @@ def _by_plane(accepted: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
 
 
 def _by_region(accepted: pd.DataFrame, by_plane: pd.DataFrame) -> dict[str, int]:
-    """Frames a region: that of the plane, or of the record where the plane is none of the table's."""
+    """Frames a region: that of the plane, or of the record where the plane is none of the
+    table's.
+    """
     of_plane = dict(zip(by_plane["plane"], by_plane["region"], strict=True))
     named = accepted["plane"].map(of_plane).replace("", None)
     counts = named.fillna(accepted["region"]).fillna(UNKNOWN).value_counts()
-    return {str(region): int(frames) for region, frames in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}
+    return {
+        str(region): int(frames)
+        for region, frames in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    }
 
 
 def _ga_histogram(ga_days: pd.Series) -> dict[int, int]:
     weeks = ga_days.dropna().astype(int) // DAYS_A_WEEK
     counts = weeks.value_counts()
-    return {week: int(counts.get(week, 0)) for week in range(weeks.min(), weeks.max() + 1)} if len(weeks) else {}
+    return (
+        {week: int(counts.get(week, 0)) for week in range(weeks.min(), weeks.max() + 1)}
+        if len(weeks)
+        else {}
+    )
 
 
 def _ga_summary(ga_days: pd.Series) -> dict[str, float | None]:
@@ -228,7 +267,9 @@ def _spread(values: pd.Series) -> dict[str, float | None]:
     numbers = values.to_numpy(dtype=float)
     if not len(numbers):
         return {"count": 0} | dict.fromkeys(("mean", "min", "p25", "median", "p75", "max"))
-    low, quarter, half, three, high = (float(point) for point in np.percentile(numbers, (0, 25, 50, 75, 100)))
+    low, quarter, half, three, high = (
+        float(point) for point in np.percentile(numbers, (0, 25, 50, 75, 100))
+    )
     ends = {"min": low, "p25": quarter, "median": half, "p75": three, "max": high}
     return {"count": len(numbers), "mean": round(float(numbers.mean()), 2), **ends}
 
@@ -240,12 +281,15 @@ def _duplicates(images: pd.DataFrame) -> dict[str, int]:
         "groups": int(grouped["duplicate_group"].nunique()),
         "exact": int(kinds.get("exact", 0)),
         "near": int(kinds.get("near", 0)),
-        "largest_group": int(grouped.groupby("duplicate_group").size().max()) if len(grouped) else 0,
+        "largest_group": int(grouped.groupby("duplicate_group").size().max())
+        if len(grouped)
+        else 0,
     }
 
 
 def _leaks(accepted: pd.DataFrame) -> dict[str, int]:
-    people = accepted["patient_group"].fillna(accepted["patient_id"])  # of patients who may be one each has the group
+    # of patients who may be one each has the group
+    people = accepted["patient_group"].fillna(accepted["patient_id"])
     keys = {"patients": people, "duplicate_groups": accepted["duplicate_group"]}
     return {name: len(torn_ids(ids, accepted["split"])) for name, ids in keys.items()}
 
@@ -253,14 +297,18 @@ def _leaks(accepted: pd.DataFrame) -> dict[str, int]:
 def _quality(accepted: pd.DataFrame) -> pd.DataFrame:
     """Percentiles of each measure by center; measures that a center lacks have no row."""
     rows = []
-    for center, frames in accepted.assign(center=accepted["center"].fillna(UNKNOWN)).groupby("center"):
+    for center, frames in accepted.assign(center=accepted["center"].fillna(UNKNOWN)).groupby(
+        "center"
+    ):
         for measure in QUALITY_MEASURES:
             values = frames[measure].dropna().to_numpy(dtype=float)
             if len(values):
                 points = np.percentile(values, PERCENTILES)
                 named = {f"p{p}": float(x) for p, x in zip(PERCENTILES, points, strict=True)}
                 rows.append({"center": center, "measure": measure} | named)
-    return pd.DataFrame(rows, columns=["center", "measure", *(f"p{percent}" for percent in PERCENTILES)])
+    return pd.DataFrame(
+        rows, columns=["center", "measure", *(f"p{percent}" for percent in PERCENTILES)]
+    )
 
 
 def _mask_table(masks: pd.DataFrame) -> pd.DataFrame:
@@ -270,23 +318,41 @@ def _mask_table(masks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mask_totals(masks: pd.DataFrame, accepted: pd.DataFrame) -> dict[str, int]:
-    """Masks, those usable (not rejected, on an accepted frame), and accepted frames with at least one."""
+    """Masks, those usable (not rejected, on an accepted frame), and accepted frames with at
+    least one.
+    """
     known = set(accepted["image_id"])  # pandas' isin takes minutes on millions of Arrow strings
     placed = np.array([image_id in known for image_id in masks["image_id"]], bool)
     usable = masks[(masks["state"] != "rejected").to_numpy(bool) & placed]
-    return {"masks": len(masks), "usable": len(usable), "frames_with_masks": int(usable["image_id"].nunique())}
+    return {
+        "masks": len(masks),
+        "usable": len(usable),
+        "frames_with_masks": int(usable["image_id"].nunique()),
+    }
 
 
 def _caption_table(captions: pd.DataFrame) -> pd.DataFrame:
     table = pd.crosstab([captions["template"], captions["level"]], captions["tier"])
-    levels = [(template, level) for template in sorted(set(captions["template"])) for level in LEVELS]
-    table = table.reindex(index=pd.MultiIndex.from_tuples(levels, names=["template", "level"]), fill_value=0)
-    return table.reindex(columns=list(TIERS), fill_value=0).astype(int).rename_axis(columns=None).reset_index()
+    levels = [
+        (template, level) for template in sorted(set(captions["template"])) for level in LEVELS
+    ]
+    table = table.reindex(
+        index=pd.MultiIndex.from_tuples(levels, names=["template", "level"]), fill_value=0
+    )
+    return (
+        table.reindex(columns=list(TIERS), fill_value=0)
+        .astype(int)
+        .rename_axis(columns=None)
+        .reset_index()
+    )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
-        return [{str(key): _plain(cell) for key, cell in row.items()} for row in value.to_dict("records")]
+        return [
+            {str(key): _plain(cell) for key, cell in row.items()}
+            for row in value.to_dict("records")
+        ]
     if isinstance(value, dict):
         return {str(key): _plain(cell) for key, cell in value.items()}
     if isinstance(value, np.generic):

@@ -1,4 +1,7 @@
-"""One file to its rows: read, look, measure, crop and store. Runs in a worker process; never raises for bad content."""
+"""One file to its rows: read, look, measure, crop and store. Runs in a worker process.
+
+Never raises for bad content.
+"""
 
 import hashlib
 import json
@@ -17,16 +20,17 @@ from sono.curation.core.tables import Row
 from sono.curation.imaging import quality
 from sono.curation.imaging.border_text import printed_lines
 from sono.curation.imaging.cine import Distinct, chosen
-from sono.curation.imaging.display_modes import recognise
+from sono.curation.imaging.display_modes import detect_modes
 from sono.curation.imaging.ocr import judge_print
 from sono.curation.imaging.perceptual_hash import perceptual_hash
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector, find_sector
 from sono.curation.imaging.transducer import sector_kind
 from sono.curation.readers.dicom_regions import tissue_box
-from sono.curation.readers.files import Frame, Limits, Source, read_source, stamp_of
+from sono.curation.readers.files import Frame, Limits, ReadResult, read_source, stamp_of
 
-# Raise when a change of the code changes what a file gives, so that older results are measured again.
+# Raise when a change of the code changes what a file gives, so that older results are measured
+# again.
 ANALYSIS_VERSION = 7
 
 
@@ -50,8 +54,11 @@ class AnalysisTask:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
-    """The rows (columns of SOURCES, absent ones null) of one file; a file without frames gives one row."""
+def analyze(task: AnalysisTask, path: bytes) -> list[Row]:
+    """The rows (columns of SOURCES, absent ones null) of one file.
+
+    A file without frames gives one row.
+    """
     size, changed = stamp_of(path) or (None, None)
     source = read_source(path, task.limits, task.force)
     base = {
@@ -73,24 +80,39 @@ def analyse(task: AnalysisTask, path: bytes) -> list[Row]:
         "machine": source.header.machine,
     }
     if not source.frames:
-        return [{**base, **source.report, "frame": 0, **_verdict(list(source.codes), source.message)}]
-    return [{**base, "source_frames": len(source.frames), **row} for row in _frame_rows(task, source)]
+        return [
+            {**base, **source.report, "frame": 0, **_verdict(list(source.codes), source.message)}
+        ]
+    return [
+        {**base, "source_frames": len(source.frames), **row} for row in _frame_rows(task, source)
+    ]
 
 
 def crashed(task: AnalysisTask, path: bytes) -> list[Row]:
     """The row of a file whose decoder killed the worker."""
-    base = {"path": path, "root": task.root, "settings_hash": task.settings_hash, "frame": 0, "private": []}
-    return [{**base, "source_id": pseudonym(task.key, "source", path), **_verdict(["worker_died"], "")}]
+    base = {
+        "path": path,
+        "root": task.root,
+        "settings_hash": task.settings_hash,
+        "frame": 0,
+        "private": [],
+    }
+    return [
+        {**base, "source_id": pseudonym(task.key, "source", path), **_verdict(["worker_died"], "")}
+    ]
 
 
 def is_mask_picture(path: bytes) -> bool:
-    """Whether a file is a label picture of a few flat tones, which `analyse` rejects."""
+    """Whether a file is a label picture of a few flat tones, which `analyze` rejects."""
     frames = read_source(path).frames
     return bool(frames) and quality.flat_picture(frames[0].gray) == "mask_image"
 
 
-def _frame_rows(task: AnalysisTask, source: Source) -> Iterator[Row]:
-    """A row for each frame that is looked at; one that repeats the distinct frame before it is not measured."""
+def _frame_rows(task: AnalysisTask, source: ReadResult) -> Iterator[Row]:
+    """A row for each frame that is looked at.
+
+    One that repeats the distinct frame before it is not measured.
+    """
     cine = task.quality.cine
     distinct: Distinct | None = None
     for index in chosen(cine.frames, len(source.frames)):
@@ -101,17 +123,21 @@ def _frame_rows(task: AnalysisTask, source: Source) -> Iterator[Row]:
             continue
         row = _frame_row(task, source, frame)
         if sound and len(source.frames) > 1:
-            box = (row["crop_x0"], row["crop_y0"], row["crop_x1"], row["crop_y1"]) if "crop_x0" in row else None
+            box = (
+                (row["crop_x0"], row["crop_y0"], row["crop_x1"], row["crop_y1"])
+                if "crop_x0" in row
+                else None
+            )
             distinct = Distinct.of(index, frame.gray, box)
         yield row
 
 
-def _repeat_row(source: Source, frame: Frame, stands_for_it: int) -> Row:
+def _repeat_row(source: ReadResult, frame: Frame, stands_for_it: int) -> Row:
     verdict = _verdict([*source.codes, "cine_repeat"], source.message)
     return _picture_columns(frame) | {"repeats_frame": stands_for_it} | verdict
 
 
-def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
+def _frame_row(task: AnalysisTask, source: ReadResult, frame: Frame) -> Row:
     codes = [*source.codes, *frame.codes]
     row = _picture_columns(frame)
     flat = quality.flat_picture(frame.gray)
@@ -123,7 +149,7 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
     measures = quality.measure(stored, sector, rgb)
     codes += quality.judge(measures, sector, task.quality)
-    codes += recognise(frame, sector.inside, task.quality.views)
+    codes += detect_modes(frame, sector.inside, task.quality.views)
     if "rendering" in codes and "doppler" in codes:  # its colors are no flow
         codes.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
@@ -141,7 +167,10 @@ def _frame_row(task: AnalysisTask, source: Source, frame: Frame) -> Row:
 
 
 def _sector(frame: Frame) -> Sector:
-    """The sector of a frame; where the header names the only region of tissue it is sought there."""
+    """The sector of a frame.
+
+    Where the header names the only region of tissue it is sought there.
+    """
     box = tissue_box(frame.regions, *frame.gray.shape)
     if box is None:
         return find_sector(frame.gray)
@@ -149,7 +178,8 @@ def _sector(frame: Frame) -> Sector:
     found = find_sector(frame.gray[y0:y1, x0:x1])
     inside = np.zeros(frame.gray.shape, np.bool_)
     inside[y0:y1, x0:x1] = found.inside
-    inside &= ~printed_lines(frame.gray, int(np.percentile(frame.gray[::4, ::4], 1)))  # they may begin outside the box
+    # they may begin outside the box
+    inside &= ~printed_lines(frame.gray, int(np.percentile(frame.gray[::4, ::4], 1)))
     left, top, right, bottom = found.box
     apex_x = None if found.apex_x is None else found.apex_x + x0
     apex_y = None if found.apex_y is None else found.apex_y + y0
@@ -201,6 +231,7 @@ def _store(task: AnalysisTask, image_id: str, status: str, stored: NDArray[np.ui
         return None
     name = frame_file(image_id, stored)
     folder = task.frames if status == "accepted" else task.quarantine
-    # waiting for the disk would cost as much as all the rest: the stage does so once, and makes a damaged frame again
+    # waiting for the disk would cost as much as all the rest: the stage does so once, and makes a
+    # damaged frame again
     write_bytes(folder / Path(name).relative_to("frames"), encode_png(stored), durable=False)
     return name

@@ -1,4 +1,6 @@
-"""Lines of print at the rim of the frame, where scanners write name, date, hospital and settings."""
+"""Lines of print at the rim of the frame, where scanners write name, date, hospital and
+settings.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,23 +8,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.imaging.burned_in_text import ALONE, BESIDE_PRINT, Line, Proof, at_rim, burned_lines
-from sono.curation.imaging.components import connected_parts
+from sono.curation.imaging.burned_in_text import (
+    ALONE,
+    BESIDE_PRINT,
+    Line,
+    Proof,
+    at_rim,
+    burned_lines,
+)
+from sono.curation.imaging.components import connected_components
 
 Mask = NDArray[np.bool_]
 
 BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
 MAX_GLYPH = 0.05  # share of the height that a letter may have
 MIN_GLYPHS = 4  # letters beside each other
-ROUNDS = 5  # of painting over: a line may only show when its neighbour is gone
+ROUNDS = 5  # of painting over: a line may only show when its neighbor is gone
 MAX_BESIDE = 0.04  # share of the frame that print beside print may cover
-NEIGHBOURS = 4  # heights of a line within which its neighbours stand
-LINE_ENDS = 3  # times that a line grows by its neighbours
+NEIGHBORS = 4  # heights of a line within which its neighbors stand
+LINE_ENDS = 3  # times that a line grows by its neighbors
 
 
 def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
-    """Pixels [H, W] to be painted over: bright marks in lines on the background `tone`, where echoes never stand so,
-    and whole lines of print at the rim of the frame, on tissue too.
+    """Pixels [H, W] to be painted over: bright marks in lines on the background `tone`, where
+    echoes never stand so, and whole lines of print at the rim of the frame, on tissue too.
     """
     found = np.zeros(gray.shape, np.bool_)
     band = max(8, round(BAND * gray.shape[0]))
@@ -30,8 +39,11 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
         found[rows] = _lines(gray[rows], tone, MAX_GLYPH * gray.shape[0])
     height, width = gray.shape
     everywhere = np.ones_like(found)
-    places = [Line(0, 0, width, round(0.45 * height)), Line(0, round(0.8 * height), width, height)]  # the rim and more
-    lines = [line for line in _lines_at(gray, everywhere, places, ALONE) if at_rim(line, height, width)]
+    # the rim and more
+    places = [Line(0, 0, width, round(0.45 * height)), Line(0, round(0.8 * height), width, height)]
+    lines = [
+        line for line in _lines_at(gray, everywhere, places, ALONE) if at_rim(line, height, width)
+    ]
     certain: Mask | None = None
     for _ in range(ROUNDS):
         if not lines:
@@ -41,15 +53,18 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
             tall = line.y1 - line.y0
             room = max(2, tall // 3)  # commas, the tails of letters, letters that touch an echo
             found[_around(line, room)] = True
-            near[_around(line, NEIGHBOURS * tall)] = True
+            near[_around(line, NEIGHBORS * tall)] = True
         certain = found.copy() if certain is None else certain
         near &= ~found
         lines = _lines_at(gray, near, _halves(near), BESIDE_PRINT)
-    # what spreads is no print but noise as fine as letters; who finds print on it then holds the frame
+    # what spreads is no print but noise as fine as letters; who finds print on it then holds the
+    # frame
     return found if certain is None or (found & ~certain).mean() <= MAX_BESIDE else certain
 
 
-def _lines_at(gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line], proof: Proof) -> list[Line]:
+def _lines_at(
+    gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line], proof: Proof
+) -> list[Line]:
     """The lines of print of the frame [H, W] that lie in `places` and `inside`."""
     return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
@@ -71,11 +86,13 @@ def _halves(mask: Mask) -> Iterator[Line]:
 
 def _around(line: Line, room: int) -> tuple[slice, slice]:
     """Rows and columns of a line with `room` above and below and twice that at its ends."""
-    return slice(max(0, line.y0 - room), line.y1 + room), slice(max(0, line.x0 - 2 * room), line.x1 + 2 * room)
+    return slice(max(0, line.y0 - room), line.y1 + room), slice(
+        max(0, line.x0 - 2 * room), line.x1 + 2 * room
+    )
 
 
 def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
-    labels, stats = connected_parts(band > tone + 40)
+    labels, stats = connected_components(band > tone + 40)
     centers = stats[:, :2] + stats[:, 2:4] / 2
     wide, tall, area = stats[:, 2], stats[:, 3], stats[:, 4]
     glyph = (tall >= 4) & (tall <= tallest) & (wide <= 4 * tall) & (area >= 6)
@@ -85,7 +102,9 @@ def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
         return np.zeros(band.shape, np.bool_)
     marks = np.take(glyph, labels)
     own = labels[marks]
-    alike = _alike(stats[numbers, 3], centers[numbers], _peaks(band[marks], own, len(stats))[numbers])
+    alike = _alike(
+        stats[numbers, 3], centers[numbers], _peaks(band[marks], own, len(stats))[numbers]
+    )
     free = _on_background(band, tone, marks, own, len(stats))[numbers]
     printed = free & ((alike & free).sum(axis=1) >= MIN_GLYPHS)
     for _ in range(LINE_ENDS):  # letters at the end of a line may touch the tissue
@@ -97,7 +116,9 @@ def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
     return np.asarray(cv2.dilate(in_line[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
 
 
-def _alike(height: NDArray[np.int64], centers: NDArray[np.float64], peak: NDArray[np.float64]) -> Mask:
+def _alike(
+    height: NDArray[np.int64], centers: NDArray[np.float64], peak: NDArray[np.float64]
+) -> Mask:
     """Which marks [M, M] stand side by side on one line, of like size and brightness."""
     lower, higher = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
     across, middle = centers[:, 0], centers[:, 1]
@@ -116,14 +137,19 @@ def _peaks(tones: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> N
     return peaks
 
 
-def _on_background(band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDArray[np.int32], count: int) -> Mask:
-    """Which components [N] of the pixels `marks` with `labels` [P] have hardly any echo within 5 pixels around them.
+def _on_background(
+    band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDArray[np.int32], count: int
+) -> Mask:
+    """Which components [N] of the pixels `marks` with `labels` [P] have hardly any echo within 5
+    pixels around them.
 
     What JPEG rings around bright marks, 3 pixels wide, does not count.
     """
     near_marks = cv2.dilate(marks.view(np.uint8), np.ones((7, 7), np.uint8)) > 0
     faint = band > tone + 15
-    touched = cv2.dilate((faint & ~near_marks).view(np.uint8), np.ones((11, 11), np.uint8))[marks] > 0
+    touched = (
+        cv2.dilate((faint & ~near_marks).view(np.uint8), np.ones((11, 11), np.uint8))[marks] > 0
+    )
     pixels = np.bincount(labels, minlength=count)
     hit = np.bincount(labels[touched], minlength=count)
     # between and around letters there is background; between the grains of an echo there is not

@@ -1,7 +1,8 @@
 """Lines of print burned into the picture, on tissue or not, found without being read.
 
-Ultrasound resolves far less across its beams than along them, so an echo is hardly ever narrow from left to right.
-Strokes of letters are: many of them side by side, of one ink, and calm above and below.
+Ultrasound resolves far less across its beams than along them, so an echo is hardly ever narrow from
+left to right. Strokes of letters are: many of them side by side, of one ink, and calm above and
+below.
 """
 
 from typing import Any, NamedTuple
@@ -10,19 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.imaging.components import connected_parts
+from sono.curation.imaging.components import connected_components
 
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 PEN = 9  # pixels, wider than a stroke; wider pens are met at a half and a quarter of the size
-SCALES = (1, 2, 4)  # at the last, where a spine looks like letters, twice as many strokes are wanted
+# at the last, where a spine looks like letters, twice as many strokes are wanted
+SCALES = (1, 2, 4)
 INK_STEP = 40  # gray levels by which a stroke is brighter than both its sides
 GAPS = (7, 13)  # pixels between strokes of a line, within words and between them
 HEIGHTS = (5, 40)  # pixels of a line
 SAME_INK = 0.12  # by which the tones of strokes of one ink differ
 BLOCK = 8  # pixels; the side of the squares in which strokes are counted
-MIN_CROWD = 0.12  # share of strokes in a line's neighbourhood; most frames have no such place
+MIN_CROWD = 0.12  # share of strokes in a line's neighborhood; most frames have no such place
 RIM = 0.15  # share of the frame's height: the bands at the top and the bottom
 CORNER = (0.2, 0.4)  # shares of the frame's width and height: the upper corners
 
@@ -37,7 +39,8 @@ class Proof(NamedTuple):
 
 
 ALONE = Proof(strokes=4, even=0.5, flank=0.3, wide=2.0)  # two to four letters
-BESIDE_PRINT = Proof(strokes=2, even=0.4, flank=0.5, wide=0.7)  # print is rarely alone: a number, the rest of a line
+# print is rarely alone: a number, the rest of a line
+BESIDE_PRINT = Proof(strokes=2, even=0.4, flank=0.5, wide=0.7)
 
 
 class Line(NamedTuple):
@@ -68,7 +71,10 @@ def burned_lines(gray: Gray, inside: Mask | None = None, proof: Proof = ALONE) -
         there = None if inside is None else np.asarray(inside[middle::scale, middle::scale])
         there = None if there is None else there[: small.shape[0], : small.shape[1]]
         strict = proof._replace(strokes=2 * proof.strokes) if scale == SCALES[-1] else proof
-        lines += [Line(*(scale * edge for edge in line)) for line in _lines(_strokes(small, there), strict)]
+        lines += [
+            Line(*(scale * edge for edge in line))
+            for line in _lines(_strokes(small, there), strict)
+        ]
     return _merged(lines)
 
 
@@ -80,7 +86,10 @@ def _merged(lines: list[Line]) -> list[Line]:
             beside = min(line.x1, other.x1) - max(line.x0, other.x0) > 0
             level = min(line.y1, other.y1) - max(line.y0, other.y0)
             if beside and 2 * level > min(line.y1 - line.y0, other.y1 - other.y0):
-                low, high = zip(line[:2], other[:2], strict=True), zip(line[2:], other[2:], strict=True)
+                low, high = (
+                    zip(line[:2], other[:2], strict=True),
+                    zip(line[2:], other[2:], strict=True),
+                )
                 whole[number] = Line(*map(min, low), *map(max, high))
                 break
         else:
@@ -89,13 +98,18 @@ def _merged(lines: list[Line]) -> list[Line]:
 
 
 def at_rim(line: Line, height: int, width: int) -> bool:
-    """Whether a line stands where scanners print: at the top, at the bottom or in an upper corner of the frame."""
+    """Whether a line stands where scanners print.
+
+    At the top, at the bottom or in an upper corner of the frame.
+    """
     across, down = (line.x0 + line.x1) / 2 / width, (line.y0 + line.y1) / 2 / height
     return not RIM <= down <= 1 - RIM or (min(across, 1 - across) < CORNER[0] and down < CORNER[1])
 
 
 def _strokes(gray: Gray, inside: Mask | None) -> _Strokes:
-    contrast = cv2.subtract(gray, cv2.morphologyEx(gray, cv2.MORPH_OPEN, np.ones((1, PEN), np.uint8)))
+    contrast = cv2.subtract(
+        gray, cv2.morphologyEx(gray, cv2.MORPH_OPEN, np.ones((1, PEN), np.uint8))
+    )
     if inside is not None:
         contrast = cv2.copyTo(contrast, np.ascontiguousarray(inside).view(np.uint8))
     _, mask = cv2.threshold(contrast, INK_STEP - 1, 1, cv2.THRESH_BINARY)
@@ -117,29 +131,48 @@ def _lines_in(strokes: _Strokes, proof: Proof) -> list[Line]:
         joined = cv2.morphologyEx(strokes.mask, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8))
         _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
         x, y, wide, tall, area = stats.T
-        long = (tall >= HEIGHTS[0]) & (tall <= HEIGHTS[1]) & (wide >= narrowest) & (wide >= 0.75 * proof.wide * tall)
+        long = (
+            (tall >= HEIGHTS[0])
+            & (tall <= HEIGHTS[1])
+            & (wide >= narrowest)
+            & (wide >= 0.75 * proof.wide * tall)
+        )
         long &= area >= 0.35 * wide * tall
         for number in np.flatnonzero(long[1:]) + 1:
-            place = np.s_[y[number] : y[number] + tall[number], x[number] : x[number] + wide[number]]
-            line = _tight(strokes.mask[place] * (labels[place] == number), int(x[number]), int(y[number]))
+            place = np.s_[
+                y[number] : y[number] + tall[number], x[number] : x[number] + wide[number]
+            ]
+            line = _tight(
+                strokes.mask[place] * (labels[place] == number), int(x[number]), int(y[number])
+            )
             if _is_print(line, strokes, proof):
                 found.append(line)
     return found
 
 
 def _crowds(mask: Gray) -> list[Line]:
-    """Boxes, with room around them, where there are strokes enough for a line; most frames have few such places."""
+    """Boxes, with room around them, where there are strokes enough for a line.
+
+    Most frames have few such places.
+    """
     blocks = cv2.blur(_shrunk(mask * np.uint8(255), BLOCK), (3, 1))
     crowd = cv2.dilate((blocks >= 255 * MIN_CROWD).view(np.uint8), np.ones((3, 7), np.uint8))
-    _, stats = connected_parts(crowd > 0)
+    _, stats = connected_components(crowd > 0)
     return [
-        Line(*(int(BLOCK * edge) for edge in (max(0, x - 1), max(0, y - 1), x + wide + 1, y + tall + 1)))
+        Line(
+            *(
+                int(BLOCK * edge)
+                for edge in (max(0, x - 1), max(0, y - 1), x + wide + 1, y + tall + 1)
+            )
+        )
         for x, y, wide, tall, _ in stats[1:]
     ]
 
 
 def _shrunk(gray: Gray, times: int) -> Gray:
-    """A picture [H, W] at a whole fraction of its size, without the rest at its right and lower edge."""
+    """A picture [H, W] at a whole fraction of its size, without the rest at its right and lower
+    edge.
+    """
     if times == 1:
         return gray
     size = (gray.shape[1] // times, gray.shape[0] // times)
@@ -148,11 +181,15 @@ def _shrunk(gray: Gray, times: int) -> Gray:
 
 
 def _tight(own: Gray, x: int, y: int) -> Line:
-    """The box, at `x`, `y`, of the rows of `own` [h, w] that have a fair part of the strokes of the fullest one."""
+    """The box, at `x`, `y`, of the rows of `own` [h, w] that have a fair part of the strokes of
+    the fullest one.
+    """
     count = own.sum(axis=1)
     rows = np.flatnonzero(count >= 0.3 * count.max())
     columns = np.flatnonzero(own[rows[0] : rows[-1] + 1].any(axis=0))
-    return Line(x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1)
+    return Line(
+        x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1
+    )
 
 
 def _is_print(line: Line, strokes: _Strokes, proof: Proof) -> bool:
@@ -174,11 +211,15 @@ def _is_print(line: Line, strokes: _Strokes, proof: Proof) -> bool:
     beside = [strokes.contrast[max(0, y0 - 1 - flank) : max(0, y0 - 1), x0:x1]]
     beside.append(strokes.contrast[y1 + 1 : y1 + 1 + flank, x0:x1])
     calm = [float(part.mean()) for part in beside if part.size]
-    return sum(calm) / max(1, len(calm)) <= proof.flank * float(strokes.contrast[y0:y1, x0:x1].mean())
+    return sum(calm) / max(1, len(calm)) <= proof.flank * float(
+        strokes.contrast[y0:y1, x0:x1].mean()
+    )
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:
-    """The quantile of values [N], interpolated as `np.quantile` does, and ten times as quick for so few of them."""
+    """The quantile of values [N], interpolated as `np.quantile` does, and ten times as quick
+    for so few of them.
+    """
     ordered = np.sort(values)
     place = share * (len(ordered) - 1)
     below = int(place)

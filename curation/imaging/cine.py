@@ -20,10 +20,11 @@ Box = tuple[int, int, int, int]
 class CineConfig(Config):
     """Frames of multi-frame files: section `[qc.cine]` of `sono.toml`.
 
-    `frames` is "distinct" (those that differ), "all", "first" or "every:N". `min_change` is one less the correlation
-    of two frames, 64 pixels wide, below which the later one repeats the earlier. Noise, compression and gain change
-    real fetal frames by up to 0.002, a movement over 0.5 % of the picture's width by 0.009 to 0.022 and over 1 % by
-    0.034 to 0.09; neighbours in a real cine of a beating heart by 0.006 to 0.03.
+    `frames` is "distinct" (those that differ), "all", "first" or "every:N". `min_change` is one
+    less the correlation of two frames, 64 pixels wide, below which the later one repeats the
+    earlier. Noise, compression and gain change real fetal frames by up to 0.002, a movement over
+    0.5 % of the picture's width by 0.009 to 0.022 and over 1 % by 0.034 to 0.09; neighbors in a
+    real cine of a beating heart by 0.006 to 0.03.
     """
 
     frames: str = "distinct"
@@ -39,7 +40,10 @@ class CineConfig(Config):
 
 @dataclass(frozen=True)
 class Distinct:
-    """A frame that later ones are compared with: its index, where its sector lies, and the sector made small."""
+    """A frame that later ones are compared with.
+
+    Its index, where its sector lies, and the sector made small.
+    """
 
     index: int
     box: Box
@@ -52,7 +56,10 @@ class Distinct:
         return cls(index, place, _small(gray, place))
 
     def change(self, gray: Gray) -> float:
-        """How much a later frame [H, W] of the same cine differs: 0 (but for gain: the same) to 2."""
+        """How much a later frame [H, W] of the same cine differs: 0 (but for gain.
+
+        The same) to 2.
+        """
         return 1.0 - _correlation(self.small, _small(gray, self.box))
 
 
@@ -69,7 +76,10 @@ def _small(gray: Gray, box: Box) -> Gray:
 
 
 def _correlation(one: Gray, other: Gray) -> float:
-    """Normalised correlation; 1 for two equal pictures, even of one tone, and 0 where only one is of one tone."""
+    """Normalized correlation.
+
+    1 for two equal pictures, even of one tone, and 0 where only one is of one tone.
+    """
     a, b = (picture.astype(np.float64) - picture.mean() for picture in (one, other))
     size = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float((a * b).sum()) / size if size > 0 else float(np.array_equal(one, other))

@@ -7,16 +7,20 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 
 
-def connected_parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels [H, W] and statistics [N, 5] (x, y, width, height, area) of the 8-connected parts; 0 is the rest.
+def connected_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Labels [H, W] and statistics [N, 5] (x, y, width, height, area) of the 8-connected parts; 0
+    is the rest.
 
-    The statistics come from the runs of pixels along the rows, of which there are far fewer than pixels: twice as
-    quick as `cv2.connectedComponentsWithStats`. Those of the rest are zeros.
+    The statistics come from the runs of pixels along the rows, of which there are far fewer than
+    pixels: twice as quick as `cv2.connectedComponentsWithStats`. Those of the rest are zeros.
     """
     height, width = mask.shape
-    count, found = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
+    count, found = cv2.connectedComponents(
+        np.ascontiguousarray(mask).view(np.uint8), connectivity=8
+    )
     labels = np.asarray(found, np.int32)
-    framed = np.zeros(height * (width + 1) + 1, np.bool_)  # a false column before each row ends the runs
+    # a false column before each row ends the runs
+    framed = np.zeros(height * (width + 1) + 1, np.bool_)
     framed[:-1].reshape(height, width + 1)[:, 1:] = mask
     edges = np.flatnonzero(framed[1:] != framed[:-1])
     row, start = np.divmod(edges[::2], width + 1)

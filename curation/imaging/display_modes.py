@@ -1,4 +1,5 @@
-"""Pictures that are not one plain B-mode view: dual views, M-mode, spectra, renderings, pages of measurements.
+"""Pictures that are not one plain B-mode view: dual views, M-mode, spectra, renderings, pages of
+measurements.
 
 The regions of a DICOM header say what is on the screen; only without them the picture is looked at.
 """
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from sono.curation.core.config import Config
 from sono.curation.core.geometry import shrink
-from sono.curation.imaging.components import connected_parts
+from sono.curation.imaging.components import connected_components
 from sono.curation.imaging.sector import background_tone
 from sono.curation.readers.dicom_regions import (
     COLOR_FLOW,
@@ -22,14 +23,15 @@ from sono.curation.readers.dicom_regions import (
     SPECTRAL,
     is_tissue,
 )
-from sono.curation.readers.source import Frame, Region
+from sono.curation.readers.source import Frame, UltrasoundRegion
 
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 SMALL_SIDE = 192  # longer side of the small picture
 ABOVE_BACKGROUND = 10  # gray levels from which a small pixel is an echo
-FINE = 4.0  # small pixels; tones are compared with those this far above and below, so that shading says nothing
+# small pixels; tones are compared with those this far above and below, so that shading says nothing
+FINE = 4.0
 MIN_DETAIL = 25.0  # mean square of a band that shows anything, gray levels
 LIT = 40  # luma from which a pixel's color counts
 AXIS = 7  # pixels, higher than a drawn line
@@ -40,15 +42,20 @@ GLYPH_HEIGHTS = (5, 0.05)  # of a letter: pixels at least, share of the picture'
 class ViewConfig(Config):
     """Thresholds of the views: section `[qc.views]` of `sono.toml`."""
 
-    max_gutter: float = Field(default=0.1, ge=0, le=1)  # echoes in the emptiest middle column; below: dual_view
-    min_streaks: float = Field(default=0.8, ge=0, le=1)  # detail that depends on the row alone; above: m_mode
-    min_axis: float = Field(default=0.6, ge=0, le=1)  # of the width under one thin level line; above: spectral_doppler
-    min_tinted: float = Field(default=0.6, ge=0, le=1)  # share of lit pixels of one hue; above: rendering
+    # echoes in the emptiest middle column; below: dual_view
+    max_gutter: float = Field(default=0.1, ge=0, le=1)
+    # detail that depends on the row alone; above: m_mode
+    min_streaks: float = Field(default=0.8, ge=0, le=1)
+    # of the width under one thin level line; above: spectral_doppler
+    min_axis: float = Field(default=0.6, ge=0, le=1)
+    # share of lit pixels of one hue; above: rendering
+    min_tinted: float = Field(default=0.6, ge=0, le=1)
     min_letters: int = Field(default=60, ge=1)  # on a screen that is mostly of one tone ...
-    min_print: float = Field(default=0.5, ge=0, le=1)  # ... and their share of all that is lit: measurement_screen
+    # ... and their share of all that is lit: measurement_screen
+    min_print: float = Field(default=0.5, ge=0, le=1)
 
 
-def recognise(frame: Frame, inside: Mask, config: ViewConfig) -> list[str]:
+def detect_modes(frame: Frame, inside: Mask, config: ViewConfig) -> list[str]:
     """Reason codes of a frame as the scanner showed it, of [H, W], whose sector is `inside`."""
     found = region_views(frame.regions) if frame.regions else picture_views(frame.gray, config)
     if frame.rgb is not None and tinted_share(frame.rgb, inside) > config.min_tinted:
@@ -56,7 +63,7 @@ def recognise(frame: Frame, inside: Mask, config: ViewConfig) -> list[str]:
     return found
 
 
-def region_views(regions: Sequence[Region]) -> list[str]:
+def region_views(regions: Sequence[UltrasoundRegion]) -> list[str]:
     """What the header's regions show beside one view of tissue."""
     formats = {region.spatial_format for region in regions}
     kinds = {region.data_type for region in regions}
@@ -64,14 +71,16 @@ def region_views(regions: Sequence[Region]) -> list[str]:
     findings = {
         "dual_view": any(_apart(one, other) for one in tissue for other in tissue),
         "m_mode": M_MODE in formats,
-        "spectral_doppler": SPECTRAL in formats or bool(kinds & {PULSED_DOPPLER, CONTINUOUS_DOPPLER}),
+        "spectral_doppler": SPECTRAL in formats
+        or bool(kinds & {PULSED_DOPPLER, CONTINUOUS_DOPPLER}),
         "doppler": COLOR_FLOW in kinds,
     }
     return [code for code, found in findings.items() if found]
 
 
 def gutter(gray: Gray) -> float:
-    """Share of echoes, over the height of the picture, in the emptiest of the middle columns that have echoes on both
+    """Share of echoes, over the height of the picture, in the emptiest of the middle columns that
+    have echoes on both
     sides: near 0 between two views, and 1 where no such column is.
     """
     small = _small(gray)
@@ -90,8 +99,9 @@ def gutter(gray: Gray) -> float:
 
 
 def streaks(gray: Gray) -> float:
-    """Share of the detail that depends on the row alone, in the band (0.3 of the height; of the whole width or a half)
-    where it is largest: 1 for horizontal lines. The time axis of an M-mode strip runs across.
+    """Share of the detail that depends on the row alone, in the band (0.3 of the height; of the
+    whole width or a half) where it is largest: 1 for horizontal lines. The time axis of an M-mode
+    strip runs across.
     """
     smooth = cv2.GaussianBlur(_small(gray).astype(np.float32), (0, 0), 0.8)
     detail = smooth - cv2.GaussianBlur(smooth, (0, 0), sigmaX=0.01, sigmaY=FINE)
@@ -102,27 +112,41 @@ def streaks(gray: Gray) -> float:
         rim = max(4, (end - start) // 12)
         part = detail[:, start + rim : end - rim]
         row = part.mean(axis=1)
-        mean, common, all_of_it = (np.convolve(one, window, "valid") for one in (row, row**2, (part**2).mean(axis=1)))
+        mean, common, all_of_it = (
+            np.convolve(one, window, "valid") for one in (row, row**2, (part**2).mean(axis=1))
+        )
         total = all_of_it - mean**2
-        share = np.where(total > MIN_DETAIL, (common - mean**2) / np.maximum(total, MIN_DETAIL), 0.0)
+        share = np.where(
+            total > MIN_DETAIL, (common - mean**2) / np.maximum(total, MIN_DETAIL), 0.0
+        )
         best = max(best, float(share.max(initial=0.0)))
     return best
 
 
 def axis(gray: Gray) -> float:
-    """Largest share of a row under thin lines, in the lower two thirds; a spectrum's base line crosses it all."""
+    """Largest share of a row under thin lines, in the lower two thirds.
+
+    A spectrum's base line crosses it all.
+    """
     below = gray[len(gray) // 3 : len(gray) - len(gray) // 20]
     opened = cv2.morphologyEx(below, cv2.MORPH_OPEN, np.ones((AXIS, 1), np.uint8))
     thin = cv2.threshold(cv2.subtract(below, opened), LINE_STEP, 1, cv2.THRESH_BINARY)[1]
-    thin = cv2.morphologyEx(thin, cv2.MORPH_OPEN, np.ones((1, max(1, gray.shape[1] // 16)), np.uint8))  # noise is short
+    # noise is short
+    thin = cv2.morphologyEx(
+        thin, cv2.MORPH_OPEN, np.ones((1, max(1, gray.shape[1] // 16)), np.uint8)
+    )
     return float(cv2.reduce(thin, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F).max())
 
 
 def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
-    """Share of the lit pixels of `rgb` [H, W, 3] `inside` that have color, times how much they agree in their hue."""
+    """Share of the lit pixels of `rgb` [H, W, 3] `inside` that have color, times how much they
+    agree in their hue.
+    """
     sector = np.where(inside[..., None], rgb, np.uint8(0))
     small = cv2.resize(sector, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
-    luma, red, blue = (plane.astype(np.float32) for plane in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb)))
+    luma, red, blue = (
+        plane.astype(np.float32) for plane in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb))
+    )
     chroma = (red - 128) + 1j * (blue - 128)
     lit = luma > LIT
     colored = lit & (np.abs(chroma) > 0.08 * luma)
@@ -134,10 +158,15 @@ def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
 
 def letters(gray: Gray) -> tuple[int, float]:
     """Number of marks of the size of letters, and their share of the area that is lit."""
-    _, stats = connected_parts(gray > background_tone(gray[::4, ::4]) + LIT)
+    _, stats = connected_components(gray > background_tone(gray[::4, ::4]) + LIT)
     wide, tall, area = (stats[1:, column] for column in (2, 3, 4))
     low, high = GLYPH_HEIGHTS
-    letter = (tall >= low) & (tall <= high * gray.shape[0]) & (wide <= 3 * tall) & (area >= 0.15 * wide * tall)
+    letter = (
+        (tall >= low)
+        & (tall <= high * gray.shape[0])
+        & (wide <= 3 * tall)
+        & (area >= 0.15 * wide * tall)
+    )
     return int(letter.sum()), float(area[letter].sum() / max(1, area.sum()))
 
 
@@ -152,7 +181,8 @@ def picture_views(gray: Gray, config: ViewConfig) -> list[str]:
     findings = {
         "dual_view": gutter(small) < config.max_gutter,
         "m_mode": moving,
-        "spectral_doppler": not moving and axis(gray) > config.min_axis,  # tissue over time is full of level lines
+        # tissue over time is full of level lines
+        "spectral_doppler": not moving and axis(gray) > config.min_axis,
     }
     return [code for code, found in findings.items() if found]
 
@@ -163,7 +193,7 @@ def _is_sparse(small: Gray) -> bool:
     return bool(tones.max() > 0.7 * tones.sum())
 
 
-def _apart(one: Region, other: Region) -> bool:
+def _apart(one: UltrasoundRegion, other: UltrasoundRegion) -> bool:
     """Whether two regions share no pixels."""
     ax0, ay0, ax1, ay1 = one.box
     bx0, by0, bx1, by1 = other.box

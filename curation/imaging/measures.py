@@ -1,6 +1,8 @@
-"""Measures of a frame inside its sector: pure functions of gray tones [H, W] and a mask [H, W], all cheap.
+"""Measures of a frame inside its sector: pure functions of gray tones [H, W] and a mask [H, W], all
+cheap.
 
-What needs the finest detail looks at some columns (or rows) at full resolution; the rest at every second pixel.
+What needs the finest detail looks at some columns (or rows) at full resolution; the rest at every
+second pixel.
 """
 
 import cv2
@@ -15,11 +17,12 @@ Mask = NDArray[np.bool_]
 
 STROKE_SIDE = 5  # pixels; letters and calipers are drawn with thinner strokes
 COLOR_SPREAD = 48  # between the largest and the smallest channel; compressed gray stays below
-TISSUE = 12  # mean tone of a neighbourhood that holds echoes
+TISSUE = 12  # mean tone of a neighborhood that holds echoes
 EDGE = 4  # tone steps below which a slope may be rounding
-SHARP_SIDE = 640  # pixels: a larger frame is measured at this size, since screens are captured at any scale
+# pixels: a larger frame is measured at this size, since screens are captured at any scale
+SHARP_SIDE = 640
 SHARP_COLUMNS = 3  # one of so many is looked at
-SPECKLE_SIDE = 8  # second pixels, of a neighbourhood
+SPECKLE_SIDE = 8  # second pixels, of a neighborhood
 RAYS = 48  # directions in which shadows are looked for
 SHADOW_DEPTH = 0.3  # share of the frame's height from which on a ray counts
 SHADOW_TONE = 0.25  # of a good ray's mean tone; a ray below it is in shadow
@@ -27,8 +30,9 @@ JPEG_BLOCK = 8  # pixels
 
 
 def tones(gray: Gray, inside: Mask) -> dict[str, float]:
-    """`brightness` and `contrast` (mean and standard deviation), `peak` (99.5 % of the echoes are darker), and the
-    shares `clipped_dark` and `clipped_bright` of black and white pixels; from 0 to 1.
+    """`brightness` and `contrast` (mean and standard deviation), `peak` (99.5 % of the echoes are
+    darker), and the shares `clipped_dark` and `clipped_bright` of black and white pixels; from 0 to
+    1.
     """
     sample, use = (np.ascontiguousarray(plane[::2, ::2]) for plane in (gray, inside.view(np.uint8)))
     counts = cv2.calcHist([sample], [0], use, [256], [0.0, 256.0]).ravel().astype(np.float64)
@@ -47,7 +51,8 @@ def tones(gray: Gray, inside: Mask) -> dict[str, float]:
 
 
 def sharpness(gray: Gray, inside: Mask) -> float:
-    """Root mean square of curvature over slope along the depth: 0.4 to 0.9 for speckle in focus, below 0.2 for blur.
+    """Root mean square of curvature over slope along the depth: 0.4 to 0.9 for speckle in focus,
+    below 0.2 for blur.
 
     A wave of period p pixels gives tan(pi / p), whatever its gain.
     """
@@ -57,10 +62,13 @@ def sharpness(gray: Gray, inside: Mask) -> float:
     if scale <= 0.5:
         gray = shrink(gray, wide, tall)
     lines = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    use = _tissue(lines, cv2.resize(inside.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0, (3, 9))
+    use = _tissue(
+        lines, cv2.resize(inside.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0, (3, 9)
+    )
     slope = cv2.subtract(lines[2:], lines[:-2], dtype=cv2.CV_16S)
     curve = cv2.subtract(
-        cv2.add(lines[2:], lines[:-2], dtype=cv2.CV_16S), cv2.add(lines[1:-1], lines[1:-1], dtype=cv2.CV_16S)
+        cv2.add(lines[2:], lines[:-2], dtype=cv2.CV_16S),
+        cv2.add(lines[1:-1], lines[1:-1], dtype=cv2.CV_16S),
     )
     steep = (use[1:-1] & (np.abs(slope) >= EDGE)).astype(np.uint8)
     below = cv2.norm(slope, cv2.NORM_L2, steep)
@@ -68,7 +76,10 @@ def sharpness(gray: Gray, inside: Mask) -> float:
 
 
 def speckle(gray: Gray, inside: Mask) -> float:
-    """Median of deviation over mean in square neighbourhoods that hold tissue: the coarseness of the noise."""
+    """Median of deviation over mean in square neighborhoods that hold tissue.
+
+    The coarseness of the noise.
+    """
     tall, wide = (side // 2 // SPECKLE_SIDE for side in gray.shape)
     if not tall or not wide:
         return 0.0
@@ -88,7 +99,9 @@ def speckle(gray: Gray, inside: Mask) -> float:
 
 
 def shadow(gray: Gray, sector: Sector) -> float:
-    """Share of the rays (or columns, where the apex is unknown) of a cropped frame that carry hardly any echo."""
+    """Share of the rays (or columns, where the apex is unknown) of a cropped frame that carry
+    hardly any echo.
+    """
     x0, y0, x1, y1 = sector.box
     step = max(1, max(gray.shape) // 120)
     ray = np.clip(across_sector(sector, step) * RAYS, 0, RAYS - 1).astype(np.int64)
@@ -104,9 +117,16 @@ def shadow(gray: Gray, sector: Sector) -> float:
 
 
 def blockiness(gray: Gray, inside: Mask) -> float:
-    """Mean step over the borders of 8 x 8 blocks, wherever their grid begins, over the step elsewhere: 1 for none."""
+    """Mean step over the borders of 8 x 8 blocks, wherever their grid begins, over the step
+    elsewhere: 1 for none.
+    """
     across = _block_contrast(gray[::5], inside[::5])
-    return min(across, _block_contrast(np.ascontiguousarray(gray[:, ::5].T), np.ascontiguousarray(inside[:, ::5].T)))
+    return min(
+        across,
+        _block_contrast(
+            np.ascontiguousarray(gray[:, ::5].T), np.ascontiguousarray(inside[:, ::5].T)
+        ),
+    )
 
 
 def _block_contrast(gray: Gray, inside: Mask) -> float:
@@ -135,9 +155,11 @@ def colored(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:
 
 
 def strokes(gray: Gray, inside: Mask) -> tuple[Mask, Mask]:
-    """Pixels of thin, nearly white strokes that stand out from both their sides, and of those of one even tone.
+    """Pixels of thin, nearly white strokes that stand out from both their sides, and of those of
+    one even tone.
 
-    A bright echo has a few of the former and none of the latter; letters that were resampled have no even tone.
+    A bright echo has a few of the former and none of the latter; letters that were resampled have
+    no even tone.
     """
     fine, broad = (_standing_out(gray, side) for side in (3, STROKE_SIDE))
     light = (gray >= 190) & inside
@@ -155,7 +177,9 @@ def _standing_out(gray: Gray, side: int) -> Gray:
 
 
 def _flat_parts(gray: Gray, thin: Mask, spread: int, smallest: int) -> Mask:
-    """The connected parts of `thin` of which most pixels are within `spread` of the part's brightest."""
+    """The connected parts of `thin` of which most pixels are within `spread` of the part's
+    brightest.
+    """
     # rows and columns far from any such pixel are left out, which cuts no part and is far quicker
     rows, columns = (_near(np.asarray(thin.any(axis=axis))) for axis in (1, 0))
     place = np.ix_(rows, columns)
@@ -175,7 +199,7 @@ def _flat_parts(gray: Gray, thin: Mask, spread: int, smallest: int) -> Mask:
 
 
 def _near(line: Mask) -> NDArray[np.intp]:
-    """Where a line [N], or a neighbour on it, is true."""
+    """Where a line [N], or a neighbor on it, is true."""
     near = line.copy()
     near[1:] |= line[:-1]
     near[:-1] |= line[1:]
@@ -192,7 +216,8 @@ def _area(inside: Mask) -> int:
 
 
 def _tissue(gray: Gray, inside: Mask, window: tuple[int, int]) -> Mask:
-    """Pixels with echoes in the `window` (columns, rows) around them and neither border nor black in it.
+    """Pixels with echoes in the `window` (columns, rows) around them and neither border nor black
+    in it.
 
     `inside` is generous, and the sector's own edge is no detail.
     """
@@ -204,5 +229,7 @@ def _tissue(gray: Gray, inside: Mask, window: tuple[int, int]) -> Mask:
 
 def _not_black(gray: Gray, columns: int) -> Mask:
     """All but the black areas at least 5 rows high and `columns` wide."""
-    black = cv2.morphologyEx(cv2.inRange(gray, 0, 2), cv2.MORPH_OPEN, np.ones((5, columns), np.uint8))
+    black = cv2.morphologyEx(
+        cv2.inRange(gray, 0, 2), cv2.MORPH_OPEN, np.ones((5, columns), np.uint8)
+    )
     return np.asarray(black == 0)

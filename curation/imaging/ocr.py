@@ -1,4 +1,6 @@
-"""Print inside the sector: lines found by their strokes, and, as a second opinion, what Tesseract reads there."""
+"""Print inside the sector: lines found by their strokes, and, as a second opinion, what
+Tesseract reads there.
+"""
 
 import csv
 import io
@@ -15,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.clinical.name_variants import atoms_of, plain
+from sono.curation.clinical.name_variants import normalize, tokens_of
 from sono.curation.clinical.vocabulary import OWN_WORDS, SCANNER_WORDS
 from sono.curation.clinical.written_dates import dates_in
 from sono.curation.core.errors import SonoError
@@ -54,7 +56,8 @@ def check_tesseract() -> None:
     """SonoError where Tesseract is not installed, or does not read what is plainly written."""
     if shutil.which("tesseract") is None:
         raise SonoError(
-            "[qc] ocr = true needs the program tesseract, which is not here; install it (Debian: apt-get install "
+            "[qc] ocr = true needs the program tesseract, which is not here; install it (Debian: "
+            "apt-get install "
             "tesseract-ocr) or set ocr = false in sono.toml"
         )
     page = np.zeros((120, 480), np.uint8)
@@ -62,7 +65,8 @@ def check_tesseract() -> None:
     read = read_words(page) or ()
     if not get_close_matches(TRIAL, [word.text.upper() for word in read], n=1, cutoff=ALIKE):
         raise SonoError(
-            "[qc] ocr = true, but the tesseract that is installed does not read a plain word; mend it (is its English "
+            "[qc] ocr = true, but the tesseract that is installed does not read a plain word; mend "
+            "it (is its English "
             "data here?) or set ocr = false in sono.toml"
         )
 
@@ -70,10 +74,11 @@ def check_tesseract() -> None:
 def judge_print(
     gray: NDArray[np.uint8], inside: NDArray[np.bool_], config: QualityConfig
 ) -> tuple[list[str], list[str] | None]:
-    """Reason codes that print on a frame cropped to its sector [H, W] earns, and the words read there (None unread).
+    """Reason codes that print on a frame cropped to its sector [H, W] earns, and the words read
+    there (None unread).
 
-    A line of print is `text_in_sector` (or a remark, by `config.burned_text`), unless Tesseract is asked and reads
-    nothing in it but a scanner's own words.
+    A line of print is `text_in_sector` (or a remark, by `config.burned_text`), unless Tesseract is
+    asked and reads nothing in it but a scanner's own words.
     """
     lines = burned_lines(gray, inside)
     words = read_words(gray) if config.ocr else None
@@ -87,14 +92,16 @@ def judge_print(
 def _is_harmless(gray: NDArray[np.uint8], line: Line) -> bool:
     """Whether Tesseract reads a line of print, all of it, and in it only what scanners write."""
     room = line.y1 - line.y0
-    part = gray[max(0, line.y0 - room) : line.y1 + room, max(0, line.x0 - 2 * room) : line.x1 + 2 * room]
+    part = gray[
+        max(0, line.y0 - room) : line.y1 + room, max(0, line.x0 - 2 * room) : line.x1 + 2 * room
+    ]
     scale = LINE_HEIGHT / room / SCALE
     size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     words = read_words(np.asarray(cv2.resize(part, size, interpolation=how), np.uint8), single=True)
-    text = plain(" ".join(word.text for word in words or ()))
+    text = normalize(" ".join(word.text for word in words or ()))
     known = OWN_WORDS | SCANNER_WORDS
-    atoms = atoms_of(text)
+    atoms = tokens_of(text)
     enough = len("".join(atoms)) >= MIN_READ * (line.x1 - line.x0) / (line.y1 - line.y0)
     digits = sum(map(str.isdigit, _COUNTER.sub(" ", text)))
     if not enough or digits > MAX_DIGITS or dates_in(text):
@@ -103,15 +110,21 @@ def _is_harmless(gray: NDArray[np.uint8], line: Line) -> bool:
 
 
 def read_words(gray: NDArray[np.uint8], single: bool = False) -> list[Word] | None:
-    """The words that Tesseract sees in a frame [H, W], those of three letters and digits or more that it is sure of; in
-    the picture of a `single` line all. None if it fails.
+    """The words that Tesseract sees in a frame [H, W], those of three letters and digits or more
+    that it is sure of; in the picture of a `single` line all. None if it fails.
     """
     _, page = cv2.imencode(".png", _strokes(gray), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    command = ["tesseract", "stdin", "stdout", "--psm", "7" if single else "11", "tsv"]  # 11: sparse text, in no order
+    # 11: sparse text, in no order
+    command = ["tesseract", "stdin", "stdout", "--psm", "7" if single else "11", "tsv"]
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
     try:
         read = subprocess.run(
-            command, input=page.tobytes(), capture_output=True, env=environment, timeout=SECONDS, check=True
+            command,
+            input=page.tobytes(),
+            capture_output=True,
+            env=environment,
+            timeout=SECONDS,
+            check=True,
         )
         return _words(read.stdout.decode(), single)
     except (subprocess.SubprocessError, OSError, KeyError, TypeError, ValueError, csv.Error):
@@ -123,35 +136,46 @@ def _words(page: str, single: bool) -> list[Word]:
     if not rows:  # even an empty picture has a row for its page
         raise ValueError("no answer")
     words = [
-        Word(row["text"], float(row["conf"]), f"{row['block_num']}.{row['line_num']}") for row in rows if row["text"]
+        Word(row["text"], float(row["conf"]), f"{row['block_num']}.{row['line_num']}")
+        for row in rows
+        if row["text"]
     ]
     return (
         words
         if single
-        else [word for word in words if word.confidence >= CONFIDENCE and sum(map(str.isalnum, word.text)) >= 3]
+        else [
+            word
+            for word in words
+            if word.confidence >= CONFIDENCE and sum(map(str.isalnum, word.text)) >= 3
+        ]
     )
 
 
 def _strokes(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Thin bright strokes, dark on white and enlarged; tissue disappears."""
     bright = np.where(gray >= BRIGHT, gray, 0).astype(np.uint8)
-    thin = cv2.subtract(bright, cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((STROKE, STROKE), np.uint8)))
-    return np.asarray(255 - cv2.resize(thin, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC), np.uint8)
+    thin = cv2.subtract(
+        bright, cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((STROKE, STROKE), np.uint8))
+    )
+    return np.asarray(
+        255 - cv2.resize(thin, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC), np.uint8
+    )
 
 
 def looks_private(words: Iterable[Word]) -> bool:
     """Whether what was read looks like a date, an id, or two names in a line."""
     sure = [word for word in words if word.confidence >= SURE]
     return any(_is_date_or_id(word.text) for word in sure) or any(
-        one.line == other.line and _is_name(one.text) and _is_name(other.text) for one, other in pairwise(sure)
+        one.line == other.line and _is_name(one.text) and _is_name(other.text)
+        for one, other in pairwise(sure)
     )
 
 
 def _is_date_or_id(text: str) -> bool:
-    simple = plain(text)
-    return bool(dates_in(simple)) or any(_ID.fullmatch(atom) for atom in atoms_of(simple))
+    simple = normalize(text)
+    return bool(dates_in(simple)) or any(_ID.fullmatch(atom) for atom in tokens_of(simple))
 
 
 def _is_name(text: str) -> bool:
     bare = text.strip(",.;:")
-    return bool(_NAME.fullmatch(bare)) and plain(bare) not in SCANNER_WORDS
+    return bool(_NAME.fullmatch(bare)) and normalize(bare) not in SCANNER_WORDS

@@ -1,8 +1,10 @@
-"""How much a cropped frame looks like the fetal B-mode frames that sono was made with: a score from 0 to 1.
+"""How much a cropped frame looks like the fetal B-mode frames that sono was made with: a score from
+0 to 1.
 
-A logistic regression on 37 features of the frame at 64 x 64 pixels and on their squares, since what is unlike may lie
-on either side. `ood.toml` holds its numbers and their provenance; `benchmarks/known_kind.py` fits them. It knows
-photographs, pages and breast ultrasound from fetal frames, and other ultrasound with a fan, CT and MR hardly.
+A logistic regression on 37 features of the frame at 64 x 64 pixels and on their squares, since what
+is unlike may lie on either side. `ood.toml` holds its numbers and their provenance;
+`benchmarks/known_kind.py` fits them. It knows photographs, pages and breast ultrasound from fetal
+frames, and other ultrasound with a fan, CT and MR hardly.
 """
 
 import tomllib
@@ -32,19 +34,32 @@ def known_kind(gray: Gray) -> float:
 
 
 def terms_of(found: Reals, mean: Reals, spread: Reals) -> Reals:
-    """Features [..., N] as the weights want them [..., 2 N]: standardised and limited, then their squares less one."""
+    """Features [..., N] as the weights want them [..., 2 N].
+
+    Standardized and limited, then their squares less one.
+    """
     standard = np.clip((found - mean) / spread, -REACH, REACH)
     return np.concatenate([standard, standard**2 - 1], axis=-1)
 
 
 def features(gray: Gray) -> dict[str, float]:
-    """The features of a frame [H, W] by name. Gain and a flip from left to right change none of them."""
+    """The features of a frame [H, W] by name.
+
+    Gain and a flip from left to right change none of them.
+    """
     step = max(1, max(gray.shape) // (3 * SIDE))
-    small = cv2.resize(np.ascontiguousarray(gray[::step, ::step]), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        np.ascontiguousarray(gray[::step, ::step]), (SIDE, SIDE), interpolation=cv2.INTER_AREA
+    )
     counts = np.bincount(small.ravel(), minlength=256)
     peak = max(1, int(np.searchsorted(np.cumsum(counts), 0.99 * small.size)))
     tones = np.asarray(small / peak, np.float64)
-    return {**_tones(counts / small.size, peak), **_detail(tones), **_layout(tones), **_grain(tones)}
+    return {
+        **_tones(counts / small.size, peak),
+        **_detail(tones),
+        **_layout(tones),
+        **_grain(tones),
+    }
 
 
 @cache
@@ -56,10 +71,16 @@ def _model() -> tuple[Reals, Reals, Reals, float]:
 
 
 def _tones(share: Reals, peak: int) -> dict[str, float]:
-    """Of the tones over the peak: some quantiles, the shares of black and white, moments, entropy of 16 bins."""
+    """Of the tones over the peak.
+
+    Some quantiles, the shares of black and white, moments, entropy of 16 bins.
+    """
     levels = np.arange(256) / peak
     below = np.cumsum(share)
-    found = {f"tone_{part}": float(levels[np.searchsorted(below, part / 100)]) for part in (5, 25, 50, 75, 90)}
+    found = {
+        f"tone_{part}": float(levels[np.searchsorted(below, part / 100)])
+        for part in (5, 25, 50, 75, 90)
+    }
     mean = float(share @ levels)
     apart = levels - mean
     deviation = max(1e-3, float(np.sqrt(share @ apart**2)))
@@ -71,12 +92,18 @@ def _tones(share: Reals, peak: int) -> dict[str, float]:
 
 
 def _detail(tones: Reals) -> dict[str, float]:
-    """Logarithms of the energies across, down and diagonal (Haar) at each scale, as shares of the variance."""
+    """Logarithms of the energies across, down and diagonal (Haar) at each scale, as shares of
+    the variance.
+    """
     variance = float(tones.var()) + 1e-6
     found = {}
     for scale in range(SCALES):
         odd, even = tones[:, ::2] - tones[:, 1::2], tones[:, ::2] + tones[:, 1::2]
-        parts = {"across": odd[::2] + odd[1::2], "down": even[::2] - even[1::2], "diagonal": odd[::2] - odd[1::2]}
+        parts = {
+            "across": odd[::2] + odd[1::2],
+            "down": even[::2] - even[1::2],
+            "diagonal": odd[::2] - odd[1::2],
+        }
         for name, part in parts.items():
             energy = float(np.vdot(part, part)) / part.size
             found[f"{name}_{scale}"] = float(np.log(energy / (4 * variance) + 1e-5))
@@ -85,22 +112,29 @@ def _detail(tones: Reals) -> dict[str, float]:
 
 
 def _layout(tones: Reals) -> dict[str, float]:
-    """Where it is bright, against the mean of all: four bands from top to bottom, the outer columns, the corners; and
-    the shares of the variance that lie between rows and between columns.
+    """Where it is bright, against the mean of all: four bands from top to bottom, the outer
+    columns, the corners; and the shares of the variance that lie between rows and between columns.
     """
     mean, variance = float(tones.mean()), float(tones.var()) + 1e-6
     rows, columns = tones.mean(axis=1), tones.mean(axis=0)
-    found = {f"band_{band}": float(part.mean()) - mean for band, part in enumerate(np.split(rows, 4))}
+    found = {
+        f"band_{band}": float(part.mean()) - mean for band, part in enumerate(np.split(rows, 4))
+    }
     quarter, corner = SIDE // 4, 3 * SIDE // 16
     outer = np.concatenate([columns[:quarter], columns[-quarter:]])
     found |= {"outer_columns": float(outer.mean()) - mean}
     for name, part in (("upper_corners", tones[:corner]), ("lower_corners", tones[-corner:])):
         found[name] = float(part[:, :corner].mean() + part[:, -corner:].mean()) / 2 - mean
-    return found | {"between_rows": float(rows.var()) / variance, "between_columns": float(columns.var()) / variance}
+    return found | {
+        "between_rows": float(rows.var()) / variance,
+        "between_columns": float(columns.var()) / variance,
+    }
 
 
 def _grain(tones: Reals) -> dict[str, float]:
-    """Low, middle and high deviation over mean in neighbourhoods of 5 small pixels that are not black."""
+    """Low, middle and high deviation over mean in neighborhoods of 5 small pixels that are not
+    black.
+    """
     mean, square = cv2.blur(tones, (5, 5)), cv2.sqrBoxFilter(tones, -1, (5, 5))
     use = mean > 0.06
     ratio = np.sort(np.sqrt(np.maximum(square - mean**2, 0))[use] / mean[use])

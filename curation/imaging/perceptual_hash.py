@@ -1,4 +1,7 @@
-"""A perceptual hash of the sector of a frame: 256 bits that copies share, whatever their gain, size or compression."""
+"""A perceptual hash of the sector of a frame.
+
+256 bits that copies share, whatever their gain, size or compression.
+"""
 
 import cv2
 import numpy as np
@@ -16,12 +19,14 @@ HASH_SIDE = 16  # 16 x 16 coefficients, a bit each
 def perceptual_hash(gray: Gray, sector: Sector) -> str:
     """256 bits as 64 hexadecimal digits of the source frame `gray` [H, W], zero outside its sector.
 
-    The signs of the cosine coefficients 1 to 16 in both directions: gain, offset, size, aspect and compression
-    hardly change them. The crop is put back into its frame first, so a side found in one copy and missed in another
-    moves nothing.
+    The signs of the cosine coefficients 1 to 16 in both directions: gain, offset, size, aspect and
+    compression hardly change them. The crop is put back into its frame first, so a side found in
+    one copy and missed in another moves nothing.
     """
     picture = small_frame(crop_to_sector(gray, sector), sector.box, gray.shape)
-    coefficients = cv2.dct(np.sqrt(picture.astype(np.float32)))[1 : HASH_SIDE + 1, 1 : HASH_SIDE + 1]
+    coefficients = cv2.dct(np.sqrt(picture.astype(np.float32)))[
+        1 : HASH_SIDE + 1, 1 : HASH_SIDE + 1
+    ]
     return np.packbits(coefficients > 0).tobytes().hex()
 
 

@@ -23,26 +23,38 @@ class QualityConfig(Config):
     min_brightness: float = Field(0.02, ge=0, le=1)  # mean tone of the sector; below: too_dark
     max_brightness: float = Field(0.65, ge=0, le=1)  # above: too_bright
     min_peak: float = Field(0.49, ge=0, le=1)  # tone of the brightest echoes; below: low_gain
-    max_clipped_bright: float = Field(0.0025, ge=0, le=1)  # share of saturated pixels; above: clipped
-    min_sharpness: float = Field(0.185, ge=0)  # curvature over slope along the depth; below: blurred
+    # share of saturated pixels; above: clipped
+    max_clipped_bright: float = Field(0.0025, ge=0, le=1)
+    # curvature over slope along the depth; below: blurred
+    min_sharpness: float = Field(0.185, ge=0)
     fair_sharpness: float = Field(0.235, ge=0)  # the same; below: soft
     max_shadow: float = Field(0.4, ge=0, le=1)  # share of rays without echoes; above: shadowed
-    max_blockiness: float = Field(1.9, ge=1)  # steps at the borders of 8 x 8 blocks over others; above: compressed
-    min_side: int = Field(300, ge=1)  # pixels of the longer side of the sector's box; below: low_resolution
-    min_sector_fraction: float = Field(0.12, ge=0, le=1)  # sector over frame area; below: small_sector
+    # steps at the borders of 8 x 8 blocks over others; above: compressed
+    max_blockiness: float = Field(1.9, ge=1)
+    # pixels of the longer side of the sector's box; below: low_resolution
+    min_side: int = Field(300, ge=1)
+    # sector over frame area; below: small_sector
+    min_sector_fraction: float = Field(0.12, ge=0, le=1)
     max_doppler: float = Field(0.005, ge=0, le=1)  # share of colored pixels; above: doppler
-    max_overlay: float = Field(0.00005, ge=0, le=1)  # share of the sector under even strokes; above: overlay
-    max_strokes: float = Field(0.001, ge=0, le=1)  # share of the sector under bright strokes; above: overlay
+    # share of the sector under even strokes; above: overlay
+    max_overlay: float = Field(0.00005, ge=0, le=1)
+    # share of the sector under bright strokes; above: overlay
+    max_strokes: float = Field(0.001, ge=0, le=1)
     max_text: float = Field(0.008, ge=0, le=1)  # the same; above: text_in_sector
-    min_known_kind: float = Field(0.3, ge=0, le=1)  # likeness to the fetal frames known; below: unknown_kind
+    # likeness to the fetal frames known; below: unknown_kind
+    min_known_kind: float = Field(0.3, ge=0, le=1)
     cine: CineConfig = CineConfig()
     views: ViewConfig = ViewConfig()
-    burned_text: Literal["quarantine", "remark"] = "quarantine"  # what a line of print on the tissue makes of a frame
-    ocr: bool = False  # also read print with Tesseract, 0.2 s a frame: names, dates and ids are text_in_sector
+    # what a line of print on the tissue makes of a frame
+    burned_text: Literal["quarantine", "remark"] = "quarantine"
+    # also read print with Tesseract, 0.2 s a frame: names, dates and ids are text_in_sector
+    ocr: bool = False
 
 
 def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) -> dict[str, float]:
-    """The measures of a frame [H, W] cropped to its sector (and its colors [H, W, 3]), by column name."""
+    """The measures of a frame [H, W] cropped to its sector (and its colors [H, W, 3]), by
+    column name.
+    """
     x0, y0, x1, y1 = sector.box
     inside = sector.inside[y0:y1, x0:x1]
     blobs, colored = measures.colored(rgb, inside)
@@ -84,7 +96,9 @@ def judge(found: dict[str, float], sector: Sector, config: QualityConfig) -> lis
 
 
 def flat_picture(gray: Gray) -> str | None:
-    """`blank` for a picture of one tone, `mask_image` for a label picture of a few flat tones, else None."""
+    """`blank` for a picture of one tone, `mask_image` for a label picture of a few flat tones,
+    else None.
+    """
     counts = cv2.calcHist([gray[::2]], [0], None, [256], [0.0, 256.0]).ravel()
     common, total = int(counts.argmax()), counts.sum()
     if counts[max(0, common - 2) : common + 3].sum() >= 0.9995 * total:

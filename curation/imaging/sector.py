@@ -1,7 +1,7 @@
 """The ultrasound sector of a frame: its two straight sides, its arcs, and the box to crop.
 
-A border is believed only when a straight line has echoes along it and nothing but background beyond it; a side
-without such a line is kept to the picture's edge, so that dark tissue is never cut away.
+A border is believed only when a straight line has echoes along it and nothing but background beyond
+it; a side without such a line is kept to the picture's edge, so that dark tissue is never cut away.
 """
 
 from collections.abc import Callable
@@ -13,25 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.imaging.border_text import printed_lines
-from sono.curation.imaging.components import connected_parts
+from sono.curation.imaging.components import connected_components
 
 Mask = NDArray[np.bool_]
 
 WORK_SIDE = 256  # longer side of the small picture all searching is done on
-STEPS_ABOVE_BACKGROUND = (0, 2, 4, 8)  # echo thresholds tried in turn: the lowest is the most generous
+# echo thresholds tried in turn: the lowest is the most generous
+STEPS_ABOVE_BACKGROUND = (0, 2, 4, 8)
 ARC_STEP = 4  # the threshold for arcs and straight ends, above the noise of compression
-ANGLES = np.deg2rad(np.arange(-4.0, 62.0, 1.5))  # of a left side, from straight down, positive when it leans outward
+# of a left side, from straight down, positive when it leans outward
+ANGLES = np.deg2rad(np.arange(-4.0, 62.0, 1.5))
 MARGIN = 2.0  # pixels of the small picture added beyond every border found
-MIN_SUPPORT = 0.5  # share of the rows of a side on which echoes begin; tissue that happens to be straight has less
+# share of the rows of a side on which echoes begin; tissue that happens to be straight has less
+MIN_SUPPORT = 0.5
 
 
 @dataclass(frozen=True)
 class Sector:
-    """Where the sector lies, in source pixels. Angles in degrees from straight down, left negative."""
+    """Where the sector lies, in source pixels.
+
+    Angles in degrees from straight down, left negative.
+    """
 
     box: tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
     inside: Mask  # [H, W] of the source; generous
-    kind: str  # "convex", "linear", or "full": no side found; all is kept but margins, bars and text on background
+    # "convex", "linear", or "full": no side found; all is kept but margins, bars and text on
+    # background
+    kind: str
     confidence: float  # 0 to 1
     apex_x: float | None = None
     apex_y: float | None = None
@@ -47,12 +55,16 @@ class Sector:
 
 
 def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
-    """Where each `step`-th pixel [h, w] of the crop lies across the sector: 0 on the left side, 1 on the right.
+    """Where each `step`-th pixel [h, w] of the crop lies across the sector: 0 on the left side, 1
+    on the right.
 
     By direction from the apex where that is known, else by column.
     """
     x0, y0, x1, y1 = sector.box
-    columns, rows = np.arange(x0, x1, step, dtype=np.float64), np.arange(y0, y1, step, dtype=np.float64)[:, None]
+    columns, rows = (
+        np.arange(x0, x1, step, dtype=np.float64),
+        np.arange(y0, y1, step, dtype=np.float64)[:, None],
+    )
     left, right = sector.angle_left, sector.angle_right
     if sector.apex_x is None or sector.apex_y is None or left is None or right is None:
         return np.broadcast_to((columns - x0) / (x1 - x0), (len(rows), len(columns)))
@@ -62,7 +74,9 @@ def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Side:
-    """A straight side x = offset + slope * y (small pixels), and the share of its rows that lie on it."""
+    """A straight side x = offset + slope * y (small pixels), and the share of its rows that lie
+    on it.
+    """
 
     offset: float
     slope: float
@@ -90,7 +104,10 @@ _Sides = tuple[_Side | None, _Side | None]
 
 
 def find_sector(gray: NDArray[np.uint8]) -> Sector:
-    """The sector of the frame `gray` [H, W]; never smaller than what is certainly background allows."""
+    """The sector of the frame `gray` [H, W].
+
+    Never smaller than what is certainly background allows.
+    """
     top = _header_height(gray)
     scale = min(1.0, WORK_SIDE / max(gray.shape))
     size = (max(8, round(gray.shape[1] * scale)), max(8, round(gray.shape[0] * scale)))
@@ -104,8 +121,11 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
     borders = _borders(sides, size[0])
     inside, geometry = _inside(layer, sides, borders)
     inside &= ~_text_on_background(small, tone, inside & layer.echo)
-    # rows above the faintest echo hold nothing; a sector may be filled with a tone just above the background
-    inside[: max(first_row, int((inside & (small > tone)).any(axis=1).argmax()) - round(2 * MARGIN))] = False
+    # rows above the faintest echo hold nothing; a sector may be filled with a tone just above the
+    # background
+    inside[
+        : max(first_row, int((inside & (small > tone)).any(axis=1).argmax()) - round(2 * MARGIN))
+    ] = False
     sector = _to_source(gray.shape, inside, borders, geometry, top)
     return replace(sector, inside=sector.inside & ~printed_lines(gray, tone))
 
@@ -118,12 +138,19 @@ def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]
 
 
 def background_tone(sample: NDArray[np.uint8]) -> int:
-    """The tone of the screen around the sector: the darkest tones of `sample` [H, W], but for stray pixels."""
-    return int(np.searchsorted(np.cumsum(np.bincount(sample.ravel(), minlength=256)), sample.size * 0.01))
+    """The tone of the screen around the sector.
+
+    The darkest tones of `sample` [H, W], but for stray pixels.
+    """
+    return int(
+        np.searchsorted(np.cumsum(np.bincount(sample.ravel(), minlength=256)), sample.size * 0.01)
+    )
 
 
 def _header_height(gray: NDArray[np.uint8]) -> int:
-    """Height in rows of a gray or black bar across the top (where scanners print name and date), 0 without one."""
+    """Height in rows of a gray or black bar across the top (where scanners print name and
+    date), 0 without one.
+    """
     rows = gray[: max(1, gray.shape[0] // 8), ::4].astype(np.int16)
     tone = np.median(rows, axis=1)
     share = (np.abs(rows - tone[:, None]) <= 8).mean(axis=1)
@@ -132,14 +159,18 @@ def _header_height(gray: NDArray[np.uint8]) -> int:
     flat = (share[start:end] > 0.8).mean() if end else 0.0
     if flat > 0.2 and (rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005:
         return end + 2
-    # a black bar is thin and ends at once over the whole width; black fluid and the corners of a fan do not
+    # a black bar is thin and ends at once over the whole width; black fluid and the corners of a
+    # fan do not
     dark = (rows < 20).mean(axis=1)
     start, end = _bar(dark >= 0.6, gray.shape[0])
     return end + 2 if 0 < end <= 0.04 * gray.shape[0] and dark[end : end + 4].min() <= 0.2 else 0
 
 
 def _bar(flat: Mask, height: int) -> tuple[int, int]:
-    """First and end row of the run of flat rows at the top; (0, 0) where it is too thin, too low or has no end."""
+    """First and end row of the run of flat rows at the top.
+
+    (0, 0) where it is too thin, too low or has no end.
+    """
     start = int(flat.argmax())
     breaks = np.flatnonzero(~flat[start:])
     if not flat[start] or start > 0.03 * height or len(breaks) == 0:
@@ -151,12 +182,14 @@ def _bar(flat: Mask, height: int) -> tuple[int, int]:
 def _layer(small: NDArray[np.uint8], tone: int, step: int) -> _Layer:
     """What lies `step` levels above the background `tone`."""
     echo = small > tone + step
-    labels, stats = connected_parts(echo)
+    labels, stats = connected_components(echo)
     letters = _letters_and_bars(labels, stats, np.flatnonzero(small > tone + 50))
     return _Layer(echo & ~np.take(letters, labels) if letters.any() else echo, labels, stats)
 
 
-def _letters_and_bars(labels: NDArray[np.int32], stats: NDArray[np.int64], bright: NDArray[np.intp]) -> Mask:
+def _letters_and_bars(
+    labels: NDArray[np.int32], stats: NDArray[np.int64], bright: NDArray[np.intp]
+) -> Mask:
     """Which parts [N] are small, bright and near the frame's rim: letters, ticks, the gray bar.
 
     `bright` are places in the raveled `labels`.
@@ -164,7 +197,12 @@ def _letters_and_bars(labels: NDArray[np.int32], stats: NDArray[np.int64], brigh
     height, width = labels.shape
     shining = np.bincount(labels.ravel()[bright], minlength=len(stats))
     x, y, wide, tall, area = stats.T
-    near_rim = (x + wide < 0.27 * width) | (x > 0.73 * width) | (y + tall < 0.1 * height) | (y > 0.88 * height)
+    near_rim = (
+        (x + wide < 0.27 * width)
+        | (x > 0.73 * width)
+        | (y + tall < 0.1 * height)
+        | (y > 0.88 * height)
+    )
     compact = (tall < 0.2 * height) & (wide < 0.26 * width)
     bar = (wide < 0.045 * width) & (tall < 0.6 * height)
     result = (compact | bar) & near_rim & (shining >= 0.12 * area) & (shining > 0)
@@ -186,7 +224,10 @@ def _find_sides(layer_at: Callable[[int], _Layer], width: int) -> _Sides:
 
 
 def _find_side(layer: _Layer) -> _Side | None:
-    """The left side of the sector, if there is nothing beyond it; for the right side give the mirrored layer."""
+    """The left side of the sector, if there is nothing beyond it.
+
+    For the right side give the mirrored layer.
+    """
     side = _fit_side(layer.echo)
     return side if side is not None and _is_background_beyond(side, layer) else None
 
@@ -208,17 +249,23 @@ def _fit_side(echo: Mask) -> _Side | None:
     near = np.abs(first - offset - slope * rows) <= 1.5 * np.hypot(1, slope)
     support = near.sum() / max(1, visible)
     gain = np.clip(offset + slope * np.arange(len(echo)), 0, None).sum() / echo.size
-    return _Side(float(offset), float(slope), float(support)) if support >= MIN_SUPPORT and gain >= 0.003 else None
+    return (
+        _Side(float(offset), float(slope), float(support))
+        if support >= MIN_SUPPORT and gain >= 0.003
+        else None
+    )
 
 
 def _regress(rows: NDArray[np.int64], first: NDArray[np.float64]) -> tuple[float, float]:
     """Offset and slope of the least squares line."""
-    centred = rows - rows.mean()
-    slope = float(centred @ first / max(1.0, float(centred @ centred)))
+    centered = rows - rows.mean()
+    slope = float(centered @ first / max(1.0, float(centered @ centered)))
     return float(first.mean()) - slope * float(rows.mean()), slope
 
 
-def _vote(rows: NDArray[np.int64], first: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[float, float]:
+def _vote(
+    rows: NDArray[np.int64], first: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[float, float]:
     """Offset and slope of the line with the best vote: rows on it, less twice the rows left of it.
 
     Votes are counted in halves of a row.
@@ -227,7 +274,11 @@ def _vote(rows: NDArray[np.int64], first: NDArray[np.float64], shape: tuple[int,
     count = sum(shape) + below_zero
     distance = first * np.cos(ANGLES)[:, None] + rows * np.sin(ANGLES)[:, None] + below_zero
     bins = distance.astype(np.int64) + count * np.arange(len(ANGLES))[:, None]
-    votes = np.bincount(bins.ravel(), minlength=count * len(ANGLES)).reshape(len(ANGLES), count).astype(np.int16)
+    votes = (
+        np.bincount(bins.ravel(), minlength=count * len(ANGLES))
+        .reshape(len(ANGLES), count)
+        .astype(np.int16)
+    )
     ahead = np.cumsum(votes, axis=1, dtype=np.int16)
     score = 2 * votes[:, 1:-1] + 2 * votes[:, 2:] + votes[:, :-2]
     score[:, 1:] -= 4 * ahead[:, :-3]
@@ -243,11 +294,16 @@ def _left_of(side: _Side, shape: tuple[int, ...], margin: float) -> Mask:
 
 
 def _is_background_beyond(side: _Side, layer: _Layer) -> bool:
-    """Whether hardly any echo lies beyond the side, be it of parts that cross it or of parts wholly beyond."""
+    """Whether hardly any echo lies beyond the side, be it of parts that cross it or of parts
+    wholly beyond.
+    """
     beyond = _left_of(side, layer.echo.shape, 1.5)
     outside = np.bincount(layer.labels[beyond & layer.echo], minlength=len(layer.stats))
     crossing = outside[(outside > 0) & (outside < layer.stats[:, 4])].sum()
-    return bool(crossing <= 0.003 * beyond.size and outside.sum() <= min(0.02 * beyond.size, 0.15 * beyond.sum()))
+    return bool(
+        crossing <= 0.003 * beyond.size
+        and outside.sum() <= min(0.02 * beyond.size, 0.15 * beyond.sum())
+    )
 
 
 def _inside(layer: _Layer, sides: _Sides, borders: _Sides) -> tuple[Mask, dict[str, float]]:
@@ -270,7 +326,9 @@ def _inside(layer: _Layer, sides: _Sides, borders: _Sides) -> tuple[Mask, dict[s
 
 
 def _geometry(echo: Mask, left: _Side | None, right: _Side | None) -> dict[str, float]:
-    """Apex (where the sides meet above the picture's middle) and the radii that many rays agree on."""
+    """Apex (where the sides meet above the picture's middle) and the radii that many rays agree
+    on.
+    """
     if left is None or right is None or right.slope - left.slope < 0.05:
         return {}
     apex_y = (left.offset - right.offset) / (right.slope - left.slope)
@@ -294,13 +352,18 @@ def _geometry(echo: Mask, left: _Side | None, right: _Side | None) -> dict[str, 
 
 
 def _agreed_end(echo: Mask, seen: Mask) -> int | None:
-    """The column where the first echo of many rows [N, M] lies and before which hardly any begins; None without."""
+    """The column where the first echo of many rows [N, M] lies and before which hardly any begins.
+
+    None without.
+    """
     has_echo = echo.any(axis=1)
     first = echo.argmax(axis=1)
     informative = has_echo & (first > seen.argmax(axis=1) + 3)
     counts = np.bincount(first[informative], minlength=echo.shape[1] + 2)
     nearby = counts[:-2] + counts[1:-1] + counts[2:]
-    before = np.concatenate([[0], np.cumsum(np.bincount(first[has_echo], minlength=echo.shape[1]))])[: len(nearby)]
+    before = np.concatenate(
+        [[0], np.cumsum(np.bincount(first[has_echo], minlength=echo.shape[1]))]
+    )[: len(nearby)]
     score = nearby - 3 * before[: len(nearby)]
     best = int(score.argmax())
     return best if score[best] >= 0.35 * len(echo) else None
@@ -314,30 +377,44 @@ def _flat_end(echo: Mask) -> int:
 
 
 def _text_on_background(small: NDArray[np.uint8], tone: int, echo: Mask) -> Mask:
-    """Letters in the upper corners, ticks and the gray bar at the rim, a little grown, free of echoes."""
+    """Letters in the upper corners, ticks and the gray bar at the rim, a little grown, free of
+    echoes.
+    """
     height, width = small.shape
-    labels, stats = connected_parts(small > tone + 12)
+    labels, stats = connected_components(small > tone + 12)
     x, y, wide, tall, area = stats.T
     upper_right = (y + tall < 0.36 * height) & (x > 0.8 * width) & (x + wide > 0.92 * width)
     upper_left = (y + tall < 0.14 * height) & (x + wide < 0.16 * width)
     letter = (upper_left | upper_right) & (tall < 0.2 * height) & (wide < 0.2 * width)
-    tick = ((x + wide < 0.06 * width) | (x > 0.94 * width)) & (wide < 0.045 * width) & (tall < 0.6 * height)
+    tick = (
+        ((x + wide < 0.06 * width) | (x > 0.94 * width))
+        & (wide < 0.045 * width)
+        & (tall < 0.6 * height)
+    )
     solid = (tall > 4 * wide) | (area <= 0.0006 * small.size)
     text = letter | (tick & solid)
     text[0] = False
     if text.any():
-        text &= np.bincount(labels.ravel()[np.flatnonzero(small > tone + 70)], minlength=len(stats)) >= 0.3 * area
+        text &= (
+            np.bincount(labels.ravel()[np.flatnonzero(small > tone + 70)], minlength=len(stats))
+            >= 0.3 * area
+        )
     if not text.any():
         return np.zeros_like(echo)
     grown = cv2.dilate(text[labels].astype(np.uint8), np.ones((5, 5), np.uint8))
     return np.asarray((grown > 0) & ~(echo & ~text[labels]))
 
 
-def _to_source(shape: tuple[int, ...], inside: Mask, sides: _Sides, geometry: dict[str, float], header: int) -> Sector:
+def _to_source(
+    shape: tuple[int, ...], inside: Mask, sides: _Sides, geometry: dict[str, float], header: int
+) -> Sector:
     """The sector in source pixels."""
     height, width = shape
     scale_x, scale_y = width / inside.shape[1], height / inside.shape[0]
-    full = cv2.resize(inside.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
+    full = (
+        cv2.resize(inside.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR)
+        > 127
+    )
     full[:header] = False
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
     if len(rows) == 0:
@@ -350,14 +427,22 @@ def _to_source(shape: tuple[int, ...], inside: Mask, sides: _Sides, geometry: di
     )
     radii = {name: (value + 0.5) * scale_x for name, value in geometry.items()}
     slopes = [None if side is None else float(np.degrees(np.arctan(side.slope))) for side in sides]
-    return Sector(box, full, _kind(sides), _confidence(sides), angle_left=slopes[0], angle_right=slopes[1], **radii)
+    return Sector(
+        box,
+        full,
+        _kind(sides),
+        _confidence(sides),
+        angle_left=slopes[0],
+        angle_right=slopes[1],
+        **radii,
+    )
 
 
 def _plausible(sides: _Sides, width: int) -> _Sides:
     """The sides, less those that may be the edge of a shadow or of tissue.
 
-    Two sides must lean outward alike, or only the more leaning is kept; one alone must lean 8 to 40 degrees. Upright
-    trims at the picture's rim do no harm.
+    Two sides must lean outward alike, or only the more leaning is kept; one alone must lean 8 to 40
+    degrees. Upright trims at the picture's rim do no harm.
     """
     borders = _borders(sides, width)
     lean = [_lean(side, sign) for side, sign in zip(borders, (-1, 1), strict=True)]
@@ -376,7 +461,10 @@ def _lean(side: _Side | None, outward: int) -> float:
 
 
 def _borders(sides: _Sides, width: int) -> _Sides:
-    """The sides, less upright ones at the picture's rim: these trim a margin and say nothing of the sector."""
+    """The sides, less upright ones at the picture's rim.
+
+    These trim a margin and say nothing of the sector.
+    """
     left, right = sides
     if left is not None and abs(left.slope) < 0.06 and left.offset < 0.05 * width:
         left = None

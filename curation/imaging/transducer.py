@@ -1,4 +1,7 @@
-"""What kind of probe made a sector: convex, phased, linear or trapezoid, from its sides and the shape of its top."""
+"""What kind of probe made a sector.
+
+Convex, phased, linear or trapezoid, from its sides and the shape of its top.
+"""
 
 import cv2
 import numpy as np
@@ -10,7 +13,9 @@ Gray = NDArray[np.uint8]
 
 PARALLEL = 5.0  # degrees between two sides that never meet
 UPRIGHT = 3.5  # degrees from straight down of a side that does not lean
-POINTED = 0.1  # distance of the apex above the first echo over the depth; a phased array has its beams meet at the skin
+# distance of the apex above the first echo over the depth; a phased array has its beams meet at the
+# skin
+POINTED = 0.1
 FLAT = 0.01  # of the width, by which the top of a trapezoid departs from a straight row
 SURE = 0.5  # by which a straight top must fit better than an arc
 COLUMNS = 64  # in which the top is looked for
@@ -18,12 +23,20 @@ ECHO = 12  # gray levels above the background
 
 
 def sector_kind(gray: Gray, sector: Sector) -> str:
-    """`convex`, `phased`, `linear`, `trapezoid` or `full` (no side found) for the frame `gray` [H, W] of a sector.
+    """`convex`, `phased`, `linear`, `trapezoid` or `full` (no side found) for the frame `gray` [H,
+    W] of a sector.
 
-    Where the picture cuts the top off it cannot be told from the others, and is called convex, as most are.
+    Where the picture cuts the top off it cannot be told from the others, and is called convex, as
+    most are.
     """
     left, right = sector.angle_left, sector.angle_right
-    if sector.kind == "full" or sector.apex_x is None or sector.apex_y is None or left is None or right is None:
+    if (
+        sector.kind == "full"
+        or sector.apex_x is None
+        or sector.apex_y is None
+        or left is None
+        or right is None
+    ):
         return named(left, right)
     columns, rows = top_of(gray, sector)
     if not len(rows):
@@ -34,14 +47,18 @@ def sector_kind(gray: Gray, sector: Sector) -> str:
     return named(left, right, (top - sector.apex_y) / max(1.0, sector.box[3] - top), flat)
 
 
-def named(left: float | None, right: float | None, gap: float | None = None, flat: bool | None = None) -> str:
-    """The kind for the angles of the sides, in degrees (None unknown), the distance `gap` of the apex above the first
-    echo in depths, and whether the top is `flat`.
+def named(
+    left: float | None, right: float | None, gap: float | None = None, flat: bool | None = None
+) -> str:
+    """The kind for the angles of the sides, in degrees (None unknown), the distance `gap` of the
+    apex above the first echo in depths, and whether the top is `flat`.
     """
     leans = [abs(angle) for angle in (left, right) if angle is not None]
     if not leans:
         return "full"
-    if max(leans) <= UPRIGHT or (left is not None and right is not None and abs(right - left) <= PARALLEL):
+    if max(leans) <= UPRIGHT or (
+        left is not None and right is not None and abs(right - left) <= PARALLEL
+    ):
         return "linear"
     if gap is not None and gap < POINTED:
         return "phased"
@@ -49,7 +66,9 @@ def named(left: float | None, right: float | None, gap: float | None = None, fla
 
 
 def is_flat(across: NDArray[np.float64], down: NDArray[np.float64]) -> bool:
-    """Whether points at `across`, `down` [N] from the apex lie on a straight row rather than on an arc around it."""
+    """Whether points at `across`, `down` [N] from the apex lie on a straight row rather than on
+    an arc around it.
+    """
     radius = np.hypot(across, down)
     straight = float(np.median(np.abs(down - np.median(down))))
     round_ = float(np.median(np.abs(radius - np.median(radius))))
@@ -66,7 +85,9 @@ def top_of(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.
         return np.empty(0), np.empty(0)
     reach = [np.tan(np.deg2rad(angle or 0.0)) for angle in (sector.angle_left, sector.angle_right)]
     first, last = (sector.apex_x + (rows[0] + y0 - sector.apex_y) * slope for slope in reach)
-    columns = np.unique(np.linspace(max(x0, first), min(x1 - 1, last), COLUMNS).astype(np.int64)) - x0
+    columns = (
+        np.unique(np.linspace(max(x0, first), min(x1 - 1, last), COLUMNS).astype(np.int64)) - x0
+    )
     columns = columns[(columns >= 0) & (columns < echo.shape[1])]
     lit = echo[:, columns]
     columns, lit = columns[lit.any(axis=0)], lit[:, lit.any(axis=0)]

@@ -1,4 +1,7 @@
-"""A picture archive asked over DICOMweb (DICOM PS3.18): who may be asked, as whom, and how its failures are met."""
+"""A picture archive asked over DICOMweb (DICOM PS3.18).
+
+Who may be asked, as whom, and how its failures are met.
+"""
 
 import email.utils
 import itertools
@@ -12,11 +15,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.pacs.access import CREDENTIALS, authorization, check_address, place, printable
 
-# Accept headers of a file, best first: as it is stored; in the server's own choice; and not in parts.
+# Accept headers of a file, best first: as it is stored; in the server's own choice; and not in
+# parts.
 FORMS = (
     'multipart/related; type="application/dicom"; transfer-syntax=*',
     'multipart/related; type="application/dicom"',
@@ -43,8 +47,11 @@ class NotAcceptableError(NotServedError):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Tries of one request, the wait between them (doubling, with jitter) and for an answer; in seconds."""
+class RetryPolicy:
+    """Tries of one request, the wait between them (doubling, with jitter) and for an answer.
+
+    In seconds.
+    """
 
     tries: int = 6
     first_wait_s: float = 1.0
@@ -65,19 +72,25 @@ class Pacs:
     url: str
     client: Any
     session: Any = field(repr=False)
-    patience: Patience
-    forms: list[str] = field(default_factory=lambda: list(FORMS))  # the one that the server took last goes first
+    patience: RetryPolicy
+    # the one that the server took last goes first
+    forms: list[str] = field(default_factory=lambda: list(FORMS))
 
 
 class Search(Protocol):
     """A page of matches, as the searches of dicomweb-client give it."""
 
-    def __call__(self, *, limit: int, offset: int, search_filters: Mapping[str, str]) -> list[Item]: ...
+    def __call__(
+        self, *, limit: int, offset: int, search_filters: Mapping[str, str]
+    ) -> list[Item]: ...
 
 
 @contextmanager
-def connect(url: str, insecure_http: bool, patience: Patience) -> Iterator[Pacs]:
-    """Check address and credentials, without asking the server anything yet; SonoError where they will not do."""
+def connect(url: str, insecure_http: bool, patience: RetryPolicy) -> Iterator[Pacs]:
+    """Check address and credentials, without asking the server anything yet.
+
+    SonoError where they will not do.
+    """
     address = check_address(url, insecure_http)
     try:
         import requests
@@ -91,24 +104,31 @@ def connect(url: str, insecure_http: bool, patience: Patience) -> Iterator[Pacs]
     with requests.Session() as session:
         _prepare(session)
         try:
-            client = DICOMwebClient(address, session=session, permissive_uid=True, timeout=patience.timeout)
+            client = DICOMwebClient(
+                address, session=session, permissive_uid=True, timeout=patience.timeout
+            )
         except ValueError as error:
-            raise SonoError(f"{printable(address)}: not an address like https://pacs.example/dicom-web") from error
-        client.set_http_retry_params(retry=False)  # its own retries heed neither Retry-After nor a lost connection
+            raise SonoError(
+                f"{printable(address)}: not an address like https://pacs.example/dicom-web"
+            ) from error
+        # its own retries heed neither Retry-After nor a lost connection
+        client.set_http_retry_params(retry=False)
         yield Pacs(address, client, session, patience)
 
 
 def _prepare(session: Any) -> None:
-    session.trust_env = False  # a proxy of the environment would carry patients' data elsewhere, .netrc other passwords
+    # a proxy of the environment would carry patients' data elsewhere, .netrc other passwords
+    session.trust_env = False
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
     session.headers["Accept-Encoding"] = "identity"
     session.auth = _signer(authorization(os.environ))
-    session.hooks["response"].append(judge)
+    session.hooks["response"].append(check_response)
 
 
 def _signer(header: str | None) -> Callable[[Any], Any]:
     def sign(request: Any) -> Any:
-        request.headers.pop("Host", None)  # dicomweb-client leaves the port out, which some proxies refuse
+        # dicomweb-client leaves the port out, which some proxies refuse
+        request.headers.pop("Host", None)
         if header:
             request.headers["Authorization"] = header
         return request
@@ -116,42 +136,58 @@ def _signer(header: str | None) -> Callable[[Any], Any]:
     return sign
 
 
-def judge(response: Any, **_: object) -> None:
+def check_response(response: Any, **_: object) -> None:
     """Close an answer that cannot be used and raise its verdict (a hook of requests)."""
-    error = verdict(response.status_code, place(response.url), response.headers) or _not_json(response)
+    error = classify_status(
+        response.status_code, place(response.url), response.headers
+    ) or _not_json(response)
     if error:
         response.close()
         raise error
 
 
 def _not_json(response: Any) -> SonoError | None:
-    """What is wrong with an answer to a search: it is JSON, or 204 where nothing matches (DICOM PS3.18, 10.6.3)."""
+    """What is wrong with an answer to a search.
+
+    It is JSON, or 204 where nothing matches (DICOM PS3.18, 10.6.3).
+    """
     if response.status_code == 204 or "json" not in response.request.headers.get("Accept", ""):
         return None
     kind = response.headers.get("Content-Type", "")
-    if "json" in kind.lower() and response.content:  # or dicomweb-client takes it for an archive without a match
+    # or dicomweb-client takes it for an archive without a match
+    if "json" in kind.lower() and response.content:
         return None
     sent = "nothing" if not response.content else printable(kind) or "an untyped body"
     return SonoError(
-        f"{place(response.url)}: answers a search with {sent}, not DICOM JSON; check the path (Orthanc: /dicom-web)"
+        f"{place(response.url)}: answers a search with {sent}, not DICOM JSON; check the path "
+        f"(Orthanc: /dicom-web)"
     )
 
 
-def verdict(status: int, url: str, headers: Mapping[str, str]) -> Exception | None:
-    """What an answer means: nothing (it will do), TransientError, NotServedError, or SonoError that ends the run."""
+def classify_status(status: int, url: str, headers: Mapping[str, str]) -> Exception | None:
+    """What an answer means: nothing (it will do), TransientError, NotServedError, or SonoError
+    that ends the run.
+    """
     if status in (408, 429) or status >= 500:
         return TransientError(f"{url}: HTTP {status}", _retry_after(headers.get("Retry-After")))
     if status in (401, 407):
-        return SonoError(f"{url}: HTTP {status}, the server does not know us; set {CREDENTIALS} in the environment")
+        return SonoError(
+            f"{url}: HTTP {status}, the server does not know us; set {CREDENTIALS} in the "
+            f"environment"
+        )
     if 300 <= status < 400:
         target = place(headers.get("Location", ""))
         return SonoError(
-            f"{url}: sends us on to {target}, where sono does not go; give the address that serves DICOMweb"
+            f"{url}: sends us on to {target}, where sono does not go; give the address that serves "
+            f"DICOMweb"
         )
     if status >= 400:
         return (NotAcceptableError if status == 406 else NotServedError)(f"HTTP {status}")
     if "html" in headers.get("Content-Type", ""):
-        return SonoError(f"{url}: answers with a web page; check the path (Orthanc: /dicom-web) and logins before it")
+        return SonoError(
+            f"{url}: answers with a web page; check the path (Orthanc: /dicom-web) and logins "
+            f"before it"
+        )
     return None
 
 
@@ -171,7 +207,10 @@ def _retry_after(header: str | None) -> float | None:
 
 @contextmanager
 def line_errors(url: str) -> Iterator[None]:
-    """Say the errors of requests in our words: what may pass is a TransientError, the rest a SonoError."""
+    """Say the errors of requests in our words.
+
+    What may pass is a TransientError, the rest a SonoError.
+    """
     from requests import exceptions
 
     try:
@@ -185,13 +224,17 @@ def line_errors(url: str) -> Iterator[None]:
         raise TransientError(f"{place(url)}: TLS failed") from error
     except exceptions.Timeout as error:
         raise TransientError(f"{place(url)}: no answer in time") from error
-    except (exceptions.ConnectionError, exceptions.ChunkedEncodingError, exceptions.ContentDecodingError) as error:
+    except (
+        exceptions.ConnectionError,
+        exceptions.ChunkedEncodingError,
+        exceptions.ContentDecodingError,
+    ) as error:
         raise TransientError(f"{place(url)}: no connection, or it was cut") from error
     except exceptions.RequestException as error:
         raise SonoError(f"{place(url)}: the request failed ({type(error).__name__})") from error
 
 
-def patiently(act: Callable[[], Result], patience: Patience) -> Result:
+def with_retries(act: Callable[[], Result], patience: RetryPolicy) -> Result:
     """`act()`, tried again after each TransientError until the patience ends; then that error."""
     for number in itertools.count(1):
         try:
@@ -200,29 +243,37 @@ def patiently(act: Callable[[], Result], patience: Patience) -> Result:
             wait_s = _wait(error, number, patience)
             if number >= patience.tries or wait_s > patience.longest_asked_s:
                 raise
-            talk.print(f"{error}; trying again in {wait_s:.0f} s ({number} of {patience.tries - 1})", markup=False)
+            stderr_console.print(
+                f"{error}; trying again in {wait_s:.0f} s ({number} of {patience.tries - 1})",
+                markup=False,
+            )
             time.sleep(wait_s)
     raise AssertionError("unreachable: the count has no end")
 
 
-def _wait(error: TransientError, number: int, patience: Patience) -> float:
+def _wait(error: TransientError, number: int, patience: RetryPolicy) -> float:
     if error.wait_s is not None:
         return error.wait_s
     longest = min(patience.longest_wait_s, patience.first_wait_s * 2.0 ** (number - 1))
-    return longest * random.uniform(0.5, 1.0)  # jitter, so that two clients do not come back together
+    # jitter, so that two clients do not come back together
+    return longest * random.uniform(0.5, 1.0)
 
 
-def search_all(pacs: Pacs, search: Search, filters: Mapping[str, str], key: str, page_size: int) -> Iterator[Item]:
+def search_all(
+    pacs: Pacs, search: Search, filters: Mapping[str, str], key: str, page_size: int
+) -> Iterator[Item]:
     """Yield every match of a search once; `key` is the tag of its UID, as in '0020000D'.
 
-    The search ends with the first page that brings nothing new, not with a short one: a server may cap its pages.
+    The search ends with the first page that brings nothing new, not with a short one: a server may
+    cap its pages.
     """
     seen: set[str] = set()
     offset = last = 0
     while fresh := _fresh(page := ask(pacs, search, filters, page_size, offset), key, seen):
         yield from fresh
         last, offset = len(page), offset + len(page)
-    # Orthanc 1.10 cuts a search by modality to `limit` before it skips `offset`, so that every later page is empty:
+    # Orthanc 1.10 cuts a search by modality to `limit` before it skips `offset`, so that every
+    # later page is empty:
     # after a full page ask for more at once
     limit = page_size
     while last >= limit:
@@ -240,7 +291,9 @@ def _fresh(page: list[Item], key: str, seen: set[str]) -> list[Item]:
     return fresh
 
 
-def ask(pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offset: int) -> list[Item]:
+def ask(
+    pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offset: int
+) -> list[Item]:
     """One page of matches; SonoError where the server cannot give it."""
 
     def once() -> list[Item]:
@@ -254,23 +307,28 @@ def ask(pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offs
             except RecursionError as error:
                 raise no_dicom from error
 
-    no_dicom = SonoError(f"{pacs.url}: the answer is JSON but no DICOM; check the path (Orthanc: /dicom-web)")
+    no_dicom = SonoError(
+        f"{pacs.url}: the answer is JSON but no DICOM; check the path (Orthanc: /dicom-web)"
+    )
     try:
-        page = patiently(once, pacs.patience)
+        page = with_retries(once, pacs.patience)
     except NotServedError as error:
         raise SonoError(
-            f"{pacs.url}: {error} on a search; no DICOMweb here, or not for us: check path and rights"
+            f"{pacs.url}: {error} on a search; no DICOMweb here, or not for us: check path and "
+            f"rights"
         ) from error
     except TransientError as error:
-        raise given_up(error) from error
+        raise retries_exhausted(error) from error
     if not (isinstance(page, list) and all(isinstance(item, dict) for item in page)):
         raise no_dicom
     return page
 
 
-def given_up(error: TransientError) -> SonoError:
+def retries_exhausted(error: TransientError) -> SonoError:
     """The last word after a failure that did not pass."""
-    return SonoError(f"{error}, and would not get better; the same command goes on where it stopped")
+    return SonoError(
+        f"{error}, and would not get better; the same command goes on where it stopped"
+    )
 
 
 def value(item: Item, tag: str) -> str:
@@ -280,7 +338,10 @@ def value(item: Item, tag: str) -> str:
 
 
 def values_of(item: Item, tag: str) -> list[str]:
-    """All values of a text element of a match, stripped; null, which stands for an empty one, is left."""
+    """All values of a text element of a match, stripped.
+
+    Null, which stands for an empty one, is left.
+    """
     element = item.get(tag)
     held = element.get("Value") if isinstance(element, dict) else None
     entries = held if isinstance(held, list) else []

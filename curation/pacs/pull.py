@@ -1,4 +1,6 @@
-"""`sono pull`: fetch studies from a picture archive into a raw folder, whole files only, and go on where it stopped."""
+"""`sono pull`: fetch studies from a picture archive into a raw folder, whole files only, and go
+on where it stopped.
+"""
 
 import json
 import os
@@ -13,8 +15,14 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from sono.curation.core.atomic import FULL_DISK, MAX_JSON_BYTES, hold, read_regular, remove_leftovers
-from sono.curation.core.console import progress, talk
+from sono.curation.core.atomic import (
+    FULL_DISK,
+    MAX_JSON_BYTES,
+    lock_file,
+    read_regular,
+    remove_leftovers,
+)
+from sono.curation.core.console import progress, stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import enclosing_workspace
 from sono.curation.pacs.access import printable
@@ -22,14 +30,14 @@ from sono.curation.pacs.client import (
     Item,
     NotServedError,
     Pacs,
-    Patience,
+    RetryPolicy,
     TransientError,
     connect,
-    given_up,
-    patiently,
+    retries_exhausted,
     search_all,
     value,
     values_of,
+    with_retries,
 )
 from sono.curation.pacs.wado import Instance, retrieve, short_hash
 
@@ -37,7 +45,8 @@ MANIFEST_NAME = ".pull.jsonl"
 REPORTS = "SR"  # structured reports hold the measurements of the study, and come with any modality
 STUDY_DATE, MODALITY, MODALITIES, PATIENT_ID = "00080020", "00080060", "00080061", "00100020"
 STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
-UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")  # wider than the standard, as archives are; safe in an address
+# wider than the standard, as archives are; safe in an address
+UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 FAILURES_IN_A_ROW = 5  # then it is the server and not the file
 
 
@@ -54,16 +63,21 @@ class PullOptions:
     limit: int | None = None
     insecure_http: bool = False
     page_size: int = 100
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
 
     def refuse_nothing(self, summary: "PullSummary") -> None:
         """SonoError with what was asked for where no study matched."""
         if summary.studies:
             return
-        days = f" from {self.first_day or 'the first day'} to {self.last_day or 'today'}" if self.has_days else ""
+        days = (
+            f" from {self.first_day or 'the first day'} to {self.last_day or 'today'}"
+            if self.has_days
+            else ""
+        )
         listed = f" of the patients in {self.patient_file}" if self.patient_file else ""
         raise SonoError(
-            f"{self.url}: no study of modality {self.modality}{days}{listed}, so nothing was fetched; "
+            f"{self.url}: no study of modality {self.modality}{days}{listed}, so nothing was "
+            f"fetched; "
             "check --from, --to, --modality and --patient-file"
         )
 
@@ -87,13 +101,16 @@ class PullSummary:
         """SonoError where something could not be fetched."""
         if self.failed:
             raise SonoError(
-                f"{self.failed} files could not be fetched ({MANIFEST_NAME} says why); run the same command again"
+                f"{self.failed} files could not be fetched ({MANIFEST_NAME} says why); run the "
+                f"same command again"
             )
 
 
 @dataclass
 class Manifest:
-    """The log of a raw folder: `whole` holds the size in bytes of each file, `failed` those that would not come."""
+    """The log of a raw folder: `whole` holds the size in bytes of each file, `failed` those
+    that would not come.
+    """
 
     stream: IO[str]
     whole: dict[str, int] = field(default_factory=dict)
@@ -101,7 +118,9 @@ class Manifest:
 
     def note(self, entry: dict[str, Any]) -> None:
         """Add a line."""
-        self.stream.write(json.dumps({**entry, "time": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
+        self.stream.write(
+            json.dumps({**entry, "time": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
+        )
         self.stream.flush()
         self._learn(entry)
 
@@ -115,7 +134,8 @@ class Manifest:
 
     def read(self, text: str) -> None:
         """Take in earlier lines; a line torn by a crash counts for nothing."""
-        for line in filter(str.isascii, text.splitlines()):  # a whole line is ASCII: json.dumps escapes the rest
+        # a whole line is ASCII: json.dumps escapes the rest
+        for line in filter(str.isascii, text.splitlines()):
             try:
                 self._learn(json.loads(line))
             except (ValueError, KeyError, TypeError):
@@ -123,12 +143,18 @@ class Manifest:
 
 
 def pull_studies(options: PullOptions) -> PullSummary:
-    """Fetch the studies that match, one whole file at a time; SonoError where the server or the folder will not do."""
+    """Fetch the studies that match, one whole file at a time.
+
+    SonoError where the server or the folder will not do.
+    """
     queries = _queries(options)
     tally: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     refuse_folder(options.out)
-    with connect(options.url, options.insecure_http, options.patience) as pacs, _full_disk(options.out):
+    with (
+        connect(options.url, options.insecure_http, options.patience) as pacs,
+        _full_disk(options.out),
+    ):
         studies = _find_studies(pacs, options, queries)
         with _open_folder(options.out) as manifest, progress("studies", len(studies)) as advance:
             for study in _failed_last(studies, manifest):
@@ -139,7 +165,12 @@ def pull_studies(options: PullOptions) -> PullSummary:
                 advance()
     megabytes = round(tally["bytes"] / 1e6, 3)
     return PullSummary(
-        len(studies), tally["fetched"], tally["here"], tally["failed"], megabytes, dict(sorted(left_out.items()))
+        len(studies),
+        tally["fetched"],
+        tally["here"],
+        tally["failed"],
+        megabytes,
+        dict(sorted(left_out.items())),
     )
 
 
@@ -149,7 +180,10 @@ def _queries(options: PullOptions) -> list[dict[str, str]]:
     if first and last and first > last:
         raise SonoError(f"--from {options.first_day} is after --to {options.last_day}")
     if not (first or last or options.patient_file or options.limit):
-        raise SonoError("this would fetch every study of the archive; give --from and --to, --patient-file or --limit")
+        raise SonoError(
+            "this would fetch every study of the archive; give --from and --to, --patient-file or "
+            "--limit"
+        )
     common = {"ModalitiesInStudy": options.modality}
     if first or last:
         common["StudyDate"] = f"{first or ''}-{last or ''}"
@@ -163,11 +197,14 @@ def read_patients(path: Path) -> list[str]:
     try:
         lines = read_regular(path, MAX_JSON_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise SonoError(f"{path}: not UTF-8 text; give a text file with one patient id a line") from error
+        raise SonoError(
+            f"{path}: not UTF-8 text; give a text file with one patient id a line"
+        ) from error
     for number, line in enumerate(lines, start=1):
         if set("*?\\") & set(line):
             raise SonoError(
-                f"{path}:{number}: a patient id holds *, ? or a backslash, which would match other patients"
+                f"{path}:{number}: a patient id holds *, ? or a backslash, which would match other "
+                f"patients"
             )
     patients = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not patients:
@@ -176,15 +213,26 @@ def read_patients(path: Path) -> list[str]:
 
 
 def refuse_folder(out: Path) -> None:
-    """SonoError where `out` lies in a workspace or its vault, by whatever links, or holds files of others."""
+    """SonoError where `out` lies in a workspace or its vault, by whatever links, or holds files
+    of others.
+    """
     real = Path(os.path.realpath(out))
     study = enclosing_workspace(real)
     if study is not None:
-        raise SonoError(f"{out}: lies in the workspace {study}, which may be handed over; raw files must not")
+        raise SonoError(
+            f"{out}: lies in the workspace {study}, which may be handed over; raw files must not"
+        )
     for folder in (real, *real.parents):
         if folder.suffix == ".vault" and (folder / "key").is_file():
-            raise SonoError(f"{out}: lies in the vault {folder}, which holds a study's key alone; choose another place")
-    if os.path.lexists(out) and not (out / MANIFEST_NAME).exists() and (not out.is_dir() or any(out.iterdir())):
+            raise SonoError(
+                f"{out}: lies in the vault {folder}, which holds a study's key alone; choose "
+                f"another place"
+            )
+    if (
+        os.path.lexists(out)
+        and not (out / MANIFEST_NAME).exists()
+        and (not out.is_dir() or any(out.iterdir()))
+    ):
         raise SonoError(f"{out}: exists and is not a folder of sono pull; choose a new name")
 
 
@@ -199,7 +247,7 @@ def _open_folder(out: Path) -> Iterator[Manifest]:
         encoding="utf-8",
         errors="replace",
     ) as stream:
-        hold(stream, f"{out}: another sono pull is writing here; wait for it to end")
+        lock_file(stream, f"{out}: another sono pull is writing here; wait for it to end")
         manifest = Manifest(stream)
         stream.seek(0)
         earlier = stream.read()
@@ -224,7 +272,9 @@ def _full_disk(out: Path) -> Iterator[None]:
 def _find_studies(pacs: Pacs, options: PullOptions, queries: list[dict[str, str]]) -> list[str]:
     """Study UIDs that match, each once."""
     studies: dict[str, None] = {}
-    for study in chain.from_iterable(_matching(pacs, query, options.page_size) for query in queries):
+    for study in chain.from_iterable(
+        _matching(pacs, query, options.page_size) for query in queries
+    ):
         studies[study] = None
         if len(studies) == options.limit:
             break
@@ -245,12 +295,21 @@ def _matching(pacs: Pacs, query: dict[str, str], page_size: int) -> Iterator[str
         else:
             passed_over += 1
     if passed_over:
-        talk.print(f"{passed_over} studies that the server gave do not match and are left")
+        stderr_console.print(
+            f"{passed_over} studies that the server gave do not match and are left"
+        )
 
 
 def matches(item: Item, query: dict[str, str]) -> bool:
-    """Whether a study is what the query asked for, as far as the answer tells: some servers pass over a filter."""
-    day, patient, held = value(item, STUDY_DATE), value(item, PATIENT_ID), values_of(item, MODALITIES)
+    """Whether a study is what the query asked for, as far as the answer tells.
+
+    Some servers pass over a filter.
+    """
+    day, patient, held = (
+        value(item, STUDY_DATE),
+        value(item, PATIENT_ID),
+        values_of(item, MODALITIES),
+    )
     first, _, last = query.get("StudyDate", "-").partition("-")
     in_days = not day or (first or day) <= day.replace(".", "") <= (last or day)
     is_patient = not patient or patient == query.get("PatientID", patient)
@@ -260,34 +319,54 @@ def matches(item: Item, query: dict[str, str]) -> bool:
 def _uid(item: Item, tag: str, pacs: Pacs) -> str:
     uid = value(item, tag)
     if not UID.fullmatch(uid):
-        raise SonoError(f"{pacs.url}: a match has no valid UID ({tag}); is this a DICOMweb service?")
+        raise SonoError(
+            f"{pacs.url}: a match has no valid UID ({tag}); is this a DICOMweb service?"
+        )
     return uid
 
 
-def _find_instances(pacs: Pacs, options: PullOptions, study: str, left_out: Counter[str]) -> list[Instance]:
-    """The files of a study: those of the modality and structured reports; counts the others in `left_out`."""
+def _find_instances(
+    pacs: Pacs, options: PullOptions, study: str, left_out: Counter[str]
+) -> list[Instance]:
+    """The files of a study: those of the modality and structured reports.
+
+    Counts the others in `left_out`.
+    """
     search = partial(pacs.client.search_for_instances, study)
     items = list(search_all(pacs, search, {}, INSTANCE_UID, options.page_size))
     wanted = [item for item in items if value(item, MODALITY) in ("", options.modality, REPORTS)]
     left_out.update(printable(value(item, MODALITY)) for item in items if item not in wanted)
-    return [Instance(study, _uid(item, SERIES_UID, pacs), _uid(item, INSTANCE_UID, pacs)) for item in wanted]
+    return [
+        Instance(study, _uid(item, SERIES_UID, pacs), _uid(item, INSTANCE_UID, pacs))
+        for item in wanted
+    ]
 
 
-def _take(pacs: Pacs, target: Path, instance: Instance, manifest: Manifest, tally: Counter[str]) -> None:
-    """Fetch one file unless it is here whole; a file that will not come is noted and passed over."""
+def _take(
+    pacs: Pacs, target: Path, instance: Instance, manifest: Manifest, tally: Counter[str]
+) -> None:
+    """Fetch one file unless it is here whole.
+
+    A file that will not come is noted and passed over.
+    """
     if target.is_file() and target.stat().st_size == manifest.whole.get(instance.file):
         tally["here"] += 1
         return
-    entry = {"file": instance.file, "study": instance.study, "series": instance.series, "instance": instance.uid}
+    entry = {
+        "file": instance.file,
+        "study": instance.study,
+        "series": instance.series,
+        "instance": instance.uid,
+    }
     try:
-        facts = patiently(partial(retrieve, pacs, instance, target), pacs.patience)
+        facts = with_retries(partial(retrieve, pacs, instance, target), pacs.patience)
     except (NotServedError, TransientError) as error:
         manifest.note({**entry, "error": str(error)})
-        talk.print(f"{instance.file}: {error}", markup=False)
+        stderr_console.print(f"{instance.file}: {error}", markup=False)
         tally["failed"] += 1
         tally["in_a_row"] += isinstance(error, TransientError)
         if tally["in_a_row"] >= FAILURES_IN_A_ROW and isinstance(error, TransientError):
-            raise given_up(error) from error
+            raise retries_exhausted(error) from error
         return
     manifest.note({**entry, **facts})
     tally["in_a_row"] = 0

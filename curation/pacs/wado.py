@@ -1,4 +1,7 @@
-"""One file from a picture archive (WADO-RS, DICOM PS3.18): written as it came, and checked to be whole."""
+"""One file from a picture archive (WADO-RS, DICOM PS3.18).
+
+Written as it came, and checked to be whole.
+"""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +12,13 @@ from typing import Any
 
 from sono.curation.core.atomic import atomic_path, file_sha256, sha256
 from sono.curation.pacs.access import place, printable
-from sono.curation.pacs.client import NotAcceptableError, NotServedError, Pacs, TransientError, line_errors
+from sono.curation.pacs.client import (
+    NotAcceptableError,
+    NotServedError,
+    Pacs,
+    TransientError,
+    line_errors,
+)
 from sono.curation.readers.source import quiet_decoders
 
 HEADER_LIMIT = 1 << 16
@@ -26,7 +35,9 @@ class Instance:
 
     @property
     def file(self) -> str:
-        """Folder and name: hashes, because UIDs and numbers of studies may stand in a hospital's own lists."""
+        """Folder and name: hashes, because UIDs and numbers of studies may stand in a
+        hospital's own lists.
+        """
         return f"{short_hash(self.study)}/{short_hash(self.uid)}.dcm"
 
 
@@ -36,10 +47,11 @@ def short_hash(uid: str) -> str:
 
 
 def retrieve(pacs: Pacs, instance: Instance, target: Path) -> dict[str, Any]:
-    """Write one instance to `target`, byte by byte as it came; gives its size, SHA-256 and transfer syntax.
+    """Write one instance to `target`, byte by byte as it came; gives its size, SHA-256 and transfer
+    syntax.
 
-    Not by dicomweb-client, which parses each file in memory and so would write another one. A server that answers 406
-    to one form of the file is asked for the next of `pacs.forms`.
+    Not by dicomweb-client, which parses each file in memory and so would write another one. A
+    server that answers 406 to one form of the file is asked for the next of `pacs.forms`.
     """
     for form in list(pacs.forms):
         try:
@@ -60,7 +72,11 @@ def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[s
         with (
             line_errors(url),
             pacs.session.get(
-                url, headers={"Accept": form}, stream=True, timeout=pacs.patience.timeout, allow_redirects=False
+                url,
+                headers={"Accept": form},
+                stream=True,
+                timeout=pacs.patience.timeout,
+                allow_redirects=False,
             ) as answer,
             temporary.open("wb") as stream,
         ):
@@ -72,11 +88,18 @@ def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[s
         if boundary:
             _cut_end(temporary, boundary)
         syntax = _check(temporary, instance.uid)
-        return {"bytes": temporary.stat().st_size, "sha256": file_sha256(temporary), "transfer_syntax": syntax}
+        return {
+            "bytes": temporary.stat().st_size,
+            "sha256": file_sha256(temporary),
+            "transfer_syntax": syntax,
+        }
 
 
 def _boundary(answer: Any) -> bytes:
-    """The boundary of a multipart answer; empty where the file comes bare, as some servers send it."""
+    """The boundary of a multipart answer.
+
+    Empty where the file comes bare, as some servers send it.
+    """
     header = Message()
     header["Content-Type"] = answer.headers.get("Content-Type", "nothing")
     kind, boundary = header.get_content_type(), header.get_boundary("")
@@ -102,7 +125,10 @@ def _past_header(chunks: Iterator[bytes], boundary: bytes) -> bytes:
 
 
 def _cut_end(path: Path, boundary: bytes) -> None:
-    """Cut the closing boundary off; TransientError where it is missing, for then the file is cut short."""
+    """Cut the closing boundary off.
+
+    TransientError where it is missing, for then the file is cut short.
+    """
     ending = b"\r\n" + boundary + b"--"
     with path.open("r+b") as stream:
         size = stream.seek(0, os.SEEK_END)

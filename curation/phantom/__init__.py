@@ -1,1 +1,4 @@
-"""A synthetic study of two centers: anatomy, physics of the picture, files, records and planted defects."""
+"""A synthetic study of two centers.
+
+Anatomy, physics of the picture, files, records and planted defects.
+"""

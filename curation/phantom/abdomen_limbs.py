@@ -1,4 +1,7 @@
-"""Drawings of the abdomen and limb planes; one object unit is half of the abdomen's width or of the bone's length."""
+"""Drawings of the abdomen and limb planes.
+
+One object unit is half of the abdomen's width or of the bone's length.
+"""
 
 import numpy as np
 
@@ -31,14 +34,29 @@ def abdominal_circumference(scene: Scene) -> None:
     """Stomach on one side, the umbilical vein's J in the liver, the spine at the side."""
     _abdomen(scene, "fetal abdomen")
     liver = curve(
-        (-0.8, -0.1), (-0.5, -0.66), (0.1, -0.78), (0.3, -0.4), (0.1, 0.1), (-0.1, 0.5), (-0.6, 0.55), closed=True
+        (-0.8, -0.1),
+        (-0.5, -0.66),
+        (0.1, -0.78),
+        (0.3, -0.4),
+        (0.1, 0.1),
+        (-0.1, 0.5),
+        (-0.6, 0.55),
+        closed=True,
     )
     fill(scene, liver, LIVER, "liver")
     spine(scene, 80, 0.7, "spine")
     chamber(scene, oval((0.14, 0.42), (0.075, 0.075)))
     chamber(
         scene,
-        curve((0.36, -0.3), (0.62, -0.3), (0.7, 0.02), (0.52, 0.26), (0.36, 0.12), (0.44, -0.06), closed=True),
+        curve(
+            (0.36, -0.3),
+            (0.62, -0.3),
+            (0.7, 0.02),
+            (0.52, 0.26),
+            (0.36, 0.12),
+            (0.44, -0.06),
+            closed=True,
+        ),
         "stomach",
     )
     vein = curve((0.0, -0.6), (-0.02, -0.3), (-0.1, -0.06), (-0.32, 0.06), (-0.45, -0.06))
@@ -52,7 +70,10 @@ def gallbladder(scene: Scene) -> None:
     fill(scene, liver, LIVER + 1, "liver")
     spine(scene, 95, 0.74)
     vessel(scene, curve((0.3, -0.86), (0.26, -0.5), (0.14, -0.12)), 0.1, "umbilical vein")
-    pear = band(curve((-0.62, -0.5), (-0.42, -0.28), (-0.18, -0.06), (0.02, 0.1)), (0.06, 0.3, 0.36, 0.24, 0.03))
+    pear = band(
+        curve((-0.62, -0.5), (-0.42, -0.28), (-0.18, -0.06), (0.02, 0.1)),
+        (0.06, 0.3, 0.36, 0.24, 0.03),
+    )
     chamber(scene, pear, "gallbladder", wall=-10)
 
 
@@ -105,12 +126,24 @@ def bladder(scene: Scene) -> None:
     for side in (-1, 1):
         fill(scene, oval((side * 0.5, 0.48), (0.17, 0.06), side * -35), BONE, loss=0.8)
         artery = curve(
-            (side * 0.4, 0.4), (side * 0.47, 0.05), (side * 0.33, -0.36), (side * 0.06, -0.72), (side * 0.05, -0.98)
+            (side * 0.4, 0.4),
+            (side * 0.47, 0.05),
+            (side * 0.33, -0.36),
+            (side * 0.06, -0.72),
+            (side * 0.05, -0.98),
         )
         vessel(scene, artery, 0.085, "umbilical arteries")
     chamber(
         scene,
-        curve((0, -0.46), (0.3, -0.1), (0.26, 0.26), (0, 0.38), (-0.26, 0.26), (-0.3, -0.1), closed=True),
+        curve(
+            (0, -0.46),
+            (0.3, -0.1),
+            (0.26, 0.26),
+            (0, 0.38),
+            (-0.26, 0.26),
+            (-0.3, -0.1),
+            closed=True,
+        ),
         "urinary bladder",
     )
 
@@ -132,7 +165,13 @@ def humerus(scene: Scene) -> None:
     ball = oval((-1.06, -0.03), (0.26, 0.25))
     stroke(scene, ball, 0.045, -8)
     fill(scene, ball, -50)
-    _bone(scene, curve((-0.95, 0.0), (0, 0.0), (0.95, 0.0)), (0.17, 0.1, 0.09, 0.1, 0.17), "humerus", loss=0.72)
+    _bone(
+        scene,
+        curve((-0.95, 0.0), (0, 0.0), (0.95, 0.0)),
+        (0.17, 0.1, 0.09, 0.1, 0.17),
+        "humerus",
+        loss=0.72,
+    )
 
 
 def forearm(scene: Scene) -> None:
@@ -143,21 +182,53 @@ def forearm(scene: Scene) -> None:
         stroke(scene, finger, 0.14, MUSCLE)
         stroke(scene, finger[2:11], 0.045, -4)
         stroke(scene, finger[14:21], 0.04, -6)
-    _bone(scene, curve((-0.98, 0.18), (0, 0.2), (0.82, 0.14)), (0.16, 0.09, 0.08, 0.1), "ulna", loss=0.48)
-    _bone(scene, curve((-0.74, -0.13), (0, -0.19), (0.84, -0.14)), (0.09, 0.09, 0.09, 0.14), "radius", loss=0.2)
+    _bone(
+        scene,
+        curve((-0.98, 0.18), (0, 0.2), (0.82, 0.14)),
+        (0.16, 0.09, 0.08, 0.1),
+        "ulna",
+        loss=0.48,
+    )
+    _bone(
+        scene,
+        curve((-0.74, -0.13), (0, -0.19), (0.84, -0.14)),
+        (0.09, 0.09, 0.09, 0.14),
+        "radius",
+        loss=0.2,
+    )
 
 
 def leg(scene: Scene) -> None:
     """A thick tibia, a thin fibula, and the foot turned up at the end."""
     _limb(scene, curve((-1.5, 0.05), (0, 0.05), (1.12, 0.05)), (0.5, 0.95, 1.0, 0.75, 0.5))
-    sole = curve((0.98, 0.22), (1.18, 0.24), (1.28, -0.1), (1.3, -0.72), (1.16, -0.78), (1.0, -0.2), closed=True)
+    sole = curve(
+        (0.98, 0.22),
+        (1.18, 0.24),
+        (1.28, -0.1),
+        (1.3, -0.72),
+        (1.16, -0.78),
+        (1.0, -0.2),
+        closed=True,
+    )
     stroke(scene, sole, 0.03, -13)
     fill(scene, sole, MUSCLE + 2)
     for y in (-0.62, -0.46, -0.3):
         stroke(scene, curve((1.2, y), (1.19, y + 0.09)), 0.06, -4)
     fill(scene, oval((1.12, 0.12), (0.1, 0.08)), -6, loss=0.24)
-    _bone(scene, curve((-0.95, 0.31), (0, 0.33), (0.88, 0.22)), (0.09, 0.055, 0.05, 0.08), "fibula", loss=0.4)
-    _bone(scene, curve((-0.98, -0.12), (0, -0.1), (0.9, -0.06)), (0.28, 0.17, 0.14, 0.19), "tibia", loss=0.16)
+    _bone(
+        scene,
+        curve((-0.95, 0.31), (0, 0.33), (0.88, 0.22)),
+        (0.09, 0.055, 0.05, 0.08),
+        "fibula",
+        loss=0.4,
+    )
+    _bone(
+        scene,
+        curve((-0.98, -0.12), (0, -0.1), (0.9, -0.06)),
+        (0.28, 0.17, 0.14, 0.19),
+        "tibia",
+        loss=0.16,
+    )
 
 
 def _abdomen(scene: Scene, name: str) -> None:

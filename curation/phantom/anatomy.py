@@ -13,7 +13,7 @@ from sono.curation.phantom.scene import Pose, Scene, new_scene
 
 DRAWINGS: dict[str, Callable[[Scene], None]] = {
     "four_chamber": heart.four_chamber,
-    "sideface": head.sideface,
+    "sideface": head.profile,
     "renal_sagittal": abdomen_limbs.renal_sagittal,
     "nuchal_translucency": head.nuchal_translucency,
     "eye": head.eye,
@@ -51,7 +51,9 @@ CROWN_RUMP_MM = (41.0, 82.0, 140.0, 190.0, 230.0, 270.0, 310.0, 340.0, 360.0)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn plane, its pixel spacing (square pixels), and what a sonographer would measure on it, in mm."""
+    """A drawn plane, its pixel spacing (square pixels), and what a sonographer would measure on
+    it, in mm.
+    """
 
     scene: Scene
     spacing_mm: float
@@ -61,12 +63,14 @@ class Drawn:
 def draw_plane(plane: str, probe: Probe, ga_days: int, rng: np.random.Generator) -> Drawn:
     """Draw `plane` of a fetus of `ga_days` into the frame of `probe`, in a pose of its own.
 
-    The fetus lies within 25 degrees of the textbook, a little off the middle, and fills about two thirds of the depth:
-    more when it is older.
+    The fetus lies within 25 degrees of the textbook, a little off the middle, and fills about two
+    thirds of the depth: more when it is older.
     """
     narrow = 0.84 if plane in WIDE else 1.0
     unit_mm = half_size_mm(plane, ga_days) * rng.uniform(0.96, 1.04)
-    share = narrow * rng.uniform(0.88, 1.12) * (0.66 + 0.08 * np.clip((ga_days / 7 - 26) / 12, -1, 1))
+    share = (
+        narrow * rng.uniform(0.88, 1.12) * (0.66 + 0.08 * np.clip((ga_days / 7 - 26) / 12, -1, 1))
+    )
     x, y = probe.point(rng.uniform(-0.14, 0.14), rng.uniform(0.5, 0.58))
     pose = Pose(x, y, rng.uniform(-25, 25), share * probe.depth / 2, bool(rng.random() < 0.3))
     scene = new_scene(probe.height, probe.width, pose, rng)
@@ -75,9 +79,10 @@ def draw_plane(plane: str, probe: Probe, ga_days: int, rng: np.random.Generator)
 
 
 def half_size_mm(plane: str, ga_days: int) -> float:
-    """Millimetres of one object unit of a plane's drawing at an age."""
+    """Millimeters of one object unit of a plane's drawing at an age."""
     biparietal, abdomen, femur, crown_rump = (
-        float(np.interp(ga_days / 7, WEEKS, chart)) for chart in (BIPARIETAL_MM, ABDOMEN_MM, FEMUR_MM, CROWN_RUMP_MM)
+        float(np.interp(ga_days / 7, WEEKS, chart))
+        for chart in (BIPARIETAL_MM, ABDOMEN_MM, FEMUR_MM, CROWN_RUMP_MM)
     )
     by_plane = {
         "nuchal_translucency": 0.45 * crown_rump,
@@ -97,7 +102,10 @@ def half_size_mm(plane: str, ga_days: int) -> float:
 
 
 def visible_masks(scene: Scene, plane: str, probe: Probe) -> dict[str, NDArray[np.bool_]]:
-    """Masks [H, W] of the plane's structures, cut to the sector; those mostly outside it are left out."""
+    """Masks [H, W] of the plane's structures, cut to the sector.
+
+    Those mostly outside it are left out.
+    """
     sector, kept = sector_mask(probe), {}
     for name in next(item.structures for item in PLANES if item.id == plane):
         drawn = scene.masks[name].astype(bool)

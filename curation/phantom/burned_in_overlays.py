@@ -1,4 +1,7 @@
-"""What a machine burns into the frame: name banner, settings, gray bar, depth ticks, calipers, a Doppler box."""
+"""What a machine burns into the frame.
+
+Name banner, settings, gray bar, depth ticks, calipers, a Doppler box.
+"""
 
 import cv2
 import numpy as np
@@ -25,7 +28,9 @@ def top_banner(
 def side_banner(
     frame: NDArray[np.uint8], lines: list[str], settings: list[str], probe: Probe, spacing_mm: float
 ) -> None:
-    """Layout of center B: names in a column at the left, settings below it, gray bar and ticks at the right."""
+    """Layout of center B: names in a column at the left, settings below it, gray bar and ticks
+    at the right.
+    """
     for row, line in enumerate(lines):
         _text(frame, line, (6, 22 + 17 * row), 0.42, WHITE)
     for row, line in enumerate(settings):
@@ -49,20 +54,29 @@ def calipers(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
         cv2.drawMarker(frame, (round(end[0]), round(end[1])), WHITE, cv2.MARKER_CROSS, 13, 1)
 
 
-def doppler(frame: NDArray[np.uint8], vessels: NDArray[np.bool_], probe: Probe) -> NDArray[np.uint8]:
+def doppler(
+    frame: NDArray[np.uint8], vessels: NDArray[np.bool_], probe: Probe
+) -> NDArray[np.uint8]:
     """A color frame [H, W, 3] with a color box whose flow fills `vessels` red and blue."""
     color = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
     rows, columns = np.nonzero(vessels)
-    flow = cv2.dilate(vessels.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & sector_mask(probe)
+    flow = cv2.dilate(vessels.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(
+        bool
+    ) & sector_mask(probe)
     left = np.arange(frame.shape[1])[None] < np.median(columns)
     color[flow & left] = (40, 60, 220)
     color[flow & ~left] = (225, 90, 40)
-    low, high = (int(columns.min()) - 12, int(rows.min()) - 12), (int(columns.max()) + 12, int(rows.max()) + 12)
+    low, high = (
+        (int(columns.min()) - 12, int(rows.min()) - 12),
+        (int(columns.max()) + 12, int(rows.max()) + 12),
+    )
     cv2.rectangle(color, low, high, (80, 230, 80), 1)
     return np.asarray(color, np.uint8)
 
 
-def _text(frame: NDArray[np.uint8], line: str, place: tuple[int, int], size: float, color: Color) -> None:
+def _text(
+    frame: NDArray[np.uint8], line: str, place: tuple[int, int], size: float, color: Color
+) -> None:
     cv2.putText(frame, line, place, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
 
 
@@ -70,7 +84,16 @@ def burn_inside(frame: NDArray[np.uint8], lines: list[str], probe: Probe) -> Non
     """Large text across the sector, as of a careless annotation."""
     x, y = probe.point(-0.45, 0.5)
     for row, line in enumerate(lines):
-        cv2.putText(frame, line, (int(x), int(y) + 34 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.9, WHITE, 2, cv2.LINE_AA)
+        cv2.putText(
+            frame,
+            line,
+            (int(x), int(y) + 34 * row),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.9,
+            WHITE,
+            2,
+            cv2.LINE_AA,
+        )
 
 
 def _gray_bar(frame: NDArray[np.uint8], x: int, y: int, width: int, height: int) -> None:

@@ -1,4 +1,7 @@
-"""Frames as hospitals export them: PNG, JPEG and DICOM with private text in every corner that a format has."""
+"""Frames as hospitals export them.
+
+PNG, JPEG and DICOM with private text in every corner that a format has.
+"""
 
 import io
 import struct
@@ -21,7 +24,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from sono.curation.phantom.patients import INSTITUTIONS, PHYSICIANS, Exam, Woman
+from sono.curation.phantom.patients import INSTITUTIONS, PHYSICIANS, Exam, PhantomPatient
 from sono.curation.phantom.physics import Probe
 
 
@@ -42,26 +45,28 @@ class Export:
     planted: list[Planted] = field(default_factory=list)
 
 
-def png_file(frame: NDArray[np.uint8], woman: Woman, exam: Exam) -> Export:
+def png_file(frame: NDArray[np.uint8], patient: PhantomPatient, exam: Exam) -> Export:
     """PNG with name, number and date in its text chunks."""
     content = cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 4])[1].tobytes()
     planted = [
-        Planted(f"{woman.forename} {woman.surname}", "name", "PNG tEXt Patient"),
-        Planted(woman.mrn, "id", "PNG tEXt Patient ID"),
+        Planted(f"{patient.forename} {patient.surname}", "name", "PNG tEXt Patient"),
+        Planted(patient.mrn, "id", "PNG tEXt Patient ID"),
         Planted(exam.day.isoformat(), "date", "PNG tEXt Creation Time"),
     ]
-    chunks = b"".join(_text_chunk(item.location.removeprefix("PNG tEXt "), item.value) for item in planted)
+    chunks = b"".join(
+        _text_chunk(item.location.removeprefix("PNG tEXt "), item.value) for item in planted
+    )
     header_end = 33  # signature and IHDR
     return Export(content[:header_end] + chunks + content[header_end:], planted)
 
 
-def jpeg_file(frame: NDArray[np.uint8], woman: Woman, exam: Exam) -> Export:
+def jpeg_file(frame: NDArray[np.uint8], patient: PhantomPatient, exam: Exam) -> Export:
     """JPEG with name, number and time in its EXIF tags."""
     content = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
     taken = f"{exam.day:%Y:%m:%d} 09:41:07"
     tags = {
-        0x010E: Planted(f"{woman.dicom_name} {woman.mrn}", "name", "EXIF ImageDescription"),
-        0x013B: Planted(PHYSICIANS[woman.center], "physician", "EXIF Artist"),
+        0x010E: Planted(f"{patient.dicom_name} {patient.mrn}", "name", "EXIF ImageDescription"),
+        0x013B: Planted(PHYSICIANS[patient.center], "physician", "EXIF Artist"),
         0x0132: Planted(taken, "date", "EXIF DateTime"),
     }
     exif = Image.Exif()
@@ -81,29 +86,41 @@ class DicomForm:
 
 
 def dicom_file(
-    frames: NDArray[np.uint8], woman: Woman, exam: Exam, probe: Probe, spacing_mm: float, form: DicomForm
+    frames: NDArray[np.uint8],
+    patient: PhantomPatient,
+    exam: Exam,
+    probe: Probe,
+    spacing_mm: float,
+    form: DicomForm,
 ) -> Export:
-    """DICOM of `frames` [n, H, W] (gray) or [n, H, W, 3] (RGB), with a full, private header and its regions."""
-    entropy = [woman.mrn, exam.accession, str(zlib.crc32(frames.tobytes()))]
+    """DICOM of `frames` [n, H, W] (gray) or [n, H, W, 3] (RGB), with a full, private header and
+    its regions.
+    """
+    entropy = [patient.mrn, exam.accession, str(zlib.crc32(frames.tobytes()))]
     data = _new_file(multiframe=len(frames) > 1, entropy=entropy)
-    _private_header(data, woman, exam)
+    _private_header(data, patient, exam)
     data.SequenceOfUltrasoundRegions = Sequence([_region(probe, spacing_mm)])
-    data.Manufacturer, data.ManufacturerModelName = "Phantom Works", woman.machine
+    data.Manufacturer, data.ManufacturerModelName = "Phantom Works", patient.machine
     _pixels(data, frames, form)
     if form.compressed:
         data.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
     buffer = io.BytesIO()
     data.save_as(buffer, enforce_file_format=True)
-    return Export(buffer.getvalue(), _planted_header(woman, exam))
+    return Export(buffer.getvalue(), _planted_header(patient, exam))
 
 
 def _new_file(multiframe: bool, entropy: list[str]) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage if multiframe else UltrasoundImageStorage
+    meta.MediaStorageSOPClassUID = (
+        UltrasoundMultiFrameImageStorage if multiframe else UltrasoundImageStorage
+    )
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=entropy)
     data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.SOPClassUID, data.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     data.StudyInstanceUID = generate_uid(entropy_srcs=[*entropy[:2], "study"])
     data.SeriesInstanceUID = generate_uid(entropy_srcs=[*entropy[:2], "series"])
     data.Modality, data.SeriesNumber, data.InstanceNumber, data.StudyID = "US", 1, 1, "1"
@@ -111,46 +128,52 @@ def _new_file(multiframe: bool, entropy: list[str]) -> FileDataset:
     return data
 
 
-def _private_header(data: Dataset, woman: Woman, exam: Exam) -> None:
-    data.PatientName, data.PatientID = woman.dicom_name, woman.mrn
-    data.PatientBirthDate, data.PatientSex = _dicom_date(woman.birth), "F"
+def _private_header(data: Dataset, patient: PhantomPatient, exam: Exam) -> None:
+    data.PatientName, data.PatientID = patient.dicom_name, patient.mrn
+    data.PatientBirthDate, data.PatientSex = _dicom_date(patient.birth), "F"
     data.StudyDate = data.SeriesDate = data.ContentDate = _dicom_date(exam.day)
     data.StudyTime = "094107"
     data.AccessionNumber = exam.accession
-    data.InstitutionName = INSTITUTIONS[woman.center]
-    data.ReferringPhysicianName = PHYSICIANS[woman.center].replace(". ", ".^")
-    data.PatientComments = f"{woman.forename} {woman.surname}, see {exam.accession}"
+    data.InstitutionName = INSTITUTIONS[patient.center]
+    data.ReferringPhysicianName = PHYSICIANS[patient.center].replace(". ", ".^")
+    data.PatientComments = f"{patient.forename} {patient.surname}, see {exam.accession}"
     other = Dataset()
-    other.PatientID, other.IssuerOfPatientID = woman.mrn, "HIS"
+    other.PatientID, other.IssuerOfPatientID = patient.mrn, "HIS"
     data.OtherPatientIDsSequence = Sequence([other])
     inner = Dataset()
-    inner.PersonName = woman.dicom_name
+    inner.PersonName = patient.dicom_name
     request = Dataset()
     request.AccessionNumber = exam.accession
-    request.RequestedProcedureDescription = f"Fetal scan {woman.surname}"
+    request.RequestedProcedureDescription = f"Fetal scan {patient.surname}"
     request.ContentCreatorIdentificationCodeSequence = Sequence([inner])
     data.RequestAttributesSequence = Sequence([request])
     block = data.private_block(0x0009, "PHANTOM_PRIVATE", create=True)
-    block.add_new(0x10, "LO", f"{woman.surname}/{woman.mrn}")
-    block.add_new(0x11, "DA", _dicom_date(woman.birth))
+    block.add_new(0x10, "LO", f"{patient.surname}/{patient.mrn}")
+    block.add_new(0x11, "DA", _dicom_date(patient.birth))
 
 
-def _planted_header(woman: Woman, exam: Exam) -> list[Planted]:
+def _planted_header(patient: PhantomPatient, exam: Exam) -> list[Planted]:
     """What `_private_header` wrote."""
     return [
-        Planted(woman.dicom_name, "name", "header PatientName"),
-        Planted(woman.mrn, "id", "header PatientID"),
-        Planted(_dicom_date(woman.birth), "date", "header PatientBirthDate"),
+        Planted(patient.dicom_name, "name", "header PatientName"),
+        Planted(patient.mrn, "id", "header PatientID"),
+        Planted(_dicom_date(patient.birth), "date", "header PatientBirthDate"),
         Planted(_dicom_date(exam.day), "date", "header StudyDate, SeriesDate, ContentDate"),
         Planted(exam.accession, "accession", "header AccessionNumber"),
-        Planted(INSTITUTIONS[woman.center], "institution", "header InstitutionName"),
-        Planted(PHYSICIANS[woman.center].replace(". ", ".^"), "physician", "header ReferringPhysicianName"),
-        Planted(f"{woman.forename} {woman.surname}", "name", "header PatientComments"),
-        Planted(woman.mrn, "id", "nested sequence OtherPatientIDsSequence"),
+        Planted(INSTITUTIONS[patient.center], "institution", "header InstitutionName"),
+        Planted(
+            PHYSICIANS[patient.center].replace(". ", ".^"),
+            "physician",
+            "header ReferringPhysicianName",
+        ),
+        Planted(f"{patient.forename} {patient.surname}", "name", "header PatientComments"),
+        Planted(patient.mrn, "id", "nested sequence OtherPatientIDsSequence"),
         Planted(exam.accession, "accession", "nested sequence RequestAttributesSequence"),
-        Planted(woman.dicom_name, "name", "nested sequence RequestAttributesSequence, two levels deep"),
-        Planted(f"{woman.surname}/{woman.mrn}", "name", "private tag (0009,1010)"),
-        Planted(_dicom_date(woman.birth), "date", "private tag (0009,1011)"),
+        Planted(
+            patient.dicom_name, "name", "nested sequence RequestAttributesSequence, two levels deep"
+        ),
+        Planted(f"{patient.surname}/{patient.mrn}", "name", "private tag (0009,1010)"),
+        Planted(_dicom_date(patient.birth), "date", "private tag (0009,1011)"),
     ]
 
 
@@ -160,7 +183,10 @@ def _region(probe: Probe, spacing_mm: float) -> Dataset:
     low, high = np.floor(border.min(axis=0)).astype(int), np.ceil(border.max(axis=0)).astype(int)
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
-    region.RegionLocationMinX0, region.RegionLocationMinY0 = int(max(low[0], 0)), int(max(low[1], 0))
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = (
+        int(max(low[0], 0)),
+        int(max(low[1], 0)),
+    )
     region.RegionLocationMaxX1 = int(min(high[0], probe.width - 1))
     region.RegionLocationMaxY1 = int(min(high[1], probe.height - 1))
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
@@ -171,7 +197,9 @@ def _region(probe: Probe, spacing_mm: float) -> Dataset:
 def _pixels(data: Dataset, frames: NDArray[np.uint8], form: DicomForm) -> None:
     data.Rows, data.Columns = frames.shape[1:3]
     data.SamplesPerPixel = 3 if frames.ndim == 4 else 1
-    data.PhotometricInterpretation = "RGB" if frames.ndim == 4 else "MONOCHROME1" if form.inverted else "MONOCHROME2"
+    data.PhotometricInterpretation = (
+        "RGB" if frames.ndim == 4 else "MONOCHROME1" if form.inverted else "MONOCHROME2"
+    )
     if frames.ndim == 4:
         data.PlanarConfiguration = 0
     if len(frames) > 1:

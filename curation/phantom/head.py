@@ -1,4 +1,7 @@
-"""Drawings of the head and face planes and of the early fetus; one object unit is half of the largest diameter."""
+"""Drawings of the head and face planes and of the early fetus.
+
+One object unit is half of the largest diameter.
+"""
 
 import numpy as np
 
@@ -32,10 +35,18 @@ def transthalamic(scene: Scene) -> None:
     _falx(scene, (-0.93, -0.66), (0.34, 0.93))
     _cavum(scene, -0.48)
     for side in (-1, 1):
-        thalamus = curve((-0.2, side * 0.04), (0.06, side * 0.3), (0.33, side * 0.2), (0.26, side * 0.03), closed=True)
+        thalamus = curve(
+            (-0.2, side * 0.04),
+            (0.06, side * 0.3),
+            (0.33, side * 0.2),
+            (0.26, side * 0.03),
+            closed=True,
+        )
         stroke(scene, thalamus, 0.03, -17)
         fill(scene, thalamus, BRAIN - 9, "thalami")
-        stroke(scene, curve((-0.3, side * 0.5), (-0.05, side * 0.4), (0.22, side * 0.52)), 0.03, -15)
+        stroke(
+            scene, curve((-0.3, side * 0.5), (-0.05, side * 0.4), (0.22, side * 0.52)), 0.03, -15
+        )
     stroke(scene, curve((-0.16, 0), (0.24, 0)), 0.075, -14)
     stroke(scene, curve((-0.15, 0), (0.23, 0)), 0.035, FLUID, "third ventricle")
 
@@ -46,7 +57,14 @@ def transventricular(scene: Scene) -> None:
     _falx(scene, (-0.93, -0.62), (-0.2, 0.93))
     _cavum(scene, -0.42)
     horn = curve(
-        (-0.12, 0.2), (0.25, 0.16), (0.62, 0.22), (0.76, 0.36), (0.6, 0.47), (0.25, 0.38), (-0.1, 0.3), closed=True
+        (-0.12, 0.2),
+        (0.25, 0.16),
+        (0.62, 0.22),
+        (0.76, 0.36),
+        (0.6, 0.47),
+        (0.25, 0.38),
+        (-0.1, 0.3),
+        closed=True,
     )
     stroke(scene, horn, 0.04, -9)
     fill(scene, horn, FLUID, "lateral ventricle", loss=-0.02)
@@ -66,14 +84,18 @@ def transcerebellar(scene: Scene) -> None:
         thalamus = oval((0.02, side * 0.14), (0.19, 0.11), side * 20)
         stroke(scene, thalamus, 0.025, -18)
         fill(scene, thalamus, BRAIN - 9, "thalami")
-    cistern = curve((0.66, -0.42), (0.88, -0.26), (0.93, 0), (0.88, 0.26), (0.66, 0.42), (0.7, 0), closed=True)
+    cistern = curve(
+        (0.66, -0.42), (0.88, -0.26), (0.93, 0), (0.88, 0.26), (0.66, 0.42), (0.7, 0), closed=True
+    )
     fill(scene, cistern, FLUID, "cisterna magna", loss=-0.02)
     for side in (-1, 1):
         lobe = oval((0.55, side * 0.23), (0.2, 0.24), side * -12)
         stroke(scene, lobe, 0.045, -8)
         fill(scene, lobe, -30, "cerebellum")
         for shift in (-0.06, 0.04):
-            stroke(scene, oval((0.55 + shift, side * 0.23), (0.05, 0.15), 0, (100, 260)), 0.018, -19)
+            stroke(
+                scene, oval((0.55 + shift, side * 0.23), (0.05, 0.15), 0, (100, 260)), 0.018, -19
+            )
     fill(scene, oval((0.58, 0), (0.12, 0.12)), -11, "cerebellum")
 
 
@@ -94,8 +116,9 @@ def nuchal_translucency(scene: Scene) -> None:
     """Head and chest of an early fetus in the midline, face up, the dark band behind the neck."""
     pool(scene, (1.5, 1.27))
     body = curve(
-        (-0.95, -0.1), (-0.78, -0.5), (-0.45, -0.62), (-0.2, -0.5), (-0.06, -0.22), (0.3, -0.28), (1.0, -0.3),
-        (1.3, 0.2), (1.0, 0.62), (0.4, 0.6), (0.0, 0.48), (-0.3, 0.52), (-0.7, 0.4), closed=True,
+        (-0.95, -0.1), (-0.78, -0.5), (-0.45, -0.62), (-0.2, -0.5), (-0.06, -0.22), (0.3, -0.28),
+        (1.0, -0.3), (1.3, 0.2), (1.0, 0.62), (0.4, 0.6), (0.0, 0.48), (-0.3, 0.52), (-0.7, 0.4),
+        closed=True,
     )  # fmt: skip
     stroke(scene, body, 0.05, -12)
     fill(scene, body, MUSCLE)
@@ -121,7 +144,10 @@ def crown_rump_length(scene: Scene) -> None:
         (-0.4, 0.02), (-0.2, -0.16), (0.2, -0.3), (0.6, -0.26), (0.95, 0.0), (0.97, 0.25),
         (0.6, 0.36), (0.1, 0.36), (-0.3, 0.26), closed=True,
     )  # fmt: skip
-    limbs = (((0.72, -0.18), (0.62, -0.42), (0.82, -0.5), (0.98, -0.42)), ((0.0, -0.2), (0.1, -0.4), (-0.12, -0.42)))
+    limbs = (
+        ((0.72, -0.18), (0.62, -0.42), (0.82, -0.5), (0.98, -0.42)),
+        ((0.0, -0.2), (0.1, -0.4), (-0.12, -0.42)),
+    )
     for limb in limbs:
         stroke(scene, curve(*limb), 0.12, -26)
         stroke(scene, curve(*limb), 0.035, -6)
@@ -134,18 +160,23 @@ def crown_rump_length(scene: Scene) -> None:
     fill(scene, oval((-0.6, -0.08), (0.24, 0.12), -18), -20)
     stroke(scene, curve((-0.95, -0.22), (-0.88, -0.35)), 0.05, -6)
     for x in np.linspace(-0.3, 0.85, 13):
-        stroke(scene, curve((x, 0.27 - 0.12 * (x - 0.3) ** 2), (x + 0.04, 0.27 - 0.12 * (x - 0.3) ** 2)), 0.045, -2)
+        stroke(
+            scene,
+            curve((x, 0.27 - 0.12 * (x - 0.3) ** 2), (x + 0.04, 0.27 - 0.12 * (x - 0.3) ** 2)),
+            0.045,
+            -2,
+        )
     fill(scene, oval((-0.05, 0.04), (0.13, 0.09), 30), -46)
     fill(scene, oval((0.34, 0.08), (0.09, 0.05), 15), FLUID)
 
 
-def sideface(scene: Scene) -> None:
+def profile(scene: Scene) -> None:
     """The profile in the midline: forehead, nose, lips and chin against fluid."""
     pool(scene, (1.5, 0.95))
     contour = curve(
-        (-1.25, 0.5), (-1.1, 0.12), (-0.8, -0.2), (-0.42, -0.32), (-0.14, -0.2), (0.06, -0.46), (0.16, -0.5),
-        (0.2, -0.36), (0.22, -0.22), (0.36, -0.34), (0.42, -0.2), (0.54, -0.3), (0.6, -0.14), (0.78, -0.26),
-        (0.93, -0.1), (0.98, 0.2), (1.3, 0.4),
+        (-1.25, 0.5), (-1.1, 0.12), (-0.8, -0.2), (-0.42, -0.32), (-0.14, -0.2), (0.06, -0.46),
+        (0.16, -0.5), (0.2, -0.36), (0.22, -0.22), (0.36, -0.34), (0.42, -0.2), (0.54, -0.3),
+        (0.6, -0.14), (0.78, -0.26), (0.93, -0.1), (0.98, 0.2), (1.3, 0.4),
     )  # fmt: skip
     face = np.vstack([contour, [(1.35, 1.2), (-1.3, 1.2)]])
     fill(scene, face, MUSCLE - 3)
@@ -154,7 +185,10 @@ def sideface(scene: Scene) -> None:
     stroke(scene, skull, 0.06, -2, loss=0.8)
     fill(
         scene,
-        band(curve((-1.1, 0.25), (-0.8, -0.11), (-0.42, -0.25), (-0.22, -0.19)), (0.1, 0.15, 0.13, 0.08)),
+        band(
+            curve((-1.1, 0.25), (-0.8, -0.11), (-0.42, -0.25), (-0.22, -0.19)),
+            (0.1, 0.15, 0.13, 0.08),
+        ),
         -16,
         "forehead",
     )
@@ -177,7 +211,8 @@ def eye(scene: Scene) -> None:
     stroke(scene, face, 0.05, -9)
     fill(scene, face, MUSCLE)
     stroke(scene, oval((0, 0.12), (0.97, 0.82), 0, (185, 355)), 0.05, -5, loss=0.16)
-    for side, name in ((-1, "right"), (1, "left")):  # the woman's left of the picture is the fetus's right here
+    # the patient's left of the picture is the fetus's right here
+    for side, name in ((-1, "right"), (1, "left")):
         orbit = oval((side * 0.46, 0.0), (0.3, 0.27))
         stroke(scene, oval((side * 0.46, 0.0), (0.32, 0.29)), 0.06, -3, loss=0.16)
         fill(scene, orbit, -66, f"{name} orbit", loss=-0.02)
@@ -188,11 +223,19 @@ def eye(scene: Scene) -> None:
     stroke(scene, curve((-0.08, -0.12), (0, -0.22), (0.08, -0.12)), 0.05, -3, loss=0.4)
     stroke(scene, curve((0, -0.05), (0, 0.35)), 0.05, -14)
     for side in (-1, 1):
-        stroke(scene, curve((side * 0.1, 0.45), (side * 0.3, 0.52), (side * 0.5, 0.5)), 0.06, -7, loss=0.32)
+        stroke(
+            scene,
+            curve((side * 0.1, 0.45), (side * 0.3, 0.52), (side * 0.5, 0.5)),
+            0.06,
+            -7,
+            loss=0.32,
+        )
     speckle_threads(scene, oval((0, 0.55), (0.7, 0.3)), 14, -18)
 
 
-def _skull(scene: Scene, radii: tuple[float, float], thickness: float = 0.065, brain: float = BRAIN) -> None:
+def _skull(
+    scene: Scene, radii: tuple[float, float], thickness: float = 0.065, brain: float = BRAIN
+) -> None:
     """Scalp, bone and brain; the mask of the head reaches to the outer border of the bone."""
     outline = oval((0, 0), radii)
     fill(scene, oval((0, 0), (radii[0] * 1.09, radii[1] * 1.1)), TISSUE - 4)
@@ -207,7 +250,13 @@ def _skull(scene: Scene, radii: tuple[float, float], thickness: float = 0.065, b
 def _falx(scene: Scene, *parts: tuple[float, float]) -> None:
     """The midline echo, in pieces from x to x; the mask joins them."""
     for start, stop in parts:
-        stroke(scene, curve((start, 0), ((start + stop) / 2, 0.008), (stop, 0)), 0.028, -5, "midline falx")
+        stroke(
+            scene,
+            curve((start, 0), ((start + stop) / 2, 0.008), (stop, 0)),
+            0.028,
+            -5,
+            "midline falx",
+        )
 
 
 def _cavum(scene: Scene, x: float) -> None:

@@ -24,7 +24,7 @@ MYOCARDIUM = -24.0
 
 
 def four_chamber(scene: Scene) -> None:
-    """Apex towards the probe: the septum runs along the beam."""
+    """Apex toward the probe: the septum runs along the beam."""
     thorax(scene, spine_deg=90)
     _chambers(scene, (-0.08, 0.0), turn_deg=-90)
     chamber(scene, oval((0.14, 0.6), (0.1, 0.1)), "descending aorta")
@@ -41,10 +41,20 @@ def lvot(scene: Scene) -> None:
     """The aorta leaves the long left ventricle; septum and front wall of the aorta are one line."""
     thorax(scene, spine_deg=75)
     fill(scene, oval((-0.12, 0.0), (0.72, 0.52), 18), MYOCARDIUM - 3)
-    left = curve((-0.72, -0.06), (-0.42, -0.12), (-0.02, 0.02), (0.05, 0.2), (-0.2, 0.22), (-0.55, 0.12), closed=True)
+    left = curve(
+        (-0.72, -0.06),
+        (-0.42, -0.12),
+        (-0.02, 0.02),
+        (0.05, 0.2),
+        (-0.2, 0.22),
+        (-0.55, 0.12),
+        closed=True,
+    )
     chamber(
         scene,
-        curve((-0.62, -0.3), (-0.3, -0.42), (0.1, -0.34), (0.12, -0.2), (-0.25, -0.24), closed=True),
+        curve(
+            (-0.62, -0.3), (-0.3, -0.42), (0.1, -0.34), (0.12, -0.2), (-0.25, -0.24), closed=True
+        ),
         "right ventricle",
     )
     chamber(scene, oval((0.24, 0.36), (0.2, 0.15), 20))  # left atrium
@@ -105,7 +115,11 @@ def aortic_arch(scene: Scene) -> None:
     _heart_corner(scene, (0.12, 0.12), 0.3)
     arch = oval((-0.3, 0.06), (0.34, 0.34), 0, (65, 290))
     path = np.vstack(
-        [curve((0.95, 0.42), (0.4, 0.42), (-0.05, 0.4)), arch, curve((-0.16, -0.26), (0.06, -0.16), (0.2, -0.02))]
+        [
+            curve((0.95, 0.42), (0.4, 0.42), (-0.05, 0.4)),
+            arch,
+            curve((-0.16, -0.26), (0.06, -0.16), (0.2, -0.02)),
+        ]
     )
     for degrees in (165, 200, 240):
         base = oval((-0.3, 0.06), (0.34, 0.34), 0, (degrees, degrees + 1))[0]
@@ -121,7 +135,10 @@ def ductal_arch(scene: Scene) -> None:
     """The hockey stick: straight from the front of the heart, then an open angle down the spine."""
     _long_section(scene)
     _heart_corner(scene, (0.5, -0.42), 0.34)
-    trunk, duct = curve((0.42, -0.55), (0.16, -0.36), (-0.12, -0.12)), curve((-0.12, -0.12), (-0.36, 0.12), (-0.5, 0.3))
+    trunk, duct = (
+        curve((0.42, -0.55), (0.16, -0.36), (-0.12, -0.12)),
+        curve((-0.12, -0.12), (-0.36, 0.12), (-0.5, 0.3)),
+    )
     descending = curve((-0.5, 0.32), (-0.36, 0.42), (0.2, 0.43), (0.95, 0.42))
     chamber(scene, oval((0.14, 0.0), (0.13, 0.12)))  # the aorta cut across
     vessel(scene, np.vstack([trunk, duct, descending]), 0.19)
@@ -172,15 +189,42 @@ def _chambers(scene: Scene, center: tuple[float, float], turn_deg: float) -> Non
 
     fill(
         scene,
-        local(curve((0.66, 0.0), (0.3, 0.42), (-0.3, 0.46), (-0.54, 0.0), (-0.3, -0.46), (0.3, -0.42), closed=True)),
+        local(
+            curve(
+                (0.66, 0.0),
+                (0.3, 0.42),
+                (-0.3, 0.46),
+                (-0.54, 0.0),
+                (-0.3, -0.46),
+                (0.3, -0.42),
+                closed=True,
+            )
+        ),
         MYOCARDIUM,
     )
     for side, name in ((-1, "left"), (1, "right")):
-        ventricle = curve((0.5, side * 0.08), (0.3, side * 0.3), (0.03, side * 0.34), (0.02, side * 0.07), closed=True)
+        ventricle = curve(
+            (0.5, side * 0.08),
+            (0.3, side * 0.3),
+            (0.03, side * 0.34),
+            (0.02, side * 0.07),
+            closed=True,
+        )
         chamber(scene, local(ventricle), f"{name} ventricle")
         chamber(scene, local(oval((-0.25, side * 0.22), (0.2, 0.17))), f"{name} atrium")
-        stroke(scene, local(curve((0.0, side * 0.05), (0.03, side * 0.2), (-0.01, side * 0.38))), 0.03, -5)
-    stroke(scene, local(curve((0.0, 0.0), (0.3, 0.01), (0.58, 0.0))), 0.075, -9, "interventricular septum")
+        stroke(
+            scene,
+            local(curve((0.0, side * 0.05), (0.03, side * 0.2), (-0.01, side * 0.38))),
+            0.03,
+            -5,
+        )
+    stroke(
+        scene,
+        local(curve((0.0, 0.0), (0.3, 0.01), (0.58, 0.0))),
+        0.075,
+        -9,
+        "interventricular septum",
+    )
     stroke(scene, local(curve((-0.45, 0.0), (-0.3, 0.0))), 0.035, -9)
     stroke(scene, local(curve((-0.12, 0.0), (0.0, 0.0))), 0.05, -6)
 
@@ -189,11 +233,23 @@ def _long_section(scene: Scene) -> None:
     """A cut along the trunk: chest wall in front, the dotted line of the spine behind."""
     pool(scene, (1.6, 0.5))
     trunk = curve(
-        (-1.1, -0.55), (0, -0.78), (1.2, -0.66), (1.35, 0), (1.2, 0.72), (0, 0.8), (-1.1, 0.66), (-1.2, 0), closed=True
+        (-1.1, -0.55),
+        (0, -0.78),
+        (1.2, -0.66),
+        (1.35, 0),
+        (1.2, 0.72),
+        (0, 0.8),
+        (-1.1, 0.66),
+        (-1.2, 0),
+        closed=True,
     )
     stroke(scene, trunk, 0.05, -13)
     fill(scene, trunk, LUNG)
-    fill(scene, curve((0.75, -0.6), (1.2, -0.6), (1.3, 0.2), (0.9, 0.3), (0.62, -0.1), closed=True), LUNG - 6)
+    fill(
+        scene,
+        curve((0.75, -0.6), (1.2, -0.6), (1.3, 0.2), (0.9, 0.3), (0.62, -0.1), closed=True),
+        LUNG - 6,
+    )
     for x in np.linspace(-1.0, 1.15, 12):
         stroke(scene, curve((x, 0.64), (x + 0.08, 0.64)), 0.075, -1, loss=0.8)
 

@@ -1,4 +1,7 @@
-"""What the phantom study has written so far: files, spreadsheet rows, masks and the truth about each."""
+"""What the phantom study has written so far.
+
+Files, spreadsheet rows, masks and the truth about each.
+"""
 
 import csv
 import io
@@ -13,23 +16,28 @@ from numpy.typing import NDArray
 from sono.curation.core.atomic import write_bytes, write_text
 from sono.curation.core.planes import PlaneTable
 from sono.curation.phantom.files import Planted
-from sono.curation.phantom.patients import COLUMNS, Exam, Woman, record_row
+from sono.curation.phantom.patients import COLUMNS, Exam, PhantomPatient, record_row
 from sono.curation.phantom.physics import Probe
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What curation should say of a file: one of `statuses`, with one of `codes` (none: no code is asked for)."""
+    """What curation should say of a file: one of `statuses`, with one of `codes` (none.
+
+    No code is asked for).
+    """
 
     statuses: tuple[str, ...] = ("accepted",)
     codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A file of the study: whose it is, its plane (a plane id, "other" or "") and what it was planted for."""
+class PhantomFrame:
+    """A file of the study: whose it is, its plane (a plane id, "other" or "") and what it was
+    planted for.
+    """
 
-    woman: Woman
+    patient: PhantomPatient
     exam: Exam
     plane: str
     name: str  # file name
@@ -39,11 +47,11 @@ class Shot:
     @property
     def path(self) -> str:
         """The file's place below the study's folder."""
-        return f"raw/{self.woman.center}/{folder_name(self.woman, self.exam)}/{self.name}"
+        return f"raw/{self.patient.center}/{folder_name(self.patient, self.exam)}/{self.name}"
 
 
 @dataclass
-class Ledger:
+class Manifest:
     """Collects; `close` writes the tables."""
 
     out: Path
@@ -56,30 +64,41 @@ class Ledger:
     size_bytes: int = 0
 
 
-def folder_name(woman: Woman, exam: Exam) -> str:
+def folder_name(patient: PhantomPatient, exam: Exam) -> str:
     """Center A files by month, center B by patient."""
-    return f"{exam.day:%Y-%m}" if woman.center == "A" else f"{woman.mrn} {woman.surname.upper()}"
+    return (
+        f"{exam.day:%Y-%m}" if patient.center == "A" else f"{patient.mrn} {patient.surname.upper()}"
+    )
 
 
-def file_name(woman: Woman, exam: Exam, number: int, suffix: str) -> str:
+def file_name(patient: PhantomPatient, exam: Exam, number: int, suffix: str) -> str:
     """The name a hospital's export gives: with the patient's name or number in it."""
-    if woman.center == "A":
-        return f"{woman.surname}_{woman.forename}_{woman.mrn}_{exam.day:%Y%m%d}_{number:03d}{suffix}"
-    return f"IMG_{woman.mrn}_{number:04d}{suffix}"
+    if patient.center == "A":
+        person = f"{patient.surname}_{patient.forename}_{patient.mrn}"
+        return f"{person}_{exam.day:%Y%m%d}_{number:03d}{suffix}"
+    return f"IMG_{patient.mrn}_{number:04d}{suffix}"
 
 
 def add_file(
-    ledger: Ledger, shot: Shot, content: bytes, expected: Expected, planted: list[Planted], facts: dict[str, Any]
+    manifest: Manifest,
+    shot: PhantomFrame,
+    content: bytes,
+    expected: Expected,
+    planted: list[Planted],
+    facts: dict[str, Any],
 ) -> None:
-    """Write a file and note its truth, its row and every private string; `facts` are more keys of the truth."""
-    write_bytes(ledger.out / shot.path, content)
-    ledger.size_bytes += len(content)
+    """Write a file and note its truth, its row and every private string.
+
+    `facts` are more keys of the truth.
+    """
+    write_bytes(manifest.out / shot.path, content)
+    manifest.size_bytes += len(content)
     record = facts.get("biometry_mm", {})
     if shot.recorded:
-        ledger.rows.append(record_row(shot.woman, shot.exam, shot.plane, shot.name, record))
-    ledger.files[shot.path] = {
-        "woman": shot.woman.id,
-        "center": shot.woman.center,
+        manifest.rows.append(record_row(shot.patient, shot.exam, shot.plane, shot.name, record))
+    manifest.files[shot.path] = {
+        "patient": shot.patient.id,
+        "center": shot.patient.center,
         "plane": shot.plane,
         "ga_days": shot.exam.ga_days,
         "planted": shot.planted,
@@ -88,7 +107,7 @@ def add_file(
         **facts,
     }
     for item in (*planted, *_name_strings(shot)):
-        ledger.private.append({"file": shot.path, **asdict(item)})
+        manifest.private.append({"file": shot.path, **asdict(item)})
 
 
 def frame_facts(frame_shape: tuple[int, ...], probe: Probe, spacing_mm: float) -> dict[str, Any]:
@@ -112,20 +131,27 @@ def frame_facts(frame_shape: tuple[int, ...], probe: Probe, spacing_mm: float) -
     }
 
 
-def add_masks(ledger: Ledger, name: str, masks: dict[str, NDArray[np.bool_]], shape: tuple[int, int]) -> None:
+def add_masks(
+    manifest: Manifest, name: str, masks: dict[str, NDArray[np.bool_]], shape: tuple[int, int]
+) -> None:
     """Note structure masks [H, W] of the file `name` as COCO annotations."""
     from pycocotools import mask as coco
 
-    image_id = len(ledger.images) + 1
-    ledger.images.append({"id": image_id, "file_name": name, "height": shape[0], "width": shape[1]})
+    image_id = len(manifest.images) + 1
+    manifest.images.append(
+        {"id": image_id, "file_name": name, "height": shape[0], "width": shape[1]}
+    )
     for structure, mask in masks.items():
         run_lengths = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-        ledger.annotations.append(
+        manifest.annotations.append(
             {
-                "id": len(ledger.annotations) + 1,
+                "id": len(manifest.annotations) + 1,
                 "image_id": image_id,
                 "category_id": PlaneTable().structures.index(structure) + 1,
-                "segmentation": {"size": list(shape), "counts": run_lengths["counts"].decode("ascii")},
+                "segmentation": {
+                    "size": list(shape),
+                    "counts": run_lengths["counts"].decode("ascii"),
+                },
                 "area": int(mask.sum()),
                 "bbox": [float(value) for value in coco.toBbox(run_lengths)],
                 "iscrowd": 1,  # COCO's mark of run lengths
@@ -133,32 +159,42 @@ def add_masks(ledger: Ledger, name: str, masks: dict[str, NDArray[np.bool_]], sh
         )
 
 
-def close(ledger: Ledger, seed: int) -> None:
+def close(manifest: Manifest, seed: int) -> None:
     """Write records.csv, masks.coco.json and truth.json."""
-    _write_records(ledger, ";" if seed % 2 == 0 else ",")
-    categories = [{"id": number, "name": name} for number, name in enumerate(PlaneTable().structures, 1)]
+    _write_records(manifest, ";" if seed % 2 == 0 else ",")
+    categories = [
+        {"id": number, "name": name} for number, name in enumerate(PlaneTable().structures, 1)
+    ]
     _write_json(
-        ledger.out / "masks.coco.json",
-        {"images": ledger.images, "annotations": ledger.annotations, "categories": categories},
+        manifest.out / "masks.coco.json",
+        {"images": manifest.images, "annotations": manifest.annotations, "categories": categories},
     )
-    planted = {path: facts for path, facts in ledger.files.items() if facts["planted"]}
+    planted = {path: facts for path, facts in manifest.files.items() if facts["planted"]}
     truth = {
         "seed": seed,
-        "files": ledger.files,
-        "duplicates": ledger.duplicates,
-        "broken": [path for path, facts in planted.items() if facts["planted"].startswith("broken")],
+        "files": manifest.files,
+        "duplicates": manifest.duplicates,
+        "broken": [
+            path for path, facts in planted.items() if facts["planted"].startswith("broken")
+        ],
         "special": {path: facts["planted"] for path, facts in planted.items()},
-        "burned_text": {path: facts["burned"] for path, facts in ledger.files.items() if facts.get("burned")},
-        "private": ledger.private,
-        "private_values": sorted({item["value"] for item in ledger.private}),
+        "burned_text": {
+            path: facts["burned"] for path, facts in manifest.files.items() if facts.get("burned")
+        },
+        "private": manifest.private,
+        "private_values": sorted({item["value"] for item in manifest.private}),
     }
-    _write_json(ledger.out / "truth.json", truth)
+    _write_json(manifest.out / "truth.json", truth)
 
 
-def _name_strings(shot: Shot) -> list[Planted]:
+def _name_strings(shot: PhantomFrame) -> list[Planted]:
     """The private strings in the file's name and folder."""
-    where = {"file name": shot.name, "folder name": folder_name(shot.woman, shot.exam)}
-    private = {"id": shot.woman.mrn, "name": shot.woman.surname, "date": f"{shot.exam.day:%Y%m%d}"}
+    where = {"file name": shot.name, "folder name": folder_name(shot.patient, shot.exam)}
+    private = {
+        "id": shot.patient.mrn,
+        "name": shot.patient.surname,
+        "date": f"{shot.exam.day:%Y%m%d}",
+    }
     return [
         Planted(value, kind, place)
         for place, text in where.items()
@@ -167,16 +203,29 @@ def _name_strings(shot: Shot) -> list[Planted]:
     ]
 
 
-def _write_records(ledger: Ledger, delimiter: str) -> None:
+def _write_records(manifest: Manifest, delimiter: str) -> None:
     """A CSV with byte order mark and Windows line ends, as spreadsheets export it."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, delimiter=delimiter, lineterminator="\r\n", restval="")
     writer.writeheader()
-    writer.writerows(ledger.rows)
-    write_text(ledger.out / "records.csv", "\ufeff" + buffer.getvalue())
-    for kind, column in (("name", "Name"), ("id", "MRN"), ("date", "DOB"), ("date", "Exam date"), ("date", "LMP")):
-        for value in sorted({row[column] for row in ledger.rows if row[column]}):
-            ledger.private.append({"file": "records.csv", "value": value, "kind": kind, "location": f"column {column}"})
+    writer.writerows(manifest.rows)
+    write_text(manifest.out / "records.csv", "\ufeff" + buffer.getvalue())
+    for kind, column in (
+        ("name", "Name"),
+        ("id", "MRN"),
+        ("date", "DOB"),
+        ("date", "Exam date"),
+        ("date", "LMP"),
+    ):
+        for value in sorted({row[column] for row in manifest.rows if row[column]}):
+            manifest.private.append(
+                {
+                    "file": "records.csv",
+                    "value": value,
+                    "kind": kind,
+                    "location": f"column {column}",
+                }
+            )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

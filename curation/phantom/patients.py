@@ -1,4 +1,6 @@
-"""Invented women, their examinations and the spreadsheet rows that a hospital would write about them."""
+"""Invented patients, their examinations and the spreadsheet rows that a hospital would write
+about them.
+"""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -8,15 +10,16 @@ import numpy as np
 from sono.curation.core.planes import PLANES
 
 SURNAMES = (
-    "Lindqvist", "Haverkamp", "Ostrowska", "Tessmann", "Bjornstad", "Cavalcanti", "Dumoulin", "Erdogmus",
-    "Fitzalan", "Grabowicz", "Hollenbach", "Ivashova", "Jankauskas", "Kirchhofer", "Lammertink", "Mbekiwa",
-    "Nakasone", "Oyelaran", "Petrovska", "Quintanar", "Rasmusdal", "Szymborska", "Tregenza", "Ulvskog",
-    "Vandermolen", "Wetherall", "Xanthakis", "Yildirimli", "Zavattini", "Akinfemi",
+    "Lindqvist", "Haverkamp", "Ostrowska", "Tessmann", "Bjornstad", "Cavalcanti", "Dumoulin",
+    "Erdogmus", "Fitzalan", "Grabowicz", "Hollenbach", "Ivashova", "Jankauskas", "Kirchhofer",
+    "Lammertink", "Mbekiwa", "Nakasone", "Oyelaran", "Petrovska", "Quintanar", "Rasmusdal",
+    "Szymborska", "Tregenza", "Ulvskog", "Vandermolen", "Wetherall", "Xanthakis", "Yildirimli",
+    "Zavattini", "Akinfemi",
 )  # fmt: skip
 FORENAMES = (
-    "Annelore", "Birgitta", "Celestina", "Dorothea", "Eleonora", "Friederike", "Guinevere", "Henrietta",
-    "Isolde", "Josefina", "Katarzyna", "Ludmilla", "Marguerite", "Nadezhda", "Ottilie", "Philippa", "Quirina",
-    "Rosalinde", "Sieglinde", "Theodora",
+    "Annelore", "Birgitta", "Celestina", "Dorothea", "Eleonora", "Friederike", "Guinevere",
+    "Henrietta", "Isolde", "Josefina", "Katarzyna", "Ludmilla", "Marguerite", "Nadezhda", "Ottilie",
+    "Philippa", "Quirina", "Rosalinde", "Sieglinde", "Theodora",
 )  # fmt: skip
 INSTITUTIONS = {"A": "St. Walburga Frauenklinik", "B": "Hospital Santa Quiteria"}
 PHYSICIANS = {"A": "Dr. Morgenthaler", "B": "Dra. Echeverria"}
@@ -47,7 +50,7 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Woman:
+class PhantomPatient:
     """An invented patient of one center; `exams` are an early and a later visit."""
 
     number: int  # over both centers
@@ -61,7 +64,7 @@ class Woman:
 
     @property
     def id(self) -> str:
-        """The name of the woman in the truth file: tells nothing of her."""
+        """The name of the patient in the truth file: tells nothing of her."""
         return f"{self.center}{self.number:03d}"
 
     @property
@@ -69,15 +72,20 @@ class Woman:
         return f"{self.surname.upper()}^{self.forename.upper()}"
 
 
-def make_woman(number: int, center: str, seed: int) -> Woman:
-    """Woman `number` of the study; the same for the same seed, another name for each of the first 600."""
+def make_patient(number: int, center: str, seed: int) -> PhantomPatient:
+    """Patient `number` of the study.
+
+    The same for the same seed, another name for each of the first 600.
+    """
     rng = np.random.default_rng([seed, 1, number])
     birth = date(1979, 1, 1) + timedelta(days=int(rng.integers(0, 25 * 365)))
     early, late = int(rng.integers(11 * 7, 14 * 7)), int(rng.integers(18 * 7, 38 * 7))
     first = date(2023, 1, 9) + timedelta(days=int(rng.integers(0, 500)))
     exams = tuple(
         Exam(
-            first + timedelta(days=age - early), age, f"{'ACN' if center == 'A' else 'SQ'}{rng.integers(10**6, 10**7)}"
+            first + timedelta(days=age - early),
+            age,
+            f"{'ACN' if center == 'A' else 'SQ'}{rng.integers(10**6, 10**7)}",
         )
         for age in (early, late)
     )
@@ -86,25 +94,29 @@ def make_woman(number: int, center: str, seed: int) -> Woman:
     surname = SURNAMES[(number * 7 + seed) % len(SURNAMES)]
     forename = FORENAMES[(number // len(SURNAMES) + number * 3) % len(FORENAMES)]
     machine = MACHINES[center][int(rng.integers(2))]
-    return Woman(number, center, surname, forename, mrn, birth, machine, (exams[0], exams[1]))
+    return PhantomPatient(
+        number, center, surname, forename, mrn, birth, machine, (exams[0], exams[1])
+    )
 
 
-def record_row(woman: Woman, exam: Exam, plane: str, file: str, biometry_mm: dict[str, float]) -> dict[str, str]:
+def record_row(
+    patient: PhantomPatient, exam: Exam, plane: str, file: str, biometry_mm: dict[str, float]
+) -> dict[str, str]:
     """A row of the records table, in the mixed spellings of a hospital's spreadsheet."""
-    rng = np.random.default_rng([woman.number, 2, len(file), *file.encode()[-12:]])
+    rng = np.random.default_rng([patient.number, 2, len(file), *file.encode()[-12:]])
     ga = mixed_ga(exam.ga_days, int(rng.integers(6)))
     last_period = exam.day - timedelta(days=exam.ga_days)
     row = {
         "File": file,
-        "MRN": woman.mrn,
-        "Name": f"{woman.surname}, {woman.forename}",
-        "DOB": mixed_date(woman.birth, woman.number % 4),
+        "MRN": patient.mrn,
+        "Name": f"{patient.surname}, {patient.forename}",
+        "DOB": mixed_date(patient.birth, patient.number % 4),
         "Exam date": mixed_date(exam.day, int(rng.integers(4))),
         "LMP": "" if ga else mixed_date(last_period, int(rng.integers(4))),
         "GA": ga,
         "View": mixed_label(plane, rng),
-        "Hospital": woman.center,
-        "Machine": woman.machine,
+        "Hospital": patient.center,
+        "Machine": patient.machine,
         "Findings": FINDINGS[int(rng.integers(len(FINDINGS)))],
     }
     return row | {f"{name.upper()} (mm)": f"{value:.1f}" for name, value in biometry_mm.items()}

@@ -1,4 +1,7 @@
-"""From a drawn scene to a B-mode frame: beams, shadows, speckle, log compression and the sector of the probe."""
+"""From a drawn scene to a B-mode frame.
+
+Beams, shadows, speckle, log compression and the sector of the probe.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +15,10 @@ from sono.curation.phantom.scene import Scene
 
 @dataclass(frozen=True)
 class Probe:
-    """A convex sector in a frame of `height` x `width` pixels: apex, radii in pixels, half opening in degrees."""
+    """A convex sector in a frame of `height` x `width` pixels.
+
+    Apex, radii in pixels, half opening in degrees.
+    """
 
     height: int
     width: int
@@ -31,7 +37,9 @@ class Probe:
         """Pixel at a share of the half opening (-1 to 1) and of the depth (0 to 1)."""
         angle = np.deg2rad(self.half_angle_deg * angle_share)
         radius = self.radius_min + depth_share * self.depth
-        return float(self.apex_x + radius * np.sin(angle)), float(self.apex_y + radius * np.cos(angle))
+        return float(self.apex_x + radius * np.sin(angle)), float(
+            self.apex_y + radius * np.cos(angle)
+        )
 
     def polygon(self) -> list[list[float]]:
         """The border of the sector, clockwise from the upper left, in source pixels."""
@@ -88,7 +96,9 @@ def _polar_grid(
 
 
 @lru_cache(maxsize=4)
-def _cartesian_grid(probe: Probe, beams: int, samples: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _cartesian_grid(
+    probe: Probe, beams: int, samples: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """For each sample of each beam [samples, beams]: x and y in pixels."""
     angle = np.deg2rad(np.linspace(-probe.half_angle_deg, probe.half_angle_deg, beams))[None]
     radius = np.linspace(probe.radius_min, probe.radius_max, samples)[:, None]
@@ -128,16 +138,24 @@ def _angle_dependence(echo: NDArray[np.float32]) -> NDArray[np.float32]:
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
     """Unevenness of tissue, in dB, from the size of an organ down to that of a lobule."""
     sizes = ((7, 2.0), (22, 1.8), (70, 2.2))
-    return np.asarray(sum(_smooth_noise(shape, cells, spread, rng) for cells, spread in sizes), np.float32)
+    return np.asarray(
+        sum(_smooth_noise(shape, cells, spread, rng) for cells, spread in sizes), np.float32
+    )
 
 
-def _smooth_noise(shape: tuple[int, ...], cells: int, spread: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def _smooth_noise(
+    shape: tuple[int, ...], cells: int, spread: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
     coarse = rng.normal(0, spread, (cells, cells)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
+    return np.asarray(
+        cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32
+    )
 
 
 def _with_clutter(level: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add reverberation near the probe, side lobes of bright echoes, and the noise floor that rises with depth."""
+    """Add reverberation near the probe, side lobes of bright echoes, and the noise floor that
+    rises with depth.
+    """
     depth = np.linspace(0, 1, len(level), dtype=np.float32)[:, None]
     power = 10 ** (level / 10)
     lobes = cv2.blur(power, (25, 3)) * 10**-2.6
@@ -176,12 +194,18 @@ def _poor_contact(beams: int, rng: np.random.Generator) -> NDArray[np.float32]:
     place = np.linspace(-1, 1, beams, dtype=np.float32)
     drop = 7 * np.abs(place) ** 5
     if rng.random() < 0.4:
-        drop += rng.uniform(5, 13) * np.exp(-(((place - rng.uniform(-0.95, 0.95)) / rng.uniform(0.05, 0.13)) ** 2))
+        drop += rng.uniform(5, 13) * np.exp(
+            -(((place - rng.uniform(-0.95, 0.95)) / rng.uniform(0.05, 0.13)) ** 2)
+        )
     return np.asarray(-drop[None], np.float32)
 
 
-def _speckle_db(shape: tuple[int, ...], look: Look, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Fully developed (Rayleigh) speckle, `looks` patterns averaged, in dB with mean intensity 0 dB."""
+def _speckle_db(
+    shape: tuple[int, ...], look: Look, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Fully developed (Rayleigh) speckle, `looks` patterns averaged, in dB with mean intensity
+    0 dB.
+    """
     power = np.zeros(shape, np.float32)
     for _ in range(look.looks):
         parts = rng.standard_normal((2, *shape), np.float32)

@@ -1,4 +1,6 @@
-"""A drawn scene: how strongly each pixel scatters, what sound loses there, and the mask of each named structure."""
+"""A drawn scene: how strongly each pixel scatters, what sound loses there, and the mask of each
+named structure.
+"""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +17,10 @@ WALL = -14.0  # vessel walls, valves, membranes
 
 @dataclass
 class Scene:
-    """Maps [H, W] in source pixels that the drawing functions fill; `pose` [2, 3] takes object units to pixels."""
+    """Maps [H, W] in source pixels that the drawing functions fill.
+
+    `pose` [2, 3] takes object units to pixels.
+    """
 
     echo_db: NDArray[np.float32]
     loss_db: NDArray[np.float32]  # extra loss per pixel along the beam; below 0 in fluid
@@ -32,7 +37,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the anatomy lies: centre in pixels, turn in degrees, pixels per unit, mirrored left to right or not."""
+    """Where the anatomy lies: center in pixels, turn in degrees, pixels per unit, mirrored left
+    to right or not.
+    """
 
     x: float
     y: float
@@ -57,7 +64,9 @@ def new_scene(height: int, width: int, pose: Pose, rng: np.random.Generator) -> 
         fill(scene, blob(scene, (x, y), (rng.uniform(0.5, 1.3), rng.uniform(0.25, 0.7))), level)
     for _ in range(5):
         x, y = rng.uniform(-2.2, 1.2), rng.uniform(0.9, 1.9)
-        stroke(scene, curve((x, y), (x + 0.5, y + rng.normal(0, 0.08)), (x + 1.2, y - 0.1)), 0.03, -17)
+        stroke(
+            scene, curve((x, y), (x + 0.5, y + rng.normal(0, 0.08)), (x + 1.2, y - 0.1)), 0.03, -17
+        )
     return scene
 
 
@@ -66,8 +75,12 @@ def blob(scene: Scene, center: tuple[float, float], radii: tuple[float, float]) 
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     reach = np.ones_like(angle)
     for waves in (2, 3, 5):
-        reach += scene.rng.normal(0, 0.16 / waves) * np.sin(waves * angle + scene.rng.uniform(0, 2 * np.pi))
-    return np.column_stack([center[0] + radii[0] * reach * np.cos(angle), center[1] + radii[1] * reach * np.sin(angle)])
+        reach += scene.rng.normal(0, 0.16 / waves) * np.sin(
+            waves * angle + scene.rng.uniform(0, 2 * np.pi)
+        )
+    return np.column_stack(
+        [center[0] + radii[0] * reach * np.cos(angle), center[1] + radii[1] * reach * np.sin(angle)]
+    )
 
 
 def pool(scene: Scene, reach: tuple[float, float], loss: float = -0.01) -> None:
@@ -79,21 +92,33 @@ def pool(scene: Scene, reach: tuple[float, float], loss: float = -0.01) -> None:
 
 
 def oval(
-    center: tuple[float, float], radii: tuple[float, float], turn_deg: float = 0.0, arc: tuple[float, float] = (0, 360)
+    center: tuple[float, float],
+    radii: tuple[float, float],
+    turn_deg: float = 0.0,
+    arc: tuple[float, float] = (0, 360),
 ) -> Points:
-    """Points of an ellipse, or of its arc from angle to angle (clockwise from the right, in degrees)."""
+    """Points of an ellipse, or of its arc from angle to angle (clockwise from the right, in
+    degrees).
+    """
     angle = np.deg2rad(np.linspace(*arc, max(12, int(abs(arc[1] - arc[0]) / 5))))
     turn = np.deg2rad(turn_deg)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
     return np.column_stack(
-        [center[0] + x * np.cos(turn) - y * np.sin(turn), center[1] + x * np.sin(turn) + y * np.cos(turn)]
+        [
+            center[0] + x * np.cos(turn) - y * np.sin(turn),
+            center[1] + x * np.sin(turn) + y * np.cos(turn),
+        ]
     )
 
 
 def curve(*knots: tuple[float, float], closed: bool = False) -> Points:
     """A smooth line (Catmull-Rom) through the knots, 12 points a span."""
     points = np.asarray(knots, np.float64)
-    padded = np.vstack([points[-1:], points, points[:2]]) if closed else np.vstack([points[:1], points, points[-1:]])
+    padded = (
+        np.vstack([points[-1:], points, points[:2]])
+        if closed
+        else np.vstack([points[:1], points, points[-1:]])
+    )
     step = np.linspace(0, 1, 12, endpoint=False)[:, None]
     spans = []
     for before, start, stop, after in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
@@ -110,15 +135,21 @@ def curve(*knots: tuple[float, float], closed: bool = False) -> Points:
 def band(path: Points, widths: tuple[float, ...]) -> Points:
     """The outline of a line whose full width runs through `widths` from end to end."""
     along = np.gradient(path, axis=0)
-    normal = np.column_stack([-along[:, 1], along[:, 0]]) / np.maximum(np.hypot(*along.T), 1e-9)[:, None]
-    half = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(widths)), widths)[:, None] / 2
+    normal = (
+        np.column_stack([-along[:, 1], along[:, 0]]) / np.maximum(np.hypot(*along.T), 1e-9)[:, None]
+    )
+    half = (
+        np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(widths)), widths)[:, None] / 2
+    )
     return np.vstack([path + normal * half, (path - normal * half)[::-1]])
 
 
 def place(scene: Scene, points: Points) -> Points:
     """Object units to pixels, with the scene's gentle warp."""
     warped = (
-        points + 0.03 * np.sin(1.9 * points[:, ::-1] + scene.bend[0]) + 0.012 * np.sin(5.1 * points + scene.bend[1])
+        points
+        + 0.03 * np.sin(1.9 * points[:, ::-1] + scene.bend[0])
+        + 0.012 * np.sin(5.1 * points + scene.bend[1])
     )
     return np.asarray(warped @ scene.pose[:, :2].T + scene.pose[:, 2])
 
@@ -132,7 +163,9 @@ def fill(scene: Scene, outline: Points, echo: float, name: str = "", loss: float
         cv2.fillPoly(_mask(scene, name), pixels, 1, shift=3)
 
 
-def stroke(scene: Scene, path: Points, width: float, echo: float, name: str = "", loss: float = 0.0) -> None:
+def stroke(
+    scene: Scene, path: Points, width: float, echo: float, name: str = "", loss: float = 0.0
+) -> None:
     """Paint along a path with the full `width` in object units."""
     pixels, thickness = [_fixed(place(scene, path))], max(1, round(width * scene.scale))
     cv2.polylines(scene.echo_db, pixels, False, echo, thickness, shift=3)
@@ -159,15 +192,24 @@ def chamber(scene: Scene, outline: Points, name: str = "", wall: float = WALL) -
     fill(scene, outline, FLUID, name, loss=-0.02)
 
 
-def speckle_threads(scene: Scene, outline: Points, count: int, echo: float, length: float = 0.2) -> None:
-    """Short bright wavy lines inside `outline` [n, 2]: sulci, bowel walls, muscle fibres."""
+def speckle_threads(
+    scene: Scene, outline: Points, count: int, echo: float, length: float = 0.2
+) -> None:
+    """Short bright wavy lines inside `outline` [n, 2]: sulci, bowel walls, muscle fibers."""
     low, high = outline.min(axis=0), outline.max(axis=0)
     contour = outline.astype(np.float32)
     for start in scene.rng.uniform(low, high, (count, 2)):
         heading = scene.rng.uniform(-0.5, 0.5)
-        middle = start + length / 2 * np.array([np.cos(heading), np.sin(heading)]) + scene.rng.normal(0, 0.03, 2)
+        middle = (
+            start
+            + length / 2 * np.array([np.cos(heading), np.sin(heading)])
+            + scene.rng.normal(0, 0.03, 2)
+        )
         end = start + length * np.array([np.cos(heading), np.sin(heading)])
-        if all(cv2.pointPolygonTest(contour, (float(p[0]), float(p[1])), False) > 0 for p in (start, middle, end)):
+        if all(
+            cv2.pointPolygonTest(contour, (float(p[0]), float(p[1])), False) > 0
+            for p in (start, middle, end)
+        ):
             stroke(scene, curve(tuple(start), tuple(middle), tuple(end)), 0.018, echo)
 
 

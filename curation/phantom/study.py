@@ -1,4 +1,7 @@
-"""A synthetic study of two centers: drawn fetuses, invented women and planted defects, with the truth about all."""
+"""A synthetic study of two centers.
+
+Drawn fetuses, invented patients and planted defects, with the truth about all.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +16,32 @@ from sono.curation.phantom.anatomy import DRAWINGS, FIRST_TRIMESTER
 from sono.curation.phantom.defects import plant_defects
 from sono.curation.phantom.files import DicomForm, Export, Planted, dicom_file, jpeg_file, png_file
 from sono.curation.phantom.frames import Exposure, expose
-from sono.curation.phantom.manifest import Expected, Ledger, Shot, add_file, add_masks, close, file_name, frame_facts
-from sono.curation.phantom.patients import Exam, Woman, make_woman
+from sono.curation.phantom.manifest import (
+    Expected,
+    Manifest,
+    PhantomFrame,
+    add_file,
+    add_masks,
+    close,
+    file_name,
+    frame_facts,
+)
+from sono.curation.phantom.patients import Exam, PhantomPatient, make_patient
 
 CENTERS = ("A", "B")
-FORMATS = (".jpg", ".png", ".jpg", ".dcm", ".jpg", ".png")  # woman by woman
+FORMATS = (".jpg", ".png", ".jpg", ".dcm", ".jpg", ".png")  # patient by patient
 CINE_FRAMES = 3
-MIN_WOMEN, MAX_WOMEN, MIN_FRAMES, MAX_FRAMES = 4, 600, 2, 500
+MIN_PATIENTS, MAX_PATIENTS, MIN_FRAMES, MAX_FRAMES = 4, 600, 2, 500
 
 
 @dataclass(frozen=True)
 class PhantomSummary:
-    """What was made: women, all files, the planted ones of them, the frames of the others, masks, and all bytes."""
+    """What was made: patients, all files, the planted ones of them, the frames of the others,
+    masks, and all bytes.
+    """
 
     out: Path
-    women: int
+    patients: int
     files: int
     planted: int
     frames: int
@@ -35,28 +49,37 @@ class PhantomSummary:
     size_bytes: int
 
 
-def make_phantom(out: Path, women: int = 60, frames_per_woman: int = 8, seed: int = 0) -> PhantomSummary:
-    """Write raw/A, raw/B, records.csv, masks.coco.json and truth.json into `out`; the same seed gives the same bytes.
+def make_phantom(
+    out: Path, patients: int = 60, frames_per_patient: int = 8, seed: int = 0
+) -> PhantomSummary:
+    """Write raw/A, raw/B, records.csv, masks.coco.json and truth.json into `out`; the same seed
+    gives the same bytes.
 
-    Half of the `women` are of each center. SonoError where `out` is not a new or empty folder or a number is odd.
+    Half of the `patients` are of each center. SonoError where `out` is not a new or empty folder or
+    a number is odd.
     """
-    _check(out, women, frames_per_woman, seed)
-    with new_folder(out) as new, progress("phantom", women * frames_per_woman) as advance:
-        ledger = Ledger(new)
+    _check(out, patients, frames_per_patient, seed)
+    with new_folder(out) as new, progress("phantom", patients * frames_per_patient) as advance:
+        manifest = Manifest(new)
         for center in CENTERS:
-            patients = [make_woman(CENTERS.index(center) + 2 * n, center, seed) for n in range(women // 2)]
-            shots = _examine(ledger, patients, frames_per_woman, seed, advance)
-            plant_defects(ledger, patients, shots, np.random.default_rng([seed, 3, CENTERS.index(center)]))
-        close(ledger, seed)
-    ordinary = [facts for facts in ledger.files.values() if not facts["planted"]]
+            of_center = [
+                make_patient(CENTERS.index(center) + 2 * n, center, seed)
+                for n in range(patients // 2)
+            ]
+            shots = _examine(manifest, of_center, frames_per_patient, seed, advance)
+            plant_defects(
+                manifest, of_center, shots, np.random.default_rng([seed, 3, CENTERS.index(center)])
+            )
+        close(manifest, seed)
+    ordinary = [facts for facts in manifest.files.values() if not facts["planted"]]
     return PhantomSummary(
         out,
-        women,
-        len(ledger.files),
-        len(ledger.files) - len(ordinary),
+        patients,
+        len(manifest.files),
+        len(manifest.files) - len(ordinary),
         sum(facts["frames"] for facts in ordinary),
-        len(ledger.annotations),
-        ledger.size_bytes,
+        len(manifest.annotations),
+        manifest.size_bytes,
     )
 
 
@@ -66,39 +89,57 @@ def deal_planes(count: int, rng: np.random.Generator) -> list[str]:
     return [str(plane) for plane in np.concatenate(rounds)[:count]]
 
 
-def _check(out: Path, women: int, frames_per_woman: int, seed: int) -> None:
+def _check(out: Path, patients: int, frames_per_patient: int, seed: int) -> None:
     refuse_used_folder(out)
-    if not MIN_WOMEN <= women <= MAX_WOMEN or women % 2:
-        raise SonoError(f"women is {women}; give an even number from {MIN_WOMEN} to {MAX_WOMEN}, half for each center")
-    if not MIN_FRAMES <= frames_per_woman <= MAX_FRAMES:
-        raise SonoError(f"frames per woman is {frames_per_woman}; give {MIN_FRAMES} to {MAX_FRAMES}")
+    if not MIN_PATIENTS <= patients <= MAX_PATIENTS or patients % 2:
+        raise SonoError(
+            f"patients is {patients}; give an even number from {MIN_PATIENTS} to {MAX_PATIENTS}, "
+            f"half for each center"
+        )
+    if not MIN_FRAMES <= frames_per_patient <= MAX_FRAMES:
+        raise SonoError(
+            f"frames per patient is {frames_per_patient}; give {MIN_FRAMES} to {MAX_FRAMES}"
+        )
     if seed < 0:
         raise SonoError(f"seed is {seed}; give 0 or more")
 
 
-def _examine(ledger: Ledger, women: list[Woman], frames_per_woman: int, seed: int, advance: Advance) -> list[Shot]:
-    """Scan the women of one center."""
-    planes = deal_planes(len(women) * frames_per_woman, np.random.default_rng([seed, 4, women[0].number]))
+def _examine(
+    manifest: Manifest,
+    patients: list[PhantomPatient],
+    frames_per_patient: int,
+    seed: int,
+    advance: Advance,
+) -> list[PhantomFrame]:
+    """Scan the patients of one center."""
+    planes = deal_planes(
+        len(patients) * frames_per_patient, np.random.default_rng([seed, 4, patients[0].number])
+    )
     shots = []
-    for place, woman in enumerate(women):
+    for place, patient in enumerate(patients):
         suffix = FORMATS[place % len(FORMATS)]
-        for number in range(frames_per_woman):
-            plane = planes[place * frames_per_woman + number]
-            exam = woman.exams[0 if plane in FIRST_TRIMESTER else 1]
-            name = file_name(woman, exam, number + 1, suffix)
-            # one file in a center has no row: the last of its first woman
-            shot = Shot(woman, exam, plane, name, recorded=(place, number) != (0, frames_per_woman - 1))
-            _scan(ledger, shot, np.random.default_rng([seed, 5, woman.number, number]), number)
+        for number in range(frames_per_patient):
+            plane = planes[place * frames_per_patient + number]
+            exam = patient.exams[0 if plane in FIRST_TRIMESTER else 1]
+            name = file_name(patient, exam, number + 1, suffix)
+            # one file in a center has no row: the last of its first patient
+            shot = PhantomFrame(
+                patient, exam, plane, name, recorded=(place, number) != (0, frames_per_patient - 1)
+            )
+            _scan(manifest, shot, np.random.default_rng([seed, 5, patient.number, number]), number)
             shots.append(shot)
             advance()
     return shots
 
 
-def _scan(ledger: Ledger, shot: Shot, rng: np.random.Generator, number: int) -> None:
-    """Make, write and note one ordinary file; of a woman's DICOM files the third and fourth are cines."""
+def _scan(manifest: Manifest, shot: PhantomFrame, rng: np.random.Generator, number: int) -> None:
+    """Make, write and note one ordinary file.
+
+    Of a patient's DICOM files the third and fourth are cines.
+    """
     is_cine = shot.name.endswith(".dcm") and number % 8 in (2, 3)
-    exposure = expose(shot.woman, shot.exam, shot.plane, rng, CINE_FRAMES if is_cine else 1)
-    export = _export(exposure, shot.woman, shot.exam, shot.name, number)
+    exposure = expose(shot.patient, shot.exam, shot.plane, rng, CINE_FRAMES if is_cine else 1)
+    export = _export(exposure, shot.patient, shot.exam, shot.name, number)
     facts = frame_facts(exposure.frames.shape[1:], exposure.probe, exposure.spacing_mm) | {
         "frames": len(exposure.frames),
         "structures": list(exposure.masks),
@@ -108,18 +149,22 @@ def _scan(ledger: Ledger, shot: Shot, rng: np.random.Generator, number: int) -> 
     }
     burned = [Planted(line, "banner", "burned into the pixels") for line in exposure.burned]
     expected = Expected() if shot.recorded else Expected(("accepted",), ("no_record",))
-    add_file(ledger, shot, export.content, expected, export.planted + burned, facts)
+    add_file(manifest, shot, export.content, expected, export.planted + burned, facts)
     if not is_cine:
-        add_masks(ledger, shot.name, exposure.masks, (exposure.probe.height, exposure.probe.width))
+        add_masks(
+            manifest, shot.name, exposure.masks, (exposure.probe.height, exposure.probe.width)
+        )
 
 
-def _export(exposure: Exposure, woman: Woman, exam: Exam, name: str, number: int) -> Export:
+def _export(
+    exposure: Exposure, patient: PhantomPatient, exam: Exam, name: str, number: int
+) -> Export:
     frame = exposure.frames[0]
     if name.endswith(".dcm"):
         form = DicomForm(compressed=number % 4 in (1, 3))
-        return dicom_file(exposure.frames, woman, exam, exposure.probe, exposure.spacing_mm, form)
+        return dicom_file(exposure.frames, patient, exam, exposure.probe, exposure.spacing_mm, form)
     if name.endswith(".png"):
-        return png_file(frame, woman, exam)
+        return png_file(frame, patient, exam)
     # center B exports its JPEG in color, gray as they are
-    stored = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if woman.center == "B" else frame
-    return jpeg_file(np.asarray(stored, np.uint8), woman, exam)
+    stored = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if patient.center == "B" else frame
+    return jpeg_file(np.asarray(stored, np.uint8), patient, exam)

@@ -16,7 +16,6 @@ from sono.curation.clinical.name_variants import (
     TITLES,
     WORD_INITIALS,
     Phrase,
-    atoms_of,
     divided,
     grouped_ids,
     id_spellings,
@@ -24,27 +23,31 @@ from sono.curation.clinical.name_variants import (
     letter_runs,
     name_parts,
     name_spellings,
-    plain,
+    normalize,
     single_forms,
     spellings,
     taken_apart,
+    tokens_of,
     written_as_initial,
 )
 from sono.curation.clinical.written_dates import dates_in
-from sono.curation.privacy.text_extraction import undisguised
+from sono.curation.privacy.text_extraction import decode_obfuscation
 
-MAX_UNREADABLE = 0.01  # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
-_FRACTION = re.compile(r"(?<![\w.])0?\.\d{4,}(?:e[-+]?\d+)?(?![\w.])")  # 0.19840321 is a number, no date of birth
-MIN_INSIDE = 6  # letters of a name that is found inside a longer word; shorter ones are parts of words by chance
+# share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
+MAX_UNREADABLE = 0.01
+# 0.19840321 is a number, no date of birth
+_FRACTION = re.compile(r"(?<![\w.])0?\.\d{4,}(?:e[-+]?\d+)?(?![\w.])")
+# letters of a name that is found inside a longer word; shorter ones are parts of words by chance
+MIN_INSIDE = 6
 
 
 @dataclass(frozen=True)
 class PrivateStrings:
     """What must not leave: single words, phrases by their first word, and days.
 
-    `persons` are those words and phrases that name a person, `name_words` all words of these names, `ids` the words
-    that are numbers of patients and exams, `patients` ids of patients without what parts their groups. A word of `own`
-    holds no name inside it.
+    `persons` are those words and phrases that name a person, `name_words` all words of these names,
+    `ids` the words that are numbers of patients and exams, `patients` ids of patients without what
+    parts their groups. A word of `own` holds no name inside it.
     """
 
     words: frozenset[str]
@@ -60,24 +63,32 @@ class PrivateStrings:
         return len(self.words) + sum(map(len, self.phrases.values())) + len(self.days)
 
     def found_in(
-        self, text: str, page: bool = False, without: Callable[[str], str] | None = None, glued: bool = True
+        self,
+        text: str,
+        page: bool = False,
+        without: Callable[[str], str] | None = None,
+        glued: bool = True,
     ) -> set[str]:
-        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7 digits do not count.
+        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7
+        digits do not count.
 
-        `without` takes out of the plain text what may be there; with `glued`, names inside words are looked for, too.
+        `without` takes out of the plain text what may be there; with `glued`, names inside words
+        are looked for, too.
         """
         found: set[str] = set()
-        for reading in filter(None, (text, undisguised(text))):
-            simple = _FRACTION.sub(" ", plain(reading))
+        for reading in filter(None, (text, decode_obfuscation(text))):
+            simple = _FRACTION.sub(" ", normalize(reading))
             if without is not None:
                 simple = without(simple)
-            atoms = atoms_of(simple)
+            atoms = tokens_of(simple)
             distinct = set(atoms)
             readable = reading.count("\ufffd") <= MAX_UNREADABLE * len(reading)
             words = self.words & single_forms(simple, distinct)
             if self.patients:
                 words |= self.patients.intersection(grouped_ids(simple))
-            found |= {word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)}
+            found |= {
+                word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)
+            }
             if not readable:
                 found -= {word for word in words if len(word) < MIN_WORD and word.isascii()}
             phrases = self._phrases_in(atoms, reading)
@@ -86,21 +97,31 @@ class PrivateStrings:
             )  # with the space between
             found |= {day.isoformat() for day in self.days & dates_in(simple)}
             if glued and readable and self.persons:
-                found |= self._names_inside(distinct) | self._names_glued(reading, distinct, without)
+                found |= self._names_inside(distinct) | self._names_glued(
+                    reading, distinct, without
+                )
         return found
 
     def _phrases_in(self, atoms: list[str], text: str) -> set[str]:
-        """The phrases among the atoms of `text`, also where titles, initials and particles are between their words."""
+        """The phrases among the atoms of `text`, also where titles, initials and particles are
+        between their words.
+        """
         if self.phrases.keys().isdisjoint(atoms):
             return set()
-        bare = [atom for atom in atoms if (len(atom) > 1 or not is_initial(atom)) and atom not in TITLES]
+        bare = [
+            atom for atom in atoms if (len(atom) > 1 or not is_initial(atom)) and atom not in TITLES
+        ]
         short = [atom for atom in bare if atom not in PARTICLES]
-        found = self._phrases_of(atoms) | (self._phrases_of(bare) if len(bare) < len(atoms) else set())
+        found = self._phrases_of(atoms) | (
+            self._phrases_of(bare) if len(bare) < len(atoms) else set()
+        )
         found |= self._phrases_of(short) if len(short) < len(bare) else set()
         return {
             " ".join(phrase)
             for phrase in found
-            if len(phrase) > 2 or WORD_INITIALS.isdisjoint(phrase) or written_as_initial(phrase, text)
+            if len(phrase) > 2
+            or WORD_INITIALS.isdisjoint(phrase)
+            or written_as_initial(phrase, text)
         }
 
     def _phrases_of(self, atoms: list[str]) -> set[Phrase]:
@@ -147,13 +168,18 @@ class PrivateStrings:
     def _name_atoms(self) -> frozenset[str]:
         return frozenset(atom for one in self.persons for atom in one.split() if len(atom) > 1)
 
-    def _names_glued(self, text: str, atoms: set[str], without: Callable[[str], str] | None) -> set[str]:
-        """Names that only a digit or a capital letter parts from what is next to them: `Doe2`, `FrauMeier`."""
+    def _names_glued(
+        self, text: str, atoms: set[str], without: Callable[[str], str] | None
+    ) -> set[str]:
+        """Names that only a digit or a capital letter parts from what is next to them.
+
+        `Doe2`, `FrauMeier`.
+        """
         if divided(text, atoms).isdisjoint(self._name_atoms):
             return set()
         apart = taken_apart(text)
-        simple = plain(apart)
-        parts = atoms_of(without(simple) if without is not None else simple)
+        simple = normalize(apart)
+        parts = tokens_of(without(simple) if without is not None else simple)
         return (self._phrases_in(parts, apart) | self.words.intersection(parts)) & self.persons
 
 
@@ -166,7 +192,8 @@ def collect(
 ) -> PrivateStrings:
     """The private strings in every spelling; words that are our `own` are none.
 
-    Of the names of `persons` only words of `prose` are none, and only by themselves. `patients` are ids of patients.
+    Of the names of `persons` only words of `prose` are none, and only by themselves. `patients` are
+    ids of patients.
     """
     words: set[str] = set()
     ids: set[str] = set()
@@ -186,9 +213,11 @@ def collect(
         found = {add(phrase) for phrase in spellings(text, own)}
         if text in known_ids:
             joined.update(add(phrase) for phrase in id_spellings(text, own))
-        if text in known_ids or (not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS):
+        if text in known_ids or (
+            not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS
+        ):
             ids.update(one for one in found if any(map(str.isdigit, one)))
-        days |= dates_in(plain(text))
+        days |= dates_in(normalize(text))
     names = list(persons)
     known = {add(phrase) for name in names for phrase in name_spellings(name, prose)}
     return PrivateStrings(
@@ -196,7 +225,7 @@ def collect(
         {first: frozenset(some) for first, some in phrases.items()},
         frozenset(days),
         frozenset(known),
-        frozenset(part for name in names for part in name_parts(atoms_of(plain(name)))),
+        frozenset(part for name in names for part in name_parts(tokens_of(normalize(name)))),
         own | prose,
         frozenset(ids | joined),
         frozenset(joined),

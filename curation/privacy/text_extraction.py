@@ -1,4 +1,7 @@
-"""What an output file says beside its pixels and tensors: its texts, out of every encoding that hides them."""
+"""What an output file says beside its pixels and tensors.
+
+Its texts, out of every encoding that hides them.
+"""
 
 import base64
 import binascii
@@ -28,7 +31,8 @@ from sono.curation.readers.images import walk_jpeg
 from sono.curation.readers.source import DECODER_ERRORS, DEFAULT_LIMITS, UnreadableError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}  # pHYs: dots per inch, written by matplotlib
+# pHYs: dots per inch, written by matplotlib
+PNG_CHUNKS_OF_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"pHYs"}
 MAX_INFLATED = 64 << 20  # bytes of one compressed text
 MARKUP = (".html", ".htm", ".xhtml", ".svg")
 DESCRIPTION = "the description of the table"
@@ -36,8 +40,8 @@ RECORDS = "runs/*/run.json"  # of training runs
 MAX_DEPTH = 3  # archives in archives
 CLOSED = "an archive that is damaged, locked, too large or too deep, so that it cannot be searched"
 ARCHIVE_ERRORS = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError,
-    ValueError, LookupError, OverflowError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, OSError,
+    EOFError, RuntimeError, ValueError, LookupError, OverflowError,
 )  # fmt: skip
 OPENERS = ((re.compile(rb"\x1f\x8b\x08"), gzip.open), (re.compile(rb"BZh[1-9]1AY&SY"), bz2.open),
            (re.compile(rb"\xfd7zXZ\0"), lzma.open))  # fmt: skip
@@ -53,10 +57,13 @@ _TAGS_OF_LETTERS = re.compile(
 )
 _TENSOR = re.compile(r"/data/\d+$", re.ASCII)  # a member of a PyTorch file
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
-_TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')  # any id may be among such numbers by chance
-# A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a run fails by it.
+# any id may be among such numbers by chance
+_TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')
+# A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a
+# run fails by it.
 _MADE_WITH = re.compile(
-    r'"(?:(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": ?"[\d.]+(?:\+\w+)?"|(?:cpu|device)": ?"[^"\\]*")'
+    r'"(?:(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": '
+    r'?"[\d.]+(?:\+\w+)?"|(?:cpu|device)": ?"[^"\\]*")'
 )
 _HEX = re.compile(r"[0-9a-f]+")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
@@ -65,11 +72,15 @@ _WIDE_TEXT = (
     (re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]|[\x01-\x06][\x00-\xff]){4,}"), "utf-16-be"),
 )
 
-Text = tuple[str, str]  # where in the file ("" or "column 'text'"; CLOSED with no text), and what stands there
+# where in the file ("" or "column 'text'"; CLOSED with no text), and what stands there
+Text = tuple[str, str]
 
 
-def texts_of(path: Path, suffix: str | None = None) -> Iterator[Text]:
-    """Every text in the file at `path`, which is or will be called `suffix`; a damaged one gives what its bytes say."""
+def extract_texts(path: Path, suffix: str | None = None) -> Iterator[Text]:
+    """Every text in the file at `path`, which is or will be called `suffix`.
+
+    A damaged one gives what its bytes say.
+    """
     suffix = path.suffix if suffix is None else suffix
     if suffix == ".parquet":
         with suppress(pa.ArrowException, OSError):  # not a table: read as bytes
@@ -124,7 +135,10 @@ def _archive_texts(content: bytes, depth: int) -> Iterator[Text] | None:
 
 
 def decoded(content: bytes) -> str:
-    """Bytes as text: UTF-8; also Latin-1 where they are not UTF-8, and UTF-16 where there are zero bytes."""
+    """Bytes as text: UTF-8.
+
+    Also Latin-1 where they are not UTF-8, and UTF-16 where there are zero bytes.
+    """
     parts = [content.decode("utf-8", "replace")]
     if "\ufffd" in parts[0]:
         parts.append(content.decode("latin-1"))
@@ -134,8 +148,10 @@ def decoded(content: bytes) -> str:
     return "\n".join(parts)
 
 
-def undisguised(text: str) -> str:
-    """What percent signs, HTML entities, escapes and base64 in a text stand for, "" where there is none."""
+def decode_obfuscation(text: str) -> str:
+    """What percent signs, HTML entities, escapes and base64 in a text stand for, "" where there
+    is none.
+    """
     found = []
     if "%" in text:
         found += [unquote(text), unquote(text, encoding="latin-1")]
@@ -161,13 +177,19 @@ def _unbase64(text: str) -> bytes:
 
 
 def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
-    """The distinct cells of every column but the numbers of our table `name`; then column names and metadata."""
+    """The distinct cells of every column but the numbers of our table `name`.
+
+    Then column names and metadata.
+    """
     with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         table = file.read()
     for column in names:
         if (name, column) not in _NUMBERS:
-            yield f"column '{column}'", "\n".join(map(_cell, _distinct(table[column].combine_chunks())))
+            yield (
+                f"column '{column}'",
+                "\n".join(map(_cell, _distinct(table[column].combine_chunks()))),
+            )
     described = [*names, *(decoded(part) for pair in metadata.items() for part in pair)]
     yield DESCRIPTION, "\n".join(described)
 
@@ -185,7 +207,10 @@ def _cell(value: object) -> str:
 
 
 def _png_text(content: bytes) -> str:
-    """A PNG may hold pixels alone: any other chunk is text, packed or not, and so is what follows the end."""
+    """A PNG may hold pixels alone.
+
+    Any other chunk is text, packed or not, and so is what follows the end.
+    """
     position, parts = 8, []
     while position + 8 <= len(content):
         size = int.from_bytes(content[position : position + 4], "big")
@@ -202,7 +227,10 @@ def _png_text(content: bytes) -> str:
 
 
 def _unpacked(body: bytes) -> Iterator[str]:
-    """The packed text of a zTXt or iTXt chunk; its stream begins behind one of the first zero bytes."""
+    """The packed text of a zTXt or iTXt chunk.
+
+    Its stream begins behind one of the first zero bytes.
+    """
     for start in [match.end() for match in re.finditer(rb"\0", body[:400])]:
         try:
             yield decoded(zlib.decompressobj().decompress(body[start:], MAX_INFLATED))
@@ -224,7 +252,9 @@ def _array_text(content: bytes) -> str:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError):  # damaged, or pickled
         return decoded(content)
-    texts = [] if values.dtype.kind in "biufc" else [_cell(value) for value in values.ravel().tolist()]
+    texts = (
+        [] if values.dtype.kind in "biufc" else [_cell(value) for value in values.ravel().tolist()]
+    )
     return "\n".join([decoded(content[: len(content) - values.nbytes]), *texts])
 
 
@@ -239,7 +269,9 @@ def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
                 if member.file_size > MAX_INFLATED:
                     yield CLOSED, ""
                 else:
-                    yield from _content_texts(archive.read(member), Path(member.filename).suffix, depth + 1)
+                    yield from _content_texts(
+                        archive.read(member), Path(member.filename).suffix, depth + 1
+                    )
     except ARCHIVE_ERRORS:
         yield from (("", decoded(content)), (CLOSED, ""))
 
@@ -249,7 +281,13 @@ def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in archive:
-                about = (member.name, member.linkname, member.uname, member.gname, *member.pax_headers.values())
+                about = (
+                    member.name,
+                    member.linkname,
+                    member.uname,
+                    member.gname,
+                    *member.pax_headers.values(),
+                )
                 yield "", "\n".join(map(str, about))
                 stream = archive.extractfile(member)
                 if stream is not None:

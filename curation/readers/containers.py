@@ -1,4 +1,7 @@
-"""Files that may hold frames and that sono does not open: what they are, by content, and what to do with them."""
+"""Files that may hold frames and that sono does not open.
+
+What they are, by content, and what to do with them.
+"""
 
 import io
 import re
@@ -32,36 +35,112 @@ EXTRACT = "export its pictures as PNG files; give a table of records by --record
 _FORMATS = {
     name: Format(code, name, advice)
     for code, advice, names in (
-        ("archive", UNPACK, ("ZIP archive", "7z archive", "RAR archive", "tar archive", "gzip file", "bzip2 file",
-                             "xz file", "Zstandard file", "ISO disk image")),
-        ("video", EXPORT_FRAMES, ("AVI video", "MP4 or QuickTime video", "Matroska or WebM video",
-                                  "Windows Media video", "Flash video", "MPEG video", "Ogg video")),
-        ("volume", EXPORT_SLICES, ("MetaImage file", "NIfTI volume", "Analyze volume", "NRRD volume", "NumPy array",
-                                   "NumPy archive", "HDF5 file", "MATLAB file", "VTK file")),
-        ("volume", "export its planes as DICOM or PNG files on the machine or in 4D View", ("Kretz volume",)),
-        ("unsupported", CONVERT, ("HEIC picture", "AVIF picture", "WebP picture", "JPEG 2000 picture",
-                                  "JPEG XL picture", "Photoshop picture", "OpenEXR picture")),
-        ("document", EXTRACT, ("PDF document", "PostScript document", "RTF document", "Office document",
-                               "old Office document", "SQLite database")),
+        (
+            "archive",
+            UNPACK,
+            (
+                "ZIP archive",
+                "7z archive",
+                "RAR archive",
+                "tar archive",
+                "gzip file",
+                "bzip2 file",
+                "xz file",
+                "Zstandard file",
+                "ISO disk image",
+            ),
+        ),
+        (
+            "video",
+            EXPORT_FRAMES,
+            (
+                "AVI video",
+                "MP4 or QuickTime video",
+                "Matroska or WebM video",
+                "Windows Media video",
+                "Flash video",
+                "MPEG video",
+                "Ogg video",
+            ),
+        ),
+        (
+            "volume",
+            EXPORT_SLICES,
+            (
+                "MetaImage file",
+                "NIfTI volume",
+                "Analyze volume",
+                "NRRD volume",
+                "NumPy array",
+                "NumPy archive",
+                "HDF5 file",
+                "MATLAB file",
+                "VTK file",
+            ),
+        ),
+        (
+            "volume",
+            ("export its planes as DICOM or PNG files on the machine or in 4D View"),
+            ("Kretz volume",),
+        ),
+        (
+            "unsupported",
+            CONVERT,
+            (
+                "HEIC picture",
+                "AVIF picture",
+                "WebP picture",
+                "JPEG 2000 picture",
+                "JPEG XL picture",
+                "Photoshop picture",
+                "OpenEXR picture",
+            ),
+        ),
+        (
+            "document",
+            EXTRACT,
+            (
+                "PDF document",
+                "PostScript document",
+                "RTF document",
+                "Office document",
+                "old Office document",
+                "SQLite database",
+            ),
+        ),
     )
     for name in names
-}  # fmt: skip
+}
 MESSAGES = tuple(known.message for known in _FORMATS.values())
 
 # Bytes that a file of a format starts with.
 _STARTS = (
-    (b"7z\xbc\xaf\x27\x1c", "7z archive"), (b"Rar!\x1a\x07", "RAR archive"),
-    (b"\xfd7zXZ\0", "xz file"), (b"\x28\xb5\x2f\xfd", "Zstandard file"),
-    (b"\x1a\x45\xdf\xa3", "Matroska or WebM video"), (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media video"),
-    (b"FLV\x01", "Flash video"), (b"\0\0\x01\xba", "MPEG video"), (b"\0\0\x01\xb3", "MPEG video"),
-    (b"OggS", "Ogg video"), (b"NRRD000", "NRRD volume"), (b"\x93NUMPY", "NumPy array"),
-    (b"\x89HDF\r\n\x1a\n", "HDF5 file"), (b"MATLAB 5.0 MAT-file", "MATLAB file"), (b"# vtk DataFile", "VTK file"),
-    (b"KRETZFILE", "Kretz volume"), (b"8BPS", "Photoshop picture"), (b"\0\0\0\x0cjP  ", "JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000 picture"), (b"\0\0\0\x0cJXL ", "JPEG XL picture"),
-    (b"\x76\x2f\x31\x01", "OpenEXR picture"), (b"%!PS", "PostScript document"),
-    (b"{\\rtf", "RTF document"), (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office document"),
+    (b"7z\xbc\xaf\x27\x1c", "7z archive"),
+    (b"Rar!\x1a\x07", "RAR archive"),
+    (b"\xfd7zXZ\0", "xz file"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard file"),
+    (b"\x1a\x45\xdf\xa3", "Matroska or WebM video"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media video"),
+    (b"FLV\x01", "Flash video"),
+    (b"\0\0\x01\xba", "MPEG video"),
+    (b"\0\0\x01\xb3", "MPEG video"),
+    (b"OggS", "Ogg video"),
+    (b"NRRD000", "NRRD volume"),
+    (b"\x93NUMPY", "NumPy array"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
+    (b"MATLAB 5.0 MAT-file", "MATLAB file"),
+    (b"# vtk DataFile", "VTK file"),
+    (b"KRETZFILE", "Kretz volume"),
+    (b"8BPS", "Photoshop picture"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000 picture"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL picture"),
+    (b"\x76\x2f\x31\x01", "OpenEXR picture"),
+    (b"%!PS", "PostScript document"),
+    (b"{\\rtf", "RTF document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office document"),
     (b"SQLite format 3\0", "SQLite database"),
-)  # fmt: skip
+)
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
 _QUICKTIME = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
@@ -104,7 +183,9 @@ def _zip(content: bytes) -> str | None:
         return "ZIP archive"
     if "[Content_Types].xml" in names or names[:1] == ["mimetype"]:
         return "Office document"
-    return "NumPy archive" if names and all(name.endswith(".npy") for name in names) else "ZIP archive"
+    return (
+        "NumPy archive" if names and all(name.endswith(".npy") for name in names) else "ZIP archive"
+    )
 
 
 def _gzip(content: bytes) -> str | None:
@@ -129,7 +210,10 @@ def _boxes(content: bytes) -> str | None:
         return None
     if content[4:8] != b"ftyp":
         return "MP4 or QuickTime video"
-    brands = {content[8:12], *(content[place : place + 4] for place in range(16, min(64, _box_end(content)), 4))}
+    brands = {
+        content[8:12],
+        *(content[place : place + 4] for place in range(16, min(64, _box_end(content)), 4)),
+    }
     if brands & set(_AVIF):
         return "AVIF picture"
     return "HEIC picture" if brands & set(_HEIC) else "MP4 or QuickTime video"

@@ -1,4 +1,7 @@
-"""DICOM bytes as gray frames and header facts; pydicom reads the syntax, the traps it leaves open are closed here."""
+"""DICOM bytes as gray frames and header facts.
+
+Pydicom reads the syntax, the traps it leaves open are closed here.
+"""
 
 import io
 import struct
@@ -13,7 +16,7 @@ from sono.curation.readers.source import (
     DEFAULT_LIMITS,
     Header,
     Limits,
-    Source,
+    ReadResult,
     UnreadableError,
     failed,
     quiet_decoders,
@@ -26,7 +29,21 @@ if TYPE_CHECKING:
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
-_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_LONG_VRS = (
+    b"OB",
+    b"OD",
+    b"OF",
+    b"OL",
+    b"OV",
+    b"OW",
+    b"SQ",
+    b"SV",
+    b"UC",
+    b"UN",
+    b"UR",
+    b"UT",
+    b"UV",
+)
 _UNENDED_PIXELS = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"  # PixelData OB of undefined length
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _CHUNK_BYTES = 1 << 20
@@ -50,36 +67,55 @@ def looks_like_dataset(content: bytes) -> bool:
 
 
 def from_mark(content: bytes) -> bytes:
-    """What follows the DICOM mark of a file whose preamble is missing, cut or too long; all where no mark is near."""
+    """What follows the DICOM mark of a file whose preamble is missing, cut or too long.
+
+    All where no mark is near.
+    """
     place = content.find(b"DICM\x02\x00", 0, _FARTHEST_MARK)
     return content if place < 0 else content[place + 4 :]
 
 
-def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """Read a DICOM file; a broken one gives a source without frames, with what its header still tells."""
+def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult:
+    """Read a DICOM file.
+
+    A broken one gives a source without frames, with what its header still tells.
+    """
     header, cut = Header(), False
     with quiet_decoders():
         try:
             dataset, cut = _parse(content, limits)
             header = read_header(dataset, content[:128] if is_dicom(content) else b"")
             if is_report(dataset):
-                return replace(failed(UnreadableError("structured_report"), header), report=read_report(dataset))
+                return replace(
+                    failed(UnreadableError("structured_report"), header),
+                    report=read_report(dataset),
+                )
             if "PixelData" not in dataset:
                 raise _missing_pixels(dataset)
             frames, remarks = read_frames(dataset, limits)
             return succeeded(frames, [*_remarks(dataset, content), *remarks], header)
         except UnreadableError as error:
-            return failed(UnreadableError("truncated") if cut and error.code == "frame_corrupt" else error, header)
+            return failed(
+                UnreadableError("truncated") if cut and error.code == "frame_corrupt" else error,
+                header,
+            )
         except MemoryError:
-            return failed(UnreadableError("too_large", "the memory does not hold this file"), header)
+            return failed(
+                UnreadableError("too_large", "the memory does not hold this file"), header
+            )
 
 
 def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
-    """The header alone, without decoding pixels; an empty one where the file is broken, None where it has no frames."""
+    """The header alone, without decoding pixels.
+
+    An empty one where the file is broken, None where it has no frames.
+    """
     with quiet_decoders():
         try:
             dataset = _parse(content, limits)[0]
-            if is_report(dataset) or ("PixelData" not in dataset and _missing_pixels(dataset).code == "no_pixels"):
+            if is_report(dataset) or (
+                "PixelData" not in dataset and _missing_pixels(dataset).code == "no_pixels"
+            ):
                 return None
             return read_header(dataset, b"")
         except (UnreadableError, MemoryError):
@@ -87,7 +123,10 @@ def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
 
 
 def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
-    """The dataset, and whether its compressed pixels were cut; raises where it is nested too deeply or no DICOM."""
+    """The dataset, and whether its compressed pixels were cut.
+
+    Raises where it is nested too deeply or no DICOM.
+    """
     bare = not is_dicom(content)
     try:
         dataset, cut = _read_dataset(content if bare else _inflated(content, limits), bare)
@@ -97,19 +136,28 @@ def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
     except dicom_errors() as error:
         raise UnreadableError("not_an_image" if bare else "corrupt") from error
     if depth > limits.max_nesting:
-        raise UnreadableError("too_nested", f"sequences nested deeper than {limits.max_nesting} levels")
+        raise UnreadableError(
+            "too_nested", f"sequences nested deeper than {limits.max_nesting} levels"
+        )
     if bare and not ("SOPClassUID" in dataset or "Rows" in dataset):
         raise UnreadableError("not_an_image")
     return dataset, cut
 
 
 def _read_dataset(content: bytes, bare: bool) -> tuple["Dataset", bool]:
-    """Let pydicom read; where compressed pixels have no end it gives up, so an end is set for the frames before."""
+    """Let pydicom read.
+
+    Where compressed pixels have no end it gives up, so an end is set for the frames before.
+    """
     from pydicom import dcmread
 
     dataset: Dataset = dcmread(io.BytesIO(content), force=bare)
     cut = "PixelData" not in dataset and _UNENDED_PIXELS in content
-    return (dcmread(io.BytesIO(content + _SEQUENCE_END), force=bare), True) if cut else (dataset, False)
+    return (
+        (dcmread(io.BytesIO(content + _SEQUENCE_END), force=bare), True)
+        if cut
+        else (dataset, False)
+    )
 
 
 def _remarks(dataset: "Dataset", content: bytes) -> list[str]:
@@ -129,7 +177,10 @@ def _storage_class(dataset: "Dataset") -> str:
 
 
 def _inflated(content: bytes, limits: Limits) -> bytes:
-    """The file itself, or its plain form if its dataset is deflated; bounded, which pydicom's own way is not."""
+    """The file itself, or its plain form if its dataset is deflated.
+
+    Bounded, which pydicom's own way is not.
+    """
     syntax, start = _meta(content)
     if syntax != DEFLATED:
         return content
@@ -139,7 +190,9 @@ def _inflated(content: bytes, limits: Limits) -> bytes:
     except zlib.error as error:
         raise UnreadableError("corrupt", "the deflated dataset cannot be inflated") from error
     value = EXPLICIT.encode() + b"\0"
-    return b"".join((content[:132], struct.pack("<HH2sH", 2, 0x10, b"UI", len(value)), value, plain))
+    return b"".join(
+        (content[:132], struct.pack("<HH2sH", 2, 0x10, b"UI", len(value)), value, plain)
+    )
 
 
 def _check_inflated_size(deflated: bytes, limit: int) -> None:
@@ -150,7 +203,9 @@ def _check_inflated_size(deflated: bytes, limit: int) -> None:
         total += len(inflater.decompress(rest, _CHUNK_BYTES))
         rest = inflater.unconsumed_tail
         if total > limit:
-            raise UnreadableError("inflate_limit", f"the dataset inflates to more than {limit} bytes")
+            raise UnreadableError(
+                "inflate_limit", f"the dataset inflates to more than {limit} bytes"
+            )
     if not inflater.eof and inflater.decompress(b"", 1) == b"" and not inflater.eof:
         raise UnreadableError("truncated")
 

@@ -21,14 +21,16 @@ _TEXT_VRS = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "DA", "DT", "AE")
 _BYTE_VRS = ("UN", "OB")
 # Facts about machine, method and coding, which the standard keeps apart from the person.
 _TECHNICAL = frozenset({
-    "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "TransducerData", "ProcessingFunction",
-    "BodyPartExamined", "CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion",
-    "TimezoneOffsetFromUTC", "ImplementationVersionName", "LossyImageCompressionMethod",
+    "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "TransducerData",
+    "ProcessingFunction", "BodyPartExamined", "CodeValue", "CodingSchemeDesignator",
+    "CodingSchemeVersion", "TimezoneOffsetFromUTC", "ImplementationVersionName",
+    "LossyImageCompressionMethod",
 })  # fmt: skip
-# Free text of method and finding, full of everyday words: private only where it names a person of the header.
+# Free text of method and finding, full of everyday words: private only where it names a person of
+# the header.
 _DESCRIPTIONS = frozenset({
-    "ProtocolName", "StudyDescription", "SeriesDescription", "DerivationDescription", "StageName", "ViewName",
-    "CodeMeaning", "TextValue", "LUTExplanation", "WindowCenterWidthExplanation",
+    "ProtocolName", "StudyDescription", "SeriesDescription", "DerivationDescription", "StageName",
+    "ViewName", "CodeMeaning", "TextValue", "LUTExplanation", "WindowCenterWidthExplanation",
 })  # fmt: skip
 _CODED_PERSONS = frozenset({"PersonIdentificationCodeSequence", "HumanPerformerCodeSequence"})
 # A name that is written as DICOM writes it, Doe^Jane, in an element of another kind; not ADT^A01.
@@ -42,10 +44,11 @@ _PIXEL_GROUP = 0x7FE0
 
 # Facts of person, exam and picture that a row of the records may name, too.
 _FACTS = (
-    "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "InstitutionName", "AccessionNumber",
-    "StudyID", "SeriesInstanceUID", "SOPInstanceUID",
+    "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "InstitutionName",
+    "AccessionNumber", "StudyID", "SeriesInstanceUID", "SOPInstanceUID",
 )  # fmt: skip
-DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")  # of the exam, the first that is there
+# of the exam, the first that is there
+DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 
 
 @cache
@@ -66,8 +69,13 @@ def text_of(dataset: "Dataset", keyword: str) -> str:
 
 
 def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataElement | bytes"]]:
-    """Every element with its depth (0 at the top), without recursion; a broken one as its raw bytes."""
-    waiting = [(0, dataset), (0, dataset.file_meta)] if hasattr(dataset, "file_meta") else [(0, dataset)]
+    """Every element with its depth (0 at the top), without recursion.
+
+    A broken one as its raw bytes.
+    """
+    waiting = (
+        [(0, dataset), (0, dataset.file_meta)] if hasattr(dataset, "file_meta") else [(0, dataset)]
+    )
     while waiting:
         depth, inner = waiting.pop()
         for tag in list(inner.keys()):
@@ -85,8 +93,9 @@ def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataEle
 def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`.
 
-    The names of persons are all elements of the type PN, wherever they stand, the meanings of codes of persons, and
-    what is written like a PN in any other text. A description is private where it names one of these persons.
+    The names of persons are all elements of the type PN, wherever they stand, the meanings of codes
+    of persons, and what is written like a PN in any other text. A description is private where it
+    names one of these persons.
     """
     texts, persons, descriptions = text_runs(preamble), [], []
     technical = {text_of(dataset, keyword) for keyword in _TECHNICAL | _DESCRIPTIONS}
@@ -105,7 +114,9 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
             texts += [text for text in _private_texts(element) if text not in repeats]
     persons += [name for text in (*texts, *descriptions) for name in _WRITTEN_NAME.findall(text)]
     texts += _naming(descriptions, persons)
-    machine = " ".join(filter(None, (text_of(dataset, "Manufacturer"), text_of(dataset, "ManufacturerModelName"))))
+    machine = " ".join(
+        filter(None, (text_of(dataset, "Manufacturer"), text_of(dataset, "ManufacturerModelName")))
+    )
     return Header(
         patient=text_of(dataset, "PatientID") or None,
         study=text_of(dataset, "StudyInstanceUID") or None,
@@ -118,8 +129,15 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
 
 
 def _naming(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
-    """Those of the `descriptions` that hold a word of a person's name; words that sono itself writes name nobody."""
-    names = {word for word in words_of(*persons) if len(word) >= MIN_NAME and word.isalpha()} - VOCABULARY - TITLES
+    """Those of the `descriptions` that hold a word of a person's name.
+
+    Words that sono itself writes name nobody.
+    """
+    names = (
+        {word for word in words_of(*persons) if len(word) >= MIN_NAME and word.isalpha()}
+        - VOCABULARY
+        - TITLES
+    )
     return [text for text in descriptions if not names.isdisjoint(words_of(text))] if names else []
 
 
@@ -141,7 +159,9 @@ def _other_ids(dataset: "Dataset") -> list[str]:
 
 
 def _day(text: str) -> str | None:
-    """A DICOM date (YYYYMMDD, once YYYY.MM.DD) in ISO, None where it is none or can be of no exam."""
+    """A DICOM date (YYYYMMDD, once YYYY.MM.DD) in ISO, None where it is none or can be of no
+    exam.
+    """
     try:
         day = date.fromisoformat(text.replace(".", ""))
     except ValueError:
@@ -150,19 +170,28 @@ def _day(text: str) -> str | None:
 
 
 def _private_texts(element: "DataElement") -> list[str]:
-    """The strings of an element that may tell about a person, or the place and date of the examination."""
+    """The strings of an element that may tell about a person, or the place and date of the
+    examination.
+    """
     if element.VR == "SQ":  # its items come by themselves; to print one may fail
         return []
     value = element.value
-    if element.tag.group == _PIXEL_GROUP or element.keyword in _TECHNICAL or element.tag.is_private_creator:
+    if (
+        element.tag.group == _PIXEL_GROUP
+        or element.keyword in _TECHNICAL
+        or element.tag.is_private_creator
+    ):
         return []
     if element.VR in _BYTE_VRS and isinstance(value, bytes):
         return text_runs(value) if len(value) <= MAX_BLOB_BYTES else []
     texts = _strings(element)
-    if element.tag.is_private:  # longer ones are documents of the machine (XML), full of everyday words
+    # longer ones are documents of the machine (XML), full of everyday words
+    if element.tag.is_private:
         texts = [text for text in texts if len(text) <= MAX_PRIVATE_TEXT]
     if element.VR == "UI":
-        return [text for text in texts if not text.startswith(_STANDARD_UIDS) and element.tag.group != 2]
+        return [
+            text for text in texts if not text.startswith(_STANDARD_UIDS) and element.tag.group != 2
+        ]
     if element.VR == "DT":
         texts += [text[:8] for text in texts]
     return texts if element.VR in _TEXT_VRS else []

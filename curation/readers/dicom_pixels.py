@@ -1,4 +1,7 @@
-"""The pixels of a DICOM dataset as 8-bit frames: counted from the bytes, decoded when asked for, in true tones."""
+"""The pixels of a DICOM dataset as 8-bit frames.
+
+Counted from the bytes, decoded when asked for, in true tones.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from sono.curation.readers.source import (
     WINDOW_PERCENTILES,
     Frame,
     Limits,
-    Region,
+    UltrasoundRegion,
     UnreadableError,
     Values,
     check_size,
@@ -57,7 +60,7 @@ _ADOBE_YCC = 1  # its last byte: the components are luma and chroma
 
 
 @dataclass(frozen=True)
-class Layout:
+class PixelLayout:
     """How one frame is stored, checked."""
 
     rows: int
@@ -83,22 +86,25 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PixelFormat:
     """How the stored bytes of a frame become a picture: all that its frames have in common."""
 
-    layout: Layout
+    layout: PixelLayout
     decoder: "Decoder"
     palette: NDArray[np.uint8] | None  # [values, 3]
     window: tuple[float, float] | None
     spacing: Spacing  # of the picture of `size`, and so are the regions
-    regions: tuple[Region, ...]
+    regions: tuple[UltrasoundRegion, ...]
     size: tuple[int, int]  # rows and columns once the pixels are square
 
 
 class StoredFrames(Sequence[Frame]):
-    """The frames of a file, each decoded whenever it is asked for; a broken one costs only itself."""
+    """The frames of a file, each decoded whenever it is asked for.
 
-    def __init__(self, stored: Sequence[Stored], recipe: Recipe, first: Frame) -> None:
+    A broken one costs only itself.
+    """
+
+    def __init__(self, stored: Sequence[Stored], recipe: PixelFormat, first: Frame) -> None:
         self.stored, self.recipe, self.first = stored, recipe, first
 
     def __len__(self) -> int:
@@ -125,27 +131,33 @@ class StoredFrames(Sequence[Frame]):
 
 
 def read_frames(dataset: "Dataset", limits: Limits) -> tuple[Sequence[Frame], list[str]]:
-    """All frames and the remarks on the file; raises UnreadableError where not one can be decoded."""
+    """All frames and the remarks on the file.
+
+    Raises UnreadableError where not one can be decoded.
+    """
     layout = _layout(dataset)
     check_size(layout.rows, layout.columns, limits)
     decoder = _decoder(layout.syntax)
     palette = _palette(dataset, layout) if layout.photometric == "PALETTE COLOR" else None
     stored, layout, remarks = _stored_frames(dataset, layout, decoder.is_encapsulated)
-    recipe = _with_square_pixels(dataset, Recipe(layout, decoder, palette, None, NO_SPACING, (), (0, 0)), limits)
+    recipe = _with_square_pixels(
+        dataset, PixelFormat(layout, decoder, palette, None, NO_SPACING, (), (0, 0)), limits
+    )
     remarks += ["resampled"] * (recipe.size != (layout.rows, layout.columns))
     remarks += ["aspect_unsure"] * is_doubtful(dataset, recipe.spacing)
     most = max(1, limits.max_decoded_bytes // layout.decoded_bytes)
     if len(stored) > most:
         stored, remarks = stored[:most], [*remarks, "frames_limit"]
     index, values, coding = _first_values(stored, recipe)
-    if palette is None and (layout.bits != 8 or layout.signed):  # of the first frame, or a cine would flicker
+    # of the first frame, or a cine would flicker
+    if palette is None and (layout.bits != 8 or layout.signed):
         recipe = replace(recipe, window=_window(dataset, values, layout))
     if layout.bits > 8 and palette is None:
         remarks.append("bit_depth")
     return StoredFrames(stored, recipe, _frame(index, values, coding, recipe)), remarks
 
 
-def _with_square_pixels(dataset: "Dataset", recipe: Recipe, limits: Limits) -> Recipe:
+def _with_square_pixels(dataset: "Dataset", recipe: PixelFormat, limits: Limits) -> PixelFormat:
     """`recipe` with size, spacing and regions as they are once the pixels are square."""
     rows, columns = recipe.layout.rows, recipe.layout.columns
     aspect, spacing = read_aspect(dataset, read_spacing(dataset, rows, columns))
@@ -159,7 +171,7 @@ def _with_square_pixels(dataset: "Dataset", recipe: Recipe, limits: Limits) -> R
     return replace(recipe, spacing=spacing, regions=regions, size=size)
 
 
-def _first_values(stored: Sequence[Stored], recipe: Recipe) -> tuple[int, Values, str]:
+def _first_values(stored: Sequence[Stored], recipe: PixelFormat) -> tuple[int, Values, str]:
     """Index, stored values and color coding of the first frame that can be decoded."""
     for index, data in enumerate(stored):
         try:
@@ -177,16 +189,20 @@ def _integer(dataset: "Dataset", keyword: str, default: int | None = None) -> in
         value = dataset.get(keyword)
         return int(value) if value is not None and value != "" else int(default or 0)
     except dicom_errors() as error:
-        raise UnreadableError("bad_value", f"the DICOM element {keyword} is not a number") from error
+        raise UnreadableError(
+            "bad_value", f"the DICOM element {keyword} is not a number"
+        ) from error
 
 
-def _layout(dataset: "Dataset") -> Layout:
+def _layout(dataset: "Dataset") -> PixelLayout:
     """The description of the pixels; raises where an element is missing or contradicts another."""
     if "PhotometricInterpretation" not in dataset:
-        raise UnreadableError("missing_tag", "the DICOM element PhotometricInterpretation is missing")
+        raise UnreadableError(
+            "missing_tag", "the DICOM element PhotometricInterpretation is missing"
+        )
     syntax = text_of(dataset.file_meta, "TransferSyntaxUID")
     bits = _integer(dataset, "BitsAllocated")
-    layout = Layout(
+    layout = PixelLayout(
         rows=_integer(dataset, "Rows"),
         columns=_integer(dataset, "Columns"),
         samples=_integer(dataset, "SamplesPerPixel"),
@@ -201,12 +217,16 @@ def _layout(dataset: "Dataset") -> Layout:
     if layout.photometric not in (*GRAY, *COLOR):
         raise UnreadableError("unsupported", "a photometric interpretation that sono does not read")
     if layout.samples != (1 if layout.photometric in GRAY else 3):
-        raise UnreadableError("bad_value", f"{layout.samples} samples a pixel do not fit {layout.photometric}")
+        raise UnreadableError(
+            "bad_value", f"{layout.samples} samples a pixel do not fit {layout.photometric}"
+        )
     if layout.photometric.startswith("YBR") and layout.bits != 8:
         raise UnreadableError("unsupported", f"{layout.photometric} with {layout.bits} bits")
     allowed = (8, 16) if layout.photometric == "PALETTE COLOR" else (1, 8, 16, 32)
     if layout.bits not in allowed or not 1 <= layout.bits_stored <= layout.bits:
-        raise UnreadableError("bad_value", f"{layout.bits_stored} bits stored in {layout.bits} allocated")
+        raise UnreadableError(
+            "bad_value", f"{layout.bits_stored} bits stored in {layout.bits} allocated"
+        )
     return layout
 
 
@@ -222,7 +242,7 @@ def _decoder(syntax: str) -> "Decoder":
     return decoder
 
 
-def _palette(dataset: "Dataset", layout: Layout) -> NDArray[np.uint8]:
+def _palette(dataset: "Dataset", layout: PixelLayout) -> NDArray[np.uint8]:
     """The colors [values, 3] of all pixel values that the layout can hold."""
     from pydicom.pixels.processing import apply_color_lut
 
@@ -236,8 +256,12 @@ def _palette(dataset: "Dataset", layout: Layout) -> NDArray[np.uint8]:
     return np.asarray(colors >> 8 if deep else colors, np.uint8)
 
 
-def _stored_frames(dataset: "Dataset", layout: Layout, compressed: bool) -> tuple[Sequence[Stored], Layout, list[str]]:
-    """The stored bytes of each frame that is there, the layout that these bytes show, and remarks."""
+def _stored_frames(
+    dataset: "Dataset", layout: PixelLayout, compressed: bool
+) -> tuple[Sequence[Stored], PixelLayout, list[str]]:
+    """The stored bytes of each frame that is there, the layout that these bytes show, and
+    remarks.
+    """
     try:
         data = dataset.PixelData
     except dicom_errors() as error:
@@ -258,8 +282,13 @@ def _stored_frames(dataset: "Dataset", layout: Layout, compressed: bool) -> tupl
     return frames, layout, remarks
 
 
-def _plain_frames(data: bytes, layout: Layout, declared: int) -> tuple[Sequence[Stored], Layout, list[str]]:
-    """Cut uncompressed data into frames; whole frames that nobody declared count, other surplus does not."""
+def _plain_frames(
+    data: bytes, layout: PixelLayout, declared: int
+) -> tuple[Sequence[Stored], PixelLayout, list[str]]:
+    """Cut uncompressed data into frames.
+
+    Whole frames that nobody declared count, other surplus does not.
+    """
     full = replace(layout, photometric="YBR_FULL")
     remarks: list[str] = []
     if layout.photometric == "YBR_FULL_422" and 0 <= len(data) - full.frame_bytes * declared <= 1:
@@ -272,8 +301,9 @@ def _plain_frames(data: bytes, layout: Layout, declared: int) -> tuple[Sequence[
     return [view[start * size : (start + 1) * size] for start in range(present)], layout, remarks
 
 
-def _compressed_frames(data: bytes, layout: Layout) -> list[bytes]:
-    """Join fragments to frames: a frame starts with the mark of its codec; in RLE each fragment is one (PS3.5 A.4).
+def _compressed_frames(data: bytes, layout: PixelLayout) -> list[bytes]:
+    """Join fragments to frames: a frame starts with the mark of its codec; in RLE each fragment is
+    one (PS3.5 A.4).
 
     Offset tables and the declared number are not trusted: both were seen to be wrong.
     """
@@ -284,13 +314,19 @@ def _compressed_frames(data: bytes, layout: Layout) -> list[bytes]:
         fragments = generate_fragments(data)
         next(fragments, None)  # the offset table
         for fragment in fragments:
-            if frames and layout.syntax.startswith(JPEG_FAMILY) and not fragment.startswith(_JPEG_STARTS):
+            if (
+                frames
+                and layout.syntax.startswith(JPEG_FAMILY)
+                and not fragment.startswith(_JPEG_STARTS)
+            ):
                 frames[-1].append(fragment)
             else:
                 frames.append([fragment])
     except dicom_errors() as error:
         if not frames:
-            raise UnreadableError("corrupt", "the fragments of the pixel data cannot be told apart") from error
+            raise UnreadableError(
+                "corrupt", "the fragments of the pixel data cannot be told apart"
+            ) from error
     return [b"".join(parts) for parts in frames]
 
 
@@ -298,8 +334,10 @@ def _frame_errors() -> tuple[type[Exception], ...]:
     return (UnreadableError, *dicom_errors())
 
 
-def _frame(index: int, values: Values, coding: str, recipe: Recipe) -> Frame:
-    """The picture of decoded `values`, whose colors are coded as the photometric interpretation `coding`."""
+def _frame(index: int, values: Values, coding: str, recipe: PixelFormat) -> Frame:
+    """The picture of decoded `values`, whose colors are coded as the photometric interpretation
+    `coding`.
+    """
     layout, spacing = recipe.layout, recipe.spacing
     if recipe.palette is not None:
         values = recipe.palette[np.minimum(values, len(recipe.palette) - 1)]
@@ -310,23 +348,33 @@ def _frame(index: int, values: Values, coding: str, recipe: Recipe) -> Frame:
     gray, rgb = split_luma(picture) if coding in _LUMA_CHROMA else split_color(picture)
     gray, rgb = resampled(gray, recipe.size), None if rgb is None else resampled(rgb, recipe.size)
     return Frame(
-        index, gray, rgb, spacing.row_mm, spacing.column_mm, spacing.reason, (), recipe.regions, _file_size(recipe)
+        index,
+        gray,
+        rgb,
+        spacing.row_mm,
+        spacing.column_mm,
+        spacing.reason,
+        (),
+        recipe.regions,
+        _file_size(recipe),
     )
 
 
-def _file_size(recipe: Recipe) -> tuple[int, int] | None:
+def _file_size(recipe: PixelFormat) -> tuple[int, int] | None:
     """Rows and columns in the file, where they were resampled."""
     stored = recipe.layout.rows, recipe.layout.columns
     return None if recipe.size == stored else stored
 
 
-def _black_frame(index: int, recipe: Recipe) -> Frame:
+def _black_frame(index: int, recipe: PixelFormat) -> Frame:
     spacing, black, codes = recipe.spacing, np.zeros(recipe.size, np.uint8), ("frame_corrupt",)
     size = _file_size(recipe)
-    return Frame(index, black, None, spacing.row_mm, spacing.column_mm, spacing.reason, codes, (), size)
+    return Frame(
+        index, black, None, spacing.row_mm, spacing.column_mm, spacing.reason, codes, (), size
+    )
 
 
-def _decode(data: Stored, recipe: Recipe) -> tuple[Values, str]:
+def _decode(data: Stored, recipe: PixelFormat) -> tuple[Values, str]:
     """One frame [rows, columns] or [rows, columns, 3] and its photometric interpretation.
 
     pydicom's conversion to RGB is left out, so that the luma stays as it was stored.
@@ -357,13 +405,15 @@ def _decode(data: Stored, recipe: Recipe) -> tuple[Values, str]:
 
 
 def _plain_adobe(data: bytes) -> bytes:
-    """A JPEG without the mark that makes Pillow convert luma and chroma to RGB, which pydicom would do once more."""
+    """A JPEG without the mark that makes Pillow convert luma and chroma to RGB, which pydicom
+    would do once more.
+    """
     place = data.find(_ADOBE, 0, 4096)
     is_ycc = place >= 0 and data[place + 15 : place + 16] == bytes([_ADOBE_YCC])
     return data.replace(_ADOBE, _NOT_ADOBE, 1) if is_ycc else data
 
 
-def _check_stored(data: bytes, layout: Layout) -> None:
+def _check_stored(data: bytes, layout: PixelLayout) -> None:
     """Refuse a JPEG frame that is cut, and a picture larger than the header says (a bomb)."""
     limits = Limits(max_pixels=layout.rows * layout.columns)
     if layout.syntax == JPEG_BASELINE:
@@ -373,13 +423,19 @@ def _check_stored(data: bytes, layout: Layout) -> None:
         check_size(y1 - y0, x1 - x0, limits)
 
 
-def _window(dataset: "Dataset", values: Values, layout: Layout) -> tuple[float, float] | None:
-    """Stored values that become black and white: the first VOI window (PS3.3 C.11.2.1.2), or None: percentiles."""
+def _window(dataset: "Dataset", values: Values, layout: PixelLayout) -> tuple[float, float] | None:
+    """Stored values that become black and white: the first VOI window (PS3.3 C.11.2.1.2), or None.
+
+    Percentiles.
+    """
     if layout.bits == 1:
         return 0.0, 1.0
     try:
         center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-        slope, intercept = _first(dataset.get("RescaleSlope", 1)), _first(dataset.get("RescaleIntercept", 0))
+        slope, intercept = (
+            _first(dataset.get("RescaleSlope", 1)),
+            _first(dataset.get("RescaleIntercept", 0)),
+        )
     except dicom_errors():
         center = width = float("nan")
     if width > 1 and slope > 0:

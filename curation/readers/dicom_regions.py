@@ -1,4 +1,7 @@
-"""Spacing and shape of the pixels in a DICOM header, and its ultrasound regions (0018,6011); never guessed."""
+"""Spacing and shape of the pixels in a DICOM header, and its ultrasound regions (0018,6011).
+
+Never guessed.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sono.curation.core.geometry import SQUARE_TOLERANCE
 from sono.curation.readers.dicom_header import dicom_errors
-from sono.curation.readers.source import Region
+from sono.curation.readers.source import UltrasoundRegion
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 # Codes of PS3.3 C.8.5.5.1: RegionSpatialFormat, RegionDataType, PhysicalUnits.
 TWO_DIMENSIONAL, M_MODE, SPECTRAL = 1, 2, 3
 TISSUE, COLOR_FLOW, PULSED_DOPPLER, CONTINUOUS_DOPPLER = 1, 2, 3, 4
-CENTIMETRE = 3
+CENTIMETER = 3
 SAME_SPACING = 1e-4  # relative; machines round the deltas of regions that they draw alike
 SPACING_RANGE_MM = (0.005, 2.0)  # both excluded: 0.2 mm written where centimeters belong gives 2
 MAX_TISSUE_MM = 500.0  # of a tissue region; no probe sees that far
@@ -27,15 +30,20 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Spacing:
-    """Millimetres between the centres of neighbouring pixels, or the reason why they are not known."""
+    """Millimeters between the centres of neighboring pixels, or the reason why they are not
+    known.
+    """
 
     row_mm: float | None
     column_mm: float | None
     reason: str | None
 
 
-def read_regions(dataset: "Dataset") -> tuple[Region, ...] | None:
-    """The regions of an ultrasound image in their order; None where the header has no such sequence."""
+def read_regions(dataset: "Dataset") -> tuple[UltrasoundRegion, ...] | None:
+    """The regions of an ultrasound image in their order.
+
+    None where the header has no such sequence.
+    """
     try:
         items = list(dataset.SequenceOfUltrasoundRegions)
     except dicom_errors():
@@ -44,7 +52,10 @@ def read_regions(dataset: "Dataset") -> tuple[Region, ...] | None:
 
 
 def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
-    """Spacing from the regions; where there are none, from PixelSpacing, of the file or of an enhanced object."""
+    """Spacing from the regions.
+
+    Where there are none, from PixelSpacing, of the file or of an enhanced object.
+    """
     regions = read_regions(dataset)
     if not regions:
         return _pixel_spacing(dataset, rows, columns) or Spacing(
@@ -54,10 +65,11 @@ def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
 
 
 def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
-    """Height over width of a pixel, and the spacing that fits it: none where the header contradicts itself.
+    """Height over width of a pixel, and the spacing that fits it: none where the header contradicts
+    itself.
 
-    The spacing decides; without one, PixelAspectRatio (0028,0034: vertical, then horizontal size). 1 where nothing is
-    said, or nothing that can be believed.
+    The spacing decides; without one, PixelAspectRatio (0028,0034: vertical, then horizontal size).
+    1 where nothing is said, or nothing that can be believed.
     """
     declared = _pair(dataset, "PixelAspectRatio")
     ratio = declared[0] / declared[1] if declared else None
@@ -73,10 +85,12 @@ def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
 def is_doubtful(dataset: "Dataset", spacing: Spacing) -> bool:
     """Whether what the header says of the shape of its pixels was not believed."""
     declared = _pair(dataset, "PixelAspectRatio")
-    return spacing.reason == "aspect_differs" or (declared is not None and not _is_aspect(declared[0] / declared[1]))
+    return spacing.reason == "aspect_differs" or (
+        declared is not None and not _is_aspect(declared[0] / declared[1])
+    )
 
 
-def scaled_region(region: Region, down: float, across: float) -> Region:
+def scaled_region(region: UltrasoundRegion, down: float, across: float) -> UltrasoundRegion:
     """`region` in a picture that was enlarged `down` and `across` times."""
     x0, y0, x1, y1 = region.box  # the last pixel belongs to it
     box = x0 * across, y0 * down, (x1 + 1) * across - 1, (y1 + 1) * down - 1
@@ -87,12 +101,13 @@ def _is_aspect(aspect: float) -> bool:
     return 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
 
 
-def spacing_of(regions: Sequence[Region], rows: int, columns: int) -> Spacing:
+def spacing_of(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> Spacing:
     """The spacing that all regions of two-dimensional tissue agree on.
 
-    Each must have its units in centimetres, lie in the picture and have positive deltas: beside a broken region the
-    others are no better, and a picture that was scaled down keeps the regions of its full size, so one region of any
-    kind that reaches out of the picture makes all deltas worthless.
+    Each must have its units in centimeters, lie in the picture and have positive deltas: beside a
+    broken region the others are no better, and a picture that was scaled down keeps the regions of
+    its full size, so one region of any kind that reaches out of the picture makes all deltas
+    worthless.
     """
     if not regions:
         return Spacing(None, None, "regions_empty")
@@ -115,24 +130,34 @@ def spacing_of(regions: Sequence[Region], rows: int, columns: int) -> Spacing:
     return Spacing(down * 10, across * 10, None)  # cm -> mm
 
 
-def tissue_box(regions: Sequence[Region], rows: int, columns: int) -> Box | None:
-    """The half-open box of the only region of tissue; None where there are none or several, or it is not usable."""
+def tissue_box(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> Box | None:
+    """The half-open box of the only region of tissue.
+
+    None where there are none or several, or it is not usable.
+    """
     tissue = [region for region in regions if is_tissue(region)]
-    if len(tissue) != 1 or not _is_box(tissue[0]) or any(_reaches_out(one, rows, columns) for one in regions):
+    if (
+        len(tissue) != 1
+        or not _is_box(tissue[0])
+        or any(_reaches_out(one, rows, columns) for one in regions)
+    ):
         return None
     x0, y0, x1, y1 = (round(edge) for edge in tissue[0].box)
     return x0, y0, min(columns, x1 + 1), min(rows, y1 + 1)  # the last pixel belongs to the region
 
 
-def is_tissue(region: Region) -> bool:
-    """Whether the region shows tissue in two dimensions; an M-mode strip shows tissue too, but over time."""
+def is_tissue(region: UltrasoundRegion) -> bool:
+    """Whether the region shows tissue in two dimensions.
+
+    An M-mode strip shows tissue too, but over time.
+    """
     return region.spatial_format == TWO_DIMENSIONAL and region.data_type == TISSUE
 
 
-def _region(item: "Dataset") -> Region:
+def _region(item: "Dataset") -> UltrasoundRegion:
     location = ("MinX0", "MinY0", "MaxX1", "MaxY1")
     x0, y0, x1, y1 = (_number(item, f"RegionLocation{end}") for end in location)
-    return Region(
+    return UltrasoundRegion(
         spatial_format=_number(item, "RegionSpatialFormat"),
         data_type=_number(item, "RegionDataType"),
         box=(x0, y0, x1, y1),
@@ -149,9 +174,9 @@ def _number(item: "Dataset", keyword: str) -> float:
         return math.nan
 
 
-def _fault(region: Region) -> str | None:
+def _fault(region: UltrasoundRegion) -> str | None:
     """Why a region of tissue has no spacing."""
-    if any(unit != CENTIMETRE for unit in region.units):
+    if any(unit != CENTIMETER for unit in region.units):
         return "region_units"
     if not _is_box(region):
         return "region_inverted"
@@ -159,8 +184,10 @@ def _fault(region: Region) -> str | None:
     return None if 0 < across < math.inf and 0 < down < math.inf else "region_zero_delta"
 
 
-def _is_plausible(region: Region) -> bool:
-    """Whether pixels and extent of a tissue region are of a size that an ultrasound picture can have."""
+def _is_plausible(region: UltrasoundRegion) -> bool:
+    """Whether pixels and extent of a tissue region are of a size that an ultrasound picture can
+    have.
+    """
     (across, down), (x0, y0, x1, y1) = region.deltas, region.box
     longest = max((x1 - x0) * across, (y1 - y0) * down) * 10
     return _plausible(across * 10, down * 10) and longest <= MAX_TISSUE_MM
@@ -171,13 +198,16 @@ def _plausible(*spacing_mm: float) -> bool:
     return all(low < value < high for value in spacing_mm)
 
 
-def _is_box(region: Region) -> bool:
+def _is_box(region: UltrasoundRegion) -> bool:
     x0, y0, x1, y1 = region.box
     return x0 < x1 and y0 < y1
 
 
-def _reaches_out(region: Region, rows: int, columns: int) -> bool:
-    """Whether a region leaves the picture; some machines write its last pixel, some the one after."""
+def _reaches_out(region: UltrasoundRegion, rows: int, columns: int) -> bool:
+    """Whether a region leaves the picture.
+
+    Some machines write its last pixel, some the one after.
+    """
     x0, y0, x1, y1 = region.box
     return x0 < 0 or y0 < 0 or x1 > columns or y1 > rows
 
@@ -187,12 +217,16 @@ def _same(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def is_too_wide(rows: int, columns: int, row_mm: float, column_mm: float) -> bool:
-    """Whether a picture of that many pixels would be wider or higher than tissue and its margins can be."""
+    """Whether a picture of that many pixels would be wider or higher than tissue and its
+    margins can be.
+    """
     return max(rows * row_mm, columns * column_mm) > MAX_PICTURE_MM
 
 
 def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | None:
-    """PixelSpacing (0028,0030) of the file, else that which all frames of an enhanced object share (C.7.6.16.2.1)."""
+    """PixelSpacing (0028,0030) of the file, else that which all frames of an enhanced object
+    share (C.7.6.16.2.1).
+    """
     try:
         shared = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     except dicom_errors():

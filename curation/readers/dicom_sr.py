@@ -1,4 +1,7 @@
-"""DICOM structured reports of obstetric ultrasound (PS3.16, TID 5000): gestational age and biometry as records."""
+"""DICOM structured reports of obstetric ultrasound (PS3.16, TID 5000).
+
+Gestational age and biometry as records.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -43,7 +46,9 @@ SAME = 0.005  # mm; the same number in cm and in mm
 
 @dataclass(frozen=True)
 class _Item:
-    """A leaf of the tree: concept, value type, number in mm or days, text, and the sections that it stands in."""
+    """A leaf of the tree: concept, value type, number in mm or days, text, and the sections
+    that it stands in.
+    """
 
     concept: Code
     number: float
@@ -58,10 +63,11 @@ def is_report(dataset: "Dataset") -> bool:
 
 
 def read_report(dataset: "Dataset") -> dict[str, float]:
-    """`ga_days`, `bpd_mm`, `hc_mm`, `ac_mm`, `fl_mm`, `crl_mm` and `nt_mm`, as far as the report is clear about them.
+    """`ga_days`, `bpd_mm`, `hc_mm`, `ac_mm`, `fl_mm`, `crl_mm` and `nt_mm`, as far as the report is
+    clear about them.
 
-    Of repeated measurements the selected one counts, else the mean, else the only one. Biometry of several fetuses,
-    unknown units and implausible values are left out.
+    Of repeated measurements the selected one counts, else the mean, else the only one. Biometry of
+    several fetuses, unknown units and implausible values are left out.
     """
     items = list(_items(dataset))
     age = _age(items, _exam_date(dataset))
@@ -77,7 +83,10 @@ def read_report(dataset: "Dataset") -> dict[str, float]:
 
 
 def _items(dataset: "Dataset") -> Iterator[_Item]:
-    """The leaves of the tree of content, in no order; what stands below a leaf says more about that leaf only."""
+    """The leaves of the tree of content, in no order.
+
+    What stands below a leaf says more about that leaf only.
+    """
     waiting = [(dataset, frozenset([_concept(dataset)]))]
     while waiting:
         parent, sections = waiting.pop()
@@ -139,7 +148,10 @@ def _one(items: Sequence[_Item]) -> float | None:
 
 
 def _age(items: Sequence[_Item], exam: date | None) -> int | None:
-    """Gestational age on the exam day in days: as stated, else by the due date or last period, else by the biometry."""
+    """Gestational age on the exam day in days.
+
+    As stated, else by the due date or last period, else by the biometry.
+    """
     general = [item for item in items if item.sections <= SUMMARIES]
     stated = _one([item for item in general if item.concept == AGE])
     composite = _one([item for item in general if item.concept == COMPOSITE_AGE])

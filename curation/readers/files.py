@@ -10,7 +10,13 @@ from sono.curation.core.atomic import check_regular, real_path, sha256
 from sono.curation.core.errors import SonoError
 from sono.curation.core.reasons import REASONS
 from sono.curation.readers.containers import format_of
-from sono.curation.readers.dicom import from_mark, is_dicom, looks_like_dataset, read_dicom, read_ids
+from sono.curation.readers.dicom import (
+    from_mark,
+    is_dicom,
+    looks_like_dataset,
+    read_dicom,
+    read_ids,
+)
 from sono.curation.readers.images import EXTENSIONS, image_kind, read_image
 from sono.curation.readers.object_store import is_url, list_objects, read_object, stamp
 from sono.curation.readers.source import (
@@ -18,26 +24,41 @@ from sono.curation.readers.source import (
     Frame,
     Header,
     Limits,
-    Source,
+    ReadResult,
     UnreadableError,
     check_bytes,
     failed,
 )
 
-__all__ = ["Frame", "Header", "Limits", "Source", "list_sources", "name_of", "peek_source", "read_source", "stamp_of"]
+__all__ = [
+    "Frame",
+    "Header",
+    "Limits",
+    "ReadResult",
+    "list_sources",
+    "name_of",
+    "peek_source",
+    "read_source",
+    "stamp_of",
+]
 
 SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 
 def name_of(root: Path | str) -> bytes:
-    """The one name of a folder, whatever way leads there: its absolute path, or its address in a store."""
+    """The one name of a folder, whatever way leads there.
+
+    Its absolute path, or its address in a store.
+    """
     return os.fsencode(root.rstrip("/") if isinstance(root, str) else real_path(root))
 
 
 def list_sources(root: Path | str) -> list[bytes]:
-    """Absolute paths of all entries below `root` that are not folders, sorted bytewise; SonoError if there is none.
+    """Absolute paths of all entries below `root` that are not folders, sorted bytewise; SonoError
+    if there is none.
 
-    A link to a folder is listed, not followed; so is a folder that cannot be opened. Of a store: addresses of objects.
+    A link to a folder is listed, not followed; so is a folder that cannot be opened. Of a store:
+    addresses of objects.
     """
     if isinstance(root, str):
         return list_objects(root)
@@ -68,7 +89,10 @@ def _walk(top: bytes) -> Iterator[bytes]:
 
 
 def stamp_of(path: bytes) -> tuple[int, int] | None:
-    """Size in bytes and time of change in ns (in a store: a number made of the object's tag); None if nobody tells."""
+    """Size in bytes and time of change in ns (in a store: a number made of the object's tag).
+
+    None if nobody tells.
+    """
     try:
         if is_url(path):
             return stamp(path)
@@ -78,10 +102,12 @@ def stamp_of(path: bytes) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = False) -> Source:
-    """Read one path; what is wrong with it stands in the codes of the result, never in an exception.
+def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = False) -> ReadResult:
+    """Read one path; what is wrong with it stands in the codes of the result, never in an
+    exception.
 
-    With `force` whatever is neither DICOM nor an image by its first bytes is tried as DICOM with a broken beginning.
+    With `force` whatever is neither DICOM nor an image by its first bytes is tried as DICOM with a
+    broken beginning.
     """
     name = Path(os.fsdecode(path)).name
     try:
@@ -94,12 +120,19 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     forced = force and format_of(content) is None
     bare_dataset = kind is None and (forced or looks_like_dataset(content))
     whole = from_mark(content) if bare_dataset and force else content
-    source = read_dicom(whole, limits) if kind == "dicom" or bare_dataset else read_image(content, limits)
+    source = (
+        read_dicom(whole, limits)
+        if kind == "dicom" or bare_dataset
+        else read_image(content, limits)
+    )
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
 
 
-def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source | None:
-    """Who an image or a DICOM file with frames says it is of, without decoding pixels; None for any other file."""
+def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult | None:
+    """Who an image or a DICOM file with frames says it is of, without decoding pixels.
+
+    None for any other file.
+    """
     try:
         content = _content(path, Path(os.fsdecode(path)).name, limits)
     except (UnreadableError, MemoryError):
@@ -107,7 +140,7 @@ def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> Source | None:
     kind = _kind(content)
     is_dataset = kind == "dicom" or (kind is None and looks_like_dataset(content))
     header = read_ids(content, limits) if is_dataset else None if kind is None else Header()
-    return None if header is None else Source(sha256(content), (), (), "", header)
+    return None if header is None else ReadResult(sha256(content), (), (), "", header)
 
 
 def _content(path: bytes, name: str, limits: Limits) -> bytes:
@@ -119,7 +152,9 @@ def _content(path: bytes, name: str, limits: Limits) -> bytes:
         _check_regular(path)
         return _read_stable(path, limits)
     except OSError as error:
-        raise UnreadableError("unreadable", f"the file could not be read ({error.strerror})") from error
+        raise UnreadableError(
+            "unreadable", f"the file could not be read ({error.strerror})"
+        ) from error
 
 
 def _check_regular(path: bytes) -> None:
@@ -146,7 +181,9 @@ def _read_stable(path: bytes, limits: Limits) -> bytes:
         check_bytes(before.st_size, limits)
         content = stream.read(before.st_size + 1)
         after = os.fstat(descriptor)
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or len(content) != before.st_size:
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or len(
+        content
+    ) != before.st_size:
         raise UnreadableError("changed_while_read")
     return content
 
@@ -156,7 +193,7 @@ def _kind(content: bytes) -> str | None:
     return "dicom" if is_dicom(content) else image_kind(content)
 
 
-def _with_extension(source: Source, name: str, kind: str | None) -> Source:
+def _with_extension(source: ReadResult, name: str, kind: str | None) -> ReadResult:
     """Add the remark that the name promises another format than the content has."""
     extension = Path(name).suffix.lower()
     promised = [known for known, endings in EXTENSIONS.items() if extension in endings]

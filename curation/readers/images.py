@@ -1,4 +1,7 @@
-"""PNG, JPEG, TIFF, BMP and GIF bytes as gray frames; the container is checked before anything is decoded."""
+"""PNG, JPEG, TIFF, BMP and GIF bytes as gray frames.
+
+The container is checked before anything is decoded.
+"""
 
 import io
 import re
@@ -23,7 +26,7 @@ from sono.curation.readers.source import (
     Frame,
     Header,
     Limits,
-    Source,
+    ReadResult,
     UnreadableError,
     Values,
     check_size,
@@ -50,14 +53,18 @@ _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive
-_JPEG_OTHER_SIZES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # lossless, arithmetic, hierarchical
+# lossless, arithmetic, hierarchical
+_JPEG_OTHER_SIZES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _JPEG_TABLES = (0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a walk over the file tells: the bytes to decode, texts, remarks, and what stands after the end."""
+    """What a walk over the file tells.
+
+    The bytes to decode, texts, remarks, and what stands after the end.
+    """
 
     payload: bytes
     texts: tuple[str, ...] = ()
@@ -69,7 +76,10 @@ class Container:
 
 
 def image_kind(content: bytes) -> str | None:
-    """`png`, `jpeg`, `tiff`, `bmp`, `gif`, `other` (a picture format that is not read), or None: not a picture."""
+    """`png`, `jpeg`, `tiff`, `bmp`, `gif`, `other` (a picture format that is not read), or None.
+
+    Not a picture.
+    """
     starts = {
         "png": (b"\x89PNG\r\n\x1a\n",),
         "jpeg": (b"\xff\xd8\xff",),
@@ -79,14 +89,22 @@ def image_kind(content: bytes) -> str | None:
     for kind, magics in starts.items():
         if content.startswith(magics):
             return kind
-    if content[:2] == b"BM" and len(content) > 18 and content[14] in _BMP_HEADER_SIZES and not any(content[15:18]):
+    if (
+        content[:2] == b"BM"
+        and len(content) > 18
+        and content[14] in _BMP_HEADER_SIZES
+        and not any(content[15:18])
+    ):
         return "bmp"
     found = format_of(content)
     return "other" if found is not None and found.code == "unsupported" else None
 
 
-def read_image(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """Read a picture, turned as its orientation tag says; a broken one gives a source without frames."""
+def read_image(content: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult:
+    """Read a picture, turned as its orientation tag says.
+
+    A broken one gives a source without frames.
+    """
     with quiet_decoders():
         try:
             return _read(content, limits)
@@ -103,21 +121,29 @@ def _texts_before_the_break(content: bytes) -> list[str]:
     if kind == "png":
         with suppress(UnreadableError):
             for chunk, start, end in _png_chunks(content):
-                texts += _png_texts(chunk, content[start + 8 : end - 4]) if chunk in _PNG_TEXTS else []
+                texts += (
+                    _png_texts(chunk, content[start + 8 : end - 4]) if chunk in _PNG_TEXTS else []
+                )
     elif kind == "jpeg":
         texts = text_runs(content.partition(b"\xff\xdb")[0])  # up to the tables
     return texts
 
 
-def _read(content: bytes, limits: Limits) -> Source:
+def _read(content: bytes, limits: Limits) -> ReadResult:
     kind = image_kind(content)
     if kind not in EXTENSIONS:
         found = format_of(content)
-        raise UnreadableError("not_an_image") if found is None else UnreadableError(found.code, found.message)
+        raise (
+            UnreadableError("not_an_image")
+            if found is None
+            else UnreadableError(found.code, found.message)
+        )
     container = _walk(kind, content, limits)
     picture, orientation, codes, texts = _decode(kind, container, limits)
     if _flat_tail(picture, container):
-        raise UnreadableError("truncated", "the JPEG data end early: the rest of the picture is an even gray")
+        raise UnreadableError(
+            "truncated", "the JPEG data end early: the rest of the picture is an even gray"
+        )
     picture = turned(picture, orientation)
     if container.trailing:
         codes.append("trailing_data")
@@ -136,7 +162,9 @@ def _walk(kind: str, content: bytes, limits: Limits) -> Container:
     except (struct.error, IndexError) as error:
         raise UnreadableError("truncated") from error
     size = int.from_bytes(content[2:6], "little") if kind == "bmp" else 0
-    return Container(content, trailing=content[size:].strip(b"\0") if 0 < size < len(content) else b"")
+    return Container(
+        content, trailing=content[size:].strip(b"\0") if 0 < size < len(content) else b""
+    )
 
 
 def _walk_png(content: bytes, limits: Limits) -> Container:
@@ -162,7 +190,9 @@ def _walk_png(content: bytes, limits: Limits) -> Container:
     if not {b"IHDR", b"IDAT"} <= seen:
         raise UnreadableError("corrupt", "a PNG file without header or without pixels")
     trailing = content[end:] if content[end:].strip(b"\0") else b""
-    return Container(b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color, orientation=orientation)
+    return Container(
+        b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color, orientation=orientation
+    )
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -175,8 +205,12 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         end = start + 12 + length
         if end > len(content):
             raise UnreadableError("truncated")
-        if isal_zlib.crc32(memoryview(content)[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
-            raise UnreadableError("corrupt", f"the checksum of a PNG {_printable(kind)} chunk is wrong")
+        if isal_zlib.crc32(memoryview(content)[start + 4 : end - 4]) != int.from_bytes(
+            content[end - 4 : end], "big"
+        ):
+            raise UnreadableError(
+                "corrupt", f"the checksum of a PNG {_printable(kind)} chunk is wrong"
+            )
         yield kind, start, end
         start = end
 
@@ -186,11 +220,16 @@ def _printable(kind: bytes) -> str:
 
 
 def _png_texts(kind: bytes, body: bytes) -> list[str]:
-    """Texts of a chunk without its keyword, which names what they are; compressed ones are inflated up to a limit."""
+    """Texts of a chunk without its keyword, which names what they are.
+
+    Compressed ones are inflated up to a limit.
+    """
     if kind == b"tIME" and len(body) == 7:
         return ["{:04d}-{:02d}-{:02d}".format(*struct.unpack_from(">HBB", body))]
     rest = body.partition(b"\0")[2] if kind != b"eXIf" else body
-    packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
+    packed = (
+        rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
+    )
     if kind in (b"zTXt", b"iTXt") and packed:
         try:
             rest = zlib.decompressobj().decompress(packed, MAX_TEXT_BYTES)
@@ -212,7 +251,9 @@ def walk_jpeg(content: bytes, limits: Limits) -> Container:
         if marker == 0xD9:
             break
         if marker in _JPEG_OTHER_SIZES:
-            raise UnreadableError("unsupported", "a JPEG process that sono does not read (lossless or arithmetic)")
+            raise UnreadableError(
+                "unsupported", "a JPEG process that sono does not read (lossless or arithmetic)"
+            )
         if marker not in _JPEG_SIZES and marker not in _JPEG_TABLES:
             raise UnreadableError("corrupt", "an impossible marker inside the JPEG data")
         end = position + struct.unpack_from(">H", content, position)[0]
@@ -247,24 +288,34 @@ def _jpeg_texts(body: bytes) -> list[str]:
 def _flat_tail(picture: NDArray[np.uint8], container: Container) -> bool:
     """Whether coding units at the end were never decoded: libjpeg leaves them at 128.
 
-    A gray bar at the bottom of a screenshot is also flat, so the undecoded part must begin inside a row of units,
-    unless there are bytes after the end marker.
+    A gray bar at the bottom of a screenshot is also flat, so the undecoded part must begin inside a
+    row of units, unless there are bytes after the end marker.
     """
     high, wide = container.block
     if not high or int(picture[-1, -1].min()) != 128:
         return False
     plane = picture if picture.ndim == 2 else picture.min(axis=2)
     rows, columns = -(-plane.shape[0] // high), -(-plane.shape[1] // wide)
-    padded = np.pad(plane, ((0, rows * high - plane.shape[0]), (0, columns * wide - plane.shape[1])), mode="edge")
+    padded = np.pad(
+        plane,
+        ((0, rows * high - plane.shape[0]), (0, columns * wide - plane.shape[1])),
+        mode="edge",
+    )
     units = padded.reshape(rows, high, columns, wide)
     dead = ((units.min(axis=(1, 3)) == 128) & (units.max(axis=(1, 3)) == 128)).ravel()
     alive = np.flatnonzero(~dead)
     first_dead = int(alive[-1]) + 1 if len(alive) else 0
-    return dead.size - first_dead >= columns and (bool(container.trailing) or first_dead % columns != 0)
+    return dead.size - first_dead >= columns and (
+        bool(container.trailing) or first_dead % columns != 0
+    )
 
 
-def _decode(kind: str, container: Container, limits: Limits) -> tuple[NDArray[np.uint8], int, list[str], list[str]]:
-    """The picture [H, W] or [H, W, 3] as stored, the orientation to turn it by, remarks and texts."""
+def _decode(
+    kind: str, container: Container, limits: Limits
+) -> tuple[NDArray[np.uint8], int, list[str], list[str]]:
+    """The picture [H, W] or [H, W, 3] as stored, the orientation to turn it by, remarks and
+    texts.
+    """
     try:
         with Image.open(io.BytesIO(container.payload), formats=[kind.upper()]) as image:
             check_size(image.height, image.width, limits)
@@ -297,7 +348,10 @@ def _orientation(kind: str, image: Image.Image) -> int:
 
 
 def _orientation_of(exif_bytes: bytes) -> int:
-    """The orientation in an EXIF block: 1 is upright, also where there is none or it cannot be read."""
+    """The orientation in an EXIF block.
+
+    1 is upright, also where there is none or it cannot be read.
+    """
     exif = Image.Exif()
     try:
         exif.load(exif_bytes)
@@ -328,10 +382,15 @@ def _image_texts(image: Image.Image) -> list[str]:
 
 
 def _values(image: Image.Image) -> Values:
-    """Decoded values [H, W] or [H, W, 3]; transparency is composed on black, as the scanner shows it."""
+    """Decoded values [H, W] or [H, W, 3].
+
+    Transparency is composed on black, as the scanner shows it.
+    """
     image.load()
     if image.mode == "F":
-        raise UnreadableError("unsupported", "floating point pixels; export the picture with 8 or 16 bits")
+        raise UnreadableError(
+            "unsupported", "floating point pixels; export the picture with 8 or 16 bits"
+        )
     if image.mode.startswith("I"):
         return np.asarray(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

@@ -1,6 +1,8 @@
-"""Raw files in an object store, `s3://bucket/raw`, through fsspec: which there are, if they changed, what they hold.
+"""Raw files in an object store, `s3://bucket/raw`, through fsspec: which there are, if they
+changed, what they hold.
 
-Credentials come from the environment alone. What a store or its package says is not repeated: it names objects.
+Credentials come from the environment alone. What a store or its package says is not repeated: it
+names objects.
 """
 
 import errno
@@ -23,11 +25,22 @@ Answer = TypeVar("Answer")
 HELP = "see docs/stores.md"
 WAITS = (1.0, 5.0)  # seconds before a store is asked again
 # What a store tells of an object's content or age, best first; the names are those of the packages.
-TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "modified", "modificationTime", "created")
+TAGS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "modified",
+    "modificationTime",
+    "created",
+)
 # What the packages raise that is no error of Python's own.
 ERRORS = (
-    ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"), ("aiohttp", "ClientError"),
-    ("azure.core.exceptions", "AzureError"), ("google.auth.exceptions", "GoogleAuthError"),
+    ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"),
+    ("aiohttp", "ClientError"), ("azure.core.exceptions", "AzureError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
     ("gcsfs.retry", "HttpError"),
 )  # fmt: skip
 FACTS = (
@@ -39,7 +52,10 @@ FACTS = (
 
 
 def is_url(place: bytes) -> bool:
-    """Whether a source stands in a store; the path of a local file never holds these letters in a row."""
+    """Whether a source stands in a store.
+
+    The path of a local file never holds these letters in a row.
+    """
     return b"://" in place
 
 
@@ -50,27 +66,42 @@ def raw_place(given: str) -> Path | str:
 
 
 def list_objects(url: str) -> list[bytes]:
-    """Addresses of all objects below `url`, sorted bytewise; SonoError if there is none or the store cannot tell."""
+    """Addresses of all objects below `url`, sorted bytewise.
+
+    SonoError if there is none or the store cannot tell.
+    """
     protocol, _, place = _checked(url).partition("://")
-    shown = f"{protocol}://{place.partition('/')[0].rpartition('@')[2]}"  # bucket or host, never a folder
+    # bucket or host, never a folder
+    shown = f"{protocol}://{place.partition('/')[0].rpartition('@')[2]}"
     try:
         found = sorted(map(os.fsencode, _walk(url.rstrip("/"))))
     except OSError as error:
-        raise SonoError(f"{shown}: cannot be listed ({error.strerror}); {HELP}, then run it again") from error
+        raise SonoError(
+            f"{shown}: cannot be listed ({error.strerror}); {HELP}, then run it again"
+        ) from error
     if not found:
-        raise SonoError(f"{shown}: holds nothing at this address; give the bucket and folder with your export")
+        raise SonoError(
+            f"{shown}: holds nothing at this address; give the bucket and folder with your export"
+        )
     return found
 
 
 def stamp(url: bytes) -> tuple[int, int]:
-    """Size in bytes and a number that changes with the content; OSError if the store does not tell."""
+    """Size in bytes and a number that changes with the content.
+
+    OSError if the store does not tell.
+    """
     info = _info(url)
-    tag = next((info[name] for name in TAGS if info.get(name)), time.time_ns())  # without a tag: new each time
+    # without a tag: new each time
+    tag = next((info[name] for name in TAGS if info.get(name)), time.time_ns())
     return info["size"], int(sha256(str(tag).strip('"').encode())[:15], 16)
 
 
 def read_object(url: bytes, limits: Limits) -> bytes:
-    """The whole content, in one request; UnreadableError for what is no file, too large or of another size now."""
+    """The whole content, in one request.
+
+    UnreadableError for what is no file, too large or of another size now.
+    """
     info = _info(url)
     size = info["size"]
     if info["type"] != "file":
@@ -84,23 +115,33 @@ def read_object(url: bytes, limits: Limits) -> bytes:
 
 
 def _checked(url: str) -> str:
-    """The address; SonoError, without it, for one that may hold a secret, means several stores or cannot be listed."""
+    """The address.
+
+    SonoError, without it, for one that may hold a secret, means several stores or cannot be listed.
+    """
     protocol, _, place = url.partition("://")
     if re.search(r"\?|(:|%3a).*@", place, re.I):
         raise SonoError(
-            f"the address holds a password or a question; take it out: credentials come from the environment ({HELP})"
+            f"the address holds a password or a question; take it out: credentials come from the "
+            f"environment ({HELP})"
         )
     if "::" in url or not place.strip("/"):
-        raise SonoError(f"the address is not one of a bucket and folder, as s3://bucket/raw; {HELP}")
+        raise SonoError(
+            f"the address is not one of a bucket and folder, as s3://bucket/raw; {HELP}"
+        )
     if protocol in ("http", "https"):
         raise SonoError(
-            f"{protocol}:// does not tell what there is; give an address as s3://bucket/raw, or `sono pull` from a PACS"
+            f"{protocol}:// does not tell what there is; give an address as s3://bucket/raw, or "
+            f"`sono pull` from a PACS"
         )
     return url
 
 
 def _walk(url: str) -> Iterator[str]:
-    """Addresses of the objects below `url`; OSError for a folder that fails (fsspec's own walk leaves it out)."""
+    """Addresses of the objects below `url`.
+
+    OSError for a folder that fails (fsspec's own walk leaves it out).
+    """
     store, top = _opened(url)
     store.invalidate_cache()
     waiting = [top]
@@ -112,7 +153,8 @@ def _walk(url: str) -> Iterator[str]:
             if is_folder and name != folder:
                 waiting.append(name)
             elif is_folder == has_slash or (has_slash and entry["size"]):
-                # not the folder itself nor the empty object that stands for it; but a folder without name, as in a//b
+                # not the folder itself nor the empty object that stands for it; but a folder
+                # without name, as in a//b
                 yield f"{url}/{name[len(top) :].lstrip('/')}".rstrip("/")
 
 
@@ -125,7 +167,10 @@ def _info(url: bytes) -> dict[str, Any]:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The store of an address, and the name there; never a chain of stores, which the name of an object may ask for."""
+    """The store of an address, and the name there.
+
+    Never a chain of stores, which the name of an object may ask for.
+    """
     protocol = url.partition("://")[0]
     try:
         from fsspec import available_protocols, get_filesystem_class
@@ -133,17 +178,23 @@ def _opened(url: str) -> tuple[Any, str]:
         kind = get_filesystem_class(protocol)
     except ImportError as error:
         raise SonoError(
-            f"{protocol}://: {error}; pip install 'sono[object-store]' and that package, here and on every worker"
+            f"{protocol}://: {error}; pip install 'sono[object-store]' and that package, here and "
+            f"on every worker"
         ) from error
     except ValueError as error:
-        raise SonoError(f"unknown protocol '{protocol}'{did_you_mean(protocol, available_protocols())}") from error
+        raise SonoError(
+            f"unknown protocol '{protocol}'{did_you_mean(protocol, available_protocols())}"
+        ) from error
     for package in (kind.__module__.partition(".")[0], "asyncio"):  # they log the names of objects
         logging.getLogger(package).setLevel(logging.CRITICAL)
     return _ask(lambda: (kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)))
 
 
 def _ask(question: Callable[[], Answer], asked: int = 0) -> Answer:
-    """The answer of a store, which is asked again after an error that may pass; OSError with a fact of our own."""
+    """The answer of a store, which is asked again after an error that may pass.
+
+    OSError with a fact of our own.
+    """
     try:
         return question()
     except _store_errors() as error:

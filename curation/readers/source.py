@@ -1,4 +1,7 @@
-"""What the readers return: gray frames, private header facts and codes; with the tone conversions that they share."""
+"""What the readers return: gray frames, private header facts and codes.
+
+With the tone conversions that they share.
+"""
 
 import re
 import struct
@@ -19,9 +22,11 @@ MIN_SIDE = 64  # pixels; smaller pictures are icons, not ultrasound
 COLOR_SPREAD = 12  # gray levels; JPEG noise makes gray pixels differ by less
 MAX_TEXT_BYTES = 1 << 20  # of any one text that goes into `Header.private`
 MAX_TEXTS = 4096
-WINDOW_PERCENTILES = (0.1, 99.9)  # echo fills the range; a dead pixel or a bright caption does not set it
+# echo fills the range; a dead pixel or a bright caption does not set it
+WINDOW_PERCENTILES = (0.1, 99.9)
 
-# What decoders were seen to raise on broken content (measured on bad files; anything else is a defect of ours).
+# What decoders were seen to raise on broken content (measured on bad files; anything else is a
+# defect of ours).
 DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -41,7 +46,9 @@ DECODER_ERRORS = (
 
 Values = NDArray[Any]  # pixel values as stored, of any number type
 
-_LATIN_RUN = re.compile(rb"(?:[A-Za-z0-9 ^.,'=_:-]|[\xc0-\xd6\xd8-\xf6\xf8-\xfd](?![\x7f-\xff])){4,}")
+_LATIN_RUN = re.compile(
+    rb"(?:[A-Za-z0-9 ^.,'=_:-]|[\xc0-\xd6\xd8-\xf6\xf8-\xfd](?![\x7f-\xff])){4,}"
+)
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _WIDE_RUNS = (
     (re.compile(rb"(?:[\x20-\x7e\xc0-\xff]\0|[\x00-\x7f][\x01\x03\x04]){4,}"), "utf-16-le"),
@@ -65,8 +72,9 @@ DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
-class Region:
-    """What a machine says of a part of its screen (PS3.3 C.8.5.5): kinds are code numbers, what is broken is NaN.
+class UltrasoundRegion:
+    """What a machine says of a part of its screen (PS3.3 C.8.5.5): kinds are code numbers, what is
+    broken is NaN.
 
     `box` is x0, y0, x1, y1 in pixels; `units` and `deltas` are those of x and y.
     """
@@ -80,7 +88,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has color; pixel spacing of this picture.
+    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has color; pixel spacing of
+    this picture.
 
     `file_size` is rows and columns in the file, where pixels that are not square were resampled.
 
@@ -94,7 +103,7 @@ class Frame:
     col_spacing_mm: float | None
     spacing_reason: str | None
     codes: tuple[str, ...] = ()
-    regions: tuple[Region, ...] = ()
+    regions: tuple[UltrasoundRegion, ...] = ()
     file_size: tuple[int, int] | None = None
 
 
@@ -105,17 +114,20 @@ class Header:
     patient: str | None = None
     study: str | None = None
     exam_date: str | None = None  # ISO
-    facts: Mapping[str, str] = field(default_factory=dict)  # others that a record may contradict, by DICOM keyword
+    # others that a record may contradict, by DICOM keyword
+    facts: Mapping[str, str] = field(default_factory=dict)
     machine: str | None = None
     private: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()  # of these the names of patients, operators and physicians
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file as read: its frames (none if nothing could be read), codes that concern it, and one sentence.
+class ReadResult:
+    """A file as read: its frames (none if nothing could be read), codes that concern it, and one
+    sentence.
 
-    The frames of a DICOM file are decoded when they are asked for, so a long cine is never in memory as a whole.
+    The frames of a DICOM file are decoded when they are asked for, so a long cine is never in
+    memory as a whole.
     """
 
     file_sha256: str | None
@@ -123,7 +135,8 @@ class Source:
     codes: tuple[str, ...]
     message: str
     header: Header
-    report: Mapping[str, float] = field(default_factory=dict)  # record fields of a structured report
+    # record fields of a structured report
+    report: Mapping[str, float] = field(default_factory=dict)
 
 
 class UnreadableError(Exception):
@@ -135,20 +148,23 @@ class UnreadableError(Exception):
         self.fact = fact or REASONS[code].meaning
 
 
-def failed(error: UnreadableError, header: Header | None = None) -> Source:
+def failed(error: UnreadableError, header: Header | None = None) -> ReadResult:
     """The source of a file that gives no frame."""
-    return Source(None, (), (error.code,), error.fact, header or Header())
+    return ReadResult(None, (), (error.code,), error.fact, header or Header())
 
 
-def succeeded(frames: Sequence[Frame], codes: Iterable[str], header: Header) -> Source:
+def succeeded(frames: Sequence[Frame], codes: Iterable[str], header: Header) -> ReadResult:
     """The source of a file that gives frames; its message says what the codes mean."""
     once = tuple(dict.fromkeys(codes))
-    return Source(None, frames, once, "; ".join(REASONS[code].meaning for code in once), header)
+    return ReadResult(None, frames, once, "; ".join(REASONS[code].meaning for code in once), header)
 
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep warnings of decoders from the user: they quote private values, and the codes say it better."""
+    """Keep warnings of decoders from the user.
+
+    They quote private values, and the codes say it better.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -159,7 +175,9 @@ def check_bytes(size: int, limits: Limits) -> None:
     if size == 0:
         raise UnreadableError("empty_file")
     if size > limits.max_file_bytes:
-        raise UnreadableError("too_large", f"{size} bytes; the limit is {limits.max_file_bytes} bytes")
+        raise UnreadableError(
+            "too_large", f"{size} bytes; the limit is {limits.max_file_bytes} bytes"
+        )
 
 
 def check_size(height: int, width: int, limits: Limits) -> None:
@@ -167,9 +185,13 @@ def check_size(height: int, width: int, limits: Limits) -> None:
     if height < 1 or width < 1:
         raise UnreadableError("bad_value", f"the picture is declared as {width} x {height} pixels")
     if height * width > limits.max_pixels:
-        raise UnreadableError("too_large", f"{width} x {height} pixels; the limit is {limits.max_pixels} pixels")
+        raise UnreadableError(
+            "too_large", f"{width} x {height} pixels; the limit is {limits.max_pixels} pixels"
+        )
     if min(height, width) < MIN_SIDE:
-        raise UnreadableError("too_small", f"{width} x {height} pixels; a side needs at least {MIN_SIDE}")
+        raise UnreadableError(
+            "too_small", f"{width} x {height} pixels; a side needs at least {MIN_SIDE}"
+        )
 
 
 def to_8_bit(values: Values, low_high: tuple[float, float] | None = None) -> NDArray[np.uint8]:
@@ -181,7 +203,9 @@ def to_8_bit(values: Values, low_high: tuple[float, float] | None = None) -> NDA
 
 
 def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Gray [H, W] (luma of ITU-R BT.601) of a picture [H, W] or [H, W, 3] RGB, and the picture if it has color."""
+    """Gray [H, W] (luma of ITU-R BT.601) of a picture [H, W] or [H, W, 3] RGB, and the picture
+    if it has color.
+    """
     if picture.ndim == 2:
         return np.ascontiguousarray(picture), None
     rgb = np.ascontiguousarray(picture)
@@ -192,12 +216,16 @@ def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def split_luma(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """The same of a picture [H, W, 3] of luma and the two chromas (YBR_FULL): its luma as it is, without a conversion.
+    """The same of a picture [H, W, 3] of luma and the two chromas (YBR_FULL): its luma as it is,
+    without a conversion.
 
-    Colors are worked out only where the chromas are far enough from their middle to make a difference.
+    Colors are worked out only where the chromas are far enough from their middle to make a
+    difference.
     """
     luma, blue, red = cv2.split(np.ascontiguousarray(picture))
-    farthest = max(abs(extreme - 128) for chroma in (blue, red) for extreme in cv2.minMaxLoc(chroma)[:2])
+    farthest = max(
+        abs(extreme - 128) for chroma in (blue, red) for extreme in cv2.minMaxLoc(chroma)[:2]
+    )
     if farthest * 2 <= COLOR_SPREAD:  # two channels differ by at most 1.8 times the chromas
         return np.asarray(luma, np.uint8), None
     rgb = np.asarray(cv2.cvtColor(cv2.merge((luma, red, blue)), cv2.COLOR_YCrCb2RGB), np.uint8)
@@ -211,7 +239,11 @@ def text_runs(content: bytes) -> list[str]:
     if not head.isascii():
         found += [run.decode("latin-1") for run in _LATIN_RUN.findall(head) if _is_latin_1(run)]
     if b"\0" in head:
-        found += [run.decode(encoding, "replace") for pattern, encoding in _WIDE_RUNS for run in pattern.findall(head)]
+        found += [
+            run.decode(encoding, "replace")
+            for pattern, encoding in _WIDE_RUNS
+            for run in pattern.findall(head)
+        ]
     return [run.strip() for run in found]
 
 
@@ -222,5 +254,9 @@ def _is_latin_1(run: bytes) -> bool:
 
 def clean_texts(texts: Iterable[str], shortest: int = 3) -> tuple[str, ...]:
     """Lines of `texts` that are long enough to search for, each once, sorted; at most MAX_TEXTS."""
-    lines = {line.strip() for text in texts for line in re.split(r"[\x00-\x1f\x7f]+", text[:MAX_TEXT_BYTES])}
+    lines = {
+        line.strip()
+        for text in texts
+        for line in re.split(r"[\x00-\x1f\x7f]+", text[:MAX_TEXT_BYTES])
+    }
     return tuple(sorted(line for line in lines if len(line) >= shortest)[:MAX_TEXTS])

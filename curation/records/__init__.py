@@ -1,1 +1,3 @@
-"""Clinical records: tables of any shape to typed records, with gestational ages and plane labels."""
+"""Clinical records: tables of any shape to typed records, with gestational ages and plane
+labels.
+"""

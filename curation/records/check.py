@@ -1,4 +1,7 @@
-"""What sono understands of a records table, told without the name or id of anybody: `sono records check`."""
+"""What sono understands of a records table, told without the name or id of anybody.
+
+`sono records check`.
+"""
 
 import re
 from collections import Counter
@@ -14,7 +17,7 @@ from sono.curation.clinical import values
 from sono.curation.clinical.dates import parse_date
 from sono.curation.clinical.dating import DATINGS, SOURCES, days_from_size
 from sono.curation.clinical.gestational_age import POINT
-from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.privacy.gate import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
@@ -30,7 +33,9 @@ POINT_DIGITS = 5  # so many ages like 22.3, and no other decimals, look like wee
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its `meaning` for sono, cells that are not empty, and the looks of the most frequent."""
+    """A column of the table: its `meaning` for sono, cells that are not empty, and the looks of
+    the most frequent.
+    """
 
     title: str
     meaning: str
@@ -40,7 +45,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Compared:
-    """Another dating of the rows that have an age: how many, its median difference in days, and conflicts."""
+    """Another dating of the rows that have an age.
+
+    How many, its median difference in days, and conflicts.
+    """
 
     rows: int
     median_days: float
@@ -49,7 +57,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class RecordsReport:
-    """What was understood of a table. Rows are named by their line, never by what stands in them."""
+    """What was understood of a table.
+
+    Rows are named by their line, never by what stands in them.
+    """
 
     table: str
     layout: str
@@ -60,9 +71,9 @@ class RecordsReport:
     ages: dict[str, int]  # rows by the dating that gave the age, and written ages by form
     datings: dict[str, Compared]
     age_conflicts: tuple[int, ...]  # lines
-    women: int
+    patients: int
     exams: int
-    women_with_several_exams: int
+    patients_with_several_exams: int
     repeated_rows: tuple[int, ...]
     conflicting_rows: tuple[int, ...]
     rejected: tuple[str, ...]
@@ -85,7 +96,7 @@ class RecordsReport:
         }
         told = ", ".join(f"{count} {name}" for name, count in findings.items() if count)
         if told:
-            raise FindingsError(f"{self.table}: {told}; see above")
+            raise IssuesError(f"{self.table}: {told}; see above")
 
     def __rich__(self) -> "Group":
         """What the terminal shows."""
@@ -101,7 +112,8 @@ def check_records(
     raw: Path | str | None = None,
     options: MatchOptions | None = None,
 ) -> RecordsReport:
-    """Read a table as `sono qc` would and report on it; with `raw`, match that folder by `options`, too.
+    """Read a table as `sono qc` would and report on it; with `raw`, match that folder by `options`,
+    too.
 
     No message shows a name in the headers of the files or of earlier runs.
     """
@@ -122,9 +134,9 @@ def check_records(
         ages=_ages(reading),
         datings=_datings(reading),
         age_conflicts=tuple(record.line for record in records if record.ga_conflicts),
-        women=len(exams),
+        patients=len(exams),
         exams=sum(map(len, exams.values())),
-        women_with_several_exams=sum(len(found) > 1 for found in exams.values()),
+        patients_with_several_exams=sum(len(found) > 1 for found in exams.values()),
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*rejected(reading), *reading.unknown_planes()),
@@ -144,7 +156,9 @@ def _columns(reading: Reading) -> tuple[Column, ...]:
     for index, title in enumerate(reading.sheet.header):
         cells = [row[index] for _, row in reading.sheet.rows if row[index]]
         looks = values.most_common(Counter(map(values.shape, cells)))
-        found.append(Column(title, _meaning(index, fields.get(index, ""), reading), len(cells), looks))
+        found.append(
+            Column(title, _meaning(index, fields.get(index, ""), reading), len(cells), looks)
+        )
     return tuple(found)
 
 
@@ -159,7 +173,11 @@ def _meaning(index: int, field: str, reading: Reading) -> str:
 def _planes(reading: Reading) -> dict[str, int]:
     """Rows by plane; "none" where the row has no label."""
     index = reading.layout.columns.get("plane")
-    unknown = sum(row[index] in reading.unknown for _, row in reading.sheet.rows) if index is not None else 0
+    unknown = (
+        sum(row[index] in reading.unknown for _, row in reading.sheet.rows)
+        if index is not None
+        else 0
+    )
     counts = Counter(record.plane or NONE for record in reading.records)
     counts[NONE] -= min(unknown, counts[NONE])
     order = [*reading.planes.by_id, OTHER, NONE]
@@ -170,7 +188,10 @@ def _planes(reading: Reading) -> dict[str, int]:
 def _ages(reading: Reading) -> dict[str, int]:
     sources = Counter(record.ga_source or NONE for record in reading.records)
     forms = Counter(f"written as {age.form}" for age in reading.ages if age.form)
-    return {**{name: sources[name] for name in (*SOURCES, NONE) if sources[name]}, **_counts(forms.elements())}
+    return {
+        **{name: sources[name] for name in (*SOURCES, NONE) if sources[name]},
+        **_counts(forms.elements()),
+    }
 
 
 def _datings(reading: Reading) -> dict[str, Compared]:
@@ -199,7 +220,10 @@ def _by_size(record: Record) -> dict[str, int]:
 
 
 def _exams(reading: Reading) -> dict[str, set[str]]:
-    """The exams of each woman: by study or accession number, else by date, else by an age that is not measured."""
+    """The exams of each patient.
+
+    By study or accession number, else by date, else by an age that is not measured.
+    """
     dates = _exam_dates(reading)
     exams: dict[str, set[str]] = {}
     for record in reading.records:
@@ -224,16 +248,27 @@ def _exam_dates(reading: Reading) -> dict[int, date]:
 
 def _remarks(reading: Reading) -> tuple[str, ...]:
     remarks = _date_remarks(reading)
-    remarks += [f"all ids of the column '{title}' end in .0 and are read without it" for title in reading.as_floats]
-    waiting = sum(bool(record.due or record.lmp) and record.exam_date is None for record in reading.records)
+    remarks += [
+        f"all ids of the column '{title}' end in .0 and are read without it"
+        for title in reading.as_floats
+    ]
+    waiting = sum(
+        bool(record.due or record.lmp) and record.exam_date is None for record in reading.records
+    )
     if waiting:
         remarks.append(
-            f"{waiting} rows have a due date or last period and no exam date: the study date of a file gives the age"
+            f"{waiting} rows have a due date or last period and no exam date: the study date of a "
+            f"file gives the age"
         )
     forms = Counter(age.form for age in reading.ages)
-    if forms[POINT] >= POINT_DIGITS and not reading.rules.point_days and not _other_decimals(reading):
+    if (
+        forms[POINT] >= POINT_DIGITS
+        and not reading.rules.point_days
+        and not _other_decimals(reading)
+    ):
         remarks.append(
-            f"{forms[POINT]} ages look like 22.3 and none has another decimal: if they mean weeks and days, "
+            f"{forms[POINT]} ages look like 22.3 and none has another decimal: if they mean weeks "
+            f"and days, "
             'set ga_point = "days" in [records]'
         )
     return tuple(remarks)
@@ -255,10 +290,17 @@ def _date_remarks(reading: Reading) -> list[str]:
     for field, counts in reading.orders.items():
         if not counts:
             continue
-        fits = f"{counts['day']} fit day first only, {counts['month']} month first only, {counts['either']} both"
+        fits = (
+            f"{counts['day']} fit day first only, {counts['month']} month first only, "
+            f"{counts['either']} both"
+        )
         first = reading.rules.month_first[field]
         if first is None:
-            remarks.append(f"dates of {field} are of both orders ({fits}): those that fit both are left out")
+            remarks.append(
+                f"dates of {field} are of both orders ({fits}): those that fit both are left out"
+            )
         else:
-            remarks.append(f"dates of {field} are read {'month' if first else 'day'} first ({fits})")
+            remarks.append(
+                f"dates of {field} are read {'month' if first else 'day'} first ({fits})"
+            )
     return remarks

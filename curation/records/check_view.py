@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sono.curation.records.file_matching import RawMatch
-from sono.curation.records.messages import grouped
+from sono.curation.records.messages import group_messages
 
 if TYPE_CHECKING:
     from sono.curation.records.check import RecordsReport
@@ -22,11 +22,22 @@ def view(report: "RecordsReport") -> Group:
 
 
 def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
-    yield Text(f"{report.table}: {report.rows} rows, layout {report.layout}, {_listed(report.records)} rows")
+    yield Text(
+        f"{report.table}: {report.rows} rows, layout {report.layout}, {_listed(report.records)} "
+        f"rows"
+    )
     columns = _table("column", "meaning", "filled", "looks like")
     for column in report.columns:
         columns.add_row(
-            *map(Text, (column.title, column.meaning, str(column.filled), _listed(column.looks, first=False)))
+            *map(
+                Text,
+                (
+                    column.title,
+                    column.meaning,
+                    str(column.filled),
+                    _listed(column.looks, first=False),
+                ),
+            )
         )
     yield columns
     yield _line("planes", _listed(report.planes))
@@ -34,25 +45,31 @@ def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
     if report.datings:
         datings = _table("dating", "rows", "median difference", "conflicts")
         for name, other in report.datings.items():
-            datings.add_row(name, str(other.rows), f"{other.median_days:+g} days", str(other.conflicts))
+            datings.add_row(
+                name, str(other.rows), f"{other.median_days:+g} days", str(other.conflicts)
+            )
         yield datings
     exams = (
-        f"{report.exams} exams, {report.women_with_several_exams} women with several" if report.exams else "no exam ids"
+        f"{report.exams} exams, {report.patients_with_several_exams} patients with several"
+        if report.exams
+        else "no exam ids"
     )
-    yield _line("women", f"{report.women}; {exams}")
+    yield _line("patients", f"{report.patients}; {exams}")
     yield _line("same again", _lines(report.repeated_rows))
     yield _line("in conflict", _lines(report.conflicting_rows))
     yield _line("age conflicts", _lines(report.age_conflicts))
     yield from _raw(report.raw)
     yield from _messages("remarks", len(report.remarks), report.remarks)
-    yield from _messages("rejected", len(report.rejected), grouped(report.rejected))
+    yield from _messages("rejected", len(report.rejected), group_messages(report.rejected))
 
 
 def _raw(raw: RawMatch | None) -> Iterator[Table | Text]:
     if raw is None:
         return
     yield _line(
-        "files", f"{raw.files} images, {raw.matched} with a row, {raw.unmatched} without; {raw.other_files} others"
+        "files",
+        f"{raw.files} images, {raw.matched} with a row, {raw.unmatched} without; {raw.other_files} "
+        f"others",
     )
     if raw.unmatched:
         yield _line("without a row", _listed(raw.unmatched_names, first=False))
@@ -62,11 +79,17 @@ def _raw(raw: RawMatch | None) -> Iterator[Table | Text]:
         rules = _table("rule", "rows", "files", "example")
         for row, rows, files in raw.examples():
             shown = f"line {row.line}: {', '.join(row.files)}" if row.files else f"line {row.line}"
-            rules.add_row(*map(Text, (row.rule, str(rows), str(files), "; ".join(filter(None, (shown, row.why))))))
+            rules.add_row(
+                *map(
+                    Text,
+                    (row.rule, str(rows), str(files), "; ".join(filter(None, (shown, row.why)))),
+                )
+            )
         yield rules
     if raw.lost_zeros:
         yield _line(
-            "lost zeros", f"{raw.lost_zeros} patient ids of files stand in the table without their leading zeros"
+            "lost zeros",
+            f"{raw.lost_zeros} patient ids of files stand in the table without their leading zeros",
         )
 
 
@@ -89,7 +112,9 @@ def _messages(name: str, count: int, messages: Sequence[str]) -> Iterator[Text]:
 
 def _listed(counts: Mapping[str, int], first: bool = True) -> str:
     """Counts with their number `first` or last."""
-    pairs: Iterable[str] = (f"{count} {name}" if first else f"{name} ({count})" for name, count in counts.items())
+    pairs: Iterable[str] = (
+        f"{count} {name}" if first else f"{name} ({count})" for name, count in counts.items()
+    )
     return ", ".join(pairs) or "none"
 
 

@@ -1,4 +1,7 @@
-"""Delimited text files as hospitals export them: any delimiter, encoding and line end, with a line number a row."""
+"""Delimited text files as hospitals export them.
+
+Any delimiter, encoding and line end, with a line number a row.
+"""
 
 import csv
 import io
@@ -12,9 +15,23 @@ from pathlib import Path
 from sono.curation.core.errors import SonoError
 
 DELIMITERS = (",", ";", "\t", "|")
-NULLS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown"))
+NULLS = frozenset(
+    ("", "na", "n/a", "n.a.", "#n/a", "nan", "none", "null", "nil", "-", "--", "?", "unknown")
+)
 NO_RESULT = "#NO RESULT!"  # a formula that no spreadsheet program has computed
-ERRORS = frozenset(("#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#spill!", "#calc!", NO_RESULT.lower()))
+ERRORS = frozenset(
+    (
+        "#ref!",
+        "#value!",
+        "#name?",
+        "#div/0!",
+        "#null!",
+        "#num!",
+        "#spill!",
+        "#calc!",
+        NO_RESULT.lower(),
+    )
+)
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 MAX_COLUMNS = 2000
 UNITS = frozenset(("mm", "cm", "weeks", "week", "wks", "wk", "days", "day"))
@@ -25,7 +42,10 @@ Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or what 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text: `rows` pairs the line where a row begins with its cells; `broken` tells of the others."""
+    """A table as text: `rows` pairs the line where a row begins with its cells.
+
+    `broken` tells of the others.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[int, list[str]], ...]
@@ -34,16 +54,22 @@ class Sheet:
 
 
 def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: str = "") -> Sheet:
-    """Read a CSV or TSV file; empty `delimiter` and `encoding` are found out. SonoError where it is no table."""
+    """Read a CSV or TSV file; empty `delimiter` and `encoding` are found out.
+
+    SonoError where it is no table.
+    """
     text = decode(path, content, encoding)
     if text[:4].lower() == "sep=":  # a spreadsheet's own hint
         hint, _, text = text.partition("\n")
         text, delimiter = "\n" + text, delimiter or hint.strip()[4:]
     with _cells_of_any_length():
-        chosen = "\t" if delimiter.lower() in ("tab", "\\t") else delimiter or _guess_delimiter(text)
+        chosen = (
+            "\t" if delimiter.lower() in ("tab", "\\t") else delimiter or _guess_delimiter(text)
+        )
     if len(chosen) != 1:
         raise SonoError(
-            f"{path}: the delimiter '{delimiter}' is not one character; mend 'records.delimiter' in sono.toml"
+            f"{path}: the delimiter '{delimiter}' is not one character; mend 'records.delimiter' "
+            f"in sono.toml"
         )
     return collect(path, _lines(path, text, chosen))
 
@@ -54,13 +80,18 @@ def read_header(path: Path) -> tuple[str, ...]:
         with path.open("rb") as stream:
             head = stream.read(4096)
         first = _first_line(decode(path, head, ""))
-        return tuple(clean(cell) for cell in next(csv.reader([first], delimiter=_guess_delimiter(first)), []))
+        return tuple(
+            clean(cell) for cell in next(csv.reader([first], delimiter=_guess_delimiter(first)), [])
+        )
     except (OSError, SonoError, csv.Error):
         return ()
 
 
 def clean(cell: str) -> str:
-    """A cell without the blanks around it and the spreadsheet's `="0012"`; "" for every way of writing nothing."""
+    """A cell without the blanks around it and the spreadsheet's `="0012"`.
+
+    "" for every way of writing nothing.
+    """
     value = cell.strip(SURROUNDINGS)
     if value.startswith('="') and value.endswith('"'):
         value = value[2:-1]
@@ -70,43 +101,60 @@ def clean(cell: str) -> str:
 def read_bytes(path: Path) -> bytes:
     """The whole file; SonoError where there is none or nothing in it."""
     if not path.is_file():
-        raise SonoError(f"{path}: no such records table; give an existing CSV, TSV, XLSX, Parquet or JSON lines file")
+        raise SonoError(
+            f"{path}: no such records table; give an existing CSV, TSV, XLSX, Parquet or JSON "
+            f"lines file"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SonoError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise SonoError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
     if not content.strip():
         raise SonoError(f"{path}: the records table is empty; export it again")
     return content
 
 
 def decode(path: Path, content: bytes, encoding: str) -> str:
-    """The text of a file by its byte order mark, the given `encoding`, UTF-8 or, last, Windows-1252."""
+    """The text of a file by its byte order mark, the given `encoding`, UTF-8 or, last,
+    Windows-1252.
+    """
     found = next((name for mark, name in MARKS if content.startswith(mark)), "")
     try:
         text = content.decode(found or encoding or "utf-8")
     except LookupError as error:
-        raise SonoError(f"{path}: unknown encoding '{encoding}'; mend 'records.encoding' in sono.toml") from error
+        raise SonoError(
+            f"{path}: unknown encoding '{encoding}'; mend 'records.encoding' in sono.toml"
+        ) from error
     except UnicodeDecodeError as error:
         if found or encoding:
-            raise SonoError(f"{path}: not {found or encoding} text ({error.reason}); save it as CSV UTF-8") from error
+            raise SonoError(
+                f"{path}: not {found or encoding} text ({error.reason}); save it as CSV UTF-8"
+            ) from error
         text = content.decode("cp1252", errors="replace")
     head = text[:4096]
     binary = head.count("\0") >= max(3, len(head) // 20)
     if binary or any(letter < " " and letter != "\t" for letter in _first_line(text)[:1000]):
-        raise SonoError(f"{path}: not a text table (control characters at its start); save it as CSV UTF-8")
+        raise SonoError(
+            f"{path}: not a text table (control characters at its start); save it as CSV UTF-8"
+        )
     return text
 
 
 def _first_line(text: str) -> str:
     """The first line that is not blank, without its end."""
-    return next((line for line in re.split(r"[\r\n]+", text[:100_000].lstrip("\ufeff")) if line.strip()), "")
+    return next(
+        (line for line in re.split(r"[\r\n]+", text[:100_000].lstrip("\ufeff")) if line.strip()), ""
+    )
 
 
 def _guess_delimiter(text: str) -> str:
     """The delimiter that cuts the first line that is not blank into most cells."""
     first = _first_line(text)
-    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), [])))
+    return max(
+        DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), []))
+    )
 
 
 @contextmanager
@@ -131,7 +179,8 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
             except csv.Error as error:
                 if "end of data" in str(error):
                     raise SonoError(
-                        f"{path.name}:{line}: a quotation mark opens in this row and never closes; mend the row"
+                        f"{path.name}:{line}: a quotation mark opens in this row and never closes; "
+                        f"mend the row"
                     ) from error
                 yield line, f"the row is not readable ({error})"
                 continue
@@ -140,12 +189,17 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
 
 
 def collect(path: Path, lines: Lines) -> Sheet:
-    """The sheet of `lines` (number, and cells or what is wrong), the first readable one of which names the columns."""
+    """The sheet of `lines` (number, and cells or what is wrong), the first readable one of
+    which names the columns.
+    """
     header, lines = _header(lines)
     if not header:
         raise SonoError(f"{path}: no header row; the first row must name the columns")
     if len(header) > MAX_COLUMNS:
-        raise SonoError(f"{path}: {len(header)} columns, more than {MAX_COLUMNS}; keep those that sono should read")
+        raise SonoError(
+            f"{path}: {len(header)} columns, more than {MAX_COLUMNS}; keep those that sono should "
+            f"read"
+        )
     rows, broken = [], []
     errors: dict[str, list[int]] = {}
     for line, cells in lines:
@@ -154,16 +208,26 @@ def collect(path: Path, lines: Lines) -> Sheet:
         elif any("\0" in cell for cell in cells):
             broken.append(f"{path.name}:{line}: the row holds a NUL byte and is left out")
         elif len(cells) < len(header) or any(cells[len(header) :]):
-            broken.append(f"{path.name}:{line}: {len(cells)} cells under {len(header)} columns; the row is left out")
+            broken.append(
+                f"{path.name}:{line}: {len(cells)} cells under {len(header)} columns; the row is "
+                f"left out"
+            )
         elif any(cells):
             rows.append((line, [_without_error(cell, line, errors) for cell in cells]))
     if not rows and not broken:
         raise SonoError(f"{path}: a header without rows; export the table again")
-    return Sheet(tuple(header), tuple(rows), tuple(broken), tuple(_told_error(*one) for one in errors.items()))
+    return Sheet(
+        tuple(header),
+        tuple(rows),
+        tuple(broken),
+        tuple(_told_error(*one) for one in errors.items()),
+    )
 
 
 def _without_error(cell: str, line: int, errors: dict[str, list[int]]) -> str:
-    """The cell, or "" for what a spreadsheet writes instead of a result, which is noted in `errors`."""
+    """The cell, or "" for what a spreadsheet writes instead of a result, which is noted in
+    `errors`.
+    """
     if cell[:1] != "#" or cell.lower() not in ERRORS:
         return cell
     errors.setdefault(cell.upper(), []).append(line)
@@ -174,14 +238,21 @@ def _told_error(error: str, lines: list[int]) -> str:
     at = f"line {', '.join(map(str, lines[:3]))}{', ...' if len(lines) > 3 else ''}"
     if error == NO_RESULT:
         return (
-            f"{len(lines)} cells ({at}) hold a formula without its result and are read as empty; open the workbook in "
+            f"{len(lines)} cells ({at}) hold a formula without its result and are read as empty; "
+            f"open the workbook in "
             "a spreadsheet program and save it"
         )
-    return f"{len(lines)} cells ({at}) hold the error {error} of a spreadsheet and are read as empty; correct them"
+    return (
+        f"{len(lines)} cells ({at}) hold the error {error} of a spreadsheet and are read as "
+        f"empty; correct them"
+    )
 
 
 def _header(lines: Lines) -> tuple[list[str], Lines]:
-    """The titles and the lines below them; a single cell right above a row of several is a heading of the sheet."""
+    """The titles and the lines below them.
+
+    A single cell right above a row of several is a heading of the sheet.
+    """
     readable = (cells for _, cells in lines if isinstance(cells, list))
     header = next(readable, [])
     if len(header) > 1 and _filled(header) == 1:
@@ -205,11 +276,16 @@ def _with_units(header: list[str], lines: Lines) -> tuple[list[str], Lines]:
     if not any(units) or not all(unit.lower() in UNITS for unit in units if unit):
         return header, chain([below], lines)
     units += [""] * (len(header) - len(units))
-    return [f"{title} ({unit})" if unit else title for title, unit in zip(header, units, strict=True)], lines
+    return [
+        f"{title} ({unit})" if unit else title for title, unit in zip(header, units, strict=True)
+    ], lines
 
 
 def title_row(rows: list[list[str]]) -> int:
-    """The index of the row of titles among the first `rows` of a sheet, by the rule of `collect`; -1 for none."""
+    """The index of the row of titles among the first `rows` of a sheet, by the rule of `collect`.
+
+    -1 for none.
+    """
     filled = [index for index, cells in enumerate(rows) if _filled(cells)]
     if not filled:
         return -1

@@ -1,4 +1,7 @@
-"""What a file and a record say of each other: ids and dates that agree or contradict, and the match that follows."""
+"""What a file and a record say of each other.
+
+Ids and dates that agree or contradict, and the match that follows.
+"""
 
 import json
 import re
@@ -21,8 +24,14 @@ from sono.curation.records.identity import (
 )
 from sono.curation.records.table import Record
 
-AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = "record_ambiguous", "record_conflict", "exam_undecided", "no_record"
-DIFFERS = "record_differs"  # of what is applied: a fact of the picture that the header gives otherwise
+AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = (
+    "record_ambiguous",
+    "record_conflict",
+    "exam_undecided",
+    "no_record",
+)
+# of what is applied: a fact of the picture that the header gives otherwise
+DIFFERS = "record_differs"
 JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
 CANDIDATES = 5  # that are kept of those which fit equally well
 
@@ -31,10 +40,12 @@ _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A file and what its own header says: ids as they are written, the study date in ISO, a digest of its content.
+    """A file and what its own header says: ids as they are written, the study date in ISO, a digest
+    of its content.
 
-    `header` has its other facts by DICOM keyword; several OtherPatientIDs are cut by a backslash. `center` is what the
-    user calls the center of the file; `claimed` says that rows of an earlier table have met it.
+    `header` has its other facts by DICOM keyword; several OtherPatientIDs are cut by a backslash.
+    `center` is what the user calls the center of the file; `claimed` says that rows of an earlier
+    table have met it.
     """
 
     path: bytes
@@ -60,7 +71,9 @@ class FileFacts:
     def patient_ids(self) -> frozenset[str]:
         """All ids of the patient without leading zeros, those that other places gave included."""
         others = self.header.get("OtherPatientIDs", "").split("\\")
-        return frozenset(unpadded(form) for form in (self.patient_form, *map(known, others)) if form)
+        return frozenset(
+            unpadded(form) for form in (self.patient_form, *map(known, others)) if form
+        )
 
     @property
     def accession(self) -> str | None:
@@ -69,7 +82,9 @@ class FileFacts:
     @property
     def exam_ids(self) -> tuple[str, ...]:
         """The ids by which a row may name the exam: those of the study and of its order."""
-        return tuple(identity for identity in (self.study, self.accession) if identity and known(identity))
+        return tuple(
+            identity for identity in (self.study, self.accession) if identity and known(identity)
+        )
 
     @property
     def birth(self) -> date | None:
@@ -91,9 +106,10 @@ def header_of(text: object) -> dict[str, str]:
 class Match:
     """What the records say of a file.
 
-    `record` is applied in full. Else `rows` are those that were met: of the file's patient, for what does not depend on
-    the exam day (`evidence` is not empty), or those that fit or contradict. `codes` and `why` give the reasons for
-    whatever is left out, `others` the files that fit as well. The age is that of the file's own study date.
+    `record` is applied in full. Else `rows` are those that were met: of the file's patient, for
+    what does not depend on the exam day (`evidence` is not empty), or those that fit or contradict.
+    `codes` and `why` give the reasons for whatever is left out, `others` the files that fit as
+    well. The age is that of the file's own study date.
     """
 
     file: FileFacts
@@ -136,7 +152,9 @@ class Verdict:
 
     @property
     def of_person(self) -> bool:
-        """Whether the record is of somebody else, so that not even the facts of the patient hold."""
+        """Whether the record is of somebody else, so that not even the facts of the patient
+        hold.
+        """
         return self.contradiction in _PERSON
 
     @property
@@ -146,10 +164,17 @@ class Verdict:
 
 
 def compare(facts: FileFacts, record: Record, tolerance_days: int) -> Verdict:
-    """Hold what a file says of person, center, exam, picture and date against a record; what one lacks says nothing."""
+    """Hold what a file says of person, center, exam, picture and date against a record.
+
+    What one lacks says nothing.
+    """
     agrees = (
         same_id(facts.patient, record.patient)
-        or any(same_id(own, other) for own in facts.exam_ids for other in (record.study, record.accession))
+        or any(
+            same_id(own, other)
+            for own in facts.exam_ids
+            for other in (record.study, record.accession)
+        )
         or same_id(facts.header.get("SOPInstanceUID"), record.instance)
     )
     contradiction = next((name for name, differ in _CHECKS.items() if differ(facts, record)), "")
@@ -167,7 +192,9 @@ def _patients_differ(facts: FileFacts, record: Record) -> bool:
 
 
 def _births_differ(facts: FileFacts, record: Record) -> bool:
-    """Two dates of birth that differ, both of women of an age to be mothers on the day of the exam."""
+    """Two dates of birth that differ, both of patients of an age to be mothers on the day of
+    the exam.
+    """
     exam = facts.day or record.exam_date
     known = {day for day in (facts.birth, record.birth) if day and is_mothers_birth(day, exam)}
     return None not in (facts.birth, record.birth) and len(known) > 1
@@ -182,14 +209,22 @@ def studies_differ(one: str | None, other: str | None) -> bool:
 def _study_numbers_differ(facts: FileFacts, record: Record) -> bool:
     """A number that is neither the header's StudyID nor the id or the order of its study."""
     own = facts.header.get("StudyID")
-    numbers = [text for text in (record.study, record.study_number) if text and not _UID.fullmatch(text.strip())]
-    others = [number for number in numbers if not any(same_id(number, one) for one in facts.exam_ids)]
+    numbers = [
+        text
+        for text in (record.study, record.study_number)
+        if text and not _UID.fullmatch(text.strip())
+    ]
+    others = [
+        number for number in numbers if not any(same_id(number, one) for one in facts.exam_ids)
+    ]
     return any(ids_differ(own, number) for number in others)
 
 
 def _centers_differ(facts: FileFacts, record: Record) -> bool:
     institution = facts.header.get("InstitutionName")
-    return centers_differ(facts.center, record.site) or institution_differs(institution, record.site)
+    return centers_differ(facts.center, record.site) or institution_differs(
+        institution, record.site
+    )
 
 
 def _header_differs(keyword: str, name: str) -> Callable[[FileFacts, Record], bool]:
@@ -204,7 +239,9 @@ _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
     "patient": _patients_differ,
     "issuer of the patient id": _header_differs("IssuerOfPatientID", "issuer"),
     "birth date": _births_differ,
-    "patient name": lambda facts, record: names_differ(facts.header.get("PatientName"), record.name),
+    "patient name": lambda facts, record: names_differ(
+        facts.header.get("PatientName"), record.name
+    ),
     "patient sex": lambda facts, record: sexes_differ(facts.header.get("PatientSex"), record.sex),
 }
 _CHECKS = _PERSON | {
@@ -226,21 +263,35 @@ def contradiction_of(facts: FileFacts, record: Record, contradiction: str) -> st
 
 
 def days_apart(facts: FileFacts, record: Record) -> int | None:
-    return None if facts.day is None or record.exam_date is None else abs((facts.day - record.exam_date).days)
+    return (
+        None
+        if facts.day is None or record.exam_date is None
+        else abs((facts.day - record.exam_date).days)
+    )
 
 
-def ambiguous(facts: FileFacts, rows: tuple[Record, ...], others: tuple[bytes, ...], why: str) -> Match:
+def ambiguous(
+    facts: FileFacts, rows: tuple[Record, ...], others: tuple[bytes, ...], why: str
+) -> Match:
     return Match(facts, None, rows, "", (NO_RECORD, AMBIGUOUS), why, others)
 
 
 def date_problem(facts: FileFacts, record: Record) -> str:
-    return f"the exam date of line {record.line} is {days_apart(facts, record)} days from the file's study date"
+    return (
+        f"the exam date of line {record.line} is {days_apart(facts, record)} days from the "
+        f"file's study date"
+    )
 
 
 def unread_date(record: Record) -> str:
-    return f"the exam date of line {record.line} is not understood, so nothing of a day is taken from it"
+    return (
+        f"the exam date of line {record.line} is not understood, so nothing of a day is taken "
+        f"from it"
+    )
 
 
 def lines_of(rows: Sequence[Record]) -> str:
-    shown = ", ".join(str(row.line) for row in rows[:CANDIDATES]) + (", ..." if len(rows) > CANDIDATES else "")
+    shown = ", ".join(str(row.line) for row in rows[:CANDIDATES]) + (
+        ", ..." if len(rows) > CANDIDATES else ""
+    )
     return f"line {shown}" if len(rows) == 1 else f"lines {shown}"

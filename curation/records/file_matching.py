@@ -1,4 +1,7 @@
-"""Which files of an export have a row in the records table and which rows have a file: by what evidence, or why not."""
+"""Which files of an export have a row in the records table and which rows have a file.
+
+By what evidence, or why not.
+"""
 
 import os
 from collections import Counter
@@ -29,10 +32,11 @@ IsMask = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class RowJoin:
-    """A row and the files that it met by one `rule`: the evidence, and the codes of what is left out; or "no file".
+    """A row and the files that it met by one `rule`: the evidence, and the codes of what is left
+    out; or "no file".
 
-    `files` are the first of `count`; `why` says what is missing for more. A row that met files by several rules comes
-    several times.
+    `files` are the first of `count`; `why` says what is missing for more. A row that met files by
+    several rules comes several times.
     """
 
     line: int
@@ -45,7 +49,9 @@ class RowJoin:
 
 @dataclass(frozen=True)
 class RawMatch:
-    """Counts both ways, names of files without a row by their looks, and every row by its line with its evidence."""
+    """Counts both ways, names of files without a row by their looks, and every row by its line
+    with its evidence.
+    """
 
     files: int  # that are images or DICOM
     other_files: int
@@ -71,10 +77,12 @@ class RawMatch:
 
 @dataclass(frozen=True)
 class MatchOptions:
-    """How files are matched: with the `--center` of `sono qc`, and the vault's table of `sources` of earlier runs.
+    """How files are matched: with the `--center` of `sono qc`, and the vault's table of `sources`
+    of earlier runs.
 
-    With `names` files are named by their path below the raw folder, else by its look. `is_mask` says whether a file is
-    a picture of a mask, of which `sono qc` takes no notice; it is asked where files share a name.
+    With `names` files are named by their path below the raw folder, else by its look. `is_mask`
+    says whether a file is a picture of a mask, of which `sono qc` takes no notice; it is asked
+    where files share a name.
     """
 
     names: bool = False
@@ -92,7 +100,10 @@ class MatchOptions:
 def match_raw(
     raw: Path | str, table: RecordsTable, table_path: Path, options: MatchOptions
 ) -> tuple[RawMatch, set[str]]:
-    """Match every file below `raw` as `sono qc` does, without decoding pixels; also gives the names in headers."""
+    """Match every file below `raw` as `sono qc` does, without decoding pixels.
+
+    Also gives the names in headers.
+    """
     own = os.fsencode(real_path(table_path))
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
@@ -106,9 +117,15 @@ def match_raw(
                 persons.update(header.persons)
                 ids = (header.patient, header.study, header.exam_date)
                 facts.append(FileFacts(path, *ids, source.file_sha256, header.facts))
-    runs = EarlierRuns.of(options.sources, name_of(raw), dict.fromkeys(paths) | {one.path: one.digest for one in facts})
+    runs = EarlierRuns.of(
+        options.sources,
+        name_of(raw),
+        dict.fromkeys(paths) | {one.path: one.digest for one in facts},
+    )
     earlier, others = files_of(runs.met_by(table)), files_of(runs.rows)
-    pictures = _without_masks([_of_center(one, options, runs) for one in facts], earlier, options.is_mask)
+    pictures = _without_masks(
+        [_of_center(one, options, runs) for one in facts], earlier, options.is_mask
+    )
     joined = join([*pictures, *earlier], table, others)
     matches = joined[: len(pictures)]
     served = {id(match) for match in matches if match.record or match.evidence}
@@ -120,7 +137,9 @@ def match_raw(
         other_files=len(paths) - len(pictures),
         matched=len(served),
         unmatched=len(missed),
-        unmatched_names=most_common(Counter(shape(os.fsdecode(one.file.path).rpartition("/")[2]) for one in missed)),
+        unmatched_names=most_common(
+            Counter(shape(os.fsdecode(one.file.path).rpartition("/")[2]) for one in missed)
+        ),
         rows_without_file=len(missing),
         lines_without_file=tuple(missing[:MAX_LINES]),
         lost_zeros=_lost_zeros(
@@ -133,27 +152,40 @@ def match_raw(
 
 
 def _of_center(facts: FileFacts, options: MatchOptions, runs: EarlierRuns) -> FileFacts:
-    """The file as of the center that is given, else of that which an earlier run on it was given."""
+    """The file as of the center that is given, else of that which an earlier run on it was
+    given.
+    """
     before = runs.moved.get(facts.path, ())
     known = next((row["namespace"] for row in before), None) or options.centers.get(facts.path)
     return replace(facts, center=options.center or known)
 
 
-def _without_masks(facts: list[FileFacts], earlier: list[FileFacts], is_mask: IsMask | None) -> list[FileFacts]:
-    """The files without pictures of masks among those that share a name with another file, also an `earlier` one."""
+def _without_masks(
+    facts: list[FileFacts], earlier: list[FileFacts], is_mask: IsMask | None
+) -> list[FileFacts]:
+    """The files without pictures of masks among those that share a name with another file, also
+    an `earlier` one.
+    """
     if is_mask is None:
         return facts
     names = [path_parts(os.fsdecode(one.path))[-1].rpartition(".")[0] for one in (*facts, *earlier)]
     shared = {name for name, count in Counter(names).items() if count > 1}
-    return [one for one, name in zip(facts, names, strict=False) if name not in shared or not is_mask(one.path)]
+    return [
+        one
+        for one, name in zip(facts, names, strict=False)
+        if name not in shared or not is_mask(one.path)
+    ]
 
 
-def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool) -> tuple[RowJoin, ...]:
+def _rows(
+    matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool
+) -> tuple[RowJoin, ...]:
     """Each row of the table by each rule under which it met files."""
     met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
     for match in matches:
         for row in match.rows:
-            if match.record is None or row.line == match.record.line:  # else it only gave a date of the pregnancy
+            # else it only gave a date of the pregnancy
+            if match.record is None or row.line == match.record.line:
                 met[row.line].setdefault(_rule(match), []).append(match)
     found = []
     for record in sorted(table.records, key=lambda record: record.line):
@@ -161,7 +193,9 @@ def _rows(matches: Sequence[Match], table: RecordsTable, root: bytes, names: boo
             files = tuple(shown_path(match.file.path, root, names) for match in joined[:MAX_FILES])
             found.append(RowJoin(record.line, record.kind, rule, len(joined), files, joined[0].why))
         if not met[record.line]:
-            found.append(RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id"))
+            found.append(
+                RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id")
+            )
     return tuple(found)
 
 
@@ -174,4 +208,6 @@ def _rule(match: Match) -> str:
 def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:
     """How many ids of files that no row has are those of a row once leading zeros are dropped."""
     bare = {identity for identity in of_rows if identity and not identity.startswith("0")}
-    return sum(identity.startswith("0") and identity.lstrip("0") in bare for identity in of_files - of_rows)
+    return sum(
+        identity.startswith("0") and identity.lstrip("0") in bare for identity in of_files - of_rows
+    )

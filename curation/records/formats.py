@@ -1,4 +1,7 @@
-"""Records tables of every format: delimited text, XLSX, Parquet and JSON lines, as sheets of text cells."""
+"""Records tables of every format.
+
+Delimited text, XLSX, Parquet and JSON lines, as sheets of text cells.
+"""
 
 import io
 import json
@@ -31,20 +34,35 @@ MAX_UNPACKED = 1 << 30  # bytes; a table of a million rows has some 200 MB
 EXACT_INTEGERS = 1e15  # a spreadsheet keeps 15 digits of a number
 
 # What openpyxl and the XML parser raise on damaged workbooks.
-_DAMAGED = (AttributeError, KeyError, ValueError, TypeError, IndexError, EOFError, OSError, SyntaxError)
+_DAMAGED = (
+    AttributeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    IndexError,
+    EOFError,
+    OSError,
+    SyntaxError,
+)
 Cell = tuple[Any, str, str]  # value, kind of openpyxl, number format
 _NO_CELL: Cell = (None, "n", "General")
 TITLE_ROWS = 100  # the titles of a sheet are among its first rows
-_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?[A-Z]{1,3}\$?(\d{1,7})"')
+_MERGED = re.compile(
+    rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?[A-Z]{1,3}\$?(\d{1,7})"'
+)
 _ROW, _HIDDEN = re.compile(rb"<(?:\w+:)?row\s[^>]*>"), re.compile(rb'\shidden="(?:1|true)"')
 _TAG_BYTES = 1000  # of a tag that one chunk begins and the next one ends
 _LITERAL = r'((?:"[^"]*"|\\.|-)*)'
-_ID_FORMAT = re.compile(rf"{_LITERAL}(0+){_LITERAL}")  # 00000, or "P"00000 with text around the digits
+# 00000, or "P"00000 with text around the digits
+_ID_FORMAT = re.compile(rf"{_LITERAL}(0+){_LITERAL}")
 _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, taken for arithmetic
 
 
 def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str = "") -> Sheet:
-    """Read a table of any format, told by its content; `sheet` names that of a workbook, else its first is read."""
+    """Read a table of any format, told by its content.
+
+    `sheet` names that of a workbook, else its first is read.
+    """
     content = read_bytes(path)
     if content.startswith(ZIP):
         found = collect(path, _workbook_lines(path, content, sheet))
@@ -73,14 +91,18 @@ def cell_text(value: object) -> str:
     return clean(str(value))
 
 
-def _workbook_lines(path: Path, content: bytes, sheet: str) -> Iterator[tuple[int, list[str] | str]]:
+def _workbook_lines(
+    path: Path, content: bytes, sheet: str
+) -> Iterator[tuple[int, list[str] | str]]:
     """Rows of a workbook; where cells hold formulas, their results come from a second reading."""
     rows = _typed_rows(path, content, sheet)
     width = max((len(cells) for cells in rows), default=0)
     formulas = any(kind == "f" for cells in rows for _, kind, _ in cells)
     results = _typed_rows(path, content, sheet, results=True) if formulas else rows
     for number, (cells, values) in enumerate(zip(rows, results, strict=True), start=1):
-        texts = [_workbook_text(cell, value) for cell, (value, _, _) in zip(cells, values, strict=True)]
+        texts = [
+            _workbook_text(cell, value) for cell, (value, _, _) in zip(cells, values, strict=True)
+        ]
         if any(texts):
             yield number, texts + [""] * (width - len(texts))
 
@@ -94,7 +116,10 @@ def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -
         try:
             book = _open_workbook(path, content, results)
             chosen = _worksheet(path, book, sheet)
-            rows = [[(cell.value, cell.data_type, cell.number_format) for cell in row] for row in chosen.iter_rows()]
+            rows = [
+                [(cell.value, cell.data_type, cell.number_format) for cell in row]
+                for row in chosen.iter_rows()
+            ]
             _fill_merged(rows, _merged_cells(chosen))
             return rows
         except _DAMAGED as error:
@@ -104,7 +129,8 @@ def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -
 
 
 def _merged_cells(sheet: Any) -> list[tuple[int, int, int]]:
-    """Column, first and last row (from 0) of every range of merged cells that is higher than one row, in that order.
+    """Column, first and last row (from 0) of every range of merged cells that is higher than one
+    row, in that order.
 
     openpyxl leaves the ranges out where it does not hold the whole sheet in memory.
     """
@@ -113,7 +139,10 @@ def _merged_cells(sheet: Any) -> list[tuple[int, int, int]]:
 
 
 def _tags(sheet: Any, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
-    """The tags of a sheet's XML that `pattern` finds; one at the border of two chunks may come twice."""
+    """The tags of a sheet's XML that `pattern` finds.
+
+    One at the border of two chunks may come twice.
+    """
     rest = b""
     with sheet._get_source() as stream:
         while chunk := stream.read(1 << 20):
@@ -129,11 +158,22 @@ def _column(letters: bytes) -> int:
 
 
 def _fill_merged(rows: list[list[Cell]], merged: list[tuple[int, int, int]]) -> None:
-    """Give the rows of a merged cell its value, in its first column; what is merged with the titles stays as it is."""
-    titles = title_row([[cell_text(value) for value, _, _ in row] for row in rows[:TITLE_ROWS]]) if merged else 0
+    """Give the rows of a merged cell its value, in its first column.
+
+    What is merged with the titles stays as it is.
+    """
+    titles = (
+        title_row([[cell_text(value) for value, _, _ in row] for row in rows[:TITLE_ROWS]])
+        if merged
+        else 0
+    )
     done: dict[int, int] = {}  # last row by column: ranges of a sound workbook never overlap
     for column, first, last in merged:
-        if first <= max(titles, done.get(column, -1)) or first >= len(rows) or column >= len(rows[first]):
+        if (
+            first <= max(titles, done.get(column, -1))
+            or first >= len(rows)
+            or column >= len(rows[first])
+        ):
             continue
         done[column] = last
         for row in rows[first + 1 : last + 1]:
@@ -151,7 +191,8 @@ def _open_workbook(path: Path, content: bytes, results: bool) -> "Workbook":
         unpacked = sum(item.file_size for item in ZipFile(io.BytesIO(content)).infolist())
         if unpacked > MAX_UNPACKED:
             raise SonoError(
-                f"{path}: grows to {unpacked} bytes, more than {MAX_UNPACKED}; save the table as CSV (UTF-8)"
+                f"{path}: grows to {unpacked} bytes, more than {MAX_UNPACKED}; save the table as "
+                f"CSV (UTF-8)"
             )
         return load_workbook(io.BytesIO(content), read_only=True, data_only=results)
     except BadZipFile as error:
@@ -163,20 +204,33 @@ def _no_workbook(path: Path) -> SonoError:
 
 
 def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
-    """The sheet called `name`, or the first visible one of cells; SonoError with those there are."""
+    """The sheet called `name`, or the first visible one of cells.
+
+    SonoError with those there are.
+    """
     names = [sheet.title for sheet in book.worksheets]
     if not names:
-        raise SonoError(f"{path}: the workbook has no sheet of cells; save the table as XLSX or CSV (UTF-8)")
+        raise SonoError(
+            f"{path}: the workbook has no sheet of cells; save the table as XLSX or CSV (UTF-8)"
+        )
     if name and name not in names:
-        raise SonoError(f"{path}: no sheet '{name}'{did_you_mean(name, names)}; mend 'records.sheet' in sono.toml")
-    visible = [place for place, sheet in enumerate(book.worksheets) if sheet.sheet_state == "visible"]
+        raise SonoError(
+            f"{path}: no sheet '{name}'{did_you_mean(name, names)}; mend 'records.sheet' in "
+            f"sono.toml"
+        )
+    visible = [
+        place for place, sheet in enumerate(book.worksheets) if sheet.sheet_state == "visible"
+    ]
     sheet = book.worksheets[names.index(name) if name else (*visible, 0)[0]]
     sheet.reset_dimensions()  # some programs write wrong ones
     return sheet
 
 
 def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
-    """What somebody who looks at the workbook may not see: hidden sheets before the one that is read, hidden rows."""
+    """What somebody who looks at the workbook may not see.
+
+    Hidden sheets before the one that is read, hidden rows.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         book = _open_workbook(path, content, results=False)
@@ -184,35 +238,52 @@ def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
     notes = []
     if not name and sheet is not book.worksheets[0]:
         notes.append(
-            f"the first sheets are hidden, so '{sheet.title}' is read; [records] sheet in sono.toml names another"
+            f"the first sheets are hidden, so '{sheet.title}' is read; [records] sheet in "
+            f"sono.toml names another"
         )
-    others = [other for other in book.worksheets if other is not sheet and other.sheet_state == "visible"]
+    others = [
+        other for other in book.worksheets if other is not sheet and other.sheet_state == "visible"
+    ]
     filled = [other.title for other in others if _has_rows(other)]
     if filled and not name:
         listed = ", ".join(f"'{title}'" for title in filled)
         notes.append(
-            f"only the sheet '{sheet.title}' is read, not {listed}; [records] sheet in sono.toml names another"
+            f"only the sheet '{sheet.title}' is read, not {listed}; [records] sheet in sono.toml "
+            f"names another"
         )
     hidden = {tag[0] for tag in _tags(sheet, _ROW) if _HIDDEN.search(tag[0])}
     if hidden:
-        notes.append(f"{len(hidden)} hidden rows of the sheet are read, too; delete those that should not count")
+        notes.append(
+            f"{len(hidden)} hidden rows of the sheet are read, too; delete those that should not "
+            f"count"
+        )
     return tuple(notes)
 
 
 def _has_rows(sheet: Any) -> bool:
     """Whether a sheet has at least two rows that are not empty, titles and data."""
     sheet.reset_dimensions()
-    filled = (row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row))
+    filled = (
+        row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)
+    )
     return len(list(islice(filled, 2))) == 2
 
 
 def _workbook_text(cell: Cell, result: object) -> str:
-    """The text of a cell; a number keeps the leading zeros that its format shows, a typed sum stays what it was."""
+    """The text of a cell.
+
+    A number keeps the leading zeros that its format shows, a typed sum stays what it was.
+    """
     value, kind, number_format = cell
     typed_sum = _TYPED_SUM.fullmatch(str(value)) if kind == "f" else None
     if typed_sum:
         return typed_sum[1]
-    if kind == "n" and isinstance(value, int) and value >= 0 and (shown := _ID_FORMAT.fullmatch(number_format)):
+    if (
+        kind == "n"
+        and isinstance(value, int)
+        and value >= 0
+        and (shown := _ID_FORMAT.fullmatch(number_format))
+    ):
         before, zeros, after = (re.sub(r'["\\]', "", part) for part in shown.groups())
         return before + str(value).zfill(len(zeros)) + after
     if kind == "f" and result is None:
@@ -238,7 +309,10 @@ def _parquet_lines(path: Path, content: bytes) -> Iterator[tuple[int, list[str] 
 
 
 def _parquet_texts(column: Any) -> list[str]:
-    """The texts of a pyarrow array; a date that no calendar has stays as words, so that its row is told."""
+    """The texts of a pyarrow array.
+
+    A date that no calendar has stays as words, so that its row is told.
+    """
     try:
         return _texts(column.to_pylist())
     except (OverflowError, ValueError):
@@ -254,7 +328,11 @@ def _scalar_text(scalar: Any) -> str:
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, list[str] | str]]:
     """The names of all keys, then an object a line."""
-    rows = [(number, _json_object(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    rows = [
+        (number, _json_object(line))
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip()
+    ]
     names = list(dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row))
     yield 0, [clean(name) for name in names]
     for number, row in rows:

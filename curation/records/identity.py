@@ -1,19 +1,23 @@
-"""Whether two spellings can be of one person or one center: names, sexes, birth dates and hospitals."""
+"""Whether two spellings can be of one person or one center.
+
+Names, sexes, birth dates and hospitals.
+"""
 
 from collections.abc import Collection
 from datetime import date
 from functools import lru_cache
 
-from sono.curation.clinical.name_variants import TITLES, atoms_of, plain, words_of
+from sono.curation.clinical.name_variants import TITLES, normalize, tokens_of, words_of
 from sono.curation.clinical.placeholders import id_form, is_mothers_birth, names_nobody
 from sono.curation.records.table import Record
 
 # Words of a hospital's name that many have.
 _OF_MANY = frozenset({
-    "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del", "department", "der", "dept",
-    "des", "di", "do", "du", "for", "frauenklinik", "fur", "health", "healthcare", "hopital", "hospital", "klinik",
-    "klinikum", "krankenhaus", "la", "maternity", "medical", "of", "ospedale", "st", "the", "und", "universitaire",
-    "universitat", "universitatsklinikum", "university", "women", "womens",
+    "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del",
+    "department", "der", "dept", "des", "di", "do", "du", "for", "frauenklinik", "fur", "health",
+    "healthcare", "hopital", "hospital", "klinik", "klinikum", "krankenhaus", "la", "maternity",
+    "medical", "of", "ospedale", "st", "the", "und", "universitaire", "universitat",
+    "universitatsklinikum", "university", "women", "womens",
 })  # fmt: skip
 _DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is Müller on a plain keyboard
 _CODE = 3  # letters of the longest word of a code like A, UKE or 1
@@ -30,7 +34,9 @@ def same_id(one: str | None, other: str | None) -> bool:
 
 
 def ids_differ(one: str | None, other: str | None) -> bool:
-    """Whether two ids are both there and differ in more than leading zeros, which spreadsheets lose."""
+    """Whether two ids are both there and differ in more than leading zeros, which spreadsheets
+    lose.
+    """
     first, second = known(one), known(other)
     return first is not None and second is not None and unpadded(first) != unpadded(second)
 
@@ -48,8 +54,9 @@ def sexes_differ(one: str | None, other: str | None) -> bool:
 def names_differ(one: str | None, other: str | None) -> bool:
     """Whether two names cannot be of one person: each has a word that the other has not.
 
-    Order, case, accents, carets and titles do not count, an initial stands for any word that it begins, and a name of
-    fewer words (the surname alone) contradicts nothing that it says. Another spelling of a word is another word.
+    Order, case, accents, carets and titles do not count, an initial stands for any word that it
+    begins, and a name of fewer words (the surname alone) contradicts nothing that it says. Another
+    spelling of a word is another word.
     """
     if not one or not other or one == other:
         return False
@@ -59,17 +66,27 @@ def names_differ(one: str | None, other: str | None) -> bool:
 
 def same_name(one: str | None, other: str | None) -> bool:
     """Whether two names are both of somebody, and can be of one person."""
-    return bool(one and other and _name_words(one) and _name_words(other)) and not names_differ(one, other)
+    return bool(one and other and _name_words(one) and _name_words(other)) and not names_differ(
+        one, other
+    )
 
 
 @lru_cache(65536)
 def _name_words(name: str) -> tuple[str, ...]:
-    """The words of a name, without digits; () where it names nobody: a code, or what is written for nobody."""
-    alphabetic = name.split("=", maxsplit=1)[0] or name  # of a DICOM name, before its ideographs and its sounds
-    words = [word for word in atoms_of(plain(alphabetic)) if word not in TITLES]
+    """The words of a name, without digits; () where it names nobody.
+
+    A code, or what is written for nobody.
+    """
+    # of a DICOM name, before its ideographs and its sounds
+    alphabetic = name.split("=", maxsplit=1)[0] or name
+    words = [word for word in tokens_of(normalize(alphabetic)) if word not in TITLES]
     if all(any(map(str.isdigit, word)) for word in words):
         return ()
-    words = [bare for word in words if (bare := "".join(letter for letter in word if not letter.isdigit()))]
+    words = [
+        bare
+        for word in words
+        if (bare := "".join(letter for letter in word if not letter.isdigit()))
+    ]
     if names_nobody(" ".join(words)):
         return ()
     for digraph, letter in _DIGRAPHS:
@@ -93,7 +110,10 @@ def _same_word(one: str, other: str) -> bool:
 
 
 def birth_of(text: str | None, exam: date | None) -> date | None:
-    """A DICOM date of birth (YYYYMMDD); None where it is none, or not of a woman who was examined on the day `exam`."""
+    """A DICOM date of birth (YYYYMMDD).
+
+    None where it is none, or not of a patient who was examined on the day `exam`.
+    """
     try:
         day = date.fromisoformat((text or "").replace(".", ""))
     except ValueError:
@@ -107,15 +127,21 @@ def centers_differ(own: str | None, other: str | None) -> bool:
 
 
 def same_center(one: str, other: str) -> bool:
-    """Whether two names of centers can be of one: all words of the one are in the other, but for those of many."""
+    """Whether two names of centers can be of one.
+
+    All words of the one are in the other, but for those of many.
+    """
     first, second = center_words(one), center_words(other)
-    return id_form(one) == id_form(other) or (bool(first and second) and (first <= second or second <= first))
+    return id_form(one) == id_form(other) or (
+        bool(first and second) and (first <= second or second <= first)
+    )
 
 
 def institution_differs(institution: str | None, center: str | None) -> bool:
     """Whether a header's InstitutionName cannot be a row's `center`.
 
-    A code (A, UKE) and a name in full cannot be compared: that is no contradiction, and no evidence.
+    A code (A, UKE) and a name in full cannot be compared: that is no contradiction, and no
+    evidence.
     """
     if not centers_differ(institution, center):
         return False
@@ -125,12 +151,12 @@ def institution_differs(institution: str | None, center: str | None) -> bool:
 @lru_cache(4096)
 def center_words(center: str) -> frozenset[str]:
     """The words that make a center's name its own; all where it has no others."""
-    words = frozenset(atoms_of(plain(center)))
+    words = frozenset(tokens_of(normalize(center)))
     return words - _OF_MANY or words
 
 
 def _is_code(center: str) -> bool:
-    return all(len(word) <= _CODE for word in atoms_of(plain(center)))
+    return all(len(word) <= _CODE for word in tokens_of(normalize(center)))
 
 
 def machines_differ(one: str, other: str) -> bool:
@@ -140,7 +166,10 @@ def machines_differ(one: str, other: str) -> bool:
 
 
 def same_person(one: Record, other: Record) -> bool:
-    """Whether two rows with one patient id can be of one patient: of one center, issuer, birth date, name and sex."""
+    """Whether two rows with one patient id can be of one patient.
+
+    Of one center, issuer, birth date, name and sex.
+    """
     pairs = ((one.birth, other.birth), (one.sex, other.sex))
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return False

@@ -10,24 +10,37 @@ from sono.curation.records.table import RecordsTable
 
 EXAMPLES = 3
 WHAT = {
-    AMBIGUOUS: "fit a row no better than others do, so none is applied; give the table folders (P1/IM_0001.png) or ids",
-    CONFLICT: "are named by a row that their own header, path or --center contradicts, so it is not applied; correct "
+    AMBIGUOUS: (
+        "fit a row no better than others do, so none is applied; give the table folders "
+        "(P1/IM_0001.png) or ids"
+    ),
+    CONFLICT: "are named by a row that their own header, path or --center contradicts, so it is "
+    "not applied; correct "
     'the row or switch off a column that is no such fact, as patient = "" in [records.columns]',
-    UNDECIDED: "are of a patient with a record, but no date shows that it is of this exam: age, biometry, findings and "
-    "plane stay unknown as far as they depend on the day; give the table file names, study ids or exam dates",
-    DIFFERS: "have a record with another pixel spacing or machine than their header, whose is kept; correct the record",
+    UNDECIDED: "are of a patient with a record, but no date shows that it is of this exam: age, "
+    "biometry, findings and "
+    "plane stay unknown as far as they depend on the day; give the table file names, study ids or "
+    "exam dates",
+    DIFFERS: (
+        "have a record with another pixel spacing or machine than their header, whose is "
+        "kept; correct the record"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Joined:
-    """How many records met no file, and the first matches of each code with their file below the raw folder."""
+    """How many records met no file, and the first matches of each code with their file below
+    the raw folder.
+    """
 
     unmatched: int
     examples: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, records: RecordsTable | None, matches: Sequence[Match], root: bytes, names: bool) -> "Joined":
+    def of(
+        cls, records: RecordsTable | None, matches: Sequence[Match], root: bytes, names: bool
+    ) -> "Joined":
         """Sum up the `matches` of the files below `root`; `names` as for `shown_path`."""
         if records is None:
             return cls(0, {})
@@ -46,12 +59,17 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
     remarks = []
     if counts.get(NO_RECORD) or joined.unmatched:
         remarks.append(
-            f"{counts.get(NO_RECORD, 0)} accepted frames without a record, {joined.unmatched} records without a file"
+            f"{counts.get(NO_RECORD, 0)} accepted frames without a record, {joined.unmatched} "
+            f"records without a file"
         )
     for code, what in WHAT.items():
         if counts.get(code):
             shown = "; ".join(joined.examples.get(code, ()))
-            remarks.append(f"{counts[code]} accepted frames {what} (as {shown})" if shown else f"{counts[code]} {what}")
+            remarks.append(
+                f"{counts[code]} accepted frames {what} (as {shown})"
+                if shown
+                else f"{counts[code]} {what}"
+            )
     return remarks
 
 
@@ -63,4 +81,7 @@ def shown_path(path: bytes, root: bytes, names: bool) -> str:
 def example(match: Match, root: bytes, names: bool) -> str:
     """A file, why a row does not serve it, and the other files that the row fits."""
     others = ", ".join(shown_path(path, root, names) for path in match.others)
-    return f"{shown_path(match.file.path, root, names)}: {match.why}{f', also {others}' if others else ''}"
+    return (
+        f"{shown_path(match.file.path, root, names)}: "
+        f"{match.why}{f', also {others}' if others else ''}"
+    )

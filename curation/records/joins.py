@@ -1,4 +1,7 @@
-"""Which record belongs to which file: by evidence that is one to one in both directions, else none, with a reason."""
+"""Which record belongs to which file.
+
+By evidence that is one to one in both directions, else none, with a reason.
+"""
 
 import os
 from collections.abc import Sequence
@@ -25,18 +28,29 @@ from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.path_evidence import Paths
 from sono.curation.records.shared_ids import People
-from sono.curation.records.table import EXAM_FIELDS, JoinRules, Record, RecordsTable, path_parts, without_day
+from sono.curation.records.table import (
+    EXAM_FIELDS,
+    JoinRules,
+    Record,
+    RecordsTable,
+    path_parts,
+    without_day,
+)
 
 
-def join(files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()) -> list[Match]:
+def join(
+    files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()
+) -> list[Match]:
     """The match of each file, in their order.
 
-    All `files` that the table may be about must come together: a name serves a file only if it fits no other one.
-    `witnesses` are further files of the study, which may show that an id is of several people; those that no row has
-    met yet may be what a row names, too.
+    All `files` that the table may be about must come together: a name serves a file only if it fits
+    no other one. `witnesses` are further files of the study, which may show that an id is of
+    several people; those that no row has met yet may be what a row names, too.
     """
     own = {facts.path for facts in files}
-    named = Names(files, table, [facts for facts in witnesses if not facts.claimed and facts.path not in own])
+    named = Names(
+        files, table, [facts for facts in witnesses if not facts.claimed and facts.path not in own]
+    )
     people = People(_identified((*files, *witnesses), table))
     paths = Paths(files, table)
     by_name = [paths.checked(named.match(facts)) for facts in _identified(files, table)]
@@ -45,7 +59,9 @@ def join(files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[Fi
 
 def _noting_rows(by_name: Match, match: Match) -> Match:
     """The match with all rows that were met, by name or by id, whatever came of them."""
-    return replace(match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values()))
+    return replace(
+        match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values())
+    )
 
 
 def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[FileFacts]:
@@ -65,7 +81,10 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     if by_name.codes == (NO_RECORD,):
         return found
     kept = tuple(code for code in by_name.codes if not (found.evidence and code == NO_RECORD))
-    codes, why = tuple(dict.fromkeys((*kept, *found.codes))), "; ".join(filter(None, (by_name.why, found.why)))
+    codes, why = (
+        tuple(dict.fromkeys((*kept, *found.codes))),
+        "; ".join(filter(None, (by_name.why, found.why))),
+    )
     return replace(found, codes=codes, why=why, others=by_name.others)
 
 
@@ -73,7 +92,9 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
 
 
 def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
-    """The file with the study or patient id that names its nearest folder, where its header has none that serves."""
+    """The file with the study or patient id that names its nearest folder, where its header has
+    none that serves.
+    """
     study_known = bool(facts.study and table.of_study(facts.study))
     for part in reversed(path_parts(os.fsdecode(facts.path))[:-1]):
         if table.of_study(part):
@@ -87,7 +108,9 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
     """The match of a file by its exam's ids, else by its patient's; None where no row has any."""
     tolerance = table.rules.tolerance_days
     by_exam = {id(row): row for identity in facts.exam_ids for row in table.of_study(identity)}
-    rows = list(by_exam.values()) or (table.of_patient(facts.patient or "") if facts.patient_form else [])
+    rows = list(by_exam.values()) or (
+        table.of_patient(facts.patient or "") if facts.patient_form else []
+    )
     if not rows:
         return None
     what = "exam id" if by_exam else "patient id"
@@ -99,7 +122,10 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
         why = (
             f"{lines_of(rows)} has the file's {what}, but {problem}"
             if len(rows) == 1
-            else (f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them (as {problem})")
+            else (
+                f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them "
+                f"(as {problem})"
+            )
         )
         return Match(facts, None, tuple(rows[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
     strangers = [row for row in rows if verdicts[id(row)].of_person]
@@ -110,7 +136,10 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
     else:
         unsure = not all(people.person_decided(facts, row, strangers) for row in own)
     if unsure or not all(same_person(own[0], row) for row in own):
-        why = f"several people or exams have the file's {what}, and nothing shows that {lines_of(own)} is of this one"
+        why = (
+            f"several people or exams have the file's {what}, and nothing shows that "
+            f"{lines_of(own)} is of this one"
+        )
         return ambiguous(facts, tuple(own[:CANDIDATES]), (), why)
     if not sound:
         why = contradiction_of(facts, own[0], verdicts[id(own[0])].contradiction)
@@ -121,9 +150,14 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
 def _of_exam(
     facts: FileFacts, rows: Sequence[Record], sound: Sequence[Record], evidence: str, tolerance: int
 ) -> Match | None:
-    """The row of the file's own exam: the nearest in date within the tolerance; by an exam id also the only one."""
+    """The row of the file's own exam: the nearest in date within the tolerance.
+
+    By an exam id also the only one.
+    """
     apart = {id(row): days_apart(facts, row) for row in sound}
-    near = [(days, row) for row in sound if (days := apart[id(row)]) is not None and days <= tolerance]
+    near = [
+        (days, row) for row in sound if (days := apart[id(row)]) is not None and days <= tolerance
+    ]
     best = [row for days, row in near if days == min(days for days, _ in near)]
     if len(best) == 1:
         return Match(facts, best[0], tuple(rows), f"{evidence} and exam date")
@@ -141,7 +175,11 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
     elif facts.day is not None and all(days_apart(facts, row) for row in rows):
         why = f"none of {lines_of(rows)} is of the file's study date"
     else:
-        lacks = unread_date(rows[0]) if rows[0].exam_date_unread else f"{lines_of(rows)} has no exam date"
+        lacks = (
+            unread_date(rows[0])
+            if rows[0].exam_date_unread
+            else f"{lines_of(rows)} has no exam date"
+        )
         why = f"no date decides between {lines_of(rows)}" if len(rows) > 1 else lacks
     return Match(facts, None, tuple(rows), evidence, (UNDECIDED,), why)
 
@@ -150,7 +188,9 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
 
 
 def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple[Record, ...]:
-    """The rows of the patient of the row that is applied, which may give the dates of the pregnancy."""
+    """The rows of the patient of the row that is applied, which may give the dates of the
+    pregnancy.
+    """
     record, facts = match.record, match.file
     patient = facts.patient if facts.patient_form else record.patient if record else None
     rows = table.of_patient(patient) if patient and record else []
@@ -166,14 +206,22 @@ def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple
 
 
 def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
-    """The match with the age on the file's study date; a due date or last period may be that of any of the `rows`."""
+    """The match with the age on the file's study date.
+
+    A due date or last period may be that of any of the `rows`.
+    """
     record, day = match.record, match.file.day
     if record is not None and record.exam_date_unread:
         match = replace(match, codes=(*match.codes, UNDECIDED), why=unread_date(record))
     if day is None and record is not None:
         day = record.exam_date
     shift = _days_later(match)
-    if record is not None and shift and record.kind != "image" and any(getattr(record, name) for name in EXAM_FIELDS):
+    if (
+        record is not None
+        and shift
+        and record.kind != "image"
+        and any(getattr(record, name) for name in EXAM_FIELDS)
+    ):
         why = f"{date_problem(match.file, record)}: its sizes, findings and plane are of that day"
         match = replace(match, record=without_day(record), codes=(*match.codes, UNDECIDED), why=why)
     stated = {name: days + shift for name, days in record.stated.items()} if record else {}
@@ -185,7 +233,9 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         if day is None:
             problem = problem or ("there is no exam date to count from" if known else "")
             continue
-        ages = {age for start in known if MIN_GA_DAYS <= (age := to_days(day, start)) <= MAX_GA_DAYS}
+        ages = {
+            age for start in known if MIN_GA_DAYS <= (age := to_days(day, start)) <= MAX_GA_DAYS
+        }
         if len(ages) > 1:
             problem = f"{lines_of(rows)} give different ages on the study date"
         elif ages:
@@ -199,7 +249,11 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
     elif problem:
         why = "; ".join(filter(None, (match.why, f"the age is unknown: {problem}")))
         return replace(match, codes=tuple(dict.fromkeys((*match.codes, UNDECIDED))), why=why)
-    withheld = record is not None or (source is None and any(map(_is_dated, rows))) or any(map(_has_exam_facts, rows))
+    withheld = (
+        record is not None
+        or (source is None and any(map(_is_dated, rows)))
+        or any(map(_has_exam_facts, rows))
+    )
     return match if withheld else replace(match, codes=(), why="")
 
 
@@ -214,4 +268,6 @@ def _is_dated(row: Record) -> bool:
 
 
 def _has_exam_facts(row: Record) -> bool:
-    return bool(row.stated) or row.exam_date_unread or any(getattr(row, name) for name in EXAM_FIELDS)
+    return (
+        bool(row.stated) or row.exam_date_unread or any(getattr(row, name) for name in EXAM_FIELDS)
+    )

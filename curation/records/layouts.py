@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sono.curation.clinical.values import shape, shown_name
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.delimited import Sheet, read_header
 
@@ -16,9 +16,13 @@ Cells = dict[str, str]
 # What each field's column is called, without its unit; the first name that a table has is taken.
 # fmt: off
 ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
-    "image": "image image_name imagename image_file image_path file filename file_name file_path path stem",
+    "image": (
+        "image image_name imagename image_file image_path file filename file_name file_path "
+        "path stem"
+    ),
     "patient": (
-        "patient patient_id patientid patient_num patient_number patient_no pid mrn medical_record_number "
+        "patient patient_id patientid patient_num patient_number patient_no pid mrn "
+        "medical_record_number "
         "subject subject_id"
     ),
     "issuer": "issuer issuer_of_patient_id issuerofpatientid assigning_authority",
@@ -33,7 +37,10 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     "brain_plane": "brain_plane",
     "region": "region body_region",
     "ga": "ga gestational_age gest_age gestation ga_at_exam",
-    "exam_date": "exam_date study_date scan_date examination_date date_of_exam date_of_scan visit_date date",
+    "exam_date": (
+        "exam_date study_date scan_date examination_date date_of_exam date_of_scan "
+        "visit_date date"
+    ),
     "lmp": "lmp last_menstrual_period lmp_date last_period",
     "due": (
         "edd due due_date edc estimated_due_date expected_due_date expected_date_of_delivery "
@@ -53,10 +60,14 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     "row_spacing": "row_spacing pixel_spacing_row spacing_y",
     "col_spacing": "col_spacing column_spacing pixel_spacing_col spacing_x",
     "sex": "sex patient_sex patientsex gender patient_gender",
-    "name": "name patient_name patientname first_name last_name surname family_name given_name mother_name",
+    "name": (
+        "name patient_name patientname first_name last_name surname family_name given_name "
+        "mother_name"
+    ),
     "birth": "dob date_of_birth birth_date birthdate birthday patient_birth_date patientbirthdate",
     "operator": (
-        "operator operator_name sonographer physician referring_physician doctor examiner performed_by "
+        "operator operator_name sonographer physician referring_physician doctor examiner "
+        "performed_by "
         "reported_by"
     ),
     "contact": "phone telephone email address ssn nhs_number insurance_number national_id",
@@ -65,10 +76,11 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
 
 # Every column of these fields, not only the first, is private.
 PRIVATE = (
-    "patient", "study", "study_uid", "series", "instance", "accession", "name", "birth", "operator", "contact",
-    "exam_date", "lmp", "due",
+    "patient", "study", "study_uid", "series", "instance", "accession", "name", "birth", "operator",
+    "contact", "exam_date", "lmp", "due",
 )  # fmt: skip
-COPIED = frozenset(("center", "center_from", "machine"))  # cells that stand as they are in the images table
+# cells that stand as they are in the images table
+COPIED = frozenset(("center", "center_from", "machine"))
 SEVERAL = ("name", "operator", "contact")  # all columns of them count
 KEYS = ("image", "study_uid", "study", "accession", "patient")
 
@@ -78,7 +90,9 @@ _DATA = re.compile(r"\d{3}|\d[-./]\d|\.(?:png|jpe?g|dcm|bmp|tiff?)$", re.ASCII |
 
 @dataclass(frozen=True)
 class Layout:
-    """`columns` gives the index of each field's column, `units` its unit where the header says it ("mm", "cm")."""
+    """`columns` gives the index of each field's column, `units` its unit where the header says
+    it ("mm", "cm").
+    """
 
     name: str
     columns: Mapping[str, int]
@@ -90,13 +104,16 @@ class Layout:
 
     def cells(self, row: list[str]) -> Cells:
         """The cells of a row by field, without the empty ones."""
-        return self.adjust({field: row[index] for field, index in self.columns.items() if row[index]})
+        return self.adjust(
+            {field: row[index] for field, index in self.columns.items() if row[index]}
+        )
 
 
 def find_layout(
     path: Path, header: tuple[str, ...], mapping: Mapping[str, str], center_from: str | None = None
 ) -> Layout:
-    """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides the guesses.
+    """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides
+    the guesses.
 
     The column `center_from` is the field of this name: what the center of the frames is called.
     """
@@ -109,22 +126,30 @@ def find_layout(
             columns[field] = _column_index(path, header, column, shown)
     if center_from:
         columns["center_from"] = _column_index(path, header, center_from, shown)
-    if not columns and any(_DATA.search(title) for title in header):  # it may hold names: they are not repeated
-        raise SonoError(f"{path}: the first row looks like data, not like titles; give every column a title")
+    # it may hold names: they are not repeated
+    if not columns and any(_DATA.search(title) for title in header):
+        raise SonoError(
+            f"{path}: the first row looks like data, not like titles; give every column a title"
+        )
     if not any(field in columns for field in KEYS):
         raise SonoError(
-            f"{path}: no column names the image, the study or the patient; its columns {_told(header, shown)}; "
-            'say which one does under [records.columns] in the sono.toml of the study, as image = "TITLE" (or study, '
+            f"{path}: no column names the image, the study or the patient; its columns "
+            f"{_told(header, shown)}; "
+            "say which one does under [records.columns] in the sono.toml of the study, as image = "
+            '"TITLE" (or study, '
             "or patient); if none does, export the table again with one"
         )
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
-    private, names, operators = (_columns_of(fields, titles, columns) for fields in (PRIVATE, ("name",), ("operator",)))
+    private, names, operators = (
+        _columns_of(fields, titles, columns) for fields in (PRIVATE, ("name",), ("operator",))
+    )
     for field in sorted(COPIED & columns.keys()):
         if columns[field] in (*private, columns.get("image")):
             option = "--center-from" if field == "center_from" else f"[records.columns] {field}"
             raise SonoError(
-                f"{path}: the column '{header[columns[field]]}' holds names, ids or dates, and {option} would copy it "
+                f"{path}: the column '{header[columns[field]]}' holds names, ids or dates, and "
+                f"{option} would copy it "
                 "into every table; name another column"
             )
     adjust = _ADJUST.get(known, _as_it_is)
@@ -132,9 +157,11 @@ def find_layout(
 
 
 def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> None:
-    """SonoError where two columns claim one field and differ in a row, so that one would be used by chance.
+    """SonoError where two columns claim one field and differ in a row, so that one would be used by
+    chance.
 
-    A person's name, operators and contacts may stand in several; a column that `mapping` names is chosen.
+    A person's name, operators and contacts may stand in several; a column that `mapping` names is
+    chosen.
     """
     titles = [_title(column) for column in sheet.header]
     for field, used in layout.columns.items():
@@ -143,14 +170,30 @@ def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str
         for index, (name, unit) in enumerate(titles):
             same = sheet.header[index].strip().casefold() == title
             rival = same if chosen else same or _claimed(name, unit) == field
-            if field in SEVERAL or not rival or (index in layout.columns.values() and not same) or index == used:
+            if (
+                field in SEVERAL
+                or not rival
+                or (index in layout.columns.values() and not same)
+                or index == used
+            ):
                 continue
-            line = next((line for line, row in sheet.rows if not _same_cell(field, row[used], row[index])), None)
+            line = next(
+                (line for line, row in sheet.rows if not _same_cell(field, row[used], row[index])),
+                None,
+            )
             if line is not None and any(row[index] for _, row in sheet.rows):
-                names = f"'{sheet.header[used]}' and '{sheet.header[index]}' (numbers {used + 1} and {index + 1})"
-                advice = f'{field} = "{sheet.header[index]}" or the other under [records.columns] in sono.toml'
+                names = (
+                    f"'{sheet.header[used]}' and '{sheet.header[index]}' (numbers {used + 1} "
+                    f"and {index + 1})"
+                )
+                advice = (
+                    f'{field} = "{sheet.header[index]}" or the other under [records.columns] '
+                    f"in sono.toml"
+                )
                 advice = "rename or delete one" if same else f"say which one counts: {advice}"
-                raise SonoError(f"{path}:{line}: columns {names} both hold the {field} and differ; {advice}")
+                raise SonoError(
+                    f"{path}:{line}: columns {names} both hold the {field} and differ; {advice}"
+                )
 
 
 def _claimed(name: str, unit: str) -> str:
@@ -161,14 +204,21 @@ def _claimed(name: str, unit: str) -> str:
 
 def _same_cell(field: str, one: str, other: str) -> bool:
     """Whether two cells say the same; of an image one may be a path that ends as the other does."""
-    first, second = (re.sub(r"\.0+$", "", text.strip().casefold().replace("\\", "/")) for text in (one, other))
+    first, second = (
+        re.sub(r"\.0+$", "", text.strip().casefold().replace("\\", "/")) for text in (one, other)
+    )
     if first == second or field != "image":
         return first == second
-    short, long = sorted((PurePosixPath(first), PurePosixPath(second)), key=lambda path: len(path.parts))
+    short, long = sorted(
+        (PurePosixPath(first), PurePosixPath(second)), key=lambda path: len(path.parts)
+    )
     if not short.parts:
         return False
     ends = long.parts[-len(short.parts) :]
-    return ends == short.parts or (*ends[:-1], PurePosixPath(ends[-1]).stem) == (*short.parts[:-1], short.stem)
+    return ends == short.parts or (*ends[:-1], PurePosixPath(ends[-1]).stem) == (
+        *short.parts[:-1],
+        short.stem,
+    )
 
 
 def known_layout(header: tuple[str, ...]) -> str:
@@ -176,25 +226,42 @@ def known_layout(header: tuple[str, ...]) -> str:
     names = {name for name, _ in map(_title, header) if name}
     if {"image_name", "patient_num", "plane", "brain_plane"} <= names:
         return "fetal_planes_db"
-    if {"filename", "pixel_size", "head_circumference"} <= names or names == {"filename", "pixel_size"}:
+    if {"filename", "pixel_size", "head_circumference"} <= names or names == {
+        "filename",
+        "pixel_size",
+    }:
         return "hc18"
     return ""
 
 
 def find_known_table(root: Path, names: bool = False) -> Path | None:
-    """The FETAL_PLANES_DB or HC18 table in `root` or a folder right below it; None where there is none, or several.
+    """The FETAL_PLANES_DB or HC18 table in `root` or a folder right below it; None where there is
+    none, or several.
 
     A message shows folders by their looks, with `names` as they are called.
     """
-    found = [path for pattern in ("*.csv", "*/*.csv") for path in sorted(root.glob(pattern)) if _is_known(path)]
+    found = [
+        path
+        for pattern in ("*.csv", "*/*.csv")
+        for path in sorted(root.glob(pattern))
+        if _is_known(path)
+    ]
     if len(found) > 1:
-        listed = _listed(tuple(shown_name(path.relative_to(root).as_posix(), names) for path in found))
-        talk.print(f"{root}: several records tables ({listed}); none is used, name one with --records", markup=False)
+        listed = _listed(
+            tuple(shown_name(path.relative_to(root).as_posix(), names) for path in found)
+        )
+        stderr_console.print(
+            f"{root}: several records tables ({listed}); none is used, name one with --records",
+            markup=False,
+        )
     return found[0] if len(found) == 1 else None
 
 
 def _column_index(path: Path, header: tuple[str, ...], column: str, shown: tuple[str, ...]) -> int:
-    """Where `column` stands in the header, ignoring case and blanks around it; SonoError with the columns there are."""
+    """Where `column` stands in the header, ignoring case and blanks around it.
+
+    SonoError with the columns there are.
+    """
     wanted = column.strip().casefold()
     for index, title in enumerate(header):
         if title.casefold() == wanted:
@@ -204,7 +271,10 @@ def _column_index(path: Path, header: tuple[str, ...], column: str, shown: tuple
 
 
 def _shown(header: tuple[str, ...], understood: bool, mapped: Iterable[str]) -> tuple[str, ...]:
-    """The titles that a message may repeat: none where no title is known, since the first row may hold names."""
+    """The titles that a message may repeat.
+
+    None where no title is known, since the first row may hold names.
+    """
     wanted = {column.strip().casefold() for column in mapped if column}
     return header if understood or wanted & {title.casefold() for title in header} else ()
 
@@ -234,7 +304,10 @@ def _title(column: str) -> tuple[str, str]:
 
 
 def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
-    """The column of every field that the titles give away; gestational age may stand in two, weeks and days."""
+    """The column of every field that the titles give away.
+
+    Gestational age may stand in two, weeks and days.
+    """
     names = [name for name, _ in titles]
     found = {
         field: next((names.index(alias) for alias in aliases if alias in names), -1)
@@ -249,7 +322,9 @@ def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
     return columns
 
 
-def _columns_of(fields: Collection[str], titles: list[tuple[str, str]], columns: Mapping[str, int]) -> tuple[int, ...]:
+def _columns_of(
+    fields: Collection[str], titles: list[tuple[str, str]], columns: Mapping[str, int]
+) -> tuple[int, ...]:
     """Indices of all columns of `fields`, by their titles and by the mapping."""
     names = {name for field in fields for name in ALIASES[field]}
     by_name = {index for index, (name, _) in enumerate(titles) if name in names}
@@ -259,7 +334,10 @@ def _columns_of(fields: Collection[str], titles: list[tuple[str, str]], columns:
 def _known_field(field: str) -> str:
     known = (*ALIASES, "ga_weeks", "ga_days")
     if field not in known:
-        raise SonoError(f"sono.toml: [records.columns] has the unknown field '{field}'{did_you_mean(field, known)}")
+        raise SonoError(
+            f"sono.toml: [records.columns] has the unknown field "
+            f"'{field}'{did_you_mean(field, known)}"
+        )
     return field
 
 
@@ -268,16 +346,26 @@ def _as_it_is(cells: Cells) -> Cells:
 
 
 def _fetal_planes(cells: Cells) -> Cells:
-    """FETAL_PLANES_DB: the brain plane names the plane of a brain; "Other" brain planes are still of the head."""
+    """FETAL_PLANES_DB: the brain plane names the plane of a brain.
+
+    "Other" brain planes are still of the head.
+    """
     if cells.get("plane") != "Fetal brain":
         return {field: text for field, text in cells.items() if field != "brain_plane"}
     return {**cells, "plane": cells.get("brain_plane", ""), "region": "head"}
 
 
 def _hc18(cells: Cells) -> Cells:
-    """HC18: all frames are of the head, in no particular plane; the number before `_` is the woman's (000: 000_HC)."""
-    woman = re.match(r"(\d+)_\d*HC", cells.get("image", ""))
-    return {"region": "head", **cells, **({"patient": woman[1] if woman[1].strip("0") else woman[0]} if woman else {})}
+    """HC18: all frames are of the head, in no particular plane.
+
+    The number before `_` is the patient's (000: 000_HC).
+    """
+    patient = re.match(r"(\d+)_\d*HC", cells.get("image", ""))
+    return {
+        "region": "head",
+        **cells,
+        **({"patient": patient[1] if patient[1].strip("0") else patient[0]} if patient else {}),
+    }
 
 
 _ADJUST: dict[str, Callable[[Cells], Cells]] = {"fetal_planes_db": _fetal_planes, "hc18": _hc18}

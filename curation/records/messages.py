@@ -8,8 +8,10 @@ FIRST_LINES = 3
 _PLACE = re.compile(r"(?P<file>.*?):(?P<line>\d+): (?P<problem>.*)", re.DOTALL)
 
 
-def grouped(messages: Iterable[str]) -> list[str]:
-    """`FILE:LINE: PROBLEM` messages, those of one file and problem as one with their count and first lines."""
+def group_messages(messages: Iterable[str]) -> list[str]:
+    """`FILE:LINE: PROBLEM` messages, those of one file and problem as one with their count and
+    first lines.
+    """
     lines: dict[tuple[str, str], list[str]] = {}
     for message in messages:
         found = _PLACE.fullmatch(message)

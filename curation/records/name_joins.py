@@ -1,4 +1,7 @@
-"""Files and rows that belong together by path and name: where each fits the other alone, or ids and dates decide."""
+"""Files and rows that belong together by path and name.
+
+Where each fits the other alone, or ids and dates decide.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
@@ -23,7 +26,9 @@ Item = TypeVar("Item")
 
 
 class Bucket(Generic[Item]):
-    """Files or rows of one name by the ids of their patient, so that those of other patients need not be looked at."""
+    """Files or rows of one name by the ids of their patient, so that those of other patients
+    need not be looked at.
+    """
 
     def __init__(self) -> None:
         self.all: list[Item] = []
@@ -37,7 +42,11 @@ class Bucket(Generic[Item]):
     def near(self, patients: Iterable[str]) -> list[Item]:
         """Those that may be of one of `patients`; all where these are none."""
         wanted = sorted(set(patients))
-        found = [item for patient in (*wanted, "") for item in self.by_patient.get(patient, ())] if wanted else self.all
+        found = (
+            [item for patient in (*wanted, "") for item in self.by_patient.get(patient, ())]
+            if wanted
+            else self.all
+        )
         return list({id(item): item for item in found}.values()) if len(wanted) > 1 else found
 
 
@@ -47,7 +56,9 @@ class Names:
     `namesakes` are further files that the rows may be about.
     """
 
-    def __init__(self, files: Sequence[FileFacts], table: RecordsTable, namesakes: Sequence[FileFacts] = ()) -> None:
+    def __init__(
+        self, files: Sequence[FileFacts], table: RecordsTable, namesakes: Sequence[FileFacts] = ()
+    ) -> None:
         self.rules = table.rules
         self.fits: dict[bytes, list[Fit]] = {}
         self.files: dict[tuple[str, str], Bucket[FileFacts]] = {}  # by place in the index
@@ -78,7 +89,10 @@ class Names:
         if not rows.all:
             line = best.records[0].line
             return Match(
-                facts, rows=best.records[:1], codes=(NO_RECORD,), why=f"line {line} names another file more exactly"
+                facts,
+                rows=best.records[:1],
+                codes=(NO_RECORD,),
+                why=f"line {line} names another file more exactly",
             )
         sound, left_out = self._sound_rows(facts, rows)
         if not sound:
@@ -116,17 +130,29 @@ class Names:
         sound = self.sound[id(record)]
         if sound[-1].content != sound[0].content:  # the copies of one file come first
             others = tuple(one.path for one in sound[-CANDIDATES:] if one.path != facts.path)
-            return ambiguous(facts, (record,), others, f"line {record.line} fits several files by name")
-        agrees = compare(facts, record, self.rules.tolerance_days).agrees or same_id(facts.center, record.site)
+            return ambiguous(
+                facts, (record,), others, f"line {record.line} fits several files by name"
+            )
+        agrees = compare(facts, record, self.rules.tolerance_days).agrees or same_id(
+            facts.center, record.site
+        )
         if not agrees and (left_out or len(sound) < len(files.all)):
-            why = f"line {record.line} fits several files by name, and no id or date confirms that it is of this one"
-            return ambiguous(facts, (record,), tuple(one.path for one in files.all[:CANDIDATES]), why)
+            why = (
+                f"line {record.line} fits several files by name, and no id or date confirms that "
+                f"it is of this one"
+            )
+            return ambiguous(
+                facts, (record,), tuple(one.path for one in files.all[:CANDIDATES]), why
+            )
         evidence = "path" if fit.level > 1 else "name"
         unique = len(files.all) == 1 and not left_out
         return Match(facts, record, (record,), evidence if unique else f"{evidence} and header")
 
     def _sound_files(self, record: Record, files: Bucket[FileFacts]) -> list[FileFacts]:
-        """The files that do not contradict a row; of those that are no copies of the first one only a few."""
+        """The files that do not contradict a row.
+
+        Of those that are no copies of the first one only a few.
+        """
         sound: list[FileFacts] = []
         others: list[FileFacts] = []
         for other in files.near(_patients_of(record)):
@@ -138,14 +164,28 @@ class Names:
         return sound + others
 
     def _contradicted(self, facts: FileFacts, rows: Bucket[Record]) -> Match:
-        """Rows name the file, but its header says otherwise; of the only one the patient's facts may still hold."""
+        """Rows name the file, but its header says otherwise.
+
+        Of the only one the patient's facts may still hold.
+        """
         record = rows.all[0]
         found = tuple(rows.all[:CANDIDATES])
         verdict = compare(facts, record, self.rules.tolerance_days)
         if len(rows.all) > 1:
-            return Match(facts, None, found, "", (NO_RECORD, CONFLICT), f"the header contradicts {lines_of(found)}")
+            return Match(
+                facts,
+                None,
+                found,
+                "",
+                (NO_RECORD, CONFLICT),
+                f"the header contradicts {lines_of(found)}",
+            )
         why = contradiction_of(facts, record, verdict.contradiction)
-        if verdict.contradiction == DATE and verdict.agrees and len(self.files[self.best[id(record)].place].all) == 1:
+        if (
+            verdict.contradiction == DATE
+            and verdict.agrees
+            and len(self.files[self.best[id(record)].place].all) == 1
+        ):
             return Match(facts, None, found, "path, patient", (UNDECIDED,), why)
         return Match(facts, None, found, "", (NO_RECORD, CONFLICT), why)
 

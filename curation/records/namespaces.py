@@ -1,4 +1,6 @@
-"""Which hospital gave a patient's number, where the rows or headers of a study show one number for several people."""
+"""Which hospital gave a patient's number, where the rows or headers of a study show one number
+for several people.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -14,17 +16,22 @@ OF_FILE = ("namespace", "raw_patient", "site", "header_facts")
 
 
 def namespaces(sources: pd.DataFrame) -> pd.Series:
-    """The namespace of the ids of each row: its --center, else its hospital where others have the number, else "".
+    """The namespace of the ids of each row: its --center, else its hospital where others have the
+    number, else "".
 
-    The hospital is that of the row of the records table, else the InstitutionName of the header. Where it is a --center
-    of other rows in another spelling, it is that one.
+    The hospital is that of the row of the records table, else the InstitutionName of the header.
+    Where it is a --center of other rows in another spelling, it is that one.
     """
     spaces = sources["namespace"].fillna("")
     given = {center_form(name): name for name in sorted(sources["namespace"].dropna().unique())}
     named = sources.loc[sources["namespace"].isna() & sources["raw_patient"].notna(), [*OF_FILE]]
     for _, group in named.groupby(named["raw_patient"].str.strip(), sort=False):
         files = {index: _facts(site, facts) for index, site, facts in _cells(group)}
-        hospitals = _hospitals({_place(one): one for one in files.values()}) if _is_shared([*files.values()]) else {}
+        hospitals = (
+            _hospitals({_place(one): one for one in files.values()})
+            if _is_shared([*files.values()])
+            else {}
+        )
         for index, one in files.items():
             hospital = hospitals.get(_place(one), "")
             spaces.at[index] = given.get(center_form(hospital), hospital)
@@ -46,7 +53,9 @@ def _place(facts: FileFacts) -> str:
 def _is_shared(files: Sequence[FileFacts]) -> bool:
     """Whether two of the `files` of one patient number are of people of two hospitals."""
     different = {said_of_person(one): one for one in files}
-    return any(namesakes(one, other) for one, other in combinations([*different.values()][:MANY], 2))
+    return any(
+        namesakes(one, other) for one, other in combinations([*different.values()][:MANY], 2)
+    )
 
 
 def _hospitals(places: Mapping[str, object]) -> dict[str, str]:

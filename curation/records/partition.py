@@ -19,21 +19,39 @@ WORDS = {
     "test": ("test", "testing", "te", "holdout", "held out", "held-out"),
 }
 YES, NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
-OF_ONE = {"train": ("train", "test"), "test": ("test", "train")}  # split of yes and of no in a column of that title
-TITLES = ("split", "set", "subset", "partition", "fold", "phase", "data_split", "dataset_split", "split_name", "usage")
+# split of yes and of no in a column of that title
+OF_ONE = {"train": ("train", "test"), "test": ("test", "train")}
+TITLES = (
+    "split",
+    "set",
+    "subset",
+    "partition",
+    "fold",
+    "phase",
+    "data_split",
+    "dataset_split",
+    "split_name",
+    "usage",
+)
 
 
-def read_partition(reading: Reading, column: str, values: Mapping[str, str]) -> dict[int, str] | None:
-    """The split of each row, by its line, from the column `column`; None where the table has no such column.
+def read_partition(
+    reading: Reading, column: str, values: Mapping[str, str]
+) -> dict[int, str] | None:
+    """The split of each row, by its line, from the column `column`; None where the table has no
+    such column.
 
-    `values` maps cells to splits; the usual words need no mapping, nor do yes and no in a column called train or test.
-    SonoError for a cell that no mapping knows, and where one patient, study or image has rows in several parts.
+    `values` maps cells to splits; the usual words need no mapping, nor do yes and no in a column
+    called train or test. SonoError for a cell that no mapping knows, and where one patient, study
+    or image has rows in several parts.
     """
     sheet, path = reading.sheet, reading.path
     index = _index(sheet, column)
     if index is None:
         return None
-    known = _mapping(sheet.header[index]) | {cell_form(cell): split for cell, split in values.items()}
+    known = _mapping(sheet.header[index]) | {
+        cell_form(cell): split for cell, split in values.items()
+    }
     found: dict[int, str] = {}
     for line, row in sheet.rows:
         cell = row[index]
@@ -56,19 +74,28 @@ def looks_like_partition(sheet: Sheet) -> str:
         known = _mapping(title)
         cells = {cell_form(row[index]) for _, row in sheet.rows if row[index]}
         named = _title(title) in TITLES or len(known) > len(_mapping(""))
-        if named and 1 < len({known.get(cell, cell) for cell in cells}) <= len(SPLITS) and cells <= known.keys():
+        if (
+            named
+            and 1 < len({known.get(cell, cell) for cell in cells}) <= len(SPLITS)
+            and cells <= known.keys()
+        ):
             return title.strip()
     return ""
 
 
 def missing_column(reading: Reading, column: str) -> str:
     """That the table lacks `column`, with the nearest title."""
-    return f"{reading.path}: no column '{column.strip()}' for the splits{did_you_mean(column, reading.sheet.header)}"
+    return (
+        f"{reading.path}: no column '{column.strip()}' for the "
+        f"splits{did_you_mean(column, reading.sheet.header)}"
+    )
 
 
 def _index(sheet: Sheet, column: str) -> int | None:
     wanted = cell_form(column)
-    return next((index for index, title in enumerate(sheet.header) if cell_form(title) == wanted), None)
+    return next(
+        (index for index, title in enumerate(sheet.header) if cell_form(title) == wanted), None
+    )
 
 
 def _mapping(title: str) -> dict[str, str]:
@@ -80,7 +107,10 @@ def _mapping(title: str) -> dict[str, str]:
 
 
 def _check_subjects(reading: Reading, found: Mapping[int, str]) -> None:
-    """SonoError where rows of one patient, study or image are in several parts; it names lines, not the patient."""
+    """SonoError where rows of one patient, study or image are in several parts.
+
+    It names lines, not the patient.
+    """
     first: dict[tuple[str, ...], int] = {}
     for line, row in reading.sheet.rows:
         if line not in found:
@@ -89,13 +119,18 @@ def _check_subjects(reading: Reading, found: Mapping[int, str]) -> None:
             before = first.setdefault(subject, line)
             if found[before] != found[line]:
                 raise SonoError(
-                    f"{reading.path}:{line}: the {subject[0]} of line {before} again, in {found[line]} instead of "
-                    f"{found[before]}: the partition is crossed; correct the table, or leave [splits] column out"
+                    f"{reading.path}:{line}: the {subject[0]} of line {before} again, in "
+                    f"{found[line]} instead of "
+                    f"{found[before]}: the partition is crossed; correct the table, or leave "
+                    f"[splits] column out"
                 )
 
 
 def _subjects(cells: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """Whom and what a row is about: its image, and its patient, or its study where it names no patient."""
+    """Whom and what a row is about.
+
+    Its image, and its patient, or its study where it names no patient.
+    """
     if "image" in cells:
         yield "image", without_suffix("/".join(path_parts(cells["image"])))
     center = id_form(cells.get("center", ""))  # two centers may have one number

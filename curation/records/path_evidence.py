@@ -1,4 +1,7 @@
-"""What the folders and the name of a file say against a row that names it: another patient, exam day or place."""
+"""What the folders and the name of a file say against a row that names it.
+
+Another patient, exam day or place.
+"""
 
 import os
 import re
@@ -7,17 +10,36 @@ from datetime import date
 
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.clinical.placeholders import id_form, is_exam_day
-from sono.curation.records.evidence import CANDIDATES, CONFLICT, NO_RECORD, FileFacts, Match, compare, lines_of
+from sono.curation.records.evidence import (
+    CANDIDATES,
+    CONFLICT,
+    NO_RECORD,
+    FileFacts,
+    Match,
+    compare,
+    lines_of,
+)
 from sono.curation.records.identity import ids_differ, known
-from sono.curation.records.table import ABSOLUTE, Record, RecordsTable, path_parts, shared_start, without_suffix
+from sono.curation.records.table import (
+    ABSOLUTE,
+    Record,
+    RecordsTable,
+    path_parts,
+    shared_start,
+    without_suffix,
+)
 
-# What may be an id in a path: five letters and digits or more, or a letter and three digits; not img_1 or 2024.
+# What may be an id in a path: five letters and digits or more, or a letter and three digits; not
+# img_1 or 2024.
 _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
 _DAY = re.compile(r"((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)", re.ASCII)
 
 
 class Paths:
-    """The files that are joined together; folders that all of them share name no single patient or day."""
+    """The files that are joined together.
+
+    Folders that all of them share name no single patient or day.
+    """
 
     def __init__(self, files: Sequence[FileFacts], table: RecordsTable) -> None:
         self.table = table
@@ -25,11 +47,18 @@ class Paths:
         self.shared = shared_start(min(paths), max(paths)) if len(paths) > 1 else 0
 
     def checked(self, match: Match) -> Match:
-        """The match by name; a conflict where the path of the file says that the row is of something else."""
+        """The match by name.
+
+        A conflict where the path of the file says that the row is of something else.
+        """
         record, facts = match.record, match.file
         if record is None:
             return match
-        for why, others in (self._place(facts, record), self._person(facts, record), self._day(facts, record)):
+        for why, others in (
+            self._place(facts, record),
+            self._person(facts, record),
+            self._day(facts, record),
+        ):
             if why:
                 rows = (record, *others[: CANDIDATES - 1])
                 told = f"{lines_of([record])} names the file, whose {why}"
@@ -37,21 +66,37 @@ class Paths:
         return match
 
     def _place(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """An absolute path counts elsewhere if one folder moved: that of all such paths, and nobody's own."""
+        """An absolute path counts elsewhere if one folder moved.
+
+        That of all such paths, and nobody's own.
+        """
         key, path = path_parts(record.key), _parts(facts)
         same = _common_end(key, path)
         before, now = key[: len(key) - same], path[: len(path) - same]
         if not ABSOLUTE.match(record.key) or not before or not now or self._agrees(facts, record):
             return "", ()
-        if len(before) > self.table.root or _numbers_differ(before[-1], now[-1]) or _names_person(before, record):
-            return "folders above the ones that agree are others than the row's; give the row the path below RAW", ()
+        if (
+            len(before) > self.table.root
+            or _numbers_differ(before[-1], now[-1])
+            or _names_person(before, record)
+        ):
+            return (
+                "folders above the ones that agree are others than the row's; give the row the "
+                "path below RAW",
+                (),
+            )
         return "", ()
 
     def _person(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """The id of another row's patient, or one written like that of the row's, where the header has none."""
+        """The id of another row's patient, or one written like that of the row's, where the
+        header has none.
+        """
         if facts.patient_form or not known(record.patient):
             return "", ()
-        held = [*self._names(facts, record), *(text for part in _parts(facts) for text in _PATH_ID.findall(part))]
+        held = [
+            *self._names(facts, record),
+            *(text for part in _parts(facts) for text in _PATH_ID.findall(part)),
+        ]
         if not all(ids_differ(text, record.patient) for text in held if known(text)):
             return "", ()
         others = [row for text in held for row in self.table.patients.get(id_form(text), ())]
@@ -61,7 +106,10 @@ class Paths:
         return ("name or folder holds the id of another patient" if alike else ""), ()
 
     def _names(self, facts: FileFacts, record: Record) -> Iterator[str]:
-        """The folders and the stem of a file in full; a number that the row's own path has counts files or folders."""
+        """The folders and the stem of a file in full.
+
+        A number that the row's own path has counts files or folders.
+        """
         *folders, name = _parts(facts)
         own = {*path_parts(without_suffix(record.key)), *path_parts(record.key)}
         for part in (*folders[self.shared :], without_suffix(name)):
@@ -69,7 +117,9 @@ class Paths:
                 yield part
 
     def _day(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """A folder that is called by another day than the row's exam date, where the header has none."""
+        """A folder that is called by another day than the row's exam date, where the header has
+        none.
+        """
         if facts.day is not None or record.exam_date is None:
             return "", ()
         days = [day for part in _parts(facts)[self.shared : -1] if (day := _day_of(part))]
@@ -86,14 +136,23 @@ def _parts(facts: FileFacts) -> list[str]:
 
 
 def _common_end(key: Sequence[str], path: Sequence[str]) -> int:
-    """How many parts at the end of a key and of a path agree; of the last ones the kind of file does not count."""
+    """How many parts at the end of a key and of a path agree.
+
+    Of the last ones the kind of file does not count.
+    """
     pairs = enumerate(zip(reversed(key), reversed(path), strict=False))
-    agree = (one == other or (not at and without_suffix(one) == without_suffix(other)) for at, (one, other) in pairs)
+    agree = (
+        one == other or (not at and without_suffix(one) == without_suffix(other))
+        for at, (one, other) in pairs
+    )
     return next((count for count, same in enumerate(agree) if not same), min(len(key), len(path)))
 
 
 def _numbers_differ(one: str, other: str) -> bool:
-    """Whether two folders are ids or numbers of one kind: P1 and P3, 2023 and 2024, W10001 and 4711."""
+    """Whether two folders are ids or numbers of one kind.
+
+    P1 and P3, 2023 and 2024, W10001 and 4711.
+    """
     both_ids = all(part.isdecimal() or _PATH_ID.search(part) for part in (one, other))
     return both_ids or _is_written_alike(one, other)
 
@@ -102,7 +161,11 @@ def _is_written_alike(one: str, other: str) -> bool:
     """Whether two texts have the same letters and differ in their digits."""
     first, second = id_form(one), id_form(other)
     letters = re.sub(r"\d+", "0", first)
-    return letters != first and letters not in ("0", "") and letters == re.sub(r"\d+", "0", second) != second
+    return (
+        letters != first
+        and letters not in ("0", "")
+        and letters == re.sub(r"\d+", "0", second) != second
+    )
 
 
 def _names_person(folders: Sequence[str], record: Record) -> bool:

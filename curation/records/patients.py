@@ -1,4 +1,7 @@
-"""Which ids are of one patient, and which may be: the first share a pseudonym, the others stay in one split."""
+"""Which ids are of one patient, and which may be.
+
+The first share a pseudonym, the others stay in one split.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -13,18 +16,25 @@ from sono.curation.records.shared_ids import MANY, OF_PERSON, PERSON
 Id = tuple[str, str]  # center and id, as ids are compared
 
 
-def same_patients(sources: pd.DataFrame, hospitals: Collection[Id] = ()) -> tuple[list[Id | None], list[Id | None]]:
-    """For each of `sources` [rows] the id that all ids of its patient share, and that of a group of possible patients.
+def same_patients(
+    sources: pd.DataFrame, hospitals: Collection[Id] = ()
+) -> tuple[list[Id | None], list[Id | None]]:
+    """For each of `sources` [rows] the id that all ids of its patient share, and that of a group of
+    possible patients.
 
-    Ids are one where case, blanks and full-width letters alone differ, and where a header gives one among its
-    OtherPatientIDs, no other patient's header gives it, and no fact speaks against it. Where only leading zeros differ,
-    or headers of several patients give the other id, they may be one: that is the group, None where there is none. So
-    may a patient without a hospital be any of those of `hospitals` who have the number there, and patients of one
-    number in two namespaces who share a name, a birth date or a hospital.
+    Ids are one where case, blanks and full-width letters alone differ, and where a header gives one
+    among its OtherPatientIDs, no other patient's header gives it, and no fact speaks against it.
+    Where only leading zeros differ, or headers of several patients give the other id, they may be
+    one: that is the group, None where there is none. So may a patient without a hospital be any of
+    those of `hospitals` who have the number there, and patients of one number in two namespaces who
+    share a name, a birth date or a hospital.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
-    ids = [_id_of(space, raw) for space, raw in zip(sources["namespace"], sources["raw_patient"], strict=True)]
+    ids = [
+        _id_of(space, raw)
+        for space, raw in zip(sources["namespace"], sources["raw_patient"], strict=True)
+    ]
     headers = _headers(sources, ids)
     one, possible = DisjointSet(filter(None, ids)), DisjointSet(filter(None, ids))
     for (space, other), givers in _givers(headers).items():
@@ -33,7 +43,9 @@ def same_patients(sources: pd.DataFrame, hospitals: Collection[Id] = ()) -> tupl
         members = [*givers, (space, other)] if (space, other) in headers else givers
         for first in members[1:]:
             possible.merge(members[0], first)
-        if len(members) == 2 == len(givers) + 1 and not _differ(headers[members[0]], headers[members[1]]):
+        if len(members) == 2 == len(givers) + 1 and not _differ(
+            headers[members[0]], headers[members[1]]
+        ):
             one.merge(*members)
     bare: dict[Id, Id] = {}
     for space, form in headers:
@@ -49,11 +61,15 @@ def same_patients(sources: pd.DataFrame, hospitals: Collection[Id] = ()) -> tupl
     for subset in possible.subsets():
         if len({shared[member] for member in subset}) > 1:
             groups |= dict.fromkeys(subset, min(subset))
-    return [identity and shared[identity] for identity in ids], [identity and groups.get(identity) for identity in ids]
+    return [identity and shared[identity] for identity in ids], [
+        identity and groups.get(identity) for identity in ids
+    ]
 
 
 def of_hospitals(sources: pd.DataFrame, spaces: pd.Series) -> set[Id]:
-    """The ids of the `spaces` that a hospital of a row or header decides, and not the user's --center."""
+    """The ids of the `spaces` that a hospital of a row or header decides, and not the user's
+    --center.
+    """
     decided = sources["namespace"].isna() & (spaces != "")
     pairs = zip(spaces[decided], sources.loc[decided, "raw_patient"], strict=True)
     return {identity for space, raw in pairs if (identity := _id_of(space, raw))}
@@ -69,7 +85,11 @@ def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[F
     found: dict[Id, dict[str, FileFacts]] = {}
     for identity, facts in zip(ids, sources["header_facts"], strict=True):
         if identity:
-            kept = {name: value for name, value in header_of(facts).items() if name in ("OtherPatientIDs", *OF_PERSON)}
+            kept = {
+                name: value
+                for name, value in header_of(facts).items()
+                if name in ("OtherPatientIDs", *OF_PERSON)
+            }
             found.setdefault(identity, {}).setdefault(
                 json.dumps(kept, sort_keys=True), FileFacts(b"", identity[1], header=kept)
             )
@@ -79,9 +99,16 @@ def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[F
 def _places(
     sources: pd.DataFrame, ids: Iterable[Id | None], headers: Mapping[Id, list[FileFacts]]
 ) -> dict[Id, set[str]]:
-    """The hospitals of every id: of its namespace, of the headers, and of the rows that were applied."""
+    """The hospitals of every id.
+
+    Of its namespace, of the headers, and of the rows that were applied.
+    """
     found = {
-        identity: {identity[0], *(facts.header.get("InstitutionName", "") for facts in files[:MANY])} - {""}
+        identity: {
+            identity[0],
+            *(facts.header.get("InstitutionName", "") for facts in files[:MANY]),
+        }
+        - {""}
         for identity, files in headers.items()
     }
     for identity, site in zip(ids, sources["site"], strict=True):
@@ -90,8 +117,12 @@ def _places(
     return found
 
 
-def _of_one_number(headers: Mapping[Id, list[FileFacts]], places: Mapping[Id, set[str]]) -> Iterable[tuple[Id, Id]]:
-    """The pairs of patients who have one number in two namespaces, and a name, birth date or hospital in common."""
+def _of_one_number(
+    headers: Mapping[Id, list[FileFacts]], places: Mapping[Id, set[str]]
+) -> Iterable[tuple[Id, Id]]:
+    """The pairs of patients who have one number in two namespaces, and a name, birth date or
+    hospital in common.
+    """
     numbers: dict[str, list[Id]] = {}
     for identity in headers:
         numbers.setdefault(identity[1], []).append(identity)
@@ -113,7 +144,11 @@ def _givers(headers: Mapping[Id, list[FileFacts]]) -> dict[Id, list[Id]]:
     """The patients whose headers give an id that is not theirs, by that id."""
     found: dict[Id, list[Id]] = {}
     for (space, form), files in headers.items():
-        others = {known(text) for facts in files for text in facts.header.get("OtherPatientIDs", "").split("\\")}
+        others = {
+            known(text)
+            for facts in files
+            for text in facts.header.get("OtherPatientIDs", "").split("\\")
+        }
         for other in sorted(filter(None, others - {form})):
             found.setdefault((space, other), []).append((space, form))
     return found

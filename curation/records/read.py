@@ -1,4 +1,6 @@
-"""Clinical records: a row of the hospital's table for each image, study or patient, checked and typed."""
+"""Clinical records: a row of the hospital's table for each image, study or patient, checked and
+typed.
+"""
 
 import re
 from collections import Counter
@@ -20,8 +22,15 @@ from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.core.tables import RANGES_MM
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.formats import read_sheet
-from sono.curation.records.layouts import KEYS, Cells, Layout, find_known_table, find_layout, refuse_rivals
-from sono.curation.records.messages import grouped
+from sono.curation.records.layouts import (
+    KEYS,
+    Cells,
+    Layout,
+    find_known_table,
+    find_layout,
+    refuse_rivals,
+)
+from sono.curation.records.messages import group_messages
 from sono.curation.records.row_age import DATES, AgeRules, RowAge, row_age
 from sono.curation.records.row_merging import IDS, merged
 from sono.curation.records.sizes import leave_out_doubtful
@@ -42,25 +51,36 @@ NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
 
 class RecordsConfig(Config):
-    """How to read the records table: which column holds which field, and what cannot be found out from the file."""
+    """How to read the records table.
+
+    Which column holds which field, and what cannot be found out from the file.
+    """
 
     columns: dict[str, str] = Field(default_factory=dict)
-    units: dict[Measure, Literal["mm", "cm"]] = Field(default_factory=dict)  # of columns whose title names none
+    # of columns whose title names none
+    units: dict[Measure, Literal["mm", "cm"]] = Field(default_factory=dict)
     sheet: str = ""  # of a workbook; its first by default
     delimiter: str = ""
     encoding: str = ""
-    date_order: Literal["", "day", "month"] = ""  # what comes first in 03/04/2024; by default as other dates show
-    ga_point: Literal["fraction", "days"] = "fraction"  # what 22.3 means: 22 weeks and a third, or 22w3d
-    ga_from: tuple[Literal["recorded", "due", "lmp", "crl", "hc"], ...] = ("recorded", "due", "lmp")  # best first
+    # what comes first in 03/04/2024; by default as other dates show
+    date_order: Literal["", "day", "month"] = ""
+    # what 22.3 means: 22 weeks and a third, or 22w3d
+    ga_point: Literal["fraction", "days"] = "fraction"
+    # best first
+    ga_from: tuple[Literal["recorded", "due", "lmp", "crl", "hc"], ...] = ("recorded", "due", "lmp")
     findings: tuple[str, ...] = ()
     match_folders: bool = False  # take the name of a folder for a study or patient id
-    date_tolerance_days: int = Field(default=0, ge=0, le=30)  # between a row's exam date and the study date of a file
+    # between a row's exam date and the study date of a file
+    date_tolerance_days: int = Field(default=0, ge=0, le=30)
 
 
 def read_records(
     path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None
 ) -> RecordsTable:
-    """The records of a table; SonoError for an unknown plane, which must be corrected or given as an alias."""
+    """The records of a table.
+
+    SonoError for an unknown plane, which must be corrected or given as an alias.
+    """
     reading = read_rows(path, config, planes, center_column)
     if reading.unknown:
         raise SonoError(reading.planes_problem())
@@ -68,22 +88,31 @@ def read_records(
 
 
 def read_rows(
-    path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None, known: Collection[str] = ()
+    path: Path,
+    config: RecordsConfig,
+    planes: PlaneTable,
+    center_column: str | None = None,
+    known: Collection[str] = (),
 ) -> "Reading":
-    """Read every row of a table in FETAL_PLANES_DB's, HC18's or the hospital's own layout by itself.
+    """Read every row of a table in FETAL_PLANES_DB's, HC18's or the hospital's own layout by
+    itself.
 
-    A bad value is left out and reported in `problems`, unknown planes are in `unknown`. The column `center_column`
-    names the center. No message shows a name of the table or of the `known` persons, to which `knowing` adds those of
-    the headers. SonoError for no records table.
+    A bad value is left out and reported in `problems`, unknown planes are in `unknown`. The column
+    `center_column` names the center. No message shows a name of the table or of the `known`
+    persons, to which `knowing` adds those of the headers. SonoError for no records table.
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
     layout = find_layout(path, sheet.header, config.columns, center_column)
-    layout = replace(layout, units={**layout.units, **{str(field): unit for field, unit in config.units.items()}})
+    layout = replace(
+        layout, units={**layout.units, **{str(field): unit for field, unit in config.units.items()}}
+    )
     refuse_rivals(path, sheet, layout, config.columns)
     sheet, as_floats = _with_whole_ids(sheet, layout)
     orders = _date_orders(sheet, layout)
     chosen = config.date_order == "month" if config.date_order else None
-    month_first = {name: month_first_of(name, orders) if chosen is None else chosen for name in orders}
+    month_first = {
+        name: month_first_of(name, orders) if chosen is None else chosen for name in orders
+    }
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
     findings = (*values.FINDINGS, *config.findings)
     reading = Reading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
@@ -111,18 +140,24 @@ def merged_table(reading: "Reading", config: RecordsConfig) -> RecordsTable:
 
 
 def rejected(reading: "Reading") -> tuple[str, ...]:
-    """A message for all that is wrong with a table but its unknown planes, by the persons that are known now."""
+    """A message for all that is wrong with a table but its unknown planes, by the persons that
+    are known now.
+    """
     notes = (f"{reading.name}: {reading.shown_title(note)}" for note in reading.sheet.notes)
     return (*reading.sheet.broken, *notes, *reading.problems())
 
 
 def _doubts(reading: "Reading", config: RecordsConfig) -> tuple[str, ...]:
-    """What a table does not show and a setting would say: the order of day and month in its dates."""
+    """What a table does not show and a setting would say.
+
+    The order of day and month in its dates.
+    """
     counts = sum(reading.orders.values(), Counter[str]())
     if config.date_order or not counts["either"] or counts["day"] or counts["month"]:
         return ()
     return (
-        f"no date shows whether day or month comes first ({counts['either']} fit both): read day first; "
+        f"no date shows whether day or month comes first ({counts['either']} fit both): read day "
+        f"first; "
         'set date_order = "day" or "month" in [records]',
     )
 
@@ -138,7 +173,9 @@ def _unused(reading: "Reading") -> tuple[str, ...]:
 
 
 def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...]]:
-    """The sheet with 4711 where a column of ids or file names holds 4711.0 throughout, and the titles of these."""
+    """The sheet with 4711 where a column of ids or file names holds 4711.0 throughout, and the
+    titles of these.
+    """
     titles = []
     rows = [list(cells) for _, cells in sheet.rows]
     for index in sorted({layout.columns[name] for name in KEYS if name in layout.columns}):
@@ -153,14 +190,17 @@ def _with_whole_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...
 
 def _date_orders(sheet: Sheet, layout: Layout) -> dict[str, Counter[str]]:
     columns = {name: layout.columns[name] for name in (*DATES, "birth") if name in layout.columns}
-    return {name: count_orders(row[index] for _, row in sheet.rows) for name, index in columns.items()}
+    return {
+        name: count_orders(row[index] for _, row in sheet.rows) for name, index in columns.items()
+    }
 
 
 @dataclass(frozen=True)
 class Reading:
     """What the rows of one table are read with, and what is found wrong on the way.
 
-    A problem is kept with its row and field, and worded when it is asked for, by the persons that are known then.
+    A problem is kept with its row and field, and worded when it is asked for, by the persons that
+    are known then.
     """
 
     path: Path
@@ -172,13 +212,16 @@ class Reading:
     orders: Mapping[str, Counter[str]]  # of the dates that show whether day or month comes first
     as_floats: tuple[str, ...] = ()  # titles of the columns of ids that hold 4711.0
     known_persons: Collection[str] = ()  # names that no message may show
-    before_headers: bool = False  # the names in the headers are not known yet: only what is like a known word is shown
+    # the names in the headers are not known yet: only what is like a known word is shown
+    before_headers: bool = False
     records: list[Record] = field(default_factory=list)
     ages: list[RowAge] = field(default_factory=list)
     found: list[tuple[int, str, str]] = field(default_factory=list)  # line, problem and field
     plane_ids: dict[str, str] = field(default_factory=dict)
-    unknown: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # planes: lines and what is wrong
-    repeated: list[int] = field(default_factory=list)  # lines that say again what an earlier one says
+    # planes: lines and what is wrong
+    unknown: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    # lines that say again what an earlier one says
+    repeated: list[int] = field(default_factory=list)
     conflicting: list[int] = field(default_factory=list)  # lines that say otherwise
 
     @property
@@ -186,7 +229,10 @@ class Reading:
         return self.path.name
 
     def tell(self, line: int, problem: str, field: str = "") -> None:
-        """Note what is wrong with a row; the cell that a problem quotes is shown as it is if its column may be."""
+        """Note what is wrong with a row.
+
+        The cell that a problem quotes is shown as it is if its column may be.
+        """
         self.found.append((line, problem, field))
 
     def knowing(self, persons: Collection[str]) -> "Reading":
@@ -195,41 +241,68 @@ class Reading:
 
     def problems(self) -> list[str]:
         """What is wrong with the rows, each with its place."""
-        return [f"{self.name}:{line}: {self.shown(line, problem, field)}" for line, problem, field in self.found]
+        return [
+            f"{self.name}:{line}: {self.shown(line, problem, field)}"
+            for line, problem, field in self.found
+        ]
 
     def shown(self, line: int, problem: str, field: str) -> str:
-        """A problem with a cell of `field`, or with its look where the column, or what it repeats, is private."""
+        """A problem with a cell of `field`, or with its look where the column, or what it
+        repeats, is private.
+        """
         at = self.layout.columns.get(field)
-        return problem if at is not None and self.may_show(line, at, problem) else values.masked(problem)
+        return (
+            problem
+            if at is not None and self.may_show(line, at, problem)
+            else values.masked(problem)
+        )
 
     def shown_title(self, title: str) -> str:
-        """A title of a column, or a sentence on a sheet, as it is or by its look where it names somebody."""
+        """A title of a column, or a sentence on a sheet, as it is or by its look where it names
+        somebody.
+        """
         return title if self.persons.isdisjoint(words_of(title)) else values.shape(title)
 
     def may_show(self, line: int, column: int, problem: str = "") -> bool:
-        """Whether a message may show the cell of a row as it is; a suggestion in the `problem` says what it is like."""
+        """Whether a message may show the cell of a row as it is.
+
+        A suggestion in the `problem` says what it is like.
+        """
         row = self.rows_by_line[line]
         cell = row[column]
         words = re.findall(r"\w+", cell)
-        unlike = self.before_headers and not (values.is_slip(problem, cell) or values.is_short_number(cell))
+        unlike = self.before_headers and not (
+            values.is_slip(problem, cell) or values.is_short_number(cell)
+        )
         if column in self.layout.private or unlike:
             return False
         if values.may_name_somebody(words) and self.vocabulary.isdisjoint(map(str.casefold, words)):
             return False
-        private = self.persons | words_of(*_private(row, {}, self.layout), *_persons(row, self.layout))
+        private = self.persons | words_of(
+            *_private(row, {}, self.layout), *_persons(row, self.layout)
+        )
         return not any(len(word) > 2 for word in private & words_of(cell))
 
     @cached_property
     def persons(self) -> frozenset[str]:
-        """The words of all names of persons that are known: of the whole table and of the study's vault."""
+        """The words of all names of persons that are known.
+
+        Of the whole table and of the study's vault.
+        """
         rows = (name for _, row in self.sheet.rows for name in _persons(row, self.layout))
         return words_of(*rows, *self.known_persons) - self.vocabulary
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
         """The words of planes, structures and findings, which name nobody."""
-        labels = (*(label for label, _ in self.planes.spellings), *self.planes.structures, *self.findings)
-        return frozenset(word for label in labels for word in re.findall(r"\w{3,}", label.casefold()))
+        labels = (
+            *(label for label, _ in self.planes.spellings),
+            *self.planes.structures,
+            *self.findings,
+        )
+        return frozenset(
+            word for label in labels for word in re.findall(r"\w{3,}", label.casefold())
+        )
 
     @cached_property
     def names_images(self) -> bool:
@@ -241,7 +314,9 @@ class Reading:
     def rows_by_line(self) -> dict[int, list[str]]:
         return dict(self.sheet.rows)
 
-    def value(self, line: int, cells: Cells, name: str, parse: Callable[[str], Value]) -> Value | None:
+    def value(
+        self, line: int, cells: Cells, name: str, parse: Callable[[str], Value]
+    ) -> Value | None:
         """The parsed cell of a field; None where it is empty or wrong."""
         text = cells.get(name)
         try:
@@ -253,16 +328,27 @@ class Reading:
     def unknown_planes(self) -> list[str]:
         """A message for each row whose plane is unknown."""
         listed = (one for found in self.unknown.values() for one in found)
-        return [f"{self.name}:{line}: {self.shown(line, problem, 'plane')}" for line, problem in listed]
+        return [
+            f"{self.name}:{line}: {self.shown(line, problem, 'plane')}" for line, problem in listed
+        ]
 
     def planes_problem(self) -> str:
-        """The unknown planes with their rows, "" for none; nothing is read from a table that has any."""
-        found = grouped(self.unknown_planes())
+        """The unknown planes with their rows, "" for none.
+
+        Nothing is read from a table that has any.
+        """
+        found = group_messages(self.unknown_planes())
         if len(found) > 1:  # the list of all labels would come again with each
             found = [problem.partition("; known: ")[0] for problem in found]
-        more = f"; ... and {len(found) - MAX_UNKNOWN} more labels" if len(found) > MAX_UNKNOWN else ""
+        more = (
+            f"; ... and {len(found) - MAX_UNKNOWN} more labels" if len(found) > MAX_UNKNOWN else ""
+        )
         advice = "; correct the table or give an alias in the planes file"
-        advice += "; --names shows the labels" if self.before_headers and any("'" in one for one in found) else ""
+        advice += (
+            "; --names shows the labels"
+            if self.before_headers and any("'" in one for one in found)
+            else ""
+        )
         return "; ".join(found[:MAX_UNKNOWN]) + more + advice if found else ""
 
 
@@ -270,7 +356,9 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     cells = _sound_ids(line, reading.layout.cells(row), reading)
     kind, key = _key(cells)
     if not key or len(key) > MAX_KEY or not key.isprintable():
-        reading.tell(line, f"names no image, study or patient ('{short(key)}'); the row is left out")
+        reading.tell(
+            line, f"names no image, study or patient ('{short(key)}'); the row is left out"
+        )
         return None
     if kind != "image" and reading.names_images:
         cells = _of_no_image(line, cells, reading)
@@ -278,7 +366,9 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
     name = " ".join(filter(None, (row[index] for index in reading.layout.names)))
     lengths, texts = _lengths(line, cells, reading), _texts(line, cells, reading)
     age = _age(line, cells, lengths, reading)
-    birth = partial(values.birth, age.dates.get("exam_date"), reading.rules.month_first.get("birth", False))
+    birth = partial(
+        values.birth, age.dates.get("exam_date"), reading.rules.month_first.get("birth", False)
+    )
     record = Record(
         key=key,
         kind=kind,
@@ -309,8 +399,13 @@ def _record(line: int, row: list[str], reading: Reading) -> Record | None:
 
 
 def _sound_ids(line: int, cells: Cells, reading: Reading) -> Cells:
-    """The cells without ids that stand for nobody, and those that a spreadsheet has rounded: two women share them."""
-    cells = {name: text for name, text in cells.items() if name not in IDS or not names_nobody(text)}
+    """The cells without ids that stand for nobody, and those that a spreadsheet has rounded.
+
+    Two patients share them.
+    """
+    cells = {
+        name: text for name, text in cells.items() if name not in IDS or not names_nobody(text)
+    }
     rounded = [name for name in IDS if values.is_rounded(cells.get(name, ""))]
     for name in rounded:
         reading.tell(line, f"the {name} id '{cells[name]}' {values.ROUNDED}")
@@ -351,13 +446,19 @@ def _region(line: int, cells: Cells, plane: str | None, reading: Reading) -> str
 
 
 def _age(line: int, cells: Cells, lengths: dict[str, Any], reading: Reading) -> RowAge:
-    sizes_mm = {name: lengths[f"{name}_mm"] for name in ("crl", "hc") if lengths.get(f"{name}_mm") is not None}
+    sizes_mm = {
+        name: lengths[f"{name}_mm"]
+        for name in ("crl", "hc")
+        if lengths.get(f"{name}_mm") is not None
+    }
     age = row_age(cells, reading.layout.units, sizes_mm, reading.rules, partial(reading.tell, line))
     reading.ages.append(age)
     return age
 
 
-def _terms(line: int, cells: Cells, name: str, known: tuple[str, ...], reading: Reading) -> tuple[str, ...]:
+def _terms(
+    line: int, cells: Cells, name: str, known: tuple[str, ...], reading: Reading
+) -> tuple[str, ...]:
     if name not in cells:
         return ()
     found, problems = values.terms(name.removesuffix("s"), cells[name], known)
@@ -367,13 +468,23 @@ def _terms(line: int, cells: Cells, name: str, known: tuple[str, ...], reading: 
 
 
 def _texts(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
-    """Ids and names as they are written; of a study with a UID and a number of the hospital's both."""
+    """Ids and names as they are written.
+
+    Of a study with a UID and a number of the hospital's both.
+    """
     if "study_uid" in cells:
         cells = {**cells, "study": cells["study_uid"], "study_number": cells.get("study", "")}
     known = {name: text for name in (*IDS, *TEXTS) if (text := cells.get(name))}
-    found = {name: reading.value(line, known, name, partial(values.text_value, name)) for name in (*IDS, *TEXTS)}
+    found = {
+        name: reading.value(line, known, name, partial(values.text_value, name))
+        for name in (*IDS, *TEXTS)
+    }
     center, named = found["center"], found.pop("center_from")
-    return {**found, "site": center, "center": named if "center_from" in reading.layout.columns else center}
+    return {
+        **found,
+        "site": center,
+        "center": named if "center_from" in reading.layout.columns else center,
+    }
 
 
 def _lengths(line: int, cells: Cells, reading: Reading) -> dict[str, Any]:
@@ -394,7 +505,10 @@ def _private(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:
 
 
 def _persons(row: list[str], layout: Layout) -> tuple[str, ...]:
-    """The names in a row; those of a patient may be in several columns, first name and last name."""
+    """The names in a row.
+
+    Those of a patient may be in several columns, first name and last name.
+    """
     names = [row[index] for index in layout.names]
     named = (*names, " ".join(filter(None, names)), *(row[index] for index in layout.operators))
     return tuple(dict.fromkeys(filter(None, named)))

@@ -21,16 +21,25 @@ from sono.curation.records.joins import join
 from sono.curation.records.table import Record, RecordsTable, claim_of
 
 RECORD_FIELDS = (
-    "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings", "structures",
-    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
+    "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings",
+    "structures", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 RECORD_REASONS = ("ga_conflict", "not_square", DIFFERS, *JOIN_CODES)
-REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")  # what a record may fill
+# what a record may fill
+REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")
 # Files that are no frame, so that no row of the records can be about them.
 NOT_FRAMES = frozenset(
-    {"mask_image", "not_an_image", "system_file", "no_pixels", "structured_report", "not_a_file", "broken_link",
-     *CONTAINERS}
-)  # fmt: skip
+    {
+        "mask_image",
+        "not_an_image",
+        "system_file",
+        "no_pixels",
+        "structured_report",
+        "not_a_file",
+        "broken_link",
+        *CONTAINERS,
+    }
+)
 
 
 def forget_records(rows: list[Row]) -> None:
@@ -43,15 +52,21 @@ def forget_records(rows: list[Row]) -> None:
 
 
 def join_records(
-    rows: list[Row], records: RecordsTable | None, partition: Mapping[int, str], others: Iterable[Row] = ()
+    rows: list[Row],
+    records: RecordsTable | None,
+    partition: Mapping[int, str],
+    others: Iterable[Row] = (),
 ) -> list[Match]:
-    """Write patient, center and record fields into `rows`, and the split that `partition` gives the line of a row.
+    """Write patient, center and record fields into `rows`, and the split that `partition` gives the
+    line of a row.
 
-    `others` are further rows of the study, whose headers may show that an id is of several people. Returns what the
-    records say of each file that holds a frame.
+    `others` are further rows of the study, whose headers may show that an id is of several people.
+    Returns what the records say of each file that holds a frame.
     """
     matches = (
-        {} if records is None else {match.file.path: match for match in join(files_of(rows), records, files_of(others))}
+        {}
+        if records is None
+        else {match.file.path: match for match in join(files_of(rows), records, files_of(others))}
     )
     for row in rows:
         match = matches.get(row["path"])
@@ -68,7 +83,10 @@ def join_records(
 
 
 def files_of(rows: Iterable[Row]) -> list[FileFacts]:
-    """What is known of each file of `rows` that may hold a frame; a report of measurements holds none."""
+    """What is known of each file of `rows` that may hold a frame.
+
+    A report of measurements holds none.
+    """
     facts: dict[bytes, FileFacts] = {}
     for row in rows:
         if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
@@ -94,13 +112,17 @@ def _noting(match: Match, differing: str) -> Match:
     """The match with what its record says otherwise than the file."""
     if not differing or DIFFERS in match.codes:
         return match
-    return replace(match, codes=(*match.codes, DIFFERS), why="; ".join(filter(None, (match.why, differing))))
+    return replace(
+        match, codes=(*match.codes, DIFFERS), why="; ".join(filter(None, (match.why, differing)))
+    )
 
 
 def _fill(row: Row, match: Match) -> str:
-    """Write what a record says of a file: all of it, or what does not depend on the day of the exam.
+    """Write what a record says of a file: all of it, or what does not depend on the day of the
+    exam.
 
-    A spacing and a machine that the file itself gives stay; returns what the record says otherwise, "" for nothing.
+    A spacing and a machine that the file itself gives stay; returns what the record says otherwise,
+    "" for nothing.
     """
     row["replaced"] = json.dumps({name: _plain_value(row.get(name)) for name in REPLACED})
     record, differing = match.record, ""
@@ -120,13 +142,18 @@ def _fill(row: Row, match: Match) -> str:
     persons = () if row.get("persons") is None else row["persons"]
     row["persons"] = [*persons, *(text for one in match.rows for text in one.persons)]
     if row["status"] != "error" and isinstance(row["file"], str):
-        row["reasons"] = [*row["reasons"], *match.codes, *(["ga_conflict"] if match.ga_conflicts else [])]
+        row["reasons"] = [
+            *row["reasons"],
+            *match.codes,
+            *(["ga_conflict"] if match.ga_conflicts else []),
+        ]
         row["reasons"] += [DIFFERS] if differing else []
     return differing
 
 
 def _set_spacing(row: Row, record: Record) -> str:
-    """Take the record's spacing of the file's pixels in mm where the file has none, else return how it differs.
+    """Take the record's spacing of the file's pixels in mm where the file has none, else return how
+    it differs.
 
     That of the stored pixels is scaled, as they may have been resampled.
     """
@@ -137,14 +164,29 @@ def _set_spacing(row: Row, record: Record) -> str:
     picture = "source" if pd.isna(row.get("file_height")) else "file"
     height, width = row.get(f"{picture}_height"), row.get(f"{picture}_width")
     if height and width and is_too_wide(int(height), int(width), down, across):
-        return f"{said}, which would make the picture wider than {MAX_PICTURE_MM:g} mm, so it is not used"
+        return (
+            f"{said}, which would make the picture wider than {MAX_PICTURE_MM:g} mm, so it is "
+            f"not used"
+        )
     if "rotated_by_exif" in row["reasons"] and not is_square(down / across):
-        return f"{said}, and its orientation tag turns the picture: give one value for both, or square pixels"
+        return (
+            f"{said}, and its orientation tag turns the picture: give one value for both, or "
+            f"square pixels"
+        )
     rows, columns = 1.0, 1.0
     if not pd.isna(row.get("file_height")):
-        rows, columns = row["file_height"] / row["source_height"], row["file_width"] / row["source_width"]
+        rows, columns = (
+            row["file_height"] / row["source_height"],
+            row["file_width"] / row["source_width"],
+        )
     if None in (_plain_value(row["row_spacing_mm"]), _plain_value(row["col_spacing_mm"])):
-        row.update({"row_spacing_mm": down * rows, "col_spacing_mm": across * columns, "spacing_reason": None})
+        row.update(
+            {
+                "row_spacing_mm": down * rows,
+                "col_spacing_mm": across * columns,
+                "spacing_reason": None,
+            }
+        )
         if not is_square(down * rows / (across * columns)):
             row["reasons"] = [*row["reasons"], "not_square"]
         return ""
@@ -155,14 +197,20 @@ def _set_spacing(row: Row, record: Record) -> str:
 
 
 def _set_machine(row: Row, record: Record) -> str:
-    """Take the record's machine where the file names none, else return how it differs; its words may be fewer."""
+    """Take the record's machine where the file names none, else return how it differs.
+
+    Its words may be fewer.
+    """
     own = _known(row["machine"])
     row["machine"] = own or record.machine
     if not own or not record.machine or not machines_differ(own, record.machine):
         return ""
     one, other = words_of(own), words_of(record.machine)
     persons = words_of(*record.persons, *(row["persons"] if row.get("persons") is not None else ()))
-    said, known = (shape(text) if words & persons else text for text, words in ((record.machine, other), (own, one)))
+    said, known = (
+        shape(text) if words & persons else text
+        for text, words in ((record.machine, other), (own, one))
+    )
     return f"line {record.line} gives the machine '{said}' and the header '{known}'"
 
 
@@ -175,7 +223,12 @@ def _judge_print(row: Row) -> None:
     printed = row.get("printed")
     if printed is None or len(printed) == 0 or "text_in_sector" in row["reasons"]:
         return
-    raw = [*row["private"], *names_of(row["path"], row["root"]), row["raw_patient"], row["raw_study"]]
+    raw = [
+        *row["private"],
+        *names_of(row["path"], row["root"]),
+        row["raw_patient"],
+        row["raw_study"],
+    ]
     if says_private(printed, (text for text in raw if isinstance(text, str))):
         row["reasons"] = [*row["reasons"], "text_in_sector"]
         row["status"] = status_of(row["reasons"])

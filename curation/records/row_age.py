@@ -1,4 +1,7 @@
-"""The gestational age of a row: every dating that the row gives, which one counts, and which disagree with it."""
+"""The gestational age of a row.
+
+Every dating that the row gives, which one counts, and which disagree with it.
+"""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -26,19 +29,24 @@ class AgeRules:
 
     order: tuple[str, ...] = ("recorded", "due", "lmp")
     point_days: bool = False
-    month_first: Mapping[str, bool | None] = field(default_factory=dict)  # by field; None: both orders occur
+    # by field; None: both orders occur
+    month_first: Mapping[str, bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RowAge:
-    """Age in days with its `source`; `form` of a recorded age; every dating in days; conflicts; dates of the row."""
+    """Age in days with its `source`; `form` of a recorded age; every dating in days; conflicts.
+
+    Dates of the row.
+    """
 
     days: int | None = None
     source: str | None = None
     form: str | None = None
     datings: Mapping[str, int] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
-    dates: Mapping[str, date] = field(default_factory=dict)  # exam_date, due and lmp, as far as they are understood
+    # exam_date, due and lmp, as far as they are understood
+    dates: Mapping[str, date] = field(default_factory=dict)
     exam_date_unread: bool = False
 
     @property
@@ -53,9 +61,14 @@ class RowAge:
 
 
 def row_age(
-    cells: Mapping[str, str], units: Mapping[str, str], sizes_mm: Mapping[str, float], rules: AgeRules, tell: Tell
+    cells: Mapping[str, str],
+    units: Mapping[str, str],
+    sizes_mm: Mapping[str, float],
+    rules: AgeRules,
+    tell: Tell,
 ) -> RowAge:
-    """The age that a row gives, from its written age, its dates and the CRL and HC among `sizes_mm`.
+    """The age that a row gives, from its written age, its dates and the CRL and HC among
+    `sizes_mm`.
 
     What is wrong with a single dating goes to `tell`; the others still count.
     """
@@ -68,7 +81,9 @@ def row_age(
         tell(str(error))
     dates, unread = _dates(cells, rules, tell)
     datings |= _by_dates(dates, tell)
-    by_size = {name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm}
+    by_size = {
+        name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm
+    }
     datings |= {name: days for name, days in by_size.items() if days is not None}
     return _chosen(RowAge(form=form, datings=datings, dates=dates, exam_date_unread=unread), rules)
 
@@ -84,11 +99,16 @@ def _chosen(age: RowAge, rules: AgeRules) -> RowAge:
     source = next((name for name in rules.order if name in age.datings), None)
     if source is None:
         return replace(age, days=None, source=None, conflicts=())
-    return replace(age, days=age.datings[source], source=source, conflicts=disagreeing(source, age.datings))
+    return replace(
+        age, days=age.datings[source], source=source, conflicts=disagreeing(source, age.datings)
+    )
 
 
 def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[str, date], bool]:
-    """The dates of a row, and whether its exam date is filled but not understood; what stands for none is none."""
+    """The dates of a row, and whether its exam date is filled but not understood.
+
+    What stands for none is none.
+    """
     unread = False
     days_of: dict[str, date] = {}
     problems: list[str] = []
@@ -104,7 +124,8 @@ def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[
             days_of[name] = day
         except SonoError as error:
             unread |= name == "exam_date"
-            problems.append(f"also {name}" if problems else f"{name}: {error}")  # one cell a message, to be masked
+            # one cell a message, to be masked
+            problems.append(f"also {name}" if problems else f"{name}: {error}")
     if problems:
         tell("; ".join(problems))
     return days_of, unread
@@ -119,12 +140,18 @@ def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:
     ages = {name: to_days[name](exam, day) for name, day in dates.items() if name in to_days}
     for name, days in ages.items():
         if not MIN_GA_DAYS <= days <= MAX_GA_DAYS:
-            tell(f"the dates give a gestational age of {days} days ({name}), outside 4 to 45 weeks; mend a date")
+            tell(
+                f"the dates give a gestational age of {days} days ({name}), outside 4 to 45 weeks; "
+                f"mend a date"
+            )
     return {name: days for name, days in ages.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
 
 
 def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days: bool) -> str:
-    """The age as it is written, in one text; SonoError where weeks and days of two columns contradict each other."""
+    """The age as it is written, in one text.
+
+    SonoError where weeks and days of two columns contradict each other.
+    """
     if "ga" in cells:
         return _with_unit(cells["ga"], units.get("ga", ""))
     weeks, days = cells.get("ga_weeks", ""), cells.get("ga_days", "")
@@ -134,7 +161,9 @@ def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days:
 
 
 def _joined(weeks: str, days: str, point_days: bool) -> int:
-    """Days of gestation from weeks and the days beyond them, or from weeks and all days (22 and 157)."""
+    """Days of gestation from weeks and the days beyond them, or from weeks and all days (22 and
+    157).
+    """
     by_weeks, _ = read_ga(_with_unit(weeks, "weeks"), point_days)
     found = _DAYS.fullmatch(days)
     number = int(found[1]) if found else -1
@@ -142,7 +171,8 @@ def _joined(weeks: str, days: str, point_days: bool) -> int:
     whole = _WHOLE.fullmatch(weeks) is not None
     if total != by_weeks and not (whole and total // 7 == by_weeks // 7):
         raise SonoError(
-            f"gestational age '{short(weeks)} weeks, {short(days)} days' does not fit together and is left out; "
+            f"gestational age '{short(weeks)} weeks, {short(days)} days' does not fit together and "
+            f"is left out; "
             "correct the weeks or the days"
         )
     return total

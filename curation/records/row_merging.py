@@ -10,9 +10,17 @@ from sono.curation.records.table import Record, path_parts
 
 IDS = ("patient", "issuer", "study", "study_number", "series", "instance", "accession")
 AGE = ("ga_days", "ga_source", "ga_conflicts")  # the last two follow the first
-FIELDS = [item.name for item in fields(Record) if item.compare and item.name not in ("key", "kind", *AGE[1:])]
+FIELDS = [
+    item.name
+    for item in fields(Record)
+    if item.compare and item.name not in ("key", "kind", *AGE[1:])
+]
 FIELDS += ["lmp", "due"]
-MEASURES = ("lmp", "due", *(name for name in FIELDS if name.endswith("_mm") and "spacing" not in name))
+MEASURES = (
+    "lmp",
+    "due",
+    *(name for name in FIELDS if name.endswith("_mm") and "spacing" not in name),
+)
 # Codes for "somebody else" that say nothing about a person.
 
 
@@ -35,14 +43,16 @@ class Notes(Protocol):
 def merged(reading: Notes) -> Iterable[Record]:
     """One record a subject: of differing rows what they agree on.
 
-    Rows of one key that are of different patients, studies, exam dates or sizes are kept apart, for a file's header to
-    decide.
+    Rows of one key that are of different patients, studies, exam dates or sizes are kept apart, for
+    a file's header to decide.
     """
     kept: list[Record] = []
     places: dict[tuple[str, str], dict[str, list[int]]] = {}  # in `kept`, by key and patient
     for record in reading.records:
         same_key = places.setdefault((record.kind, "/".join(path_parts(record.key))), {})
-        place = next((at for at in _possible(same_key, record) if _same_subject(kept[at], record)), None)
+        place = next(
+            (at for at in _possible(same_key, record) if _same_subject(kept[at], record)), None
+        )
         if place is not None:
             kept[place] = _united(kept[place], record, reading)
             continue
@@ -56,7 +66,9 @@ def merged(reading: Notes) -> Iterable[Record]:
 def _possible(same_key: dict[str, list[int]], record: Record) -> list[int]:
     """The places of rows of the patient of `record`, or of nobody; all where it names nobody."""
     patient = id_form(record.patient or "")
-    listed = same_key.values() if not patient else (same_key.get(name, []) for name in (patient, ""))
+    listed = (
+        same_key.values() if not patient else (same_key.get(name, []) for name in (patient, ""))
+    )
     return sorted(at for places in listed for at in places)
 
 
@@ -72,31 +84,49 @@ def _united(first: Record, record: Record, reading: Notes) -> Record:
 
 
 def _same_subject(first: Record, second: Record) -> bool:
-    """Whether two rows of one key are about one subject; a row with a date and one without are two of a patient."""
+    """Whether two rows of one key are about one subject.
+
+    A row with a date and one without are two of a patient.
+    """
     ids = ((getattr(first, name), getattr(second, name)) for name in IDS)
-    if any(one and other and id_form(one) != id_form(other) for one, other in ids) or not same_person(first, second):
+    if any(
+        one and other and id_form(one) != id_form(other) for one, other in ids
+    ) or not same_person(first, second):
         return False
     if first.kind == "patient":
         same_day = first.exam_date == second.exam_date
-        return same_day and (first.exam_date is not None or (first.due, first.lmp) == (second.due, second.lmp))
+        return same_day and (
+            first.exam_date is not None or (first.due, first.lmp) == (second.due, second.lmp)
+        )
     if first.kind == "image" and _measures(first, second):
         return False
     return None in (first.exam_date, second.exam_date) or first.exam_date == second.exam_date
 
 
 def _measures(first: Record, second: Record) -> list[str]:
-    """The ages and lengths that two rows both have, but not alike: of one image there would be one of each."""
+    """The ages and lengths that two rows both have, but not alike.
+
+    Of one image there would be one of each.
+    """
     pairs = {name: (getattr(first, name), getattr(second, name)) for name in MEASURES}
     pairs["ga_days"] = (first.stated.get("recorded"), second.stated.get("recorded"))
-    return [name for name, (one, other) in pairs.items() if None not in (one, other) and one != other]
+    return [
+        name for name, (one, other) in pairs.items() if None not in (one, other) and one != other
+    ]
 
 
 def _tell_other_subject(first: Record, record: Record, reading: Notes) -> None:
     facts = (*IDS, "site", "name", "birth", "sex", "exam_date")
-    names = [*(name for name in facts if getattr(first, name) != getattr(record, name)), *_measures(first, record)]
+    names = [
+        *(name for name in facts if getattr(first, name) != getattr(record, name)),
+        *_measures(first, record),
+    ]
     what = "neither is applied where the file's own header does not decide"
     reading.conflicting.append(record.line)
-    reading.tell(record.line, f"the image of line {first.line} again, with another {', '.join(names)}; {what}")
+    reading.tell(
+        record.line,
+        f"the image of line {first.line} again, with another {', '.join(names)}; {what}",
+    )
 
 
 def _agreed(first: Record, second: Record, differing: list[str]) -> Record:

@@ -1,4 +1,7 @@
-"""Ids that files show for several people or exams: such an id is an identity only with a row that says whose it is."""
+"""Ids that files show for several people or exams.
+
+Such an id is an identity only with a row that says whose it is.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
@@ -17,13 +20,21 @@ from sono.curation.records.identity import (
 from sono.curation.records.table import Record
 
 MANY = 50  # different headers of one id: an id of more than these is nobody's
-OF_PERSON = ("PatientBirthDate", "IssuerOfPatientID", "InstitutionName", "PatientName", "PatientSex")
+OF_PERSON = (
+    "PatientBirthDate",
+    "IssuerOfPatientID",
+    "InstitutionName",
+    "PatientName",
+    "PatientSex",
+)
 
 Check = Callable[[FileFacts, FileFacts], bool]
 
 
 def _patients_differ(one: FileFacts, other: FileFacts) -> bool:
-    return bool(one.patient_ids and other.patient_ids) and one.patient_ids.isdisjoint(other.patient_ids)
+    return bool(one.patient_ids and other.patient_ids) and one.patient_ids.isdisjoint(
+        other.patient_ids
+    )
 
 
 def _issuers_differ(one: FileFacts, other: FileFacts) -> bool:
@@ -53,11 +64,16 @@ def _days_differ(one: FileFacts, other: FileFacts) -> bool:
     return len({one.day, other.day} - {None}) > 1
 
 
-# What two headers of one id can differ in, so that they are of two people or two hospitals; and of two exams.
+# What two headers of one id can differ in, so that they are of two people or two hospitals; and of
+# two exams.
 PERSON: tuple[Check, ...] = (
     _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
 )  # fmt: skip
-EXAM: tuple[Check, ...] = (*PERSON, lambda one, other: studies_differ(one.study, other.study), _days_differ)
+EXAM: tuple[Check, ...] = (
+    *PERSON,
+    lambda one, other: studies_differ(one.study, other.study),
+    _days_differ,
+)
 
 
 def said_of_person(facts: FileFacts) -> tuple[str | None, ...]:
@@ -71,14 +87,17 @@ def differ(one: FileFacts, other: FileFacts) -> bool:
 
 
 def namesakes(one: FileFacts, other: FileFacts) -> bool:
-    """Whether two files of one patient number are of two hospitals, each of which gave it to a person of its own.
+    """Whether two files of one patient number are of two hospitals, each of which gave it to a
+    person of its own.
 
-    Hospitals of a records table (`center`) give their own numbers; that the InstitutionName of two headers differs may
-    be a visit elsewhere, so name, birth date, sex or issuer must differ, too.
+    Hospitals of a records table (`center`) give their own numbers; that the InstitutionName of two
+    headers differs may be a visit elsewhere, so name, birth date, sex or issuer must differ, too.
     """
     if not _places_differ(one, other):
         return False
-    return bool(one.center and other.center) or any(check(one, other) for check in PERSON if check != _places_differ)
+    return bool(one.center and other.center) or any(
+        check(one, other) for check in PERSON if check != _places_differ
+    )
 
 
 class People:
@@ -96,18 +115,32 @@ class People:
                 self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
 
     def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
-        """Whether a row with a patient's id is of the person of a file; `others` are of other people with the id."""
+        """Whether a row with a patient's id is of the person of a file.
+
+        `others` are of other people with the id.
+        """
         namesakes = self._of_patient.get(facts.patient_form or known(record.patient) or "", {})
         return _decides(facts, record, [*namesakes.values()], others, PERSON)
 
     def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
-        """Whether a row is of the exam of a file with its exam id; `others` are of other people with the id."""
-        found = {id(one): one for name in facts.exam_ids for one in self._of_exam.get(id_form(name), {}).values()}
+        """Whether a row is of the exam of a file with its exam id.
+
+        `others` are of other people with the id.
+        """
+        found = {
+            id(one): one
+            for name in facts.exam_ids
+            for one in self._of_exam.get(id_form(name), {}).values()
+        }
         return _decides(facts, record, [*found.values()], others, EXAM)
 
 
 def _decides(
-    facts: FileFacts, record: Record, files: Sequence[FileFacts], others: Sequence[Record], checks: Sequence[Check]
+    facts: FileFacts,
+    record: Record,
+    files: Sequence[FileFacts],
+    others: Sequence[Record],
+    checks: Sequence[Check],
 ) -> bool:
     """Whether those files and rows with the id that differ from each other are ruled out.
 
@@ -126,7 +159,10 @@ def _decides(
 
 
 def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
-    """What a row says, as a header would; to `of_file` a patient's id without its leading zeros says nothing."""
+    """What a row says, as a header would.
+
+    To `of_file` a patient's id without its leading zeros says nothing.
+    """
     same = of_file is None or same_id(of_file.patient, record.patient)
     header = {
         "PatientBirthDate": record.birth.isoformat() if record.birth else None,
@@ -136,4 +172,6 @@ def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
     }
     day = record.exam_date.isoformat() if record.exam_date else None
     said = {keyword: text for keyword, text in header.items() if text}
-    return FileFacts(b"", record.patient if same else None, record.study, day, None, said, record.site)
+    return FileFacts(
+        b"", record.patient if same else None, record.study, day, None, said, record.site
+    )

@@ -1,4 +1,7 @@
-"""Sizes of a records table against the ages of its rows: columns that are in cm, and single impossible cells."""
+"""Sizes of a records table against the ages of its rows.
+
+Columns that are in cm, and single impossible cells.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,11 +22,13 @@ MM_PER_CM = 10
 
 
 def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
-    """Whether a fetus of `ga_days` (None: of an age at which `field` is usually measured) can have a size in mm.
+    """Whether a fetus of `ga_days` (None: of an age at which `field` is usually measured) can have
+    a size in mm.
 
-    With an age the size must be a quarter to twice the mean of that age, by the formula of DATINGS (Robinson 1975,
-    Hadlock 1984), and of its first or last day for younger or older fetuses. The bounds are wide on purpose: they find
-    slips of unit or digit, not diseases. NT, which has no formula, goes by RANGES_MM alone.
+    With an age the size must be a quarter to twice the mean of that age, by the formula of DATINGS
+    (Robinson 1975, Hadlock 1984), and of its first or last day for younger or older fetuses. The
+    bounds are wide on purpose: they find slips of unit or digit, not diseases. NT, which has no
+    formula, goes by RANGES_MM alone.
     """
     if field not in DATINGS:
         low, high = RANGES_MM[field]
@@ -36,7 +41,8 @@ def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
 
 
 def looks_like_cm(field: str, cells: Iterable[tuple[float, int | None]]) -> bool:
-    """Whether numbers without a unit, each with its row's age in days, are sizes in cm and not in mm.
+    """Whether numbers without a unit, each with its row's age in days, are sizes in cm and not in
+    mm.
 
     They are where at least as many are possible in cm alone as are possible in mm.
     """
@@ -50,7 +56,9 @@ def looks_like_cm(field: str, cells: Iterable[tuple[float, int | None]]) -> bool
 
 
 def leave_out_doubtful(reading: "Reading") -> None:
-    """Take out of the records of a table the sizes of columns that look like cm, and those that an age excludes."""
+    """Take out of the records of a table the sizes of columns that look like cm, and those that
+    an age excludes.
+    """
     for field in BIOMETRY:
         if field in reading.layout.columns:
             _leave_out_column(field, reading)
@@ -66,7 +74,9 @@ def _leave_out_column(field: str, reading: "Reading") -> None:
         for place, record in enumerate(reading.records)
         if (number := values.bare_number(reading.rows_by_line[record.line][column])) is not None
     }
-    if not looks_like_cm(field, ((number, reading.ages[place].dated) for place, number in numbers.items())):
+    if not looks_like_cm(
+        field, ((number, reading.ages[place].dated) for place, number in numbers.items())
+    ):
         return
     lines = {reading.records[place].line for place in numbers}
     reading.found[:] = [one for one in reading.found if one[2] != field or one[0] not in lines]
@@ -74,7 +84,8 @@ def _leave_out_column(field: str, reading: "Reading") -> None:
         record = reading.records[place]
         reading.tell(
             record.line,
-            f"{field} looks like cm, not mm, in the whole column and is left out; name the column {field}_cm, or set "
+            f"{field} looks like cm, not mm, in the whole column and is left out; name the column "
+            f"{field}_cm, or set "
             f'{field} = "cm" (or "mm", if it is right) under [records.units] in sono.toml',
         )
         age = reading.ages[place] = without_sizes(reading.ages[place], (field,), reading.rules)
@@ -93,7 +104,8 @@ def _leave_out_cells(field: str, reading: "Reading") -> None:
         weeks, days = weeks_and_days(ga_days)
         reading.tell(
             record.line,
-            f"{field} of {size:g} mm is impossible at {weeks}w{days}d and is left out; correct the size, its unit or "
+            f"{field} of {size:g} mm is impossible at {weeks}w{days}d and is left out; correct the "
+            f"size, its unit or "
             "the age",
         )
         changes: dict[str, Any] = {f"{field}_mm": None}

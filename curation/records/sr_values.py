@@ -1,4 +1,6 @@
-"""The values of structured reports on the frames of the same study, where the records say nothing."""
+"""The values of structured reports on the frames of the same study, where the records say
+nothing.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,28 +12,35 @@ from sono.curation.core.tables import Row
 from sono.curation.records.record_fields import facts_of
 from sono.curation.records.shared_ids import differ
 
-REPORT, CONFLICT = "report", "report_conflict"  # the source of an age, and the code of a report that is not applied
+# the source of an age, and the code of a report that is not applied
+REPORT, CONFLICT = "report", "report_conflict"
 REPORT_FIELDS = ("ga_days", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm")
 
 
 def apply_reports(rows: Iterable[Row]) -> int:
-    """Fill the empty record fields of frames from the reports of their study; returns the number of rows filled.
+    """Fill the empty record fields of frames from the reports of their study; returns the number of
+    rows filled.
 
-    Patient and study must both be as the files have them. A report whose header contradicts that of the frame is not
-    applied (`report_conflict`); what two reports of a study say differently is left out. An age that a report, a record
-    or a length contradicts gets `ga_conflict`. What reports gave in an earlier run is forgotten first, so that the
-    result is that of the reports that are there.
+    Patient and study must both be as the files have them. A report whose header contradicts that of
+    the frame is not applied (`report_conflict`); what two reports of a study say differently is
+    left out. An age that a report, a record or a length contradicts gets `ga_conflict`. What
+    reports gave in an earlier run is forgotten first, so that the result is that of the reports
+    that are there.
     """
     listed = list(rows)
     reports: dict[str, list[Row]] = {}
     for row in listed:
         if is_report_row(row) and isinstance(row.get("file_study"), str):
             reports.setdefault(row["file_study"], []).append(row)
-    return sum(_apply(row, reports.get(row["file_study"], [])) for row in listed if not is_report_row(row))
+    return sum(
+        _apply(row, reports.get(row["file_study"], [])) for row in listed if not is_report_row(row)
+    )
 
 
 def concerned(rows: Iterable[Row], others: Iterable[Row]) -> list[Row]:
-    """Those of `others` that a report among either may give values to, or an earlier one has given values to."""
+    """Those of `others` that a report among either may give values to, or an earlier one has
+    given values to.
+    """
     listed = list(others)
     studies = {row["file_study"] for row in (*rows, *listed) if is_report_row(row)} - {None}
     return [row for row in listed if row["file_study"] in studies or _given(row)]
@@ -43,7 +52,10 @@ def is_report_row(row: Row) -> bool:
 
 
 def _apply(row: Row, reports: Sequence[Row]) -> bool:
-    """Write into `row` what those `reports` of its study say that do not contradict it; whether they said anything."""
+    """Write into `row` what those `reports` of its study say that do not contradict it.
+
+    Whether they said anything.
+    """
     _forget(row)
     own = facts_of(row) if reports else None
     sound = [report for report in reports if own and not differ(own, facts_of(report))]
@@ -63,7 +75,9 @@ def _apply(row: Row, reports: Sequence[Row]) -> bool:
 def _add_code(row: Row, code: str) -> None:
     """Put a code on a row that no record has put there, and note that a report has."""
     if code not in row["reasons"]:
-        row.update(reasons=[*row["reasons"], code], from_report=[*(row.get("from_report") or ()), code])
+        row.update(
+            reasons=[*row["reasons"], code], from_report=[*(row.get("from_report") or ()), code]
+        )
 
 
 def _forget(row: Row) -> None:
@@ -76,7 +90,10 @@ def _forget(row: Row) -> None:
 
 
 def _given(row: Row) -> set[str]:
-    """The fields and codes that reports gave in an earlier run; of a run that did not list them, the age and codes."""
+    """The fields and codes that reports gave in an earlier run.
+
+    Of a run that did not list them, the age and codes.
+    """
     listed = row.get("from_report")
     if listed is not None:
         return set(listed)
@@ -97,7 +114,10 @@ def _is_doubted(row: Row, reported: float | None) -> bool:
 
 def _agreed(reports: Sequence[Row]) -> dict[str, float]:
     """The values that all reports of a study agree on."""
-    said = {name: {row[name] for row in reports if not _is_empty(row.get(name))} for name in REPORT_FIELDS}
+    said = {
+        name: {row[name] for row in reports if not _is_empty(row.get(name))}
+        for name in REPORT_FIELDS
+    }
     return {name: values.pop() for name, values in said.items() if len(values) == 1}
 
 

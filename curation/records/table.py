@@ -9,10 +9,11 @@ from datetime import date
 from functools import cached_property
 
 from sono.curation.clinical.placeholders import id_form
-from sono.curation.records.messages import grouped
+from sono.curation.records.messages import group_messages
 
 SUFFIXES = frozenset((
-    "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi", "mp4",
+    "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi",
+    "mp4",
 ))  # fmt: skip
 ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths
@@ -27,13 +28,15 @@ EXAM_FIELDS = (
 
 @dataclass(frozen=True)
 class Record:
-    """A row: `key` names an image, a study or a patient (`kind`); what the row does not say is None or empty.
+    """A row: `key` names an image, a study or a patient (`kind`); what the row does not say is None
+    or empty.
 
-    `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and `ga_conflicts` which
-    other datings disagree with it, all on the row's own `exam_date`; `stated` holds the datings in days that need no
-    date (recorded, crl, hc). `site` is the hospital that gave the ids, `center` what the frames' center is called:
-    another column where --center-from names one. `study_number` is an exam number next to a `study` that is a UID.
-    `line` is the row's; `private` holds its raw names, ids and dates, `persons` the names again. Dates, names and
+    `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and
+    `ga_conflicts` which other datings disagree with it, all on the row's own `exam_date`; `stated`
+    holds the datings in days that need no date (recorded, crl, hc). `site` is the hospital that
+    gave the ids, `center` what the frames' center is called: another column where --center-from
+    names one. `study_number` is an exam number next to a `study` that is a UID. `line` is the
+    row's; `private` holds its raw names, ids and dates, `persons` the names again. Dates, names and
     births stay in memory.
     """
 
@@ -80,14 +83,20 @@ class Record:
 
 
 def without_day(record: Record) -> Record:
-    """A record without what holds for one day alone: plane, findings, biometry and the age that it states."""
+    """A record without what holds for one day alone.
+
+    Plane, findings, biometry and the age that it states.
+    """
     nothing = Record("")
     names = (*EXAM_FIELDS, "ga_days", "ga_source", "ga_conflicts", "stated")
     return replace(record, **{name: getattr(nothing, name) for name in names})
 
 
 def claim_of(record: Record) -> str:
-    """A digest of whom a row names, whatever else it says: by it the row is known again in later runs and tables."""
+    """A digest of whom a row names, whatever else it says.
+
+    By it the row is known again in later runs and tables.
+    """
     day = record.exam_date.isoformat() if record.exam_date else ""
     ids = (record.patient, record.study, record.accession, record.instance, record.site)
     named = ("/".join(path_parts(record.key)), *(id_form(identity or "") for identity in ids), day)
@@ -96,7 +105,9 @@ def claim_of(record: Record) -> str:
 
 @dataclass(frozen=True)
 class JoinRules:
-    """How rows meet files: days between two dates of one exam, and the datings that give the age, best first."""
+    """How rows meet files: days between two dates of one exam, and the datings that give the
+    age, best first.
+    """
 
     tolerance_days: int = 0
     ga_from: tuple[str, ...] = ("recorded", "due", "lmp")
@@ -104,7 +115,10 @@ class JoinRules:
 
 @dataclass(frozen=True)
 class Fit:
-    """Rows whose key agrees with the last `level` parts of a path; `quality` is 3 for the whole name."""
+    """Rows whose key agrees with the last `level` parts of a path.
+
+    `quality` is 3 for the whole name.
+    """
 
     level: int
     quality: int
@@ -118,7 +132,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class RecordsTable:
-    """The records, a message for every bad row or value, and the layout's name ("fetal_planes_db", "hc18", "table")."""
+    """The records, a message for every bad row or value, and the layout's name
+    ("fetal_planes_db", "hc18", "table").
+    """
 
     records: tuple[Record, ...]
     rejected: tuple[str, ...]
@@ -130,17 +146,23 @@ class RecordsTable:
 
     def remarks(self) -> list[str]:
         """What is told in `rejected`, each problem once with the first lines that have it."""
-        return grouped(self.rejected)
+        return group_messages(self.rejected)
 
     def match(self, path: bytes, patient: str | None, study: str | None) -> Record | None:
-        """The record of a file that is alone: `join` of this one file; None where no record is applied in full."""
+        """The record of a file that is alone: `join` of this one file.
+
+        None where no record is applied in full.
+        """
         from sono.curation.records.evidence import FileFacts
         from sono.curation.records.joins import join
 
         return join([FileFacts(path, patient, study)], self)[0].record
 
     def fits(self, path: bytes) -> list[Fit]:
-        """The rows of images whose key agrees with `path`, best first: by the most parts, then by the name's ending."""
+        """The rows of images whose key agrees with `path`, best first.
+
+        By the most parts, then by the name's ending.
+        """
         parts = path_parts(_decoded(path))
         found = []
         for start in range(len(parts)):
@@ -150,7 +172,9 @@ class RecordsTable:
             found += self._fit("whole", stem, level, 2) if stem != tail else []
             found += self._fit("stem", stem, level, 1)
             if level == len(parts):
-                found += self._fit("tail", tail, level, 3) + self._fit("tail", stem, level, 1) * (stem != tail)
+                found += self._fit("tail", tail, level, 3) + self._fit("tail", stem, level, 1) * (
+                    stem != tail
+                )
             elif 1 < level <= TAIL:  # the files of absolute keys have been moved since
                 found += self._fit("moved", tail, level, 0)
         return found
@@ -165,8 +189,15 @@ class RecordsTable:
 
     @cached_property
     def root(self) -> int:
-        """How many folders at the start all absolute paths of images share: these may have been moved as one."""
-        keys = [record.key for record in self.records if record.kind == "image" and ABSOLUTE.match(record.key)]
+        """How many folders at the start all absolute paths of images share.
+
+        These may have been moved as one.
+        """
+        keys = [
+            record.key
+            for record in self.records
+            if record.kind == "image" and ABSOLUTE.match(record.key)
+        ]
         folders = [path_parts(key)[:-1] for key in keys]
         return shared_start(min(folders), max(folders)) if folders else 0
 
@@ -185,16 +216,31 @@ class RecordsTable:
 
     @cached_property
     def _images(self) -> dict[str, dict[str, list[Record]]]:
-        """Rows about an image by the forms of their key: whole, without its ending, its last parts, moved."""
-        forms: dict[str, dict[str, list[Record]]] = {"whole": {}, "stem": {}, "tail": {}, "moved": {}}
+        """Rows about an image by the forms of their key.
+
+        Whole, without its ending, its last parts, moved.
+        """
+        forms: dict[str, dict[str, list[Record]]] = {
+            "whole": {},
+            "stem": {},
+            "tail": {},
+            "moved": {},
+        }
         for record in self.records:
             if record.kind != "image":
                 continue
             name = "/".join(path_parts(record.key))
             tails = _tails(name)
-            names = {"whole": [name], "stem": [without_suffix(name)] if without_suffix(name) != name else []}
-            names["tail"] = [form for tail in tails for form in dict.fromkeys((tail, without_suffix(tail)))]
-            names["moved"] = [tail for tail in tails if "/" in tail] if ABSOLUTE.match(record.key) else []
+            names = {
+                "whole": [name],
+                "stem": [without_suffix(name)] if without_suffix(name) != name else [],
+            }
+            names["tail"] = [
+                form for tail in tails for form in dict.fromkeys((tail, without_suffix(tail)))
+            ]
+            names["moved"] = (
+                [tail for tail in tails if "/" in tail] if ABSOLUTE.match(record.key) else []
+            )
             for form, found in names.items():
                 for one in found:
                     forms[form].setdefault(one, []).append(record)
@@ -203,7 +249,12 @@ class RecordsTable:
     @cached_property
     def _by_study(self) -> dict[str, list[Record]]:
         rows = [record for record in self.records if record.kind == "study"]
-        return _listed((id_form(name), record) for record in rows for name in {record.study, record.accession} if name)
+        return _listed(
+            (id_form(name), record)
+            for record in rows
+            for name in {record.study, record.accession}
+            if name
+        )
 
     @cached_property
     def _by_patient(self) -> dict[str, list[Record]]:
@@ -232,9 +283,14 @@ def path_parts(path: str) -> list[str]:
 
 
 def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many parts at the start of two paths agree; of the least and the greatest of many, in all of them."""
+    """How many parts at the start of two paths agree.
+
+    Of the least and the greatest of many, in all of them.
+    """
     pairs = enumerate(zip(one, other, strict=False))
-    return next((count for count, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
+    return next(
+        (count for count, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other))
+    )
 
 
 def without_suffix(name: str) -> str:

@@ -4,7 +4,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sono.annotation.captions import CaptionWriter, Facts, build_captions, caption_values, english_list, ga_in_words
+from sono.annotation.captions import (
+    CaptionWriter,
+    Facts,
+    build_captions,
+    caption_values,
+    english_list,
+    ga_in_words,
+)
 from sono.annotation.lint import LintRules
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
@@ -16,13 +23,24 @@ TABLE = PlaneTable()
 
 
 def image(image_id: str, **values: object) -> dict[str, object]:
-    row = {"image_id": image_id, "source_id": image_id, "frame": 0, "status": "accepted", "center": "St. Anna"}
+    row = {
+        "image_id": image_id,
+        "source_id": image_id,
+        "frame": 0,
+        "status": "accepted",
+        "center": "St. Anna",
+    }
     return row | values
 
 
 def mask(image_id: str, structure: str, state: str = "accepted") -> dict[str, object]:
     box = dict.fromkeys(("box_x", "box_y", "box_width", "box_height", "area"), 1)
-    name = {"mask_id": f"{image_id}-{structure}", "image_id": image_id, "structure": structure, "counts": "04"}
+    name = {
+        "mask_id": f"{image_id}-{structure}",
+        "image_id": image_id,
+        "structure": structure,
+        "counts": "04",
+    }
     return name | box | {"height": 2, "width": 2, "source": "manual", "state": state}
 
 
@@ -35,7 +53,8 @@ def study(root: Path, images: list[dict[str, object]], masks: list[dict[str, obj
 
 def writer(name: str = "standard", max_tokens: int = 77) -> CaptionWriter:
     return CaptionWriter(
-        load_templates(name), LintRules(lambda text: len(text.split()) + 2, TABLE, max_tokens=max_tokens)
+        load_templates(name),
+        LintRules(lambda text: len(text.split()) + 2, TABLE, max_tokens=max_tokens),
     )
 
 
@@ -81,7 +100,11 @@ def test_the_tier_says_how_much_the_text_holds(facts: Facts, tier: str) -> None:
 
 def test_the_tier_is_of_the_text_not_of_the_record() -> None:
     caption = writer("short").write(Facts("femur", ga_days=150, structures=("femur",)))
-    assert (caption.text, caption.tier, caption.fields) == ("fetal ultrasound, femur plane", "label", ("plane",))
+    assert (caption.text, caption.tier, caption.fields) == (
+        "fetal ultrasound, femur plane",
+        "label",
+        ("plane",),
+    )
 
 
 def test_fields_are_those_that_the_text_uses() -> None:
@@ -104,7 +127,9 @@ def test_an_overlong_caption_drops_structures_from_the_end() -> None:
     chambers = TABLE.by_id["four_chamber"].structures
     full, short = writer().write(Facts("four_chamber", structures=chambers)), writer(max_tokens=19)
     caption = short.write(Facts("four_chamber", structures=chambers))
-    assert not full.shortened and full.text.endswith("interventricular septum and descending aorta.")
+    assert not full.shortened and full.text.endswith(
+        "interventricular septum and descending aorta."
+    )
     assert caption.shortened and caption.findings == ()
     assert caption.text.endswith("showing the left ventricle, right ventricle and left atrium.")
 
@@ -113,29 +138,41 @@ def test_an_overlong_caption_drops_structures_from_the_end() -> None:
     ("plane", "told"),
     [
         ("femur", "of the femur plane; finding: short femur; study finding: growth restriction."),
-        ("transventricular", "plane; finding: choroid plexus cyst; study finding: growth restriction."),
+        (
+            "transventricular",
+            "plane; finding: choroid plexus cyst; study finding: growth restriction.",
+        ),
         ("gallbladder", "of the gallbladder plane; study finding: growth restriction."),
         (None, "image; study finding: short femur, choroid plexus cyst and growth restriction."),
     ],
 )
 def test_a_finding_is_named_only_where_it_can_be_seen(plane: str | None, told: str) -> None:
-    caption = writer().write(Facts(plane, findings=("short_femur", "choroid plexus cyst", "growth restriction")))
+    caption = writer().write(
+        Facts(plane, findings=("short_femur", "choroid plexus cyst", "growth restriction"))
+    )
     assert caption.text.endswith(told)
     assert caption.findings == ()
 
 
 def test_a_study_places_its_own_findings(tmp_path: Path) -> None:
-    rows = [image(plane, plane=plane, findings=["situs inversus"]) for plane in ("four_chamber", "femur")]
+    rows = [
+        image(plane, plane=plane, findings=["situs inversus"])
+        for plane in ("four_chamber", "femur")
+    ]
     workspace = study(tmp_path, rows, [])
     build_captions(workspace)
     assert all(workspace.captions()["text"].str.endswith("; study finding: situs inversus."))
     settings = workspace.config_path.read_text()
-    workspace.config_path.write_text(settings + '[captions.finding_places]\n"situs inversus" = ["heart", "stomach"]\n')
+    workspace.config_path.write_text(
+        settings + '[captions.finding_places]\n"situs inversus" = ["heart", "stomach"]\n'
+    )
     build_captions(workspace)
     table = workspace.captions().set_index("image_id")["text"]
     assert table["four_chamber"].endswith("plane; finding: situs inversus.")
     assert "situs" not in table["femur"]
-    workspace.config_path.write_text(settings + '[captions.finding_places]\n"situs inversus" = ["stomac"]\n')
+    workspace.config_path.write_text(
+        settings + '[captions.finding_places]\n"situs inversus" = ["stomac"]\n'
+    )
     with pytest.raises(SonoError, match="unknown place 'stomac'; did you mean 'stomach'"):
         build_captions(workspace)
 
@@ -144,7 +181,10 @@ def test_equal_facts_are_rendered_once_and_unused_ones_do_not_count() -> None:
     weekly = writer("sonoclip")
     assert weekly.write(Facts("femur", ga_days=154)) is weekly.write(Facts("femur", ga_days=160))
     daily = writer()
-    assert daily.write(Facts("femur", ga_days=154)).text != daily.write(Facts("femur", ga_days=160)).text
+    assert (
+        daily.write(Facts("femur", ga_days=154)).text
+        != daily.write(Facts("femur", ga_days=160)).text
+    )
 
 
 def test_one_global_caption_a_frame_and_one_region_caption_a_usable_mask(tmp_path: Path) -> None:
@@ -154,7 +194,8 @@ def test_one_global_caption_a_frame_and_one_region_caption_a_usable_mask(tmp_pat
         image("c", plane="femur", status="rejected", reasons=["blurred"]),
     ]
     masks = [
-        mask("a", "left atrium"), mask("a", "left ventricle", "proposed"), mask("a", "right atrium", "rejected"),
+        mask("a", "left atrium"), mask("a", "left ventricle", "proposed"),
+        mask("a", "right atrium", "rejected"),
         mask("c", "femur"),
     ]  # fmt: skip
     workspace = study(tmp_path, images, masks)
@@ -170,7 +211,9 @@ def test_one_global_caption_a_frame_and_one_region_caption_a_usable_mask(tmp_pat
 
 
 def test_a_caption_with_a_finding_is_refused_and_counted(tmp_path: Path) -> None:
-    workspace = study(tmp_path, [image("a", plane="femur"), image("b", plane="femur")], [mask("b", "cerebellum")])
+    workspace = study(
+        tmp_path, [image("a", plane="femur"), image("b", plane="femur")], [mask("b", "cerebellum")]
+    )
     summary = build_captions(workspace, "sonoclip")
     assert workspace.captions()["image_id"].tolist() == ["a"]
     assert (summary.refused, summary.findings) == (2, {"wrong_structure": 2})
@@ -182,7 +225,9 @@ def test_a_template_that_names_the_center_is_caught(tmp_path: Path) -> None:
     own.mkdir()
     (own / "global.j2").write_text("{{ plane }} plane at St. Anna")
     (own / "region.j2").write_text("{{ structure }}")
-    with pytest.raises(SonoError, match=r"every global caption was refused \(banned 1\), so nothing was written"):
+    with pytest.raises(
+        SonoError, match=r"every global caption was refused \(banned 1\), so nothing was written"
+    ):
         build_captions(study(tmp_path, [image("a", plane="femur")], []), str(own))
 
 
@@ -190,13 +235,25 @@ def test_a_template_that_names_the_center_is_caught(tmp_path: Path) -> None:
     ("file", "text", "finding"),
     [
         ("global.j2", "None", "global caption was refused (residue 2)"),
-        ("global.j2", "{% if weeks and not weeks %}x{% endif %}", "global caption was refused (empty 2)"),
+        (
+            "global.j2",
+            "{% if weeks and not weeks %}x{% endif %}",
+            "global caption was refused (empty 2)",
+        ),
         ("global.j2", "frame 2024-03-01 of {{ plane }}", "(identifier 2)"),
-        ("region.j2", "{{ structure }} and the cerebellum", "region caption was refused (wrong_structure 1)"),
+        (
+            "region.j2",
+            "{{ structure }} and the cerebellum",
+            "region caption was refused (wrong_structure 1)",
+        ),
     ],
 )
-def test_good_captions_are_not_replaced_by_none(tmp_path: Path, file: str, text: str, finding: str) -> None:
-    workspace = study(tmp_path, [image("a", plane="femur"), image("b", plane="femur")], [mask("a", "femur")])
+def test_good_captions_are_not_replaced_by_none(
+    tmp_path: Path, file: str, text: str, finding: str
+) -> None:
+    workspace = study(
+        tmp_path, [image("a", plane="femur"), image("b", plane="femur")], [mask("a", "femur")]
+    )
     build_captions(workspace)
     before = workspace.path(CAPTIONS).read_bytes()
     own = tmp_path / "mine"
@@ -211,8 +268,15 @@ def test_good_captions_are_not_replaced_by_none(tmp_path: Path, file: str, text:
 
 
 def test_no_caption_holds_an_id_a_center_or_a_machine(tmp_path: Path) -> None:
-    hidden = {"patient_id": "p81f3a", "study_id": "s77", "machine": "Voluson E10", "message": "note"}
-    workspace = study(tmp_path, [image("a1b2c3", plane="femur", ga_days=150, **hidden)], [mask("a1b2c3", "femur")])
+    hidden = {
+        "patient_id": "p81f3a",
+        "study_id": "s77",
+        "machine": "Voluson E10",
+        "message": "note",
+    }
+    workspace = study(
+        tmp_path, [image("a1b2c3", plane="femur", ga_days=150, **hidden)], [mask("a1b2c3", "femur")]
+    )
     for name in ("standard", "sonoclip", "short"):
         build_captions(workspace, name)
         text = " ".join(workspace.captions()["text"])
@@ -220,7 +284,9 @@ def test_no_caption_holds_an_id_a_center_or_a_machine(tmp_path: Path) -> None:
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
-    workspace = study(tmp_path, [image(name, plane="femur") for name in "cab"], [mask("a", "femur")])
+    workspace = study(
+        tmp_path, [image(name, plane="femur") for name in "cab"], [mask("a", "femur")]
+    )
     build_captions(workspace)
     first = (workspace.root / "captions.parquet").read_bytes()
     build_captions(workspace)

@@ -24,10 +24,17 @@ from sono.curation.qc_messages import orphaned
 def make_study(folder: Path) -> Workspace:
     workspace = Workspace.create(folder / "study")
     rows = [
-        {"image_id": name * 16, "source_id": name, "frame": 0, "status": status, "height": 20, "width": 30,
-         "file": f"frames/{name}/{name * 16}.png"}
+        {
+            "image_id": name * 16,
+            "source_id": name,
+            "frame": 0,
+            "status": status,
+            "height": 20,
+            "width": 30,
+            "file": f"frames/{name}/{name * 16}.png",
+        }
         for name, status in (("b", "accepted"), ("a", "accepted"), ("c", "rejected"))
-    ]  # fmt: skip
+    ]
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     fill_vault(workspace)
     mask = np.zeros((20, 30), np.bool_)
@@ -45,33 +52,52 @@ def test_frames_and_masks_that_were_not_rejected_are_written(tmp_path: Path) -> 
     summary = export_coco(make_study(tmp_path), tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text())
     assert (summary.images, summary.masks) == (2, 2)
-    assert [image["file_name"] for image in content["images"]] == [f"frames/{n}/{n * 16}.png" for n in "ab"]
+    assert [image["file_name"] for image in content["images"]] == [
+        f"frames/{n}/{n * 16}.png" for n in "ab"
+    ]
     assert [category["name"] for category in content["categories"]] == ["femur", "fetal head"]
     assert [each["attributes"]["score"] for each in content["annotations"]] == [0.25, None]
     assert {each["image_id"] for each in content["annotations"]} == {2}
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside pycocotools
+# inside pycocotools
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_pycocotools_reads_the_same_areas(tmp_path: Path) -> None:
     export_coco(make_study(tmp_path), tmp_path / "out.json")
     coco = COCO(tmp_path / "out.json")
-    assert [int(coco.annToMask(each).sum()) for each in coco.loadAnns(coco.getAnnIds())] == [120, 120]
+    assert [int(coco.annToMask(each).sum()) for each in coco.loadAnns(coco.getAnnIds())] == [
+        120,
+        120,
+    ]
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     workspace = make_study(tmp_path)
-    first, second = (export_coco(workspace, tmp_path / name).path for name in ("one.json", "two.json"))
+    first, second = (
+        export_coco(workspace, tmp_path / name).path for name in ("one.json", "two.json")
+    )
     assert first.read_bytes() == second.read_bytes()
 
 
 def whole_study(folder: Path) -> Workspace:
-    """Two frames whose stored names are those of `sono qc`, with a reviewed, an imported and a proposed mask."""
+    """Two frames whose stored names are those of `sono qc`, with a reviewed, an imported and a
+    proposed mask.
+    """
     workspace = Workspace.create(folder / "study")
     rows = [
-        {"image_id": name * 16, "source_id": name, "frame": 0, "status": "accepted", "height": 20, "width": 30,
-         "source_height": 24, "source_width": 36, "file": f"frames/{name * 2}/{name * 16}-0123abcd.png"}
+        {
+            "image_id": name * 16,
+            "source_id": name,
+            "frame": 0,
+            "status": "accepted",
+            "height": 20,
+            "width": 30,
+            "source_height": 24,
+            "source_width": 36,
+            "file": f"frames/{name * 2}/{name * 16}-0123abcd.png",
+        }
         for name in "ab"
-    ]  # fmt: skip
+    ]
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     fill_vault(workspace)
     mask = np.zeros((20, 30), np.bool_)
@@ -113,13 +139,17 @@ def test_a_tool_that_drops_attributes_does_not_accept_proposals(tmp_path: Path) 
     workspace = whole_study(tmp_path)
     before = workspace.masks()
     path = export_coco(workspace, tmp_path / "out.json").path
-    summary = import_masks(workspace, changed(path, lambda one: one.pop("attributes")), ImportOptions(force=True))
+    summary = import_masks(
+        workspace, changed(path, lambda one: one.pop("attributes")), ImportOptions(force=True)
+    )
     assert (summary.imported, summary.known) == (5, 5)
     pd.testing.assert_frame_equal(workspace.masks(), before)
 
 
 @pytest.mark.parametrize(("moved", "state"), [(0, "proposed"), (0.4, "proposed"), (6, "edited")])
-def test_a_proposal_that_comes_back_in_another_shape_is_edited(tmp_path: Path, moved: float, state: str) -> None:
+def test_a_proposal_that_comes_back_in_another_shape_is_edited(
+    tmp_path: Path, moved: float, state: str
+) -> None:
     workspace = whole_study(tmp_path)
     path = export_coco(workspace, tmp_path / "out.json").path
     ring = [5 + moved, 3, 25 + moved, 3, 25 + moved, 9, 5 + moved, 9]
@@ -133,14 +163,25 @@ def test_only_numbers_hashes_and_json_come_back_with_a_mask(tmp_path: Path) -> N
     workspace = whole_study(tmp_path)
     path = export_coco(workspace, tmp_path / "out.json").path
     (workspace.root / "masks.parquet").unlink()
-    odd = {"model_hash": "Jane Doe", "prompt": "Jane Doe", "score": float("inf"), "stability": "high"}
+    odd = {
+        "model_hash": "Jane Doe",
+        "prompt": "Jane Doe",
+        "score": float("inf"),
+        "stability": "high",
+    }
     import_masks(workspace, changed(path, lambda one: one["attributes"].update(odd)))
     assert workspace.masks()[list(odd)].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
     "attributes",
-    [None, "text", {"state": "accepted"}, {"state": "fine", "source": "sam"}, {"state": "proposed", "source": "me"}],
+    [
+        None,
+        "text",
+        {"state": "accepted"},
+        {"state": "fine", "source": "sam"},
+        {"state": "proposed", "source": "me"},
+    ],
 )
 def test_attributes_that_are_not_ours_do_not_count(tmp_path: Path, attributes: Any) -> None:
     workspace = whole_study(tmp_path)
@@ -154,16 +195,23 @@ def test_attributes_that_are_not_ours_do_not_count(tmp_path: Path, attributes: A
 
 
 @pytest.mark.parametrize("moved", [0.4, 1, 6])
-def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(tmp_path: Path, moved: float) -> None:
+def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(
+    tmp_path: Path, moved: float
+) -> None:
     workspace = whole_study(tmp_path)
     before = workspace.masks()
     path = export_coco(workspace, tmp_path / "out.json").path
     content = json.loads(path.read_text())
     names = {one["id"]: one["name"] for one in content["categories"]}
-    content["annotations"] = [one for one in content["annotations"] if names[one["category_id"]] == "femur"]
+    content["annotations"] = [
+        one for one in content["annotations"] if names[one["category_id"]] == "femur"
+    ]
     path.write_text(json.dumps(content))
     ring = [5 + moved, 3, 25 + moved, 3, 25 + moved, 9, 5 + moved, 9]
-    import_masks(workspace, changed(path, lambda one: one.pop("attributes") and one.update(segmentation=[ring])))
+    import_masks(
+        workspace,
+        changed(path, lambda one: one.pop("attributes") and one.update(segmentation=[ring])),
+    )
     if moved < 6:
         pd.testing.assert_frame_equal(workspace.masks(), before)
     else:
@@ -184,7 +232,9 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
         export_coco(workspace, tmp_path / "out.json")
 
 
-@pytest.mark.parametrize("name", ["images.parquet", "sono.toml", "frames/new.json", "../study.vault/sources.parquet"])
+@pytest.mark.parametrize(
+    "name", ["images.parquet", "sono.toml", "frames/new.json", "../study.vault/sources.parquet"]
+)
 def test_no_export_takes_the_place_of_a_file_of_the_study(tmp_path: Path, name: str) -> None:
     workspace = make_study(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

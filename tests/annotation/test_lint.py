@@ -4,7 +4,9 @@ from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter, lint
 from sono.curation.core.planes import PLANES, PlaneTable
 
 TABLE = PlaneTable()
-RULES = LintRules(lambda text: len(text.split()) + 2, TABLE, frozenset({"St. Anna", "Voluson E10", "A", "heart"}))
+RULES = LintRules(
+    lambda text: len(text.split()) + 2, TABLE, frozenset({"St. Anna", "Voluson E10", "A", "heart"})
+)
 
 
 def found(text: str, plane: str | None = None, structures: tuple[str, ...] = ()) -> list[str]:
@@ -13,7 +15,10 @@ def found(text: str, plane: str | None = None, structures: tuple[str, ...] = ())
 
 @pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.id)
 def test_a_caption_of_every_plane_with_all_its_structures_is_clean(plane) -> None:
-    text = f"A 22-week fetal ultrasound image of the {plane.name} plane showing {', '.join(plane.structures)}."
+    text = (
+        f"A 22-week fetal ultrasound image of the {plane.name} plane showing "
+        f"{', '.join(plane.structures)}."
+    )
     assert lint(text, RULES, plane, plane.structures) == []
 
 
@@ -64,14 +69,23 @@ def test_wrong_ages_are_found(wrong: str) -> None:
     assert "ga_grammar" in found(f"a fetus at {wrong} of gestation")
 
 
-@pytest.mark.parametrize("wrong", ["a 8-week fetus", "A 11-week fetus", "an 22-week fetus", "an 12-week fetus"])
+@pytest.mark.parametrize(
+    "wrong", ["a 8-week fetus", "A 11-week fetus", "an 22-week fetus", "an 12-week fetus"]
+)
 def test_wrong_articles_are_found(wrong: str) -> None:
     assert found(wrong) == ["ga_grammar"]
 
 
 @pytest.mark.parametrize(
     "right",
-    ["22 weeks and 3 days", "22 weeks and 1 day", "22 weeks", "a 22-week fetus", "an 11-week fetus", "an 8-week one"],
+    [
+        "22 weeks and 3 days",
+        "22 weeks and 1 day",
+        "22 weeks",
+        "a 22-week fetus",
+        "an 11-week fetus",
+        "an 8-week one",
+    ],
 )
 def test_right_ages_are_clean(right: str) -> None:
     assert found(right) == []

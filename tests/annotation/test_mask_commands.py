@@ -1,4 +1,7 @@
-"""`sono masks import` and `propose` on the command line: exit codes, dry runs, and files that are none."""
+"""`sono masks import` and `propose` on the command line.
+
+Exit codes, dry runs, and files that are none.
+"""
 
 import json
 import os
@@ -43,9 +46,17 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     return call
 
 
-def test_an_import_of_nothing_is_an_error_with_the_names_that_were_looked_for(tmp_path: Path, run) -> None:
+def test_an_import_of_nothing_is_an_error_with_the_names_that_were_looked_for(
+    tmp_path: Path, run
+) -> None:
     workspace = make_study(tmp_path, ["/raw/scan.png"])
-    result = run("masks", "import", coco_file(tmp_path, RING, name="images/who_mask.png"), "-w", workspace.root)
+    result = run(
+        "masks",
+        "import",
+        coco_file(tmp_path, RING, name="images/who_mask.png"),
+        "-w",
+        workspace.root,
+    )
     assert (result.code, result.out) == (1, "")
     assert "nothing was imported (unmatched 1)" in result.err
     assert "looked for who_mask, who" in result.err
@@ -55,7 +66,9 @@ def test_an_import_of_nothing_is_an_error_with_the_names_that_were_looked_for(tm
 
 def test_an_import_of_skipped_labels_alone_is_an_error_too(tmp_path: Path, run) -> None:
     workspace = make_study(tmp_path, ["/raw/scan.png"])
-    result = run("masks", "import", coco_file(tmp_path, RING), "--skip-label", "femur", "-w", workspace.root)
+    result = run(
+        "masks", "import", coco_file(tmp_path, RING), "--skip-label", "femur", "-w", workspace.root
+    )
     assert result.code == 1
     assert "femur 1" in result.err
 
@@ -64,8 +77,14 @@ def test_a_failed_import_leaves_the_masks_that_are_there(tmp_path: Path, run) ->
     workspace = make_study(tmp_path, ["/raw/scan.png"])
     assert run("masks", "import", coco_file(tmp_path, RING), "-w", workspace.root).code == 0
     before = (workspace.root / "masks.parquet").read_bytes()
-    assert run("masks", "import", coco_file(tmp_path, RING, name="who.png"), "-w", workspace.root).code == 1
-    assert run("masks", "import", coco_file(tmp_path, [], name="scan.png"), "-w", workspace.root).code == 1
+    assert (
+        run("masks", "import", coco_file(tmp_path, RING, name="who.png"), "-w", workspace.root).code
+        == 1
+    )
+    assert (
+        run("masks", "import", coco_file(tmp_path, [], name="scan.png"), "-w", workspace.root).code
+        == 1
+    )
     assert (workspace.root / "masks.parquet").read_bytes() == before
 
 
@@ -86,8 +105,9 @@ def test_a_dry_run_says_what_meets_what_and_writes_nothing(tmp_path: Path, run) 
     assert "may be /raw/P1/scan.png, /raw/P2/scan.png" in " ".join(result.out.split())
     rows = {row["name"]: row for row in json.loads(run(*words, "--json").out)["masks"]}
     assert rows["other_mask.png"] == {
-        "place": str(masks / "other_mask.png"), "name": "other_mask.png", "label": "femur", "structure": "femur",
-        "image_id": f"{2:016x}", "evidence": "file name without the ending", "reason": None, "detail": "",
+        "place": str(masks / "other_mask.png"), "name": "other_mask.png", "label": "femur",
+        "structure": "femur", "image_id": f"{2:016x}", "evidence": "file name without the ending",
+        "reason": None, "detail": "",
     }  # fmt: skip
     assert (rows["who.png"]["reason"], rows["scan.png"]["reason"]) == ("unmatched", "ambiguous")
     assert not (workspace.root / "masks.parquet").exists()
@@ -96,7 +116,17 @@ def test_a_dry_run_says_what_meets_what_and_writes_nothing(tmp_path: Path, run) 
 def test_a_dry_run_of_nothing_fails_like_the_import(tmp_path: Path, run) -> None:
     workspace, masks = mixed(tmp_path)
     (masks / "other_mask.png").unlink()
-    result = run("masks", "import", masks, "--structure", "femur", "--dry-run", "--json", "-w", workspace.root)
+    result = run(
+        "masks",
+        "import",
+        masks,
+        "--structure",
+        "femur",
+        "--dry-run",
+        "--json",
+        "-w",
+        workspace.root,
+    )
     assert result.code == 1
     assert len(json.loads(result.out)["masks"]) == 2
 
@@ -106,7 +136,11 @@ def test_strict_is_all_or_none(tmp_path: Path, run) -> None:
     words = ("masks", "import", masks, "--structure", "femur", "-w", workspace.root)
     assert run(*words, "--strict").code == 3
     rehearsal = run(*words, "--strict", "--dry-run")
-    assert (rehearsal.code, "ambiguous 1, unmatched 1" in rehearsal.err, "imported" in rehearsal.out) == (3, True, True)
+    assert (
+        rehearsal.code,
+        "ambiguous 1, unmatched 1" in rehearsal.err,
+        "imported" in rehearsal.out,
+    ) == (3, True, True)
     assert not (workspace.root / "masks.parquet").exists()
     assert run(*words).code == 0
     assert len(workspace.masks()) == 1
@@ -115,9 +149,24 @@ def test_strict_is_all_or_none(tmp_path: Path, run) -> None:
 def test_the_options_reach_the_import(tmp_path: Path, run) -> None:
     workspace = make_study(tmp_path, ["/raw/P1/scan.png"])
     path = tmp_path / "boxes.csv"
-    path.write_text("pic,what,x,w_max,h_min,h_max\nAnna/scan.png,FL,8,30,10,16\nAnna/scan.png,blur,8,30,10,16\n")
-    options = ("--column", "file=pic", "--column", "label=what", "--column", "left=x", "--label", "FL=femur",
-               "--skip-label", "blur", "--ignore-folder", "Anna", "--strict")  # fmt: skip
+    path.write_text(
+        "pic,what,x,w_max,h_min,h_max\nAnna/scan.png,FL,8,30,10,16\nAnna/scan.png,blur,8,30,10,16\n"
+    )
+    options = (
+        "--column",
+        "file=pic",
+        "--column",
+        "label=what",
+        "--column",
+        "left=x",
+        "--label",
+        "FL=femur",
+        "--skip-label",
+        "blur",
+        "--ignore-folder",
+        "Anna",
+        "--strict",
+    )
     result = run("masks", "import", path, *options, "-w", workspace.root, "--json")
     assert result.code == 0
     assert json.loads(result.out)["sources"] == {"box": 1}
@@ -129,7 +178,17 @@ def test_colors_and_values_reach_the_import(tmp_path: Path, run) -> None:
     assert run("masks", "import", path, "--value", "3=femur", "-w", workspace.root).code == 0
     colored = png(path, np.dstack([drawn() * 250, drawn() * 0, drawn() * 0]).astype(np.uint8))
     assert run("masks", "import", colored, "--color", "red=femur", "-w", workspace.root).code == 0
-    both = run("masks", "import", path, "--structure", "femur", "--color", "red=femur", "-w", workspace.root)
+    both = run(
+        "masks",
+        "import",
+        path,
+        "--structure",
+        "femur",
+        "--color",
+        "red=femur",
+        "-w",
+        workspace.root,
+    )
     assert (both.code, "contradict" in both.err) == (1, True)
 
 
@@ -148,7 +207,9 @@ def a_pipe(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["masks.json", "boxes.csv", "scan.png", "scan"])
 @pytest.mark.parametrize("kind", ["pipe", "endless device", "link to a device"])
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, run, name: str, kind: str) -> None:
+def test_what_is_no_regular_file_is_refused_at_once(
+    tmp_path: Path, run, name: str, kind: str
+) -> None:
     workspace, path = make_study(tmp_path, ["/raw/scan.png"]), tmp_path / "given" / name
     path.parent.mkdir()
     if kind == "pipe":
@@ -205,7 +266,11 @@ def test_a_polygon_that_swings_over_the_picture_ends_no_process(tmp_path: Path) 
     size = {"height": 540, "width": 720}
     row = frame_row(0, source_height=540, source_width=720)
     workspace = make_study(tmp_path, ["/raw/scan.png"], [row])
-    swings = np.stack([np.tile([0.0, 720.0], 30_000), np.linspace(0, 540, 60_000)], axis=1).ravel().tolist()
+    swings = (
+        np.stack([np.tile([0.0, 720.0], 30_000), np.linspace(0, 540, 60_000)], axis=1)
+        .ravel()
+        .tolist()
+    )
     path = coco_file(tmp_path, [swings], **size)
     words = [sys.executable, "-m", "sono", "masks", "import", str(path), "-w", str(workspace.root)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
@@ -217,9 +282,13 @@ def test_proposing_nothing_is_an_error_that_says_why(tmp_path: Path, run) -> Non
     planes = ["four_chamber", "four_chamber", None, "other", "heel"]
     rows = [frame_row(number, plane=plane) for number, plane in enumerate(planes)]
     workspace = make_study(tmp_path, [f"/raw/{number}.png" for number in range(5)], rows)
-    (workspace.root / "planes.toml").write_text('[heel]\nregion = "lower limb"\nstructures = ["heel"]\n')
+    (workspace.root / "planes.toml").write_text(
+        '[heel]\nregion = "lower limb"\nstructures = ["heel"]\n'
+    )
     config = workspace.config_path.read_text()
-    workspace.config_path.write_text(config.replace("[study]", '[study]\nplanes_file = "planes.toml"'))
+    workspace.config_path.write_text(
+        config.replace("[study]", '[study]\nplanes_file = "planes.toml"')
+    )
     blank = np.zeros((SOURCE[0] - 4, SOURCE[1] - 10), np.uint8)
     for row in rows:
         png(workspace.root / row["file"], blank)
@@ -230,11 +299,17 @@ def test_proposing_nothing_is_an_error_that_says_why(tmp_path: Path, run) -> Non
 
 
 def test_frames_without_a_proposal_are_counted(tmp_path: Path, run) -> None:
-    rows = [frame_row(number, plane=plane) for number, plane in enumerate(["femur", "four_chamber", None])]
+    rows = [
+        frame_row(number, plane=plane)
+        for number, plane in enumerate(["femur", "four_chamber", None])
+    ]
     workspace = make_study(tmp_path, [f"/raw/{number}.png" for number in range(3)], rows)
     size = (rows[0]["height"], rows[0]["width"])
     for row in rows:
-        png(workspace.root / row["file"], np.random.default_rng(0).integers(0, 255, size).astype(np.uint8))
+        png(
+            workspace.root / row["file"],
+            np.random.default_rng(0).integers(0, 255, size).astype(np.uint8),
+        )
     first = json.loads(run("masks", "propose", "--jobs", 1, "--json", "-w", workspace.root).out)
     assert (first["proposed"], first["passed_over"]) == (1, {"four_chamber": 1, "no plane": 1})
     again = run("masks", "propose", "--jobs", 1, "-w", workspace.root)

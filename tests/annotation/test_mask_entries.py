@@ -1,4 +1,7 @@
-"""One bad entry never stops the others; labels are mapped or skipped; LabelMe files and tables of boxes are read."""
+"""One bad entry never stops the others; labels are mapped or skipped.
+
+LabelMe files and tables of boxes are read.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +14,7 @@ from mask_studies import SOURCE, frame_row, make_study, png, stored
 from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks
 from sono.annotation.mask_labels import structure_name
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons
-from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 
@@ -21,15 +24,26 @@ SIZE = (540, 720)
 
 def three(folder: Path) -> Workspace:
     """Three frames that are stored whole."""
-    whole = {"height": SOURCE[0], "width": SOURCE[1], "crop_x0": 0, "crop_y0": 0, "crop_x1": 40, "crop_y1": 30}
-    return make_study(folder, [f"/raw/{n}.png" for n in "abc"], [frame_row(n, **whole) for n in range(3)])
+    whole = {
+        "height": SOURCE[0],
+        "width": SOURCE[1],
+        "crop_x0": 0,
+        "crop_y0": 0,
+        "crop_x1": 40,
+        "crop_y1": 30,
+    }
+    return make_study(
+        folder, [f"/raw/{n}.png" for n in "abc"], [frame_row(n, **whole) for n in range(3)]
+    )
 
 
 def coco(folder: Path, third: Any, label: str = "femur") -> Path:
     """Two good annotations of frames a and b, and a `third` of c."""
     good = [{"id": n, "image_id": n, "category_id": 1, "segmentation": RING} for n in range(2)]
     content = {
-        "images": [{"id": n, "file_name": f"{'abc'[n]}.png", "height": 30, "width": 40} for n in range(3)],
+        "images": [
+            {"id": n, "file_name": f"{'abc'[n]}.png", "height": 30, "width": 40} for n in range(3)
+        ],
         "categories": [{"id": 1, "name": "femur"}, {"id": 2, "name": label}],
         "annotations": [*good, third],
     }
@@ -61,22 +75,30 @@ def annotation(**changes: Any) -> dict[str, Any]:
         ("text", "annotations.2"),
     ],
 )
-def test_a_bad_annotation_is_refused_and_the_others_are_imported(tmp_path: Path, third: Any, words: str) -> None:
+def test_a_bad_annotation_is_refused_and_the_others_are_imported(
+    tmp_path: Path, third: Any, words: str
+) -> None:
     workspace, path = three(tmp_path), coco(tmp_path, third)
     summary = import_masks(workspace, path)
     assert (summary.imported, summary.refused) == (2, {"broken": 1})
     assert words in summary.examples[0]
     (workspace.root / "masks.parquet").unlink()
-    with pytest.raises(FindingsError, match="nothing was imported"):
+    with pytest.raises(IssuesError, match="nothing was imported"):
         import_masks(workspace, path, ImportOptions(strict=True))
     assert workspace.masks().empty
 
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"height": None}, "images.1.height"), ({"file_name": 3}, "images.1.file_name"), ({"id": None}, "images.1.id")],
+    [
+        ({"height": None}, "images.1.height"),
+        ({"file_name": 3}, "images.1.file_name"),
+        ({"id": None}, "images.1.id"),
+    ],
 )
-def test_a_bad_image_takes_only_its_own_annotations_along(tmp_path: Path, changes: dict[str, Any], word: str) -> None:
+def test_a_bad_image_takes_only_its_own_annotations_along(
+    tmp_path: Path, changes: dict[str, Any], word: str
+) -> None:
     path = coco(tmp_path, annotation(category_id=1))
     content = json.loads(path.read_text())
     content["images"][1] |= changes
@@ -94,25 +116,37 @@ def test_a_label_that_no_plane_knows_is_refused_mapped_or_skipped(tmp_path: Path
     assert '--skip-label "Head"' in summary.examples[0]
     skipped = import_masks(workspace, path, ImportOptions(skipped=["head"], strict=True))
     assert (skipped.imported, skipped.refused, skipped.skipped) == (2, {}, {"Head": 1})
-    mapped = import_masks(workspace, path, ImportOptions(labels={"head": "fetal head"}, strict=True))
+    mapped = import_masks(
+        workspace, path, ImportOptions(labels={"head": "fetal head"}, strict=True)
+    )
     assert mapped.structures == {"femur": 2, "fetal head": 1}
 
 
 def test_a_mapping_goes_before_a_structure_of_that_name(tmp_path: Path) -> None:
     path = coco(tmp_path, annotation(), label="aorta")
-    summary = import_masks(three(tmp_path), path, ImportOptions(labels={"aorta": "descending aorta"}))
+    summary = import_masks(
+        three(tmp_path), path, ImportOptions(labels={"aorta": "descending aorta"})
+    )
     assert summary.structures == {"descending aorta": 1, "femur": 2}
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (ImportOptions(labels={"Head": "fetal hed"}), "unknown structure 'fetal hed'; did you mean 'fetal head'"),
+        (
+            ImportOptions(labels={"Head": "fetal hed"}),
+            "unknown structure 'fetal hed'; did you mean 'fetal head'",
+        ),
         (ImportOptions(labels={"Head": "femur"}, skipped=["HEAD"]), "both name 'HEAD'"),
-        (ImportOptions(structure="femur"), "labels Head, femur, which --structure would all call 'femur'"),
+        (
+            ImportOptions(structure="femur"),
+            "labels Head, femur, which --structure would all call 'femur'",
+        ),
     ],
 )
-def test_labels_that_cannot_be_meant_are_an_error(tmp_path: Path, options: ImportOptions, words: str) -> None:
+def test_labels_that_cannot_be_meant_are_an_error(
+    tmp_path: Path, options: ImportOptions, words: str
+) -> None:
     with pytest.raises(SonoError, match=words):
         import_masks(three(tmp_path), coco(tmp_path, annotation(), label="Head"), options)
 
@@ -125,7 +159,11 @@ def test_a_label_that_no_mask_has_is_remarked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("label", "wanted"),
-    [("Head", "'fetal head'"), ("VENTRICLE", "'lateral ventricle' or 'left ventricle'"), ("femurr", "'femur'")],
+    [
+        ("Head", "'fetal head'"),
+        ("VENTRICLE", "'lateral ventricle' or 'left ventricle'"),
+        ("femurr", "'femur'"),
+    ],
 )
 def test_suggestions_contain_the_word(label: str, wanted: str) -> None:
     with pytest.raises(SonoError, match=f"did you mean {wanted}"):
@@ -138,7 +176,13 @@ def test_a_misspelled_label_is_offered_with_its_structure(tmp_path: Path) -> Non
 
 
 def labelme(folder: Path, shapes: list[Any], name: str = "a.json", **changes: Any) -> Path:
-    content = {"version": "5", "shapes": shapes, "imagePath": "a.png", "imageHeight": 30, "imageWidth": 40} | changes
+    content = {
+        "version": "5",
+        "shapes": shapes,
+        "imagePath": "a.png",
+        "imageHeight": 30,
+        "imageWidth": 40,
+    } | changes
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
@@ -160,7 +204,9 @@ def shape(kind: str | None, points: Any, label: str = "femur") -> dict[str, Any]
         ("circle", [[20, 15], [20, 21]], 113, "import"),
     ],
 )
-def test_labelme_shapes_are_drawn(tmp_path: Path, kind: str | None, points: Any, area: int, source: str) -> None:
+def test_labelme_shapes_are_drawn(
+    tmp_path: Path, kind: str | None, points: Any, area: int, source: str
+) -> None:
     workspace = three(tmp_path)
     import_masks(workspace, labelme(tmp_path, [shape(kind, points)]))
     masks = workspace.masks()
@@ -199,13 +245,17 @@ def test_a_folder_may_hold_labelme_files_next_to_the_frames(tmp_path: Path) -> N
 
 
 def test_a_labelme_file_copied_to_another_name_is_refused(tmp_path: Path) -> None:
-    path = labelme(tmp_path, [shape("polygon", [[8, 10], [30, 10], [30, 16]])], "b.json", imagePath="a.png")
+    path = labelme(
+        tmp_path, [shape("polygon", [[8, 10], [30, 10], [30, 16]])], "b.json", imagePath="a.png"
+    )
     assert import_masks(three(tmp_path), path).refused == {"other_name": 1}
 
 
 @pytest.mark.parametrize("name", ["b_mask.json", "b_seg.json", "1a2b3c4d-b.json"])
 def test_nor_is_one_whose_name_means_another_frame(tmp_path: Path, name: str) -> None:
-    path = labelme(tmp_path, [shape("polygon", [[8, 10], [30, 10], [30, 16]])], name, imagePath="a.png")
+    path = labelme(
+        tmp_path, [shape("polygon", [[8, 10], [30, 10], [30, 16]])], name, imagePath="a.png"
+    )
     assert import_masks(three(tmp_path), path).refused == {"other_name": 1}
 
 
@@ -216,11 +266,13 @@ def test_two_labelme_files_of_one_frame_mean_none(tmp_path: Path) -> None:
     assert import_masks(three(tmp_path), tmp_path / "work").refused == {"two_pictures": 2}
 
 
-@pytest.mark.parametrize("size", [{"imageHeight": None}, {"imageWidth": "40"}, {"imageHeight": True}])
+@pytest.mark.parametrize(
+    "size", [{"imageHeight": None}, {"imageWidth": "40"}, {"imageHeight": True}]
+)
 def test_a_labelme_file_without_a_size_is_refused(tmp_path: Path, size: dict[str, Any]) -> None:
-    assert import_masks(three(tmp_path), labelme(tmp_path, [shape("circle", [[9, 9], [9, 12]])], **size)).refused == {
-        "broken": 1
-    }
+    assert import_masks(
+        three(tmp_path), labelme(tmp_path, [shape("circle", [[9, 9], [9, 12]])], **size)
+    ).refused == {"broken": 1}
 
 
 SHENZHEN = "fname,structure,h_min,w_min,h_max,w_max\n"
@@ -233,11 +285,18 @@ def table(folder: Path, text: str, name: str = "boxes.csv") -> Path:
 
 
 def test_boxes_of_a_table_are_marked_as_boxes(tmp_path: Path) -> None:
-    rows = "a.png,NT,10,8,16,30\na.png,nasal bone,2,3,5,9\nb.png,nasal skin,10,8,16,30\nc.png,NT,24,32,33,42\n"
+    rows = (
+        "a.png,NT,10,8,16,30\na.png,nasal bone,2,3,5,9\nb.png,nasal "
+        "skin,10,8,16,30\nc.png,NT,24,32,33,42\n"
+    )
     workspace = three(tmp_path)
     options = ImportOptions(labels={"NT": "nuchal translucency"}, skipped=["nasal skin"])
     summary = import_masks(workspace, table(tmp_path, SHENZHEN + rows), options)
-    assert (summary.imported, summary.sources, summary.skipped) == (3, {"box": 3}, {"nasal skin": 1})
+    assert (summary.imported, summary.sources, summary.skipped) == (
+        3,
+        {"box": 3},
+        {"nasal skin": 1},
+    )
     masks = workspace.masks().set_index(["image_id", "structure"])
     assert masks.loc[(f"{0:016x}", "nuchal translucency"), "area"] == 6 * 22
     assert masks.loc[(f"{2:016x}", "nuchal translucency"), "area"] == 6 * 8  # clipped
@@ -256,7 +315,9 @@ def test_boxes_of_a_table_are_marked_as_boxes(tmp_path: Path) -> None:
         ("c.png,femur,10,8,16", "5 cells under 6 columns"),
     ],
 )
-def test_a_bad_row_is_refused_and_the_others_are_imported(tmp_path: Path, row: str, words: str) -> None:
+def test_a_bad_row_is_refused_and_the_others_are_imported(
+    tmp_path: Path, row: str, words: str
+) -> None:
     text = f"{SHENZHEN}a.png,femur,10,8,16,30\nb.png,femur,10,8,16,30\n{row}\n"
     summary = import_masks(three(tmp_path), table(tmp_path, text))
     assert (summary.imported, summary.refused) == (2, {"broken": 1})
@@ -274,7 +335,9 @@ def test_a_bad_row_is_refused_and_the_others_are_imported(tmp_path: Path, row: s
         ),
     ],
 )
-def test_other_tables_have_other_columns(tmp_path: Path, text: str, columns: dict[str, str]) -> None:
+def test_other_tables_have_other_columns(
+    tmp_path: Path, text: str, columns: dict[str, str]
+) -> None:
     workspace = three(tmp_path)
     import_masks(workspace, table(tmp_path, text), ImportOptions(columns=columns))
     assert [mask.sum() for mask in stored(workspace)] == [132]
@@ -294,7 +357,9 @@ def test_other_tables_have_other_columns(tmp_path: Path, text: str, columns: dic
 def test_a_box_drawn_on_a_picture_of_another_size_is_refused(
     tmp_path: Path, header: str, cells: str, refused: dict[str, int]
 ) -> None:
-    path = table(tmp_path, f"filename,class,xmin,ymin,xmax,ymax,{header}\na.png,femur,8,10,30,16,{cells}\n")
+    path = table(
+        tmp_path, f"filename,class,xmin,ymin,xmax,ymax,{header}\na.png,femur,8,10,30,16,{cells}\n"
+    )
     summary = import_masks(three(tmp_path), path, ImportOptions(dry_run=True))
     assert (summary.imported, summary.refused) == (1 - len(refused), refused)
 
@@ -302,9 +367,17 @@ def test_a_box_drawn_on_a_picture_of_another_size_is_refused(
 @pytest.mark.parametrize(
     ("text", "columns", "words"),
     [
-        ("pic,what,x,y,w,h\na.png,femur,8,10,22,6\n", {}, "no column for file, label, left, top, right, bottom"),
+        (
+            "pic,what,x,y,w,h\na.png,femur,8,10,22,6\n",
+            {},
+            "no column for file, label, left, top, right, bottom",
+        ),
         (SHENZHEN + "a.png,femur,1,1,2,2\n", {"left": "x_left"}, "no column 'x_left'"),
-        (SHENZHEN + "a.png,femur,1,1,2,2\n", {"lft": "w_min"}, "no field of a box; did you mean 'left'"),
+        (
+            SHENZHEN + "a.png,femur,1,1,2,2\n",
+            {"lft": "w_min"},
+            "no field of a box; did you mean 'left'",
+        ),
         ("file,image,label,left,top,right,bottom\na,a,femur,1,1,2,2\n", {}, "'file' and 'image'"),
         (SHENZHEN + "a.png,femur,0.1,0.1,0.5,0.5\n", {}, "fractions"),
     ],

@@ -43,7 +43,9 @@ def test_every_kind_of_coco_mask_arrives_cropped(tmp_path: Path, kind: str) -> N
     summary = import_masks(workspace, coco_file(tmp_path, segmentation))
     assert (summary.imported, summary.refused) == (1, {})
     assert np.array_equal(stored(workspace)[0], drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]])
-    assert workspace.masks()[["structure", "source", "state"]].to_numpy().tolist() == [["femur", "import", "accepted"]]
+    assert workspace.masks()[["structure", "source", "state"]].to_numpy().tolist() == [
+        ["femur", "import", "accepted"]
+    ]
 
 
 def test_a_second_import_changes_nothing(tmp_path: Path) -> None:
@@ -68,7 +70,9 @@ def test_another_mask_of_a_frame_and_structure_replaces_the_first_or_is_kept_and
     assert len(stored(workspace)) == 1
     summary = import_masks(workspace, path, ImportOptions(replace=replace))
     assert tried.remarks == summary.remarks and len(summary.remarks) == 1
-    assert summary.remarks[0].startswith("1 accepted masks that were here before (femur 1, on 1 frames) ")
+    assert summary.remarks[0].startswith(
+        "1 accepted masks that were here before (femur 1, on 1 frames) "
+    )
     assert ("are kept" if keep_both else "are replaced") in summary.remarks[0]
     assert ("--replace" if keep_both else "--keep-both") in summary.remarks[0]
     expected = [corrected] if not keep_both else [drawn(), corrected]
@@ -116,7 +120,9 @@ def test_names_may_be_spelled_freely() -> None:
         (7, "int"),
     ],
 )
-def test_a_bad_segmentation_is_refused_with_its_reason(tmp_path: Path, segmentation: Any, message: str) -> None:
+def test_a_bad_segmentation_is_refused_with_its_reason(
+    tmp_path: Path, segmentation: Any, message: str
+) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
     summary = import_masks(workspace, coco_file(tmp_path, segmentation))
     assert summary.refused == {"broken": 1}
@@ -151,7 +157,9 @@ def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, me
         (b"NRRD0004\n", "NRRD volume"),
     ],
 )
-def test_a_file_that_is_no_text_is_named_for_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_text_is_named_for_what_it_is(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "masks.seg"
     path.write_bytes(content)
     with pytest.raises(SonoError, match=message):
@@ -164,7 +172,12 @@ def test_refusals_are_counted_by_reason(tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     corner = np.zeros(SOURCE, np.uint8)
     corner[0, 0] = 255
-    for stem, picture in {"scan_Mask": corner, "dark": drawn() * 255, "tall": drawn() * 255, "who": corner}.items():
+    for stem, picture in {
+        "scan_Mask": corner,
+        "dark": drawn() * 255,
+        "tall": drawn() * 255,
+        "who": corner,
+    }.items():
         png(masks / f"{stem}.png", picture.astype(np.uint8))
     summary = import_masks(workspace, masks, ImportOptions(structure="femur"))
     assert summary.imported == 0
@@ -178,19 +191,26 @@ def test_a_stem_of_a_cine_does_not_say_which_frame(tmp_path: Path) -> None:
     rows = [frame_row(0), frame_row(1, source_id="source0", frame=1)]
     workspace = make_study(tmp_path, ["/a/cine.dcm"] * 2, rows)
     png(tmp_path / "masks" / "cine.png", drawn().astype(np.uint8))
-    assert import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur")).refused == {"many_frames": 1}
+    assert import_masks(
+        workspace, tmp_path / "masks", ImportOptions(structure="femur")
+    ).refused == {"many_frames": 1}
 
 
 def test_names_may_be_of_any_bytes(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, [os.fsdecode(b"/a/\xff.png"), "/a/scan.png"])
     png(tmp_path / "masks" / os.fsdecode(b"\xff.png"), drawn().astype(np.uint8))
-    assert import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur")).imported == 1
+    assert (
+        import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur")).imported == 1
+    )
 
 
 def test_a_cut_png_is_refused_and_the_others_are_used(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/a/scan.png", "/a/other.png"])
     png(tmp_path / "masks" / "other.png", drawn().astype(np.uint8))
-    path = png(tmp_path / "masks" / "scan.png", np.random.default_rng(0).integers(0, 255, SOURCE).astype(np.uint8))
+    path = png(
+        tmp_path / "masks" / "scan.png",
+        np.random.default_rng(0).integers(0, 255, SOURCE).astype(np.uint8),
+    )
     path.write_bytes(path.read_bytes()[:-200])
     summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
     assert (summary.imported, summary.refused) == (1, {"broken": 1})
@@ -232,9 +252,9 @@ def test_a_color_of_ones_own_is_found(tmp_path: Path) -> None:
     picture[6:24, 10:30] = (10, 20, 200)
     png(tmp_path / "masks" / "scan.png", picture)
     workspace = make_study(tmp_path, ["/a/scan.png"])
-    assert import_masks(workspace, tmp_path / "masks", ImportOptions(colors={"#0a14c8": "femur"})).structures == {
-        "femur": 1
-    }
+    assert import_masks(
+        workspace, tmp_path / "masks", ImportOptions(colors={"#0a14c8": "femur"})
+    ).structures == {"femur": 1}
 
 
 @pytest.mark.parametrize("color", ["redd", "#12345g", "#123"])
@@ -324,7 +344,11 @@ def test_the_color_masks_of_barcelona_need_no_options(tmp_path: Path, shared_dat
     rows = [uncropped(number, 661, 959) for number in range(3)]
     workspace = make_study(tmp_path, [f"/x/{stem}.png" for stem in stems], rows)
     summary = import_masks(workspace, tmp_path / "masks")
-    assert summary.structures == {"cavum septi pellucidi": 1, "fetal head": 3, "lateral ventricle": 3}
+    assert summary.structures == {
+        "cavum septi pellucidi": 1,
+        "fetal head": 3,
+        "lateral ventricle": 3,
+    }
 
 
 def test_a_mask_that_qc_has_seen_as_a_picture_still_finds_its_frame(tmp_path: Path) -> None:
@@ -346,12 +370,16 @@ def test_without_the_vault_names_cannot_be_matched_and_the_message_says_so(tmp_p
 
 def test_a_mask_fits_a_resampled_frame_as_stored_in_the_file_and_as_shown(tmp_path: Path) -> None:
     shown = {"source_height": 2 * SOURCE[0], "crop_y0": 2 * BOX[1], "crop_y1": 2 * BOX[3]}
-    row = frame_row(0, **shown, height=2 * (BOX[3] - BOX[1]), file_height=SOURCE[0], file_width=SOURCE[1])
+    row = frame_row(
+        0, **shown, height=2 * (BOX[3] - BOX[1]), file_height=SOURCE[0], file_width=SOURCE[1]
+    )
     for name, mask in (("file", drawn()), ("shown", np.repeat(drawn(), 2, axis=0))):
         (tmp_path / name).mkdir()
         workspace = make_study(tmp_path / name, ["/export/scan.dcm"], [row])
         png(tmp_path / name / "masks" / "scan.png", mask.astype(np.uint8) * 255)
-        assert import_masks(workspace, tmp_path / name / "masks", ImportOptions("femur")).imported == 1
+        assert (
+            import_masks(workspace, tmp_path / name / "masks", ImportOptions("femur")).imported == 1
+        )
         expected = np.repeat(drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]], 2, axis=0)
         assert np.array_equal(stored(workspace)[0], expected)
 
@@ -359,13 +387,16 @@ def test_a_mask_fits_a_resampled_frame_as_stored_in_the_file_and_as_shown(tmp_pa
 def test_a_mask_of_the_turned_size_does_not_fit_a_frame_that_is_not_turned(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
     png(tmp_path / "masks" / "scan.png", np.rot90(drawn()).astype(np.uint8) * 255)
-    assert dict(import_masks(workspace, tmp_path / "masks", ImportOptions("femur")).refused) == {"wrong_size": 1}
+    assert dict(import_masks(workspace, tmp_path / "masks", ImportOptions("femur")).refused) == {
+        "wrong_size": 1
+    }
 
 
 def test_unknown_labels_are_listed_once_with_count_and_what_to_do() -> None:
     detail = "unknown structure"
     found = [
-        Outcome("m", label=label, reason="unknown_label", detail=detail) for label in ("hed", "spin", "hed", "hed")
+        Outcome("m", label=label, reason="unknown_label", detail=detail)
+        for label in ("hed", "spin", "hed", "hed")
     ]
     assert _unknown_labels(found) == (f"'hed' of 3 masks: {detail}", f"'spin' of 1 masks: {detail}")
     assert _unknown_labels([Outcome("m", label="x", reason="empty")]) == ()
@@ -375,15 +406,20 @@ def test_unknown_labels_are_listed_once_with_count_and_what_to_do() -> None:
 @pytest.mark.parametrize("name", ["fetal hed", "femurr", "abdomn"])
 def test_an_unknown_structure_names_the_option_and_the_list(option: str, name: str) -> None:
     given = (name, {}) if option == "--structure" else (None, {"x": name})
-    with pytest.raises(SonoError, match=f"{option}: unknown structure '{name}'.*; did you mean .*planes_file"):
+    with pytest.raises(
+        SonoError, match=f"{option}: unknown structure '{name}'.*; did you mean .*planes_file"
+    ):
         Labels.create(PlaneTable(), *given, ())
 
 
 def test_structures_that_the_plane_does_not_have_are_remarked(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/a/scan.png"], [frame_row(0, plane="four_chamber")])
-    summary = import_masks(workspace, png(tmp_path / "m" / "scan.png", drawn() * 255), ImportOptions(structure="femur"))
-    assert "1 masks show a structure that the plane of their frame does not have (femur on four_chamber 1)" in (
-        " ".join(summary.remarks)
+    summary = import_masks(
+        workspace, png(tmp_path / "m" / "scan.png", drawn() * 255), ImportOptions(structure="femur")
+    )
+    assert (
+        "1 masks show a structure that the plane of their frame does not have (femur on "
+        "four_chamber 1)" in (" ".join(summary.remarks))
     )
     again = ImportOptions(structure="left ventricle")
     assert import_masks(workspace, tmp_path / "m" / "scan.png", again).remarks == ()

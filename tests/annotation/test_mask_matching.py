@@ -40,14 +40,18 @@ def coco(folder: Path, names: list[Any], annotated: list[int] | None = None, **i
     content = {
         "images": [{"id": number, "file_name": name, **size} for number, name in enumerate(names)],
         "categories": [{"id": 1, "name": "femur"}],
-        "annotations": [{"id": n, "image_id": n, "category_id": 1, "segmentation": RING} for n in numbers],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "segmentation": RING} for n in numbers
+        ],
     }
     path = folder / "masks.coco.json"
     path.write_text(json.dumps(content))
     return path
 
 
-def met(workspace: Workspace, path: Path, options: ImportOptions | None = None) -> tuple[list[int], dict[str, int]]:
+def met(
+    workspace: Workspace, path: Path, options: ImportOptions | None = None
+) -> tuple[list[int], dict[str, int]]:
     """Numbers of the frames that got a mask, and the reasons of refusals."""
     summary = import_masks(workspace, path, options)
     return sorted(int(image_id, 16) for image_id in workspace.masks()["image_id"]), summary.refused
@@ -57,7 +61,8 @@ def finder_of(paths: list[str]) -> FrameFinder:
     """The finder of a study of files below /raw, one accepted frame each."""
     rows = [frame_row(number, reasons=[]) for number in range(len(paths))]
     files = [
-        SourceFile(f"/raw/{path}", path.count("/"), None, 1, (row,)) for path, row in zip(paths, rows, strict=True)
+        SourceFile(f"/raw/{path}", path.count("/"), None, 1, (row,))
+        for path, row in zip(paths, rows, strict=True)
     ]
     by_stem: dict[str, list[SourceFile]] = {}
     for file in files:
@@ -70,7 +75,9 @@ def names_met(paths: list[str], names: list[str]) -> tuple[list[int], dict[str, 
     pictures = [Picture(name, f"entry {number}", "/masks") for number, name in enumerate(names)]
     matches = match_all(Found(pictures=pictures), finder_of(paths)).values()
     frames = [int(match.row["image_id"], 16) for match in matches if not isinstance(match, NoMatch)]
-    return sorted(frames), dict(Counter(match.reason for match in matches if isinstance(match, NoMatch)))
+    return sorted(frames), dict(
+        Counter(match.reason for match in matches if isinstance(match, NoMatch))
+    )
 
 
 TWO = ["P1/IM_0001.png", "P2/IM_0001.png"]
@@ -109,7 +116,10 @@ def test_the_longest_agreeing_path_decides(
 
 
 def test_a_coco_file_meets_the_frames_that_its_names_mean(tmp_path: Path) -> None:
-    assert met(study(tmp_path, TWO), coco(tmp_path, ["P2/IM_0001.png", "IM_0001.png"])) == ([1], {"ambiguous": 1})
+    assert met(study(tmp_path, TWO), coco(tmp_path, ["P2/IM_0001.png", "IM_0001.png"])) == (
+        [1],
+        {"ambiguous": 1},
+    )
 
 
 def test_a_picture_without_a_mask_is_a_picture_too(tmp_path: Path) -> None:
@@ -181,14 +191,22 @@ def test_a_folder_of_masks_of_another_number_contradicts(
     assert met(study(tmp_path, paths, root=root), tmp_path / folder, FEMUR) == (frames, refused)
 
 
-def test_the_data_set_next_to_the_masks_comes_before_another_with_the_same_names(tmp_path: Path) -> None:
+def test_the_data_set_next_to_the_masks_comes_before_another_with_the_same_names(
+    tmp_path: Path,
+) -> None:
     paths = ["one/images/scan.png", "two/images/scan.jpg"]
     png(tmp_path / "two" / "masks" / "scan.png", drawn().astype(np.uint8) * 255)
-    assert met(study(tmp_path, paths, root=str(tmp_path)), tmp_path / "two" / "masks", FEMUR) == ([1], {})
+    assert met(study(tmp_path, paths, root=str(tmp_path)), tmp_path / "two" / "masks", FEMUR) == (
+        [1],
+        {},
+    )
 
 
 def test_copies_of_one_picture_are_one_frame(tmp_path: Path) -> None:
-    rows = [frame_row(0), frame_row(0, source_id="copy", status="rejected", file=None, reasons=["exact_duplicate"])]
+    rows = [
+        frame_row(0),
+        frame_row(0, source_id="copy", status="rejected", file=None, reasons=["exact_duplicate"]),
+    ]
     workspace = make_study(tmp_path, ["/raw/P1/IM.png", "/raw/backup/IM.png"], rows)
     assert met(workspace, coco(tmp_path, ["IM.png"])) == ([0], {})
 
@@ -230,7 +248,17 @@ def test_what_tools_add_to_a_name_is_taken_off(name: str, frame: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["scan_1", "cb0618f-scan", "20240115-scan", "mask", "labels", "gt_scan", "unmasked", "scan_png.rf.12"]
+    "name",
+    [
+        "scan_1",
+        "cb0618f-scan",
+        "20240115-scan",
+        "mask",
+        "labels",
+        "gt_scan",
+        "unmasked",
+        "scan_png.rf.12",
+    ],
 )
 def test_a_name_is_not_cut_for_less(name: str) -> None:
     assert [reading.stem for reading in readings(name)] == [name]
@@ -249,7 +277,12 @@ def test_two_uploads_of_one_name_mean_none(tmp_path: Path) -> None:
         (TWO[1:], "P1/cb0618f6-IM_0001.png", [], {"other_folder": 1}),
         (TWO[1:], "upload/4/cb0618f6-IM_0001.png", [0], {}),
         (TWO[1:], "20240115-IM_0001.png", [], {"unmatched": 1}),
-        (TWO[1:], "P1/IM_0001_png.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg", [], {"other_folder": 1}),
+        (
+            TWO[1:],
+            "P1/IM_0001_png.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg",
+            [],
+            {"other_folder": 1},
+        ),
     ],
 )
 def test_folders_count_for_what_tools_have_renamed(
@@ -264,11 +297,15 @@ def test_an_image_id_is_evidence_enough_and_a_former_crop_is_not(tmp_path: Path)
     workspace = study(tmp_path, ["scan.png"], file=f"frames/00/{crop}.png")
     ring = coco(tmp_path, [f"frames/00/{crop}.png"], **stored_size)
     assert met(workspace, ring) == ([0], {})
-    assert met(workspace, coco(tmp_path, [f"{0:016x}-11111111.png"], **stored_size))[1] == {"changed": 1}
+    assert met(workspace, coco(tmp_path, [f"{0:016x}-11111111.png"], **stored_size))[1] == {
+        "changed": 1
+    }
     assert met(workspace, coco(tmp_path, [f"{0:016x}.png"], **stored_size))[1] == {}
 
 
-def write_coco(folder: Path, images: list[dict[str, Any]], annotations: list[Any], encoding: str = "utf-8") -> Path:
+def write_coco(
+    folder: Path, images: list[dict[str, Any]], annotations: list[Any], encoding: str = "utf-8"
+) -> Path:
     size = {"height": SOURCE[0], "width": SOURCE[1]}
     content = {
         "images": [{**size, **image} for image in images],
@@ -297,7 +334,9 @@ def test_images_that_share_an_id_or_a_name_are_an_error_that_names_both(
     tmp_path: Path, images: list[tuple[Any, str]], words: tuple[str, ...]
 ) -> None:
     workspace = study(tmp_path, ["a.png", "b.png"])
-    path = write_coco(tmp_path, [{"id": key, "file_name": name} for key, name in images], [images[0][0]])
+    path = write_coco(
+        tmp_path, [{"id": key, "file_name": name} for key, name in images], [images[0][0]]
+    )
     with pytest.raises(SonoError) as caught:
         import_masks(workspace, path)
     assert all(word in str(caught.value) for word in words)
@@ -305,8 +344,14 @@ def test_images_that_share_an_id_or_a_name_are_an_error_that_names_both(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_ids_may_be_texts_and_numbers_may_be_written_as_texts(tmp_path: Path, encoding: str) -> None:
-    images = [{"id": "a1", "file_name": "./a.png"}, {"id": 7, "file_name": "b.png"}, {"id": 9.0, "file_name": "c.png"}]
+def test_ids_may_be_texts_and_numbers_may_be_written_as_texts(
+    tmp_path: Path, encoding: str
+) -> None:
+    images = [
+        {"id": "a1", "file_name": "./a.png"},
+        {"id": 7, "file_name": "b.png"},
+        {"id": 9.0, "file_name": "c.png"},
+    ]
     path = write_coco(tmp_path, images, ["a1", "7", 9], encoding)
     assert met(study(tmp_path, ["a.png", "b.png", "c.png"]), path) == ([0, 1, 2], {})
 
@@ -317,18 +362,25 @@ def test_an_entry_given_twice_alike_is_one(tmp_path: Path) -> None:
 
 
 FOLDERS = st.lists(st.sampled_from(["P1", "P2", "P3", "images", "day1", "day2"]), max_size=3)
-PATHS = st.builds(lambda folders, stem: "/".join([*folders, f"{stem}.png"]), FOLDERS, st.sampled_from(["IM_1", "IM_2"]))
+PATHS = st.builds(
+    lambda folders, stem: "/".join([*folders, f"{stem}.png"]),
+    FOLDERS,
+    st.sampled_from(["IM_1", "IM_2"]),
+)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(PATHS, min_size=1, max_size=8, unique=True), st.data())
 def test_no_mask_ever_meets_a_frame_of_another_path(paths: list[str], data: st.DataObject) -> None:
-    """A tree of files, some of them in the study, masks for some: no match contradicts the truth, no refusal is mute.
+    """A tree of files, some of them in the study, masks for some: no match contradicts the truth,
+    no refusal is mute.
 
     Where every file has a mask, every match is the right one.
     """
     kept = data.draw(st.lists(st.sampled_from(paths), min_size=1, unique=True))
-    named = data.draw(st.one_of(st.just(paths), st.lists(st.sampled_from(paths), min_size=1, unique=True)))
+    named = data.draw(
+        st.one_of(st.just(paths), st.lists(st.sampled_from(paths), min_size=1, unique=True))
+    )
     before = data.draw(st.sampled_from(["", "C:/export/", "./"]))
     finder = finder_of(kept)
     found = Found(pictures=[Picture(before + path, path, "/masks") for path in named])
@@ -342,8 +394,12 @@ def test_no_mask_ever_meets_a_frame_of_another_path(paths: list[str], data: st.D
 
 
 def one_ends_the_other(one: str, other: str) -> bool:
-    """Whether the folders of one path that name a patient or a day are the last ones of the other's."""
-    first, second = ([part for part in path.split("/")[:-1] if part != "images"] for path in (one, other))
+    """Whether the folders of one path that name a patient or a day are the last ones of the
+    other's.
+    """
+    first, second = (
+        [part for part in path.split("/")[:-1] if part != "images"] for path in (one, other)
+    )
     shorter, longer = sorted((first, second), key=len)
     return longer[len(longer) - len(shorter) :] == shorter
 

@@ -1,4 +1,7 @@
-"""What a PNG shows is decided by its pixels: one shape, classes, an alpha channel, or no mask at all."""
+"""What a PNG shows is decided by its pixels.
+
+One shape, classes, an alpha channel, or no mask at all.
+"""
 
 import json
 from pathlib import Path
@@ -46,21 +49,30 @@ def one_frame(folder: Path, gray: np.ndarray | None = None) -> Workspace:
     box = {"crop_x0": 0, "crop_y0": 0, "crop_x1": SIZE[1], "crop_y1": SIZE[0]}
     own = {}
     if gray is not None:
-        own = {"image_id": image_id_of(gray), "file": frame_file(image_id_of(gray), gray[5:80, 10:100])}
+        own = {
+            "image_id": image_id_of(gray),
+            "file": frame_file(image_id_of(gray), gray[5:80, 10:100]),
+        }
     return make_study(folder, ["/raw/scan.png"], [frame_row(0, **size, **box, **own)])
 
 
-def imported(folder: Path, image: np.ndarray | Image.Image, options: ImportOptions = HEAD) -> tuple[list[int], str]:
+def imported(
+    folder: Path, image: np.ndarray | Image.Image, options: ImportOptions = HEAD
+) -> tuple[list[int], str]:
     """Areas of the masks of one picture, and why it was refused."""
     path = folder / "masks" / "scan.png"
     path.parent.mkdir()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path)
     workspace = one_frame(folder)
     summary = import_masks(workspace, folder / "masks", options)
-    return [int(mask.sum()) for mask in stored(workspace)], " ".join((*summary.refused, *summary.examples))
+    return [int(mask.sum()) for mask in stored(workspace)], " ".join(
+        (*summary.refused, *summary.examples)
+    )
 
 
-def test_a_frame_of_the_study_is_no_mask_whole_or_cropped(tmp_path: Path, picture: np.ndarray) -> None:
+def test_a_frame_of_the_study_is_no_mask_whole_or_cropped(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
     png(tmp_path / "masks" / "scan.png", picture)
     png(tmp_path / "masks" / "other" / "scan.png", picture[5:80, 10:100])
     png(tmp_path / "masks" / "rgb" / "scan.png", np.dstack([picture] * 3))
@@ -71,8 +83,12 @@ def test_a_frame_of_the_study_is_no_mask_whole_or_cropped(tmp_path: Path, pictur
     assert int(stored(workspace)[0].sum()) == HEAD_PIXELS
 
 
-@pytest.mark.parametrize("change", ["as it is", "brighter", "of JPEG", "smoothed", "in color", "of 16 bits"])
-def test_an_image_is_no_mask_even_if_no_frame_equals_it(tmp_path: Path, picture: np.ndarray, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["as it is", "brighter", "of JPEG", "smoothed", "in color", "of 16 bits"]
+)
+def test_an_image_is_no_mask_even_if_no_frame_equals_it(
+    tmp_path: Path, picture: np.ndarray, change: str
+) -> None:
     changed = {
         "as it is": picture,
         "brighter": np.clip(picture.astype(int) * 2, 0, 255).astype(np.uint8),
@@ -86,7 +102,9 @@ def test_an_image_is_no_mask_even_if_no_frame_equals_it(tmp_path: Path, picture:
     assert "tones" in why
 
 
-@pytest.mark.parametrize("kind", ["0 and 255", "0 and 1", "0 and 128", "soft edges", "JPEG", "16 bits", "half size"])
+@pytest.mark.parametrize(
+    "kind", ["0 and 255", "0 and 1", "0 and 128", "soft edges", "JPEG", "16 bits", "half size"]
+)
 def test_one_shape_is_a_mask_however_it_is_written(tmp_path: Path, kind: str) -> None:
     mask = head().astype(np.uint8)
     large = cv2.resize(mask, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) * 255
@@ -121,8 +139,12 @@ def classes(values: tuple[int, int, int]) -> np.ndarray:
     return labels
 
 
-@pytest.mark.parametrize("values", [(1, 2, 3), (100, 150, 250), (255, 128, 64), (85, 170, 255), (20, 30, 25)])
-def test_several_values_are_classes_and_are_offered(tmp_path: Path, values: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    "values", [(1, 2, 3), (100, 150, 250), (255, 128, 64), (85, 170, 255), (20, 30, 25)]
+)
+def test_several_values_are_classes_and_are_offered(
+    tmp_path: Path, values: tuple[int, int, int]
+) -> None:
     areas, why = imported(tmp_path, classes(values))
     assert areas == []
     assert "classes" in why
@@ -147,8 +169,13 @@ def test_values_name_their_structures(tmp_path: Path, depth: type) -> None:
     workspace = one_frame(tmp_path)
     summary = import_masks(workspace, path.parent, options)
     areas = workspace.masks().set_index("structure")["area"].to_dict()
-    assert areas == {"fetal head": (labels == 1).sum(), "cavum septi pellucidi": (labels == 2).sum()}
-    assert summary.remarks[:1] == (f"values without --value are left out: 3 ({(labels == 3).sum()} pixels)",)
+    assert areas == {
+        "fetal head": (labels == 1).sum(),
+        "cavum septi pellucidi": (labels == 2).sum(),
+    }
+    assert summary.remarks[:1] == (
+        f"values without --value are left out: 3 ({(labels == 3).sum()} pixels)",
+    )
 
 
 def test_values_of_a_palette_are_its_indices(tmp_path: Path) -> None:
@@ -167,7 +194,9 @@ def test_indices_of_one_color_are_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [(1, 1000, 1000), (1000, 1, 2), (65535, 3000, 65535)])
-def test_values_of_16_bits_that_8_bits_would_hide_are_classes(tmp_path: Path, values: tuple[int, int, int]) -> None:
+def test_values_of_16_bits_that_8_bits_would_hide_are_classes(
+    tmp_path: Path, values: tuple[int, int, int]
+) -> None:
     labels = np.zeros(SIZE, np.uint16)
     labels[head()] = values[0]
     labels[40:48, 55:70] = values[1]
@@ -191,7 +220,9 @@ def test_colors_under_one_structure_are_offered_as_colors(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("values", [{9: "femur"}, {2: "femur"}])
-def test_a_picture_without_the_named_value_is_refused(tmp_path: Path, values: dict[int, str]) -> None:
+def test_a_picture_without_the_named_value_is_refused(
+    tmp_path: Path, values: dict[int, str]
+) -> None:
     areas, why = imported(tmp_path, head().astype(np.uint8), ImportOptions(values=values))
     assert (areas, "no --value names one" in why) == ([], True)
 
@@ -201,8 +232,12 @@ def test_an_image_has_too_many_values_for_classes(tmp_path: Path, picture: np.nd
     assert (areas, "tones" in why) == ([], True)
 
 
-@pytest.mark.parametrize("kind", ["white", "cut out", "red", "black", "half opaque", "gray and alpha", "palette"])
-def test_the_alpha_channel_is_the_shape_where_it_varies(tmp_path: Path, picture: np.ndarray, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["white", "cut out", "red", "black", "half opaque", "gray and alpha", "palette"]
+)
+def test_the_alpha_channel_is_the_shape_where_it_varies(
+    tmp_path: Path, picture: np.ndarray, kind: str
+) -> None:
     mask = head().astype(np.uint8)
     full = np.full((*SIZE, 4), 255, np.uint8)
     full[..., 3] = mask * 255
@@ -272,7 +307,9 @@ def test_a_head_that_fills_three_borders_is_fine(tmp_path: Path) -> None:
         ImportOptions(colors={"red": "femur"}, values={1: "femur"}),
     ],
 )
-def test_options_that_contradict_each_other_are_an_error(tmp_path: Path, options: ImportOptions) -> None:
+def test_options_that_contradict_each_other_are_an_error(
+    tmp_path: Path, options: ImportOptions
+) -> None:
     with pytest.raises(SonoError, match="contradict each other"):
         import_masks(one_frame(tmp_path), tmp_path, options)
 
@@ -282,7 +319,9 @@ def test_files_that_are_no_masks_are_counted(tmp_path: Path) -> None:
     for name in ("scan.tif", "notes.txt", "README"):
         (tmp_path / "masks" / name).write_text("x")
     summary = import_masks(one_frame(tmp_path), tmp_path / "masks", HEAD)
-    assert summary.remarks[:1] == ("files that are neither PNG nor JSON were not read: .tif 1, .txt 1, no ending 1",)
+    assert summary.remarks[:1] == (
+        "files that are neither PNG nor JSON were not read: .tif 1, .txt 1, no ending 1",
+    )
 
 
 def framed(width: int) -> np.ndarray:
@@ -314,7 +353,12 @@ def test_a_mask_of_an_odd_shape_needs_force(tmp_path: Path, reason: str, mask: n
     labels = {"categories": [{"id": 1, "name": "fetal head"}]}
     counts = encode(mask)
     image = {"id": 1, "file_name": "scan.png", "height": SIZE[0], "width": SIZE[1]}
-    entry = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": SIZE, "counts": counts}}
+    entry = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": {"size": SIZE, "counts": counts},
+    }
     path = tmp_path / "masks.json"
     path.write_text(json.dumps(labels | {"images": [image], "annotations": [entry]}))
     assert import_masks(workspace, path, ImportOptions(dry_run=True)).refused == {reason: 1}
@@ -354,14 +398,24 @@ def test_classes_that_are_spread_over_pictures_are_not_one_structure(
     size = {"height": SIZE[0], "width": SIZE[1], "source_height": SIZE[0], "source_width": SIZE[1]}
     box = {"crop_x0": 0, "crop_y0": 0, "crop_x1": SIZE[1], "crop_y1": SIZE[0]}
     workspace = make_study(
-        tmp_path, ["/raw/a.png", "/raw/b.png"], [frame_row(0, **size, **box), frame_row(1, **size, **box)]
+        tmp_path,
+        ["/raw/a.png", "/raw/b.png"],
+        [frame_row(0, **size, **box), frame_row(1, **size, **box)],
     )
     for name, color in (("a", first), ("b", second)):
         shape = head()[..., None] * np.array(color, np.uint8)
         png(tmp_path / "masks" / f"{name}.png", np.squeeze(shape).astype(np.uint8))
     summary = import_masks(workspace, tmp_path / "masks", HEAD)
-    assert (summary.imported, summary.refused) == (0, {"classes": 2}) and paints in summary.examples[0]
-    forced = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="fetal head", force=True))
+    assert (summary.imported, summary.refused) == (
+        0,
+        {"classes": 2},
+    ) and paints in summary.examples[0]
+    forced = import_masks(
+        workspace, tmp_path / "masks", ImportOptions(structure="fetal head", force=True)
+    )
     assert forced.imported == 2 and any(paints in remark for remark in forced.remarks)
-    png(tmp_path / "masks" / "b.png", np.squeeze(head()[..., None] * np.array(first, np.uint8)).astype(np.uint8))
+    png(
+        tmp_path / "masks" / "b.png",
+        np.squeeze(head()[..., None] * np.array(first, np.uint8)).astype(np.uint8),
+    )
     assert import_masks(workspace, tmp_path / "masks", HEAD).imported == 2

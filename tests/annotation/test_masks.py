@@ -24,7 +24,9 @@ def square(top: int = 1) -> np.ndarray:
 
 
 def images(height: int = 4) -> pd.DataFrame:
-    return from_rows(IMAGES, [{**IMAGE, "height": height, "source_id": "s", "frame": 0, "status": "accepted"}])
+    return from_rows(
+        IMAGES, [{**IMAGE, "height": height, "source_id": "s", "frame": 0, "status": "accepted"}]
+    )
 
 
 @given(arrays(np.bool_, SHAPES))
@@ -32,7 +34,8 @@ def test_a_mask_comes_back_from_its_code(mask: np.ndarray) -> None:
     assert np.array_equal(decode(encode(mask), *mask.shape), mask)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside pycocotools
+# inside pycocotools
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @given(arrays(np.bool_, SHAPES))
 def test_the_code_is_the_one_of_pycocotools(mask: np.ndarray) -> None:
     theirs = coco.decode({"size": list(mask.shape), "counts": encode(mask).encode()})
@@ -115,7 +118,10 @@ def test_new_proposals_replace_old_ones_of_the_same_kind_only() -> None:
     old = mask_table([mask_row(IMAGE, square(0), name, "heuristic") for name in ("femur", "tibia")])
     new = mask_table([mask_row(IMAGE, square(1), "femur", "heuristic")])
     merged = replace_masks(old, new)
-    assert sorted(zip(merged["structure"], merged["box_y"], strict=True)) == [("femur", 1), ("tibia", 0)]
+    assert sorted(zip(merged["structure"], merged["box_y"], strict=True)) == [
+        ("femur", 1),
+        ("tibia", 0),
+    ]
 
 
 @pytest.mark.parametrize("state", ["accepted", "edited", "rejected"])

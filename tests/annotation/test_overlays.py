@@ -24,9 +24,20 @@ def make_study(folder: Path, count: int = 3) -> Workspace:
     for number in range(count):
         file = f"frames/00/{number:016x}-0.png"
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
-        (workspace.root / file).write_bytes(cv2.imencode(".png", np.full((40, 60), 90, np.uint8))[1].tobytes())
-        rows.append({"image_id": f"{number:016x}", "source_id": f"s{number}", "frame": 0, "status": "accepted",
-                     "height": 40, "width": 60, "file": file})  # fmt: skip
+        (workspace.root / file).write_bytes(
+            cv2.imencode(".png", np.full((40, 60), 90, np.uint8))[1].tobytes()
+        )
+        rows.append(
+            {
+                "image_id": f"{number:016x}",
+                "source_id": f"s{number}",
+                "frame": 0,
+                "status": "accepted",
+                "height": 40,
+                "width": 60,
+                "file": file,
+            }
+        )
         masks.append(mask_row(rows[-1], mask, "femur" if number else "fetal head", "manual"))
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     fill_vault(workspace)
@@ -35,7 +46,9 @@ def make_study(folder: Path, count: int = 3) -> Workspace:
 
 
 def test_structures_take_turns() -> None:
-    masks = pd.DataFrame({"image_id": ["a", "b", "c", "z"], "structure": ["femur"] * 3 + ["fetal head"]})
+    masks = pd.DataFrame(
+        {"image_id": ["a", "b", "c", "z"], "structure": ["femur"] * 3 + ["fetal head"]}
+    )
     assert choose_frames(masks, 3) == ["a", "z", "b"]
 
 
@@ -46,11 +59,19 @@ def test_the_sheet_shows_the_frames_and_is_the_same_every_time(tmp_path: Path) -
     assert first.read_bytes() == write_overlays(workspace, tmp_path / "two").read_bytes()
 
 
-def test_the_image_id_stands_below_the_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_id_stands_below_the_structures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
-    monkeypatch.setattr(overlays, "contact_sheet", lambda tiles, *_: told.extend(text for _, text in tiles) or b"")
+    monkeypatch.setattr(
+        overlays, "contact_sheet", lambda tiles, *_: told.extend(text for _, text in tiles) or b""
+    )
     write_overlays(make_study(tmp_path), tmp_path)
-    assert told == ["femur\n0000000000000001", "fetal head\n0000000000000000", "femur\n0000000000000002"]
+    assert told == [
+        "femur\n0000000000000001",
+        "fetal head\n0000000000000000",
+        "femur\n0000000000000002",
+    ]
 
 
 def test_more_than_a_row_goes_on_below(tmp_path: Path) -> None:

@@ -31,15 +31,29 @@ def make_study(folder: Path) -> Workspace:
         file = f"frames/00/{number:016x}-0.png"
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
         (workspace.root / file).write_bytes(cv2.imencode(".png", frame)[1].tobytes())
-        rows.append({"image_id": f"{number:016x}", "source_id": f"s{number}", "frame": 0, "status": "accepted",
-                     "plane": plane, "height": 90, "width": 120, "file": file})  # fmt: skip
-    rows.append({**rows[0], "image_id": "f" * 16, "source_id": "s9", "status": "rejected", "file": None})
+        rows.append(
+            {
+                "image_id": f"{number:016x}",
+                "source_id": f"s{number}",
+                "frame": 0,
+                "status": "accepted",
+                "plane": plane,
+                "height": 90,
+                "width": 120,
+                "file": file,
+            }
+        )
+    rows.append(
+        {**rows[0], "image_id": "f" * 16, "source_id": "s9", "status": "rejected", "file": None}
+    )
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     return workspace
 
 
 def rows_in_order(workspace: Workspace) -> list[dict[str, object]]:
-    """The masks table as it lies on the disk, without the mark of its study, which two studies do not share."""
+    """The masks table as it lies on the disk, without the mark of its study, which two studies
+    do not share.
+    """
     rows: list[dict[str, object]] = pq.read_table(workspace.root / "masks.parquet").to_pylist()
     return rows
 
@@ -71,12 +85,16 @@ def test_the_size_of_batches_does_not_show(tmp_path: Path) -> None:
     assert rows_in_order(one) == rows_in_order(two)
 
 
-def test_a_killed_run_loses_only_the_batch_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_loses_only_the_batch_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean, killed = make_study(tmp_path / "clean"), make_study(tmp_path / "killed")
     propose_masks(clean)
     seen: list[str] = []
 
-    def dies_at_the_third(proposer: OutlineProposer, root: Path, job: stage.Job) -> list[dict[str, object]]:
+    def dies_at_the_third(
+        proposer: OutlineProposer, root: Path, job: stage.Job
+    ) -> list[dict[str, object]]:
         seen.append(job.image["image_id"])
         if len(seen) == 3:
             raise KeyboardInterrupt
@@ -114,7 +132,9 @@ class Boxes:
     source = "sam"
     model_hash = "b" * 16
 
-    def propose(self, gray: np.ndarray, plane: str | None, region: str | None, boxes: Sequence[Box]) -> list[Proposal]:
+    def propose(
+        self, gray: np.ndarray, plane: str | None, region: str | None, boxes: Sequence[Box]
+    ) -> list[Proposal]:
         masks = []
         for box in boxes:
             mask = np.zeros(gray.shape, np.bool_)
@@ -137,7 +157,11 @@ def test_a_promptable_model_gets_reviewed_boxes_before_proposed_ones(
     propose_masks(workspace, tmp_path / "sam.pth")
     masks = workspace.masks()
     own = masks[masks["source"] == "sam"].set_index("image_id")
-    assert own["structure"].to_dict() == {f"{0:016x}": "thalami", f"{1:016x}": "femur", f"{4:016x}": "fetal head"}
+    assert own["structure"].to_dict() == {
+        f"{0:016x}": "thalami",
+        f"{1:016x}": "femur",
+        f"{4:016x}": "fetal head",
+    }
     assert own.loc[f"{0:016x}", "area"] == 200
 
 

@@ -1,4 +1,6 @@
-"""The weight-free proposer on drawn outlines, on real frames, and where there is nothing to find."""
+"""The weight-free proposer on drawn outlines, on real frames, and where there is nothing to
+find.
+"""
 
 import json
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from sono.annotation.echo_maps import echo_maps, sample, sector_of
-from sono.annotation.proposers import OUTLINES, OutlineProposer, box_of, propose_unlabelled
+from sono.annotation.proposers import OUTLINES, OutlineProposer, box_of, propose_unlabeled
 from sono.annotation.search import search
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.rle import decode
@@ -81,14 +83,14 @@ def test_planes_without_an_outline_get_nothing() -> None:
 
 @pytest.mark.parametrize("shape", [(300, 400), (1, 1), (2, 500), (500, 3)])
 def test_odd_frames_never_fail(shape: tuple[int, int]) -> None:
-    assert propose_unlabelled(np.zeros(shape, np.uint8)) is None
-    found = propose_unlabelled(np.full(shape, 99, np.uint8))
+    assert propose_unlabeled(np.zeros(shape, np.uint8)) is None
+    found = propose_unlabeled(np.full(shape, 99, np.uint8))
     assert (found is None) == (max(shape) > 4 * min(shape))
     assert found is None or found.shape == shape
 
 
 def test_the_same_frame_gives_the_same_mask() -> None:
-    first, second = (propose_unlabelled(head_frame()[0]) for _ in range(2))
+    first, second = (propose_unlabeled(head_frame()[0]) for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -104,7 +106,9 @@ def test_a_box_is_half_open_and_tight() -> None:
 
 
 def test_samples_beyond_the_map_get_the_given_value() -> None:
-    within, values = sample(np.array([2.0, 3.0]), np.array([1.0, 0.0]), np.arange(6.0).reshape(2, 3), beyond=-1)
+    within, values = sample(
+        np.array([2.0, 3.0]), np.array([1.0, 0.0]), np.arange(6.0).reshape(2, 3), beyond=-1
+    )
     assert (within.tolist(), values[0].tolist()) == ([True, False], [5.0, -1.0])
 
 
@@ -128,7 +132,12 @@ def test_ridges_bend_down_and_the_border_is_no_ridge() -> None:
 def test_a_search_climbs_to_the_top_between_its_candidates() -> None:
     top = np.array([3.3, -1.7])
     grid = np.stack(np.meshgrid(np.arange(-8.0, 9, 2), np.arange(-8.0, 9, 2)), -1).reshape(-1, 2)
-    found = search(lambda shapes: -((shapes - top) ** 2).sum(axis=1), grid, np.array([1.0, 1.0]), np.array([1.0, 1.0]))
+    found = search(
+        lambda shapes: -((shapes - top) ** 2).sum(axis=1),
+        grid,
+        np.array([1.0, 1.0]),
+        np.array([1.0, 1.0]),
+    )
     assert found.shapes[0] == pytest.approx(top, abs=0.2)
     assert (np.diff(found.scores) <= 0).all()
 
@@ -137,13 +146,21 @@ def test_real_heads_of_nijmegen(shared_data: Path) -> None:
     results = []
     for mask in sorted((shared_data / "nijmegen" / "masks").glob("*.png"))[::33]:
         path = shared_data / "nijmegen" / "training_set" / mask.name.replace("_Mask", "")
-        frame, truth = (cv2.imdecode(np.fromfile(each, np.uint8), cv2.IMREAD_GRAYSCALE) for each in (path, mask))
-        results.append(dice(PROPOSER.propose(frame, "transthalamic", "head", ())[0].mask, truth > 127))
+        frame, truth = (
+            cv2.imdecode(np.fromfile(each, np.uint8), cv2.IMREAD_GRAYSCALE) for each in (path, mask)
+        )
+        results.append(
+            dice(PROPOSER.propose(frame, "transthalamic", "head", ())[0].mask, truth > 127)
+        )
     assert np.median(results) > 0.9
 
 
-@pytest.mark.parametrize(("category", "plane", "least"), [(2, "abdominal_circumference", 0.7), (3, "femur", 0.6)])
-def test_real_abdomens_and_femurs_of_barcelona(shared_data: Path, category: int, plane: str, least: float) -> None:
+@pytest.mark.parametrize(
+    ("category", "plane", "least"), [(2, "abdominal_circumference", 0.7), (3, "femur", 0.6)]
+)
+def test_real_abdomens_and_femurs_of_barcelona(
+    shared_data: Path, category: int, plane: str, least: float
+) -> None:
     content = json.loads((shared_data / "barcelona" / "landmark_masks.coco.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     results = []

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import sam_model_registry
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 
 from sono.annotation.proposers import Box
 from sono.annotation.sam import SamProposer, build_sam, stability_of, widen
@@ -19,14 +25,18 @@ from sono.curation.core.errors import SonoError
 def tiny_sam(window: int = 3, patch: int = 8, heads: int = 2) -> Sam:
     torch.manual_seed(3)  # one whose masks are not empty
     encoder = ImageEncoderViT(
-        img_size=8 * patch, patch_size=patch, embed_dim=32, depth=3, num_heads=heads, mlp_ratio=2, out_chans=32,
-        use_rel_pos=True, window_size=window, global_attn_indexes=(1,),
+        img_size=8 * patch, patch_size=patch, embed_dim=32, depth=3, num_heads=heads, mlp_ratio=2,
+        out_chans=32, use_rel_pos=True, window_size=window, global_attn_indexes=(1,),
     )  # fmt: skip
     prompts = PromptEncoder(
-        embed_dim=32, image_embedding_size=(8, 8), input_image_size=(8 * patch, 8 * patch), mask_in_chans=8
+        embed_dim=32,
+        image_embedding_size=(8, 8),
+        input_image_size=(8 * patch, 8 * patch),
+        mask_in_chans=8,
     )
     decoder = MaskDecoder(
-        transformer_dim=32, transformer=TwoWayTransformer(depth=1, embedding_dim=32, mlp_dim=24, num_heads=8),
+        transformer_dim=32,
+        transformer=TwoWayTransformer(depth=1, embedding_dim=32, mlp_dim=24, num_heads=8),
         iou_head_depth=2, iou_head_hidden_dim=16,
     )  # fmt: skip
     model = Sam(encoder, prompts, decoder)
@@ -48,7 +58,12 @@ def picture() -> np.ndarray:
 def sizes(model: Sam) -> tuple[object, ...]:
     encoder = model.image_encoder
     blocks = [(block.window_size, block.attn.num_heads) for block in encoder.blocks]
-    return encoder.img_size, blocks, model.prompt_encoder.image_embedding_size, model.prompt_encoder.input_image_size
+    return (
+        encoder.img_size,
+        blocks,
+        model.prompt_encoder.image_embedding_size,
+        model.prompt_encoder.input_image_size,
+    )
 
 
 @pytest.mark.parametrize(("window", "patch", "heads"), [(3, 8, 2), (5, 16, 4)])
@@ -56,10 +71,12 @@ def test_sizes_are_read_from_the_weights(window: int, patch: int, heads: int) ->
     given = tiny_sam(window, patch, heads)
     built = build_sam(given.state_dict())
     assert sizes(built) == sizes(given)
-    assert all(torch.equal(value, given.state_dict()[key]) for key, value in built.state_dict().items())
+    assert all(
+        torch.equal(value, given.state_dict()[key]) for key, value in built.state_dict().items()
+    )
 
 
-def test_the_published_vit_b_is_recognised() -> None:
+def test_the_published_vit_b_is_recognized() -> None:
     with torch.device("meta"):
         published = sam_model_registry["vit_b"]()
         built = build_sam(published.state_dict())
@@ -80,7 +97,9 @@ def test_each_box_gives_its_mask_with_the_best_quality(checkpoint: Path) -> None
 
 
 def test_the_prompt_is_the_widened_box(checkpoint: Path) -> None:
-    found = SamProposer.load(checkpoint, margin=0.1).propose(picture(), None, None, [Box("femur", 10, 10, 30, 20)])
+    found = SamProposer.load(checkpoint, margin=0.1).propose(
+        picture(), None, None, [Box("femur", 10, 10, 30, 20)]
+    )
     assert json.loads(found[0].prompt or "")["xyxy"] == [8, 9, 32, 21]
 
 
@@ -94,19 +113,25 @@ def test_without_boxes_the_outline_of_the_plane_prompts(checkpoint: Path) -> Non
 
 
 def test_the_hash_is_that_of_the_file(checkpoint: Path) -> None:
-    assert SamProposer.load(checkpoint).model_hash == hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    assert (
+        SamProposer.load(checkpoint).model_hash
+        == hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    )
 
 
 def test_the_same_frame_gives_the_same_mask(checkpoint: Path) -> None:
     boxes = [Box("femur", 10, 10, 30, 20)]
-    first, second = (SamProposer.load(checkpoint).propose(picture(), None, None, boxes)[0] for _ in range(2))
+    first, second = (
+        SamProposer.load(checkpoint).propose(picture(), None, None, boxes)[0] for _ in range(2)
+    )
     assert np.array_equal(first.mask, second.mask)
 
 
 def test_unit_pixels_change_what_the_model_sees(checkpoint: Path) -> None:
     boxes = [Box("femur", 10, 10, 30, 20)]
     sam, unit = (
-        SamProposer.load(checkpoint, pixels=kind).propose(picture(), None, None, boxes) for kind in ("sam", "unit")
+        SamProposer.load(checkpoint, pixels=kind).propose(picture(), None, None, boxes)
+        for kind in ("sam", "unit")
     )
     assert sam[0].score != unit[0].score
 
@@ -120,11 +145,14 @@ def test_wrapped_and_parallel_checkpoints_load(tmp_path: Path, container: str, p
 
 
 @pytest.mark.parametrize(
-    ("extra", "asked"), [(argparse.Namespace(lr=1), "argparse.Namespace"), (np.float64(0.1), "numpy")]
+    ("extra", "asked"),
+    [(argparse.Namespace(lr=1), "argparse.Namespace"), (np.float64(0.1), "numpy")],
 )
 def test_a_refused_pickle_names_what_it_asks_for(tmp_path: Path, extra: object, asked: str) -> None:
     torch.save({"model": tiny_sam().state_dict(), "extra": extra}, tmp_path / "more.pth")
-    with pytest.raises(SonoError, match=f"it asks for {asked}.*Save its state_dict alone") as caught:
+    with pytest.raises(
+        SonoError, match=f"it asks for {asked}.*Save its state_dict alone"
+    ) as caught:
         SamProposer.load(tmp_path / "more.pth")
     assert "\n" not in str(caught.value)
 
@@ -144,8 +172,12 @@ def test_another_checkpoint_is_refused(tmp_path: Path, content: object) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"a,b\n1,2\n", b"cos\nsystem\n(S'true'\ntR."])
-def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n", b"a,b\n1,2\n", b"cos\nsystem\n(S'true'\ntR."]
+)
+def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(SonoError, match="not a checkpoint"):
         SamProposer.load(tmp_path / "file.pth")

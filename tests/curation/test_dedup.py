@@ -11,7 +11,7 @@ from studies import fill_vault
 
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.engine import Engine
-from sono.curation.core.errors import FindingsError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
 from sono.curation.core.tables import DUPLICATES, IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
@@ -30,11 +30,17 @@ def tissue(seed: int) -> Gray:
 
 
 def noisy(gray: Gray) -> Gray:
-    return np.clip(gray + np.random.default_rng(9).normal(0, 4, gray.shape), 1, 255).astype(np.uint8)
+    return np.clip(gray + np.random.default_rng(9).normal(0, 4, gray.shape), 1, 255).astype(
+        np.uint8
+    )
 
 
-def study_of(root: Path, frames: list[tuple[Gray, dict[str, object]]], stored: bool = True) -> Workspace:
-    """A workspace of accepted frames, as `sono qc` would leave it before it looks for near duplicates."""
+def study_of(
+    root: Path, frames: list[tuple[Gray, dict[str, object]]], stored: bool = True
+) -> Workspace:
+    """A workspace of accepted frames, as `sono qc` would leave it before it looks for near
+    duplicates.
+    """
     study = Workspace.create(root / "study")
     rows = []
     for number, (gray, facts) in enumerate(frames):
@@ -43,9 +49,24 @@ def study_of(root: Path, frames: list[tuple[Gray, dict[str, object]]], stored: b
             write_bytes(study.root / frame_file(image_id, gray), encode_png(gray))
         place = {"crop_x0": 0, "crop_y0": 0, "crop_x1": width, "crop_y1": height}
         size = {"height": height, "width": width, "source_height": height, "source_width": width}
-        row = {"source_id": f"s{number:02}", "frame": 0, "status": "accepted", "reasons": [], "image_id": image_id}
+        row = {
+            "source_id": f"s{number:02}",
+            "frame": 0,
+            "status": "accepted",
+            "reasons": [],
+            "image_id": image_id,
+        }
         code = perceptual_hash(gray, find_sector(gray))
-        rows.append({**row, **place, **size, "perceptual_hash": code, "file": frame_file(image_id, gray), **facts})
+        rows.append(
+            {
+                **row,
+                **place,
+                **size,
+                "perceptual_hash": code,
+                "file": frame_file(image_id, gray),
+                **facts,
+            }
+        )
     study.write(IMAGES, from_rows(IMAGES, rows))
     fill_vault(study)
     return study
@@ -92,7 +113,9 @@ def test_a_near_pair_found_later_is_grouped_and_makes_the_split_leak(study: Work
     assert images.loc["s00", "duplicate_group"] == images.loc["s01", "duplicate_group"]
     assert list(images.loc["s00", "reasons"]) == ["near_duplicate"]
     assert images.loc[["s02", "s03"], "duplicate_group"].isna().all()
-    with pytest.raises(SonoError, match=rf"1 duplicate groups are in more .*{images.loc['s00', 'duplicate_group']}"):
+    with pytest.raises(
+        SonoError, match=rf"1 duplicate groups are in more .*{images.loc['s00', 'duplicate_group']}"
+    ):
         checked_splits(study)
     split_workspace(study, None, 0, None)
     checked_splits(study)
@@ -101,7 +124,9 @@ def test_a_near_pair_found_later_is_grouped_and_makes_the_split_leak(study: Work
 
 
 def test_strict_refuses_pairs_of_two_patients_or_splits(study: Workspace) -> None:
-    with pytest.raises(FindingsError, match="1 pairs cross patients, 1 cross centers, 1 cross splits"):
+    with pytest.raises(
+        IssuesError, match="1 pairs cross patients, 1 cross centers, 1 cross splits"
+    ):
         run_dedup(study).refuse_findings()
 
 
@@ -114,7 +139,9 @@ def test_a_csv_and_a_sheet_are_written(study: Workspace, tmp_path: Path) -> None
 
 
 def test_without_frames_pairs_are_told_but_neither_confirmed_nor_grouped(tmp_path: Path) -> None:
-    study = study_of(tmp_path, [(tissue(0), facts("p0", "train")), (noisy(tissue(0)), facts("p1", "val"))], False)
+    study = study_of(
+        tmp_path, [(tissue(0), facts("p0", "train")), (noisy(tissue(0)), facts("p1", "val"))], False
+    )
     summary = run_dedup(study)
     assert (summary.pairs["near"], summary.unconfirmed, summary.grouped) == (1, 1, 0)
     assert any("near by hash alone" in remark for remark in summary.remarks())
@@ -124,13 +151,20 @@ def test_without_frames_pairs_are_told_but_neither_confirmed_nor_grouped(tmp_pat
 
 def test_unlike_frames_with_near_hashes_are_no_pair(tmp_path: Path) -> None:
     code = perceptual_hash(tissue(0), find_sector(tissue(0)))
-    study = study_of(tmp_path, [(tissue(seed), {**facts("p", "train"), "perceptual_hash": code}) for seed in (5, 6)])
+    study = study_of(
+        tmp_path,
+        [(tissue(seed), {**facts("p", "train"), "perceptual_hash": code}) for seed in (5, 6)],
+    )
     assert run_dedup(study).pairs == {"exact": 0, "near": 0, "flipped": 0}
 
 
-def test_real_copies_and_a_real_flip_are_found_among_real_frames(shared_data: Path, tmp_path: Path) -> None:
+def test_real_copies_and_a_real_flip_are_found_among_real_frames(
+    shared_data: Path, tmp_path: Path
+) -> None:
     full = {path.stem: path for path in (shared_data / "barcelona_head/images").iterdir()}
-    both = [path for path in sorted((shared_data / "barcelona/Images").iterdir()) if path.stem in full]
+    both = [
+        path for path in sorted((shared_data / "barcelona/Images").iterdir()) if path.stem in full
+    ]
     raw = tmp_path / "raw"
     raw.mkdir()
     for path in both:

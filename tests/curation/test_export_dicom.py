@@ -1,4 +1,6 @@
-"""De-identified DICOM: the same pixels, strict values, nothing of the source, and no claim that is not known."""
+"""De-identified DICOM: the same pixels, strict values, nothing of the source, and no claim that
+is not known.
+"""
 
 import re
 import shutil
@@ -12,7 +14,13 @@ from pydicom import config, dcmread
 from sono.curation.clinical.vocabulary import VOCABULARY
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.errors import PrivacyError, SonoError
-from sono.curation.core.frame_files import encode_png, frame_file, image_id_of, read_stored, stored_path
+from sono.curation.core.frame_files import (
+    encode_png,
+    frame_file,
+    image_id_of,
+    read_stored,
+    stored_path,
+)
 from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.statistics import compute_statistics
@@ -21,14 +29,43 @@ from sono.curation.privacy.gate import private_strings
 from sono.curation.privacy.private_strings import collect
 
 FRAMES = {
-    "clean": {"patient_id": "aa11", "study_id": "5a11", "row_spacing_mm": 0.31, "col_spacing_mm": 0.30,
-              "plane": "femur", "ga_days": 157, "machine": "Aurelia V8", "sector_kind": "convex", "reasons": []},
-    "calipers": {"patient_id": "aa11", "study_id": "5a11", "sector_kind": "convex", "reasons": ["overlay"]},
-    "unsure": {"patient_id": "bb22", "study_id": None, "sector_kind": "full", "reasons": ["sector_unsure"]},
-    "dated": {"patient_id": "cc33", "study_id": "5c33", "exam_date": "2123-05-04",
-              "sector_kind": "convex", "reasons": []},
-    "nobody": {"patient_id": None, "study_id": None, "sector_kind": "linear", "reasons": ["near_duplicate"]},
-}  # fmt: skip
+    "clean": {
+        "patient_id": "aa11",
+        "study_id": "5a11",
+        "row_spacing_mm": 0.31,
+        "col_spacing_mm": 0.30,
+        "plane": "femur",
+        "ga_days": 157,
+        "machine": "Aurelia V8",
+        "sector_kind": "convex",
+        "reasons": [],
+    },
+    "calipers": {
+        "patient_id": "aa11",
+        "study_id": "5a11",
+        "sector_kind": "convex",
+        "reasons": ["overlay"],
+    },
+    "unsure": {
+        "patient_id": "bb22",
+        "study_id": None,
+        "sector_kind": "full",
+        "reasons": ["sector_unsure"],
+    },
+    "dated": {
+        "patient_id": "cc33",
+        "study_id": "5c33",
+        "exam_date": "2123-05-04",
+        "sector_kind": "convex",
+        "reasons": [],
+    },
+    "nobody": {
+        "patient_id": None,
+        "study_id": None,
+        "sector_kind": "linear",
+        "reasons": ["near_duplicate"],
+    },
+}
 
 
 @pytest.fixture
@@ -41,10 +78,24 @@ def study(tmp_path: Path) -> Workspace:
         image_id = image_id_of(gray)
         write_bytes(workspace.root / frame_file(image_id, gray), encode_png(gray))
         size = {"height": gray.shape[0], "width": gray.shape[1]}
-        rows.append(values | {"image_id": image_id, "source_id": f"5{name}", "frame": 0, "status": "accepted",
-                              "file": frame_file(image_id, gray)} | size)  # fmt: skip
+        rows.append(
+            values
+            | {
+                "image_id": image_id,
+                "source_id": f"5{name}",
+                "frame": 0,
+                "status": "accepted",
+                "file": frame_file(image_id, gray),
+            }
+            | size
+        )
     workspace.write(IMAGES, from_rows(IMAGES, rows))
-    source = {"path": b"/raw/DOEWORTH.dcm", "root": b"/raw", "settings_hash": "x", "private": ["DOEWORTH^JANE"]}
+    source = {
+        "path": b"/raw/DOEWORTH.dcm",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "private": ["DOEWORTH^JANE"],
+    }
     write_table(workspace.sources_path, from_rows(SOURCES, [row | source for row in rows]), SOURCES)
     return workspace
 
@@ -61,7 +112,11 @@ def test_the_pixels_are_those_of_the_stored_frames(study: Workspace, tmp_path: P
     for row in study.images().itertuples():
         data = files[row.source_id[1:]]
         assert np.array_equal(data.pixel_array, read_stored(stored_path(study, row.file)))
-        assert (data.PhotometricInterpretation, data.BitsStored, data.Modality) == ("MONOCHROME2", 8, "US")
+        assert (data.PhotometricInterpretation, data.BitsStored, data.Modality) == (
+            "MONOCHROME2",
+            8,
+            "US",
+        )
         assert data.SOPClassUID == "1.2.840.10008.5.1.4.1.1.6.1"
 
 
@@ -72,24 +127,47 @@ def test_who_and_when_are_pseudonyms_and_blanks(study: Workspace, tmp_path: Path
     for data in files.values():
         assert data.PatientIdentityRemoved == "YES"
         assert "113100" in [item.CodeValue for item in data.DeidentificationMethodCodeSequence]
-        empty = ("PatientBirthDate", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID")
+        empty = (
+            "PatientBirthDate",
+            "StudyDate",
+            "StudyTime",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+            "StudyID",
+        )
         dated = data.PatientID == "cc33"
-        assert [data.get(keyword) for keyword in empty] == ["", "21230504" if dated else "", "", "", "", ""]
+        assert [data.get(keyword) for keyword in empty] == [
+            "",
+            "21230504" if dated else "",
+            "",
+            "",
+            "",
+            "",
+        ]
         assert data.LongitudinalTemporalInformationModified == ("MODIFIED" if dated else "REMOVED")
         assert not any(element.tag.is_private for element in data)
     assert files["clean"].ImageComments == "plane femur; gestational age 157 days"
 
 
-def test_print_is_never_denied_and_called_clean_only_where_none_was_seen(study: Workspace, tmp_path: Path) -> None:
+def test_print_is_never_denied_and_called_clean_only_where_none_was_seen(
+    study: Workspace, tmp_path: Path
+) -> None:
     files = exported(study, tmp_path / "out")
     assert not any("BurnedInAnnotation" in data for data in files.values())
     methods = {
-        name: [item.CodeValue for item in data.DeidentificationMethodCodeSequence] for name, data in files.items()
+        name: [item.CodeValue for item in data.DeidentificationMethodCodeSequence]
+        for name, data in files.items()
     }
-    assert {name for name, codes in methods.items() if CLEAN_PIXELS[0] in codes} == {"clean", "dated", "nobody"}
+    assert {name for name, codes in methods.items() if CLEAN_PIXELS[0] in codes} == {
+        "clean",
+        "dated",
+        "nobody",
+    }
 
 
-def test_millimetres_stand_in_a_region_where_they_are_known(study: Workspace, tmp_path: Path) -> None:
+def test_millimetres_stand_in_a_region_where_they_are_known(
+    study: Workspace, tmp_path: Path
+) -> None:
     files = exported(study, tmp_path / "out")
     region = files["clean"].SequenceOfUltrasoundRegions[0]
     assert (region.PhysicalDeltaX, region.PhysicalDeltaY) == (0.03, 0.031)
@@ -98,16 +176,24 @@ def test_millimetres_stand_in_a_region_where_they_are_known(study: Workspace, tm
     assert "SequenceOfUltrasoundRegions" not in files["calipers"]
 
 
-def test_uids_are_stable_lie_below_2_25_and_depend_on_the_key(study: Workspace, tmp_path: Path) -> None:
+def test_uids_are_stable_lie_below_2_25_and_depend_on_the_key(
+    study: Workspace, tmp_path: Path
+) -> None:
     first, again = exported(study, tmp_path / "a"), exported(study, tmp_path / "b")
     for name, data in first.items():
         for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             assert re.fullmatch(r"2\.25\.(0|[1-9]\d{0,38})", data[keyword].value)
             assert data[keyword].value == again[name][keyword].value
-    assert first["clean"].StudyInstanceUID == first["calipers"].StudyInstanceUID != first["unsure"].StudyInstanceUID
+    assert (
+        first["clean"].StudyInstanceUID
+        == first["calipers"].StudyInstanceUID
+        != first["unsure"].StudyInstanceUID
+    )
     assert len({data.SOPInstanceUID for data in first.values()}) == 5
     assert keyed_uid(b"a" * 32, "image", "x") != keyed_uid(b"b" * 32, "image", "x")
-    contents = [sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.dcm")) for name in "ab"]
+    contents = [
+        sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.dcm")) for name in "ab"
+    ]
     assert contents[0] == contents[1]
 
 
@@ -128,11 +214,15 @@ def test_an_overlong_machine_name_is_cut(study: Workspace, tmp_path: Path) -> No
     assert len(exported(study, tmp_path / "out")["clean"].ManufacturerModelName) == 64
 
 
-@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="the Debian package dicom3tools is not installed")
+@pytest.mark.skipif(
+    not shutil.which("dciodvfy"), reason="the Debian package dicom3tools is not installed"
+)
 def test_the_files_satisfy_an_independent_validator(study: Workspace, tmp_path: Path) -> None:
     export_dicom(study, tmp_path / "out")
     for path in (tmp_path / "out").rglob("*.dcm"):
-        done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["dciodvfy", "-new", path], capture_output=True, text=True, check=False
+        )
         assert "USImage" in done.stderr
         assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
 
@@ -153,7 +243,9 @@ def test_a_folder_with_files_is_not_written_to(study: Workspace, tmp_path: Path)
 
 def test_the_summary_counts_as_the_statistics_do(study: Workspace, tmp_path: Path) -> None:
     summary = export_dicom(study, tmp_path / "out")
-    counted = compute_statistics(study.images(), study.masks(), study.read(CAPTIONS), study.planes()).frames
+    counted = compute_statistics(
+        study.images(), study.masks(), study.read(CAPTIONS), study.planes()
+    ).frames
     assert (summary.files, summary.patients, summary.studies) == (5, 3, 2)
     assert (counted["accepted"], counted["patients"], counted["studies"]) == (5, 3, 2)
     assert (summary.files_without_patient, summary.files_without_study) == (1, 2)

@@ -1,4 +1,7 @@
-"""What a hospital's disks do: they fill up, are read-only, hold pipes and odd names; files change, processes die."""
+"""What a hospital's disks do: they fill up, are read-only, hold pipes and odd names.
+
+Files change, processes die.
+"""
 
 import contextlib
 import os
@@ -51,13 +54,19 @@ def raw(tmp_path: Path) -> Path:
 def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     """Size, time and content of every file."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+    return {
+        str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns, p.read_bytes())
+        for p in files
+    }
 
 
 def codes(study: Workspace) -> dict[bytes, tuple[str, ...]]:
     sources = read_table(study.sources_path, SOURCES)
     pairs = zip(sources["path"], sources["reasons"], strict=True)
-    return {path.rpartition(b"/")[2]: tuple(code for code in found if code != "unknown_kind") for path, found in pairs}
+    return {
+        path.rpartition(b"/")[2]: tuple(code for code in found if code != "unknown_kind")
+        for path, found in pairs
+    }
 
 
 def sono(*words: object) -> tuple[int, str]:
@@ -68,7 +77,9 @@ def sono(*words: object) -> tuple[int, str]:
 
 
 def largest_member(pid: int) -> int:
-    """The most bytes of memory that any process of a family had while it lived, looked at ten times a second."""
+    """The most bytes of memory that any process of a family had while it lived, looked at ten
+    times a second.
+    """
     family, largest = psutil.Process(pid), 0
     with contextlib.suppress(psutil.NoSuchProcess):
         while family.status() != psutil.STATUS_ZOMBIE:
@@ -86,7 +97,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     if (
         os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", place], check=False).returncode
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=300k", "none", place], check=False
+        ).returncode
     ):
         pytest.skip("only root may mount a small disk")
     yield place
@@ -97,7 +110,9 @@ def remount(disk: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", disk], check=True)
 
 
-def test_a_full_disk_ends_two_workers_with_one_line_and_more_room_mends_it(disk: Path, raw: Path) -> None:
+def test_a_full_disk_ends_two_workers_with_one_line_and_more_room_mends_it(
+    disk: Path, raw: Path
+) -> None:
     study, before = Workspace.create(disk / "study"), state(raw)
     code, said = sono("qc", raw, "-w", study.root, "--jobs", 2)
     assert (code, said.count("\n")) == (1, 1)
@@ -109,21 +124,29 @@ def test_a_full_disk_ends_two_workers_with_one_line_and_more_room_mends_it(disk:
     shutil.copy(study.key_path, roomy.key_path)
     shutil.copy(study.config_path, roomy.config_path)
     run_qc(roomy, QcOptions(raw), ALONE)
-    assert (study.root / "images.parquet").read_bytes() == (roomy.root / "images.parquet").read_bytes()
+    assert (study.root / "images.parquet").read_bytes() == (
+        roomy.root / "images.parquet"
+    ).read_bytes()
 
 
-def test_a_read_only_workspace_is_one_line_and_read_only_raw_files_do(disk: Path, raw: Path) -> None:
+def test_a_read_only_workspace_is_one_line_and_read_only_raw_files_do(
+    disk: Path, raw: Path
+) -> None:
     remount(disk, "size=20m")
     shutil.copytree(raw, disk / "raw")
     study = Workspace.create(disk / "study")
     remount(disk, "ro")
-    with pytest.raises(SonoError, match=r"study: cannot be written \(Read-only file system\); make it writable"):
+    with pytest.raises(
+        SonoError, match=r"study: cannot be written \(Read-only file system\); make it writable"
+    ):
         run_qc(study, QcOptions(raw), ALONE)
     outside = Workspace.create(raw.parent / "outside")
     assert run_qc(outside, QcOptions(disk / "raw"), ALONE).statuses == {"accepted": 8}
 
 
-def test_whatever_stands_in_the_folder_gets_its_row(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_stands_in_the_folder_gets_its_row(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(raw)  # the path of a socket must be short
     odd = os.fsencode(raw) + b"/bad_\xff\xfe name.png"
     Path(os.fsdecode(odd)).write_bytes(fan(20))
@@ -138,7 +161,10 @@ def test_whatever_stands_in_the_folder_gets_its_row(raw: Path, tmp_path: Path, m
         again = run_qc(study, QcOptions(raw), ALONE)
     found = codes(study)
     assert len(found) == 8 + 6 == summary.files
-    assert {name: found[name][0] for name in (b"dangling.png", b"loop.png", b"around", b"fifo.png", b"socket.png")} == {
+    assert {
+        name: found[name][0]
+        for name in (b"dangling.png", b"loop.png", b"around", b"fifo.png", b"socket.png")
+    } == {
         b"dangling.png": "broken_link",
         b"loop.png": "broken_link",
         b"around": "not_a_file",
@@ -153,7 +179,9 @@ def test_whatever_stands_in_the_folder_gets_its_row(raw: Path, tmp_path: Path, m
 @pytest.fixture
 def as_nobody() -> Iterator[Path]:
     """A folder in which the process works as a user whom file modes bind."""
-    place = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    place = Path(
+        subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip()
+    )
     was = os.geteuid()
     if was == 0:
         os.chown(place, NOBODY, NOBODY)
@@ -218,7 +246,12 @@ def test_a_second_sono_is_told_and_the_lock_of_a_killed_one_is_none(tmp_path: Pa
         os._exit(0)
     os.read(reading, 4)
     (study.root / ".tmp-half").write_bytes(b"half")
-    with pytest.raises(SonoError, match="another sono is writing to this workspace; wait for it to end"), study.lock():
+    with (
+        pytest.raises(
+            SonoError, match="another sono is writing to this workspace; wait for it to end"
+        ),
+        study.lock(),
+    ):
         pytest.fail("two hold the lock")
     assert (study.root / ".tmp-half").exists()
     os.kill(child, signal.SIGKILL)
@@ -229,8 +262,21 @@ def test_a_second_sono_is_told_and_the_lock_of_a_killed_one_is_none(tmp_path: Pa
 
 def test_the_bad_files_have_a_row_each_in_both_modes(bad_files: Path, tmp_path: Path) -> None:
     study, before = Workspace.create(tmp_path / "study"), state(bad_files)
-    command = [sys.executable, "-m", "sono", "qc", bad_files, "-w", study.root, "--jobs", "2", "--strict"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "sono",
+        "qc",
+        bad_files,
+        "-w",
+        study.root,
+        "--jobs",
+        "2",
+        "--strict",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         largest = largest_member(process.pid)
         said = process.stderr.read() if process.stderr else ""
     assert (process.returncode, said.count("\n")) == (3, 1)

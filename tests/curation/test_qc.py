@@ -1,4 +1,7 @@
-"""The qc stage on a small phantom export: what was planted is found, twice gives the same, killed goes on."""
+"""The qc stage on a small phantom export.
+
+What was planted is found, twice gives the same, killed goes on.
+"""
 
 import json
 import os
@@ -14,12 +17,12 @@ import pytest
 
 from sono.curation import qc as qc_module
 from sono.curation.core.engine import Engine
-from sono.curation.core.errors import FindingsError, SonoError, typed_name
+from sono.curation.core.errors import IssuesError, SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.tables import SOURCES, read_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import check_splits, split_workspace
-from sono.curation.imaging.analysis import AnalysisTask, analyse
+from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, QcSummary, run_qc
@@ -32,7 +35,7 @@ ALONE = Engine(jobs=1, batch_size=8)
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("qc") / "export"
-    make_phantom(out, women=4, frames_per_woman=3, seed=2)
+    make_phantom(out, patients=4, frames_per_patient=3, seed=2)
     return out
 
 
@@ -51,11 +54,15 @@ def outcome(study: Workspace, export: Path) -> dict[str, tuple[str, set[str]]]:
     images = study.images()
     sources = read_table(study.sources_path, SOURCES)
     paths = [os.path.relpath(os.fsdecode(path), export) for path in sources["path"]]
-    merged = sources[["source_id", "frame"]].assign(path=paths).merge(images, on=["source_id", "frame"])
+    merged = (
+        sources[["source_id", "frame"]].assign(path=paths).merge(images, on=["source_id", "frame"])
+    )
     first = merged[merged["frame"] == 0]
     return {
         path: (status, set(codes))
-        for path, status, codes in zip(first["path"], first["status"], first["reasons"], strict=True)
+        for path, status, codes in zip(
+            first["path"], first["status"], first["reasons"], strict=True
+        )
     }
 
 
@@ -65,25 +72,43 @@ def copy_key(source: Workspace, target: Workspace) -> None:
 
 
 def table_bytes(study: Workspace) -> tuple[bytes, dict[str, bytes]]:
-    frames = {str(path.relative_to(study.root)): path.read_bytes() for path in study.frames.rglob("*.png")}
+    frames = {
+        str(path.relative_to(study.root)): path.read_bytes() for path in study.frames.rglob("*.png")
+    }
     return (study.root / "images.parquet").read_bytes(), frames
 
 
 def test_every_file_has_a_row(graded: tuple[Workspace, QcSummary], export: Path) -> None:
     study, summary = graded
-    files = {os.path.relpath(path, export) for path in (export / "raw").rglob("*") if path.is_file()}
+    files = {
+        os.path.relpath(path, export) for path in (export / "raw").rglob("*") if path.is_file()
+    }
     assert set(outcome(study, export)) == files
     assert summary.files == len(files)
     assert sum(summary.statuses.values()) == summary.frames == len(study.images())
 
 
 @pytest.mark.parametrize(
-    "kind", ["exact duplicate", "re-encoded", "duplicate of two women", "broken", "black", "overexposed"]
+    "kind",
+    [
+        "exact duplicate",
+        "re-encoded",
+        "duplicate of two patients",
+        "broken",
+        "black",
+        "overexposed",
+    ],
 )
-def test_what_was_planted_is_reported(graded: tuple[Workspace, QcSummary], export: Path, kind: str) -> None:
+def test_what_was_planted_is_reported(
+    graded: tuple[Workspace, QcSummary], export: Path, kind: str
+) -> None:
     found = outcome(graded[0], export)
     truth = json.loads((export / "truth.json").read_text())
-    planted = {path: truth["files"][path]["expected"] for path, what in truth["special"].items() if kind in what}
+    planted = {
+        path: truth["files"][path]["expected"]
+        for path, what in truth["special"].items()
+        if kind in what
+    }
     assert planted
     for path, expected in planted.items():
         status, codes = found[path]
@@ -100,7 +125,11 @@ def test_records_reach_their_frames(graded: tuple[Workspace, QcSummary], export:
     for row in merged.itertuples():
         facts = truth[os.path.relpath(os.fsdecode(row.path), export)]
         if facts["recorded"] and row.status == "accepted" and not facts["planted"]:
-            assert (row.plane, row.ga_days, row.center) == (facts["plane"], facts["ga_days"], facts["center"])
+            assert (row.plane, row.ga_days, row.center) == (
+                facts["plane"],
+                facts["ga_days"],
+                facts["center"],
+            )
             checked += 1
     assert checked >= 8
 
@@ -112,13 +141,19 @@ def test_frames_are_stored_cropped_and_clean(graded: tuple[Workspace, QcSummary]
         gray = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         assert gray.shape == (row.height, row.width)
         assert (row.crop_y1 - row.crop_y0, row.crop_x1 - row.crop_x0) == gray.shape
-        assert not {b"tEXt", b"eXIf", b"iTXt", b"zTXt"} & {content[i : i + 4] for i in range(len(content) - 4)}
+        assert not {b"tEXt", b"eXIf", b"iTXt", b"zTXt"} & {
+            content[i : i + 4] for i in range(len(content) - 4)
+        }
 
 
-def test_nothing_private_is_in_the_workspace(graded: tuple[Workspace, QcSummary], export: Path) -> None:
+def test_nothing_private_is_in_the_workspace(
+    graded: tuple[Workspace, QcSummary], export: Path
+) -> None:
     study, summary = graded
     values = json.loads((export / "truth.json").read_text())["private_values"]
-    text = pd.read_parquet(study.root / "images.parquet").to_csv() + "".join(str(p) for p in study.root.rglob("*"))
+    text = pd.read_parquet(study.root / "images.parquet").to_csv() + "".join(
+        str(p) for p in study.root.rglob("*")
+    )
     relative = text.replace(str(study.root), "")
     assert [value for value in values if len(value) > 4 and value in relative] == []
     assert summary.private_strings > 50
@@ -134,7 +169,9 @@ def test_quarantined_frames_stand_in_the_vault_only(graded: tuple[Workspace, QcS
         assert not list(study.frames.glob(f"{image_id[:2]}/{image_id}-*.png"))
 
 
-def test_a_second_run_measures_nothing_and_changes_nothing(graded: tuple[Workspace, QcSummary], export: Path) -> None:
+def test_a_second_run_measures_nothing_and_changes_nothing(
+    graded: tuple[Workspace, QcSummary], export: Path
+) -> None:
     study, _ = graded
     before = table_bytes(study)
     again = run_qc(study, options_for(export), ALONE)
@@ -143,7 +180,10 @@ def test_a_second_run_measures_nothing_and_changes_nothing(graded: tuple[Workspa
 
 
 def test_a_killed_run_goes_on_and_ends_like_a_clean_one(
-    graded: tuple[Workspace, QcSummary], export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    graded: tuple[Workspace, QcSummary],
+    export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = Workspace.create(tmp_path / "study")
     copy_key(graded[0], study)
@@ -177,7 +217,8 @@ def test_a_changed_file_is_measured_again(export: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     pictures = (
-        sorted(path for path in (export / "raw").rglob("*_001.png"))[:1] or sorted((export / "raw").rglob("*.png"))[:1]
+        sorted(path for path in (export / "raw").rglob("*_001.png"))[:1]
+        or sorted((export / "raw").rglob("*.png"))[:1]
     )
     shutil.copy(pictures[0], raw / "a.png")
     shutil.copy(pictures[0], raw / "b.png")
@@ -201,7 +242,7 @@ def test_without_records_the_summary_says_what_that_costs(export: Path, tmp_path
 
 
 def test_strict_turns_findings_into_an_error(graded: tuple[Workspace, QcSummary]) -> None:
-    with pytest.raises(FindingsError, match="were not accepted"):
+    with pytest.raises(IssuesError, match="were not accepted"):
         graded[1].refuse_findings()
 
 
@@ -219,7 +260,12 @@ def test_wrong_options_are_refused_before_any_work(
     export: Path, tmp_path: Path, change: dict[str, object], problem: str
 ) -> None:
     study = Workspace.create(tmp_path / "study")
-    values = {"raw": export / "raw", "records": export / "records.csv", "center_from": "Hospital", "center": None}
+    values = {
+        "raw": export / "raw",
+        "records": export / "records.csv",
+        "center_from": "Hospital",
+        "center": None,
+    }
     with pytest.raises(SonoError, match=problem):
         run_qc(study, QcOptions(**(values | change)), ALONE)
     assert not (study.root / "images.parquet").exists()
@@ -240,7 +286,10 @@ def test_a_typed_name_is_one_short_printable_line(tmp_path: Path, typed: str, pr
     if typed.isascii():
         with pytest.raises(SonoError, match=f"study.*{problem}"):
             Workspace.create(tmp_path / typed)
-    assert typed_name("--center", "x" * 64) and typed_name("--center", " Praxis Lindqvist ") == "Praxis Lindqvist"
+    assert (
+        typed_name("--center", "x" * 64)
+        and typed_name("--center", " Praxis Lindqvist ") == "Praxis Lindqvist"
+    )
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -260,7 +309,7 @@ def test_a_damaged_stored_frame_is_made_again(export: Path, tmp_path: Path) -> N
     assert table_bytes(study) == clean
 
 
-def test_a_split_that_stands_is_kept_and_new_women_join(export: Path, tmp_path: Path) -> None:
+def test_a_split_that_stands_is_kept_and_new_patients_join(export: Path, tmp_path: Path) -> None:
     study, raw = Workspace.create(tmp_path / "study"), tmp_path / "raw"
     shutil.copytree(export / "raw" / "A", raw / "A")
     options = replace(options_for(export), raw=raw)
@@ -284,15 +333,20 @@ def split_by_patient(study: Workspace) -> pd.Series:
 def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     options = options_for(export)
-    study.config_path.write_text(study.config_path.read_text() + '[splits]\nwithout_patient = "file"\n')
-    first = run_qc(study, QcOptions(options.raw), ALONE)  # nobody knows which frames are of one woman
+    study.config_path.write_text(
+        study.config_path.read_text() + '[splits]\nwithout_patient = "file"\n'
+    )
+    # nobody knows which frames are of one patient
+    first = run_qc(study, QcOptions(options.raw), ALONE)
     assert not any("changed their split" in remark for remark in first.remarks)
     again = run_qc(study, options, ALONE)
     assert any("changed their split" in remark for remark in again.remarks)
     check_splits(study.images())
 
 
-def test_a_conflict_of_datings_is_a_remark_that_goes_when_the_record_is_mended(tmp_path: Path) -> None:
+def test_a_conflict_of_datings_is_a_remark_that_goes_when_the_record_is_mended(
+    tmp_path: Path,
+) -> None:
     raw, table = tmp_path / "raw", tmp_path / "records.csv"
     raw.mkdir()
     picture = np.random.default_rng(0).integers(0, 255, (300, 400), np.uint8)
@@ -304,7 +358,12 @@ def test_a_conflict_of_datings_is_a_remark_that_goes_when_the_record_is_mended(t
         summary = run_qc(study, QcOptions(raw, table), ALONE)
         row = study.images().iloc[0]
         seen.append(
-            ("ga_conflict" in row["reasons"], int(row["ga_days"]), row["ga_source"], "ga_conflict" in summary.reasons)
+            (
+                "ga_conflict" in row["reasons"],
+                int(row["ga_days"]),
+                row["ga_source"],
+                "ga_conflict" in summary.reasons,
+            )
         )
     assert seen == [(True, 126, "recorded", True), (False, 126, "recorded", False)]
 
@@ -325,8 +384,13 @@ def test_a_path_that_leads_through_the_workspace_is_not_in_it(
 def test_copies_of_a_frame_that_are_cropped_differently_have_files_of_their_own(
     bad_files: Path, tmp_path: Path
 ) -> None:
-    task = AnalysisTask(os.fsencode(bad_files), bytes(32), tmp_path / "frames", tmp_path / "held", QualityConfig())
-    rows = [analyse(task, os.fsencode(bad_files / name))[0] for name in ("img/00_good.png", "dcm/00_good.dcm")]
+    task = AnalysisTask(
+        os.fsencode(bad_files), bytes(32), tmp_path / "frames", tmp_path / "held", QualityConfig()
+    )
+    rows = [
+        analyze(task, os.fsencode(bad_files / name))[0]
+        for name in ("img/00_good.png", "dcm/00_good.dcm")
+    ]
     assert rows[0]["image_id"] == rows[1]["image_id"]
     assert rows[0]["height"] != rows[1]["height"]  # the header names the region of tissue
     for row in rows:

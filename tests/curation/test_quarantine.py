@@ -7,9 +7,23 @@ import pytest
 
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.errors import SonoError
-from sono.curation.core.frame_files import encode_png, frame_file, picture_of, quarantined_path, stored_path
+from sono.curation.core.frame_files import (
+    encode_png,
+    frame_file,
+    picture_of,
+    quarantined_path,
+    stored_path,
+)
 from sono.curation.core.reasons import status_of
-from sono.curation.core.tables import IMAGES, RELEASED, SOURCES, from_rows, read_table, rows_of, write_table
+from sono.curation.core.tables import (
+    IMAGES,
+    RELEASED,
+    SOURCES,
+    from_rows,
+    read_table,
+    rows_of,
+    write_table,
+)
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.quarantine import _held, release, show_quarantine
@@ -34,7 +48,11 @@ def row(number: int, image_id: str, codes: list[str], **more: object) -> dict[st
 @pytest.fixture
 def study(tmp_path: Path) -> Workspace:
     workspace = Workspace.create(tmp_path / "study")
-    rows = [row(0, CLEAN, []), row(1, NAMED, ["overlay", "text_in_sector"]), row(2, DUAL, ["dual_view"])]
+    rows = [
+        row(0, CLEAN, []),
+        row(1, NAMED, ["overlay", "text_in_sector"]),
+        row(2, DUAL, ["dual_view"]),
+    ]
     write_table(workspace.sources_path, from_rows(SOURCES, rows), SOURCES)
     for one in rows:
         place = stored_path if one["status"] == "accepted" else quarantined_path
@@ -82,7 +100,7 @@ def test_an_image_id_alone_is_answered_with_the_name_on_the_sheet(study: Workspa
         release(study, [NAMED], "KM")
 
 
-def test_the_same_pixels_of_two_women_stay_where_they_are(study: Workspace) -> None:
+def test_the_same_pixels_of_two_patients_stay_where_they_are(study: Workspace) -> None:
     rows = [row(number, NAMED, ["text_in_sector"], raw_patient=f"P{number}") for number in (1, 2)]
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
     build_images(study)
@@ -96,7 +114,10 @@ def test_the_same_pixels_of_two_women_stay_where_they_are(study: Workspace) -> N
 def test_a_release_is_of_one_crop_alone(study: Workspace) -> None:
     release(study, [name(NAMED)], "KM")
     wider = np.full((90, 90), 50, np.uint8)
-    other = row(3, NAMED, ["text_in_sector"], raw_patient="P") | {"file": frame_file(NAMED, wider), "height": 90}
+    other = row(3, NAMED, ["text_in_sector"], raw_patient="P") | {
+        "file": frame_file(NAMED, wider),
+        "height": 90,
+    }
     write_bytes(quarantined_path(study, str(other["file"])), encode_png(wider))
     rows = [*rows_of(read_table(study.sources_path, SOURCES)), other]
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)

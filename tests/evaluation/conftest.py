@@ -1,4 +1,6 @@
-"""A study of flat frames and a model that reads the plane from the brightness, so that every answer is known."""
+"""A study of flat frames and a model that reads the plane from the brightness, so that every
+answer is known.
+"""
 
 from pathlib import Path
 
@@ -35,18 +37,31 @@ class BrightnessClip(nn.Module):
         return nn.functional.one_hot(plane * (mask.amax(dim=(1, 2, 3)) > 0), len(PLANES)).float()
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        longest = [max((name for name in NAMES if name in text), key=len, default=NAMES[-1]) for text in texts]
-        return nn.functional.one_hot(torch.tensor([NAMES.index(name) for name in longest]), len(PLANES)).float()
+        longest = [
+            max((name for name in NAMES if name in text), key=len, default=NAMES[-1])
+            for text in texts
+        ]
+        return nn.functional.one_hot(
+            torch.tensor([NAMES.index(name) for name in longest]), len(PLANES)
+        ).float()
 
 
-def add_frame(root: Path, plane: str, shown: str, number: int, **columns: object) -> dict[str, object]:
+def add_frame(
+    root: Path, plane: str, shown: str, number: int, **columns: object
+) -> dict[str, object]:
     """A row of the images table, and its frame with the brightness of the plane `shown`."""
     gray = np.full((20, 24), 10 * (IDS.index(shown) + 1), np.uint8)
     gray[0, 0] = number  # makes the frame one of a kind
     image_id = sha256(gray.tobytes())
     file = f"frames/{image_id[:2]}/{image_id}.png"
     write_bytes(root / file, cv2.imencode(".png", gray)[1].tobytes())
-    row: dict[str, object] = {"image_id": image_id, "source_id": f"s{number}", "frame": 0, "height": 20, "width": 24}
+    row: dict[str, object] = {
+        "image_id": image_id,
+        "source_id": f"s{number}",
+        "frame": 0,
+        "height": 20,
+        "width": 24,
+    }
     return row | {"plane": plane, "status": "accepted", "file": file, **columns}
 
 
@@ -79,16 +94,33 @@ def toy_info() -> RunInfo:
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Center "new": 8 femora and 4 orbits of 6 patients, one of each misread; half carry a mask. No model file."""
+    """Center "new": 8 femora and 4 orbits of 6 patients, one of each misread; half carry a mask.
+
+    No model file.
+    """
     workspace = Workspace.create(tmp_path / "study")
     rows = [
-        add_frame(workspace.root, plane, shown, number, center="new", patient_id=f"p{number % 6}", split="test")
+        add_frame(
+            workspace.root,
+            plane,
+            shown,
+            number,
+            center="new",
+            patient_id=f"p{number % 6}",
+            split="test",
+        )
         for number, (plane, shown) in enumerate(
             [("femur", "femur")] * 7 + [("femur", "eye")] + [("eye", "eye")] * 3 + [("eye", "leg")]
         )
     ]
-    rows.append(add_frame(workspace.root, "other", "leg", 50, center="new", patient_id="p1", split="test"))
-    rows.append(add_frame(workspace.root, "femur", "femur", 51, center="old", patient_id="q1", split="train"))
+    rows.append(
+        add_frame(workspace.root, "other", "leg", 50, center="new", patient_id="p1", split="test")
+    )
+    rows.append(
+        add_frame(
+            workspace.root, "femur", "femur", 51, center="old", patient_id="q1", split="train"
+        )
+    )
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     fill_vault(workspace)
     square = np.zeros((20, 24), np.bool_)
@@ -98,7 +130,11 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     (workspace.runs / "toy" / "end").mkdir(parents=True)
     (workspace.runs / "toy" / "run.json").write_text("{}")
     seen = rows[-1]
-    info = run_info(patients_seen=frozenset({"q1"}), image_ids_seen=frozenset({str(seen["image_id"])}))
-    monkeypatch.setattr("sono.evaluation.evaluate.load_model", lambda folder: (BrightnessClip(), info))
+    info = run_info(
+        patients_seen=frozenset({"q1"}), image_ids_seen=frozenset({str(seen["image_id"])})
+    )
+    monkeypatch.setattr(
+        "sono.evaluation.evaluate.load_model", lambda folder: (BrightnessClip(), info)
+    )
     monkeypatch.setattr("sono.evaluation.modes.propose_each_kind", lit)
     return workspace

@@ -1,4 +1,6 @@
-"""The clustered bootstrap: its point, its width against the formula, and what it does with few clusters."""
+"""The clustered bootstrap: its point, its width against the formula, and what it does with few
+clusters.
+"""
 
 import numpy as np
 import pytest
@@ -34,12 +36,16 @@ def test_images_of_one_patient_do_not_narrow_the_interval() -> None:
     values = np.repeat([1.0, 0.0], [30, 10])
     ones = np.zeros(40, np.int64)
     single = clustered_interval(values, ones, np.arange(40), micro())
-    tenfold = clustered_interval(np.repeat(values, 10), np.repeat(ones, 10), np.repeat(np.arange(40), 10), micro())
+    tenfold = clustered_interval(
+        np.repeat(values, 10), np.repeat(ones, 10), np.repeat(np.arange(40), 10), micro()
+    )
     assert (tenfold.low, tenfold.high) == (single.low, single.high)
 
 
 def test_one_patient_gives_no_interval() -> None:
-    found = clustered_interval(np.array([1.0, 0.0]), np.zeros(2, np.int64), np.zeros(2, np.int64), micro())
+    found = clustered_interval(
+        np.array([1.0, 0.0]), np.zeros(2, np.int64), np.zeros(2, np.int64), micro()
+    )
     assert found.as_dict() == {"point": 0.5, "low": None, "high": None}
     assert not found.above_zero and not found.below_zero
 

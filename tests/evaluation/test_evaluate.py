@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from studies import fill_vault
 
 from sono.curation.core.atomic import write_text
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
@@ -41,14 +41,17 @@ def test_a_new_center_gives_the_accuracy_worked_out_by_hand(quick: Workspace) ->
     found = evaluate(quick, EvaluationOptions(center="new"))
     assert found.title == "Center new (not seen in training): 12 frames of 6 patients"
     whole = found.metrics["groups"][0]["modes"]["all_one"]
-    # femur 7 of 8; orbits 3 of 4, the fourth looks like "leg", which is not present: a tie, so wrong
+    # femur 7 of 8; orbits 3 of 4, the fourth looks like "leg", which is not present: a tie, so
+    # wrong
     assert whole["top1_macro"]["point"] == pytest.approx((7 / 8 + 3 / 4) / 2)
     assert whole["top1_micro"]["point"] == pytest.approx(10 / 12, abs=1e-6)
-    assert found.metrics["excluded"] == {"labelled as none of the planes": 1}
-    with talk.capture() as shown:
-        talk.print(found)
-    assert "- Frames left out: 1 labelled as none of the planes." in shown.get()
-    assert found.metrics["groups"][0]["baselines"]["majority_class"]["top1_micro"] == pytest.approx(8 / 12)
+    assert found.metrics["excluded"] == {"labeled as none of the planes": 1}
+    with stderr_console.capture() as shown:
+        stderr_console.print(found)
+    assert "- Frames left out: 1 labeled as none of the planes." in shown.get()
+    assert found.metrics["groups"][0]["baselines"]["majority_class"]["top1_micro"] == pytest.approx(
+        8 / 12
+    )
 
 
 def test_the_same_images_stand_side_by_side_in_every_mode(quick: Workspace) -> None:
@@ -84,7 +87,8 @@ def test_the_report_is_one_file_that_begins_with_center_and_state(quick: Workspa
     assert f"<h1>{found.title}</h1>" in text
     assert found.folder == quick.runs / "toy" / "eval" / "new"
     assert "not a medical device" in text and "oracle" in text and "d1" in text
-    assert len(re.findall(r'src="data:image/png', text)) == 12 + 3  # the frames, the modes and two confusions
+    # the frames, the modes and two confusions
+    assert len(re.findall(r'src="data:image/png', text)) == 12 + 3
     assert not re.findall(r'(src|href)="(?!data:)', text)
 
 
@@ -94,7 +98,10 @@ def test_a_seen_center_is_refused_and_named_when_insisted(quick: Workspace) -> N
     assert not (quick.runs / "toy" / "eval").exists()
     found = evaluate(quick, EvaluationOptions(center="old", allow_seen=True))
     assert "SEEN IN TRAINING" in found.title
-    assert "SEEN IN TRAINING" in (found.folder / "report.html").read_text(encoding="utf-8").split("</h1>")[0]
+    assert (
+        "SEEN IN TRAINING"
+        in (found.folder / "report.html").read_text(encoding="utf-8").split("</h1>")[0]
+    )
 
 
 def test_two_runs_write_the_same_bytes(quick: Workspace) -> None:
@@ -123,7 +130,8 @@ def test_captions_of_the_run_give_alignment_and_retrieval(quick: Workspace) -> N
     metrics = evaluate(quick, EvaluationOptions(modes=())).metrics
     assert metrics["captions"]["distinct_captions"] == 2
     assert metrics["captions"]["paired"] == pytest.approx(10 / 12, abs=1e-6)
-    assert metrics["captions"]["unpaired"] == pytest.approx(4 / 64, abs=1e-6)  # the orbits in the femur
+    # the orbits in the femur
+    assert metrics["captions"]["unpaired"] == pytest.approx(4 / 64, abs=1e-6)
 
 
 def test_metrics_are_plain_json_without_nan(quick: Workspace) -> None:
@@ -178,7 +186,10 @@ def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
     quick: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    model, info = MaskClip(ModelConfig(name="nano", image_size=48)).eval(), evaluation.load_model(quick.runs)[1]
+    model, info = (
+        MaskClip(ModelConfig(name="nano", image_size=48)).eval(),
+        evaluation.load_model(quick.runs)[1],
+    )
     monkeypatch.setattr(evaluation, "load_model", lambda folder: (model, info))
     encoded: list[dict[str, NDArray[np.float32]]] = []
     encode = zero_shot.mode_features
@@ -209,6 +220,11 @@ def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
 
 
 def test_a_run_that_has_not_ended_is_told(study: Workspace) -> None:
-    assert not any("not ended" in note for note in evaluate(study, EvaluationOptions(center="new")).notes)
+    assert not any(
+        "not ended" in note for note in evaluate(study, EvaluationOptions(center="new")).notes
+    )
     (study.runs / "toy" / "end").rmdir()
-    assert "not ended: `sono train --name toy --resume`" in evaluate(study, EvaluationOptions(center="new")).notes[0]
+    assert (
+        "not ended: `sono train --name toy --resume`"
+        in evaluate(study, EvaluationOptions(center="new")).notes[0]
+    )

@@ -12,7 +12,7 @@ from sono.evaluation.metrics import (
     majority_class,
     per_class_accuracy,
     predict,
-    retrieval_at_k,
+    recall_at_k,
     retrieval_by_chance,
     top_k_accuracy,
     top_k_hits,
@@ -21,7 +21,10 @@ from sono.evaluation.metrics import (
 
 def test_top_1_counts_a_tie_as_wrong() -> None:
     scores = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
-    assert top_k_accuracy(scores, np.array([0, 0, 1]), k=1) == {"top1_macro": 0.75, "top1_micro": pytest.approx(2 / 3)}
+    assert top_k_accuracy(scores, np.array([0, 0, 1]), k=1) == {
+        "top1_macro": 0.75,
+        "top1_micro": pytest.approx(2 / 3),
+    }
 
 
 def test_top_2_needs_the_truth_before_the_third() -> None:
@@ -56,7 +59,8 @@ def test_confusion_has_a_column_for_the_undecided() -> None:
 
 
 def test_macro_f1_by_hand() -> None:
-    # class 0: 2 right of 3, claimed 3 times: 4/6; class 1: 1 right of 2, claimed twice: 2/4; class 2 absent
+    # class 0: 2 right of 3, claimed 3 times: 4/6; class 1: 1 right of 2, claimed twice: 2/4; class
+    # 2 absent
     matrix = np.array([[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
     assert macro_f1(matrix) == pytest.approx((4 / 6 + 2 / 4) / 2)
     assert macro_f1(np.stack([matrix, 2 * matrix])).shape == (2,)
@@ -81,7 +85,11 @@ def test_five_constant_answers_cover_all_of_four_classes() -> None:
 
 def test_alignment_of_orthogonal_pairs_is_one() -> None:
     features = 7.0 * np.eye(4)
-    assert alignment(features, features, np.arange(4)) == {"paired": 1.0, "unpaired": 0.0, "alignment": 1.0}
+    assert alignment(features, features, np.arange(4)) == {
+        "paired": 1.0,
+        "unpaired": 0.0,
+        "alignment": 1.0,
+    }
 
 
 def test_collapsed_features_gain_no_alignment() -> None:
@@ -98,14 +106,14 @@ def test_equal_captions_do_not_count_as_unpaired() -> None:
 def test_an_equal_caption_is_a_retrieval_hit() -> None:
     queries, gallery = np.eye(2), np.array([[0.9, 0.1], [1.0, 0.0], [0.0, 1.0]])
     own = np.array([0, 1])
-    assert retrieval_at_k(queries, gallery, own, np.array([0, 0, 1]), 1) == 1.0
-    assert retrieval_at_k(queries, gallery, own, np.array([0, 2, 1]), 1) == 0.5
-    assert retrieval_at_k(queries, gallery, own, np.array([0, 2, 1]), 2) == 1.0
+    assert recall_at_k(queries, gallery, own, np.array([0, 0, 1]), 1) == 1.0
+    assert recall_at_k(queries, gallery, own, np.array([0, 2, 1]), 1) == 0.5
+    assert recall_at_k(queries, gallery, own, np.array([0, 2, 1]), 2) == 1.0
 
 
 def test_retrieval_ties_with_a_wrong_item_are_misses() -> None:
     same = np.ones((3, 2))
-    assert retrieval_at_k(same, same, np.arange(3), np.arange(3), 2) == 0.0
+    assert recall_at_k(same, same, np.arange(3), np.arange(3), 2) == 0.0
 
 
 def test_retrieval_over_several_chunks_equals_one() -> None:
@@ -113,12 +121,18 @@ def test_retrieval_over_several_chunks_equals_one() -> None:
     queries, gallery = rng.normal(size=(2500, 8)), rng.normal(size=(40, 8))
     own = rng.integers(0, 40, 2500)
     best = np.argmax(
-        (queries / np.linalg.norm(queries, axis=1)[:, None]) @ (gallery.T / np.linalg.norm(gallery, axis=1)), 1
+        (queries / np.linalg.norm(queries, axis=1)[:, None])
+        @ (gallery.T / np.linalg.norm(gallery, axis=1)),
+        1,
     )
-    assert retrieval_at_k(queries, gallery, own, np.arange(40), 1) == pytest.approx((best == own).mean())
+    assert recall_at_k(queries, gallery, own, np.arange(40), 1) == pytest.approx(
+        (best == own).mean()
+    )
 
 
 def test_chance_of_retrieval_is_what_random_features_reach() -> None:
     # two of four gallery items are right: 1 - (2/4)(1/3) at k = 2
-    assert retrieval_by_chance(np.array([0]), np.array([0, 0, 1, 2]), 2) == pytest.approx(1 - 2 / 4 * 1 / 3)
+    assert retrieval_by_chance(np.array([0]), np.array([0, 0, 1, 2]), 2) == pytest.approx(
+        1 - 2 / 4 * 1 / 3
+    )
     assert retrieval_by_chance(np.array([0]), np.array([0, 1]), 10) == 1.0

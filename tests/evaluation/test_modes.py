@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sono.annotation.masks import mask_row, mask_table
-from sono.annotation.proposers import propose_unlabelled
+from sono.annotation.proposers import propose_unlabeled
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import read_stored
@@ -61,8 +61,12 @@ def test_box_is_the_smallest_rectangle_around_the_mask() -> None:
 
 def test_shuffled_is_the_mask_of_the_donor(plan: MaskPlan) -> None:
     donor = plan.annotated_donor["a"]
-    np.testing.assert_array_equal(mask_for(plan, "shuffled", "a", 30), mask_for(plan, "annotated", donor, 30))
-    assert not np.array_equal(mask_for(plan, "shuffled", "a", 30), mask_for(plan, "annotated", "a", 30))
+    np.testing.assert_array_equal(
+        mask_for(plan, "shuffled", "a", 30), mask_for(plan, "annotated", donor, 30)
+    )
+    assert not np.array_equal(
+        mask_for(plan, "shuffled", "a", 30), mask_for(plan, "annotated", "a", 30)
+    )
 
 
 @pytest.mark.parametrize("mode", ["annotated", "box", "shuffled"])
@@ -100,7 +104,10 @@ def test_a_derangement_moves_everyone_whatever_the_order() -> None:
 def test_one_usable_mask_a_frame_is_drawn_by_hash_not_by_order() -> None:
     image = {"image_id": "a", "height": 20, "width": 30}
     masks = mask_table(
-        [mask_row(image, np.roll(ell(), shift, 0), "femur", "manual", state="edited") for shift in range(4)]
+        [
+            mask_row(image, np.roll(ell(), shift, 0), "femur", "manual", state="edited")
+            for shift in range(4)
+        ]
         + [mask_row(image, np.roll(ell(), 4, 0), "femur", "manual", state="rejected")]
     )
     frames = from_rows(IMAGES, [{"source_id": "s", "frame": 0, "status": "accepted", **image}])
@@ -112,9 +119,24 @@ def test_one_usable_mask_a_frame_is_drawn_by_hash_not_by_order() -> None:
 
 def test_a_mask_of_another_size_is_refused() -> None:
     masks = mask_table(
-        [mask_row({"image_id": "a", "height": 20, "width": 30}, ell(), "femur", "manual", state="accepted")]
+        [
+            mask_row(
+                {"image_id": "a", "height": 20, "width": 30},
+                ell(),
+                "femur",
+                "manual",
+                state="accepted",
+            )
+        ]
     )
-    turned = {"source_id": "s", "frame": 0, "status": "accepted", "image_id": "a", "height": 30, "width": 20}
+    turned = {
+        "source_id": "s",
+        "frame": 0,
+        "status": "accepted",
+        "image_id": "a",
+        "height": 30,
+        "width": 20,
+    }
     with pytest.raises(SonoError, match="20 x 30 pixels, but frame a has"):
         annotated_masks(masks, from_rows(IMAGES, [turned]))
 
@@ -125,4 +147,4 @@ def test_a_proposal_is_found_in_a_real_frame_in_its_own_pixels(shared_data: Path
     assert list(found) == ["a"] and len({mask.counts for mask in found["a"]}) == 3
     best = found["a"][0].pixels()
     assert 0.02 < best.mean() < 0.9
-    assert np.array_equal(best, propose_unlabelled(read_stored(file)))
+    assert np.array_equal(best, propose_unlabeled(read_stored(file)))

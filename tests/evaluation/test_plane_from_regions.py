@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sono.evaluation.bootstrap import Interval
-from sono.evaluation.plane_from_regions import EVIDENCE, RegionScores, choose, plane_evidence, plane_scores
+from sono.evaluation.plane_from_regions import (
+    EVIDENCE,
+    RegionScores,
+    choose,
+    plane_evidence,
+    plane_scores,
+)
 from sono.evaluation.region_planes import Weighting, regions_verdict, validation_frames
 
 # Plane 0 shows the structures 0 and 1, plane 1 the structures 1 and 2, plane 2 none.
@@ -21,7 +27,9 @@ def scores(*frames: list[list[float]]) -> RegionScores:
     """Frames of regions of cosines with three structures; shorter frames are filled up with NaN."""
     most = max(len(regions) for regions in frames)
     missing = [[float("nan")] * 3]
-    return RegionScores(np.array([regions + missing * (most - len(regions)) for regions in frames]), SHOWS, 10.0)
+    return RegionScores(
+        np.array([regions + missing * (most - len(regions)) for regions in frames]), SHOWS, 10.0
+    )
 
 
 def test_the_best_structure_of_a_plane_speaks_for_it() -> None:
@@ -34,20 +42,27 @@ def test_the_posterior_is_the_share_of_the_structures_that_the_plane_shows() -> 
     found = plane_evidence(scores([[0.3, 0.3, 0.3]]), "posterior")[0]
     assert found[:2].tolist() == pytest.approx([np.log(2 / 3) / 10] * 2)
     sure = plane_evidence(scores([[1.0, -1.0, -1.0]]), "posterior")[0]
-    assert sure[0] == pytest.approx(0, abs=1e-6) and sure[1] == pytest.approx(-2 + np.log(2) / 10, abs=1e-6)
+    assert sure[0] == pytest.approx(0, abs=1e-6) and sure[1] == pytest.approx(
+        -2 + np.log(2) / 10, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", EVIDENCE)
 def test_a_missing_region_does_not_count_and_a_frame_without_any_has_no_evidence(kind: str) -> None:
     found = scores([[0.9, 0.1, 0.3]], [[0.9, 0.1, 0.3], [0.0, 0.0, 0.0]])
-    assert plane_evidence(found, kind)[0].tolist() == plane_evidence(scores([[0.9, 0.1, 0.3]]), kind)[0].tolist()
+    assert (
+        plane_evidence(found, kind)[0].tolist()
+        == plane_evidence(scores([[0.9, 0.1, 0.3]]), kind)[0].tolist()
+    )
     empty = replace(found, cosines=np.full((2, 1, 3), np.nan))
     assert plane_evidence(empty, kind).tolist() == [[0, 0, 0]] * 2
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([*EVIDENCE]))
-def test_evidence_ignores_the_order_of_regions_and_zero_weight_leaves_the_frame(seed: int, kind: str) -> None:
+def test_evidence_ignores_the_order_of_regions_and_zero_weight_leaves_the_frame(
+    seed: int, kind: str
+) -> None:
     rng = np.random.default_rng(seed)
     regions = RegionScores(rng.uniform(-1, 1, (5, 4, 3)), SHOWS, 7.0)
     evidence = plane_evidence(regions, kind)
@@ -71,11 +86,23 @@ def test_the_weight_is_the_smallest_that_is_best_on_the_validation_frames() -> N
 @pytest.mark.parametrize(
     ("weighting", "gain", "control", "helps", "words"),
     [
-        (Weighting("max", 0.5, 23), GAIN, NOTHING, True, "help: together with the whole frame they give +3.0 points"),
+        (
+            Weighting("max", 0.5, 23),
+            GAIN,
+            NOTHING,
+            True,
+            "help: together with the whole frame they give +3.0 points",
+        ),
         (Weighting("max", 0.5), GAIN, NOTHING, True, "(weight 0.5, set in sono.toml)"),
         (Weighting("max", 0.5, 23), GAIN, GAIN, False, "but those of other frames gain as well"),
         (Weighting("max", 0.5, 23), NOTHING, NOTHING, False, "are not shown to help"),
-        (Weighting("max", 0.0, 23), NOTHING, NOTHING, False, "no weight gained on 23 validation frames"),
+        (
+            Weighting("max", 0.0, 23),
+            NOTHING,
+            NOTHING,
+            False,
+            "no weight gained on 23 validation frames",
+        ),
         (Weighting("max", 0.0), NOTHING, NOTHING, False, "switched off"),
     ],
 )

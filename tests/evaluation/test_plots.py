@@ -9,7 +9,11 @@ from sono.evaluation.plots import OUTLINES, confusion_plot, frame_card, modes_pl
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return np.asarray(
+        cv2.cvtColor(
+            cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
+        )
+    )
 
 
 def test_a_card_is_gray_but_for_the_outline_of_the_mask() -> None:

@@ -45,7 +45,9 @@ CANDIDATES = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1
 
 
 def perfect(**features: NDArray[np.floating]) -> RegionFeatures:
-    """12 patients with a frame of each plane, whose structures all have a mask that the model names."""
+    """12 patients with a frame of each plane, whose structures all have a mask that the model
+    names.
+    """
     masks = [
         (structure, plane, 3 * patient + plane, patient)
         for patient in range(12)
@@ -55,7 +57,9 @@ def perfect(**features: NDArray[np.floating]) -> RegionFeatures:
     structure, plane, frame, cluster = np.array(masks).T
     given = {"own": AXES[structure], "all_one": np.full((len(structure), 6), 6**-0.5)}
     texts = {TRAINING: AXES, "the X": AXES, "X at 20 weeks": AXES}
-    return RegionFeatures(tuple("abcdef"), CANDIDATES, structure, plane, frame, cluster, given | features, texts)
+    return RegionFeatures(
+        tuple("abcdef"), CANDIDATES, structure, plane, frame, cluster, given | features, texts
+    )
 
 
 def inert() -> RegionFeatures:
@@ -68,7 +72,8 @@ def inert() -> RegionFeatures:
 def test_a_perfect_model_names_every_region_and_follows_the_mask() -> None:
     data = perfect()
     assert naming_accuracy(data) == naming_accuracy(data, all_of=True) == follow_rate(data) == 1
-    assert (mean_mask_cosine(data), naming_accuracy(data, "all_one")) == (0, 0)  # all-one ties everything
+    # all-one ties everything
+    assert (mean_mask_cosine(data), naming_accuracy(data, "all_one")) == (0, 0)
     assert naming_difference(data, "own", "all_one", QUICK).low == 1
 
 
@@ -77,14 +82,18 @@ def test_an_inert_model_follows_nothing_and_has_cosine_one() -> None:
     assert (follow_rate(data), mean_mask_cosine(data)) == (0, 1)
     assert naming_difference(data, "own", "all_one", QUICK).point == 0
     assert np.all(all_one_cosines(data) == 1)
-    # the first of three structures is right: a and c of plane 0 and 1, c is half of the time the first
+    # the first of three structures is right: a and c of plane 0 and 1, c is half of the time the
+    # first
     assert naming_accuracy(data) == pytest.approx((1 + 0 + 0.5 + 0 + 0) / 5)
 
 
 def test_a_plane_with_one_candidate_is_left_out_in_the_plane_only() -> None:
     data = perfect()
     assert (~data.open).sum() == 12
-    wrong = replace(data, features={"own": np.where(data.structure[:, None] == 5, AXES[0], AXES[data.structure])})
+    wrong = replace(
+        data,
+        features={"own": np.where(data.structure[:, None] == 5, AXES[0], AXES[data.structure])},
+    )
     assert naming_accuracy(wrong) == 1
     assert naming_accuracy(wrong, all_of=True) == pytest.approx(5 / 6)
     assert chance_of_naming(data) == pytest.approx(1 / 3)
@@ -130,7 +139,8 @@ def test_the_follow_rate_asks_that_the_answer_changes() -> None:
     assert np.nanmax(follow_shares(always_b)) == 0
     # one of two masks of a frame is named: under the other one the answer does not become its name
     two = RegionFeatures(
-        ("a", "b"), np.ones((1, 2), np.bool_), np.arange(2), np.zeros(2, int), np.zeros(2, int), np.zeros(2, int),
+        ("a", "b"), np.ones((1, 2), np.bool_), np.arange(2), np.zeros(2, int), np.zeros(2, int),
+        np.zeros(2, int),
         {"own": np.eye(2)[[0, 0]]}, {TRAINING: np.eye(2)},
     )  # fmt: skip
     assert follow_shares(two).tolist() == [0, 0]
@@ -167,8 +177,17 @@ def test_a_cue_conflict_follows_the_frame_the_mask_or_neither() -> None:
         np.concatenate([answers, tied]), np.zeros(5, int), np.full(5, 1), np.arange(5), np.eye(4)
     )  # fmt: skip
     found = conflict_shares(conflict, QUICK)
-    assert {name: share.point for name, share in found.items()} == {"frame": 0.2, "mask": 0.4, "neither": 0.4}
-    empty = replace(conflict, features=np.zeros((0, 4)), frame_plane=np.zeros(0, int), mask_plane=np.zeros(0, int))
+    assert {name: share.point for name, share in found.items()} == {
+        "frame": 0.2,
+        "mask": 0.4,
+        "neither": 0.4,
+    }
+    empty = replace(
+        conflict,
+        features=np.zeros((0, 4)),
+        frame_plane=np.zeros(0, int),
+        mask_plane=np.zeros(0, int),
+    )
     assert conflict_shares(empty) == {}
 
 
@@ -176,7 +195,10 @@ def test_plane_phrasings_are_macro_over_the_planes() -> None:
     truth = np.array([0, 0, 0, 1])
     texts = {TRAINING: np.eye(2), "turned": np.eye(2)[::-1]}
     found = plane_phrasings(np.eye(2)[[0, 0, 0, 0]], texts, truth, np.arange(4), QUICK)
-    assert {name: interval.point for name, interval in found.items()} == {TRAINING: 0.5, "turned": 0.5}
+    assert {name: interval.point for name, interval in found.items()} == {
+        TRAINING: 0.5,
+        "turned": 0.5,
+    }
 
 
 @settings(max_examples=40, deadline=None)
@@ -194,7 +216,8 @@ def test_measures_are_shares_and_do_not_depend_on_the_order_of_masks(seed: int) 
     order = rng.permutation(masks)
     turned = replace(
         data, structure=data.structure[order], plane=data.plane[order], frame=data.frame[order],
-        cluster=data.cluster[order], features={name: each[order] for name, each in data.features.items()},
+        cluster=data.cluster[order],
+        features={name: each[order] for name, each in data.features.items()},
     )  # fmt: skip
     for measure in (naming_accuracy, follow_rate, mean_mask_cosine, chance_of_naming):
         assert measure(data) == pytest.approx(measure(turned), nan_ok=True, abs=1e-9)
@@ -217,8 +240,10 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
     found = findings(data)
     assert found["verdict"] == {
         "steers": True,
-        "text": "The mask steers: with the mask of a structure the model names it in 100.0 % [100.0, 100.0] of cases "
-        "(0.0 % without a mask), and follows another structure's mask in 100.0 %; the pixels contribute 100.0 points "
+        "text": "The mask steers: with the mask of a structure the model names it in 100.0 % "
+        "[100.0, 100.0] of cases "
+        "(0.0 % without a mask), and follows another structure's mask in 100.0 %; the pixels "
+        "contribute 100.0 points "
         "[+100.0, +100.0] over place and shape; unseen phrasings lose nothing.",
     }
     assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
@@ -230,7 +255,9 @@ def test_the_sentence_of_an_inert_model_says_that_the_mask_does_not_steer() -> N
     assert found["verdict"]["steers"] is False
     assert found["verdict"]["text"].startswith("The mask does not steer: ")
     assert "mean cosine between masks 1.000" in found["verdict"]["text"]
-    assert "not shown to add to place and shape (+0.0 points [+0.0, +0.0])" in found["verdict"]["text"]
+    assert (
+        "not shown to add to place and shape (+0.0 points [+0.0, +0.0])" in found["verdict"]["text"]
+    )
 
 
 def test_a_mask_that_acts_by_place_and_shape_steers_without_pixels() -> None:
@@ -243,7 +270,10 @@ def test_a_mask_that_acts_by_place_and_shape_steers_without_pixels() -> None:
 def test_a_model_that_breaks_under_one_phrasing_is_said_to() -> None:
     data = perfect()
     found = findings(replace(data, texts={**data.texts, "X at 20 weeks": np.roll(AXES, 1, axis=0)}))
-    assert "unseen phrasings lose 50.0 points on average and 100.0 at worst" in found["verdict"]["text"]
+    assert (
+        "unseen phrasings lose 50.0 points on average and 100.0 at worst"
+        in found["verdict"]["text"]
+    )
     assert found["phrasings"]["in_plane"]["worst"] == "X at 20 weeks"
     assert found["phrasings"]["in_plane"]["mean"]["point"] == 0.5
     cells = list(region_tables(found)[0].columns[1].cells)
@@ -251,7 +281,13 @@ def test_a_model_that_breaks_under_one_phrasing_is_said_to() -> None:
 
 
 STEERS = Steering(
-    Interval(0.8, 0.7, 0.9), 0.3, Interval(0.5, 0.4, 0.6), Interval(0.6, 0.5, 0.7), 0.4, Interval(0.2, 0.1, 0.3), 0.25
+    Interval(0.8, 0.7, 0.9),
+    0.3,
+    Interval(0.5, 0.4, 0.6),
+    Interval(0.6, 0.5, 0.7),
+    0.4,
+    Interval(0.2, 0.1, 0.3),
+    0.25,
 )
 UNKNOWN = Interval(0.6, float("nan"), float("nan"))
 

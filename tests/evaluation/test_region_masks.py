@@ -15,7 +15,9 @@ def disc(side: int = 32, row: int = 16, column: int = 16, radius: int = 6) -> np
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 31), st.integers(0, 31), st.integers(0, 12), st.integers(0, 99))
-def test_a_moved_mask_keeps_its_shape_and_leaves_its_place(row: int, column: int, radius: int, seed: int) -> None:
+def test_a_moved_mask_keeps_its_shape_and_leaves_its_place(
+    row: int, column: int, radius: int, seed: int
+) -> None:
     mask = disc(32, row, column, radius)
     moved = moved_mask(mask, draw(seed))
     if moved is None:
@@ -52,12 +54,19 @@ def test_a_jittered_box_stays_in_the_square() -> None:
     dot = np.zeros((9, 9), np.bool_)
     dot[8, 0] = True
     assert all(jittered_box(dot, draw(seed)).sum() == 1 for seed in range(20))
-    assert all(jittered_box(np.ones((9, 9), np.bool_), draw(seed)).sum() >= 49 for seed in range(20))
+    assert all(
+        jittered_box(np.ones((9, 9), np.bool_), draw(seed)).sum() >= 49 for seed in range(20)
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), min_size=1, max_size=40), st.integers(0, 3))
-def test_a_donor_is_another_patients_frame_of_the_plane(frames: list[tuple[int, int]], seed: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), min_size=1, max_size=40),
+    st.integers(0, 3),
+)
+def test_a_donor_is_another_patients_frame_of_the_plane(
+    frames: list[tuple[int, int]], seed: int
+) -> None:
     planes, clusters = (np.array(column) for column in zip(*frames, strict=True))
     keys = [f"image{number}" for number in range(len(frames))]
     found = donors(planes.tolist(), clusters, keys, seed)
@@ -86,7 +95,10 @@ def test_a_foreign_mask_shows_a_structure_that_the_plane_does_not() -> None:
     planes, structures = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2])
     found = foreign_masks(planes, structures, candidates, list("abcd"), 0)
     assert found.tolist() == [3, 3, 0, 0]
-    assert foreign_masks(planes[:2], structures[:2], candidates, list("ab"), 0).tolist() == [NONE, NONE]
+    assert foreign_masks(planes[:2], structures[:2], candidates, list("ab"), 0).tolist() == [
+        NONE,
+        NONE,
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,4 +1,7 @@
-"""Region control from end to end: a study whose structures have a brightness of their own, and models that see it."""
+"""Region control from end to end.
+
+A study whose structures have a brightness of their own, and models that see it.
+"""
 
 import json
 import re
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 from sono.annotation.masks import concat_masks, mask_row, mask_table
 from sono.annotation.proposers import Proposal
 from sono.curation.core.atomic import sha256, write_bytes, write_text
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, MASKS, empty_table, from_rows
 from sono.curation.core.workspace import Workspace
@@ -32,14 +35,23 @@ from sono.training.model.architectures import ModelConfig
 from sono.training.model.checkpoints import RunInfo
 from sono.training.model.mask_clip import MaskClip
 
-SHOWN = {"eye": ("left orbit", "right orbit", "left lens"), "both_kidneys": ("left kidney", "right kidney", "spine")}
-LEVELS = {name: 40 + 30 * number for number, name in enumerate(name for names in SHOWN.values() for name in names)}
+SHOWN = {
+    "eye": ("left orbit", "right orbit", "left lens"),
+    "both_kidneys": ("left kidney", "right kidney", "spine"),
+}
+LEVELS = {
+    name: 40 + 30 * number
+    for number, name in enumerate(name for names in SHOWN.values() for name in names)
+}
 PLACES = ((4, 4), (4, 20), (20, 4), (20, 20))
 SIDE = 32
 
 
 class BrightnessReader(nn.Module):
-    """Names the structure whose brightness is nearest to the mean under the mask; of planes it knows nothing."""
+    """Names the structure whose brightness is nearest to the mean under the mask.
+
+    Of planes it knows nothing.
+    """
 
     image_size = SIDE
 
@@ -49,17 +61,28 @@ class BrightnessReader(nn.Module):
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
         mean = 255 * (image * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=1)
-        nearest = (mean[:, None] - torch.tensor([*LEVELS.values()], dtype=torch.float32)).abs().argmin(dim=1)
+        nearest = (
+            (mean[:, None] - torch.tensor([*LEVELS.values()], dtype=torch.float32))
+            .abs()
+            .argmin(dim=1)
+        )
         return nn.functional.one_hot(nearest, len(LEVELS) + 1).float()
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         names = [*LEVELS]
-        found = [next((names.index(name) for name in names if name in text), len(names)) for text in texts]
+        found = [
+            next((names.index(name) for name in names if name in text), len(names))
+            for text in texts
+        ]
         return nn.functional.one_hot(torch.tensor(found), len(names) + 1).float()
 
 
-def add_frames(workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN, center: str = "new") -> None:
-    """8 patients with a frame of each plane, whose structures are squares in places that change from frame to frame."""
+def add_frames(
+    workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN, center: str = "new"
+) -> None:
+    """8 patients with a frame of each plane, whose structures are squares in places that change
+    from frame to frame.
+    """
     rows, masks = [], []
     rng = np.random.default_rng(sum(center.encode()))
     split = "test" if center == "new" else "val"
@@ -72,12 +95,25 @@ def add_frames(workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN,
             image_id = sha256(gray.tobytes())[:16]
             file = f"frames/{image_id[:2]}/{image_id}.png"
             write_bytes(workspace.root / file, cv2.imencode(".png", gray)[1].tobytes())
-            row: dict[str, object] = {"image_id": image_id, "source_id": image_id, "frame": 0, "file": file}
-            row |= {"height": SIDE, "width": SIDE, "plane": plane, "status": "accepted", "split": split}
+            row: dict[str, object] = {
+                "image_id": image_id,
+                "source_id": image_id,
+                "frame": 0,
+                "file": file,
+            }
+            row |= {
+                "height": SIDE,
+                "width": SIDE,
+                "plane": plane,
+                "status": "accepted",
+                "split": split,
+            }
             rows.append(row | {"patient_id": f"{center}{patient}", "center": center})
             for place, structure in zip(places, structures, strict=True):
                 masks.append(mask_row(row, marked(place), structure, "manual", state="accepted"))
-    workspace.write(IMAGES, pd.concat([workspace.read(IMAGES), from_rows(IMAGES, rows)], ignore_index=True))
+    workspace.write(
+        IMAGES, pd.concat([workspace.read(IMAGES), from_rows(IMAGES, rows)], ignore_index=True)
+    )
     workspace.write(MASKS, concat_masks([workspace.masks(), mask_table(masks)]))
 
 
@@ -94,7 +130,9 @@ def marked(place: tuple[slice, slice]) -> np.ndarray:
 @pytest.fixture
 def study(tmp_path: Path) -> Workspace:
     workspace = Workspace.create(tmp_path / "study")
-    write_text(workspace.config_path, "[evaluation]\nbootstrap_draws = 100\nbatch_size = 7\nmodes = []\n")
+    write_text(
+        workspace.config_path, "[evaluation]\nbootstrap_draws = 100\nbatch_size = 7\nmodes = []\n"
+    )
     add_frames(workspace)
     (workspace.runs / "toy" / "end").mkdir(parents=True)
     (workspace.runs / "toy" / "run.json").write_text("{}")
@@ -106,7 +144,10 @@ Run = Callable[..., EvaluationResult]
 
 @pytest.fixture
 def run(study: Workspace, toy_info: RunInfo, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Evaluate the study with a model; only where it is asked for with the report, which takes a second."""
+    """Evaluate the study with a model.
+
+    Only where it is asked for with the report, which takes a second.
+    """
     write = evaluation.write_report
 
     def evaluated(model: nn.Module | None = None, report: bool = False) -> EvaluationResult:
@@ -145,7 +186,9 @@ def test_a_model_that_reads_the_pixels_under_the_mask_steers(run: Run) -> None:
     assert control["cosine"]["between_masks"]["point"] == 0
     assert control["conditions"]["moved"]["masks"] == control["masks"] == 48
     assert control["conflict"]["neither"]["point"] == 1  # its features know no plane
-    assert {row["structure"]: row["own"] for row in control["structures"]} == dict.fromkeys(sorted(LEVELS), 1.0)
+    assert {row["structure"]: row["own"] for row in control["structures"]} == dict.fromkeys(
+        sorted(LEVELS), 1.0
+    )
 
 
 def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> None:
@@ -161,13 +204,19 @@ def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> No
     found = run(model, report=True)
     control = found.metrics["region_control"]
     assert control["verdict"]["steers"] is False
-    assert (control["follow"]["point"], control["cosine"]["between_masks"]["point"]) == (0, pytest.approx(1, abs=1e-5))
+    assert (control["follow"]["point"], control["cosine"]["between_masks"]["point"]) == (
+        0,
+        pytest.approx(1, abs=1e-5),
+    )
     assert control["differences"]["all_one"] == {"point": 0, "low": 0, "high": 0}
     text = (found.folder / "report.html").read_text(encoding="utf-8")
     assert "The mask does not steer: " in text.split("</header>")[0]
-    with talk.capture() as shown:
-        talk.print(found)
-    assert "The mask does not steer: " in shown.get() and "mean cosine between masks 1.000" in shown.get()
+    with stderr_console.capture() as shown:
+        stderr_console.print(found)
+    assert (
+        "The mask does not steer: " in shown.get()
+        and "mean cosine between masks 1.000" in shown.get()
+    )
     assert re.search(r"follow rate +0\.0", shown.get())
 
 
@@ -175,12 +224,20 @@ def test_the_report_shows_frames_tables_and_the_sentence_on_top(run: Run) -> Non
     found = run(report=True)
     text = (found.folder / "report.html").read_text(encoding="utf-8")
     assert "The mask steers: " in text.split("</header>")[0]
-    for words in ("place and shape", "cue conflict", "This region is the STRUCTURE.", "left kidney", "outline and the"):
+    for words in (
+        "place and shape",
+        "cue conflict",
+        "This region is the STRUCTURE.",
+        "left kidney",
+        "outline and the",
+    ):
         assert words in text
-    with talk.capture() as shown:
-        talk.print(found)
+    with stderr_console.capture() as shown:
+        stderr_console.print(found)
     assert re.search(r"own mask +100\.0 \[100\.0, 100\.0\] +100\.0", shown.get())
-    assert json.loads((found.folder / "metrics.json").read_text(), parse_constant=pytest.fail)["region_control"]
+    assert json.loads((found.folder / "metrics.json").read_text(), parse_constant=pytest.fail)[
+        "region_control"
+    ]
 
 
 def test_regions_parquet_has_a_row_a_mask_and_condition(run: Run) -> None:
@@ -196,15 +253,21 @@ def test_two_evaluations_give_the_same_features(study: Workspace) -> None:
     with torch.no_grad():
         model.stem.mask.weight.normal_()
     material = region_study(study, model)
-    whole = mode_features(model, material.files, ["all_one"], lambda m, n: np.ones((48, 48), np.bool_), 5)["all_one"]
+    whole = mode_features(
+        model, material.files, ["all_one"], lambda m, n: np.ones((48, 48), np.bool_), 5
+    )["all_one"]
     first = encode_regions(material, masks, whole)
-    second = encode_regions(replace(material, batch_size=64), masks.sample(frac=1, random_state=0), whole)
+    second = encode_regions(
+        replace(material, batch_size=64), masks.sample(frac=1, random_state=0), whole
+    )
     assert first.data is not None and second.data is not None
     for name in CONDITIONS:
         np.testing.assert_allclose(first.data.features[name], second.data.features[name], atol=1e-5)
 
 
-def test_masks_of_one_structure_are_united_and_those_that_mark_no_region_are_counted(study: Workspace) -> None:
+def test_masks_of_one_structure_are_united_and_those_that_mark_no_region_are_counted(
+    study: Workspace,
+) -> None:
     frames = study.accepted_images()
     row = frames.iloc[0].to_dict()
     dot, whole, two = np.zeros((3, SIDE, SIDE), np.bool_)
@@ -224,14 +287,22 @@ def test_masks_of_one_structure_are_united_and_those_that_mark_no_region_are_cou
 def test_a_study_without_usable_masks_says_so(study: Workspace, run: Run) -> None:
     study.write(MASKS, study.masks().assign(state="proposed"))
     found, why = run(report=True), "no frame has an accepted or edited mask"
-    assert found.metrics["region_control"]["verdict"] == {"steers": None, "text": f"{NOT_TESTED}{why}."}
+    assert found.metrics["region_control"]["verdict"] == {
+        "steers": None,
+        "text": f"{NOT_TESTED}{why}.",
+    }
     assert why in (found.folder / "report.html").read_text(encoding="utf-8")
     assert len(pd.read_parquet(found.folder / "regions.parquet")) == 0
 
 
 def test_masks_that_cover_everything_mark_no_region(study: Workspace, run: Run) -> None:
     frames, whole = study.accepted_images().to_dict("records"), np.ones((SIDE, SIDE), np.bool_)
-    study.write(MASKS, mask_table([mask_row(row, whole, "left orbit", "manual", state="accepted") for row in frames]))
+    study.write(
+        MASKS,
+        mask_table(
+            [mask_row(row, whole, "left orbit", "manual", state="accepted") for row in frames]
+        ),
+    )
     assert "no mask marks a region (16 covering the whole frame)" in run().region_verdict
 
 
@@ -283,7 +354,9 @@ def with_regions(study: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace
     return study
 
 
-def test_regions_give_the_plane_with_a_weight_that_validation_frames_choose(with_regions: Workspace, run: Run) -> None:
+def test_regions_give_the_plane_with_a_weight_that_validation_frames_choose(
+    with_regions: Workspace, run: Run
+) -> None:
     add_frames(with_regions, center="old")
     found = run(report=True)
     modes, chosen = found.metrics["groups"][0]["modes"], found.metrics["region_planes"]
@@ -291,18 +364,27 @@ def test_regions_give_the_plane_with_a_weight_that_validation_frames_choose(with
     assert modes["regions"]["top1_macro"]["point"] == 1
     assert (chosen["weight"], chosen["frames"]) == (0.1, 16)
     assert [choice["top1_macro"] for choice in chosen["tried"]][:2] == [0, 1]
-    assert "chosen on 16 validation frames" in (found.folder / "report.html").read_text(encoding="utf-8")
-    # any square of a frame shows a structure of its plane, so the squares of another frame are as good
+    assert "chosen on 16 validation frames" in (found.folder / "report.html").read_text(
+        encoding="utf-8"
+    )
+    # any square of a frame shows a structure of its plane, so the squares of another frame are as
+    # good
     assert not chosen["helps"] and "those of other frames gain as well" in found.regions_verdict
 
 
-def test_without_validation_frames_regions_are_not_tested_or_need_a_weight(with_regions: Workspace, run: Run) -> None:
+def test_without_validation_frames_regions_are_not_tested_or_need_a_weight(
+    with_regions: Workspace, run: Run
+) -> None:
     found = run()
     assert set(found.metrics["groups"][0]["modes"]) == {"all_one"}
     assert "not tested: no validation frames" in found.regions_verdict
-    write_text(with_regions.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = []\nregion_weight = 2\n")
+    write_text(
+        with_regions.config_path,
+        "[evaluation]\nbootstrap_draws = 100\nmodes = []\nregion_weight = 2\n",
+    )
     assert run().regions_verdict == ""
     write_text(
-        with_regions.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = ['regions']\nregion_weight = 2\n"
+        with_regions.config_path,
+        "[evaluation]\nbootstrap_draws = 100\nmodes = ['regions']\nregion_weight = 2\n",
     )
     assert "(weight 2, set in sono.toml)" in run().regions_verdict

@@ -1,11 +1,13 @@
-"""What may be evaluated: nothing that training has seen, unless somebody insists, and then it is said."""
+"""What may be evaluated: nothing that training has seen, unless somebody insists, and then it
+is said.
+"""
 
 import pandas as pd
 import pytest
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
-from sono.evaluation.selection import Seen, Subject, leaking, named_subject, select_frames
+from sono.evaluation.selection import Seen, Target, leaking, named_subject, select_frames
 
 SEEN = Seen(frozenset({"old"}), frozenset({"p1"}), frozenset({"i1"}))
 
@@ -14,7 +16,10 @@ def table(*rows: tuple[object, ...]) -> pd.DataFrame:
     """Rows of (image, patient, center, plane, split, duplicate group)."""
     names = ("image_id", "patient_id", "center", "plane", "split", "duplicate_group")
     common = {"frame": 0, "status": "accepted"}
-    return from_rows(IMAGES, [dict(zip(names, row, strict=True)) | {"source_id": row[0]} | common for row in rows])
+    return from_rows(
+        IMAGES,
+        [dict(zip(names, row, strict=True)) | {"source_id": row[0]} | common for row in rows],
+    )
 
 
 @pytest.fixture
@@ -32,63 +37,72 @@ def images() -> pd.DataFrame:
 
 
 def test_a_new_center_is_evaluated_in_all_its_splits(images: pd.DataFrame) -> None:
-    found = select_frames(images, SEEN, Subject("new"))
+    found = select_frames(images, SEEN, Target("new"))
     assert found.frames["image_id"].tolist() == ["i3", "i8"]
     assert found.excluded == {
         "without a plane label": 1,
-        "labelled as none of the planes": 1,
+        "labeled as none of the planes": 1,
         "known from training": 2,
     }
-    first = found.first_line(Subject("new"))
-    assert first == "Center new (not seen in training): 2 frames of 1 patient (1 of them without patient id)"
+    first = found.first_line(Target("new"))
+    assert (
+        first
+        == "Center new (not seen in training): 2 frames of 1 patient (1 of them without patient id)"
+    )
 
 
 def test_a_center_of_the_training_is_refused_unless_insisted(images: pd.DataFrame) -> None:
     with pytest.raises(SonoError, match="center 'old' was in training") as refusal:
-        select_frames(images, SEEN, Subject("old"))
+        select_frames(images, SEEN, Target("old"))
     assert refusal.value.exit_code == 1
-    insisted = Subject("old", allow_seen=True)
+    insisted = Target("old", allow_seen=True)
     first = select_frames(images, SEEN, insisted).first_line(insisted)
     assert first.startswith("Center old (SEEN IN TRAINING") and "1 OF THE FRAMES WERE SEEN" in first
 
 
 @pytest.mark.parametrize("name", ["OLD", "Old Hospital", "old east"])
-def test_a_center_of_the_training_is_refused_in_every_spelling(images: pd.DataFrame, name: str) -> None:
+def test_a_center_of_the_training_is_refused_in_every_spelling(
+    images: pd.DataFrame, name: str
+) -> None:
     spelled = images.replace({"center": {"old": name}})
     with pytest.raises(SonoError, match=f"center '{name}' was in training as 'old'"):
-        select_frames(spelled, SEEN, Subject(name))
+        select_frames(spelled, SEEN, Target(name))
 
 
-def test_a_center_in_another_spelling_is_evaluated_as_that_of_the_table(images: pd.DataFrame) -> None:
-    found = select_frames(images, SEEN, Subject("New hospital"))
+def test_a_center_in_another_spelling_is_evaluated_as_that_of_the_table(
+    images: pd.DataFrame,
+) -> None:
+    found = select_frames(images, SEEN, Target("New hospital"))
     assert found.frames["image_id"].tolist() == ["i3", "i8"]
-    assert named_subject(images, Subject("NEW")).label == "center new"
+    assert named_subject(images, Target("NEW")).label == "center new"
     with pytest.raises(SonoError, match="'new' is the name of 2 centers"):
-        named_subject(images.replace({"center": {"new": "NEW", "old": "New"}}), Subject("new"))
+        named_subject(images.replace({"center": {"new": "NEW", "old": "New"}}), Target("new"))
 
 
 def test_an_unknown_center_lists_the_centers(images: pd.DataFrame) -> None:
     with pytest.raises(SonoError, match="unknown center 'nwe'; the centers here: new, old"):
-        select_frames(images, SEEN, Subject("nwe"))
+        select_frames(images, SEEN, Target("nwe"))
 
 
 def test_a_split_says_which_centers_training_knew(images: pd.DataFrame) -> None:
-    found = select_frames(images, SEEN, Subject())
+    found = select_frames(images, SEEN, Target())
     assert found.frames["image_id"].tolist() == ["i2", "i8"]
-    assert "other frames of old were in training" in found.first_line(Subject())
+    assert "other frames of old were in training" in found.first_line(Target())
 
 
 def test_a_split_that_training_used_up_is_refused(images: pd.DataFrame) -> None:
     everyone = Seen(patients=frozenset({"p1", "p3"}))
-    with pytest.raises(SonoError, match=r"none of its 2 accepted frames.*2 known from training.*--allow-seen"):
-        select_frames(images, everyone, Subject(split="train"))
+    with pytest.raises(
+        SonoError, match=r"none of its 2 accepted frames.*2 known from training.*--allow-seen"
+    ):
+        select_frames(images, everyone, Target(split="train"))
 
 
 def test_an_unknown_or_empty_split_is_an_error(images: pd.DataFrame) -> None:
     with pytest.raises(SonoError, match="unknown split 'tset'; did you mean 'test'"):
-        select_frames(images, SEEN, Subject(split="tset"))
+        select_frames(images, SEEN, Target(split="tset"))
     with pytest.raises(SonoError, match="run `sono split`"):
-        select_frames(images, SEEN, Subject(split="val"))
+        select_frames(images, SEEN, Target(split="val"))
 
 
 def test_a_leak_is_an_image_a_patient_or_a_near_duplicate(images: pd.DataFrame) -> None:
@@ -98,19 +112,30 @@ def test_a_leak_is_an_image_a_patient_or_a_near_duplicate(images: pd.DataFrame) 
 
 
 @pytest.mark.parametrize(
-    ("center", "folder"), [("a/b", "a%2Fb"), ("..", "%2E%2E"), ("test", "center test"), ("Sant Pau", "Sant Pau")]
+    ("center", "folder"),
+    [("a/b", "a%2Fb"), ("..", "%2E%2E"), ("test", "center test"), ("Sant Pau", "Sant Pau")],
 )
 def test_a_center_cannot_write_outside_its_run(center: str, folder: str) -> None:
-    assert Subject(center).folder == folder
+    assert Target(center).folder == folder
 
 
-def test_frames_of_unknown_patients_are_counted_and_left_out_where_their_exam_was_trained_on() -> None:
+def test_frames_of_unknown_patients_are_counted_and_left_out_where_their_exam_was_trained_on() -> (
+    None
+):
     images = table(
         ("a", None, "new", "femur", "train", None),
         ("b", None, "new", "femur", "test", None),
         ("c", None, "new", "eye", "test", None),
         ("d", "p9", "new", "eye", "test", None),
     ).assign(exam_id=["e1", "e1", "e2", None])
-    found = select_frames(images, Seen(image_ids=frozenset({"a"})), Subject(split="test"))
-    assert found.frames["image_id"].tolist() == ["c", "d"] and found.excluded == {"known from training": 1}
-    assert found.without_patient == {"frames": 1, "study": 0, "exam folder": 1, "duplicate": 0, "train only": 0}
+    found = select_frames(images, Seen(image_ids=frozenset({"a"})), Target(split="test"))
+    assert found.frames["image_id"].tolist() == ["c", "d"] and found.excluded == {
+        "known from training": 1
+    }
+    assert found.without_patient == {
+        "frames": 1,
+        "study": 0,
+        "exam folder": 1,
+        "duplicate": 0,
+        "train only": 0,
+    }

@@ -37,23 +37,44 @@ def scored() -> Scored:
     truth = np.repeat([1, 3], 20)
     partly = answers(truth, slice(0, 0))
     partly[10:] = np.nan
-    scores = {"all_one": answers(truth, slice(0, 10)), "proposed": answers(truth, slice(0, 0)), "annotated": partly}
+    scores = {
+        "all_one": answers(truth, slice(0, 10)),
+        "proposed": answers(truth, slice(0, 0)),
+        "annotated": partly,
+    }
     return Scored(tuple("abcdefg"), truth, np.arange(40) // 2, scores)
 
 
 def test_masks_help_only_with_a_gain_that_shuffling_takes_away() -> None:
     helps, text = verdict([difference("proposed", GAIN), difference("shuffled", NOTHING)])
-    assert helps and text.startswith("Masks help: proposed minus all-one masks gives +10.0 points [+5.0, +15.0]")
+    assert helps and text.startswith(
+        "Masks help: proposed minus all-one masks gives +10.0 points [+5.0, +15.0]"
+    )
 
 
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        ([difference("proposed", GAIN), difference("shuffled", GAIN)], "masks of other frames gain as well"),
-        ([difference("proposed", GAIN), difference("proposed_shuffled", GAIN)], "masks of other frames gain as well"),
+        (
+            [difference("proposed", GAIN), difference("shuffled", GAIN)],
+            "masks of other frames gain as well",
+        ),
+        (
+            [difference("proposed", GAIN), difference("proposed_shuffled", GAIN)],
+            "masks of other frames gain as well",
+        ),
         ([difference("proposed", GAIN)], "no shuffled mask"),
-        ([difference("proposed", NOTHING), difference("shuffled", NOTHING)], "does not lie above zero"),
-        ([difference("proposed", Interval(0.2, np.nan, np.nan)), difference("shuffled", NOTHING)], "no interval"),
+        (
+            [difference("proposed", NOTHING), difference("shuffled", NOTHING)],
+            "does not lie above zero",
+        ),
+        (
+            [
+                difference("proposed", Interval(0.2, np.nan, np.nan)),
+                difference("shuffled", NOTHING),
+            ],
+            "no interval",
+        ),
         ([difference("annotated", GAIN), difference("shuffled", NOTHING)], "not tested"),
     ],
 )
@@ -73,7 +94,11 @@ def test_present_planes_are_easier_than_all(scored: Scored) -> None:
 
 def test_a_mode_is_measured_only_where_it_covers_the_images(scored: Scored) -> None:
     assert set(measure_modes(scored, EVERYTHING, Draws(100))) == {"all_one", "proposed"}
-    assert set(measure_modes(scored, scored.rows("annotated"), Draws(100))) == {"all_one", "proposed", "annotated"}
+    assert set(measure_modes(scored, scored.rows("annotated"), Draws(100))) == {
+        "all_one",
+        "proposed",
+        "annotated",
+    }
 
 
 def test_differences_use_the_images_of_both_modes(scored: Scored) -> None:
@@ -87,7 +112,10 @@ def test_differences_use_the_images_of_both_modes(scored: Scored) -> None:
 def test_with_one_plane_modes_are_compared_among_all(scored: Scored) -> None:
     truth = np.full(40, 3)
     single = Scored(
-        scored.planes, truth, scored.clusters, {"all_one": answers(truth, slice(0, 40)), "proposed": np.eye(7)[truth]}
+        scored.planes,
+        truth,
+        scored.clusters,
+        {"all_one": answers(truth, slice(0, 40)), "proposed": np.eye(7)[truth]},
     )
     assert single.compared_metric == "top1_macro_of_7"
     assert differences(single, Draws(100))[0].interval.point == 1.0
@@ -95,7 +123,12 @@ def test_with_one_plane_modes_are_compared_among_all(scored: Scored) -> None:
 
 def test_class_rows_count_images_patients_and_training(scored: Scored) -> None:
     row = class_rows(scored, {"b": 9})[0]
-    assert (row["plane"], row["images"], row["clusters"], row["training_images"]) == ("b", 20, 10, 9)
+    assert (row["plane"], row["images"], row["clusters"], row["training_images"]) == (
+        "b",
+        20,
+        10,
+        9,
+    )
     assert row["recall"] == {"all_one": 0.5, "proposed": 1.0, "annotated": 1.0}
     assert class_rows(scored, {})[1]["recall"]["annotated"] is None
 

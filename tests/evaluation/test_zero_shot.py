@@ -49,11 +49,16 @@ def test_a_class_is_the_unit_mean_of_its_unit_prompts() -> None:
 
 def test_text_features_do_not_depend_on_the_batch() -> None:
     model = TwoWords()
-    np.testing.assert_array_equal(text_features(model, ["x", "y", "x"], 2), text_features(model, ["x", "y", "x"]))
+    np.testing.assert_array_equal(
+        text_features(model, ["x", "y", "x"], 2), text_features(model, ["x", "y", "x"])
+    )
 
 
 def test_scores_that_differ_by_float_noise_are_ties() -> None:
-    images, texts = np.array([[1.0, 0.0]], np.float32), np.array([[0.7, 0.1], [0.7 + 1e-7, 0.1]], np.float32)
+    images, texts = (
+        np.array([[1.0, 0.0]], np.float32),
+        np.array([[0.7, 0.1], [0.7 + 1e-7, 0.1]], np.float32),
+    )
     assert len(set(cosines(images, texts)[0])) == 1
 
 
@@ -61,7 +66,11 @@ def test_a_mode_without_mask_leaves_a_row_of_nan(frames: list[Path]) -> None:
     whole = np.ones((8, 8), np.bool_)
     covered = {"all_one": range(5), "some": (1, 3), "none": ()}
     found = mode_features(
-        TwoWords(), frames, list(covered), lambda m, n: whole if n in covered[m] else None, batch_size=2
+        TwoWords(),
+        frames,
+        list(covered),
+        lambda m, n: whole if n in covered[m] else None,
+        batch_size=2,
     )
     assert set(found) == {"all_one", "some"}
     assert np.isnan(found["some"]).all(axis=1).tolist() == [True, False, True, False, True]
@@ -70,21 +79,30 @@ def test_a_mode_without_mask_leaves_a_row_of_nan(frames: list[Path]) -> None:
 
 def test_features_that_are_not_finite_are_refused(frames: list[Path]) -> None:
     with pytest.raises(SonoError, match="not finite"):
-        mode_features(TwoWords(float("nan")), frames, ["all_one"], lambda mode, number: np.ones((8, 8), np.bool_))
+        mode_features(
+            TwoWords(float("nan")),
+            frames,
+            ["all_one"],
+            lambda mode, number: np.ones((8, 8), np.bool_),
+        )
 
 
 def test_an_untrained_real_model_does_not_see_the_mask(frames: list[Path]) -> None:
     torch.manual_seed(0)
     model = MaskClip(ModelConfig(name="nano", image_size=64)).eval()
     masks = {"all_one": np.ones((64, 64), np.bool_), "empty": np.zeros((64, 64), np.bool_)}
-    found = mode_features(model, frames, list(masks), lambda mode, number: masks[mode], batch_size=3)
+    found = mode_features(
+        model, frames, list(masks), lambda mode, number: masks[mode], batch_size=3
+    )
     np.testing.assert_array_equal(found["all_one"], found["empty"])
     np.testing.assert_allclose(np.linalg.norm(found["all_one"], axis=1), 1, atol=1e-5)
 
 
 def test_caption_metrics_count_equal_captions_once() -> None:
     images = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    found = caption_metrics(TwoWords(), images, ["a", "b", "c", "d"], {"a": "x", "b": "x", "c": "y"})
+    found = caption_metrics(
+        TwoWords(), images, ["a", "b", "c", "d"], {"a": "x", "b": "x", "c": "y"}
+    )
     assert (found["frames"], found["distinct_captions"]) == (3, 2)
     assert (found["paired"], found["unpaired"]) == (1, 0)
     assert (found["image_to_text_at_1"], found["image_to_text_at_1_by_chance"]) == (1, 0.5)

@@ -27,7 +27,10 @@ Mischief = Callable[[str, int], Reply | None]
 
 
 class Archive:
-    """An archive of 5 studies with 2 files each; `mischief(path, times asked)` may answer in its place."""
+    """An archive of 5 studies with 2 files each.
+
+    `mischief(path, times asked)` may answer in its place.
+    """
 
     def __init__(self) -> None:
         self.files = {
@@ -39,7 +42,10 @@ class Archive:
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
 
     def answer(self, target: str, headers: dict[str, str]) -> Reply:
-        path, query = urlsplit(target).path, {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
+        path, query = (
+            urlsplit(target).path,
+            {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()},
+        )
         self.asked.append((path, query, headers))
         return self.mischief(path, self.count(path)) or self.honest(path, query)
 
@@ -49,7 +55,10 @@ class Archive:
             content = self.files.get((parts[1], parts[3], parts[5]))
             return multipart(content) if content else Reply(404)
         if len(parts) == 1:
-            found = [{"0020000D": {"vr": "UI", "Value": [study]}} for study in sorted({key[0] for key in self.files})]
+            found = [
+                {"0020000D": {"vr": "UI", "Value": [study]}}
+                for study in sorted({key[0] for key in self.files})
+            ]
         else:
             tags = ("0020000D", "0020000E", "00080018")
             found = [
@@ -73,7 +82,11 @@ def us_file(study: int, number: int) -> bytes:
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = f"1.2.{study}.1.{number}"
-    made.StudyInstanceUID, made.SeriesInstanceUID, made.Modality = f"1.2.{study}", f"1.2.{study}.1", "US"
+    made.StudyInstanceUID, made.SeriesInstanceUID, made.Modality = (
+        f"1.2.{study}",
+        f"1.2.{study}.1",
+        "US",
+    )
     made.PixelData = bytes([study, number] * 500)
     made["PixelData"].VR = "OB"
     buffer = io.BytesIO()

@@ -1,4 +1,7 @@
-"""Commands in a child of this process, which has imported everything: it may be killed, run out of disk, or hang."""
+"""Commands in a child of this process, which has imported everything.
+
+It may be killed, run out of disk, or hang.
+"""
 
 import ctypes
 import fcntl
@@ -25,7 +28,9 @@ import sono.cli
 from sono.training.model import architectures
 
 LIMIT = 10.0  # seconds that a command on a small study may work, or wait without working
-CHANGES = frozenset(["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"])
+CHANGES = frozenset(
+    ["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"]
+)
 CRASHED = 70
 
 
@@ -52,8 +57,13 @@ def import_all() -> None:
     torch.set_num_threads(1)
 
 
-def run(words: list[str], prepare: Callable[[], object] = lambda: None, cwd: Path | None = None) -> Outcome:
-    """Run `sono` with `words` in a child, after `prepare()` there; one that hangs is killed and fails the test."""
+def run(
+    words: list[str], prepare: Callable[[], object] = lambda: None, cwd: Path | None = None
+) -> Outcome:
+    """Run `sono` with `words` in a child, after `prepare()` there.
+
+    One that hangs is killed and fails the test.
+    """
     with started(words, prepare, cwd) as ended:
         return ended()
 
@@ -64,15 +74,20 @@ def started(
 ) -> Iterator[Callable[[], Outcome]]:
     """Start `run`; what is given waits for its end."""
     with _Said() as out, _Said() as err:
-        with warnings.catch_warnings(action="ignore"):  # of the server thread, which the child does without
+        # of the server thread, which the child does without
+        with warnings.catch_warnings(action="ignore"):
             child = os.fork()
         if child == 0:
             _be_child(words, prepare, cwd, (out.write_end, err.write_end))
-        yield lambda: Outcome(os.waitstatus_to_exitcode(_status(child, words)), out.text(), err.text())
+        yield lambda: Outcome(
+            os.waitstatus_to_exitcode(_status(child, words)), out.text(), err.text()
+        )
 
 
 class _Said:
-    """What a child says: a pipe with room for all of it, since no file may be written where the disk is full."""
+    """What a child says: a pipe with room for all of it, since no file may be written where the
+    disk is full.
+    """
 
     def __enter__(self) -> Self:
         self._read_end, self.write_end = os.pipe()
@@ -91,16 +106,20 @@ class _Said:
             return ""
 
 
-def _be_child(words: list[str], prepare: Callable[[], object], cwd: Path | None, ends: tuple[int, int]) -> None:
+def _be_child(
+    words: list[str], prepare: Callable[[], object], cwd: Path | None, ends: tuple[int, int]
+) -> None:
     code = CRASHED
     try:
         for number, end in enumerate(ends, 1):
             os.dup2(end, number)
         sys.stdout = os.fdopen(1, "w", closefd=False)
-        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)  # as Python opens it
+        # as Python opens it
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
         sys.argv = ["sono", *words]
         architectures.SIZES["tiny"] = TINY
-        os.fsync = os.sync = lambda *_: None  # what a killed process has written stays; only a cut of power needs these
+        # what a killed process has written stays; only a cut of power needs these
+        os.fsync = os.sync = lambda *_: None
         if cwd:
             os.chdir(cwd)
         prepare()
@@ -140,7 +159,9 @@ def _progress(child: int) -> tuple[str, float]:
 
 
 def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Callable[[], None]:
-    """Let the child be killed as by SIGKILL just before change `number` below a folder, of the kinds named."""
+    """Let the child be killed as by SIGKILL just before change `number` below a folder, of the
+    kinds named.
+    """
 
     def prepare() -> None:
         seen = 0
@@ -160,19 +181,28 @@ def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Ca
 
 
 def without_rights() -> None:
-    """Let modes hold for the child, which may be root's: it gives up what lets root read and write everything."""
-    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3, this process
+    """Let modes hold for the child, which may be root's.
+
+    It gives up what lets root read and write everything.
+    """
+    # version 3, this process
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     if ctypes.CDLL(None, use_errno=True).capset(header, none):
         raise OSError(ctypes.get_errno(), "capset")
 
 
 def close(folder: Path, deep: bool = True) -> None:
-    """Let nobody add or replace a file in a folder, or `deep` below it; files may be links to those of others."""
+    """Let nobody add or replace a file in a folder, or `deep` below it.
+
+    Files may be links to those of others.
+    """
     for path in (folder, *(folder.rglob("*") if deep else ())):
         if path.is_dir():
             path.chmod(0o500)
 
 
 def disk_of(size: int) -> Callable[[], None]:
-    """Let no file of the child grow over `size` bytes, which says EFBIG where a full disk says ENOSPC."""
+    """Let no file of the child grow over `size` bytes, which says EFBIG where a full disk says
+    ENOSPC.
+    """
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

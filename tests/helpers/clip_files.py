@@ -1,4 +1,6 @@
-"""Small random checkpoints in the published formats, written with the names that the published code uses."""
+"""Small random checkpoints in the published formats, written with the names that the published
+code uses.
+"""
 
 import json
 from pathlib import Path
@@ -30,9 +32,15 @@ def random_clip(seed: int = 0, quick_gelu: bool = True) -> CLIP:
 
 
 def vision_weights(clip: CLIP, seed: int = 1, depthwise: bool = True) -> dict[str, Tensor]:
-    """The vision tower as SonoCLIP and Alpha-CLIP save it: a mask conv, a depthwise conv, attention by in_proj."""
+    """The vision tower as SonoCLIP and Alpha-CLIP save it.
+
+    A mask conv, a depthwise conv, attention by in_proj.
+    """
     generator = torch.Generator().manual_seed(seed)
-    weights = {name.replace("in_proj_", "in_proj."): value.clone() for name, value in clip.visual.state_dict().items()}
+    weights = {
+        name.replace("in_proj_", "in_proj."): value.clone()
+        for name, value in clip.visual.state_dict().items()
+    }
     weights["conv1_alpha.weight"] = torch.randn(64, 1, 8, 8, generator=generator) * 0.05
     if depthwise:
         weights["dwconv.weight"] = torch.randn(64, 1, 3, 3, generator=generator) * 0.3
@@ -45,7 +53,11 @@ def write_openai(path: Path, clip: CLIP) -> Path:
 
 
 def write_sonoclip(path: Path, clip: CLIP, **changes: Tensor | None) -> Path:
-    weights = {f"module.{name}": value for name, value in (vision_weights(clip) | changes).items() if value is not None}
+    weights = {
+        f"module.{name}": value
+        for name, value in (vision_weights(clip) | changes).items()
+        if value is not None
+    }
     scalars = {"logit_scale": torch.tensor(2.4), "logit_bias": torch.tensor(-9.5)}
     torch.save({"visual": weights, **scalars, "step": 55000}, path)
     return path
@@ -60,6 +72,13 @@ def write_bert(folder: Path, words: str = "a fetal head femur view of the ultras
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, **sizes)).save_pretrained(folder)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    BertModel(
+        BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, **sizes)
+    ).save_pretrained(folder)
     return folder

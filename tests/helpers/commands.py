@@ -1,4 +1,7 @@
-"""Every command of the command line on a small study: its words, what it reads and what it needs of the vault."""
+"""Every command of the command line on a small study.
+
+Its words, what it reads and what it needs of the vault.
+"""
 
 import json
 import os
@@ -25,7 +28,8 @@ from sono.curation.qc import QcOptions, run_qc
 from sono.curation.quarantine import _held
 from sono.training.model import architectures
 
-# What a command needs of the vault: nothing, the vault itself, the vault or --no-vault, or else it warns.
+# What a command needs of the vault: nothing, the vault itself, the vault or --no-vault, or else it
+# warns.
 Need = Literal["nothing", "vault", "search", "warning"]
 SETTINGS = """
 planes_file = "planes.toml"
@@ -44,7 +48,9 @@ PRIVATE = ("Okonkwo", "Lindqvist", "Abernathy", "MRN700")  # of given/records.cs
 
 @dataclass(frozen=True)
 class Place:
-    """A folder `base` with a study, its vault, the files that are given to commands, and what `out` gets."""
+    """A folder `base` with a study, its vault, the files that are given to commands, and what
+    `out` gets.
+    """
 
     base: Path
     raw: Path  # of the first study: its files are known
@@ -60,8 +66,13 @@ class Place:
         return self.base / "out"
 
     def copy(self, base: Path) -> "Place":
-        """A copy that a test may change; what is large is linked, and replaced as a whole if at all."""
-        shutil.copytree(self.base, base, symlinks=True, dirs_exist_ok=True, copy_function=_link_or_copy)
+        """A copy that a test may change.
+
+        What is large is linked, and replaced as a whole if at all.
+        """
+        shutil.copytree(
+            self.base, base, symlinks=True, dirs_exist_ok=True, copy_function=_link_or_copy
+        )
         return replace(self, base=base)
 
 
@@ -71,7 +82,10 @@ def _link_or_copy(source: str, target: str) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """The words after `sono`, of which {} are parts of the place; what it reads, below the place; where it writes."""
+    """The words after `sono`, of which {} are parts of the place; what it reads, below the place.
+
+    Where it writes.
+    """
 
     words: str
     needs: Need
@@ -80,7 +94,8 @@ class Command:
     in_study: bool = True  # takes -w
     writes: int = 0  # how many files and folders get their final name
     room: int = 2000  # bytes of a file, which at least one of them exceeds
-    begin: Callable[[Place], None] = lambda place: None  # lets the study be as it is before the command has work to do
+    # lets the study be as it is before the command has work to do
+    begin: Callable[[Place], None] = lambda place: None
 
     @property
     def name(self) -> str:
@@ -88,13 +103,21 @@ class Command:
         return " ".join(word for word in self.words.split(" -")[0].split() if word.isalpha())
 
     def again(self, place: Place) -> list[str]:
-        """What is said after the command was cut off: the same; a run of `sono train` goes on with --resume."""
+        """What is said after the command was cut off: the same.
+
+        A run of `sono train` goes on with --resume.
+        """
         resumed = self.name == "train" and (place.study.runs / "new" / "last").exists()
         return self.line(place, *(["--resume"] if resumed else []))
 
     def line(self, place: Place, *more: object) -> list[str]:
         """The command line at a place."""
-        parts = {"given": place.base / "given", "out": place.out, "held": place.held, "url": place.url}
+        parts = {
+            "given": place.base / "given",
+            "out": place.out,
+            "held": place.held,
+            "url": place.url,
+        }
         words = self.words.format(raw=place.raw, **parts).split()
         return [*words, *map(str, more), *(["-w", str(place.study.root)] if self.in_study else [])]
 
@@ -122,82 +145,159 @@ IMAGE, RUN = TABLES[0], "study/runs/toy"
 
 COMMANDS: dict[str, Command] = {
     "init": Command("init {out}", "nothing", makes="out.vault", in_study=False, writes=3, room=100),
-    "phantom": Command("phantom {out} --women 4 --frames 2 -q", "nothing", makes="out", in_study=False, writes=48),
+    "phantom": Command(
+        "phantom {out} --patients 4 --frames 2 -q",
+        "nothing",
+        makes="out",
+        in_study=False,
+        writes=48,
+    ),
     "pull": Command(
-        "pull {url} {out} --patient-file {given}/patients.txt -q", "nothing", ("given/patients.txt", "out/.pull.jsonl"),
-        in_study=False, writes=10, room=1000),
+        "pull {url} {out} --patient-file {given}/patients.txt -q",
+        "nothing",
+        ("given/patients.txt", "out/.pull.jsonl"),
+        in_study=False,
+        writes=10,
+        room=1000,
+    ),
     "qc": Command(
-        "qc {given}/raw --records {given}/records.csv --center A --jobs 1 -q", "vault",
-        (SETTING, PLANES, "given/records.csv", KEY, LOCK), begin=_new, writes=16),
+        "qc {given}/raw --records {given}/records.csv --center A --jobs 1 -q",
+        "vault",
+        (SETTING, PLANES, "given/records.csv", KEY, LOCK),
+        begin=_new,
+        writes=16,
+    ),
     "qc again": Command(
-        "qc {raw} --records {given}/records.csv --center A --jobs 1 -q", "vault",
-        (IMAGE, VAULT, "study.vault/released.parquet"), writes=2),
+        "qc {raw} --records {given}/records.csv --center A --jobs 1 -q",
+        "vault",
+        (IMAGE, VAULT, "study.vault/released.parquet"),
+        writes=2,
+    ),
     "split": Command("split --seed 5", "warning", (SETTING, IMAGE, LOCK), writes=1),
     "split check": Command("split --check", "nothing", (SETTING, IMAGE)),
     "dedup": Command("dedup -q", "warning", (SETTING, IMAGE, VAULT), writes=1),
     "dedup csv": Command("dedup -q --csv {out}/pairs.csv", "search", (IMAGE,), writes=2, room=100),
     "records check": Command(
-        "records check {given}/records.csv --raw {given}/raw", "nothing", (SETTING, PLANES, "given/records.csv")
+        "records check {given}/records.csv --raw {given}/raw",
+        "nothing",
+        (SETTING, PLANES, "given/records.csv"),
     ),
-    "quarantine show": Command("quarantine show", "vault", (SETTING, IMAGE, VAULT, "held"), writes=1),
+    "quarantine show": Command(
+        "quarantine show", "vault", (SETTING, IMAGE, VAULT, "held"), writes=1
+    ),
     "quarantine release": Command(
-        "quarantine release {held} --reviewer KM", "vault",
-        (IMAGE, VAULT, LOCK, "study.vault/released.parquet"), writes=3),
-    "export dicom": Command("export dicom {out} -q", "vault", (SETTING, IMAGE, FRAME, KEY), "out", writes=13),
+        "quarantine release {held} --reviewer KM",
+        "vault",
+        (IMAGE, VAULT, LOCK, "study.vault/released.parquet"),
+        writes=3,
+    ),
+    "export dicom": Command(
+        "export dicom {out} -q", "vault", (SETTING, IMAGE, FRAME, KEY), "out", writes=13
+    ),
     "export shards": Command(
-        "export shards {out} --pairs 2 -q", "search", (SETTING, PLANES, *CAPTIONED, FRAME), "out", writes=5),
+        "export shards {out} --pairs 2 -q",
+        "search",
+        (SETTING, PLANES, *CAPTIONED, FRAME),
+        "out",
+        writes=5,
+    ),
     "masks import": Command(
-        "masks import {given}/masks.json", "vault", (SETTING, *TABLES, VAULT, LOCK, "given/masks.json"),
-        begin=_no_masks, writes=1,
+        "masks import {given}/masks.json",
+        "vault",
+        (SETTING, *TABLES, VAULT, LOCK, "given/masks.json"),
+        begin=_no_masks,
+        writes=1,
     ),
     "masks import pictures": Command(
-        "masks import {given}/masks --structure femur", "vault", ("given/masks/1.png",), begin=_no_masks
+        "masks import {given}/masks --structure femur",
+        "vault",
+        ("given/masks/1.png",),
+        begin=_no_masks,
     ),
     "masks import labelme": Command(
         "masks import {given}/labelme", "vault", ("given/labelme/1.json",), begin=_no_masks
     ),
-    "masks import boxes": Command("masks import {given}/boxes.csv", "vault", ("given/boxes.csv",), begin=_no_masks),
+    "masks import boxes": Command(
+        "masks import {given}/boxes.csv", "vault", ("given/boxes.csv",), begin=_no_masks
+    ),
     "masks propose": Command(
-        "masks propose --jobs 1 -q", "warning", (SETTING, *TABLES, FRAME, LOCK), begin=_no_masks, writes=2
+        "masks propose --jobs 1 -q",
+        "warning",
+        (SETTING, *TABLES, FRAME, LOCK),
+        begin=_no_masks,
+        writes=2,
     ),
-    "masks propose sam": Command("masks propose --checkpoint {given}/clip.pt -q", "warning", ("given/clip.pt",)),
-    "masks export": Command("masks export {out}/masks.json", "search", (SETTING, *TABLES), "out/masks.json", writes=1),
+    "masks propose sam": Command(
+        "masks propose --checkpoint {given}/clip.pt -q", "warning", ("given/clip.pt",)
+    ),
+    "masks export": Command(
+        "masks export {out}/masks.json", "search", (SETTING, *TABLES), "out/masks.json", writes=1
+    ),
     "masks overlays": Command(
-        "masks overlays {out} --count 999", "search", (SETTING, *TABLES, FRAME), "out/masks.png", writes=1
+        "masks overlays {out} --count 999",
+        "search",
+        (SETTING, *TABLES, FRAME),
+        "out/masks.png",
+        writes=1,
     ),
-    "captions build": Command("captions build -q", "warning", (SETTING, PLANES, *TABLES, LOCK), writes=1),
+    "captions build": Command(
+        "captions build -q", "warning", (SETTING, PLANES, *TABLES, LOCK), writes=1
+    ),
     "captions build template": Command(
-        "captions build -q --template {given}/template", "warning",
+        "captions build -q --template {given}/template",
+        "warning",
         tuple(f"given/template/{name}" for name in ("global.j2", "region.j2", "prompts.j2")),
     ),
     "stats": Command("stats -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "train": Command(
-        "train --name new -q", "warning", (SETTING, PLANES, *CAPTIONED, FRAME, "study/runs/new"), writes=13
+        "train --name new -q",
+        "warning",
+        (SETTING, PLANES, *CAPTIONED, FRAME, "study/runs/new"),
+        writes=13,
     ),
-    "train recipe": Command("train --recipe {given}/recipe.toml -q", "warning", ("given/recipe.toml",)),
+    "train recipe": Command(
+        "train --recipe {given}/recipe.toml -q", "warning", ("given/recipe.toml",)
+    ),
     "train from": Command("train --from toy -q", "warning", (f"{RUN}/run.json",)),
     "train resume": Command(
-        "train --name toy --resume -q", "warning",
-        (f"{RUN}/run.json", f"{RUN}/last/model.json", f"{RUN}/last/optimizer.pt", f"{RUN}/log.csv"), writes=10),
+        "train --name toy --resume -q",
+        "warning",
+        (f"{RUN}/run.json", f"{RUN}/last/model.json", f"{RUN}/last/optimizer.pt", f"{RUN}/log.csv"),
+        writes=10,
+    ),
     "train init": Command(
-        "train --init toy -q", "warning",
+        "train --init toy -q",
+        "warning",
         (f"{RUN}/run.json", f"{RUN}/end/model.safetensors", f"{RUN}/end/model.json"),
     ),
     "eval": Command(
-        "eval --run toy --jobs 1 -q", "warning",
-        (f"{RUN}/run.json", f"{RUN}/summary.json", *CAPTIONED, f"{RUN}/best/model.json"), f"{RUN}/eval/test", writes=5),
+        "eval --run toy --jobs 1 -q",
+        "warning",
+        (f"{RUN}/run.json", f"{RUN}/summary.json", *CAPTIONED, f"{RUN}/best/model.json"),
+        f"{RUN}/eval/test",
+        writes=5,
+    ),
     "model import": Command(
-        "model import {given}/clip.pt --name taken", "warning", ("given/clip.pt",), "study/runs/taken/run.json",
+        "model import {given}/clip.pt --name taken",
+        "warning",
+        ("given/clip.pt",),
+        "study/runs/taken/run.json",
         writes=3,
     ),
     "model import base": Command(
-        "model import {given}/vision.pth --base {given}/clip.pt --architecture {given}/architecture.json --name taken",
-        "warning", ("given/vision.pth", "given/clip.pt", "given/architecture.json"),
+        "model import {given}/vision.pth --base {given}/clip.pt --architecture "
+        "{given}/architecture.json --name taken",
+        "warning",
+        ("given/vision.pth", "given/clip.pt", "given/architecture.json"),
     ),
     "model export": Command(
-        "model export {out} --run clip --format sonoclip", "search",
-        ("study/runs/clip/run.json", "study/runs/clip/end/model.json"), "out", writes=3),
-}  # fmt: skip
+        "model export {out} --run clip --format sonoclip",
+        "search",
+        ("study/runs/clip/run.json", "study/runs/clip/end/model.json"),
+        "out",
+        writes=3,
+    ),
+}
 
 
 def names_of_app() -> set[str]:
@@ -226,7 +326,10 @@ def fan(seed: int, text: str = "") -> bytes:
 
 
 def make_place(base: Path, seed: int = 0, runs: bool = True) -> Place:
-    """Six patients of two frames each and a frame with letters on it, through every stage; masks, captions, runs."""
+    """Six patients of two frames each and a frame with letters on it, through every stage.
+
+    Masks, captions, runs.
+    """
     given, study = base / "given", Workspace.create(base / "study")
     _write_given(given, seed)
     study.config_path.write_text(study.config_path.read_text() + SETTINGS)
@@ -235,7 +338,13 @@ def make_place(base: Path, seed: int = 0, runs: bool = True) -> Place:
     images = study.images()
     accepted = images["status"] == "accepted"
     patients = images.loc[accepted, "patient_id"]
-    splits = dict(zip(sorted(patients.unique()), ("train", "train", "train", "val", "test", "test"), strict=True))
+    splits = dict(
+        zip(
+            sorted(patients.unique()),
+            ("train", "train", "train", "val", "test", "test"),
+            strict=True,
+        )
+    )
     images.loc[accepted, "split"] = patients.map(splits)
     study.write(IMAGES, images)
     masks = []
@@ -260,17 +369,26 @@ def _write_given(given: Path, seed: int) -> None:
         if number % 2 == 0 and number < 12:
             (raw / f"IM_{seed + number // 2}.png").rename(raw / f"{number}.png")
         else:
-            (raw / f"{number}.png").write_bytes(fan(seed + number, "OKONKWO" if number == 12 else ""))
+            (raw / f"{number}.png").write_bytes(
+                fan(seed + number, "OKONKWO" if number == 12 else "")
+            )
         name = f"{('Okonkwo', 'Lindqvist', 'Abernathy')[number % 3]}, Ada"
-        lines.append(f'{number}.png,MRN700{number // 2:02}{seed},"{name}",{("femur", "eye")[number % 2]},A')
+        lines.append(
+            f'{number}.png,MRN700{number // 2:02}{seed},"{name}",{("femur", "eye")[number % 2]},A'
+        )
     (given / "records.csv").write_text("\n".join(lines) + "\n")
     box = [60, 60, 140, 60, 140, 120, 60, 120]
     size = {"height": 300, "width": 400}
     images = [{"id": number, "file_name": f"{number}.png", **size} for number in (1, 3)]
-    drawn = [{"id": 1 + one["id"], "image_id": one["id"], "category_id": 1, "segmentation": [box]} for one in images]
+    drawn = [
+        {"id": 1 + one["id"], "image_id": one["id"], "category_id": 1, "segmentation": [box]}
+        for one in images
+    ]
     coco = {"images": images, "annotations": drawn, "categories": [{"id": 1, "name": "femur"}]}
     (given / "masks.json").write_text(json.dumps(coco))
-    (given / "boxes.csv").write_text("filename,class,xmin,ymin,xmax,ymax\n1.png,femur,60,60,140,120\n")
+    (given / "boxes.csv").write_text(
+        "filename,class,xmin,ymin,xmax,ymax\n1.png,femur,60,60,140,120\n"
+    )
     (given / "masks").mkdir()
     (given / "labelme").mkdir()
     picture = np.zeros((300, 400), np.uint8)
@@ -280,7 +398,9 @@ def _write_given(given: Path, seed: int) -> None:
     shape = {"label": "femur", "points": points, "shape_type": "polygon"}
     labelme = {"imagePath": "1.png", "imageHeight": 300, "imageWidth": 400, "shapes": [shape]}
     (given / "labelme" / "1.json").write_text(json.dumps(labelme))
-    shutil.copytree(Path(sono.cli.__file__).parent / "templates" / "captions" / "short", given / "template")
+    shutil.copytree(
+        Path(sono.cli.__file__).parent / "templates" / "captions" / "short", given / "template"
+    )
     (given / "patients.txt").write_text("70010\n")
     (given / "architecture.json").write_text(json.dumps(ARCHITECTURE))
     (given / "recipe.toml").write_text("[training]\nepochs = 1\n")

@@ -9,7 +9,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
 def write_dicom(path: Path, picture: NDArray[np.uint8], **values: object) -> None:
-    """Write an Ultrasound Image of `picture` [H, W]; `values` replace or add elements by keyword."""
+    """Write an Ultrasound Image of `picture` [H, W].
+
+    `values` replace or add elements by keyword.
+    """
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

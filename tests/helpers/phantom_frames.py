@@ -16,4 +16,7 @@ def write_frames(folder: Path, seeds: range) -> None:
     for seed in seeds:
         random = np.random.default_rng(seed)
         drawn = draw_plane("femur", PROBES["A"], 150, random)
-        write_bytes(folder / f"IM_{seed}.png", encode_png(render(drawn.scene, PROBES["A"], LOOKS["A"], random)))
+        write_bytes(
+            folder / f"IM_{seed}.png",
+            encode_png(render(drawn.scene, PROBES["A"], LOOKS["A"], random)),
+        )

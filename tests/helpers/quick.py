@@ -7,13 +7,16 @@ from sono.training.config import TrainingConfig
 CLIP_TEXT: dict[str, Any] = {"text": "clip"}
 # Pairs are mixed, and a pair's own caption alone is right.
 MIXED: dict[str, Any] = {
-    "region_weight": 0.0, "regions_per_frame": 1, "region_prompts": 0.0, "targets": "identity", "global_fraction": 0.8,
+    "region_weight": 0.0, "regions_per_frame": 1, "region_prompts": 0.0, "targets": "identity",
+    "global_fraction": 0.8,
     "mask_rate": 1.0,
 }  # fmt: skip
 
 
 def quick(**changes: Any) -> TrainingConfig:
-    """Settings with a text transformer from scratch, which needs no wheel, beside the model named."""
+    """Settings with a text transformer from scratch, which needs no wheel, beside the model
+    named.
+    """
     return TrainingConfig(**(CLIP_TEXT | changes))
 
 

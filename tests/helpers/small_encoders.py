@@ -1,4 +1,6 @@
-"""Small vision encoders of other projects, with random values, and the registration of small timm models."""
+"""Small vision encoders of other projects, with random values, and the registration of small
+timm models.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,12 +23,16 @@ WIDTH = 192  # the narrowest whose heads are known
 
 
 def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
-    """`module` with every weight random, those too that start as zeros or ones; in evaluation mode."""
+    """`module` with every weight random, those too that start as zeros or ones.
+
+    In evaluation mode.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():
             weight.copy_(
-                torch.randn(weight.shape, generator=generator) * 0.1 + (weight.ndim == 1 and "bias" not in name)
+                torch.randn(weight.shape, generator=generator) * 0.1
+                + (weight.ndim == 1 and "bias" not in name)
             )
         for name, value in module.named_buffers():
             if name.endswith("running_var"):
@@ -42,23 +48,66 @@ def small_vit(**changes: Any) -> nn.Module:
 
 def small_beit(**changes: Any) -> Beit:
     """timm's Beit of 2 blocks of width 64 on 4 x 4 patches, without a classifier."""
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 4, "init_values": 0.1}
-    return Beit(**{**sizes, "num_classes": 0, "use_abs_pos_emb": False, "use_rel_pos_bias": True, **changes})
+    sizes = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 64,
+        "depth": 2,
+        "num_heads": 4,
+        "init_values": 0.1,
+    }
+    return Beit(
+        **{**sizes, "num_classes": 0, "use_abs_pos_emb": False, "use_rel_pos_bias": True, **changes}
+    )
 
 
 def small_eva(**changes: Any) -> Eva:
     """timm's Eva as it builds DINOv3, of 2 blocks of width 64."""
-    sizes = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 2, "num_heads": 2, "init_values": 1e-5}
-    rope = {"rope_type": "dinov3", "rope_temperature": 100, "rope_rotate_half": True, "use_rot_pos_emb": True}
-    plain = {"use_abs_pos_emb": False, "num_reg_tokens": 4, "use_fc_norm": False, "dynamic_img_size": True}
-    return Eva(**{**sizes, **rope, **plain, "num_classes": 0, "norm_layer": partial(nn.LayerNorm, eps=1e-5), **changes})
+    sizes = {
+        "img_size": 64,
+        "patch_size": 16,
+        "embed_dim": 64,
+        "depth": 2,
+        "num_heads": 2,
+        "init_values": 1e-5,
+    }
+    rope = {
+        "rope_type": "dinov3",
+        "rope_temperature": 100,
+        "rope_rotate_half": True,
+        "use_rot_pos_emb": True,
+    }
+    plain = {
+        "use_abs_pos_emb": False,
+        "num_reg_tokens": 4,
+        "use_fc_norm": False,
+        "dynamic_img_size": True,
+    }
+    return Eva(
+        **{
+            **sizes,
+            **rope,
+            **plain,
+            "num_classes": 0,
+            "norm_layer": partial(nn.LayerNorm, eps=1e-5),
+            **changes,
+        }
+    )
 
 
-def register(monkeypatch: pytest.MonkeyPatch, name: str, build: Callable[..., nn.Module], side: int) -> None:
+def register(
+    monkeypatch: pytest.MonkeyPatch, name: str, build: Callable[..., nn.Module], side: int
+) -> None:
     """Let timm build `build` under `name`, as open_clip asks it to."""
 
     def entry(pretrained: bool = False, **options: Any) -> nn.Module:
-        model = build(**{key: value for key, value in options.items() if key in ("num_classes", "global_pool")})
+        model = build(
+            **{
+                key: value
+                for key, value in options.items()
+                if key in ("num_classes", "global_pool")
+            }
+        )
         model.default_cfg = {"input_size": (3, side, side), "pool_size": None, "classifier": "head"}
         return model
 
@@ -84,7 +133,9 @@ def frames(side: int = 32) -> Tensor:
 
 
 def same(first: nn.Module, second: nn.Module, side: int = 32) -> bool:
-    """Whether two encoders give the same features of the same frames, which differ between the frames."""
+    """Whether two encoders give the same features of the same frames, which differ between the
+    frames.
+    """
     with torch.inference_mode():
         one, other = first(frames(side)), second(frames(side))
     assert not torch.allclose(one[0], one[1], atol=1e-2)

@@ -8,14 +8,20 @@ from sono.curation.core.workspace import Workspace
 
 
 def copy_study(study: Workspace, folder: Path) -> Workspace:
-    """Tables, frames and vault of ``study`` in ``folder``; its runs and packed frames, which are large, stay behind."""
+    """Tables, frames and vault of ``study`` in ``folder``.
+
+    Its runs and packed frames, which are large, stay behind.
+    """
     shutil.copytree(study.root, folder / "study", ignore=shutil.ignore_patterns("runs", "packed"))
     shutil.copytree(study.vault, folder / "study.vault")
     return Workspace(folder / "study")
 
 
 def fill_vault(study: Workspace) -> None:
-    """Let the vault know the files of an images table that a test has written by hand; nothing in them is private."""
+    """Let the vault know the files of an images table that a test has written by hand.
+
+    Nothing in them is private.
+    """
     source = {"path": b"/x/1", "root": b"/x", "settings_hash": "", "private": [], "persons": []}
     rows = [row | source for row in rows_of(study.read(IMAGES))]
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES, mode=0o600)

@@ -18,7 +18,9 @@ EVERYTHING = NOTHING | {
 }
 
 
-def own_set(folder: Path, text: str, region: str = "{{ structure }}", prompts: str | None = None) -> str:
+def own_set(
+    folder: Path, text: str, region: str = "{{ structure }}", prompts: str | None = None
+) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "global.j2").write_text(text, encoding="utf-8")
     (folder / "region.j2").write_text(region, encoding="utf-8")
@@ -43,7 +45,8 @@ def refusal(folder: Path, text: str) -> str:
         ),
         (
             "standard",
-            "A fetal ultrasound image of the four-chamber plane at 22 weeks and 3 days of gestation,"
+            "A fetal ultrasound image of the four-chamber plane at 22 weeks and 3 days of "
+            "gestation,"
             " showing the left ventricle, left atrium and right atrium.",
         ),
         ("short", "fetal ultrasound, four-chamber plane"),
@@ -116,7 +119,9 @@ def test_a_syntax_error_has_file_and_line(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_value_is_found_before_rendering(tmp_path: Path) -> None:
-    assert "global.j2:3: unknown value 'plain'; did you mean 'plane'?" in refusal(tmp_path, "\n\n{{ plain }}")
+    assert "global.j2:3: unknown value 'plain'; did you mean 'plane'?" in refusal(
+        tmp_path, "\n\n{{ plain }}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,9 @@ def test_long_sources_and_long_texts_are_refused(tmp_path: Path) -> None:
 
 def test_repeated_joins_cannot_grow_a_text(tmp_path: Path) -> None:
     text = "{{ plane" + "|join('xxxxxxxxxxxxxxxx')" * 100 + " }}"
-    assert load_templates(own_set(tmp_path / "mine", text)).render_global(EVERYTHING) == "four-chamber"
+    assert (
+        load_templates(own_set(tmp_path / "mine", text)).render_global(EVERYTHING) == "four-chamber"
+    )
 
 
 def test_rounding_to_a_billion_digits_is_an_error_not_an_hour(tmp_path: Path) -> None:
@@ -177,12 +184,16 @@ def test_a_null_in_a_comparison_names_the_line(tmp_path: Path) -> None:
 def test_the_allowed_language_works(tmp_path: Path) -> None:
     test = "{# c #}{% if weeks >= 12 and not region == 'face' or days %}"
     text = test + "{{ plane|upper }}  {{ region|default('x', true) }}\n{% endif %}"
-    assert load_templates(own_set(tmp_path / "mine", text)).render_global(EVERYTHING) == "FOUR-CHAMBER heart"
+    assert (
+        load_templates(own_set(tmp_path / "mine", text)).render_global(EVERYTHING)
+        == "FOUR-CHAMBER heart"
+    )
 
 
 def test_only_plain_values_are_passed() -> None:
     with pytest.raises(SonoError, match="'structures' is a list"):
-        load_templates("standard").render_global(NOTHING | {"structures": ["a"]})  # type: ignore[dict-item]  # the point
+        # the point
+        load_templates("standard").render_global(NOTHING | {"structures": ["a"]})  # type: ignore[dict-item]
 
 
 def test_a_pipe_among_the_templates_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -224,11 +235,19 @@ def test_a_folder_whose_name_is_not_utf8_and_a_huge_file_are_refused(tmp_path: P
 
 def test_every_kind_of_prompt_differs_from_what_training_draws() -> None:
     templates = load_templates("standard")
-    planes, regions = templates.render_prompts("femur"), templates.render_region_prompts("fetal head")
-    unseen = templates.render_unseen_prompts("femur"), templates.render_unseen_region_prompts("fetal head")
+    planes, regions = (
+        templates.render_prompts("femur"),
+        templates.render_region_prompts("fetal head"),
+    )
+    unseen = (
+        templates.render_unseen_prompts("femur"),
+        templates.render_unseen_region_prompts("fetal head"),
+    )
     assert [len(set(texts)) for texts in unseen] == [10, 10]
     assert not set(planes) & set(unseen[0]) and not set(regions) & set(unseen[1])
-    assert all("femur" in text for text in unseen[0]) and all("fetal head" in text for text in [*regions, *unseen[1]])
+    assert all("femur" in text for text in unseen[0]) and all(
+        "fetal head" in text for text in [*regions, *unseen[1]]
+    )
 
 
 def test_a_set_may_bring_its_own_region_prompts(tmp_path: Path) -> None:

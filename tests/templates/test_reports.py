@@ -27,14 +27,37 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     images, masks = [], []
     for number in range(31):
         name = f"{number:032x}"
-        row = {"source_id": name, "image_id": name, "frame": 0, "status": "accepted", "file": f"frames/00/{name}.png"}
-        images.append(row | {"plane": ("femur", "lvot")[number % 2], "ga_days": 150 + number, "center": HOSTILE})
+        row = {
+            "source_id": name,
+            "image_id": name,
+            "frame": 0,
+            "status": "accepted",
+            "file": f"frames/00/{name}.png",
+        }
+        images.append(
+            row
+            | {"plane": ("femur", "lvot")[number % 2], "ga_days": 150 + number, "center": HOSTILE}
+        )
         path = workspace.root / str(row["file"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture(number))
         counts = encode(np.asfortranarray(np.eye(60, 80, dtype=np.uint8)))["counts"].decode()
-        box = {"box_x": 0, "box_y": 0, "box_width": 60, "box_height": 60, "area": 60, "height": 60, "width": 80}
-        mask = {"mask_id": name, "image_id": name, "structure": "femur", "counts": counts, "source": "sam"}
+        box = {
+            "box_x": 0,
+            "box_y": 0,
+            "box_width": 60,
+            "box_height": 60,
+            "area": 60,
+            "height": 60,
+            "width": 80,
+        }
+        mask = {
+            "mask_id": name,
+            "image_id": name,
+            "structure": "femur",
+            "counts": counts,
+            "source": "sam",
+        }
         masks.append(mask | box | {"state": "accepted"})
     images[30] |= {"status": "rejected", "reasons": ["blurred"], "file": None}
     (workspace.root / str(images[0]["file"])).unlink()

@@ -1,4 +1,7 @@
-"""A small study that can be learned in seconds: bright bars for femora, rings for heads, five women a center."""
+"""A small study that can be learned in seconds.
+
+Bright bars for femora, rings for heads, five patients a center.
+"""
 
 from pathlib import Path
 
@@ -41,18 +44,32 @@ def tiny() -> str:
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Centers A and B, 5 women each, 4 frames of two planes each, masks and captions."""
+    """Centers A and B, 5 patients each, 4 frames of two planes each, masks and captions."""
     workspace = Workspace.create(tmp_path_factory.mktemp("training") / "study")
     rng = np.random.default_rng(0)
     rows, masks = [], []
-    for woman in range(10):
+    for patient in range(10):
         for number, plane in enumerate(["femur", "transthalamic"] * 2):
             gray, shape = drawing(plane, rng)
             image_id = image_id_of(gray)
             write_bytes(workspace.root / frame_file(image_id, gray), encode_png(gray))
-            row: dict[str, object] = {"image_id": image_id, "source_id": f"{woman}-{number}", "frame": 0}
-            row |= {"patient_id": f"w{woman}", "center": "AB"[woman % 2], "split": SPLITS[woman // 2]}
-            row |= {"plane": plane, "status": "accepted", "height": 60, "width": 80, "file": frame_file(image_id, gray)}
+            row: dict[str, object] = {
+                "image_id": image_id,
+                "source_id": f"{patient}-{number}",
+                "frame": 0,
+            }
+            row |= {
+                "patient_id": f"w{patient}",
+                "center": "AB"[patient % 2],
+                "split": SPLITS[patient // 2],
+            }
+            row |= {
+                "plane": plane,
+                "status": "accepted",
+                "height": 60,
+                "width": 80,
+                "file": frame_file(image_id, gray),
+            }
             rows.append(row)
             masks.append(mask_row(row, shape, STRUCTURES[plane], "manual", state="accepted"))
     workspace.write(IMAGES, from_rows(IMAGES, rows))

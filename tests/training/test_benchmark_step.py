@@ -1,4 +1,7 @@
-"""The benchmark of the training step: it times our own step, and the plain one beside it does the same work."""
+"""The benchmark of the training step.
+
+It times our own step, and the plain one beside it does the same work.
+"""
 
 import importlib.util
 import re
@@ -19,9 +22,17 @@ SIDE, PATCH, WIDTH, EMBED = 32, 8, 32, 16
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, with a small model `two` of two blocks a tower."""
     monkeypatch.syspath_prepend(FOLDER)
-    vision = {"layers": 2, "width": WIDTH, "head_width": 16, "patch_size": PATCH, "image_size": SIDE}
+    vision = {
+        "layers": 2,
+        "width": WIDTH,
+        "head_width": 16,
+        "patch_size": PATCH,
+        "image_size": SIDE,
+    }
     text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
-    monkeypatch.setitem(architectures.SIZES, "two", {"embed_dim": EMBED, "vision_cfg": vision, "text_cfg": text})
+    monkeypatch.setitem(
+        architectures.SIZES, "two", {"embed_dim": EMBED, "vision_cfg": vision, "text_cfg": text}
+    )
     spec = importlib.util.spec_from_file_location("training_benchmark", FOLDER / "training.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -37,7 +48,9 @@ def test_plain_and_ours_give_the_same_features_from_the_same_weights(benchmark: 
     image, text = model.encode_image(batch.image, batch.mask), model.encode_captions(batch.captions)
     seen = plain.encode_image(color, mask)
     torch.testing.assert_close(seen, F.normalize(image, dim=-1), rtol=0, atol=1e-5)
-    torch.testing.assert_close(plain.encode_text(tokens), F.normalize(text, dim=-1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        plain.encode_text(tokens), F.normalize(text, dim=-1), rtol=0, atol=1e-5
+    )
     assert float((seen - plain.encode_image(color, -mask)).abs().max()) > 1e-3  # the mask matters
 
 
@@ -50,7 +63,8 @@ def test_plain_and_our_step_have_the_same_losses_one_after_another(
     batch = benchmark.random_batch(SIDE, 6)
     plain = benchmark.plain_work(trainer, batch, torch.float32)
     for stem in (trainer.model.stem, plain.args[0].visual.stem):
-        stem.get_submodule("image").requires_grad_(False)  # three colors move three times as far as one
+        # three colors move three times as far as one
+        stem.get_submodule("image").requires_grad_(False)
     theirs, ours = zip(*((plain(), trainer.step([batch], rate)) for _ in range(4)), strict=True)
     assert theirs == pytest.approx(ours, abs=1e-5)
     assert ours[-1] < ours[0] - 0.1
@@ -58,16 +72,21 @@ def test_plain_and_our_step_have_the_same_losses_one_after_another(
 
 def test_a_line_a_number_format(benchmark: ModuleType) -> None:
     form = (
-        r"step     float32 against plain float32: [\d.]+ s and [\d.]+ s: [\d.]+ times \(bar 1\.2\); "
+        r"step     float32 against plain float32: [\d.]+ s and [\d.]+ s: [\d.]+ times \(bar "
+        r"1\.2\); "
         r"first losses ([\d.]+) and ([\d.]+)"
     )
     found = re.fullmatch(form, next(benchmark.steps(1, "two")))
     assert found and float(found[1]) == pytest.approx(float(found[2]), abs=1e-4)
 
 
-def test_steps_of_other_losses_end_the_benchmark(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_other_losses_end_the_benchmark(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(benchmark, "share_weights", lambda *_: None)
-    with pytest.raises(SystemExit, match=r"float32 .*first losses [\d.]+ and [\d.]+ differ by more than 0\.0001"):
+    with pytest.raises(
+        SystemExit, match=r"float32 .*first losses [\d.]+ and [\d.]+ differ by more than 0\.0001"
+    ):
         next(benchmark.steps(1, "two"))
 
 
@@ -79,7 +98,9 @@ def test_flops_are_those_of_the_products_that_are_made(benchmark: ModuleType) ->
     first = 24 * square * tokens + 4 * tokens**2 * WIDTH
     last = 4 * square * tokens + 20 * square + 4 * tokens * WIDTH  # one token asks
     head = 2 * WIDTH * EMBED
-    assert benchmark.image_flops(model, benchmark.random_batch(SIDE, 2)) == stem + first + last + head
+    assert (
+        benchmark.image_flops(model, benchmark.random_batch(SIDE, 2)) == stem + first + last + head
+    )
 
 
 def test_the_part_for_a_gpu_runs(benchmark: ModuleType) -> None:

@@ -30,7 +30,9 @@ def model(folder: Path) -> MaskClip:
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(value) for name, value in np.load(folder / "expected.npz").items()}
+    return {
+        name: torch.from_numpy(value) for name, value in np.load(folder / "expected.npz").items()
+    }
 
 
 def off(one: Tensor, two: Tensor) -> float:
@@ -39,7 +41,7 @@ def off(one: Tensor, two: Tensor) -> float:
 
 
 def unit_square(model: MaskClip, expected: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The reference inputs before their normalisation."""
+    """The reference inputs before their normalization."""
     return expected["image"] * model.pixel_std + model.pixel_mean, expected["mask"] * 0.26 + 0.5
 
 
@@ -48,17 +50,23 @@ def test_the_stem(model: MaskClip, expected: dict[str, Tensor]) -> None:
 
 
 def test_image_features(model: MaskClip, expected: dict[str, Tensor]) -> None:
-    assert off(model.encode_image(*unit_square(model, expected)), expected["image_features"]) < CLOSE
+    assert (
+        off(model.encode_image(*unit_square(model, expected)), expected["image_features"]) < CLOSE
+    )
 
 
-def test_tokens_and_text_features(model: MaskClip, expected: dict[str, Tensor], folder: Path) -> None:
+def test_tokens_and_text_features(
+    model: MaskClip, expected: dict[str, Tensor], folder: Path
+) -> None:
     tokens = model.tokenize(json.loads((folder / "config.json").read_text())["texts"])
     assert torch.equal(tokens, expected["tokens"].long())
     assert off(model.encode_text(tokens), expected["text_features"]) < CLOSE
 
 
 def test_preprocessing(model: MaskClip, expected: dict[str, Tensor]) -> None:
-    image, mask = published_square(expected["raw_rgb"].numpy(), expected["raw_mask"].numpy() > 0, model.image_size)
+    image, mask = published_square(
+        expected["raw_rgb"].numpy(), expected["raw_mask"].numpy() > 0, model.image_size
+    )
     planes = model.planes(image, mask)
     assert off(planes[0, :3], expected["preprocessed_image"]) < CLOSE
     assert off(planes[0, 3:], expected["preprocessed_mask"]) < CLOSE
@@ -66,17 +74,31 @@ def test_preprocessing(model: MaskClip, expected: dict[str, Tensor]) -> None:
 
 
 def test_the_sigmoid_loss(model: MaskClip, expected: dict[str, Tensor]) -> None:
-    image, text = normalize(expected["image_features"], dim=-1), normalize(expected["text_features"], dim=-1)
+    image, text = (
+        normalize(expected["image_features"], dim=-1),
+        normalize(expected["text_features"], dim=-1),
+    )
     loss = sigmoid_loss(image, text, model.logit_scale.exp(), model.logit_bias, identity_targets(4))
     assert loss.item() == pytest.approx(float(expected["sigmoid_loss"]), abs=CLOSE)
 
 
-def test_the_export_holds_the_same_tensors_under_the_same_names(model: MaskClip, folder: Path, tmp_path: Path) -> None:
+def test_the_export_holds_the_same_tensors_under_the_same_names(
+    model: MaskClip, folder: Path, tmp_path: Path
+) -> None:
     export_sonoclip(model, tmp_path)
-    for ours, theirs in (("base_clip.pt", "base_clip.pt"), ("sonoclip_vision.pth", "sonoclip_vision.pth")):
-        written, given = (torch.load(place, weights_only=True) for place in (tmp_path / ours, folder / theirs))
+    for ours, theirs in (
+        ("base_clip.pt", "base_clip.pt"),
+        ("sonoclip_vision.pth", "sonoclip_vision.pth"),
+    ):
+        written, given = (
+            torch.load(place, weights_only=True) for place in (tmp_path / ours, folder / theirs)
+        )
         assert set(written) == set(given)
-    assert all(torch.equal(written["visual"][name], value) for name, value in given["visual"].items())
+    assert all(
+        torch.equal(written["visual"][name], value) for name, value in given["visual"].items()
+    )
     again = load_sonoclip(tmp_path / "base_clip.pt", tmp_path / "sonoclip_vision.pth")
     assert again.config == model.config
-    assert all(torch.equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(again.state_dict()[name], value) for name, value in model.state_dict().items()
+    )

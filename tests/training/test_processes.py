@@ -1,4 +1,7 @@
-"""How the processes of a run part: none leaves a thread of gloo's behind, and none waits for one that has died."""
+"""How the processes of a run part.
+
+None leaves a thread of gloo's behind, and none waits for one that has died.
+"""
 
 import json
 import multiprocessing
@@ -17,7 +20,7 @@ from waiting import LIMIT
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.training.config import TrainingConfig
-from sono.training.runtime.distributed import process_count, processes
+from sono.training.runtime.distributed import get_world_size, processes
 from sono.training.step import Trainer
 from sono.training.train import train
 
@@ -34,7 +37,12 @@ def started(work: partial[None], folder: Path) -> list[ForkProcess]:
 
 
 def as_torchrun(work: partial[None], rank: int, folder: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": str(rank),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     join = dist.init_process_group
     names = iter("abc")
     dist.init_process_group = lambda backend: join(
@@ -74,13 +82,19 @@ def train_twice(study: Workspace, config: TrainingConfig, rank: int, folder: Pat
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list threads")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_no_thread_of_gloo_outlives_a_run(strategy: str, study: Workspace, tiny: str, tmp_path: Path) -> None:
+def test_no_thread_of_gloo_outlives_a_run(
+    strategy: str, study: Workspace, tiny: str, tmp_path: Path
+) -> None:
     config = SHORT.model_copy(update={"strategy": strategy})
     assert ends(started(partial(train_twice, study, config), tmp_path)) == [0, 0]
-    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [[[], []]] * 2
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [
+        [[], []]
+    ] * 2
 
 
-def train_until_the_second_dies(study: Workspace, config: TrainingConfig, rank: int, folder: Path) -> None:
+def train_until_the_second_dies(
+    study: Workspace, config: TrainingConfig, rank: int, folder: Path
+) -> None:
     step = Trainer.step
     if rank == 1:
         Trainer.step = lambda *given: step(*given) and os.kill(os.getpid(), signal.SIGKILL)
@@ -92,13 +106,16 @@ def test_a_process_ends_with_an_error_where_another_has_died(
     strategy: str, study: Workspace, tiny: str, tmp_path: Path
 ) -> None:
     config = SHORT.model_copy(update={"strategy": strategy})
-    assert ends(started(partial(train_until_the_second_dies, study, config), tmp_path)) == [1, -signal.SIGKILL]
+    assert ends(started(partial(train_until_the_second_dies, study, config), tmp_path)) == [
+        1,
+        -signal.SIGKILL,
+    ]
 
 
 def leave_late(rank: int, folder: Path) -> None:
     """The second process dies after the work, before the two part; the first has all it needs."""
     with processes():
-        assert process_count() == 2
+        assert get_world_size() == 2
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 

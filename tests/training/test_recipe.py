@@ -35,8 +35,12 @@ def test_what_begins_with_another_run_learns_gently_by_default(bare: Workspace) 
     assert training_config(bare, None, {"init": "run-001", "epochs": 3}).epochs == 3
 
 
-def test_sonoclip_learns_at_the_published_rates_where_it_begins_with_a_published_model(bare: Workspace) -> None:
-    scratch, tuned = (training_config(bare, "sonoclip", {"init": init}) for init in (None, "published"))
+def test_sonoclip_learns_at_the_published_rates_where_it_begins_with_a_published_model(
+    bare: Workspace,
+) -> None:
+    scratch, tuned = (
+        training_config(bare, "sonoclip", {"init": init}) for init in (None, "published")
+    )
     assert (scratch.learning_rate, scratch.mask_rate, scratch.trainable) == (1e-3, 1.0, "all")
     assert tuned.learning_rate == 1e-6
     assert tuned.learning_rate * tuned.mask_rate == pytest.approx(1e-4)
@@ -55,14 +59,19 @@ def test_a_recipe_gives_way_to_the_study_and_that_to_options(bare: Workspace) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[training]\nepocs = 3\n", r"mine.toml: unknown key 'training.epocs'; did you mean 'epochs'"),
+        (
+            "[training]\nepocs = 3\n",
+            r"mine.toml: unknown key 'training.epocs'; did you mean 'epochs'",
+        ),
         ("[tuning]\nmask_rate = -1\n", r"mine.toml: 'tuning.mask_rate' is -1"),
         ("[trainin]\n", r"mine.toml: unknown section \[trainin\]; did you mean 'training'"),
         ("epochs = 3\n", r"mine.toml: unknown section \[epochs\]"),
         ('[training]\nstrategy = "fsdp"\n', "sono.toml: .*does not go with lora_rank"),
     ],
 )
-def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare: Workspace, tmp_path: Path) -> None:
+def test_a_mistake_in_a_recipe_is_told_with_its_place(
+    text: str, told: str, bare: Workspace, tmp_path: Path
+) -> None:
     add(bare, "\n[training]\nlora_rank = 4\n")
     file = tmp_path / "mine.toml"
     file.write_text(text)
@@ -72,7 +81,8 @@ def test_a_mistake_in_a_recipe_is_told_with_its_place(text: str, told: str, bare
 
 def test_a_recipe_leaves_the_towers_to_what_the_run_begins_with(bare: Workspace) -> None:
     assert training_config(bare, "sonoclip", {}).model == "nano"
-    assert training_config(bare, "sonoclip", {"init": "run-001"}).model == "lite0"  # the default, which says nothing
+    # the default, which says nothing
+    assert training_config(bare, "sonoclip", {"init": "run-001"}).model == "lite0"
     add(bare, '\n[training]\nstart = "encoders/vit.pth"\n')
     config = training_config(bare, "sonoclip", {})
     assert (config.model, config.start, config.text, config.objective) == (
@@ -95,10 +105,14 @@ def test_a_run_and_a_recipe_exclude_each_other(bare: Workspace) -> None:
         settings_of_run(bare, "run-001", "sono", {})
 
 
-def test_settings_that_fit_the_recipe_alone_are_held_against_it(bare: Workspace, tmp_path: Path) -> None:
+def test_settings_that_fit_the_recipe_alone_are_held_against_it(
+    bare: Workspace, tmp_path: Path
+) -> None:
     add(bare, "\n[training]\nlora_rank = 4\n")
     recipe = tmp_path / "shared.toml"
     recipe.write_text('[training]\nstrategy = "fsdp"\n')
     assert training_config(bare, "sono", {}).lora_rank == 4
-    with pytest.raises(SonoError, match=r"sono.toml: 'training': strategy 'fsdp' does not go with lora_rank"):
+    with pytest.raises(
+        SonoError, match=r"sono.toml: 'training': strategy 'fsdp' does not go with lora_rank"
+    ):
         training_config(bare, str(recipe), {})

@@ -1,4 +1,7 @@
-"""Studies whose masks cannot teach which structure is meant: one line each, and training goes on."""
+"""Studies whose masks cannot teach which structure is meant.
+
+One line each, and training goes on.
+"""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +44,12 @@ def of_one_structure(study: Workspace) -> None:
 
 def without_planes_and_ages(study: Workspace) -> None:
     images = study.images()
-    study.write(IMAGES, images.assign(plane=images["plane"].where(images["plane"] == "femur", pd.NA), ga_days=pd.NA))
+    study.write(
+        IMAGES,
+        images.assign(
+            plane=images["plane"].where(images["plane"] == "femur", pd.NA), ga_days=pd.NA
+        ),
+    )
     build_captions(study)
 
 
@@ -49,7 +57,10 @@ def without_planes_and_ages(study: Workspace) -> None:
     ("change", "told"),
     [
         (without_masks, "no frame of the train split has an accepted mask: `sono masks import`"),
-        (of_one_structure, "all masks are of one structure (femur): naming it under a mask shows nothing"),
+        (
+            of_one_structure,
+            "all masks are of one structure (femur): naming it under a mask shows nothing",
+        ),
         (covered, "24 of 24 masks cover their whole frame and point at nothing"),
         (without_planes_and_ages, ""),
     ],
@@ -71,4 +82,6 @@ def test_whole_frames_alone_are_said_to_leave_the_mask_without_meaning(
     own_study: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(own_study, SHORT.model_copy(update={"global_fraction": 1.0}), "run")
-    assert "global_fraction = 1 trains whole frames alone" in " ".join(capsys.readouterr().err.split())
+    assert "global_fraction = 1 trains whole frames alone" in " ".join(
+        capsys.readouterr().err.split()
+    )

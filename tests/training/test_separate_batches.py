@@ -1,4 +1,7 @@
-"""Batches in which whole frames and region pairs are apart: how many of each, which frames, and on which process."""
+"""Batches in which whole frames and region pairs are apart.
+
+How many of each, which frames, and on which process.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from quick import quick
 from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.data import schedule
-from sono.training.data.pairs import Batch, Example, PairSet, Region
+from sono.training.data.pairs import Batch, Example, MaskedRegion, PairSet
 from sono.training.data.schedule import Places, Plan, own_places, separate
 from sono.training.objectives.objective import role_weights
 from sono.training.step import parts_of
@@ -24,16 +27,23 @@ SIDE = 8
 def frame(number: int, regions: int = 0) -> Example:
     """A frame whose captions say which one it is, and which of its regions."""
     found = [
-        Region(np.array([SIDE * SIDE - 1 - at, 1 + at], np.uint32), f"{number}, region {at}", structure=f"part {at}")
+        MaskedRegion(
+            np.array([SIDE * SIDE - 1 - at, 1 + at], np.uint32),
+            f"{number}, region {at}",
+            structure=f"part {at}",
+        )
         for at in range(regions)
     ]
-    return Example(f"image-{number}", "femur" if number % 3 else "eye", f"{number}, whole", (), tuple(found))
+    return Example(
+        f"image-{number}", "femur" if number % 3 else "eye", f"{number}, whole", (), tuple(found)
+    )
 
 
 def made(*regions: int) -> PairSet:
     """A frame of each number of regions."""
     return PairSet(
-        np.zeros((len(regions), SIDE, SIDE), np.uint8), tuple(frame(row, count) for row, count in enumerate(regions))
+        np.zeros((len(regions), SIDE, SIDE), np.uint8),
+        tuple(frame(row, count) for row, count in enumerate(regions)),
     )
 
 
@@ -41,12 +51,26 @@ MIXED = made(*[0, 1, 2, 5] * 6)  # 24 frames, 18 of them with masks
 
 
 def settings(**changes: object) -> TrainingConfig:
-    """Equal weights, so that an epoch is a permutation, and no augmentation that hides what was drawn."""
+    """Equal weights, so that an epoch is a permutation, and no augmentation that hides what was
+    drawn.
+    """
     known = {
-        "epochs": 3, "batch_size": 10, "global_fraction": 0.4, "region_weight": 0.5, "regions_per_frame": 4,
-        "plane_balance": 0.0, "prompt_fraction": 0.0, "region_prompts": 0.0,
-        "augment": {"mask_stray": 0.0, "scale": 0.0, "rotation_degrees": 0.0, "shift": 0.0, "flip": False},
-    }  # fmt: skip
+        "epochs": 3,
+        "batch_size": 10,
+        "global_fraction": 0.4,
+        "region_weight": 0.5,
+        "regions_per_frame": 4,
+        "plane_balance": 0.0,
+        "prompt_fraction": 0.0,
+        "region_prompts": 0.0,
+        "augment": {
+            "mask_stray": 0.0,
+            "scale": 0.0,
+            "rotation_degrees": 0.0,
+            "shift": 0.0,
+            "flip": False,
+        },
+    }
     return quick(**(known | changes))
 
 
@@ -55,7 +79,10 @@ def batches(pairs: PairSet, config: TrainingConfig, epoch: int = 0, done: int = 
 
 
 def regional(batch: Batch) -> list[bool]:
-    """Which pairs of a batch have the caption of a region: what was drawn, and not what was planned."""
+    """Which pairs of a batch have the caption of a region.
+
+    What was drawn, and not what was planned.
+    """
     return ["region" in caption for caption in batch.captions]
 
 
@@ -99,9 +126,17 @@ def test_without_a_weight_of_regions_or_without_masks_pairs_are_drawn_as_before(
 
 def test_an_epoch_shows_every_frame_once_as_a_whole_one() -> None:
     for epoch in range(3):
-        whole = [row for batch in batches(MIXED, settings(), epoch) for row in frames_of(batch, regions=False)]
+        whole = [
+            row
+            for batch in batches(MIXED, settings(), epoch)
+            for row in frames_of(batch, regions=False)
+        ]
         assert sorted(whole) == list(range(24))
-    short = [row for batch in batches(MIXED, settings(global_fraction=0.5)) for row in frames_of(batch, regions=False)]
+    short = [
+        row
+        for batch in batches(MIXED, settings(global_fraction=0.5))
+        for row in frames_of(batch, regions=False)
+    ]
     assert len(short) == len(set(short)) == 20  # the short rest is left out
 
 
@@ -139,7 +174,8 @@ def test_pairs_of_a_frame_stand_side_by_side_and_have_different_regions(most: in
                 assert len(set(own)) == min(count, len(MIXED.examples[row].regions))
                 seen += count > 1
     assert (seen > 0) is (most > 1)
-    runs = [(row, len(list(same))) for row, same in groupby(rows)][:-1]  # the last is cut by the end of the epoch
+    # the last is cut by the end of the epoch
+    runs = [(row, len(list(same))) for row, same in groupby(rows)][:-1]
     assert all(count == min(most, len(MIXED.examples[row].regions)) for row, count in runs)
 
 
@@ -168,7 +204,12 @@ def test_places_depend_on_seed_and_epoch_alone() -> None:
 
 def rows_of(places: list[Places], kind: bool) -> list[int]:
     """The frames of an epoch that are region pairs, or those that are whole."""
-    return [row for rows, kinds in places for row, one in zip(rows, kinds or [], strict=True) if one is kind]
+    return [
+        row
+        for rows, kinds in places
+        for row, one in zip(rows, kinds or [], strict=True)
+        if one is kind
+    ]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -190,7 +231,9 @@ def test_an_epoch_that_was_left_continues_with_the_same_pairs(accumulate: int) -
 def test_every_part_of_every_process_holds_as_many_of_each_kind(
     count: int, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = settings(batch_size=24 if count < 3 else 18, accumulate=accumulate, global_fraction=0.3)
+    config = settings(
+        batch_size=24 if count < 3 else 18, accumulate=accumulate, global_fraction=0.3
+    )
     size = config.batch_size // (count * accumulate)
     whole = round(size * 0.3)
     shares: list[list[Batch]] = []
@@ -198,21 +241,31 @@ def test_every_part_of_every_process_holds_as_many_of_each_kind(
         with process(rank, count, monkeypatch):
             shares.append(batches(MIXED, config))
             plan = Plan(MIXED, config).places(0)
-            taken = [place for other in range(count) for place in places_of(other, count, config, monkeypatch)]
+            taken = [
+                place
+                for other in range(count)
+                for place in places_of(other, count, config, monkeypatch)
+            ]
             assert sorted(taken) == list(range(config.batch_size))
         for batch in shares[-1]:
             for part in parts_of(batch, config):
                 assert [len(part.rows), sum(regional(part))] == [size, size - whole]
-    rows = [sorted(row for share in shares for row in share[number].rows) for number in range(len(plan))]
+    rows = [
+        sorted(row for share in shares for row in share[number].rows) for number in range(len(plan))
+    ]
     assert rows == [sorted(places.rows) for places in plan]
 
 
-def places_of(rank: int, count: int, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def places_of(
+    rank: int, count: int, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
     with process(rank, count, monkeypatch):
         return own_places(config.batch_size, config.accumulate)
 
 
-def test_regions_of_one_frame_may_be_drawn_on_two_processes_and_still_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regions_of_one_frame_may_be_drawn_on_two_processes_and_still_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every process draws the whole batch, so what one has taken the other does not."""
     pairs = made(*[4] * 8)
     config = settings(batch_size=8, global_fraction=0.5, regions_per_frame=4)
@@ -223,11 +276,19 @@ def test_regions_of_one_frame_may_be_drawn_on_two_processes_and_still_differ(mon
     for one, other in zip(*found, strict=True):
         both = [caption for caption in [*one.captions, *other.captions] if "region" in caption]
         assert len(both) == len(set(both)) == 4
-    assert any({*frames_of(one, True)} & {*frames_of(other, True)} for one, other in zip(*found, strict=True))
+    assert any(
+        {*frames_of(one, True)} & {*frames_of(other, True)}
+        for one, other in zip(*found, strict=True)
+    )
 
 
-def test_a_batch_without_room_for_both_kinds_on_a_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with process(0, 2, monkeypatch), pytest.raises(SonoError, match="a batch of 2 pairs cannot be shared by 2"):
+def test_a_batch_without_room_for_both_kinds_on_a_process_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        process(0, 2, monkeypatch),
+        pytest.raises(SonoError, match="a batch of 2 pairs cannot be shared by 2"),
+    ):
         Plan(MIXED, settings(batch_size=2))
 
 

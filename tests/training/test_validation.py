@@ -6,7 +6,7 @@ import torch
 from quick import quick
 from torch import Tensor, nn
 
-from sono.training.data.pairs import Example, PairSet, Region
+from sono.training.data.pairs import Example, MaskedRegion, PairSet
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.mask_clip import MaskClip
 from sono.training.runs.log import COLUMNS
@@ -18,7 +18,10 @@ PROMPTS = {name: (f"a {name}", f"the {name} of a fetus") for name in NAMES}
 
 
 class AreaClip(nn.Module):
-    """Reads from the area of the mask which structures it answers, the likeliest first; under no mask nothing."""
+    """Reads from the area of the mask which structures it answers, the likeliest first.
+
+    Under no mask nothing.
+    """
 
     def __init__(self, *answers: tuple[str, ...]) -> None:
         """The answers under a mask of 1 pixel, of 2 pixels, and so on."""
@@ -37,20 +40,26 @@ class AreaClip(nn.Module):
         return torch.tensor([[float(name in text) for name in NAMES] for text in texts])
 
 
-def region(structure: str, area: int, prompts: tuple[str, ...] | None = None) -> Region:
+def region(structure: str, area: int, prompts: tuple[str, ...] | None = None) -> MaskedRegion:
     """A mask of as many pixels as its area."""
     runs = np.array([SIDE * SIDE - area, area], np.uint32)
     texts = PROMPTS[structure] if prompts is None else prompts
-    return Region(runs, f"caption of a {structure}", structure=structure, prompts=texts)
+    return MaskedRegion(runs, f"caption of a {structure}", structure=structure, prompts=texts)
 
 
-def pairs_of(*frames: tuple[str | None, list[Region]]) -> PairSet:
+def pairs_of(*frames: tuple[str | None, list[MaskedRegion]]) -> PairSet:
     """Frames of noise, each of a plane with regions."""
     noise = np.random.default_rng(0).integers(0, 255, (len(frames), SIDE, SIDE), np.uint8)
     return PairSet(
         noise,
         tuple(
-            Example(str(row), plane, f"caption {row}", () if plane is None else (f"the plane {plane}",), tuple(regions))
+            Example(
+                str(row),
+                plane,
+                f"caption {row}",
+                () if plane is None else (f"the plane {plane}",),
+                tuple(regions),
+            )
             for row, (plane, regions) in enumerate(frames)
         ),
     )
@@ -72,32 +81,52 @@ def test_naming_is_the_mean_over_structures_of_the_share_that_is_right(batch_siz
 
 
 def test_only_structures_of_the_plane_are_answers() -> None:
-    model = AreaClip(("heart", "brain"), ("femur", "cavum"), ("spine", "cavum"), ("brain",), ("heart",), ("spine",))
-    # the likeliest answers of the first three are structures of another plane; then brain, cavum, and a wrong cavum
+    model = AreaClip(
+        ("heart", "brain"),
+        ("femur", "cavum"),
+        ("spine", "cavum"),
+        ("brain",),
+        ("heart",),
+        ("spine",),
+    )
+    # the likeliest answers of the first three are structures of another plane; then brain, cavum,
+    # and a wrong cavum
     assert naming_accuracy(model, HEADS) == pytest.approx((2 / 3 + 1 + 1 + 1) / 4)
 
 
 def test_a_structure_is_the_mean_of_its_phrasings() -> None:
-    """One of the two phrasings of a heart says brain, so the class of the heart is between the two."""
+    """One of the two phrasings of a heart says brain, so the class of the heart is between the
+    two.
+    """
     heart = region("heart", 1, prompts=("a heart", "a brain"))
     pairs = pairs_of(("chest", [heart, region("brain", 2)]))
     model = AreaClip(("heart", "brain"), ("brain",))
-    # cosines of the first: heart (1 + 1/2) / sqrt 2 against brain 1/2; of the second: 1 / sqrt 2 against 1
+    # cosines of the first: heart (1 + 1/2) / sqrt 2 against brain 1/2; of the second: 1 / sqrt 2
+    # against 1
     assert naming_accuracy(model, pairs) == 1.0
-    assert naming_accuracy(AreaClip(("brain", "heart"), ("brain",)), pairs) == 1.0  # 1.5 / sqrt 2 is still above 1
+    # 1.5 / sqrt 2 is still above 1
+    assert naming_accuracy(AreaClip(("brain", "heart"), ("brain",)), pairs) == 1.0
     assert naming_accuracy(AreaClip(("brain",), ("brain",)), pairs) == 0.5
 
 
 def test_without_two_structures_in_a_plane_nothing_can_be_named() -> None:
     model = AreaClip(("brain",), ("heart",))
-    assert naming_accuracy(model, pairs_of(("head", [region("brain", 1)]), ("chest", [region("heart", 2)]))) is None
+    assert (
+        naming_accuracy(
+            model, pairs_of(("head", [region("brain", 1)]), ("chest", [region("heart", 2)]))
+        )
+        is None
+    )
     assert naming_accuracy(model, pairs_of(("head", []))) is None
-    unnamed = pairs_of(("head", [region("brain", 1), region("cavum", 2, prompts=())]))  # as in older shards
+    # as in older shards
+    unnamed = pairs_of(("head", [region("brain", 1), region("cavum", 2, prompts=())]))
     assert naming_accuracy(model, unnamed) is None
 
 
 def test_planes_with_one_structure_are_not_asked() -> None:
-    pairs = pairs_of(("head", [region("brain", 1), region("cavum", 2)]), ("leg", [region("femur", 3)]))
+    pairs = pairs_of(
+        ("head", [region("brain", 1), region("cavum", 2)]), ("leg", [region("femur", 3)])
+    )
     assert naming_accuracy(AreaClip(("brain",), ("cavum",), ("brain",)), pairs) == 1.0
 
 
@@ -116,11 +145,15 @@ def test_structures_of_one_plane_may_be_in_different_frames() -> None:
         ({}, None),
     ],
 )
-def test_the_best_epoch_is_picked_by_what_was_measured(scores: dict[str, float], told: float | None) -> None:
+def test_the_best_epoch_is_picked_by_what_was_measured(
+    scores: dict[str, float], told: float | None
+) -> None:
     assert score_of(scores) == (None if told is None else pytest.approx(told))
 
 
-def test_validation_tells_naming_where_the_data_show_it_and_the_log_has_a_column_for_it(tiny: str) -> None:
+def test_validation_tells_naming_where_the_data_show_it_and_the_log_has_a_column_for_it(
+    tiny: str,
+) -> None:
     torch.manual_seed(0)
     config = quick(model=tiny, epochs=4, batch_size=4, validate_every=2, precision="float32")
     model = MaskClip(ModelConfig(name=tiny))
@@ -130,4 +163,6 @@ def test_validation_tells_naming_where_the_data_show_it_and_the_log_has_a_column
     assert scores["val_naming_macro"] == naming_accuracy(model, HEADS)
     plain = pairs_of(("head", [region("brain", 1)]), ("chest", []))
     assert validate(model, plain, config, epoch=3).keys() == {"val_loss", "val_top1_macro"}
-    assert validate(model, pairs_of(("head", []), ("head", [])), config, epoch=3).keys() == {"val_loss"}
+    assert validate(model, pairs_of(("head", []), ("head", [])), config, epoch=3).keys() == {
+        "val_loss"
+    }

@@ -1,8 +1,10 @@
-"""The packed store: frames and masks at a model's size, made once in the workspace, mapped and shared by all processes.
+"""The packed store: frames and masks at a model's size, made once in the workspace, mapped and
+shared by all processes.
 
-`packed/SIDE/frames.safetensors` holds letterboxed gray frames, `masks.safetensors` the run lengths of the masks. Each
-has a key of all that it was made from and a checksum; a file that is stale or damaged is made anew. Where the workspace
-cannot hold them, frames and masks are made in memory. The folder may be deleted at any time.
+`packed/SIDE/frames.safetensors` holds letterboxed gray frames, `masks.safetensors` the run lengths
+of the masks. Each has a key of all that it was made from and a checksum; a file that is stale or
+damaged is made anew. Where the workspace cannot hold them, frames and masks are made in memory. The
+folder may be deleted at any time.
 """
 
 import fcntl
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import open_lock, remove_leftovers
-from sono.curation.core.console import progress, talk
+from sono.curation.core.console import progress, stderr_console
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.rle import decode
@@ -29,13 +31,17 @@ from sono.curation.core.workspace import Workspace
 from sono.training.data.mapped_arrays import Arrays, map_arrays, whole_arrays, write_arrays
 
 FOLDER = "packed"
-VERSION = 1  # of the geometry and the format: raise it when `letterbox` or `letterbox_mask` give other pixels
+# of the geometry and the format: raise it when `letterbox` or `letterbox_mask` give other pixels
+VERSION = 1
 AT_A_TIME = 256  # frames read ahead of the writing
 
 
 @dataclass(frozen=True, eq=False)
 class FrameRows:
-    """Some frames [n, S, S] of a store, read when they are asked for; a copy in another process maps the same file."""
+    """Some frames [n, S, S] of a store, read when they are asked for.
+
+    A copy in another process maps the same file.
+    """
 
     path: Path
     at: NDArray[np.intp]  # their rows in the store [n]
@@ -67,31 +73,49 @@ class FrameRows:
 
     def std(self) -> float:
         """Of all pixels, from the same counts."""
-        return float(np.sqrt(self._counts @ np.square(np.arange(256) - self.mean()) / self._counts.sum()))
+        return float(
+            np.sqrt(self._counts @ np.square(np.arange(256) - self.mean()) / self._counts.sum())
+        )
 
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """How many pixels have each value [256]."""
-        parts = (np.bincount(self[start : start + 64].ravel(), minlength=256) for start in range(0, len(self), 64))
+        parts = (
+            np.bincount(self[start : start + 64].ravel(), minlength=256)
+            for start in range(0, len(self), 64)
+        )
         counts: NDArray[np.int64] = np.sum(list(parts), axis=0)
         return counts
 
 
-def packed_frames(workspace: Workspace, files: Sequence[str], side: int) -> FrameRows | NDArray[np.uint8]:
-    """The stored frames `files` letterboxed to `side` [n, side, side], from the store of all accepted frames.
+def packed_frames(
+    workspace: Workspace, files: Sequence[str], side: int
+) -> FrameRows | NDArray[np.uint8]:
+    """The stored frames `files` letterboxed to `side` [n, side, side], from the store of all
+    accepted frames.
 
     In memory where there can be no store, or a file is not of an accepted frame.
     """
     path, key, every = _frame_store(workspace, side)
     if files and set(every) >= set(files):
         shapes = {"frames": (np.uint8, (len(every), side, side))}
-        if _kept(path, key, lambda: write_arrays(path, key, shapes, _letterboxed(workspace, every, side))) is not None:
+        if (
+            _kept(
+                path,
+                key,
+                lambda: write_arrays(path, key, shapes, _letterboxed(workspace, every, side)),
+            )
+            is not None
+        ):
             return _rows_at(path, every, files)
     return np.array(list(_letterboxed(workspace, files, side)), np.uint8).reshape(-1, side, side)
 
 
 def kept_frames(workspace: Workspace, files: Sequence[str], side: int) -> FrameRows | None:
-    """The same from a store that is already there and whole; None where there is none, or not of all `files`."""
+    """The same from a store that is already there and whole.
+
+    None where there is none, or not of all `files`.
+    """
     path, key, every = _frame_store(workspace, side)
     if not set(every) >= set(files) or whole_arrays(path, key) is None:
         return None
@@ -111,19 +135,31 @@ def _rows_at(path: Path, every: Sequence[str], files: Sequence[str]) -> FrameRow
     return FrameRows(path, np.array([row_of[file] for file in files], np.intp))
 
 
-def packed_masks(workspace: Workspace, masks: Sequence[dict[str, Any]], side: int) -> dict[str, NDArray[np.uint32]]:
-    """The run lengths at `side` of rows of the masks table, by mask id; SonoError where one is not well-formed."""
+def packed_masks(
+    workspace: Workspace, masks: Sequence[dict[str, Any]], side: int
+) -> dict[str, NDArray[np.uint32]]:
+    """The run lengths at `side` of rows of the masks table, by mask id.
+
+    SonoError where one is not well-formed.
+    """
     masks = sorted(masks, key=lambda mask: str(mask["mask_id"]))
     ids = [str(mask["mask_id"]) for mask in masks]
     if not masks:
         return {}
     path = workspace.root / FOLDER / str(side) / "masks.safetensors"
-    key = _key("masks", side, ([mask[name] for name in ("mask_id", "height", "width", "counts")] for mask in masks))
+    key = _key(
+        "masks",
+        side,
+        ([mask[name] for name in ("mask_id", "height", "width", "counts")] for mask in masks),
+    )
     arrays = _kept(path, key, lambda: _write_masks(path, key, masks, side))
     if arrays is None:
         return dict(zip(ids, _packed_runs(masks, side), strict=True))
     starts = arrays["starts"].tolist()
-    return {name: arrays["runs"][start:stop] for name, start, stop in zip(ids, starts, starts[1:], strict=False)}
+    return {
+        name: arrays["runs"][start:stop]
+        for name, start, stop in zip(ids, starts, starts[1:], strict=False)
+    }
 
 
 def runs_of(mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -148,7 +184,10 @@ def _key(kind: str, side: int, rows: Iterable[Any]) -> str:
 
 
 def _kept(path: Path, key: str, write: Callable[[], None]) -> Arrays | None:
-    """The arrays of `key` at `path`, written by one process while the others wait; None where that cannot be."""
+    """The arrays of `key` at `path`, written by one process while the others wait.
+
+    None where that cannot be.
+    """
     found = whole_arrays(path, key)
     if found is not None:
         return found
@@ -160,8 +199,9 @@ def _kept(path: Path, key: str, write: Callable[[], None]) -> Arrays | None:
                 write()
                 found = whole_arrays(path, key)
     except OSError as error:
-        talk.print(
-            f"{path}: cannot be kept ({error.strerror}), so frames are made in memory for this run; "
+        stderr_console.print(
+            f"{path}: cannot be kept ({error.strerror}), so frames are made in memory for this "
+            f"run; "
             "free some disk or make the folder writable",
             markup=False,
         )
@@ -177,13 +217,21 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _letterboxed(workspace: Workspace, files: Sequence[str], side: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames one after another; reading and resizing leave the interpreter free, so threads are enough."""
+def _letterboxed(
+    workspace: Workspace, files: Sequence[str], side: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The frames one after another.
+
+    Reading and resizing leave the interpreter free, so threads are enough.
+    """
 
     def one(file: str) -> NDArray[np.uint8]:
         return letterbox(read_stored(workspace.root / file), side)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, progress("frames", len(files)) as advance:
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        progress("frames", len(files)) as advance,
+    ):
         for start in range(0, len(files), AT_A_TIME):
             for frame in pool.map(one, files[start : start + AT_A_TIME]):
                 advance()
@@ -193,7 +241,9 @@ def _letterboxed(workspace: Workspace, files: Sequence[str], side: int) -> Itera
 def _packed_runs(masks: Sequence[dict[str, Any]], side: int) -> Iterator[NDArray[np.uint32]]:
     with progress("masks", len(masks)) as advance:
         for mask in masks:
-            yield runs_of(letterbox_mask(decode(mask["counts"], mask["height"], mask["width"]), side))
+            yield runs_of(
+                letterbox_mask(decode(mask["counts"], mask["height"], mask["width"]), side)
+            )
             advance()
 
 

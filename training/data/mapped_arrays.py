@@ -1,4 +1,7 @@
-"""Arrays in one file that is mapped into memory: safetensors, written as a stream and closed by a checksum."""
+"""Arrays in one file that is mapped into memory.
+
+Safetensors, written as a stream and closed by a checksum.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -19,14 +22,21 @@ _KINDS = {np.dtype(kind): name for name, kind in _NAMES.items()}
 
 
 def write_arrays(
-    path: Path, key: str, shapes: Mapping[str, tuple[Any, tuple[int, ...]]], parts: Iterable[NDArray[Any]]
+    path: Path,
+    key: str,
+    shapes: Mapping[str, tuple[Any, tuple[int, ...]]],
+    parts: Iterable[NDArray[Any]],
 ) -> None:
-    """Write arrays of `shapes` (kind and shape by name, in order) atomically; `parts` are their rows one after another.
+    """Write arrays of `shapes` (kind and shape by name, in order) atomically; `parts` are their
+    rows one after another.
 
     OSError where the disk is full or cannot be written.
     """
     kinds = {name: np.dtype(kind) for name, (kind, _) in shapes.items()}
-    sizes = {name: kinds[name].itemsize * int(np.prod(shape, dtype=np.int64)) for name, (_, shape) in shapes.items()}
+    sizes = {
+        name: kinds[name].itemsize * int(np.prod(shape, dtype=np.int64))
+        for name, (_, shape) in shapes.items()
+    }
     described: dict[str, Any] = {"__metadata__": {"key": key}}
     start = 0
     for name, (_, shape) in shapes.items():
@@ -46,7 +56,10 @@ def write_arrays(
 
 
 def map_arrays(path: Path) -> tuple[str, Arrays]:
-    """The key and the arrays of a file, mapped and not read; ValueError or OSError where it is none of ours."""
+    """The key and the arrays of a file, mapped and not read.
+
+    ValueError or OSError where it is none of ours.
+    """
     with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > path.stat().st_size:
@@ -58,10 +71,14 @@ def map_arrays(path: Path) -> tuple[str, Arrays]:
 
 
 def whole_arrays(path: Path, key: str) -> Arrays | None:
-    """The arrays of a file that was written under `key`, read once and found undamaged; None otherwise."""
+    """The arrays of a file that was written under `key`, read once and found undamaged.
+
+    None otherwise.
+    """
     try:
         found, arrays = map_arrays(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # absent, or no header of ours
+    # absent, or no header of ours
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if found != key or CHECKSUM not in arrays:
         return None

@@ -20,7 +20,7 @@ from sono.curation.core.tables import CAPTIONS, MASKS, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.templates.loader import CaptionTemplates
 from sono.training.config import AugmentConfig, TrainingConfig
-from sono.training.data.augment import Dice, augment, carries_side
+from sono.training.data.augment import BatchRandom, augment, carries_side
 from sono.training.data.frame_cache import FrameRows, mask_of, packed_frames, packed_masks
 from sono.training.data.sampling import balancing_weights, mask_grade, opening
 from sono.training.objectives.attributes import (
@@ -35,8 +35,10 @@ from sono.training.objectives.facts import Facts
 
 
 @dataclass(frozen=True)
-class Region:
-    """One mask of a frame (run lengths, see `runs_of`), its caption, what that says, and its grade (0 is best)."""
+class MaskedRegion:
+    """One mask of a frame (run lengths, see `runs_of`), its caption, what that says, and its
+    grade (0 is best).
+    """
 
     runs: NDArray[np.uint32]
     caption: str
@@ -59,7 +61,7 @@ class Example:
     plane: str | None
     caption: str
     prompts: tuple[str, ...]  # short phrasings of its plane, as zero-shot classification uses them
-    regions: tuple[Region, ...]
+    regions: tuple[MaskedRegion, ...]
     attributes: Attributes = NOTHING  # of the caption
     path: tuple[str, ...] = ()  # of the plane in the anatomy tree, which is all that a prompt says
     center: str | None = None
@@ -91,7 +93,9 @@ class PairSet:
     def captions(self) -> list[str]:
         """The different captions of frames and regions, sorted."""
         own = {example.caption for example in self.examples}
-        return sorted(own.union(region.caption for example in self.examples for region in example.regions))
+        return sorted(
+            own.union(region.caption for example in self.examples for region in example.regions)
+        )
 
     @property
     def pixels(self) -> tuple[float, float]:
@@ -106,10 +110,15 @@ class PairSet:
         said = {Attributes(example.path) for example in self.examples}
         said |= {example.attributes for example in self.examples}
         regions = [region for example in self.examples for region in example.regions]
-        return AttributeTable(said.union(*((region.attributes, region.named) for region in regions)))
+        return AttributeTable(
+            said.union(*((region.attributes, region.named) for region in regions))
+        )
 
     def places(self, regions_per_frame: int) -> list[int] | None:
-        """How many pairs of a batch each frame may be: one a region, `regions_per_frame` at most; None for one each."""
+        """How many pairs of a batch each frame may be: one a region, `regions_per_frame` at most.
+
+        None for one each.
+        """
         if regions_per_frame == 1:
             return None
         return [max(1, min(len(example.regions), regions_per_frame)) for example in self.examples]
@@ -120,12 +129,15 @@ class PairMixture:
     """How the pairs of a batch are drawn."""
 
     global_fraction: float  # of the draws from frames that have masks
-    prompt_fraction: float  # of the whole-frame captions that are replaced by a short prompt of the plane
+    # of the whole-frame captions that are replaced by a short prompt of the plane
+    prompt_fraction: float
     augment: AugmentConfig | None
-    apart: bool = False  # several pairs of one frame have different regions, where there are as many
+    # several pairs of one frame have different regions, where there are as many
+    apart: bool = False
     curriculum: float = 0.0  # share of the run after which the least trusted masks count fully
     done: float = 1.0  # share of the run that is over
-    region_prompts: float = 0.0  # of the region captions that are replaced by a short prompt of the structure
+    # of the region captions that are replaced by a short prompt of the structure
+    region_prompts: float = 0.0
 
     def of_kind(self, regional: bool | None) -> "PairMixture":
         """For a place that holds a region pair, or a whole frame; None: either."""
@@ -159,17 +171,23 @@ class Batch:
 
 
 class _Pair(NamedTuple):
-    region: Region | None  # None: the all-one mask
+    region: MaskedRegion | None  # None: the all-one mask
     caption: str
     attributes: Attributes
     stated: str = ""  # the fact that the caption states
-    true: tuple[str, str] = ("", "")  # facts that hold for the frame under this mask: the short one, the whole caption
+    # facts that hold for the frame under this mask: the short one, the whole caption
+    true: tuple[str, str] = ("", "")
 
 
 def load_pairs(
-    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], templates: CaptionTemplates, side: int
+    workspace: Workspace,
+    images: pd.DataFrame,
+    mask_states: Sequence[str],
+    templates: CaptionTemplates,
+    side: int,
 ) -> PairSet:
-    """The stored frames of `images` with their captions and masks, letterboxed to `side` pixels in the packed store.
+    """The stored frames of `images` with their captions and masks, letterboxed to `side` pixels in
+    the packed store.
 
     `templates` phrase planes and structures. Frames without a caption are left out.
     """
@@ -186,13 +204,15 @@ def draw_batch(
     own: Sequence[int] | None = None,
     regional: Sequence[bool] | None = None,
 ) -> Batch:
-    """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a whole caption.
+    """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a
+    whole caption.
 
-    Which of the two is drawn by `mixture`, or given for each place by `regional`. Frames and masks are made for the
-    places `own` of the batch alone (None: all of it), as they are in the whole one.
+    Which of the two is drawn by `mixture`, or given for each place by `regional`. Frames and masks
+    are made for the places `own` of the batch alone (None: all of it), as they are in the whole
+    one.
     """
     drawn: list[_Pair] = []
-    left: dict[int, list[Region]] = {}  # regions that no pair of this batch has yet
+    left: dict[int, list[MaskedRegion]] = {}  # regions that no pair of this batch has yet
     for place, row in enumerate(rows):
         regions = (mixture.apart and left.get(row)) or list(pairs.examples[row].regions)
         kind = None if regional is None else regional[place]
@@ -201,26 +221,48 @@ def draw_batch(
     places = list(range(len(rows)) if own is None else own)
     drawn, mine = [drawn[place] for place in places], [rows[place] for place in places]
     image = torch.from_numpy(pairs.frames[mine]).float().div_(255)[:, None]
-    mask = torch.from_numpy(np.stack([_unpack(pair.region, pairs.size) for pair in drawn])).float()[:, None]
+    mask = torch.from_numpy(np.stack([_unpack(pair.region, pairs.size) for pair in drawn])).float()[
+        :, None
+    ]
     captions = [pair.caption for pair in drawn]
     if mixture.augment is not None:
         may_flip = torch.tensor([not carries_side(text) for text in captions])
-        image, mask = augment(image, mask, may_flip, mixture.augment, Dice(generator, len(rows), places))
+        image, mask = augment(
+            image, mask, may_flip, mixture.augment, BatchRandom(generator, len(rows), places)
+        )
     said = pairs.table.of([pair.attributes for pair in drawn])
-    facts = Facts.of([pair.stated for pair in drawn], [pair.true for pair in drawn], [bool(p.region) for p in drawn])
-    return Batch(image, mask, captions, mine, said, facts, tuple(pairs.examples[row].image_id for row in mine))
+    facts = Facts.of(
+        [pair.stated for pair in drawn],
+        [pair.true for pair in drawn],
+        [bool(p.region) for p in drawn],
+    )
+    return Batch(
+        image,
+        mask,
+        captions,
+        mine,
+        said,
+        facts,
+        tuple(pairs.examples[row].image_id for row in mine),
+    )
 
 
-def sampling_weights(pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0) -> Tensor:
-    """How often each frame is drawn [n]: the counts of its plane, center and patient to minus these powers.
+def sampling_weights(
+    pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0
+) -> Tensor:
+    """How often each frame is drawn [n]: the counts of its plane, center and patient to minus these
+    powers.
 
-    Frames without a patient are each taken for a woman of her own.
+    Frames without a patient are each taken for a patient of her own.
     """
     examples = pairs.examples
     weights = balancing_weights([example.plane for example in examples], plane)
     weights *= balancing_weights([example.center for example in examples], center)
-    women = [example.patient if example.patient is not None else row for row, example in enumerate(examples)]
-    return weights * balancing_weights(women, patient)
+    patients = [
+        example.patient if example.patient is not None else row
+        for row, example in enumerate(examples)
+    ]
+    return weights * balancing_weights(patients, patient)
 
 
 class _Tables(NamedTuple):
@@ -237,7 +279,11 @@ class _Tables(NamedTuple):
 
 
 def _read_tables(
-    workspace: Workspace, images: pd.DataFrame, mask_states: Sequence[str], templates: CaptionTemplates, side: int
+    workspace: Workspace,
+    images: pd.DataFrame,
+    mask_states: Sequence[str],
+    templates: CaptionTemplates,
+    side: int,
 ) -> tuple[pd.DataFrame, _Tables]:
     """The images that have a caption, and all that is told of them."""
     captions, masks = workspace.captions(), workspace.masks()
@@ -246,18 +292,23 @@ def _read_tables(
     lost = set(regional) - set(masks["mask_id"])
     if lost:
         raise SonoError(
-            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions are of masks that are not in "
-            f"{workspace.path(MASKS).name}; run `sono captions build` again, or bring that file back"
+            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions are of "
+            f"masks that are not in "
+            f"{workspace.path(MASKS).name}; run `sono captions build` again, or bring that file "
+            f"back"
         )
     blank = captions["text"].str.strip().eq("")
     if blank.any():
         raise SonoError(
-            f"{workspace.path(CAPTIONS)}: {int(blank.sum())} of {len(captions)} captions are empty; "
+            f"{workspace.path(CAPTIONS)}: {int(blank.sum())} of {len(captions)} captions are "
+            f"empty; "
             "run `sono captions build` again"
         )
     images = images[images["image_id"].isin(set(whole))]
     by_image: dict[str, list[dict[str, Any]]] = {}
-    for mask in rows_of(masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]):
+    for mask in rows_of(
+        masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]
+    ):
         by_image.setdefault(mask["image_id"], []).append(mask)
     told = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
     every = workspace.images(["image_id", "height", "width"])
@@ -265,7 +316,10 @@ def _read_tables(
     runs = packed_masks(workspace, list(rows_of(told)), side)
     planes = workspace.planes()
     prompts = {plane.id: tuple(templates.render_prompts(plane.name)) for plane in planes.planes}
-    structures = {name: tuple(templates.render_region_prompts(name)) for name in sorted(set(told["structure"]))}
+    structures = {
+        name: tuple(templates.render_region_prompts(name))
+        for name in sorted(set(told["structure"]))
+    }
     states = frozenset(mask_states)
     return images, _Tables(planes, whole, regional, by_image, states, runs, prompts, structures)
 
@@ -288,8 +342,11 @@ def _example(image: dict[str, Any], tables: _Tables) -> Example:
     )
 
 
-def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> Region | None:
-    """The region of a mask (a row); None where it has no caption, may not be used, or is too small to be seen."""
+def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> MaskedRegion | None:
+    """The region of a mask (a row).
+
+    None where it has no caption, may not be used, or is too small to be seen.
+    """
     caption = tables.regional.get(mask["mask_id"])
     if caption is None or mask["state"] not in tables.states:
         return None
@@ -298,10 +355,14 @@ def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> Reg
         return None
     said = caption_attributes(caption, image, [mask["structure"]], tables.planes)
     grade, structure = mask_grade(mask["source"], mask["state"]), str(mask["structure"])
-    return Region(runs, str(caption["text"]), said, grade, structure, tables.region_prompts[structure])
+    return MaskedRegion(
+        runs, str(caption["text"]), said, grade, structure, tables.region_prompts[structure]
+    )
 
 
-def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, generator: torch.Generator) -> _Pair:
+def _draw_pair(
+    example: Example, regions: list[MaskedRegion], mixture: PairMixture, generator: torch.Generator
+) -> _Pair:
     """A mask and its caption, of the regions given."""
     whole, prompt, choice = torch.rand(3, generator=generator).tolist()
     weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
@@ -309,11 +370,15 @@ def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, ge
     if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
         region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
         short = f"structure {region.structure or region.caption}"
-        said = _Pair(region, region.caption, region.attributes, region.caption, (short, region.caption))
+        said = _Pair(
+            region, region.caption, region.attributes, region.caption, (short, region.caption)
+        )
         prompts, share, words = region.prompts, mixture.region_prompts, region.named
     else:
         short = f"plane {example.plane or example.caption}"
-        said = _Pair(None, example.caption, example.attributes, example.caption, (short, example.caption))
+        said = _Pair(
+            None, example.caption, example.attributes, example.caption, (short, example.caption)
+        )
         prompts, share, words = example.prompts, mixture.prompt_fraction, Attributes(example.path)
     if prompts and prompt < share:
         phrasing = torch.randint(len(prompts), (), generator=generator).item()
@@ -321,5 +386,5 @@ def _draw_pair(example: Example, regions: list[Region], mixture: PairMixture, ge
     return said
 
 
-def _unpack(region: Region | None, side: int) -> NDArray[np.bool_]:
+def _unpack(region: MaskedRegion | None, side: int) -> NDArray[np.bool_]:
     return np.ones((side, side), np.bool_) if region is None else mask_of(region.runs, side)

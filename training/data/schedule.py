@@ -1,4 +1,7 @@
-"""What each step of a run does, from the settings and the step's number alone: rows, mixture, learning rate."""
+"""What each step of a run does, from the settings and the step's number alone.
+
+Rows, mixture, learning rate.
+"""
 
 import math
 from collections.abc import Iterator
@@ -13,10 +16,11 @@ from sono.training.config import TrainingConfig
 from sono.training.data.pairs import Batch, PairMixture, PairSet, draw_batch, sampling_weights
 from sono.training.data.sampling import epoch_rows, seeded
 from sono.training.data.shards import Shards
-from sono.training.runtime.distributed import process_count, process_rank
+from sono.training.runtime.distributed import get_rank, get_world_size
 
 LEAST = 2  # pairs of a kind that meet
-REGION_DRAWS = 100_000  # more than a run has epochs: the draws of region pairs have numbers of their own
+# more than a run has epochs: the draws of region pairs have numbers of their own
+REGION_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Plan:
         config = self.config
         size = min(config.batch_size, len(self.pairs))
         check_parts(size, config.accumulate, 2 if separate(self.pairs, config) else 1)
-        weights = sampling_weights(self.pairs, config.plane_balance, config.center_balance, config.patient_balance)
+        weights = sampling_weights(
+            self.pairs, config.plane_balance, config.center_balance, config.patient_balance
+        )
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "steps_per_epoch", len(self.places(0)))
 
@@ -52,16 +58,26 @@ class Plan:
         if separate(pairs, config):
             return _separate_places(pairs, self.weights, config, epoch)
         places = pairs.places(config.regions_per_frame)
-        return [Places(rows) for rows in epoch_rows(self.weights, config.batch_size, config.seed, epoch, places)]
+        return [
+            Places(rows)
+            for rows in epoch_rows(self.weights, config.batch_size, config.seed, epoch, places)
+        ]
 
     def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
-        """The steps of `epoch` that come after `done` steps of the run, each with this process's part of its batch."""
+        """The steps of `epoch` that come after `done` steps of the run, each with this
+        process's part of its batch.
+        """
         places, first = self.places(epoch), epoch * self.steps_per_epoch
         for step in range(max(done, first), first + len(places)):
             mixture = PairMixture.at(step / self.total, self.config)
             rows, regional = places[step - first]
             own = own_places(len(rows), self.config.accumulate)
-            yield step, draw_batch(self.pairs, rows, mixture, seeded(self.config.seed, step + 1), own, regional)
+            yield (
+                step,
+                draw_batch(
+                    self.pairs, rows, mixture, seeded(self.config.seed, step + 1), own, regional
+                ),
+            )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -69,7 +85,10 @@ class Plan:
 
 
 class Places(NamedTuple):
-    """The frames of a batch, and which of them are region pairs; None: drawn by `global_fraction`."""
+    """The frames of a batch, and which of them are region pairs; None.
+
+    Drawn by `global_fraction`.
+    """
 
     rows: list[int]
     regional: list[bool] | None = None
@@ -83,20 +102,23 @@ def separate(pairs: PairSet | Shards, config: TrainingConfig) -> bool:
 def regional_places(size: int, config: TrainingConfig) -> list[bool]:
     """Which places of a part of `size` pairs hold regions: the last ones.
 
-    Each kind has at least two, or one where other processes have more: a pair that meets no other learns nothing.
+    Each kind has at least two, or one where other processes have more: a pair that meets no other
+    learns nothing.
     """
-    least = LEAST if process_count() == 1 else 1
+    least = LEAST if get_world_size() == 1 else 1
     whole = min(max(least, round(size * config.global_fraction)), size - least)
     return [False] * whole + [True] * (size - whole)
 
 
-def _separate_places(pairs: PairSet, weights: Tensor, config: TrainingConfig, epoch: int) -> list[Places]:
+def _separate_places(
+    pairs: PairSet, weights: Tensor, config: TrainingConfig, epoch: int
+) -> list[Places]:
     """Batches in which every part of every process holds as many whole frames and region pairs.
 
     An epoch has as many whole frames as the data; several regions of a frame lie in one batch.
     """
     size = min(config.batch_size, len(pairs))
-    parts = process_count() * config.accumulate
+    parts = get_world_size() * config.accumulate
     order = regional_places(size // parts, config) * parts
     masked = [row for row, example in enumerate(pairs.examples) if example.regions]
     frames = epoch_rows(weights, order.count(False), config.seed, epoch)
@@ -111,7 +133,9 @@ def _separate_places(pairs: PairSet, weights: Tensor, config: TrainingConfig, ep
 def _region_rows(
     pairs: PairSet, weights: Tensor, masked: list[int], config: TrainingConfig, epoch: int
 ) -> Iterator[int]:
-    """Frames with masks without end, each as often in a row as it has regions, at most `regions_per_frame`."""
+    """Frames with masks without end, each as often in a row as it has regions, at most
+    `regions_per_frame`.
+    """
     for turn in count():
         for row in epoch_rows(weights[masked], 1, config.seed, epoch + REGION_DRAWS * (turn + 1)):
             frame = masked[row[0]]
@@ -131,9 +155,9 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
 
 def own_places(size: int, accumulate: int) -> list[int]:
     """Where in a batch of `size` pairs those of this process stand, one part after another."""
-    processes = process_count()
+    processes = get_world_size()
     part = size // (processes * accumulate)
-    starts = [(turn * processes + process_rank()) * part for turn in range(accumulate)]
+    starts = [(turn * processes + get_rank()) * part for turn in range(accumulate)]
     return [place for start in starts for place in range(start, start + part)]
 
 
@@ -142,11 +166,13 @@ def check_parts(size: int, accumulate: int, kinds: int = 1) -> None:
 
     `kinds`: of pairs that do not meet, whole frames and regions; each process has some of each.
     """
-    processes = process_count()
+    processes = get_world_size()
     shares = processes * accumulate
     if size % shares or size // accumulate < LEAST * kinds or size // shares < kinds:
         alone = "" if kinds == 1 else ", whole frames and regions apart (or set region_weight = 0)"
         raise SonoError(
-            f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} parts of at least "
-            f"{LEAST * kinds} pairs{alone}; choose a batch_size that {shares} divides, or another accumulate"
+            f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} "
+            f"parts of at least "
+            f"{LEAST * kinds} pairs{alone}; choose a batch_size that {shares} divides, or another "
+            f"accumulate"
         )

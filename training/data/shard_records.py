@@ -11,8 +11,10 @@ from sono.training.data.sampling import GRADES
 from sono.training.objectives.attributes import Attributes
 
 
-class Source(Config):
-    """Where pairs are from: a split of the study whose key has this check, by these settings of `[training]`."""
+class ShardOrigin(Config):
+    """Where pairs are from: a split of the study whose key has this check, by these settings of
+    `[training]`.
+    """
 
     template: str  # set that wrote the captions
     split: str = "train"
@@ -22,7 +24,10 @@ class Source(Config):
 
 
 class Contents(Config):
-    """What a run must know of all pairs before it reads the first: sizes, pixels, and whom it will have seen."""
+    """What a run must know of all pairs before it reads the first.
+
+    Sizes, pixels, and whom it will have seen.
+    """
 
     side: int = Field(ge=1, le=1 << 14)
     pixels: tuple[float, float]  # mean and standard deviation, of 1
@@ -48,12 +53,14 @@ class Contents(Config):
             regions=pairs.regions,
             planes=dict(sorted(planes.items())),
             centers=tuple(sorted({one.center for one in pairs.examples if one.center is not None})),
-            patients=tuple(sorted({one.patient for one in pairs.examples if one.patient is not None})),
+            patients=tuple(
+                sorted({one.patient for one in pairs.examples if one.patient is not None})
+            ),
             image_ids=tuple(sorted({one.image_id for one in pairs.examples})),
         )
 
 
-class Said(Config):
+class AttributeValues(Config):
     """Attributes as JSON holds them."""
 
     path: tuple[str, ...]
@@ -65,26 +72,26 @@ class Said(Config):
         return Attributes(self.path, frozenset(self.values), self.ga_days)
 
 
-class ToldRegion(Config):
+class RegionValues(Config):
     """A region as JSON holds it: how many of the pair's run lengths are its own."""
 
     runs: int
     caption: str
-    attributes: Said
+    attributes: AttributeValues
     grade: int = Field(ge=0, le=max(GRADES.values()))
     structure: str = ""
     prompts: tuple[str, ...] = ()
 
 
-class Told(Config):
+class PairValues(Config):
     """An example as JSON holds it."""
 
     image_id: str
     plane: str | None
     caption: str
     prompts: tuple[str, ...]
-    regions: tuple[ToldRegion, ...]
-    attributes: Said
+    regions: tuple[RegionValues, ...]
+    attributes: AttributeValues
     path: tuple[str, ...]
     center: str | None
     patient: str | None
@@ -94,8 +101,8 @@ class Index(Config):
     """`index.json`: the shards with how many pairs each holds, and what is told of all of them."""
 
     shards: dict[str, PositiveInt]
-    attributes: tuple[Said, ...]
-    source: Source
+    attributes: tuple[AttributeValues, ...]
+    source: ShardOrigin
     contents: Contents
 
     @model_validator(mode="after")
@@ -105,7 +112,7 @@ class Index(Config):
         return self
 
 
-def said_values(said: Attributes) -> dict[str, Any]:
+def attribute_values(said: Attributes) -> dict[str, Any]:
     """Attributes as JSON holds them, sorted, so that equal ones give equal bytes."""
     return {"path": said.path, "values": sorted(said.values), "ga_days": said.ga_days}
 
@@ -113,6 +120,7 @@ def said_values(said: Attributes) -> dict[str, Any]:
 def pair_values(example: Example) -> dict[str, Any]:
     """An example as JSON holds it: of each region how many runs it has."""
     regions = [
-        vars(one) | {"runs": len(one.runs), "attributes": said_values(one.attributes)} for one in example.regions
+        vars(one) | {"runs": len(one.runs), "attributes": attribute_values(one.attributes)}
+        for one in example.regions
     ]
-    return vars(example) | {"attributes": said_values(example.attributes), "regions": regions}
+    return vars(example) | {"attributes": attribute_values(example.attributes), "regions": regions}

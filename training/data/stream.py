@@ -1,4 +1,6 @@
-"""A run over shards: what settings a stream can follow, and the steps of a process, which reads shards of its own."""
+"""A run over shards: what settings a stream can follow, and the steps of a process, which reads
+shards of its own.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import related_rows
@@ -18,14 +20,22 @@ from sono.training.data.sampling import seeded
 from sono.training.data.schedule import check_parts, learning_rate, regional_places, separate
 from sono.training.data.shards import Reader, Shards, stream_batches, stream_pairs
 from sono.training.model.checkpoints import read_run
-from sono.training.runtime.distributed import process_count, process_rank
+from sono.training.runtime.distributed import get_rank, get_world_size
 
-AS_THEY_COME = {"plane_balance": 0.0, "center_balance": 0.0, "patient_balance": 0.0, "regions_per_frame": 1}
+AS_THEY_COME = {
+    "plane_balance": 0.0,
+    "center_balance": 0.0,
+    "patient_balance": 0.0,
+    "regions_per_frame": 1,
+}
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """All steps of a run over shards, as many on every process; a batch is this process's share of a whole one."""
+    """All steps of a run over shards, as many on every process.
+
+    A batch is this process's share of a whole one.
+    """
 
     shards: Shards
     config: TrainingConfig
@@ -34,16 +44,21 @@ class StreamPlan:
     starts: list[int] = field(init=False)  # the first step of each epoch, and the end
 
     def __post_init__(self) -> None:
-        config, count = self.config, process_count()
+        config, count = self.config, get_world_size()
         check_parts(config.batch_size, config.accumulate, 2 if separate(self.shards, config) else 1)
         share = config.batch_size // count
-        steps = [self.shards.even_steps(count, share, config.seed, epoch) for epoch in range(config.epochs)]
+        steps = [
+            self.shards.even_steps(count, share, config.seed, epoch)
+            for epoch in range(config.epochs)
+        ]
         if not min(steps):
             raise SonoError(
-                f"{self.shards.folder}: {len(self.shards)} pairs in {len(self.shards.names)} shards leave one of "
-                f"{count} processes without a batch of {share}; lower batch_size or write shards of fewer --pairs"
+                f"{self.shards.folder}: {len(self.shards)} pairs in {len(self.shards.names)} "
+                f"shards leave one of "
+                f"{count} processes without a batch of {share}; lower batch_size or write shards "
+                f"of fewer --pairs"
             )
-        object.__setattr__(self, "reader", Reader(process_rank(), count))
+        object.__setattr__(self, "reader", Reader(get_rank(), count))
         object.__setattr__(self, "share", share)
         object.__setattr__(self, "starts", [0, *accumulate(steps)])
 
@@ -56,27 +71,41 @@ class StreamPlan:
         """The steps of `epoch` that come after `done` steps of the run, each with its batch."""
         seed, first = self.config.seed, max(self.starts[epoch], done)
         skip = (first - self.starts[epoch]) * self.share
-        sets = stream_batches(self.shards, stream_pairs(self.shards, self.reader, seed, epoch, skip), self.share)
+        sets = stream_batches(
+            self.shards, stream_pairs(self.shards, self.reader, seed, epoch, skip), self.share
+        )
         for step, pairs in zip(range(first, self.starts[epoch + 1]), sets, strict=False):
             mixture = PairMixture.at(step / self.total, self.config)
             number = (step + 1) * self.reader.of + self.reader.number
-            yield step, draw_batch(pairs, range(self.share), mixture, seeded(seed, number), None, self._regional())
+            yield (
+                step,
+                draw_batch(
+                    pairs, range(self.share), mixture, seeded(seed, number), None, self._regional()
+                ),
+            )
 
     def _regional(self) -> list[bool] | None:
         """Which places of a share are region pairs, where their frame has a mask."""
         if not separate(self.shards, self.config):
             return None
-        return regional_places(self.share // self.config.accumulate, self.config) * self.config.accumulate
+        return (
+            regional_places(self.share // self.config.accumulate, self.config)
+            * self.config.accumulate
+        )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         return learning_rate(step, self.total, self.config)
 
 
-def settled(workspace: Workspace, config: TrainingConfig, resumed: Path | None = None) -> TrainingConfig:
-    """The settings as a stream can follow them, with a remark for what it cannot; others stay as they are.
+def resolve_config(
+    workspace: Workspace, config: TrainingConfig, resumed: Path | None = None
+) -> TrainingConfig:
+    """The settings as a stream can follow them, with a remark for what it cannot; others stay as
+    they are.
 
-    SonoError where centers are to be held out that are in the shards, or a run goes on with other `resumed` processes.
+    SonoError where centers are to be held out that are in the shards, or a run goes on with other
+    `resumed` processes.
     """
     if config.shards is None:
         return config
@@ -84,16 +113,29 @@ def settled(workspace: Workspace, config: TrainingConfig, resumed: Path | None =
     held = shards.source.hold_out
     if config.hold_out and set(map(center_form, config.hold_out)) != set(map(center_form, held)):
         raise SonoError(
-            f"{shards.folder}: written with {_listed(held)} held out, {_listed(config.hold_out)} is asked; "
+            f"{shards.folder}: written with {_listed(held)} held out, {_listed(config.hold_out)} "
+            f"is asked; "
             "write the shards again with --hold-out, or leave it out here"
         )
-    began = str(process_count()) if resumed is None else read_run(resumed).environment.get("processes", "?")
-    if began != str(process_count()):
-        raise SonoError(f"{resumed}: a stream shared by {began} processes goes on with as many, not {process_count()}")
-    changes = {name: value for name, value in AS_THEY_COME.items() if getattr(config, name) != value}
+    began = (
+        str(get_world_size())
+        if resumed is None
+        else read_run(resumed).environment.get("processes", "?")
+    )
+    if began != str(get_world_size()):
+        raise SonoError(
+            f"{resumed}: a stream shared by {began} processes goes on with as many, not "
+            f"{get_world_size()}"
+        )
+    changes = {
+        name: value for name, value in AS_THEY_COME.items() if getattr(config, name) != value
+    }
     if changes:
         had = ", ".join(f"{name} {getattr(config, name):g}" for name in changes)
-        talk.print(f"{shards.folder}: shards are read as they come, so this is switched off: {had}", markup=False)
+        stderr_console.print(
+            f"{shards.folder}: shards are read as they come, so this is switched off: {had}",
+            markup=False,
+        )
     return config.model_copy(update=changes | {"hold_out": held})
 
 
@@ -102,12 +144,17 @@ def open_shards(workspace: Workspace, folder: str) -> Shards:
     return Shards.open(workspace.place(folder))
 
 
-def check_shards(shards: Shards, workspace: Workspace, config: TrainingConfig, template: str, side: int) -> None:
-    """SonoError where the shards are of another study, split or captions, or made with other settings."""
+def check_shards(
+    shards: Shards, workspace: Workspace, config: TrainingConfig, template: str, side: int
+) -> None:
+    """SonoError where the shards are of another study, split or captions, or made with other
+    settings.
+    """
     source = shards.source
     if source.key_check != workspace.study().key_check:
         raise SonoError(
-            f"{shards.folder}: of another study, whose patients cannot be told from those of {workspace.root}; "
+            f"{shards.folder}: of another study, whose patients cannot be told from those of "
+            f"{workspace.root}; "
             "write shards of this one with `sono export shards`"
         )
     wanted = {
@@ -119,8 +166,10 @@ def check_shards(shards: Shards, workspace: Workspace, config: TrainingConfig, t
     for name, (has, asked) in wanted.items():
         if has != asked:
             raise SonoError(
-                f"{shards.folder}: its {name} is {has}, {asked} is needed; put what the run is given beside it (model, "
-                "init, image_size) into sono.toml and write the shards again by `sono export shards`"
+                f"{shards.folder}: its {name} is {has}, {asked} is needed; put what the run is "
+                f"given beside it (model, "
+                "init, image_size) into sono.toml and write the shards again by `sono export "
+                "shards`"
             )
 
 
@@ -129,7 +178,8 @@ def check_apart(shards: Shards, images: pd.DataFrame, val: pd.DataFrame) -> None
     leaks = related_rows(val, images, shards.contents.image_ids, shards.contents.patients)
     if leaks.any():
         raise SonoError(
-            f"{shards.folder}: {int(leaks.sum())} of the {len(val)} validation frames are of women or near duplicates "
+            f"{shards.folder}: {int(leaks.sum())} of the {len(val)} validation frames are of "
+            f"patients or near duplicates "
             "in these shards: the splits have changed; write them again with `sono export shards`"
         )
 

@@ -1,4 +1,7 @@
-"""Where the weights of a vision encoder are in a checkpoint of others: below a container, below a prefix, or plain."""
+"""Where the weights of a vision encoder are in a checkpoint of others.
+
+Below a container, below a prefix, or plain.
+"""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -21,7 +24,8 @@ ANCHORS = (
     "embeddings.patch_embeddings.projection.weight",  # BEiT by Hugging Face
     "class_embedding",  # CLIP
 )
-CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")  # by timm, MAE, BEiT; the best first
+# by timm, MAE, BEiT; the best first
+CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,18 @@ class FoundWeights:
     path: Path
     weights: dict[str, Tensor]
     prefix: str = ""  # a container ends with `/`, a module with `.`
-    architecture: str | None = None  # a timm name, where the file or a configuration next to it gives one
+    # a timm name, where the file or a configuration next to it gives one
+    architecture: str | None = None
     quick_gelu: bool | None = None  # of a CLIP; None: nothing says it
 
 
 def find_weights(path: Path) -> FoundWeights:
-    """The weights of the encoder in `path`; SonoError where it is no weight file or holds several encoders."""
-    with torch.serialization.safe_globals([argparse.Namespace]):  # MAE and DINO save their options: data, no code
+    """The weights of the encoder in `path`.
+
+    SonoError where it is no weight file or holds several encoders.
+    """
+    # MAE and DINO save their options: data, no code
+    with torch.serialization.safe_globals([argparse.Namespace]):
         content = read_weights(path)
     timm = _configuration(path.with_name("config.json"))
     clip = _inside(_configuration(path.with_name("open_clip_config.json")), "model_cfg")
@@ -47,20 +56,29 @@ def find_weights(path: Path) -> FoundWeights:
             return FoundWeights(path, _checked(_plain(content), path), architecture=name)
     named = dict(_flat(content, ""))
     prefix = _prefix(named, path)
-    inside = {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+    inside = {
+        name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)
+    }
     # OpenAI's files alone have these names, and its models QuickGELU
-    quick = True if "input_resolution" in content else bool(clip.get("quick_gelu")) if clip else None
+    quick = (
+        True if "input_resolution" in content else bool(clip.get("quick_gelu")) if clip else None
+    )
     return FoundWeights(path, _checked(inside, path), prefix, quick_gelu=quick)
 
 
 def _configuration(path: Path) -> dict[str, Any]:
-    """A JSON file as timm's and open_clip's pages have it next to the weights; empty where there is none."""
+    """A JSON file as timm's and open_clip's pages have it next to the weights.
+
+    Empty where there is none.
+    """
     try:
         content = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise SonoError(f"{path}: cannot be read ({error}); correct it or remove it"[:300]) from error
+        raise SonoError(
+            f"{path}: cannot be read ({error}); correct it or remove it"[:300]
+        ) from error
     return content if isinstance(content, dict) else {}
 
 
@@ -70,8 +88,12 @@ def _inside(configuration: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the best container, or of the file itself, without what open_clip and DDP put before names."""
-    inner = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content)
+    """The tensors of the best container, or of the file itself, without what open_clip and DDP
+    put before names.
+    """
+    inner = next(
+        (content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content
+    )
     named = unwrapped({name: value for name, value in inner.items() if isinstance(value, Tensor)})
     trunk = {name: value for name, value in named.items() if name.startswith(TRUNK)}
     return {name.removeprefix(TRUNK): value for name, value in (trunk or named).items()}
@@ -86,21 +108,32 @@ def _flat(content: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Tensor
 
 
 def _prefix(named: Mapping[str, Tensor], path: Path) -> str:
-    """What the names of the encoder start with: of a teacher before a student, of averaged weights before others."""
+    """What the names of the encoder start with.
+
+    Of a teacher before a student, of averaged weights before others.
+    """
     found = sorted(
-        {name.removesuffix(anchor) for name in named for anchor in ANCHORS if name.endswith(anchor)},
+        {
+            name.removesuffix(anchor)
+            for name in named
+            for anchor in ANCHORS
+            if name.endswith(anchor)
+        },
         key=lambda prefix: ("teacher" not in prefix, "ema" not in prefix, prefix),
     )
     found = [prefix for prefix in found if not prefix or prefix[-1] in "./"]
     if not found:
         raise SonoError(
-            f"{path}: no vision encoder that is known (timm, MAE, BEiT, DINO, CLIP); of another timm model, "
+            f"{path}: no vision encoder that is known (timm, MAE, BEiT, DINO, CLIP); of another "
+            f"timm model, "
             'put its config.json with {"architecture": NAME} next to it'
         )
     averaged = "teacher" in found[0] or "ema" in found[0]
     if len(found) > 1 and not averaged:
         names = ", ".join(f"'{prefix}'" for prefix in found[:3])
-        raise SonoError(f"{path}: holds several encoders ({names}); save the one you want in a file of its own")
+        raise SonoError(
+            f"{path}: holds several encoders ({names}); save the one you want in a file of its own"
+        )
     return found[0]
 
 
@@ -108,7 +141,14 @@ def _checked(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """`weights` in float32; SonoError where one is no plain tensor of numbers."""
     for name, value in weights.items():
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
-            raise SonoError(f"{path}: weight '{name}' is sparse, quantized or complex; give the plain weights")
+            raise SonoError(
+                f"{path}: weight '{name}' is sparse, quantized or complex; give the plain weights"
+            )
         if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
-            raise SonoError(f"{path}: weight '{name}' has more numbers than the file; get the file again")
-    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+            raise SonoError(
+                f"{path}: weight '{name}' has more numbers than the file; get the file again"
+            )
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }

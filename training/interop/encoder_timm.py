@@ -1,4 +1,7 @@
-"""Encoders that need a timm model: BEiT and USFM, DINOv2 with registers, DINOv3, and any that is known by its name."""
+"""Encoders that need a timm model.
+
+BEiT and USFM, DINOv2 with registers, DINOv3, and any that is known by its name.
+"""
 
 import re
 from collections.abc import Mapping
@@ -63,11 +66,19 @@ _SHARED_BIAS = "rel_pos_bias.relative_position_bias_table"
 
 def timm_config(name: str, image_size: int, pool: str) -> dict[str, Any]:
     """open_clip's `vision_cfg` of the timm model `name`."""
-    return {"timm_model_name": name, "timm_pool": pool, "timm_proj": "linear", "image_size": image_size}
+    return {
+        "timm_model_name": name,
+        "timm_pool": pool,
+        "timm_proj": "linear",
+        "image_size": image_size,
+    }
 
 
 def beit_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of Hugging Face's BeitModel under BEiT's own names; query, key and value become one matrix."""
+    """Weights of Hugging Face's BeitModel under BEiT's own names.
+
+    Query, key and value become one matrix.
+    """
     named = {}
     for name, value in weights.items():
         block = _HF_BLOCK.fullmatch(name)
@@ -75,14 +86,22 @@ def beit_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             named[_HF_ENDS.get(name, name.removeprefix("embeddings."))] = value
         elif block[2] == _HF_QUERY:
             parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
-            named[f"blocks.{block[1]}.attn.qkv.weight"] = torch.cat([weights[part] for part in parts])
-        elif block[2] not in (_HF_QUERY.replace("query", "key"), _HF_QUERY.replace("query", "value")):
+            named[f"blocks.{block[1]}.attn.qkv.weight"] = torch.cat(
+                [weights[part] for part in parts]
+            )
+        elif block[2] not in (
+            _HF_QUERY.replace("query", "key"),
+            _HF_QUERY.replace("query", "value"),
+        ):
             named[f"blocks.{block[1]}.{_HF_IN_BLOCK.get(block[2], block[2])}"] = value
     return named
 
 
 def beit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BEiT's weights as timm has them: a shared table of positions in each block, the last norm after pooling."""
+    """BEiT's weights as timm has them.
+
+    A shared table of positions in each block, the last norm after pooling.
+    """
     state = {name: value for name, value in weights.items() if not _is_left_out(name)}
     shared = state.pop(_SHARED_BIAS, None)
     if shared is not None:
@@ -90,13 +109,23 @@ def beit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state |= {f"blocks.{block}.attn.relative_position_bias_table": shared for block in blocks}
     if "fc_norm.weight" in state:
         return {name: value for name, value in state.items() if not name.startswith("norm.")}
-    return {name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: state[name] for name in state}
+    return {
+        name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: state[name]
+        for name in state
+    }
 
 
 def dinov2_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's weights as timm has them: the position of the class token is in it, gated layers have other names."""
+    """DINOv2's weights as timm has them.
+
+    The position of the class token is in it, gated layers have other names.
+    """
     renamed = {"mlp.w12.": "mlp.fc1.", "mlp.w3.": "mlp.fc2."}
-    state = {_replaced(name, renamed): value for name, value in weights.items() if not name.startswith(NOT_ENCODER)}
+    state = {
+        _replaced(name, renamed): value
+        for name, value in weights.items()
+        if not name.startswith(NOT_ENCODER)
+    }
     if "register_tokens" in state:
         positions = state["pos_embed"]
         state["reg_token"] = state.pop("register_tokens")
@@ -114,7 +143,10 @@ def dinov3_name(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def dinov3_state(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """DINOv3's weights as timm's Eva `name` has them; the bias of the keys is masked in DINOv3, and left out."""
+    """DINOv3's weights as timm's Eva `name` has them.
+
+    The bias of the keys is masked in DINOv3, and left out.
+    """
     renamed = {"ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2", "storage_tokens": "reg_token"}
     renamed |= {"mlp.w1.": "mlp.fc1_g.", "mlp.w2.": "mlp.fc1_x.", "mlp.w3.": "mlp.fc2."}
     left_out = (*NOT_ENCODER, "rope_embed.", "local_cls_norm.")
@@ -126,11 +158,16 @@ def dinov3_state(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
             state[_replaced(key, renamed)] = value
         elif name.endswith("_qkvb"):
             query, second = _query_and_value(value)
-            state |= {key.replace("qkv.bias", "q_bias"): query, key.replace("qkv.bias", "v_bias"): second}
+            state |= {
+                key.replace("qkv.bias", "q_bias"): query,
+                key.replace("qkv.bias", "v_bias"): second,
+            }
     return state
 
 
-def named_encoder(name: str, weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def named_encoder(
+    name: str, weights: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The `vision_cfg` and the weights of the timm model `name`, without its classifier."""
     plain = name.partition(".")[0]  # the rest is the tag of its training
     if not timm.is_model(plain):
@@ -138,7 +175,8 @@ def named_encoder(name: str, weights: Mapping[str, Tensor]) -> tuple[dict[str, A
     with torch.device("meta"):
         model: Any = timm.create_model(plain)
     given = model.default_cfg.get("classifier") or ()
-    pool = getattr(model, "global_pool", None)  # of networks of convolutions a module, which means avg
+    # of networks of convolutions a module, which means avg
+    pool = getattr(model, "global_pool", None)
     classifiers = tuple(f"{part}." for part in ([given] if isinstance(given, str) else given))
     state = {key: value for key, value in weights.items() if not key.startswith(classifiers)}
     side = model.default_cfg["input_size"][-1]

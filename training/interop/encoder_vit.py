@@ -1,4 +1,6 @@
-"""Plain vision transformers of others (timm, MAE, TinyUSFM, DINO) as open_clip's, which takes any size and width."""
+"""Plain vision transformers of others (timm, MAE, TinyUSFM, DINO) as open_clip's, which takes
+any size and width.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +12,10 @@ from torch import Tensor
 
 from sono.curation.core.errors import SonoError
 
-# Sources of the names: timm's VisionTransformer, facebookresearch/mae models_mae.py, facebookresearch/dinov2
-# dinov2/models/vision_transformer.py, MacDunno/TinyUSFM model/tinyusfm.py; to open_clip's VisionTransformer.
+# Sources of the names: timm's VisionTransformer, facebookresearch/mae models_mae.py,
+# facebookresearch/dinov2
+# dinov2/models/vision_transformer.py, MacDunno/TinyUSFM model/tinyusfm.py; to open_clip's
+# VisionTransformer.
 _IN_BLOCK = {
     "norm1": "ln_1",
     "attn.qkv.weight": "attn.in_proj_weight",
@@ -25,13 +29,27 @@ _IN_BLOCK = {
 }
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 # Of a classifier, a decoder or a loss: not a part of the encoder.
-NOT_ENCODER = ("head.", "head_dist.", "decoder_", "mask_token", "dino_head.", "ibot_head.", "projectors.", "lm_head.")
-HEAD_WIDTH = {192: 64, 384: 64, 512: 64, 768: 64, 1024: 64, 1280: 80}  # by width, of ViT-Ti, -S, -M, -B, -L and -H
-CLIP_HEAD_WIDTH = {1280: 80, 1408: 88, 1664: 104}  # of ViT-H, -g and -bigG by LAION; 64 of all others
-TINY_USFM_HEAD_WIDTH = 16  # it has 12 heads where timm's ViT-Ti has 3; the shapes of the weights do not differ
+NOT_ENCODER = (
+    "head.",
+    "head_dist.",
+    "decoder_",
+    "mask_token",
+    "dino_head.",
+    "ibot_head.",
+    "projectors.",
+    "lm_head.",
+)
+# by width, of ViT-Ti, -S, -M, -B, -L and -H
+HEAD_WIDTH = {192: 64, 384: 64, 512: 64, 768: 64, 1024: 64, 1280: 80}
+# of ViT-H, -g and -bigG by LAION; 64 of all others
+CLIP_HEAD_WIDTH = {1280: 80, 1408: 88, 1664: 104}
+# it has 12 heads where timm's ViT-Ti has 3; the shapes of the weights do not differ
+TINY_USFM_HEAD_WIDTH = 16
 
 
-def plain_vit_config(weights: Mapping[str, Tensor], head_width: int, averaged: bool) -> dict[str, Any]:
+def plain_vit_config(
+    weights: Mapping[str, Tensor], head_width: int, averaged: bool
+) -> dict[str, Any]:
     """open_clip's `vision_cfg` of a transformer in timm's names, its sizes read off the shapes.
 
     `averaged`: the feature is the mean of the patches, not the class token.
@@ -55,9 +73,11 @@ def plain_vit_config(weights: Mapping[str, Tensor], head_width: int, averaged: b
 
 
 def plain_vit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` in timm's names under open_clip's, without the projection; unknown names stay as they are.
+    """`weights` in timm's names under open_clip's, without the projection; unknown names stay as
+    they are.
 
-    open_clip's patch filters have no bias: it is added to the positions of the patches, which is the same sum.
+    open_clip's patch filters have no bias: it is added to the positions of the patches, which is
+    the same sum.
     """
     kept = {name: value for name, value in weights.items() if not name.startswith(NOT_ENCODER)}
     if "fc_norm.weight" in kept:  # of the mean of the patches; `norm` is then of no use
@@ -74,8 +94,14 @@ def plain_vit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unchunked(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` with DINOv2's blocks, which it puts in chunks, counted through: `blocks.1.7.` becomes `blocks.7.`."""
-    return {re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", name): value for name, value in weights.items()}
+    """`weights` with DINOv2's blocks, which it puts in chunks, counted through.
+
+    `blocks.1.7.` becomes `blocks.7.`.
+    """
+    return {
+        re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", name): value
+        for name, value in weights.items()
+    }
 
 
 def head_width_of(weights: Mapping[str, Tensor], names: str, prefix: str) -> int:
@@ -88,13 +114,16 @@ def head_width_of(weights: Mapping[str, Tensor], names: str, prefix: str) -> int
         return TINY_USFM_HEAD_WIDTH
     if width == 192 and prefix.endswith("model."):
         raise SonoError(
-            "TinyUSFM (12 heads) or timm's ViT-Ti (3 heads), whose weights have the same shapes: rename it to "
-            'tinyusfm.pth, or put a config.json with {"architecture": "vit_tiny_patch16_224"} next to it'
+            "TinyUSFM (12 heads) or timm's ViT-Ti (3 heads), whose weights have the same shapes: "
+            "rename it to "
+            'tinyusfm.pth, or put a config.json with {"architecture": "vit_tiny_patch16_224"} next '
+            "to it"
         )
     if width not in HEAD_WIDTH:
         raise SonoError(
             f"a transformer of width {width}, whose number of heads is not known; known widths: "
-            f"{', '.join(map(str, HEAD_WIDTH))}; put a config.json with its timm architecture next to it"
+            f"{', '.join(map(str, HEAD_WIDTH))}; put a config.json with its timm architecture next "
+            f"to it"
         )
     return HEAD_WIDTH[width]
 
@@ -120,7 +149,9 @@ def _open_clip_name(name: str) -> str:
 
 
 def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """open_clip's `vision_cfg` of a vision transformer in open_clip's names, its sizes read off the shapes."""
+    """open_clip's `vision_cfg` of a vision transformer in open_clip's names, its sizes read off
+    the shapes.
+    """
     width, _, patch, _ = weights["conv1.weight"].shape
     positions, _ = weights["positional_embedding"].shape
     start = "transformer.resblocks."
@@ -138,6 +169,12 @@ def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def clip_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A vision tower of CLIP without its projection, which belongs to the text tower that it was trained with."""
-    named = {name.replace("attn.in_proj.", "attn.in_proj_"): value for name, value in weights.items()}
-    return {name: value for name, value in named.items() if name != "proj" and torch.is_tensor(value)}
+    """A vision tower of CLIP without its projection, which belongs to the text tower that it
+    was trained with.
+    """
+    named = {
+        name.replace("attn.in_proj.", "attn.in_proj_"): value for name, value in weights.items()
+    }
+    return {
+        name: value for name, value in named.items() if name != "proj" and torch.is_tensor(value)
+    }

@@ -1,4 +1,7 @@
-"""Vision encoders of others by path: the tower to build, the weights in its names, and what they have seen."""
+"""Vision encoders of others by path.
+
+The tower to build, the weights in its names, and what they have seen.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,15 +40,23 @@ from sono.training.model.resize import POSITIONS, resized_positions
 from sono.training.model.strict_load import load_strictly
 
 Color = tuple[float, float, float]
-IMAGENET: tuple[Color, Color] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation
-CLIP: tuple[Color, Color] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+# mean and standard deviation
+IMAGENET: tuple[Color, Color] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP: tuple[Color, Color] = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
 UNKNOWN = "unknown: state what it has seen before you compare it on public data"
 _NOT_KNOWN = "whether FETAL_PLANES_DB is among them is not known"
 # By a part of the name of the file or its folder, without `-` and `_`; the first that fits.
 SEEN = {
-    "tinyusfm": f"TinyUSFM: distilled from USFM on a selection of its ultrasound images; {_NOT_KNOWN}",
+    "tinyusfm": (
+        f"TinyUSFM: distilled from USFM on a selection of its ultrasound images; {_NOT_KNOWN}"
+    ),
     "ultrafedfm": f"UltraFedFM: 1 M ultrasound images of 16 sites; {_NOT_KNOWN}",
-    "fetalus": "FetalUS-188K: the public fetal ultrasound sets together; it has SEEN FETAL_PLANES_DB",
+    "fetalus": (
+        "FetalUS-188K: the public fetal ultrasound sets together; it has SEEN FETAL_PLANES_DB"
+    ),
     "usfmae": "USF-MAE: 46 public ultrasound sets; treat FETAL_PLANES_DB as seen",
     "openus": "OpenUS: 42 public ultrasound sets; it has SEEN FETAL_PLANES_DB",
     "usfm": f"USFM: over 2 M ultrasound images of many organs; {_NOT_KNOWN}",
@@ -55,14 +66,17 @@ _RELATIVE = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A third-party vision encoder, in the names of the tower that open_clip builds of `vision_cfg`."""
+    """A third-party vision encoder, in the names of the tower that open_clip builds of
+    `vision_cfg`.
+    """
 
     layout: str  # what kind of file it was
     vision_cfg: dict[str, Any]  # open_clip's words
     state: dict[str, Tensor]  # without classifier, decoder and projection
     seen: str  # what it was trained on, one sentence
     path: Path
-    pixels: tuple[Color, Color] = IMAGENET  # mean and standard deviation of the pixels in [0, 1] it was trained with
+    # mean and standard deviation of the pixels in [0, 1] it was trained with
+    pixels: tuple[Color, Color] = IMAGENET
     quick_gelu: bool = False  # open_clip sets it for both towers
 
     @property
@@ -72,9 +86,11 @@ class Encoder:
 
 
 def read_encoder(path: Path) -> Encoder:
-    """The encoder in the weight file `path`: timm, MAE (UltraFedFM), TinyUSFM, BEiT (USFM), DINO v1-3 or CLIP.
+    """The encoder in the weight file `path`: timm, MAE (UltraFedFM), TinyUSFM, BEiT (USFM), DINO
+    v1-3 or CLIP.
 
-    Nothing of the file is run. SonoError where it is damaged, of another kind, or of a model whose sizes are not known.
+    Nothing of the file is run. SonoError where it is damaged, of another kind, or of a model whose
+    sizes are not known.
     """
     found = find_weights(path)
     try:
@@ -83,14 +99,18 @@ def read_encoder(path: Path) -> Encoder:
         raise SonoError(f"{path}: {error}") from error
     except (LookupError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise SonoError(
-            f"{path}: weights of an encoder are missing or have odd shapes ({error}); get it again"[:300]
+            f"{path}: weights of an encoder are missing or have odd shapes ({error}); get it again"[
+                :300
+            ]
         ) from error
 
 
 def load_encoder(visual: nn.Module, encoder: Encoder) -> None:
-    """Fill `visual`, a tower built of `encoder.vision_cfg` at any image size, before it has a mask stem.
+    """Fill `visual`, a tower built of `encoder.vision_cfg` at any image size, before it has a mask
+    stem.
 
-    Positions are resized to its grid; its projection keeps its values. SonoError lists what does not fit.
+    Positions are resized to its grid; its projection keeps its values. SonoError lists what does
+    not fit.
     """
     wanted = visual.state_dict()
     state = {name: _fitted(name, value, wanted.get(name)) for name, value in encoder.state.items()}
@@ -119,7 +139,10 @@ def _encoder(found: FoundWeights) -> Encoder:
     if "storage_tokens" in weights:
         name = dinov3_name(weights)
         if name is None:
-            raise SonoError("a DINOv3 of another size than S, S+, B, L and H+, or of convolutions; choose one of these")
+            raise SonoError(
+                "a DINOv3 of another size than S, S+, B, L and H+, or of convolutions; choose one "
+                "of these"
+            )
         return _timm(found, "DINOv3", timm_config(name, 256, "token"), dinov3_state(weights, name))
     if "register_tokens" in weights or "blocks.0.mlp.w12.weight" in weights:
         names = DINOV2_REGISTERS if "register_tokens" in weights else DINOV2_GIANT
@@ -128,7 +151,9 @@ def _encoder(found: FoundWeights) -> Encoder:
     return _plain_vit(found, weights)
 
 
-def _timm(found: FoundWeights, layout: str, config: dict[str, Any], state: Mapping[str, Tensor]) -> Encoder:
+def _timm(
+    found: FoundWeights, layout: str, config: dict[str, Any], state: Mapping[str, Tensor]
+) -> Encoder:
     trunk = {f"trunk.{name}": value for name, value in state.items()}
     known = get_pretrained_cfg(config["timm_model_name"])
     pixels = (_color(known.mean), _color(known.std)) if known else IMAGENET
@@ -140,21 +165,32 @@ def _color(values: Sequence[float]) -> Color:
     return red, green, blue
 
 
-def _config(names: Mapping[int, str], weights: Mapping[str, Tensor], grid: int, pool: str) -> dict[str, Any]:
-    """The `vision_cfg` of the one of `names`, by width, that has these weights; `grid`: patches on a side."""
+def _config(
+    names: Mapping[int, str], weights: Mapping[str, Tensor], grid: int, pool: str
+) -> dict[str, Any]:
+    """The `vision_cfg` of the one of `names`, by width, that has these weights; `grid`.
+
+    Patches on a side.
+    """
     width, _, patch, _ = weights["patch_embed.proj.weight"].shape
     if width not in names:
         known = ", ".join(map(str, names))
-        raise SonoError(f"a transformer of width {width}; known widths of this layout: {known}; choose one of these")
+        raise SonoError(
+            f"a transformer of width {width}; known widths of this layout: {known}; choose one of "
+            f"these"
+        )
     return timm_config(names[width], grid * patch, pool)
 
 
 def _clip(found: FoundWeights) -> Encoder:
     if "conv1_alpha.weight" in found.weights:
-        raise SonoError("a CLIP with a mask channel: use sono model import, and init = its name in [training]")
+        raise SonoError(
+            "a CLIP with a mask channel: use sono model import, and init = its name in [training]"
+        )
     if found.quick_gelu is None:
         raise SonoError(
-            "a CLIP that does not say whether it has QuickGELU: put its open_clip_config.json next to it, "
+            "a CLIP that does not say whether it has QuickGELU: put its open_clip_config.json next "
+            "to it, "
             'with {"model_cfg": {"quick_gelu": true or false}}'
         )
     config, state = clip_config(found.weights), clip_state(found.weights)
@@ -173,7 +209,8 @@ def _plain_vit(found: FoundWeights, weights: Mapping[str, Tensor]) -> Encoder:
         layout = "DINOv2"
     elif "backbone." in found.prefix:
         layout = "DINO"
-    averaged = layout in ("MAE", "TinyUSFM") or "fc_norm.weight" in weights  # as their own fine-tuning does
+    # as their own fine-tuning does
+    averaged = layout in ("MAE", "TinyUSFM") or "fc_norm.weight" in weights
     config = plain_vit_config(weights, head_width, averaged)
     return Encoder(layout, config, plain_vit_state(weights), seen_by(found.path), found.path)
 
@@ -194,10 +231,12 @@ def _fitted(name: str, value: Tensor, wanted: Tensor | None) -> Tensor:
 
 
 def _resized_biases(table: Tensor, count: int) -> Tensor:
-    """BEiT's biases [(2 w - 1)^2 + 3, heads] by relative position as `count` of them; the class token has the last 3.
+    """BEiT's biases [(2 w - 1)^2 + 3, heads] by relative position as `count` of them; the class
+    token has the last 3.
 
-    Bicubic over a square of offsets: an offset keeps its meaning as a part of the side of the image. (timm's own
-    geometric resizing indexes by a list, which newer versions of torch announce to read otherwise.)
+    Bicubic over a square of offsets: an offset keeps its meaning as a part of the side of the
+    image. (timm's own geometric resizing indexes by a list, which newer versions of torch announce
+    to read otherwise.)
     """
     side, new = isqrt(max(len(table) - 3, 0)), isqrt(count - 3)
     if table.shape[0] != side * side + 3:

@@ -1,4 +1,6 @@
-"""A model as two ONNX graphs of any batch size, held against the model before they are handed out."""
+"""A model as two ONNX graphs of any batch size, held against the model before they are handed
+out.
+"""
 
 import importlib.util
 import json
@@ -54,27 +56,41 @@ class _Graph:
     def draw(self, model: MaskClip, count: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(count)
         if self.name == "text":
-            return (model.tokenize([f"a fetal ultrasound frame of {'head ' * number}" for number in range(count)]),)
+            return (
+                model.tokenize(
+                    [f"a fetal ultrasound frame of {'head ' * number}" for number in range(count)]
+                ),
+            )
         side = model.image_size
         image = torch.rand(count, model.config.channels, side, side, generator=generator)
         return image, (torch.rand(count, 1, side, side, generator=generator) > 0.5).float()
 
 
 def export_onnx(model: MaskClip, folder: Path) -> tuple[Path, ...]:
-    """Write image.onnx, text.onnx and model.json; the features are those of `encode_image` and `encode_text`.
+    """Write image.onnx, text.onnx and model.json; the features are those of `encode_image` and
+    `encode_text`.
 
     SonoError where the extra is not installed, or a graph differs from the model by more than 1e-4.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
+    if any(
+        importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")
+    ):
         raise SonoError(
-            "the ONNX export needs onnx, onnxscript and onnxruntime; install them with `pip install .[onnx]`"
+            "the ONNX export needs onnx, onnxscript and onnxruntime; install them with `pip "
+            "install .[onnx]`"
         )
     model = model.eval().cpu()
-    graphs = (_Graph("image", _Image(model), ("image", "mask")), _Graph("text", _Text(model), ("tokens",)))
+    graphs = (
+        _Graph("image", _Image(model), ("image", "mask")),
+        _Graph("text", _Text(model), ("tokens",)),
+    )
     files = tuple(_write(graph, model, folder / f"{graph.name}.onnx") for graph in graphs)
     scalars = {"logit_scale": model.logit_scale.item(), "logit_bias": model.logit_bias.item()}
     sizes = {"image_size": model.image_size, "context_length": model.context_length}
-    write_text(folder / "model.json", json.dumps(model.config.model_dump(mode="json") | sizes | scalars, indent=1))
+    write_text(
+        folder / "model.json",
+        json.dumps(model.config.model_dump(mode="json") | sizes | scalars, indent=1),
+    )
     return (*files, folder / "model.json")
 
 
@@ -108,7 +124,9 @@ def _compare(graph: _Graph, model: MaskClip, path: Path, count: int) -> None:
     found, expected = session.run(None, given)[0], graph.module(*inputs).numpy()
     difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
     if not difference <= TOLERANCE:
-        raise SonoError(f"the {graph.name} graph differs from the model by {difference:.1e}; it was not written")
+        raise SonoError(
+            f"the {graph.name} graph differs from the model by {difference:.1e}; it was not written"
+        )
 
 
 @contextmanager

@@ -17,19 +17,38 @@ BASE, VISION = "base_clip.pt", "sonoclip_vision.pth"
 
 
 def export_sonoclip(model: MaskClip, folder: Path) -> tuple[Path, Path]:
-    """Write the CLIP file with the text tower and the vision file with mask stem, scale and bias; returns both.
+    """Write the CLIP file with the text tower and the vision file with mask stem, scale and bias;
+    returns both.
 
     SonoError where the published code could not hold the model.
     """
     odd = _not_published(model)
     if odd:
-        raise SonoError(f"model '{model.config.name}' does not fit the SonoCLIP format: {odd}; export it as onnx")
-    weights = {theirs: model.state_dict()[ours].cpu().clone() for ours, theirs in published_names(model).items()}
-    vision = {name.removeprefix("visual."): value for name, value in weights.items() if name.startswith("visual.")}
-    scalars = {"logit_scale": model.logit_scale.detach().cpu(), "logit_bias": model.logit_bias.detach().cpu()}
-    published = {f"module.{name.replace('attn.in_proj_', 'attn.in_proj.')}": value for name, value in vision.items()}
+        raise SonoError(
+            f"model '{model.config.name}' does not fit the SonoCLIP format: {odd}; export it as "
+            f"onnx"
+        )
+    weights = {
+        theirs: model.state_dict()[ours].cpu().clone()
+        for ours, theirs in published_names(model).items()
+    }
+    vision = {
+        name.removeprefix("visual."): value
+        for name, value in weights.items()
+        if name.startswith("visual.")
+    }
+    scalars = {
+        "logit_scale": model.logit_scale.detach().cpu(),
+        "logit_bias": model.logit_bias.detach().cpu(),
+    }
+    published = {
+        f"module.{name.replace('attn.in_proj_', 'attn.in_proj.')}": value
+        for name, value in vision.items()
+    }
     write_bytes(folder / VISION, _saved({"visual": published, **scalars, "step": 0}))
-    plain = {name.removeprefix("text."): value for name, value in weights.items() if _is_plain(name)}
+    plain = {
+        name.removeprefix("text."): value for name, value in weights.items() if _is_plain(name)
+    }
     write_bytes(folder / BASE, _saved(plain | {"logit_scale": scalars["logit_scale"]}))
     return folder / BASE, folder / VISION
 

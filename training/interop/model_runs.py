@@ -14,7 +14,14 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder, check_privacy
 from sono.training.interop.export_onnx import export_onnx
 from sono.training.interop.export_sonoclip import export_sonoclip
-from sono.training.model.checkpoints import RunInfo, load_model, own_run, run_folder, save_model, write_run
+from sono.training.model.checkpoints import (
+    RunInfo,
+    load_model,
+    own_run,
+    run_folder,
+    save_model,
+    write_run,
+)
 from sono.training.model.published import load_published
 
 
@@ -42,9 +49,15 @@ class ExportSummary:
 
 
 def import_model(
-    workspace: Workspace, checkpoint: Path, base: Path | None, architecture: str | None, name: str | None
+    workspace: Workspace,
+    checkpoint: Path,
+    base: Path | None,
+    architecture: str | None,
+    name: str | None,
 ) -> ImportSummary:
-    """Read a published checkpoint into runs/NAME, for `sono eval --run NAME` and `sono train --init NAME`."""
+    """Read a published checkpoint into runs/NAME, for `sono eval --run NAME` and `sono train
+    --init NAME`.
+    """
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", checkpoint.stem).strip("-") or "imported"
     folder = run_folder(workspace.runs, name)
     model, kind = load_published(checkpoint, base, architecture)
@@ -69,16 +82,24 @@ def import_model(
         )
     check_privacy(workspace)
     towers = model.towers
-    sizes = [sum(weight.numel() for weight in tower.parameters()) for tower in (towers.visual, towers.text)]
+    sizes = [
+        sum(weight.numel() for weight in tower.parameters())
+        for tower in (towers.visual, towers.text)
+    ]
     return ImportSummary(name, folder, kind, model.image_size, model.context_length, *sizes)
 
 
 def export_model(
-    workspace: Workspace, folder: Path, out: Path, to: Literal["sonoclip", "onnx"], no_vault: bool = False
+    workspace: Workspace,
+    folder: Path,
+    out: Path,
+    to: Literal["sonoclip", "onnx"],
+    no_vault: bool = False,
 ) -> ExportSummary:
     """Write the model of the run in `folder` to the new folder `out`.
 
-    PrivacyError where something private is found in it, SonoError where nothing can be searched, unless `no_vault`.
+    PrivacyError where something private is found in it, SonoError where nothing can be searched,
+    unless `no_vault`.
     """
     workspace.require_vault(no_vault)
     refuse_used_folder(out)

@@ -1,4 +1,6 @@
-"""The published way from a picture to the model's square, for parity with SonoCLIP; our frames go by `letterbox`."""
+"""The published way from a picture to the model's square, for parity with SonoCLIP; our frames
+go by `letterbox`.
+"""
 
 import numpy as np
 import torch
@@ -10,14 +12,21 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import pad_to_square
 
 
-def published_square(picture: NDArray[np.uint8], mask: NDArray[np.bool_], side: int) -> tuple[Tensor, Tensor]:
-    """A picture [H, W] or [H, W, 3] (RGB) and its mask [H, W] as SonoCLIP feeds them: [1, c, side, side], [1, 1, ...].
+def published_square(
+    picture: NDArray[np.uint8], mask: NDArray[np.bool_], side: int
+) -> tuple[Tensor, Tensor]:
+    """A picture [H, W] or [H, W, 3] (RGB) and its mask [H, W] as SonoCLIP feeds them: [1, c, side,
+    side], [1, 1, ...].
 
-    Zero padding to a square, then antialiased resizing, bicubic for the picture (which may pass [0, 1] a little) and
-    linear for the mask (which is soft at its border). SonoError where the two differ in size: nothing is rotated.
+    Zero padding to a square, then antialiased resizing, bicubic for the picture (which may pass [0,
+    1] a little) and linear for the mask (which is soft at its border). SonoError where the two
+    differ in size: nothing is rotated.
     """
     if mask.shape != picture.shape[:2]:
-        raise SonoError(f"the mask has {mask.shape} pixels, the picture {picture.shape[:2]}; give the mask of this one")
+        raise SonoError(
+            f"the mask has {mask.shape} pixels, the picture {picture.shape[:2]}; give the mask of "
+            f"this one"
+        )
     planes = torch.from_numpy(pad_to_square(picture)).float().div(255)
     planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
     inside = torch.from_numpy(pad_to_square(mask.astype(np.float32)))[None]

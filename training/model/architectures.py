@@ -1,4 +1,7 @@
-"""Which towers a model is made of: our named sizes, any open_clip architecture, and another text tower or context."""
+"""Which towers a model is made of.
+
+Our named sizes, any open_clip architecture, and another text tower or context.
+"""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -18,9 +21,22 @@ MAX_WIDTH, MAX_LAYERS = 1 << 14, 256
 
 
 def _convolutional(trunk: str, side: int, embed_dim: int, text_layers: int) -> dict[str, Any]:
-    """A timm trunk of convolutions, which learns from few frames, beside a narrow text transformer."""
-    vision = {"timm_model_name": trunk, "timm_pool": "avg", "timm_proj": "linear", "image_size": side}
-    text = {"context_length": 77, "vocab_size": 49408, "width": embed_dim, "heads": 4, "layers": text_layers}
+    """A timm trunk of convolutions, which learns from few frames, beside a narrow text
+    transformer.
+    """
+    vision = {
+        "timm_model_name": trunk,
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": side,
+    }
+    text = {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": embed_dim,
+        "heads": 4,
+        "layers": text_layers,
+    }
     return {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text}
 
 
@@ -40,14 +56,20 @@ class ModelConfig(Config):
     """What is needed to build the model again: stored in every checkpoint."""
 
     name: str = "nano"
-    architecture: dict[str, Any] | None = None  # of an imported model, in open_clip's words; None: that of `name`
-    image_size: int | None = Field(default=None, ge=1, le=MAX_SIDE)  # pixels; None: the architecture's own
-    context_length: int | None = Field(default=None, ge=1, le=MAX_WIDTH)  # tokens; None: the text tower's own
-    text_tower: str | None = None  # a BERT by Hugging Face name or folder; None: the architecture's own
+    # of an imported model, in open_clip's words; None: that of `name`
+    architecture: dict[str, Any] | None = None
+    # pixels; None: the architecture's own
+    image_size: int | None = Field(default=None, ge=1, le=MAX_SIDE)
+    # tokens; None: the text tower's own
+    context_length: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
+    # a BERT by Hugging Face name or folder; None: the architecture's own
+    text_tower: str | None = None
     text_bias: bool = False  # of the projection of a BERT
-    region_pool: bool = False  # inner features are averaged under the mask and added (sono.training.model.region_pool)
+    # inner features are averaged under the mask and added (sono.training.model.region_pool)
+    region_pool: bool = False
     channels: Literal[1, 3] = 1  # of the image filters; three take gray frames too
-    pixel_mean: float | tuple[float, float, float] = 0.2  # of values in [0, 1], per channel where there are three
+    # of values in [0, 1], per channel where there are three
+    pixel_mean: float | tuple[float, float, float] = 0.2
     pixel_std: float | tuple[float, float, float] = 0.2
     logit_scale: float = LOG_10  # its logarithm
     logit_bias: float = START_BIAS
@@ -57,7 +79,12 @@ class ModelConfig(Config):
     def _can_be_built(cls, architecture: dict[str, Any] | None) -> dict[str, Any] | None:
         """Sizes that fit a machine."""
         for name, value in settings_of(architecture or {}):
-            most = {"embed_dim": MAX_WIDTH, "width": MAX_WIDTH, "layers": MAX_LAYERS, "image_size": MAX_SIDE}
+            most = {
+                "embed_dim": MAX_WIDTH,
+                "width": MAX_WIDTH,
+                "layers": MAX_LAYERS,
+                "image_size": MAX_SIDE,
+            }
             if isinstance(value, int | float) and not abs(value) <= most.get(name, MAX_NUMBER):
                 raise ValueError(f"{name} is {value}; at most {most.get(name, MAX_NUMBER)}")
             if isinstance(value, int) and name in most and value < 1:
@@ -71,34 +98,54 @@ def settings_of(architecture: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
             yield from settings_of(value)
         else:
-            yield from ((name, part) for part in (value if isinstance(value, list | tuple) else [value]))
+            yield from (
+                (name, part) for part in (value if isinstance(value, list | tuple) else [value])
+            )
 
 
 def architecture_of(config: ModelConfig) -> dict[str, Any]:
-    """The keyword arguments of open_clip's CustomTextCLIP; SonoError where `config` names what we cannot build."""
+    """The keyword arguments of open_clip's CustomTextCLIP; SonoError where `config` names what
+    we cannot build.
+    """
     known = config.architecture or _look_up(config.name)
     vision, text = dict(known["vision_cfg"]), dict(known["text_cfg"])
     if "multimodal_cfg" in known or text.get("output_tokens") or vision.get("output_tokens"):
-        raise SonoError(f"model '{config.name}' writes captions (CoCa); choose one with two plain towers")
+        raise SonoError(
+            f"model '{config.name}' writes captions (CoCa); choose one with two plain towers"
+        )
     vision["timm_model_pretrained"] = False  # nothing is fetched from a network
     if config.image_size is not None:
         vision["image_size"] = config.image_size
     vision.setdefault("image_size", 224)
     if config.text_tower is not None:
-        text = {"hf_model_name": config.text_tower, "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"}
+        text = {
+            "hf_model_name": config.text_tower,
+            "hf_proj_type": "linear",
+            "hf_pooler_type": "mean_pooler",
+        }
     text["context_length"] = config.context_length or text.get(
         "context_length", 77 if config.text_tower is None else 128
     )
     names = ("embed_dim", "quick_gelu")
-    return {**{name: known[name] for name in names if name in known}, "vision_cfg": vision, "text_cfg": text}
+    return {
+        **{name: known[name] for name in names if name in known},
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
 
 
 def side_of(architecture: dict[str, Any]) -> int:
-    """The side in pixels of the square that `architecture` sees; SonoError where it is no square."""
+    """The side in pixels of the square that `architecture` sees.
+
+    SonoError where it is no square.
+    """
     size = architecture["vision_cfg"]["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
-        raise SonoError(f"the model sees {height} x {width} pixels; frames are letterboxed to a square: choose another")
+        raise SonoError(
+            f"the model sees {height} x {width} pixels; frames are letterboxed to a square: choose "
+            f"another"
+        )
     return int(height)
 
 
@@ -106,7 +153,11 @@ def _look_up(name: str) -> dict[str, Any]:
     ours = SIZES.get(name)
     if isinstance(ours, dict):
         return copy.deepcopy(ours)
-    found = open_clip.get_model_config(ours or name) if "/" not in name and ":" not in name else None
+    found = (
+        open_clip.get_model_config(ours or name) if "/" not in name and ":" not in name else None
+    )
     if found is None:
-        raise SonoError(f"unknown model '{name}'{did_you_mean(name, [*SIZES, *open_clip.list_models()])}")
+        raise SonoError(
+            f"unknown model '{name}'{did_you_mean(name, [*SIZES, *open_clip.list_models()])}"
+        )
     return dict(found)

@@ -1,4 +1,6 @@
-"""Attention that learns without the detours of torch's module and open_clip's last block, with the same result."""
+"""Attention that learns without the detours of torch's module and open_clip's last block, with
+the same result.
+"""
 
 from typing import Any
 
@@ -9,25 +11,42 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """As its parent; where all or some tokens look at all, it keeps the order [n, tokens, width] while it learns.
+    """As its parent; where all or some tokens look at all, it keeps the order [n, tokens, width]
+    while it learns.
 
-    In bfloat16 on a CPU it takes plain matrix products: the gradient of torch's fused kernel leaves the matrix units
-    (AMX) of the processor idle and takes twice the time (`benchmarks/training.py`).
+    In bfloat16 on a CPU it takes plain matrix products: the gradient of torch's fused kernel leaves
+    the matrix units (AMX) of the processor idle and takes twice the time
+    (`benchmarks/training.py`).
     """
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]  # the rest of its arguments by name
-        """Queries [n, some, width], keys and values [n, tokens, width] to [n, some, width], and no weights."""
+    # the rest of its arguments by name
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Queries [n, some, width], keys and values [n, tokens, width] to [n, some, width], and
+        no weights.
+        """
         if key is value and self._is_plain(query, options):
             return self._mixed(query, key), None
         return super().forward(query, key, value, **options)
 
     def _is_plain(self, query: Tensor, options: dict[str, Any]) -> bool:
-        asked = "need_weights" in options and all(given is None or given is False for given in options.values())
-        fits = self.batch_first and self.in_proj_weight is not None and not self.dropout and query.ndim == 3
+        asked = "need_weights" in options and all(
+            given is None or given is False for given in options.values()
+        )
+        fits = (
+            self.batch_first
+            and self.in_proj_weight is not None
+            and not self.dropout
+            and query.ndim == 3
+        )
         return asked and fits and self.training and torch.is_grad_enabled()
 
     def _mixed(self, asking: Tensor, tokens: Tensor) -> Tensor:
-        """What `asking` [n, some, width] take from `tokens` [n, tokens, width]: [n, some, width]."""
+        """What `asking` [n, some, width] take from `tokens` [n, tokens, width].
+
+        [n, some, width].
+        """
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if asking is tokens:
             query, key, value = self._projected(tokens, weight, bias)
@@ -43,7 +62,10 @@ class SelfAttention(nn.MultiheadAttention):
         return result
 
     def _projected(self, tokens: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-        """Queries, keys and values, or those of them that the weights give: each [n, heads, tokens, d]."""
+        """Queries, keys and values, or those of them that the weights give.
+
+        Each [n, heads, tokens, d].
+        """
         count, length, width = tokens.shape
         packed = F.linear(tokens, weight, bias)
         # taken apart before they are turned, their gradients come together in one copy
@@ -51,11 +73,18 @@ class SelfAttention(nn.MultiheadAttention):
         return [part.transpose(1, 2) for part in parts]
 
 
-class LastBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip is untyped
-    """The last block of a tower that looks at its first token alone: the other tokens are keys and values, no more."""
+class CLSOnlyBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip is untyped
+    """The last block of a tower that looks at its first token alone.
+
+    The other tokens are keys and values, no more.
+    """
 
     def forward(
-        self, q_x: Tensor, k_x: Tensor | None = None, v_x: Tensor | None = None, attn_mask: Tensor | None = None
+        self,
+        q_x: Tensor,
+        k_x: Tensor | None = None,
+        v_x: Tensor | None = None,
+        attn_mask: Tensor | None = None,
     ) -> Tensor:
         """Tokens [n, tokens, width] to the first [n, 1, width]."""
         tokens = self.ln_1(q_x)
@@ -68,16 +97,25 @@ def _product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     flat = [part.flatten(0, 1) for part in (query, key, value)]
     # autocast would make the softmax in float32 and copy it twice
     with torch.autocast("cpu", enabled=False):
-        logits = torch.baddbmm(query.new_empty(()), flat[0], flat[1].mT, beta=0, alpha=query.shape[-1] ** -0.5)
+        logits = torch.baddbmm(
+            query.new_empty(()), flat[0], flat[1].mT, beta=0, alpha=query.shape[-1] ** -0.5
+        )
         return (logits.softmax(-1) @ flat[2]).view(query.shape)
 
 
-def quicken(tower: nn.Module) -> None:
-    """Let the attention of a tower's blocks choose the quicker way; weights and their names stay."""
+def use_fast_attention(tower: nn.Module) -> None:
+    """Let the attention of a tower's blocks choose the quicker way.
+
+    Weights and their names stay.
+    """
     for module in tower.modules():
         if type(module) is nn.MultiheadAttention:
             module.__class__ = SelfAttention
-    if isinstance(tower, VisionTransformer) and tower.attn_pool is None and tower.pool_type == "tok":
+    if (
+        isinstance(tower, VisionTransformer)
+        and tower.attn_pool is None
+        and tower.pool_type == "tok"
+    ):
         *_, last = tower.transformer.resblocks
         if type(last) is ResidualAttentionBlock and not tower.output_tokens:
-            last.__class__ = LastBlock
+            last.__class__ = CLSOnlyBlock

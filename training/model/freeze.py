@@ -10,44 +10,62 @@ from sono.training.model.mask_clip import MaskClip
 
 # projections into the shared space, in the words of open_clip's towers
 HEADS = ("visual.proj", "visual.head.", "visual.attnpool.", "text.text_projection", "text.proj.")
-_BLOCKS = ("transformer.resblocks", "transformer.encoder.layer", "trunk.blocks", "trunk.stages", "trunk.layers")
+_BLOCKS = (
+    "transformer.resblocks",
+    "transformer.encoder.layer",
+    "trunk.blocks",
+    "trunk.stages",
+    "trunk.layers",
+)
 
 
 def set_trainable(model: MaskClip, preset: str, text: str = "auto") -> int:
     """Let the weights of `preset` learn and freeze the rest; returns how many numbers learn.
 
-    The mask filters, logit scale and bias always learn. `heads` adds the projections of both towers, `last:N` these
-    and the last N blocks of the vision tower, `vision` the whole vision tower (and the projection of a BERT, which is
-    new), `all` everything. Where `preset` is `all`, `text` limits what learns of the text tower: `heads`, `last:N`,
-    `all`, or auto: the head of a BERT, which comes trained, and all of CLIP's. SonoError for another preset, or more
-    blocks than there are.
+    The mask filters, logit scale and bias always learn. `heads` adds the projections of both
+    towers, `last:N` these and the last N blocks of the vision tower, `vision` the whole vision
+    tower (and the projection of a BERT, which is new), `all` everything. Where `preset` is `all`,
+    `text` limits what learns of the text tower: `heads`, `last:N`, `all`, or auto: the head of a
+    BERT, which comes trained, and all of CLIP's. SonoError for another preset, or more blocks than
+    there are.
     """
     if text == "auto":
         text = "heads" if isinstance(model.towers.text, HFTextEncoder) else "all"
     for full_name, weight in model.named_parameters():
         name = full_name.removeprefix("towers.")
         limited = preset == "all" and text != "all" and name.startswith("text.")
-        weight.requires_grad_(_text_learns(model, name, text) if limited else _learns(model, name, preset))
+        weight.requires_grad_(
+            _text_learns(model, name, text) if limited else _learns(model, name, preset)
+        )
     model.forget_captions()
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def _learns(model: MaskClip, name: str, preset: str) -> bool:
     new = f"visual.{model.stem_name}."
-    if name.startswith(("logit_", f"{new}mask.", f"{new}depthwise.", "region_pool.")) or preset == "all":
+    if (
+        name.startswith(("logit_", f"{new}mask.", f"{new}depthwise.", "region_pool."))
+        or preset == "all"
+    ):
         return True
     if preset == "vision":
         return name.startswith(("visual.", "text.proj."))
     last = re.fullmatch(r"last:(\d+)", preset)
     if last is None and preset != "heads":
-        raise SonoError(f"unknown choice of what learns '{preset}'; known: heads, last:N, vision, all")
-    return name.startswith(HEADS) or (last is not None and name in _from_block(model, int(last.group(1))))
+        raise SonoError(
+            f"unknown choice of what learns '{preset}'; known: heads, last:N, vision, all"
+        )
+    return name.startswith(HEADS) or (
+        last is not None and name in _from_block(model, int(last.group(1)))
+    )
 
 
 def _text_learns(model: MaskClip, name: str, preset: str) -> bool:
     if name.startswith(HEADS):
         return True
-    return preset.startswith("last:") and name in _from_block(model, int(preset.removeprefix("last:")), "text")
+    return preset.startswith("last:") and name in _from_block(
+        model, int(preset.removeprefix("last:")), "text"
+    )
 
 
 def _from_block(model: MaskClip, count: int, side: str = "visual") -> set[str]:
@@ -56,9 +74,13 @@ def _from_block(model: MaskClip, count: int, side: str = "visual") -> set[str]:
     blocks = blocks_of(tower)
     if not 1 <= count <= len(blocks):
         kind = "vision" if side == "visual" else "text"
-        raise SonoError(f"last:{count}: the {kind} tower of '{model.config.name}' has {len(blocks)} blocks")
+        raise SonoError(
+            f"last:{count}: the {kind} tower of '{model.config.name}' has {len(blocks)} blocks"
+        )
     names = [name for name, _ in tower.named_parameters() if "." in name]
-    start = next(number for number, name in enumerate(names) if name.startswith(f"{blocks[-count]}."))
+    start = next(
+        number for number, name in enumerate(names) if name.startswith(f"{blocks[-count]}.")
+    )
     return {f"{side}.{name}" for name in names[start:]}
 
 
@@ -68,4 +90,5 @@ def blocks_of(tower: nn.Module) -> list[str]:
     for name in _BLOCKS:
         if name in modules:
             return [f"{name}.{child}" for child, _ in modules[name].named_children()]
-    return [name for name in modules if re.fullmatch(r"(trunk\.)?layer\d+", name)]  # residual networks
+    # residual networks
+    return [name for name in modules if re.fullmatch(r"(trunk\.)?layer\d+", name)]

@@ -1,4 +1,6 @@
-"""Low-rank adapters on the attention and MLP matrices of the vision tower (LoRA, arXiv 2106.09685)."""
+"""Low-rank adapters on the attention and MLP matrices of the vision tower (LoRA, arXiv
+2106.09685).
+"""
 
 import math
 from collections.abc import Iterator
@@ -12,13 +14,18 @@ from sono.training.model.mask_clip import MaskClip
 
 
 class LowRank(nn.Module):
-    """weight + (alpha / rank) up @ down; `up` starts at zero, so nothing changes before training."""
+    """weight + (alpha / rank) up @ down.
+
+    `up` starts at zero, so nothing changes before training.
+    """
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
         rows, columns = weight.shape
         self.up = nn.Parameter(weight.new_zeros(rows, rank))
-        self.down = nn.Parameter(nn.init.kaiming_uniform_(weight.new_empty(rank, columns), a=math.sqrt(5)))
+        self.down = nn.Parameter(
+            nn.init.kaiming_uniform_(weight.new_empty(rank, columns), a=math.sqrt(5))
+        )
         self.scale = alpha / rank
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -26,7 +33,8 @@ class LowRank(nn.Module):
 
 
 def add_lora(model: MaskClip, rank: int, alpha: float) -> int:
-    """Put adapters on every attention and MLP matrix of the vision tower and freeze the matrices; returns their number.
+    """Put adapters on every attention and MLP matrix of the vision tower and freeze the matrices;
+    returns their number.
 
     SonoError where the tower has none (a plain convolutional one).
     """
@@ -37,7 +45,9 @@ def add_lora(model: MaskClip, rank: int, alpha: float) -> int:
         if not name.startswith("head.")  # the projection, which is new
     ]
     if not places:
-        raise SonoError(f"model '{model.config.name}' has no attention or MLP for LoRA; set lora_rank = 0")
+        raise SonoError(
+            f"model '{model.config.name}' has no attention or MLP for LoRA; set lora_rank = 0"
+        )
     for module, name in places:
         weight = getattr(module, name)
         parametrize.register_parametrization(module, name, LowRank(weight.detach(), rank, alpha))
@@ -50,14 +60,19 @@ def merge_lora(model: MaskClip) -> MaskClip:
     """Add the adapters into their matrices, in place; the model is a plain one again."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name in [name for name, _ in module.get_submodule("parametrizations").named_children()]:
+            for name in [
+                name for name, _ in module.get_submodule("parametrizations").named_children()
+            ]:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
     model.adapted = False
     return model
 
 
 def merged_state(model: MaskClip, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The state of `model` (None: as it is) as it would be after `merge_lora`, which is left undone."""
+    """The state of `model` (None.
+
+    As it is) as it would be after `merge_lora`, which is left undone.
+    """
     state = {}
     for name, tensor in (weights or model.state_dict()).items():
         owner, mark, inner = name.partition(".parametrizations.")
@@ -73,22 +88,34 @@ def adapter_state(model: MaskClip) -> dict[str, Tensor]:
     """All that learns in a model with adapters, by name; empty for a plain model."""
     if not model.adapted:
         return {}
-    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    return {
+        name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
+    }
 
 
 @torch.no_grad()
 def load_adapters(model: MaskClip, state: dict[str, Tensor]) -> None:
-    """Copy what `adapter_state` gave into a model with the same adapters; SonoError where the two differ."""
+    """Copy what `adapter_state` gave into a model with the same adapters.
+
+    SonoError where the two differ.
+    """
     own = adapter_state(model)
-    odd = sorted(own.keys() ^ state.keys()) or sorted(name for name in own if own[name].shape != state[name].shape)
+    odd = sorted(own.keys() ^ state.keys()) or sorted(
+        name for name in own if own[name].shape != state[name].shape
+    )
     if odd:
-        raise SonoError(f"the adapters are of another model or rank ({odd[0]} and {len(odd) - 1} more)")
+        raise SonoError(
+            f"the adapters are of another model or rank ({odd[0]} and {len(odd) - 1} more)"
+        )
     for name, weight in own.items():
         weight.copy_(state[name])
 
 
 def _matrices(module: nn.Module) -> Iterator[str]:
-    """Names of the matrices of one module: of a linear layer, or the joint projection of an attention."""
+    """Names of the matrices of one module.
+
+    Of a linear layer, or the joint projection of an attention.
+    """
     if isinstance(module, nn.Linear):
         yield "weight"
     if isinstance(getattr(module, "in_proj_weight", None), nn.Parameter):

@@ -1,4 +1,6 @@
-"""The mask-channel CLIP: any open_clip architecture, gray or RGB frames, and a mask that starts without effect."""
+"""The mask-channel CLIP: any open_clip architecture, gray or RGB frames, and a mask that starts
+without effect.
+"""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from sono.curation.core.errors import SonoError
 from sono.training.model.architectures import ModelConfig, architecture_of, side_of
-from sono.training.model.attention import quicken
+from sono.training.model.attention import use_fast_attention
 from sono.training.model.region_pool import RegionPool, pooled_blocks
 from sono.training.model.text_towers import (
     build_towers,
@@ -33,14 +35,18 @@ MASK_MEAN, MASK_STD = 0.5, 0.26  # Alpha-CLIP's scaling of a 0/1 mask
 class MaskStem(nn.Module):
     """depthwise(image conv(frame) + mask conv(mask)): SonoCLIP's stem (arXiv 2606.29586).
 
-    At the start the mask conv is zero and the depthwise conv the identity, so any finite mask gives bit-equal features.
+    At the start the mask conv is zero and the depthwise conv the identity, so any finite mask gives
+    bit-equal features.
     """
 
     gain: Tensor
     shift: Tensor
 
     def __init__(self, conv: nn.Conv2d, mean: Tensor, std: Tensor) -> None:
-        """Filters of `conv`, which sees three channels; `mean` and `std` [channels] of the frames it will see."""
+        """Filters of `conv`, which sees three channels.
+
+        `mean` and `std` [channels] of the frames it will see.
+        """
         super().__init__()
         channels = len(mean)
         self.image = _like(conv, channels, bias=conv.bias is not None)
@@ -51,31 +57,39 @@ class MaskStem(nn.Module):
         self.register_buffer("gain", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
         with torch.no_grad():
-            # with one set of statistics R = G = B in a gray frame, so the RGB filters act as their sum
-            self.image.weight.copy_(conv.weight if channels == 3 else conv.weight.sum(dim=1, keepdim=True))
+            # with one set of statistics R = G = B in a gray frame, so the RGB filters act as their
+            # sum
+            self.image.weight.copy_(
+                conv.weight if channels == 3 else conv.weight.sum(dim=1, keepdim=True)
+            )
             if conv.bias is not None and self.image.bias is not None:
                 self.image.bias.copy_(conv.bias)
             self.mask.weight.zero_()
             nn.init.dirac_(self.depthwise.weight, groups=conv.out_channels)
 
     def forward(self, planes: Tensor) -> Tensor:
-        """`planes` [n, c + 1, S, S]: the frame and its normalised mask.
+        """`planes` [n, c + 1, S, S]: the frame and its normalized mask.
 
-        A frame of as many channels as the filters is normalised; one gray channel before three is in [0, 1].
+        A frame of as many channels as the filters is normalized; one gray channel before three is
+        in [0, 1].
         """
         frame, mask = planes[:, :-1], planes[:, -1:]
-        seen = self.image(frame) if frame.shape[1] == self.image.in_channels else self._folded(frame)
+        seen = (
+            self.image(frame) if frame.shape[1] == self.image.in_channels else self._folded(frame)
+        )
         features: Tensor = self.depthwise(seen + self.mask(mask))
         return features
 
     def _folded(self, gray: Tensor) -> Tensor:
         """The RGB filters with mean and std folded into one channel.
 
-        Zero padding stands for the mean color, which no gray has, so what the means add is carried by a plane of ones
-        that is padded with zeros too.
+        Zero padding stands for the mean color, which no gray has, so what the means add is carried
+        by a plane of ones that is padded with zeros too.
         """
         weight = self.image.weight
-        folded = torch.stack([torch.einsum("ochw,c->ohw", weight, by) for by in (self.gain, self.shift)], dim=1)
+        folded = torch.stack(
+            [torch.einsum("ochw,c->ohw", weight, by) for by in (self.gain, self.shift)], dim=1
+        )
         features: Tensor = functional_call(
             self.image, {"weight": folded}, torch.cat([gray, torch.ones_like(gray)], dim=1)
         )
@@ -83,7 +97,9 @@ class MaskStem(nn.Module):
 
 
 class MaskClip(nn.Module):
-    """An image tower that sees a frame and a mask, and a text tower, both into the same space [n, embed_dim]."""
+    """An image tower that sees a frame and a mask, and a text tower, both into the same space
+    [n, embed_dim].
+    """
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -96,7 +112,8 @@ class MaskClip(nn.Module):
     ) -> None:
         """A new model; `text_folder` is where a checkpoint keeps its BERT.
 
-        `prepare_vision` may load weights into the vision tower, whose first conv still sees three channels.
+        `prepare_vision` may load weights into the vision tower, whose first conv still sees three
+        channels.
         """
         super().__init__()
         architecture = architecture_of(config)
@@ -116,14 +133,22 @@ class MaskClip(nn.Module):
         self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias))
         self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
         self.register_buffer("pixel_std", _statistic(config.pixel_std, config.channels))
-        self.stem_name = _put_stem(self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten())
+        self.stem_name = _put_stem(
+            self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten()
+        )
         blocks = pooled_blocks(self.towers.visual) if config.region_pool else {}
-        self.region_pool = RegionPool(self.towers.visual, blocks, int(architecture["embed_dim"])) if blocks else None
-        quicken(self.towers.visual)
+        self.region_pool = (
+            RegionPool(self.towers.visual, blocks, int(architecture["embed_dim"]))
+            if blocks
+            else None
+        )
+        use_fast_attention(self.towers.visual)
         self.to(memory_format=torch.channels_last)
         self.adapted = False  # by sono.training.model.lora
         self._captions: dict[str, Tensor] = {}  # of a frozen text tower
-        nn.Module.register_load_state_dict_post_hook(self, lambda module, _: module.forget_captions())
+        nn.Module.register_load_state_dict_post_hook(
+            self, lambda module, _: module.forget_captions()
+        )
 
     @staticmethod
     def side_of(config: ModelConfig) -> int:
@@ -138,21 +163,29 @@ class MaskClip(nn.Module):
         return stem
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Features [n, d], not normalised, of frames [n, 1 or 3, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}."""
+        """Features [n, d], not normalized, of frames [n, 1 or 3, S, S] in [0, 1] and masks [n,
+        1, S, S] in {0, 1}.
+        """
         # an adapted matrix is looked up several times in a pass, and added up once
         with parametrize.cached() if self.adapted else nullcontext():
             features: Tensor = self.towers.visual(self.planes(image, mask))
         return features if self.region_pool is None else features + self.region_pool(mask)
 
     def mask_weights(self) -> list[Tensor]:
-        """What is new beside the trunk and reads the mask: filters of the stem, and the pooling under the mask."""
+        """What is new beside the trunk and reads the mask.
+
+        Filters of the stem, and the pooling under the mask.
+        """
         return [self.stem.mask.weight, *(self.region_pool.parameters() if self.region_pool else ())]
 
     def planes(self, image: Tensor, mask: Tensor) -> Tensor:
         """What the stem sees [n, c + 1, S, S] of frames in [0, 1] and masks in {0, 1}."""
         channels = self.config.channels
         if image.shape[1] not in (1, channels):
-            raise SonoError(f"frames have {image.shape[1]} channels, the model sees {channels}: give gray frames")
+            raise SonoError(
+                f"frames have {image.shape[1]} channels, the model sees {channels}: give gray "
+                f"frames"
+            )
         if image.shape[1] == channels:
             image = (image - self.pixel_mean) / self.pixel_std
         planes = torch.cat([image, (mask - MASK_MEAN) / MASK_STD], dim=1)
@@ -160,7 +193,7 @@ class MaskClip(nn.Module):
         return planes.contiguous(memory_format=torch.channels_last)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Features [n, d], not normalised, of token ids [n, length], at most the context."""
+        """Features [n, d], not normalized, of token ids [n, length], at most the context."""
         return text_features(self.towers.text, tokens)
 
     def tokenize(self, texts: list[str]) -> Tensor:
@@ -168,18 +201,29 @@ class MaskClip(nn.Module):
         tokens: Tensor = self.tokenizer(texts)
         return tokens
 
-    def filling(self, texts: Sequence[str]) -> int:
-        """How many texts take up the whole context, or more than that: of these the rest is not read."""
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """How many texts take up the whole context, or more than that.
+
+        Of these the rest is not read.
+        """
         padding = padding_token(self.tokenizer)
-        parts = (self.tokenize(list(texts[start : start + 256])) for start in range(0, len(texts), 256))
+        parts = (
+            self.tokenize(list(texts[start : start + 256])) for start in range(0, len(texts), 256)
+        )
         return sum(int((tokens[:, -1] != padding).sum()) for tokens in parts)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Features [n, d], not normalised, of texts: as `encode_text`, without the work of padding."""
+        """Features [n, d], not normalized, of texts.
+
+        As `encode_text`, without the work of padding.
+        """
         return self.encode_text(self.tokens(texts))
 
     def encode_captions(self, texts: list[str]) -> Tensor:
-        """Features [n, d] of texts for training; what is frozen of the text tower sees each text once and for all."""
+        """Features [n, d] of texts for training.
+
+        What is frozen of the text tower sees each text once and for all.
+        """
         head, weights = text_head(self.towers.text)
         learning = {id(weight) for weight in self.towers.text.parameters() if weight.requires_grad}
         if learning - set(map(id, weights)):
@@ -187,14 +231,18 @@ class MaskClip(nn.Module):
         new = [text for text in dict.fromkeys(texts) if text not in self._captions]
         # kept tensors must serve in later backward passes, so they may not be inference tensors
         with torch.inference_mode(False), torch.no_grad():
-            # One text at a time: the last bits of a row depend on the rows and the padding of its batch, and a resumed
+            # One text at a time: the last bits of a row depend on the rows and the padding of its
+            # batch, and a resumed
             # run does not meet the texts in the same batches.
             for text in new:
                 self._captions[text] = text_body(self.towers.text, self.tokens([text])).float()[0]
         return head(torch.stack([self._captions[text] for text in texts]))
 
     def forget_captions(self) -> None:
-        """Drop the features kept by `encode_captions`: after the text tower or what is frozen has changed."""
+        """Drop the features kept by `encode_captions`.
+
+        After the text tower or what is frozen has changed.
+        """
         self._captions.clear()
 
     def tokens(self, texts: list[str]) -> Tensor:
@@ -202,7 +250,10 @@ class MaskClip(nn.Module):
         return without_padding(self.towers.text, self.tokenize(texts)).to(self.logit_scale.device)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode where something learns; what is frozen neither drops values nor moves its statistics."""
+        """Training mode where something learns.
+
+        What is frozen neither drops values nor moves its statistics.
+        """
         super().train(mode)
         if all(weight.requires_grad for weight in self.towers.parameters()):
             return self
@@ -215,11 +266,17 @@ class MaskClip(nn.Module):
 
 def _statistic(value: float | tuple[float, ...], channels: int) -> Tensor:
     """A scalar for one channel, [3, 1, 1] for three."""
-    return torch.tensor(value) if channels == 1 else torch.tensor(value).expand(3)[:, None, None].clone()
+    return (
+        torch.tensor(value)
+        if channels == 1
+        else torch.tensor(value).expand(3)[:, None, None].clone()
+    )
 
 
 def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
-    """A conv of the same class and geometry with other input channels (timm's SAME padding is a subclass)."""
+    """A conv of the same class and geometry with other input channels (timm's SAME padding is a
+    subclass).
+    """
     same = copy.deepcopy(conv)
     same.in_channels = channels
     same.weight = nn.Parameter(torch.empty(conv.out_channels, channels, *conv.kernel_size))
@@ -229,7 +286,9 @@ def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
 
 
 def _fit_size(visual: nn.Module, side: int) -> None:
-    """Give a timm tower the positions of another size than its name tells, which open_clip does not."""
+    """Give a timm tower the positions of another size than its name tells, which open_clip does
+    not.
+    """
     if isinstance(visual, TimmModel) and visual.trunk.default_cfg["input_size"][-1] != side:
         visual.set_input_size(side)
 
@@ -243,7 +302,8 @@ def _put_stem(visual: nn.Module, mean: Tensor, std: Tensor) -> str:
     ]
     if len(first) != 1:
         raise SonoError(
-            f"{type(visual).__name__} has {len(first)} convolutions on three channels, the mask stem needs one: "
+            f"{type(visual).__name__} has {len(first)} convolutions on three channels, the mask "
+            f"stem needs one: "
             "choose a model with one first convolution"
         )
     visual.set_submodule(first[0][0], MaskStem(first[0][1], mean, std))

@@ -1,4 +1,6 @@
-"""Third-party models: SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints become a MaskClip, strictly."""
+"""Third-party models: SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints become a
+MaskClip, strictly.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,13 @@ from sono.training.model.weight_files import read_weights
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "embeddings.position_ids")
+_NOT_WEIGHTS = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "attn_mask",
+    "embeddings.position_ids",
+)
 HEAD_WIDTH = 64  # of every CLIP transformer by OpenAI
 
 
@@ -40,15 +48,20 @@ class Description:
     pixel_std: tuple[float, float, float] = CLIP_STD
 
 
-def load_published(checkpoint: Path, base: Path | None = None, architecture: str | None = None) -> tuple[MaskClip, str]:
+def load_published(
+    checkpoint: Path, base: Path | None = None, architecture: str | None = None
+) -> tuple[MaskClip, str]:
     """The model of a published checkpoint and the kind of file it is.
 
-    `base` is the CLIP file with the text tower where `checkpoint` has the vision tower alone. `architecture` is an
-    open_clip name or a JSON file; without it the sizes are read off the weights and the rest is as OpenAI built it.
-    SonoError names weights that are missing, left over or of another shape.
+    `base` is the CLIP file with the text tower where `checkpoint` has the vision tower alone.
+    `architecture` is an open_clip name or a JSON file; without it the sizes are read off the
+    weights and the rest is as OpenAI built it. SonoError names weights that are missing, left over
+    or of another shape.
     """
     published = read_published(checkpoint, base)
-    described = _described(architecture) if architecture else _inferred(published.weights, checkpoint)
+    described = (
+        _described(architecture) if architecture else _inferred(published.weights, checkpoint)
+    )
     weights = dict(published.weights)
     scalars = {name: weights.pop(name) for name in ("logit_scale", "logit_bias") if name in weights}
     scale, bias = LOG_10, START_BIAS
@@ -73,11 +86,16 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
     content = read_weights(checkpoint)
     if isinstance(content.get("visual"), Mapping):
         vision = {f"visual.{name}": value for name, value in _named(content["visual"]).items()}
-        scalars = _named({name: value for name, value in content.items() if name.startswith("logit_")})
+        scalars = _named(
+            {name: value for name, value in content.items() if name.startswith("logit_")}
+        )
         return Published("SonoCLIP", vision | _text_of(checkpoint, base) | scalars)
     weights = _named(opened(content))
     if any(name.startswith("towers.") for name in weights):
-        raise SonoError(f"{checkpoint}: weights of sono; copy their run's whole folder into runs/ of this workspace")
+        raise SonoError(
+            f"{checkpoint}: weights of sono; copy their run's whole folder into runs/ of this "
+            f"workspace"
+        )
     if "visual.conv1_alpha.weight" in weights:
         return Published("Alpha-CLIP", weights)
     if "conv1.weight" in weights:
@@ -90,7 +108,10 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
 
 
 def published_names(model: MaskClip) -> dict[str, str]:
-    """How each of our weights is called in published checkpoints; the pixel statistics stand in none."""
+    """How each of our weights is called in published checkpoints.
+
+    The pixel statistics stand in none.
+    """
     stem = f"towers.visual.{model.stem_name}"
     special = {
         f"{stem}.mask.weight": f"visual.{model.stem_name}_alpha.weight",
@@ -106,51 +127,77 @@ def published_names(model: MaskClip) -> dict[str, str]:
 
 def _text_of(checkpoint: Path, base: Path | None) -> dict[str, Tensor]:
     if base is None:
-        raise SonoError(f"{checkpoint}: has no text tower; name the CLIP file it was trained from with --base")
+        raise SonoError(
+            f"{checkpoint}: has no text tower; name the CLIP file it was trained from with --base"
+        )
     weights = _named(opened(read_weights(base)))
     text = {name: value for name, value in weights.items() if name.startswith("text.")}
     if not text:
-        raise SonoError(f"{base}: has no text tower; give the CLIP file that {checkpoint.name} was trained from")
+        raise SonoError(
+            f"{base}: has no text tower; give the CLIP file that {checkpoint.name} was trained from"
+        )
     return text
 
 
 def _named(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors under open_clip's names: no wrapper's prefix, attention as one matrix, the text tower below `text.`."""
+    """Tensors under open_clip's names.
+
+    No wrapper's prefix, attention as one matrix, the text tower below `text.`.
+    """
     named = {}
-    tensors = unwrapped({name: value for name, value in weights.items() if isinstance(value, Tensor)})
+    tensors = unwrapped(
+        {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    )
     for name, value in tensors.items():
         if name.endswith(_NOT_WEIGHTS):
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
-            raise SonoError(f"weight '{name}' is sparse, quantized or complex; give the plain weights")
+            raise SonoError(
+                f"weight '{name}' is sparse, quantized or complex; give the plain weights"
+            )
         if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
-            raise SonoError(f"weight '{name}' declares {value.numel():,} numbers that it has not; get the file again")
-        named[name.replace("attn.in_proj.", "attn.in_proj_")] = value.float() if value.is_floating_point() else value
+            raise SonoError(
+                f"weight '{name}' declares {value.numel():,} numbers that it has not; get the file "
+                f"again"
+            )
+        named[name.replace("attn.in_proj.", "attn.in_proj_")] = (
+            value.float() if value.is_floating_point() else value
+        )
     joined = "text_projection" in named  # as in OpenAI's CLIP, where the text tower has no prefix
-    return {f"text.{name}" if joined and name.startswith(_TEXT) else name: value for name, value in named.items()}
+    return {
+        f"text.{name}" if joined and name.startswith(_TEXT) else name: value
+        for name, value in named.items()
+    }
 
 
 def _described(architecture: str) -> Description:
     path = Path(architecture)
     if path.suffix != ".json":
         known = architecture_of(ModelConfig(name=architecture))
-        return Description(architecture, known | {"text_cfg": known["text_cfg"] | {"hf_model_pretrained": False}})
+        return Description(
+            architecture, known | {"text_cfg": known["text_cfg"] | {"hf_model_pretrained": False}}
+        )
     try:
         content = read_json(path)
         model, pixels = content.get("model_cfg", content), content.get("preprocess_cfg", {})
         known = {name: model[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
         known["quick_gelu"] = bool(model.get("quick_gelu"))
-        known["text_cfg"] = known["text_cfg"] | {"hf_model_pretrained": False}  # the weights come from the checkpoint
+        # the weights come from the checkpoint
+        known["text_cfg"] = known["text_cfg"] | {"hf_model_pretrained": False}
         mean, std = tuple(pixels.get("mean", CLIP_MEAN)), tuple(pixels.get("std", CLIP_STD))
         return Description(path.stem, known, mean, std)
     except FileNotFoundError as error:
-        raise SonoError(f"{path}: no such file; give an open_clip name or its configuration as JSON") from error
+        raise SonoError(
+            f"{path}: no such file; give an open_clip name or its configuration as JSON"
+        ) from error
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise SonoError(f"{path}: not a configuration of open_clip ({error!r})"[:300]) from error
 
 
 def _inferred(weights: Mapping[str, Tensor], checkpoint: Path) -> Description:
-    """Sizes read off the shapes of a vision transformer by OpenAI, which has heads of 64 and QuickGELU."""
+    """Sizes read off the shapes of a vision transformer by OpenAI, which has heads of 64 and
+    QuickGELU.
+    """
     try:
         width, _, patch, _ = weights["visual.conv1.weight"].shape
         positions, _ = weights["visual.positional_embedding"].shape
@@ -177,13 +224,20 @@ def _inferred(weights: Mapping[str, Tensor], checkpoint: Path) -> Description:
         "heads": max(text_width // HEAD_WIDTH, 1),
         "layers": _layers(weights, "text."),
     }
-    architecture = {"embed_dim": embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    architecture = {
+        "embed_dim": embed_dim,
+        "quick_gelu": True,
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
     return Description(f"ViT-{width}-{patch}-{side}", architecture)
 
 
 def _layers(weights: Iterable[str], tower: str) -> int:
     start = f"{tower}transformer.resblocks."
-    return len({name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)})
+    return len(
+        {name.removeprefix(start).split(".")[0] for name in weights if name.startswith(start)}
+    )
 
 
 def _scalar(name: str, value: Tensor, checkpoint: Path) -> float:
@@ -204,22 +258,33 @@ def _built(config: ModelConfig, checkpoint: Path) -> MaskClip:
         ZeroDivisionError,
         AttributeError,
     ) as error:
-        raise SonoError(f"{checkpoint}: no such architecture can be built ({error})"[:300]) from error
+        raise SonoError(
+            f"{checkpoint}: no such architecture can be built ({error})"[:300]
+        ) from error
 
 
 @torch.no_grad()
 def _fill(model: MaskClip, weights: dict[str, Tensor], checkpoint: Path) -> None:
-    """Copy every weight; the mask stem may be new, all else must be there, and nothing may be left over."""
+    """Copy every weight.
+
+    The mask stem may be new, all else must be there, and nothing may be left over.
+    """
     own, names = model.state_dict(), published_names(model)
     new = {name for name in names if ".mask." in name or ".depthwise." in name}
-    missing = sorted(names[name] for name in names if names[name] not in weights and name not in new)
+    missing = sorted(
+        names[name] for name in names if names[name] not in weights and name not in new
+    )
     left_over = sorted(set(weights) - set(names.values()))
     shapes = sorted(
         f"{names[name]} {list(weights[names[name]].shape)} for {list(own[name].shape)}"
         for name in names
         if names[name] in weights and weights[names[name]].shape != own[name].shape
     )
-    odd = sorted(name for name, value in weights.items() if name not in left_over and not value.isfinite().all())
+    odd = sorted(
+        name
+        for name, value in weights.items()
+        if name not in left_over and not value.isfinite().all()
+    )
     told = [
         _told("missing", missing),
         _told("left over", left_over),
@@ -227,7 +292,10 @@ def _fill(model: MaskClip, weights: dict[str, Tensor], checkpoint: Path) -> None
         _told("with values that are not finite", odd),
     ]
     if any(told):
-        raise SonoError(f"{checkpoint}: not the weights of '{model.config.name}': {'; '.join(filter(None, told))}")
+        raise SonoError(
+            f"{checkpoint}: not the weights of '{model.config.name}': "
+            f"{'; '.join(filter(None, told))}"
+        )
     for name, theirs in names.items():
         if theirs in weights:
             own[name].copy_(weights[theirs])

@@ -13,7 +13,8 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 from torch import Tensor, nn
 
-POOLED_STRIDES = (4, 8, 16)  # at 96 pixels later features have 3 x 3 cells, and most structures less than one
+# at 96 pixels later features have 3 x 3 cells, and most structures less than one
+POOLED_STRIDES = (4, 8, 16)
 WIDTH = 128  # of what is pooled of each block
 PLACE, PLACE_WIDTH = 5, 32  # numbers of `place_of`, and of what is made of them
 
@@ -21,8 +22,9 @@ PLACE, PLACE_WIDTH = 5, 32  # numbers of `place_of`, and of what is made of them
 class RegionPool(nn.Module):
     """From a mask to what is added to the image feature; zero at the start.
 
-    Inner features of the tower are averaged under the mask, which keeps what it covers however small it is, and the
-    place of the mask comes with them, which an average does not keep. Hooks hold the features of the pass.
+    Inner features of the tower are averaged under the mask, which keeps what it covers however
+    small it is, and the place of the mask comes with them, which an average does not keep. Hooks
+    hold the features of the pass.
     """
 
     def __init__(self, visual: nn.Module, channels: Mapping[str, int], embed_dim: int) -> None:
@@ -40,7 +42,9 @@ class RegionPool(nn.Module):
         self._seen[number] = features
 
     def forward(self, mask: Tensor) -> Tensor:
-        """What is added [n, embed_dim] under masks [n, 1, S, S], after the tower has seen their frames."""
+        """What is added [n, embed_dim] under masks [n, 1, S, S], after the tower has seen their
+        frames.
+        """
         pooled = []
         for number, view in enumerate(self.views):
             features, self._seen[number] = self._seen[number], None
@@ -52,7 +56,9 @@ class RegionPool(nn.Module):
 
 
 def as_map(features: Tensor) -> Tensor:
-    """Features [n, c, h, w]: as they are, or the tokens [n, prefix + h * h, c] of a transformer without the prefix."""
+    """Features [n, c, h, w]: as they are, or the tokens [n, prefix + h * h, c] of a transformer
+    without the prefix.
+    """
     if features.ndim == 4:
         return features
     side = int(features.shape[1] ** 0.5)
@@ -61,7 +67,8 @@ def as_map(features: Tensor) -> Tensor:
 
 
 def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
-    """The mean [n, c] of features [n, c, h, w], weighted by the share of each cell under the mask [n, 1, S, S].
+    """The mean [n, c] of features [n, c, h, w], weighted by the share of each cell under the mask
+    [n, 1, S, S].
 
     An empty mask gives zeros.
     """
@@ -71,13 +78,15 @@ def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
 
 
 def place_of(mask: Tensor) -> Tensor:
-    """Where each mask [n, 1, S, S] lies and how large it is [n, 5]: center (x, y), spread (x, y), root of its share.
+    """Where each mask [n, 1, S, S] lies and how large it is [n, 5]: center (x, y), spread (x, y),
+    root of its share.
 
     A side is 4 long, from -2 to 2. An empty mask gives zeros.
     """
     side = mask.shape[-1]
     line = torch.linspace(-2, 2, side, device=mask.device, dtype=mask.dtype)
-    along = mask.mean(2).squeeze(1), mask.mean(3).squeeze(1)  # shares of each column and of each row [n, S]
+    # shares of each column and of each row [n, S]
+    along = mask.mean(2).squeeze(1), mask.mean(3).squeeze(1)
     share = along[0].mean(1, keepdim=True)
     centers = [(line * each).mean(1, keepdim=True) / share.clamp_min(1e-6) for each in along]
     spreads = [
@@ -88,17 +97,28 @@ def place_of(mask: Tensor) -> Tensor:
 
 
 def pooled_blocks(visual: nn.Module) -> dict[str, int]:
-    """Which blocks of a tower are pooled, and their channels; none where the tower is of another kind.
+    """Which blocks of a tower are pooled, and their channels; none where the tower is of another
+    kind.
 
-    Of convolutions (EfficientNet, ResNet) these are the stages of strides 4, 8 and 16, of a vision transformer three
-    blocks: after a third, after two thirds, and the one before the last, since the last may give one token alone.
+    Of convolutions (EfficientNet, ResNet) these are the stages of strides 4, 8 and 16, of a vision
+    transformer three
+    blocks: after a third, after two thirds, and the one before the last, since the last may give
+    one token alone.
     """
     if isinstance(visual, VisionTransformer):
         width = int(visual.class_embedding.shape[-1])
-        return _three([f"transformer.resblocks.{number}" for number in range(len(visual.transformer.resblocks))], width)
+        return _three(
+            [
+                f"transformer.resblocks.{number}"
+                for number in range(len(visual.transformer.resblocks))
+            ],
+            width,
+        )
     trunk = visual.trunk if isinstance(visual, TimmModel) else None
     if isinstance(trunk, TimmTransformer):
-        return _three([f"trunk.blocks.{number}" for number in range(len(trunk.blocks))], trunk.embed_dim)
+        return _three(
+            [f"trunk.blocks.{number}" for number in range(len(trunk.blocks))], trunk.embed_dim
+        )
     if isinstance(trunk, EfficientNet | ResNet):
         stages: Any = [info for info in trunk.feature_info if info["reduction"] in POOLED_STRIDES]
         return {f"trunk.{info['module']}": int(info["num_chs"]) for info in stages}
@@ -107,4 +127,7 @@ def pooled_blocks(visual: nn.Module) -> dict[str, int]:
 
 def _three(blocks: Sequence[str], width: int) -> dict[str, int]:
     count = len(blocks)
-    return dict.fromkeys((blocks[max(number, 0)] for number in (count // 3 - 1, 2 * count // 3 - 1, count - 2)), width)
+    return dict.fromkeys(
+        (blocks[max(number, 0)] for number in (count // 3 - 1, 2 * count // 3 - 1, count - 2)),
+        width,
+    )

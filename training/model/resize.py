@@ -1,4 +1,7 @@
-"""A trained model at another image size: position embeddings are resized, all other weights stay as they are."""
+"""A trained model at another image size.
+
+Position embeddings are resized, all other weights stay as they are.
+"""
 
 from math import isqrt
 
@@ -15,7 +18,8 @@ NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers
 
 
 def resized(model: MaskClip, side: int) -> MaskClip:
-    """`model` itself, which from now on sees squares of `side` pixels; at its own size nothing changes by a bit.
+    """`model` itself, which from now on sees squares of `side` pixels; at its own size nothing
+    changes by a bit.
 
     SonoError where a weight of the vision tower depends on the size and is no grid of positions.
     """
@@ -23,12 +27,16 @@ def resized(model: MaskClip, side: int) -> MaskClip:
     config = model.config.model_copy(update={"image_size": side})
     told = f"from {model.image_size} to {side} pixels"
     try:
-        other = MaskClip(config.model_copy(update={"architecture": architecture, "text_tower": None})).eval()
+        other = MaskClip(
+            config.model_copy(update={"architecture": architecture, "text_tower": None})
+        ).eval()
         _fill(other.towers.visual, model.towers.visual.state_dict(), told)
         with torch.no_grad():  # towers that do not fit say so only when they see a frame
             other.encode_image(torch.zeros(1, 1, side, side), torch.ones(1, 1, side, side))
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise SonoError(f"model '{config.name}' cannot be resized {told} ({error})"[:300]) from error
+        raise SonoError(
+            f"model '{config.name}' cannot be resized {told} ({error})"[:300]
+        ) from error
     model.towers.visual = other.towers.visual.train(model.training)
     model.config, model.image_size = config, side
     return model
@@ -38,17 +46,25 @@ def _fill(visual: nn.Module, weights: dict[str, Tensor], told: str) -> None:
     """Load the weights of a tower of another size."""
     wanted = visual.state_dict()
     for name in (name for name in wanted if wanted[name].shape != weights[name].shape):
-        fitting = resized_positions(weights[name], wanted[name].shape[-2]) if name.endswith(POSITIONS) else None
+        fitting = (
+            resized_positions(weights[name], wanted[name].shape[-2])
+            if name.endswith(POSITIONS)
+            else None
+        )
         if fitting is None:
-            raise SonoError(f"'{name}' of the vision tower cannot be resized {told}; leave image_size as it was")
+            raise SonoError(
+                f"'{name}' of the vision tower cannot be resized {told}; leave image_size as it was"
+            )
         weights[name] = fitting
     visual.load_state_dict(weights)
 
 
 def resized_positions(positions: Tensor, count: int) -> Tensor | None:
-    """Embeddings [..., n, d] of a square grid, after those of some tokens of the whole, as `count` of them.
+    """Embeddings [..., n, d] of a square grid, after those of some tokens of the whole, as `count`
+    of them.
 
-    Bicubic, as timm and open_clip do it; None where the two are not square grids after as many other tokens.
+    Bicubic, as timm and open_clip do it; None where the two are not square grids after as many
+    other tokens.
     """
     side, new = isqrt(positions.shape[-2]), isqrt(count)
     others = positions.shape[-2] - side * side
@@ -57,5 +73,7 @@ def resized_positions(positions: Tensor, count: int) -> Tensor | None:
     whole, grid = positions[..., :others, :], positions[..., others:, :]
     rows = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
     rows = F.interpolate(rows, (new, new), mode="bicubic", antialias=True, align_corners=False)
-    grid = rows.permute(0, 2, 3, 1).reshape(*positions.shape[:-2], new * new, -1).to(positions.dtype)
+    grid = (
+        rows.permute(0, 2, 3, 1).reshape(*positions.shape[:-2], new * new, -1).to(positions.dtype)
+    )
     return torch.cat([whole, grid], dim=-2)

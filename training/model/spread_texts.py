@@ -9,24 +9,37 @@ from torch import Tensor, nn
 from sono.training.model.mask_clip import MaskClip
 from sono.training.model.text_towers import text_body
 
-FLOOR = 0.01  # of the largest variance, added to all: less would amplify what only one phrasing says
+# of the largest variance, added to all: less would amplify what only one phrasing says
+FLOOR = 0.01
 
 
 @torch.no_grad()
 def spread_texts(model: MaskClip, texts: Sequence[str]) -> None:
-    """Let the text projection start as whitened principal components of `texts`; no other tower than a BERT changes.
+    """Let the text projection start as whitened principal components of `texts`; no other tower
+    than a BERT changes.
 
-    A sentence encoder places "left kidney" next to "right kidney" (cosine 0.97) and every caption next to all others,
-    so a random projection has to learn first what sets names apart. Components are scaled to equal variance but for
-    FLOOR; where there are fewer than the projection is wide, the rest stays random and small.
+    A sentence encoder places "left kidney" next to "right kidney" (cosine 0.97) and every caption
+    next to all others, so a random projection has to learn first what sets names apart. Components
+    are scaled to equal variance but for FLOOR; where there are fewer than the projection is wide,
+    the rest stays random and small.
     """
     tower = model.towers.text
-    if not isinstance(tower, HFTextEncoder) or not isinstance(tower.proj, nn.Linear) or len(texts) < 2:
+    if (
+        not isinstance(tower, HFTextEncoder)
+        or not isinstance(tower.proj, nn.Linear)
+        or len(texts) < 2
+    ):
         return
-    body = torch.cat([text_body(tower, model.tokens(list(texts[at : at + 256]))) for at in range(0, len(texts), 256)])
+    body = torch.cat(
+        [
+            text_body(tower, model.tokens(list(texts[at : at + 256])))
+            for at in range(0, len(texts), 256)
+        ]
+    )
     mean, components = _whitening(body.float(), len(tower.proj.weight))
     weight = tower.proj.weight
-    scale = weight.std() / components.std()  # the size of weights that the learning rate is made for
+    # the size of weights that the learning rate is made for
+    scale = weight.std() / components.std()
     weight[: len(components)] = components * scale
     if tower.proj.bias is not None:
         tower.proj.bias.copy_(-(weight @ mean))

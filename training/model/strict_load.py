@@ -1,4 +1,7 @@
-"""Fill a module with the weights of others: all of them and nothing else, or one line that names what does not fit."""
+"""Fill a module with the weights of others.
+
+All of them and nothing else, or one line that names what does not fit.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,24 +11,35 @@ from torch import Tensor, nn
 from sono.curation.core.errors import SonoError
 
 
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str, own: Iterable[str] = ()) -> None:
-    """Copy `weights` into `module`, which keeps what it has under names that start with one of `own`.
+def load_strictly(
+    module: nn.Module, weights: Mapping[str, Tensor], source: str, own: Iterable[str] = ()
+) -> None:
+    """Copy `weights` into `module`, which keeps what it has under names that start with one of
+    `own`.
 
-    `source` is what an error message starts with. SonoError lists the names that are missing, left over, of another
-    shape or not finite; then the module is as it was.
+    `source` is what an error message starts with. SonoError lists the names that are missing, left
+    over, of another shape or not finite; then the module is as it was.
     """
     prefixes = tuple(own)
-    wanted = {name: value for name, value in module.state_dict().items() if not name.startswith(prefixes)}
+    wanted = {
+        name: value for name, value in module.state_dict().items() if not name.startswith(prefixes)
+    }
     problems = mismatches(wanted, weights)
     if problems:
-        raise SonoError(f"{source}: not the weights of this {type(module).__name__}: {problems}; choose another file")
+        raise SonoError(
+            f"{source}: not the weights of this {type(module).__name__}: {problems}; choose "
+            f"another file"
+        )
     with torch.no_grad():
         for name, value in wanted.items():
             value.copy_(weights[name])
 
 
 def mismatches(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """What of `weights` is missing, left over, of another shape or not finite, in one phrase; empty where all fits."""
+    """What of `weights` is missing, left over, of another shape or not finite, in one phrase.
+
+    Empty where all fits.
+    """
     common = sorted(set(wanted) & set(weights))
     shapes = [
         f"{name} {list(weights[name].shape)} for {list(wanted[name].shape)}"

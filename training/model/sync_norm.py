@@ -1,4 +1,7 @@
-"""Batch normalisation over the frames of all processes, so that their number changes nothing; on a CPU too."""
+"""Batch normalization over the frames of all processes, so that their number changes nothing.
+
+On a CPU too.
+"""
 
 from types import MethodType
 
@@ -7,29 +10,34 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sono.training.runtime.distributed import gather, process_count
+from sono.training.runtime.distributed import all_gather, get_world_size
 
 
 def share_norms(model: nn.Module) -> None:
-    """Let every batch normalisation of `model` see all processes; names of weights stay as they are."""
+    """Let every batch normalization of `model` see all processes.
+
+    Names of weights stay as they are.
+    """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]  # of this module alone
+            # of this module alone
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
 
 
 def _forward(norm: _BatchNorm, frames: Tensor) -> Tensor:
-    """Training mode [n, c, h, w] by the mean and variance of all; else, or alone, what the module does anyway.
+    """Training mode [n, c, h, w] by the mean and variance of all; else, or alone, what the module
+    does anyway.
 
     Every process must hold as many frames.
     """
-    if not norm.training or process_count() == 1:
+    if not norm.training or get_world_size() == 1:
         plain: Tensor = type(norm).forward(norm, frames)
         return plain
     values = frames.float()
-    mean = gather(values.mean((0, 2, 3))[None]).mean(0)
+    mean = all_gather(values.mean((0, 2, 3))[None]).mean(0)
     centered = values - mean[:, None, None]
-    variance = gather(centered.square().mean((0, 2, 3))[None]).mean(0)
-    _keep_statistics(norm, mean, variance, frames.numel() // frames.shape[1] * process_count())
+    variance = all_gather(centered.square().mean((0, 2, 3))[None]).mean(0)
+    _keep_statistics(norm, mean, variance, frames.numel() // frames.shape[1] * get_world_size())
     features = centered * torch.rsqrt(variance + norm.eps)[:, None, None]
     features = (features * norm.weight[:, None, None] + norm.bias[:, None, None]).to(frames.dtype)
     # timm's norm comes with an activation

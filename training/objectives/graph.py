@@ -1,4 +1,7 @@
-"""Text features joined with what the attribute graph says of a caption: for training alone, no graph at test time."""
+"""Text features joined with what the attribute graph says of a caption.
+
+For training alone, no graph at test time.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -12,18 +15,23 @@ WIDEST = 0.99  # of MAX_GATE, at the start: where it can still close
 
 
 class AttributeGraph(nn.Module):
-    """A bipartite graph of planes and attribute values, two graph convolutions, and a gate into the text feature.
+    """A bipartite graph of planes and attribute values, two graph convolutions, and a gate into the
+    text feature.
 
-    An edge joins a plane and a value that some caption of the training set tells together. Planes that show the same
-    structures become alike, which a caption's own complete graph (Ultrasound-CLIP, arXiv 2604.01749) cannot give: there
-    all nodes of a side receive the same message. The gate is MAX_GATE * sigmoid(`opening`), open and closing smoothly.
+    An edge joins a plane and a value that some caption of the training set tells together. Planes
+    that show the same structures become alike, which a caption's own complete graph
+    (Ultrasound-CLIP, arXiv 2604.01749) cannot give: there all nodes of a side receive the same
+    message. The gate is MAX_GATE * sigmoid(`opening`), open and closing smoothly.
     """
 
     planes: Tensor
     edges: Tensor
 
     def __init__(self, captions: AttributeRows, width: int, gate: float) -> None:
-        """`captions`: the distinct ones of the training set; `width` of the features; `gate` at the start."""
+        """`captions`: the distinct ones of the training set; `width` of the features.
+
+        `gate` at the start.
+        """
         super().__init__()
         self.register_buffer("planes", captions.path[:, 1].unique())
         together = (self._planes_of(captions).T @ captions.values > 0).float()
@@ -35,7 +43,8 @@ class AttributeGraph(nn.Module):
         self.opening = nn.Parameter(torch.logit(torch.tensor([gate / MAX_GATE]).clamp(max=WIDEST)))
 
     def forward(self, text: Tensor, captions: AttributeRows) -> Tensor:
-        """Unit features [n, d] of unit text features [n, d], a step as long as the gate away from these.
+        """Unit features [n, d] of unit text features [n, d], a step as long as the gate away from
+        these.
 
         A caption that tells nothing stays as it is.
         """
@@ -47,7 +56,10 @@ class AttributeGraph(nn.Module):
         return F.normalize(text + step * known, dim=-1)
 
     def _nodes(self) -> tuple[Tensor, Tensor]:
-        """Planes [p, WIDTH] and values [v, WIDTH] after the convolutions; each node sees itself and its neighbours."""
+        """Planes [p, WIDTH] and values [v, WIDTH] after the convolutions.
+
+        Each node sees itself and its neighbors.
+        """
         planes: Tensor = self.plane_nodes
         values: Tensor = self.value_nodes
         for layer in self.layers:
@@ -58,11 +70,18 @@ class AttributeGraph(nn.Module):
         return planes, values
 
     def _planes_of(self, captions: AttributeRows) -> Tensor:
-        """The plane node of each caption as [n, planes] of 0 and 1; the node of unknown planes is no one's."""
+        """The plane node of each caption as [n, planes] of 0 and 1.
+
+        The node of unknown planes is no one's.
+        """
         own = captions.path[:, 1]
         return ((own[:, None] == self.planes[None, :]) & (own > 0)[:, None]).float()
 
 
 def _balanced(edges: Tensor) -> Tensor:
     """Each edge over the geometric mean of the degrees of its ends."""
-    return edges / edges.sum(1, keepdim=True).clamp_min(1).sqrt() / edges.sum(0, keepdim=True).clamp_min(1).sqrt()
+    return (
+        edges
+        / edges.sum(1, keepdim=True).clamp_min(1).sqrt()
+        / edges.sum(0, keepdim=True).clamp_min(1).sqrt()
+    )

@@ -1,7 +1,8 @@
-"""Contrastive objectives: pure functions of unit features, with positives given by numbers and no n x n matrix kept.
+"""Contrastive objectives: pure functions of unit features, with positives given by numbers and no n
+x n matrix kept.
 
-A batch that lies on several processes is met by rows of one process and columns of all: the mean of a loss over the
-processes is the loss of the whole batch.
+A batch that lies on several processes is met by rows of one process and columns of all: the mean of
+a loss over the processes is the loss of the whole batch.
 """
 
 import math
@@ -13,16 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CELLS = 2**23  # of the logits at a time, a little more (32 MiB in float32, which glibc gives back when it is freed)
-SQUARED, DIVERGENCE, TEMPERATURE = 0.6, 0.4, 0.07  # of the semantic loss: Ultrasound-CLIP (arXiv 2604.01749)
+# of the logits at a time, a little more (32 MiB in float32, which glibc gives back when it is
+# freed)
+CELLS = 2**23
+# of the semantic loss: Ultrasound-CLIP (arXiv 2604.01749)
+SQUARED, DIVERGENCE, TEMPERATURE = 0.6, 0.4, 0.07
 EVERY = slice(None)
 
 
 class Targets(NamedTuple):
     """Row i and column j are a positive where they share a number.
 
-    Rows and columns of different `groups` do not meet: such cells are no part of the loss. `weights` multiply the loss
-    of each row.
+    Rows and columns of different `groups` do not meet: such cells are no part of the loss.
+    `weights` multiply the loss of each row.
     """
 
     rows: Tensor  # numbers [n], or several of each row [n, k]
@@ -32,7 +36,10 @@ class Targets(NamedTuple):
 
     def positives(self, rows: slice = EVERY, columns: slice = EVERY) -> Tensor:
         """Which cells of some rows and columns are positives, bool [rows, columns]."""
-        one, other = (numbers.reshape(len(numbers), -1) for numbers in (self.rows[rows], self.columns[columns]))
+        one, other = (
+            numbers.reshape(len(numbers), -1)
+            for numbers in (self.rows[rows], self.columns[columns])
+        )
         return (one[:, None, :, None] == other[None, :, None, :]).flatten(2).any(2)
 
     def apart(self, rows: slice = EVERY, columns: slice = EVERY) -> Tensor | None:
@@ -55,22 +62,34 @@ def identity_targets(size: int, device: torch.device | None = None) -> Targets:
 
 
 def caption_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targets:
-    """Every equal caption is a positive; from the caption numbers of the rows [n] and of all columns [m]."""
+    """Every equal caption is a positive.
+
+    From the caption numbers of the rows [n] and of all columns [m].
+    """
     return Targets(caption_ids, caption_ids if all_ids is None else all_ids)
 
 
 def prior_bias(batch_size: int) -> float:
-    """The bias at which one positive among `batch_size` candidates is expected: log(1 / (n - 1))."""
+    """The bias at which one positive among `batch_size` candidates is expected.
+
+    Log(1 / (n - 1)).
+    """
     return -math.log(max(batch_size - 1, 1))
 
 
 def sigmoid_loss(
-    image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor, targets: Targets, chunk: int = 0
+    image_features: Tensor,
+    text_features: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    targets: Targets,
+    chunk: int = 0,
 ) -> Tensor:
-    """SigLIP's loss: -(1/n) sum_ij log sigmoid(y_ij (scale z_i.w_j + bias)), y = +1 where `targets`, else -1.
+    """SigLIP's loss: -(1/n) sum_ij log sigmoid(y_ij (scale z_i.w_j + bias)), y = +1 where
+    `targets`, else -1.
 
-    Features [n, d] and [m, d] of unit length, scale = exp(logit_scale); `chunk` captions at a time (0: what fits).
-    Source: SigLIP, ICCV 2023.
+    Features [n, d] and [m, d] of unit length, scale = exp(logit_scale); `chunk` captions at a time
+    (0: what fits). Source: SigLIP, ICCV 2023.
     """
     scaled = scale * image_features
 
@@ -88,16 +107,23 @@ def sigmoid_loss(
 def softmax_loss(
     image_features: Tensor, text_features: Tensor, scale: Tensor, targets: Targets, chunk: int = 0
 ) -> Tensor:
-    """InfoNCE in both directions, averaged: [n, d] frames against their n captions; see `softmax_direction`."""
+    """InfoNCE in both directions, averaged: [n, d] frames against their n captions.
+
+    See `softmax_direction`.
+    """
     forth = softmax_direction(image_features, text_features, scale, targets, chunk)
     return (forth + softmax_direction(text_features, image_features, scale, targets, chunk)) / 2
 
 
-def softmax_direction(rows: Tensor, columns: Tensor, scale: Tensor, targets: Targets, chunk: int = 0) -> Tensor:
-    """Mean over the rows [n, d] of the divergence of softmax(scale r.c) over the columns [m, d] from the positives.
+def softmax_direction(
+    rows: Tensor, columns: Tensor, scale: Tensor, targets: Targets, chunk: int = 0
+) -> Tensor:
+    """Mean over the rows [n, d] of the divergence of softmax(scale r.c) over the columns [m, d]
+    from the positives.
 
-    The positives of a row share its target evenly, so a row with k of them has the cross-entropy minus log k: the least
-    loss is 0 however often a text is repeated. `chunk` rows at a time (0: what fits). Source: CLIP, ICML 2021.
+    The positives of a row share its target evenly, so a row with k of them has the cross-entropy
+    minus log k: the least loss is 0 however often a text is repeated. `chunk` rows at a time (0:
+    what fits). Source: CLIP, ICML 2021.
     """
 
     def part(some: Tensor, start: int) -> Tensor:
@@ -111,19 +137,27 @@ def softmax_direction(rows: Tensor, columns: Tensor, scale: Tensor, targets: Tar
     return _sum_of_parts(part, scale * rows, len(columns), chunk) / len(rows)
 
 
-def semantic_loss(image_features: Tensor, text_features: Tensor, labels: "SoftLabels", chunk: int = 0) -> Tensor:
-    """Soft labels in both directions, averaged: [n, d] frames against their n captions; see `semantic_direction`."""
+def semantic_loss(
+    image_features: Tensor, text_features: Tensor, labels: "SoftLabels", chunk: int = 0
+) -> Tensor:
+    """Soft labels in both directions, averaged: [n, d] frames against their n captions.
+
+    See `semantic_direction`.
+    """
     forth = semantic_direction(image_features, text_features, labels, chunk)
     return (forth + semantic_direction(text_features, image_features, labels, chunk)) / 2
 
 
-SoftLabels = Callable[[int, int], Tensor]  # the labels [stop - start, m] in [0, 1] of the rows from start to stop
+# the labels [stop - start, m] in [0, 1] of the rows from start to stop
+SoftLabels = Callable[[int, int], Tensor]
 
 
 def semantic_direction(rows: Tensor, columns: Tensor, labels: SoftLabels, chunk: int = 0) -> Tensor:
-    """0.6 mean (cos - s)^2 + 0.4 mean_i KL(softmax(s_i / 0.07) || softmax(cos_i / 0.07)): cosines follow soft labels s.
+    """0.6 mean (cos - s)^2 + 0.4 mean_i KL(softmax(s_i / 0.07) || softmax(cos_i / 0.07)): cosines
+    follow soft labels s.
 
-    Rows [n, d] and columns [m, d] of unit length; `chunk` rows at a time. Source: Ultrasound-CLIP (arXiv 2604.01749).
+    Rows [n, d] and columns [m, d] of unit length; `chunk` rows at a time. Source: Ultrasound-CLIP
+    (arXiv 2604.01749).
     """
 
     def part(some: Tensor, start: int) -> Tensor:
@@ -135,8 +169,13 @@ def semantic_direction(rows: Tensor, columns: Tensor, labels: SoftLabels, chunk:
     return _sum_of_parts(part, rows, len(columns), chunk) / len(rows)
 
 
-def _sum_of_parts(part: Callable[[Tensor, int], Tensor], features: Tensor, width: int, chunk: int) -> Tensor:
-    """The sum of `part(features[start:stop], start)`; each is made again when its gradient is due."""
+def _sum_of_parts(
+    part: Callable[[Tensor, int], Tensor], features: Tensor, width: int, chunk: int
+) -> Tensor:
+    """The sum of `part(features[start:stop], start)`.
+
+    Each is made again when its gradient is due.
+    """
     size = chunk or math.ceil(CELLS / max(width, 1))
     if size >= len(features):
         return part(features, 0)

@@ -1,4 +1,7 @@
-"""The loss of a batch, as the settings put it together; on several processes, of this process's pairs against all."""
+"""The loss of a batch, as the settings put it together.
+
+On several processes, of this process's pairs against all.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from sono.training.objectives.losses import (
     softmax_direction,
 )
 from sono.training.objectives.reconstruction import RegionReconstruction
-from sono.training.runtime.distributed import gather, process_rank
+from sono.training.runtime.distributed import all_gather, get_rank
 from sono.training.runtime.sharding import finite, load_whole
 
 HEADS = "heads.safetensors"
@@ -31,7 +34,10 @@ HEADS = "heads.safetensors"
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of this process: unit features [n, d] of frames and captions, and caption numbers [n]."""
+    """The pairs of this process.
+
+    Unit features [n, d] of frames and captions, and caption numbers [n].
+    """
 
     image: Tensor
     text: Tensor
@@ -45,18 +51,21 @@ class Heads(nn.Module):
 
     def __init__(self, config: TrainingConfig, captions: AttributeRows, width: int) -> None:
         super().__init__()
-        self.graph = AttributeGraph(captions, width, config.graph_gate) if config.graph_gate else None
+        self.graph = (
+            AttributeGraph(captions, width, config.graph_gate) if config.graph_gate else None
+        )
         self.reconstruction = RegionReconstruction(width) if config.reconstruction_weight else None
 
 
 def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig) -> Tensor:
-    """The contrastive loss and, by its weight, the semantic one; its mean over the processes is the whole batch's.
+    """The contrastive loss and, by its weight, the semantic one; its mean over the processes is the
+    whole batch's.
 
     `scale` is exp(logit_scale). Every process must hold as many pairs.
     """
-    texts, ids = gather(pairs.text), gather(pairs.caption_ids)
+    texts, ids = all_gather(pairs.text), all_gather(pairs.caption_ids)
     one_way = config.objective == "sigmoid" and not config.semantic_weight
-    images = pairs.image if one_way else gather(pairs.image)
+    images = pairs.image if one_way else all_gather(pairs.image)
     targets, reverse = _targets(pairs, ids, config)
     if config.objective == "sigmoid":
         loss = sigmoid_loss(pairs.image, texts, scale, bias, targets, config.loss_chunk)
@@ -65,7 +74,9 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
         back = softmax_direction(pairs.text, images, scale, reverse, config.loss_chunk)
         loss = (forth + back) / 2 + 0 * bias  # every weight has a gradient, as DDP wants it
     if config.semantic_weight:
-        loss = loss + config.semantic_weight * _semantic(pairs, images, texts, ids, config.loss_chunk)
+        loss = loss + config.semantic_weight * _semantic(
+            pairs, images, texts, ids, config.loss_chunk
+        )
     return loss
 
 
@@ -90,22 +101,25 @@ def _targets(pairs: Pairs, ids: Tensor, config: TrainingConfig) -> tuple[Targets
         return targets, reverse
     groups = own.regional, facts.regional
     weights = role_weights(*groups, config.region_weight)
-    return targets._replace(groups=groups, weights=weights), reverse._replace(groups=groups, weights=weights)
+    return targets._replace(groups=groups, weights=weights), reverse._replace(
+        groups=groups, weights=weights
+    )
 
 
 def _positives(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets:
     if config.targets == "caption":
         return caption_targets(own, everyone)
     numbers = torch.arange(len(everyone), device=own.device)
-    first = process_rank() * len(own)
+    first = get_rank() * len(own)
     return Targets(numbers[first : first + len(own)], numbers)
 
 
 def role_weights(own: Tensor, everyone: Tensor, region_weight: float) -> Tensor:
     """Weights [n] of the pairs of this process, `own` and `everyone` being true for region pairs.
 
-    With them the mean over all pairs is (1 - region_weight) times the mean over whole frames plus region_weight times
-    the mean over regions. Where the batch has one kind alone, all weights are 1.
+    With them the mean over all pairs is (1 - region_weight) times the mean over whole frames plus
+    region_weight times the mean over regions. Where the batch has one kind alone, all weights are
+    1.
     """
     if bool(everyone.all()) or not bool(everyone.any()):
         return torch.ones(len(own), device=own.device)
@@ -139,4 +153,6 @@ def load_heads(folder: Path, heads: Heads) -> None:
     try:
         load_whole(heads, finite(load_file(folder / HEADS)))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise SonoError(f"{folder / HEADS}: missing or damaged; train again under another --name") from error
+        raise SonoError(
+            f"{folder / HEADS}: missing or damaged; train again under another --name"
+        ) from error

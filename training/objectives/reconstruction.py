@@ -1,4 +1,6 @@
-"""Masked-region modelling: guess from the rest of the frame and from the caption what a hidden region looks like."""
+"""Masked-region modeling: guess from the rest of the frame and from the caption what a hidden
+region looks like.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,21 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sono.training.runtime.distributed import gather, process_count
+from sono.training.runtime.distributed import all_gather, get_world_size
 
 GRID = 16  # cells a side of the coarse picture that is guessed
 WIDTH = 256
 
 
 class RegionReconstruction(nn.Module):
-    """From the features of a frame with a hole, and of the region's caption, the gray of every cell of the hole."""
+    """From the features of a frame with a hole, and of the region's caption, the gray of every
+    cell of the hole.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.guess = nn.Sequential(nn.Linear(2 * width, WIDTH), nn.GELU(), nn.Linear(WIDTH, GRID * GRID))
+        self.guess = nn.Sequential(
+            nn.Linear(2 * width, WIDTH), nn.GELU(), nn.Linear(WIDTH, GRID * GRID)
+        )
 
     def forward(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """A coarse picture [n, GRID, GRID], in standard deviations of the hidden pixels' gray, from features [n, d]."""
+        """A coarse picture [n, GRID, GRID], in standard deviations of the hidden pixels' gray,
+        from features [n, d].
+        """
         picture: Tensor = self.guess(torch.cat([image_features, text_features], dim=1))
         return picture.view(-1, GRID, GRID)
 
@@ -30,13 +38,17 @@ class RegionReconstruction(nn.Module):
 def with_hole(image: Tensor, mask: Tensor) -> Tensor:
     """Frames [n, 1, S, S] whose pixels under the mask are the mean of those outside it."""
     outside = 1 - mask
-    mean = (image * outside).sum((1, 2, 3), keepdim=True) / outside.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    mean = (image * outside).sum((1, 2, 3), keepdim=True) / outside.sum(
+        (1, 2, 3), keepdim=True
+    ).clamp_min(1)
     return torch.where(mask > 0, mean, image)
 
 
 @contextmanager
 def kept_statistics(model: nn.Module) -> Iterator[None]:
-    """Frames that are encoded meanwhile leave no trace in the running statistics of batch normalisation."""
+    """Frames that are encoded meanwhile leave no trace in the running statistics of batch
+    normalization.
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -49,17 +61,21 @@ def kept_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def hidden_cells(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean gray [n, GRID, GRID] of the masked pixels of each cell, and the share of each cell that is masked."""
+    """Mean gray [n, GRID, GRID] of the masked pixels of each cell, and the share of each cell
+    that is masked.
+    """
     share = F.adaptive_avg_pool2d(mask, GRID)
     mean = F.adaptive_avg_pool2d(image * mask, GRID) / share.clamp_min(1e-6)
     return mean[:, 0], share[:, 0]
 
 
 def reconstruction_loss(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of the `guess` [n, GRID, GRID] over the masked cells, each frame by the spread of its own.
+    """Mean squared error of the `guess` [n, GRID, GRID] over the masked cells, each frame by the
+    spread of its own.
 
-    Frames whose mask is whole or empty have nothing to guess and do not count; 0 where no other is left. A guess of 0
-    costs about 1. The mean over the processes is that of the whole batch, however its regions are spread.
+    Frames whose mask is whole or empty have nothing to guess and do not count; 0 where no other is
+    left. A guess of 0 costs about 1. The mean over the processes is that of the whole batch,
+    however its regions are spread.
     """
     whole = mask.flatten(1).all(1) | ~mask.flatten(1).any(1)
     wanted, share = hidden_cells(image, mask)
@@ -67,5 +83,5 @@ def reconstruction_loss(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     mean = (wanted * weight).sum((1, 2), keepdim=True)
     spread = ((wanted - mean).square() * weight).sum((1, 2), keepdim=True).add(1e-4).sqrt()
     error = ((guess - (wanted - mean) / spread).square() * weight).sum((1, 2))
-    count = gather((~whole).sum()[None]).float().mean()
-    return (error * ~whole).sum() / count.clamp_min(1 / process_count())
+    count = all_gather((~whole).sum()[None]).float().mean()
+    return (error * ~whole).sum() / count.clamp_min(1 / get_world_size())

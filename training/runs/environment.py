@@ -1,4 +1,6 @@
-"""Where a run is made: versions, machine and the state of the source, none of which names a place or a host."""
+"""Where a run is made: versions, machine and the state of the source, none of which names a
+place or a host.
+"""
 
 import platform
 import re
@@ -15,7 +17,7 @@ import torch
 import sono
 from sono.training.config import TrainingConfig
 from sono.training.model.architectures import ModelConfig
-from sono.training.runtime.distributed import process_count
+from sono.training.runtime.distributed import get_world_size
 from sono.training.step import precision_of
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -26,14 +28,15 @@ def environment(config: TrainingConfig, model: ModelConfig) -> dict[str, str]:
     """Versions, the machine, how the run uses it, and the state of the source that is run."""
     return {
         **_versions_and_machine(),
-        "processes": str(process_count()),
+        "processes": str(get_world_size()),
         "precision": str(precision_of(config, model)).removeprefix("torch."),
         **_git_state(Path(sono.__file__).parent),
     }
 
 
 def differences(recorded: Mapping[str, str]) -> str:
-    """Versions and machine that differ from those of a record, as "torch 2.14.0 (here 2.15.0), ..."; "" for none.
+    """Versions and machine that differ from those of a record, as "torch 2.14.0 (here 2.15.0),
+    ..."; "" for none.
 
     What an older record does not tell is left out.
     """
@@ -61,19 +64,32 @@ def _versions_and_machine() -> dict[str, str]:
 def _cpu_name() -> str:
     """As in "Intel Xeon Gold 6248R"; "" where the system does not tell."""
     try:
-        told = re.search(r"^model name\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        told = re.search(
+            r"^model name\s*:(.*)$",
+            CPU_INFO.read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
+        )
     except OSError:
         told = None
     return " ".join(_TRADE.sub(" ", told[1] if told else platform.processor()).split())
 
 
 def _git_state(source: Path) -> dict[str, str]:
-    """The commit of `source` and how many of its files differ from it; nothing where it is no repository of its own."""
+    """The commit of `source` and how many of its files differ from it.
+
+    Nothing where it is no repository of its own.
+    """
     if not (source / ".git").exists():
         return {}
     try:
         told = [
-            subprocess.run(["git", "-C", source, *words], capture_output=True, text=True, check=True, timeout=10).stdout
+            subprocess.run(
+                ["git", "-C", source, *words],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         ]
     except (OSError, subprocess.SubprocessError):  # no git here, or a repository it does not trust

@@ -1,4 +1,7 @@
-"""What a run tells while it goes on: log.csv, TensorBoard, and a table of the last epochs for who watches."""
+"""What a run tells while it goes on.
+
+Log.csv, TensorBoard, and a table of the last epochs for who watches.
+"""
 
 import csv
 import io
@@ -19,9 +22,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from sono.curation.core.atomic import MAX_JSON_BYTES, atomic_path, read_regular, write_text
-from sono.curation.core.console import Advance, new_bar, talk
+from sono.curation.core.console import Advance, new_bar, stderr_console
 from sono.curation.core.errors import SonoError
-from sono.training.runtime.distributed import process_rank
+from sono.training.runtime.distributed import get_rank
 
 COLUMNS = (
     "epoch",
@@ -38,23 +41,30 @@ COLUMNS = (
 )
 RECORD_FRAME = 16  # bytes around a record of a TensorBoard file
 SHOWN = 8  # epochs of the table
-TOLD = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")  # in the line of an epoch
+# in the line of an epoch
+TOLD = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")
 
 
 class Log:
-    """One line an epoch in log.csv, and the same values for TensorBoard; the first process writes."""
+    """One line an epoch in log.csv, and the same values for TensorBoard.
+
+    The first process writes.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
         """Go on after the first `keep` epochs."""
         self._path, self._started = folder / "log.csv", time.perf_counter()
         lines = _lines(self._path) if keep and self._path.exists() else []
         self._lines = [",".join(COLUMNS), *(line for line in lines[1:] if _epoch(line) <= keep)]
-        self._board = Board(folder / "tensorboard", keep) if process_rank() == 0 else None
+        self._board = TensorBoardWriter(folder / "tensorboard", keep) if get_rank() == 0 else None
 
     def write(self, values: dict[str, Any]) -> dict[str, str]:
         """Write the values of an epoch; returns them as text."""
         values = values | {"seconds": time.perf_counter() - self._started}
-        told = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+        told = {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value)
+            for name, value in values.items()
+        }
         if self._board is None:
             return told
         line = io.StringIO()
@@ -65,14 +75,17 @@ class Log:
         return told
 
 
-class Board:
-    """Values of epochs in a file that TensorBoard reads; a run goes on without it where it cannot be written.
+class TensorBoardWriter:
+    """Values of epochs in a file that TensorBoard reads; a run goes on without it where it cannot
+    be written.
 
-    TensorBoard's own writer is a thread of its own, whose errors nobody can catch, and names its files by the machine.
+    TensorBoard's own writer is a thread of its own, whose errors nobody can catch, and names its
+    files by the machine.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Begin a file of the epochs after the first `keep`; what earlier files hold of these is dropped.
+        """Begin a file of the epochs after the first `keep`; what earlier files hold of these is
+        dropped.
 
         A killed run has written epochs that it repeats when it is resumed.
         """
@@ -87,7 +100,9 @@ class Board:
 
     def write(self, values: dict[str, Any]) -> None:
         """Add the values of an epoch."""
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        summary = Summary(
+            value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        )
         self._put(Event(wall_time=time.time(), step=values["epoch"], summary=summary))
 
     def _put(self, event: Event) -> None:
@@ -102,16 +117,23 @@ class Board:
             yield
         except OSError as error:
             told = error.strerror or error
-            talk.print(f"{place}: {told}; the run goes on without TensorBoard, log.csv has it all", markup=False)
+            stderr_console.print(
+                f"{place}: {told}; the run goes on without TensorBoard, log.csv has it all",
+                markup=False,
+            )
             self._path = None
 
 
 def _drop_later(path: Path, keep: int) -> None:
-    """Write a file of events again without those after epoch `keep`, and without a record that was cut short."""
+    """Write a file of events again without those after epoch `keep`, and without a record that
+    was cut short.
+    """
     content = path.read_bytes()
     records = list(_records(content))
     kept = [record for record in records if Event.FromString(record).step <= keep]
-    if len(kept) == len(records) and sum(RECORD_FRAME + len(record) for record in records) == len(content):
+    if len(kept) == len(records) and sum(RECORD_FRAME + len(record) for record in records) == len(
+        content
+    ):
         return
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         writer = RecordWriter(file)
@@ -131,7 +153,7 @@ def _records(content: bytes) -> Iterator[bytes]:
         yield record
 
 
-class Watch:
+class LiveTable:
     """The table of the last epochs above the bar, or a line an epoch where it cannot be drawn."""
 
     def __init__(self, epochs: int, advance: Advance | None = None) -> None:
@@ -148,7 +170,7 @@ class Watch:
         self._epochs.append(values)
         if self._advance is None:
             told = ", ".join(f"{name} {values[name]}" for name in TOLD if values.get(name))
-            talk.print(f"epoch {values['epoch']} of {self._total}: {told}")
+            stderr_console.print(f"epoch {values['epoch']} of {self._total}: {told}")
 
     def __rich__(self) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -160,15 +182,18 @@ class Watch:
 
 
 @contextmanager
-def watched(total: int, done: int, epochs: int) -> Iterator[Watch]:
-    """Show a live table and a bar of `total` steps on stderr; lines on a pipe, nothing when `talk.quiet`."""
-    if not talk.is_terminal or talk.quiet:
-        yield Watch(epochs)
+def live_progress(total: int, done: int, epochs: int) -> Iterator[LiveTable]:
+    """Show a live table and a bar of `total` steps on stderr.
+
+    Lines on a pipe, nothing when `talk.quiet`.
+    """
+    if not stderr_console.is_terminal or stderr_console.quiet:
+        yield LiveTable(epochs)
         return
     bar = new_bar()
     task = bar.add_task("train", total=total, completed=done, note="")
-    watch = Watch(epochs, lambda steps=1, note="": bar.update(task, advance=steps, note=note))
-    with Live(Group(watch, bar), console=talk, transient=False):
+    watch = LiveTable(epochs, lambda steps=1, note="": bar.update(task, advance=steps, note=note))
+    with Live(Group(watch, bar), console=stderr_console, transient=False):
         yield watch
 
 

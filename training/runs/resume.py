@@ -1,4 +1,7 @@
-"""What a run needs to go on where it was: written as one folder, so that nothing old is ever paired with new."""
+"""What a run needs to go on where it was.
+
+Written as one folder, so that nothing old is ever paired with new.
+"""
 
 import io
 import math
@@ -15,15 +18,15 @@ from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
-from sono.curation.core.atomic import atomic_folder, check_regular, settle_folder, write_bytes
-from sono.curation.core.console import talk
+from sono.curation.core.atomic import atomic_folder, check_regular, finish_replace, write_bytes
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.model import checkpoints
 from sono.training.model.checkpoints import BEST, END, LAST, STATE
 from sono.training.model.weight_files import DAMAGED, short
 from sono.training.objectives.objective import load_heads, save_heads
-from sono.training.runtime.distributed import from_first
+from sono.training.runtime.distributed import broadcast_call
 from sono.training.runtime.sharding import load_optimizer, whole
 from sono.training.step import Trainer
 
@@ -33,7 +36,10 @@ SAVE_SHARE = 0.05  # of the time may be spent on saving
 
 @dataclass(config=ConfigDict(strict=True, extra="forbid"))
 class State:
-    """The moving part of a run: finished steps and epochs, losses of the epoch under way, and the best epoch."""
+    """The moving part of a run.
+
+    Finished steps and epochs, losses of the epoch under way, and the best epoch.
+    """
 
     step: NonNegativeInt = 0
     epoch: NonNegativeInt = 0
@@ -65,7 +71,10 @@ class Saver:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to save, by the clock of this process: all must agree before they do."""
+        """Whether it is time to save, by the clock of this process.
+
+        All must agree before they do.
+        """
         return time.monotonic() >= self._next
 
     def save(self, state: State) -> None:
@@ -90,13 +99,16 @@ class Saver:
         self._write(name, lambda new: checkpoints.save_model(new, model, weights))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Let the first process write the folder `name`, and all wait for it: none may end before it is whole."""
+        """Let the first process write the folder `name`, and all wait for it.
+
+        None may end before it is whole.
+        """
 
         def work() -> None:
-            with told_to_resume(self._folder), atomic_folder(self._folder / name) as new:
+            with explain_write_errors(self._folder), atomic_folder(self._folder / name) as new:
                 write(new)
 
-        from_first(work)
+        broadcast_call(work)
 
 
 def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
@@ -109,27 +121,32 @@ def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     changed = sorted(key for key in known if known[key] != now.get(key))
     if changed:
         raise SonoError(
-            f"{folder}: started with other settings ({', '.join(changed)}); resume with the same ones, "
+            f"{folder}: started with other settings ({', '.join(changed)}); resume with the same "
+            f"ones, "
             f"or repeat it with others: `sono train --from {folder.name}`"
         )
-    if not from_first(partial(_is_saved, folder)):
+    if not broadcast_call(partial(_is_saved, folder)):
         return State()
     checkpoints.restore(folder / LAST, trainer.model)
     load_heads(folder / LAST, trainer.heads)
     state = _unpacked(folder / LAST / STATE, trainer, starts)
     if state.best_epoch and not (folder / BEST).exists():
-        talk.print(f"{folder}: {BEST}/ is gone, so the best of the epochs to come is kept", markup=False)
+        stderr_console.print(
+            f"{folder}: {BEST}/ is gone, so the best of the epochs to come is kept", markup=False
+        )
         state.best, state.best_epoch = -math.inf, 0
     return state
 
 
 def _is_saved(folder: Path) -> bool:
-    settle_folder(folder / LAST)
+    finish_replace(folder / LAST)
     if (folder / LAST).exists():
         return True
     if (folder / END).exists():
         raise SonoError(f"{folder}: has ended, and {LAST}/ is gone; {_anew(folder)}")
-    talk.print(f"{folder}: nothing was saved to go on from, so it begins again", markup=False)
+    stderr_console.print(
+        f"{folder}: nothing was saved to go on from, so it begins again", markup=False
+    )
     return False
 
 
@@ -138,7 +155,7 @@ def _anew(folder: Path) -> str:
 
 
 @contextmanager
-def told_to_resume(folder: Path) -> Iterator[None]:
+def explain_write_errors(folder: Path) -> Iterator[None]:
     """What cannot be written leaves the checkpoint before it, from which the run goes on."""
     try:
         yield
@@ -165,10 +182,16 @@ def _unpacked(path: Path, trainer: Trainer, starts: Sequence[int]) -> State:
         check_regular(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
         load_optimizer(trainer.optimizer, values.pop("optimizer")["state"])
-        trainer.scaler.load_state_dict(TypeAdapter(dict[str, int | FiniteFloat]).validate_python(values.pop("scaler")))
+        trainer.scaler.load_state_dict(
+            TypeAdapter(dict[str, int | FiniteFloat]).validate_python(values.pop("scaler"))
+        )
         state = State(**values)
         if starts[state.epoch] + len(state.losses) != state.step:
-            raise ValueError(f"step {state.step} after {state.epoch} epochs and {len(state.losses)} steps")
+            raise ValueError(
+                f"step {state.step} after {state.epoch} epochs and {len(state.losses)} steps"
+            )
         return state
     except DAMAGED as error:
-        raise SonoError(f"{path}: missing or damaged ({short(error)}); {_anew(path.parents[1])}") from error
+        raise SonoError(
+            f"{path}: missing or damaged ({short(error)}); {_anew(path.parents[1])}"
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from sono.curation.core.atomic import file_sha256
 from sono.curation.core.config import override, section_values, validated
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.core.workspace import Workspace
@@ -17,16 +17,18 @@ from sono.training.config import NAMED, PLACES, TrainingConfig, training_config
 from sono.training.data.shard_records import Contents
 from sono.training.data.shards import INDEX, Shards
 from sono.training.data.stream import open_shards
-from sono.training.inputs import Material
+from sono.training.inputs import TrainingInputs
 from sono.training.model.checkpoints import RUN, RunInfo, find_run, is_used, read_run
 from sono.training.runs.environment import differences, environment
-from sono.training.runtime.distributed import is_first
-from sono.training.start import carried
+from sono.training.runtime.distributed import is_main_process
+from sono.training.start import inherit_seen
 
 START_HASH = "start_sha256"  # of an encoder's file, in the environment of a record
 
 
-def run_info(workspace: Workspace, material: Material, config: TrainingConfig, name: str) -> RunInfo:
+def run_info(
+    workspace: Workspace, material: TrainingInputs, config: TrainingConfig, name: str
+) -> RunInfo:
     """The record of a new run, which also knows what the run it begins with has seen."""
     images = material.images
     used = images[images["split"].isin(["train", "val"])]
@@ -49,10 +51,10 @@ def run_info(workspace: Workspace, material: Material, config: TrainingConfig, n
     )
     if isinstance(material.train, Shards):
         info = _with_stream(info, material.train.contents)
-    return carried(info, material.start.info)
+    return inherit_seen(info, material.start.info)
 
 
-def _encoder_hash(material: Material) -> dict[str, str]:
+def _encoder_hash(material: TrainingInputs) -> dict[str, str]:
     encoder = material.start.encoder
     return {} if encoder is None else {START_HASH: file_sha256(encoder.path)}
 
@@ -69,20 +71,28 @@ def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
 
 
 def data_hash(workspace: Workspace, config: TrainingConfig) -> str:
-    """16 hexadecimal digits over the bytes of the three tables, and of the index of the shards where some are read."""
-    files = [path for table in (CAPTIONS, IMAGES, MASKS) if (path := workspace.path(table)).exists()]
+    """16 hexadecimal digits over the bytes of the three tables, and of the index of the shards
+    where some are read.
+    """
+    files = [
+        path for table in (CAPTIONS, IMAGES, MASKS) if (path := workspace.path(table)).exists()
+    ]
     if config.shards is not None:
         files.append(open_shards(workspace, config.shards).folder / INDEX)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def settings_of_run(
-    workspace: Workspace, recorded: str | None, recipe: str | None, options: dict[str, Any], resume: bool = False
+    workspace: Workspace,
+    recorded: str | None,
+    recipe: str | None,
+    options: dict[str, Any],
+    resume: bool = False,
 ) -> TrainingConfig:
     """The settings of the run `recorded`, or those of a new one; the options that are not None win.
 
-    Runs are given by name or by the path of their folder. A remark where the data are no longer those that it saw;
-    `train` refuses to `resume` there.
+    Runs are given by name or by the path of their folder. A remark where the data are no longer
+    those that it saw; `train` refuses to `resume` there.
     """
     if options.get("init") is not None:
         options = {**options, "init": workspace.run_name(options["init"])}
@@ -95,17 +105,23 @@ def settings_of_run(
     other = _other_encoder(workspace, recorded, config)
     if resume:
         if other:
-            raise SonoError(f"{other}; put the old one back, or begin a new run with `sono train --from {recorded}`")
+            raise SonoError(
+                f"{other}; put the old one back, or begin a new run with `sono train --from "
+                f"{recorded}`"
+            )
         return override(config, **options)
-    if is_first():
+    if is_main_process():
         if other:
-            talk.print(f"{other}, so its weights will not come again", markup=False)
+            stderr_console.print(f"{other}, so its weights will not come again", markup=False)
         _tell_changes(workspace, recorded, config)
     return _holding_out(workspace, override(config, **options))
 
 
 def _other_encoder(workspace: Workspace, name: str, config: TrainingConfig) -> str:
-    """That the file of `start` is not the one that the run began with; "" where it is, or there is none."""
+    """That the file of `start` is not the one that the run began with.
+
+    "" where it is, or there is none.
+    """
     known = read_run(workspace.runs / name).environment.get(START_HASH)
     if known is None or config.start is None:
         return ""
@@ -117,10 +133,16 @@ def _other_encoder(workspace: Workspace, name: str, config: TrainingConfig) -> s
 
 def _tell_changes(workspace: Workspace, name: str, config: TrainingConfig) -> None:
     if _has_changed(workspace, name, config):
-        talk.print(f"{name}: images, masks or captions have changed since, so its weights will not come again")
+        stderr_console.print(
+            f"{name}: images, masks or captions have changed since, so its weights will not come "
+            f"again"
+        )
     other = differences(read_run(workspace.runs / name).environment)
     if other:
-        talk.print(f"{name}: made with {other}, so its weights may come out a little different", markup=False)
+        stderr_console.print(
+            f"{name}: made with {other}, so its weights may come out a little different",
+            markup=False,
+        )
 
 
 def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig:
@@ -128,8 +150,10 @@ def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig
     if config.init is None or config.hold_out:
         return config
     held = read_run(workspace.runs / config.init.split("/")[0]).held_out
-    if held and is_first():
-        talk.print(f"{', '.join(held)} stays held out, as in {config.init}; --hold-out names others")
+    if held and is_main_process():
+        stderr_console.print(
+            f"{', '.join(held)} stays held out, as in {config.init}; --hold-out names others"
+        )
     return config.model_copy(update={"hold_out": tuple(held)})
 
 
@@ -138,25 +162,33 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     folder = find_run(workspace, name)
     if folder.parent != workspace.runs:
         raise SonoError(
-            f"{folder}: is no run, but a part of one; give the run, '{folder.relative_to(workspace.runs).parts[0]}'"
+            f"{folder}: is no run, but a part of one; give the run, "
+            f"'{folder.relative_to(workspace.runs).parts[0]}'"
         )
     info = read_run(folder)
     if "imported" in info.config:
-        raise SonoError(f"{folder}: imported, not trained; `sono train --init {name}` begins with it")
+        raise SonoError(
+            f"{folder}: imported, not trained; `sono train --init {name}` begins with it"
+        )
     unknown = set(info.config) - set(TrainingConfig.model_fields)
     if unknown or ("model" in info.config and "region_weight" not in info.config):
         raise SonoError(
-            f"{folder}: made by another version, whose settings are unknown or mean something else here; "
+            f"{folder}: made by another version, whose settings are unknown or mean something else "
+            f"here; "
             f"`sono train --init {name}` begins with it"
         )
     return _with_places(validated(info.config, "config", TrainingConfig, folder / RUN), workspace)
 
 
 def check_data(workspace: Workspace, name: str, config: TrainingConfig) -> None:
-    """SonoError where the run `name` saw other data: going on, it would learn from women that its record lacks."""
+    """SonoError where the run `name` saw other data.
+
+    Going on, it would learn from patients that its record lacks.
+    """
     if _has_changed(workspace, name, config):
         raise SonoError(
-            f"{workspace.runs / name}: images, masks or captions have changed since it began, so it cannot go on; "
+            f"{workspace.runs / name}: images, masks or captions have changed since it began, so "
+            f"it cannot go on; "
             f"put the tables back, or begin a new run with `sono train --from {name}`"
         )
 
@@ -166,7 +198,10 @@ def _has_changed(workspace: Workspace, name: str, config: TrainingConfig) -> boo
 
 
 def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:
-    """With the folders that `sono.toml` names alike: a record keeps no place. SonoError where one is not named."""
+    """With the folders that `sono.toml` names alike: a record keeps no place.
+
+    SonoError where one is not named.
+    """
     own, found = section_values(workspace.config_path, "training"), {}
     for name in PLACES:
         kept, place = getattr(config, name), own.get(name)
@@ -185,4 +220,6 @@ def next_run_name(workspace: Workspace, after: str = "") -> str:
     """run-001, run-002, ...: the first behind `after` whose folder is not used."""
     taken = {run.name for run in workspace.runs.glob("run-*") if is_used(run)}
     names = (f"run-{number:03d}" for number in range(1, 10_000))
-    return next(name for name in names if name not in taken and (len(name), name) > (len(after), after))
+    return next(
+        name for name in names if name not in taken and (len(name), name) > (len(after), after)
+    )

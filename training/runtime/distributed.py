@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 
 Result = TypeVar("Result")
@@ -22,21 +22,22 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that `torchrun` has started, of which the first one talks; a single one has nobody to join.
+    """Join the processes that `torchrun` has started, of which the first one talks; a single one
+    has nobody to join.
 
     Let a function of its own do the work: what its frame holds is freed before the processes part.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    talk.quiet = talk.quiet or not is_first()
+    stderr_console.quiet = stderr_console.quiet or not is_main_process()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
         with suppress(RuntimeError):  # a process that has died is not waited for
-            of_all([""])  # none leaves before all have what they need of it
+            all_gather_texts([""])  # none leaves before all have what they need of it
     except BaseException as error:
         _free_frames(error)
         raise
@@ -46,7 +47,10 @@ def processes() -> Iterator[None]:
 
 
 def _free_frames(error: BaseException | None) -> None:
-    """Free what the finished functions in the traceback of `error` hold: weights in shares hold their group."""
+    """Free what the finished functions in the traceback of `error` hold.
+
+    Weights in shares hold their group.
+    """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -55,21 +59,21 @@ def _free_frames(error: BaseException | None) -> None:
 def _free_groups() -> None:
     """Drop every reference to the process group, which ends its threads when it is destroyed.
 
-    A thread of gloo's that still runs at the exit of Python may abort the process. Learners are freed by the collector
-    alone, and torch's caches keep the mesh of FSDP for good.
+    A thread of gloo's that still runs at the exit of Python may abort the process. Learners are
+    freed by the collector alone, and torch's caches keep the mesh of FSDP for good.
     """
     gc.collect()
     for mesh in [value for value in gc.get_objects() if type(value) is DeviceMesh]:
         getattr(mesh, "_pg_registry", {}).clear()
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that talks and prints, also before and after they have joined."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Meanwhile this process is by itself: it sees its own rows and nobody else's."""
     token = _alone.set(True)
     try:
@@ -78,23 +82,26 @@ def alone() -> Iterator[None]:
         _alone.reset(token)
 
 
-def process_count() -> int:
+def get_world_size() -> int:
     """Processes of the run, 1 where none were started."""
     together = dist.is_available() and dist.is_initialized() and not _alone.get()
     return dist.get_world_size() if together else 1
 
 
-def process_rank() -> int:
+def get_rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if process_count() > 1 else 0
+    return dist.get_rank() if get_world_size() > 1 else 0
 
 
-def from_first(work: Callable[[], Result]) -> Result:
-    """What `work` gives on the first process, told to all; an error of ours or of the disk is raised everywhere."""
-    if process_count() == 1:
+def broadcast_call(work: Callable[[], Result]) -> Result:
+    """What `work` gives on the first process, told to all.
+
+    An error of ours or of the disk is raised everywhere.
+    """
+    if get_world_size() == 1:
         return work()
     told: list[Any] = [None]
-    if process_rank() == 0:
+    if get_rank() == 0:
         try:
             told[0] = work()
         except (SonoError, OSError) as error:
@@ -106,39 +113,47 @@ def from_first(work: Callable[[], Result]) -> Result:
     return result
 
 
-def of_first(value: Result) -> Result:
+def broadcast(value: Result) -> Result:
     """The value of the first process."""
-    return from_first(lambda: value)
+    return broadcast_call(lambda: value)
 
 
-def of_all(values: Sequence[str]) -> list[str]:
+def all_gather_texts(values: Sequence[str]) -> list[str]:
     """The values of all processes, in the order of their ranks."""
-    if process_count() == 1:
+    if get_world_size() == 1:
         return list(values)
-    parts: list[Any] = [None] * process_count()
+    parts: list[Any] = [None] * get_world_size()
     dist.all_gather_object(parts, list(values))
     return [value for part in parts for value in part]
 
 
-def mean_of(value: float, device: torch.device) -> float:
+def all_reduce_mean(value: float, device: torch.device) -> float:
     """The mean of a number over all processes."""
-    return value if process_count() == 1 else float(gather(torch.tensor([value], device=device)).mean())
+    return (
+        value
+        if get_world_size() == 1
+        else float(all_gather(torch.tensor([value], device=device)).mean())
+    )
 
 
-def agreed(flags: list[bool], device: torch.device) -> list[bool]:
+def any_rank(flags: list[bool], device: torch.device) -> list[bool]:
     """Whether any process says so, of each flag: all of them do the same thing at the same step."""
-    if process_count() == 1:
+    if get_world_size() == 1:
         return flags
-    return [bool(any_of) for any_of in gather(torch.tensor([flags], device=device).int()).sum(0)]
+    return [
+        bool(any_of) for any_of in all_gather(torch.tensor([flags], device=device).int()).sum(0)
+    ]
 
 
-def gather(own: Tensor) -> Tensor:
-    """The rows [n, ...] of all processes in the order of their ranks [processes * n, ...], with gradients.
+def all_gather(own: Tensor) -> Tensor:
+    """The rows [n, ...] of all processes in the order of their ranks [processes * n, ...], with
+    gradients.
 
-    Every process must hold as many rows. A process gets the gradient of all losses with respect to its own rows, so
-    that the mean of the parameters' gradients (as DDP takes it) is that of the mean loss.
+    Every process must hold as many rows. A process gets the gradient of all losses with respect to
+    its own rows, so that the mean of the parameters' gradients (as DDP takes it) is that of the
+    mean loss.
     """
-    if process_count() == 1:
+    if get_world_size() == 1:
         return own
     if not own.is_floating_point():
         return _all_rows(own)
@@ -147,7 +162,10 @@ def gather(own: Tensor) -> Tensor:
 
 
 def _all_rows(own: Tensor) -> Tensor:
-    parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(process_count())]
+    parts = [
+        torch.empty_like(own, memory_format=torch.contiguous_format)
+        for _ in range(get_world_size())
+    ]
     dist.all_gather(parts, own.contiguous())
     return torch.cat(parts)
 
@@ -158,11 +176,13 @@ class _Gather(torch.autograd.Function):
         return _all_rows(own)
 
     @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(
+        ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor
+    ) -> None:
         """Nothing is kept: the gradient needs the ranks alone."""
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total.chunk(process_count())[process_rank()]
+        return total.chunk(get_world_size())[get_rank()]

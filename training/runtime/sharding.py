@@ -1,4 +1,7 @@
-"""Weights that no process holds whole (FSDP): each has a share, and the whole comes together where it is asked for."""
+"""Weights that no process holds whole (FSDP).
+
+Each has a share, and the whole comes together where it is asked for.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,15 +12,18 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sono.training.runtime.distributed import process_count, process_rank
+from sono.training.runtime.distributed import get_rank, get_world_size
 
 
 def share_weights(learner: nn.Module, blocks: Iterable[nn.Module]) -> None:
-    """Let each process keep a share of what learns in `learner`, whose `blocks` come together one at a time.
+    """Let each process keep a share of what learns in `learner`, whose `blocks` come together one
+    at a time.
 
     What is frozen, and single numbers, stay whole on every process.
     """
-    stays = {weight for weight in learner.parameters() if not (weight.requires_grad and weight.ndim)}
+    stays = {
+        weight for weight in learner.parameters() if not (weight.requires_grad and weight.ndim)
+    }
     for weight in set(learner.parameters()) - stays:
         weight.data = weight.data.contiguous()  # shares cannot have the channels innermost
     for block in blocks:
@@ -28,17 +34,23 @@ def share_weights(learner: nn.Module, blocks: Iterable[nn.Module]) -> None:
 
 
 def whole(values: Any) -> Any:
-    """The same tree of dicts with whole tensors, on the first process: the others, who must ask too, get nothing."""
+    """The same tree of dicts with whole tensors, on the first process.
+
+    The others, who must ask too, get nothing.
+    """
     if isinstance(values, dict):
         return {name: whole(value) for name, value in values.items()}
     if not isinstance(values, DTensor):
         return values
     full = values.full_tensor()
-    return full.cpu() if process_rank() == 0 else None
+    return full.cpu() if get_rank() == 0 else None
 
 
 def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a state of whole tensors into a module that may have shares alone; strict as `load_state_dict`."""
+    """Load a state of whole tensors into a module that may have shares alone.
+
+    Strict as `load_state_dict`.
+    """
     own = module.state_dict()
     module.load_state_dict({name: _share(value, own.get(name)) for name, value in state.items()})
 
@@ -52,21 +64,35 @@ def finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """Load what an AdamW keeps of each weight, whole; the weights may be shares. ValueError where it does not fit."""
+    """Load what an AdamW keeps of each weight, whole; the weights may be shares.
+
+    ValueError where it does not fit.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     shares = {
-        number: {name: _share(values[name], weights[number]) for name in _fitting(values, weights[number])}
+        number: {
+            name: _share(values[name], weights[number])
+            for name in _fitting(values, weights[number])
+        }
         for number, values in state.items()
     }
-    optimizer.load_state_dict({"state": shares, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": shares, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
 def _fitting(values: dict[str, Tensor], own: Tensor) -> dict[str, Tensor]:
     """What AdamW keeps of the weight `own`; it reads by the size of `own`, whatever is there."""
-    for name, shape in {"step": torch.Size(), "exp_avg": own.shape, "exp_avg_sq": own.shape}.items():
+    for name, shape in {
+        "step": torch.Size(),
+        "exp_avg": own.shape,
+        "exp_avg_sq": own.shape,
+    }.items():
         has = values[name]
         if has.shape != shape or has.dtype != own.dtype:
-            raise ValueError(f"{name} is {has.dtype} {list(has.shape)}, {own.dtype} {list(shape)} is needed")
+            raise ValueError(
+                f"{name} is {has.dtype} {list(has.shape)}, {own.dtype} {list(shape)} is needed"
+            )
     return finite(values)
 
 
@@ -74,17 +100,22 @@ def _share(value: Tensor, own: Tensor | None) -> Tensor:
     """What this process keeps of a whole tensor where it keeps a share of the tensor `own`."""
     if not isinstance(own, DTensor) or value.shape != own.shape:
         return value
-    return distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+    return distribute_tensor(
+        value.to(own.device), own.device_mesh, own.placements, src_data_rank=None
+    )
 
 
 @torch.no_grad()
 def clip_shares(weights: Iterable[Tensor], most: float) -> float:
-    """Average the gradients of weights that all processes hold whole, then clip all; returns the norm before."""
+    """Average the gradients of weights that all processes hold whole, then clip all.
+
+    Returns the norm before.
+    """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     shares = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
     numbers = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     for gradient in numbers:
-        dist.all_reduce(gradient.div_(process_count()))
+        dist.all_reduce(gradient.div_(get_world_size()))
     squares = torch.stack([share.square().sum() for share in shares]).sum()
     dist.all_reduce(squares)
     norm = float((squares + sum(number.square().sum() for number in numbers)).sqrt())

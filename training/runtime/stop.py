@@ -19,8 +19,8 @@ class Stop:
 def stopping() -> Iterator[Stop]:
     """Note SIGINT and SIGTERM meanwhile; a second Ctrl-C ends the work at once (KeyboardInterrupt).
 
-    A second SIGTERM does not: a cluster sends one to every process, and torchrun passes on the one that it got.
-    A thread that is not the main one gets no signals, and notes none.
+    A second SIGTERM does not: a cluster sends one to every process, and torchrun passes on the one
+    that it got. A thread that is not the main one gets no signals, and notes none.
     """
     stop = Stop()
 

@@ -22,7 +22,17 @@ HADLOCK_1984 = {
     "hc": [(14, 9.7), (16, 12.4), (18, 15.1), (20, 17.7), (22, 20.1), (24, 22.4)],
     "bpd": [(16, 3.2), (18, 3.9), (20, 4.6), (22, 5.3), (24, 5.8)],
     "ac": [(16, 9.9), (18, 12.5), (20, 15.0), (22, 17.4), (24, 19.8)],
-    "fl": [(14, 1.4), (16, 2.0), (18, 2.7), (20, 3.3), (24, 4.4), (28, 5.4), (32, 6.2), (36, 7.0), (40, 7.7)],
+    "fl": [
+        (14, 1.4),
+        (16, 2.0),
+        (18, 2.7),
+        (20, 3.3),
+        (24, 4.4),
+        (28, 5.4),
+        (32, 6.2),
+        (36, 7.0),
+        (40, 7.7),
+    ],
 }
 
 
@@ -48,14 +58,21 @@ def test_hadlocks_ages_agree_with_hadlocks_sizes(measure: str, weeks: int, size_
 
 @pytest.mark.parametrize(
     ("measure", "size_mm", "weeks"),
-    [("hc", 200, 22.16), ("hc", 300, 33.26), ("bpd", 50, 21.14), ("ac", 150, 20.245), ("fl", 30, 19.26)],
+    [
+        ("hc", 200, 22.16),
+        ("hc", 300, 33.26),
+        ("bpd", 50, 21.14),
+        ("ac", 150, 20.245),
+        ("fl", 30, 19.26),
+    ],
 )
 def test_the_regressions_give_their_closed_form(measure: str, size_mm: float, weeks: float) -> None:
     assert DATINGS[measure].days(size_mm) == pytest.approx(7 * weeks)
 
 
 @pytest.mark.parametrize(
-    ("measure", "size_mm"), [("crl", 8), ("crl", 90), ("hc", 80), ("hc", 370), ("fl", 10), ("ac", 430)]
+    ("measure", "size_mm"),
+    [("crl", 8), ("crl", 90), ("hc", 80), ("hc", 370), ("fl", 10), ("ac", 430)],
 )
 def test_outside_the_published_ages_there_is_no_dating(measure: str, size_mm: float) -> None:
     assert days_from_size(measure, size_mm) is None
@@ -74,13 +91,23 @@ def test_naegele_counts_280_days_from_the_last_period_to_the_due_date() -> None:
 
 @pytest.mark.parametrize(
     ("source", "ga_days", "days"),
-    [("lmp", 200, 10), ("crl", 85, 10), ("hc", 153, 10), ("hc", 154, 14), ("hc", 196, 21), ("hc", 315, 21)],
+    [
+        ("lmp", 200, 10),
+        ("crl", 85, 10),
+        ("hc", 153, 10),
+        ("hc", 154, 14),
+        ("hc", 196, 21),
+        ("hc", 315, 21),
+    ],
 )
 def test_a_head_may_differ_more_with_time(source: str, ga_days: int, days: int) -> None:
     assert tolerance_days(source, ga_days) == days
 
 
 def test_ten_days_agree_and_eleven_do_not() -> None:
-    assert disagreeing("recorded", {"recorded": 85, "lmp": 95, "due": 96, "crl": 74, "hc": 85}) == ("due", "crl")
+    assert disagreeing("recorded", {"recorded": 85, "lmp": 95, "due": 96, "crl": 74, "hc": 85}) == (
+        "due",
+        "crl",
+    )
     assert disagreeing("recorded", {"recorded": 210, "hc": 231}) == ()
     assert disagreeing("recorded", {"recorded": 210, "hc": 232}) == ("hc",)

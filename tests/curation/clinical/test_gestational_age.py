@@ -12,23 +12,26 @@ from sono.curation.records.row_age import AgeRules, row_age
 
 # fmt: off
 SPELLINGS = (
-    "22w3d", "22W3D", "22+3", " 22 + 3 ", "22 3/7", "22+3/7", "22w 3/7", "22.43", "22,43", "22.43 weeks", "157 days",
-    "157d", "157", "157.0", "22 weeks 3 days", "22 weeks and 3 days", "22 weeks, 3 days", "22 wks 3 d", "22w3",
-    "22w+3d", "GA 22+3", "ga: 22w3d", "２２＋３", "22\u00a0w\u00a03\u00a0d",
-    "22+3/40", "22/40 + 3", "22/40+3/7", "22/40 3 days", "22+3 SSW", "SSW 22+3", "22 Wochen 3 Tage", "22W3T",
-    "22 Schwangerschaftswochen und 3 Tage", "22 SA + 3 j", "22SA+3", "22 semaines et 3 jours",
-    "22 semaines d\u2019am\u00e9norrh\u00e9e et 3 jours", "AG 22 sem 3 j", "22 semanas 3 d\u00edas", "22s3d",
+    "22w3d", "22W3D", "22+3", " 22 + 3 ", "22 3/7", "22+3/7", "22w 3/7", "22.43", "22,43",
+    "22.43 weeks", "157 days", "157d", "157", "157.0", "22 weeks 3 days", "22 weeks and 3 days",
+    "22 weeks, 3 days", "22 wks 3 d", "22w3", "22w+3d", "GA 22+3", "ga: 22w3d", "２２＋３",
+    "22\u00a0w\u00a03\u00a0d", "22+3/40", "22/40 + 3", "22/40+3/7", "22/40 3 days", "22+3 SSW",
+    "SSW 22+3", "22 Wochen 3 Tage", "22W3T", "22 Schwangerschaftswochen und 3 Tage", "22 SA + 3 j",
+    "22SA+3", "22 semaines et 3 jours", "22 semaines d\u2019am\u00e9norrh\u00e9e et 3 jours",
+    "AG 22 sem 3 j", "22 semanas 3 d\u00edas", "22s3d",
     "EG: 22 semanas y 3 dias",
-    "22 SG 3 d", "22 settimane e 3 giorni", "22 sett. 3 gg", "IG 22 semanas e 3 dias", "22 weken en 3 dagen", "AD 22+3",
-    "157 Tage", "157 jours", "157 d\u00edas", "157 giorni", "157 dagen",
+    "22 SG 3 d", "22 settimane e 3 giorni", "22 sett. 3 gg", "IG 22 semanas e 3 dias",
+    "22 weken en 3 dagen", "AD 22+3", "157 Tage", "157 jours", "157 d\u00edas", "157 giorni",
+    "157 dagen",
 )
 DATES = (
-    "12-Mar", "12. Mrz", "12 mars", "Mar-12", "Dec-03", "Dec 3, 2024", "03-Dec-2024", "2024-12-03 00:00:00",
-    "2024-12-03", "2024-12-03T00:00:00", "03.12.2024", "12/3/2024", "12/3", "12-3", "45629", "22:03", "22:03:00",
+    "12-Mar", "12. Mrz", "12 mars", "Mar-12", "Dec-03", "Dec 3, 2024", "03-Dec-2024",
+    "2024-12-03 00:00:00", "2024-12-03", "2024-12-03T00:00:00", "03.12.2024", "12/3/2024", "12/3",
+    "12-3", "45629", "22:03", "22:03:00",
 )
 NONSENSE = (
-    "", " ", "abc", "22 3", "22++3", "w", "3d4", "22 kg", "-22", "22w3d4h", "1e2", "nan", "inf", "22½", "22³⁄₇",
-    "T+22w", "157 g", "22 e 3", "22+3/40/40", "SSW", "22 Monate",
+    "", " ", "abc", "22 3", "22++3", "w", "3d4", "22 kg", "-22", "22w3d4h", "1e2", "nan", "inf",
+    "22½", "22³⁄₇", "T+22w", "157 g", "22 e 3", "22+3/40/40", "SSW", "22 Monate",
 )
 # fmt: on
 
@@ -59,7 +62,9 @@ def test_a_plain_number_up_to_45_means_weeks_and_a_larger_one_days(text: str, da
     assert parse_ga(text) == days
 
 
-@pytest.mark.parametrize("text", ["3w6d", "45+1", "3", "27 days", "316", "99 weeks", "45.5", "0", "9" * 90])
+@pytest.mark.parametrize(
+    "text", ["3w6d", "45+1", "3", "27 days", "316", "99 weeks", "45.5", "0", "9" * 90]
+)
 def test_an_age_outside_4_to_45_weeks_is_refused_with_its_value(text: str) -> None:
     with pytest.raises(SonoError, match=f"'{re.escape(text[:60])}.*outside 4 to 45 weeks"):
         parse_ga(text)
@@ -78,7 +83,9 @@ def test_a_week_that_has_begun_is_no_age_in_days(text: str) -> None:
 
 @pytest.mark.parametrize("text", DATES)
 def test_a_date_made_by_a_spreadsheet_is_called_one(text: str) -> None:
-    with pytest.raises(SonoError, match=r"(date|time): a spreadsheet probably turned an entry like 12\+3 into it"):
+    with pytest.raises(
+        SonoError, match=r"(date|time): a spreadsheet probably turned an entry like 12\+3 into it"
+    ):
         parse_ga(text)
 
 
@@ -88,7 +95,9 @@ def test_nonsense_is_refused_with_its_value(text: str) -> None:
         parse_ga(text)
 
 
-@pytest.mark.parametrize("text", ["22w 3w", "22 weeks 3 weeks", "22 SSW 3 SSW", "22 SA et 3 SA", "22w 3/7w", "22d 3d"])
+@pytest.mark.parametrize(
+    "text", ["22w 3w", "22 weeks 3 weeks", "22 SSW 3 SSW", "22 SA et 3 SA", "22w 3/7w", "22d 3d"]
+)
 def test_a_unit_that_stands_twice_is_refused(text: str) -> None:
     with pytest.raises(SonoError, match="is not understood"):
         parse_ga(text)
@@ -104,7 +113,12 @@ def test_a_message_holds_no_control_characters_and_stays_short() -> None:
 @given(st.integers(28, 315))
 def test_what_we_write_we_read(days: int) -> None:
     weeks, rest = weeks_and_days(days)
-    assert parse_ga(f"{weeks}w{rest}d") == parse_ga(f"{weeks} {rest}/7") == parse_ga(f"{days} days") == days
+    assert (
+        parse_ga(f"{weeks}w{rest}d")
+        == parse_ga(f"{weeks} {rest}/7")
+        == parse_ga(f"{days} days")
+        == days
+    )
 
 
 @given(st.text(max_size=30))
@@ -120,7 +134,15 @@ def test_a_formula_of_a_spreadsheet_still_says_what_was_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "days"), [("22.3", 157), ("22,3", 157), ("22.0", 154), ("22", 154), ("22.3 weeks", 157), ("22.3 SSW", 157)]
+    ("text", "days"),
+    [
+        ("22.3", 157),
+        ("22,3", 157),
+        ("22.0", 154),
+        ("22", 154),
+        ("22.3 weeks", 157),
+        ("22.3 SSW", 157),
+    ],
 )
 def test_a_point_may_stand_between_weeks_and_days(text: str, days: int) -> None:
     assert read_ga(text, point_days=True)[0] == days
@@ -134,10 +156,21 @@ def test_with_points_for_days_no_decimal_is_read_as_a_fraction(text: str) -> Non
 
 @pytest.mark.parametrize(
     ("weeks", "days", "total"),
-    [("22", "3", 157), ("22", "3d", 157), ("22", "157", 157), ("22.43", "3", 157), ("22.43", "157", 157)]
-    + [(weeks, days, None) for weeks, days in (("20", "157"), ("22", "9"), ("22", "three"), ("22.5", "3"))],
+    [
+        ("22", "3", 157),
+        ("22", "3d", 157),
+        ("22", "157", 157),
+        ("22.43", "3", 157),
+        ("22.43", "157", 157),
+    ]
+    + [
+        (weeks, days, None)
+        for weeks, days in (("20", "157"), ("22", "9"), ("22", "three"), ("22.5", "3"))
+    ],
 )
-def test_weeks_and_days_of_two_columns_both_count_or_neither(weeks: str, days: str, total: int | None) -> None:
+def test_weeks_and_days_of_two_columns_both_count_or_neither(
+    weeks: str, days: str, total: int | None
+) -> None:
     told: list[str] = []
     age = row_age({"ga_weeks": weeks, "ga_days": days}, {}, {}, AgeRules(), told.append)
     assert age.days == total

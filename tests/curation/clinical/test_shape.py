@@ -1,4 +1,7 @@
-"""From a file to the stored frame: turned and with square pixels, so that masks fit and lengths are right in mm."""
+"""From a file to the stored frame.
+
+Turned and with square pixels, so that masks fit and lengths are right in mm.
+"""
 
 from pathlib import Path
 
@@ -26,7 +29,11 @@ def head(seed: int) -> tuple[np.ndarray, np.ndarray, float]:
     random = np.random.default_rng(seed)
     drawn = draw_plane("transthalamic", PROBES["A"], 154, random)
     picture = render(drawn.scene, PROBES["A"], LOOKS["A"], random)
-    return picture, visible_masks(drawn.scene, "transthalamic", PROBES["A"])["fetal head"], drawn.spacing_mm
+    return (
+        picture,
+        visible_masks(drawn.scene, "transthalamic", PROBES["A"])["fetal head"],
+        drawn.spacing_mm,
+    )
 
 
 def extent_mm(mask: np.ndarray, down: float, across: float) -> tuple[float, float]:
@@ -50,21 +57,29 @@ def graded(folder: Path, records: str = "") -> Workspace:
 
 
 @pytest.mark.parametrize("aspect", [2.0, 0.5, 1.25])
-def test_a_head_measures_the_same_in_mm_whatever_the_shape_of_its_pixels(tmp_path: Path, aspect: float) -> None:
+def test_a_head_measures_the_same_in_mm_whatever_the_shape_of_its_pixels(
+    tmp_path: Path, aspect: float
+) -> None:
     picture, mask, mm = head(1)
     rows, columns = (round(600 / aspect), 800) if aspect > 1 else (600, round(800 * aspect))
     flat = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
     flat_mask = cv2.resize(mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST)
     spacing = [mm * 600 / rows, mm * 800 / columns]
-    write_dicom(tmp_path / "raw" / "scan.dcm", flat, PixelSpacing=[f"{value:.8f}" for value in spacing])
+    write_dicom(
+        tmp_path / "raw" / "scan.dcm", flat, PixelSpacing=[f"{value:.8f}" for value in spacing]
+    )
     write_mask(tmp_path / "masks" / "scan.png", flat_mask)
     study = graded(tmp_path)
     row = study.accepted_images().iloc[0]
-    assert "resampled" in row["reasons"] and row["row_spacing_mm"] == pytest.approx(row["col_spacing_mm"], rel=0.01)
+    assert "resampled" in row["reasons"] and row["row_spacing_mm"] == pytest.approx(
+        row["col_spacing_mm"], rel=0.01
+    )
     assert import_masks(study, tmp_path / "masks", ImportOptions("fetal head")).imported == 1
     kept = study.masks().iloc[0]
     found = extent_mm(
-        decode(kept["counts"], kept["height"], kept["width"]), row["row_spacing_mm"], row["col_spacing_mm"]
+        decode(kept["counts"], kept["height"], kept["width"]),
+        row["row_spacing_mm"],
+        row["col_spacing_mm"],
     )
     assert found == pytest.approx(extent_mm(mask, mm, mm), rel=0.02)
 
@@ -76,18 +91,25 @@ def test_a_records_spacing_is_that_of_the_pixels_in_the_file(tmp_path: Path) -> 
     table = "file,row_spacing,col_spacing\nflat.dcm,0.4,0.2\neven.dcm,0.4,0.2\n"
     study = graded(tmp_path, table)
     images = study.accepted_images().sort_values("file_height", na_position="last")
-    assert images[["row_spacing_mm", "col_spacing_mm"]].to_numpy().tolist() == [[0.2, 0.2], [0.4, 0.2]]
+    assert images[["row_spacing_mm", "col_spacing_mm"]].to_numpy().tolist() == [
+        [0.2, 0.2],
+        [0.4, 0.2],
+    ]
     assert ["not_square" in codes for codes in images["reasons"]] == [False, True]
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_a_mask_drawn_on_the_displayed_picture_fits_a_turned_one(tmp_path: Path, orientation: int) -> None:
+def test_a_mask_drawn_on_the_displayed_picture_fits_a_turned_one(
+    tmp_path: Path, orientation: int
+) -> None:
     picture, mask, _ = head(3)
     back = {3: lambda shown: np.rot90(shown, 2), 6: np.rot90}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     (tmp_path / "raw").mkdir()
-    Image.fromarray(np.ascontiguousarray(back(picture))).save(tmp_path / "raw" / "phone.png", exif=exif)
+    Image.fromarray(np.ascontiguousarray(back(picture))).save(
+        tmp_path / "raw" / "phone.png", exif=exif
+    )
     write_mask(tmp_path / "masks" / "phone.png", mask)
     study = graded(tmp_path)
     row = study.accepted_images().iloc[0]

@@ -108,10 +108,15 @@ def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
         pass
 
 
-def test_two_processes_do_not_write_one_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_do_not_write_one_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with new_folder(tmp_path / "out") as new:
         write_text(new / "part", "mine")
-        with pytest.raises(SonoError, match="another sono is writing it"), new_folder(tmp_path / "out"):
+        with (
+            pytest.raises(SonoError, match="another sono is writing it"),
+            new_folder(tmp_path / "out"),
+        ):
             pass
     assert (tmp_path / "out" / "part").read_text() == "mine"
     (tmp_path / "here").mkdir()
@@ -123,7 +128,12 @@ def test_two_processes_do_not_write_one_new_folder(tmp_path: Path, monkeypatch: 
 def test_what_only_the_old_folder_has_is_copied(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     copy_others(old, new)
-    for path, text in {"old/report": "old", "old/mine/note": "kept", "old/.tmp-x": "half", "new/report": "new"}.items():
+    for path, text in {
+        "old/report": "old",
+        "old/mine/note": "kept",
+        "old/.tmp-x": "half",
+        "new/report": "new",
+    }.items():
         write_text(tmp_path / path, text)
     copy_others(old, new)
     assert {path.name: path.read_text() for path in new.rglob("*") if path.is_file()} == {
@@ -169,7 +179,9 @@ def test_nothing_takes_the_place_of_a_pipe_a_socket_or_an_open_stream(tmp_path: 
     for name in ("pipe", "socket", "link", "stdout"):
         before = os.lstat(tmp_path / name)
         for write in (check_target, partial(write_bytes, content=b"x")):
-            with pytest.raises(SonoError, match=rf"{name}: (a pipe, socket or device|leads to an open stream)"):
+            with pytest.raises(
+                SonoError, match=rf"{name}: (a pipe, socket or device|leads to an open stream)"
+            ):
                 write(tmp_path / name)
         assert os.path.samestat(before, os.lstat(tmp_path / name))
 
@@ -196,4 +208,7 @@ def test_two_that_write_one_folder_take_turns(tmp_path: Path) -> None:
         go_on.set()
         for work in works:
             work.result(LIMIT)
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["run", "run/b"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "run",
+        "run/b",
+    ]

@@ -40,7 +40,9 @@ def test_values_come_from_their_section(tmp_path: Path) -> None:
 
 def test_an_unknown_key_names_itself_and_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, "[qc]\nsharpnes = 1\n")
-    with pytest.raises(SonoError, match=r"sono\.toml: unknown key 'qc\.sharpnes'; did you mean 'sharpness'\?"):
+    with pytest.raises(
+        SonoError, match=r"sono\.toml: unknown key 'qc\.sharpnes'; did you mean 'sharpness'\?"
+    ):
         read_section(path, "qc", Example)
 
 
@@ -72,7 +74,10 @@ def test_a_far_word_lists_what_is_known() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[qc]\nsharpness = 1\n[splits]\nsharpnes = 1\n", r"unknown key 'splits\.sharpnes'; did you mean 'sharpness'"),
+        (
+            "[qc]\nsharpness = 1\n[splits]\nsharpnes = 1\n",
+            r"unknown key 'splits\.sharpnes'; did you mean 'sharpness'",
+        ),
         ("[qc]\n[trainin]\n", r"unknown section \[trainin\]; did you mean 'training'"),
         ("sharpness = 1\n", r"unknown section \[sharpness\]"),
         ("qc = 3\n", "'qc' is 3"),
@@ -107,7 +112,10 @@ def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
         ("qc = 3", "'qc' is 3: a section with keys is wanted"),
         ("[qc]\nmin_side = '" + "x" * 10_000 + "'", "'qc.min_side' is 'xxxxxxxx"),
         ("a = " + "[" * 20_000, "not valid TOML"),
-        ("[qc.cine]\nframes = 'every'", "'qc.cine.frames' is 'every': give all, first, distinct or every:N"),
+        (
+            "[qc.cine]\nframes = 'every'",
+            "'qc.cine.frames' is 'every': give all, first, distinct or every:N",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_short_line(tmp_path: Path, text: str, told: str) -> None:
@@ -129,7 +137,9 @@ def test_a_wrong_setting_is_one_short_line(tmp_path: Path, text: str, told: str)
         ("# " + "x" * (1 << 20), "bytes; at most"),
     ],
 )
-def test_a_file_that_takes_a_reader_too_long_is_refused_at_once(tmp_path: Path, text: str, fact: str) -> None:
+def test_a_file_that_takes_a_reader_too_long_is_refused_at_once(
+    tmp_path: Path, text: str, fact: str
+) -> None:
     (tmp_path / "sono.toml").write_text(text)
     started = time.monotonic()
     with pytest.raises(SonoError, match=fact):
@@ -138,7 +148,14 @@ def test_a_file_that_takes_a_reader_too_long_is_refused_at_once(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 200_000 + " = 1", "# " + ". " * 100_000, 'x = "' + "a " * 100_000 + '"', "'" * 100_000, '"' * 99_999]
+    "text",
+    [
+        "a" * 200_000 + " = 1",
+        "# " + ". " * 100_000,
+        'x = "' + "a " * 100_000 + '"',
+        "'" * 100_000,
+        '"' * 99_999,
+    ],
 )
 def test_a_long_word_or_comment_is_no_long_key_and_takes_no_time(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.toml").write_text(text)
@@ -158,7 +175,13 @@ class Numbers(Config):
 
 
 @pytest.mark.parametrize(
-    "values", [{"count": True}, {"share": False}, {"flag": True, "count": False}, {"example": {"sharpness": True}}]
+    "values",
+    [
+        {"count": True},
+        {"share": False},
+        {"flag": True, "count": False},
+        {"example": {"sharpness": True}},
+    ],
 )
 def test_true_is_no_number(values: dict[str, object]) -> None:
     with pytest.raises(SonoError, match=r"is (true|false): a number is wanted"):

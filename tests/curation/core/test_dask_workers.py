@@ -1,4 +1,7 @@
-"""`--scheduler`: a real dask scheduler and real worker processes: one killed, none left, blind, or outdated."""
+"""`--scheduler`: a real dask scheduler and real worker processes.
+
+One killed, none left, blind, or outdated.
+"""
 
 import json
 import os
@@ -34,7 +37,15 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "scheduler.json"]
+        options = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            "scheduler.json",
+        ]
         self.scheduler = self._start("dask_scheduler", *options)
 
     def _start(self, program: str, *options: str) -> subprocess.Popen[bytes]:
@@ -84,7 +95,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cluster") / "export"
-    make_phantom(out, women=6, frames_per_woman=4, seed=5)
+    make_phantom(out, patients=6, frames_per_patient=4, seed=5)
     return out
 
 
@@ -110,22 +121,46 @@ def same_key(alone: Workspace, root: Path) -> Workspace:
 def content(study: Workspace) -> dict[str, bytes]:
     """Every file of the workspace and of the vault."""
     files = [path for top in (study.root, study.vault) for path in top.rglob("*") if path.is_file()]
-    return {os.path.relpath(path, study.root): path.read_bytes() for path in files if path.name != ".lock"}
+    return {
+        os.path.relpath(path, study.root): path.read_bytes()
+        for path in files
+        if path.name != ".lock"
+    }
 
 
 def test_two_real_workers_give_the_same_bytes_as_one_process(
     cluster: Cluster, export: Path, alone: Workspace, tmp_path: Path
 ) -> None:
     study = same_key(alone, tmp_path / "study")
-    command = ["qc", export / "raw", "--records", export / "records.csv", "--center-from", "Hospital", "-w", study.root]
-    words = [sys.executable, "-m", "sono", *map(str, command), "--scheduler", cluster.with_workers(2)]
+    command = [
+        "qc",
+        export / "raw",
+        "--records",
+        export / "records.csv",
+        "--center-from",
+        "Hospital",
+        "-w",
+        study.root,
+    ]
+    words = [
+        sys.executable,
+        "-m",
+        "sono",
+        *map(str, command),
+        "--scheduler",
+        cluster.with_workers(2),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert content(study) == content(alone)
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing(
-    cluster: Cluster, export: Path, alone: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    export: Path,
+    alone: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study, address = same_key(alone, tmp_path / "study"), cluster.with_workers(2)
     victim = cluster.workers[-1]
@@ -148,30 +183,45 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
 
 
 def sleep_all(address: str, needs: Sequence[Path] = ()) -> Iterator[list[None]]:
-    """Work that a worker can do without this file: a short batch, and others that none of these tests waits for."""
+    """Work that a worker can do without this file.
+
+    A short batch, and others that none of these tests waits for.
+    """
     items = [0.05] * 2 + [2.0] * 40
-    return run_batches(Engine(scheduler=address, batch_size=2), time.sleep, items, time.sleep, "work", needs)
+    return run_batches(
+        Engine(scheduler=address, batch_size=2), time.sleep, items, time.sleep, "work", needs
+    )
 
 
-def test_a_worker_that_does_not_see_the_files_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
-    with pytest.raises(SonoError, match=r"elsewhere: the worker at tcp://.* does not see this folder"):
+def test_a_worker_that_does_not_see_the_files_ends_the_run(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        SonoError, match=r"elsewhere: the worker at tcp://.* does not see this folder"
+    ):
         list(sleep_all(cluster.with_workers(1), [tmp_path, tmp_path / "elsewhere" / "a.png"]))
 
 
-def test_a_worker_with_another_sono_ends_the_run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_another_sono_ends_the_run(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dask_workers, "__version__", "99.1")
     with pytest.raises(SonoError, match=r"not 99\.1; install the same version there"):
         list(sleep_all(cluster.with_workers(1)))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://", "tcp://127.0.0.1"])
-def test_an_address_where_no_scheduler_is_gives_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_no_scheduler_is_gives_one_line(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dask_workers, "CONNECT_SECONDS", 0.3)
     with pytest.raises(SonoError, match="no dask scheduler answers there"):
         list(sleep_all(address))
 
 
-def test_a_cluster_whose_workers_are_all_gone_is_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_whose_workers_are_all_gone_is_told(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dask_workers, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(dask_workers, "NO_WORKER_SECONDS", 0.6)
     results = sleep_all(cluster.with_workers(1))
@@ -186,5 +236,7 @@ def test_a_scheduler_that_ends_is_told(cluster: Cluster) -> None:
     results = sleep_all(cluster.with_workers(1))
     next(results)
     cluster.scheduler.kill()
-    with pytest.raises(SonoError, match=r"the connection to the scheduler was lost.*goes on where it stopped"):
+    with pytest.raises(
+        SonoError, match=r"the connection to the scheduler was lost.*goes on where it stopped"
+    ):
         list(results)

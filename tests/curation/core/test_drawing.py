@@ -52,5 +52,9 @@ def test_a_sheet_holds_each_tile_in_its_place() -> None:
 
 def test_a_sheet_takes_color_long_words_and_nothing() -> None:
     color = np.full((20, 20, 3), (200, 10, 20), np.uint8)
-    assert pixels(contact_sheet([(color, "x" * 200)], columns=6, side=20))[10, 10].tolist() == [200, 10, 20]
+    assert pixels(contact_sheet([(color, "x" * 200)], columns=6, side=20))[10, 10].tolist() == [
+        200,
+        10,
+        20,
+    ]
     assert pixels(contact_sheet([], columns=6, side=20)).min() == 255

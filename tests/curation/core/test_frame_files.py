@@ -12,7 +12,9 @@ from sono.curation.core.frame_files import encode_png
 def test_a_stored_png_gives_its_pixels_back_to_every_reader(shape: tuple[int, int]) -> None:
     gray = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     encoded = encode_png(gray)
-    assert np.array_equal(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED), gray)
+    assert np.array_equal(
+        cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED), gray
+    )
     with Image.open(io.BytesIO(encoded)) as image:
         assert image.mode == "L" and np.array_equal(np.asarray(image), gray)
 

@@ -12,7 +12,7 @@ from sono.curation.core.geometry import (
 )
 
 
-def test_padding_is_centred_and_an_odd_pixel_goes_below() -> None:
+def test_padding_is_centered_and_an_odd_pixel_goes_below() -> None:
     padded = pad_to_square(np.ones((2, 5), np.uint8))
     assert padded.shape == (5, 5)
     assert padded.sum(axis=1).tolist() == [0, 5, 5, 0, 0]
@@ -53,7 +53,9 @@ def test_shrinking_by_halves_keeps_the_mean_and_gives_the_size() -> None:
         (0.5, 250_000, (150, 800)),
     ],
 )
-def test_the_coarser_axis_grows_as_far_as_the_limit_allows(aspect: float, limit: int, size: tuple[int, int]) -> None:
+def test_the_coarser_axis_grows_as_far_as_the_limit_allows(
+    aspect: float, limit: int, size: tuple[int, int]
+) -> None:
     assert square_size(300, 800, aspect, limit) == size
 
 

@@ -10,12 +10,15 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import OTHER, PLANES, REGIONS, PlaneTable
 
 LABELS = {
-    "Fetal abdomen": "abdominal_circumference", "Fetal femur": "femur", "Fetal thorax": "four_chamber",
-    "Trans-thalamic": "transthalamic", "Trans-ventricular": "transventricular", "Trans-cerebellum": "transcerebellar",
+    "Fetal abdomen": "abdominal_circumference", "Fetal femur": "femur",
+    "Fetal thorax": "four_chamber", "Trans-thalamic": "transthalamic",
+    "Trans-ventricular": "transventricular", "Trans-cerebellum": "transcerebellar",
     "Other": OTHER, "Maternal cervix": OTHER,  # FETAL_PLANES_DB
-    "AC": "abdominal_circumference", "Cereb": "transcerebellar", "Earlyhead": "early_pregnancy_head",  # FetalP6
-    "Foream": "forearm", "3VT": "three_vessel_trachea", "Four-chamber-H": "four_chamber_h", "NT": "nuchal_translucency",
-    "four_chamber": "four_chamber", "FEMUR VIEW": "femur", "fetal femur plane": "femur", "Fe\u0301mur": "femur",
+    # FetalP6
+    "AC": "abdominal_circumference", "Cereb": "transcerebellar",
+    "Earlyhead": "early_pregnancy_head", "Foream": "forearm", "3VT": "three_vessel_trachea",
+    "Four-chamber-H": "four_chamber_h", "NT": "nuchal_translucency", "four_chamber": "four_chamber",
+    "FEMUR VIEW": "femur", "fetal femur plane": "femur", "Fe\u0301mur": "femur",
 }  # fmt: skip
 
 
@@ -32,7 +35,14 @@ def test_there_are_24_planes_with_a_region_and_structures() -> None:
 
 def test_the_regions_hold_as_many_planes_as_the_figure_colors() -> None:
     counts = {region: sum(plane.region == region for plane in PLANES) for region in REGIONS}
-    assert counts == {"head": 5, "face": 3, "heart": 7, "abdomen": 5, "upper limb": 2, "lower limb": 2}
+    assert counts == {
+        "head": 5,
+        "face": 3,
+        "heart": 7,
+        "abdomen": 5,
+        "upper limb": 2,
+        "lower limb": 2,
+    }
 
 
 @pytest.mark.parametrize(("label", "plane"), LABELS.items())
@@ -50,7 +60,9 @@ def test_an_unknown_label_suggests_the_nearest() -> None:
         PlaneTable().find("femor")
 
 
-@pytest.mark.parametrize("label", ["", "---", "fetal view", "Fetal brain", "x" * 10**6, "\x1b[31mred"])
+@pytest.mark.parametrize(
+    "label", ["", "---", "fetal view", "Fetal brain", "x" * 10**6, "\x1b[31mred"]
+)
 def test_a_label_that_says_nothing_is_unknown_in_one_short_line(label: str) -> None:
     with pytest.raises(SonoError, match="unknown plane") as caught:
         PlaneTable().find(label)
@@ -92,12 +104,16 @@ def test_a_wrong_planes_file_says_what_is_wrong(tmp_path: Path, text: str, messa
         _load(tmp_path, text)
 
 
-@pytest.mark.parametrize("name", ["", " ", "two\nlines", "tab\tbed", "zero\u200bwidth", " padded ", "x" * 61])
+@pytest.mark.parametrize(
+    "name", ["", " ", "two\nlines", "tab\tbed", "zero\u200bwidth", " padded ", "x" * 61]
+)
 @pytest.mark.parametrize("key", ["structures", "aliases", "name"])
 def test_a_name_is_one_printed_line(tmp_path: Path, key: str, name: str) -> None:
     value = json.dumps(name) if key == "name" else json.dumps(["femur", name])
     (tmp_path / "planes.toml").write_text(f"[femur]\n{key} = {value}\n")
-    with pytest.raises(SonoError, match=rf"planes\.toml: \[femur\] {key}: .* is not one line") as refused:
+    with pytest.raises(
+        SonoError, match=rf"planes\.toml: \[femur\] {key}: .* is not one line"
+    ) as refused:
         PlaneTable.load(tmp_path / "planes.toml")
     assert len(str(refused.value).splitlines()) == 1
 

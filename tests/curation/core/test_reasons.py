@@ -6,8 +6,12 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "reasons.md"
 
 
 def test_the_page_of_reasons_tells_every_code_as_it_is() -> None:
-    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    expected = {f"| `{code}` | {reason.status} | {reason.meaning} |" for code, reason in REASONS.items()}
+    rows = [
+        line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")
+    ]
+    expected = {
+        f"| `{code}` | {reason.status} | {reason.meaning} |" for code, reason in REASONS.items()
+    }
     assert set(rows) == expected and len(rows) == len(expected)
 
 

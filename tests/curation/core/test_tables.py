@@ -53,7 +53,10 @@ def test_an_absent_table_is_empty_and_typed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"source_id": "a", "frame": 0, "status": "fine"}, "column 'status' has 'fine'; allowed: accepted"),
+        (
+            {"source_id": "a", "frame": 0, "status": "fine"},
+            "column 'status' has 'fine'; allowed: accepted",
+        ),
         ({"source_id": "a", "frame": None, "status": "accepted"}, "frame: int32 not null"),
         ({"source_id": "a", "frame": "x", "status": "accepted"}, "does not fit the images table"),
     ],
@@ -106,7 +109,13 @@ def test_a_table_of_an_earlier_version_is_read_with_nulls(tmp_path: Path) -> Non
         read_table(tmp_path / "t.parquet", IMAGES)
 
 
-SOUND = {"image_id": "a1", "ga_days": 150, "hc_mm": 200.0, "file": "frames/a1/a1-0.png", "perceptual_hash": "0" * 64}
+SOUND = {
+    "image_id": "a1",
+    "ga_days": 150,
+    "hc_mm": 200.0,
+    "file": "frames/a1/a1-0.png",
+    "perceptual_hash": "0" * 64,
+}
 
 
 def changed(path: Path, name: str, cells: list[object]) -> None:
@@ -162,7 +171,9 @@ def table(tmp_path: Path) -> Path:
         ("reasons", [[], [None]]),
     ],
 )
-def test_a_spoiled_cell_is_named_with_file_row_and_column(table: Path, name: str, cells: list[object]) -> None:
+def test_a_spoiled_cell_is_named_with_file_row_and_column(
+    table: Path, name: str, cells: list[object]
+) -> None:
     changed(table, name, cells)
     with pytest.raises(SonoError, match=rf"images\.parquet: row 2: column '{name}' ") as refused:
         read_table(table, IMAGES)
@@ -171,14 +182,18 @@ def test_a_spoiled_cell_is_named_with_file_row_and_column(table: Path, name: str
 
 def test_a_whole_column_of_another_kind_is_named(table: Path) -> None:
     changed(table, "perceptual_hash", [5, 5])
-    with pytest.raises(SonoError, match="row 1: column 'perceptual_hash' has '5'; not as sono writes it"):
+    with pytest.raises(
+        SonoError, match="row 1: column 'perceptual_hash' has '5'; not as sono writes it"
+    ):
         read_table(table, IMAGES, ["perceptual_hash"])
 
 
 def test_doubled_rows_and_columns_and_dropped_columns_are_refused(table: Path) -> None:
     whole = pq.read_table(table)
     pq.write_table(pa.concat_tables([whole, whole.slice(0, 1)]), table)
-    with pytest.raises(SonoError, match="row 3: two rows of the images table share source_id=a, frame=0"):
+    with pytest.raises(
+        SonoError, match="row 3: two rows of the images table share source_id=a, frame=0"
+    ):
         read_table(table, IMAGES)
     for name in ("patient_id", "split", "file", "ga_days", "reasons"):
         pq.write_table(whole.drop_columns([name]), table)
@@ -212,7 +227,11 @@ def runs(*lengths: int) -> str:
     from pycocotools import mask as coco
 
     height = sum(lengths)
-    return str(coco.frPyObjects({"size": [height, 1], "counts": list(lengths)}, height, 1)["counts"].decode())
+    return str(
+        coco.frPyObjects({"size": [height, 1], "counts": list(lengths)}, height, 1)[
+            "counts"
+        ].decode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,7 +247,11 @@ def runs(*lengths: int) -> str:
     ],
 )
 def test_the_pixels_of_run_lengths_are_counted_without_unpacking(lengths: tuple[int, ...]) -> None:
-    assert pixels_of(pd.Series([runs(*lengths), runs(7), runs(*lengths)])).tolist() == [sum(lengths), 7, sum(lengths)]
+    assert pixels_of(pd.Series([runs(*lengths), runs(7), runs(*lengths)])).tolist() == [
+        sum(lengths),
+        7,
+        sum(lengths),
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "abc\x7f", "é", "P", "5`", "\x20", "5" + "o" * 12])
@@ -237,8 +260,23 @@ def test_a_text_that_is_no_run_lengths_has_no_pixels(text: str) -> None:
 
 
 def masks_of(**cells: object) -> pd.DataFrame:
-    row = {"mask_id": "m", "image_id": "a1", "structure": "femur", "height": 5, "width": 6, "counts": runs(3, 4, 23)}
-    row |= {"box_x": 0, "box_y": 1, "box_width": 2, "box_height": 4, "area": 4, "source": "manual", "state": "accepted"}
+    row = {
+        "mask_id": "m",
+        "image_id": "a1",
+        "structure": "femur",
+        "height": 5,
+        "width": 6,
+        "counts": runs(3, 4, 23),
+    }
+    row |= {
+        "box_x": 0,
+        "box_y": 1,
+        "box_width": 2,
+        "box_height": 4,
+        "area": 4,
+        "source": "manual",
+        "state": "accepted",
+    }
     return from_rows(MASKS, [{**row, "mask_id": "a"}, {**row, **cells}])
 
 
@@ -256,7 +294,9 @@ def masks_of(**cells: object) -> pd.DataFrame:
         ({"height": 6, "width": 5}, "height"),
     ],
 )
-def test_a_mask_that_does_not_fit_its_frame_is_named(tmp_path: Path, cells: dict[str, object], name: str) -> None:
+def test_a_mask_that_does_not_fit_its_frame_is_named(
+    tmp_path: Path, cells: dict[str, object], name: str
+) -> None:
     study = Workspace.create(tmp_path / "study")
     study.write(IMAGES, from_rows(IMAGES, [image("a", image_id="a1", height=5, width=6)]))
     study.write(MASKS, masks_of())
@@ -268,9 +308,18 @@ def test_a_mask_that_does_not_fit_its_frame_is_named(tmp_path: Path, cells: dict
 
 
 @pytest.mark.parametrize("name", ["sources", "released"])
-def test_a_vault_table_of_another_study_is_refused_and_one_without_a_mark_is_read(tmp_path: Path, name: str) -> None:
+def test_a_vault_table_of_another_study_is_refused_and_one_without_a_mark_is_read(
+    tmp_path: Path, name: str
+) -> None:
     mine, other = (Workspace.create(tmp_path / folder) for folder in ("mine", "other"))
-    row = {"path": b"/raw/1", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0, "status": "accepted"}
+    row = {
+        "path": b"/raw/1",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "source_id": "s",
+        "frame": 0,
+        "status": "accepted",
+    }
     note = {"picture": "p", "reviewer": "KM", "reviewed_at": "2024"}
     spec, cells = (RELEASED, note) if name == "released" else (SOURCES, row)
     path = mine.released_path if name == "released" else mine.sources_path

@@ -1,4 +1,7 @@
-"""A changed images table is refused with the file, row and column; what sono itself changes is not."""
+"""A changed images table is refused with the file, row and column.
+
+What sono itself changes is not.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +58,9 @@ def _edit(study: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> N
     """Change the file as a person would, without the checks of sono."""
     path = study.path(IMAGES)
     described = pq.read_schema(path).metadata
-    table = pa.Table.from_pandas(change(study.read(IMAGES)), schema=IMAGES.schema, preserve_index=False)
+    table = pa.Table.from_pandas(
+        change(study.read(IMAGES)), schema=IMAGES.schema, preserve_index=False
+    )
     pq.write_table(table.replace_schema_metadata(described), path)
 
 
@@ -67,8 +72,14 @@ def _edit(study: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> N
         (_shifted("file"), "row [0-9]+: column 'file' has .*not the file of its image_id"),
         (_shifted("image_id"), "row [0-9]+: column 'file' has .*not the file of its image_id"),
         (lambda images: images.assign(patient_id=None), "row [0-9]+: column 'patient_id' has ''"),
-        (lambda images: images.iloc[2:], "2 rows of .*sources.parquet are missing.*column 'source_id'"),
-        (lambda images: _shifted("file")(_shifted("image_id")(images)), "row [0-9]+: column 'image_id' has"),
+        (
+            lambda images: images.iloc[2:],
+            "2 rows of .*sources.parquet are missing.*column 'source_id'",
+        ),
+        (
+            lambda images: _shifted("file")(_shifted("image_id")(images)),
+            "row [0-9]+: column 'image_id' has",
+        ),
     ],
 )
 def test_a_table_changed_by_hand_is_refused(
@@ -80,7 +91,9 @@ def test_a_table_changed_by_hand_is_refused(
     assert "\n" not in str(refusal.value) and "put" in str(refusal.value)
 
 
-def test_what_sono_changes_passes_and_qc_restores_the_table(study: Workspace, graded: Workspace) -> None:
+def test_what_sono_changes_passes_and_qc_restores_the_table(
+    study: Workspace, graded: Workspace
+) -> None:
     split_workspace(study, None, 0, 7)
     before = study.images()
     _edit(study, _shifted("patient_id"))
@@ -89,7 +102,9 @@ def test_what_sono_changes_passes_and_qc_restores_the_table(study: Workspace, gr
 
 
 def test_a_vault_of_an_earlier_version_has_no_pseudonyms_to_compare(study: Workspace) -> None:
-    sources = read_table(study.sources_path, SOURCES).assign(patient_id=None, study_id=None, exam_id=None)
+    sources = read_table(study.sources_path, SOURCES).assign(
+        patient_id=None, study_id=None, exam_id=None
+    )
     write_table(study.sources_path, sources, SOURCES, mode=0o600, study=study.study().key_check)
     assert len(study.images()) == 4
     _edit(study, lambda images: images.iloc[1:])

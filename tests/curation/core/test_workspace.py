@@ -93,15 +93,38 @@ def test_a_run_is_known_by_its_name_and_by_any_path_of_its_folder(
     (study.runs / "linked").symlink_to(tmp_path)
     for folder in (tmp_path, study.root, study.runs, study.runs / "toy"):
         monkeypatch.chdir(folder)
-        for given in ("toy", "toy/", "runs/toy", "runs/toy/", str(study.runs / "toy"), str(tmp_path / "disk" / "toy")):
+        for given in (
+            "toy",
+            "toy/",
+            "runs/toy",
+            "runs/toy/",
+            str(study.runs / "toy"),
+            str(tmp_path / "disk" / "toy"),
+        ):
             assert study.run_name(given) == "toy"
-        assert study.run_name("runs/toy/end") == study.run_name(str(study.runs / "toy" / "end")) == "toy/end"
+        assert (
+            study.run_name("runs/toy/end")
+            == study.run_name(str(study.runs / "toy" / "end"))
+            == "toy/end"
+        )
         assert study.run_name(str(study.runs / "linked")) == "linked"
-    assert study.run_name("../toy") == study.run_name("../../study/runs/toy/") == "toy"  # from within it
+    # from within it
+    assert study.run_name("../toy") == study.run_name("../../study/runs/toy/") == "toy"
 
 
 @pytest.mark.parametrize(
-    "given", ["../held", "held/../held", "runs/../held", "runs/held/..", "/runs/held", "runs", ".held", "", "a/\0b"]
+    "given",
+    [
+        "../held",
+        "held/../held",
+        "runs/../held",
+        "runs/held/..",
+        "/runs/held",
+        "runs",
+        ".held",
+        "",
+        "a/\0b",
+    ],
 )
 def test_what_is_no_folder_below_runs_stays_as_it_is(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +135,9 @@ def test_what_is_no_folder_below_runs_stays_as_it_is(
     assert study.run_name(given) == given
 
 
-def test_a_name_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_utf8_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xff\xfedy"))
     with pytest.raises(SonoError, match=r"st\\xff\\xfedy: the name is not UTF-8; rename"):
         Workspace.create(bad)
@@ -136,19 +161,34 @@ def test_a_renamed_study_with_its_vault_is_read_on(tmp_path: Path) -> None:
 
 def test_masks_and_captions_of_other_frames_are_refused(tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
-    own = [{"image_id": f"a{n}", "source_id": f"s{n}", "frame": 0, "status": "accepted"} for n in range(2)]
+    own = [
+        {"image_id": f"a{n}", "source_id": f"s{n}", "frame": 0, "status": "accepted"}
+        for n in range(2)
+    ]
     caption = {"level": "global", "text": "t", "template": "x", "tier": "full", "tokens": 1}
-    box = dict.fromkeys(("height", "width", "box_width", "box_height", "area"), 1) | {"box_x": 0, "box_y": 0}
-    mask = {"mask_id": "m", "structure": "femur", "counts": "1", "source": "manual", "state": "accepted"} | box
+    box = dict.fromkeys(("height", "width", "box_width", "box_height", "area"), 1) | {
+        "box_x": 0,
+        "box_y": 0,
+    }
+    mask = {
+        "mask_id": "m",
+        "structure": "femur",
+        "counts": "1",
+        "source": "manual",
+        "state": "accepted",
+    } | box
     tables = ((CAPTIONS, caption), (MASKS, mask))
     for spec, row in tables:  # nothing is known of frames yet, or one of them is ours
         study.write(spec, from_rows(spec, [row | {"image_id": "b0"}]))
         assert len(study.read(spec)) == 1
     study.write(IMAGES, from_rows(IMAGES, own))
     for spec, row in tables:
-        assert len(study.read(spec)) == 1  # the mark of the study says that the table is its own: its frames are gone
+        # the mark of the study says that the table is its own: its frames are gone
+        assert len(study.read(spec)) == 1
         write_table(study.path(spec), from_rows(spec, [row | {"image_id": "b0"}]), spec)
-        with pytest.raises(SonoError, match=rf"{spec.name}\.parquet: row 1: column 'image_id' has 'b0', and no row"):
+        with pytest.raises(
+            SonoError, match=rf"{spec.name}\.parquet: row 1: column 'image_id' has 'b0', and no row"
+        ):
             study.read(spec)
         study.write(spec, from_rows(spec, [row | {"image_id": name} for name in ("a0", "b0")]))
         assert len(study.read(spec)) == 2
@@ -170,9 +210,18 @@ def test_tables_and_the_planes_file_lie_inside_the_workspace(tmp_path: Path) -> 
             study.planes()
 
 
-def test_the_ids_of_both_tables_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ids_of_both_tables_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = Workspace.create(tmp_path / "study")
-    row = {"path": b"/raw/1", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0, "status": "accepted"}
+    row = {
+        "path": b"/raw/1",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "source_id": "s",
+        "frame": 0,
+        "status": "accepted",
+    }
     sources = from_rows(SOURCES, [row])
     study.write_vault(study.sources_path, SOURCES, sources)
     study.write(IMAGES, sources[IMAGES.columns])

@@ -1,4 +1,6 @@
-"""Frames whose patient nobody knows stay with their study or exam folder, or in train, and are counted."""
+"""Frames whose patient nobody knows stay with their study or exam folder, or in train, and are
+counted.
+"""
 
 from pathlib import Path
 
@@ -28,33 +30,57 @@ KEY = b"k" * 32
 
 def images(rows: list[dict[str, object]]) -> pd.DataFrame:
     filled = [
-        {"frame": 0, "status": "accepted", "source_id": f"s{number:03}", "image_id": f"i{number:03}", **row}
+        {
+            "frame": 0,
+            "status": "accepted",
+            "source_id": f"s{number:03}",
+            "image_id": f"i{number:03}",
+            **row,
+        }
         for number, row in enumerate(rows)
     ]
     return from_rows(IMAGES, filled)
 
 
 def known(count: int = 30) -> list[dict[str, object]]:
-    return [{"patient_id": f"p{number // 3}", "plane": f"plane{number % 3}"} for number in range(3 * count)]
+    return [
+        {"patient_id": f"p{number // 3}", "plane": f"plane{number % 3}"}
+        for number in range(3 * count)
+    ]
 
 
-def exams_of(*files: tuple[str, str | None], studies: dict[str, str] | None = None) -> dict[str, str]:
+def exams_of(
+    *files: tuple[str, str | None], studies: dict[str, str] | None = None
+) -> dict[str, str]:
     """The file names that share an exam, by name; files are given with their patients."""
-    table = images([{"patient_id": who, "study_id": (studies or {}).get(path)} for path, who in files])
+    table = images(
+        [{"patient_id": who, "study_id": (studies or {}).get(path)} for path, who in files]
+    )
     places = [(f"raw/{path}".encode(), b"raw") for path, _ in files]
     found = exam_ids(KEY, places, table, by_file=False)
-    return {path: "-" if exam is None else exam for (path, _), exam in zip(files, found, strict=True)}
+    return {
+        path: "-" if exam is None else exam for (path, _), exam in zip(files, found, strict=True)
+    }
 
 
 def test_an_exam_is_the_highest_folder_with_one_patient() -> None:
-    files = [("A/P1/x/1.png", "p1"), ("A/P1/y/2.png", None), ("A/P2/3.png", "p2"), ("A/P2/4.png", None)]
+    files = [
+        ("A/P1/x/1.png", "p1"),
+        ("A/P1/y/2.png", None),
+        ("A/P2/3.png", "p2"),
+        ("A/P2/4.png", None),
+    ]
     found = exams_of(*files)
-    assert found["A/P1/x/1.png"] == found["A/P1/y/2.png"] != found["A/P2/3.png"] == found["A/P2/4.png"]
+    assert (
+        found["A/P1/x/1.png"] == found["A/P1/y/2.png"] != found["A/P2/3.png"] == found["A/P2/4.png"]
+    )
 
 
 def test_a_folder_of_several_patients_or_studies_is_no_exam() -> None:
     assert set(exams_of(("1.png", "p1"), ("2.png", "p2"), ("3.png", None)).values()) == {"-"}
-    assert set(exams_of(("all/1.png", "p1"), ("all/2.png", "p2"), ("all/3.png", None)).values()) == {"-"}
+    assert set(
+        exams_of(("all/1.png", "p1"), ("all/2.png", "p2"), ("all/3.png", None)).values()
+    ) == {"-"}
     files = [("all/1.png", None), ("all/2.png", None)]
     assert set(exams_of(*files, studies={"all/1.png": "a", "all/2.png": "b"}).values()) == {"-"}
 
@@ -66,7 +92,12 @@ def test_files_right_in_the_given_folder_are_one_exam_where_nothing_is_known() -
 def test_nothing_of_a_folder_can_be_read_from_an_exam_id() -> None:
     found = exams_of(("Mueller Anna/1.png", None))["Mueller Anna/1.png"]
     assert len(found) == 16 and int(found, 16) >= 0
-    assert found != exam_ids(b"x" * 32, [(b"raw/Mueller Anna/1.png", b"raw")], images([{}]), by_file=False)[0]
+    assert (
+        found
+        != exam_ids(b"x" * 32, [(b"raw/Mueller Anna/1.png", b"raw")], images([{}]), by_file=False)[
+            0
+        ]
+    )
 
 
 @pytest.mark.parametrize("column", ["study_id", "exam_id"])
@@ -80,7 +111,10 @@ def test_frames_without_a_patient_follow_their_study_or_exam(column: str) -> Non
         tail = table["split"].iloc[-12:]
         assert set(tail[:6]) == {table["split"].iloc[0]} and tail[6:].nunique() == 1
     folds = [fold_splits(table, 5, fold, seed=0) for fold in range(5)]
-    assert all(one.iloc[-6:].nunique() == 1 and one.iloc[-12] == one.iloc[-7] == one.iloc[0] for one in folds)
+    assert all(
+        one.iloc[-6:].nunique() == 1 and one.iloc[-12] == one.iloc[-7] == one.iloc[0]
+        for one in folds
+    )
 
 
 def test_a_study_of_several_patients_ties_nobody_to_them() -> None:
@@ -97,26 +131,49 @@ def test_frames_of_no_exam_are_never_in_val_or_test() -> None:
         assert set(fold_splits(table, 3, seed % 3, seed).iloc[-30:]) == {"train"}
     stood = pd.Series(["test"] * len(table), index=table.index)
     assert set(assign_splits(table, SplitConfig(), stood).iloc[-30:]) == {"train"}
-    with pytest.raises(SonoError, match=r"5 folds of 0 patients.*4 frames of unknown patients stay in train"):
+    with pytest.raises(
+        SonoError, match=r"5 folds of 0 patients.*4 frames of unknown patients stay in train"
+    ):
         fold_splits(images([{}] * 4), 5, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"exam_id": "e", "split": "train"}, {"exam_id": "e", "split": "test"}], r"1 exam folders .* \(e\)"),
-        ([{"exam_id": "e", "patient_id": "p", "split": "val"}, {"exam_id": "e", "split": "train"}], "exam folders"),
-        ([{"study_id": "t", "split": "val"}, {"study_id": "t", "split": "test"}], r"1 studies .* \(t\)"),
-        ([{"split": "test"}, {"split": "train"}], "1 frames without patient, study and exam folder are in val or test"),
+        (
+            [{"exam_id": "e", "split": "train"}, {"exam_id": "e", "split": "test"}],
+            r"1 exam folders .* \(e\)",
+        ),
+        (
+            [
+                {"exam_id": "e", "patient_id": "p", "split": "val"},
+                {"exam_id": "e", "split": "train"},
+            ],
+            "exam folders",
+        ),
+        (
+            [{"study_id": "t", "split": "val"}, {"study_id": "t", "split": "test"}],
+            r"1 studies .* \(t\)",
+        ),
+        (
+            [{"split": "test"}, {"split": "train"}],
+            "1 frames without patient, study and exam folder are in val or test",
+        ),
     ],
 )
-def test_the_check_finds_exams_in_several_splits(rows: list[dict[str, object]], message: str) -> None:
+def test_the_check_finds_exams_in_several_splits(
+    rows: list[dict[str, object]], message: str
+) -> None:
     with pytest.raises(SonoError, match=message):
         check_splits(images(rows))
 
 
 def test_evaluation_and_hold_out_know_exams() -> None:
-    rows = [{"exam_id": "e", "patient_id": "p", "center": "A"}, {"exam_id": "e", "center": "B"}, {"center": "A"}]
+    rows = [
+        {"exam_id": "e", "patient_id": "p", "center": "A"},
+        {"exam_id": "e", "center": "B"},
+        {"center": "A"},
+    ]
     table = images(rows)
     assert related_rows(table, table, {"i001"}, ()).tolist() == [True, True, False]
     assert related_rows(table.iloc[[0]], table, {"i001"}, ()).tolist() == [True]
@@ -124,7 +181,14 @@ def test_evaluation_and_hold_out_know_exams() -> None:
 
 
 def test_what_the_frames_without_a_patient_follow_is_counted() -> None:
-    rows = [{"study_id": "t"}, {"exam_id": "e"}, {"exam_id": "e"}, {}, {"patient_id": "p"}, {"status": "error"}]
+    rows = [
+        {"study_id": "t"},
+        {"exam_id": "e"},
+        {"exam_id": "e"},
+        {},
+        {"patient_id": "p"},
+        {"status": "error"},
+    ]
     rows += [{"duplicate_group": "g"}, {"patient_id": "q", "duplicate_group": "g"}]
     expected = {"frames": 5, "study": 1, "exam folder": 2, "duplicate": 1, "train only": 1}
     assert orphan_counts(images(rows)) == expected
@@ -133,12 +197,17 @@ def test_what_the_frames_without_a_patient_follow_is_counted() -> None:
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three exam folders of 3 frames; the table knows no frame of the last, and all but two of the others."""
+    """Three exam folders of 3 frames.
+
+    The table knows no frame of the last, and all but two of the others.
+    """
     folder = tmp_path_factory.mktemp("exams")
     lines = ["file,patient"]
     for number in range(3):
         write_frames(folder / "raw" / f"Exam {number}", range(3 * number, 3 * number + 3))
-        lines += [f"IM_{seed}.png,W{number}" for seed in range(3 * number, 3 * number + 2) if number < 2]
+        lines += [
+            f"IM_{seed}.png,W{number}" for seed in range(3 * number, 3 * number + 2) if number < 2
+        ]
     (folder / "records.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -152,7 +221,13 @@ def test_an_export_with_rows_missing_leaks_no_exam(export: Path, tmp_path: Path)
     for seed in range(10):
         sizes = split_workspace(study, None, 0, seed)
         assert study.images().groupby("exam_id")["split"].nunique().max() == 1
-    assert sizes["without patient"] == {"frames": 5, "study": 0, "exam folder": 5, "duplicate": 0, "train only": 0}
+    assert sizes["without patient"] == {
+        "frames": 5,
+        "study": 0,
+        "exam folder": 5,
+        "duplicate": 0,
+        "train only": 0,
+    }
     assert checked_splits(study) == sizes
     table = study.images()
     study.write(IMAGES, table.assign(split=["train", "val", "test"] * 3))
@@ -164,7 +239,9 @@ def test_a_setting_says_that_every_file_is_of_another_patient(export: Path, tmp_
     study = Workspace.create(tmp_path / "study")
     run_qc(study, QcOptions(export / "raw"), Engine(jobs=1))
     assert study.images()["exam_id"].nunique() == 3
-    study.config_path.write_text(study.config_path.read_text() + '[splits]\nwithout_patient = "file"\n')
+    study.config_path.write_text(
+        study.config_path.read_text() + '[splits]\nwithout_patient = "file"\n'
+    )
     run_qc(study, QcOptions(export / "raw"), Engine(jobs=1))
     assert study.images()["exam_id"].nunique() == 9
     check_splits(study.images())

@@ -39,7 +39,9 @@ def test_few_hashes_are_compared_all_with_all() -> None:
     words = random_words(300)
     words[200:253] = with_flips(words[:53], list(range(53)))
     pairs = near_pairs(words, 52)
-    assert set(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.distance.tolist(), strict=True)) == {
+    assert set(
+        zip(pairs.first.tolist(), pairs.second.tolist(), pairs.distance.tolist(), strict=True)
+    ) == {
         (i, j, distance)
         for i, j in combinations(range(300), 2)
         if (distance := int(np.bitwise_count(words[i] ^ words[j]).sum())) <= 52
@@ -66,17 +68,25 @@ def test_the_worst_pair_within_23_bits_is_found_and_the_one_beyond_is_not() -> N
     words = random_words(1)
     row, column = np.divmod(np.arange(256), 16)
     by_frequency = np.lexsort((np.abs(row - column), row + column))
-    bits = [by_frequency[BAND_BITS * band + bit] for band, flips in enumerate(FLIPS) for bit in range(flips + 1)]
+    bits = [
+        by_frequency[BAND_BITS * band + bit]
+        for band, flips in enumerate(FLIPS)
+        for bit in range(flips + 1)
+    ]
     table = np.unpackbits(words.view(np.uint8), axis=1)
     table[0, bits] ^= 1
     beyond = np.packbits(table, axis=1).view(np.uint64)
     assert listed(near_pairs(np.concatenate([words, beyond]), 52)) == set()
     table[0, bits[0]] ^= 1
-    assert listed(near_pairs(np.concatenate([words, np.packbits(table, axis=1).view(np.uint64)]), 52)) == {(0, 1)}
+    assert listed(
+        near_pairs(np.concatenate([words, np.packbits(table, axis=1).view(np.uint64)]), 52)
+    ) == {(0, 1)}
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
-def test_a_mirror_is_taken_off_before_the_comparison(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_is_taken_off_before_the_comparison(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hamming, "ALL_PAIRS", limit)
     mirror = random_words(1, seed=7)[0]
     words = random_words(100)
@@ -86,7 +96,9 @@ def test_a_mirror_is_taken_off_before_the_comparison(limit: int, monkeypatch: py
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
-def test_a_crowd_stays_connected_without_all_its_pairs(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crowd_stays_connected_without_all_its_pairs(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hamming, "ALL_PAIRS", limit)
     center = random_words(1)
     crowd = with_flips(np.repeat(center, 3000, axis=0), [4] * 3000)

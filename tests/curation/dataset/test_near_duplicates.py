@@ -61,7 +61,9 @@ def test_the_search_finds_every_pair_within_31_bits() -> None:
     generator = np.random.default_rng(3)
     hashes = [generator.bytes(32).hex() for _ in range(200)]
     spread = [flipped(code, generator.choice(256, 31, replace=False).tolist()) for code in hashes]
-    pairs = near_duplicate_pairs(hashes + spread, lambda index: tissue(index % 200, 64), max_distance=31)
+    pairs = near_duplicate_pairs(
+        hashes + spread, lambda index: tissue(index % 200, 64), max_distance=31
+    )
     assert pairs == [(index, index + 200) for index in range(200)]
 
 
@@ -95,7 +97,9 @@ def test_no_hashes_give_no_pairs() -> None:
 
 def test_the_frames_that_stand_in_two_folders_are_found(shared_data: Path) -> None:
     full = {path.stem: path for path in (shared_data / "barcelona_head/images").iterdir()}
-    stretched = {path.stem: path for path in sorted((shared_data / "barcelona/Images").glob("*Plane3*"))[:90]}
+    stretched = {
+        path.stem: path for path in sorted((shared_data / "barcelona/Images").glob("*Plane3*"))[:90]
+    }
     shared = [stem for stem in full if stem in stretched]
     paths = [*(full[stem] for stem in shared), *stretched.values()]
     grays = [np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), 0), np.uint8) for path in paths]
@@ -107,6 +111,8 @@ def test_the_frames_that_stand_in_two_folders_are_found(shared_data: Path) -> No
         return small_frame(crop, sectors[index].box, grays[index].shape)
 
     pairs = near_duplicate_pairs(hashes, load)
-    across = {(paths[i].stem, paths[j].stem) for i, j in pairs if paths[i].stem[:12] != paths[j].stem[:12]}
+    across = {
+        (paths[i].stem, paths[j].stem) for i, j in pairs if paths[i].stem[:12] != paths[j].stem[:12]
+    }
     assert across == set() and len(shared) >= 5
     assert {paths[i].stem for i, j in pairs if paths[i].stem == paths[j].stem} == set(shared)

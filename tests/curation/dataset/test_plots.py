@@ -18,8 +18,13 @@ def pixels(png: bytes) -> np.ndarray:
 
 def counted(planes: list[str | None], ga_days: int | None = None) -> Statistics:
     row = {"frame": 0, "status": "accepted", "ga_days": ga_days}
-    images = [row | {"source_id": f"s{n}", "image_id": f"i{n}", "plane": plane} for n, plane in enumerate(planes)]
-    return compute_statistics(from_rows(IMAGES, images), empty_table(MASKS), empty_table(CAPTIONS), TABLE)
+    images = [
+        row | {"source_id": f"s{n}", "image_id": f"i{n}", "plane": plane}
+        for n, plane in enumerate(planes)
+    ]
+    return compute_statistics(
+        from_rows(IMAGES, images), empty_table(MASKS), empty_table(CAPTIONS), TABLE
+    )
 
 
 def area(picture: np.ndarray, color: tuple[int, int, int]) -> int:
@@ -29,14 +34,19 @@ def area(picture: np.ndarray, color: tuple[int, int, int]) -> int:
 def test_bars_are_as_long_as_the_counts_and_in_the_colors_of_the_regions() -> None:
     picture = pixels(figure_planes_and_age(counted(["femur"] * 4 + ["forearm"] * 2, 150), TABLE))
     patch = 400  # at most, of the legend
-    legs, arms = area(picture, REGIONS["lower limb"]) - patch, area(picture, REGIONS["upper limb"]) - patch
+    legs, arms = (
+        area(picture, REGIONS["lower limb"]) - patch,
+        area(picture, REGIONS["upper limb"]) - patch,
+    )
     assert legs / arms == pytest.approx(2, rel=0.05)
     assert area(picture, REGIONS["heart"]) == 0
 
 
 @pytest.mark.parametrize("planes", [["femur"], [None], ["other", "femur"], [*TABLE.by_id, None]])
 @pytest.mark.parametrize("ga_days", [None, 50, 300])
-def test_the_figure_works_with_few_planes_and_without_ages(planes: list[str | None], ga_days: int | None) -> None:
+def test_the_figure_works_with_few_planes_and_without_ages(
+    planes: list[str | None], ga_days: int | None
+) -> None:
     assert pixels(figure_planes_and_age(counted(planes, ga_days), TABLE)).std() > 1
 
 

@@ -1,4 +1,4 @@
-"""Whole women: their shares first, then centers and planes, whatever the size of the study."""
+"""Whole patients: their shares first, then centers and planes, whatever the size of the study."""
 
 import numpy as np
 import pandas as pd
@@ -12,25 +12,30 @@ from sono.curation.dataset.splits import SplitConfig, assign_splits, check_split
 SHARES = np.array([0.7, 0.1, 0.2])
 
 
-def _study(women: list[tuple[str, list[str]]]) -> pd.DataFrame:
-    """A woman a pair of center and planes, a frame a plane."""
+def _study(patients: list[tuple[str, list[str]]]) -> pd.DataFrame:
+    """A patient a pair of center and planes, a frame a plane."""
     rows = [
-        {"source_id": f"{place}-{number}", "patient_id": f"w{place:03d}", "frame": 0, "status": "accepted"}
+        {
+            "source_id": f"{place}-{number}",
+            "patient_id": f"w{place:03d}",
+            "frame": 0,
+            "status": "accepted",
+        }
         | {"center": center, "plane": plane}
-        for place, (center, planes) in enumerate(women)
+        for place, (center, planes) in enumerate(patients)
         for number, plane in enumerate(planes)
     ]
     return from_rows(IMAGES, rows)
 
 
-def _women(images: pd.DataFrame, seed: int = 0) -> list[int]:
+def _patients(images: pd.DataFrame, seed: int = 0) -> list[int]:
     placed = images.assign(split=assign_splits(images, SplitConfig(seed=seed)))
     check_splits(placed)
     return [placed.loc[placed["split"] == name, "patient_id"].nunique() for name in SPLITS]
 
 
 @pytest.mark.parametrize(
-    ("women", "parts"),
+    ("patients", "parts"),
     [
         (3, [[1, 1, 1]]),  # none is left empty
         (4, [[2, 1, 1]]),
@@ -41,24 +46,33 @@ def _women(images: pd.DataFrame, seed: int = 0) -> list[int]:
         (20, [[14, 2, 4]]),
     ],
 )
-def test_few_women_are_shared_out_to_the_nearest(women: int, parts: list[list[int]]) -> None:
-    images = _study([("AB"[woman % 2], [f"plane{(8 * woman + n) % 24}" for n in range(8)]) for woman in range(women)])
-    assert all(_women(images, seed) in parts for seed in range(10))
+def test_few_patients_are_shared_out_to_the_nearest(patients: int, parts: list[list[int]]) -> None:
+    images = _study(
+        [
+            ("AB"[patient % 2], [f"plane{(8 * patient + n) % 24}" for n in range(8)])
+            for patient in range(patients)
+        ]
+    )
+    assert all(_patients(images, seed) in parts for seed in range(10))
 
 
-def test_two_women_go_where_the_shares_are() -> None:
-    assert sorted(_women(_study([("A", ["femur"]), ("A", ["femur"])]))) == [0, 1, 1]
+def test_two_patients_go_where_the_shares_are() -> None:
+    assert sorted(_patients(_study([("A", ["femur"]), ("A", ["femur"])]))) == [0, 1, 1]
 
 
-def test_the_only_woman_of_a_plane_or_a_center_is_trained_on() -> None:
+def test_the_only_patient_of_a_plane_or_a_center_is_trained_on() -> None:
     for seed in range(10):
-        images = _study([("A", ["femur"] * 4)] * 8 + [("A", ["femur", "eye"]), ("B", ["femur"] * 4)])
+        images = _study(
+            [("A", ["femur"] * 4)] * 8 + [("A", ["femur", "eye"]), ("B", ["femur"] * 4)]
+        )
         split = assign_splits(images, SplitConfig(seed=seed))
         assert set(split[(images["plane"] == "eye") | (images["center"] == "B")]) == {"train"}
 
 
-def test_each_plane_of_three_women_stands_in_every_split_where_women_allow() -> None:
-    images = _study([("A", ["leg"] * 4)] * 3 + [("A", ["eye"] * 4)] * 3 + [("A", ["femur"] * 4)] * 24)
+def test_each_plane_of_three_patients_stands_in_every_split_where_patients_allow() -> None:
+    images = _study(
+        [("A", ["leg"] * 4)] * 3 + [("A", ["eye"] * 4)] * 3 + [("A", ["femur"] * 4)] * 24
+    )
     for seed in range(10):
         counts = pd.crosstab(images["plane"], assign_splits(images, SplitConfig(seed=seed)))
         assert (counts > 0).all(axis=None)
@@ -73,15 +87,20 @@ def test_a_crowd_tied_by_duplicates_is_trained_on_and_the_others_make_up() -> No
         assert split.value_counts().to_dict() == {"train": 21, "val": 3, "test": 6}
 
 
-def test_frames_follow_where_women_differ() -> None:
-    images = _study([("A", ["femur"] * (2 + 5 * (woman % 5))) for woman in range(20)])
+def test_frames_follow_where_patients_differ() -> None:
+    images = _study([("A", ["femur"] * (2 + 5 * (patient % 5))) for patient in range(20)])
     for seed in range(10):
-        frames = assign_splits(images, SplitConfig(seed=seed)).value_counts(normalize=True)[list(SPLITS)]
+        frames = assign_splits(images, SplitConfig(seed=seed)).value_counts(normalize=True)[
+            list(SPLITS)
+        ]
         assert np.abs(frames - SHARES).max() < 0.05
 
 
 studies = st.lists(
-    st.tuples(st.sampled_from("ABC"), st.lists(st.sampled_from(["femur", "eye", "leg", "lvot"]), min_size=1)),
+    st.tuples(
+        st.sampled_from("ABC"),
+        st.lists(st.sampled_from(["femur", "eye", "leg", "lvot"]), min_size=1),
+    ),
     min_size=3,
     max_size=40,
 )
@@ -89,26 +108,32 @@ studies = st.lists(
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(studies, st.integers(0, 5), st.booleans())
-def test_any_study_keeps_its_women_whole_and_their_shares(women: list, seed: int, reverse: bool) -> None:
-    images = _study(women)
+def test_any_study_keeps_its_patients_whole_and_their_shares(
+    patients: list, seed: int, reverse: bool
+) -> None:
+    images = _study(patients)
     config = SplitConfig(seed=seed)
     split = assign_splits(images, config)
     check_splits(images.assign(split=split))
-    counts = pd.Series(_women(images, seed), index=list(SPLITS))
+    counts = pd.Series(_patients(images, seed), index=list(SPLITS))
     assert (counts > 0).all()
-    if len(women) >= 5:  # fewer cannot fill three splits and come near
-        assert (np.abs(counts - SHARES * len(women)) < 1).all()
+    if len(patients) >= 5:  # fewer cannot fill three splits and come near
+        assert (np.abs(counts - SHARES * len(patients)) < 1).all()
     other_order = images.iloc[::-1] if reverse else images.sample(frac=1, random_state=seed)
     pd.testing.assert_series_equal(assign_splits(other_order, config).sort_index(), split)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(studies, studies, st.lists(st.integers(0, 39), max_size=6))
-def test_women_who_stand_in_a_split_stay_and_new_ones_join(old: list, new: list, tied: list[int]) -> None:
+def test_patients_who_stand_in_a_split_stay_and_new_ones_join(
+    old: list, new: list, tied: list[int]
+) -> None:
     before = _study(old)
     standing = assign_splits(before, SplitConfig(seed=7))
     images = _study(old + new)
-    images.loc[images["patient_id"].isin([f"w{woman:03d}" for woman in tied]), "duplicate_group"] = "g"
+    images.loc[
+        images["patient_id"].isin([f"w{patient:03d}" for patient in tied]), "duplicate_group"
+    ] = "g"
     split = assign_splits(images, SplitConfig(), standing.reindex(images.index))
     assert split.notna().all()
     check_splits(images.assign(split=split))
@@ -116,11 +141,12 @@ def test_women_who_stand_in_a_split_stay_and_new_ones_join(old: list, new: list,
     assert (split[: len(before)][free] == standing[free]).all()
 
 
-@pytest.mark.parametrize(("women", "folds"), [(10, 5), (12, 12), (9, 2)])
-def test_folds_hold_equally_many_women(women: int, folds: int) -> None:
-    images = _study([("A", ["femur"] * 3)] * women)
+@pytest.mark.parametrize(("patients", "folds"), [(10, 5), (12, 12), (9, 2)])
+def test_folds_hold_equally_many_patients(patients: int, folds: int) -> None:
+    images = _study([("A", ["femur"] * 3)] * patients)
     tested = [
-        images["patient_id"][fold_splits(images, folds, fold, seed=3) == "test"].nunique() for fold in range(folds)
+        images["patient_id"][fold_splits(images, folds, fold, seed=3) == "test"].nunique()
+        for fold in range(folds)
     ]
-    assert sum(tested) == women
+    assert sum(tested) == patients
     assert max(tested) - min(tested) <= 1

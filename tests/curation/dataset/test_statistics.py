@@ -13,39 +13,92 @@ TABLE = PlaneTable()
 def rows() -> list[dict[str, object]]:
     """Six frames: three accepted of two patients, three not."""
     accepted = [
-        {"plane": "femur", "ga_days": 154, "patient_id": "p", "split": "train", "center": "A", "brightness": 0.2},
-        {"plane": "femur", "ga_days": 160, "patient_id": "p", "split": "train", "center": "A", "brightness": 0.4},
-        {"plane": "other", "region": "head", "ga_days": 168, "patient_id": "q", "split": "test", "center": "B"},
+        {
+            "plane": "femur",
+            "ga_days": 154,
+            "patient_id": "p",
+            "split": "train",
+            "center": "A",
+            "brightness": 0.2,
+        },
+        {
+            "plane": "femur",
+            "ga_days": 160,
+            "patient_id": "p",
+            "split": "train",
+            "center": "A",
+            "brightness": 0.4,
+        },
+        {
+            "plane": "other",
+            "region": "head",
+            "ga_days": 168,
+            "patient_id": "q",
+            "split": "test",
+            "center": "B",
+        },
     ]
     others = [
-        {"status": "rejected", "reasons": ["overlay", "blurred", "too_dark"], "center": "A", "plane": "leg"},
+        {
+            "status": "rejected",
+            "reasons": ["overlay", "blurred", "too_dark"],
+            "center": "A",
+            "plane": "leg",
+        },
         {"status": "error", "reasons": ["truncated"]},
-        {"status": "rejected", "reasons": ["exact_duplicate"], "duplicate_group": "d", "duplicate_kind": "exact"},
+        {
+            "status": "rejected",
+            "reasons": ["exact_duplicate"],
+            "duplicate_group": "d",
+            "duplicate_kind": "exact",
+        },
     ]
-    both = [{"status": "accepted", "reasons": ["overlay"], "duplicate_group": "d"} | row for row in accepted] + others
-    return [{"source_id": f"s{n}", "image_id": f"i{n}", "frame": 0} | row for n, row in enumerate(both)]
+    both = [
+        {"status": "accepted", "reasons": ["overlay"], "duplicate_group": "d"} | row
+        for row in accepted
+    ] + others
+    return [
+        {"source_id": f"s{n}", "image_id": f"i{n}", "frame": 0} | row for n, row in enumerate(both)
+    ]
 
 
 @pytest.fixture(scope="module")
 def stats() -> Statistics:
     box = dict.fromkeys(("box_x", "box_y", "box_width", "box_height", "area", "height", "width"), 1)
     masks = [
-        {"mask_id": f"m{n}", "image_id": image, "structure": "femur", "counts": "0", "source": "sam", "state": state}
+        {
+            "mask_id": f"m{n}",
+            "image_id": image,
+            "structure": "femur",
+            "counts": "0",
+            "source": "sam",
+            "state": state,
+        }
         | box
         for n, (image, state) in enumerate(
             [("i0", "accepted"), ("i0", "proposed"), ("i1", "rejected"), ("i4", "accepted")]
         )
     ]
     captions = [
-        {"image_id": f"i{n}", "level": "global", "text": "x", "template": "t", "tier": tier, "tokens": 10 + n}
+        {
+            "image_id": f"i{n}",
+            "level": "global",
+            "text": "x",
+            "template": "t",
+            "tier": tier,
+            "tokens": 10 + n,
+        }
         for n, tier in enumerate(("full", "full", "label"))
     ]
-    return compute_statistics(from_rows(IMAGES, rows()), from_rows(MASKS, masks), from_rows(CAPTIONS, captions), TABLE)
+    return compute_statistics(
+        from_rows(IMAGES, rows()), from_rows(MASKS, masks), from_rows(CAPTIONS, captions), TABLE
+    )
 
 
 def test_the_headline(stats: Statistics) -> None:
     assert stats.frames == {
-        "frames": 6, "files": 6, "accepted": 3, "patients": 2, "studies": 0, "centers": 2, "machines": 0,
+        "frames": 6, "files": 6, "accepted": 3, "patients": 2, "studies": 0, "centers": 2,
+        "machines": 0,
     }  # fmt: skip
     assert stats.status == {"accepted": 3, "rejected": 2, "quarantined": 0, "error": 1}
 
@@ -59,7 +112,13 @@ def test_each_excluded_frame_counts_once_under_the_reason_of_its_status(stats: S
 
 def test_every_reason_of_every_frame_is_counted_with_its_meaning(stats: Statistics) -> None:
     counts = dict(zip(stats.reasons["code"], stats.reasons["frames"], strict=True))
-    assert counts == {"truncated": 1, "blurred": 1, "too_dark": 1, "exact_duplicate": 1, "overlay": 4}
+    assert counts == {
+        "truncated": 1,
+        "blurred": 1,
+        "too_dark": 1,
+        "exact_duplicate": 1,
+        "overlay": 4,
+    }
     assert stats.reasons["meaning"].str.len().min() > 0
 
 
@@ -101,7 +160,9 @@ def test_patients_who_may_be_one_leak_like_one_patient(group: str | None, leakin
     ]
     for row in rows[:2]:
         row["patient_group"] = group
-    stats = compute_statistics(from_rows(IMAGES, rows), empty_table(MASKS), empty_table(CAPTIONS), TABLE)
+    stats = compute_statistics(
+        from_rows(IMAGES, rows), empty_table(MASKS), empty_table(CAPTIONS), TABLE
+    )
     assert stats.leaks == {"patients": leaking, "duplicate_groups": 0}
 
 
@@ -112,7 +173,14 @@ def test_quality_has_a_row_where_there_are_values(stats: Statistics) -> None:
 
 def test_masks_by_state_and_usable_ones(stats: Statistics) -> None:
     assert stats.masks.to_dict("records") == [
-        {"structure": "femur", "source": "sam", "proposed": 1, "accepted": 2, "edited": 0, "rejected": 1}
+        {
+            "structure": "femur",
+            "source": "sam",
+            "proposed": 1,
+            "accepted": 2,
+            "edited": 0,
+            "rejected": 1,
+        }
     ]
     assert stats.mask_totals == {"masks": 4, "usable": 2, "frames_with_masks": 1}
 
@@ -125,11 +193,17 @@ def test_captions_by_tier(stats: Statistics) -> None:
 
 
 def test_as_dict_is_json_without_nan(stats: Statistics) -> None:
-    assert json.loads(json.dumps(stats.as_dict(), allow_nan=False))["ga_weeks"] == {"22": 2, "23": 0, "24": 1}
+    assert json.loads(json.dumps(stats.as_dict(), allow_nan=False))["ga_weeks"] == {
+        "22": 2,
+        "23": 0,
+        "24": 1,
+    }
 
 
 def test_a_study_where_nothing_was_accepted_still_counts() -> None:
-    bad = from_rows(IMAGES, [{"source_id": "s", "frame": 0, "status": "error", "reasons": ["corrupt"]}])
+    bad = from_rows(
+        IMAGES, [{"source_id": "s", "frame": 0, "status": "error", "reasons": ["corrupt"]}]
+    )
     stats = compute_statistics(bad, empty_table(MASKS), empty_table(CAPTIONS), TABLE)
     assert stats.frames["accepted"] == 0
     assert stats.ga_weeks == {}

@@ -1,4 +1,7 @@
-"""Lines of print, found by their strokes: drawn ones, on real frames too, and none where there is only tissue."""
+"""Lines of print, found by their strokes.
+
+Drawn ones, on real frames too, and none where there is only tissue.
+"""
 
 from pathlib import Path
 
@@ -25,7 +28,9 @@ def bars(count: int, tone: int = 200, height: int = 12) -> Gray:
 
 def tissue(seed: int = 0) -> Gray:
     """Speckle that is wider than it is high, as beams make it."""
-    noise = cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 1, (480, 640)), (0, 0), sigmaX=5, sigmaY=2)
+    noise = cv2.GaussianBlur(
+        np.random.default_rng(seed).normal(0, 1, (480, 640)), (0, 0), sigmaX=5, sigmaY=2
+    )
     return np.asarray(np.clip(90 + 900 * noise / 10, 0, 255), np.uint8)
 
 
@@ -54,7 +59,12 @@ def test_strokes_of_many_tones_or_without_calm_around_are_no_line() -> None:
     for number in range(8):
         uneven[:, 100 + 6 * number : 102 + 6 * number] //= 1 + number % 4
     assert burned_lines(uneven) == []
-    assert burned_lines(np.maximum(bars(8, tone=100), np.roll(bars(8, tone=39, height=40), -14, axis=0))) == []
+    assert (
+        burned_lines(
+            np.maximum(bars(8, tone=100), np.roll(bars(8, tone=39, height=40), -14, axis=0))
+        )
+        == []
+    )
 
 
 def test_a_mask_hides_a_line() -> None:
@@ -68,7 +78,9 @@ def test_tissue_has_no_lines_and_words_on_it_have() -> None:
         picture = tissue(seed)
         assert burned_lines(picture) == []
         for size in (0.4, 0.6, 1.0, 1.4):
-            written = cv2.putText(picture.copy(), "ULVSKOG", (200, 250), 0, size, 255, 1 + (size > 0.9), cv2.LINE_AA)
+            written = cv2.putText(
+                picture.copy(), "ULVSKOG", (200, 250), 0, size, 255, 1 + (size > 0.9), cv2.LINE_AA
+            )
             assert burned_lines(np.asarray(written, np.uint8)), size
 
 
@@ -76,14 +88,19 @@ def test_the_rim_is_the_top_the_bottom_and_the_upper_corners() -> None:
     def places(*boxes: tuple[int, int, int, int]) -> list[bool]:
         return [at_rim(Line(*box), 100, 200) for box in boxes]
 
-    assert places((90, 10, 110, 14), (90, 90, 110, 94), (0, 30, 40, 34), (180, 30, 200, 34)) == [True] * 4
+    assert (
+        places((90, 10, 110, 14), (90, 90, 110, 94), (0, 30, 40, 34), (180, 30, 200, 34))
+        == [True] * 4
+    )
     assert places((90, 20, 110, 24), (0, 50, 40, 54), (50, 30, 90, 34)) == [False] * 3
 
 
 def test_settings_on_tissue_at_the_rim_are_painted_over_and_a_name_in_the_middle_is_not() -> None:
     picture = tissue()
     for place in ((470, 90), (200, 250)):
-        cv2.putText(picture, "Har-high 97", place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 230, 1, cv2.LINE_AA)
+        cv2.putText(
+            picture, "Har-high 97", place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 230, 1, cv2.LINE_AA
+        )
     painted = printed_lines(picture, 0)
     assert painted[78:92, 471:562].all() and not painted[200:300].any()
     assert painted.mean() < 0.02
@@ -102,7 +119,16 @@ def test_names_on_real_tissue_are_found(shared_data: Path) -> None:
     found = []
     for path in sorted((shared_data / "nijmegen").rglob("*_HC.png"))[::8]:
         gray = read_source(str(path).encode()).frames[0].gray.copy()
-        cv2.putText(gray, "ULVSKOG SIEGLINDE", (280, 270), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 235, 1, cv2.LINE_AA)
+        cv2.putText(
+            gray,
+            "ULVSKOG SIEGLINDE",
+            (280, 270),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.6,
+            235,
+            1,
+            cv2.LINE_AA,
+        )
         found.append(bool(burned_lines(gray, find_sector(gray).inside)))
     assert np.mean(found) >= 0.95
 
@@ -117,7 +143,9 @@ def test_letters_of_many_sizes_are_found(size: float, pen: int) -> None:
 @pytest.mark.parametrize("row", range(60, 90, 3))
 def test_a_name_across_the_edge_of_the_rim_is_painted_whole_or_held(row: int) -> None:
     picture = tissue(4)
-    cv2.putText(picture, "MEYER, ANNA M", (240, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 235, 1, cv2.LINE_AA)
+    cv2.putText(
+        picture, "MEYER, ANNA M", (240, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 235, 1, cv2.LINE_AA
+    )
     kept = np.where(printed_lines(picture, 0), np.uint8(0), picture)
     name = kept[row - 11 : row + 1, 240:360]
     assert burned_lines(kept) or (name > 200).sum() < 5
@@ -127,7 +155,9 @@ def test_a_number_beside_print_goes_with_it_and_stays_alone() -> None:
     picture = tissue(5)
     cv2.putText(picture, "85", (520, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA)
     assert not printed_lines(picture, 0)[30:40, 522:534].any()
-    cv2.putText(picture, "Har-high 1.Trim", (520, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA)
+    cv2.putText(
+        picture, "Har-high 1.Trim", (520, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA
+    )
     assert printed_lines(picture, 0)[32:40, 522:534].all()
 
 

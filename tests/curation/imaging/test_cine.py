@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sono.curation.core.config import override
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import Row
-from sono.curation.imaging.analysis import AnalysisTask, analyse
+from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.cine import Distinct, chosen
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.readers.dicom import read_dicom
@@ -53,19 +53,23 @@ def cine(*frames: Gray) -> bytes:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Callable[..., list[Row]]:
-    def analysed(content: bytes | Path, frames: str = "distinct") -> list[Row]:
+    def analyzed(content: bytes | Path, frames: str = "distinct") -> list[Row]:
         path = content if isinstance(content, Path) else tmp_path / "cine.dcm"
         if isinstance(content, bytes):
             path.write_bytes(content)
         quality = QualityConfig.model_validate({"cine": {"frames": frames}})
-        return analyse(AnalysisTask(b"/", b"key", tmp_path / "f", tmp_path / "q", quality), str(path).encode())
+        return analyze(
+            AnalysisTask(b"/", b"key", tmp_path / "f", tmp_path / "q", quality), str(path).encode()
+        )
 
-    return analysed
+    return analyzed
 
 
 def moved(picture: Gray, share: float) -> Gray:
     shift = np.array([[1, 0, share * picture.shape[1]], [0, 1, 0]], np.float32)
-    return np.asarray(cv2.warpAffine(picture, shift, (picture.shape[1], picture.shape[0])), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(picture, shift, (picture.shape[1], picture.shape[0])), np.uint8
+    )
 
 
 def test_a_choice_gives_its_indices() -> None:
@@ -80,7 +84,9 @@ def test_an_unknown_choice_is_refused(wrong: str) -> None:
         override(QualityConfig().cine, frames=wrong)
 
 
-def test_change_is_zero_for_the_same_picture_one_for_none_and_two_for_its_negative(picture: Gray) -> None:
+def test_change_is_zero_for_the_same_picture_one_for_none_and_two_for_its_negative(
+    picture: Gray,
+) -> None:
     whole = Distinct.of(0, picture, None)
     assert whole.change(picture) == pytest.approx(0)
     assert whole.change(picture // 2) == pytest.approx(0, abs=0.001)  # gain is no movement
@@ -97,25 +103,37 @@ def test_noise_repeats_and_movement_does_not(picture: Gray) -> None:
     assert first.change(moved(picture, 0.03)) > limit
 
 
-def test_a_slow_drift_is_measured_from_the_last_distinct_frame(picture: Gray, rows: Callable[..., list[Row]]) -> None:
+def test_a_slow_drift_is_measured_from_the_last_distinct_frame(
+    picture: Gray, rows: Callable[..., list[Row]]
+) -> None:
     drift = [moved(picture, 0.004 * step) for step in range(8)]
     found = rows(cine(*drift))
-    assert [row["frame"] for row in found] == list(range(8)) and {row["source_frames"] for row in found} == {8}
+    assert [row["frame"] for row in found] == list(range(8)) and {
+        row["source_frames"] for row in found
+    } == {8}
     stands = [row.get("repeats_frame") for row in found]
     assert stands[0] is None and stands[1] == 0
     assert 1 < stands.count(None) < 8
     assert all(stand is None or stands[stand] is None for stand in stands)
 
 
-def test_a_repeat_is_rejected_and_not_stored(picture: Gray, rows: Callable[..., list[Row]], tmp_path: Path) -> None:
+def test_a_repeat_is_rejected_and_not_stored(
+    picture: Gray, rows: Callable[..., list[Row]], tmp_path: Path
+) -> None:
     found = rows(cine(picture, picture, moved(picture, 0.1), picture))
     assert [row.get("repeats_frame") for row in found] == [None, 0, None, None]
-    assert found[1]["status"] == "rejected" and found[1]["reasons"] == ["cine_repeat"] and "file" not in found[1]
+    assert (
+        found[1]["status"] == "rejected"
+        and found[1]["reasons"] == ["cine_repeat"]
+        and "file" not in found[1]
+    )
     assert found[1]["image_id"] == found[0]["image_id"]
     assert len([file for folder in "fq" for file in (tmp_path / folder).rglob("*.png")]) == 2
 
 
-@pytest.mark.parametrize(("choice", "taken"), [("all", [0, 1, 2, 3, 4]), ("every:2", [0, 2, 4]), ("first", [0])])
+@pytest.mark.parametrize(
+    ("choice", "taken"), [("all", [0, 1, 2, 3, 4]), ("every:2", [0, 2, 4]), ("first", [0])]
+)
 def test_what_is_left_out_is_counted(
     picture: Gray, rows: Callable[..., list[Row]], choice: str, taken: list[int]
 ) -> None:
@@ -129,12 +147,16 @@ def test_frames_are_decoded_one_by_one(picture: Gray, monkeypatch: pytest.Monkey
     source = read_dicom(cine(*[picture] * 400))
     taken = []
     plain = StoredFrames.__getitem__
-    monkeypatch.setattr(StoredFrames, "__getitem__", lambda self, index: taken.append(index) or plain(self, index))
+    monkeypatch.setattr(
+        StoredFrames, "__getitem__", lambda self, index: taken.append(index) or plain(self, index)
+    )
     assert source.frames[399].index == 399 and source.frames[-1].index == 399
     assert taken == [399, -1] and len(source.frames) == 400
 
 
-def test_a_beating_heart_keeps_a_third_of_its_frames(shared_data: Path, rows: Callable[..., list[Row]]) -> None:
+def test_a_beating_heart_keeps_a_third_of_its_frames(
+    shared_data: Path, rows: Callable[..., list[Row]]
+) -> None:
     found = rows(shared_data / "dicom" / "examples_ybr_color.dcm")
     kept = [row["frame"] for row in found if row.get("repeats_frame") is None]
     assert len(found) == 30 and 8 <= len(kept) <= 14

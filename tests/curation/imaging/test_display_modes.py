@@ -1,4 +1,7 @@
-"""Views that are not plain B-mode: by regions, on drawn pictures, and with no false alarm on real frames."""
+"""Views that are not plain B-mode.
+
+By regions, on drawn pictures, and with no false alarm on real frames.
+"""
 
 from pathlib import Path
 
@@ -11,36 +14,40 @@ from sono.curation.core.reasons import REASONS
 from sono.curation.imaging.display_modes import (
     ViewConfig,
     axis,
+    detect_modes,
     gutter,
     letters,
     picture_views,
-    recognise,
     region_views,
     streaks,
     tinted_share,
 )
 from sono.curation.readers.files import read_source
-from sono.curation.readers.source import Frame, Region
+from sono.curation.readers.source import Frame, UltrasoundRegion
 
 Gray = NDArray[np.uint8]
 CONFIG = ViewConfig()
 
 
-def region(x0: float, x1: float, spatial_format: int = 1, data_type: int = 1) -> Region:
-    return Region(spatial_format, data_type, (x0, 0, x1, 99), (3, 3), (0.02, 0.02))
+def region(x0: float, x1: float, spatial_format: int = 1, data_type: int = 1) -> UltrasoundRegion:
+    return UltrasoundRegion(spatial_format, data_type, (x0, 0, x1, 99), (3, 3), (0.02, 0.02))
 
 
 def fan(height: int = 192, width: int = 192) -> Gray:
     """Speckle in a fan on black."""
     down, across = np.mgrid[0:height, 0:width]
     speckle = np.random.default_rng(1).integers(30, 200, (height, width))
-    inside = (np.abs(across - width / 2) < 0.1 * width + 0.4 * down) & (down > 4) & (down < height - 4)
+    inside = (
+        (np.abs(across - width / 2) < 0.1 * width + 0.4 * down) & (down > 4) & (down < height - 4)
+    )
     return np.asarray(np.where(inside, speckle, 0), np.uint8)
 
 
-def shown(gray: Gray, rgb: NDArray[np.uint8] | None = None, regions: tuple[Region, ...] = ()) -> list[str]:
+def shown(
+    gray: Gray, rgb: NDArray[np.uint8] | None = None, regions: tuple[UltrasoundRegion, ...] = ()
+) -> list[str]:
     frame = Frame(0, gray, rgb, None, None, "no_regions", (), regions)
-    return recognise(frame, np.ones(gray.shape, np.bool_), CONFIG)
+    return detect_modes(frame, np.ones(gray.shape, np.bool_), CONFIG)
 
 
 def tinted(gray: Gray, red: float, green: float, blue: float) -> NDArray[np.uint8]:
@@ -56,10 +63,11 @@ def tinted(gray: Gray, red: float, green: float, blue: float) -> NDArray[np.uint
         ([region(0, 99), region(0, 99, 2)], ["m_mode"]),
         ([region(0, 99), region(0, 99, 3, 3)], ["spectral_doppler"]),
         ([region(0, 99), region(20, 60, 1, 2)], ["doppler"]),
-        ([region(0, 99), region(0, 99, 4, 10), region(0, 5, 5, 13)], []),  # a trace of the heart, the gray bar
+        # a trace of the heart, the gray bar
+        ([region(0, 99), region(0, 99, 4, 10), region(0, 5, 5, 13)], []),
     ],
 )
-def test_regions_tell_the_views(regions: list[Region], codes: list[str]) -> None:
+def test_regions_tell_the_views(regions: list[UltrasoundRegion], codes: list[str]) -> None:
     assert region_views(regions) == codes
 
 
@@ -109,8 +117,11 @@ def test_tint_is_the_share_of_one_hue() -> None:
     half = sepia.copy()
     half[:96] = 120
     assert tinted_share(half, inside) == pytest.approx(0.5, abs=0.01)
-    assert tinted_share(half, np.arange(192)[:, None] >= np.full(192, 96)) == pytest.approx(1, abs=0.01)
-    half[:96] = 255 - sepia[:96]  # as much of the opposite hue as of the first: flow towards and away
+    assert tinted_share(half, np.arange(192)[:, None] >= np.full(192, 96)) == pytest.approx(
+        1, abs=0.01
+    )
+    # as much of the opposite hue as of the first: flow toward and away
+    half[:96] = 255 - sepia[:96]
     assert tinted_share(half, inside) < 0.2
 
 
@@ -124,11 +135,15 @@ def test_letters_are_counted_apart_from_the_picture() -> None:
     assert letters(page) == (80, pytest.approx(80 * 96 / (80 * 96 + 60000)))
 
 
-def test_drawn_screens_are_recognised() -> None:
+def test_drawn_screens_are_recognized() -> None:
     two = np.hstack([fan(192, 94), np.zeros((192, 4), np.uint8), fan(192, 94)])
     page = np.zeros((600, 800), np.uint8)
-    for row, text in enumerate(("BPD 52.1 mm 22w0d", "HC 191.0 mm 21w5d", "AC 170.2 mm 22w1d", "FL 37.4 mm 21w6d") * 2):
-        cv2.putText(page, text, (60, 60 + 60 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 200, 1, cv2.LINE_AA)
+    for row, text in enumerate(
+        ("BPD 52.1 mm 22w0d", "HC 191.0 mm 21w5d", "AC 170.2 mm 22w1d", "FL 37.4 mm 21w6d") * 2
+    ):
+        cv2.putText(
+            page, text, (60, 60 + 60 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 200, 1, cv2.LINE_AA
+        )
     assert shown(fan()) == []
     assert shown(two) == ["dual_view"]
     assert shown(page) == ["measurement_screen"]
@@ -141,21 +156,35 @@ def test_every_code_is_known_and_none_is_accepted_in_silence() -> None:
 
 
 def strip_below(gray: Gray, seed: int) -> Gray:
-    """A screen of M-mode: the real frame above, one of its lines over time, moved by a heart, below."""
+    """A screen of M-mode: the real frame above, one of its lines over time, moved by a heart,
+    below.
+    """
     random = np.random.default_rng(seed)
     height, width = gray.shape
-    line, depth = gray[:, int(random.uniform(0.4, 0.6) * width)], np.linspace(0, height - 1, height // 2)
-    move = random.uniform(2, 0.02 * height) * np.sin(np.arange(width) / width * random.uniform(20, 75))
-    strip = np.stack([np.interp(depth + one * depth / height, np.arange(height), line) for one in move], axis=1)
+    line, depth = (
+        gray[:, int(random.uniform(0.4, 0.6) * width)],
+        np.linspace(0, height - 1, height // 2),
+    )
+    move = random.uniform(2, 0.02 * height) * np.sin(
+        np.arange(width) / width * random.uniform(20, 75)
+    )
+    strip = np.stack(
+        [np.interp(depth + one * depth / height, np.arange(height), line) for one in move], axis=1
+    )
     strip *= 1 + cv2.GaussianBlur(random.normal(0, 0.7, strip.shape), (0, 0), 1.0)
     screen = np.zeros_like(gray)
-    screen[: height // 2, width // 4 : width // 4 + width // 2] = cv2.resize(gray, (width // 2, height // 2))
+    screen[: height // 2, width // 4 : width // 4 + width // 2] = cv2.resize(
+        gray, (width // 2, height // 2)
+    )
     screen[-len(strip) :] = np.clip(strip, 0, 255).astype(np.uint8)
     return screen
 
 
 def real_frames(shared_data: Path, step: int) -> list[Gray]:
-    places = [*sorted((shared_data / "barcelona").rglob("*.jpg")), *sorted((shared_data / "nijmegen").rglob("*HC.png"))]
+    places = [
+        *sorted((shared_data / "barcelona").rglob("*.jpg")),
+        *sorted((shared_data / "nijmegen").rglob("*HC.png")),
+    ]
     return [read_source(str(place).encode()).frames[0].gray for place in places[::step]]
 
 
@@ -163,7 +192,9 @@ def test_real_frames_raise_no_alarm_and_strips_made_of_them_do(shared_data: Path
     frames = real_frames(shared_data, 16)
     alarms = [codes for frame in frames if (codes := picture_views(frame, CONFIG))]
     assert len(frames) > 60 and len(alarms) <= 1
-    strips = [picture_views(strip_below(frame, seed), CONFIG) for seed, frame in enumerate(frames[::2])]
+    strips = [
+        picture_views(strip_below(frame, seed), CONFIG) for seed, frame in enumerate(frames[::2])
+    ]
     assert np.mean(["m_mode" in codes for codes in strips]) >= 0.95
     pairs = [np.hstack([one, np.zeros_like(one[:, :12]), one[:, ::-1]]) for one in frames[1::2]]
     assert np.mean(["dual_view" in picture_views(pair, CONFIG) for pair in pairs]) >= 0.95

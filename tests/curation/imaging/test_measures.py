@@ -27,7 +27,13 @@ def speckle(side: int = 300, grain: float = 1.0) -> Gray:
 def test_a_half_white_frame_has_mean_and_deviation_one_half() -> None:
     gray = np.zeros((40, 60), np.uint8)
     gray[:, 30:] = 255
-    expected = {"brightness": 0.5, "contrast": 0.5, "peak": 1.0, "clipped_dark": 0.5, "clipped_bright": 0.5}
+    expected = {
+        "brightness": 0.5,
+        "contrast": 0.5,
+        "peak": 1.0,
+        "clipped_dark": 0.5,
+        "clipped_bright": 0.5,
+    }
     assert measures.tones(gray, everywhere(gray)) == pytest.approx(expected)
 
 
@@ -50,7 +56,9 @@ def test_only_the_sector_counts() -> None:
 def test_the_sharpness_of_a_wave_is_the_tangent_of_half_its_step(period: int, gain: float) -> None:
     depth = np.arange(480)[:, None] + np.zeros(90)
     gray = np.round(128 + 120 * gain * np.sin(2 * np.pi * depth / period)).astype(np.uint8)
-    assert measures.sharpness(gray, everywhere(gray)) == pytest.approx(np.tan(np.pi / period), rel=0.12)
+    assert measures.sharpness(gray, everywhere(gray)) == pytest.approx(
+        np.tan(np.pi / period), rel=0.12
+    )
 
 
 def test_sharpness_falls_with_blur_and_not_with_gain() -> None:
@@ -80,7 +88,18 @@ def test_shadow_follows_the_rays_of_a_convex_sector() -> None:
     rows, columns = np.indices(gray.shape)
     angle = np.rad2deg(np.arctan2(columns - 200, rows + 100))
     gray[(angle > -20) & (angle < -5)] = 0
-    sector = Sector((0, 0, 400, 300), np.abs(angle) < 30, "convex", 1.0, 200.0, -100.0, -30.0, 30.0, 100.0, 400.0)
+    sector = Sector(
+        (0, 0, 400, 300),
+        np.abs(angle) < 30,
+        "convex",
+        1.0,
+        200.0,
+        -100.0,
+        -30.0,
+        30.0,
+        100.0,
+        400.0,
+    )
     assert measures.shadow(gray, sector) == pytest.approx(15 / 60, abs=0.03)
 
 
@@ -99,7 +118,9 @@ def test_a_colored_square_is_flow_and_a_colored_line_is_a_stroke() -> None:
     rgb[70, :] = (255, 255, 0)
     inside = everywhere(rgb)
     blobs, strokes = measures.colored(rgb, inside)
-    assert (measures.share(blobs, inside), measures.share(strokes, inside)) == pytest.approx((0.04, 0.01))
+    assert (measures.share(blobs, inside), measures.share(strokes, inside)) == pytest.approx(
+        (0.04, 0.01)
+    )
     assert not measures.colored(None, inside)[0].any()
 
 
@@ -116,7 +137,11 @@ def test_a_white_stroke_is_found_and_broad_uneven_or_dim_echoes_are_not() -> Non
 
 def test_nothing_inside_measures_nothing() -> None:
     gray, nowhere = speckle(), np.zeros((300, 300), bool)
-    none = (measures.sharpness(gray, nowhere), measures.speckle(gray, nowhere), measures.share(nowhere, nowhere))
+    none = (
+        measures.sharpness(gray, nowhere),
+        measures.speckle(gray, nowhere),
+        measures.share(nowhere, nowhere),
+    )
     assert none == (0.0, 0.0, 0.0)
     assert measures.blockiness(gray, nowhere) == 1.0
     assert measures.shadow(gray, Sector((0, 0, 300, 300), nowhere, "full", 0.0)) == 0.0

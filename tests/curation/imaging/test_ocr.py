@@ -1,4 +1,6 @@
-"""Print inside the sector: what is read decides, what looks like a name, date or id is set aside."""
+"""Print inside the sector: what is read decides, what looks like a name, date or id is set
+aside.
+"""
 
 import os
 import shutil
@@ -16,12 +18,14 @@ from sono.curation.imaging import ocr
 from sono.curation.imaging.ocr import Word, check_tesseract, judge_print, looks_private, read_words
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.phantom.frames import expose
-from sono.curation.phantom.patients import make_woman
+from sono.curation.phantom.patients import make_patient
 from sono.curation.privacy.misread import says_private
 from sono.curation.qc import QcOptions, run_qc
 
-needs_tesseract = pytest.mark.skipif(not shutil.which("tesseract"), reason="tesseract-ocr is not installed")
-WOMAN = make_woman(2, "A", 0)
+needs_tesseract = pytest.mark.skipif(
+    not shutil.which("tesseract"), reason="tesseract-ocr is not installed"
+)
+PATIENT = make_patient(2, "A", 0)
 
 
 def words(*texts: str, confidence: float = 90) -> list[Word]:
@@ -29,18 +33,38 @@ def words(*texts: str, confidence: float = 90) -> list[Word]:
 
 
 def phantom_frame(number: int = 0) -> np.ndarray:
-    return expose(WOMAN, WOMAN.exams[1], "transthalamic", np.random.default_rng(number)).frames[0].copy()
+    return (
+        expose(PATIENT, PATIENT.exams[1], "transthalamic", np.random.default_rng(number))
+        .frames[0]
+        .copy()
+    )
 
 
 def burn(frame: np.ndarray, lines: list[str], size: float = 0.7) -> np.ndarray:
     for number, line in enumerate(lines):
-        cv2.putText(frame, line, (250, 330 + 34 * number), cv2.FONT_HERSHEY_SIMPLEX, size, 235, 1, cv2.LINE_AA)
+        cv2.putText(
+            frame,
+            line,
+            (250, 330 + 34 * number),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            size,
+            235,
+            1,
+            cv2.LINE_AA,
+        )
     return frame
 
 
 @pytest.mark.parametrize(
     "texts",
-    [("15.09.2024",), ("MB898558",), ("4890639",), ("ID4890639",), ("Ulvskog", "Sieglinde"), ("DOE^JANE", "HOSPITAL")],
+    [
+        ("15.09.2024",),
+        ("MB898558",),
+        ("4890639",),
+        ("ID4890639",),
+        ("Ulvskog", "Sieglinde"),
+        ("DOE^JANE", "HOSPITAL"),
+    ],
 )
 def test_dates_ids_and_pairs_of_names_look_private(texts: tuple[str, ...]) -> None:
     assert looks_private(words(*texts))
@@ -48,7 +72,8 @@ def test_dates_ids_and_pairs_of_names_look_private(texts: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    "texts", [("Trim.",), ("124/129",), ("SRI",), ("HEAD", "FEMUR"), ("Ulvskog",), ("12.4cm",), ("C1-5-D",)]
+    "texts",
+    [("Trim.",), ("124/129",), ("SRI",), ("HEAD", "FEMUR"), ("Ulvskog",), ("12.4cm",), ("C1-5-D",)],
 )
 def test_what_scanners_print_does_not(texts: tuple[str, ...]) -> None:
     assert not looks_private(words(*texts))
@@ -60,7 +85,13 @@ def test_names_in_different_lines_are_no_pair() -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("Ulvskog", True), ("Ulvskoq", True), ("Siegtinde", True), ("Transthalamic", False), ("Volume", False)],
+    [
+        ("Ulvskog", True),
+        ("Ulvskoq", True),
+        ("Siegtinde", True),
+        ("Transthalamic", False),
+        ("Volume", False),
+    ],
 )
 def test_a_name_of_the_record_is_known_although_misread(text: str, found: bool) -> None:
     assert says_private([text], ["Ulvskog, Sieglinde", "MB898558"]) == found
@@ -74,10 +105,14 @@ def test_without_tesseract_the_setting_is_refused(monkeypatch: pytest.MonkeyPatc
 
 @needs_tesseract
 def test_burned_lines_are_read_on_speckle() -> None:
-    lines = [f"{WOMAN.surname} {WOMAN.forename}", WOMAN.mrn, f"{WOMAN.exams[1].day:%d.%m.%Y}"]
+    lines = [
+        f"{PATIENT.surname} {PATIENT.forename}",
+        PATIENT.mrn,
+        f"{PATIENT.exams[1].day:%d.%m.%Y}",
+    ]
     read = read_words(burn(phantom_frame(), lines)) or []
     assert looks_private(read)
-    assert says_private([word.text for word in read], [WOMAN.dicom_name])
+    assert says_private([word.text for word in read], [PATIENT.dicom_name])
 
 
 @needs_tesseract
@@ -91,9 +126,11 @@ def test_tissue_alone_says_nothing() -> None:
 def test_qc_with_ocr_sets_a_frame_with_a_small_name_aside(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
-    (raw / "named.png").write_bytes(encode_png(burn(phantom_frame(1), [WOMAN.surname], 0.6)))
+    (raw / "named.png").write_bytes(encode_png(burn(phantom_frame(1), [PATIENT.surname], 0.6)))
     (raw / "clean.png").write_bytes(encode_png(phantom_frame(2)))
-    (tmp_path / "records.csv").write_text(f"file,name\nnamed.png,{WOMAN.surname}\nclean.png,{WOMAN.surname}\n")
+    (tmp_path / "records.csv").write_text(
+        f"file,name\nnamed.png,{PATIENT.surname}\nclean.png,{PATIENT.surname}\n"
+    )
     study = Workspace.create(tmp_path / "study")
     options = QcOptions(raw, tmp_path / "records.csv")
     settings = study.config_path.read_text()
@@ -108,8 +145,12 @@ def test_qc_with_ocr_sets_a_frame_with_a_small_name_aside(tmp_path: Path) -> Non
     assert len(list(study.frames.rglob("*.png"))) == 1
 
 
-@pytest.mark.parametrize("script", ["exit 1", "exit 0", "head -c 3000 /dev/urandom", "kill -9 $$", "echo level"])
-def test_a_tesseract_that_fails_is_no_empty_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+@pytest.mark.parametrize(
+    "script", ["exit 1", "exit 0", "head -c 3000 /dev/urandom", "kill -9 $$", "echo level"]
+)
+def test_a_tesseract_that_fails_is_no_empty_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
     program = tmp_path / "tesseract"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -119,7 +160,9 @@ def test_a_tesseract_that_fails_is_no_empty_page(tmp_path: Path, monkeypatch: py
         check_tesseract()
 
 
-def test_a_frame_that_could_not_be_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_that_could_not_be_read_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "raw").mkdir()
     content = cv2.imencode(".png", phantom_frame())[1].tobytes()
     (tmp_path / "raw" / "1.png").write_bytes(content)
@@ -134,7 +177,9 @@ def test_a_frame_that_could_not_be_read_is_set_aside(tmp_path: Path, monkeypatch
 def judged(line: str, **settings: object) -> list[str]:
     frame = phantom_frame()[100:, 200:600].copy()
     cv2.putText(frame, line, (60, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 235, 1, cv2.LINE_AA)
-    return judge_print(frame, np.ones(frame.shape, np.bool_), QualityConfig.model_validate(settings))[0]
+    return judge_print(
+        frame, np.ones(frame.shape, np.bool_), QualityConfig.model_validate(settings)
+    )[0]
 
 
 def test_a_line_of_print_is_held_without_being_read_and_a_caliper_s_letter_is_not() -> None:

@@ -28,11 +28,23 @@ def whole(gray: Gray, kind: str = "convex") -> Sector:
 def test_a_black_frame_measures_zero_but_for_its_dark_pixels() -> None:
     gray = np.zeros((40, 60), np.uint8)
     found = measure(gray, whole(gray))
-    assert {name: value for name, value in found.items() if value} == {"clipped_dark": 1.0, "blockiness": 1.0}
+    assert {name: value for name, value in found.items() if value} == {
+        "clipped_dark": 1.0,
+        "blockiness": 1.0,
+    }
 
 
-FAIR = dict.fromkeys(("clipped_dark", "clipped_bright", "shadow", "doppler", "overlay", "strokes"), 0.0)
-FAIR |= {"brightness": 0.2, "contrast": 0.2, "peak": 0.8, "sharpness": 0.5, "blockiness": 1.1, "known_kind": 0.9}
+FAIR = dict.fromkeys(
+    ("clipped_dark", "clipped_bright", "shadow", "doppler", "overlay", "strokes"), 0.0
+)
+FAIR |= {
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "peak": 0.8,
+    "sharpness": 0.5,
+    "blockiness": 1.1,
+    "known_kind": 0.9,
+}
 LARGE = whole(np.zeros((600, 800), np.uint8))
 
 
@@ -89,8 +101,12 @@ def codes_of(gray: Gray) -> set[str]:
 def test_real_frames_pass_and_their_blurred_copies_do_not(shared_data: Path, folder: str) -> None:
     for path in sorted((shared_data / folder).glob("*.[jp][pn]g"))[5::40][:8]:
         gray = cv2.resize(real(path), (960, 720))
-        assert {REASONS[code].status for code in codes_of(np.asarray(gray, np.uint8))} <= {"accepted"}, path.name
-        assert "blurred" in codes_of(np.asarray(cv2.GaussianBlur(gray, (0, 0), 6), np.uint8)), path.name
+        assert {REASONS[code].status for code in codes_of(np.asarray(gray, np.uint8))} <= {
+            "accepted"
+        }, path.name
+        assert "blurred" in codes_of(np.asarray(cv2.GaussianBlur(gray, (0, 0), 6), np.uint8)), (
+            path.name
+        )
 
 
 def test_real_masks_are_mask_images(shared_data: Path) -> None:

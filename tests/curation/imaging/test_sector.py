@@ -12,7 +12,9 @@ from sono.curation.imaging.sector import crop_to_sector, find_sector
 Gray = NDArray[np.uint8]
 
 
-def fan(width: int = 960, height: int = 720, half_angle: float = 30.0) -> tuple[Gray, NDArray[np.bool_]]:
+def fan(
+    width: int = 960, height: int = 720, half_angle: float = 30.0
+) -> tuple[Gray, NDArray[np.bool_]]:
     """Speckle in a fan with its apex above the middle, and where it is."""
     down, across = np.mgrid[:height, :width]
     depth, side = down + 100.0, across - width / 2
@@ -33,9 +35,15 @@ def test_a_drawn_fan_is_found_whole_with_its_geometry() -> None:
     assert sector.kind == "convex" and sector.confidence > 0.7
     assert (sector.inside & truth).sum() == truth.sum()
     assert sector.inside.sum() < 1.12 * truth.sum()
-    assert sector.angle_left == pytest.approx(-30, abs=1.5) and sector.angle_right == pytest.approx(30, abs=1.5)
-    assert sector.apex_x == pytest.approx(480, abs=10) and sector.apex_y == pytest.approx(-100, abs=15)
-    assert sector.radius_min == pytest.approx(160, abs=15) and sector.radius_max == pytest.approx(760, abs=15)
+    assert sector.angle_left == pytest.approx(-30, abs=1.5) and sector.angle_right == pytest.approx(
+        30, abs=1.5
+    )
+    assert sector.apex_x == pytest.approx(480, abs=10) and sector.apex_y == pytest.approx(
+        -100, abs=15
+    )
+    assert sector.radius_min == pytest.approx(160, abs=15) and sector.radius_max == pytest.approx(
+        760, abs=15
+    )
 
 
 def test_text_in_the_corners_and_the_gray_bar_are_dropped() -> None:
@@ -71,7 +79,8 @@ def test_a_frame_full_of_speckle_is_kept_whole() -> None:
 def test_a_dark_side_is_not_cut_away() -> None:
     gray, truth = fan()
     down, across = np.mgrid[:720, :960]
-    gray[np.degrees(np.arctan2(across - 480, down + 100)) < -10] = 0  # a shadow's edge is as straight as a border
+    # a shadow's edge is as straight as a border
+    gray[np.degrees(np.arctan2(across - 480, down + 100)) < -10] = 0
     sector = find_sector(gray)
     assert (sector.inside & truth).sum() >= 0.995 * truth.sum()
 
@@ -86,7 +95,9 @@ def test_upright_margins_make_a_linear_sector() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (3, 5), (64, 64)])
 @pytest.mark.parametrize("tone", [0, 128, 255])
-def test_any_size_and_tone_gives_a_sector_within_the_frame(shape: tuple[int, int], tone: int) -> None:
+def test_any_size_and_tone_gives_a_sector_within_the_frame(
+    shape: tuple[int, int], tone: int
+) -> None:
     gray = np.full(shape, tone, np.uint8)
     sector = find_sector(gray)
     x0, y0, x1, y1 = sector.box
@@ -96,20 +107,29 @@ def test_any_size_and_tone_gives_a_sector_within_the_frame(shape: tuple[int, int
 
 def test_the_same_frame_at_half_size_gives_the_same_sector() -> None:
     gray, _ = fan()
-    whole, half = find_sector(gray), find_sector(cv2.resize(gray, (480, 360), interpolation=cv2.INTER_AREA))
+    whole, half = (
+        find_sector(gray),
+        find_sector(cv2.resize(gray, (480, 360), interpolation=cv2.INTER_AREA)),
+    )
     assert np.allclose(np.array(half.box) * 2, whole.box, atol=10)
     assert half.angle_left == pytest.approx(whole.angle_left, abs=1)
 
 
-def test_the_labelled_heads_of_real_frames_stay_inside(shared_data: Path) -> None:
+def test_the_labeled_heads_of_real_frames_stay_inside(shared_data: Path) -> None:
     lost = []
     for path in sorted((shared_data / "nijmegen/training_set").glob("*_HC.png"))[::6]:
-        outline = gray_of(shared_data / "nijmegen/masks" / path.name.replace(".png", "_Mask.png")) > 0
+        outline = (
+            gray_of(shared_data / "nijmegen/masks" / path.name.replace(".png", "_Mask.png")) > 0
+        )
         x0, y0, x1, y1 = (sector := find_sector(gray_of(path))).box
-        lost += [path.name] if outline.sum() != (outline & sector.inside)[y0:y1, x0:x1].sum() else []
+        lost += (
+            [path.name] if outline.sum() != (outline & sector.inside)[y0:y1, x0:x1].sum() else []
+        )
     assert lost == []
 
 
 def test_the_printed_date_of_real_frames_is_cut_off(shared_data: Path) -> None:
     for name in ("41", "79", "360", "402", "440", "679", "700", "991"):
-        assert find_sector(gray_of(shared_data / "shenzhen/images" / f"{name}.png")).box[1] >= 10, name
+        assert find_sector(gray_of(shared_data / "shenzhen/images" / f"{name}.png")).box[1] >= 10, (
+            name
+        )

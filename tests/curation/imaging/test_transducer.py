@@ -51,7 +51,9 @@ def drawn(kind: str) -> Gray:
         "convex": (np.abs(angle) <= 30) & (radius >= 160) & (radius <= 760),
         "phased": (np.abs(steep) <= 40) & (np.hypot(across, down - 20) <= 640) & (down > 20),
         "linear": (np.abs(across) <= 200) & (down >= 40) & (down < 680),
-        "trapezoid": (np.abs(np.degrees(np.arctan2(across, down + 560))) <= 18) & (down >= 40) & (down < 680),
+        "trapezoid": (np.abs(np.degrees(np.arctan2(across, down + 560))) <= 18)
+        & (down >= 40)
+        & (down < 680),
         "full": np.ones_like(across, np.bool_),
     }[kind]
     smooth = cv2.GaussianBlur(np.random.default_rng(7).normal(90, 25, down.shape), (0, 0), 2.0)

@@ -48,12 +48,18 @@ def test_private_addresses_and_https_will_do(hosts: None, url: str) -> None:
 def test_plain_http_to_any_public_address_needs_a_word(hosts: None, host: str) -> None:
     with pytest.raises(SonoError, match="plain http to a public address"):
         check_address(f"http://{host}/dicom-web")
-    assert check_address(f"http://{host}/dicom-web", insecure_http=True) == f"http://{host}/dicom-web"
+    assert (
+        check_address(f"http://{host}/dicom-web", insecure_http=True) == f"http://{host}/dicom-web"
+    )
 
 
 @pytest.mark.parametrize(
     "url",
-    ["https://reader:Secret1@pacs.inside/x", "reader:Secret1@pacs.inside", "https://pacs.inside/x?key=Secret1"],
+    [
+        "https://reader:Secret1@pacs.inside/x",
+        "reader:Secret1@pacs.inside",
+        "https://pacs.inside/x?key=Secret1",
+    ],
 )
 def test_a_password_in_the_address_is_refused_and_not_repeated(hosts: None, url: str) -> None:
     with pytest.raises(SonoError, match="SONO_PACS_PASSWORD") as caught:
@@ -105,13 +111,18 @@ def test_a_password_that_is_no_utf_8_goes_out_as_it_came() -> None:
     [
         ({"SONO_PACS_USER": "reader"}, "SONO_PACS_PASSWORD is not set"),
         ({"SONO_PACS_PASSWORD": "Secret1"}, "SONO_PACS_USER is not set"),
-        ({"SONO_PACS_PASSWORD": "Secret1", "SONO_PACS_USER": "r", "SONO_PACS_TOKEN": "t"}, "both set"),
+        (
+            {"SONO_PACS_PASSWORD": "Secret1", "SONO_PACS_USER": "r", "SONO_PACS_TOKEN": "t"},
+            "both set",
+        ),
         ({"SONO_PACS_TOKEN": "Secret1 Secret1"}, "holds a space"),
         ({"SONO_PACS_TOKEN": "Secret1\nX: y"}, "holds a space"),
         ({"SONO_PACS_TOKEN": "Secret1é"}, "holds a space or a character"),
     ],
 )
-def test_half_given_credentials_are_refused_and_not_repeated(environment: dict[str, str], fact: str) -> None:
+def test_half_given_credentials_are_refused_and_not_repeated(
+    environment: dict[str, str], fact: str
+) -> None:
     with pytest.raises(SonoError, match=fact) as caught:
         authorization(environment)
     assert "Secret1" not in str(caught.value)

@@ -1,4 +1,7 @@
-"""`sono pull` from an archive that misbehaves: what is written is whole, and the same command goes on."""
+"""`sono pull` from an archive that misbehaves.
+
+What is written is whole, and the same command goes on.
+"""
 
 import errno
 import json
@@ -22,12 +25,19 @@ import sono.cli
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.pacs import wado
-from sono.curation.pacs.client import Patience
+from sono.curation.pacs.client import RetryPolicy
 from sono.curation.pacs.pull import PullOptions, PullSummary, matches, pull_studies, read_patients
 
 pytest.importorskip("dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed")
 
-SLICE = PullOptions("", Path(), date(2024, 1, 1), date(2024, 3, 31), page_size=2, patience=Patience(first_wait_s=0))
+SLICE = PullOptions(
+    "",
+    Path(),
+    date(2024, 1, 1),
+    date(2024, 3, 31),
+    page_size=2,
+    patience=RetryPolicy(first_wait_s=0),
+)
 
 
 @pytest.fixture
@@ -37,7 +47,9 @@ def archive() -> Iterator[Archive]:
 
 
 @pytest.fixture
-def pull(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PullSummary]:
+def pull(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., PullSummary]:
     for name in ("SONO_PACS_USER", "SONO_PACS_PASSWORD", "SONO_PACS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -52,11 +64,18 @@ def files(out: Path) -> set[Path]:
     return {path for path in out.rglob("*") if path.is_file() and path.name != ".pull.jsonl"}
 
 
-def test_everything_comes_once_byte_for_byte_under_names_that_tell_nothing(archive, pull, tmp_path: Path) -> None:
+def test_everything_comes_once_byte_for_byte_under_names_that_tell_nothing(
+    archive, pull, tmp_path: Path
+) -> None:
     assert pull() == PullSummary(5, 10, 0, 0, pytest.approx(0.013, abs=0.002))
-    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(
+        archive.files.values()
+    )
     assert not any("1.2." in str(path.relative_to(tmp_path)) for path in files(tmp_path / "raw"))
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "raw", *(tmp_path / "raw").rglob("*")]}
+    modes = {
+        stat.S_IMODE(path.stat().st_mode)
+        for path in [tmp_path / "raw", *(tmp_path / "raw").rglob("*")]
+    }
     assert modes == {0o700, 0o600}
     queries = [query for path, query, _ in archive.asked if path == "/studies"]
     assert all(query["StudyDate"] == "20240101-20240331" for query in queries)
@@ -65,7 +84,9 @@ def test_everything_comes_once_byte_for_byte_under_names_that_tell_nothing(archi
     assert accepts == {'multipart/related; type="application/dicom"; transfer-syntax=*'}
 
 
-@pytest.mark.parametrize("refused", [["transfer-syntax=*"], ["transfer-syntax=*", "multipart"], ["multipart"]])
+@pytest.mark.parametrize(
+    "refused", [["transfer-syntax=*"], ["transfer-syntax=*", "multipart"], ["multipart"]]
+)
 def test_a_server_that_refuses_a_form_is_asked_for_the_next_and_then_for_that_alone(
     archive, pull, refused: list[str], tmp_path: Path
 ) -> None:
@@ -75,7 +96,11 @@ def test_a_server_that_refuses_a_form_is_asked_for_the_next_and_then_for_that_al
         accept = archive.asked[-1][2]["Accept"]
         if any(word in accept for word in refused):
             return Reply(406)
-        return None if "multipart" in accept else Reply(200, archive.files[uids(path)], "application/dicom")
+        return (
+            None
+            if "multipart" in accept
+            else Reply(200, archive.files[uids(path)], "application/dicom")
+        )
 
     def uids(path: str) -> tuple[str, str, str]:
         parts = path.strip("/").split("/")
@@ -83,7 +108,9 @@ def test_a_server_that_refuses_a_form_is_asked_for_the_next_and_then_for_that_al
 
     archive.mischief = strict
     assert pull().fetched == 10
-    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(
+        archive.files.values()
+    )
     assert archive.fetched() == 10 + (1 if refused == ["transfer-syntax=*"] else 2)
 
 
@@ -94,7 +121,9 @@ def test_a_server_that_refuses_every_form_is_no_success(archive, pull, tmp_path:
     assert "HTTP 406 to each of 3 ways" in (tmp_path / "raw" / ".pull.jsonl").read_text()
 
 
-def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(archive, pull, tmp_path: Path) -> None:
+def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(
+    archive, pull, tmp_path: Path
+) -> None:
     pull()
     archive.asked.clear()
     assert (pull().here_already, archive.fetched()) == (10, 0)
@@ -103,7 +132,9 @@ def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(archi
     short.write_bytes(short.read_bytes()[:-1])
     (short.parent / ".tmp-killed").write_bytes(b"half")
     assert (pull().fetched, archive.fetched()) == (2, 2)
-    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(
+        archive.files.values()
+    )
 
 
 def test_a_torn_line_in_the_manifest_costs_one_file(archive, pull, tmp_path: Path) -> None:
@@ -127,20 +158,36 @@ def test_a_torn_line_in_the_manifest_costs_one_file(archive, pull, tmp_path: Pat
 def test_a_failure_that_passes_leaves_no_trace(archive, pull, tmp_path: Path, bad: Reply) -> None:
     archive.mischief = lambda path, times: bad if path.count("/") == 6 and times <= 2 else None
     assert (pull().fetched, archive.fetched()) == (10, 30)
-    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(
+        archive.files.values()
+    )
 
 
 def test_searches_are_tried_again_too(archive, pull) -> None:
     broken = Reply(200, b'[{"0020000D": ')
-    archive.mischief = lambda path, times: (Reply(503), broken, None)[times % 3] if path.count("/") < 6 else None
+    archive.mischief = lambda path, times: (
+        (Reply(503), broken, None)[times % 3] if path.count("/") < 6 else None
+    )
     assert pull().fetched == 10
 
 
 def test_short_pages_are_not_the_end_and_make_no_noise(archive, tmp_path: Path) -> None:
     archive_honest = archive.honest
     warning = (("Warning", "299 archive: there is more"),)
-    archive.honest = lambda path, query: archive_honest(path, {**query, "limit": "1"})._replace(headers=warning)
-    words = [sys.executable, "-m", "sono", "pull", archive.url, str(tmp_path / "raw"), "--from", "2024-01-01", "--json"]
+    archive.honest = lambda path, query: archive_honest(path, {**query, "limit": "1"})._replace(
+        headers=warning
+    )
+    words = [
+        sys.executable,
+        "-m",
+        "sono",
+        "pull",
+        archive.url,
+        str(tmp_path / "raw"),
+        "--from",
+        "2024-01-01",
+        "--json",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert (json.loads(done.stdout)["fetched"], done.stderr) == (10, "")
 
@@ -155,11 +202,15 @@ def test_short_pages_are_not_the_end_and_make_no_noise(archive, tmp_path: Path) 
         (Reply(200, b"pixels", "image/jpeg"), "image/jpeg"),
     ],
 )
-def test_one_file_that_will_not_come_does_not_stop_the_others(archive, pull, tmp_path, bad: Reply, fact: str) -> None:
+def test_one_file_that_will_not_come_does_not_stop_the_others(
+    archive, pull, tmp_path, bad: Reply, fact: str
+) -> None:
     archive.mischief = lambda path, times: bad if path.endswith("/1.2.1.1.0") else None
     summary = pull()
     assert (summary.fetched, summary.failed, len(files(tmp_path / "raw"))) == (9, 1, 9)
-    noted = [json.loads(line) for line in (tmp_path / "raw" / ".pull.jsonl").read_text().splitlines()]
+    noted = [
+        json.loads(line) for line in (tmp_path / "raw" / ".pull.jsonl").read_text().splitlines()
+    ]
     assert [fact in line["error"] for line in noted if "error" in line] == [True]
     with pytest.raises(SonoError, match="1 files could not be fetched"):
         summary.refuse_failures()
@@ -167,13 +218,19 @@ def test_one_file_that_will_not_come_does_not_stop_the_others(archive, pull, tmp
     assert (pull().fetched, pull().failed) == (1, 0)
 
 
-def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_others(archive, pull) -> None:
-    archive.files |= {("1.2.0", "1.2.0.1", f"1.2.0.1.{number}"): us_file(0, number) for number in range(2, 9)}
+def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_others(
+    archive, pull
+) -> None:
+    archive.files |= {
+        ("1.2.0", "1.2.0.1", f"1.2.0.1.{number}"): us_file(0, number) for number in range(2, 9)
+    }
     archive.mischief = lambda path, times: Reply(500) if "/1.2.0.1." in path else None
-    with pytest.raises(SonoError, match="HTTP 500, and would not get better; the same command goes on"):
-        pull(patience=Patience(tries=1))
+    with pytest.raises(
+        SonoError, match="HTTP 500, and would not get better; the same command goes on"
+    ):
+        pull(patience=RetryPolicy(tries=1))
     with pytest.raises(SonoError):
-        pull(patience=Patience(tries=1))
+        pull(patience=RetryPolicy(tries=1))
     archive.mischief = lambda path, times: None
     assert (pull().here_already, pull().here_already) == (8, 17)
 
@@ -185,7 +242,10 @@ def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_ot
         (Reply(403), "HTTP 403 on a search"),
         (Reply(404), "HTTP 404 on a search; no DICOMweb here"),
         (Reply(200, b"<html>", "text/html"), "answers with a web page"),
-        (Reply(307, headers=(("Location", "https://elsewhere.example/studies"),)), "sends us on to https://elsewhere"),
+        (
+            Reply(307, headers=(("Location", "https://elsewhere.example/studies"),)),
+            "sends us on to https://elsewhere",
+        ),
         (Reply(200, b"[1, 2]"), "JSON but no DICOM"),
         (Reply(200, b""), "a search with nothing, not DICOM JSON"),
         (Reply(200, b"[]", "text/plain"), "a search with text/plain, not DICOM JSON"),
@@ -198,7 +258,9 @@ def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_ot
         (Reply(503, headers=(("Retry-After", "7200"),)), "HTTP 503"),
     ],
 )
-def test_a_server_that_is_no_archive_for_us_is_one_line(archive, pull, tmp_path: Path, bad: Reply, fact: str) -> None:
+def test_a_server_that_is_no_archive_for_us_is_one_line(
+    archive, pull, tmp_path: Path, bad: Reply, fact: str
+) -> None:
     archive.mischief = lambda path, times: bad
     with pytest.raises(SonoError, match=fact) as caught:
         pull()
@@ -215,7 +277,10 @@ def test_an_archive_without_a_match_is_said_with_what_was_asked_for(archive, pul
     ("asked", "said"),
     [
         ({"first_day": date(2024, 1, 1)}, "no study of modality US from 2024-01-01 to today"),
-        ({"last_day": date(2024, 3, 31), "modality": "MR"}, "no study of modality MR from the first day to 2024-03-31"),
+        (
+            {"last_day": date(2024, 3, 31), "modality": "MR"},
+            "no study of modality MR from the first day to 2024-03-31",
+        ),
         ({"patient_file": Path("ids.txt")}, "no study of modality US of the patients in ids.txt"),
     ],
 )
@@ -233,9 +298,13 @@ def test_a_dead_port_and_tls_to_a_plain_server_are_one_line(archive, pull) -> No
         pull(url="http://127.0.0.1:9")
 
 
-def test_credentials_reach_the_server_and_nothing_else(archive, pull, tmp_path, monkeypatch, capfd) -> None:
+def test_credentials_reach_the_server_and_nothing_else(
+    archive, pull, tmp_path, monkeypatch, capfd
+) -> None:
     monkeypatch.setenv("SONO_PACS_TOKEN", "Secret1")
-    archive.mischief = lambda path, times: Reply(404) if path.endswith(".1.0") else Reply(500) if times == 1 else None
+    archive.mischief = lambda path, times: (
+        Reply(404) if path.endswith(".1.0") else Reply(500) if times == 1 else None
+    )
     pull()
     assert {headers["Authorization"] for _, _, headers in archive.asked} == {"Bearer Secret1"}
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -254,8 +323,15 @@ def test_only_listed_patients_and_no_wildcards(archive, pull, tmp_path: Path) ->
     listed = tmp_path / "ids.txt"
     listed.write_bytes(b"\xef\xbb\xbfP 1&x\r\n\r\nP2\r\nP2\r\n")
     pull(patient_file=listed, first_day=None, last_day=None)
-    assert {query.get("PatientID") for path, query, _ in archive.asked if path == "/studies"} == {"P 1&x", "P2"}
-    for content, fact in ((b"P1\nP*\n", "ids.txt:2: "), (b"\n", "no patient id"), (b"\xff\xfe", "not UTF-8")):
+    assert {query.get("PatientID") for path, query, _ in archive.asked if path == "/studies"} == {
+        "P 1&x",
+        "P2",
+    }
+    for content, fact in (
+        (b"P1\nP*\n", "ids.txt:2: "),
+        (b"\n", "no patient id"),
+        (b"\xff\xfe", "not UTF-8"),
+    ):
         listed.write_bytes(content)
         with pytest.raises(SonoError, match=fact):
             read_patients(listed)
@@ -283,7 +359,9 @@ def test_a_limit_counts_studies_and_no_filter_at_all_is_refused(archive, pull) -
         ("00100020", ["P11"], False),
     ],
 )
-def test_what_a_server_gives_beyond_the_filter_is_left(tag: str, held: list[str], expected: bool) -> None:
+def test_what_a_server_gives_beyond_the_filter_is_left(
+    tag: str, held: list[str], expected: bool
+) -> None:
     query = {"StudyDate": "20240101-20240331", "ModalitiesInStudy": "US", "PatientID": "P1"}
     assert matches({tag: {"Value": held}}, query) is expected
     assert matches({}, query)
@@ -326,13 +404,17 @@ def test_a_link_into_a_workspace_and_a_vault_are_refused(pull, tmp_path: Path) -
 
 def test_text_of_the_server_is_shown_as_one_plain_line(archive, pull) -> None:
     bad = [{"00080018": {"Value": ["1.2.3"]}, "00080060": {"Value": ["\ud800\n\x1b[31m"]}}]
-    archive.mischief = lambda path, times: Reply(200, json.dumps(bad).encode()) if path.count("/") == 3 else None
+    archive.mischief = lambda path, times: (
+        Reply(200, json.dumps(bad).encode()) if path.count("/") == 3 else None
+    )
     assert pull(limit=1).left_out == {"???[31m": 1}
 
 
 def test_a_broken_file_header_makes_no_warning_that_quotes_it(archive, pull) -> None:
     broken = us_file(1, 0).replace(b"1.2.840.10008.1.2.1", b"\xff\xfe\xff.840.10008.1.2.1")
-    archive.mischief = lambda path, times: multipart(broken) if path.endswith("/1.2.1.1.0") else None
+    archive.mischief = lambda path, times: (
+        multipart(broken) if path.endswith("/1.2.1.1.0") else None
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert pull().fetched == 10
@@ -341,7 +423,9 @@ def test_a_broken_file_header_makes_no_warning_that_quotes_it(archive, pull) -> 
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, pull, tmp_path: Path, how: int) -> None:
+def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(
+    archive, pull, tmp_path: Path, how: int
+) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     def stall(path: str, _: int) -> None:
@@ -350,7 +434,16 @@ def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, 
             go_on.wait(LIMIT)
 
     archive.mischief = stall
-    words = [sys.executable, "-m", "sono", "pull", archive.url, str(tmp_path / "raw"), "--from", "2024-01-01"]
+    words = [
+        sys.executable,
+        "-m",
+        "sono",
+        "pull",
+        archive.url,
+        str(tmp_path / "raw"),
+        "--from",
+        "2024-01-01",
+    ]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert reached.wait(LIMIT)
     with pytest.raises(SonoError, match="another sono pull"):
@@ -359,18 +452,38 @@ def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(archive, 
     _, err = ended(process)
     go_on.set()
     if how == signal.SIGINT:
-        assert (process.returncode, err.count("\n"), "goes on where it stopped" in err) == (130, 1, True)
+        assert (process.returncode, err.count("\n"), "goes on where it stopped" in err) == (
+            130,
+            1,
+            True,
+        )
     assert sum(path.suffix == ".dcm" for path in files(tmp_path / "raw")) == 3
     assert pull().fetched == 7
-    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(archive.files.values())
+    assert sorted(path.read_bytes() for path in files(tmp_path / "raw")) == sorted(
+        archive.files.values()
+    )
 
 
-def test_the_command_prints_its_summary_and_fails_where_files_fail(archive, tmp_path: Path, monkeypatch, capfd) -> None:
+def test_the_command_prints_its_summary_and_fails_where_files_fail(
+    archive, tmp_path: Path, monkeypatch, capfd
+) -> None:
     archive.mischief = lambda path, times: Reply(404) if path.endswith("/1.2.1.1.0") else None
-    words = ["sono", "pull", archive.url, str(tmp_path / "raw"), "--to", "2024-03-31", "--json", "--quiet"]
+    words = [
+        "sono",
+        "pull",
+        archive.url,
+        str(tmp_path / "raw"),
+        "--to",
+        "2024-03-31",
+        "--json",
+        "--quiet",
+    ]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         sono.cli.main()
     streams = capfd.readouterr()
     assert (stop.value.code, json.loads(streams.out)["failed"]) == (1, 1)
-    assert (streams.err.count("\n"), streams.err.startswith("sono: 1 files could not be fetched")) == (1, True)
+    assert (
+        streams.err.count("\n"),
+        streams.err.startswith("sono: 1 files could not be fetched"),
+    ) == (1, True)

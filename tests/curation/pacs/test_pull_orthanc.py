@@ -1,4 +1,6 @@
-"""`sono pull` from a real Orthanc with its DICOMweb plugin, on loopback, and `sono qc` on what came."""
+"""`sono pull` from a real Orthanc with its DICOMweb plugin, on loopback, and `sono qc` on what
+came.
+"""
 
 import io
 import json
@@ -24,7 +26,7 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.pacs.pull import PullOptions, PullSummary, pull_studies
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import expose
-from sono.curation.phantom.patients import make_woman
+from sono.curation.phantom.patients import make_patient
 from sono.curation.qc import QcOptions, run_qc
 
 pytest.importorskip("dicomweb_client", reason="the extra pacs (dicomweb-client) is not installed")
@@ -49,20 +51,27 @@ class Orthanc(NamedTuple):
 def request(method: str, url: str, content: bytes | None = None) -> bytes:
     manager = urllib.request.HTTPPasswordMgrWithPriorAuth()
     manager.add_password(None, url, "reader", SECRET, is_authenticated=True)
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(manager))
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(manager)
+    )
     with direct.open(urllib.request.Request(url, content, method=method), timeout=LIMIT) as answer:
         return answer.read()
 
 
 def ultrasound() -> list[bytes]:
-    """12 frames of 5 women, a study each on five days in a row; every other one is RLE compressed."""
+    """12 frames of 5 patients, a study each on five days in a row.
+
+    Every other one is RLE compressed.
+    """
     rng, made = np.random.default_rng(0), []
     for number, count in enumerate(FILES_A_STUDY):
-        woman = make_woman(number, "A", 0)
+        patient = make_patient(number, "A", 0)
         for nth in range(count):
-            shown = expose(woman, woman.exams[1], "transventricular", rng)
+            shown = expose(patient, patient.exams[1], "transventricular", rng)
             form = DicomForm(compressed=nth == 1)
-            file = dicom_file(shown.frames, woman, woman.exams[1], shown.probe, shown.spacing_mm, form)
+            file = dicom_file(
+                shown.frames, patient, patient.exams[1], shown.probe, shown.spacing_mm, form
+            )
             made.append(changed(file.content, StudyDate=f"202401{10 + number}"))
     return made
 
@@ -81,7 +90,9 @@ def changed(content: bytes, **values: str) -> bytes:
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     if ORTHANC is None or not PLUGIN.is_file():
-        pytest.skip("Orthanc with DICOMweb is not installed (apt-get install orthanc orthanc-dicomweb)")
+        pytest.skip(
+            "Orthanc with DICOMweb is not installed (apt-get install orthanc orthanc-dicomweb)"
+        )
     base = tmp_path_factory.mktemp("orthanc")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -144,7 +155,9 @@ def raw(orthanc: Orthanc, credentials: None, tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def test_all_pages_come_as_they_are_stored_and_the_next_run_fetches_what_is_gone(orthanc: Orthanc, raw: Path) -> None:
+def test_all_pages_come_as_they_are_stored_and_the_next_run_fetches_what_is_gone(
+    orthanc: Orthanc, raw: Path
+) -> None:
     assert contents(raw) == sorted(orthanc.files)
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*.dcm")}
     again = pull(orthanc, raw)
@@ -175,29 +188,48 @@ def test_qc_takes_the_raw_folder(raw: Path, tmp_path: Path) -> None:
     assert images["row_spacing_mm"].notna().sum() == 12
 
 
-def test_days_patients_and_limits_choose(orthanc: Orthanc, credentials: None, tmp_path: Path) -> None:
+def test_days_patients_and_limits_choose(
+    orthanc: Orthanc, credentials: None, tmp_path: Path
+) -> None:
     assert pull(orthanc, tmp_path / "days", first_day=date(2024, 1, 13)).fetched == 5
-    (tmp_path / "ids.txt").write_text(f"{make_woman(1, 'A', 0).mrn}\nnobody\n")
+    (tmp_path / "ids.txt").write_text(f"{make_patient(1, 'A', 0).mrn}\nnobody\n")
     listed = {"patient_file": tmp_path / "ids.txt", "first_day": None, "last_day": None}
     assert pull(orthanc, tmp_path / "patients", **listed).fetched == 3
     assert pull(orthanc, tmp_path / "some", limit=1).studies == 1
     assert pull(orthanc, tmp_path / "none", last_day=None, first_day=date(2031, 1, 1)).studies == 0
 
 
-def test_reports_come_along_and_other_modalities_stay(orthanc: Orthanc, credentials: None, tmp_path: Path) -> None:
+def test_reports_come_along_and_other_modalities_stay(
+    orthanc: Orthanc, credentials: None, tmp_path: Path
+) -> None:
     first = orthanc.files[0]
     day, study = "20220505", "1.2.826.77"
     same = {"StudyDate": day, "StudyInstanceUID": study}
     orthanc.post(changed(first, **same, SOPInstanceUID="1.2.826.1"))
-    orthanc.post(changed(first, **same, SOPInstanceUID="1.2.826.2", SeriesInstanceUID="1.2.826.20", Modality="SR"))
-    orthanc.post(changed(first, **same, SOPInstanceUID="1.2.826.3", SeriesInstanceUID="1.2.826.30", Modality="PR"))
-    other = {"StudyDate": day, "StudyInstanceUID": "1.2.826.78", "SeriesInstanceUID": "1.2.826.40", "Modality": "CT"}
+    orthanc.post(
+        changed(
+            first, **same, SOPInstanceUID="1.2.826.2", SeriesInstanceUID="1.2.826.20", Modality="SR"
+        )
+    )
+    orthanc.post(
+        changed(
+            first, **same, SOPInstanceUID="1.2.826.3", SeriesInstanceUID="1.2.826.30", Modality="PR"
+        )
+    )
+    other = {
+        "StudyDate": day,
+        "StudyInstanceUID": "1.2.826.78",
+        "SeriesInstanceUID": "1.2.826.40",
+        "Modality": "CT",
+    }
     orthanc.post(changed(first, **other, SOPInstanceUID="1.2.826.4"))
     summary = pull(orthanc, tmp_path / "raw", first_day=date(2022, 5, 5), last_day=date(2022, 5, 5))
     assert (summary.studies, summary.fetched, summary.left_out) == (1, 2, {"PR": 1})
 
 
-def test_a_wrong_password_and_a_wrong_path_are_one_line(orthanc, credentials, tmp_path, monkeypatch) -> None:
+def test_a_wrong_password_and_a_wrong_path_are_one_line(
+    orthanc, credentials, tmp_path, monkeypatch
+) -> None:
     wrong_path = PullOptions(orthanc.url, tmp_path / "raw", FIRST)
     with pytest.raises(SonoError, match="HTTP 400 on a search; no DICOMweb here"):
         pull_studies(wrong_path)

@@ -1,4 +1,7 @@
-"""The gate on sources that hide a name in every corner of every format: all are known, none comes through `sono qc`."""
+"""The gate on sources that hide a name in every corner of every format.
+
+All are known, none comes through `sono qc`.
+"""
 
 import io
 import shutil
@@ -23,42 +26,52 @@ from sono.curation.export_dicom import export_dicom
 from sono.curation.phantom.burned_in_overlays import burn_inside
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
-from sono.curation.phantom.patients import make_woman
+from sono.curation.phantom.patients import make_patient
 from sono.curation.privacy.gate import check_privacy, private_strings
 from sono.curation.privacy.private_strings import PrivateStrings
 from sono.curation.qc import QcOptions, run_qc
 
 # A name for each hiding place, so that each must be read there; not one is a word of another.
 HIDDEN = {
-    "PatientName": "Abernathy", "OtherPatientNames": "Bickerstaff", "PatientComments": "Crowninshield",
-    "InstitutionAddress": "Dunfermline", "OperatorsName": "Etxeberria", "StudyID": "Fotheringay",
-    "ImageComments": "Gainsborough", "PixelComments": "Hattersley", "StationName": "Inverarity",
-    "private tag": "Jablonowska", "private bytes": "Kowalczyk", "private Latin-1 bytes": "Lourenço",
-    "private UTF-16 bytes": "Mikołajczyk", "nested": "Nieuwenhuis", "nested twice in private": "Ollivander",
-    "overlay": "Pemberton", "icon": "Quackenbush", "preamble": "Rutherglen", "meta": "Szczepanski",
-    "after the pixels": "Throckmorton", "folder name": "Umbridge", "file name": "Vandersloot",
+    "PatientName": "Abernathy", "OtherPatientNames": "Bickerstaff",
+    "PatientComments": "Crowninshield", "InstitutionAddress": "Dunfermline",
+    "OperatorsName": "Etxeberria", "StudyID": "Fotheringay", "ImageComments": "Gainsborough",
+    "PixelComments": "Hattersley", "StationName": "Inverarity", "private tag": "Jablonowska",
+    "private bytes": "Kowalczyk", "private Latin-1 bytes": "Lourenço",
+    "private UTF-16 bytes": "Mikołajczyk", "nested": "Nieuwenhuis",
+    "nested twice in private": "Ollivander", "overlay": "Pemberton", "icon": "Quackenbush",
+    "preamble": "Rutherglen", "meta": "Szczepanski", "after the pixels": "Throckmorton",
+    "folder name": "Umbridge", "file name": "Vandersloot",
 }  # fmt: skip
 PICTURES = {
-    "tEXt": "Wolstenholme", "zTXt": "Yarborough", "iTXt": "Zschokke", "packed iTXt": "Ashkenazi", "eXIf": "Bohannon",
-    "after a PNG": "Cadwallader", "UTF-16 after a PNG": "Drinkwater", "EXIF": "Esterhazy",
+    "tEXt": "Wolstenholme", "zTXt": "Yarborough", "iTXt": "Zschokke", "packed iTXt": "Ashkenazi",
+    "eXIf": "Bohannon", "after a PNG": "Cadwallader", "UTF-16 after a PNG": "Drinkwater",
+    "EXIF": "Esterhazy",
     "EXIF XPAuthor": "Featherstone",
-    "JPEG comment": "Gillespie", "Latin-1 comment": "Hernández", "after a JPEG": "Iturbide", "TIFF tag": "Jarzembowski",
-    "broken PNG": "Kirkpatrick", "broken JPEG": "Llewellyn", "folder": "Montgomery", "file in UTF-8": "Núñezová",
+    "JPEG comment": "Gillespie", "Latin-1 comment": "Hernández", "after a JPEG": "Iturbide",
+    "TIFF tag": "Jarzembowski", "broken PNG": "Kirkpatrick", "broken JPEG": "Llewellyn",
+    "folder": "Montgomery", "file in UTF-8": "Núñezová",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def frame() -> np.ndarray:
-    woman = make_woman(0, "A", 0)
-    return expose(woman, woman.exams[1], "femur", np.random.default_rng(1)).frames[0]
+    patient = make_patient(0, "A", 0)
+    return expose(patient, patient.exams[1], "femur", np.random.default_rng(1)).frames[0]
 
 
 def dicom_with_secrets(frame: np.ndarray) -> bytes:
-    woman = make_woman(0, "A", 0)
-    export = dicom_file(frame[None], woman, woman.exams[1], PROBES["A"], 0.2, DicomForm())
+    patient = make_patient(0, "A", 0)
+    export = dicom_file(frame[None], patient, patient.exams[1], PROBES["A"], 0.2, DicomForm())
     data = dcmread(io.BytesIO(export.content))
     data.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in ("PatientName", "OtherPatientNames", "PatientComments", "InstitutionAddress", "OperatorsName"):
+    for keyword in (
+        "PatientName",
+        "OtherPatientNames",
+        "PatientComments",
+        "InstitutionAddress",
+        "OperatorsName",
+    ):
         setattr(data, keyword, HIDDEN[keyword])
     for keyword in ("StudyID", "ImageComments", "StationName"):
         setattr(data, keyword, HIDDEN[keyword])
@@ -66,7 +79,9 @@ def dicom_with_secrets(frame: np.ndarray) -> bytes:
     block = data.private_block(0x0019, "HIDDEN PLACES", create=True)
     block.add_new(0x01, "LO", HIDDEN["private tag"])
     block.add_new(0x02, "OB", b"\x01\x02" + HIDDEN["private bytes"].encode() + b"\0\xfe\0")
-    block.add_new(0x03, "UN", b"\x01\xff" + HIDDEN["private Latin-1 bytes"].encode("latin-1") + b"\0\xff")
+    block.add_new(
+        0x03, "UN", b"\x01\xff" + HIDDEN["private Latin-1 bytes"].encode("latin-1") + b"\0\xff"
+    )
     block.add_new(0x04, "UN", HIDDEN["private UTF-16 bytes"].encode("utf-16-le"))
     inner, outer, icon = Dataset(), Dataset(), Dataset()
     inner.PersonName = HIDDEN["nested twice in private"]
@@ -114,7 +129,9 @@ MAKERS: dict[str, Callable[[np.ndarray, str], bytes]] = {
     "tEXt": lambda frame, name: png(frame, b"tEXt", b"Author\0" + name.encode()),
     "zTXt": lambda frame, name: png(frame, b"zTXt", b"Author\0\0" + zlib.compress(name.encode())),
     "iTXt": lambda frame, name: png(frame, b"iTXt", b"Author\0\0\0\0\0" + name.encode()),
-    "packed iTXt": lambda frame, name: png(frame, b"iTXt", b"Author\0\1\0\0\0" + zlib.compress(name.encode())),
+    "packed iTXt": lambda frame, name: png(
+        frame, b"iTXt", b"Author\0\1\0\0\0" + zlib.compress(name.encode())
+    ),
     "eXIf": lambda frame, name: png(frame, b"eXIf", exif(0x010E, name)[6:]),
     "after a PNG": lambda frame, name: png(frame) + name.encode(),
     "UTF-16 after a PNG": lambda frame, name: png(frame) + name.encode("utf-16"),
@@ -142,9 +159,14 @@ def study(frame: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Worksp
         where = raw / name if place == "folder" else raw
         where.mkdir(exist_ok=True)
         other = np.roll(frame, number, axis=1)  # no exact duplicates
-        (where / f"{name if place == 'file in UTF-8' else number}.img").write_bytes(MAKERS[place](other, name))
+        (where / f"{name if place == 'file in UTF-8' else number}.img").write_bytes(
+            MAKERS[place](other, name)
+        )
     header = "File;MRN;Name;DOB;Exam date;LMP;View;GA;Hospital;Accession;Phone;Physician\n"
-    row = "0.img;0048151623;Rasmussen, Liv Åse;21.03.1984;2023-05-04;1/2/2023;Femur;22+3;A;ACC-0042;+34 600 123 456;"
+    row = (
+        "0.img;0048151623;Rasmussen, Liv "
+        "Åse;21.03.1984;2023-05-04;1/2/2023;Femur;22+3;A;ACC-0042;+34 600 123 456;"
+    )
     (base / "records.csv").write_text(header + row + "Dr. Sutherland\n", encoding="utf-8")
     workspace = Workspace.create(base / "study")
     run_qc(workspace, QcOptions(raw, base / "records.csv", center_from="Hospital"), Engine(jobs=1))
@@ -166,21 +188,40 @@ def test_every_hiding_place_is_read(private: PrivateStrings, place: str, name: s
 
 @pytest.mark.parametrize(
     "text",
-    ["48151623", "0048151623", "Liv Åse", "rasmussen", "3/21/84", "19840321", "May 4, 2023", "01.02.2023",
-     "+34600123456", "SUTHERLAND", "Aase Liv", "liv_ase"],
-)  # fmt: skip
+    [
+        "48151623",
+        "0048151623",
+        "Liv Åse",
+        "rasmussen",
+        "3/21/84",
+        "19840321",
+        "May 4, 2023",
+        "01.02.2023",
+        "+34600123456",
+        "SUTHERLAND",
+        "Aase Liv",
+        "liv_ase",
+    ],
+)
 def test_the_records_table_is_read(private: PrivateStrings, text: str) -> None:
     assert private.found_in(text)
 
 
 def test_nothing_of_it_comes_through_three_stages(study: Workspace) -> None:
     assert len(study.accepted_images()) >= 10
-    assert {path.suffix for path in study.root.rglob("*") if path.is_file()} >= {".parquet", ".png", ".html"}
+    assert {path.suffix for path in study.root.rglob("*") if path.is_file()} >= {
+        ".parquet",
+        ".png",
+        ".html",
+    }
     assert check_privacy(study) > 100
 
 
 def test_gate_words_of_the_field_stay_free(private: PrivateStrings) -> None:
-    sentence = "A fetal ultrasound image of the femur plane at 22 weeks and 3 days of gestation, showing the femur."
+    sentence = (
+        "A fetal ultrasound image of the femur plane at 22 weeks and 3 days of gestation, "
+        "showing the femur."
+    )
     assert private.found_in(sentence) == set()
 
 
@@ -188,10 +229,16 @@ def test_gate_words_of_the_field_stay_free(private: PrivateStrings) -> None:
 def test_what_a_file_claims_of_burned_in_print_changes_nothing(
     frame: np.ndarray, tmp_path: Path, claim: str | None
 ) -> None:
-    woman = make_woman(0, "A", 0)
+    patient = make_patient(0, "A", 0)
     printed = frame.copy()
-    burn_inside(printed, [woman.mrn], PROBES["A"])
-    data = dcmread(io.BytesIO(dicom_file(printed[None], woman, woman.exams[1], PROBES["A"], 0.2, DicomForm()).content))
+    burn_inside(printed, [patient.mrn], PROBES["A"])
+    data = dcmread(
+        io.BytesIO(
+            dicom_file(
+                printed[None], patient, patient.exams[1], PROBES["A"], 0.2, DicomForm()
+            ).content
+        )
+    )
     if claim:
         data.BurnedInAnnotation = claim
     (tmp_path / "raw").mkdir()
@@ -202,14 +249,20 @@ def test_what_a_file_claims_of_burned_in_print_changes_nothing(
     assert "text_in_sector" in summary.reasons
     if shutil.which("tesseract"):
         study.config_path.write_text(study.config_path.read_text() + "\n[qc]\nocr = true\n")
-        assert run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1)).statuses == {"quarantined": 1}
+        assert run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1)).statuses == {
+            "quarantined": 1
+        }
 
 
-def test_exam_dates_are_kept_shifted_where_the_study_asks_for_it(frame: np.ndarray, tmp_path: Path) -> None:
-    woman = make_woman(0, "A", 0)
+def test_exam_dates_are_kept_shifted_where_the_study_asks_for_it(
+    frame: np.ndarray, tmp_path: Path
+) -> None:
+    patient = make_patient(0, "A", 0)
     (tmp_path / "raw").mkdir()
-    for number, exam in enumerate(woman.exams):
-        content = dicom_file(np.roll(frame, 3 * number, 1)[None], woman, exam, PROBES["A"], 0.2, DicomForm()).content
+    for number, exam in enumerate(patient.exams):
+        content = dicom_file(
+            np.roll(frame, 3 * number, 1)[None], patient, exam, PROBES["A"], 0.2, DicomForm()
+        ).content
         (tmp_path / "raw" / f"{number}.dcm").write_bytes(content)
     study = Workspace.create(tmp_path / "study")
     run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
@@ -220,7 +273,7 @@ def test_exam_dates_are_kept_shifted_where_the_study_asks_for_it(frame: np.ndarr
     summary = run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
     assert summary.measured == 0
     kept = sorted(map(date.fromisoformat, study.images()["exam_date"]))
-    early, late = (exam.day for exam in woman.exams)
+    early, late = (exam.day for exam in patient.exams)
     assert kept[1] - kept[0] == late - early
     assert kept[0].year > 2100
     export_dicom(study, tmp_path / "out")

@@ -14,7 +14,9 @@ PLACES = ("notes.txt", "report.html", "runs/a/run.json", "sono.toml")
 
 
 @pytest.mark.parametrize("center", ["Lind", "LIND", "Dr Lind"])
-def test_a_center_with_a_short_name_of_a_person_is_free_in_its_column_alone(tmp_path: Path, center: str) -> None:
+def test_a_center_with_a_short_name_of_a_person_is_free_in_its_column_alone(
+    tmp_path: Path, center: str
+) -> None:
     study = make_study(tmp_path / "study", **person("LIND^ANNA"), center=center)
     assert check_privacy(study)
     for place in PLACES:
@@ -34,8 +36,12 @@ def test_a_center_with_a_short_name_of_a_person_is_free_in_its_column_alone(tmp_
         check_privacy(study)
 
 
-@pytest.mark.parametrize(("center", "name"), [("Lind", "LINDQVIST^ANNA"), ("A", "DOE^A"), ("Test", "TEST^MARIA")])
-def test_a_short_center_that_is_nobodys_name_is_free(tmp_path: Path, center: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("center", "name"), [("Lind", "LINDQVIST^ANNA"), ("A", "DOE^A"), ("Test", "TEST^MARIA")]
+)
+def test_a_short_center_that_is_nobodys_name_is_free(
+    tmp_path: Path, center: str, name: str
+) -> None:
     study = make_study(tmp_path / "study", **person(name), center=center)
     write_text(study.root / "report.html", f"<td>{center}</td>")
     assert check_privacy(study)
@@ -51,5 +57,7 @@ def test_a_short_center_may_be_made_public(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_spell_no_short_name(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", **person("LIND^ANNA"), center="Lind")
-    (study.root / "weights.bin").write_bytes(bytes(range(128, 256)) * 9 + b" lind " + bytes(range(128, 256)) * 9)
+    (study.root / "weights.bin").write_bytes(
+        bytes(range(128, 256)) * 9 + b" lind " + bytes(range(128, 256)) * 9
+    )
     assert check_privacy(study)

@@ -1,4 +1,7 @@
-"""Who is private and what is public: persons stay private in every cell, public names are free in their own cells."""
+"""Who is private and what is public.
+
+Persons stay private in every cell, public names are free in their own cells.
+"""
 
 import io
 import re
@@ -21,7 +24,7 @@ from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_row
 from sono.curation.core.workspace import Workspace
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
-from sono.curation.phantom.patients import make_woman
+from sono.curation.phantom.patients import make_patient
 from sono.curation.privacy.gate import check_folder, check_privacy, private_strings
 from sono.curation.privacy.private_strings import collect
 from sono.curation.qc import QcOptions, run_qc
@@ -29,32 +32,62 @@ from sono.curation.qc import QcOptions, run_qc
 
 @pytest.mark.parametrize(
     "name",
-    ["Lindqvist", "LINDQVIST^ANNA", "Dr. Anna Lindqvist", "LindqvistAnna", "annalindqvist North", "Dr Lindqvist",
-     "Frau Lindqvist", "FrauLindqvist", "A. Lindqvist"],
-)  # fmt: skip
+    [
+        "Lindqvist",
+        "LINDQVIST^ANNA",
+        "Dr. Anna Lindqvist",
+        "LindqvistAnna",
+        "annalindqvist North",
+        "Dr Lindqvist",
+        "Frau Lindqvist",
+        "FrauLindqvist",
+        "A. Lindqvist",
+    ],
+)
 @pytest.mark.parametrize("column", ["machine", "center"])
-def test_a_persons_name_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
+def test_a_persons_name_is_private_in_the_cell_that_holds_it(
+    tmp_path: Path, column: str, name: str
+) -> None:
     study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA"), **{column: name})
     with pytest.raises(PrivacyError, match=rf"images\.parquet, column '{column}'"):
         check_privacy(study)
 
 
-@pytest.mark.parametrize("name", ["Voluson Lindqvist", "GE Anna Lindqvist E8", "Li", "Voluson Na", "Praxis Doe"])
+@pytest.mark.parametrize(
+    "name", ["Voluson Lindqvist", "GE Anna Lindqvist E8", "Li", "Voluson Na", "Praxis Doe"]
+)
 def test_a_persons_name_is_no_part_of_a_machine(tmp_path: Path, name: str) -> None:
-    study = make_study(tmp_path / "study", **person("LINDQVIST^ANNA", "LI^NA", "DOE^JANE"), machine=name)
+    study = make_study(
+        tmp_path / "study", **person("LINDQVIST^ANNA", "LI^NA", "DOE^JANE"), machine=name
+    )
     with pytest.raises(PrivacyError, match="column 'machine'"):
         check_privacy(study)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["4711223", "Voluson E8 MRN4711223", "AB12CD", "North ACC-0099887", "Box P4711224X", "North 21.03.1984"],
+    [
+        "4711223",
+        "Voluson E8 MRN4711223",
+        "AB12CD",
+        "North ACC-0099887",
+        "Box P4711224X",
+        "North 21.03.1984",
+    ],
 )
 @pytest.mark.parametrize("column", ["machine", "center"])
-def test_an_id_or_a_day_is_private_in_the_cell_that_holds_it(tmp_path: Path, column: str, name: str) -> None:
+def test_an_id_or_a_day_is_private_in_the_cell_that_holds_it(
+    tmp_path: Path, column: str, name: str
+) -> None:
     private = ["AB12CD", "19840321", "ACC-0099887", "P4711224X", name]
     study = make_study(tmp_path / "study", private=private, raw_patient="4711223", **{column: name})
-    other = {"path": b"/raw/2.png", "root": b"/raw", "settings_hash": "x", "source_id": "t", "frame": 0}
+    other = {
+        "path": b"/raw/2.png",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "source_id": "t",
+        "frame": 0,
+    }
     other |= {"status": "rejected", "private": [], "persons": [], "raw_patient": "AB12CD"}
     whole = pd.concat([study.sources(), from_rows(SOURCES, [other])], ignore_index=True)
     study.write_vault(study.sources_path, SOURCES, whole)
@@ -65,15 +98,22 @@ def test_an_id_or_a_day_is_private_in_the_cell_that_holds_it(tmp_path: Path, col
 @pytest.mark.parametrize("name", ["Voluson E6", "Voluson S10", "SSD-5000", "A"])
 def test_a_machine_is_free_although_headers_say_it(tmp_path: Path, name: str) -> None:
     private = [name, "4711223", "12", "5000"]
-    study = make_study(tmp_path / "study", private=private, raw_patient="17", machine=name, center=name)
+    study = make_study(
+        tmp_path / "study", private=private, raw_patient="17", machine=name, center=name
+    )
     assert check_privacy(study)
 
 
 @pytest.mark.parametrize("text", ["view of 4711223", "view 21.03.1984", "Anna Lindqvist view"])
 def test_an_id_a_day_or_a_name_is_private_in_a_planes_file(tmp_path: Path, text: str) -> None:
     private = ["4711223", "19840321", "LINDQVIST^ANNA"]
-    study = make_study(tmp_path / "study", private=private, persons=private[2:], raw_patient="4711223")
-    write_text(study.root / "planes.toml", f'[cheek]\nname = "{text}"\nregion = "face"\nstructures = ["cheek"]\n')
+    study = make_study(
+        tmp_path / "study", private=private, persons=private[2:], raw_patient="4711223"
+    )
+    write_text(
+        study.root / "planes.toml",
+        f'[cheek]\nname = "{text}"\nregion = "face"\nstructures = ["cheek"]\n',
+    )
     study.config_path.write_text(study.config_path.read_text() + 'planes_file = "planes.toml"\n')
     with pytest.raises(PrivacyError, match=r"planes\.toml"):
         check_privacy(study)
@@ -85,10 +125,16 @@ def test_an_id_is_no_name_of_a_study(tmp_path: Path) -> None:
         check_privacy(study)
 
 
-@pytest.mark.parametrize("name", ["Other", "Op. 1", "ANONYMOUS", "Operator^Test", "Hospital Clinic", "Test^Patient"])
+@pytest.mark.parametrize(
+    "name", ["Other", "Op. 1", "ANONYMOUS", "Operator^Test", "Hospital Clinic", "Test^Patient"]
+)
 def test_what_is_written_for_nobody_is_no_persons_name(tmp_path: Path, name: str) -> None:
-    study = make_study(tmp_path / "study", **person(name), machine="Other", center="Hospital Clinic")
-    write_text(study.root / "report.html", "<p>Operator, patient, test; Hospital Clinic: other 12</p>")
+    study = make_study(
+        tmp_path / "study", **person(name), machine="Other", center="Hospital Clinic"
+    )
+    write_text(
+        study.root / "report.html", "<p>Operator, patient, test; Hospital Clinic: other 12</p>"
+    )
     assert check_privacy(study)
 
 
@@ -101,7 +147,12 @@ def test_a_short_name_in_a_machine_stops_an_export_too(tmp_path: Path) -> None:
 
 def test_makers_and_models_are_no_names(tmp_path: Path) -> None:
     names = person("GE^SWIFT", "Aloka^Pro", "Other^Medical")
-    study = make_study(tmp_path / "study", **names, machine="GE Medical Systems Voluson Swift", center="Praxis Lind")
+    study = make_study(
+        tmp_path / "study",
+        **names,
+        machine="GE Medical Systems Voluson Swift",
+        center="Praxis Lind",
+    )
     assert check_privacy(study)
 
 
@@ -114,20 +165,34 @@ def test_a_patient_called_like_a_maker_does_not_stop_its_machines(tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["center", "machine", "study", "folder", "planes"])
-@pytest.mark.parametrize("note", ["patient is Lindqvist", "Lindqvist, 22 weeks", "seen by lindqvist"])
+@pytest.mark.parametrize(
+    "note", ["patient is Lindqvist", "Lindqvist, 22 weeks", "seen by lindqvist"]
+)
 def test_a_word_of_a_public_name_is_private_elsewhere(tmp_path: Path, kind: str, note: str) -> None:
     public = "Praxis Lindqvist"
-    cells = {"center": public} if kind == "center" else {"machine": public} if kind == "machine" else {}
-    study = make_study(tmp_path / (public if kind == "folder" else "study"), private=[public], **cells)
+    cells = (
+        {"center": public} if kind == "center" else {"machine": public} if kind == "machine" else {}
+    )
+    study = make_study(
+        tmp_path / (public if kind == "folder" else "study"), private=[public], **cells
+    )
     if kind == "study":
-        study.config_path.write_text(study.config_path.read_text().replace('"study"', f'"{public}"'))
+        study.config_path.write_text(
+            study.config_path.read_text().replace('"study"', f'"{public}"')
+        )
     if kind == "planes":
         (study.root / "planes.toml").write_text(
             f'[cheek]\nname = "{public}"\nregion = "face"\nstructures = ["cheek"]\n'
         )
-        study.config_path.write_text(study.config_path.read_text() + 'planes_file = "planes.toml"\n')
+        study.config_path.write_text(
+            study.config_path.read_text() + 'planes_file = "planes.toml"\n'
+        )
     assert check_privacy(study)
-    for place, page in (("report.html", f"<p>{note}</p>"), ("notes.txt", note), ("run.json", f'{{"note": "{note}"}}')):
+    for place, page in (
+        ("report.html", f"<p>{note}</p>"),
+        ("notes.txt", note),
+        ("run.json", f'{{"note": "{note}"}}'),
+    ):
         write_text(study.root / place, page)
         with pytest.raises(PrivacyError, match=re.escape(place)):
             check_privacy(study)
@@ -137,9 +202,13 @@ def test_a_word_of_a_public_name_is_private_elsewhere(tmp_path: Path, kind: str,
         check_privacy(study)
 
 
-def test_a_center_named_after_a_patient_is_free_in_its_column_and_there_alone(tmp_path: Path) -> None:
+def test_a_center_named_after_a_patient_is_free_in_its_column_and_there_alone(
+    tmp_path: Path,
+) -> None:
     names = ["LINDQVIST^ANNA", "Praxis Lindqvist"]
-    study = make_study(tmp_path / "study", private=names, persons=names[:1], center="Praxis Lindqvist")
+    study = make_study(
+        tmp_path / "study", private=names, persons=names[:1], center="Praxis Lindqvist"
+    )
     write_text(study.root / "report.html", "<td>Praxis Lindqvist</td>")
     assert check_privacy(study)
     write_text(study.root / "report.html", "<td>Praxis</td><td>Dr. Lindqvist</td>")
@@ -149,17 +218,43 @@ def test_a_center_named_after_a_patient_is_free_in_its_column_and_there_alone(tm
 
 @pytest.mark.parametrize(
     ("text", "column"),
-    [("Praxis Lindqvist", "plane"), ("Praxis Lindqvist", "template"), ("Praxis Lindqvist", "reviewer")],
+    [
+        ("Praxis Lindqvist", "plane"),
+        ("Praxis Lindqvist", "template"),
+        ("Praxis Lindqvist", "reviewer"),
+    ],
 )
-def test_a_center_is_private_in_the_columns_of_others(tmp_path: Path, text: str, column: str) -> None:
+def test_a_center_is_private_in_the_columns_of_others(
+    tmp_path: Path, text: str, column: str
+) -> None:
     study = make_study(tmp_path / "study", private=[text], center=text)
-    row: dict[str, object] = {"mask_id": "m", "image_id": "i", "structure": "femur", "height": 9, "width": 9, "area": 3}
-    row |= {"counts": "abc", "box_x": 1, "box_y": 1, "box_width": 1, "box_height": 1, "source": "manual"}
+    row: dict[str, object] = {
+        "mask_id": "m",
+        "image_id": "i",
+        "structure": "femur",
+        "height": 9,
+        "width": 9,
+        "area": 3,
+    }
+    row |= {
+        "counts": "abc",
+        "box_x": 1,
+        "box_y": 1,
+        "box_width": 1,
+        "box_height": 1,
+        "source": "manual",
+    }
     if column == "reviewer":
         study.write(MASKS, from_rows(MASKS, [row | {"state": "accepted", "reviewer": text}]))
     elif column == "template":
         caption(study, "A femur.")
-        values = {"image_id": "i", "level": "global", "text": "A femur.", "tier": "label", "tokens": 9}
+        values = {
+            "image_id": "i",
+            "level": "global",
+            "text": "A femur.",
+            "tier": "label",
+            "tokens": 9,
+        }
         study.write(CAPTIONS, from_rows(CAPTIONS, [values | {"template": text}]))
     else:
         study.write(IMAGES, study.read(IMAGES).assign(plane=text))
@@ -170,7 +265,20 @@ def test_a_center_is_private_in_the_columns_of_others(tmp_path: Path, text: str,
 @pytest.mark.parametrize(
     ("name", "texts"),
     [
-        ("Li^Na", ["Li Na", "NA LI", "na_li", "Li, Na", "Dr. Na Li", "Na M. Li", "N. Li", "Li, N.", "li-na"]),
+        (
+            "Li^Na",
+            [
+                "Li Na",
+                "NA LI",
+                "na_li",
+                "Li, Na",
+                "Dr. Na Li",
+                "Na M. Li",
+                "N. Li",
+                "Li, N.",
+                "li-na",
+            ],
+        ),
         ("Bo Ek", ["Bo Ek", "ek bo", "Ek, Dr. Bo", "Ek, Mrs. Bo", "B. Ek"]),
         ("Wu^An^J^Dr", ["Wu An", "An Wu", "Prof. An J. Wu", "WU^AN"]),
         ("Frau Dr. Vo Le", ["Vo Le", "le vo", "Le, V."]),
@@ -192,10 +300,17 @@ def test_short_names_count_next_to_each_other(name: str, texts: list[str]) -> No
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("Li^Na", "li and na"), ("Li^Na", "Lina"), ("Bo Ek", "ekbo ek"), ("Maria^de la Cruz", "de la vida"),
-     ("Jane^Brain", "a fetal brain"), ("Femur^Long", "the femur is in view"), ("Anna^Rose", "i rose"),
-     ("Ng^Jo", "the jo ngo")],
-)  # fmt: skip
+    [
+        ("Li^Na", "li and na"),
+        ("Li^Na", "Lina"),
+        ("Bo Ek", "ekbo ek"),
+        ("Maria^de la Cruz", "de la vida"),
+        ("Jane^Brain", "a fetal brain"),
+        ("Femur^Long", "the femur is in view"),
+        ("Anna^Rose", "i rose"),
+        ("Ng^Jo", "the jo ngo"),
+    ],
+)
 def test_halves_of_short_names_and_particles_are_chance(name: str, text: str) -> None:
     assert collect([name], VOCABULARY, [name], PROSE).found_in(text) == set()
 
@@ -206,15 +321,25 @@ LONGER = "Gil Ros y Paz^Eva del Mar Sol"
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("Maria del Carmen Lopez Garcia Fernandez", "Garcia del Carmen"), (LONG, "Gil, Ana"), (LONG, "ros gil"),
-     (LONG, "Paz Ros"),
-     (LONG, "Paz de Gil"), (LONGER, "Mar Gil"), (LONGER, "sol_ros"), (LONGER, "Eva del Mar"),
-     (LONGER, "Mar de la Paz"),
-     (LONGER, "E. Gil"), ("Al Ali^Noor bin Omar Said Taha", "Taha bin Omar"),
-     ("Al Ali^Noor bin Omar Said Taha", "Ali Said"),
-     ("Ek^Bo von der Ahe Au Ost Um", "Um, Bo von"), ("Le^Van Anh Vu Ho", "Anh Le"),
-     ("van der Aa^Jo", "Frau van der Aa"), (" ".join(f"w{chr(97 + n)}x" for n in range(20)), "wax wbx")],
-)  # fmt: skip
+    [
+        ("Maria del Carmen Lopez Garcia Fernandez", "Garcia del Carmen"),
+        (LONG, "Gil, Ana"),
+        (LONG, "ros gil"),
+        (LONG, "Paz Ros"),
+        (LONG, "Paz de Gil"),
+        (LONGER, "Mar Gil"),
+        (LONGER, "sol_ros"),
+        (LONGER, "Eva del Mar"),
+        (LONGER, "Mar de la Paz"),
+        (LONGER, "E. Gil"),
+        ("Al Ali^Noor bin Omar Said Taha", "Taha bin Omar"),
+        ("Al Ali^Noor bin Omar Said Taha", "Ali Said"),
+        ("Ek^Bo von der Ahe Au Ost Um", "Um, Bo von"),
+        ("Le^Van Anh Vu Ho", "Anh Le"),
+        ("van der Aa^Jo", "Frau van der Aa"),
+        (" ".join(f"w{chr(97 + n)}x" for n in range(20)), "wax wbx"),
+    ],
+)
 def test_any_two_parts_of_a_long_name_count(name: str, text: str) -> None:
     name = name.replace("w", "q")
     assert collect([name], VOCABULARY, [name], PROSE).found_in(f"seen: {text.replace('w', 'q')}.")
@@ -222,10 +347,17 @@ def test_any_two_parts_of_a_long_name_count(name: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [(LONG, "de Gil"), (LONG, "paz de la vida"), (LONGER, "y Paz"), (LONGER, "del Mar"), (LONGER, "mar and gil"),
-     ("Al Ali^Noor bin Omar Said Taha", "bin Omar"), ("Ek^Bo von der Ahe Au Ost Um", "von Ost"),
-     ("Ek^Bo von der Ahe Au Ost Um", "der Um")],
-)  # fmt: skip
+    [
+        (LONG, "de Gil"),
+        (LONG, "paz de la vida"),
+        (LONGER, "y Paz"),
+        (LONGER, "del Mar"),
+        (LONGER, "mar and gil"),
+        ("Al Ali^Noor bin Omar Said Taha", "bin Omar"),
+        ("Ek^Bo von der Ahe Au Ost Um", "von Ost"),
+        ("Ek^Bo von der Ahe Au Ost Um", "der Um"),
+    ],
+)
 def test_a_particle_is_no_second_part(name: str, text: str) -> None:
     assert collect([name], VOCABULARY, [name], PROSE).found_in(f"seen: {text}.") == set()
 
@@ -233,8 +365,20 @@ def test_a_particle_is_no_second_part(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "texts"),
     [
-        ("O'Neil^Pat", ["O Neil", "O-Neil", "o_neil", "ONEIL", "O\u2019Neil", "O\u02bcNeil", "O\u2032Neil",
-        "O&#39;Neil", "O%27Neil"]),
+        (
+            "O'Neil^Pat",
+            [
+                "O Neil",
+                "O-Neil",
+                "o_neil",
+                "ONEIL",
+                "O\u2019Neil",
+                "O\u02bcNeil",
+                "O\u2032Neil",
+                "O&#39;Neil",
+                "O%27Neil",
+            ],
+        ),
         ("ONEIL^PAT", ["O Neil", "O'Neil", "O.Neil"]),
         ("O Neil^Pat", ["O'Neil", "ONeil", "oneil", "O Neil", "O-Neil's"]),
         ("McDonald^Jo", ["Mc Donald", "MCDONALD", "mc-donald", "Mc_Donald"]),
@@ -249,7 +393,7 @@ def test_a_particle_is_no_second_part(name: str, text: str) -> None:
         ("van Dyk^Jo", ["VanDyk", "vandyk", "Van-Dyk"]),
         ("van der Aa^Jo", ["vanderAa", "Vanderaa", "van-der-Aa"]),
     ],
-)  # fmt: skip
+)
 def test_signs_and_blanks_inside_a_name_hide_nothing(name: str, texts: list[str]) -> None:
     private = collect([name], VOCABULARY, [name], PROSE)
     for text in texts:
@@ -258,9 +402,15 @@ def test_signs_and_blanks_inside_a_name_hide_nothing(name: str, texts: list[str]
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("McDonald^Jo", "Donald"), ("O'Neil^Pat", "neil"), ("Oliver^Jo", "the liver"), ("MacRae^Jo", "a mac"),
-     ("D'Amico^Jo", "amico"), ("Ta'ase^Jo", "ta and ase")],
-)  # fmt: skip
+    [
+        ("McDonald^Jo", "Donald"),
+        ("O'Neil^Pat", "neil"),
+        ("Oliver^Jo", "the liver"),
+        ("MacRae^Jo", "a mac"),
+        ("D'Amico^Jo", "amico"),
+        ("Ta'ase^Jo", "ta and ase"),
+    ],
+)
 def test_half_of_a_divided_name_is_chance(name: str, text: str) -> None:
     assert collect([name], VOCABULARY, [name], PROSE).found_in(text) == set()
 
@@ -268,15 +418,30 @@ def test_half_of_a_divided_name_is_chance(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "texts"),
     [
-        ("Lindqvist^Pat", ["Lindqvist2", "2lindqvist", "PatLindqvist", "lindqvist_ga22", "ga22lindqvist",
-        "xlindqvisty", "patlindqvist",
-                           "LINDQVISTPAT2", "scanLindqvistA", "FrauLindqvist"]),
+        (
+            "Lindqvist^Pat",
+            [
+                "Lindqvist2",
+                "2lindqvist",
+                "PatLindqvist",
+                "lindqvist_ga22",
+                "ga22lindqvist",
+                "xlindqvisty",
+                "patlindqvist",
+                "LINDQVISTPAT2",
+                "scanLindqvistA",
+                "FrauLindqvist",
+            ],
+        ),
         ("Meier^Pat", ["Meier2", "PatMeier", "FrauMeier", "meier01b", "DRMeierScan", "Meier_2"]),
-        ("Doe^Jane", ["jane_doe2", "Jane2Doe", "JaneDoeScan", "Jane Doe2", "scan7JaneDoe", "drJaneDoe"]),
+        (
+            "Doe^Jane",
+            ["jane_doe2", "Jane2Doe", "JaneDoeScan", "Jane Doe2", "scan7JaneDoe", "drJaneDoe"],
+        ),
         ("Li^Na", ["Li Na2", "LiNa22", "scan_LiNa", "li2na", "na_li3"]),
         ("Петрова^Анна", ["Петрова2", "АннаПетрова", "ПЕТРОВА_2"]),
     ],
-)  # fmt: skip
+)
 def test_what_is_glued_to_a_name_does_not_hide_it(name: str, texts: list[str]) -> None:
     private = collect([name], VOCABULARY, [name], PROSE)
     for text in texts:
@@ -285,17 +450,35 @@ def test_what_is_glued_to_a_name_does_not_hide_it(name: str, texts: list[str]) -
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("Meier^Pat", "xmeiery"), ("Stern^Pat", "the sternum"), ("Doe^Jane", "doe2"), ("Li^Na", "lina"),
-     ("Fadda^Jo", "0fadda3c9b7e41d2"),
-     ("Parent^Jo", "transparent"), ("Ventri^Jo", "ventricle"), ("Brain^Jo", "midbrain2")],
-)  # fmt: skip
-def test_short_names_inside_words_and_names_inside_our_own_words_are_chance(name: str, text: str) -> None:
+    [
+        ("Meier^Pat", "xmeiery"),
+        ("Stern^Pat", "the sternum"),
+        ("Doe^Jane", "doe2"),
+        ("Li^Na", "lina"),
+        ("Fadda^Jo", "0fadda3c9b7e41d2"),
+        ("Parent^Jo", "transparent"),
+        ("Ventri^Jo", "ventricle"),
+        ("Brain^Jo", "midbrain2"),
+    ],
+)
+def test_short_names_inside_words_and_names_inside_our_own_words_are_chance(
+    name: str, text: str
+) -> None:
     private = collect([name], VOCABULARY | {"transparent"}, [name], PROSE | {"transparent"})
     assert private.found_in(text) == set()
 
 
 def test_no_word_that_we_write_is_taken_for_a_name(tmp_path: Path) -> None:
-    names = ["Parent^Jo", "Porter^Jo", "Sector^Jo", "Romano^Jo", "Carter^Jo", "Weight^Jo", "Abdome^Jo", "Ceder^Jo"]
+    names = [
+        "Parent^Jo",
+        "Porter^Jo",
+        "Sector^Jo",
+        "Romano^Jo",
+        "Carter^Jo",
+        "Weight^Jo",
+        "Abdome^Jo",
+        "Ceder^Jo",
+    ]
     study = make_study(tmp_path / "study", **person(*names))
     caption(study, "Ultrasound of a fetal abdomen, cerebellum and lateral ventricle; reported.")
     write_text(study.root / "run.json", '{"region_weight": 1, "image_weights": 2}')
@@ -330,7 +513,17 @@ def test_the_initials_a_and_i_count_where_they_are_written_as_such(first: str, t
 
 @pytest.mark.parametrize(
     "text",
-    ["a lee", "I lee", "A lee side", "lee, a side", "the lee. A side", "i lee", "via lee", "Lee and A", "the lee a"],
+    [
+        "a lee",
+        "I lee",
+        "A lee side",
+        "lee, a side",
+        "the lee. A side",
+        "i lee",
+        "via lee",
+        "Lee and A",
+        "the lee a",
+    ],
 )
 def test_words_a_and_i_are_no_initials(text: str) -> None:
     private = collect(["Lee^Anes", "Lee^Ines"], VOCABULARY, ["Lee^Anes", "Lee^Ines"], PROSE)
@@ -352,20 +545,45 @@ def test_a_name_in_two_columns_of_a_table_is_no_name_across_two_cells(tmp_path: 
     assert check_privacy(study)
 
 
-@pytest.mark.parametrize("text", ["patient id", "Version", "DERIVED", "mask proposed", "Tissue", "Harmonic image"])
+@pytest.mark.parametrize(
+    "text", ["patient id", "Version", "DERIVED", "mask proposed", "Tissue", "Harmonic image"]
+)
 def test_our_own_words_are_no_secrets_of_a_header(tmp_path: Path, text: str) -> None:
     study = make_study(tmp_path / "study", private=[text], path=f"/raw/{text}/1.png".encode())
-    mask: dict[str, object] = {"mask_id": "m", "image_id": "i", "structure": "femur", "height": 9, "width": 9}
-    mask |= {"counts": "abc", "box_x": 1, "box_y": 1, "box_width": 1, "box_height": 1, "source": "manual", "area": 3}
+    mask: dict[str, object] = {
+        "mask_id": "m",
+        "image_id": "i",
+        "structure": "femur",
+        "height": 9,
+        "width": 9,
+    }
+    mask |= {
+        "counts": "abc",
+        "box_x": 1,
+        "box_y": 1,
+        "box_width": 1,
+        "box_height": 1,
+        "source": "manual",
+        "area": 3,
+    }
     study.write(MASKS, from_rows(MASKS, [mask | {"state": "proposed"}]))
-    write_text(study.root / "run.json", '{"version": "1.0", "mask_states": ["mask proposed"], "patient_id": "DERIVED"}')
-    rows = [{"source_id": "s", "frame": 0, "status": "rejected", "spacing_reason": "region_not_tissue"}]
+    write_text(
+        study.root / "run.json",
+        '{"version": "1.0", "mask_states": ["mask proposed"], "patient_id": "DERIVED"}',
+    )
+    rows = [
+        {"source_id": "s", "frame": 0, "status": "rejected", "spacing_reason": "region_not_tissue"}
+    ]
     study.write(IMAGES, from_rows(IMAGES, rows))
     assert check_privacy(study)
 
 
-@pytest.mark.parametrize("code", ["blank", "released", "soft", "clipped", "renderings", "region_not_tissue"])
-def test_a_person_called_like_a_code_is_private_outside_its_column(tmp_path: Path, code: str) -> None:
+@pytest.mark.parametrize(
+    "code", ["blank", "released", "soft", "clipped", "renderings", "region_not_tissue"]
+)
+def test_a_person_called_like_a_code_is_private_outside_its_column(
+    tmp_path: Path, code: str
+) -> None:
     name = max(code.split("_"), key=len)
     study = make_study(tmp_path / "study", **person(f"{name.upper()}^EVAMARIE"))
     codes = [one for one in REASONS if one == code]
@@ -380,15 +598,18 @@ def test_a_person_called_like_a_code_is_private_outside_its_column(tmp_path: Pat
 
 def test_every_code_that_the_readers_write_is_in_the_list() -> None:
     readers = Path(__file__).parents[3] / "curation" / "readers"
-    text = "".join((readers / name).read_text() for name in ("dicom_regions.py", "images.py", "dicom_pixels.py"))
+    text = "".join(
+        (readers / name).read_text()
+        for name in ("dicom_regions.py", "images.py", "dicom_pixels.py")
+    )
     written = set(re.findall(r'"((?:no_)?regions?_[a-z_]+|not_dicom|no_regions)"', text))
     assert written <= set(SPACING_REASONS) and len(written) > 6
 
 
 @pytest.fixture(scope="module")
 def frame() -> np.ndarray:
-    woman = make_woman(0, "A", 0)
-    return expose(woman, woman.exams[1], "femur", np.random.default_rng(1)).frames[0]
+    patient = make_patient(0, "A", 0)
+    return expose(patient, patient.exams[1], "femur", np.random.default_rng(1)).frames[0]
 
 
 def png_with_texts(frame: np.ndarray, **texts: str) -> bytes:
@@ -397,12 +618,19 @@ def png_with_texts(frame: np.ndarray, **texts: str) -> bytes:
     content = cv2.imencode(".png", frame)[1].tobytes()
     for key, value in texts.items():
         body = key.encode() + b"\0" + value.encode()
-        chunk = struct.pack(">I", len(body)) + b"tEXt" + body + struct.pack(">I", zlib.crc32(b"tEXt" + body))
+        chunk = (
+            struct.pack(">I", len(body))
+            + b"tEXt"
+            + body
+            + struct.pack(">I", zlib.crc32(b"tEXt" + body))
+        )
         content = content[:33] + chunk + content[33:]
     return content
 
 
-def test_keys_of_png_texts_are_no_secrets_and_their_values_are(frame: np.ndarray, tmp_path: Path) -> None:
+def test_keys_of_png_texts_are_no_secrets_and_their_values_are(
+    frame: np.ndarray, tmp_path: Path
+) -> None:
     (tmp_path / "raw").mkdir()
     keys = {"patient id": "PX44718", "Version": "Quackenbush", "Zeppelinmodus": "on"}
     (tmp_path / "raw" / "1.png").write_bytes(png_with_texts(frame, **keys))
@@ -414,14 +642,22 @@ def test_keys_of_png_texts_are_no_secrets_and_their_values_are(frame: np.ndarray
 
 
 def test_names_of_headers_and_records_are_persons(frame: np.ndarray, tmp_path: Path) -> None:
-    woman = make_woman(0, "A", 0)
-    content = dicom_file(frame[None], woman, woman.exams[1], PROBES["A"], 0.2, DicomForm()).content
+    patient = make_patient(0, "A", 0)
+    content = dicom_file(
+        frame[None], patient, patient.exams[1], PROBES["A"], 0.2, DicomForm()
+    ).content
     data = dcmread(io.BytesIO(content))
-    data.PatientName, data.OperatorsName, data.ReferringPhysicianName = "Li^Na", ["Bo^Ek", "Vu^Ky"], "Oh Mi"
+    data.PatientName, data.OperatorsName, data.ReferringPhysicianName = (
+        "Li^Na",
+        ["Bo^Ek", "Vu^Ky"],
+        "Oh Mi",
+    )
     data.ManufacturerModelName = "Voluson"
     (tmp_path / "raw").mkdir()
     data.save_as(tmp_path / "raw" / "1.dcm", enforce_file_format=True)
-    (tmp_path / "records.csv").write_text("File;First name;Last name;Sonographer;View\n1.dcm;Ai;Xu;Ty Zo;Femur\n")
+    (tmp_path / "records.csv").write_text(
+        "File;First name;Last name;Sonographer;View\n1.dcm;Ai;Xu;Ty Zo;Femur\n"
+    )
     study = Workspace.create(tmp_path / "study")
     run_qc(study, QcOptions(tmp_path / "raw", tmp_path / "records.csv"), Engine(jobs=1))
     private = private_strings(study)

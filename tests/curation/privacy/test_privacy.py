@@ -32,13 +32,19 @@ def study(tmp_path: Path) -> Workspace:
         "frame": 0,
         "image_id": "i",
     }
-    row |= {"status": "accepted", "raw_patient": "4711815", "private": ["DOEWORTH^JANE", "19900312", "ACC-99887"]}
+    row |= {
+        "status": "accepted",
+        "raw_patient": "4711815",
+        "private": ["DOEWORTH^JANE", "19900312", "ACC-99887"],
+    }
     write_table(workspace.sources_path, from_rows(SOURCES, [row]), SOURCES)
     return workspace
 
 
 def test_a_clean_workspace_passes(study: Workspace) -> None:
-    write_text(study.root / "report.html", "<p>A fetal ultrasound image of the femur at 22 weeks.</p>")
+    write_text(
+        study.root / "report.html", "<p>A fetal ultrasound image of the femur at 22 weeks.</p>"
+    )
     assert check_privacy(study) >= 4
 
 
@@ -86,7 +92,9 @@ def test_a_private_file_name_is_found(study: Workspace) -> None:
 
 def png_with(chunk: bytes, content: bytes, tail: bytes = b"") -> bytes:
     def part(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = part(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + part(chunk, content) + part(b"IEND", b"") + tail
@@ -94,7 +102,11 @@ def png_with(chunk: bytes, content: bytes, tail: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize(
     "picture",
-    [png_with(b"tEXt", b"Comment\0DOEWORTH JANE"), png_with(b"IDAT", b"", b"Doeworth"), png_with(b"eXIf", b"4711815")],
+    [
+        png_with(b"tEXt", b"Comment\0DOEWORTH JANE"),
+        png_with(b"IDAT", b"", b"Doeworth"),
+        png_with(b"eXIf", b"4711815"),
+    ],
 )
 def test_text_beside_the_pixels_of_a_picture_is_found(study: Workspace, picture: bytes) -> None:
     write_bytes(study.frames / "ab" / "abcd.png", picture)
@@ -108,7 +120,13 @@ def test_pixels_are_not_read_as_text(study: Workspace) -> None:
 
 
 def test_words_of_the_field_are_not_private_even_in_a_file_name(study: Workspace) -> None:
-    row = {"path": b"/raw/femur.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
+    row = {
+        "path": b"/raw/femur.png",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "source_id": "s",
+        "frame": 0,
+    }
     row |= {"status": "accepted", "private": ["fetal head"], "machine": "Voluson"}
     write_table(study.sources_path, from_rows(SOURCES, [row]), SOURCES)
     assert private_strings(study).found_in("fetal head femur Voluson raw") == set()
@@ -122,7 +140,13 @@ def test_without_the_vault_there_is_nothing_to_search_for(tmp_path: Path) -> Non
 def test_a_file_may_be_called_like_a_code_or_a_setting(study: Workspace) -> None:
     names = (b"blank.png", b"no_regions.dcm", b"records.csv", b"20000.png", b"palette.png")
     rows: list[dict[str, object]] = [
-        {"path": b"/raw/" + name, "root": b"/raw", "settings_hash": "x", "source_id": str(number), "frame": 0}
+        {
+            "path": b"/raw/" + name,
+            "root": b"/raw",
+            "settings_hash": "x",
+            "source_id": str(number),
+            "frame": 0,
+        }
         | {"status": "error", "reasons": ["blank", "no_palette"], "spacing_reason": "no_regions"}
         | {"message": "palette color without its palette; 20000 x 20000 pixels"}
         for number, name in enumerate(names)
@@ -134,7 +158,12 @@ def test_a_file_may_be_called_like_a_code_or_a_setting(study: Workspace) -> None
 
 
 def test_a_name_in_a_message_is_found(study: Workspace) -> None:
-    row: dict[str, object] = {"source_id": "s", "frame": 0, "status": "error", "message": "bad value DOEWORTH"}
+    row: dict[str, object] = {
+        "source_id": "s",
+        "frame": 0,
+        "status": "error",
+        "message": "bad value DOEWORTH",
+    }
     study.write(IMAGES, from_rows(IMAGES, [row]))
     with pytest.raises(PrivacyError, match=r"images\.parquet, column 'message'"):
         check_privacy(study)
@@ -166,7 +195,13 @@ def test_a_private_word_in_a_template_stops_the_captions(study: Workspace, tmp_p
 
 
 def test_short_numbers_in_a_page_are_no_ids(study: Workspace) -> None:
-    row = {"path": b"/raw/12345.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
+    row = {
+        "path": b"/raw/12345.png",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "source_id": "s",
+        "frame": 0,
+    }
     write_table(study.sources_path, from_rows(SOURCES, [row | {"status": "accepted"}]), SOURCES)
     write_text(study.root / "report.html", "<td>0.12345</td>")
     assert check_privacy(study) >= 1
@@ -186,7 +221,9 @@ def test_the_vocabulary_of_a_text_tower_may_hold_names(study: Workspace) -> None
 
 
 def _claiming(content: bytes, at: int, value: int) -> bytes:
-    """A zip of one member with another byte at a place of its two headers, counted as in the local one."""
+    """A zip of one member with another byte at a place of its two headers, counted as in the
+    local one.
+    """
     changed, central = bytearray(content), content.index(b"PK\1\2")
     changed[at] = changed[central + at + 2] = value
     return bytes(changed)
@@ -247,8 +284,12 @@ def test_a_name_is_found_in_packed_files(study: Workspace) -> None:
         (study.root / name).unlink()
 
 
-@pytest.mark.parametrize("text", ["<p><i>Doe</i>worth</p>", "Doe<span class='x'>wor</span>th", "no. 4,711,815"])
-def test_tags_between_letters_and_commas_between_digits_hide_nothing(study: Workspace, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["<p><i>Doe</i>worth</p>", "Doe<span class='x'>wor</span>th", "no. 4,711,815"]
+)
+def test_tags_between_letters_and_commas_between_digits_hide_nothing(
+    study: Workspace, text: str
+) -> None:
     write_text(study.root / "report.html", f"<h1>{text}</h1>")
     with pytest.raises(PrivacyError, match="report"):
         check_privacy(study)

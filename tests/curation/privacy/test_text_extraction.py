@@ -1,4 +1,7 @@
-"""The gate on every kind of file that a workspace may hold: what is planted by hand is found, numbers are not read."""
+"""The gate on every kind of file that a workspace may hold.
+
+What is planted by hand is found, numbers are not read.
+"""
 
 import base64
 import gzip
@@ -31,7 +34,13 @@ SPELLINGS = ("DOEWÖRTH^JANÉ", "jane doeworth", "Doewoerth")
 @pytest.fixture
 def study(tmp_path: Path) -> Workspace:
     workspace = Workspace.create(tmp_path / "study")
-    row = {"path": b"/raw/x/1.png", "root": b"/raw", "settings_hash": "x", "source_id": "s", "frame": 0}
+    row = {
+        "path": b"/raw/x/1.png",
+        "root": b"/raw",
+        "settings_hash": "x",
+        "source_id": "s",
+        "frame": 0,
+    }
     row |= {"status": "accepted", "raw_patient": "MB-0471181", "private": [NAME, "19900312"]}
     write_table(workspace.sources_path, from_rows(SOURCES, [row]), SOURCES)
     return workspace
@@ -49,18 +58,44 @@ def with_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def caption_row(text: str, study: Workspace) -> None:
-    row = {"image_id": "i", "level": "global", "text": text, "template": "t", "tier": "label", "tokens": 9}
+    row = {
+        "image_id": "i",
+        "level": "global",
+        "text": text,
+        "template": "t",
+        "tier": "label",
+        "tokens": 9,
+    }
     study.write(CAPTIONS, from_rows(CAPTIONS, [row]))
 
 
 def image_row(study: Workspace, **values: object) -> None:
-    row: dict[str, object] = {"source_id": "s", "frame": 0, "status": "accepted", "reasons": ["overlay"]}
+    row: dict[str, object] = {
+        "source_id": "s",
+        "frame": 0,
+        "status": "accepted",
+        "reasons": ["overlay"],
+    }
     study.write(IMAGES, from_rows(IMAGES, [row | values]))
 
 
 def mask_row(study: Workspace, text: str) -> None:
-    row: dict[str, object] = {"mask_id": "m", "image_id": "i", "structure": "femur", "height": 9, "width": 9, "area": 3}
-    row |= {"counts": "abc", "box_x": 1, "box_y": 1, "box_width": 1, "box_height": 1, "source": "manual"}
+    row: dict[str, object] = {
+        "mask_id": "m",
+        "image_id": "i",
+        "structure": "femur",
+        "height": 9,
+        "width": 9,
+        "area": 3,
+    }
+    row |= {
+        "counts": "abc",
+        "box_x": 1,
+        "box_y": 1,
+        "box_width": 1,
+        "box_height": 1,
+        "source": "manual",
+    }
     study.write(MASKS, from_rows(MASKS, [row | {"state": "accepted", "reviewer": text}]))
 
 
@@ -124,40 +159,67 @@ PLANTS: dict[str, Plant] = {
     "column name": lambda study, text: table(study, pd.DataFrame({text: [1.0]})),
     "table metadata": lambda study, text: table(study, pd.DataFrame({"a": [1]}), text),
     "report": as_bytes("report.html", lambda text: f"<td>{text}</td>".encode()),
-    "split report": as_bytes("report.html", lambda text: f"<b>{text[:3]}</b>{text[3:]} <i>{text}</i>".encode()),
+    "split report": as_bytes(
+        "report.html", lambda text: f"<b>{text[:3]}</b>{text[3:]} <i>{text}</i>".encode()
+    ),
     "picture in a report": as_bytes(
         "report.html",
-        lambda text: b'<img src="data:image/png;base64,%b">' % base64.b64encode(gray_png() + text.encode()),
+        lambda text: (
+            b'<img src="data:image/png;base64,%b">' % base64.b64encode(gray_png() + text.encode())
+        ),
     ),
     "toml": as_bytes("sono.toml", lambda text: f'[study]\nname = "a"\n# {text}\n'.encode()),
     "log": as_bytes("runs/a/log.csv", lambda text: f"epoch,loss\n1,0.5,{text}\n".encode()),
     "json": as_bytes("runs/a/run.json", lambda text: json.dumps({"note": text}).encode()),
     "json key": as_bytes("runs/a/eval/metrics.json", lambda text: json.dumps({text: 1}).encode()),
     "weights": as_bytes("runs/a/model.safetensors", safetensors),
-    "checkpoint": as_bytes("runs/a/state.pt", lambda text: archive("state/data.pkl", text.encode())),
-    "events": as_bytes("runs/a/events.out.tfevents.1.h.0", lambda text: b"\x18\0\x0a" + text.encode() + b"\x12\0"),
+    "checkpoint": as_bytes(
+        "runs/a/state.pt", lambda text: archive("state/data.pkl", text.encode())
+    ),
+    "events": as_bytes(
+        "runs/a/events.out.tfevents.1.h.0", lambda text: b"\x18\0\x0a" + text.encode() + b"\x12\0"
+    ),
     "array of texts": as_bytes("runs/a/names.npy", lambda text: array_bytes([text, "b"])),
-    "archive of arrays": as_bytes("runs/a/x.npz", lambda text: archive("names.npy", array_bytes([text]))),
-    "table in an archive": as_bytes("runs/a/x.zip", lambda text: archive("1.parquet", table_bytes(text))),
+    "archive of arrays": as_bytes(
+        "runs/a/x.npz", lambda text: archive("names.npy", array_bytes([text]))
+    ),
+    "table in an archive": as_bytes(
+        "runs/a/x.zip", lambda text: archive("1.parquet", table_bytes(text))
+    ),
     "table of another name": as_bytes("runs/a/table", table_bytes),
-    "folder called data in an archive": as_bytes("runs/a/x.zip", lambda text: archive("a/data/1.txt", text.encode())),
+    "folder called data in an archive": as_bytes(
+        "runs/a/x.zip", lambda text: archive("a/data/1.txt", text.encode())
+    ),
     "name in an archive": as_bytes("runs/a/y.zip", lambda text: archive(text + ".txt", b"")),
     "packed log": as_bytes("runs/a/log.gz", lambda text: gzip.compress(text.encode())),
     "Latin-1": as_bytes("notes.txt", lambda text: text.encode("latin-1")),
     "UTF-16": as_bytes("notes.txt", lambda text: text.encode("utf-16")),
     "UTF-16 inside": as_bytes("notes.bin", lambda text: b"\x01\x02\xff" + text.encode("utf-16-be")),
     "base64": as_bytes("notes.txt", lambda text: base64.b64encode(text.encode())),
-    "tEXt": as_bytes("frames/ab/abcd.png", lambda text: with_chunk(b"tEXt", b"Comment\0" + text.encode("latin-1"))),
-    "iTXt": as_bytes("frames/ab/abcd.png", lambda text: with_chunk(b"iTXt", b"T\0\0\0\0\0" + text.encode())),
-    "packed iTXt": as_bytes("frames/ab/abcd.png", lambda text: with_chunk(b"iTXt", b"T\0\1\0de\0\0" + packed(text))),
-    "zTXt": as_bytes("frames/ab/abcd.png", lambda text: with_chunk(b"zTXt", b"Comment\0\0" + packed(text))),
-    "eXIf": as_bytes("frames/ab/abcd.png", lambda text: with_chunk(b"eXIf", b"II*\0" + text.encode("utf-16-le"))),
-    "bytes after a picture": as_bytes("frames/ab/abcd.png", lambda text: gray_png() + text.encode()),
+    "tEXt": as_bytes(
+        "frames/ab/abcd.png",
+        lambda text: with_chunk(b"tEXt", b"Comment\0" + text.encode("latin-1")),
+    ),
+    "iTXt": as_bytes(
+        "frames/ab/abcd.png", lambda text: with_chunk(b"iTXt", b"T\0\0\0\0\0" + text.encode())
+    ),
+    "packed iTXt": as_bytes(
+        "frames/ab/abcd.png", lambda text: with_chunk(b"iTXt", b"T\0\1\0de\0\0" + packed(text))
+    ),
+    "zTXt": as_bytes(
+        "frames/ab/abcd.png", lambda text: with_chunk(b"zTXt", b"Comment\0\0" + packed(text))
+    ),
+    "eXIf": as_bytes(
+        "frames/ab/abcd.png", lambda text: with_chunk(b"eXIf", b"II*\0" + text.encode("utf-16-le"))
+    ),
+    "bytes after a picture": as_bytes(
+        "frames/ab/abcd.png", lambda text: gray_png() + text.encode()
+    ),
     "picture of another name": as_bytes("frames/ab/abcd", lambda text: gray_png() + text.encode()),
     "JPEG comment": as_bytes("look.jpg", lambda text: jpeg(text.encode("latin-1"))),
     "bytes after a JPEG": as_bytes("look.jpg", lambda text: jpeg(b"x") + text.encode()),
     "file name": as_bytes("frames/{}.png", lambda text: b""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("place", PLANTS)
@@ -203,7 +265,9 @@ def test_a_word_that_is_public_passes_and_the_vault_tells_which_was_found(study:
     write_text(study.root / "notes.txt", "by Doeworth")
     assert_found(study, "doeworth")
     assert (study.vault / "leaks.txt").read_text() == "notes.txt\tdoeworth\n"
-    config = study.config_path.read_text().replace("[study]\n", '[study]\npublic_words = ["Doeworth"]\n')
+    config = study.config_path.read_text().replace(
+        "[study]\n", '[study]\npublic_words = ["Doeworth"]\n'
+    )
     write_text(study.config_path, config)
     assert check_privacy(study) > 0
     assert not (study.vault / "leaks.txt").exists()
@@ -212,7 +276,9 @@ def test_a_word_that_is_public_passes_and_the_vault_tells_which_was_found(study:
 def test_several_places_are_told_at_once(study: Workspace) -> None:
     for number in range(5):
         write_text(study.root / f"n{number}.txt", "Doeworth")
-    with pytest.raises(PrivacyError, match=r"n0\.txt: 1 private string; n1\.txt.*and 2 more places"):
+    with pytest.raises(
+        PrivacyError, match=r"n0\.txt: 1 private string; n1\.txt.*and 2 more places"
+    ):
         check_privacy(study)
 
 
@@ -220,6 +286,8 @@ def test_pixels_tensors_and_numbers_are_not_read_as_text(study: Workspace) -> No
     write_bytes(study.root / "a.npy", array_bytes(np.frombuffer(b"Doeworth", np.uint8)))
     write_bytes(study.root / "runs/a/state.pt", archive("state/data/0", b" Doeworth "))
     write_bytes(study.root / "runs/a/w.safetensors", safetensors("x") + b" Doeworth ")
-    save_file({"frames": np.zeros(471181, np.uint8)}, study.root / "packed.safetensors", {"key": "0a"})
+    save_file(
+        {"frames": np.zeros(471181, np.uint8)}, study.root / "packed.safetensors", {"key": "0a"}
+    )
     write_bytes(study.frames / "ab" / "abcd.png", gray_png())
     assert check_privacy(study) > 0

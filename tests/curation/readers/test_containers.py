@@ -1,4 +1,6 @@
-"""Files that may hold frames and are not opened are called what they are, with what to do, and counted."""
+"""Files that may hold frames and are not opened are called what they are, with what to do, and
+counted.
+"""
 
 import bz2
 import gzip
@@ -73,9 +75,16 @@ def box(kind: bytes, brand: bytes, *more: bytes) -> bytes:
     return struct.pack(">I", 8 + len(body)) + kind + body + b"\0\0\0\x10mdat" + GRAY.tobytes()
 
 
-META = b"ObjectType = Image\nNDims = 2\nDimSize = 120 90\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+META = (
+    b"ObjectType = Image\nNDims = 2\nDimSize = 120 90\nElementType = MET_UCHAR\nElementDataFile "
+    b"= LOCAL\n"
+)
 FILES = {
-    "ZIP archive": [zipped(IM_0001=b"DICM\x02\0" + GRAY.tobytes()), zipped(), zipped(a__dcm=b"x")[:60]],
+    "ZIP archive": [
+        zipped(IM_0001=b"DICM\x02\0" + GRAY.tobytes()),
+        zipped(),
+        zipped(a__dcm=b"x")[:60],
+    ],
     "7z archive": [b"7z\xbc\xaf\x27\x1c" + GRAY.tobytes()],
     "RAR archive": [b"Rar!\x1a\x07\x01\0" + GRAY.tobytes()],
     "tar archive": [tarred(), gzip.compress(tarred())],
@@ -84,13 +93,23 @@ FILES = {
     "xz file": [lzma.compress(GRAY.tobytes())],
     "ISO disk image": [b"\0" * 32769 + b"CD001" + GRAY.tobytes()],
     "AVI video": [b"RIFF" + struct.pack("<I", 90) + b"AVI LIST" + GRAY.tobytes()],
-    "MP4 or QuickTime video": [box(b"ftyp", b"isom", b"mp41"), box(b"ftyp", b"qt  "), box(b"moov", b"mvhd")],
+    "MP4 or QuickTime video": [
+        box(b"ftyp", b"isom", b"mp41"),
+        box(b"ftyp", b"qt  "),
+        box(b"moov", b"mvhd"),
+    ],
     "Matroska or WebM video": [b"\x1a\x45\xdf\xa3" + GRAY.tobytes()],
     "Windows Media video": [b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + GRAY.tobytes()],
     "MPEG video": [b"\0\0\x01\xba" + GRAY.tobytes(), (b"G" + b"\0" * 187) * 9],
-    "MetaImage file": [META + GRAY.tobytes(), b"NDims = 3\n" + META[19:].replace(b"LOCAL", b"x.raw")],
+    "MetaImage file": [
+        META + GRAY.tobytes(),
+        b"NDims = 3\n" + META[19:].replace(b"LOCAL", b"x.raw"),
+    ],
     "NIfTI volume": [
-        nifti(348, b"n+1\0"), nifti(348, b"ni1\0", ">"), nifti(540, b"n+2\0"), gzip.compress(nifti(348, b"n+1\0")),
+        nifti(348, b"n+1\0"),
+        nifti(348, b"ni1\0", ">"),
+        nifti(540, b"n+2\0"),
+        gzip.compress(nifti(348, b"n+1\0")),
     ],
     "NRRD volume": [b"NRRD0004\ntype: uint8\n"],
     "NumPy array": [array()],
@@ -104,13 +123,16 @@ FILES = {
     "PDF document": [b"%PDF-1.4\n%\n" + GRAY.tobytes(), b"\r\n%PDF-1.7\n"],
     "Office document": [workbook(), zipped(mimetype=b"application/vnd.oasis.opendocument.text")],
     "old Office document": [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + GRAY.tobytes()],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [(name, number) for name, many in FILES.items() for number in range(len(many))]
+    ("name", "number"),
+    [(name, number) for name, many in FILES.items() for number in range(len(many))],
 )  # archives hold the time, so that their bytes name no test
-def test_a_file_is_called_what_it_is_whatever_its_name(name: str, number: int, tmp_path: Path) -> None:
+def test_a_file_is_called_what_it_is_whatever_its_name(
+    name: str, number: int, tmp_path: Path
+) -> None:
     content = FILES[name][number]
     found = format_of(content)
     assert found is not None and found.name == name
@@ -138,7 +160,15 @@ def test_what_is_read_is_no_container(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"PK", b"a;b\n1;2\n", b"The wide field", b"now skip it", b"Comment = none\n", b"RIFFwave"],
+    [
+        b"",
+        b"PK",
+        b"a;b\n1;2\n",
+        b"The wide field",
+        b"now skip it",
+        b"Comment = none\n",
+        b"RIFFwave",
+    ],
 )
 def test_other_files_are_none(content: bytes) -> None:
     assert format_of(content) is None
@@ -163,7 +193,11 @@ def test_a_bomb_inside_a_gzip_file_is_not_unpacked() -> None:
 def test_qc_counts_what_it_did_not_open_and_says_what_to_do(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     write_frames(raw, range(1))
-    names = {"ZIP archive": "archive.zip", "AVI video": "video.avi", "Kretz volume": "kretz volume.vol"}
+    names = {
+        "ZIP archive": "archive.zip",
+        "AVI video": "video.avi",
+        "Kretz volume": "kretz volume.vol",
+    }
     for name, file in names.items():
         (raw / file).write_bytes(FILES[name][0])
     (raw / "second.zip").write_bytes(FILES["ZIP archive"][1])
@@ -172,6 +206,8 @@ def test_qc_counts_what_it_did_not_open_and_says_what_to_do(tmp_path: Path) -> N
     summary = run_qc(study, QcOptions(raw), Engine(jobs=1))
     assert summary.statuses == {"accepted": 1, "rejected": 5}
     (remark,) = (one for one in summary.remarks if "not opened" in one)
-    assert remark.startswith("4 files were not opened, although they may hold frames: 1 AVI video: export its frames")
+    assert remark.startswith(
+        "4 files were not opened, although they may hold frames: 1 AVI video: export its frames"
+    )
     assert "2 ZIP archive: unpack it and run `sono qc` on the folder" in remark
     assert set(study.images()["message"].dropna()) < {*MESSAGES, "not an image or DICOM file"}

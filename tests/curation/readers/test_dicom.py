@@ -27,7 +27,7 @@ from pydicom.uid import (
 from sono.curation.readers.dicom import is_dicom, looks_like_dataset, read_dicom
 from sono.curation.readers.dicom_header import read_header
 from sono.curation.readers.dicom_regions import read_regions, tissue_box
-from sono.curation.readers.files import Limits, Source, read_source
+from sono.curation.readers.files import Limits, ReadResult, read_source
 
 ROWS, COLUMNS = 70, 100
 RAMP = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (ROWS, 1))
@@ -48,7 +48,9 @@ REAL = {
 }
 
 
-def dataset(data: bytes = RAMP.tobytes(), syntax: str = ExplicitVRLittleEndian, **values: object) -> Dataset:
+def dataset(
+    data: bytes = RAMP.tobytes(), syntax: str = ExplicitVRLittleEndian, **values: object
+) -> Dataset:
     """A minimal ultrasound image [70, 100]; `values` replace or add elements."""
     made = Dataset()
     made.file_meta = FileMetaDataset()
@@ -63,7 +65,10 @@ def dataset(data: bytes = RAMP.tobytes(), syntax: str = ExplicitVRLittleEndian, 
         setattr(made, name, value)
     made.PixelData = data
     made["PixelData"].VR = "OB" if made.BitsAllocated <= 8 else "OW"
-    made["PixelData"].is_undefined_length = syntax not in (ExplicitVRLittleEndian, ExplicitVRBigEndian)
+    made["PixelData"].is_undefined_length = syntax not in (
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+    )
     return made
 
 
@@ -73,11 +78,13 @@ def stored(made: Dataset) -> bytes:
     return file.getvalue()
 
 
-def read(data: bytes = RAMP.tobytes(), syntax: str = ExplicitVRLittleEndian, **values: object) -> Source:
+def read(
+    data: bytes = RAMP.tobytes(), syntax: str = ExplicitVRLittleEndian, **values: object
+) -> ReadResult:
     return read_dicom(stored(dataset(data, syntax, **values)))
 
 
-def gray(source: Source) -> NDArray[np.int_]:
+def gray(source: ReadResult) -> NDArray[np.int_]:
     return source.frames[0].gray.astype(int)
 
 
@@ -103,7 +110,9 @@ def test_real_files_read_with_their_shape_color_and_spacing(shared_data: Path, n
     source = read_source(str(shared_data / "dicom" / name).encode())
     count, shape, color, known, patient = REAL[name]
     assert source.codes == ("resampled",) * (name == "color-pl.dcm") and len(source.frames) == count
-    assert all(frame.gray.shape == shape and (frame.rgb is not None) == color for frame in source.frames)
+    assert all(
+        frame.gray.shape == shape and (frame.rgb is not None) == color for frame in source.frames
+    )
     frame = source.frames[0]
     assert (frame.spacing_reason or pytest.approx(frame.row_spacing_mm, rel=1e-4)) == known
     assert source.header.patient == patient and source.header.machine is not None
@@ -112,8 +121,11 @@ def test_real_files_read_with_their_shape_color_and_spacing(shared_data: Path, n
 def test_a_real_cine_moves_and_stays_dark_outside_its_sector(shared_data: Path) -> None:
     frames = read_source(str(shared_data / "dicom" / "examples_ybr_color.dcm").encode()).frames
     assert [frame.index for frame in frames] == list(range(30))
-    assert len({frame.gray.tobytes() for frame in frames}) == 28  # two of the stored frames repeat another
-    assert all(frame.gray[:30, 100:140].mean() < 2 and frame.gray[30:220].mean() > 8 for frame in frames)
+    # two of the stored frames repeat another
+    assert len({frame.gray.tobytes() for frame in frames}) == 28
+    assert all(
+        frame.gray[:30, 100:140].mean() < 2 and frame.gray[30:220].mean() > 8 for frame in frames
+    )
 
 
 def test_jpeg_2000_and_uncompressed_copies_of_a_real_picture_agree(shared_data: Path) -> None:
@@ -126,11 +138,20 @@ def test_jpeg_2000_and_uncompressed_copies_of_a_real_picture_agree(shared_data: 
 
 
 def test_monochrome1_is_inverted() -> None:
-    np.testing.assert_array_equal(gray(read((255 - RAMP).tobytes(), PhotometricInterpretation="MONOCHROME1")), RAMP)
+    np.testing.assert_array_equal(
+        gray(read((255 - RAMP).tobytes(), PhotometricInterpretation="MONOCHROME1")), RAMP
+    )
 
 
 def test_twelve_bits_follow_the_voi_window() -> None:
-    source = read(DEEP.tobytes(), BitsAllocated=16, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=4096)
+    source = read(
+        DEEP.tobytes(),
+        BitsAllocated=16,
+        BitsStored=12,
+        HighBit=11,
+        WindowCenter=2048,
+        WindowWidth=4096,
+    )
     assert source.codes == ("bit_depth",)
     np.testing.assert_allclose(gray(source), DEEP / 4095 * 255, atol=1)
 
@@ -142,7 +163,13 @@ def test_twelve_bits_without_window_fill_the_range_by_percentiles() -> None:
 
 
 def test_a_deep_cine_has_one_window_for_all_frames() -> None:
-    source = read(np.stack([DEEP, DEEP // 2]).tobytes(), BitsAllocated=16, BitsStored=12, HighBit=11, NumberOfFrames=2)
+    source = read(
+        np.stack([DEEP, DEEP // 2]).tobytes(),
+        BitsAllocated=16,
+        BitsStored=12,
+        HighBit=11,
+        NumberOfFrames=2,
+    )
     first, second = (frame.gray.astype(int) for frame in source.frames)
     np.testing.assert_allclose(second, first / 2, atol=1)
 
@@ -150,13 +177,17 @@ def test_a_deep_cine_has_one_window_for_all_frames() -> None:
 def test_big_endian_pixels_are_swapped() -> None:
     data = DEEP.astype(">u2").tobytes()
     one = gray(read(data, ExplicitVRBigEndian, BitsAllocated=16, BitsStored=12, HighBit=11))
-    np.testing.assert_array_equal(one, gray(read(DEEP.tobytes(), BitsAllocated=16, BitsStored=12, HighBit=11)))
+    np.testing.assert_array_equal(
+        one, gray(read(DEEP.tobytes(), BitsAllocated=16, BitsStored=12, HighBit=11))
+    )
 
 
 def test_single_bit_pixels_become_black_and_white() -> None:
     bits = RAMP > 100
     data = np.packbits(bits, bitorder="little").tobytes()
-    np.testing.assert_array_equal(gray(read(data, BitsAllocated=1, BitsStored=1, HighBit=0)), bits * 255)
+    np.testing.assert_array_equal(
+        gray(read(data, BitsAllocated=1, BitsStored=1, HighBit=0)), bits * 255
+    )
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless])
@@ -204,7 +235,9 @@ def test_frames_beyond_the_memory_limit_are_left_out_with_a_code() -> None:
     assert (len(source.frames), source.codes) == (3, ("frames_limit",))
 
 
-def test_a_missing_decoder_names_the_extra_only_where_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_decoder_names_the_extra_only_where_it_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Decoder, "is_available", property(lambda _: False))
     source = read(encapsulate([JPEG]), JPEGLosslessSV1)
     assert source.codes == ("needs_plugin",) and "sono[dicom]" in source.message
@@ -221,7 +254,9 @@ def test_a_missing_decoder_names_the_extra_only_where_it_helps(monkeypatch: pyte
         ({"Rows": 10}, "too_small"),
     ],
 )
-def test_contradictions_in_the_pixel_description_are_named(values: dict[str, object], code: str) -> None:
+def test_contradictions_in_the_pixel_description_are_named(
+    values: dict[str, object], code: str
+) -> None:
     assert read(**values).codes == (code,)
 
 
@@ -271,8 +306,16 @@ def test_an_enhanced_object_has_its_spacing_in_the_shared_groups() -> None:
         ({"PixelSpacing": [0.4, 0.2]}, (140, 100), 0.2),
         ({"PixelSpacing": [0.2, 0.3]}, (70, 150), 0.2),
         ({"PixelSpacing": [0.4, 0.2], "PixelAspectRatio": ["2", "1"]}, (140, 100), 0.2),
-        ({"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.03, PhysicalDeltaY=0.06)]}, (140, 100), 0.3),
-        ({"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.05, PhysicalDeltaY=0.02)]}, (70, 250), 0.2),
+        (
+            {"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.03, PhysicalDeltaY=0.06)]},
+            (140, 100),
+            0.3,
+        ),
+        (
+            {"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.05, PhysicalDeltaY=0.02)]},
+            (70, 250),
+            0.2,
+        ),
     ],
 )
 def test_pixels_that_are_not_square_become_square(
@@ -280,8 +323,16 @@ def test_pixels_that_are_not_square_become_square(
 ) -> None:
     source = read(**values)
     frame = source.frames[0]
-    assert source.codes == ("resampled",) and frame.gray.shape == shape and frame.file_size == (ROWS, COLUMNS)
-    assert (frame.row_spacing_mm, frame.col_spacing_mm) == (pytest.approx(mm, rel=0.01),) * 2 if mm else (None, None)
+    assert (
+        source.codes == ("resampled",)
+        and frame.gray.shape == shape
+        and frame.file_size == (ROWS, COLUMNS)
+    )
+    assert (
+        (frame.row_spacing_mm, frame.col_spacing_mm) == (pytest.approx(mm, rel=0.01),) * 2
+        if mm
+        else (None, None)
+    )
     # the extent in mm is that of the file, whatever the rounding of rows and columns
     if mm and "PixelSpacing" in values:
         down, across = values["PixelSpacing"]
@@ -314,12 +365,17 @@ def test_regions_and_every_frame_of_a_cine_follow_the_square_pixels() -> None:
     [
         {"PixelSpacing": [0.2, 0.2], "PixelAspectRatio": ["2", "1"]},
         {"PixelSpacing": [0.4, 0.2], "PixelAspectRatio": ["1", "2"]},
-        {"SequenceOfUltrasoundRegions": [region(PhysicalDeltaY=0.02)], "PixelAspectRatio": ["4", "3"]},
+        {
+            "SequenceOfUltrasoundRegions": [region(PhysicalDeltaY=0.02)],
+            "PixelAspectRatio": ["4", "3"],
+        },
         {"PixelSpacing": [1.0, 0.1]},
         {"PixelAspectRatio": ["30", "1"]},
     ],
 )
-def test_a_header_that_contradicts_itself_on_its_pixels_gives_no_spacing(values: dict[str, object]) -> None:
+def test_a_header_that_contradicts_itself_on_its_pixels_gives_no_spacing(
+    values: dict[str, object],
+) -> None:
     source = read(**values)
     frame = source.frames[0]
     assert source.codes == ("aspect_unsure",) and frame.gray.shape == (ROWS, COLUMNS)
@@ -335,13 +391,20 @@ def test_an_aspect_ratio_of_one_or_none_changes_nothing(value: list[str]) -> Non
 def test_a_picture_too_large_to_grow_shrinks_instead() -> None:
     content = stored(dataset(PixelSpacing=[0.4, 0.2]))
     frame = read_dicom(content, Limits(max_pixels=10_000)).frames[0]
-    assert frame.gray.shape == (70, 50) and frame.row_spacing_mm == frame.col_spacing_mm == pytest.approx(0.4)
+    assert frame.gray.shape == (
+        70,
+        50,
+    ) and frame.row_spacing_mm == frame.col_spacing_mm == pytest.approx(0.4)
 
 
 def test_pixel_spacing_serves_where_there_are_no_regions() -> None:
     for regions in ({}, {"SequenceOfUltrasoundRegions": Sequence([])}):
         frame = read(PixelSpacing=["0.21", "0.21"], **regions).frames[0]
-        assert (frame.row_spacing_mm, frame.col_spacing_mm, frame.spacing_reason) == (0.21, 0.21, None)
+        assert (frame.row_spacing_mm, frame.col_spacing_mm, frame.spacing_reason) == (
+            0.21,
+            0.21,
+            None,
+        )
     regions = Sequence([region(PhysicalUnitsXDirection=4)])
     frame = read(PixelSpacing=["0.21", "0.21"], SequenceOfUltrasoundRegions=regions).frames[0]
     assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "region_units")
@@ -351,10 +414,15 @@ def test_a_pixel_spacing_that_makes_the_picture_wider_than_a_meter_is_none() -> 
     wide = np.zeros((ROWS, 800), np.uint8)
     frame = read(wide.tobytes(), Columns=800, PixelSpacing=["1.9", "1.9"]).frames[0]
     assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "implausible")
-    assert read(wide.tobytes(), Columns=800, PixelSpacing=["0.9", "0.9"]).frames[0].row_spacing_mm == 0.9
+    assert (
+        read(wide.tobytes(), Columns=800, PixelSpacing=["0.9", "0.9"]).frames[0].row_spacing_mm
+        == 0.9
+    )
 
 
-@pytest.mark.parametrize("value", [["0.004", "0.004"], ["2.1", "2.1"], ["0.2", "2.5"], ["2", "2"], ["0.005", "0.005"]])
+@pytest.mark.parametrize(
+    "value", [["0.004", "0.004"], ["2.1", "2.1"], ["0.2", "2.5"], ["2", "2"], ["0.005", "0.005"]]
+)
 def test_an_impossible_pixel_spacing_is_refused(value: list[str]) -> None:
     assert read(PixelSpacing=value).frames[0].spacing_reason == "implausible"
 
@@ -367,10 +435,18 @@ def test_a_pixel_spacing_that_is_no_pair_of_numbers_is_refused(value: list[str])
 
 @pytest.mark.parametrize("delta", [0.2, 0.0004, 0.15])
 def test_an_impossible_region_is_refused(delta: float) -> None:
-    size = {"RegionLocationMinX0": 0, "RegionLocationMinY0": 0, "RegionLocationMaxX1": 399, "RegionLocationMaxY1": 399}
-    tall = region(PhysicalDeltaX=delta, PhysicalDeltaY=delta, **size)  # 0.15 cm a pixel would be 60 cm of tissue
+    size = {
+        "RegionLocationMinX0": 0,
+        "RegionLocationMinY0": 0,
+        "RegionLocationMaxX1": 399,
+        "RegionLocationMaxY1": 399,
+    }
+    # 0.15 cm a pixel would be 60 cm of tissue
+    tall = region(PhysicalDeltaX=delta, PhysicalDeltaY=delta, **size)
     data = np.zeros((400, 400), np.uint8).tobytes()
-    frame = read(data, Rows=400, Columns=400, SequenceOfUltrasoundRegions=Sequence([tall])).frames[0]
+    frame = read(data, Rows=400, Columns=400, SequenceOfUltrasoundRegions=Sequence([tall])).frames[
+        0
+    ]
     assert (frame.row_spacing_mm, frame.spacing_reason) == (None, "implausible")
 
 
@@ -381,7 +457,12 @@ def test_the_only_tissue_region_has_a_box_and_several_have_none() -> None:
 
     assert box(region()) == (10, 10, 91, 61)
     assert box(region(RegionLocationMaxX1=100, RegionLocationMaxY1=70)) == (10, 10, 100, 70)
-    assert box(region(RegionDataType=3)) is box(region(), region()) is box(region(RegionLocationMaxX1=101)) is None
+    assert (
+        box(region(RegionDataType=3))
+        is box(region(), region())
+        is box(region(RegionLocationMaxX1=101))
+        is None
+    )
     assert box(region(PhysicalUnitsXDirection=0)) == (10, 10, 91, 61)  # where it is, not how large
 
 
@@ -394,16 +475,33 @@ def colors() -> NDArray[np.uint8]:
 
 
 def test_luma_is_taken_as_it_is_stored() -> None:
-    source = read(colors().tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
+    source = read(
+        colors().tobytes(),
+        SamplesPerPixel=3,
+        PhotometricInterpretation="YBR_FULL",
+        PlanarConfiguration=0,
+    )
     np.testing.assert_array_equal(gray(source), RAMP)
     assert source.frames[0].rgb is not None
-    half = np.concatenate([colors()[:, 0::2, :1], colors()[:, 1::2, :1], colors()[:, 0::2, 1:]], axis=2)
-    source = read(half.tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL_422", PlanarConfiguration=0)
+    half = np.concatenate(
+        [colors()[:, 0::2, :1], colors()[:, 1::2, :1], colors()[:, 0::2, 1:]], axis=2
+    )
+    source = read(
+        half.tobytes(),
+        SamplesPerPixel=3,
+        PhotometricInterpretation="YBR_FULL_422",
+        PlanarConfiguration=0,
+    )
     np.testing.assert_array_equal(gray(source), RAMP)
 
 
 def test_colors_are_those_of_the_standard() -> None:
-    source = read(colors().tobytes(), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=0)
+    source = read(
+        colors().tobytes(),
+        SamplesPerPixel=3,
+        PhotometricInterpretation="YBR_FULL",
+        PlanarConfiguration=0,
+    )
     rgb = source.frames[0].rgb
     assert rgb is not None
     np.testing.assert_allclose(rgb, convert_color_space(colors(), "YBR_FULL", "RGB"), atol=1)
@@ -420,21 +518,37 @@ def test_luma_of_a_jpeg_is_what_the_decoder_gives(adobe: bool) -> None:
         expected = np.asarray(again)
     if adobe:  # the mark of luma and chroma, in place of JFIF's
         content = content[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01" + content[20:]
-    options = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0}
+    options = {
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "YBR_FULL_422",
+        "PlanarConfiguration": 0,
+    }
     source = read(encapsulate([content]), JPEGBaseline8Bit, **options)
     np.testing.assert_allclose(gray(source), expected[..., 0], atol=1)
     assert source.frames[0].rgb is not None
-    np.testing.assert_allclose(source.frames[0].rgb, convert_color_space(expected, "YBR_FULL", "RGB"), atol=2)
+    np.testing.assert_allclose(
+        source.frames[0].rgb, convert_color_space(expected, "YBR_FULL", "RGB"), atol=2
+    )
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
 @pytest.mark.parametrize("deep", [False, True])
 def test_lossless_forms_are_read_with_the_extra(syntax: str, deep: bool, tmp_path: Path) -> None:
     gdcm = pytest.importorskip("gdcm")
-    values = {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+    values = {
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "WindowCenter": 2048,
+        "WindowWidth": 4096,
+    }
     plain, packed = tmp_path / "plain.dcm", tmp_path / "packed.dcm"
     plain.write_bytes(stored(dataset(DEEP.tobytes(), **values) if deep else dataset()))
-    reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+    reader, writer, change = (
+        gdcm.ImageReader(),
+        gdcm.ImageWriter(),
+        gdcm.ImageChangeTransferSyntax(),
+    )
     reader.SetFileName(str(plain))
     assert reader.Read()
     change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
@@ -444,7 +558,9 @@ def test_lossless_forms_are_read_with_the_extra(syntax: str, deep: bool, tmp_pat
     writer.SetFile(reader.GetFile())
     writer.SetFileName(str(packed))
     assert writer.Write()
-    np.testing.assert_array_equal(gray(read_source(str(packed).encode())), gray(read_source(str(plain).encode())))
+    np.testing.assert_array_equal(
+        gray(read_source(str(packed).encode())), gray(read_source(str(plain).encode()))
+    )
 
 
 def test_two_equal_tissue_regions_agree_and_two_different_ones_do_not() -> None:
@@ -496,7 +612,11 @@ def test_a_dataset_without_preamble_is_told_from_other_bytes() -> None:
 
 def test_force_finds_the_dataset_behind_a_broken_beginning(tmp_path: Path) -> None:
     content = stored(dataset())
-    for name, broken in {"none": content[128:], "long": b"device" * 90 + content, "bare": content[132:]}.items():
+    for name, broken in {
+        "none": content[128:],
+        "long": b"device" * 90 + content,
+        "bare": content[132:],
+    }.items():
         path = tmp_path / name
         path.write_bytes(broken)
         forced = read_source(str(path).encode(), force=True)
@@ -513,7 +633,10 @@ def test_force_makes_no_image_of_other_files(tmp_path: Path) -> None:
 
 def test_random_damage_never_raises() -> None:
     random = np.random.default_rng(0)
-    seeds = [stored(dataset()), stored(dataset(encapsulate([JPEG] * 3), JPEGBaseline8Bit, NumberOfFrames=3))]
+    seeds = [
+        stored(dataset()),
+        stored(dataset(encapsulate([JPEG] * 3), JPEGBaseline8Bit, NumberOfFrames=3)),
+    ]
     for number in range(300):
         content = bytearray(seeds[number % 2])
         for place in random.integers(0, min(len(content), 900), 4):
@@ -532,7 +655,9 @@ def test_random_damage_never_raises() -> None:
         ({}, None),
     ],
 )
-def test_the_day_of_an_exam_is_the_first_date_that_is_there(dates: dict[str, str], found: str | None) -> None:
+def test_the_day_of_an_exam_is_the_first_date_that_is_there(
+    dates: dict[str, str], found: str | None
+) -> None:
     dataset = Dataset()
     for name, value in dates.items():
         setattr(dataset, name, value)

@@ -1,4 +1,7 @@
-"""Reports of obstetric ultrasound: what they say in days and mm, and on which frames it is written."""
+"""Reports of obstetric ultrasound.
+
+What they say in days and mm, and on which frames it is written.
+"""
 
 import io
 import json
@@ -22,7 +25,12 @@ from sono.curation.records.sr_values import apply_reports
 BPD, HC, AC, FL = ("11820-8", "LN"), ("11984-2", "LN"), ("11979-2", "LN"), ("11963-6", "LN")
 CRL, NT, AGE, COMPOSITE = ("11957-8", "LN"), ("33069-6", "LN"), ("18185-9", "LN"), ("11888-5", "LN")
 DUE, PERIOD, FETUS = ("11778-8", "LN"), ("11955-2", "LN"), ("11951-1", "LN")
-REPORT, SUMMARY, BIOMETRY, GROUP = (("125000", "DCM"), ("121111", "DCM"), ("125002", "DCM"), ("125005", "DCM"))
+REPORT, SUMMARY, BIOMETRY, GROUP = (
+    ("125000", "DCM"),
+    ("121111", "DCM"),
+    ("125002", "DCM"),
+    ("125005", "DCM"),
+)
 SELECTION, DERIVATION, MEAN = ("121404", "DCM"), ("121401", "DCM"), ("373098007", "SCT")
 
 
@@ -72,7 +80,12 @@ def report(*content: Dataset, patient: str = "P-0001", study: str = "1.2.3.4") -
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = ComprehensiveSRStorage
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = "1.2.3.5"
-    made.Modality, made.PatientID, made.StudyInstanceUID, made.StudyDate = "SR", patient, study, "20240610"
+    made.Modality, made.PatientID, made.StudyInstanceUID, made.StudyDate = (
+        "SR",
+        patient,
+        study,
+        "20240610",
+    )
     made.PatientName = "Musterfrau^Erika"
     return made
 
@@ -95,13 +108,17 @@ def test_lengths_come_in_mm_and_ages_in_days() -> None:
     made = report(
         summary(measured(AGE, 22.43, "wk")),
         biometry(
-            measured(BPD, 5.21, "cm"), measured(HC, 191, "mm"), measured(AC, 0.17, "m"), measured(FL, 37400, "um")
+            measured(BPD, 5.21, "cm"),
+            measured(HC, 191, "mm"),
+            measured(AC, 0.17, "m"),
+            measured(FL, 37400, "um"),
         ),
         biometry(measured(CRL, 61.5, "mm"), measured(NT, 1.8, "mm")),
     )
     assert is_report(made)
     assert read_report(made) == {
-        "ga_days": 157, "bpd_mm": 52.1, "hc_mm": 191.0, "ac_mm": 170.0, "fl_mm": 37.4, "crl_mm": 61.5, "nt_mm": 1.8,
+        "ga_days": 157, "bpd_mm": 52.1, "hc_mm": 191.0, "ac_mm": 170.0, "fl_mm": 37.4,
+        "crl_mm": 61.5, "nt_mm": 1.8,
     }  # fmt: skip
 
 
@@ -121,12 +138,16 @@ def test_lengths_come_in_mm_and_ages_in_days() -> None:
         ([measured(AGE, 150, "d"), measured(AGE, 157, "d")], None),
     ],
 )
-def test_the_age_is_as_stated_else_by_dates_else_by_biometry(content: list[Dataset], days: int | None) -> None:
+def test_the_age_is_as_stated_else_by_dates_else_by_biometry(
+    content: list[Dataset], days: int | None
+) -> None:
     assert read_report(report(summary(*content))).get("ga_days") == days
 
 
 def test_an_age_beside_a_measurement_is_not_that_of_the_pregnancy() -> None:
-    assert read_report(report(biometry(measured(BPD, 52, "mm"), measured(AGE, 150, "d")))) == {"bpd_mm": 52}
+    assert read_report(report(biometry(measured(BPD, 52, "mm"), measured(AGE, 150, "d")))) == {
+        "bpd_mm": 52
+    }
     inferred = measured(BPD, 52, "mm", measured(AGE, 150, "d"))
     assert read_report(report(summary(inferred))) == {"bpd_mm": 52}
 
@@ -142,9 +163,15 @@ def test_of_repeated_measurements_the_selected_then_the_mean_counts() -> None:
 
 
 def test_twins_unknown_units_and_impossible_lengths_are_left_out() -> None:
-    one, other = biometry(fetus("A"), measured(BPD, 52, "mm")), biometry(fetus("B"), measured(BPD, 50, "mm"))
+    one, other = (
+        biometry(fetus("A"), measured(BPD, 52, "mm")),
+        biometry(fetus("B"), measured(BPD, 50, "mm")),
+    )
     assert read_report(report(one, other, summary(measured(AGE, 150, "d")))) == {"ga_days": 150}
-    assert read_report(report(one, biometry(fetus("A"), measured(FL, 30, "mm")))) == {"bpd_mm": 52, "fl_mm": 30}
+    assert read_report(report(one, biometry(fetus("A"), measured(FL, 30, "mm")))) == {
+        "bpd_mm": 52,
+        "fl_mm": 30,
+    }
     assert read_report(report(biometry(measured(BPD, 52, "[in_i]"), measured(FL, 300, "mm")))) == {}
 
 
@@ -165,9 +192,18 @@ def test_a_report_is_a_row_with_its_values_and_a_private_name() -> None:
     assert read_dicom(stored(other)).codes == ("no_pixels",)
 
 
-def row(patient: str | None, study: str | None, codes: list[str], **values: object) -> dict[str, Any]:
+def row(
+    patient: str | None, study: str | None, codes: list[str], **values: object
+) -> dict[str, Any]:
     empty = dict.fromkeys(("raw_exam_date", "file_sha256", "header_facts", "namespace"))
-    return {"path": b"", "file_patient": patient, "file_study": study, "reasons": codes, **empty, **values}
+    return {
+        "path": b"",
+        "file_patient": patient,
+        "file_study": study,
+        "reasons": codes,
+        **empty,
+        **values,
+    }
 
 
 @pytest.mark.parametrize(
@@ -185,14 +221,26 @@ def test_a_report_of_another_person_or_day_is_not_applied(
 ) -> None:
     def made(codes: list[str], facts: dict[str, str], **values: object) -> dict[str, Any]:
         day = facts.get("raw_exam_date")
-        return row(patient, "1.2.3", codes, header_facts=json.dumps(facts)) | {"raw_exam_date": day, **values}
+        return row(patient, "1.2.3", codes, header_facts=json.dumps(facts)) | {
+            "raw_exam_date": day,
+            **values,
+        }
 
     frame, same = made([], own), made([], said)
     other = made(["structured_report"], said, ga_days=157, hc_mm=200.0)
     for _ in range(2):
         assert apply_reports([frame, same, other]) in (0, 1)
-        assert (frame.get("ga_days"), frame.get("hc_mm"), frame["reasons"]) == (None, None, ["report_conflict"])
-        assert (same["ga_days"], same["ga_source"], same["hc_mm"], same["reasons"]) == (157, "report", 200.0, [])
+        assert (frame.get("ga_days"), frame.get("hc_mm"), frame["reasons"]) == (
+            None,
+            None,
+            ["report_conflict"],
+        )
+        assert (same["ga_days"], same["ga_source"], same["hc_mm"], same["reasons"]) == (
+            157,
+            "report",
+            200.0,
+            [],
+        )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +258,10 @@ def test_an_age_that_report_and_record_contradict_each_other_in_is_flagged(
     frame, said = row("p", "s", [], **values), row("p", "s", ["structured_report"], ga_days=157)
     for _ in range(2):
         apply_reports([frame, said])
-        assert ((frame["ga_days"], frame["ga_source"]), sorted(set(frame["reasons"]))) == (age, codes)
+        assert ((frame["ga_days"], frame["ga_source"]), sorted(set(frame["reasons"]))) == (
+            age,
+            codes,
+        )
 
 
 def test_frames_take_what_their_record_lacks_from_the_report_of_their_study() -> None:
@@ -220,7 +271,9 @@ def test_frames_take_what_their_record_lacks_from_the_report_of_their_study() ->
     assert apply_reports([frame, said, other, again, known]) == 2
     assert (frame["ga_days"], frame["fl_mm"], "bpd_mm" in frame) == (150, 30.0, False)
     assert "ga_days" not in other and known["ga_days"] == 148
-    assert apply_reports([row("p", None, ["structured_report"], ga_days=150), row("p", None, [])]) == 0
+    assert (
+        apply_reports([row("p", None, ["structured_report"], ga_days=150), row("p", None, [])]) == 0
+    )
 
 
 def ultrasound(patient: str, study: str) -> Dataset:
@@ -236,11 +289,15 @@ def ultrasound(patient: str, study: str) -> Dataset:
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
     made.BitsAllocated = made.BitsStored = 8
     made.HighBit, made.PixelRepresentation = 7, 0
-    made.PixelData = np.where(fan, random.integers(20, 220, fan.shape), 0).astype(np.uint8).tobytes()
+    made.PixelData = (
+        np.where(fan, random.integers(20, 220, fan.shape), 0).astype(np.uint8).tobytes()
+    )
     return made
 
 
-def test_qc_writes_the_report_on_the_frames_and_a_second_run_changes_nothing(tmp_path: Path) -> None:
+def test_qc_writes_the_report_on_the_frames_and_a_second_run_changes_nothing(
+    tmp_path: Path,
+) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     content = summary(measured(AGE, 150, "d")), biometry(measured(FL, 30, "mm"))
@@ -253,13 +310,24 @@ def test_qc_writes_the_report_on_the_frames_and_a_second_run_changes_nothing(tmp
     for options in (QcOptions(raw), QcOptions(raw, records), QcOptions(raw, records)):
         run_qc(study, options, Engine(jobs=1))
         images = study.images()
-        values = sorted(zip(images["ga_days"].fillna(0), images["fl_mm"].fillna(0), images["status"], strict=True))
+        values = sorted(
+            zip(
+                images["ga_days"].fillna(0),
+                images["fl_mm"].fillna(0),
+                images["status"],
+                strict=True,
+            )
+        )
         own = 31.0 if options.records else 30.0
-        assert values[0][:2] == (0, 0) and [value[:2] for value in values[1:]] == sorted([(150, 30.0), (150, own)])
+        assert values[0][:2] == (0, 0) and [value[:2] for value in values[1:]] == sorted(
+            [(150, 30.0), (150, own)]
+        )
         assert sum(status == "rejected" for *_, status in values) == 1
 
 
-def test_the_order_of_runs_does_not_count_and_a_report_that_is_gone_gives_nothing(tmp_path: Path) -> None:
+def test_the_order_of_runs_does_not_count_and_a_report_that_is_gone_gives_nothing(
+    tmp_path: Path,
+) -> None:
     for folder in ("frames", "reports"):
         (tmp_path / folder).mkdir()
     (tmp_path / "frames" / "own.dcm").write_bytes(stored(ultrasound("P-0001", "1.2.3.4")))
@@ -295,7 +363,9 @@ def test_what_a_report_gave_is_taken_back_with_its_codes() -> None:
 
 def test_random_damage_never_raises() -> None:
     random = np.random.default_rng(0)
-    content = stored(report(summary(dated(DUE, "20241015")), biometry(fetus("A"), measured(FL, 30, "mm"))))
+    content = stored(
+        report(summary(dated(DUE, "20241015")), biometry(fetus("A"), measured(FL, 30, "mm")))
+    )
     for _ in range(600):
         damaged = bytearray(content)
         for place in random.integers(132, len(content), 4):

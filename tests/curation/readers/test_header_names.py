@@ -1,4 +1,6 @@
-"""A name that only the headers of files know is shown by no message, the first time as ever after."""
+"""A name that only the headers of files know is shown by no message, the first time as ever
+after.
+"""
 
 import sys
 from pathlib import Path
@@ -31,13 +33,21 @@ def raw(tmp_path: Path) -> Path:
 
 def graded(folder: Path, text: str, names: bool = False, settings: str = "") -> tuple[str, ...]:
     (folder / "records.csv").write_text(text)
-    study = Workspace(folder / "study") if (folder / "study").exists() else Workspace.create(folder / "study")
+    study = (
+        Workspace(folder / "study")
+        if (folder / "study").exists()
+        else Workspace.create(folder / "study")
+    )
     if settings:
         study.config_path.write_text(study.config_path.read_text() + settings)
-    return run_qc(study, QcOptions(folder / "raw", folder / "records.csv", names=names), Engine(jobs=1)).remarks
+    return run_qc(
+        study, QcOptions(folder / "raw", folder / "records.csv", names=names), Engine(jobs=1)
+    ).remarks
 
 
-def test_a_cell_with_a_name_of_a_header_is_masked_in_the_first_run_as_in_the_second(raw: Path) -> None:
+def test_a_cell_with_a_name_of_a_header_is_masked_in_the_first_run_as_in_the_second(
+    raw: Path,
+) -> None:
     first_name, second_name, third_name = NAMES
     text = f"file,findings,HC,{third_name}\na.dcm,{first_name},{second_name},x\nb.dcm,nodul,9,\n"
     first, second = graded(raw.parent, text), graded(raw.parent, text)
@@ -52,7 +62,9 @@ def test_an_unknown_plane_that_may_be_a_name_is_shown_by_its_look(raw: Path, nam
     for names in (False, True):
         with pytest.raises(SonoError, match="unknown plane 'femor'") as caught:
             graded(raw.parent, text, names)
-        assert (name in str(caught.value)) == names and ("--names shows" in str(caught.value)) != names
+        assert (name in str(caught.value)) == names and (
+            "--names shows" in str(caught.value)
+        ) != names
 
 
 def test_a_cell_that_is_no_split_is_shown_by_its_look_unless_it_is_a_number(raw: Path) -> None:
@@ -77,11 +89,15 @@ def test_a_folder_with_a_name_is_shown_by_its_look(
 ) -> None:
     for place in ("Quillfeather/one", "Okonkwo"):
         (raw / place).mkdir(parents=True)
-        (raw / place / "hc.csv").write_text("filename,pixel size(mm),head circumference (mm)\na.dcm,0.1,200\n")
+        (raw / place / "hc.csv").write_text(
+            "filename,pixel size(mm),head circumference (mm)\na.dcm,0.1,200\n"
+        )
     study = Workspace.create(raw.parent / "study")
     (raw / "Quillfeather" / "hc.csv").write_text((raw / "Okonkwo" / "hc.csv").read_text())
     monkeypatch.setattr(sys, "argv", ["sono", "qc", str(raw), "-w", str(study.root), "--jobs", "1"])
     with pytest.raises(SystemExit):
         main()
     told = "".join(capfd.readouterr())
-    assert "several records tables" in told and not [name for name in ("Quillf", "Okonkwo") if name in told]
+    assert "several records tables" in told and not [
+        name for name in ("Quillf", "Okonkwo") if name in told
+    ]

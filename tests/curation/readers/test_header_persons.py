@@ -1,4 +1,6 @@
-"""Which persons and texts of a header are private, and that no text of a header reaches a column of the study."""
+"""Which persons and texts of a header are private, and that no text of a header reaches a
+column of the study.
+"""
 
 import io
 from pathlib import Path
@@ -14,15 +16,21 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from sono.curation.clinical.vocabulary import PROSE, VOCABULARY
 from sono.curation.core.tables import IMAGES
-from sono.curation.imaging.analysis import AnalysisTask, analyse
+from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.private_strings import collect
 from sono.curation.readers.dicom import read_dicom
 from sono.curation.readers.source import Header
 
 PERSONS = [entry[4] for entry in DicomDictionary.values() if entry[0] == "PN"]
-TEXTS = [entry[4] for tag, entry in DicomDictionary.items() if entry[0] in ("LO", "LT", "SH", "ST", "UC", "UT")
-         and tag >> 16 > 7 and entry[4] and entry[4] not in ("Manufacturer", "ManufacturerModelName")]  # fmt: skip
+TEXTS = [
+    entry[4]
+    for tag, entry in DicomDictionary.items()
+    if entry[0] in ("LO", "LT", "SH", "ST", "UC", "UT")
+    and tag >> 16 > 7
+    and entry[4]
+    and entry[4] not in ("Manufacturer", "ManufacturerModelName")
+]
 NOISE = np.random.default_rng(0).integers(0, 255, (120, 160), np.uint8)
 
 
@@ -54,13 +62,19 @@ def test_every_person_is_collected_wherever_it_stands(tmp_path: Path) -> None:
     block.add_new(0x10, "PN", "Innername^Ada")
     block.add_new(0x11, "SQ", [nested])
     found = header_of(made, tmp_path / "a.dcm")
-    expected = {f"{kind}name{number:02}^Ada" for kind in ("Top", "Low") for number in range(len(PERSONS))}
+    expected = {
+        f"{kind}name{number:02}^Ada" for kind in ("Top", "Low") for number in range(len(PERSONS))
+    }
     assert expected | {"Okonkwo, Mary", "Innername^Ada"} <= set(found.persons)
     assert "99417" in found.private
 
 
-@pytest.mark.parametrize("keyword", ["PatientComments", "ImageComments", "StudyDescription", "ProtocolName"])
-@pytest.mark.parametrize("text", ["Quillfeather^Ada", "seen by Quillfeather^Ada, again", "(QUILLFEATHER^ADA^M)"])
+@pytest.mark.parametrize(
+    "keyword", ["PatientComments", "ImageComments", "StudyDescription", "ProtocolName"]
+)
+@pytest.mark.parametrize(
+    "text", ["Quillfeather^Ada", "seen by Quillfeather^Ada, again", "(QUILLFEATHER^ADA^M)"]
+)
 def test_what_is_written_like_a_name_is_one(tmp_path: Path, keyword: str, text: str) -> None:
     made = Dataset()
     setattr(made, keyword, text)
@@ -78,11 +92,19 @@ def test_a_name_in_a_private_element_without_a_type_is_one(tmp_path: Path) -> No
     assert header_of(made, tmp_path / "a.dcm", implicit=True).persons == ("Quillfeather^Ada",)
 
 
-@pytest.mark.parametrize("keyword", ["StudyDescription", "SeriesDescription", "ProtocolName", "StageName", "ViewName"])
-def test_a_description_is_private_where_it_holds_a_name_of_its_header(tmp_path: Path, keyword: str) -> None:
+@pytest.mark.parametrize(
+    "keyword", ["StudyDescription", "SeriesDescription", "ProtocolName", "StageName", "ViewName"]
+)
+def test_a_description_is_private_where_it_holds_a_name_of_its_header(
+    tmp_path: Path, keyword: str
+) -> None:
     made = Dataset()
     made.RequestingPhysician = "OKONKWO^LI"
-    for text, private in (("twins of okonkwo", True), ("Growth scan Li", False), ("Growth scan", False)):
+    for text, private in (
+        ("twins of okonkwo", True),
+        ("Growth scan Li", False),
+        ("Growth scan", False),
+    ):
         setattr(made, keyword, text)
         assert (text in header_of(made, tmp_path / "a.dcm").private) == private
     made.RequestingPhysician = "Hospital^Test^View"
@@ -109,7 +131,11 @@ def test_no_text_of_a_header_reaches_a_column(tmp_path: Path) -> None:
     whole = dcmread(path)
     whole.update(made)
     dcmwrite(path, whole, enforce_file_format=True)
-    task = AnalysisTask(str(tmp_path).encode(), b"key", tmp_path / "f", tmp_path / "q", QualityConfig())
-    (row,) = analyse(task, str(path).encode())
-    shown = {name: row.get(name) for name in IMAGES.columns if "zzyzx" in str(row.get(name)).casefold()}
+    task = AnalysisTask(
+        str(tmp_path).encode(), b"key", tmp_path / "f", tmp_path / "q", QualityConfig()
+    )
+    (row,) = analyze(task, str(path).encode())
+    shown = {
+        name: row.get(name) for name in IMAGES.columns if "zzyzx" in str(row.get(name)).casefold()
+    }
     assert shown == {} and "Zzyzx" in row["persons"]

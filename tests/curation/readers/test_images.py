@@ -1,4 +1,6 @@
-"""Picture files: structure is checked before pixels, and every mode ends as the gray that the screen showed."""
+"""Picture files: structure is checked before pixels, and every mode ends as the gray that the
+screen showed.
+"""
 
 import io
 import struct
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from sono.curation.readers.images import image_kind, read_image
-from sono.curation.readers.source import Limits, Source, split_color, text_runs, to_8_bit
+from sono.curation.readers.source import Limits, ReadResult, split_color, text_runs, to_8_bit
 
 RAMP = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (70, 1))
 SPECKLE = np.random.default_rng(0).integers(0, 255, (160, 160), dtype=np.uint8)
@@ -27,7 +29,7 @@ def of(array: np.ndarray, mode: str | None = None) -> Image.Image:
     return picture.convert(mode) if mode else picture
 
 
-def gray(source: Source) -> np.ndarray:
+def gray(source: ReadResult) -> np.ndarray:
     assert source.frames, source.codes
     return source.frames[0].gray.astype(int)
 
@@ -58,7 +60,9 @@ def test_transparency_is_composed_on_black() -> None:
     bright = np.full_like(RAMP, 200)
     for picture in (np.dstack([bright] * 3 + [alpha]), np.dstack([bright, alpha])):
         mode = "RGBA" if picture.shape[2] == 4 else "LA"
-        shown = gray(read_image(encoded(Image.frombytes(mode, (100, 70), picture.tobytes()), "PNG")))
+        shown = gray(
+            read_image(encoded(Image.frombytes(mode, (100, 70), picture.tobytes()), "PNG"))
+        )
         assert (shown[:, :50] == 0).all() and (shown[:, 50:] == 200).all()
 
 
@@ -77,7 +81,8 @@ def test_sixteen_bits_are_windowed_by_percentiles() -> None:
 
 
 def test_sixteen_bits_a_channel_keep_their_lower_bits() -> None:
-    deep = np.dstack([RAMP.astype(np.uint16) * 2] * 3)  # values below 400 of 65535: the upper byte is almost empty
+    # values below 400 of 65535: the upper byte is almost empty
+    deep = np.dstack([RAMP.astype(np.uint16) * 2] * 3)
     source = read_image(cv2.imencode(".png", deep)[1].tobytes())
     assert source.codes == ("bit_depth",) and len(np.unique(gray(source))) > 90
 
@@ -116,7 +121,9 @@ def test_deep_and_transparent_pictures_are_turned_too() -> None:
     exif[0x0112] = 6
     deep = encoded(of(RAMP.astype(np.uint16) * 20), "PNG", exif=exif)
     clear = encoded(of(np.dstack([RAMP] * 3 + [np.full_like(RAMP, 255)])), "PNG", exif=exif)
-    assert np.array_equal(gray(read_image(deep)), np.rot90(to_8_bit(RAMP.astype(np.uint16) * 20), -1))
+    assert np.array_equal(
+        gray(read_image(deep)), np.rot90(to_8_bit(RAMP.astype(np.uint16) * 20), -1)
+    )
     assert np.array_equal(gray(read_image(clear)), np.rot90(RAMP, -1))
 
 
@@ -201,7 +208,9 @@ def test_a_text_bomb_in_a_good_picture_is_not_unpacked() -> None:
     assert sum(map(len, source.header.private)) <= 1 << 20
 
 
-@pytest.mark.parametrize("content", [b"hello", b"BM is a car", b"<svg/>", b"\xff\xd8", b"a;b\n1;2\n"])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"BM is a car", b"<svg/>", b"\xff\xd8", b"a;b\n1;2\n"]
+)
 def test_other_files_are_not_images(content: bytes) -> None:
     assert read_image(content).codes == ("not_an_image",)
 
@@ -211,7 +220,10 @@ def test_a_format_that_is_not_read_is_named_so() -> None:
 
 
 def test_text_runs_find_ascii_and_utf_8() -> None:
-    assert text_runs(b"\x00\x01DOE^JANE\x00ab\x00" + "Müller".encode() + b"\xff") == ["DOE^JANE", "Müller"]
+    assert text_runs(b"\x00\x01DOE^JANE\x00ab\x00" + "Müller".encode() + b"\xff") == [
+        "DOE^JANE",
+        "Müller",
+    ]
 
 
 def test_random_damage_never_raises() -> None:

@@ -1,4 +1,7 @@
-"""Raw files in an object store: the same tables as of a local folder, and one clear row or line for what goes wrong."""
+"""Raw files in an object store.
+
+The same tables as of a local folder, and one clear row or line for what goes wrong.
+"""
 
 import os
 import shutil
@@ -29,7 +32,7 @@ from sono.curation.phantom.study import make_phantom
 from sono.curation.privacy.gate import check_privacy, names_of
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers import object_store
-from sono.curation.readers.files import Source, list_sources, read_source, stamp_of
+from sono.curation.readers.files import ReadResult, list_sources, read_source, stamp_of
 from sono.curation.readers.source import Limits
 from sono.curation.records.check import check_records
 from sono.curation.records.read import RecordsConfig
@@ -39,7 +42,8 @@ RAW = "memory://clinic/raw"
 
 
 class Naughty(MemoryFileSystem):
-    """A store whose calls fail as `troubles` says, by the end of the name; `asked` counts the calls.
+    """A store whose calls fail as `troubles` says, by the end of the name; `asked` counts the
+    calls.
 
     `more` is listed in /clinic/raw, too.
     """
@@ -64,7 +68,9 @@ class Naughty(MemoryFileSystem):
         self._trouble("ls", path)
         return super().ls(path, detail, **options) + (self.more if path == "/clinic/raw" else [])
 
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: object) -> bytes:
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **options: object
+    ) -> bytes:
         self._trouble("cat", path)
         content = super().cat_file(path, start, end, **options)
         return content[:-9] if path.endswith("short.png") else content
@@ -85,7 +91,7 @@ def empty_stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stores") / "export"
-    make_phantom(out, women=4, frames_per_woman=2, seed=2)
+    make_phantom(out, patients=4, frames_per_patient=2, seed=2)
     return out
 
 
@@ -111,14 +117,17 @@ def study_like(other: Workspace, root: Path) -> Workspace:
 def upload(folder: Path, root: str = "/clinic/raw") -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            fsspec.filesystem("memory").pipe(f"{root}/{path.relative_to(folder)}", path.read_bytes())
+            fsspec.filesystem("memory").pipe(
+                f"{root}/{path.relative_to(folder)}", path.read_bytes()
+            )
 
 
 def put(name: str, content: bytes | None = None) -> bytes:
     """An object of the store that may fail, by default a picture; its address."""
     noise = np.random.default_rng(len(name)).integers(0, 255, (80, 90), np.uint8)
     fsspec.filesystem("memory").pipe(
-        f"/clinic/raw/{name}", cv2.imencode(".png", noise)[1].tobytes() if content is None else content
+        f"/clinic/raw/{name}",
+        cv2.imencode(".png", noise)[1].tobytes() if content is None else content,
     )
     return f"naughty://clinic/raw/{name}".encode()
 
@@ -136,7 +145,8 @@ def test_a_store_gives_the_frames_and_table_of_the_local_folder(
         return pseudonym(key, kind, address.replace(RAW.encode(), os.fsencode(export / "raw")))
 
     for module in (analysis, exams):
-        monkeypatch.setattr(module, "pseudonym", as_if_local)  # ids, and what is drawn by them, come from the address
+        # ids, and what is drawn by them, come from the address
+        monkeypatch.setattr(module, "pseudonym", as_if_local)
     upload(export / "raw")
     study = study_like(local, tmp_path / "study")
     run_qc(study, options_for(f"{RAW}/", export), ALONE)
@@ -163,7 +173,8 @@ def test_a_second_run_reads_what_is_new_or_changed(tmp_path: Path) -> None:
         put(name)
     assert run_qc(study, QcOptions(RAW), ALONE).measured == 3
     assert run_qc(study, QcOptions(f"{RAW}/"), ALONE).measured == 0
-    put("a.png", fsspec.filesystem("memory").cat("/clinic/raw/a.png"))  # the same size at another time
+    # the same size at another time
+    put("a.png", fsspec.filesystem("memory").cat("/clinic/raw/a.png"))
     fsspec.filesystem("memory").rm("/clinic/raw/b.png")
     put("new/d.png")
     summary = run_qc(study, QcOptions(RAW), ALONE)
@@ -173,7 +184,8 @@ def test_a_second_run_reads_what_is_new_or_changed(tmp_path: Path) -> None:
 def test_an_object_that_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     put("a.png")
-    Naughty.troubles["Doering.png"] = [PermissionError(13, put("Jane Doering.png").decode())]  # the gate would see it
+    # the gate would see it
+    Naughty.troubles["Doering.png"] = [PermissionError(13, put("Jane Doering.png").decode())]
     raw = "naughty://clinic/raw"
     assert run_qc(study, QcOptions(raw), ALONE).reasons["unreadable"] == 1
     second = run_qc(study, QcOptions(raw), ALONE)
@@ -187,7 +199,11 @@ def test_no_output_holds_the_address_and_the_gate_knows_its_names(tmp_path: Path
     run_qc(study, QcOptions(RAW), ALONE)
     outputs = [path.read_bytes() for path in study.root.rglob("*") if path.is_file()]
     assert len(outputs) >= 3
-    assert not any(word in content for content in outputs for word in (b"clinic", b"memory:", b"Doering", b"4711"))
+    assert not any(
+        word in content
+        for content in outputs
+        for word in (b"clinic", b"memory:", b"Doering", b"4711")
+    )
     (study.root / "note.txt").write_text("seen: doering, jane")
     with pytest.raises(PrivacyError, match=r"note\.txt"):
         check_privacy(study)
@@ -198,7 +214,7 @@ def test_names_of_objects_are_known_as_those_of_files() -> None:
     assert names == ("Jane Doering", "Scan 1", "raw")
 
 
-def read_with(trouble: list[Exception], name: str = "Jane Doering.png") -> Source:
+def read_with(trouble: list[Exception], name: str = "Jane Doering.png") -> ReadResult:
     address = put(name)
     Naughty.troubles[name] = trouble
     return read_source(address)
@@ -221,14 +237,22 @@ def test_a_store_is_asked_three_times(error: Exception) -> None:
         (ValueError("Jane Doering"), "the store failed: ValueError"),
     ],
 )
-def test_what_fails_each_time_is_a_row_without_the_words_of_the_store(error: Exception, fact: str) -> None:
+def test_what_fails_each_time_is_a_row_without_the_words_of_the_store(
+    error: Exception, fact: str
+) -> None:
     source = read_with([error] * 3)
-    assert (source.codes, source.message) == (("unreadable",), f"the file could not be read ({fact})")
+    assert (source.codes, source.message) == (
+        ("unreadable",),
+        f"the file could not be read ({fact})",
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "fact"),
-    [(PermissionError("Jane"), "no permission"), (FileNotFoundError("Jane"), "there is nothing of this name")],
+    [
+        (PermissionError("Jane"), "no permission"),
+        (FileNotFoundError("Jane"), "there is nothing of this name"),
+    ],
 )
 def test_what_cannot_pass_is_asked_once(error: Exception, fact: str) -> None:
     assert fact in read_with([error] * 3).message
@@ -239,7 +263,9 @@ def test_errors_of_the_packages_are_met_too(monkeypatch: pytest.MonkeyPatch) -> 
     package = ModuleType("gcsfs.retry")
     package.HttpError = type("HttpError", (Exception,), {})
     monkeypatch.setitem(sys.modules, "gcsfs.retry", package)
-    assert read_with([package.HttpError("Jane Doering")] * 3).message.endswith("(the store failed: HttpError)")
+    assert read_with([package.HttpError("Jane Doering")] * 3).message.endswith(
+        "(the store failed: HttpError)"
+    )
 
 
 def test_an_object_is_refused_by_its_size_before_it_is_read() -> None:
@@ -280,16 +306,22 @@ def test_what_stands_for_a_folder_is_no_object_and_a_folder_without_name_is_a_ro
         {"name": "/clinic/raw", "type": "directory", "size": 0},
     ]
     assert list_sources("naughty://clinic/raw") == [address]
-    Naughty.more = [{"name": "/clinic/raw/", "type": "directory", "size": 0}]  # what S3 tells of raw//b.png
+    # what S3 tells of raw//b.png
+    Naughty.more = [{"name": "/clinic/raw/", "type": "directory", "size": 0}]
     assert list_sources("naughty://clinic/raw") == [b"naughty://clinic/raw", address]
     assert read_source(b"naughty://clinic/raw").codes == ("not_a_file",)
 
 
 @pytest.mark.parametrize(
     ("error", "fact"),
-    [(PermissionError("Jane Doering"), "no permission"), (ConnectionError(), "the connection failed")],
+    [
+        (PermissionError("Jane Doering"), "no permission"),
+        (ConnectionError(), "the connection failed"),
+    ],
 )
-def test_a_folder_that_cannot_be_listed_ends_the_run_in_one_line(error: Exception, fact: str) -> None:
+def test_a_folder_that_cannot_be_listed_ends_the_run_in_one_line(
+    error: Exception, fact: str
+) -> None:
     put("Jane Doering/a.png")
     Naughty.troubles["Doering"] = [error] * 3
     with pytest.raises(SonoError, match=rf"^naughty://clinic: cannot be listed \({fact}\)"):
@@ -297,7 +329,9 @@ def test_a_folder_that_cannot_be_listed_ends_the_run_in_one_line(error: Exceptio
 
 
 def test_a_bucket_that_is_not_there_or_empty_is_one_line() -> None:
-    with pytest.raises(SonoError, match=r"^memory://nowhere: cannot be listed \(there is nothing of this name\)"):
+    with pytest.raises(
+        SonoError, match=r"^memory://nowhere: cannot be listed \(there is nothing of this name\)"
+    ):
         list_sources("memory://nowhere/raw")
     fsspec.filesystem("memory").makedirs("/clinic/empty")
     with pytest.raises(SonoError, match=r"^memory://clinic: holds nothing at this address"):
@@ -317,7 +351,9 @@ def test_a_bucket_that_is_not_there_or_empty_is_one_line() -> None:
         ("mermory://hunter2/raw", "did you mean 'memory'"),
     ],
 )
-def test_an_address_that_will_not_do_is_refused_without_repeating_it(address: str, words: str) -> None:
+def test_an_address_that_will_not_do_is_refused_without_repeating_it(
+    address: str, words: str
+) -> None:
     with pytest.raises(SonoError, match=words) as refused:
         list_sources(address)
     assert "hunter2" not in str(refused.value)
@@ -350,8 +386,21 @@ def test_records_are_matched_to_addresses(tmp_path: Path) -> None:
 def test_the_command_takes_an_address(export: Path, tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     one = sorted((export / "raw").rglob("*.png"))[0]
-    command = [sys.executable, "-m", "sono", "qc", f"local://{one}", "-w", str(study.root), "--jobs", "1", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "sono",
+        "qc",
+        f"local://{one}",
+        "-w",
+        str(study.root),
+        "--jobs",
+        "1",
+        "--quiet",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "files                1\n" in done.stdout
-    assert read_table(study.sources_path, SOURCES)["path"].tolist() == [os.fsencode(f"local://{one}")]
+    assert read_table(study.sources_path, SOURCES)["path"].tolist() == [
+        os.fsencode(f"local://{one}")
+    ]

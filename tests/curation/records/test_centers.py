@@ -1,4 +1,7 @@
-"""Spellings of one center are one center: in the ids of patients, in the tables, and where a center is held out."""
+"""Spellings of one center are one center.
+
+In the ids of patients, in the tables, and where a center is held out.
+"""
 
 import json
 from pathlib import Path
@@ -13,7 +16,12 @@ from sono.curation.core.tables import IMAGES, Row, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import training_rows
 from sono.curation.qc import QcOptions, run_qc
-from sono.curation.records.centers import center_remarks, centers_called, like_centers, unify_centers
+from sono.curation.records.centers import (
+    center_remarks,
+    centers_called,
+    like_centers,
+    unify_centers,
+)
 from sono.curation.records.namespaces import namespaces
 from sono.curation.records.patients import same_patients
 
@@ -26,7 +34,13 @@ def _rows(*centers: str | None, given: bool = False) -> list[Row]:
 
 def _images(*centers: str | None) -> pd.DataFrame:
     rows = [
-        {"source_id": f"s{number}", "image_id": f"i{number}", "frame": 0, "status": "accepted", "center": center}
+        {
+            "source_id": f"s{number}",
+            "image_id": f"i{number}",
+            "frame": 0,
+            "status": "accepted",
+            "center": center,
+        }
         for number, center in enumerate(centers)
     ]
     return from_rows(IMAGES, rows)
@@ -45,7 +59,14 @@ def test_a_center_that_was_given_keeps_its_spelling_and_a_table_its_most_frequen
         [*_rows("north", given=True), *_rows("SOUTH", "SOUTH", "EAST", "East", "East")],
     )
     assert unify_centers(before, rows) == {"NORTH": "north", "SOUTH": "South", "EAST": "East"}
-    assert [row["center"] for row in (*before, *rows)] == ["north", "South", "north", "South", "South", *["East"] * 3]
+    assert [row["center"] for row in (*before, *rows)] == [
+        "north",
+        "South",
+        "north",
+        "South",
+        "South",
+        *["East"] * 3,
+    ]
 
 
 def test_other_names_and_words_are_not_replaced() -> None:
@@ -83,9 +104,14 @@ def test_a_center_held_out_takes_along_what_may_be_the_same() -> None:
         training_rows(images, ["West"])
 
 
-def _patients(*files: tuple[str | None, str, dict[str, str]], site: str | None = None) -> list[bool]:
+def _patients(
+    *files: tuple[str | None, str, dict[str, str]], site: str | None = None
+) -> list[bool]:
     """Whether the files of (--center, number, header) share a group with the first of them."""
-    cells = [(space, raw, site if space is None else None, json.dumps(header)) for space, raw, header in files]
+    cells = [
+        (space, raw, site if space is None else None, json.dumps(header))
+        for space, raw, header in files
+    ]
     sources = pd.DataFrame(cells, columns=["namespace", "raw_patient", "site", "header_facts"])
     patients, groups = same_patients(sources.assign(namespace=namespaces(sources)))
     assert len(set(patients)) == len(files)
@@ -97,7 +123,10 @@ def _patients(*files: tuple[str | None, str, dict[str, str]], site: str | None =
     [
         (JANE, JANE),
         ({"PatientName": "DOE^JANE"}, {"PatientName": "Doe^Jane^^Dr"}),
-        ({"PatientBirthDate": "19900102", "PatientName": "DOE^JANE"}, {"PatientBirthDate": "19900102"}),
+        (
+            {"PatientBirthDate": "19900102", "PatientName": "DOE^JANE"},
+            {"PatientBirthDate": "19900102"},
+        ),
         ({"InstitutionName": "St. Mary"}, {"InstitutionName": "ST MARY HOSPITAL"}),
         ({"InstitutionName": "North Hospital"}, {}),
     ],
@@ -105,11 +134,19 @@ def _patients(*files: tuple[str | None, str, dict[str, str]], site: str | None =
 def test_one_number_of_two_centers_may_be_one_patient_by_name_birth_date_or_hospital(
     one: dict[str, str], other: dict[str, str]
 ) -> None:
-    assert _patients((None, "W1", one), ("North", "w1", other), ("North", "W2", other)) == [True, True, False]
+    assert _patients((None, "W1", one), ("North", "w1", other), ("North", "W2", other)) == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_number_of_two_given_centers_may_be_one_patient_where_their_names_may_be_one() -> None:
-    assert _patients(("North", "W1", {}), ("North Hospital", "W1", {}), ("South", "W1", {})) == [True, True, False]
+    assert _patients(("North", "W1", {}), ("North Hospital", "W1", {}), ("South", "W1", {})) == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_the_hospital_of_the_table_may_be_the_given_center() -> None:
@@ -131,12 +168,18 @@ def _grade(study: Workspace, folder: str, center: str | None) -> list[str]:
     parent = study.root.parent
     records = parent / f"{folder}.csv"
     options = QcOptions(parent / folder, records if records.exists() else None, center)
-    return [remark for remark in run_qc(study, options, Engine(jobs=1)).remarks if "center" in remark]
+    return [
+        remark for remark in run_qc(study, options, Engine(jobs=1)).remarks if "center" in remark
+    ]
 
 
 @pytest.mark.parametrize(("first", "second"), [("North", "NORTH"), (None, "north")])
-def test_one_woman_of_two_runs_with_one_center_is_one_patient(tmp_path: Path, first: str | None, second: str) -> None:
-    """The center of the second folder is that of the first, by --center or else by its table, in another spelling."""
+def test_one_patient_of_two_runs_with_one_center_is_one_patient(
+    tmp_path: Path, first: str | None, second: str
+) -> None:
+    """The center of the second folder is that of the first, by --center or else by its table,
+    in another spelling.
+    """
     for seed, folder in enumerate(("one", "two")):
         write_frames(tmp_path / folder, range(seed, seed + 1))
     (tmp_path / "one.csv").write_text("file,patient,center\nIM_0.png,W1,North")
@@ -147,8 +190,11 @@ def test_one_woman_of_two_runs_with_one_center_is_one_patient(tmp_path: Path, fi
     said = _grade(study, "two", second)
     images = study.accepted_images()
     assert any(f"'{second}' as 'North'" in remark for remark in said)
-    assert images["center"].tolist() == ["North", "North"] and set(before) <= set(images["patient_id"])
+    assert images["center"].tolist() == ["North", "North"] and set(before) <= set(
+        images["patient_id"]
+    )
     assert images["patient_id" if first else "patient_group"].nunique() == 1
     assert images["split"].nunique() == 1
-    assert not any("spellings" in remark for remark in _grade(study, "one", None))  # what was stored has one
+    # what was stored has one
+    assert not any("spellings" in remark for remark in _grade(study, "one", None))
     assert study.accepted_images()["center"].tolist() == ["North", "North"]

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import sono.cli
 from sono.curation.clinical.values import shape
-from sono.curation.core.errors import FindingsError
+from sono.curation.core.errors import IssuesError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import SOURCES, from_rows
 from sono.curation.records.check import Compared, RecordsReport, check_records
@@ -37,7 +37,9 @@ TABLE = (
 
 def _check(tmp_path: Path, text: str, raw: Path | None = None, **config: object) -> RecordsReport:
     (tmp_path / "records.csv").write_text(text)
-    return check_records(tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable(), raw)
+    return check_records(
+        tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable(), raw
+    )
 
 
 def _shown(report: RecordsReport) -> str:
@@ -48,7 +50,13 @@ def _shown(report: RecordsReport) -> str:
 
 @pytest.mark.parametrize(
     ("value", "look"),
-    [("P1042", "A9999"), ("Doe, Mia", "Aa, Aa"), ("22w3d", "99a9a"), ("", ""), ("O\u2019Neil-\u00c4", "A\u2019Aa-A")],
+    [
+        ("P1042", "A9999"),
+        ("Doe, Mia", "Aa, Aa"),
+        ("22w3d", "99a9a"),
+        ("", ""),
+        ("O\u2019Neil-\u00c4", "A\u2019Aa-A"),
+    ],
 )
 def test_a_look_tells_the_form_and_not_the_value(value: str, look: str) -> None:
     assert shape(value) == look
@@ -70,7 +78,9 @@ def test_one_problem_of_many_rows_is_told_once(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report)
     told = [line.strip() for line in console.export_text().splitlines() if "records.csv:" in line]
-    assert told[1] == "- records.csv: 88 rows (line 2, 3, 4, ...): unknown finding 'EIF?' is left out"
+    assert (
+        told[1] == "- records.csv: 88 rows (line 2, 3, 4, ...): unknown finding 'EIF?' is left out"
+    )
     assert told[2].startswith("- records.csv:90: hc '1' is outside")
     assert len(report.rejected) == 89
 
@@ -94,24 +104,29 @@ def test_a_column_mapped_wrongly_shows_no_name_either(tmp_path: Path) -> None:
 def test_columns_are_named_by_their_meaning(tmp_path: Path) -> None:
     meanings = {column.title: column.meaning for column in _check(tmp_path, TABLE).columns}
     assert meanings == {
-        "File": "image", "MRN": "patient, private", "Name": "name, private", "Exam date": "exam_date, private",
-        "LMP": "lmp, private", "GA": "ga", "View": "plane", "HC (mm)": "hc (mm)", "Note": "unused",
+        "File": "image", "MRN": "patient, private", "Name": "name, private",
+        "Exam date": "exam_date, private", "LMP": "lmp, private", "GA": "ga", "View": "plane",
+        "HC (mm)": "hc (mm)", "Note": "unused",
     }  # fmt: skip
 
 
-def test_rows_are_counted_by_plane_age_woman_and_repetition(tmp_path: Path) -> None:
+def test_rows_are_counted_by_plane_age_patient_and_repetition(tmp_path: Path) -> None:
     report = _check(tmp_path, TABLE)
     assert (report.rows, report.records) == (7, {"image": 6})
     assert report.planes == {"femur": 2, "transthalamic": 1, "other": 1, "unknown label": 2}
     assert report.ages == {
         "recorded": 3, "lmp": 2, "none": 1, "written as 22 3/7": 1, "written as 22w3d, 22+3": 2,
     }  # fmt: skip
-    assert (report.women, report.exams, report.women_with_several_exams) == (3, 3, 1)
+    assert (report.patients, report.exams, report.patients_with_several_exams) == (3, 3, 1)
     assert (report.repeated_rows, report.conflicting_rows) == ((8,), (5,))
     assert (
-        "dates of exam_date are read month first (0 fit day first only, 1 month first only, 0 both)" in report.remarks
+        "dates of exam_date are read month first (0 fit day first only, 1 month first only, 0 both)"
+        in report.remarks
     )
-    assert "dates of lmp are read month first (0 fit day first only, 0 month first only, 2 both)" in report.remarks
+    assert (
+        "dates of lmp are read month first (0 fit day first only, 0 month first only, 2 both)"
+        in report.remarks
+    )
 
 
 def test_datings_are_held_against_the_age(tmp_path: Path) -> None:
@@ -119,7 +134,7 @@ def test_datings_are_held_against_the_age(tmp_path: Path) -> None:
     assert report.age_conflicts == (3,)  # the head of 32 weeks
     assert report.datings["lmp"] == Compared(rows=3, median_days=0.0, conflicts=0)
     assert report.datings["hc"].conflicts == 1
-    with pytest.raises(FindingsError, match="1 conflicts of age"):
+    with pytest.raises(IssuesError, match="1 conflicts of age"):
         report.refuse_findings()
 
 
@@ -138,11 +153,18 @@ def test_an_order_of_dates_that_nothing_shows_is_remarked(tmp_path: Path) -> Non
 
 def _dicom(path: Path, patient: str) -> None:
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, UltrasoundImageStorage
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = (
+        ExplicitVRLittleEndian,
+        UltrasoundImageStorage,
+    )
     meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset = Dataset()
     dataset.file_meta, dataset.SOPClassUID = meta, UltrasoundImageStorage
-    dataset.SOPInstanceUID, dataset.PatientID, dataset.Modality = meta.MediaStorageSOPInstanceUID, patient, "US"
+    dataset.SOPInstanceUID, dataset.PatientID, dataset.Modality = (
+        meta.MediaStorageSOPInstanceUID,
+        patient,
+        "US",
+    )
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -157,7 +179,12 @@ def test_files_and_rows_without_each_other_are_counted_both_ways(tmp_path: Path)
     _dicom(raw / "im2.dcm", "P7")
     report = _check(tmp_path, "image,patient\na.png,P1\nz.png,P1\n,12\n,P7\n", raw)
     assert report.raw is not None
-    assert (report.raw.files, report.raw.other_files, report.raw.matched, report.raw.unmatched) == (4, 1, 2, 2)
+    assert (report.raw.files, report.raw.other_files, report.raw.matched, report.raw.unmatched) == (
+        4,
+        1,
+        2,
+        2,
+    )
     assert report.raw.unmatched_names == {"Aa_9.a": 1, "a9.a": 1}
     assert (report.raw.rows_without_file, report.raw.lines_without_file) == (2, (3, 4))
     assert report.raw.lost_zeros == 1
@@ -166,12 +193,20 @@ def test_files_and_rows_without_each_other_are_counted_both_ways(tmp_path: Path)
 
 @pytest.mark.parametrize(("unknown", "code"), [("femor", 1), ("femur", 3)])
 def test_the_command_prints_exits_as_qc_would_and_needs_no_workspace(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unknown: str, code: int
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    unknown: str,
+    code: int,
 ) -> None:
     table = TABLE.replace("femor", unknown)
-    (tmp_path / "records.csv").write_text(table if code == 1 else table.replace("Xanthippe O'Hara,", "Other,"))
+    (tmp_path / "records.csv").write_text(
+        table if code == 1 else table.replace("Xanthippe O'Hara,", "Other,")
+    )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["sono", "records", "check", "records.csv", "--strict", "--json"])
+    monkeypatch.setattr(
+        sys, "argv", ["sono", "records", "check", "records.csv", "--strict", "--json"]
+    )
     with pytest.raises(SystemExit) as stop:
         sono.cli.main()
     assert stop.value.code == code
@@ -186,26 +221,48 @@ def test_barcelona_and_nijmegen_are_understood_whole(shared_data: Path) -> None:
     barcelona = shared_data / "barcelona" / "FETAL_PLANES_DB_data.csv"
     report = check_records(barcelona, RecordsConfig(), PlaneTable(), barcelona.parent)
     assert report.raw is not None
-    assert (report.women, report.rejected, report.raw.matched, report.raw.unmatched) == (437, (), 888, 0)
+    assert (report.patients, report.rejected, report.raw.matched, report.raw.unmatched) == (
+        437,
+        (),
+        888,
+        0,
+    )
     report.refuse_findings()
     heads = shared_data / "nijmegen" / "training_set_pixel_size_and_HC.csv"
-    report = check_records(heads, RecordsConfig(ga_from=("hc",)), PlaneTable(), heads.parent / "training_set")
+    report = check_records(
+        heads, RecordsConfig(ga_from=("hc",)), PlaneTable(), heads.parent / "training_set"
+    )
     assert report.raw is not None
-    assert (report.women, report.rejected, report.raw.matched, report.raw.rows_without_file) == (158, (), 197, 0)
+    assert (report.patients, report.rejected, report.raw.matched, report.raw.rows_without_file) == (
+        158,
+        (),
+        197,
+        0,
+    )
     assert sum(report.ages.values()) == 197
 
 
 def test_one_day_in_two_spellings_is_one_exam(tmp_path: Path) -> None:
-    text = "image,patient,exam date\na.png,P1,2024-06-06 09:41\nb.png,P1,06.06.2024\nc.png,P1,20241010\n"
+    text = (
+        "image,patient,exam date\na.png,P1,2024-06-06 "
+        "09:41\nb.png,P1,06.06.2024\nc.png,P1,20241010\n"
+    )
     report = _check(tmp_path, text)
-    assert (report.women, report.exams, report.women_with_several_exams) == (1, 2, 1)
+    assert (report.patients, report.exams, report.patients_with_several_exams) == (1, 2, 1)
 
 
 def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "records.csv"
     rows = "1;Lindqvist, Änna;femur\n2;;lindqvist\n3;;anna_view\n4;;okonkwo\n5;;femurr view\n"
     path.write_text("patient;name;plane\n" + rows, encoding="utf-8")
-    row = {"path": b"/x/1", "root": b"/x", "settings_hash": "", "source_id": "x", "frame": 0, "status": "accepted"}
+    row = {
+        "path": b"/x/1",
+        "root": b"/x",
+        "settings_hash": "",
+        "source_id": "x",
+        "frame": 0,
+        "status": "accepted",
+    }
     vault = from_rows(SOURCES, [{**row, "persons": ["OKONKWO^MARY"]}])
     report = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(sources=vault))
     told = report.stops_qc

@@ -28,7 +28,9 @@ def study(tmp_path: Path) -> Workspace:
         place.parent.mkdir(parents=True)
         rng = np.random.default_rng(number)
         scene = draw_plane("transthalamic", PROBES["A"], 154, rng).scene
-        place.write_bytes(cv2.imencode(".png", render(scene, PROBES["A"], LOOKS["A"], rng))[1].tobytes())
+        place.write_bytes(
+            cv2.imencode(".png", render(scene, PROBES["A"], LOOKS["A"], rng))[1].tobytes()
+        )
         rows.append(f"P{number}/IM.png,W{number}0001,femur")
     (tmp_path / "raw/Thumbs.db").write_bytes(b"x")
     (tmp_path / "records.csv").write_text("\n".join(rows))
@@ -37,26 +39,36 @@ def study(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def grade(study: Workspace, folder: str, records: bool = False, center: str | None = None) -> QcSummary:
+def grade(
+    study: Workspace, folder: str, records: bool = False, center: str | None = None
+) -> QcSummary:
     parent = study.root.parent
-    options = QcOptions(parent / folder, parent / "records.csv" if records else None, center, names=True)
+    options = QcOptions(
+        parent / folder, parent / "records.csv" if records else None, center, names=True
+    )
     return run_qc(study, options, Engine(jobs=1))
 
 
 def facts(study: Workspace) -> pd.DataFrame:
     """Of the accepted frames."""
-    return study.accepted_images().sort_values("image_id")[KEPT].astype(object).reset_index(drop=True)
+    return (
+        study.accepted_images().sort_values("image_id")[KEPT].astype(object).reset_index(drop=True)
+    )
 
 
 @pytest.mark.parametrize("records", [False, True])
-def test_a_moved_folder_is_the_same_files_and_nothing_of_them_is_lost(study: Workspace, records: bool) -> None:
+def test_a_moved_folder_is_the_same_files_and_nothing_of_them_is_lost(
+    study: Workspace, records: bool
+) -> None:
     before = facts(study)
     (study.root.parent / "raw").rename(study.root.parent / "moved")
     summary = grade(study, "moved", records)
     pd.testing.assert_frame_equal(facts(study), before)
     assert summary.total == {} and summary.statuses == {"accepted": 3, "rejected": 1}
     told = [remark for remark in summary.remarks if IDENTICAL in remark]
-    assert len(told) == 1 and told[0].startswith(f"3 {IDENTICAL} (as P0/IM.png: {study.root.parent}/raw/P0/IM.png)")
+    assert len(told) == 1 and told[0].startswith(
+        f"3 {IDENTICAL} (as P0/IM.png: {study.root.parent}/raw/P0/IM.png)"
+    )
     assert not any(IDENTICAL in remark for remark in grade(study, "moved", records).remarks)
     pd.testing.assert_frame_equal(facts(study), before)
 
@@ -81,19 +93,32 @@ def test_one_file_of_a_folder_that_is_gone_is_a_copy_and_the_others_stay(study: 
     shutil.copy(parent / "raw/P1/IM.png", parent / "next")
     shutil.rmtree(parent / "raw")
     summary = grade(study, "next")
-    assert any(remark.startswith(f"1 {IDENTICAL}") and "copied" in remark for remark in summary.remarks)
+    assert any(
+        remark.startswith(f"1 {IDENTICAL}") and "copied" in remark for remark in summary.remarks
+    )
     assert summary.total == {"accepted": 3, "rejected": 2}
     assert facts(study)["plane"].tolist() == ["femur"] * 3
 
 
-def test_frames_of_other_folders_that_keep_facts_of_rows_that_are_gone_are_named(study: Workspace) -> None:
+def test_frames_of_other_folders_that_keep_facts_of_rows_that_are_gone_are_named(
+    study: Workspace,
+) -> None:
     parent = study.root.parent
     (parent / "more").mkdir()
     shutil.copy(parent / "raw/P2/IM.png", parent / "more/b.png")
     (parent / "records.csv").write_text("file,patient,plane\nb.png,W90009,femur\n")
-    assert not any("rows gave that are not" in remark for remark in grade(study, "more", True).remarks)  # another table
+    # another table
+    assert not any(
+        "rows gave that are not" in remark for remark in grade(study, "more", True).remarks
+    )
     (parent / "records.csv").write_text("file,patient,plane\nb.png,W00001,femur\n")
-    told = [remark for remark in grade(study, "more", True).remarks if "rows gave that are not in this table" in remark]
+    told = [
+        remark
+        for remark in grade(study, "more", True).remarks
+        if "rows gave that are not in this table" in remark
+    ]
     assert len(told) == 1 and told[0].startswith("1 frames of folders that were graded before keep")
     grade(study, "raw", True)
-    assert not any("rows gave that are not" in remark for remark in grade(study, "more", True).remarks)
+    assert not any(
+        "rows gave that are not" in remark for remark in grade(study, "more", True).remarks
+    )

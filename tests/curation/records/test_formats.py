@@ -1,4 +1,7 @@
-"""Records tables as workbooks, Parquet and JSON lines: the same rows as from CSV, and what spreadsheets do to them."""
+"""Records tables as workbooks, Parquet and JSON lines.
+
+The same rows as from CSV, and what spreadsheets do to them.
+"""
 
 import json
 import zipfile
@@ -44,13 +47,21 @@ def test_every_format_gives_the_same_record(tmp_path: Path) -> None:
     tables = [_read(tmp_path / f"a.{suffix}") for suffix in ("csv", "jsonl", "parquet", "xlsx")]
     assert all(table.records == tables[0].records and table.rejected == () for table in tables)
     record = tables[0].records[0]
-    assert (record.patient, record.ga_days, record.ga_source, record.hc_mm) == ("P1", 157, "lmp", 200.5)
+    assert (record.patient, record.ga_days, record.ga_source, record.hc_mm) == (
+        "P1",
+        157,
+        "lmp",
+        200.5,
+    )
 
 
 def test_the_format_is_told_by_content_not_by_name(tmp_path: Path) -> None:
     _workbook(tmp_path / "a.csv", ("image",), ("x.png",))
     (tmp_path / "b.xlsx").write_text("image\ny.png\n")
-    assert [_read(tmp_path / name).records[0].key for name in ("a.csv", "b.xlsx")] == ["x.png", "y.png"]
+    assert [_read(tmp_path / name).records[0].key for name in ("a.csv", "b.xlsx")] == [
+        "x.png",
+        "y.png",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,29 +85,49 @@ def test_a_typed_value_becomes_what_a_person_would_write(value: object, text: st
 
 
 def test_rows_keep_the_numbers_that_the_spreadsheet_shows(tmp_path: Path) -> None:
-    path = _workbook(tmp_path / "a.xlsx", (), ("image", "ga"), ("x.png", "22w3d"), (), ("y.png", "3"))
+    path = _workbook(
+        tmp_path / "a.xlsx", (), ("image", "ga"), ("x.png", "22w3d"), (), ("y.png", "3")
+    )
     assert _read(path).rejected == (
         "a.xlsx:5: gestational age '9' is outside 4 to 45 weeks; mend it or leave it empty",
     )
 
 
 def test_leading_zeros_that_only_the_format_shows_are_kept(tmp_path: Path) -> None:
-    path = _workbook(tmp_path / "a.xlsx", ("image", "patient"), ("x.png", 12), formats={"B2": "00000"})
+    path = _workbook(
+        tmp_path / "a.xlsx", ("image", "patient"), ("x.png", 12), formats={"B2": "00000"}
+    )
     assert _read(path).records[0].patient == "00012"
 
 
 @pytest.mark.parametrize(
     ("number_format", "text"),
-    [('"P"00000', "P00012"), (r"\P00000", "P00012"), ('"P-"000"-A"', "P-012-A"), ("00000", "00012"), ("0.00", "12")],
+    [
+        ('"P"00000', "P00012"),
+        (r"\P00000", "P00012"),
+        ('"P-"000"-A"', "P-012-A"),
+        ("00000", "00012"),
+        ("0.00", "12"),
+    ],
 )
-def test_text_that_only_the_format_shows_belongs_to_the_id(tmp_path: Path, number_format: str, text: str) -> None:
-    path = _workbook(tmp_path / "a.xlsx", ("file", "patient"), ("a.png", 12), formats={"B2": number_format})
+def test_text_that_only_the_format_shows_belongs_to_the_id(
+    tmp_path: Path, number_format: str, text: str
+) -> None:
+    path = _workbook(
+        tmp_path / "a.xlsx", ("file", "patient"), ("a.png", 12), formats={"B2": number_format}
+    )
     assert _read(path).records[0].patient == text
 
 
-def test_an_age_that_became_a_date_is_refused_and_one_that_became_a_sum_is_read(tmp_path: Path) -> None:
+def test_an_age_that_became_a_date_is_refused_and_one_that_became_a_sum_is_read(
+    tmp_path: Path,
+) -> None:
     path = _workbook(
-        tmp_path / "a.xlsx", ("image", "ga"), ("x.png", datetime(2024, 3, 12)), ("y.png", "=22+3"), ("z.png", 22.5)
+        tmp_path / "a.xlsx",
+        ("image", "ga"),
+        ("x.png", datetime(2024, 3, 12)),
+        ("y.png", "=22+3"),
+        ("z.png", 22.5),
     )
     table = _read(path)
     assert [record.ga_days for record in table.records] == [None, 157, 158]
@@ -109,7 +140,10 @@ def test_a_formula_counts_by_its_last_result(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as target:
         for item in source.namelist():
             target.writestr(
-                item, source.read(item).replace(b"<v></v>", b"<v>100.5</v>").replace(b"<v />", b"<v>100.5</v>")
+                item,
+                source.read(item)
+                .replace(b"<v></v>", b"<v>100.5</v>")
+                .replace(b"<v />", b"<v>100.5</v>"),
             )
     assert _read(tmp_path / "b.xlsx").records[0].hc_mm == 100.5
 
@@ -131,14 +165,27 @@ def test_cells_merged_over_the_rows_of_one_patient_serve_them_all(tmp_path: Path
         (None, None, "b.png"),
         ("W2", "30w1d", "c.png"),
     ]
-    table = _merged(tmp_path / "a.xlsx", [*rows, (None, None, "d.png")], "A2:A3", "B2:B3", "A4:A5", "B4:B5")
+    table = _merged(
+        tmp_path / "a.xlsx", [*rows, (None, None, "d.png")], "A2:A3", "B2:B3", "A4:A5", "B4:B5"
+    )
     found = [(record.key, record.patient, record.ga_days) for record in table.records]
-    assert found == [("a.png", "W1", 157), ("b.png", "W1", 157), ("c.png", "W2", 211), ("d.png", "W2", 211)]
+    assert found == [
+        ("a.png", "W1", 157),
+        ("b.png", "W1", 157),
+        ("c.png", "W2", 211),
+        ("d.png", "W2", 211),
+    ]
     assert table.rejected == ()
 
 
 def test_empty_cells_that_are_not_merged_stay_empty(tmp_path: Path) -> None:
-    rows = [("Patient ID", "File name"), ("W1", "a.png"), (None, "b.png"), (None, "c.png"), ("W2", "d.png")]
+    rows = [
+        ("Patient ID", "File name"),
+        ("W1", "a.png"),
+        (None, "b.png"),
+        (None, "c.png"),
+        ("W2", "d.png"),
+    ]
     table = _merged(tmp_path / "a.xlsx", [*rows, (None, "e.png")], "A2:A3")
     assert [record.patient for record in table.records] == ["W1", "W1", None, "W2", None]
 
@@ -151,14 +198,27 @@ def test_a_merged_file_name_and_a_merged_heading_are_told_from_titles(tmp_path: 
         ("a.png", "femur", "W1"),
     ]
     table = _merged(
-        tmp_path / "a.xlsx", [*rows, (None, "fetal head", None)], "A1:C1", "A2:A3", "B2:B3", "C2:C3", "A4:A5", "C4:C5"
+        tmp_path / "a.xlsx",
+        [*rows, (None, "fetal head", None)],
+        "A1:C1",
+        "A2:A3",
+        "B2:B3",
+        "C2:C3",
+        "A4:A5",
+        "C4:C5",
     )
-    assert [(record.key, record.patient, record.line) for record in table.records] == [("a.png", "W1", 4)]
+    assert [(record.key, record.patient, record.line) for record in table.records] == [
+        ("a.png", "W1", 4)
+    ]
     assert "5: the image of line 4 again, with another structures" in table.rejected[0]
 
 
 def test_cells_merged_over_columns_fill_the_first_alone(tmp_path: Path) -> None:
-    rows = [("File name", "Patient", "Center", "Machine"), ("a.png", "W1", "North", None), ("b.png", None, None, None)]
+    rows = [
+        ("File name", "Patient", "Center", "Machine"),
+        ("a.png", "W1", "North", None),
+        ("b.png", None, None, None),
+    ]
     table = _merged(tmp_path / "a.xlsx", rows, "B2:B3", "C2:D3")
     found = [(record.patient, record.center, record.machine) for record in table.records]
     assert found == [("W1", "North", None), ("W1", "North", None)]
@@ -173,10 +233,16 @@ def test_a_merged_formula_and_a_range_beyond_the_sheet(tmp_path: Path) -> None:
 def test_ids_that_a_gap_made_decimal_are_whole_again(tmp_path: Path) -> None:
     text = "patient_id,study,file,center\n4711.0,9.0,1.0,A\n4712.0,,2.0,B\n,,3.0,C\n"
     (tmp_path / "a.csv").write_text(text)
-    found = [(record.patient, record.study, record.key) for record in _read(tmp_path / "a.csv").records]
+    found = [
+        (record.patient, record.study, record.key) for record in _read(tmp_path / "a.csv").records
+    ]
     assert found == [("4711", "9", "1"), ("4712", None, "2"), (None, None, "3")]
     (tmp_path / "a.csv").write_text(text.replace("4712.0", "P4712"))
-    assert [record.patient for record in _read(tmp_path / "a.csv").records] == ["4711.0", "P4712", None]
+    assert [record.patient for record in _read(tmp_path / "a.csv").records] == [
+        "4711.0",
+        "P4712",
+        None,
+    ]
 
 
 @pytest.mark.parametrize(("unit", "size"), [("cm", "20.1"), ("(mm)", "201"), ("", "201")])
@@ -184,7 +250,9 @@ def test_units_may_stand_in_a_row_below_the_titles(tmp_path: Path, unit: str, si
     text = f"file,patient,GA,HC\n,,weeks,{unit}\nx.png,W1,22,{size}\n"
     (tmp_path / "a.csv").write_text(text)
     table = _read(tmp_path / "a.csv")
-    assert [(record.line, record.ga_days, record.hc_mm) for record in table.records] == [(3, 154, 201.0)]
+    assert [(record.line, record.ga_days, record.hc_mm) for record in table.records] == [
+        (3, 154, 201.0)
+    ]
     assert table.rejected == ()
     (tmp_path / "a.csv").write_text(text.replace("weeks", "a word").replace("20.1", "201"))
     assert len(_read(tmp_path / "a.csv").rejected) == 1
@@ -202,7 +270,9 @@ def test_the_sheet_is_named_in_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("identity", ["1.23E+05", "4,5E+11", "1.2345678e+16"])
-def test_a_rounded_id_is_left_out_since_two_women_would_share_it(tmp_path: Path, identity: str) -> None:
+def test_a_rounded_id_is_left_out_since_two_patients_would_share_it(
+    tmp_path: Path, identity: str
+) -> None:
     (tmp_path / "a.csv").write_text(f"image;patient\nx.png;{identity}\n;{identity}\n")
     table = _read(tmp_path / "a.csv")
     assert [(record.key, record.patient) for record in table.records] == [("x.png", None)]
@@ -212,7 +282,13 @@ def test_a_rounded_id_is_left_out_since_two_women_would_share_it(tmp_path: Path,
 
 
 def test_a_json_line_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
-    lines = ['{"image": "x.png", "findings": ["cyst", "mass"]}', "[1]", "{", "", '{"image": "y.png", "ga": 22.43}']
+    lines = [
+        '{"image": "x.png", "findings": ["cyst", "mass"]}',
+        "[1]",
+        "{",
+        "",
+        '{"image": "y.png", "ga": 22.43}',
+    ]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     table = _read(tmp_path / "a.jsonl")
     assert [(record.key, record.findings, record.ga_days) for record in table.records] == [
@@ -222,7 +298,9 @@ def test_a_json_line_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
     assert [text[:10] for text in table.rejected] == ["a.jsonl:2:", "a.jsonl:3:"]
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04", b"PAR1 and no more", b'{"image": "x.png"', b"{}\n{}"])
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04", b"PAR1 and no more", b'{"image": "x.png"', b"{}\n{}"]
+)
 def test_a_broken_file_of_any_format_is_a_user_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.xlsx").write_bytes(content)
     with pytest.raises(SonoError, match=r"a\.xlsx: "):
@@ -278,7 +356,11 @@ def test_the_recorded_age_is_chosen_first_and_conflicts_are_named(tmp_path: Path
 def test_a_spoilt_age_leaves_the_others_in_force(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image,ga,exam date,LMP\nx.png,12-Mar,2024-06-06,2024-01-01\n")
     table = _read(tmp_path / "a.csv")
-    assert (table.records[0].ga_days, table.records[0].ga_source, len(table.rejected)) == (157, "lmp", 1)
+    assert (table.records[0].ga_days, table.records[0].ga_source, len(table.rejected)) == (
+        157,
+        "lmp",
+        1,
+    )
 
 
 def test_a_parquet_date_that_no_calendar_has_is_told_and_the_row_stays(tmp_path: Path) -> None:
@@ -287,9 +369,14 @@ def test_a_parquet_date_that_no_calendar_has_is_told_and_the_row_stays(tmp_path:
     table = pa.table({"image": ["x.png", "y.png"], "exam date": stamps, "lmp": days})
     pq.write_table(table, tmp_path / "a.parquet")
     read = _read(tmp_path / "a.parquet")
-    assert [(record.key, record.ga_days) for record in read.records] == [("x.png", None), ("y.png", 157)]
+    assert [(record.key, record.ga_days) for record in read.records] == [
+        ("x.png", None),
+        ("y.png", 157),
+    ]
     assert len(read.rejected) == 1
-    assert read.rejected[0].startswith("a.parquet:1: exam_date: date 'a[a] a a a' is not understood")
+    assert read.rejected[0].startswith(
+        "a.parquet:1: exam_date: date 'a[a] a a a' is not understood"
+    )
 
 
 def test_a_workbook_without_cells_is_refused_in_words(tmp_path: Path) -> None:
@@ -297,7 +384,9 @@ def test_a_workbook_without_cells_is_refused_in_words(tmp_path: Path) -> None:
     book.create_chartsheet("Chart")
     book.remove(book.worksheets[0])
     book.save(tmp_path / "chart.xlsx")
-    with pytest.raises(SonoError, match=r"chart.xlsx: (the workbook has no sheet of cells|not a readable XLSX)"):
+    with pytest.raises(
+        SonoError, match=r"chart.xlsx: (the workbook has no sheet of cells|not a readable XLSX)"
+    ):
         read_sheet(tmp_path / "chart.xlsx")
 
 
@@ -307,20 +396,29 @@ def test_a_merged_heading_of_a_workbook_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_errors_of_a_spreadsheet_are_empty_and_reported(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("file,patient,hospital,GA\na.png,#REF!,#NAME?,22w\nb.png,#REF!,North,#VALUE!\n")
+    (tmp_path / "a.csv").write_text(
+        "file,patient,hospital,GA\na.png,#REF!,#NAME?,22w\nb.png,#REF!,North,#VALUE!\n"
+    )
     table = _read(tmp_path / "a.csv")
     assert [(record.patient, record.center, record.ga_days) for record in table.records] == [
         (None, None, 154),
         (None, "North", None),
     ]
-    assert table.rejected[0].startswith("a.csv: 2 cells (line 2, 3) hold the error #REF! of a spreadsheet")
+    assert table.rejected[0].startswith(
+        "a.csv: 2 cells (line 2, 3) hold the error #REF! of a spreadsheet"
+    )
     assert len(table.rejected) == 3
 
 
 def test_a_formula_without_a_stored_result_and_a_second_sheet_are_reported(tmp_path: Path) -> None:
-    path = _workbook(tmp_path / "a.xlsx", ("file", "patient"), ("a.png", '="W"&"1"'), ("b.png", "W2"))
+    path = _workbook(
+        tmp_path / "a.xlsx", ("file", "patient"), ("a.png", '="W"&"1"'), ("b.png", "W2")
+    )
     book = load_workbook(path)
-    for title, rows in (("Second", [("file", "patient"), ("c.png", "W3")]), ("Notes", [("a heading",)])):
+    for title, rows in (
+        ("Second", [("file", "patient"), ("c.png", "W3")]),
+        ("Notes", [("a heading",)]),
+    ):
         sheet = book.create_sheet(title)
         for row in rows:
             sheet.append(row)

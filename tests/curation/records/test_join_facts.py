@@ -1,4 +1,6 @@
-"""What a header and a row both say of center, person, exam and picture must agree, or the row is not applied."""
+"""What a header and a row both say of center, person, exam and picture must agree, or the row
+is not applied.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,13 @@ import pytest
 from sono.curation.clinical.placeholders import names_nobody
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.evidence import FileFacts, Match
-from sono.curation.records.identity import centers_differ, ids_differ, institution_differs, names_differ, same_id
+from sono.curation.records.identity import (
+    centers_differ,
+    ids_differ,
+    institution_differs,
+    names_differ,
+    same_id,
+)
 from sono.curation.records.joins import join
 from sono.curation.records.read import RecordsConfig, RecordsTable, read_records
 from sono.curation.records.table import claim_of
@@ -17,7 +25,9 @@ CONFLICT = ("no_record", "record_conflict")
 
 def _table(tmp_path: Path, text: str, **config: object) -> RecordsTable:
     (tmp_path / "records.csv").write_text(text)
-    return read_records(tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable())
+    return read_records(
+        tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable()
+    )
 
 
 def _file(name: str = "x.dcm", center: str | None = None, **header: str) -> FileFacts:
@@ -86,7 +96,9 @@ def test_spellings_of_one_fact_and_facts_that_one_side_lacks_contradict_nothing(
     tmp_path: Path, column: str, cell: str, header: dict[str, str]
 ) -> None:
     match = _one(
-        tmp_path, f"file;GA;{column.replace(',', ';')}\nx.dcm;22w3d;{cell.replace(',1.', ';1.')}\n", _file(**header)
+        tmp_path,
+        f"file;GA;{column.replace(',', ';')}\nx.dcm;22w3d;{cell.replace(',1.', ';1.')}\n",
+        _file(**header),
     )
     assert (match.ga_days, match.codes) == (157, ())
 
@@ -124,11 +136,21 @@ def test_an_accession_number_of_two_patients_names_no_exam(tmp_path: Path) -> No
     assert (first.codes, second.ga_days) == (CONFLICT, 157)
 
 
-def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_patient(tmp_path: Path) -> None:
+def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_patient(
+    tmp_path: Path,
+) -> None:
     file = _file(PatientID="W1", AccessionNumber="A2", StudyDate="2024-01-10")
     match = _one(tmp_path, "MRN,accession,GA,EDD,center\nW1,A1,10w0d,2024-05-29,North\n", file)
-    assert (match.record, match.ga_days, match.ga_source, match.center) == (None, 140, "due", "North")
-    assert match.codes == ("exam_undecided", "record_conflict") and "another accession number" in match.why
+    assert (match.record, match.ga_days, match.ga_source, match.center) == (
+        None,
+        140,
+        "due",
+        "North",
+    )
+    assert (
+        match.codes == ("exam_undecided", "record_conflict")
+        and "another accession number" in match.why
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +159,10 @@ def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_pati
         ({"StudyInstanceUID": "1.2.840.1"}, {"StudyInstanceUID": "1.2.840.2"}),
         ({"StudyDate": "2024-01-05"}, {"StudyDate": "2024-05-05"}),
         ({"PatientBirthDate": "19900101"}, {"PatientBirthDate": "19850505"}),
-        ({"PatientBirthDate": "19900101", "PatientID": "W1"}, {"PatientBirthDate": "19850505", "PatientID": "W1"}),
+        (
+            {"PatientBirthDate": "19900101", "PatientID": "W1"},
+            {"PatientBirthDate": "19850505", "PatientID": "W1"},
+        ),
         ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
         ({"InstitutionName": "North Hospital"}, {"InstitutionName": "South Hospital"}),
     ],
@@ -145,25 +170,49 @@ def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_pati
 def test_an_exam_number_whose_files_differ_in_a_person_hospital_or_exam_names_no_exam(
     tmp_path: Path, one: dict[str, str], other: dict[str, str]
 ) -> None:
-    files = [_file(f"{n}.dcm", AccessionNumber="A1", **header) for n, header in enumerate((one, other))]
-    matches = join([*files, _file("2.dcm", AccessionNumber="A1")], _table(tmp_path, "accession,MRN,GA\nA1,W1,22w3d\n"))
+    files = [
+        _file(f"{n}.dcm", AccessionNumber="A1", **header) for n, header in enumerate((one, other))
+    ]
+    matches = join(
+        [*files, _file("2.dcm", AccessionNumber="A1")],
+        _table(tmp_path, "accession,MRN,GA\nA1,W1,22w3d\n"),
+    )
     assert [match.ga_days for match in matches] == [None] * 3
     assert all("record_ambiguous" in match.codes for match in matches)
 
 
-def test_a_further_file_of_the_study_shows_that_a_number_is_of_several_exams(tmp_path: Path) -> None:
-    one, other = (_file(f"{n}.dcm", AccessionNumber="A1", StudyInstanceUID=f"1.2.840.{n}") for n in (1, 2))
+def test_a_further_file_of_the_study_shows_that_a_number_is_of_several_exams(
+    tmp_path: Path,
+) -> None:
+    one, other = (
+        _file(f"{n}.dcm", AccessionNumber="A1", StudyInstanceUID=f"1.2.840.{n}") for n in (1, 2)
+    )
     table = _table(tmp_path, "accession,GA\nA1,22w3d\n")
-    assert [match.ga_days for match in (*join([one], table), *join([one], table, [other]))] == [157, None]
+    assert [match.ga_days for match in (*join([one], table), *join([one], table, [other]))] == [
+        157,
+        None,
+    ]
 
 
-def test_an_exam_number_of_two_exams_serves_the_one_that_the_rest_of_the_row_names(tmp_path: Path) -> None:
+def test_an_exam_number_of_two_exams_serves_the_one_that_the_rest_of_the_row_names(
+    tmp_path: Path,
+) -> None:
     headers = (("1.2.840.1", "2024-01-05", "19900101"), ("1.2.840.2", "2024-05-05", "19850505"))
     files = [
-        _file(f"{uid}.dcm", AccessionNumber="A1", StudyInstanceUID=uid, StudyDate=day, PatientBirthDate=birth)
+        _file(
+            f"{uid}.dcm",
+            AccessionNumber="A1",
+            StudyInstanceUID=uid,
+            StudyDate=day,
+            PatientBirthDate=birth,
+        )
         for uid, day, birth in headers
     ]
-    for column, cell in (("DOB", "1985-05-05"), ("study uid", "1.2.840.2"), ("exam date", "2024-05-05")):
+    for column, cell in (
+        ("DOB", "1985-05-05"),
+        ("study uid", "1.2.840.2"),
+        ("exam date", "2024-05-05"),
+    ):
         matches = join(files, _table(tmp_path, f"accession,{column},GA\nA1,{cell},22w3d\n"))
         assert [match.ga_days for match in matches] == [None, 157]
 
@@ -177,7 +226,10 @@ def test_an_exam_number_of_two_exams_serves_the_one_that_the_rest_of_the_row_nam
         ("MRN,Exam date,GA,center\n77,2024-01-10,20w0d,South\n", {"center": "North"}),
         ("MRN,Exam date,GA,site\n77,2024-01-10,20w0d,B\n", {"center": "A"}),
         ("MRN,EDD,hospital\n77,2024-05-29,South General\n", {"InstitutionName": "North General"}),
-        ("MRN,Exam date,GA,center\n77,2024-01-10,20w0d,South\n77,2024-03-20,30w0d,South\n", {"center": "North"}),
+        (
+            "MRN,Exam date,GA,center\n77,2024-01-10,20w0d,South\n77,2024-03-20,30w0d,South\n",
+            {"center": "North"},
+        ),
         ("MRN,EDD,DOB\n77,2024-05-29,1990-01-01\n", {"PatientBirthDate": "19850101"}),
     ],
 )
@@ -196,7 +248,9 @@ def test_of_two_people_with_one_number_the_file_decides_or_neither_row_serves(
 ) -> None:
     rows = "77,2024-01-10,20w0d,North,1990-01-01\n77,2024-01-10,30w0d,South,1985-01-01\n"
     text = f"MRN,Exam date,GA,hospital,DOB\n{rows}"
-    assert _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10", **header)).ga_days == 210
+    assert (
+        _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10", **header)).ga_days == 210
+    )
     match = _one(tmp_path, text, _file(PatientID="77", StudyDate="2024-01-10"))
     assert (match.record, match.ga_days, match.center) == (None, None, None)
     assert "record_ambiguous" in match.codes and "several people" in match.why
@@ -215,7 +269,10 @@ def test_of_two_people_with_one_number_the_file_decides_or_neither_row_serves(
 def test_a_number_that_the_files_show_for_two_people_is_no_identity(
     tmp_path: Path, headers: tuple[dict[str, str], ...]
 ) -> None:
-    files = [_file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", **header) for n, header in enumerate(headers)]
+    files = [
+        _file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", **header)
+        for n, header in enumerate(headers)
+    ]
     matches = join(files, _table(tmp_path, "MRN,Exam date,GA\n77,2024-01-10,20w0d\n"))
     assert [match.ga_days for match in matches] == [None, None]
     assert all("record_ambiguous" in match.codes for match in matches)
@@ -234,18 +291,27 @@ def test_what_two_people_of_one_number_share_does_not_decide_between_them(
 ) -> None:
     births = ("19900101", "19850505")
     files = [
-        _file(f"{birth}.dcm", PatientID="77", StudyDate="2024-01-10", PatientBirthDate=birth, **shared)
+        _file(
+            f"{birth}.dcm", PatientID="77", StudyDate="2024-01-10", PatientBirthDate=birth, **shared
+        )
         for birth in births
     ]
-    matches = join(files, _table(tmp_path, f"MRN,Exam date,GA,{column}\n77,2024-01-10,20w0d,{cell}\n"))
+    matches = join(
+        files, _table(tmp_path, f"MRN,Exam date,GA,{column}\n77,2024-01-10,20w0d,{cell}\n")
+    )
     assert [match.ga_days for match in matches] == [None, None]
     assert all("record_ambiguous" in match.codes for match in matches)
-    (first, second) = join(files, _table(tmp_path, "MRN,Exam date,GA,DOB\n77,2024-01-10,20w0d,1990-01-01\n"))
+    (first, second) = join(
+        files, _table(tmp_path, "MRN,Exam date,GA,DOB\n77,2024-01-10,20w0d,1990-01-01\n")
+    )
     assert (first.ga_days, second.ga_days, second.codes) == (140, None, CONFLICT)
 
 
 def test_a_name_decides_between_two_people_of_one_number(tmp_path: Path) -> None:
-    files = [_file(f"{n}.dcm", PatientID="77", PatientName=name) for n, name in enumerate(("DOE^JANE", "ROE^MARY", ""))]
+    files = [
+        _file(f"{n}.dcm", PatientID="77", PatientName=name)
+        for n, name in enumerate(("DOE^JANE", "ROE^MARY", ""))
+    ]
     matches = join(files, _table(tmp_path, "MRN,name,center\n77,Mary Roe,North\n"))
     assert [match.center for match in matches] == [None, "North", None]
     assert "record_ambiguous" in matches[2].codes
@@ -257,10 +323,14 @@ def test_the_due_date_of_another_person_with_the_number_is_not_taken(tmp_path: P
     assert match.record is not None and match.ga_days is None
     names = ("DOE^JANE", "ROE^MARY")
     files = [
-        _file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", PatientName=name) for n, name in enumerate(names)
+        _file(f"{n}.dcm", PatientID="77", StudyDate="2024-01-10", PatientName=name)
+        for n, name in enumerate(names)
     ]
     table = _table(tmp_path, "file,MRN,plane,EDD\n0.dcm,77,femur,\n,77,,2024-05-29\n")
-    assert [(match.record is not None, match.ga_days) for match in join(files, table)] == [(True, None), (False, None)]
+    assert [(match.record is not None, match.ga_days) for match in join(files, table)] == [
+        (True, None),
+        (False, None),
+    ]
     assert join(files[:1], table)[0].ga_days == 140
 
 
@@ -273,7 +343,9 @@ def test_the_due_date_of_another_person_with_the_number_is_not_taken(tmp_path: P
         ("", "North", False),
     ],
 )
-def test_the_center_that_the_user_names_is_compared_by_its_own_words(one: str, other: str, differ: bool) -> None:
+def test_the_center_that_the_user_names_is_compared_by_its_own_words(
+    one: str, other: str, differ: bool
+) -> None:
     assert centers_differ(one, other) is differ
 
 
@@ -354,9 +426,10 @@ def test_a_file_column_that_slid_by_a_row_gives_nobody_anothers_facts(tmp_path: 
 
 
 NOBODY = (
-    "0000", "99999999", "UNBEKANNT", "XXXX", "-", "?", ".", "null", "Anonymized", "no id", "n/a", "N.A.", "none",
-    "test", "unknown patient", "UNKNOWN^", "000", "9999", "XXX", "x", "NIL", "dummy", "sans nom", "keine Angabe",
-    "desconocida", "dito", "Ditto", "idem", "see above", "siehe oben", "TRUE", "pending", "control",
+    "0000", "99999999", "UNBEKANNT", "XXXX", "-", "?", ".", "null", "Anonymized", "no id", "n/a",
+    "N.A.", "none", "test", "unknown patient", "UNKNOWN^", "000", "9999", "XXX", "x", "NIL",
+    "dummy", "sans nom", "keine Angabe", "desconocida", "dito", "Ditto", "idem", "see above",
+    "siehe oben", "TRUE", "pending", "control",
     "lost to follow-up",
     "ＴＥＳＴ", "00-00-00", "nicht bekannt", "",
 )  # fmt: skip
@@ -370,7 +443,8 @@ def test_a_placeholder_is_no_id(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1", "9", "999", "A", "AA", "100", "0001", "test1", "Anna", "P000", "Na Li", "1.2.840.7"]
+    "text",
+    ["1", "9", "999", "A", "AA", "100", "0001", "test1", "Anna", "P000", "Na Li", "1.2.840.7"],
 )
 def test_a_short_or_regular_id_is_one(text: str) -> None:
     assert not names_nobody(text)
@@ -380,12 +454,15 @@ def test_a_short_or_regular_id_is_one(text: str) -> None:
 @pytest.mark.parametrize("text", ["0000", "99999999", "UNBEKANNT", "XXXX", "-"])
 def test_placeholders_join_no_files_by_patient_or_accession(tmp_path: Path, text: str) -> None:
     table = _table(
-        tmp_path, f"patient,accession,file,exam_date,GA\n{text},{text},,2024-01-05,22w3d\n{text},,b.dcm,,30w0d\n"
+        tmp_path,
+        f"patient,accession,file,exam_date,GA\n{text},{text},,2024-01-05,22w3d\n{text},,b.dcm,,30w0d\n",
     )
     header = {"PatientID": text, "AccessionNumber": text, "StudyDate": "2024-01-05"}
     matches = join([_file("a.dcm", **header), _file("b.dcm", **header)], table)
     assert [(match.ga_days, match.patient) for match in matches] == [(None, None), (210, None)]
-    assert any("records.csv:2: names no image, study or patient" in problem for problem in table.rejected)
+    assert any(
+        "records.csv:2: names no image, study or patient" in problem for problem in table.rejected
+    )
 
 
 # A date that stands for none, or that nobody can read, is no evidence
@@ -393,7 +470,12 @@ def test_placeholders_join_no_files_by_patient_or_accession(tmp_path: Path, text
 
 @pytest.mark.parametrize(
     ("header", "row"),
-    [("1900-01-01", "1900-01-01"), ("0001-01-01", "0001-01-01"), ("9999-12-31", "31.12.9999"), ("1970-01-01",) * 2],
+    [
+        ("1900-01-01", "1900-01-01"),
+        ("0001-01-01", "0001-01-01"),
+        ("9999-12-31", "31.12.9999"),
+        ("1970-01-01",) * 2,
+    ],
 )
 def test_a_placeholder_of_a_study_date_joins_nothing(tmp_path: Path, header: str, row: str) -> None:
     file = _file(PatientID="W1", StudyDate=header)
@@ -402,9 +484,17 @@ def test_a_placeholder_of_a_study_date_joins_nothing(tmp_path: Path, header: str
 
 
 @pytest.mark.parametrize("birth", ["99991231", "19010101", "19111111", "19000101", "20240104"])
-def test_a_birth_date_that_is_no_mothers_confirms_and_contradicts_nobody(tmp_path: Path, birth: str) -> None:
+def test_a_birth_date_that_is_no_mothers_confirms_and_contradicts_nobody(
+    tmp_path: Path, birth: str
+) -> None:
     odd = _file("b.dcm", PatientID="W1", StudyDate="2024-01-05", PatientBirthDate=birth)
-    other = _file("a.dcm", PatientID="W1", StudyDate="2024-01-05", PatientBirthDate="19900101", IssuerOfPatientID="A")
+    other = _file(
+        "a.dcm",
+        PatientID="W1",
+        StudyDate="2024-01-05",
+        PatientBirthDate="19900101",
+        IssuerOfPatientID="A",
+    )
     table = _table(tmp_path, f"patient,exam_date,DOB,GA\nW1,2024-01-05,{birth},22w3d\n")
     third = _file("c.dcm", PatientID="W1", StudyDate="2024-01-05", IssuerOfPatientID="B")
     assert [match.ga_days for match in join([other, odd, third], table)] == [None, None, None]
@@ -413,7 +503,9 @@ def test_a_birth_date_that_is_no_mothers_confirms_and_contradicts_nobody(tmp_pat
 
 @pytest.mark.parametrize("cell", ["2024/01/06", "20240106120000", "6 Jan 2024", "6. Januar 2024"])
 def test_a_date_in_a_usual_form_contradicts_another_day(tmp_path: Path, cell: str) -> None:
-    match = _one(tmp_path, f"file,exam_date,GA\nx.dcm,{cell},22w3d\n", _file(StudyDate="2024-01-05"))
+    match = _one(
+        tmp_path, f"file,exam_date,GA\nx.dcm,{cell},22w3d\n", _file(StudyDate="2024-01-05")
+    )
     assert (match.ga_days, match.codes) == (None, CONFLICT)
 
 
@@ -427,7 +519,9 @@ def test_nothing_of_a_day_is_taken_from_a_row_whose_exam_date_is_not_understood(
     assert (match.patient, match.ga_days, match.codes) == ("W1", None, ("exam_undecided",))
     assert match.record is not None and (match.record.plane, match.record.hc_mm) == (None, None)
     assert "exam date of line 2 is not understood" in match.why
-    by_patient = _one(tmp_path, table.replace("file,", "").replace("x.dcm,", ""), _file(PatientID="W1", **header))
+    by_patient = _one(
+        tmp_path, table.replace("file,", "").replace("x.dcm,", ""), _file(PatientID="W1", **header)
+    )
     assert (by_patient.ga_days, by_patient.codes) == (None, ("exam_undecided",))
 
 

@@ -15,11 +15,17 @@ CONFLICT = ("no_record", "record_conflict")
 
 def _table(tmp_path: Path, text: str, **config: object) -> RecordsTable:
     (tmp_path / "records.csv").write_text(text)
-    return read_records(tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable())
+    return read_records(
+        tmp_path / "records.csv", RecordsConfig.model_validate(config), PlaneTable()
+    )
 
 
-def _file(name: str, day: str | None = None, patient: str | None = None, **header: str) -> FileFacts:
-    return FileFacts(f"/raw/{name}".encode(), patient, header.pop("study", None), day, header=header)
+def _file(
+    name: str, day: str | None = None, patient: str | None = None, **header: str
+) -> FileFacts:
+    return FileFacts(
+        f"/raw/{name}".encode(), patient, header.pop("study", None), day, header=header
+    )
 
 
 def _join(tmp_path: Path, text: str, *files: FileFacts, **config: object) -> list[Match]:
@@ -41,21 +47,34 @@ def _join(tmp_path: Path, text: str, *files: FileFacts, **config: object) -> lis
 def test_a_row_without_an_image_in_a_table_of_images_gives_facts_of_the_exam_alone(
     tmp_path: Path, column: str, cell: str, header: dict[str, str], blank: str
 ) -> None:
-    text = f"file,{column},GA,plane,HC,side\na.dcm,{cell},20w0d,femur,,\n{blank},{cell},20w0d,transthalamic,180,left\n"
+    text = (
+        f"file,{column},GA,plane,HC,side\n"
+        f"a.dcm,{cell},20w0d,femur,,\n"
+        f"{blank},{cell},20w0d,transthalamic,180,left\n"
+    )
     table = _table(tmp_path, text)
     first, second = join([_file("a.dcm", **header), _file("b.dcm", **header)], table)
     assert first.record is not None and first.record.plane == "femur"
     assert second.record is not None and second.ga_days == 140
     found = second.record
     assert (found.plane, found.region, found.hc_mm, found.laterality) == (None, None, None, None)
-    assert any(":3: names no image" in problem and "plane, laterality, hc" in problem for problem in table.rejected)
+    assert any(
+        ":3: names no image" in problem and "plane, laterality, hc" in problem
+        for problem in table.rejected
+    )
 
 
-def test_a_table_of_exams_keeps_what_it_says_of_them_with_an_empty_column_of_images(tmp_path: Path) -> None:
+def test_a_table_of_exams_keeps_what_it_says_of_them_with_an_empty_column_of_images(
+    tmp_path: Path,
+) -> None:
     text = "file,patient,exam date,plane,HC\n,W10001,2024-01-10,transthalamic,180\n"
     table = _table(tmp_path, text)
     record = join([_file("b.dcm", "2024-01-10", "W10001")], table)[0].record
-    assert record is not None and (record.plane, record.hc_mm) == ("transthalamic", 180.0) and not table.rejected
+    assert (
+        record is not None
+        and (record.plane, record.hc_mm) == ("transthalamic", 180.0)
+        and not table.rejected
+    )
 
 
 # Folders and names that say otherwise
@@ -73,7 +92,11 @@ DATE = "another date than the row's exam date"
         (["/data/W10001/visit1/IM_1.png,W10001"], "W20002/visit1/IM_1.png", ABOVE),
         (["/data/P1/visit1/IM_1.png,77"], "P3/visit1/IM_1.png", ABOVE),
         (["/data/hosp/2023/P1/IM_1.png,77"], "2024/P1/IM_1.png", ABOVE),
-        (["E:\\us\\Meier\\scan\\IM_1.png,77", "E:\\us\\Kurz\\scan\\x.png,78"], "Schulz/scan/IM_1.png", ABOVE),
+        (
+            ["E:\\us\\Meier\\scan\\IM_1.png,77", "E:\\us\\Kurz\\scan\\x.png,78"],
+            "Schulz/scan/IM_1.png",
+            ABOVE,
+        ),
         (["IM_1.png,P1", "IM_2.png,P2"], "P2/IM_1.png", OTHERS),
         (["IM_1.png,4711", "IM_2.png,4712"], "4712/IM_1.png", OTHERS),
         (["IM_1.png,patient_001", "IM_2.png,patient_002"], "patient_002/IM_1.png", OTHERS),
@@ -93,7 +116,9 @@ def test_a_path_that_names_another_patient_or_place_than_the_row_is_a_conflict(
     tmp_path: Path, rows: list[str], path: str, why: str
 ) -> None:
     lines = "\n".join(f"{row},20w0d,femur" for row in rows)
-    match = _join(tmp_path, f"file,patient,GA,plane\n{lines}\n", _file(path), _file("of/all/others.png"))[0]
+    match = _join(
+        tmp_path, f"file,patient,GA,plane\n{lines}\n", _file(path), _file("of/all/others.png")
+    )[0]
     assert match.codes == (CONFLICT if why else ()) and why in match.why
     assert (match.record is None) == bool(why) == (match.ga_days is None)
 
@@ -126,8 +151,13 @@ def test_a_folder_of_another_day_than_the_row_is_a_conflict_where_the_file_has_n
 
 
 def test_a_date_that_all_files_have_above_them_is_that_of_the_export(tmp_path: Path) -> None:
-    text = "file,patient,exam date,plane\nIM_1.png,W10001,2024-01-10,femur\nIM_2.png,W10002,2024-01-11,femur\n"
-    matches = _join(tmp_path, text, _file("2024-03-10/P1/IM_1.png"), _file("2024-03-10/P2/IM_2.png"))
+    text = (
+        "file,patient,exam "
+        "date,plane\nIM_1.png,W10001,2024-01-10,femur\nIM_2.png,W10002,2024-01-11,femur\n"
+    )
+    matches = _join(
+        tmp_path, text, _file("2024-03-10/P1/IM_1.png"), _file("2024-03-10/P2/IM_2.png")
+    )
     assert [match.codes for match in matches] == [(), ()]
 
 
@@ -142,8 +172,12 @@ def test_a_name_that_a_file_without_a_row_has_too_serves_neither(tmp_path: Path)
     assert join([mine], table, [mine, replace(other, claimed=True)])[0].record is not None
 
 
-@pytest.mark.parametrize(("day", "days"), [("2024-01-29", 168), ("2023-12-30", 138), ("2024-01-01", 140)])
-def test_an_age_of_another_day_is_shifted_and_sizes_are_left_out(tmp_path: Path, day: str, days: int) -> None:
+@pytest.mark.parametrize(
+    ("day", "days"), [("2024-01-29", 168), ("2023-12-30", 138), ("2024-01-01", 140)]
+)
+def test_an_age_of_another_day_is_shifted_and_sizes_are_left_out(
+    tmp_path: Path, day: str, days: int
+) -> None:
     text = "patient,exam date,GA,HC,plane\nW40001,2024-01-01,20w0d,170,femur\n"
     match = _join(tmp_path, text, _file("t.dcm", day, "W40001"), date_tolerance_days=30)[0]
     assert (match.ga_days, match.patient) == (days, "W40001") and match.record is not None

@@ -1,4 +1,7 @@
-"""Rows and files belong together only by evidence that is one to one; whatever is left out has a reason."""
+"""Rows and files belong together only by evidence that is one to one.
+
+Whatever is left out has a reason.
+"""
 
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -68,7 +71,11 @@ def test_a_folder_in_the_row_decides_and_so_do_copies_of_one_file(tmp_path: Path
     copies = [_file(f"{place}/IM_1.png", digest="abc") for place in ("a", "b")]
     assert _lines(_join(tmp_path, "file,patient\nIM_1.png,W1\n", *copies)) == [2, 2]
     other = _file("c/IM_1.png", digest="def")
-    assert _lines(_join(tmp_path, "file,patient\nIM_1.png,W1\n", *copies, other)) == [None, None, None]
+    assert _lines(_join(tmp_path, "file,patient\nIM_1.png,W1\n", *copies, other)) == [
+        None,
+        None,
+        None,
+    ]
 
 
 def test_the_whole_name_goes_before_another_ending(tmp_path: Path) -> None:
@@ -87,8 +94,14 @@ def test_the_header_decides_between_files_and_rows_of_one_name(tmp_path: Path) -
 
 def test_a_file_without_an_id_keeps_its_namesakes_from_being_sure(tmp_path: Path) -> None:
     text = "file,patient\nIM_1.dcm,W1\n"
-    assert _lines(_join(tmp_path, text, _file("a/IM_1.dcm", "W1"), _file("b/IM_1.dcm"))) == [None, None]
-    assert _lines(_join(tmp_path, text, _file("a/IM_1.dcm", "W2"), _file("b/IM_1.dcm"))) == [None, None]
+    assert _lines(_join(tmp_path, text, _file("a/IM_1.dcm", "W1"), _file("b/IM_1.dcm"))) == [
+        None,
+        None,
+    ]
+    assert _lines(_join(tmp_path, text, _file("a/IM_1.dcm", "W2"), _file("b/IM_1.dcm"))) == [
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -103,13 +116,21 @@ def test_a_file_without_an_id_keeps_its_namesakes_from_being_sure(tmp_path: Path
 def test_a_record_that_contradicts_the_header_is_never_applied(
     tmp_path: Path, row: str, header: tuple[str | None, str | None, str | None]
 ) -> None:
-    (match,) = _join(tmp_path, f"file,patient,study,exam date,GA\n{row},22w3d\n", FileFacts(b"/raw/x.dcm", *header))
+    (match,) = _join(
+        tmp_path,
+        f"file,patient,study,exam date,GA\n{row},22w3d\n",
+        FileFacts(b"/raw/x.dcm", *header),
+    )
     assert match.record is None and match.ga_days is None and match.patient == header[0]
     assert match.codes == ("no_record", "record_conflict")
 
 
-@pytest.mark.parametrize(("identity", "header"), [("12", "0012"), ("4711", "4711 "), ("w1", "W1"), ("W1", "anonymous")])
-def test_ids_that_may_be_the_same_are_no_contradiction(tmp_path: Path, identity: str, header: str) -> None:
+@pytest.mark.parametrize(
+    ("identity", "header"), [("12", "0012"), ("4711", "4711 "), ("w1", "W1"), ("W1", "anonymous")]
+)
+def test_ids_that_may_be_the_same_are_no_contradiction(
+    tmp_path: Path, identity: str, header: str
+) -> None:
     (match,) = _join(tmp_path, f"file,patient\nx.dcm,{identity}\n", _file("x.dcm", header))
     assert match.record is not None
     assert match.patient == (identity if header == "anonymous" else header)
@@ -129,7 +150,11 @@ VISITS = "MRN,Exam date,GA,HC,Findings\n77,2024-01-10,20w0d,175,cyst\n77,2024-03
 
 
 def test_visits_of_a_patient_are_told_apart_by_date(tmp_path: Path) -> None:
-    files = [_file("a.dcm", "77", "2024-03-20"), _file("b.dcm", "77", "2024-01-10"), _file("c.dcm", "77", "2024-02-01")]
+    files = [
+        _file("a.dcm", "77", "2024-03-20"),
+        _file("b.dcm", "77", "2024-01-10"),
+        _file("c.dcm", "77", "2024-02-01"),
+    ]
     matches = _join(tmp_path, VISITS, *files)
     assert _lines(matches) == [3, 2, None]
     assert [match.ga_days for match in matches] == [210, 140, None]
@@ -146,7 +171,9 @@ def test_the_tolerance_in_days_is_a_setting_and_the_nearest_row_counts(tmp_path:
 
 
 @pytest.mark.parametrize("dated", ["row", "file", "neither"])
-def test_where_no_date_decides_between_exams_nothing_of_the_day_is_stored(tmp_path: Path, dated: str) -> None:
+def test_where_no_date_decides_between_exams_nothing_of_the_day_is_stored(
+    tmp_path: Path, dated: str
+) -> None:
     days = ["2024-01-10", "2024-03-20"] if dated == "file" else [None, None]
     files = [_file(f"{k}.dcm", "77", day, study=f"1.2.840.{k}") for k, day in enumerate(days)]
     row = "77,2024-01-10,20w0d,femur" if dated == "row" else "77,,20w0d,femur"
@@ -166,7 +193,9 @@ def test_an_only_row_and_an_only_exam_are_no_evidence_that_they_are_of_one_day(
 
 
 def test_an_unreadable_exam_date_is_not_the_same_as_none(tmp_path: Path) -> None:
-    (match,) = _join(tmp_path, "MRN,Exam date,GA\n77,spring,20w0d\n", _file("a.dcm", "77", "2024-01-10"))
+    (match,) = _join(
+        tmp_path, "MRN,Exam date,GA\n77,spring,20w0d\n", _file("a.dcm", "77", "2024-01-10")
+    )
     assert (match.record, match.ga_days) == (None, None)
 
 
@@ -182,15 +211,21 @@ def test_an_unreadable_exam_date_is_not_the_same_as_none(tmp_path: Path) -> None
         ("MRN,EDD", "77,2024-05-29\n77,2022-01-30\n78,2024-01-01"),
     ],
 )
-def test_due_date_and_last_period_count_to_the_files_own_day(tmp_path: Path, header: str, row: str) -> None:
+def test_due_date_and_last_period_count_to_the_files_own_day(
+    tmp_path: Path, header: str, row: str
+) -> None:
     files = [FileFacts(b"/raw/a.dcm", "77", "1.2.840.9", "2024-01-10")]
     if not header.startswith("file") and "study" not in header:
         files.append(FileFacts(b"/raw/b.dcm", "77", "1.2.840.8", "2024-03-20"))
-    assert [match.ga_days for match in _join(tmp_path, f"{header}\n{row}\n", *files)] == [140, 210][: len(files)]
+    assert [match.ga_days for match in _join(tmp_path, f"{header}\n{row}\n", *files)] == [140, 210][
+        : len(files)
+    ]
 
 
 def test_two_due_dates_that_fit_one_exam_leave_the_age_unknown(tmp_path: Path) -> None:
-    (match,) = _join(tmp_path, "MRN,EDD\n77,2024-05-29\n77,2024-06-20\n", _file("a.dcm", "77", "2024-01-10"))
+    (match,) = _join(
+        tmp_path, "MRN,EDD\n77,2024-05-29\n77,2024-06-20\n", _file("a.dcm", "77", "2024-01-10")
+    )
     assert match.ga_days is None and match.codes == ("exam_undecided",)
     assert "lines 2, 3 give different ages" in match.why
 
@@ -202,7 +237,9 @@ def test_without_any_exam_date_a_due_date_gives_no_age_and_a_reason(tmp_path: Pa
 
 
 def test_the_date_of_a_files_own_row_serves_where_the_file_has_none(tmp_path: Path) -> None:
-    (match,) = _join(tmp_path, "file,MRN,EDD,Exam date\na.png,77,2024-05-29,2024-01-10\n", _file("a.png"))
+    (match,) = _join(
+        tmp_path, "file,MRN,EDD,Exam date\na.png,77,2024-05-29,2024-01-10\n", _file("a.png")
+    )
     assert (match.ga_days, match.ga_source, match.evidence) == (140, "due", "name")
 
 
@@ -238,7 +275,9 @@ class Visit:
 
 @dataclass
 class World:
-    """Files with the visit that they are of, the text of a table, and what each of its lines is truly about."""
+    """Files with the visit that they are of, the text of a table, and what each of its lines is
+    truly about.
+    """
 
     files: list[FileFacts] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)  # of the files
@@ -248,43 +287,69 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn, by_name: bool) -> World:
-    """Patients with visits, whose rows name files (`by_name`) or visits; any column and header value may be missing."""
+    """Patients with visits, whose rows name files (`by_name`) or visits.
+
+    Any column and header value may be missing.
+    """
     visits: list[Visit] = []
     for number in range(draw(st.integers(2, 3))):
         due = date(2024, 6, 1) + timedelta(days=draw(st.integers(0, 60)))
         for day in draw(st.lists(st.integers(70, 270), min_size=1, max_size=3, unique=True)):
-            visits.append(Visit(f"00{number + 1}7", due - timedelta(days=280 - day), due, len(visits)))
+            visits.append(
+                Visit(f"00{number + 1}7", due - timedelta(days=280 - day), due, len(visits))
+            )
     world = World()
-    keeps = {name: draw(st.integers(0, 9)) < (3 if by_name else 7) for name in ("patient", "study", "day")}
+    keeps = {
+        name: draw(st.integers(0, 9)) < (3 if by_name else 7)
+        for name in ("patient", "study", "day")
+    }
     names = st.sampled_from(["IM_1.dcm", "IM_1.dcm", "IM_2.dcm", "IM_1.png"])
     paths = []
     for visit in visits:
         for name in draw(st.lists(names, min_size=1, max_size=2, unique=True)):
-            folder = draw(st.sampled_from([f"p{visit.patient}/v{visit.number}", f"v{visit.number}", f"x{len(paths)}"]))
+            folder = draw(
+                st.sampled_from(
+                    [f"p{visit.patient}/v{visit.number}", f"v{visit.number}", f"x{len(paths)}"]
+                )
+            )
             header = {key: kept and draw(st.integers(0, 9)) > 0 for key, kept in keeps.items()}
             paths.append(f"{folder}/{name}")
             world.visits.append(visit)
             world.files.append(
                 FileFacts(
                     f"/raw/{folder}/{name}".encode(),
-                    visit.patient if header["patient"] else draw(st.sampled_from([None, "ANON", ""])),
+                    visit.patient
+                    if header["patient"]
+                    else draw(st.sampled_from([None, "ANON", ""])),
                     f"1.2.840.{visit.number}" if header["study"] else None,
                     visit.day.isoformat() if header["day"] else None,
                 )
             )
-    columns = ["file" if by_name else draw(st.sampled_from(["patient", "patient", "study"])), "plane"]
+    columns = [
+        "file" if by_name else draw(st.sampled_from(["patient", "patient", "study"])),
+        "plane",
+    ]
     columns += [
         name
         for name in ("patient", "study", "exam date", "GA", "EDD", "HC")
         if name not in columns and draw(st.integers(0, 9)) < 5
     ]
     lines = [",".join(columns)]
-    depth, absolute, whole = draw(st.sampled_from([1, 1, 1, 2, 3])), draw(st.integers(0, 3)) == 0, draw(st.booleans())
-    subjects = list(zip(world.visits, paths, strict=True)) if by_name else [(visit, "") for visit in visits]
+    depth, absolute, whole = (
+        draw(st.sampled_from([1, 1, 1, 2, 3])),
+        draw(st.integers(0, 3)) == 0,
+        draw(st.booleans()),
+    )
+    subjects = (
+        list(zip(world.visits, paths, strict=True))
+        if by_name
+        else [(visit, "") for visit in visits]
+    )
     for visit, path in draw(st.permutations(subjects)):
         if draw(st.integers(0, 2)) == 0:  # a file or visit without a row
             continue
-        # A booking date shows against a file's own study date; for a file without one the date in its row is the date.
+        # A booking date shows against a file's own study date; for a file without one the date in
+        # its row is the date.
         own = [facts for facts, of in zip(world.files, world.visits, strict=True) if of == visit]
         booking = draw(st.integers(0, 9)) == 0 and all(facts.exam_date for facts in own)
         booking = booking and "GA" not in columns and "HC" not in columns
@@ -298,7 +363,10 @@ def worlds(draw: st.DrawFn, by_name: bool) -> World:
             "HC": str(100 + visit.number),
             "plane": "femur",
         }
-        row = {name: cells[name] if name in ("file", "plane") or draw(st.integers(0, 9)) else "" for name in columns}
+        row = {
+            name: cells[name] if name in ("file", "plane") or draw(st.integers(0, 9)) else ""
+            for name in columns
+        }
         lines.append(",".join(row[name] for name in columns))
         world.about[len(lines)] = (visit, path)
     world.text = "\n".join(lines) + "\n"
@@ -319,10 +387,14 @@ def test_no_assignment_is_false_and_nothing_is_left_out_without_a_reason(
     for match, visit, facts in zip(matches, world.visits, world.files, strict=True):
         if match.record is not None:
             of, path = world.about[match.record.line]
-            assert of == visit or (of.patient == visit.patient and abs((of.day - visit.day).days) <= tolerance)
+            assert of == visit or (
+                of.patient == visit.patient and abs((of.day - visit.day).days) <= tolerance
+            )
             assert facts.path.endswith(path.encode())
         else:
             assert match.why or match.evidence
-            assert match.codes or not any(row.stated or row.hc_mm or row.plane for row in match.rows)
+            assert match.codes or not any(
+                row.stated or row.hc_mm or row.plane for row in match.rows
+            )
         assert match.ga_days is None or abs(match.ga_days - visit.ga_days) <= tolerance
         assert match.patient in (None, visit.patient, visit.patient.lstrip("0"), "ANON", "")

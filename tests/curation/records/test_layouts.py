@@ -34,20 +34,26 @@ def _read(tmp_path: Path, text: str, center: str | None = None) -> RecordsTable:
 def test_fetal_planes_db_names_the_plane_in_two_columns(
     tmp_path: Path, plane: str, brain: str, expected: tuple[str, str | None]
 ) -> None:
-    (record,) = _read(tmp_path, FETAL_PLANES + f"Patient1_Plane1;1;{plane};{brain};Op. 1;Aloka;1 \r\n").records
+    (record,) = _read(
+        tmp_path, FETAL_PLANES + f"Patient1_Plane1;1;{plane};{brain};Op. 1;Aloka;1 \r\n"
+    ).records
     assert (record.plane, record.region) == expected
     assert (record.patient, record.machine, record.private) == ("1", "Aloka", ("1", "Op. 1"))
 
 
 def test_a_fetal_planes_db_with_commas_is_still_one(tmp_path: Path) -> None:
     table = _read(
-        tmp_path, FETAL_PLANES.replace(";", ",") + "Patient1_Plane1,1,Fetal femur,Not A Brain,Op. 1,Aloka,1\n"
+        tmp_path,
+        FETAL_PLANES.replace(";", ",")
+        + "Patient1_Plane1,1,Fetal femur,Not A Brain,Op. 1,Aloka,1\n",
     )
     assert (table.layout, table.records[0].plane) == ("fetal_planes_db", "femur")
 
 
-def test_hc18_gives_the_woman_the_spacing_and_the_circumference(tmp_path: Path) -> None:
-    first, second = _read(tmp_path, HC18 + "010_HC.png,0.1,180.5\r\n010_2HC.png,0.2,181\r\n").records
+def test_hc18_gives_the_patient_the_spacing_and_the_circumference(tmp_path: Path) -> None:
+    first, second = _read(
+        tmp_path, HC18 + "010_HC.png,0.1,180.5\r\n010_2HC.png,0.2,181\r\n"
+    ).records
     assert (first.patient, first.region, first.plane, first.hc_mm) == ("010", "head", None, 180.5)
     assert (second.patient, second.row_spacing_mm, second.col_spacing_mm) == ("010", 0.2, 0.2)
 
@@ -85,7 +91,8 @@ def test_every_alias_of_a_field_is_taken_for_it(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "unit"), [("HC (mm)", "mm"), ("hc_cm", "cm"), ("Head circumference [cm]", "cm"), ("HC", "")]
+    ("title", "unit"),
+    [("HC (mm)", "mm"), ("hc_cm", "cm"), ("Head circumference [cm]", "cm"), ("HC", "")],
 )
 def test_a_unit_is_read_from_the_header(title: str, unit: str) -> None:
     layout = find_layout(Path("records.csv"), ("image", title), {})
@@ -104,16 +111,23 @@ def test_a_mapping_goes_before_the_guesses_and_may_switch_a_column_off() -> None
     [
         ({"pateint": "a"}, r"unknown field 'pateint'; did you mean 'patient'\?"),
         ({"image": "c"}, r"records.csv: no column 'c'; its columns look like 'a', 'a'"),
-        ({}, r"no column names the image.*look like 'a', 'a'.*\[records.columns\].*image = .TITLE."),
+        (
+            {},
+            r"no column names the image.*look like 'a', 'a'.*\[records.columns\].*image = .TITLE.",
+        ),
     ],
 )
-def test_a_column_that_is_missing_is_told_with_those_that_are_there(mapping: dict[str, str], message: str) -> None:
+def test_a_column_that_is_missing_is_told_with_those_that_are_there(
+    mapping: dict[str, str], message: str
+) -> None:
     with pytest.raises(SonoError, match=message):
         find_layout(Path("records.csv"), ("a", "b"), mapping)
 
 
 @pytest.mark.parametrize("row", [("Quill", "1990-02-03"), ("Quill", "x.png"), ("Quill", "7734199")])
-def test_a_table_without_titles_is_refused_without_repeating_its_first_row(row: tuple[str, str]) -> None:
+def test_a_table_without_titles_is_refused_without_repeating_its_first_row(
+    row: tuple[str, str],
+) -> None:
     with pytest.raises(SonoError, match="looks like data") as caught:
         find_layout(Path("records.csv"), row, {})
     assert "Quill" not in str(caught.value)
@@ -156,7 +170,11 @@ def test_nijmegen_as_published(shared_data: Path) -> None:
     path = find_known_table(shared_data / "nijmegen")
     assert path is not None
     table = read_records(path, RecordsConfig(), PlaneTable())
-    assert (table.layout, len(table.records), len({record.patient for record in table.records})) == ("hc18", 197, 158)
+    assert (
+        table.layout,
+        len(table.records),
+        len({record.patient for record in table.records}),
+    ) == ("hc18", 197, 158)
     found = table.match(b"/raw/training_set/028_HC.png", None, None)
     assert found is not None
     assert (found.hc_mm, found.row_spacing_mm) == (70.0, 0.0942857141765)

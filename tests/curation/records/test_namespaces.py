@@ -13,7 +13,9 @@ JANE, MARY = {"PatientName": "DOE^JANE"}, {"PatientName": "ROE^MARY"}
 def _spaces(*rows: tuple[str | None, str | None, dict[str, str]], patient: str = "77") -> list[str]:
     """The namespaces of rows of (--center, hospital of the table, header)."""
     cells = [(space, patient, site, json.dumps(header)) for space, site, header in rows]
-    return namespaces(pd.DataFrame(cells, columns=["namespace", "raw_patient", "site", "header_facts"])).tolist()
+    return namespaces(
+        pd.DataFrame(cells, columns=["namespace", "raw_patient", "site", "header_facts"])
+    ).tolist()
 
 
 @pytest.mark.parametrize(
@@ -25,11 +27,17 @@ def _spaces(*rows: tuple[str | None, str | None, dict[str, str]], patient: str =
         ([("A", "North", {}), (None, "South", {})], ["A", ""]),
         ([("A", "North", {}), ("A", "South", {})], ["A", "A"]),
         (
-            [(None, None, {"InstitutionName": name, **who}) for name, who in (("North Clinic", JANE), ("South", MARY))],
+            [
+                (None, None, {"InstitutionName": name, **who})
+                for name, who in (("North Clinic", JANE), ("South", MARY))
+            ],
             ["North Clinic", "South"],
         ),
         (
-            [(None, None, {"InstitutionName": name, **who}) for name, who in (("North Clinic", JANE), ("South", JANE))],
+            [
+                (None, None, {"InstitutionName": name, **who})
+                for name, who in (("North Clinic", JANE), ("South", JANE))
+            ],
             ["", ""],
         ),
     ],

@@ -1,4 +1,6 @@
-"""A partition that a published table brings along is honored where it is asked for, and mentioned where not."""
+"""A partition that a published table brings along is honored where it is asked for, and
+mentioned where not.
+"""
 
 from pathlib import Path
 
@@ -22,7 +24,10 @@ def read(path: Path) -> Reading:
 
 def table(folder: Path, title: str, *rows: tuple[str, str], name: str = "records.csv") -> Path:
     """Patient and cell of each row; row N is about the frame IM_N."""
-    lines = [f"file,patient,{title}", *(f"IM_{n}.png,{who},{cell}" for n, (who, cell) in enumerate(rows))]
+    lines = [
+        f"file,patient,{title}",
+        *(f"IM_{n}.png,{who},{cell}" for n, (who, cell) in enumerate(rows)),
+    ]
     path = folder / name
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -34,7 +39,12 @@ def table(folder: Path, title: str, *rows: tuple[str, str], name: str = "records
         ("Train ", ["1", "0", "1"], {}, ["train", "test", "train"]),
         ("Train", ["1.0", "0.0", ""], {"1": "train", "0": "val"}, ["train", "val"]),
         ("Split", ["Training", "VALID", "test"], {}, ["train", "val", "test"]),
-        ("Fold", ["A", "B", "C"], {"a": "train", "B": "val", "C": "test"}, ["train", "val", "test"]),
+        (
+            "Fold",
+            ["A", "B", "C"],
+            {"a": "train", "B": "val", "C": "test"},
+            ["train", "val", "test"],
+        ),
         ("is_test", ["yes", "no", "TRUE"], {}, ["test", "train", "test"]),
     ],
 )
@@ -53,16 +63,22 @@ def test_the_cells_of_a_partition_are_understood(
         ("file,study,Split\na.png,E1,train\nb.png,E2,test\nc.png,e1,test\n", "study of line 2"),
     ],
 )
-def test_an_image_or_a_study_without_a_patient_in_two_parts_is_an_error(tmp_path: Path, rows: str, what: str) -> None:
+def test_an_image_or_a_study_without_a_patient_in_two_parts_is_an_error(
+    tmp_path: Path, rows: str, what: str
+) -> None:
     path = tmp_path / "records.csv"
     path.write_text(rows)
-    with pytest.raises(SonoError, match=rf"records.csv:4: the {what} again, in test instead of train"):
+    with pytest.raises(
+        SonoError, match=rf"records.csv:4: the {what} again, in test instead of train"
+    ):
         read_partition(read(path), "Split", {})
 
 
 def test_a_cell_without_a_meaning_and_a_patient_in_two_parts_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SonoError, match=r"records.csv:3: column 'Split' has 'third'.*values"):
-        read_partition(read(table(tmp_path, "Split", ("P1", "train"), ("P2", "third"))), "Split", {})
+        read_partition(
+            read(table(tmp_path, "Split", ("P1", "train"), ("P2", "third"))), "Split", {}
+        )
     crossed = table(tmp_path, "Train", ("Doe", "1"), ("Roe", "0"), ("Doe", "0"))
     with pytest.raises(
         SonoError, match=r"records.csv:4: the patient of line 2 again, in test instead of train"
@@ -84,18 +100,25 @@ def test_a_cell_without_a_meaning_and_a_patient_in_two_parts_are_errors(tmp_path
         ("set", ["A", "B"], ""),
     ],
 )
-def test_a_column_that_looks_like_a_partition_is_seen(tmp_path: Path, title: str, cells: list[str], found: str) -> None:
+def test_a_column_that_looks_like_a_partition_is_seen(
+    tmp_path: Path, title: str, cells: list[str], found: str
+) -> None:
     path = table(tmp_path, title, *(("P" + str(n), cell) for n, cell in enumerate(cells)))
     assert looks_like_partition(read(path).sheet) == found
 
 
 def test_components_follow_the_partition_and_a_crossing_is_an_error() -> None:
     rows: list[dict[str, object]] = [
-        {"patient_id": f"p{n // 2}", "partition": ("train", "test")[n // 10] if n % 2 else None} for n in range(20)
+        {"patient_id": f"p{n // 2}", "partition": ("train", "test")[n // 10] if n % 2 else None}
+        for n in range(20)
     ]
     rows += [{"patient_id": f"q{n}"} for n in range(40)]
     images = from_rows(
-        IMAGES, [{"frame": 0, "status": "accepted", "source_id": f"s{n:02}", **row} for n, row in enumerate(rows)]
+        IMAGES,
+        [
+            {"frame": 0, "status": "accepted", "source_id": f"s{n:02}", **row}
+            for n, row in enumerate(rows)
+        ],
     )
     for seed in range(5):
         splits = assign_splits(images, SplitConfig(column="Train", seed=seed))
@@ -110,7 +133,9 @@ def test_components_follow_the_partition_and_a_crossing_is_an_error() -> None:
         assign_splits(images, SplitConfig(column="Train"))
     images.loc[0, "partition"] = None
     images.loc[[0, 19], "duplicate_group"] = "g"
-    with pytest.raises(SonoError, match="4 files that belong together cross the published partition"):
+    with pytest.raises(
+        SonoError, match="4 files that belong together cross the published partition"
+    ):
         assign_splits(images, SplitConfig(column="Train"))
 
 
@@ -140,7 +165,9 @@ def test_qc_and_split_honor_the_partition_of_a_table(raw: Path, tmp_path: Path) 
         if seed is not None:
             split_workspace(study, None, 0, seed)
         images = study.accepted_images()
-        assert (images["split"] == images["partition"]).all() and images["split"].value_counts().to_dict() == {
+        assert (images["split"] == images["partition"]).all() and images[
+            "split"
+        ].value_counts().to_dict() == {
             "train": 4,
             "test": 4,
         }
@@ -155,7 +182,9 @@ def test_a_column_that_no_table_has_is_an_error_until_one_had_it(raw: Path, tmp_
     summary = graded(study, raw, table(tmp_path, "Split", *rows))
     assert "1 accepted frames have no value in 'Split': they are split as usual" in summary.remarks
     plain = table(tmp_path, "Notes", *rows, name="other.csv")
-    assert any("no column 'Split' for the splits" in one for one in graded(study, raw, plain).remarks)
+    assert any(
+        "no column 'Split' for the splits" in one for one in graded(study, raw, plain).remarks
+    )
     with pytest.raises(SonoError, match="no frame has a value of 'Split'"):
         split_workspace(study, None, 0, None)
 
@@ -167,14 +196,19 @@ def test_a_mapping_to_something_else_than_a_split_is_refused() -> None:
 
 def test_a_partition_decides_where_frames_without_patients_share_a_folder() -> None:
     parts = ["train", "val", "test", "test", None]
-    rows = [{"source_id": f"s{n}", "exam_id": "e", "partition": part} for n, part in enumerate(parts)]
+    rows = [
+        {"source_id": f"s{n}", "exam_id": "e", "partition": part} for n, part in enumerate(parts)
+    ]
     images = from_rows(IMAGES, [{"frame": 0, "status": "accepted", **row} for row in rows])
     for exam in ("e", None):
         images["exam_id"] = exam
         images["split"] = assign_splits(images, SplitConfig(column="Split"))
         check_splits(images)
-        assert images["split"].tolist()[:4] == parts[:4] and (exam or images["split"].iloc[4] == "train")
-    assert assign_splits(images, SplitConfig()).eq("train").all()  # not asked for: nobody knows whose frames these are
+        assert images["split"].tolist()[:4] == parts[:4] and (
+            exam or images["split"].iloc[4] == "train"
+        )
+    # not asked for: nobody knows whose frames these are
+    assert assign_splits(images, SplitConfig()).eq("train").all()
 
 
 @pytest.mark.parametrize("other", ["w12", " W12", "Ｗ12"])

@@ -34,7 +34,9 @@ def test_spellings_of_one_id_are_one_patient(other: str) -> None:
 
 
 def test_an_id_among_the_other_ids_of_a_header_is_the_same_patient() -> None:
-    patients, groups = same_patients(_sources(("W1", {"OtherPatientIDs": "NONE\\m1"}), ("M1", {}), ("M2", {})))
+    patients, groups = same_patients(
+        _sources(("W1", {"OtherPatientIDs": "NONE\\m1"}), ("M1", {}), ("M2", {}))
+    )
     assert patients[0] == patients[1] != patients[2]
     assert groups == [None] * 3
 
@@ -47,14 +49,20 @@ def test_an_id_among_the_other_ids_of_a_header_is_the_same_patient() -> None:
         ({"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "B"}),
     ],
 )
-def test_another_id_whose_facts_differ_is_a_possible_patient(facts: tuple[dict[str, str], dict[str, str]]) -> None:
-    patients, groups = same_patients(_sources(("W1", {"OtherPatientIDs": "M1", **facts[0]}), ("M1", facts[1])))
+def test_another_id_whose_facts_differ_is_a_possible_patient(
+    facts: tuple[dict[str, str], dict[str, str]],
+) -> None:
+    patients, groups = same_patients(
+        _sources(("W1", {"OtherPatientIDs": "M1", **facts[0]}), ("M1", facts[1]))
+    )
     assert patients[0] != patients[1]
     assert groups[0] == groups[1] is not None
 
 
 def test_another_id_that_several_headers_give_ties_them_and_makes_them_nobody_else() -> None:
-    patients, groups = same_patients(_sources(*((who, {"OtherPatientIDs": "X99"}) for who in ("W1", "W2"))))
+    patients, groups = same_patients(
+        _sources(*((who, {"OtherPatientIDs": "X99"}) for who in ("W1", "W2")))
+    )
     assert patients[0] != patients[1]
     assert groups[0] == groups[1] is not None
 
@@ -64,12 +72,21 @@ def test_a_patient_without_a_hospital_may_be_any_who_has_the_number_in_two() -> 
     sources = _sources(*(("77", {}) for _ in sites)).assign(site=sites)
     sources.loc[3, "raw_patient"] = "78"
     spaces = namespaces(sources)
-    patients, groups = same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))
-    assert len(set(patients)) == 4 and groups[0] == groups[1] == groups[2] is not None and groups[3] is None
+    patients, groups = same_patients(
+        sources.assign(namespace=spaces), of_hospitals(sources, spaces)
+    )
+    assert (
+        len(set(patients)) == 4
+        and groups[0] == groups[1] == groups[2] is not None
+        and groups[3] is None
+    )
     row = {"frame": 0, "status": "accepted", "reasons": []}
     names = [f"{space}{form}" for space, form in filter(None, patients)]
     group = [one and "g" for one in groups]
-    rows = [row | {"source_id": name, "patient_id": name, "patient_group": group[at]} for at, name in enumerate(names)]
+    rows = [
+        row | {"source_id": name, "patient_id": name, "patient_group": group[at]}
+        for at, name in enumerate(names)
+    ]
     images = from_rows(IMAGES, rows)
     for seed in range(4):
         images["split"] = assign_splits(images, SplitConfig(seed=seed))
@@ -84,7 +101,10 @@ def test_the_number_of_a_given_center_is_no_patients_without_one() -> None:
     sources = _sources(("77", {}), ("77", {})).assign(site=None)
     sources.loc[0, "namespace"] = "A"
     spaces = namespaces(sources)
-    assert same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))[1] == [None, None]
+    assert same_patients(sources.assign(namespace=spaces), of_hospitals(sources, spaces))[1] == [
+        None,
+        None,
+    ]
 
 
 def test_ids_that_differ_in_leading_zeros_are_two_who_may_be_one() -> None:
@@ -95,15 +115,24 @@ def test_ids_that_differ_in_leading_zeros_are_two_who_may_be_one() -> None:
 
 
 def test_nobody_is_no_patient() -> None:
-    assert same_patients(_sources(("UNKNOWN", {}), ("0000", {}), (None, {}))) == ([None] * 3, [None] * 3)
+    assert same_patients(_sources(("UNKNOWN", {}), ("0000", {}), (None, {}))) == (
+        [None] * 3,
+        [None] * 3,
+    )
 
 
 def test_patients_who_may_be_one_stay_in_one_split() -> None:
     rows = [
-        {"source_id": f"s{n}", "image_id": f"i{n}", "frame": 0, "status": "accepted", "patient_id": f"p{n}",
-         "patient_group": f"g{n // 2}"}
+        {
+            "source_id": f"s{n}",
+            "image_id": f"i{n}",
+            "frame": 0,
+            "status": "accepted",
+            "patient_id": f"p{n}",
+            "patient_group": f"g{n // 2}",
+        }
         for n in range(40)
-    ]  # fmt: skip
+    ]
     images = from_rows(IMAGES, rows)
     images["split"] = assign_splits(images, SplitConfig())
     assert images.groupby("patient_group")["split"].nunique().max() == 1

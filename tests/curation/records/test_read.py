@@ -39,17 +39,26 @@ def test_a_full_row_is_read_with_its_types(tmp_path: Path) -> None:
     assert table.rejected == ()
     assert table.records == (
         Record(
-            "x.png", patient="P1", center="North", machine="Aloka", plane="femur", region="lower limb", ga_days=157,
+            "x.png", patient="P1", center="North", machine="Aloka", plane="femur",
+            region="lower limb", ga_days=157,
             ga_source="recorded",
-            laterality="left", presentation="cephalic", findings=("Q62.0", "hydronephrosis"), structures=("femur",),
-            bpd_mm=55.0, hc_mm=200.0,
+            laterality="left", presentation="cephalic", findings=("Q62.0", "hydronephrosis"),
+            structures=("femur",), bpd_mm=55.0, hc_mm=200.0,
         ),
     )  # fmt: skip
 
 
 def test_private_values_are_kept_for_the_gate_with_other_forms_of_dates(tmp_path: Path) -> None:
     (record,) = _read(tmp_path, FULL).records
-    assert {"P1", "Mia Doe", "Dr. Roe", "2024-06-06", "20240606", "31.01.1990", "1990-01-31"} <= set(record.private)
+    assert {
+        "P1",
+        "Mia Doe",
+        "Dr. Roe",
+        "2024-06-06",
+        "20240606",
+        "31.01.1990",
+        "1990-01-31",
+    } <= set(record.private)
     assert "Mia Doe" not in repr(record)
 
 
@@ -62,13 +71,18 @@ def test_no_private_column_is_copied_as_center_or_machine(tmp_path: Path, column
     for field in ("machine", "center"):
         with pytest.raises(SonoError, match=f"(?i){column}.* {field}"):
             _read(tmp_path, FULL, columns={field: column})
-    assert read_records(path, RecordsConfig(), PlaneTable(), center_column="device").records[0].center == "Aloka"
+    assert (
+        read_records(path, RecordsConfig(), PlaneTable(), center_column="device").records[0].center
+        == "Aloka"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_encoding_delimiter_and_line_end_are_found_out(tmp_path: Path, encoding: str, delimiter: str, end: str) -> None:
+def test_encoding_delimiter_and_line_end_are_found_out(
+    tmp_path: Path, encoding: str, delimiter: str, end: str
+) -> None:
     rows = (("image", "center"), ("Müller.png", "Köln"))
     table = _read(tmp_path, "".join(delimiter.join(row) + end for row in rows).encode(encoding))
     assert [(record.key, record.center) for record in table.records] == [("Müller.png", "Köln")]
@@ -88,10 +102,14 @@ def test_settings_name_delimiter_encoding_and_columns(tmp_path: Path) -> None:
 
 def test_settings_come_from_sono_toml(tmp_path: Path) -> None:
     (tmp_path / "sono.toml").write_text('[records.columns]\nimage = "Bild"\n')
-    assert read_section(tmp_path / "sono.toml", "records", RecordsConfig).columns == {"image": "Bild"}
+    assert read_section(tmp_path / "sono.toml", "records", RecordsConfig).columns == {
+        "image": "Bild"
+    }
 
 
-@pytest.mark.parametrize("nothing", ["", " ", "NaN", "None", "null", "N/A", "-", "unknown", "\u00a0"])
+@pytest.mark.parametrize(
+    "nothing", ["", " ", "NaN", "None", "null", "N/A", "-", "unknown", "\u00a0"]
+)
 def test_every_way_of_writing_nothing_is_null(tmp_path: Path, nothing: str) -> None:
     record, rejected = _one(tmp_path, "patient;plane;ga;hc;side", ";".join([nothing] * 5))
     assert record == Record("x.png")
@@ -128,13 +146,22 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("ga", "12-Mar", r"records.csv:2: gestational age '99-Aa' is a date or a time: a spreadsheet"),
+        (
+            "ga",
+            "12-Mar",
+            r"records.csv:2: gestational age '99-Aa' is a date or a time: a spreadsheet",
+        ),
         ("ga", "3", "outside 4 to 45 weeks"),
         ("exam_date;lmp", "2024-06-06;2020-06-06", "the dates give a gestational age of 1461 days"),
         ("exam_date;lmp", "13/13/2024;31/01/2024", "exam_date: date '99/99/9999'"),
         ("bpd", "0.2", "bpd '0.2' is outside 5 to 130 mm; if the column is in cm, name it bpd_cm"),
         ("hc", "2000", "hc '2000' is outside 20 to 450 mm"),
-        ("bpd", "4.7", "bpd looks like cm, not mm, in the whole column and is left out; name the column bpd_cm"),
+        (
+            "bpd",
+            "4.7",
+            "bpd looks like cm, not mm, in the whole column and is left out; name the column "
+            "bpd_cm",
+        ),
         ("hc", "1e999", "hc '1e999' is outside"),
         ("hc", "20o", "hc '20o' is not a length"),
         ("pixel size", "94", "spacing '94' is outside"),
@@ -159,14 +186,23 @@ def test_a_bad_value_is_left_out_and_told_while_the_row_stays(
 
 @pytest.mark.parametrize(
     ("header", "cell", "expected"),
-    [("hc", "20,5 cm", 205.0), ("hc_cm", "20.5", 205.0), ("hc_cm", "205 mm", 205.0), ("HC (mm)", "205", 205.0)],
+    [
+        ("hc", "20,5 cm", 205.0),
+        ("hc_cm", "20.5", 205.0),
+        ("hc_cm", "205 mm", 205.0),
+        ("HC (mm)", "205", 205.0),
+    ],
 )
-def test_lengths_are_in_mm_whatever_the_unit(tmp_path: Path, header: str, cell: str, expected: float) -> None:
+def test_lengths_are_in_mm_whatever_the_unit(
+    tmp_path: Path, header: str, cell: str, expected: float
+) -> None:
     assert _one(tmp_path, header, cell)[0].hc_mm == pytest.approx(expected)
 
 
 def test_findings_are_a_closed_list_that_a_study_widens(tmp_path: Path) -> None:
-    table = _read(tmp_path, "image;findings\nx.png;Situs inversus, cyst\n", findings=("situs inversus",))
+    table = _read(
+        tmp_path, "image;findings\nx.png;Situs inversus, cyst\n", findings=("situs inversus",)
+    )
     assert (table.records[0].findings, table.rejected) == (("situs inversus", "cyst"), ())
 
 
@@ -184,8 +220,13 @@ def test_a_name_in_a_column_of_words_is_not_repeated(tmp_path: Path) -> None:
 
 def test_a_heading_above_the_titles_is_passed_over(tmp_path: Path) -> None:
     table = _read(tmp_path, "Clinic list,,\nimage,patient,plane\nx.png,P1,femur\n")
-    assert [(record.key, record.plane, record.line) for record in table.records] == [("x.png", "femur", 3)]
-    assert [record.key for record in _read(tmp_path, "image,,\nx.png,,\ny.png,,\n").records] == ["x.png", "y.png"]
+    assert [(record.key, record.plane, record.line) for record in table.records] == [
+        ("x.png", "femur", 3)
+    ]
+    assert [record.key for record in _read(tmp_path, "image,,\nx.png,,\ny.png,,\n").records] == [
+        "x.png",
+        "y.png",
+    ]
 
 
 def test_a_table_of_too_many_columns_is_refused(tmp_path: Path) -> None:
@@ -198,7 +239,8 @@ def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) ->
     with pytest.raises(SonoError) as caught:
         _read(tmp_path, text)
     assert str(caught.value) == (
-        "records.csv: 2 rows (line 3, 5): unknown plane 'femor'; did you mean 'femur'?; records.csv:4: unknown plane "
+        "records.csv: 2 rows (line 3, 5): unknown plane 'femor'; did you mean 'femur'?; "
+        "records.csv:4: unknown plane "
         "'Bein'; correct the table or give an alias in the planes file"
     )
 
@@ -214,14 +256,18 @@ def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) ->
         (b"x" * 10**6 + b",femur,", "2: names no image, study or patient"),
     ],
 )
-def test_a_bad_row_is_left_out_and_the_others_stay(tmp_path: Path, row: bytes, message: str) -> None:
+def test_a_bad_row_is_left_out_and_the_others_stay(
+    tmp_path: Path, row: bytes, message: str
+) -> None:
     table = _read(tmp_path, b"image,plane,note\n" + row + b"\ny.png,femur,\n")
     assert [record.key for record in table.records] == ["y.png"]
     assert table.rejected[0].startswith(f"records.csv:{message}")
 
 
 def test_a_long_note_that_is_not_used_does_no_harm(tmp_path: Path) -> None:
-    table = _read(tmp_path, 'image,note,plane\nx.png,"' + "long\n" * 200_000 + '",femur\ny.png,,leg\nz.png,\n')
+    table = _read(
+        tmp_path, 'image,note,plane\nx.png,"' + "long\n" * 200_000 + '",femur\ny.png,,leg\nz.png,\n'
+    )
     assert [record.plane for record in table.records] == ["femur", "leg"]
     assert table.rejected == ("records.csv:200004: 2 cells under 3 columns; the row is left out",)
 
@@ -232,7 +278,10 @@ def test_a_long_note_that_is_not_used_does_no_harm(tmp_path: Path) -> None:
         (b"", "the records table is empty"),
         (b" \n\n", "the records table is empty"),
         (b"image,plane\n", "a header without rows"),
-        (b"a,b\n1,2\n", "no column names the image, the study or the patient; its columns look like 'a', 'a'"),
+        (
+            b"a,b\n1,2\n",
+            "no column names the image, the study or the patient; its columns look like 'a', 'a'",
+        ),
         (b"PK\x03\x04rest", "not a readable XLSX workbook; save it again"),
         (b"\xd0\xcf\x11\xe0rest", "a workbook of the old XLS format; save it as XLSX"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text table"),
@@ -273,7 +322,9 @@ def test_wrong_settings_are_named(tmp_path: Path, key: str, value: str) -> None:
         _read(tmp_path, "image\nx.png\n", **{key: value})
 
 
-def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_what_they_agree_on(tmp_path: Path) -> None:
+def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_what_they_agree_on(
+    tmp_path: Path,
+) -> None:
     table = _read(tmp_path, "image,plane\nx.png,femur\nX.PNG,femur\nx.png,leg\n")
     assert [record.plane for record in table.records] == [None]
     told = "records.csv:4: the image of line 2 again, with another plane; these fields are left out"
@@ -289,7 +340,9 @@ def test_of_a_patients_conflicting_rows_the_common_part_is_kept(tmp_path: Path) 
     table = _read(tmp_path, "patient,center,ga,doctor\nP1,North,20+0,Doe\nP1,North,30+0,Roe\n")
     assert table.records == (Record("P1", kind="patient", patient="P1", center="North"),)
     assert {"Doe", "Roe"} <= set(table.records[0].private)
-    assert table.rejected[0].endswith("the patient of line 2 again, with another ga_days; these fields are left out")
+    assert table.rejected[0].endswith(
+        "the patient of line 2 again, with another ga_days; these fields are left out"
+    )
 
 
 def _table(*records: Record, folders: bool = False) -> RecordsTable:
@@ -346,10 +399,12 @@ def test_the_more_specific_row_wins_and_a_tie_gives_none() -> None:
 
 def test_rows_of_studies_and_patients_are_matched_by_id(tmp_path: Path) -> None:
     table = _read(
-        tmp_path, "patient,study,accession,center\nP1,1.2.3,A1,one\nP2,,A2,two\nP3,,,three\nP1,1.2.4,A4,four\n"
+        tmp_path,
+        "patient,study,accession,center\nP1,1.2.3,A1,one\nP2,,A2,two\nP3,,,three\nP1,1.2.4,A4,four\n",
     )
     found = [
-        table.match(b"/raw/IM1", patient, study) for patient, study in (("P1", "1.2.3"), ("P2", "a2"), ("P3 ", None))
+        table.match(b"/raw/IM1", patient, study)
+        for patient, study in (("P1", "1.2.3"), ("P2", "a2"), ("P3 ", None))
     ]
     assert [record and record.center for record in found] == [
         "one",
@@ -364,7 +419,10 @@ def test_rows_of_studies_and_patients_are_matched_by_id(tmp_path: Path) -> None:
 def test_a_row_of_an_image_goes_before_one_of_its_patient_and_is_no_row_of_a_patient() -> None:
     image, patient = Record("x.png", patient="P1"), Record("P1", kind="patient", patient="P1")
     assert _table(image, patient).match(b"x.png", "P1", None) is image
-    rows = [join([FileFacts(b"y.png", "P1")], _table(*records))[0].rows for records in ((image, patient), (image,))]
+    rows = [
+        join([FileFacts(b"y.png", "P1")], _table(*records))[0].rows
+        for records in ((image, patient), (image,))
+    ]
     assert rows == [(patient,), ()]
 
 

@@ -1,4 +1,6 @@
-"""Sizes of a records table that are in cm without saying so, and sizes that no fetus of the row's age has."""
+"""Sizes of a records table that are in cm without saying so, and sizes that no fetus of the
+row's age has.
+"""
 
 from pathlib import Path
 
@@ -42,7 +44,9 @@ def test_a_column_in_cm_without_a_unit_is_left_out_whole_and_reported(
     assert f"name the column {field}_cm" in remark
     in_mm = [float(size) * 10 for size in IN_CM[title]]
     assert _sizes(_read(tmp_path, f"GA,{title} (cm)", *rows), field) == pytest.approx(in_mm)
-    assert _sizes(_read(tmp_path, f"GA,{title}", *rows, units={field: "cm"}), field) == pytest.approx(in_mm)
+    assert _sizes(
+        _read(tmp_path, f"GA,{title}", *rows, units={field: "cm"}), field
+    ) == pytest.approx(in_mm)
 
 
 def test_a_crl_in_cm_dates_no_row(tmp_path: Path) -> None:
@@ -52,7 +56,9 @@ def test_a_crl_in_cm_dates_no_row(tmp_path: Path) -> None:
     assert not any(record.stated for record in table.records)
 
 
-def test_cells_out_of_range_are_not_reported_again_where_the_column_is_in_cm(tmp_path: Path) -> None:
+def test_cells_out_of_range_are_not_reported_again_where_the_column_is_in_cm(
+    tmp_path: Path,
+) -> None:
     table = _read(tmp_path, "GA,BPD", "18w,4.1", "22w,5.4", "26w,6.6")
     assert len(table.remarks()) == 1
     assert _sizes(table, "bpd") == [None] * 3
@@ -66,7 +72,10 @@ def test_a_stated_mm_is_taken_at_its_word_where_no_age_contradicts(tmp_path: Pat
 
 def test_columns_in_mm_are_read_as_they_are_with_and_without_ages(tmp_path: Path) -> None:
     for ages in (("22w", "26w", "12w"), ("", "", "")):
-        rows = [f"{age},{size}" for age, size in zip(ages, ("54,201,39", "66,244,49", "20,71,8"), strict=True)]
+        rows = [
+            f"{age},{size}"
+            for age, size in zip(ages, ("54,201,39", "66,244,49", "20,71,8"), strict=True)
+        ]
         table = _read(tmp_path, "GA,BPD,HC,FL", *rows)
         assert not table.rejected
         assert _sizes(table, "hc") == [201, 244, 71]
@@ -94,7 +103,8 @@ def test_a_cell_with_its_own_unit_counts_as_it_says(tmp_path: Path) -> None:
         ("hc", 420, 34, True),  # hydrocephalus
         ("hc", 210, 30, True),  # microcephaly
         ("ac", 60, 12, True),
-        ("crl", 65, 22, True),  # the first trimester's, on a later row: a conflict of age, not of unit
+        # the first trimester's, on a later row: a conflict of age, not of unit
+        ("crl", 65, 22, True),
         ("crl", 6.5, 12, False),
         ("hc", 28, 22, False),
         ("bpd", 5.4, 22, False),

@@ -8,7 +8,9 @@ from sono.templates.loader import load_templates
 from sono.training.config import AugmentConfig
 from sono.training.data.augment import augment, carries_side
 
-STILL = AugmentConfig(rotation_degrees=0, scale=0, shift=0, flip=False, gain=0, gamma=0, speckle=0, mask_stray=0)
+STILL = AugmentConfig(
+    rotation_degrees=0, scale=0, shift=0, flip=False, gain=0, gamma=0, speckle=0, mask_stray=0
+)
 
 
 def ramp(count: int = 1) -> torch.Tensor:
@@ -30,7 +32,9 @@ def test_zero_ranges_change_nothing() -> None:
 
 
 def test_a_whole_mask_stays_whole_under_any_motion() -> None:
-    _, mask = augment(ramp(4), torch.ones(4, 1, 16, 16), yes(4), AugmentConfig(mask_stray=0), generator())
+    _, mask = augment(
+        ramp(4), torch.ones(4, 1, 16, 16), yes(4), AugmentConfig(mask_stray=0), generator()
+    )
     assert bool(mask.all())
 
 
@@ -54,23 +58,29 @@ def test_only_captions_without_a_side_are_mirrored() -> None:
 
 def test_the_same_generator_gives_the_same_batch() -> None:
     first = augment(ramp(2), torch.ones(2, 1, 16, 16), yes(2), AugmentConfig(), generator(7))[0]
-    assert torch.equal(first, augment(ramp(2), torch.ones(2, 1, 16, 16), yes(2), AugmentConfig(), generator(7))[0])
+    assert torch.equal(
+        first, augment(ramp(2), torch.ones(2, 1, 16, 16), yes(2), AugmentConfig(), generator(7))[0]
+    )
 
 
-def test_blur_lowers_the_contrast_of_neighbours_and_keeps_the_mean() -> None:
+def test_blur_lowers_the_contrast_of_neighbors_and_keeps_the_mean() -> None:
     checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 0.5 + 0.2
     image = checks.expand(8, 1, 16, 16).clone()
-    smooth, _ = augment(image, torch.ones_like(image), yes(8), STILL.model_copy(update={"blur": 1.0}), generator())
+    smooth, _ = augment(
+        image, torch.ones_like(image), yes(8), STILL.model_copy(update={"blur": 1.0}), generator()
+    )
     assert float(smooth[..., 1:-1, 1:-1].std()) < 0.8 * float(image.std())
     assert abs(float(smooth.mean() - image.mean())) < 0.02
 
 
-def test_grain_makes_neighbouring_noise_alike() -> None:
+def test_grain_makes_neighboring_noise_alike() -> None:
     flat = torch.full((16, 1, 32, 32), 0.5)
     noisy = STILL.model_copy(update={"speckle": 0.2})
     likeness = []
     for grain in (0.0, 1.0):
-        picture, _ = augment(flat, flat.ceil(), yes(16), noisy.model_copy(update={"grain": grain}), generator())
+        picture, _ = augment(
+            flat, flat.ceil(), yes(16), noisy.model_copy(update={"grain": grain}), generator()
+        )
         left, right = picture[..., :-1].flatten() - 0.5, picture[..., 1:].flatten() - 0.5
         likeness.append(float((left * right).mean() / (left * left).mean()))
     assert abs(likeness[0]) < 0.1
@@ -144,7 +154,13 @@ SIDELESS = (
     "bilateral kidneys, deranged flow, rectal, derived, relation, balance, linear, solid, dilated",
     "",
 )
-ORDINARY = {"ga": "22 weeks and 3 days", "weeks": 22, "days": 157, "presentation": "cephalic", "laterality": "both"}
+ORDINARY = {
+    "ga": "22 weeks and 3 days",
+    "weeks": 22,
+    "days": 157,
+    "presentation": "cephalic",
+    "laterality": "both",
+}
 
 
 @pytest.mark.parametrize("caption", SIDED)
@@ -166,8 +182,12 @@ def test_captions_of_the_24_planes_are_mirrored_unless_they_name_a_side(template
         texts += templates.render_prompts(plane.name)
         for names in (None, ", ".join(plane.structures)):
             texts.append(templates.render_global({**values, "structures": names}))
-        texts += [templates.render_region({**values, "structure": name}) for name in plane.structures]
-    assert [carries_side(text) for text in texts] == [bool({"left", "right"} & set(text.split())) for text in texts]
+        texts += [
+            templates.render_region({**values, "structure": name}) for name in plane.structures
+        ]
+    assert [carries_side(text) for text in texts] == [
+        bool({"left", "right"} & set(text.split())) for text in texts
+    ]
     assert 0 < sum(map(carries_side, texts)) < len(texts) / 2
 
 

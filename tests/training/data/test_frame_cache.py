@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.frame_files import encode_png, read_stored
 from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.rle import decode
@@ -26,7 +26,9 @@ def files_of(workspace: Workspace) -> list[str]:
 
 
 def read_frames(workspace: Workspace) -> NDArray[np.uint8]:
-    return np.stack([letterbox(read_stored(workspace.root / file), SIDE) for file in files_of(workspace)])
+    return np.stack(
+        [letterbox(read_stored(workspace.root / file), SIDE) for file in files_of(workspace)]
+    )
 
 
 def packed(workspace: Workspace) -> FrameRows:
@@ -66,16 +68,22 @@ def test_the_store_holds_the_very_bytes_of_the_letterboxed_frames(own_study: Wor
     assert np.array_equal(some[:], expected[5:9])
 
 
-def test_the_store_is_written_once_and_any_tool_can_read_it(own_study: Workspace, written: list[Path]) -> None:
+def test_the_store_is_written_once_and_any_tool_can_read_it(
+    own_study: Workspace, written: list[Path]
+) -> None:
     packed(own_study)
     packed(own_study)
     assert written == [stored(own_study)]
     ours = {file: row for row, file in enumerate(sorted(files_of(own_study)))}
     frames = load_file(stored(own_study))["frames"]
-    assert np.array_equal(frames[[ours[file] for file in files_of(own_study)]], read_frames(own_study))
+    assert np.array_equal(
+        frames[[ours[file] for file in files_of(own_study)]], read_frames(own_study)
+    )
 
 
-def test_masks_come_back_as_they_were_letterboxed(own_study: Workspace, written: list[Path]) -> None:
+def test_masks_come_back_as_they_were_letterboxed(
+    own_study: Workspace, written: list[Path]
+) -> None:
     masks = list(rows_of(own_study.masks()))
     for _ in range(2):
         runs = packed_masks(own_study, masks, SIDE)
@@ -111,7 +119,9 @@ def test_a_mask_that_was_edited_or_a_frame_that_went_makes_a_new_store(
 
 
 @pytest.mark.parametrize("place", [3, 60, 5000, -2])
-def test_a_byte_that_changed_makes_a_new_store(own_study: Workspace, written: list[Path], place: int) -> None:
+def test_a_byte_that_changed_makes_a_new_store(
+    own_study: Workspace, written: list[Path], place: int
+) -> None:
     packed(own_study)
     content = bytearray(stored(own_study).read_bytes())
     content[place] ^= 64
@@ -121,7 +131,9 @@ def test_a_byte_that_changed_makes_a_new_store(own_study: Workspace, written: li
 
 
 @pytest.mark.parametrize("size", [0, 5, 200, 20000])
-def test_a_store_that_was_cut_short_is_made_anew(own_study: Workspace, written: list[Path], size: int) -> None:
+def test_a_store_that_was_cut_short_is_made_anew(
+    own_study: Workspace, written: list[Path], size: int
+) -> None:
     packed(own_study)
     stored(own_study).write_bytes(stored(own_study).read_bytes()[:size])
     assert np.array_equal(packed(own_study)[:], read_frames(own_study))
@@ -134,7 +146,10 @@ def test_what_a_killed_run_left_is_removed(own_study: Workspace) -> None:
     leftover.write_bytes(b"half")
     packed(own_study)
     assert not leftover.exists()
-    assert sorted(path.name for path in stored(own_study).parent.iterdir()) == [".lock", "frames.safetensors"]
+    assert sorted(path.name for path in stored(own_study).parent.iterdir()) == [
+        ".lock",
+        "frames.safetensors",
+    ]
 
 
 def test_a_full_disk_is_one_line_and_the_frames_are_read(
@@ -144,7 +159,7 @@ def test_a_full_disk_is_one_line_and_the_frames_are_read(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(frame_cache, "write_arrays", full)
-    with talk.capture() as told:
+    with stderr_console.capture() as told:
         frames = packed_frames(own_study, files_of(own_study), SIDE)
     assert np.array_equal(frames[:], read_frames(own_study))
     assert told.get().count("\n") == 1
@@ -155,7 +170,10 @@ def test_a_full_disk_is_one_line_and_the_frames_are_read(
 def test_a_file_that_no_accepted_frame_has_is_read_from_the_frames(own_study: Workspace) -> None:
     extra = own_study.root / "frames" / "extra.png"
     extra.write_bytes(encode_png(np.full((SIDE, SIDE), 9, np.uint8)))
-    assert packed_frames(own_study, ["frames/extra.png"], SIDE).tolist() == np.full((1, SIDE, SIDE), 9).tolist()  # type: ignore[union-attr]
+    assert (
+        packed_frames(own_study, ["frames/extra.png"], SIDE).tolist()
+        == np.full((1, SIDE, SIDE), 9).tolist()
+    )  # type: ignore[union-attr]
     assert packed_frames(own_study, [], SIDE).shape == (0, SIDE, SIDE)
 
 

@@ -5,7 +5,15 @@ import torch
 from sono.curation.core.workspace import Workspace
 from sono.templates.loader import load_templates
 from sono.training.config import AugmentConfig
-from sono.training.data.pairs import Example, PairMixture, PairSet, Region, draw_batch, load_pairs, sampling_weights
+from sono.training.data.pairs import (
+    Example,
+    MaskedRegion,
+    PairMixture,
+    PairSet,
+    draw_batch,
+    load_pairs,
+    sampling_weights,
+)
 from sono.training.data.sampling import epoch_rows, mask_grade, opening
 from sono.training.objectives.attributes import Attributes
 
@@ -15,8 +23,12 @@ def pairs(study: Workspace) -> PairSet:
     return load_pairs(study, study.accepted_images(), ("accepted",), load_templates("standard"), 32)
 
 
-def draw(pairs: PairSet, whole: float, prompt: float = 0.0, rows: int = 40) -> tuple[torch.Tensor, list[str]]:
-    batch = draw_batch(pairs, range(rows), PairMixture(whole, prompt, None), torch.Generator().manual_seed(0))
+def draw(
+    pairs: PairSet, whole: float, prompt: float = 0.0, rows: int = 40
+) -> tuple[torch.Tensor, list[str]]:
+    batch = draw_batch(
+        pairs, range(rows), PairMixture(whole, prompt, None), torch.Generator().manual_seed(0)
+    )
     return batch.mask, batch.captions
 
 
@@ -45,7 +57,9 @@ def test_the_fraction_of_whole_pairs_is_what_was_asked(pairs: PairSet) -> None:
 
 
 def draw_mask_many(pairs: PairSet, whole: float) -> tuple[torch.Tensor, list[str]]:
-    batch = draw_batch(pairs, list(range(40)) * 10, PairMixture(whole, 0.0, None), torch.Generator().manual_seed(1))
+    batch = draw_batch(
+        pairs, list(range(40)) * 10, PairMixture(whole, 0.0, None), torch.Generator().manual_seed(1)
+    )
     return batch.mask, batch.captions
 
 
@@ -58,7 +72,10 @@ def test_prompts_replace_whole_captions_only(pairs: PairSet) -> None:
 def test_prompts_of_the_structure_replace_region_captions_where_asked(pairs: PairSet) -> None:
     mixture = PairMixture(0.0, 0.0, None, region_prompts=1.0)
     batch = draw_batch(pairs, range(40), mixture, torch.Generator().manual_seed(0))
-    own = [{prompt for region in example.regions for prompt in region.prompts} for example in pairs.examples]
+    own = [
+        {prompt for region in example.regions for prompt in region.prompts}
+        for example in pairs.examples
+    ]
     assert all(caption in prompts for caption, prompts in zip(batch.captions, own, strict=True))
     assert torch.equal(batch.mask, draw(pairs, whole=0.0)[0])
     assert set(draw(pairs, whole=1.0)[1]) == {example.caption for example in pairs.examples}
@@ -84,7 +101,9 @@ def test_full_balance_draws_rare_planes_as_often_as_common_ones(pairs: PairSet) 
     uneven = PairSet(pairs.frames, (*examples, rare))
     weights = sampling_weights(uneven, 1.0)
     assert float(weights[:-1].sum()) == pytest.approx(float(weights[-1])) == 1.0
-    drawn = [row for epoch in range(50) for batch in epoch_rows(weights, 7, 0, epoch) for row in batch]
+    drawn = [
+        row for epoch in range(50) for batch in epoch_rows(weights, 7, 0, epoch) for row in batch
+    ]
     assert drawn.count(len(examples)) / len(drawn) == pytest.approx(0.5, abs=0.05)
     assert sampling_weights(uneven, 0.0).unique().tolist() == [1.0]
 
@@ -94,7 +113,9 @@ def test_every_pair_knows_what_its_caption_says(pairs: PairSet) -> None:
     said = frozenset({("structures", "femur")})
     assert example.attributes == Attributes(("lower limb", "femur"), said)
     assert example.regions[0].attributes == Attributes(("lower limb", "femur", "femur"), said)
-    batch = draw_batch(pairs, range(40), PairMixture(1.0, 1.0, None), torch.Generator().manual_seed(0))
+    batch = draw_batch(
+        pairs, range(40), PairMixture(1.0, 1.0, None), torch.Generator().manual_seed(0)
+    )
     prompts = [Attributes(example.path) for example in pairs.examples]
     assert torch.equal(batch.attributes.path, pairs.table.of(prompts).path)
     assert not bool(batch.attributes.values.any())
@@ -103,7 +124,8 @@ def test_every_pair_knows_what_its_caption_says(pairs: PairSet) -> None:
 def example(number: int, grades: tuple[int, ...] = (), **changes: str | None) -> Example:
     """A frame of 8 x 8 pixels with a region of each grade: as many pixels as its number."""
     regions = tuple(
-        Region(np.array([63 - at, 1 + at], np.uint32), f"region {at}", grade=grade) for at, grade in enumerate(grades)
+        MaskedRegion(np.array([63 - at, 1 + at], np.uint32), f"region {at}", grade=grade)
+        for at, grade in enumerate(grades)
     )
     row = Example(f"image-{number}", "femur", "whole", (), regions)
     return Example(**{**vars(row), **changes})  # type: ignore[arg-type]
@@ -144,7 +166,10 @@ def test_masks_open_by_their_grade_over_the_run() -> None:
 
 
 def test_a_mask_that_a_person_has_looked_at_is_of_the_best_grade() -> None:
-    assert [mask_grade(source, "proposed") for source in ("manual", "import", "sam", "model", "heuristic")] == [
+    assert [
+        mask_grade(source, "proposed")
+        for source in ("manual", "import", "sam", "model", "heuristic")
+    ] == [
         0,
         0,
         1,
@@ -166,23 +191,33 @@ def test_better_masks_are_drawn_more_often_until_all_are_open() -> None:
     half = captions(pairs, [0] * 1000, PairMixture(0.0, 0.0, None, curriculum=1.0, done=0.5))
     assert half.count("region 0") / 1000 == pytest.approx(1 / 3, abs=0.05)
     assert half.count("whole") == 0
-    assert "region 0" not in captions(pairs, [0] * 200, PairMixture(0.0, 0.0, None, curriculum=1.0, done=0.0))
+    assert "region 0" not in captions(
+        pairs, [0] * 200, PairMixture(0.0, 0.0, None, curriculum=1.0, done=0.0)
+    )
 
 
-def test_centers_and_women_are_balanced_too() -> None:
-    women = [("a", "w1"), ("a", "w1"), ("a", "w1"), ("b", "w2"), ("b", None), ("b", None)]
-    pairs = made(*(example(row, center=center, patient=woman) for row, (center, woman) in enumerate(women)))
+def test_centers_and_patients_are_balanced_too() -> None:
+    patients = [("a", "w1"), ("a", "w1"), ("a", "w1"), ("b", "w2"), ("b", None), ("b", None)]
+    pairs = made(
+        *(
+            example(row, center=center, patient=patient)
+            for row, (center, patient) in enumerate(patients)
+        )
+    )
     center = sampling_weights(pairs, 0.0, center=1.0)
     assert float(center[:3].sum()) == pytest.approx(float(center[3:].sum()))
     patient = sampling_weights(pairs, 0.0, patient=1.0)
-    assert patient.tolist() == pytest.approx([1 / 3] * 3 + [1.0] * 3)  # two women without a name are two women
+    # two patients without a name are two patients
+    assert patient.tolist() == pytest.approx([1 / 3] * 3 + [1.0] * 3)
     assert sampling_weights(pairs, 0.0).unique().tolist() == [1.0]
 
 
 def test_frames_without_a_caption_are_left_out(study: Workspace) -> None:
     images = study.accepted_images().assign(image_id=lambda table: ["none", *table["image_id"][1:]])
     assert len(load_pairs(study, images, ("accepted",), load_templates("standard"), 32)) == 39
-    assert len(load_pairs(study, images.iloc[:1], ("accepted",), load_templates("standard"), 32)) == 0
+    assert (
+        len(load_pairs(study, images.iloc[:1], ("accepted",), load_templates("standard"), 32)) == 0
+    )
 
 
 def test_some_places_of_a_batch_are_those_of_the_whole_one(pairs: PairSet) -> None:
@@ -200,6 +235,8 @@ def test_some_places_of_a_batch_are_those_of_the_whole_one(pairs: PairSet) -> No
 def test_region_places_are_given_and_hold_different_regions(pairs: PairSet) -> None:
     regional = [False, True] * 20
     mixture = PairMixture(0.5, 0.0, None, apart=True)
-    batch = draw_batch(pairs, range(40), mixture, torch.Generator().manual_seed(0), regional=regional)
+    batch = draw_batch(
+        pairs, range(40), mixture, torch.Generator().manual_seed(0), regional=regional
+    )
     assert batch.facts.regional.tolist() == regional
     assert [bool(mask.all()) for mask in batch.mask] == [not one for one in regional]

@@ -11,7 +11,8 @@ from sono.training.data.pairs import Example, PairSet
 from sono.training.data.schedule import Plan, learning_rate, own_places
 
 PAIRS = PairSet(
-    np.zeros((7, 8, 8), np.uint8), tuple(Example(str(row), "femur", f"caption {row}", (), ()) for row in range(7))
+    np.zeros((7, 8, 8), np.uint8),
+    tuple(Example(str(row), "femur", f"caption {row}", (), ()) for row in range(7)),
 )
 
 
@@ -44,13 +45,17 @@ def test_an_epoch_that_was_left_goes_on_with_the_same_batches() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
-    with pytest.raises(SonoError, match="a batch of 7 pairs cannot be shared by 1 processes in 2 parts"):
+    with pytest.raises(
+        SonoError, match="a batch of 7 pairs cannot be shared by 1 processes in 2 parts"
+    ):
         Plan(PAIRS, TrainingConfig(batch_size=16, accumulate=2))
     with pytest.raises(SonoError, match="in 4 parts of at least 2 pairs"):
         Plan(PAIRS, TrainingConfig(batch_size=4, accumulate=4))
 
 
-def test_the_places_of_all_processes_and_parts_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_places_of_all_processes_and_parts_are_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert own_places(12, 1) == own_places(12, 3) == list(range(12))
     monkeypatch.setattr(schedule, "process_count", lambda: 2)
     found = []

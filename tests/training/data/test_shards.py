@@ -12,14 +12,21 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.text_extraction import texts_of
+from sono.curation.privacy.text_extraction import extract_texts
 from sono.templates.loader import load_templates
 from sono.training.data import shards as module
 from sono.training.data.pairs import PairMixture, PairSet, draw_batch, load_pairs
-from sono.training.data.shard_records import Source
-from sono.training.data.shards import Reader, Shards, read_shard, stream_batches, stream_pairs, write_shards
+from sono.training.data.shard_records import ShardOrigin
+from sono.training.data.shards import (
+    Reader,
+    Shards,
+    read_shard,
+    stream_batches,
+    stream_pairs,
+    write_shards,
+)
 
-SOURCE = Source(template="standard")
+SOURCE = ShardOrigin(template="standard")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,9 @@ def pairs(study: Workspace) -> PairSet:
 
 @pytest.fixture(scope="module")
 def shards(pairs: PairSet, tmp_path_factory: pytest.TempPathFactory) -> Shards:
-    return write_shards(pairs, tmp_path_factory.mktemp("stream") / "shards", SOURCE, pairs_per_shard=6)
+    return write_shards(
+        pairs, tmp_path_factory.mktemp("stream") / "shards", SOURCE, pairs_per_shard=6
+    )
 
 
 class Stream(IterableDataset[str]):
@@ -45,7 +54,9 @@ class Stream(IterableDataset[str]):
 
 def read_as_rank(rank: int, folder: Path, out: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{out / 'meet'}", rank=rank, world_size=2)
-    loader = DataLoader(Stream(folder), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    loader = DataLoader(
+        Stream(folder), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
     (out / f"{rank}.json").write_text(json.dumps(list(loader)))
     dist.destroy_process_group()
 
@@ -75,7 +86,9 @@ def test_a_pair_comes_back_as_it_was(pairs: PairSet, shards: Shards) -> None:
             ]
 
 
-def test_batches_out_of_shards_are_those_of_the_pairs_themselves(pairs: PairSet, shards: Shards) -> None:
+def test_batches_out_of_shards_are_those_of_the_pairs_themselves(
+    pairs: PairSet, shards: Shards
+) -> None:
     row_of = {example.image_id: row for row, example in enumerate(pairs.examples)}
     mixture = PairMixture(0.5, 0.5, None)
     sizes = []
@@ -92,7 +105,10 @@ def test_batches_out_of_shards_are_those_of_the_pairs_themselves(pairs: PairSet,
 
 
 def order(shards: Shards, seed: int, epoch: int, buffer: int = 8) -> list[str]:
-    return [example.image_id for _, example in stream_pairs(shards, Reader(0, 1), seed, epoch, buffer=buffer)]
+    return [
+        example.image_id
+        for _, example in stream_pairs(shards, Reader(0, 1), seed, epoch, buffer=buffer)
+    ]
 
 
 def test_seed_and_epoch_decide_the_order(shards: Shards) -> None:
@@ -138,7 +154,9 @@ def test_a_pair_with_a_wrong_byte_says_which(pairs: PairSet, tmp_path: Path, old
         list(read_shard(shards, 0))
 
 
-def test_a_folder_without_an_index_or_in_use_is_refused(pairs: PairSet, shards: Shards, tmp_path: Path) -> None:
+def test_a_folder_without_an_index_or_in_use_is_refused(
+    pairs: PairSet, shards: Shards, tmp_path: Path
+) -> None:
     with pytest.raises(SonoError, match=r"index\.json is missing or damaged"):
         Shards.open(tmp_path)
     with pytest.raises(SonoError, match="not an empty folder"):
@@ -157,8 +175,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_index(
     assert list((tmp_path / "full").iterdir()) == []
 
 
-def test_the_privacy_gate_reads_the_texts_of_a_shard_and_no_pixels_or_run_lengths(shards: Shards) -> None:
-    told = "\n".join(text for _, text in texts_of(shards.folder / "000000.tar"))
+def test_the_privacy_gate_reads_the_texts_of_a_shard_and_no_pixels_or_run_lengths(
+    shards: Shards,
+) -> None:
+    told = "\n".join(text for _, text in extract_texts(shards.folder / "000000.tar"))
     examples = [example for _, example in read_shard(shards, 0)]
     assert all(example.image_id in told and example.caption in told for example in examples)
     assert set(told) - set(map(chr, range(128))) <= set("\ufffd\x93")  # the first byte of an array

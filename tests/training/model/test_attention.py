@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sono.training.model.architectures import ModelConfig
-from sono.training.model.attention import LastBlock, SelfAttention, quicken
+from sono.training.model.attention import CLSOnlyBlock, SelfAttention, use_fast_attention
 from sono.training.model.mask_clip import MaskClip
 
 
@@ -14,7 +14,7 @@ def pair(batch_first: bool = True) -> tuple[nn.MultiheadAttention, nn.MultiheadA
     torch.manual_seed(0)
     theirs = nn.MultiheadAttention(32, 4, batch_first=batch_first)
     ours = copy.deepcopy(theirs)
-    quicken(ours)
+    use_fast_attention(ours)
     assert type(ours) is SelfAttention
     return theirs, ours
 
@@ -36,7 +36,9 @@ def apart(one: Tensor, other: Tensor) -> float:
 def test_in_float32_it_says_and_learns_what_the_parent_does() -> None:
     theirs, ours = pair()
     tokens = torch.randn(3, 7, 32)
-    for one, other in zip(answers(ours, tokens, torch.float32), answers(theirs, tokens, torch.float32), strict=True):
+    for one, other in zip(
+        answers(ours, tokens, torch.float32), answers(theirs, tokens, torch.float32), strict=True
+    ):
         assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -54,20 +56,34 @@ def test_what_is_no_plain_self_attention_goes_to_the_parent(hidden: Tensor | Non
     theirs, ours = pair(batch_first=hidden is not None)
     tokens = torch.randn(5, 5, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        told = [one(tokens, tokens, tokens, need_weights=False, attn_mask=hidden)[0] for one in (ours, theirs)]
+        told = [
+            one(tokens, tokens, tokens, need_weights=False, attn_mask=hidden)[0]
+            for one in (ours, theirs)
+        ]
     assert torch.equal(*told)
 
 
 def test_the_vision_tower_has_it_under_the_same_names() -> None:
     model = MaskClip(ModelConfig(name="ViT-S-32-alt", image_size=64))
-    kinds = {type(module) for module in model.towers.visual.modules() if isinstance(module, nn.MultiheadAttention)}
+    kinds = {
+        type(module)
+        for module in model.towers.visual.modules()
+        if isinstance(module, nn.MultiheadAttention)
+    }
     assert kinds == {SelfAttention}
     assert "towers.visual.transformer.resblocks.0.attn.in_proj_weight" in model.state_dict()
 
 
 def tower(**changes: object) -> nn.Module:
     torch.manual_seed(0)
-    settings = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 3, "heads": 4, "mlp_ratio": 2.0}
+    settings = {
+        "image_size": 32,
+        "patch_size": 8,
+        "width": 64,
+        "layers": 3,
+        "heads": 4,
+        "mlp_ratio": 2.0,
+    }
     return open_clip.transformer.VisionTransformer(**settings | changes)  # type: ignore[no-any-return]
 
 
@@ -75,7 +91,10 @@ def features_and_gradients(vision: nn.Module, frames: Tensor, dtype: torch.dtype
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         features = vision(frames)
     (features.float() ** 2).sum().backward()
-    return [features.float(), *(weight.grad for weight in vision.parameters() if weight.grad is not None)]
+    return [
+        features.float(),
+        *(weight.grad for weight in vision.parameters() if weight.grad is not None),
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
@@ -83,8 +102,8 @@ def test_a_last_block_that_answers_for_one_token_changes_no_feature_and_no_gradi
     dtype: torch.dtype, bound: float
 ) -> None:
     theirs, ours = tower(), tower()
-    quicken(ours)
-    assert type(ours.transformer.resblocks[-1]) is LastBlock  # type: ignore[union-attr,index]
+    use_fast_attention(ours)
+    assert type(ours.transformer.resblocks[-1]) is CLSOnlyBlock  # type: ignore[union-attr,index]
     frames = torch.randn(2, 3, 32, 32)
     exact = features_and_gradients(theirs, frames, torch.float32)
     told = features_and_gradients(ours, frames, dtype)
@@ -93,8 +112,10 @@ def test_a_last_block_that_answers_for_one_token_changes_no_feature_and_no_gradi
     assert torch.allclose(ours.eval()(frames), theirs.eval()(frames), atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"pool_type": "avg"}, {"output_tokens": True}, {"attentional_pool": True}])
+@pytest.mark.parametrize(
+    "changes", [{"pool_type": "avg"}, {"output_tokens": True}, {"attentional_pool": True}]
+)
 def test_a_tower_that_looks_at_all_tokens_keeps_its_last_block(changes: dict[str, object]) -> None:
     vision = tower(**changes)
-    quicken(vision)
-    assert not any(isinstance(module, LastBlock) for module in vision.modules())
+    use_fast_attention(vision)
+    assert not any(isinstance(module, CLSOnlyBlock) for module in vision.modules())

@@ -48,7 +48,9 @@ def test_last_blocks_come_with_all_that_follows_them(vit: MaskClip) -> None:
 
 def test_vision_leaves_the_text_tower_alone(vit: MaskClip) -> None:
     set_trainable(vit, "vision")
-    assert learning(vit) == ALWAYS | {name for name, _ in vit.named_parameters() if name.startswith("towers.visual.")}
+    assert learning(vit) == ALWAYS | {
+        name for name, _ in vit.named_parameters() if name.startswith("towers.visual.")
+    }
 
 
 def test_all_takes_a_freeze_back(vit: MaskClip) -> None:
@@ -58,7 +60,11 @@ def test_all_takes_a_freeze_back(vit: MaskClip) -> None:
 
 def test_a_convolutional_tower_has_stages(nano: MaskClip) -> None:
     set_trainable(nano, "last:2")
-    trunk = {name.split(".")[3] for name in learning(nano) if name.startswith("towers.visual.trunk.layer")}
+    trunk = {
+        name.split(".")[3]
+        for name in learning(nano)
+        if name.startswith("towers.visual.trunk.layer")
+    }
     assert trunk == {"layer3", "layer4"}
     with pytest.raises(SonoError, match="last:5: the vision tower of 'nano' has 4 blocks"):
         set_trainable(nano, "last:5")
@@ -74,6 +80,10 @@ def test_frozen_stages_keep_their_statistics_while_the_rest_trains(nano: MaskCli
     nano.train()
     before = {name: value.clone() for name, value in nano.named_buffers() if "running_mean" in name}
     nano.encode_image(torch.rand(4, 1, 32, 32), torch.ones(4, 1, 32, 32))
-    moved = {name for name, value in nano.named_buffers() if name in before and not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in nano.named_buffers()
+        if name in before and not torch.equal(value, before[name])
+    }
     assert moved
     assert all("layer4" in name for name in moved)

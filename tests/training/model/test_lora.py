@@ -24,7 +24,8 @@ def plain() -> MaskClip:
 def adapted(moved: bool = True) -> MaskClip:
     model = plain()
     set_trainable(model, "heads")
-    assert add_lora(model, rank=4, alpha=8.0) == 8  # in_proj, out_proj, c_fc and c_proj of two blocks
+    # in_proj, out_proj, c_fc and c_proj of two blocks
+    assert add_lora(model, rank=4, alpha=8.0) == 8
     if moved:
         for module in model.modules():
             if isinstance(module, LowRank):
@@ -39,7 +40,8 @@ def features(model: MaskClip) -> torch.Tensor:
 
 
 def test_adapters_change_nothing_before_training() -> None:
-    assert torch.allclose(features(adapted(moved=False)), features(plain()), atol=2e-6)  # a new matrix, elsewhere
+    # a new matrix, elsewhere
+    assert torch.allclose(features(adapted(moved=False)), features(plain()), atol=2e-6)
 
 
 @torch.no_grad()
@@ -48,7 +50,11 @@ def test_an_adapted_matrix_is_the_sum_written_out() -> None:
     layer = LowRank(weight, rank=2, alpha=6.0)
     torch.nn.init.normal_(layer.up)
     written = [
-        [float(weight[i, j]) + 3.0 * sum(float(layer.up[i, r] * layer.down[r, j]) for r in range(2)) for j in range(3)]
+        [
+            float(weight[i, j])
+            + 3.0 * sum(float(layer.up[i, r] * layer.down[r, j]) for r in range(2))
+            for j in range(3)
+        ]
         for i in range(5)
     ]
     assert torch.allclose(layer(weight), torch.tensor(written), atol=1e-5)

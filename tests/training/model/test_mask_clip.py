@@ -22,7 +22,11 @@ def frames(count: int, side: int) -> torch.Tensor:
 @pytest.mark.parametrize("mask", ["zeros", "ones", "random"])
 def test_any_mask_gives_bit_equal_features_before_training(nano: MaskClip, mask: str) -> None:
     image = frames(2, 64)
-    masks = {"zeros": torch.zeros_like(image), "ones": torch.ones_like(image), "random": (frames(2, 64) > 0.7).float()}
+    masks = {
+        "zeros": torch.zeros_like(image),
+        "ones": torch.ones_like(image),
+        "random": (frames(2, 64) > 0.7).float(),
+    }
     with torch.inference_mode():
         plain = nano.encode_image(image, torch.zeros_like(image))
         assert torch.equal(nano.encode_image(image, masks[mask]), plain)
@@ -40,7 +44,9 @@ def test_one_gray_filter_equals_the_rgb_filters_on_equal_channels() -> None:
 @pytest.mark.parametrize("name", ["ViT-S-32-alt", "nano", "RN50"])
 def test_gray_frames_give_what_the_rgb_path_gives_up_to_the_border(name: str) -> None:
     torch.manual_seed(0)
-    config = ModelConfig(name=name, image_size=64, channels=3, pixel_mean=CLIP_MEAN, pixel_std=CLIP_STD)
+    config = ModelConfig(
+        name=name, image_size=64, channels=3, pixel_mean=CLIP_MEAN, pixel_std=CLIP_STD
+    )
     model = MaskClip(config).eval()
     gray = torch.nn.functional.pad(frames(2, 64)[:, :, 16:48], (0, 0, 16, 16))  # letterboxed
     mask = (frames(2, 64) > 0.5).float()
@@ -50,7 +56,9 @@ def test_gray_frames_give_what_the_rgb_path_gives_up_to_the_border(name: str) ->
         rgb = gray.expand(-1, 3, -1, -1)
         one, three = model.stem(model.planes(gray, mask)), model.stem(model.planes(rgb, mask))
         assert (one - three).abs().max() < 1e-5
-        assert torch.allclose(model.encode_image(gray, mask), model.encode_image(rgb, mask), atol=1e-5)
+        assert torch.allclose(
+            model.encode_image(gray, mask), model.encode_image(rgb, mask), atol=1e-5
+        )
 
 
 def test_gray_frames_teach_the_rgb_filters_what_rgb_frames_would() -> None:
@@ -59,7 +67,8 @@ def test_gray_frames_teach_the_rgb_filters_what_rgb_frames_would() -> None:
     gray, mask = frames(2, 16), torch.ones(2, 1, 16, 16)
     rgb = (gray - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
     gradients = [
-        torch.autograd.grad(stem(torch.cat([f, mask], 1)).square().sum(), stem.image.weight) for f in (gray, rgb)
+        torch.autograd.grad(stem(torch.cat([f, mask], 1)).square().sum(), stem.image.weight)
+        for f in (gray, rgb)
     ]
     assert torch.allclose(gradients[0][0], gradients[1][0], rtol=1e-4, atol=1e-2)
 
@@ -76,7 +85,8 @@ def test_the_mask_matters_once_its_filters_are_not_zero(nano: MaskClip) -> None:
     image = frames(1, 64)
     with torch.inference_mode():
         assert not torch.equal(
-            model.encode_image(image, torch.zeros_like(image)), model.encode_image(image, torch.ones_like(image))
+            model.encode_image(image, torch.zeros_like(image)),
+            model.encode_image(image, torch.ones_like(image)),
         )
 
 
@@ -109,7 +119,10 @@ def test_the_larger_sizes_are_named(name: str, side: int) -> None:
         model = MaskClip(ModelConfig(name=name))
     assert model.image_size == side
     planes = torch.zeros(1, 1, side, side, device="meta")
-    assert model.encode_image(planes, planes).shape == (1, architecture_of(model.config)["embed_dim"])
+    assert model.encode_image(planes, planes).shape == (
+        1,
+        architecture_of(model.config)["embed_dim"],
+    )
 
 
 def test_a_first_layer_of_parallel_branches_is_refused() -> None:
@@ -134,5 +147,7 @@ def test_the_context_is_as_long_as_asked(length: int) -> None:
 def test_text_features_do_not_depend_on_the_company(nano: MaskClip) -> None:
     with torch.inference_mode():
         alone = nano.encode_text(nano.tokenize(["femur"]))
-        together = nano.encode_text(nano.tokenize(["a much longer caption of a fetal head", "femur"]))
+        together = nano.encode_text(
+            nano.tokenize(["a much longer caption of a fetal head", "femur"])
+        )
     assert torch.allclose(alone[0], together[1], atol=1e-5)

@@ -14,15 +14,24 @@ from sono.training.model.region_pool import as_map, masked_mean, place_of
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
 TRANSFORMER = {"image_size": 64, "patch_size": 8, "width": 64, "layers": 4, "head_width": 32}
-TIMM = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 64}
+TIMM = {
+    "timm_model_name": "vit_tiny_patch16_224",
+    "timm_pool": "",
+    "timm_proj": "linear",
+    "image_size": 64,
+}
 VISION = {"open_clip": TRANSFORMER, "timm": TIMM}  # vision transformers, by who wrote them
 KINDS = ["lite0", "nano", *VISION]
 
 
 def built(kind: str) -> MaskClip:
     torch.manual_seed(0)
-    own = {"embed_dim": 64, "vision_cfg": VISION[kind], "text_cfg": TEXT} if kind in VISION else None
-    return MaskClip(ModelConfig(name=kind, architecture=own, image_size=64, region_pool=True)).eval()
+    own = (
+        {"embed_dim": 64, "vision_cfg": VISION[kind], "text_cfg": TEXT} if kind in VISION else None
+    )
+    return MaskClip(
+        ModelConfig(name=kind, architecture=own, image_size=64, region_pool=True)
+    ).eval()
 
 
 @pytest.fixture(params=KINDS)
@@ -67,7 +76,10 @@ def test_it_learns_and_is_stored_on_every_tower(model: MaskClip) -> None:
     with torch.no_grad():
         model.region_pool.head.weight.normal_(std=0.1)
     model.encode_image(frame, (frame > 0.5).float()).square().sum().backward()
-    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in model.region_pool.parameters())
+    assert all(
+        weight.grad is not None and bool(weight.grad.any())
+        for weight in model.region_pool.parameters()
+    )
     model.eval()
     twin = copy.deepcopy(model)  # as averaged weights are
     with torch.no_grad():
@@ -91,9 +103,16 @@ def test_a_transformer_with_pooling_is_exported(tmp_path: Path) -> None:
 
 
 def test_another_tower_has_the_mask_in_its_stem_alone() -> None:
-    vision = {"timm_model_name": "convnext_atto", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
+    vision = {
+        "timm_model_name": "convnext_atto",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 64,
+    }
     own = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT}
-    assert MaskClip(ModelConfig(name="atto", architecture=own, region_pool=True)).region_pool is None
+    assert (
+        MaskClip(ModelConfig(name="atto", architecture=own, region_pool=True)).region_pool is None
+    )
 
 
 def test_the_place_of_a_mask_is_its_center_its_spread_and_its_size() -> None:
@@ -113,7 +132,11 @@ def test_the_place_of_a_mask_is_its_center_its_spread_and_its_size() -> None:
 def test_two_equal_structures_are_told_apart_by_their_place(model: MaskClip) -> None:
     with torch.no_grad():
         model.region_pool.head.weight.normal_(std=0.1)  # type: ignore[union-attr]
-    frame, left, right = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    frame, left, right = (
+        torch.zeros(1, 1, 64, 64),
+        torch.zeros(1, 1, 64, 64),
+        torch.zeros(1, 1, 64, 64),
+    )
     left[..., 24:40, 8:24], right[..., 24:40, 40:56] = 1, 1
     features = model.encode_image(frame.expand(2, -1, -1, -1), torch.cat([left, right]))
     assert bool((features[0] - features[1]).abs().max() > 0.01)

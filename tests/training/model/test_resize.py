@@ -1,4 +1,7 @@
-"""A vision tower at another image size: the same bits at its own, nearly the same features at another."""
+"""A vision tower at another image size.
+
+The same bits at its own, nearly the same features at another.
+"""
 
 from typing import Any
 
@@ -13,8 +16,18 @@ from sono.training.model.resize import NO_TEXT, _fill, resized, resized_position
 
 TOWERS: dict[str, dict[str, Any]] = {
     "open_clip": {"layers": 2, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 224},
-    "timm": {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224},
-    "convolutional": {"timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear", "image_size": 224},
+    "timm": {
+        "timm_model_name": "vit_tiny_patch16_224",
+        "timm_pool": "",
+        "timm_proj": "linear",
+        "image_size": 224,
+    },
+    "convolutional": {
+        "timm_model_name": "resnet10t",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 224,
+    },
 }
 
 
@@ -34,7 +47,9 @@ def waves(side: int, width: int) -> Tensor:
     """Slow waves [side * side, width] over the unit square, sampled at the centers of its cells."""
     place = (torch.arange(side) + 0.5) / side
     across, down = torch.rand(2, width, generator=torch.Generator().manual_seed(1)) * 4
-    return torch.sin(place[:, None, None] * down + place[None, :, None] * across).reshape(side * side, width)
+    return torch.sin(place[:, None, None] * down + place[None, :, None] * across).reshape(
+        side * side, width
+    )
 
 
 def smooth(side: int) -> Tensor:
@@ -51,7 +66,10 @@ def features(model: MaskClip) -> Tensor:
 @pytest.mark.parametrize("tower", TOWERS)
 def test_its_own_size_changes_no_bit(tower: str) -> None:
     model = model_of(TOWERS[tower])
-    before, weights = features(model), {name: value.clone() for name, value in model.state_dict().items()}
+    before, weights = (
+        features(model),
+        {name: value.clone() for name, value in model.state_dict().items()},
+    )
     after = resized(model, 224)
     assert after.state_dict().keys() == weights.keys()
     assert all(torch.equal(value, weights[name]) for name, value in after.state_dict().items())
@@ -66,7 +84,8 @@ def test_a_smooth_frame_has_nearly_the_same_features_at_336_pixels(tower: str) -
     assert (after.image_size, after.config.image_size) == (336, 336)
     found = features(after)
     assert bool(found.isfinite().all())
-    assert torch.cosine_similarity(found, before, dim=0) > 0.9999  # with positions shuffled 0.9996, with new ones 0.84
+    # with positions shuffled 0.9996, with new ones 0.84
+    assert torch.cosine_similarity(found, before, dim=0) > 0.9999
     again = MaskClip(after.config).eval()  # as a checkpoint builds it
     again.load_state_dict(after.state_dict())
     assert torch.equal(features(again), found)
@@ -83,12 +102,21 @@ def test_positions_are_what_the_waves_are_on_the_finer_grid() -> None:
 
 
 def test_weights_that_mix_places_cannot_be_resized() -> None:
-    model = model_of({"timm_model_name": "mixer_s32_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224})
+    model = model_of(
+        {
+            "timm_model_name": "mixer_s32_224",
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": 224,
+        }
+    )
     with pytest.raises(SonoError, match=r"'toy' cannot be resized from 224 to 336 pixels"):
         resized(model, 336)
     assert model.image_size == 224
 
 
 def test_any_other_weight_of_another_shape_is_named() -> None:
-    with pytest.raises(SonoError, match=r"'weight' of the vision tower cannot be resized from 8 to 16"):
+    with pytest.raises(
+        SonoError, match=r"'weight' of the vision tower cannot be resized from 8 to 16"
+    ):
         _fill(torch.nn.Linear(4, 2), torch.nn.Linear(3, 2).state_dict(), "from 8 to 16 pixels")

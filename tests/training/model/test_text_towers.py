@@ -46,7 +46,9 @@ def test_a_local_bert_gives_its_own_weights_and_tokenizer(model: MaskClip, bert:
 
 def test_padding_does_not_change_the_features(bert: Path) -> None:
     torch.manual_seed(0)
-    long = MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(bert), context_length=117)).eval()
+    long = MaskClip(
+        ModelConfig(name="nano", image_size=32, text_tower=str(bert), context_length=117)
+    ).eval()
     assert long.tokenize(["a head"]).shape == (1, 117)
     with torch.inference_mode():
         tokens = long.tokenize(["a head"])
@@ -54,21 +56,31 @@ def test_padding_does_not_change_the_features(bert: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "clip"])
-def test_padding_is_left_out_and_nothing_changes(kind: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_is_left_out_and_nothing_changes(
+    kind: str, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    model = MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(bert) if kind == "bert" else None)).eval()
+    model = MaskClip(
+        ModelConfig(name="nano", image_size=32, text_tower=str(bert) if kind == "bert" else None)
+    ).eval()
     texts = [*TEXTS, "a much longer caption of a fetal head!"]
     whole, seen = model.encode_text(model.tokenize(texts)), []
     monkeypatch.setattr(
-        model.towers.text, "forward", lambda tokens, run=model.towers.text.forward: seen.append(tokens) or run(tokens)
+        model.towers.text,
+        "forward",
+        lambda tokens, run=model.towers.text.forward: seen.append(tokens) or run(tokens),
     )
     short = model.encode_texts(texts)
     assert seen[0].shape[1] < 16 < model.context_length
     assert torch.allclose(short, whole, atol=1e-5)
     weight = model.towers.text.get_parameter(
-        "transformer.embeddings.word_embeddings.weight" if kind == "bert" else "token_embedding.weight"
+        "transformer.embeddings.word_embeddings.weight"
+        if kind == "bert"
+        else "token_embedding.weight"
     )
-    one, other = (torch.autograd.grad(features.square().sum(), weight)[0] for features in (short, whole))
+    one, other = (
+        torch.autograd.grad(features.square().sum(), weight)[0] for features in (short, whole)
+    )
     assert one.abs().max() > 1
     assert torch.allclose(one, other, atol=1e-5 * float(other.abs().max()))
 
@@ -86,12 +98,20 @@ def test_a_checkpoint_brings_its_bert_along(bert: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "run", model)
     shutil.rmtree(source)
     again = load_weights(tmp_path / "run")
-    assert torch.equal(again.encode_text(again.tokenize(TEXTS)), model.encode_text(model.tokenize(TEXTS)))
-    assert not [file for file in (tmp_path / "run").rglob("*") if file.is_file() and b"secret" in file.read_bytes()]
+    assert torch.equal(
+        again.encode_text(again.tokenize(TEXTS)), model.encode_text(model.tokenize(TEXTS))
+    )
+    assert not [
+        file
+        for file in (tmp_path / "run").rglob("*")
+        if file.is_file() and b"secret" in file.read_bytes()
+    ]
 
 
 @pytest.mark.parametrize("preset", ["heads", "vision"])
-def test_clip_captions_are_kept_before_their_projection(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clip_captions_are_kept_before_their_projection(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = MaskClip(ModelConfig(name="nano", image_size=32))
     set_trainable(model, preset)
     expected = model.encode_text(model.tokenize(TEXTS))
@@ -103,7 +123,9 @@ def test_clip_captions_are_kept_before_their_projection(preset: str, monkeypatch
     assert model.encode_captions(TEXTS).requires_grad == (preset == "heads")
 
 
-def test_a_frozen_tower_encodes_each_caption_once(model: MaskClip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_tower_encodes_each_caption_once(
+    model: MaskClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_trainable(model, "vision")
     model.train()
     assert not model.towers.text.transformer.training
@@ -121,13 +143,17 @@ def test_a_frozen_tower_encodes_each_caption_once(model: MaskClip, monkeypatch: 
     assert model.towers.text.transformer.embeddings.word_embeddings.weight.grad is None
 
 
-def test_what_is_kept_of_a_caption_does_not_depend_on_the_captions_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_a_caption_does_not_depend_on_the_captions_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = MaskClip(ModelConfig(name="nano", image_size=32))
     set_trainable(model, "vision")
     texts = [f"the femur{' of a fetus' * words}" for words in range(6)]
     body, rows, kept = model_module.text_body, [], []
     monkeypatch.setattr(
-        model_module, "text_body", lambda tower, tokens: rows.append(len(tokens)) or body(tower, tokens)
+        model_module,
+        "text_body",
+        lambda tower, tokens: rows.append(len(tokens)) or body(tower, tokens),
     )
     for batches in ([texts], [texts[4:], texts[::-1]], [[caption] for caption in texts]):
         for batch in batches:
@@ -135,7 +161,11 @@ def test_what_is_kept_of_a_caption_does_not_depend_on_the_captions_around_it(mon
         kept.append(dict(model._captions))
         model.forget_captions()
     assert rows == [1] * 18  # of more rows the last bits differ on some machines
-    assert all(torch.equal(value, other[caption]) for other in kept[1:] for caption, value in kept[0].items())
+    assert all(
+        torch.equal(value, other[caption])
+        for other in kept[1:]
+        for caption, value in kept[0].items()
+    )
 
 
 def test_kept_captions_are_forgotten_when_weights_come_in(model: MaskClip) -> None:
@@ -167,7 +197,9 @@ def test_a_broken_folder_is_one_line(way: str, bert: Path, tmp_path: Path) -> No
     elif way == "no configuration":
         (folder / "config.json").unlink()
     else:
-        (folder / "config.json").write_text("{" if way == "not JSON" else json.dumps({"model_type": "gpt-fetal"}))
+        (folder / "config.json").write_text(
+            "{" if way == "not JSON" else json.dumps({"model_type": "gpt-fetal"})
+        )
     with pytest.raises(SonoError, match="not to be had") as caught:
         MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(folder)))
     assert "\n" not in str(caught.value)
@@ -175,11 +207,15 @@ def test_a_broken_folder_is_one_line(way: str, bert: Path, tmp_path: Path) -> No
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_towers.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SonoError, match=r"'bert-base' needs transformers; install it with `pip install .\[bert\]`"):
+    with pytest.raises(
+        SonoError, match=r"'bert-base' needs transformers; install it with `pip install .\[bert\]`"
+    ):
         MaskClip(ModelConfig(name="nano", text_tower="bert-base"))
 
 
-def test_a_clip_transformer_may_have_another_tokenizer_which_is_kept(bert: Path, tmp_path: Path) -> None:
+def test_a_clip_transformer_may_have_another_tokenizer_which_is_kept(
+    bert: Path, tmp_path: Path
+) -> None:
     vision = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16}
     words = {
         "hf_tokenizer_name": str(bert),
@@ -209,7 +245,9 @@ def test_a_name_that_is_nowhere_is_one_line_and_asks_no_network(
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **_: asked.append(given) or [])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SonoError, match=r"text tower 'nofolder': not to be had .* HF_HUB_OFFLINE=0"):
+    with pytest.raises(
+        SonoError, match=r"text tower 'nofolder': not to be had .* HF_HUB_OFFLINE=0"
+    ):
         MaskClip(ModelConfig(name="nano", image_size=32, text_tower="nofolder"))
     assert asked == []
     assert capfd.readouterr().err == ""
@@ -238,7 +276,10 @@ def _one_layer_less(folder: Path) -> None:
 
 def _not_finite(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    save_file({name: torch.full_like(each, torch.nan) for name, each in weights.items()}, folder / "model.safetensors")
+    save_file(
+        {name: torch.full_like(each, torch.nan) for name, each in weights.items()},
+        folder / "model.safetensors",
+    )
 
 
 def _cut_short(folder: Path) -> None:
@@ -262,7 +303,9 @@ def _no_padding(folder: Path) -> None:
         (_no_padding, "not to be had"),
     ],
 )
-def test_a_broken_bert_is_one_line(change: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+def test_a_broken_bert_is_one_line(
+    change: Callable[[Path], None], told: str, tmp_path: Path
+) -> None:
     pytest.importorskip("transformers", reason="the extra bert is not installed")
     folder = write_bert(tmp_path / "bert")
     change(folder)
@@ -273,7 +316,12 @@ def test_a_broken_bert_is_one_line(change: Callable[[Path], None], told: str, tm
 def test_a_run_that_has_lost_its_words_says_so(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra bert is not installed")
     folder = tmp_path / "best"
-    save_model(folder, MaskClip(ModelConfig(name="nano", image_size=32, text_tower=str(write_bert(tmp_path / "bert")))))
+    save_model(
+        folder,
+        MaskClip(
+            ModelConfig(name="nano", image_size=32, text_tower=str(write_bert(tmp_path / "bert")))
+        ),
+    )
     _without_words(folder / "text")
     with pytest.raises(SonoError, match="no word is known to its tokenizer"):
         load_weights(folder)

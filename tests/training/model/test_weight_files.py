@@ -27,8 +27,11 @@ class Harm:
 
 def scripted(path: Path) -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # OpenAI's files are of this kind, however old it is
-        torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2)).half()).save(str(path))
+        # OpenAI's files are of this kind, however old it is
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.jit.script(
+            torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2)).half()
+        ).save(str(path))
     return path
 
 
@@ -69,7 +72,11 @@ def test_a_malicious_pickle_is_refused_and_not_run(way: str, tmp_path: Path) -> 
     else:
         rewritten(scripted(file), "data.pkl", pickle.dumps({"a": Harm(trace)}, protocol=2))
     with pytest.raises(
-        SonoError, match=r"weights.pt: .* more than weights \(it asks for posix.mkdir\); nothing of it was run"
+        SonoError,
+        match=(
+            r"weights.pt: .* more than weights \(it asks for posix.mkdir\); nothing of it was "
+            r"run"
+        ),
     ):
         read_weights(file)
     assert not trace.exists()

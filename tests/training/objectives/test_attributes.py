@@ -55,14 +55,21 @@ def test_a_caption_says_only_what_its_text_tells() -> None:
 
 
 @pytest.mark.parametrize("attribute", DESCRIPTORS)
-def test_every_descriptor_is_a_finding_that_records_may_hold_and_captions_tell(attribute: str) -> None:
+def test_every_descriptor_is_a_finding_that_records_may_hold_and_captions_tell(
+    attribute: str,
+) -> None:
     found, problems = terms("finding", "; ".join(DESCRIPTORS[attribute]), FINDINGS)
     assert (found, problems) == (DESCRIPTORS[attribute], [])
     facts = Facts(plane="femur", findings=(*found, "hydronephrosis", "short femur"))
-    written = CaptionWriter(load_templates("standard"), LintRules(lambda text: len(text.split()), PLANES)).write(facts)
+    written = CaptionWriter(
+        load_templates("standard"), LintRules(lambda text: len(text.split()), PLANES)
+    ).write(facts)
     row = caption(written.text, *written.fields)
-    said = caption_attributes(row, IMAGE | {"plane": "femur", "findings": list(facts.findings)}, [], PLANES)
-    assert said.values == {*((attribute, value) for value in found), ("diagnosis", "short femur")}  # of its own plane
+    said = caption_attributes(
+        row, IMAGE | {"plane": "femur", "findings": list(facts.findings)}, [], PLANES
+    )
+    # of its own plane
+    assert said.values == {*((attribute, value) for value in found), ("diagnosis", "short femur")}
 
 
 def test_no_value_belongs_to_two_attributes() -> None:
@@ -72,17 +79,21 @@ def test_no_value_belongs_to_two_attributes() -> None:
 
 def test_every_field_becomes_an_attribute() -> None:
     fields = ("plane", "ga", "structure", "laterality", "presentation", "findings")
-    region = caption_attributes(caption("Thalami of ... ventriculomegaly; round", *fields), IMAGE, ["thalami"], PLANES)
+    region = caption_attributes(
+        caption("Thalami of ... ventriculomegaly; round", *fields), IMAGE, ["thalami"], PLANES
+    )
     assert region.path == ("head", "transthalamic", "thalami")
     assert region.ga_days == 157
     assert region.values == {
-        ("structures", "thalami"), ("laterality", "left"), ("laterality", "right"), ("presentation", "breech"),
-        ("shape", "round"), ("diagnosis", "ventriculomegaly"),
+        ("structures", "thalami"), ("laterality", "left"), ("laterality", "right"),
+        ("presentation", "breech"), ("shape", "round"), ("diagnosis", "ventriculomegaly"),
     }  # fmt: skip
 
 
 def test_whole_weeks_and_a_bare_region_are_taken_as_they_are_told() -> None:
-    told = caption_attributes(caption("A 22-week head", "weeks", "region"), {**IMAGE, "plane": "other"}, [], PLANES)
+    told = caption_attributes(
+        caption("A 22-week head", "weeks", "region"), {**IMAGE, "plane": "other"}, [], PLANES
+    )
     assert told == Attributes(("head",), frozenset(), 154)
     assert plane_path("other", PLANES) == plane_path(None, PLANES) == ()
 
@@ -105,7 +116,9 @@ def test_places_are_alike_by_their_common_way_from_the_root(
 
 def test_sets_are_alike_by_their_overlap() -> None:
     one = holding(("structures", "spine"), ("structures", "liver"))
-    assert likeness(one, holding(("structures", "spine"), ("structures", "stomach"))) == pytest.approx(1 / 3)
+    assert likeness(
+        one, holding(("structures", "spine"), ("structures", "stomach"))
+    ) == pytest.approx(1 / 3)
     assert likeness(holding(("laterality", "left")), holding(("laterality", "right"))) == 0.0
 
 
@@ -136,7 +149,11 @@ def test_equal_captions_count_as_one_whatever_they_tell() -> None:
 
 def test_labels_are_symmetric_and_between_zero_and_one() -> None:
     every = [
-        Attributes((plane.region, plane.id), frozenset(("structures", name) for name in plane.structures), 100 + 5 * n)
+        Attributes(
+            (plane.region, plane.id),
+            frozenset(("structures", name) for name in plane.structures),
+            100 + 5 * n,
+        )
         for n, plane in enumerate(PLANES.planes)
     ]
     labels = soft_labels(said(*every), said(*every), torch.zeros(24, 24, dtype=torch.bool))

@@ -13,14 +13,18 @@ import torch
 from torch.nn.functional import normalize
 
 from sono.training.config import TrainingConfig
-from sono.training.data.pairs import Batch, Example, PairMixture, PairSet, Region, draw_batch
+from sono.training.data.pairs import Batch, Example, MaskedRegion, PairMixture, PairSet, draw_batch
 from sono.training.model.region_pool import masked_mean
 from sono.training.objectives.attributes import NOTHING, AttributeTable
 from sono.training.objectives.facts import Facts, numbers
 from sono.training.objectives.losses import Targets, softmax_direction
 from sono.training.objectives.objective import Pairs, pairs_loss, role_weights
 
-TRUE = [("plane femur", "femur at 22 weeks"), ("plane femur", "femur at 23 weeks"), ("plane eye", "eye at 22 weeks")]
+TRUE = [
+    ("plane femur", "femur at 22 weeks"),
+    ("plane femur", "femur at 23 weeks"),
+    ("plane eye", "eye at 22 weeks"),
+]
 
 
 def test_a_text_is_true_by_the_short_fact_or_the_whole_caption() -> None:
@@ -37,10 +41,15 @@ def test_numbers_of_facts_are_the_same_wherever_they_are_made() -> None:
 @pytest.mark.parametrize("weight", [0.2, 0.5, 1.0])
 def test_the_loss_is_the_weighted_mean_of_whole_frames_and_regions(weight: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    rows, columns = (normalize(torch.randn(6, 4, generator=generator, dtype=torch.float64), dim=-1) for _ in range(2))
+    rows, columns = (
+        normalize(torch.randn(6, 4, generator=generator, dtype=torch.float64), dim=-1)
+        for _ in range(2)
+    )
     regional = torch.tensor([False, True, True, False, True, True])
     ids, scale = torch.arange(6), torch.tensor(3.0, dtype=torch.float64)
-    targets = Targets(ids, ids, groups=(regional, regional), weights=role_weights(regional, regional, weight))
+    targets = Targets(
+        ids, ids, groups=(regional, regional), weights=role_weights(regional, regional, weight)
+    )
     expected = 0.0
     for kind, share in ((False, 1 - weight), (True, weight)):
         places = [place for place in range(6) if bool(regional[place]) is kind]
@@ -53,7 +62,9 @@ def test_the_loss_is_the_weighted_mean_of_whole_frames_and_regions(weight: float
 
 def test_equal_texts_leave_no_floor_in_the_loss() -> None:
     same = normalize(torch.ones(8, 4), dim=-1)
-    loss = softmax_direction(same, same, torch.tensor(10.0), Targets(torch.zeros(8), torch.zeros(8)))
+    loss = softmax_direction(
+        same, same, torch.tensor(10.0), Targets(torch.zeros(8), torch.zeros(8))
+    )
     assert float(loss) == pytest.approx(0.0, abs=1e-6)
 
 
@@ -65,15 +76,18 @@ def test_the_mean_under_a_mask_counts_its_cells_alone() -> None:
     assert masked_mean(features, torch.zeros_like(mask)).tolist() == [[0.0]]
 
 
-# Two planes and two structures; a text states the short fact or the whole caption, which rows 0 and 2 share.
+# Two planes and two structures; a text states the short fact or the whole caption, which rows 0 and
+# 2 share.
 STATED = [
-    "plane femur", "plane eye", "femur at 22 weeks", "structure femur", "the femur", "structure lens", "the lens",
+    "plane femur", "plane eye", "femur at 22 weeks", "structure femur", "the femur",
+    "structure lens", "the lens",
     "plane femur",
 ]  # fmt: skip
 HOLDS = [
-    ("plane femur", "femur at 22 weeks"), ("plane eye", "eye at 22 weeks"), ("plane femur", "femur at 22 weeks"),
-    ("structure femur", "a long femur"), ("structure femur", "the femur"), ("structure lens", "a lens"),
-    ("structure lens", "the lens"), ("plane femur", "femur at 24 weeks"),
+    ("plane femur", "femur at 22 weeks"), ("plane eye", "eye at 22 weeks"),
+    ("plane femur", "femur at 22 weeks"), ("structure femur", "a long femur"),
+    ("structure femur", "the femur"), ("structure lens", "a lens"), ("structure lens", "the lens"),
+    ("plane femur", "femur at 24 weeks"),
 ]  # fmt: skip
 REGIONAL = ["structure" in short for short, _ in HOLDS]
 
@@ -81,16 +95,22 @@ REGIONAL = ["structure" in short for short, _ in HOLDS]
 def batch_of(rows: list[int], same: bool = False) -> Pairs:
     """Pairs of random unit features, or of features that are all the same."""
     generator = torch.Generator().manual_seed(7)
-    image, text = normalize(torch.randn(2, len(HOLDS), 4, generator=generator, dtype=torch.float64), dim=-1)[:, rows]
+    image, text = normalize(
+        torch.randn(2, len(HOLDS), 4, generator=generator, dtype=torch.float64), dim=-1
+    )[:, rows]
     if same:
         image = text = image[:1].expand(len(rows), -1)
     stated, holds = [STATED[row] for row in rows], [HOLDS[row] for row in rows]
     facts = Facts.of(stated, holds, [REGIONAL[row] for row in rows])
-    return Pairs(image, text, numbers(stated), AttributeTable([NOTHING]).of([NOTHING] * len(rows)), facts)
+    return Pairs(
+        image, text, numbers(stated), AttributeTable([NOTHING]).of([NOTHING] * len(rows)), facts
+    )
 
 
 def settings(objective: str, weight: float, **changes: Any) -> TrainingConfig:
-    return TrainingConfig(**{"objective": objective, "targets": "fact", "region_weight": weight} | changes)
+    return TrainingConfig(
+        **{"objective": objective, "targets": "fact", "region_weight": weight} | changes
+    )
 
 
 SCALE, BIAS = 3.0, -1.0
@@ -102,7 +122,10 @@ def loss_of(pairs: Pairs, config: TrainingConfig) -> float:
 
 
 def written_out(pairs: Pairs, rows: list[int], objective: str) -> float:
-    """The loss of a batch that consists of `rows` alone, where the places are the rows of `STATED`: cell by cell."""
+    """The loss of a batch that consists of `rows` alone, where the places are the rows of `STATED`.
+
+    Cell by cell.
+    """
     logits = [[SCALE * float(pairs.image[i] @ pairs.text[j]) for j in rows] for i in rows]
     right = [[STATED[j] in HOLDS[i] for j in rows] for i in rows]
     if objective == "sigmoid":
@@ -114,7 +137,10 @@ def written_out(pairs: Pairs, rows: list[int], objective: str) -> float:
         ]
         return sum(cells) / len(rows)
     directions = []
-    for values, found in ((logits, right), (list(zip(*logits, strict=True)), list(zip(*right, strict=True)))):
+    for values, found in (
+        (logits, right),
+        (list(zip(*logits, strict=True)), list(zip(*right, strict=True))),
+    ):
         losses = []
         for row, told in zip(values, found, strict=True):
             shares = [math.exp(value) / sum(map(math.exp, row)) for value in row]
@@ -133,7 +159,9 @@ def test_the_loss_is_the_weighted_mean_of_two_losses_that_are_computed_apart(
     pairs = batch_of(list(range(8)))
     whole, regions = ([row for row in range(8) if REGIONAL[row] is kind] for kind in (False, True))
     assert (len(whole), len(regions)) == (4, 4)
-    expected = (1 - weight) * written_out(pairs, whole, objective) + weight * written_out(pairs, regions, objective)
+    expected = (1 - weight) * written_out(pairs, whole, objective) + weight * written_out(
+        pairs, regions, objective
+    )
     found = loss_of(pairs, settings(objective, weight, loss_chunk=chunk))
     assert found == pytest.approx(expected, rel=1e-6)
     assert found != pytest.approx(written_out(pairs, list(range(8)), objective), rel=1e-2)
@@ -145,9 +173,13 @@ def test_kinds_count_by_their_weight_and_not_by_their_number(objective: str) -> 
     some = batch_of([0, 1, 2, 7, 3])  # one region pair
     whole = written_out(pairs, [0, 1, 2, 7], objective)
     found = loss_of(some, settings(objective, 0.25))
-    assert found == pytest.approx(0.75 * whole + 0.25 * written_out(pairs, [3], objective), rel=1e-6)
+    assert found == pytest.approx(
+        0.75 * whole + 0.25 * written_out(pairs, [3], objective), rel=1e-6
+    )
     # a batch of one kind alone has its whole loss
-    assert loss_of(batch_of([0, 1, 2, 7]), settings(objective, 0.25)) == pytest.approx(whole, rel=1e-6)
+    assert loss_of(batch_of([0, 1, 2, 7]), settings(objective, 0.25)) == pytest.approx(
+        whole, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
@@ -173,12 +205,16 @@ def test_equal_texts_on_equal_features_cost_nothing(targets: str, rows: list[int
 def drawn(mixture: PairMixture, regional: bool, *frames: Example) -> Batch:
     pairs = PairSet(np.zeros((len(frames), 8, 8), np.uint8), frames)
     kinds = [regional] * len(frames)
-    return draw_batch(pairs, range(len(frames)), mixture, torch.Generator().manual_seed(0), regional=kinds)
+    return draw_batch(
+        pairs, range(len(frames)), mixture, torch.Generator().manual_seed(0), regional=kinds
+    )
 
 
 def frame(number: int, plane: str | None, caption: str, structure: str) -> Example:
     runs = np.array([63, 1], np.uint32)
-    region = Region(runs, f"the {structure} of {caption}", structure=structure, prompts=(f"a {structure}",))
+    region = MaskedRegion(
+        runs, f"the {structure} of {caption}", structure=structure, prompts=(f"a {structure}",)
+    )
     return Example(str(number), plane, caption, () if plane is None else (f"a {plane}",), (region,))
 
 
@@ -192,7 +228,9 @@ FRAMES = (
 
 
 @pytest.mark.parametrize("regional", [False, True])
-def test_a_short_prompt_is_true_of_all_frames_of_its_kind_and_a_caption_of_those_that_have_it(regional: bool) -> None:
+def test_a_short_prompt_is_true_of_all_frames_of_its_kind_and_a_caption_of_those_that_have_it(
+    regional: bool,
+) -> None:
     short = positives(drawn(PairMixture(0.0, 1.0, None, region_prompts=1.0), regional, *FRAMES))
     long = positives(drawn(PairMixture(0.0, 0.0, None, region_prompts=0.0), regional, *FRAMES))
     if regional:  # the structure, whatever the plane
@@ -218,6 +256,11 @@ def positives(batch: Batch) -> list[set[int]]:
 def test_numbers_are_the_same_in_a_process_of_its_own() -> None:
     names = ["plane femur", "a caption of an Äste"]
     code = f"from sono.training.objectives.facts import numbers; print(numbers({names!r}).tolist())"
-    environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    environment = os.environ | {
+        "PYTHONHASHSEED": "12345",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert json.loads(told.stdout) == numbers(names).tolist()

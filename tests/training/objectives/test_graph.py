@@ -8,7 +8,10 @@ from sono.training.objectives.attributes import AttributeRows, Attributes, Attri
 from sono.training.objectives.graph import AttributeGraph
 
 CAPTIONS = [
-    Attributes(("head", "transthalamic"), frozenset({("structures", "fetal head"), ("structures", "thalami")})),
+    Attributes(
+        ("head", "transthalamic"),
+        frozenset({("structures", "fetal head"), ("structures", "thalami")}),
+    ),
     Attributes(("head", "transventricular"), frozenset({("structures", "fetal head")})),
     Attributes(("lower limb", "femur"), frozenset({("structures", "femur")})),
     Attributes(),
@@ -32,7 +35,8 @@ def fused(gate: float) -> Tensor:
 
 def test_fused_features_have_unit_length_and_stay_near_the_text() -> None:
     module = graph()
-    module.opening.data.fill_(100.0)  # a gate that has run away, and attributes that say all they can
+    # a gate that has run away, and attributes that say all they can
+    module.opening.data.fill_(100.0)
     module.project.bias.data.uniform_(-50, 50)
     features = module(texts(), TABLE.of(CAPTIONS)).detach()
     assert torch.allclose(features.norm(dim=-1), torch.ones(4))
@@ -77,7 +81,9 @@ def test_every_weight_is_there_from_the_start_and_learns() -> None:
     module = graph()
     module(texts(), TABLE.of(CAPTIONS)).square()[:, 0].sum().backward()
     assert {name for name, weight in module.named_parameters() if weight.grad is None} == set()
-    assert {"opening", "plane_nodes", "value_nodes", "project.weight", "layers.1.weight"} <= set(module.state_dict())
+    assert {"opening", "plane_nodes", "value_nodes", "project.weight", "layers.1.weight"} <= set(
+        module.state_dict()
+    )
 
 
 def test_a_set_without_attributes_has_an_empty_graph() -> None:

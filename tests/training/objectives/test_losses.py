@@ -23,7 +23,9 @@ IDS = [0, 1, 0, 2, 1, 0, 3]
 
 
 def unit(count: int, seed: int) -> Tensor:
-    values = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = torch.randn(
+        count, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return normalize(values, dim=-1).requires_grad_()
 
 
@@ -44,7 +46,9 @@ def cosines(image: Tensor, text: Tensor) -> list[list[float]]:
 
 
 def soft_labels(count: int) -> Tensor:
-    values = torch.rand(count, count, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    values = torch.rand(
+        count, count, generator=torch.Generator().manual_seed(9), dtype=torch.float64
+    )
     return ((values + values.T) / 2).fill_diagonal_(1.0)
 
 
@@ -62,8 +66,13 @@ def test_the_sigmoid_loss_is_the_written_out_double_sum(ids: list[int]) -> None:
 
 def test_the_sigmoid_loss_is_that_of_the_published_code(shared_data: Path) -> None:
     expected = np.load(shared_data.parent / "golden" / "sonoclip_tiny" / "expected.npz")
-    image, text = (normalize(torch.tensor(expected[name][:4]), dim=-1) for name in ("image_features", "text_features"))
-    loss = sigmoid_loss(image, text, torch.tensor(2.4).exp(), torch.tensor(-9.5), identity_targets(4))
+    image, text = (
+        normalize(torch.tensor(expected[name][:4]), dim=-1)
+        for name in ("image_features", "text_features")
+    )
+    loss = sigmoid_loss(
+        image, text, torch.tensor(2.4).exp(), torch.tensor(-9.5), identity_targets(4)
+    )
     assert float(loss) == pytest.approx(float(expected["sigmoid_loss"]), abs=1e-4)
 
 
@@ -74,37 +83,54 @@ def test_the_gradient_of_the_sigmoid_loss_is_the_written_out_one() -> None:
     for i in range(7):
         for j in range(7):
             logit = 3.0 * float(image[i].detach() @ text[j].detach()) - 1.5
-            expected[i] += (1 / (1 + math.exp(-logit)) - (IDS[i] == IDS[j])) * 3.0 * text[j].detach() / 7
+            expected[i] += (
+                (1 / (1 + math.exp(-logit)) - (IDS[i] == IDS[j])) * 3.0 * text[j].detach() / 7
+            )
     assert torch.allclose(gradients(loss, image)[0], expected)
 
 
 def test_the_softmax_loss_without_equal_captions_is_cross_entropy() -> None:
     image, text, scale = unit(7, 1), unit(7, 2), scalar(4.0)
     logits, own = scale * image @ text.T, torch.arange(7)
-    plain = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
-    assert value_of(softmax_loss(image, text, scale, identity_targets(7))) == pytest.approx(value_of(plain))
+    plain = (
+        torch.nn.functional.cross_entropy(logits, own)
+        + torch.nn.functional.cross_entropy(logits.T, own)
+    ) / 2
+    assert value_of(softmax_loss(image, text, scale, identity_targets(7))) == pytest.approx(
+        value_of(plain)
+    )
 
 
 def test_the_semantic_loss_is_zero_where_the_cosines_are_the_labels() -> None:
     image = unit(6, 3)
     wanted = (image @ image.T).detach()
-    assert value_of(semantic_loss(image, image, lambda start, stop: wanted[start:stop])) == pytest.approx(
-        0.0, abs=1e-12
-    )
+    assert value_of(
+        semantic_loss(image, image, lambda start, stop: wanted[start:stop])
+    ) == pytest.approx(0.0, abs=1e-12)
 
 
 Objective = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 
 OBJECTIVES: dict[str, Objective] = {
     "identity": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, identity_targets(7), chunk),
-    "caption": lambda i, t, s, b, chunk: sigmoid_loss(i, t, s, b, caption_targets(torch.tensor(IDS)), chunk),
-    "softmax": lambda i, t, s, b, chunk: softmax_loss(i, t, s, caption_targets(torch.tensor(IDS)), chunk) + 0 * b,
-    "softmax identity": lambda i, t, s, b, chunk: softmax_loss(i, t, s, identity_targets(7), chunk) + 0 * b,
-    "semantic": lambda i, t, s, b, chunk: semantic_loss(i, t, lambda m, n: soft_labels(7)[m:n], chunk) + 0 * (s + b),
+    "caption": lambda i, t, s, b, chunk: sigmoid_loss(
+        i, t, s, b, caption_targets(torch.tensor(IDS)), chunk
+    ),
+    "softmax": lambda i, t, s, b, chunk: (
+        softmax_loss(i, t, s, caption_targets(torch.tensor(IDS)), chunk) + 0 * b
+    ),
+    "softmax identity": lambda i, t, s, b, chunk: (
+        softmax_loss(i, t, s, identity_targets(7), chunk) + 0 * b
+    ),
+    "semantic": lambda i, t, s, b, chunk: (
+        semantic_loss(i, t, lambda m, n: soft_labels(7)[m:n], chunk) + 0 * (s + b)
+    ),
 }
 
 
-def written_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, ids: list[int]) -> Tensor:
+def written_sigmoid(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, ids: list[int]
+) -> Tensor:
     """Pair by pair."""
     terms = []
     for i, frame in enumerate(image):
@@ -121,7 +147,10 @@ def shares(powers: list[Tensor]) -> list[Tensor]:
 
 
 def written_softmax(image: Tensor, text: Tensor, scale: Tensor, ids: list[int]) -> Tensor:
-    """Row by row, both ways; the positives of a row share its target, whose entropy is taken off."""
+    """Row by row, both ways.
+
+    The positives of a row share its target, whose entropy is taken off.
+    """
     terms = []
     for rows, columns in ((image, text), (text, image)):
         for i, row in enumerate(rows):
@@ -137,8 +166,13 @@ def written_semantic(image: Tensor, text: Tensor, wanted: Tensor) -> Tensor:
     for rows, columns in ((image, text), (text, image)):
         for i, row in enumerate(rows):
             cosines = [sum(row * column) for column in columns]
-            squared = sum((cosine - label) ** 2 for cosine, label in zip(cosines, wanted[i], strict=True)) / len(wanted)
-            want, told = shares([label / 0.07 for label in wanted[i]]), shares([cosine / 0.07 for cosine in cosines])
+            squared = sum(
+                (cosine - label) ** 2 for cosine, label in zip(cosines, wanted[i], strict=True)
+            ) / len(wanted)
+            want, told = (
+                shares([label / 0.07 for label in wanted[i]]),
+                shares([cosine / 0.07 for cosine in cosines]),
+            )
             divergence = sum(p * torch.log(p / q) for p, q in zip(want, told, strict=True))
             terms.append(0.6 * squared + 0.4 * divergence)
     return sum(terms, scalar(0.0)) / len(terms)
@@ -179,9 +213,12 @@ class LargestTensor(TorchDispatchMode):
         super().__init__()
         self.elements = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch's own
+    # torch's own
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
-        self.elements = max([self.elements] + [x.numel() for x in [result] if isinstance(x, Tensor)])
+        self.elements = max(
+            [self.elements] + [x.numel() for x in [result] if isinstance(x, Tensor)]
+        )
         return result
 
 
@@ -189,9 +226,13 @@ class LargestTensor(TorchDispatchMode):
 def test_in_chunks_the_whole_matrix_is_never_there(name: str) -> None:
     image, text, every = unit(200, 1), unit(200, 2), torch.arange(200)
     chunked: dict[str, Callable[[], Tensor]] = {
-        "identity": lambda: sigmoid_loss(image, text, scalar(5.0), scalar(-2.0), identity_targets(200), 10),
+        "identity": lambda: sigmoid_loss(
+            image, text, scalar(5.0), scalar(-2.0), identity_targets(200), 10
+        ),
         "softmax": lambda: softmax_loss(image, text, scalar(5.0), identity_targets(200), 10),
-        "semantic": lambda: semantic_loss(image, text, lambda m, n: (every[m:n, None] == every).double(), 10),
+        "semantic": lambda: semantic_loss(
+            image, text, lambda m, n: (every[m:n, None] == every).double(), 10
+        ),
     }
     with LargestTensor() as largest:
         gradients(chunked[name](), image, text)
@@ -199,13 +240,17 @@ def test_in_chunks_the_whole_matrix_is_never_there(name: str) -> None:
 
 
 def test_different_captions_make_the_two_kinds_of_targets_equal() -> None:
-    assert torch.equal(caption_targets(torch.arange(5)).positives(), identity_targets(5).positives())
+    assert torch.equal(
+        caption_targets(torch.arange(5)).positives(), identity_targets(5).positives()
+    )
 
 
 def test_a_pair_is_met_by_the_columns_of_all_processes() -> None:
     whole = Targets(torch.tensor(IDS), torch.tensor(IDS))
     half = caption_targets(torch.tensor(IDS[3:]), torch.tensor(IDS))
-    assert torch.equal(half.positives(columns=slice(2, 6)), whole.positives(columns=slice(2, 6))[3:])
+    assert torch.equal(
+        half.positives(columns=slice(2, 6)), whole.positives(columns=slice(2, 6))[3:]
+    )
 
 
 def test_the_prior_bias_makes_a_positive_as_rare_as_it_is() -> None:

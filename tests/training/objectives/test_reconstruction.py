@@ -24,7 +24,9 @@ def truth(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     wanted, share = hidden_cells(image, mask)
     weight = share / share.sum((1, 2), keepdim=True)
     mean = (wanted * weight).sum((1, 2), keepdim=True)
-    return (wanted - mean) / ((wanted - mean).square() * weight).sum((1, 2), keepdim=True).add(1e-4).sqrt()
+    return (wanted - mean) / ((wanted - mean).square() * weight).sum((1, 2), keepdim=True).add(
+        1e-4
+    ).sqrt()
 
 
 def test_nothing_of_the_hidden_pixels_is_left() -> None:
@@ -34,7 +36,7 @@ def test_nothing_of_the_hidden_pixels_is_left() -> None:
     assert torch.equal(with_hole(image, mask)[mask == 0], image[mask == 0])
 
 
-def test_frames_with_holes_leave_no_trace_in_batch_normalisation() -> None:
+def test_frames_with_holes_leave_no_trace_in_batch_normalization() -> None:
     norm = torch.nn.BatchNorm2d(1)
     image, mask = frames_and_masks()
     with kept_statistics(norm):
@@ -50,14 +52,19 @@ def test_a_hidden_cell_is_the_mean_of_its_masked_pixels() -> None:
     wanted, share = hidden_cells(image, mask)
     cell = slice(20, 24)  # four pixels a cell
     assert float(wanted[0, 5, 5]) == pytest.approx(float(image[0, 0, cell, cell].mean()))
-    assert float(share[1, 0, 10]) == pytest.approx(2 * 0 + 1 * 4 / 16)  # one of its four rows is masked
+    # one of its four rows is masked
+    assert float(share[1, 0, 10]) == pytest.approx(2 * 0 + 1 * 4 / 16)
     assert share.shape == (2, GRID, GRID)
 
 
 def test_the_right_guess_costs_nothing_and_no_guess_about_one() -> None:
     image, mask = frames_and_masks()
-    assert float(reconstruction_loss(truth(image, mask), image, mask)) == pytest.approx(0.0, abs=1e-9)
-    assert float(reconstruction_loss(torch.zeros(2, GRID, GRID), image, mask)) == pytest.approx(1.0, abs=0.05)
+    assert float(reconstruction_loss(truth(image, mask), image, mask)) == pytest.approx(
+        0.0, abs=1e-9
+    )
+    assert float(reconstruction_loss(torch.zeros(2, GRID, GRID), image, mask)) == pytest.approx(
+        1.0, abs=0.05
+    )
 
 
 def test_frames_without_a_region_do_not_count() -> None:

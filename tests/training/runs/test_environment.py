@@ -14,7 +14,7 @@ from quick import quick
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import PublicNames, Search
 from sono.curation.privacy.private_strings import collect
-from sono.curation.privacy.text_extraction import texts_of
+from sono.curation.privacy.text_extraction import extract_texts
 from sono.training.config import TrainingConfig
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.checkpoints import read_run, write_run
@@ -32,11 +32,22 @@ def test_it_tells_versions_machine_and_threads_in_words() -> None:
     told = environment(CONFIG, ModelConfig(name="nano"))
     assert told["numpy"] == np.__version__
     assert told["threads"] == str(torch.get_num_threads())
-    assert {"open_clip_torch", "timm", "opencv", "torch", "python", "sono", "device", "processes"} <= set(told)
+    assert {
+        "open_clip_torch",
+        "timm",
+        "opencv",
+        "torch",
+        "python",
+        "sono",
+        "device",
+        "processes",
+    } <= set(told)
     assert all(isinstance(value, str) and value for value in told.values())
 
 
-def test_the_processor_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processor_is_called_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     info = tmp_path / "cpuinfo"
     monkeypatch.setattr(place, "CPU_INFO", info)
     monkeypatch.setattr("platform.processor", lambda: "")
@@ -64,17 +75,31 @@ def test_a_repeated_run_remarks_in_one_line_on_other_versions(
     assert re.search(rf"elsewhere: made with numpy 1.0 \(here {re.escape(np.__version__)}\)", told)
 
 
-def test_names_of_processors_and_versions_like_days_are_no_leak_and_names_beside_them_are(tmp_path: Path) -> None:
+def test_names_of_processors_and_versions_like_days_are_no_leak_and_names_beside_them_are(
+    tmp_path: Path,
+) -> None:
     record = tmp_path / "runs" / "toy" / "run.json"
     record.parent.mkdir(parents=True)
-    private = collect(["Gold^Ruth", "Silver^Ann", "Bronze^Max", "2014-11-03", "Lindqvist^Eva"], frozenset())
+    private = collect(
+        ["Gold^Ruth", "Silver^Ann", "Bronze^Max", "2014-11-03", "Lindqvist^Eva"], frozenset()
+    )
     search, place = Search(private, NO_NAMES), Path("runs/toy/run.json")
 
     def found(**values: str) -> set[str]:
         record.write_text(json.dumps(values, indent=1))
-        return {one for _, text in texts_of(record) for one in search.found_at(place, "", text)}
+        return {
+            one for _, text in extract_texts(record) for one in search.found_at(place, "", text)
+        }
 
-    assert found(cpu="Intel Xeon Gold 6248R", device="Tesla V100", python="3.11.14", torch="3.11.14+cu132") == set()
+    assert (
+        found(
+            cpu="Intel Xeon Gold 6248R",
+            device="Tesla V100",
+            python="3.11.14",
+            torch="3.11.14+cu132",
+        )
+        == set()
+    )
     assert found(cpu="Intel Xeon Silver 4210R, Ryzen 9 Bronze Max") == set()
     assert found(hold_out="3.11.14") == {date(2014, 11, 3).isoformat()}
     assert {"gold", "bronze max"} & found(shards="gold_ruth", text="bronze-max")

@@ -1,4 +1,7 @@
-"""What a person sees of a run at a terminal and in TensorBoard; log.csv is looked at where runs are."""
+"""What a person sees of a run at a terminal and in TensorBoard.
+
+Log.csv is looked at where runs are.
+"""
 
 import io
 import socket
@@ -12,17 +15,23 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 
 from sono.curation.core import console
 from sono.training.runs import log
-from sono.training.runs.log import COLUMNS, Board, Log, Watch, watched
+from sono.training.runs.log import COLUMNS, LiveTable, Log, TensorBoardWriter, live_progress
 
 
 def told(epoch: int) -> dict[str, str]:
     """The values of an epoch, each different from all others; validated at even ones."""
-    values = {name: f"{epoch}.{place}" for place, name in enumerate(COLUMNS)} | {"epoch": str(epoch)}
-    return {name: value for name, value in values.items() if epoch % 2 == 0 or not name.startswith("val_")}
+    values = {name: f"{epoch}.{place}" for place, name in enumerate(COLUMNS)} | {
+        "epoch": str(epoch)
+    }
+    return {
+        name: value
+        for name, value in values.items()
+        if epoch % 2 == 0 or not name.startswith("val_")
+    }
 
 
 def test_the_table_shows_the_last_eight_epochs_with_their_values() -> None:
-    watch = Watch(10, lambda steps=1, note="": None)
+    watch = LiveTable(10, lambda steps=1, note="": None)
     for epoch in range(1, 11):
         watch.epoch(told(epoch))
     screen = Console(record=True, width=200, file=io.StringIO())
@@ -30,14 +39,15 @@ def test_the_table_shows_the_last_eight_epochs_with_their_values() -> None:
     header, *rows = screen.export_text().splitlines()
     assert header.split() == " ".join(COLUMNS).replace("_", " ").split()
     assert [row.split() for row in rows] == [list(told(epoch).values()) for epoch in range(3, 11)]
-    assert rows[0].index("3.9") == rows[1].index("4.9")  # what was not validated leaves its place empty
+    # what was not validated leaves its place empty
+    assert rows[0].index("3.9") == rows[1].index("4.9")
 
 
 def test_at_a_terminal_table_and_bar_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, width=200, file=io.StringIO(), record=True)
     for module in (console, log):
         monkeypatch.setattr(module, "talk", screen)
-    with watched(total=8, done=2, epochs=4) as watch:
+    with live_progress(total=8, done=2, epochs=4) as watch:
         watch.step("epoch 2 loss 0.125")
         watch.epoch(told(2))
     drawn = screen.export_text()
@@ -49,9 +59,11 @@ def values_of(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "loss": 1 / epoch}
 
 
-def test_tensorboard_reads_the_epochs_of_all_parts_of_a_run_in_order_and_no_machine(tmp_path: Path) -> None:
+def test_tensorboard_reads_the_epochs_of_all_parts_of_a_run_in_order_and_no_machine(
+    tmp_path: Path,
+) -> None:
     for first, keep in ((1, 0), (3, 2), (11, 10)):  # begun, and resumed twice
-        board = Board(tmp_path / "tensorboard", keep)
+        board = TensorBoardWriter(tmp_path / "tensorboard", keep)
         board.write(values_of(first))
         board.write(values_of(first + 1))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
@@ -60,19 +72,29 @@ def test_tensorboard_reads_the_epochs_of_all_parts_of_a_run_in_order_and_no_mach
     files = list((tmp_path / "tensorboard").iterdir())
     assert len(files) == 3
     host = socket.gethostname().encode()
-    assert not [file for file in files if host in file.name.encode() or (len(host) > 3 and host in file.read_bytes())]
+    assert not [
+        file
+        for file in files
+        if host in file.name.encode() or (len(host) > 3 and host in file.read_bytes())
+    ]
 
 
 def steps_of(folder: Path) -> list[int]:
     """The epochs in the files of a folder, as they are on disk."""
-    loaded = (event for file in sorted(folder.iterdir()) for event in LegacyEventFileLoader(str(file)).Load())
+    loaded = (
+        event
+        for file in sorted(folder.iterdir())
+        for event in LegacyEventFileLoader(str(file)).Load()
+    )
     return [event.step for event in loaded if event.summary.value]
 
 
 @pytest.mark.parametrize("keeps", [(0, 2), (0, 0), (0, 3, 1), (0, 4, 4)])
-def test_epochs_that_a_resumed_run_repeats_are_in_tensorboard_once(keeps: tuple[int, ...], tmp_path: Path) -> None:
+def test_epochs_that_a_resumed_run_repeats_are_in_tensorboard_once(
+    keeps: tuple[int, ...], tmp_path: Path
+) -> None:
     for keep in keeps:
-        board = Board(tmp_path / "tensorboard", keep)
+        board = TensorBoardWriter(tmp_path / "tensorboard", keep)
         for epoch in range(keep + 1, keep + 5):
             board.write(values_of(epoch))
     assert steps_of(tmp_path / "tensorboard") == list(range(1, keeps[-1] + 5))
@@ -80,13 +102,13 @@ def test_epochs_that_a_resumed_run_repeats_are_in_tensorboard_once(keeps: tuple[
 
 
 def test_a_record_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
-    board = Board(tmp_path / "tensorboard", 0)
+    board = TensorBoardWriter(tmp_path / "tensorboard", 0)
     for epoch in (1, 2, 3):
         board.write(values_of(epoch))
     (file,) = (tmp_path / "tensorboard").iterdir()
     for cut in (3, 17):
         file.write_bytes(file.read_bytes()[:-cut])
-        Board(tmp_path / "tensorboard", 2).write(values_of(3))
+        TensorBoardWriter(tmp_path / "tensorboard", 2).write(values_of(3))
         assert steps_of(tmp_path / "tensorboard") == ([1, 2, 3] if cut == 3 else [1, 3])
         for later in sorted((tmp_path / "tensorboard").iterdir())[1:]:
             later.unlink()

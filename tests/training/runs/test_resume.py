@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from studies import copy_study
 
 from sono.curation.core import atomic
-from sono.curation.core.console import talk
+from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, StoppedError
 from sono.curation.core.tables import DUPLICATES, IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
@@ -34,16 +34,20 @@ from sono.training.train import train
 SMALL = mixed(model="tiny", epochs=3, batch_size=6, validate_every=1)
 EVERYTHING = SMALL.model_copy(
     update={
-        "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2, "semantic_weight": 0.5,
-        "graph_gate": 0.1, "reconstruction_weight": 0.2, "global_fraction": 0.1, "regions_per_frame": 2,
-        "curriculum": 0.5, "center_balance": 0.5, "patient_balance": 0.5, "accumulate": 2,
+        "epochs": 2, "objective": "softmax", "targets": "caption", "loss_chunk": 2,
+        "semantic_weight": 0.5, "graph_gate": 0.1, "reconstruction_weight": 0.2,
+        "global_fraction": 0.1, "regions_per_frame": 2, "curriculum": 0.5, "center_balance": 0.5,
+        "patient_balance": 0.5, "accumulate": 2,
     }
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After every step, without waiting for the disk: it is a process that dies here, not the machine."""
+    """After every step, without waiting for the disk.
+
+    It is a process that dies here, not the machine.
+    """
     monkeypatch.setattr(atomic, "_sync", lambda path: None)
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
@@ -88,7 +92,9 @@ def die() -> None:
 
 
 @pytest.mark.parametrize("last", [0, 5, 8])
-def test_a_run_killed_at_a_step_resumes_to_the_same_weights_and_log(last: int, study: Workspace, whole: Path) -> None:
+def test_a_run_killed_at_a_step_resumes_to_the_same_weights_and_log(
+    last: int, study: Workspace, whole: Path
+) -> None:
     name = f"killed-{last}"
 
     def work() -> None:
@@ -120,7 +126,9 @@ def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
 
         return work
 
-    for kill in sorted(np.random.default_rng(seed).choice(np.arange(1, 16), 3, replace=False).tolist()):
+    for kill in sorted(
+        np.random.default_rng(seed).choice(np.arange(1, 16), 3, replace=False).tolist()
+    ):
         monkeypatch.setattr(resume.Saver, "save", rarely(kill))
         again = (folder / checkpoints.RUN).exists()
         assert in_child(partial(train, study, SMALL, name, again)) == -signal.SIGKILL
@@ -133,21 +141,29 @@ def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
 
 
 @pytest.mark.parametrize("change", [11, 12, 13, 14, 15])  # a save makes five changes on disk
-def test_a_run_killed_while_it_saves_never_pairs_old_with_new(change: int, study: Workspace, whole: Path) -> None:
+def test_a_run_killed_while_it_saves_never_pairs_old_with_new(
+    change: int, study: Workspace, whole: Path
+) -> None:
     name = f"saving-{change}"
 
     def work() -> None:
         rename, seen = os.rename, iter(range(change))
         replace = os.replace
-        os.rename = lambda *given, **more: rename(*given, **more) if next(seen, None) is not None else die()
-        os.replace = lambda *given, **more: replace(*given, **more) if next(seen, None) is not None else die()
+        os.rename = lambda *given, **more: (
+            rename(*given, **more) if next(seen, None) is not None else die()
+        )
+        os.replace = lambda *given, **more: (
+            replace(*given, **more) if next(seen, None) is not None else die()
+        )
         train(study, SMALL, name)
 
     assert in_child(work) == -signal.SIGKILL
     same_run(train(study, SMALL, name, resume=True).folder, whole)
 
 
-def test_every_objective_averages_and_parts_resume_to_the_same_weights(study: Workspace, tiny: str) -> None:
+def test_every_objective_averages_and_parts_resume_to_the_same_weights(
+    study: Workspace, tiny: str
+) -> None:
     def work() -> None:
         step, done = Trainer.step, iter(range(6))
         Trainer.step = lambda *given: step(*given) if next(done, None) is not None else die()
@@ -159,8 +175,10 @@ def test_every_objective_averages_and_parts_resume_to_the_same_weights(study: Wo
     same_run(again, whole)
     heads = [load_file(folder / "last" / "heads.safetensors") for folder in (again, whole)]
     assert all(torch.equal(value, heads[1][name]) for name, value in heads[0].items())
-    assert float(heads[0]["graph.opening"]) != pytest.approx(0.0, abs=1e-5)  # where a gate of half of the most begins
-    assert "heads.safetensors" not in {path.name for path in (whole / "end").iterdir()}  # a model needs no heads
+    # where a gate of half of the most begins
+    assert float(heads[0]["graph.opening"]) != pytest.approx(0.0, abs=1e-5)
+    # a model needs no heads
+    assert "heads.safetensors" not in {path.name for path in (whole / "end").iterdir()}
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -197,10 +215,18 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(
             raise OSError(28, "No space left on device")
         write(*given)
 
-    with monkeypatch.context() as patch, pytest.raises(SonoError, match=r"No space left.*sono train --name full --r"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(SonoError, match=r"No space left.*sono train --name full --r"),
+    ):
         patch.setattr(resume, "write_bytes", full)
         train(study, SMALL, "full")
-    assert sorted(path.name for path in (whole.parent / "full").iterdir() if path.name.startswith(".tmp")) == []
+    assert (
+        sorted(
+            path.name for path in (whole.parent / "full").iterdir() if path.name.startswith(".tmp")
+        )
+        == []
+    )
     same_run(train(study, SMALL, "full", resume=True).folder, whole)
 
 
@@ -213,11 +239,15 @@ def test_a_record_that_names_a_folder_asks_for_its_place(study: Workspace, whole
     record = json.loads((copy / "run.json").read_text())
     record["config"]["shards"] = "packed-a"
     (copy / "run.json").write_text(json.dumps(record))
-    with pytest.raises(SonoError, match=r"sono.toml: the run read shards 'packed-a' .*name it as shards under"):
+    with pytest.raises(
+        SonoError, match=r"sono.toml: the run read shards 'packed-a' .*name it as shards under"
+    ):
         recorded_config(study, "of-shards")
 
 
-def test_weights_of_another_architecture_do_not_resume(study: Workspace, whole: Path, tmp_path: Path) -> None:
+def test_weights_of_another_architecture_do_not_resume(
+    study: Workspace, whole: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(whole, whole.parent / "other"))
     config = copy / "last" / "model.json"
     config.write_text(config.read_text().replace('"tiny"', '"nano"'))
@@ -239,7 +269,11 @@ def damage(saved: dict[str, Any], place: tuple[Any, ...], value: object) -> None
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        (("optimizer", "state", 0, "exp_avg"), torch.zeros(3), r"exp_avg is torch.float32 \[3\], .* is needed"),
+        (
+            ("optimizer", "state", 0, "exp_avg"),
+            torch.zeros(3),
+            r"exp_avg is torch.float32 \[3\], .* is needed",
+        ),
         (("optimizer", "state", 0, "exp_avg"), "x", "no attribute"),
         (("optimizer", "state", 0, "step"), torch.tensor(float("nan")), "'step' is not finite"),
         (("optimizer", "state"), [1], "no attribute 'items'"),
@@ -251,7 +285,7 @@ def damage(saved: dict[str, Any], place: tuple[Any, ...], value: object) -> None
         (("losses",), [float("nan")], "'losses.0' is nan: input should be a finite number"),
         (("bogus",), 1, "'bogus' is 1: unexpected keyword"),
     ],
-)  # fmt: skip
+)
 def test_a_state_that_cannot_be_is_one_line(
     place: tuple[Any, ...], value: object, told: str, study: Workspace, whole: Path, tmp_path: Path
 ) -> None:
@@ -259,7 +293,10 @@ def test_a_state_that_cannot_be_is_one_line(
     saved = torch.load(copy / "last" / checkpoints.STATE)
     damage(saved, place, value)
     torch.save(saved, copy / "last" / checkpoints.STATE)
-    with pytest.raises(SonoError, match=rf"damaged \(.*{told}.*\); begin a new run .*`sono train --from {copy.name}`"):
+    with pytest.raises(
+        SonoError,
+        match=rf"damaged \(.*{told}.*\); begin a new run .*`sono train --from {copy.name}`",
+    ):
         train(study, SMALL, copy.name, resume=True)
 
 
@@ -273,9 +310,14 @@ def test_settings_of_the_optimizer_are_the_runs_own(study: Workspace, whole: Pat
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(pickle.dumps(os.system, 2), "not of torch, or more than tensors and numbers"), (b"", "cut short")],
+    [
+        (pickle.dumps(os.system, 2), "not of torch, or more than tensors and numbers"),
+        (b"", "cut short"),
+    ],
 )
-def test_a_damaged_state_says_so(content: bytes, told: str, study: Workspace, whole: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_says_so(
+    content: bytes, told: str, study: Workspace, whole: Path, tmp_path: Path
+) -> None:
     copy = copied(whole, f"damaged-{tmp_path.name}")
     (copy / "last" / checkpoints.STATE).write_bytes(content)
     with pytest.raises(SonoError, match=rf"damaged \({told}\)"):
@@ -294,22 +336,28 @@ def test_weights_that_are_no_numbers_name_their_run(study: Workspace, whole: Pat
     state = weights(copy / "best")
     state["logit_scale"] = torch.tensor(float("nan"))
     save_file(state, copy / "best" / "model.safetensors")
-    with pytest.raises(SonoError, match=r"no-numbers/best: .*damaged \('logit_scale' is not finite\)"):
+    with pytest.raises(
+        SonoError, match=r"no-numbers/best: .*damaged \('logit_scale' is not finite\)"
+    ):
         train(study, SMALL.model_copy(update={"init": "no-numbers", "model": "nano"}), "begun")
 
 
-def test_a_log_and_a_best_checkpoint_that_are_gone_leave_no_false_lines(study: Workspace, whole: Path) -> None:
+def test_a_log_and_a_best_checkpoint_that_are_gone_leave_no_false_lines(
+    study: Workspace, whole: Path
+) -> None:
     copy = Path(shutil.copytree(whole, whole.parent / "bereft"))
     (copy / "log.csv").unlink()
     shutil.rmtree(copy / "best")
-    with talk.capture() as told:
+    with stderr_console.capture() as told:
         summary = train(study, SMALL, "bereft", resume=True)
     assert "best/ is gone, so the best of the epochs to come is kept" in told.get()
     assert (summary.best_epoch, summary.best_score) == (0, None)
     Log(copy, 0).write({"epoch": 2, "step": 1})
     Log(copy, 2).write({"epoch": 2, "step": 2})
     Log(copy, 1).write({"epoch": 2, "step": 3})
-    assert [line.split(",")[:2] for line in (copy / "log.csv").read_text().splitlines()[1:]] == [["2", "3"]]
+    assert [line.split(",")[:2] for line in (copy / "log.csv").read_text().splitlines()[1:]] == [
+        ["2", "3"]
+    ]
 
 
 def test_a_log_that_is_no_text_is_one_line(study: Workspace, whole: Path) -> None:
@@ -321,9 +369,15 @@ def test_a_log_that_is_no_text_is_one_line(study: Workspace, whole: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"config": None}, r"run\.json: damaged \('config' is None: input should be a valid dictionary"),
+        (
+            {"config": None},
+            r"run\.json: damaged \('config' is None: input should be a valid dictionary",
+        ),
         ({"config": [1]}, r"run\.json: damaged \('config' is \[1\]"),
-        ({"config": {"epochs": "x"}}, r"run\.json: 'config\.epochs' is 'x': input should be a valid integer"),
+        (
+            {"config": {"epochs": "x"}},
+            r"run\.json: 'config\.epochs' is 'x': input should be a valid integer",
+        ),
         ({"patients_seen": [1]}, r"run\.json: damaged \('patients_seen\.0' is 1"),
     ],
 )
@@ -337,23 +391,34 @@ def test_a_damaged_record_is_one_line(
 
 
 def test_where_nothing_is_left_to_go_on_from_it_says_so(study: Workspace, whole: Path) -> None:
-    ended = Path(shutil.copytree(whole, whole.parent / "ended", ignore=shutil.ignore_patterns("last")))
-    with pytest.raises(SonoError, match=r"ended: has ended, and last/ is gone; .*`sono train --from ended`"):
+    ended = Path(
+        shutil.copytree(whole, whole.parent / "ended", ignore=shutil.ignore_patterns("last"))
+    )
+    with pytest.raises(
+        SonoError, match=r"ended: has ended, and last/ is gone; .*`sono train --from ended`"
+    ):
         train(study, SMALL, "ended", resume=True)
     shutil.rmtree(ended / "end")
-    with talk.capture() as told:
+    with stderr_console.capture() as told:
         same_run(train(study, SMALL, "ended", resume=True).folder, whole)
     assert "begins again" in told.get()
 
 
-def test_with_other_tables_a_run_does_not_go_on(study: Workspace, whole: Path, tmp_path: Path) -> None:
+def test_with_other_tables_a_run_does_not_go_on(
+    study: Workspace, whole: Path, tmp_path: Path
+) -> None:
     copy = copy_study(study, tmp_path)
     shutil.copytree(whole, copy.runs / whole.name)
     copy.write(DUPLICATES, from_rows(DUPLICATES, []))
     assert data_hash(copy, SMALL) == checkpoints.read_run(whole).data_hash
     images = copy.images()
-    copy.write(IMAGES, images.assign(split=images["split"].replace({"test": "train", "train": "test"})))
-    with pytest.raises(SonoError, match=r"have changed since .*put the tables back, or .*`sono train --from unbroken`"):
+    copy.write(
+        IMAGES, images.assign(split=images["split"].replace({"test": "train", "train": "test"}))
+    )
+    with pytest.raises(
+        SonoError,
+        match=r"have changed since .*put the tables back, or .*`sono train --from unbroken`",
+    ):
         train(copy, SMALL, "unbroken", resume=True)
     copy.write(IMAGES, images)
     train(copy, SMALL, "unbroken", resume=True)

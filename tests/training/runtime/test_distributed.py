@@ -1,4 +1,7 @@
-"""Two processes train as one does: run as a script by torchrun, this file is the command line with a tiny model."""
+"""Two processes train as one does.
+
+Run as a script by torchrun, this file is the command line with a tiny model.
+"""
 
 import csv
 import math
@@ -35,13 +38,13 @@ from sono.training.model.checkpoints import load_model
 from sono.training.model.sync_norm import share_norms
 from sono.training.runs import resume
 from sono.training.runtime.distributed import (
-    alone,
-    from_first,
-    of_all,
-    of_first,
-    process_count,
-    process_rank,
+    all_gather_texts,
+    broadcast,
+    broadcast_call,
+    get_rank,
+    get_world_size,
     processes,
+    single_process,
 )
 from sono.training.runtime.sharding import clip_shares, share_weights, whole
 from sono.training.runtime.stop import Stop, stopping
@@ -51,7 +54,7 @@ from sono.training.train import train
 SETTINGS = mixed(model="tiny2", epochs=2, batch_size=12, validate_every=1, precision="float32")
 
 
-def normalised(rows: slice, wrap: bool) -> dict[str, Tensor]:
+def normalized(rows: slice, wrap: bool) -> dict[str, Tensor]:
     """Gradients and statistics of two norms over some of eight frames."""
     generator = torch.Generator().manual_seed(1)
     frames = torch.randn(8, 3, 4, 4, generator=generator) + 2
@@ -63,7 +66,9 @@ def normalised(rows: slice, wrap: bool) -> dict[str, Tensor]:
     together = DistributedDataParallel(model) if wrap else model
     together(frames[rows]).pow(3).mean().backward()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    return buffers | {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return buffers | {
+        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
 
 
 class Scaled(nn.Module):
@@ -72,7 +77,9 @@ class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(2)
-        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1)).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1)).to(
+            memory_format=torch.channels_last
+        )
         self.scale = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -109,11 +116,13 @@ def typed(*words: object) -> object:
 
 @contextmanager
 def asked_at(steps: int) -> Iterator[None]:
-    """After so many steps the second process alone is asked to stop, twice, as by torchrun and who started it."""
+    """After so many steps the second process alone is asked to stop, twice, as by torchrun and
+    who started it.
+    """
     step, done = Trainer.step, iter(range(steps))
 
     def ask(*given: Any) -> float:
-        if next(done, None) is None and process_rank() == 1:
+        if next(done, None) is None and get_rank() == 1:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
         return step(*given)
@@ -125,39 +134,49 @@ def asked_at(steps: int) -> Iterator[None]:
 
 def compare(out: Path) -> None:
     """Norms and gradients of two processes, as files, and an error that both get."""
-    own = slice(4 * process_rank(), 4 * process_rank() + 4)
-    found, gradients = normalised(own, wrap=True), clipped(own, shares=True)
-    with alone():
-        assert process_count() == 1
-    assert process_count() == 2
-    assert from_first(process_rank) == of_first(process_rank()) == 0
-    assert of_all([f"frame {process_rank()}"]) == ["frame 0", "frame 1"]
+    own = slice(4 * get_rank(), 4 * get_rank() + 4)
+    found, gradients = normalized(own, wrap=True), clipped(own, shares=True)
+    with single_process():
+        assert get_world_size() == 1
+    assert get_world_size() == 2
+    assert broadcast_call(get_rank) == broadcast(get_rank()) == 0
+    assert all_gather_texts([f"frame {get_rank()}"]) == ["frame 0", "frame 1"]
     with pytest.raises(SonoError, match="the first process says no"):
-        from_first(fails)
-    if process_rank() == 0:
+        broadcast_call(fails)
+    if get_rank() == 0:
         torch.save(found, out)
         torch.save(gradients, out.with_name("gradients.pt"))
 
 
 def one_of_two(study: Path, out: Path) -> None:
-    """Compare norms, tell an error, and train by the command line, over the port, which serves once, then by files."""
-    places, join = count(), partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2)
+    """Compare norms, tell an error, and train by the command line, over the port, which serves
+    once, then by files.
+    """
+    places, join = (
+        count(),
+        partial(dist.init_process_group, rank=int(os.environ["RANK"]), world_size=2),
+    )
     dist.init_process_group = lambda backend: join(backend, init_method=f"file://{out}.meet")
     with processes():
         compare(out)
     dist.init_process_group = join.func
-    resume.SAVE_SECONDS = [math.inf, 0.0][int(os.environ["RANK"])]  # clocks differ: the second one's alone is due
+    # clocks differ: the second one's alone is due
+    resume.SAVE_SECONDS = [math.inf, 0.0][int(os.environ["RANK"])]
     for name in ("two", "shares"):
         begin = ("train", "-w", study, "--recipe", out.with_name(f"{name}.toml"))
         assert typed(*begin, "--name", name) == 0
-        dist.init_process_group = lambda backend: join(backend, init_method=f"file://{out}.{next(places)}")
+        dist.init_process_group = lambda backend: join(
+            backend, init_method=f"file://{out}.{next(places)}"
+        )
         with asked_at(1):
             assert typed(*begin, "--name", f"{name}-cut") == 130
         assert typed("train", "-w", study, "--name", f"{name}-cut", "--resume") == 0
 
 
 def slowly(study: Path, recipe: Path, name: str) -> None:
-    """Train by the command line, print a line in each step, and end none before somebody has asked to stop."""
+    """Train by the command line, print a line in each step, and end none before somebody has
+    asked to stop.
+    """
     step, asked = Trainer.step, []
 
     @contextmanager
@@ -194,7 +213,10 @@ def torchrun(*words: object) -> subprocess.Popen[str]:
 def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of what two processes did, and what they printed."""
     folder = tmp_path_factory.mktemp("two")
-    for name, config in (("two", SETTINGS), ("shares", SETTINGS.model_copy(update={"strategy": "fsdp"}))):
+    for name, config in (
+        ("two", SETTINGS),
+        ("shares", SETTINGS.model_copy(update={"strategy": "fsdp"})),
+    ):
         changed = config.model_dump(exclude_defaults=True)
         lines = [f"{key} = {value!r}" for key, value in changed.items()]
         (folder / f"{name}.toml").write_text("\n".join(["[training]", *lines]))
@@ -213,7 +235,10 @@ def one(study: Workspace) -> Path:
 
 def log(folder: Path) -> list[dict[str, float]]:
     rows = csv.DictReader((folder / "log.csv").read_text().splitlines())
-    return [{name: float(value) for name, value in row.items() if value and name != "seconds"} for row in rows]
+    return [
+        {name: float(value) for name, value in row.items() if value and name != "seconds"}
+        for row in rows
+    ]
 
 
 @pytest.mark.parametrize("name", ["two", "shares"])
@@ -231,7 +256,8 @@ def test_two_processes_save_a_whole_model_that_sees_as_the_one_of_one(
 ) -> None:
     frames = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     first, second = (
-        load_model(folder)[0].encode_image(frames, torch.ones_like(frames)) for folder in (one, study.runs / name)
+        load_model(folder)[0].encode_image(frames, torch.ones_like(frames))
+        for folder in (one, study.runs / name)
     )
     assert torch.allclose(first, second, rtol=1e-4, atol=1e-4)
 
@@ -240,7 +266,9 @@ def test_two_processes_save_a_whole_model_that_sees_as_the_one_of_one(
 def test_a_process_that_is_asked_to_stop_stops_both_and_the_run_goes_on_exactly(
     name: str, study: Workspace, told: tuple[Path, str]
 ) -> None:
-    whole, cut = (load_file(study.runs / run / "last" / "model.safetensors") for run in (name, f"{name}-cut"))
+    whole, cut = (
+        load_file(study.runs / run / "last" / "model.safetensors") for run in (name, f"{name}-cut")
+    )
     assert [weight for weight, value in whole.items() if not torch.equal(value, cut[weight])] == []
     assert log(study.runs / name) == log(study.runs / f"{name}-cut")
 
@@ -262,7 +290,9 @@ def test_a_signal_to_torchrun_stops_the_run_saved_and_one_process_can_go_on(
         assert [running.stdout.readline() for _ in range(2)] == ["a step\n"] * 2
         running.send_signal(number)
         _, error = ended(running)
-    assert re.search(f"saved after step 1 of 4; go on with `sono train --name {name} --resume`", error), error
+    assert re.search(
+        f"saved after step 1 of 4; go on with `sono train --name {name} --resume`", error
+    ), error
     resumed = train(study, SETTINGS, name, resume=True).folder
     for first, second in zip(log(one), log(resumed), strict=True):
         assert second == pytest.approx(first, rel=1e-5)
@@ -276,7 +306,7 @@ def test_one_process_writes_and_talks(study: Workspace, told: tuple[Path, str]) 
 
 def test_norms_see_the_frames_of_all_processes(told: tuple[Path, str]) -> None:
     found = torch.load(told[0] / "norms.pt", weights_only=True)
-    whole = normalised(slice(0, 8), wrap=False)
+    whole = normalized(slice(0, 8), wrap=False)
     assert whole.keys() == found.keys()
     for name, value in whole.items():
         assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5), name
@@ -284,10 +314,10 @@ def test_norms_see_the_frames_of_all_processes(told: tuple[Path, str]) -> None:
 
 def test_gradients_in_shares_are_averaged_and_clipped_as_whole_ones(told: tuple[Path, str]) -> None:
     found = torch.load(told[0] / "gradients.pt", weights_only=True)
-    alone = clipped(slice(0, 8), shares=False)
-    assert alone["norm"] > 0.2
-    assert found.keys() == alone.keys()
-    for name, value in alone.items():
+    single_process = clipped(slice(0, 8), shares=False)
+    assert single_process["norm"] > 0.2
+    assert found.keys() == single_process.keys()
+    for name, value in single_process.items():
         assert torch.allclose(found[name], value, atol=1e-6), name
 
 
