@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test coverage format clean
+.PHONY: install demo test coverage docs format clean
 
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,dicom,pacs,onnx,bert,pretrained,object-store]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,dicom,pacs,onnx,bert,pretrained,object-store,docs]"
 	touch $@
 
 demo: install
@@ -35,6 +35,11 @@ test: install
 # Tracing every line makes the tests of tables three times as slow, so it is a command of its own.
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+# The site is build/site/index.html; every page opens from disk.
+docs: install
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --quiet
 
 format: install
 	$(BIN)/ruff format .
