@@ -8,8 +8,8 @@ import io
 import tokenize
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import click
 import pyarrow as pa
 import typer
 
@@ -60,7 +60,7 @@ def pages() -> dict[Path, str]:
     }
 
 
-def _leaves(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
+def _leaves(path: str, command: Any) -> list[tuple[str, Any]]:
     inner = getattr(command, "commands", {})
     if not inner:
         return [(path, command)]
@@ -76,7 +76,7 @@ def _example_as_code(text: str) -> list[str]:
     return lines
 
 
-def _row(parameter: click.Parameter) -> str:
+def _row(parameter: Any) -> str:
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     if parameter.param_type_name == "argument":
         names = f"`{(parameter.name or '').upper()}`"
@@ -106,7 +106,9 @@ def _comments(table: str) -> dict[str, str]:
     source = inspect.getsource(tables)
     source = source[source.index(f"\n{table} = TableSpec(") :]
     source = source[: source.index("\n)\n") + 3]
-    found, above, column = {}, [], ""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    column = ""
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     for token, after in pairwise(tokens):
         if token.type == tokenize.NAME and after.string == "=":

@@ -5,7 +5,7 @@ Never raises for bad content.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -138,32 +138,56 @@ def _repeat_row(source: ReadResult, frame: Frame, stands_for_it: int) -> Row:
 
 
 def _frame_row(task: AnalysisTask, source: ReadResult, frame: Frame) -> Row:
-    codes = [*source.codes, *frame.codes]
     row = _picture_columns(frame)
+    found = examine(frame, source.codes, task.quality)
+    if found.sector is None or found.crop is None:
+        return row | _verdict(list(found.codes), source.message)
+    row["printed"] = found.printed
+    row["sector_kind"] = sector_kind(frame.gray, found.sector)
+    row |= _sector_columns(found.sector) | found.measures
+    row |= {"sector_fraction": found.sector.fraction}
+    row |= {"height": found.crop.shape[0], "width": found.crop.shape[1]}
+    row |= {"perceptual_hash": perceptual_hash(frame.gray, found.sector)}
+    row |= _verdict(list(found.codes), source.message)
+    return row | {"file": _store(task, row["image_id"], row["status"], found.crop)}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the pixels of one frame show.
+
+    `sector` and `crop` [h, w] (gray, zero outside the sector) are None where the frame is no
+    ultrasound picture. `codes` are those of the file, the frame and the checks, in that order.
+    """
+
+    codes: tuple[str, ...]
+    sector: Sector | None = None
+    crop: NDArray[np.uint8] | None = None
+    measures: dict[str, float] = field(default_factory=dict)
+    printed: list[str] | None = None  # words read inside the sector; None where nothing reads them
+
+
+def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examined:
+    """Find the sector of a frame, crop to it, measure and check it; `codes` are known already."""
+    known = [*codes, *frame.codes]
     flat = quality.flat_picture(frame.gray)
-    if flat is not None or status_of(codes) in ("rejected", "error"):
-        return row | _verdict([*codes, *([flat] if flat else [])], source.message)
+    if flat is not None or status_of(known) in ("rejected", "error"):
+        return Examined((*known, *([flat] if flat else [])))
     sector = _sector(frame)
     x0, y0, x1, y1 = sector.box
-    stored = crop_to_sector(frame.gray, sector)
+    crop = crop_to_sector(frame.gray, sector)
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
-    measures = quality.measure(stored, sector, rgb)
-    codes += quality.judge(measures, sector, task.quality)
-    codes += detect_modes(frame, sector.inside, task.quality.views)
-    if "rendering" in codes and "doppler" in codes:  # its colors are no flow
-        codes.remove("doppler")
+    measures = quality.measure(crop, sector, rgb)
+    known += quality.judge(measures, sector, config)
+    known += detect_modes(frame, sector.inside, config.views)
+    if "rendering" in known and "doppler" in known:  # its colors are no flow
+        known.remove("doppler")
     if sector.kind == "full" and frame.spacing_reason != "not_dicom":
-        codes.append("border_unknown")
+        known.append("border_unknown")
     # colored letters are dark in luma
-    ink = stored if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
-    on_tissue, row["printed"] = judge_print(ink, sector.inside[y0:y1, x0:x1], task.quality)
-    codes += on_tissue
-    row["sector_kind"] = sector_kind(frame.gray, sector)
-    row |= _sector_columns(sector) | measures | {"sector_fraction": sector.fraction}
-    row |= {"height": stored.shape[0], "width": stored.shape[1]}
-    row |= {"perceptual_hash": perceptual_hash(frame.gray, sector)}
-    row |= _verdict(codes, source.message)
-    return row | {"file": _store(task, row["image_id"], row["status"], stored)}
+    ink = crop if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
+    on_tissue, printed = judge_print(ink, sector.inside[y0:y1, x0:x1], config)
+    return Examined((*known, *on_tissue), sector, crop, measures, printed)
 
 
 def _sector(frame: Frame) -> Sector:

@@ -192,14 +192,14 @@ def own_file(folder: Path, name: str) -> Path:
     return path
 
 
-def load_sonoclip(base: Path, vision: Path) -> MaskClip:
+def load_sonoclip(base: str | os.PathLike[str], vision: str | os.PathLike[str]) -> MaskClip:
     """The published SonoCLIP pair (or Alpha-CLIP's): the CLIP file with the text tower, and the
     vision file.
 
     `encode_image(image, mask)` takes gray or RGB frames in [0, 1] and masks in {0, 1},
     `encode_text(tokens)` what `tokenize` gives. SonoError names keys that are missing or left over.
     """
-    model, _ = load_published(vision, base)
+    model, _ = load_published(Path(vision), Path(base))
     return model
 
 
