@@ -1,6 +1,4 @@
-"""Long bones: the capsule round the brightest straight or slightly bowed stick that casts a
-shadow.
-"""
+"""Long bones: a capsule around the brightest straight or slightly bowed stick with a shadow."""
 
 from dataclasses import dataclass
 
@@ -20,11 +18,11 @@ IMPOSSIBLE = -99.0
 
 @dataclass(frozen=True)
 class BoneModel:
-    """Weights of the evidence along a bone, and what is known beforehand.
+    """Weights of the evidence along a bone, and of the prior on its shape.
 
-    Evidence: how much the stick outshines the tissue `beside` it (plus `margin` working pixels), on
-    average and where it is weakest (`continuity`); that it ends where it ends (`ends`); brightness;
-    darkness behind it (`shadow`).
+    Evidence: by how much the stick is brighter than the tissue `beside` it (at that distance plus
+    `margin` working pixels), on average and where it is weakest (`continuity`); whether it stops at
+    its ends (`ends`); brightness; darkness behind it (`shadow`).
     """
 
     inset: float
@@ -48,9 +46,9 @@ class BoneModel:
 
 
 def find_bones(maps: EchoMaps, model: BoneModel) -> Found:
-    """The best sticks (x, y, half length, tilt in radians, bow over half length.
+    """The best sticks, best first.
 
-    Working pixels), best first.
+    A stick is x, y, half length (working pixels), tilt (radians) and bow over half length.
     """
     side = max(maps.shape)
     apart = np.array([0.05 * side, 0.05 * side, 0.08 * side, 0.3, 1.0])
@@ -110,7 +108,7 @@ def _evidence(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
 
 
 def _past_ends(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
-    """How much a stick goes on beyond its two ends, averaged."""
+    """How far a stick continues beyond its two ends, averaged."""
     down_x, down_y = -np.sin(shapes[:, [3]]), np.cos(shapes[:, [3]])
     beside = model.beside * shapes[:, [2]] + model.margin
     x, y = _on_axis(shapes, np.array([-1, 1]) * (1 + model.past))
@@ -121,9 +119,9 @@ def _past_ends(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
 
 
 def _surprise(frame: tuple[int, int], model: BoneModel, shapes: Field) -> Field:
-    """What length, place, tilt and bow cost.
+    """The cost of length, place, tilt and bow.
 
-    A bone is measured lying across the beam, in the upper middle.
+    A bone is measured across the beam, in the upper middle of the frame.
     """
     height, width = frame
     x, y, half, tilt, bow = shapes.T
