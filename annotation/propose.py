@@ -201,7 +201,7 @@ def _nothing(job: Job) -> list[dict[str, object]]:
 
 
 def _merged(tables: list[pd.DataFrame], frames: pd.DataFrame, config: MaskConfig) -> pd.DataFrame:
-    """All proposals for frames that still stand, the doubtful ones left out."""
+    """All proposals for current frames with at least the minimum score."""
     whole = concat_masks(tables)
     wanted = whole["image_id"].isin(frames["image_id"]) & (whole["score"] >= config.min_score)
     return whole[wanted].reset_index(drop=True)

@@ -117,7 +117,7 @@ ABDOMEN = Kind(
 )  # fmt: skip
 BONE = Kind(
     BoneModel(
-        inset=0.1, beside=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1,
+        inset=0.1, flank=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1,
         continuity=0.6, ends=0.236, bright=0.33, shadow=0.15, length=0.55, size=0.7, tilt=0.25,
         off_x=0.3, off_y=0.25, middle_y=0.52, bow=3.07,
     ),

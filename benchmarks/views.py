@@ -213,8 +213,8 @@ def main() -> None:
     frames = [read_source(str(path).encode()).frames[0].gray for path in few]
     tiles: list[tuple[Picture, str]] = []
     print(
-        f"{'kind':<18} {'told':>6} {'held':>6}   {len(frames)} pictures each; codes of those not "
-        "told"
+        f"{'kind':<18} {'found':>6} {'held':>6}   {len(frames)} pictures each; codes of those not "
+        "found"
     )
     for kind, (make, right) in KINDS.items():
         rng = np.random.default_rng(0)
@@ -223,9 +223,9 @@ def main() -> None:
         ]
         found = [codes_of(picture) for picture in pictures]
         other = Counter(code for codes in found if not codes & right for code in codes)
-        told = np.mean([bool(codes & right) for codes in found])
+        hits = np.mean([bool(codes & right) for codes in found])
         held = np.mean([status_of(codes) != "accepted" for codes in found])
-        print(f"{kind:<18} {told:>6.3f} {held:>6.3f}   {dict(other.most_common(4))}", flush=True)
+        print(f"{kind:<18} {hits:>6.3f} {held:>6.3f}   {dict(other.most_common(4))}", flush=True)
         tiles += [
             (picture, f"{kind}: {', '.join(codes & (VIEWS | right))}")
             for picture, codes in zip(pictures[:4], found[:4], strict=True)

@@ -155,7 +155,7 @@ def region_texts(
 ) -> dict[str, Features]:
     """Unit features [structures, d] by phrasing.
 
-    TRAINING is the mean of the training prompts; each unseen phrasing stands for itself.
+    TRAINING is the mean of the training prompts; each unseen phrasing is separate.
     """
     trained = class_features(model, [templates.render_region_prompts(name) for name in structures])
     return {TRAINING: trained} | _alone(

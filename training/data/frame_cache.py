@@ -126,7 +126,11 @@ def _frame_store(workspace: Workspace, side: int) -> tuple[Path, str, list[str]]
     table = workspace.images(["status", "file"])
     every = sorted(set(table.loc[table["status"] == "accepted", "file"]))
     path = workspace.root / FOLDER / str(side) / "frames.safetensors"
-    return path, _key("frames", side, every), every  # a file's name tells the image and its crop
+    return (
+        path,
+        _key("frames", side, every),
+        every,
+    )  # a file's name identifies the image and its crop
 
 
 def _rows_at(path: Path, every: Sequence[str], files: Sequence[str]) -> FrameRows:

@@ -179,12 +179,11 @@ def _blocks(attributes: Sequence[str]) -> tuple[slice, ...]:
 
 
 def soft_labels(rows: AttributeRows, columns: AttributeRows, equal: Tensor) -> Tensor:
-    """How alike captions are [n, m] from 0 to 1: the mean over the attributes that both tell; 1
-    where `equal`.
+    """Similarity [n, m] of captions from 0 to 1; 1 where `equal`.
 
-    Sets by their overlap (Jaccard), places by their common way from the root of the anatomy tree
-    (Wu and Palmer 1994), ages linearly. Where two captions share no attribute nothing is known, and
-    0 leaves the label to `equal` alone.
+    The mean over the attributes that both captions state: sets by their overlap (Jaccard), places
+    by their common path from the root of the anatomy tree (Wu and Palmer 1994), ages linearly. 0
+    for captions that share no attribute.
     """
     parts = [_places(rows.path, columns.path), _ages(rows.ga_days, columns.ga_days)]
     parts += [_overlap(rows.values[:, block], columns.values[:, block]) for block in rows.blocks]
