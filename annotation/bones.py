@@ -1,6 +1,4 @@
-"""Long bones: the capsule round the brightest straight or slightly bowed stick that casts a
-shadow.
-"""
+"""Long bones: a capsule around the brightest straight or slightly bowed stick with a shadow."""
 
 from dataclasses import dataclass
 
@@ -20,15 +18,15 @@ IMPOSSIBLE = -99.0
 
 @dataclass(frozen=True)
 class BoneModel:
-    """Weights of the evidence along a bone, and what is known beforehand.
+    """Weights of the evidence along a bone, and of the prior on its shape.
 
-    Evidence: how much the stick outshines the tissue `beside` it (plus `margin` working pixels), on
-    average and where it is weakest (`continuity`); that it ends where it ends (`ends`); brightness;
-    darkness behind it (`shadow`).
+    Evidence: by how much the stick is brighter than the tissue on its flanks (`flank` half lengths
+    plus `margin` working pixels away), on average and where it is weakest (`continuity`); whether
+    it stops at its ends (`ends`); brightness; darkness behind it (`shadow`).
     """
 
     inset: float
-    beside: float
+    flank: float
     margin: float
     brighter_side: float
     floor: float
@@ -48,9 +46,9 @@ class BoneModel:
 
 
 def find_bones(maps: EchoMaps, model: BoneModel) -> Found:
-    """The best sticks (x, y, half length, tilt in radians, bow over half length.
+    """The best sticks, best first.
 
-    Working pixels), best first.
+    A stick is x, y, half length (working pixels), tilt (radians) and bow over half length.
     """
     side = max(maps.shape)
     apart = np.array([0.05 * side, 0.05 * side, 0.08 * side, 0.3, 1.0])
@@ -84,14 +82,14 @@ def score_bones(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
 def _evidence(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
     half, tilt, bow = shapes[:, [2]], shapes[:, [3]], shapes[:, [4]]
     down_x, down_y = -np.sin(tilt), np.cos(tilt)
-    beside = model.beside * half + model.margin
+    flank = model.flank * half + model.margin
     sag = bow * half * (1 - ALONG**2)
     x, y = _on_axis(shapes, ALONG * (1 - model.inset))
     x, y = x + sag * down_x, y + sag * down_y
     on = _bone(maps, x, y)
-    above = _bone(maps, x - beside * down_x, y - beside * down_y)
-    below = _bone(maps, x + beside * down_x, y + beside * down_y)
-    behind = _bone(maps, x + 2 * beside * down_x, y + 2 * beside * down_y)
+    above = _bone(maps, x - flank * down_x, y - flank * down_y)
+    below = _bone(maps, x + flank * down_x, y + flank * down_y)
+    behind = _bone(maps, x + 2 * flank * down_x, y + 2 * flank * down_y)
     tissue = (
         model.brighter_side * np.maximum(above, below)
         + (1 - model.brighter_side) * (above + below) / 2
@@ -110,20 +108,20 @@ def _evidence(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
 
 
 def _past_ends(maps: EchoMaps, model: BoneModel, shapes: Field) -> Field:
-    """How much a stick goes on beyond its two ends, averaged."""
+    """How far a stick continues beyond its two ends, averaged."""
     down_x, down_y = -np.sin(shapes[:, [3]]), np.cos(shapes[:, [3]])
-    beside = model.beside * shapes[:, [2]] + model.margin
+    flank = model.flank * shapes[:, [2]] + model.margin
     x, y = _on_axis(shapes, np.array([-1, 1]) * (1 + model.past))
-    tissue = _bone(maps, x - beside * down_x, y - beside * down_y) + _bone(
-        maps, x + beside * down_x, y + beside * down_y
+    tissue = _bone(maps, x - flank * down_x, y - flank * down_y) + _bone(
+        maps, x + flank * down_x, y + flank * down_y
     )
     return np.asarray(np.clip(_bone(maps, x, y) - tissue / 2, -0.5, model.ceiling).mean(axis=1))
 
 
 def _surprise(frame: tuple[int, int], model: BoneModel, shapes: Field) -> Field:
-    """What length, place, tilt and bow cost.
+    """The cost of length, place, tilt and bow.
 
-    A bone is measured lying across the beam, in the upper middle.
+    A bone is measured across the beam, in the upper middle of the frame.
     """
     height, width = frame
     x, y, half, tilt, bow = shapes.T

@@ -1,7 +1,4 @@
-"""Tables of boxes as masks.
-
-A row a box, with the picture's name, a label and the edges in pixels.
-"""
+"""Tables of boxes as masks: one row per box with a file name, a label and edges in pixels."""
 
 import math
 from collections.abc import Mapping
@@ -41,7 +38,7 @@ EDGES = ("left", "top", "right", "bottom")
 class Row(NamedTuple):
     """The cells of a row by field, and its numbers.
 
-    Of edges and sizes, NaN for a cell that is no finite number.
+    `numbers` holds the edges and sizes, with NaN for a cell that is not a finite number.
     """
 
     cells: Mapping[str, str]
@@ -57,20 +54,19 @@ class Row(NamedTuple):
     def number(self, name: str) -> float:
         """Pixels; SonoError where the cell is no number."""
         if math.isnan(self.numbers[name]):
-            raise SonoError(f"{name} is '{self.cells[name]}', no number of pixels")
+            raise SonoError(f"{name} is '{self.cells[name]}', not a number of pixels")
         return self.numbers[name]
 
 
 def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
-    """Add the boxes of a table (CSV, TSV, XLSX, Parquet, JSON lines) to `found`, a bad row as
-    refused.
+    """Add the boxes of a table to `found`; bad rows are refused.
 
-    Columns are known by the titles of TITLES or by `columns` (field -> title). Edges are in source
-    pixels, the right and bottom ones exclusive. Columns width and height are the size of the
-    picture, or of each box where all of them are. SonoError where a column is missing, or where all
-    edges are fractions.
+    Reads CSV, TSV, XLSX, Parquet and JSON lines. Columns are recognized by the titles in TITLES or
+    by `columns` (field -> title). Edges are in source pixels; right and bottom are exclusive. The
+    columns width and height are the size of the picture, or of each box if they match all boxes.
+    SonoError when a column is missing or all edges are fractions.
     """
-    with suppress(OSError):  # `read_sheet` says why it cannot be opened
+    with suppress(OSError):  # `read_sheet` reports why it cannot be opened
         open_regular(path, MAX_BYTES).close()
     sheet = read_sheet(path)
     places = _columns(path, sheet.header, columns)
@@ -101,7 +97,7 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
     """The place of the column of each field."""
     for name in given:
         if name not in TITLES:
-            raise SonoError(f"--column '{name}': no field of a box{did_you_mean(name, TITLES)}")
+            raise SonoError(f"--column '{name}': not a field of a box{did_you_mean(name, TITLES)}")
     plain = [plain_label(title) for title in header]
     places: dict[str, int] = {}
     for name, titles in TITLES.items():
@@ -110,7 +106,7 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
         if len(fitting) > 1:
             shown = " and ".join(f"'{header[place]}'" for place in fitting)
             raise SonoError(
-                f"{path}: {shown} may each be the {name} of a box; say which with --column "
+                f"{path}: {shown} may each be the {name} of a box; choose one with --column "
                 f"{name}=TITLE"
             )
         if name in given and not fitting:
@@ -128,9 +124,8 @@ def _columns(path: Path, header: tuple[str, ...], given: Mapping[str, str]) -> d
     ]
     if missing:
         raise SonoError(
-            f"{path}: no column for {', '.join(missing)} among {', '.join(header[:20])}; name "
-            f"them, as in "
-            f'--column "{missing[0]}=TITLE" (fields: {", ".join(TITLES)})'
+            f"{path}: no column for {', '.join(missing)} among {', '.join(header[:20])}; map "
+            f'them, as in --column "{missing[0]}=TITLE" (fields: {", ".join(TITLES)})'
         )
     return places
 
@@ -144,7 +139,7 @@ def _refuse_fractions(path: Path, rows: list[Row]) -> None:
     ]
     if numbers and all(0 <= number <= 1 for number in numbers):
         raise SonoError(
-            f"{path}: all edges lie between 0 and 1, so they are fractions; give them in pixels"
+            f"{path}: all edges are between 0 and 1, so they are fractions; give them in pixels"
         )
 
 
@@ -171,10 +166,7 @@ def _are_of_boxes(rows: list[Row]) -> bool:
 
 
 def _picture_size(row: Row) -> Size | None:
-    """Height and width of the picture that the box was drawn on.
-
-    None where the row does not say.
-    """
+    """Height and width of the picture that the box was drawn on; None if the row has none."""
     if not (row.cells.get("picture_width") and row.cells.get("picture_height")):
         return None
     return round(row.number("picture_height")), round(row.number("picture_width"))

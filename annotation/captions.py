@@ -30,9 +30,7 @@ _Place = tuple[str, str | None]  # image id, and mask id of a region caption
 
 
 class CaptionConfig(Config):
-    """Which template set, how many tokens the text encoder reads, and words that no caption may
-    hold.
-    """
+    """`[captions]` of `sono.toml`: template set, token limit, banned words, places of findings."""
 
     template: str = "standard"
     max_tokens: int = Field(77, ge=1)
@@ -43,7 +41,7 @@ class CaptionConfig(Config):
 
 
 class Facts(NamedTuple):
-    """What the record and the masks say of a frame (or of one mask, `structure`).
+    """What the record and the masks state about a frame, or about one mask (`structure`).
 
     Equal facts give equal captions.
     """
@@ -108,9 +106,7 @@ class CaptionWriter:
         return self._cache[facts]
 
     def _relevant(self, facts: Facts) -> Facts:
-        """Drop what the template does not use, so that a set without ages has few distinct
-        captions.
-        """
+        """Drop facts that the template does not use, so that fewer captions are rendered."""
         names = self.templates.names(facts.level)
         if not names & {"ga", "days", "weeks", "tier"}:
             facts = facts._replace(ga_days=None)
@@ -132,9 +128,9 @@ class CaptionWriter:
         )
 
     def _fit(self, facts: Facts) -> tuple[tuple[str, ...], Values, str]:
-        """Render with as many structures as the text encoder reads.
+        """Render with as many structures as the text encoder can read.
 
-        At least one stays where there is one.
+        At least one structure is kept if there is one.
         """
         structures = _within(facts.structures, MAX_TEXT_CHARS // 2)
         while True:
@@ -151,12 +147,12 @@ class CaptionWriter:
 
 
 def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) -> Values:
-    """The values that a template gets: names and English lists, null where nothing is known.
+    """The values that a template gets: names and English lists, null where unknown.
 
-    A frame of no standard plane has a region at most; its plane is null.
+    A frame outside the standard planes has at most a region; its plane is null.
     """
     plane = find_plane(facts.plane, planes)
-    told = mention_findings(facts.findings, plane, places)
+    mentioned = mention_findings(facts.findings, plane, places)
     weeks, days = divmod(facts.ga_days, DAYS_A_WEEK) if facts.ga_days is not None else (None, None)
     structures = english_list(facts.structures)
     known = sum((plane is not None, weeks is not None, bool(facts.structure or structures)))
@@ -170,16 +166,16 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
         "structure": facts.structure,
         "laterality": facts.laterality,
         "presentation": facts.presentation,
-        "findings": english_list([spoken(finding) for finding in told.plane]),
-        "study_findings": english_list([spoken(finding) for finding in told.study]),
+        "findings": english_list([spoken(finding) for finding in mentioned.plane]),
+        "study_findings": english_list([spoken(finding) for finding in mentioned.study]),
         "tier": _TIERS[known],
     }
 
 
 def find_plane(plane_id: str | None, planes: PlaneTable) -> Plane | None:
-    """The plane of an id.
+    """The plane of an id; None for an unknown plane and for "other".
 
-    None for an unknown plane and for "other". SonoError for an id not in the table.
+    SonoError for an id that is not in the table.
     """
     planes.check([plane_id])
     return planes.by_id.get(plane_id or "")
@@ -208,7 +204,7 @@ def _within(words: tuple[str, ...], chars: int) -> tuple[str, ...]:
 
 
 def _fields_used(text: str, values: Values, printed: Iterable[str]) -> tuple[str, ...]:
-    """The values that the template may print, that are known, and that stand in the text."""
+    """The known values that the template may print and that occur in the text."""
     known = {name: str(values[name]).casefold() for name in printed if values.get(name) is not None}
     left, used = text.casefold(), []
     # the longest first, each found once and taken out, so that "head" is not found in "fetal head"
@@ -226,11 +222,10 @@ def _tier(used: Collection[str]) -> str:
 
 
 def build_captions(workspace: Workspace, template: str | None = None) -> CaptionSummary:
-    """Write captions.parquet: a global caption for every accepted frame, a region caption for every
-    usable mask.
+    """Write captions.parquet with a caption per accepted frame and per usable mask.
 
-    A caption with a lint finding is refused: counted in the summary, not written. PrivacyError
-    where a template or a record has brought something private into the workspace.
+    A caption with a lint finding is refused: it is counted in the summary and not written.
+    PrivacyError when a template or a record brings private text into the workspace.
     """
     config = workspace.settings("captions", CaptionConfig)
     templates = load_templates(template or config.template)
@@ -249,9 +244,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
 
 
 def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: CaptionSummary) -> None:
-    """SonoError where no frame would have a caption, or no mask one any more, since all of them
-    were refused.
-    """
+    """SonoError when all global captions, or all region captions, would be refused."""
     earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
     for level in earlier & {_level(place) for place in places}:
         if not sum(summary.counts[level].values()):
@@ -264,8 +257,7 @@ def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: Caption
             )
             raise SonoError(
                 f"template set '{summary.template}': every {level} caption was refused ({codes}), "
-                f"so {kept}; "
-                f"correct the template or the records: '{example}' has {code}"
+                f"so {kept}; correct the template or the records: '{example}' has {code}"
             )
 
 

@@ -65,10 +65,10 @@ def is_coco(content: Any) -> bool:
 
 
 def read_coco(path: Path, content: Mapping[str, Any], found: Found) -> None:
-    """Add the masks of COCO `content` to `found`, a bad entry as refused.
+    """Add the masks of COCO `content` to `found`; bad entries are refused.
 
-    SonoError where two images share an id, one file name has two ids, or two categories share an
-    id: then no mask of the file belongs to a picture or a label for sure.
+    SonoError when two images share an id, one file name has two ids, or two categories share an id:
+    then the picture or the label of a mask is ambiguous.
     """
     images = _by_id(path, "images", _entries(path, content, "images", CocoImage, found))
     categories = _by_id(
@@ -133,8 +133,7 @@ def _by_id(path: Path, part: str, entries: Sequence[Any]) -> dict[str, Any]:
             names = [getattr(one, "file_name", getattr(one, "name", "")) for one in (first, entry)]
             raise SonoError(
                 f"{path}: {part} '{names[0]}' and '{names[1]}' share the id {_key(entry.id)}, so "
-                f"nobody knows whose "
-                "masks these are; export it again with an id for each"
+                "their masks are ambiguous; export it again with one id for each"
             )
     return known
 
@@ -146,8 +145,8 @@ def _check_names(path: Path, images: Sequence[CocoImage]) -> None:
         if first is not image:
             raise SonoError(
                 f"{path}: '{image.file_name}' is the name of image {first.id} and of image "
-                f"{image.id}, so nobody knows "
-                "which picture is meant; export it again with the folders in file_name"
+                f"{image.id}, so the name is ambiguous; export it again with the folders in "
+                "file_name"
             )
 
 
@@ -169,7 +168,7 @@ def _run_pixels(segmentation: dict[str, Any], size: Size) -> NDArray[np.bool_]:
     if segmentation.get("size") not in (list(size), size):
         raise SonoError(
             f"the runs are for {segmentation.get('size')}, the image is {list(size)} (height, "
-            f"width)"
+            "width)"
         )
     counts = segmentation.get("counts")
     if isinstance(counts, str):

@@ -83,7 +83,8 @@ def import_(
     """
     import dataclasses
 
-    from sono.annotation.mask_import import ImportOptions, import_masks, parse_pairs, parse_values
+    from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
+    from sono.annotation.mask_import import import_masks
     from sono.curation.core.workspace import Workspace
 
     options = ImportOptions(
@@ -124,8 +125,9 @@ def propose(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Propose outlines of heads, abdomens and long bones, with or without SAM. Proposals are not
-    labels.
+    """Propose outlines of heads, abdomens and long bones, without weights or with SAM.
+
+    Proposals are not labels.
 
     Example: sono masks propose --checkpoint sam_vit_b.pth
     """
@@ -164,7 +166,7 @@ def overlays(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw frames with their masks on one contact sheet to look at.
+    """Draw frames with their masks on one contact sheet for review.
 
     Example: sono masks overlays look/
     """
@@ -207,7 +209,7 @@ def build(
 def stats(
     workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
-    """Count what is in the study and write report.html with plots and pictures.
+    """Count the contents of the study and write report.html with plots and examples.
 
     Example: sono stats
     """

@@ -1,7 +1,4 @@
-"""What the shape searches look at.
-
-Brightness, slopes and ridges of a frame shrunk to a common size.
-"""
+"""Input of the shape searches: brightness, slopes and ridges of a frame at a common size."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +46,7 @@ def echo_maps(gray: NDArray[np.uint8]) -> EchoMaps:
     sector = sector_of(small)
     echo = np.sqrt(small.astype(np.float32))
     weight = sector.astype(np.float32)
-    # outside the sector the picture goes on as it ends, so that its border is no edge
+    # the picture is extended beyond the sector, so that the sector's border is not an edge
     around = _blur(echo * weight, 6) / np.maximum(_blur(weight, 6), 1e-3)
     whole = np.where(sector, echo, around)
     inside = echo[sector]
@@ -61,7 +58,7 @@ def echo_maps(gray: NDArray[np.uint8]) -> EchoMaps:
 
 
 def sector_of(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The convex hull [h, w] of the largest echoing region; everything when there is none."""
+    """The convex hull [h, w] of the largest echoing area; everything if there is none."""
     echo = (cv2.GaussianBlur(small, (0, 0), 1) > 4).astype(np.uint8)
     echo = np.asarray(cv2.morphologyEx(echo, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (21, 21))
@@ -79,8 +76,9 @@ def sector_of(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def sample(
     x: Field, y: Field, *fields: Field, beyond: float = 0.0
 ) -> tuple[NDArray[np.bool_], list[Field]]:
-    """Which points x, y lie within the maps, and the nearest values of each field there
-    (`beyond` elsewhere).
+    """Which points lie within the maps, and the nearest value of each field there.
+
+    `x` and `y` have any one shape, as have the results; `beyond` is the value outside the maps.
     """
     height, width = fields[0].shape
     column, row = np.rint(x).astype(np.int32), np.rint(y).astype(np.int32)

@@ -1,7 +1,4 @@
-"""Head and abdomen outlines.
-
-The ellipse that best follows a bright rim, also where only arcs of it show.
-"""
+"""Head and abdomen outlines: the ellipse that best follows a bright contour or arcs of it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +11,8 @@ from sono.annotation.search import Found, search
 
 POINTS = 48
 ANGLES = np.arange(POINTS) * 2 * np.pi / POINTS
-# the fitted line runs in the middle of the rim; measurements go round its outside (working pixels)
+# The fitted line is in the middle of the contour; measurements go around its outside. In working
+# pixels.
 RIM = 1.0
 RADII = (0.17, 0.21, 0.26, 0.31, 0.36, 0.41, 0.46)  # of the longer side
 SHAPES = ((0.95, (0,)), (0.75, (0, 45, 90, 135)))  # short over long axis, turns in degrees
@@ -23,13 +21,13 @@ IMPOSSIBLE = -99.0
 
 @dataclass(frozen=True)
 class EllipseModel:
-    """Weights of the evidence along an ellipse, and what is known beforehand.
+    """Weights of the evidence along an ellipse, and of the prior on its shape.
 
     Evidence, averaged over the contour: ridge across it (times `gain`, at least -`floor`), slope up
     to it from inside (`edge`, taken `depth` working pixels in), `rise` of brightness from there to
     it, brightness on it, and how much darker it is just inside than in the middle (`hollow`: fluid
-    beside the body). `lateral` is the weight of the sides, where the beam runs along the wall,
-    against 1 at top and bottom; `weakest` adds the two weakest quarters.
+    around the body). `lateral` is the weight of the sides, where the beam is parallel to the
+    contour; top and bottom have weight 1. `weakest` adds the two weakest quarters.
     """
 
     gain: float
@@ -54,7 +52,8 @@ class EllipseModel:
 def find_ellipses(maps: EchoMaps, model: EllipseModel) -> Found:
     """The best ellipses (x, y, two half axes, turn in radians; working pixels), best first."""
     side = max(maps.shape)
-    apart = np.array([0.05, 0.05, 0.06, 0.06, 9.0]) * side  # the turn of a near circle says nothing
+    # the turn of a near circle has no meaning
+    apart = np.array([0.05, 0.05, 0.06, 0.06, 9.0]) * side
     steps = np.array([0.04 * side] * 4 + [0.3])
     return search(
         lambda shapes: score_ellipses(maps, model, shapes), _grid(maps.shape), apart, steps
@@ -62,8 +61,9 @@ def find_ellipses(maps: EchoMaps, model: EllipseModel) -> Found:
 
 
 def ellipse_mask(shape: Field, scale: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Ellipse `shape` of working pixels as a mask [H, W] of stored pixels, out to the outside
-    of the rim.
+    """Ellipse `shape` (working pixels) as a mask [H, W] of stored pixels.
+
+    The mask includes the full thickness of the contour.
     """
     x, y, a, b, turn = (float(value) for value in shape)
     x, y = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
@@ -113,7 +113,7 @@ def _hollow(maps: EchoMaps, shapes: Field) -> Field:
 
 
 def _surprise(frame: tuple[int, int], model: EllipseModel, shapes: Field) -> Field:
-    """What size, place and form cost.
+    """The cost of size, place and form.
 
     Outlines are large, near the middle, and never long and thin.
     """

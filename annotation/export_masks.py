@@ -1,7 +1,4 @@
-"""Hand masks to other tools.
-
-COCO JSON over the stored frames, which `sono masks import` reads back.
-"""
+"""Export masks as COCO JSON over the stored frames; `sono masks import` reads it back."""
 
 import json
 from collections.abc import Mapping
@@ -30,12 +27,12 @@ class ExportSummary:
 
 
 def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> ExportSummary:
-    """Write every accepted frame and its masks that were not rejected as COCO JSON; the same
-    tables, the same bytes.
+    """Write all accepted frames and their masks as COCO JSON, without rejected masks.
 
-    `file_name` is relative to the workspace, sizes and masks are in stored pixels. PrivacyError
-    where something private is found, SonoError where there are no masks or nothing can be searched,
-    unless `no_vault`; nothing is written then.
+    The same tables give the same bytes. `file_name` is relative to the workspace; sizes and masks
+    are in stored pixels. Nothing is written on an error: PrivacyError when something private is
+    found, SonoError when there are no masks, or when private text cannot be searched for (unless
+    `no_vault`).
     """
     workspace.require_vault(no_vault)
     workspace.check_output(target)

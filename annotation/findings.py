@@ -1,4 +1,4 @@
-"""Where a finding of a record can be seen, so that a caption names it only on such planes."""
+"""Which planes can show a finding of a record, so that captions name it only there."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -49,7 +49,7 @@ PLACES: Places = {
 
 
 class MentionedFindings(NamedTuple):
-    """Findings that the plane of a frame can show, and those that can only be told of the study."""
+    """Findings that the plane of a frame can show, and those stated for the study only."""
 
     plane: tuple[str, ...]
     study: tuple[str, ...]
@@ -58,9 +58,9 @@ class MentionedFindings(NamedTuple):
 def mention_findings(
     findings: Sequence[str], plane: Plane | None, places: Places = PLACES
 ) -> MentionedFindings:
-    """Which `findings` a caption names: those of other planes are left out.
+    """Which `findings` a caption names; those of other planes are left out.
 
-    A finding without a place, and any on a frame of no known plane, is told of the study.
+    A finding without a place, and any finding on a frame of unknown plane, is stated for the study.
     """
     here = {plane.id, plane.region, *plane.structures} if plane else set()
     shown, study = [], []
@@ -79,9 +79,9 @@ def spoken(finding: str) -> str:
 
 
 def with_own_places(own: Places, planes: PlaneTable) -> Places:
-    """PLACES and a study's `own`.
+    """PLACES together with the study's `own` places.
 
-    SonoError for a place that is no structure, plane or region of its table.
+    SonoError for a place that is not a structure, plane or region of the table.
     """
     known = {
         word for plane in planes.planes for word in (plane.id, plane.region, *plane.structures)

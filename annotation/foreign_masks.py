@@ -1,7 +1,4 @@
-"""What the readers of masks made elsewhere return.
-
-Masks, refusals, and the names of all pictures.
-"""
+"""What the readers of external masks return: masks, refusals and the names of pictures."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +20,11 @@ MAX_BYTES = 1 << 30  # of a JSON file, which holds pictures in LabelMe's case
 
 @dataclass(frozen=True)
 class Picture:
-    """Which picture a mask was drawn on, as its file says.
+    """The picture that a mask was drawn on, according to its file.
 
     `name` is a path, or only its end, below `folder`: the folder in use, which can agree with the
-    path of a frame but cannot contradict it. Two `entry` values are two pictures, whatever their
-    names. `own_name` is the name of a LabelMe file, `file` the mask's own picture.
+    path of a frame but cannot contradict it. Two `entry` values are two pictures, even if their
+    names are equal. `own_name` is the name of a LabelMe file, `file` the mask's own picture.
     """
 
     name: str
@@ -40,9 +37,10 @@ class Picture:
 class ForeignMask(NamedTuple):
     """A mask as another tool wrote it.
 
-    `size` is (height, width) of its picture, None where the file does not say; `read` draws it for
-    a size. `source` is "import", or "box" for a box; `exported` holds the attributes that `sono
-    masks export` wrote. `nested`: one of several classes of a picture, which may lie in its holes.
+    `size` is (height, width) of its picture, or None if the file does not state it; `read` draws
+    the mask [H, W] for a size. `source` is "import", or "box" for a box; `exported` holds the
+    attributes that `sono masks export` wrote. `nested`: one of several classes of a picture, which
+    may lie in its holes.
     """
 
     picture: Picture
@@ -73,9 +71,9 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Found:
-    """What a file or folder holds.
+    """The contents of a file or folder: masks, refused entries, pictures and messages.
 
-    Masks, refused entries, all pictures (also those without a mask), and remarks.
+    `pictures` includes those without a mask.
     """
 
     masks: list[ForeignMask] = field(default_factory=list)
@@ -87,14 +85,14 @@ class Found:
     paints: dict[str, list[str]] = field(default_factory=dict)
 
     def refuse(self, reason: str, place: object, detail: str = "") -> None:
-        """Note an entry that is not used."""
+        """Add an entry that is not used."""
         self.refused.append(Refusal(reason, str(place), detail))
 
 
 def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file of at most `limit` bytes.
 
-    SonoError for anything else, without waiting for a pipe.
+    SonoError for anything else; a pipe is not waited for.
     """
     try:
         return read_regular(path, limit)
@@ -105,8 +103,8 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def check_size(size: Size) -> None:
-    """SonoError for a picture without pixels or with more than sono reads."""
+    """SonoError for a picture without pixels or with more than MAX_PIXELS."""
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
         raise SonoError(
-            f"a picture of {size[0]} x {size[1]} pixels (height x width) cannot be; export it again"
+            f"a picture cannot have {size[0]} x {size[1]} pixels (height x width); export it again"
         )

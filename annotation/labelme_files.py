@@ -27,13 +27,13 @@ def is_labelme(content: Any) -> bool:
 
 
 def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Found) -> None:
-    """Add the shapes of LabelMe `content` to `found`, of the file `path` below `folder`.
+    """Add the shapes of LabelMe `content` to `found`.
 
-    A bad shape is refused.
+    `path` is the file, below `folder`. A bad shape is refused.
     """
     image, inside = content["imagePath"], path.relative_to(folder).as_posix()
     if not isinstance(image, str) or not image.strip():
-        found.refuse("broken", path, "imagePath is no text")
+        found.refuse("broken", path, "imagePath is not a text")
         return
     name = posixpath.normpath(posixpath.join(posixpath.dirname(inside), image.replace("\\", "/")))
     picture = Picture(name, str(path), str(real_path(folder)), own_name=path.name)
@@ -54,7 +54,7 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
         kind = shape.get("shape_type") or "polygon"
         if kind not in AREAS:
             found.refuse(
-                "broken", place, f"a {kind} is no area; draw a polygon, circle or rectangle"
+                "broken", place, f"a {kind} is not an area; draw a polygon, circle or rectangle"
             )
             continue
         source = "box" if kind == "rectangle" else "import"

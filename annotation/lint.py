@@ -1,4 +1,4 @@
-"""Caption lint: what must not stand in a caption, each as a plain code."""
+"""Caption lint: what a caption must not contain, each as a code."""
 
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -12,17 +12,16 @@ from sono.curation.core.planes import REGIONS, Plane, PlaneTable
 FINDINGS = MappingProxyType(
     {
         "empty": "the text is empty",
-        "residue": "a piece of the template or a null value stands in the text",
+        "residue": "the text contains a piece of the template or a null value",
         "blanks": "two blanks in a row, or a blank at an end or before a full stop or comma",
         "control_character": "a control character or line break",
         "ga_grammar": "a gestational age that is not English, such as '1 weeks' or '22-weeks'",
         "ga_range": "a gestational age outside 4 to 45 weeks",
         "identifier": "something like an id, a date or a file name",
         "banned": "a center, a machine or a word of the banned list",
-        "wrong_plane": "a plane is named that the frame does not show",
+        "wrong_plane": "the text names a plane that the frame does not show",
         "wrong_structure": (
-            "a structure that belongs to another plane or to none; mend the label, "
-            "mask or planes file"
+            "a structure of another plane or of none; correct the label, mask or planes file"
         ),
         "too_long": "more tokens than the text encoder reads",
     }
@@ -48,7 +47,7 @@ _IDENTIFIER = re.compile(
 
 @dataclass(frozen=True)
 class LintRules:
-    """What `lint` checks against.
+    """The rules that `lint` checks against.
 
     `count_tokens` counts the tokens of a text including start and end.
     """
@@ -60,9 +59,9 @@ class LintRules:
 
     @cached_property
     def banned_pattern(self) -> re.Pattern[str] | None:
-        """The banned words as whole words.
+        """The banned words, matched as complete words.
 
-        Those of the plane table's own vocabulary cannot be banned.
+        Words of the plane table's own vocabulary cannot be banned.
         """
         words = {" ".join(word.casefold().split()) for word in self.banned}
         usable = sorted(
@@ -72,9 +71,7 @@ class LintRules:
 
     @cached_property
     def term_pattern(self) -> re.Pattern[str]:
-        """Structures and plane names, the longest first, so that 'aorta' is not found in
-        'descending aorta'.
-        """
+        """Structures and plane names, longest first ('descending aorta' before 'aorta')."""
         return _whole_words(
             sorted(
                 self.plane_names | set(self.planes.structures), key=lambda term: (-len(term), term)
@@ -99,11 +96,11 @@ def lint(
     structures: Collection[str] = (),
     findings: Collection[str] = (),
 ) -> list[str]:
-    """The codes (see FINDINGS) that `text` earns, in a fixed order.
+    """The codes (see FINDINGS) of the problems in `text`, in a fixed order.
 
-    `plane` is what the frame shows (None: unknown or none of the planes), `structures` those that
-    the caption lists; the record's own `findings` may name any structure ("short femur" beside a
-    head).
+    `plane` is what the frame shows (None: unknown, or none of the planes), `structures` those that
+    the caption lists. The record's own `findings` may name any structure, such as "short femur"
+    with a head.
     """
     if not text.strip():
         return ["empty"]
@@ -124,7 +121,7 @@ def lint(
 def clip_token_counter() -> Callable[[str], int]:
     """A counter of CLIP's byte-pair tokens, with start and end.
 
-    It imports torch through open_clip (a second).
+    It imports torch through open_clip, which takes a second.
     """
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -136,14 +133,12 @@ def clip_token_counter() -> Callable[[str], int]:
 def _disagreements(
     text: str, rules: LintRules, plane: Plane | None, structures: Collection[str]
 ) -> list[str]:
-    """`wrong_plane` and `wrong_structure`, from the terms in the text and from the structures
-    listed.
-    """
+    """`wrong_plane` and `wrong_structure`, from the terms in the text and the listed structures."""
     listed = _folded(structures)
     known = _folded(rules.planes.structures)
     own = _folded((plane.name, *plane.structures)) if plane else listed & known
     terms = _folded(rules.term_pattern.findall(text)) - own - REGIONS.keys()
-    # "femur" is a plane and a structure: beside a known plane it is read as a structure
+    # "femur" is a plane and a structure: if the plane is known, it is read as a structure
     names = _folded(rules.plane_names) - (known if plane else set())
     foreign = listed - own if plane is None else (terms - names) | (listed - own)
     return ["wrong_plane"] * bool(terms & names) + ["wrong_structure"] * bool(foreign)

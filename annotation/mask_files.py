@@ -1,7 +1,4 @@
-"""Read masks made elsewhere, whatever they come in.
-
-COCO or LabelMe JSON, tables of boxes, PNGs, folders of these.
-"""
+"""Read external masks: COCO or LabelMe JSON, tables of boxes, PNGs, or folders of these."""
 
 import json
 from collections import Counter
@@ -25,23 +22,24 @@ TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
 
 @dataclass(frozen=True)
 class MaskRules:
-    """How the files are read: pictures by `pictures`, the columns of a table by `columns`
-    (field -> title).
-    """
+    """How the files are read: `pictures` for PNGs, `columns` (field -> title) for tables."""
 
     pictures: PictureRules = field(default_factory=PictureRules)
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_masks(path: Path, rules: MaskRules) -> Found:
-    """All masks of a file or folder. SonoError where `path` is nothing that masks come in."""
+    """All masks of a file or folder.
+
+    SonoError when `path` has none of the supported formats.
+    """
     found = Found()
     if path.is_dir():
         _read_folder(path, rules, found)
     elif not path.exists():
         raise SonoError(
             f"{path}: not found; give a COCO or LabelMe JSON, a table of boxes, or a folder of "
-            f"mask PNGs"
+            "mask PNGs"
         )
     elif path.suffix.lower() in TABLES:
         read_boxes(path, rules.columns, found)
@@ -59,26 +57,25 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
 
 
 def _refuse_several_paints(found: Found, force: bool) -> None:
-    """Refuse the pictures of one structure where some have another value or color than others:
-    these are classes.
+    """Refuse the pictures of one structure if they use several values or colors.
 
-    With `force` it is a remark.
+    Several values or colors are classes. With `force` this is a message instead.
     """
     if len(found.paints) < 2:
         return
     counts = ", ".join(
         f"{paint} in {len(places)}" for paint, places in sorted(found.paints.items())
     )
-    said = f"pictures that should show one structure have several values or colors: {counts}"
+    problem = f"pictures that should show one structure have several values or colors: {counts}"
     if force:
-        found.remarks.append(said)
+        found.remarks.append(problem)
         return
     found.masks.clear()
     for place in sorted(place for places in found.paints.values() for place in places):
         found.refuse(
             "classes",
             place,
-            f"{said}; say what each shows with --value or --color, or give --force",
+            f"{problem}; name what each shows with --value or --color, or give --force",
         )
 
 
@@ -91,7 +88,7 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
     read = [path for path in files if path.suffix.lower() in (".png", ".json")]
     if not read:
         raise SonoError(
-            f"{folder}: no PNG or LabelMe JSON here; give the folder that holds the masks"
+            f"{folder}: contains no PNG or LabelMe JSON; give the folder with the masks"
         )
     for path in files:
         if path.suffix.lower() == ".png":
@@ -117,15 +114,12 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
     else:
         raise SonoError(
             f"{path}: JSON that is neither LabelMe nor COCO with images, annotations and "
-            f"categories (Label Studio's "
-            f"own?); {EXPORT_HELP}"
+            f"categories (Label Studio's own format?); {EXPORT_HELP}"
         )
 
 
-def _of_one_value(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError where a key comes twice with other values, of which a
-    reader would drop one.
-    """
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for a key with two different values."""
     content = dict(pairs)
     if len(content) < len(pairs):
         for key, value in pairs:
@@ -145,12 +139,12 @@ def _json(path: Path) -> Any:
     kind = image_kind(raw)
     if kind is not None and kind != "other":
         raise SonoError(
-            f"{path}: a {kind.upper()} picture by its content; convert mask pictures to PNG and "
-            f"name them .png"
+            f"{path}: contains a {kind.upper()} picture; convert mask pictures to PNG and name "
+            "them .png"
         )
     if (known := format_of(raw)) is not None:
         raise SonoError(f"{path}: {known.name}; {EXPORT_HELP}")
     try:
-        return json.loads(raw, object_pairs_hook=_of_one_value)
+        return json.loads(raw, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         raise SonoError(f"{path}: not valid JSON ({error}); {EXPORT_HELP}") from error

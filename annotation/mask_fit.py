@@ -1,6 +1,4 @@
-"""One mask on its frame: its structure, size and pixels are checked, then it is cropped and
-becomes a row.
-"""
+"""Fit one mask to its frame: check its structure, size and pixels, crop it, make its row."""
 
 import json
 import math
@@ -30,8 +28,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class FitRules:
-    """What masks are fitted by: labels, the state of new ones, whether those that look odd are
-    kept, and the masks that the study has, by id and by image and structure.
+    """What masks are fitted with.
+
+    The labels, the state of new masks, whether masks that look wrong are kept, and the masks of the
+    study, by id (`known`) and by image and structure (`drawn`).
     """
 
     labels: Labels
@@ -51,9 +51,9 @@ class FitRules:
 
 
 def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
-    """The row of one mask on its frame.
+    """The masks-table row of one mask on its frame.
 
-    RefusedError where it has no structure, does not fit or looks odd.
+    RefusedError when it has no structure, does not fit or looks wrong.
     """
     structure = (
         mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
@@ -76,7 +76,10 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
 
 
 def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """A mask of the whole frame, as shown or as in its file, in the stored pixels of `image`."""
+    """A mask of the whole frame in the stored pixels of `image`.
+
+    `mask` [H, W] has the size of the frame as shown or as in its file.
+    """
     if mask.shape != _shown_size(image):
         mask = resampled_mask(mask, _shown_size(image))
     x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
@@ -120,10 +123,7 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _exported(mask: ForeignMask, match: Match) -> Row:
-    """The attributes of a mask that `sono masks export` wrote, checked.
-
-    Empty for any other mask.
-    """
+    """The checked attributes of a mask that `sono masks export` wrote; {} for any other mask."""
     given = mask.exported
     if (
         not match.stored
@@ -156,10 +156,9 @@ def _prompt(value: object) -> str | None:
 
 
 def _state(row: Row, exported: Row, known: Mapping[str, Row]) -> str:
-    """The state of a mask that comes back: its own, or edited where its shape differs from the one
-    that was exported.
+    """The state of a re-imported mask: its own, or "edited" if its shape has changed.
 
-    Other tools draw a mask again from its outline, so small differences are no edit.
+    Other tools redraw a mask from its outline, so small differences are not an edit.
     """
     before = known.get(str(exported["mask_id"]))
     if (
@@ -173,10 +172,7 @@ def _state(row: Row, exported: Row, known: Mapping[str, Row]) -> str:
 
 
 def _drawn_before(row: Row, rules: FitRules) -> Row:
-    """The mask of the study that `row` is, drawn again by a tool from its outline.
-
-    `row` itself where there is none.
-    """
+    """The mask of the study that `row` redraws from its outline; `row` itself if there is none."""
     others = rules.drawn.get((row["image_id"], row["structure"]), [])
     mask, size = _pixels(row), (row["height"], row["width"])
     same = [

@@ -10,17 +10,17 @@ from sono.curation.core.planes import PlaneTable, label_form
 
 
 def plain_label(label: str) -> str:
-    """The form in which labels are compared, so that `Fetal_Head` is `fetal head`.
+    """The form in which labels are compared: `Fetal_Head` becomes `fetal head`.
 
-    Of signs alone the label itself.
+    A label without letters or digits stays as it is.
     """
     return label_form(label) or label
 
 
 def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
-    """The structure of the plane table that `label` spells.
+    """The structure of the plane table that `label` names.
 
-    SonoError with the nearest ones, and the `option`.
+    SonoError with the nearest names and the `option`.
     """
     known = {plain_label(name): name for name in planes.structures}
     if plain_label(label) not in known:
@@ -37,9 +37,9 @@ def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
 
 
 def suggestion(label: str, known: Iterable[str]) -> str:
-    """`; did you mean 'fetal head'?`.
+    """A suggestion such as `; did you mean 'fetal head'?`.
 
-    The names that contain the words of `label`, else the nearest one.
+    It has the names that contain the words of `label`, or else the nearest one.
     """
     likely = containing(label, known)
     if likely:
@@ -57,7 +57,7 @@ def containing(label: str, known: Iterable[str]) -> list[str]:
 class Labels:
     """How labels become structures: all `structure`, or by `mapping` (label -> structure).
 
-    `skipped` are left out.
+    `skipped` labels are left out.
     """
 
     planes: PlaneTable
@@ -74,9 +74,7 @@ class Labels:
         mapping: Mapping[str, str],
         skipped: Sequence[str],
     ) -> "Labels":
-        """SonoError for a structure that no plane has, and for a label that is both named and
-        skipped.
-        """
+        """SonoError for an unknown structure, and for a label that is both named and skipped."""
         named = structure_name(structure, planes, "--structure") if structure else None
         known = {
             plain_label(label): structure_name(name, planes, "--label")

@@ -1,44 +1,30 @@
-"""Which stored frame a picture's name means.
+"""Which stored frame a picture's name refers to: by image id, or by the longest matching path."""
 
-By its image id or by the longest agreeing path, one to one, or none.
-"""
-
-import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import NamedTuple
 
 import pandas as pd
 
 from sono.annotation.foreign_masks import Picture
+from sono.annotation.picture_names import Reading, local_path, readings, stem_of
+from sono.annotation.source_files import Row, SourceFile, source_files
 from sono.curation.core.atomic import real_path, sha256
 from sono.curation.core.frame_files import picture_of
 from sono.curation.core.workspace import Workspace
-from sono.curation.records.table import SUFFIXES, path_parts
+from sono.curation.records.table import path_parts
 
 MAX_CANDIDATES = 3  # named in a refusal
 MAX_NEAR = 20  # masks for which near names are looked up
 
-# What tools and data sets put after or before a frame's name. Label Studio: 8 hexadecimal digits;
-# Roboflow: the former
-# ending and a hash.
-ENDING = re.compile(
-    r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)",
-    re.IGNORECASE,
-)
-# eight digits alone may be a date or a patient's number
-LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(.+)")
-ROBOFLOW = re.compile(rf"(.+)_(?:{'|'.join(sorted(SUFFIXES))})\.rf\.[0-9a-z]{{8,}}")
 NUMBER = re.compile(r"\d+")
 UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # the number of Label Studio's project
 
-# Folders of exports that say nothing about whose frame lies in them; agreeing ones still count.
+# Folders of exports that do not identify a frame; they still count where they agree.
 GENERIC = frozenset((
     "annotation", "annotations", "coco", "data", "dataset", "dcm", "default", "dicom", "export",
     "exports", "files", "frames", "ground_truth", "groundtruth", "gt", "image", "images", "img",
@@ -48,13 +34,11 @@ GENERIC = frozenset((
     "validation",
 ))  # fmt: skip
 
-Row = dict[str, Any]
-
 
 class Match(NamedTuple):
-    """The row of the images table that a picture is, by what evidence; `stored`.
+    """The row of the images table that a picture belongs to, and the evidence.
 
-    Its pixels are the stored ones.
+    `stored`: the picture's pixels are the stored ones, not those of the source.
     """
 
     row: Row
@@ -70,12 +54,12 @@ class NoMatch(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How the folders of a frame agree with those around a mask.
+    """How well the folders of a frame agree with those of a mask.
 
-    `same`: they are the same folder. Else, below the `shared` folders that both paths begin with:
-    how many agree from the name upward, of those that say something (`telling`) and of `all`;
-    whether the frame's path has none more that says something (`sibling`); and whether the paths
-    contradict each other.
+    `same`: they are the same folder. Otherwise, below the `shared` folders that both paths begin
+    with: how many folders agree from the name upward, of those that identify a frame (`telling`)
+    and of `all`; whether the frame's path has no other identifying folder (`sibling`); and whether
+    the paths contradict each other.
     """
 
     same: bool = False
@@ -92,7 +76,7 @@ class Agreement(NamedTuple):
 
     @property
     def evidence(self) -> str:
-        """In words."""
+        """The agreement in words."""
         count = max(self.telling, self.all)
         named = f"path of {count} folder{'s' * (count > 1)}" if count else "file name"
         return "the same folder" if self.same else named
@@ -102,45 +86,11 @@ NOTHING = Agreement().rank
 Found = tuple["SourceFile", Agreement]
 
 
-class Reading(NamedTuple):
-    """A stem that a name may stand for, what was taken off, and whether Label Studio had put
-    something before it.
-    """
-
-    stem: str
-    taken: str = ""
-    uploaded: bool = False
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of the study: its path, how many of its folders lie below the folder given to `sono
-    qc`, its SHA-256 and number of frames.
-    """
-
-    path: str
-    depth: int
-    sha: str | None
-    frames: int
-    rows: tuple[Row, ...]  # of the images table: the frames that were looked at
-
-    @cached_property
-    def parts(self) -> list[str]:
-        return path_parts(self.path)
-
-    @cached_property
-    def key(self) -> str:
-        """Equal for files of equal pixels."""
-        ids = {row["image_id"] for row in self.rows}
-        only = ids.pop() if len(ids) == 1 and len(self.rows) == 1 else None
-        return only if isinstance(only, str) else self.path
-
-
 @dataclass(frozen=True)
 class FrameFinder:
     """The frames of a study by name.
 
-    `ignored` are folders, in lower case, that say nothing about whose frame it is.
+    `ignored` are folders, in lower case, that do not identify a frame.
     """
 
     files: tuple[SourceFile, ...]
@@ -153,8 +103,8 @@ class FrameFinder:
     def create(
         cls, workspace: Workspace, images: pd.DataFrame, ignored: Iterable[str] = ()
     ) -> "FrameFinder":
-        """The finder of a workspace; without the vault it knows image ids alone."""
-        files = tuple(_source_files(workspace, images))
+        """The finder of a workspace; without the vault it knows only image ids."""
+        files = tuple(source_files(workspace, images))
         by_stem: dict[str, list[SourceFile]] = {}
         for file in files:
             by_stem.setdefault(stem_of(file.parts[-1]), []).append(file)
@@ -171,8 +121,8 @@ class FrameFinder:
         }
 
     def find(self, picture: Picture) -> Match | NoMatch:
-        """The frame that `picture` names, or why it names none."""
-        parts = path_parts(_local_path(picture.name))
+        """The frame that `picture` names, or why there is none."""
+        parts = path_parts(local_path(picture.name))
         if not parts:
             return NoMatch("unmatched", "an empty name")
         stem = stem_of(parts[-1])
@@ -187,7 +137,7 @@ class FrameFinder:
             if own != stem and others:
                 return NoMatch(
                     "other_name",
-                    f"imagePath says '{picture.name}'; the file is named as {_shown(others)}",
+                    f"imagePath is '{picture.name}', but the file is named after {_shown(others)}",
                 )
         return found
 
@@ -198,7 +148,7 @@ class FrameFinder:
             return None
         if crop and stem not in self._stored:
             return NoMatch(
-                "changed", "the frame was cropped in another way since; export the masks again"
+                "changed", "the frame was cropped differently since then; export the masks again"
             )
         return Match(row, "image id", stored=True)
 
@@ -223,9 +173,9 @@ class FrameFinder:
         )
 
     def _near(self, stem: str) -> str:
-        """Names of frames like `stem`, for the first masks without one.
+        """Frames with names like `stem`; only for the first masks without a frame.
 
-        Each costs a look at all names.
+        Each call compares all names.
         """
         self.asked.append(stem)
         near = (
@@ -241,8 +191,8 @@ class FrameFinder:
         if not fitting:
             return NoMatch("other_folder", f"'{picture.name}' against {_shown(files)}")
         best = max(fitting)
-        # where no folder agrees, a file whose folder contradicts is a rival, too: the name may be
-        # any file's
+        # If no folder agrees, a file whose folder contradicts is a rival, too: the name may be
+        # that of any file.
         same_rank = [(file, one) for file, one in found if one.rank == best and not one.contradicts]
         rivals = found if best == NOTHING else same_rank
         if not _is_one(rivals):
@@ -266,13 +216,13 @@ class FrameFinder:
         return Match(row, evidence)
 
     def _agreement(self, file: SourceFile, picture: Picture, reading: Reading) -> Agreement:
-        """How well a file's folders agree with those of a name.
+        """How well the folders of a file agree with those of a picture's name.
 
-        They contradict it where both paths have, above the folders that agree, one more that says
-        something. The folder in use has any name; it contradicts as another one of a numbered kind:
-        P1 is not P2.
+        They contradict each other when both paths have one more identifying folder above those that
+        agree. The name of the folder in use does not count, unless it differs from the frame's only
+        by a number: P1 is not P2.
         """
-        own, folders = file.parts[:-1], path_parts(_local_path(picture.name))[:-1]
+        own, folders = file.parts[:-1], path_parts(local_path(picture.name))[:-1]
         around = path_parts(posixpath.normpath(posixpath.join(picture.folder, *folders)))
         if own == around:
             return Agreement(same=True, shared=len(own))
@@ -299,39 +249,6 @@ class FrameFinder:
         return [folder for folder in folders if folder not in self.ignored]
 
 
-def readings(stem: str) -> list[Reading]:
-    """The stems that a name may stand for.
-
-    Itself, then with less and less of what tools have added.
-    """
-    found = [Reading(stem)]
-    for reading in found:  # grows while it is read
-        for pattern, what in (
-            (ROBOFLOW, "Roboflow's ending"),
-            (LABEL_STUDIO, "Label Studio's prefix"),
-            (ENDING, "the ending"),
-        ):
-            match = pattern.fullmatch(reading.stem)
-            if match and all(match[1] != one.stem for one in found):
-                taken = ", ".join(filter(None, (reading.taken, what)))
-                found.append(Reading(match[1], taken, reading.uploaded or pattern is LABEL_STUDIO))
-        bare = stem_of(reading.stem)
-        if all(bare != one.stem for one in found):
-            found.append(Reading(bare, reading.taken, reading.uploaded))
-    return found
-
-
-def stem_of(name: str) -> str:
-    """A file's name in lower case without the ending of a picture; a UID keeps its numbers."""
-    head, _, suffix = name.rpartition(".")
-    return head if head and suffix in SUFFIXES | {"json"} else name
-
-
-def _local_path(name: str) -> str:
-    """A name without what Label Studio puts before the path of a local file."""
-    return unquote(name.partition("?d=")[2]) if "?d=" in name else name
-
-
 def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
     return _common_start(one[::-1], other[::-1])
 
@@ -344,7 +261,7 @@ def _common_start(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def _differ_by_number(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether the last folders of two paths are the same but for their digits."""
+    """Whether the last folders of two paths differ only in their digits."""
     names = {NUMBER.sub("0", folders[-1]) for folders in (one, other) if folders}
     return bool(one and other and one[-1] != other[-1] and len(names) == 1)
 
@@ -354,7 +271,7 @@ def _is_one(rivals: Sequence[Found]) -> bool:
 
 
 def _sibling(rivals: Sequence[Found]) -> list[Found]:
-    """Of equal names the one whose folder lies nearest to that of the mask, next to it."""
+    """Of equal names, the one whose folder is next to the folder of the mask."""
     nearest = max(agreement.shared for _, agreement in rivals)
     near = [(file, one) for file, one in rivals if one.shared == nearest]
     return (
@@ -365,18 +282,18 @@ def _sibling(rivals: Sequence[Found]) -> list[Found]:
 
 
 def _same_name(rivals: Sequence[Found], picture: Picture) -> list[Found]:
-    """Of files in one folder, the one with the ending, too.
+    """Of files in one folder, the one with the same file extension.
 
-    A mask PNG says nothing about its frame's ending.
+    Not for a mask PNG, whose extension is its own.
     """
     if picture.file is not None or len({tuple(file.parts[:-1]) for file, _ in rivals}) > 1:
         return []
-    name = path_parts(_local_path(picture.name))[-1]
+    name = path_parts(local_path(picture.name))[-1]
     return [(file, one) for file, one in rivals if file.parts[-1] == name]
 
 
 def _is_mask(file: SourceFile, picture: Picture) -> bool:
-    """Whether a source is the mask picture itself, or a copy of it, or a picture of flat tones."""
+    """Whether a source is the mask picture itself, a copy of it, or a picture of flat tones."""
     if any(row["reasons"] is not None and "mask_image" in row["reasons"] for row in file.rows):
         return True
     if picture.file is None:
@@ -393,33 +310,3 @@ def _key_of(row: Row) -> str:
 def _shown(files: Sequence[SourceFile]) -> str:
     more = f" and {len(files) - MAX_CANDIDATES} more" if len(files) > MAX_CANDIDATES else ""
     return ", ".join(file.path for file in files[:MAX_CANDIDATES]) + more
-
-
-def _source_files(workspace: Workspace, images: pd.DataFrame) -> Iterable[SourceFile]:
-    """Every file of the vault's sources with its rows of `images`.
-
-    None where the vault is not here.
-    """
-    if not workspace.sources_path.exists():
-        return
-    sources = workspace.sources(["source_id", "path", "root"])
-    rows: dict[str, list[Row]] = {}
-    for row in images.to_dict("records"):
-        rows.setdefault(row["source_id"], []).append(row)  # type: ignore[arg-type]
-    counts = dict(zip(images["source_id"], images["source_frames"].fillna(1), strict=True))
-    places = {
-        name: (file, root)
-        for name, file, root in zip(*(sources[column] for column in sources), strict=True)
-    }
-    for source_id, (file, root) in places.items():
-        if source_id in rows:
-            full, top = os.fsdecode(file), os.fsdecode(root).rstrip("/")
-            inner = (
-                Path(full).relative_to(top) if full.startswith(top + "/") else Path(Path(full).name)
-            )
-            own = tuple(rows[source_id])
-            sha = own[0]["file_sha256"]
-            frames = max(len(own), int(counts.get(source_id, 1)))
-            yield SourceFile(
-                full, len(inner.parts) - 1, sha if isinstance(sha, str) else None, frames, own
-            )

@@ -1,10 +1,8 @@
-"""What is odd about the pixels of a mask: inverted, an open outline, pieces without number, or
-mostly cut away.
+"""Problems in the pixels of a mask: inverted, an open outline, many pieces, mostly cut away.
 
-Each limit stands against the 629 drawn masks of heads, abdomens and femurs of the Nijmegen and
-Barcelona sets, as
-stored: all are of one piece without a hole, cover at most 60 % of their frame, and are at most 12.7
-times as long as wide.
+The limits are set against the 629 drawn masks of heads, abdomens and femurs of the Nijmegen and
+Barcelona sets, as stored: all are of one piece without a hole, cover at most 60 % of their frame,
+and are at most 12.7 times as long as wide.
 """
 
 import cv2
@@ -26,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | None:
-    """The reason and detail for which a mask needs a person's look, None for others.
+    """The reason and detail if a person should look at a mask, else None.
 
     `whole` [H, W] is the mask on its picture, `kept` [h, w] what the stored crop keeps of it at the
     same scale. The holes of a `nested` mask may be other structures.
@@ -46,8 +44,9 @@ def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | N
 
 
 def looks_inverted(mask: Mask, borders: bool = True) -> str:
-    """What is odd about a mask [H, W] that covers nearly everything, has a large hole, or (with
-    `borders`) touches all four borders; "" for others.
+    """Why a mask [H, W] looks inverted; "" if it does not.
+
+    It covers nearly everything, has a large hole, or (with `borders`) touches all four borders.
     """
     share = float(mask.mean())
     around = borders and all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
@@ -59,9 +58,7 @@ def looks_inverted(mask: Mask, borders: bool = True) -> str:
 
 
 def is_open_line(mask: Mask) -> bool:
-    """Whether the largest piece of a mask [H, W] is a thin line around something, which does
-    not close.
-    """
+    """Whether the largest piece of a mask [H, W] is a thin outline that does not close."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if len(stats) < 2:
         return False
@@ -75,9 +72,9 @@ def is_open_line(mask: Mask) -> bool:
 
 
 def same_shape(one: Mask, other: Mask) -> bool:
-    """Whether two masks [H, W] differ by what drawing again from an outline changes.
+    """Whether two masks [H, W] differ only as much as redrawing an outline changes them.
 
-    Little, or a pixel of the edge.
+    That is 2 % of the area, or a pixel along the edge.
     """
     if (one & other).sum() >= SAME_SHAPE * (one | other).sum():
         return True

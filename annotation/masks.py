@@ -34,17 +34,16 @@ def mask_row(
 ) -> dict[str, object]:
     """A row of the masks table for `mask` [H, W] in the stored pixels of `image`.
 
-    The id follows from image, structure, source and pixels. SonoError for an empty mask or one of
-    another size than the
-    frame: it is refused, never rotated or scaled. `fields` fill the other columns (state:
-    "proposed" unless given).
+    The id is a hash of image, structure, source and pixels. SonoError for an empty mask or one of
+    another size than the frame; masks are never rotated or scaled. `fields` fill the other columns
+    (state: "proposed" unless given).
     """
     size = (int(image["height"]), int(image["width"]))
     if mask.shape != size:
         raise SonoError(
             f"frame {image['image_id']}: the mask of {structure} is {mask.shape[0]} x "
-            f"{mask.shape[1]} pixels, "
-            f"the frame {size[0]} x {size[1]}; make it on this frame (height x width)"
+            f"{mask.shape[1]} pixels, the frame {size[0]} x {size[1]}; make it on this frame "
+            "(height x width)"
         )
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -81,7 +80,7 @@ def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
     if len(lost):
         raise SonoError(
             f"mask {lost.iloc[0].mask_id}: its image {lost.iloc[0].image_id} is not in the images "
-            f"table"
+            "table"
         )
     sizes = known.loc[masks["image_id"], ["height", "width"]].to_numpy(np.int64)
     wrong = np.flatnonzero((sizes != masks[["height", "width"]].to_numpy(np.int64)).any(axis=1))
@@ -89,19 +88,17 @@ def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
         mask, size = masks.iloc[wrong[0]], sizes[wrong[0]]
         raise SonoError(
             f"mask {mask.mask_id}: {mask.height} x {mask.width} pixels, but frame {mask.image_id} "
-            f"has "
-            f"{size[0]} x {size[1]}; the frame changed since, make the mask again"
+            f"has {size[0]} x {size[1]}; the frame changed since, make the mask again"
         )
 
 
 def replace_masks(
     existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None
 ) -> pd.DataFrame:
-    """Both tables in one: `new` replaces what is still proposed for the same image, structure and
-    source.
+    """Merge two tables: `new` replaces proposals of the same image, structure and source.
 
-    It also replaces what `outdated` says; other reviewed masks stay. A new proposal for what
-    a person has decided on is dropped, so nobody decides twice.
+    It also replaces the `outdated` masks; other reviewed masks stay. A new proposal is dropped if a
+    person has already decided on this structure.
     """
     if new.empty:
         return existing
@@ -116,10 +113,10 @@ def replace_masks(
 def outdated(
     existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None
 ) -> "pd.Series[bool]":
-    """Which accepted masks of `existing` give way to accepted ones of `new`, and are none of them.
+    """Which accepted masks of `existing` are replaced by accepted ones of `new` [existing].
 
-    None: those of the same frame, structure and source; with `replace` those of any source, without
-    it none.
+    `replace` None: those of the same frame, structure and source; True: those of any source; False:
+    none.
     """
     rejected = existing.loc[existing["state"] == "rejected", "mask_id"]
     fresh = new[new["state"].isin(SETTLED) & ~new["mask_id"].isin(rejected)]

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 
 def fill_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`mask` [H, W] with a thin closed outline filled; one that leaves the picture gets its hull.
+    """`mask` [H, W] with a thin closed outline filled.
 
-    Others stay.
+    An outline that leaves the picture is replaced by its convex hull; other masks stay.
     """
     drawn = mask.sum()
     whole = filled(mask)

@@ -1,4 +1,4 @@
-"""Masks drawn on their frames, for a person to look at."""
+"""Masks drawn on their frames, for review."""
 
 from pathlib import Path
 
@@ -21,10 +21,10 @@ COLUMNS = 6
 def write_overlays(
     workspace: Workspace, folder: Path, count: int = 24, no_vault: bool = False
 ) -> Path:
-    """Write `folder`/masks.png: up to `count` frames with masks, every structure in turn, names and
-    image id below.
+    """Write `folder`/masks.png: up to `count` frames with masks, structure names and image id.
 
-    The names are searched for private strings; SonoError where they cannot be, unless `no_vault`.
+    The structures take turns. The names are searched for private strings; SonoError if that is
+    impossible, unless `no_vault`.
     """
     workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
@@ -41,9 +41,9 @@ def write_overlays(
 
 
 def choose_frames(masks: pd.DataFrame, count: int) -> list[str]:
-    """Image ids, the structures taking turns.
+    """Up to `count` image ids, the structures taking turns.
 
-    Ids are hashes, so their order is a fair draw that never changes.
+    Ids are hashes, so their order is a fixed random draw.
     """
     queues = [sorted(set(group["image_id"])) for _, group in masks.groupby("structure", sort=True)]
     longest = max(map(len, queues))

@@ -1,7 +1,4 @@
-"""The stage `masks propose`.
-
-A proposer over the accepted frames, saved batch by batch, merged at the end.
-"""
+"""The stage `masks propose`: run a proposer over the accepted frames, saving batch by batch."""
 
 import shutil
 from collections import Counter
@@ -36,11 +33,11 @@ class MaskConfig(Config):
 
 @dataclass(frozen=True)
 class ProposeSummary:
-    """What one run did: frames looked at, frames that had proposals of this proposer before, new
-    masks by structure.
+    """The counts of one run.
 
-    `passed_over` counts the frames that got none by plane: most planes have no outline that a
-    proposer knows.
+    Frames processed, frames that already had proposals of this proposer, and new masks by
+    structure. `passed_over` counts the frames without a proposal by plane: a proposer knows
+    outlines for only a few planes.
     """
 
     source: str
@@ -52,15 +49,13 @@ class ProposeSummary:
     passed_over: dict[str, int]
 
     def refuse_nothing(self) -> None:
-        """SonoError where no frame has a proposal, neither from this run nor from an earlier
-        one.
-        """
+        """SonoError when no frame has a proposal, from this run or an earlier one."""
         if not self.proposed and not self.known:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(
                 f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
                 f"{', '.join(sorted(OUTLINES))}, and SAM starts from boxes of masks: label the "
-                f"planes, or import masks"
+                "planes, or import masks"
             )
 
 
@@ -76,7 +71,7 @@ def propose_masks(
 ) -> ProposeSummary:
     """Propose masks for the accepted frames: without weights, or by the SAM in `checkpoint`.
 
-    Frames that have proposals of the same proposer are left alone. The result does not depend on
+    Frames that have proposals of the same proposer are skipped. The result does not depend on
     workers or restarts.
     """
     config = workspace.settings("masks", MaskConfig)
@@ -112,7 +107,7 @@ def propose_masks(
 def _passed_over(jobs: Sequence[Job], new: pd.DataFrame) -> dict[str, int]:
     """Frames without a new proposal by plane.
 
-    Those whose plane has an outline were looked at in vain.
+    For planes with an outline, none was found in these frames.
     """
     found = set(new["image_id"])
     planes = (_text(job.image["plane"]) for job in jobs if job.image["image_id"] not in found)
@@ -206,7 +201,7 @@ def _nothing(job: Job) -> list[dict[str, object]]:
 
 
 def _merged(tables: list[pd.DataFrame], frames: pd.DataFrame, config: MaskConfig) -> pd.DataFrame:
-    """All proposals for frames that still stand, the doubtful ones left out."""
+    """All proposals for current frames with at least the minimum score."""
     whole = concat_masks(tables)
     wanted = whole["image_id"].isin(frames["image_id"]) & (whole["score"] >= config.min_score)
     return whole[wanted].reset_index(drop=True)

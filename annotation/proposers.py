@@ -1,6 +1,4 @@
-"""Who proposes masks: the protocol, and a proposer that needs no weights (ellipses for
-outlines, sticks for bones).
-"""
+"""The protocol of mask proposers, and a proposer without weights (ellipses and sticks)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from sono.annotation.ellipses import EllipseModel, ellipse_mask, find_ellipses
 from sono.annotation.search import Found
 from sono.curation.core.atomic import sha256
 
-VERSION = 1  # of the search; a change makes `sono masks propose` work anew
+VERSION = 1  # of the search; after a change `sono masks propose` runs again
 
 MAX_ASPECT = 4  # a longer strip is no sector
 
@@ -47,9 +45,9 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A mask [H, W] somebody may accept; `score` and `stability` in 0..1.
+    """A proposed mask [H, W]; `score` and `stability` are in 0..1.
 
-    `prompt` as JSON text, if there was one.
+    `prompt` is JSON text, if there was one.
     """
 
     structure: str | None
@@ -81,14 +79,15 @@ class Proposer(Protocol):
     ) -> list[Proposal]:
         """Proposals for a frame [H, W] of `plane`.
 
-        Without a plane only proposals without structure.
+        Without a plane, all proposals are without structure.
         """
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of outline: its model, the score at which half of the masks reach Dice 0.8, and
-    how fast that changes.
+    """A kind of outline: its model, and the logistic curve from score to quality.
+
+    The curve has the score at which half of the masks reach a Dice of 0.8, and its slope.
     """
 
     model: EllipseModel | BoneModel
@@ -118,7 +117,7 @@ ABDOMEN = Kind(
 )  # fmt: skip
 BONE = Kind(
     BoneModel(
-        inset=0.1, beside=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1,
+        inset=0.1, flank=0.132, margin=1.7, brighter_side=0.77, floor=0.34, ceiling=2.17, past=0.1,
         continuity=0.6, ends=0.236, bright=0.33, shadow=0.15, length=0.55, size=0.7, tilt=0.25,
         off_x=0.3, off_y=0.25, middle_y=0.52, bow=3.07,
     ),
@@ -148,7 +147,7 @@ class OutlineProposer:
     ) -> list[Proposal]:
         """The outline of `plane`; nothing for planes without one.
 
-        The best of all kinds when the plane is unknown.
+        The best of all kinds if the plane is unknown.
         """
         if plane is None:
             return propose_each_kind(gray)[:1]
@@ -172,10 +171,9 @@ def propose_unlabeled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
 
 
 def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
-    """The best outline of a head, of an abdomen and of a bone in a frame [H, W], found without any
-    label.
+    """The best outlines of a head, an abdomen and a bone in a frame [H, W], without any label.
 
-    The three best scores decide which comes first. Nothing for an empty frame or a strip.
+    The highest score comes first. Empty for an empty frame or a strip.
     """
     if _hopeless(gray):
         return []
@@ -206,7 +204,7 @@ def _find(maps: EchoMaps, kind: Kind) -> Found:
 def _proposal(maps: EchoMaps, size: tuple[int, ...], kind: Kind, found: Found) -> Proposal:
     """The best shape as a mask without structure.
 
-    Stability is its mean overlap with runners-up from other starts.
+    Stability is its mean overlap with the runners-up of other starts.
     """
     draw = bone_mask if isinstance(kind.model, BoneModel) else ellipse_mask
     small = [draw(shape, 1.0, maps.shape) for shape in found.shapes]

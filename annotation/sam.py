@@ -1,7 +1,4 @@
-"""Segment Anything as a proposer.
-
-A checkpoint of any size, prompted with boxes, on this machine.
-"""
+"""Segment Anything as a proposer: a local checkpoint of any size, prompted with boxes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,14 +22,12 @@ from sono.curation.core.atomic import file_sha256
 from sono.curation.core.checkpoint_names import DAMAGED, asked_for, opened, unwrapped
 from sono.curation.core.errors import SonoError
 
-DECODER_HEADS = 8  # of every published SAM; the weights do not tell
+DECODER_HEADS = 8  # of every published SAM; the weights do not contain it
 CLASSES_HELP = "give the .pth of SAM, MedSAM or another model of that layout"
 
 
 class SamProposer:
-    """Prompts SAM with the boxes of known masks, or of the weight-free outline where a frame
-    has none.
-    """
+    """Prompts SAM with the boxes of known masks, or else of the outline found without weights."""
 
     source = "sam"
 
@@ -46,9 +41,9 @@ class SamProposer:
     def load(
         cls, checkpoint: Path, margin: float = 0.05, pixels: Literal["sam", "unit"] = "sam"
     ) -> "SamProposer":
-        """Load a checkpoint; `pixels` "unit" feeds 0..1 as MedSAM wants it.
+        """Load a checkpoint; `pixels` "unit" scales the input to 0..1, as MedSAM expects.
 
-        SonoError where it is not a SAM.
+        SonoError when it is not a SAM.
         """
         model = build_sam(_load_state(checkpoint))
         if pixels == "unit":
@@ -103,9 +98,9 @@ def widen(box: Box, margin: float, frame: tuple[int, ...]) -> Box:
 
 
 def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
-    """A SAM whose sizes are read from the shapes in `state`, with these weights.
+    """A SAM with the weights `state`, its sizes read from their shapes.
 
-    Every key must fit.
+    SonoError when a key is missing, left over or has the wrong shape.
     """
     try:
         model = Sam(_image_encoder(state), _prompt_encoder(state), _mask_decoder(state))
@@ -126,7 +121,7 @@ def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
 
 
 def _load_state(checkpoint: Path) -> dict[str, Any]:
-    """The tensors of a checkpoint; never runs code from it."""
+    """The tensors of a checkpoint; no code of it is run."""
     if not checkpoint.is_file():
         raise SonoError(f"{checkpoint}: no such file; {CLASSES_HELP}")
     try:
@@ -134,13 +129,12 @@ def _load_state(checkpoint: Path) -> dict[str, Any]:
     except DAMAGED as error:
         # torch's own text advises to load it unsafely
         raise SonoError(
-            f"{checkpoint}: not a checkpoint that can be loaded safely{asked_for(error)}; nothing "
-            f"of it was run. "
-            f"Save its state_dict alone, or {CLASSES_HELP}"
+            f"{checkpoint}: not a checkpoint that can be loaded safely{asked_for(error)}; none of "
+            f"its code was run. Save its state_dict alone, or {CLASSES_HELP}"
         ) from error
     state = opened(content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SonoError(f"{checkpoint}: holds no table of weights; {CLASSES_HELP}")
+        raise SonoError(f"{checkpoint}: contains no table of weights; {CLASSES_HELP}")
     return unwrapped(state)
 
 
@@ -203,6 +197,6 @@ def _norm(width: int) -> torch.nn.LayerNorm:
 
 
 def _count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
-    """How many numbered modules stand under `prefix`."""
+    """The number of numbered modules under `prefix`."""
     depth = prefix.count(".") + 1
     return len({key.split(".")[depth] for key in state if key.startswith(prefix + ".")})

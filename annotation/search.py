@@ -1,7 +1,4 @@
-"""Find the best of many shapes.
-
-A dense grid of candidates, then a seeded climb from the most different good ones.
-"""
+"""Find the best of many shapes: a dense grid, then a seeded climb from good candidates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +28,9 @@ class Found:
 
 
 def search(score: Score, candidates: Field, apart: Field, steps: Field) -> Found:
-    """Score `candidates` [n, k] and climb, by steps [k], from good ones that lie `apart` [k] of
-    each other.
+    """Score `candidates` [n, k] and climb from the best ones, by steps [k].
+
+    The starts differ by at least `apart` [k] in one parameter.
     """
     scores = score(candidates)
     chosen = _different(candidates, scores, apart)

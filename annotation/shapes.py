@@ -1,7 +1,4 @@
-"""Polygons, boxes and circles as masks.
-
-Clipped to the picture and bounded before anything is drawn.
-"""
+"""Polygons, boxes and circles as masks, clipped to the picture and bounded before drawing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,12 +19,11 @@ MIN_CLIPPED = 0.1  # of polygons, which some tools let run far beyond the pictur
 
 
 def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's own
-    rasterizer.
+    """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's rasterizer.
 
-    SonoError for what is no ring of finite x, y pairs, for polygons that are not in the picture by
-    a tenth, and for outlines that together are longer than the picture has pixels: the rasterizer
-    takes memory for every step along an edge.
+    SonoError for anything but a ring of finite x, y pairs, for polygons with less than a tenth of
+    their area in the picture, and for outlines longer than the picture has pixels: the rasterizer
+    needs memory for every step along an edge.
     """
     if not polygons:
         raise SonoError(
@@ -40,7 +36,7 @@ def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.
     if length > size[0] * size[1]:
         raise SonoError(
             f"outlines of {length:.0f} pixels in a picture of {size[0]} x {size[1]}: that is no "
-            f"outline of a structure"
+            "outline of a structure"
         )
     runs = coco.merge(coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size))
     return decode(runs["counts"].decode("ascii"), *size)
@@ -53,8 +49,7 @@ def _check_inside(rings: Sequence[Floats], size: tuple[int, int], least: float) 
     if inside < least * whole:
         raise SonoError(
             f"{inside / whole:.0%} of the outline is inside the picture of {size[1]} x {size[0]} "
-            f"pixels "
-            "(width x height); it was drawn on another one"
+            "pixels (width x height); it was drawn on another one"
         )
 
 
@@ -68,7 +63,7 @@ def draw_box(
 ) -> NDArray[np.bool_]:
     """The mask [H, W] of a box whose edges are given in pixels.
 
-    SonoError where most of it is outside the picture.
+    SonoError when most of it is outside the picture.
     """
     x0, x1 = (min(max(edge, 0.0), size[1]) for edge in (left, right))
     y0, y1 = (min(max(edge, 0.0), size[0]) for edge in (top, bottom))
@@ -77,8 +72,7 @@ def draw_box(
     if (x1 - x0) * (y1 - y0) < MIN_INSIDE * (right - left) * (bottom - top):
         raise SonoError(
             f"the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies mostly outside the "
-            f"picture of "
-            f"{size[1]} x {size[0]} pixels (width x height)"
+            f"picture of {size[1]} x {size[0]} pixels (width x height)"
         )
     return draw_polygons([[x0, y0, x1, y0, x1, y1, x0, y1]], size)
 
@@ -86,7 +80,7 @@ def draw_box(
 def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels [H, W] whose centers are at most `radius` pixels from (x, y).
 
-    SonoError where most are outside.
+    SonoError when most of them are outside the picture.
     """
     turns = np.linspace(0, 2 * np.pi, 128, endpoint=False)
     _check_inside(
@@ -101,7 +95,7 @@ def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDA
 def points_of(numbers: Any, least: int) -> Floats:
     """Points [N, 2] of a list of pairs.
 
-    SonoError for fewer than `least`, and for what is no finite number.
+    SonoError for fewer than `least` pairs, or numbers that are not finite.
     """
     try:
         points = np.asarray(numbers, np.float64)
@@ -130,9 +124,7 @@ def _length(ring: Floats) -> float:
 
 
 def _clipped(ring: Floats, size: tuple[int, int]) -> Floats:
-    """A ring [N, 2] that goes far beyond the picture, cut along the picture's sides (Sutherland
-    and Hodgman).
-    """
+    """A ring [N, 2] clipped to the surroundings of the picture, if it goes far beyond."""
     if (np.abs(ring) <= FAR * max(size)).all():
         return ring
     ring = _cut(ring, size)
@@ -142,10 +134,7 @@ def _clipped(ring: Floats, size: tuple[int, int]) -> Floats:
 
 
 def _cut(ring: Floats, size: tuple[int, int]) -> Floats:
-    """The part of a ring [N, 2] inside the picture (Sutherland and Hodgman).
-
-    No points where there is none.
-    """
+    """The part of a ring [N, 2] inside the picture (Sutherland and Hodgman); empty if none."""
     for axis, end in ((0, size[1]), (1, size[0])):
         for side, sign in ((0.0, 1.0), (float(end), -1.0)):
             ring = _half(ring, axis, side, sign)

@@ -37,7 +37,7 @@ EXAMPLE_COLUMNS = 6
 def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     """Count the study's tables and write report.html into its root.
 
-    PrivacyError where something private is found.
+    PrivacyError when something private is found.
     """
     planes = workspace.planes()
     images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()
@@ -94,9 +94,9 @@ def _example_sheet(
 
 
 def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
-    """At most 24 accepted frames.
+    """At most 24 accepted frames: one of each plane, then a second of each.
 
-    One of each plane, then a second of each, in the order of the plane table.
+    The planes are in the order of the plane table.
     """
     stored = images[(images["status"] == "accepted") & images["file"].notna()].sort_values(
         "image_id", kind="stable"
@@ -114,7 +114,7 @@ def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
 
 
 def _decode(masks: pd.DataFrame, shape: tuple[int, ...]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Structure and mask [H, W] of a frame; one of another size is left out."""
+    """Structure and mask [H, W] of a frame; masks of another size are left out."""
     fitting = masks[(masks["height"] == shape[0]) & (masks["width"] == shape[1])]
     pairs = zip(fitting["structure"], fitting["counts"], strict=True)
     return [(str(structure), decode(counts, shape[0], shape[1])) for structure, counts in pairs]

@@ -1,11 +1,10 @@
-"""How often a name, id or date burned into the sector is noticed, by its strokes alone and with
-Tesseract.
+"""How often a name, id or date burned into the sector is detected, by strokes and by Tesseract.
 
 A line in one of several fonts, inks (white to yellow-gray) and styles (plain, with a shadow, in a
 black box) is burned into a random place of the sector of real frames, half of them saved as JPEG
-afterwards. It is held (the frame is quarantined), painted over (at the rim) or missed. Clean frames
-that are held are false alarms, unless they truly show
-print: write them with --alarms and look.
+afterwards. It is held (the frame is quarantined), painted over (at the border) or missed. Clean
+frames that are held are false alarms, unless they really show text: write them with --alarms and
+check.
 
 Example: python benchmarks/burned_names.py ../shared/data --frames 150 --ocr-frames 30
 """
@@ -109,9 +108,7 @@ def cover(text: str, font: str, height: int) -> NDArray[np.float64]:
 
 
 def burn(gray: Gray, sector: Sector, height: int, rng: np.random.Generator) -> Burned:
-    """The frame with one line at a random place, wholly inside the sector where that is wide
-    enough.
-    """
+    """The frame with one line at a random place, inside the sector if that is wide enough."""
     part = cover(a_line(rng), str(rng.choice(FONTS)), height)[: gray.shape[0], : gray.shape[1]]
     tall, wide = part.shape
     core = cv2.erode(sector.inside.astype(np.uint8), np.ones((tall, wide), np.uint8), borderValue=0)
@@ -144,9 +141,7 @@ def outcome(gray: Gray, config: QualityConfig, burned: Burned | None = None) -> 
 
 
 def recall(frames: list[Gray], height: int, config: QualityConfig) -> tuple[float, float, float]:
-    """Shares of frames with a line of letters of `height` pixels that are held, painted over
-    and missed.
-    """
+    """Shares of frames with letters of `height` pixels that are held, painted over and missed."""
     rng = np.random.default_rng(height)
     lines = [burn(gray, find_sector(gray), height, rng) for gray in frames]
     found = np.array([outcome(line.gray, config, line) for line in lines])

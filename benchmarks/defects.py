@@ -1,10 +1,9 @@
-"""Plant defects in real frames and count how many `sono qc` reports: recall, and precision against
-the clean frames.
+"""Recall and precision of `sono qc` on defects planted in real frames.
 
 Each clean frame is written once as it is and once with every defect, and all files go through the
-whole analysis, from the file's bytes to the reason codes. A clean frame may really hold calipers,
-shadow or compression: what is reported on it counts as a false alarm all the same, so the precision
-is a lower bound (write them with --alarms and look).
+complete analysis, from the file's bytes to the reason codes. A clean frame may really have
+calipers, shadow or compression: anything reported on it still counts as a false alarm, so the
+precision is a lower bound (write them with --alarms and check).
 
 Example: python benchmarks/defects.py ../shared/data --frames 300 --alarms /tmp/alarms
 """
@@ -54,9 +53,7 @@ def gain(factor: float, gray: Gray, sector: Sector, rng: np.random.Generator) ->
 
 
 def shadow(gray: Gray, sector: Sector, rng: np.random.Generator) -> Gray:
-    """Half of the sector's width without echoes (a tenth is left), from a fifth of the depth
-    down.
-    """
+    """Half of the sector's width with a tenth of its echoes, from a fifth of the depth down."""
     x0, y0, x1, y1 = sector.box
     position = across_sector(sector)
     left = rng.uniform(0, 0.5)
@@ -93,9 +90,7 @@ def text(gray: Gray, sector: Sector, rng: np.random.Generator) -> Gray:
 
 
 def _place(sector: Sector, rng: np.random.Generator, margin: int) -> tuple[int, int]:
-    """A point inside the sector, `margin` pixels from its left and right border where it is
-    that wide.
-    """
+    """A point inside the sector, `margin` pixels from its left and right border if possible."""
     core = cv2.erode(
         sector.inside.astype(np.uint8), np.ones((9, 2 * margin + 1), np.uint8), borderValue=0
     )
@@ -150,7 +145,7 @@ DEFECTS = (
 def choose(data: Path, count: int, seed: int) -> list[Path]:
     """`count` frames of all folders, each folder by its share, drawn by `seed`.
 
-    Mask pictures left out.
+    Mask pictures are left out.
     """
     rng = np.random.default_rng(seed)
     kinds = {".png", ".jpg", ".jpeg", ".bmp", ".tif"}

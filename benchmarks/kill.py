@@ -1,9 +1,8 @@
-"""Does kill -9 lose anything? Stages are killed again and again; a resumed run must leave the bytes
-of a clean one.
+"""Does kill -9 lose anything? A resumed run must leave the bytes of a clean one.
 
-Half of the kills come at a random moment of the work (to the whole process group or to the main
-process alone, whose workers must then end by themselves), half at a random change on disk: just
-before a file is made, renamed or removed.
+Stages are killed again and again. Half of the kills happen at a random moment of the work (to the
+complete process group or to the main process, whose workers must then end by themselves), half at a
+random change on disk: just before a file is made, renamed or removed.
 
 Example: python benchmarks/kill.py --kills 30
 """
@@ -32,7 +31,7 @@ from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
 
 CHANGES = frozenset(["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"])
-FORKS = multiprocessing.get_context("forkserver")  # so that a run need not import everything anew
+FORKS = multiprocessing.get_context("forkserver")  # so that a run need not import everything again
 BATCH = 4
 
 
@@ -69,7 +68,7 @@ def lock_of(place: Path) -> Path:
 def child(work: Callable[[], object], place: Path, last_change: int) -> None:
     """Work in a process group of its own, which ends at `last_change`.
 
-    Beside `place` stands how many there were.
+    The number of changes is written next to `place`.
     """
     seen = 0
 
@@ -147,7 +146,7 @@ def kill(stage: Stage, place: Path, draw: random.Random) -> str:
 
 
 def survives(stage: Stage, place: Path, draw: random.Random) -> bool:
-    """Kill `stage` once or twice, run it to the end.
+    """Kill `stage` once or twice, then run it to the end.
 
     Whether study and vault are what a clean run leaves.
     """

@@ -1,10 +1,9 @@
-"""Fit the score `known_kind` and say how well it tells fetal frames from others, of hospitals and
-kinds not seen.
+"""Fit the score `known_kind` and report its accuracy on unseen hospitals and kinds of pictures.
 
-Fetal frames of three hospitals stand against breast ultrasound, photographs (parts of three) and
-pictures drawn here. Adult ultrasound and CT or MR sections are never trained on. Every table names
-what was left out of the fit; the threshold comes from the training part alone: 2 in 1,000 frames of
-each of its hospitals, scored without it, lie below.
+Fetal frames of three hospitals are compared with breast ultrasound, photographs (parts of three)
+and pictures drawn here. Adult ultrasound and CT or MR sections are never trained on. Every table
+names what was left out of the fit; the threshold comes only from the training part: 2 in 1,000
+frames of each of its hospitals, scored without it, are below.
 
 Example: python benchmarks/known_kind.py ../shared/data --write
 """
@@ -64,7 +63,7 @@ ORIGINS = {
 
 
 class Example(NamedTuple):
-    """A picture as a file holds it.
+    """A picture as a file contains it.
 
     Pictures of one `source` (patient, file) are never on both sides of a split.
     """
@@ -143,10 +142,7 @@ def photos(rng: np.random.Generator) -> Iterator[Example]:
 
 
 def drawn(rng: np.random.Generator) -> Iterator[Example]:
-    """What ends up in a folder of exports beside frames: printed pages, charts, screens.
-
-    And plain noise.
-    """
+    """Other files in a folder of exports: printed pages, charts, screens, and plain noise."""
     makers = {"page": page, "chart": chart, "screen": screen, "noise": noise, "gradient": gradient}
     for name, make in makers.items():
         yield from (Example("drawn", name, make(rng)) for _ in range(16))
@@ -200,9 +196,7 @@ def screen(rng: np.random.Generator) -> Gray:
 
 
 def noise(rng: np.random.Generator) -> Gray:
-    """Random tones whose spectrum falls with some power of the frequency, from white noise to
-    clouds.
-    """
+    """Random tones with a power-law spectrum, from white noise to clouds."""
     down, across = np.fft.fftfreq(480)[:, None], np.fft.fftfreq(640)
     fall = np.maximum(np.hypot(down, across), 1 / 640) ** rng.uniform(0, 2)
     field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(480, 640))) / fall).real
@@ -235,9 +229,7 @@ def described(examples: Iterator[Example]) -> Examples:
 
 
 def equal_weights(examples: Examples) -> Reals:
-    """Fetal and other pictures weigh the same, and so does each hospital and each kind among
-    them.
-    """
+    """Weights that balance fetal and other pictures, and the hospitals and kinds among them."""
     kinds, place, count = np.unique(examples.kind, return_inverse=True, return_counts=True)
     share = np.where(
         np.isin(kinds, HOSPITALS),
@@ -264,8 +256,9 @@ def scorer(examples: Examples) -> Score:
 
 
 def threshold(train: Examples) -> float:
-    """Below it lies the TAIL of each hospital of `train`, or less, when the hospital is left
-    out of the fit.
+    """The score below which the TAIL of each hospital of `train` lies.
+
+    Scores are by a fit without that hospital.
     """
     tails = []
     for hospital in np.unique(train.kind[train.fetal]):
@@ -275,9 +268,7 @@ def threshold(train: Examples) -> float:
 
 
 def leave_out(examples: Examples) -> pd.DataFrame:
-    """A row for each hospital and each kind of other picture, neither of them seen by the fit
-    or the threshold.
-    """
+    """One row for each hospital and each kind of other picture, left out of fit and threshold."""
     rows = []
     for hospital in HOSPITALS:
         for kind in (*TRAINED, *UNTRAINED):
@@ -299,9 +290,7 @@ def leave_out(examples: Examples) -> pd.DataFrame:
 
 
 def new_patients(examples: Examples) -> pd.DataFrame:
-    """The share below the threshold where hospital and kind are known but patient or file is
-    not, in FOLDS folds.
-    """
+    """The share below the threshold for new patients or files of known kinds, in FOLDS folds."""
     names = np.unique(examples.source)
     fold_of = dict(
         zip(names, np.random.default_rng(0).permutation(len(names)) % FOLDS, strict=True)
@@ -318,8 +307,9 @@ def new_patients(examples: Examples) -> pd.DataFrame:
 
 
 def after_defects(data: Path, examples: Examples) -> pd.Series:
-    """The share below the threshold of 60 frames with each planted defect, by a fit that has
-    seen them undamaged.
+    """The share below the threshold of 60 frames with each planted defect.
+
+    The fit has seen these frames undamaged.
     """
     score, low = scorer(examples), threshold(examples)
     shares = {}
@@ -334,9 +324,7 @@ def after_defects(data: Path, examples: Examples) -> pd.Series:
 
 
 def write_model(examples: Examples, names: list[str]) -> None:
-    """The fit to all that is trained on, with its provenance, as the file that the package
-    ships.
-    """
+    """Write the fit to all training data, with its provenance, as the file that ships."""
     mean, spread, weights, bias = fit(examples)
     lines = [HEADER]
     for kind, origin in ORIGINS.items():
@@ -345,7 +333,7 @@ def write_model(examples: Examples, names: list[str]) -> None:
         lines.append(f"# {kind}: {own.sum()} pictures of {sources} sources. {origin}\n")
     lines.append(
         f"\nbias = {bias:.5f}\n\n[features]  # mean, spread, weight, weight of the square less "
-        f"one\n"
+        "one\n"
     )
     columns = zip(names, mean, spread, *np.split(weights, 2), strict=True)
     lines += [

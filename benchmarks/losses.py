@@ -1,11 +1,9 @@
-"""How much memory does the sigmoid loss of a large batch take, with its gradients, by the size of
-its parts?
+"""Memory of the sigmoid loss of a large batch, with its gradients, by the size of its parts.
 
-Each line is a process of its own: the peak of its memory above what it held before the loss, and
-the CPU time. Once as it comes, where glibc keeps freed parts of less than 32 MB for itself (the
-more of them, the more it keeps), and once with every part of more than 1 MB given back, which tells
-what the loss needs. Prints the matrix of logits beside it, of which a loss in one piece holds
-several.
+Each line is a process of its own: the peak of its memory above what it had before the loss, and the
+CPU time. Once by default, where glibc keeps freed parts of less than 32 MB (the more of them, the
+more it keeps), and once with every part of more than 1 MB given back, which shows what the loss
+needs. Also prints the size of the matrix of logits, of which an unchunked loss needs several.
 
 Usage: python benchmarks/losses.py [--batch 32768] [--width 128] [--chunks 64 256 1024]
 """

@@ -1,10 +1,9 @@
-"""How do `sono stats`, `split` and `dedup` bear 1.5 million rows, and how does the search of near
-hashes grow?
+"""Time and memory of `sono stats`, `split` and `dedup` for 1.5 million rows.
 
-Writes a synthetic study (tables only: no frame is drawn, so near pairs stay unconfirmed) and times
-the three commands as processes of their own, with their peak memory; then the search alone for
-several sizes, with and without a crowd of almost equal hashes. The hashes lean on a template for
-each plane, as real ones do; planted pairs are looked for.
+Writes a synthetic study (only tables, no frames, so near pairs stay unconfirmed) and times the
+three commands as processes of their own, with their peak memory; then the search for near hashes
+for several sizes, with and without a crowd of almost equal hashes. The hashes vary a template for
+each plane, as real ones do; planted pairs are searched for.
 
 Usage: python benchmarks/manifest.py OUT [--rows 1500000] [--search 10000 100000 1500000]
 """
@@ -132,7 +131,7 @@ print(json.dumps([facts | {"peak MB": usage.ru_maxrss // 1024}, json.loads(done.
 def timed(words: list[str]) -> tuple[dict, dict]:
     """Seconds and peak memory of a command, and its result.
 
-    A small process between keeps ours out of the peak.
+    A small process in between keeps our own memory out of the peak.
     """
     done = subprocess.run(
         [sys.executable, "-c", RUN, *words, "--json"], stdout=subprocess.PIPE, text=True, check=True
@@ -172,7 +171,7 @@ print(json.dumps({"seconds": seconds, "peak MB": peak, "pairs": len(pairs.first)
 def time_search(out: Path, count: int, crowd: float) -> dict[str, object]:
     """One search of `count` hashes, a share of them in one crowd.
 
-    1,000 pairs of 0 to 52 bits are planted outside.
+    1,000 pairs of 0 to 52 bits are planted outside of it.
     """
     rng = np.random.default_rng(SEED)
     words = make_hashes(np.minimum(rng.geometric(0.12, count) - 1, 24), rng)

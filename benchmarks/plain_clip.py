@@ -1,9 +1,8 @@
-"""CLIP with a mask channel as published code writes it, in torch alone: what `training.py` here
-measures against.
+"""CLIP with a mask channel as in published code, in plain torch: the baseline of `training.py`.
 
-RGB frames, the text tower in every step, attention whose softmax is written out, AdamW tensor by
-tensor. Architectures and the names of the weights are open_clip's, so that both models may hold the
-same.
+RGB frames, the text tower in every step, attention with explicit softmax, AdamW tensor by tensor.
+Architectures and the names of the weights are open_clip's, so that both models can have the same
+weights.
 """
 
 from typing import Any
@@ -37,7 +36,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm and beside a shortcut."""
+    """Attention and MLP, each after a norm and with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -113,9 +112,9 @@ class Text(nn.Module):
 
 
 class PlainClip(nn.Module):
-    """Both towers, the scale and the bias, of an architecture in open_clip's words.
+    """Both towers, the scale and the bias, of an architecture in open_clip's terms.
 
-    The text tower learns nothing.
+    The text tower is frozen.
     """
 
     def __init__(self, architecture: dict[str, Any]) -> None:
@@ -144,9 +143,9 @@ def plain_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tens
 def plain_optimizer(
     model: PlainClip, rate: float, decay: float, scale_rate: float
 ) -> torch.optim.Optimizer:
-    """AdamW in torch's own way.
+    """AdamW as in torch.
 
-    Matrices are decayed, scale and bias learn at `scale_rate` times the rate.
+    Matrices have weight decay; scale and bias learn at `scale_rate` times the rate.
     """
     weights = list(model.visual.parameters())
     groups = [
@@ -167,7 +166,7 @@ def plain_step(
     pairs: tuple[Tensor, Tensor, Tensor],
     precision: torch.dtype,
 ) -> float:
-    """Learn from normalized frames and masks and from tokens, gradients clipped at 1.
+    """One step on normalized frames and masks and tokens, gradients clipped at 1.
 
     Returns the loss.
     """

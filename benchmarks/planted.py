@@ -1,5 +1,6 @@
-"""Does a workspace show everything that `sono phantom` planted? Prints a table; exit 1 if something
-was missed.
+"""Does a workspace show everything that `sono phantom` planted? Exit 1 if something was missed.
+
+Prints a table.
 
 Usage: python benchmarks/planted.py STUDY EXPORT
 """
@@ -16,7 +17,7 @@ import pandas as pd
 from sono.curation.core.tables import SOURCES, read_table
 from sono.curation.core.workspace import Workspace
 
-# Tensors and compressed pixels are no text; the gate has looked at what stands beside them.
+# Tensors and compressed pixels are not text; the gate has searched the rest of these files.
 BINARY = {".safetensors", ".pt", ".png"}
 
 
@@ -35,9 +36,9 @@ def rows_by_path(study: Workspace) -> dict[Path, list[tuple[str, list[str]]]]:
 def check_files(
     truth: dict, export: Path, rows: dict[Path, list[tuple[str, list[str]]]]
 ) -> pd.DataFrame:
-    """A row a kind of planted file.
+    """One row per kind of planted file.
 
-    How many there are, how many have a status and a code that the truth expects.
+    How many there are, and how many have an expected status and code.
     """
     planted, found, missed = Counter(), Counter(), {}
     for path, facts in truth["files"].items():
@@ -79,8 +80,9 @@ def check_pairs(truth: dict, export: Path, study: Workspace) -> tuple[int, int]:
 
 
 def leaks(truth: dict, study: Workspace) -> int:
-    """Private values of 5 letters or more that occur in any byte or name of the workspace
-    (tables as text).
+    """Private values of 5 letters or more in any byte or name of the workspace.
+
+    Tables are searched as text.
     """
     values = [value for value in truth["private_values"] if len(re.sub(r"\W", "", value)) >= 5]
     haystack = []

@@ -1,5 +1,4 @@
-"""Measure the weight-free proposer against masks drawn by people: Dice a structure, and seconds a
-frame.
+"""Dice of the weight-free proposer against hand-drawn masks by structure, and seconds per frame.
 
 Example: python benchmarks/proposals.py ../shared/data --sheets /tmp/sheets
 """
@@ -37,9 +36,7 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one frame went: Dice with the plane known and without any label, and processor
-    seconds.
-    """
+    """The result of one frame: Dice with the plane known and without any label, and CPU seconds."""
 
     case: Case
     known: float

@@ -1,8 +1,7 @@
-"""How fast `sono qc` is, beside plain decoding of the same files: a ratio, all in one run on two
-worker processes.
+"""Speed of `sono qc` relative to plain decoding of the same files, on two worker processes.
 
 Real frames are encoded as PNG and JPEG at 960 x 720 pixels. Plain gray decoding is timed before and
-after each case and divided by it. `benchmarks/quality_peers.py` holds sono against other tools on
+after each case and divided by it. `benchmarks/quality_peers.py` compares sono with other tools on
 the same files.
 
 Example: python benchmarks/qc.py ../shared/data --files 2000
@@ -34,9 +33,7 @@ JOBS = 2
 
 
 def make_files(data: Path, folder: Path, count: int) -> list[Path]:
-    """`count` distinct files, one half PNG and one half JPEG: real frames, each a little larger
-    than the one before.
-    """
+    """`count` distinct files, half PNG and half JPEG: real frames of increasing size."""
     frames = sorted((data / "barcelona" / "Images").iterdir()) + sorted(
         (data / "nijmegen" / "training_set").iterdir()
     )
@@ -78,9 +75,9 @@ def analyse_all(files: list[Path], folder: Path) -> None:
 
 
 def export_all(folder: Path) -> None:
-    """The whole command on a new workspace.
+    """The complete command on a new workspace.
 
-    Also frames, tables, duplicates, splits and the privacy gate.
+    Including frames, tables, duplicates, splits and the privacy gate.
     """
     with tempfile.TemporaryDirectory() as name:
         run_qc(Workspace.create(Path(name) / "study"), QcOptions(folder), Engine(JOBS))

@@ -1,10 +1,9 @@
-"""CPU time a frame of `sono qc` beside cleanvision and imagededup, and beside plain decoding, all
-in one run.
+"""CPU time per frame of `sono qc`, cleanvision, imagededup and plain decoding.
 
 The files are those of `benchmarks/qc.py`. Each case is a process of its own on one core and counts
 the CPU time (user and system, its children too) after its imports, so that other work on the
-machine matters little. The other tools need no place beside sono: put them into an environment of
-their own and name its Python.
+machine has little effect. Install the other tools into an environment of their own and name its
+Python.
 
 Example: python benchmarks/quality_peers.py ../shared/data --files 300 --peer-python
 /tmp/peers/bin/python
@@ -56,9 +55,7 @@ def sono(folder: Path) -> Work:
 
 
 def cleanvision(folder: Path) -> Work:
-    """Its default checks: dark, light, odd shape and size, low information, blur, gray, exact
-    and near duplicates.
-    """
+    """Its default checks: dark, light, odd shape and size, low information, blur, duplicates."""
     from cleanvision import Imagelab
 
     return lambda: Imagelab(data_path=str(folder)).find_issues(n_jobs=1, verbose=False)
@@ -90,9 +87,7 @@ def cpu_seconds() -> float:
 
 
 def run_case(case: str, folder: Path) -> dict[str, object]:
-    """The CPU seconds of the case in this process, the peak of its memory and the version of
-    its package.
-    """
+    """CPU seconds and peak memory of the case in this process, and the version of its package."""
     work = prepared(case, folder)
     before = cpu_seconds()
     work()

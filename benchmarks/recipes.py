@@ -1,17 +1,17 @@
-"""Recipes and their parts on FETAL_PLANES_DB: what helps a small model from scratch to know other
-patients' planes?
+"""Recipes and their parts on FETAL_PLANES_DB: what helps a small model trained from scratch?
 
-One draw of patients is the test for good; the others are drawn into train and val once a seed.
+One draw of patients is the fixed test set; the others are drawn into train and val once per seed.
 `ablate` changes one thing of BASE at a time, from which the former recipe `sono` (from scratch)
-came, and scores the last epoch on val alone. `search` asks on val what longer training and larger
-frames bring to it. `compare` trains whole recipes on the same tower and number of samples, and that
-recipe for 100 epochs, lets val pick the epoch, and scores the test patients, zero-shot and by a
-probe, under all-one, proposed and annotated masks. A run takes one thread; finished runs are kept
-in OUT and not repeated.
+came, and scores the last epoch on val. `search` evaluates longer training and larger frames on val.
+`compare` trains complete recipes on the same tower and number of samples, and that recipe for 100
+epochs, lets val pick the epoch, and scores the test patients, zero-shot and by a probe, under
+all-one, proposed and annotated masks. A run uses one thread; finished runs are kept in OUT and not
+repeated.
 
 Usage: python benchmarks/recipes.py DATA OUT ablate|search|compare|tables [--seeds 0 1 2] [--epochs
 30] [--only N ...]
-       DATA holds FETAL_PLANES_DB_data.csv, Images/ and landmark_masks.coco.json.
+
+DATA contains FETAL_PLANES_DB_data.csv, Images/ and landmark_masks.coco.json.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recipe_variants import ABLATIONS, BASE, FORMER, PHANTOM, SEARCH, comparisons
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, recall_score
 
@@ -50,98 +51,12 @@ from sono.evaluation.modes import (
 from sono.evaluation.zero_shot import class_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.config import training_config
-from sono.training.model.architectures import SIZES
 from sono.training.model.checkpoints import END, load_model
 from sono.training.train import train
 
 FOLDS = 4  # of all patients: the first is the test; of the others: one a seed is val
 DRAW = 2026
-PHANTOM = "phantom"  # the run that one ablation begins with
 
-# Towers beside `nano`, near its size and its time a step; the text tower is the same.
-for name, vision in {
-    "transformer": {
-        "image_size": 128,
-        "patch_size": 16,
-        "width": 192,
-        "layers": 12,
-        "head_width": 64,
-    },
-    "regnet": {
-        "timm_model_name": "regnetx_004",
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-        "image_size": 128,
-    },
-}.items():
-    SIZES[name] = {**SIZES["nano"], "vision_cfg": vision}  # type: ignore[dict-item]
-
-STILL = dict.fromkeys(("rotation_degrees", "scale", "shift", "gain", "gamma", "speckle"), 0.0) | {
-    "flip": False
-}
-# The recipe `sono` as it was when these tables were made, before regions had an objective of their
-# own.
-FORMER: dict[str, Any] = {
-    "model": "nano", "start": "scratch", "text": "clip", "epochs": 100, "batch_size": 16,
-    "targets": "identity", "global_fraction": 0.8, "region_weight": 0.0, "regions_per_frame": 1,
-    "region_prompts": 0.0, "mask_rate": 1.0,
-}  # fmt: skip
-# That recipe without what these tables brought to it, and what each ablation changes there.
-BASE = {"objective": "sigmoid", "augment": {"mask_stray": 0.0}}
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "base": {},
-    "positives: caption": {"targets": "caption"},
-    "positives: softmax": {"objective": "softmax"},
-    "positives: softmax, caption": {"objective": "softmax", "targets": "caption"},
-    "bias: auto": {"bias": "auto"},
-    "region pairs: none": {"global_fraction": 1.0},
-    "region pairs: nine of ten": {"global_fraction": 0.1},
-    "region pairs: proposals too": {"mask_states": ["accepted", "edited", "proposed"]},
-    "stray masks": {"augment": {"mask_stray": 0.5}},
-    "stray masks, prompts under regions": {"augment": {"mask_stray": 0.5}, "region_prompts": 0.5},
-    "all of it: softmax, stray": {"objective": "softmax", "augment": {"mask_stray": 0.5}},
-    "all of it: softmax, caption, stray": {
-        "objective": "softmax",
-        "targets": "caption",
-        "augment": {"mask_stray": 0.5},
-    },
-    "all of it: softmax, stray, soft labels": {
-        "objective": "softmax",
-        "semantic_weight": 1.0,
-        "augment": {"mask_stray": 0.5},
-    },
-    "all of it: softmax, stray, reconstruction": {
-        "objective": "softmax",
-        "reconstruction_weight": 0.2,
-        "augment": {"mask_stray": 0.5},
-    },
-    "region pairs: half with prompts": {"region_prompts": 0.5},
-    "frame augmentation: none": {"augment": STILL},
-    "prompts: never": {"prompt_fraction": 0.0},
-    "plane balance: none": {"plane_balance": 0.0},
-    "plane balance: full": {"plane_balance": 1.0},
-    "tower: transformer": {"model": "transformer"},
-    "tower: transformer, a third of the rate": {"model": "transformer", "learning_rate": 3e-4},
-    "tower: regnet": {"model": "regnet"},
-    "pretrained on phantoms": {"init": PHANTOM, "learning_rate": 1e-3, "mask_rate": 1.0},
-}
-# How long the recipe `sono` learns, and from which size: scored on val at the epoch that val picked
-# among 25 to 30.
-SEARCH: dict[str, dict[str, Any]] = {
-    "50 epochs": {"epochs": 50, "validate_every": 2},
-    "100 epochs": {"epochs": 100, "validate_every": 4},
-    "180 epochs": {"epochs": 180, "validate_every": 6},
-    "64 pixels, 100 epochs": {"image_size": 64, "epochs": 100, "validate_every": 4},
-    "96 pixels, 100 epochs": {"image_size": 96, "epochs": 100, "validate_every": 4},
-    "160 pixels, 100 epochs": {"image_size": 160, "epochs": 100, "validate_every": 4},
-    "100 epochs, phantoms first": {
-        "epochs": 100,
-        "validate_every": 4,
-        "init": PHANTOM,
-        "learning_rate": 1e-3,
-        "mask_rate": 1.0,
-    },
-}
 MODES = ("all_one", "proposed", "annotated")
 
 
@@ -158,7 +73,7 @@ class Job:
 
     @property
     def row(self) -> Path:
-        """Where its scores are kept."""
+        """The path of its scores."""
         return self.out / "rows" / self.stage / f"{self.run}-{self.seed}.json"
 
     @property
@@ -170,9 +85,9 @@ class Job:
 
 
 def open_study(data: Path, out: Path) -> Workspace:
-    """The study in `out`, made from `data` where it does not exist.
+    """The study in `out`, made from `data` if it does not exist, with its masks.
 
-    Its masks are annotated and proposed ones.
+    The masks are annotated and proposed ones.
     """
     root = out / "study"
     if (root / "captions.parquet").exists():
@@ -223,7 +138,7 @@ def proposals(study: Workspace, out: Path) -> dict[str, StoredMask]:
 
 
 def learn_phantoms(out: Path, epochs: int) -> Path:
-    """The run folder of a model that has seen phantoms alone.
+    """The run folder of a model trained only on phantoms.
 
     24 planes, as many frames as the study has.
     """
@@ -271,9 +186,9 @@ def carry_out(job: Job) -> dict[str, Any]:
 def score(
     workspace: Workspace, folder: Path, split: str, proposed: dict[str, StoredMask]
 ) -> dict[str, dict[str, float]]:
-    """Top-1 of the frames of `split` in each mask mode.
+    """Top-1 and probe scores of the frames of `split` in each mask mode.
 
-    Annotated masks are told for those that have one.
+    Annotated masks are scored on the frames that have one.
     """
     model, info = load_model(folder)
     images = workspace.accepted_images()
@@ -300,15 +215,15 @@ def score(
         ("annotated", marked),
         ("all_one", marked),
     ):
-        learned, told = rows & ~asked, rows & asked
-        answers = np.array(planes)[cosines(features[mode][told], classes).argmax(1)]
+        learned, scored = rows & ~asked, rows & asked
+        answers = np.array(planes)[cosines(features[mode][scored], classes).argmax(1)]
         probe = LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced")
-        probed = probe.fit(features[mode][learned], truth[learned]).predict(features[mode][told])
+        probed = probe.fit(features[mode][learned], truth[learned]).predict(features[mode][scored])
         title = f"{mode}, frames with an annotated mask" if rows is marked else mode
         found[title] = (
-            {"frames": int(told.sum())}
-            | _tops(truth[told], answers, "")
-            | _tops(truth[told], probed, "probe_")
+            {"frames": int(scored.sum())}
+            | _tops(truth[scored], answers, "")
+            | _tops(truth[scored], probed, "probe_")
         )
     return found
 
@@ -321,8 +236,9 @@ def _tops(truth: Any, answers: Any, prefix: str) -> dict[str, float]:
 
 
 def table(out: Path, stage: str) -> str:
-    """A row a name: macro Top-1 (mean and standard deviation over seeds) / micro / macro of the
-    probe, by masks.
+    """One row per name: macro Top-1 (mean and standard deviation) / micro / macro of the probe.
+
+    The columns are mask modes; the standard deviation is over seeds.
     """
     found = [json.loads(path.read_text()) for path in sorted((out / "rows" / stage).glob("*.json"))]
     if not found:
@@ -353,18 +269,8 @@ def _cell(scores: list[dict[str, float]]) -> str:
     return f"{macro.mean():.3f}{spread} / {micro.mean():.3f} / {probe.mean():.3f}"
 
 
-def comparisons(epochs: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """Recipes on the tower `nano` for as many samples, and the former `sono` for 100 epochs."""
-    short = {"epochs": epochs, "validate_every": 2}
-    return [
-        ("sonoclip", "sonoclip", short),
-        ("sono", "sono", FORMER | short),
-        ("sono, 100 epochs", "sono", FORMER),
-    ]
-
-
 def jobs_of(arguments: argparse.Namespace) -> list[Job]:
-    """What is to be run."""
+    """The runs of a stage."""
     if arguments.stage == "compare":
         asked = comparisons(arguments.epochs)
     elif arguments.stage == "search":

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipes import FORMER
+from recipe_variants import FORMER
 
 from sono.annotation.captions import build_captions
-from sono.annotation.mask_import import ImportOptions, import_masks
+from sono.annotation.import_options import ImportOptions
+from sono.annotation.mask_import import import_masks
 from sono.curation.core.atomic import write_text
 from sono.curation.core.config import merged
 from sono.curation.core.engine import Engine
@@ -38,6 +39,7 @@ from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
+from sono.evaluation.selection import Target
 from sono.training.config import training_config
 from sono.training.model.architectures import SIZES
 from sono.training.train import train
@@ -174,7 +176,9 @@ def carry_out(job: Job) -> dict[str, Any]:
     started = time.process_time()
     summary = train(study, config, "run")
     minutes = (time.process_time() - started) / 60
-    options = EvaluationOptions("run", "B" if job.study == "phantom" else None, modes=("all_one",))
+    options = EvaluationOptions(
+        "run", Target("B" if job.study == "phantom" else None), ("all_one",)
+    )
     row = {"name": job.name, "draw": job.draw, "cpu_minutes": minutes, "steps": summary.steps}
     row |= scores(evaluate(study, options).metrics)
     job.row.parent.mkdir(parents=True, exist_ok=True)

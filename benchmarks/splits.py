@@ -1,10 +1,10 @@
-"""How near do splits of few patients come to their shares, and what do they lack?
+"""How close splits of few patients come to their shares, and what they lack.
 
 Deals planes as the phantom does (two centers, all planes in turn), draws several studies of each
 size, and splits them 70/10/20. Frames are equal for all patients ("even"), or spread as in
-hospitals ("odd": 1 to 60, most have few). Told are means over the seeds: patients and frames of
-each split in %, and the planes that train lacks; and in how many studies a split is off by a
-patient (and 2 %) or more, and train lacks a center.
+hospitals ("odd": 1 to 60, most have few). Reports means over the seeds: patients and frames of each
+split in %, and the planes that train lacks; and in how many studies a split is off by a patient
+(and 2 %) or more, and train lacks a center.
 
 Usage: python benchmarks/splits.py [--patients 3 5 8 12 20 50 200] [--seeds 20]
 """
@@ -76,11 +76,11 @@ def judge_size(patients: int, seeds: int, odd: bool) -> dict[str, object]:
     shares = {
         f"{kind} %": "/".join(f"{means[f'{kind} {name}']:.0f}" for name in SPLITS) for kind in KINDS
     }
-    told = {"off": int(judged["off"].sum()), "planes lacked": round(means["lacked"], 2)}
+    limits = {"off": int(judged["off"].sum()), "planes lacked": round(means["lacked"], 2)}
     return (
         {"frames": "odd" if odd else "even", "n": patients}
         | shares
-        | told
+        | limits
         | {"center lost": int(judged["lost"].sum())}
     )
 

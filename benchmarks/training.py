@@ -1,19 +1,20 @@
-"""How fast training is beside a plain published-style way, each as a ratio of CPU times in one run
-on one core.
+"""Speed of training relative to plain published-style code, as ratios of CPU times on one core.
 
-loader: samples/s of the packed store against reading PNG and RLE for each sample (at least 20
+loader: samples/s of the frame cache against reading PNG and RLE for each sample (at least 20
 times).
-step: our `Trainer.step` of ViT-B/16 at 224, batch 8, text tower frozen, against that of
-`plain_clip.py` with the same
-weights: at least 1.2 times in float32, where the first losses must be equal to 1e-4 (else it ends
-with 1), and 1.7 times in bfloat16 where the processor has it (the plain step is timed in both).
-regions: the step of the default recipe against that of whole frames alone (at most 1.3 times).
-memory: of the sigmoid loss of 32,768 pairs by the size of its parts. gpu: samples/s and model FLOPs
-utilization of `Trainer.step` of the published size (ViT-L/14 at 336) in bfloat16 on random data,
-and where the time goes; it is left out without a GPU.
 
-Example: python benchmarks/training.py ../shared/data [--parts loader step regions memory gpu]
-[--compile]
+step: `Trainer.step` of ViT-B/16 at 224, batch 8, text tower frozen, against `plain_clip.py` with
+the same weights: at least 1.2 times in float32, where the first losses must agree to 1e-4 (else
+exit 1), and 1.7 times in bfloat16 if the processor has it (the plain step is timed in both).
+
+regions: the step of the default recipe against that of whole frames only (at most 1.3 times).
+
+memory: that of the sigmoid loss of 32,768 pairs by the size of its parts.
+
+gpu: samples/s and model FLOPs utilization of `Trainer.step` of the published size (ViT-L/14 at
+336) in bfloat16 on random data, and the slowest operations; skipped without a GPU.
+
+Example: python benchmarks/training.py ../shared/data [--parts loader step gpu] [--compile]
 """
 
 import argparse
@@ -61,9 +62,9 @@ def seconds(work: Callable[[], Any]) -> float:
 def compare(
     plain: Callable[[], Any], ours: Callable[[], Any], repeats: int
 ) -> tuple[float, float, float]:
-    """Medians of the times of both, in turns, and of the ratio of neighbors.
+    """Medians of the times of both, taking turns, and of their ratios.
 
-    A first turn does not count.
+    The first turn is a warm-up and does not count.
     """
     turns = [(seconds(plain), seconds(ours)) for _ in range(repeats + 1)][1:]
     ratio = statistics.median(one / other for one, other in turns)
@@ -115,7 +116,7 @@ def make_study(data: Path, folder: Path, count: int) -> Any:
 
 
 def loader(data: Path, repeats: int, count: int = 64) -> str:
-    """Batches out of the packed store, and the same pairs read one by one in the published way."""
+    """Batches from the frame cache against reading the same pairs one by one as published."""
     import cv2
     import numpy as np
     from pycocotools import mask as coco
@@ -152,17 +153,14 @@ def loader(data: Path, repeats: int, count: int = 64) -> str:
 
         plain, ours, ratio = compare(one_by_one, packed, repeats)
     return (
-        f"loader   published {len(images) / plain:.0f} samples/s, packed {len(images) / ours:.0f} "
-        f"samples/s: "
-        f"{ratio:.0f} times (bar 20); the store is made at {len(images) / build:.0f} samples/s"
+        f"loader   published {len(images) / plain:.0f} samples/s, cached {len(images) / ours:.0f} "
+        f"samples/s: {ratio:.0f} times (bar 20); the cache is made at {len(images) / build:.0f} "
+        "samples/s"
     )
 
 
 def steps(repeats: int, model: str = "base", compiled: bool = False) -> Iterator[str]:
-    """A line for float32, and two for bfloat16.
-
-    Against the plain step in bfloat16 and in float32.
-    """
+    """One line for float32, and two for bfloat16: against plain bfloat16 and float32."""
     yield _step_line(step_config(model, "float32", compiled), torch.float32, repeats, 1.2)
     if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
         half = step_config(model, "bfloat16", compiled)
@@ -191,9 +189,7 @@ def step_config(model: str, precision: str, compiled: bool) -> TrainingConfig:
 
 
 def regions(repeats: int, side: int = 96) -> str:
-    """The step of the default recipe, and of the same model on whole frames alone without
-    pooling under the mask.
-    """
+    """The default recipe's step against the same model on whole frames without pooling."""
     trainers = []
     for changes in ({"region_weight": 0.0, "region_pool": False}, {}):
         config = TrainingConfig(
@@ -208,8 +204,7 @@ def regions(repeats: int, side: int = 96) -> str:
     )
     return (
         f"regions  {count} whole frames, mask in the stem: {before:.2f} s; {whole} whole frames "
-        f"and {count - whole} "
-        f"regions, pooled: {after:.2f} s: {1 / ratio:.2f} times (bar 1.3)"
+        f"and {count - whole} regions, pooled: {after:.2f} s: {1 / ratio:.2f} times (bar 1.3)"
     )
 
 
@@ -218,22 +213,22 @@ def _step_line(config: TrainingConfig, plain_type: torch.dtype, repeats: int, ba
     batch = random_batch(trainer.model.image_size, BATCH)
     plain, ours = plain_work(trainer, batch, plain_type), partial(trainer.step, [batch], RATE)
     losses = plain(), ours()  # of the first step, before weights part
-    told = f"first losses {losses[0]:.6f} and {losses[1]:.6f}"
+    first = f"first losses {losses[0]:.6f} and {losses[1]:.6f}"
     numbers = f"{config.precision} against plain {str(plain_type).removeprefix('torch.')}"
     exact = config.precision == "float32" and plain_type == torch.float32
     if exact and not abs(losses[0] - losses[1]) <= TOLERANCE:
         raise SystemExit(
-            f"step     {numbers}: {told} differ by more than {TOLERANCE}: not the same work"
+            f"step     {numbers}: {first} differ by more than {TOLERANCE}: not the same work"
         )
     before, after, ratio = compare(plain, ours, repeats)
     return (
         f"step     {numbers}: {before:.2f} s and {after:.2f} s: {ratio:.2f} times (bar {bar}); "
-        f"{told}"
+        f"{first}"
     )
 
 
 def make_trainer(config: TrainingConfig, device: str = "cpu") -> Trainer:
-    """What `sono train` makes of `config`, with random weights, those of the mask too."""
+    """The trainer that `sono train` makes of `config`, with random weights, also for the mask."""
     torch.manual_seed(0)
     own = {"image_size": config.image_size, "region_pool": config.region_pool}
     model = MaskClip(ModelConfig(name=config.model, **own)).to(device)
@@ -258,8 +253,8 @@ def random_batch(side: int, count: int, whole: int = 0) -> Batch:
         [(text, text) for text in captions],
         [number >= whole for number in range(count)] if whole else [False] * count,
     )
-    said = AttributeTable([NOTHING]).of([NOTHING] * count)
-    return Batch(image, mask.round(), captions, list(range(count)), said, facts)
+    attributes = AttributeTable([NOTHING]).of([NOTHING] * count)
+    return Batch(image, mask.round(), captions, list(range(count)), attributes, facts)
 
 
 def plain_work(trainer: Trainer, batch: Batch, plain_type: torch.dtype) -> partial[float]:
@@ -295,9 +290,7 @@ def gpu(
     batches: tuple[int, ...] = (32, 64, 128),
     compiled: bool = False,
 ) -> list[str]:
-    """Samples/s and MFU by batch, then the operations that take most of the time at the last
-    batch.
-    """
+    """Samples/s and MFU by batch size, then the slowest operations at the last batch size."""
     trainer = make_trainer(step_config(model, "bfloat16", compiled), device)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     peak = next((flops for known, flops in PEAKS.items() if known in name), None) or _peak(device)
@@ -315,8 +308,9 @@ def gpu(
 
 
 def image_flops(model: MaskClip, batch: Batch) -> int:
-    """Floating-point operations of one frame forward, by matrix products and convolutions, as
-    torch counts them.
+    """Floating-point operations of one frame forward, as torch counts them.
+
+    They include matrix products and convolutions.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -347,8 +341,9 @@ def _peak(device: str) -> float:
 
 
 def _where(work: Callable[[], Any], device: str, rows: int = 12) -> list[str]:
-    """The share of the time that each operation takes without those that it calls, on a GPU
-    that of its kernels.
+    """The share of time of each operation, without those that it calls.
+
+    On a GPU, of its kernels.
     """
     from torch.autograd import DeviceType
     from torch.profiler import profile
@@ -356,7 +351,7 @@ def _where(work: Callable[[], Any], device: str, rows: int = 12) -> list[str]:
     with profile() as seen:
         work()
     own = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    # kernels stand there by themselves, too, and would count twice
+    # kernels are also listed separately, and would count twice
     events = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
     events.sort(key=lambda event: -getattr(event, own))
     total = sum(getattr(event, own) for event in events)
@@ -370,7 +365,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "data", type=Path, nargs="?", help="the folder of the real frames (loader alone needs it)"
+        "data", type=Path, nargs="?", help="the folder of the real frames (only for loader)"
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
@@ -381,7 +376,7 @@ def main() -> None:
         print(
             loader(given.data, given.repeats)
             if given.data
-            else "loader   left out: no folder of frames",
+            else "loader   skipped: no folder of frames",
             flush=True,
         )
     if "step" in given.parts:
@@ -395,11 +390,7 @@ def main() -> None:
     if "gpu" in given.parts:
         there = torch.cuda.is_available()
         print(
-            *(
-                gpu(compiled=given.compile)
-                if there
-                else ["gpu      left out: torch sees none here"]
-            ),
+            *(gpu(compiled=given.compile) if there else ["gpu      skipped: torch finds none"]),
             sep="\n",
         )
 

@@ -1,10 +1,9 @@
-"""How often screens that are not one plain B-mode view are told apart: recall by kind, and alarms
-on single frames.
+"""How often screens other than one plain B-mode view are recognized: recall by kind, false alarms.
 
 The positives are made of real frames: two side by side, with M-mode or a spectrum below, with a
 color box, as a tinted or a gray surface rendering, and pages of measurements with and without a
 small picture. They are imitations: the recall on screens of real machines may differ. `held` counts
-the pictures that are not accepted, for whatever reason.
+the pictures that are not accepted, for any reason.
 
 Example: python benchmarks/views.py ../shared/data --frames 100 --sheet /tmp/views.png
 """
@@ -120,7 +119,7 @@ def color_box(pair: Pair, rng: np.random.Generator) -> Picture:
 def surface(pair: Pair, rng: np.random.Generator) -> Picture:
     """A lit surface as high as the smoothed frame is bright, cut out of black.
 
-    A gray 3-D rendering.
+    It imitates a gray 3-D rendering.
     """
     gray = cv2.resize(pair[0], (640, 640), interpolation=cv2.INTER_AREA)
     height = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), rng.uniform(5, 9))
@@ -145,9 +144,9 @@ def tinted(pair: Pair, rng: np.random.Generator) -> Picture:
 
 
 def page(pair: Pair, rng: np.random.Generator, picture: bool = False) -> Picture:
-    """A table of biometry in the scanner's letters, on black or dark gray.
+    """A table of biometry in the scanner's font, on black or dark gray.
 
-    `picture` puts a small frame beside it.
+    `picture` adds a small frame.
     """
     screen = np.full((768, 1024), int(rng.choice([0, 0, 24, 40])), np.uint8)
     size = rng.uniform(0.5, 0.8)
@@ -214,8 +213,8 @@ def main() -> None:
     frames = [read_source(str(path).encode()).frames[0].gray for path in few]
     tiles: list[tuple[Picture, str]] = []
     print(
-        f"{'kind':<18} {'told':>6} {'held':>6}   {len(frames)} pictures each; codes of those not "
-        f"told"
+        f"{'kind':<18} {'found':>6} {'held':>6}   {len(frames)} pictures each; codes of those not "
+        "found"
     )
     for kind, (make, right) in KINDS.items():
         rng = np.random.default_rng(0)
@@ -224,9 +223,9 @@ def main() -> None:
         ]
         found = [codes_of(picture) for picture in pictures]
         other = Counter(code for codes in found if not codes & right for code in codes)
-        told = np.mean([bool(codes & right) for codes in found])
+        hits = np.mean([bool(codes & right) for codes in found])
         held = np.mean([status_of(codes) != "accepted" for codes in found])
-        print(f"{kind:<18} {told:>6.3f} {held:>6.3f}   {dict(other.most_common(4))}", flush=True)
+        print(f"{kind:<18} {hits:>6.3f} {held:>6.3f}   {dict(other.most_common(4))}", flush=True)
         tiles += [
             (picture, f"{kind}: {', '.join(codes & (VIEWS | right))}")
             for picture, codes in zip(pictures[:4], found[:4], strict=True)

@@ -18,8 +18,9 @@ _CELLS_AT_ONCE = 4_000_000  # of the weight matrix [draws, clusters]
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate on the data as they are, and its percentile limits (NaN where there are
-    not two clusters).
+    """A point estimate and the limits of its percentile interval.
+
+    The limits are NaN for fewer than two clusters.
     """
 
     point: float
@@ -28,17 +29,17 @@ class Interval:
 
     @property
     def above_zero(self) -> bool:
-        """Whether the whole interval is positive (false when there is none)."""
+        """Whether the complete interval is positive (false if there is none)."""
         return self.low > 0
 
     @property
     def below_zero(self) -> bool:
-        """Whether the whole interval is negative (false when there is none)."""
+        """Whether the complete interval is negative (false if there is none)."""
         return self.high < 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, float | None]) -> "Interval":
-        """What `as_dict` gave."""
+        """The interval of a dictionary from `as_dict`."""
         return cls(
             *(
                 float("nan") if (value := values[name]) is None else value
@@ -64,9 +65,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Sample:
-    """Values [images, columns], the class index and the cluster index of each image (both
-    [images]).
-    """
+    """Values [images, columns], with the class and cluster index of each image [images]."""
 
     values: Reals
     classes: Indices
@@ -82,7 +81,7 @@ class Sample:
 
 
 def macro(column: int = 0) -> Statistic:
-    """The mean of `column` within each class, averaged over the classes that the draw holds."""
+    """The mean of `column` within each class, averaged over the classes of the draw."""
 
     def statistic(sums: Reals, counts: Reals) -> Reals:
         means = sums[..., column] / np.maximum(counts, 1)
@@ -103,7 +102,7 @@ def micro(column: int = 0) -> Statistic:
 def clustered_intervals(
     sample: Sample, statistics: Mapping[str, Statistic], how: Draws | None = None
 ) -> dict[str, Interval]:
-    """The interval of each statistic under resampling of whole clusters; all see the same draws."""
+    """The interval of each statistic, by resampling clusters; all use the same draws."""
     how = how or Draws()
     sums, counts = sample.per_cluster()
     clusters = len(counts)
@@ -135,9 +134,7 @@ def clustered_interval(
     statistic: Statistic,
     how: Draws | None = None,
 ) -> Interval:
-    """The interval of `statistic` of one column of `values` [images] under resampling of whole
-    clusters.
-    """
+    """The interval of `statistic` of `values` [images], by resampling clusters."""
     sample = Sample(np.asarray(values, np.float64)[:, None], classes, clusters)
     return clustered_intervals(sample, {"": statistic}, how)[""]
 
@@ -145,16 +142,15 @@ def clustered_interval(
 def paired_difference(
     first: Numbers, second: Numbers, classes: Indices, clusters: Indices, how: Draws | None = None
 ) -> Interval:
-    """The interval of the macro mean of `first` minus `second`, both [images] and of the same
-    images.
-    """
+    """The interval of the macro mean of `first` minus `second`, both [images]."""
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     return clustered_interval(difference, classes, clusters, macro(), how)
 
 
 def cluster_index(*names: Iterable[object]) -> NDArray[np.int64]:
-    """Number the clusters: each row belongs to the first of its `names` that is not null
-    (patient, study, file).
+    """Number the clusters [rows] by the first of the `names` that is not null.
+
+    `names` are columns, such as patient, study and file.
     """
     keys = []
     for row in zip(*names, strict=True):

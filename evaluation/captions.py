@@ -1,4 +1,4 @@
-"""How near each frame is to its own caption: alignment and retrieval."""
+"""Similarity of each frame and its own caption: alignment and retrieval."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +15,9 @@ RETRIEVAL_KS = (1, 5, 10)
 def global_captions(
     captions: pd.DataFrame, image_ids: Sequence[str], templates: Sequence[str]
 ) -> dict[str, str]:
-    """The global caption of each frame, by image id, as written by one of `templates` (names or
-    ids).
+    """The global caption of each frame by image id, if one of `templates` wrote it.
+
+    `templates` are names or ids of template sets.
     """
     own = captions["template"].isin(list(templates)) & (captions["level"] == "global")
     table = captions[own & captions["image_id"].isin(list(image_ids))]
@@ -26,10 +27,10 @@ def global_captions(
 def caption_metrics(
     model: MaskClip, images: Reals, image_ids: Sequence[str], captions: Mapping[str, str]
 ) -> dict[str, float]:
-    """Alignment and retrieval of `images` [n, d] and their captions, beside chance; empty where
-    there are none.
+    """Alignment and retrieval of `images` [n, d] and their captions, with chance levels.
 
-    Equal captions are one gallery entry, so a frame cannot miss its caption for a copy of it.
+    Equal captions are one gallery entry, so a copy of its caption cannot cost a frame its hit.
+    Empty if no frame has a caption.
     """
     rows = [number for number, image_id in enumerate(image_ids) if image_id in captions]
     if not rows:

@@ -33,8 +33,7 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a run, zero-shot, on the test split or on a center it has never seen, and write a
-    report.
+    """Score a run, zero-shot, on the test split or an unseen center, and write a report.
 
     Example: sono eval --center B
     """
@@ -42,8 +41,9 @@ def evaluate(
     from sono.curation.core.workspace import Workspace
     from sono.evaluation.evaluate import EvaluationOptions
     from sono.evaluation.evaluate import evaluate as run_evaluation
+    from sono.evaluation.selection import Target
 
     study = Workspace.find(workspace)
-    options = EvaluationOptions(run=run, center=center, allow_seen=allow_seen)
+    options = EvaluationOptions(run, Target(center, allow_seen=allow_seen))
     result = run_evaluation(study, options, Engine.create(jobs, scheduler))
     show(result.as_dict() if as_json else result, as_json)

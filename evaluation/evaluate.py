@@ -1,10 +1,8 @@
-"""The evaluation stage: a run against a center it has not seen, or against a split, in every
-mask mode.
-"""
+"""The evaluation stage: score a run on a split or an unseen center, in every mask mode."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.box import SIMPLE
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from sono.curation.core.atomic import atomic_folder, atomic_path, copy_others, read_json, write_text
 from sono.curation.core.config import override
@@ -44,16 +38,17 @@ from sono.evaluation.region_planes import (
     Weighting,
     choose_weight,
     region_modes,
-    region_planes_findings,
+    region_planes_results,
     validation_frames,
 )
-from sono.evaluation.region_report import region_tables, write_region_predictions
-from sono.evaluation.region_results import region_findings
+from sono.evaluation.region_report import write_region_predictions
+from sono.evaluation.region_results import region_control_results
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
-from sono.evaluation.results import Evidence, find
-from sono.evaluation.selection import Seen, Selection, Target, named_subject, select_frames
-from sono.evaluation.summaries import Scored, rate
+from sono.evaluation.results import Evidence, collect_results
+from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
+from sono.evaluation.summaries import Scored
+from sono.evaluation.view import EvaluationResult
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.data.frame_cache import kept_frames
@@ -75,108 +70,23 @@ from sono.training.start import UNKNOWN_PATIENTS
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What to evaluate: a run (None.
+    """What to evaluate: a run, its target and the mask modes.
 
-    The newest) on a center, or on a split where no center is given.
+    `run` None is the newest run, `modes` None those of `sono.toml`.
     """
 
     run: str | None = None
-    center: str | None = None
-    split: str = "test"
-    allow_seen: bool = False
+    target: Target = field(default_factory=Target)
     modes: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What was found, where the report stands, and the rows of the table for the terminal."""
-
-    title: str
-    run: str
-    folder: Path
-    metrics: dict[str, Any]
-
-    @property
-    def verdict(self) -> str:
-        """The sentence on whether masks help."""
-        return str(self.metrics["verdict"]["text"])
-
-    @property
-    def regions_verdict(self) -> str:
-        """The sentence on whether proposed regions help to find the plane.
-
-        Empty where the mode is not asked for.
-        """
-        return str(self.metrics.get("region_planes", {"text": ""})["text"])
-
-    @property
-    def region_verdict(self) -> str:
-        """The sentence on whether the mask steers."""
-        return str(self.metrics["region_control"]["verdict"]["text"])
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader must know before the numbers."""
-        return list(self.metrics["notes"])
-
-    def rows(self) -> list[dict[str, str]]:
-        """One row a mode and set of frames, in percent with 95 % intervals."""
-        names = ("top1_macro", "top1_micro", "top5_macro")
-        return [
-            {"frames": group["title"], "mask": mode} | {name: rate(values[name]) for name in names}
-            for group in self.metrics["groups"]
-            for mode, values in group["modes"].items()
-        ]
-
-    def __rich__(self) -> Group:
-        """What the terminal shows: first line, scores by mask mode, verdict, notes and the
-        report's path.
-        """
-        rows = self.rows()
-        tables = [
-            _score_table(group["title"], [row for row in rows if row["frames"] == group["title"]])
-            for group in self.metrics["groups"]
-        ]
-        notes = [Text(f"- {note}") for note in self.notes]
-        left_out = ", ".join(
-            f"{count} {reason}" for reason, count in self.metrics["excluded"].items()
-        )
-        if left_out:
-            notes.insert(0, Text(f"- Frames left out: {left_out}."))
-        tables += region_tables(self.metrics["region_control"])
-        report = Text(f"report: {self.folder / 'report.html'}")
-        verdicts = [
-            Text(text) for text in (self.region_verdict, self.verdict, self.regions_verdict) if text
-        ]
-        return Group(Text(self.title), *tables, *verdicts, *notes, report)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything in metrics.json, and where it stands."""
-        return {"folder": str(self.folder), **self.metrics}
-
-
-def _score_table(title: str, rows: Sequence[dict[str, str]]) -> Table:
-    """The scores that fit 80 columns; the report has all."""
-    table = Table(
-        title=f"{title}, in % [95 % interval]", title_justify="left", box=SIMPLE, pad_edge=False
-    )
-    table.add_column("mask", no_wrap=True)
-    for name in ("Top-1 macro", "Top-1 micro", "Top-5 macro"):
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["mask"], row["top1_macro"], row["top1_micro"], row["top5_macro"].split()[0]
-        )
-    return table
 
 
 def evaluate(
     workspace: Workspace, options: EvaluationOptions, engine: Engine | None = None
 ) -> EvaluationResult:
-    """Score a run on frames it has not seen and write report.html, metrics.json and the two tables
-    of predictions.
+    """Score a run on frames it has not seen and write the evaluation's folder.
 
-    SonoError where there is no run, the center or split is unknown, or its frames were in training.
+    The folder holds report.html, metrics.json, predictions.parquet and regions.parquet. SonoError
+    when there is no run, the center or split is unknown, or its frames were in training.
     """
     reuse_freed_memory()
     settings = override(workspace.settings("evaluation", EvaluationConfig), modes=options.modes)
@@ -184,28 +94,30 @@ def evaluate(
     model, info = load_model(folder)
     model = model.to(best_device()).eval()
     images = workspace.accepted_images()
-    subject = named_subject(images, Target(options.center, options.split, options.allow_seen))
+    target = resolve_target(images, options.target)
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
-    selection = select_frames(images, seen, subject)
+    selection = select_frames(images, seen, target)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
     plan = _plan(study)
     scored, features = _score(study, plan)
     regions, control = _regions(study, scored, features["all_one"])
     scored, weighting = _with_regions(study, scored)
-    evidence = Evidence(subject, selection, plan, scored, info.planes_seen, study.draws)
+    evidence = Evidence(target, selection, plan, scored, info.planes_seen, study.draws)
     metrics = (
-        find(evidence) | _provenance(study) | {"captions": _captions(study, features["all_one"])}
+        collect_results(evidence)
+        | _provenance(study)
+        | {"captions": _captions(study, features["all_one"])}
     )
     metrics["region_control"] = control
     if "regions" in settings.modes:
-        metrics["region_planes"] = region_planes_findings(weighting, metrics["differences"])
+        metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
     root = _run_root(workspace, folder)
     metrics["checkpoint"] = chosen_checkpoint(folder).name
     metrics["without_patient"] = selection.without_patient
     if selection.without_patient:
         unknown = (
             f"{orphan_sentence(selection.without_patient)}; their patients may be in "
-            f"training under another name"
+            "training under another name"
         )
         metrics["notes"] = [unknown, *metrics["notes"]]
     if info.key_check not in ("", workspace.study().key_check):
@@ -216,34 +128,31 @@ def evaluate(
     best_epoch = _best_epoch(root)
     if folder == root and best_epoch and metrics["checkpoint"] != BEST:
         lost = (
-            f"the best checkpoint (epoch {best_epoch}) is gone: these are the scores of "
+            f"the best checkpoint (epoch {best_epoch}) is missing: these are the scores of "
             f"{metrics['checkpoint']}"
         )
         metrics["notes"] = [lost, *metrics["notes"]]
     if not (root / END).exists():
         metrics["notes"] = [
-            f"the run has not ended: `sono train --name {root.name} --resume`",
+            f"the run has not ended; finish it with `sono train --name {root.name} --resume`",
             *metrics["notes"],
         ]
     named = "" if folder == root else f" ({folder.name})"
-    target = root / "eval" / f"{subject.folder}{named}"
-    _write(study, evidence, regions, metrics, target)
+    output = root / "eval" / f"{target.folder}{named}"
+    _write(study, evidence, regions, metrics, output)
     check_privacy(workspace)
-    return EvaluationResult(str(metrics["first_line"]), info.name, target, metrics)
+    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics)
 
 
 def _best_epoch(root: Path) -> int:
-    """The epoch whose checkpoint a run that has ended has kept as its best.
-
-    0 where it has kept none.
-    """
+    """The epoch of the best checkpoint of a finished run; 0 if it kept none."""
     try:
-        told = read_json(own_file(root, SUMMARY))
-    except FileNotFoundError:  # still under way, or imported
+        summary = read_json(own_file(root, SUMMARY))
+    except FileNotFoundError:  # still running, or imported
         return 0
     except (OSError, ValueError) as error:
         raise SonoError(f"{root / SUMMARY}: damaged ({short(error)}); delete it") from error
-    epoch = told.get("best_epoch") if isinstance(told, dict) else None
+    epoch = summary.get("best_epoch") if isinstance(summary, dict) else None
     return epoch if isinstance(epoch, int) else 0
 
 
@@ -274,7 +183,7 @@ class _Study:
 
     @cached_property
     def pixels(self) -> Frames:
-        """The frames in the packed store where there is one, else their files."""
+        """The frames of the frame cache if it exists, else their files."""
         packed = kept_frames(
             self.workspace, self.selection.frames["file"].tolist(), self.model.image_size
         )
@@ -282,11 +191,11 @@ class _Study:
 
     @cached_property
     def regions(self) -> RegionStudy:
-        """The frames as region control and the plane scores see them."""
-        return self.material(self.selection.frames, self.pixels)
+        """The selected frames for region control and for the mode `regions`."""
+        return self.region_study(self.selection.frames, self.pixels)
 
-    def material(self, frames: pd.DataFrame, files: Frames) -> RegionStudy:
-        """Some frames with the model and the settings of this evaluation."""
+    def region_study(self, frames: pd.DataFrame, files: Frames) -> RegionStudy:
+        """`frames` with the model and the settings of this evaluation."""
         clusters = cluster_index(frames["patient_id"], frames["study_id"], frames["source_id"])
         how = self.settings
         return RegionStudy(
@@ -302,7 +211,7 @@ class _Study:
 
     @cached_property
     def outlines(self) -> Outlines:
-        """What is found in the frames without a label, searched for once."""
+        """The outlines found in each frame without a label, computed once."""
         return proposed_outlines(self.engine, self.image_ids, self.files)
 
     @property
@@ -335,9 +244,7 @@ def _plan(study: _Study) -> MaskPlan:
 
 
 def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.float32]]]:
-    """Cosines of every frame with every plane in every mode that can be computed, and the image
-    features.
-    """
+    """Cosines [frames, planes] and image features [frames, d] of each mode with masks."""
     image_ids, side = study.image_ids, study.model.image_size
     modes = [mode for mode in study.settings.modes if plan.can(mode)]
     features = mode_features(
@@ -358,19 +265,17 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
 def _regions(
     study: _Study, scored: Scored, whole: NDArray[np.float32]
 ) -> tuple[Regions, dict[str, Any]]:
-    """The masks with their features, and what region control found."""
+    """The masks with their features, and the results of region control."""
     regions = encode_regions(study.regions, study.workspace.masks(), whole)
     names = [study.planes.planes[index].name for index in scored.compared]
     truth = np.searchsorted(scored.compared, scored.truth)
     texts = plane_texts(study.model, study.templates, names)
     planes = plane_phrasings(whole, texts, truth, scored.clusters, study.draws)
-    return regions, region_findings(regions, planes, study.draws)
+    return regions, region_control_results(regions, planes, study.draws)
 
 
 def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:
-    """The scores with the mode `regions` and its control, where it is asked for and its weight
-    is known.
-    """
+    """Add the mode `regions` and its control to the scores if its weight is known."""
     settings, frames = study.settings, study.selection.frames
     if "regions" not in settings.modes:
         return scored, None
@@ -381,7 +286,7 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         known = validation_frames(images, study.info.held_out, frames)
         files = [study.workspace.root / str(file) for file in known["file"]]
         weighting = choose_weight(
-            study.material(known, files), files, settings.region_evidence, study.engine
+            study.region_study(known, files), files, settings.region_evidence, study.engine
         )
     if weighting is None:
         return scored, None
@@ -410,14 +315,11 @@ def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
 
 
 def _write(
-    study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], target: Path
+    study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], folder: Path
 ) -> None:
-    """Write all files of an evaluation, or none.
-
-    Numbers never stand next to the report of others.
-    """
+    """Write all files of an evaluation or none, so that the report fits the numbers."""
     names = {plane.id: plane.name for plane in study.planes.planes}
-    with atomic_folder(target) as new:
+    with atomic_folder(folder) as new:
         write_predictions(new / "predictions.parquet", study.selection.frames, evidence.scored)
         write_region_predictions(new / "regions.parquet", study.selection.frames, regions)
         write_text(new / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
@@ -426,12 +328,13 @@ def _write(
             metrics,
             Gallery(evidence, study.image_ids, study.files, names, regions),
         )
-        copy_others(target, new)
+        copy_others(folder, new)
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:
-    """A row a frame and mode: truth, answer, rank of the truth (ties last) and the cosine with
-    every candidate.
+    """Write one row per frame and mode: truth, answer, rank of the truth, cosines.
+
+    Ties count against the truth; `scores` holds the cosine with every candidate plane.
     """
     parts = []
     for mode in scored.scores:

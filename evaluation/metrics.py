@@ -1,7 +1,4 @@
-"""Metrics as pure functions from arrays to numbers.
-
-Accuracy, confusion, baselines, alignment, retrieval.
-"""
+"""Metrics as pure functions: accuracy, confusion, baselines, alignment and retrieval."""
 
 from collections.abc import Mapping
 
@@ -21,17 +18,17 @@ def cosines(images: Reals, texts: Reals) -> NDArray[np.float64]:
 
 
 def top_k_hits(scores: Reals, truth: Indices, k: int) -> NDArray[np.bool_]:
-    """Whether the true class of each row of `scores` [images, classes] is among its k best
-    (ties and NaN miss).
+    """Whether the true class of each row of `scores` [images, classes] is among its k best.
+
+    Ties and NaN count as misses.
     """
     own = scores[np.arange(len(truth)), truth]
-    ahead = (~(scores < own[:, None])).sum(axis=1) - 1  # NaN is never smaller, so it stands ahead
+    ahead = (~(scores < own[:, None])).sum(axis=1) - 1  # NaN is never smaller, so it counts here
     return np.asarray(ahead < k)
 
 
 def top_k_accuracy(scores: Reals, truth: Indices, k: int) -> dict[str, float]:
-    """Macro and micro Top-k accuracy of `scores` [images, classes] against class indices `truth`
-    [images].
+    """Macro and micro Top-k accuracy of `scores` [images, classes] and `truth` [images].
 
     Ties count as wrong, so a constant score is worth nothing. Macro averages over the classes
     present.
@@ -44,7 +41,7 @@ def top_k_accuracy(scores: Reals, truth: Indices, k: int) -> dict[str, float]:
 def predict(scores: Reals) -> NDArray[np.int64]:
     """The best class of each row of `scores` [images, classes].
 
-    UNDECIDED where the best is shared or NaN.
+    UNDECIDED for a tie or NaN.
     """
     best = scores.argmax(axis=1)
     shared = (scores >= scores.max(axis=1, keepdims=True)).sum(axis=1) != 1
@@ -64,9 +61,9 @@ def per_class_accuracy(
 
 
 def confusion(predicted: Indices, truth: Indices, classes: int) -> NDArray[np.int64]:
-    """Counts [classes, classes + 1].
+    """Counts [classes, classes + 1]: rows are true classes, columns predictions.
 
-    A row a true class, a column a predicted one, the last column UNDECIDED.
+    The last column counts UNDECIDED.
     """
     matrix = np.zeros((classes, classes + 1), np.int64)
     np.add.at(matrix, (truth, np.where(predicted == UNDECIDED, classes, predicted)), 1)
@@ -86,17 +83,14 @@ def macro_f1(matrix: NDArray[np.number]) -> NDArray[np.float64]:
 def majority_class(training_counts: Indices, truth: Indices, k: int = 1) -> dict[str, float]:
     """Top-k accuracy of always naming the k most frequent training classes.
 
-    `training_counts` [classes].
+    `training_counts` is [classes].
     """
     named = np.argsort(-training_counts, kind="stable")[:k]
     return _fixed_answer(named, truth, k)
 
 
 def constant_guess(truth: Indices, k: int = 1) -> dict[str, float]:
-    """Top-k accuracy of the best constant answer, chosen with the truth in hand.
-
-    No constant can do better.
-    """
+    """Top-k accuracy of the best constant answer, chosen with knowledge of the truth."""
     named = np.argsort(-np.bincount(truth), kind="stable")[:k]
     return _fixed_answer(named, truth, k)
 
@@ -108,11 +102,11 @@ def _fixed_answer(named: Indices, truth: Indices, k: int) -> dict[str, float]:
 
 
 def alignment(image_features: Reals, text_features: Reals, captions: Indices) -> dict[str, float]:
-    """Mean cosine of paired rows, of unpaired rows, and their difference; features [n, d] of any
-    length.
+    """Mean cosine of paired rows, of unpaired rows, and their difference.
 
-    Rows with the same number in `captions` [n] are pairs of each other, so they do not count as
-    unpaired. The paired mean alone can be gamed by features that are all alike.
+    Features are [n, d], of any length. Rows with the same number in `captions` [n] are pairs of
+    each other, so they do not count as unpaired. The paired mean alone is high for features that
+    are all similar.
     """
     images, texts = unit(image_features), unit(text_features)
     paired = float((images * texts).sum(axis=1).mean())
@@ -128,10 +122,10 @@ def alignment(image_features: Reals, text_features: Reals, captions: Indices) ->
 def recall_at_k(
     queries: Reals, gallery: Reals, query_ids: Indices, gallery_ids: Indices, k: int
 ) -> float:
-    """The share of `queries` [n, d] that find an item of their own id among the k nearest of
-    `gallery` [m, d].
+    """The share of `queries` [n, d] with a hit among the k nearest of `gallery` [m, d].
 
-    Ids number the captions, so equal captions are hits. Ties with a wrong item count as wrong.
+    An item with the query's own id is a hit. Ids number the captions, so equal captions are hits.
+    Ties with a wrong item count as wrong.
     """
     nearest = unit(gallery).T
     found = 0
@@ -145,7 +139,7 @@ def recall_at_k(
 
 
 def retrieval_by_chance(query_ids: Indices, gallery_ids: Indices, k: int) -> float:
-    """What `retrieval_at_k` gives on average for a random order of the gallery."""
+    """The average of `recall_at_k` for a random order of the gallery."""
     size = len(gallery_ids)
     own = (query_ids[:, None] == np.unique(gallery_ids)[None, :]) @ np.unique(
         gallery_ids, return_counts=True
@@ -162,7 +156,7 @@ def unit(features: Reals) -> NDArray[np.float64]:
 
 
 def training_counts(planes_seen: Mapping[str, int], classes: list[str]) -> NDArray[np.int64]:
-    """How often each of `classes` stood in the training set."""
+    """How often each of `classes` occurs in the training set [classes]."""
     return np.array([planes_seen.get(name, 0) for name in classes], np.int64)
 
 

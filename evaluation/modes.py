@@ -1,6 +1,6 @@
-"""Which mask each frame gets in each mode.
+"""The mask of each frame in each mode.
 
-Only `annotated`, `box` and `shuffled` look at the masks table.
+Only `annotated`, `box` and `shuffled` read the masks table.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +62,7 @@ Outlines = Mapping[str, tuple[StoredMask, ...]]  # by image id
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """The masks at hand, by image id, and whose mask each frame gets when masks are shuffled."""
+    """The available masks by image id, and the donor of each frame in the shuffled modes."""
 
     annotated: Mapping[str, StoredMask]
     proposed: Mapping[str, StoredMask]
@@ -91,9 +91,9 @@ def plan_masks(
 
 
 def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
-    """For each image another one, each used once, the same whatever the order given.
+    """For each image another one, each used once, independent of the given order.
 
-    Empty for fewer than two.
+    Empty for fewer than two images.
     """
     order = sorted(image_ids, key=lambda image_id: sha256(f"{seed}:{image_id}".encode()))
     if len(order) < 2:
@@ -104,7 +104,7 @@ def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
 def mask_for(plan: MaskPlan, mode: str, image_id: str, side: int) -> Mask | None:
     """The mask [side, side] of a frame in `mode`, in the model's geometry.
 
-    None where the frame has none in it.
+    None if the frame has no mask in this mode.
     """
     if mode == "all_one":
         return np.ones((side, side), np.bool_)
@@ -138,7 +138,7 @@ def bounding_box(mask: Mask) -> Mask:
 def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
     """The accepted or edited masks of `frames`.
 
-    SonoError where one has another size than its frame.
+    SonoError when a mask has another size than its frame.
     """
     usable = masks[masks["state"].isin(["accepted", "edited"]) & (masks["area"] > 0)]
     usable = usable[usable["image_id"].isin(frames["image_id"])]
@@ -149,7 +149,7 @@ def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
 def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, StoredMask]:
     """One accepted or edited mask of each frame, drawn by the hash of its id.
 
-    SonoError where a size does not fit.
+    SonoError when a mask has another size than its frame.
     """
     usable = usable_masks(masks, frames)
     draws = usable["mask_id"].map(lambda mask_id: sha256(mask_id.encode()))
@@ -162,10 +162,9 @@ def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, Stor
 
 
 def proposed_outlines(engine: Engine, image_ids: Sequence[str], files: Sequence[Path]) -> Outlines:
-    """The outlines that are found in each frame without a label, the most convincing first,
-    computed by the engine.
+    """The outlines found in each frame without a label, the most convincing first.
 
-    Frames in which nothing is found are absent.
+    The engine computes them. Frames without an outline are absent.
     """
     found: dict[str, tuple[StoredMask, ...]] = {}
     items = list(zip(image_ids, files, strict=True))

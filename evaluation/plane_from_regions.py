@@ -1,4 +1,4 @@
-"""A plane decision from the whole frame and from regions that nobody has labeled.
+"""A plane decision from the whole frame and from regions found without labels.
 
 The score of a plane is its cosine with the whole frame, plus a weight times the evidence of the
 regions: how well they fit the structures that the plane shows. The weight is chosen on validation
@@ -30,11 +30,10 @@ EVIDENCE = {
 
 @dataclass(frozen=True)
 class RegionScores:
-    """Cosines [frames, regions, structures] of the regions of each frame, rows of NaN where a frame
-    has fewer.
+    """Cosines [frames, regions, structures] of the regions of each frame.
 
-    `shows` [planes, structures] says which structures a plane shows; `scale` is the model's logit
-    scale.
+    Rows are NaN if a frame has fewer regions. `shows` [planes, structures] is true for the
+    structures that a plane shows; `scale` is the model's logit scale.
     """
 
     cosines: Reals
@@ -42,7 +41,7 @@ class RegionScores:
     scale: float
 
     def of(self, planes: Indices) -> "RegionScores":
-        """The same for some of the planes."""
+        """The same for a selection of planes."""
         return replace(self, shows=self.shows[planes])
 
 
@@ -55,7 +54,7 @@ class Choice:
 
 
 def plane_evidence(regions: RegionScores, kind: str) -> NDArray[np.float64]:
-    """The evidence [frames, planes] of one of the kinds in EVIDENCE, in units of a cosine.
+    """The evidence [frames, planes] of a kind in EVIDENCE, in units of a cosine.
 
     A frame without regions has 0 for every plane, and a plane without structures has the mean of
     the other planes.
@@ -76,9 +75,7 @@ def plane_evidence(regions: RegionScores, kind: str) -> NDArray[np.float64]:
 
 
 def plane_scores(whole: Reals, evidence: Reals, weight: float) -> NDArray[np.float64]:
-    """Scores [frames, planes] of the whole frame's cosines and the evidence, rounded as cosines
-    are.
-    """
+    """Scores [frames, planes] of the whole frame and the evidence, rounded like cosines."""
     return np.asarray(np.round(whole + weight * evidence, SCORE_DECIMALS), np.float64)
 
 
@@ -92,7 +89,7 @@ def choose(
     """The weight with the best macro Top-1 on validation frames, and all that were tried.
 
     `whole` [frames, planes], `truth` [frames]. The smallest weight wins a tie, so regions count
-    only where they help.
+    only if they help.
     """
     evidence = plane_evidence(regions, kind)
     tried = [
@@ -116,9 +113,7 @@ def _best(regions: RegionScores) -> NDArray[np.float64]:
 
 
 def _posterior(regions: RegionScores) -> NDArray[np.float64]:
-    """The log posterior of the plane's structures given each region [frames, regions, planes],
-    over the scale.
-    """
+    """The log posterior [frames, regions, planes] of each plane's structures, over the scale."""
     logits = regions.scale * regions.cosines.astype(np.float64)
     weights = np.exp(logits - logits.max(axis=2, keepdims=True, initial=-np.inf))
     shares = weights @ regions.shows.T / weights.sum(axis=2, keepdims=True)

@@ -1,7 +1,4 @@
-"""Pictures of the report as PNG bytes.
-
-Confusion matrix, modes beside each other, frames with mask outlines.
-"""
+"""Figures of the report as PNG bytes: confusion matrix, modes, frames with mask outlines."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -25,9 +22,9 @@ OUTLINES = {"proposed": (240, 176, 48), "annotated": (64, 200, 220)}  # RGB
 
 
 def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str) -> bytes:
-    """Row-normalized colors, counts in the cells.
+    """The confusion matrix with row-normalized colors and counts in the cells.
 
-    `matrix` [classes, classes + 1], last column undecided.
+    `matrix` [classes, classes + 1]; the last column counts undecided answers.
     """
     from matplotlib.figure import Figure
 
@@ -54,8 +51,9 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
 def modes_plot(
     groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[float], metric: str
 ) -> bytes:
-    """`metric` of each mode with its interval, a panel a set of images, and the best constant
-    answer in each.
+    """`metric` of each mode with its interval and the best constant answer.
+
+    One panel per set of images.
     """
     from matplotlib.figure import Figure
 
@@ -89,8 +87,9 @@ def modes_plot(
 def frame_card(
     gray: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], side: int = 256
 ) -> bytes:
-    """The frame [H, W] as a square PNG with the outline of each mask [side, side] in the color
-    of its kind.
+    """The frame [H, W] as a square PNG with mask outlines in the color of their kind.
+
+    Masks are [side, side].
     """
     picture = cv2.cvtColor(letterbox(gray, side), cv2.COLOR_GRAY2RGB)
     for kind, mask in masks.items():
@@ -117,9 +116,9 @@ class Panel:
 
 
 def region_plot(frames: Mapping[str, Sequence[Panel]], across: int = 2) -> bytes:
-    """Each frame under each of its masks with the answer below it.
+    """Each frame under each of its masks, with the answer below it.
 
-    `frames` by title, `across` of them in a row.
+    `frames` are by title, `across` of them in one row.
     """
     from matplotlib.figure import Figure
 

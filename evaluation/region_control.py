@@ -35,8 +35,8 @@ class RegionFeatures:
     """Features of the masks and of the texts that name them.
 
     `structure`, `plane`, `frame` and `cluster` [masks] are indices; a cluster is a patient.
-    `candidates` [planes, structures] says what competes in a plane. `features` [masks, d] are by
-    condition, `texts` [structures, d] by phrasing, TRAINING first.
+    `candidates` [planes, structures] is true for the structures that compete in a plane. `features`
+    [masks, d] are by condition, `texts` [structures, d] by phrasing, TRAINING first.
     """
 
     structures: tuple[str, ...]
@@ -71,10 +71,9 @@ class RegionFeatures:
 
 
 def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.int64]:
-    """The structure named for each row of `features` [n, d] by `texts` [structures, d]; UNDECIDED
-    for a tie or NaN.
+    """The structure named for each row of `features` [n, d] by `texts` [structures, d].
 
-    Only structures that `candidates` [n, structures] marks compete.
+    UNDECIDED for a tie or NaN. Only structures that `candidates` [n, structures] marks compete.
     """
     return predict(np.where(candidates, cosines(features, texts), -np.inf))
 
@@ -82,7 +81,7 @@ def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.
 def region_ranks(
     features: Reals, texts: Reals, truth: Indices, candidates: Rows
 ) -> NDArray[np.int64]:
-    """The rank [n] of the structure `truth` [n] among the candidates, 1 is best.
+    """The rank [n] of the structure `truth` [n] among the candidates; 1 is best.
 
     Ties count against it.
     """
@@ -107,10 +106,9 @@ def naming_hits(
 def naming_accuracy(
     data: RegionFeatures, condition: str = "own", phrasing: str = TRAINING, all_of: bool = False
 ) -> float:
-    """Top-1 macro over structures of `naming_hits`, without interval; NaN where no mask can be
-    named.
+    """Top-1 macro over structures of `naming_hits`, without interval.
 
-    In their plane, masks are left out whose plane has one candidate.
+    In the plane, masks are left out if their plane has one candidate. NaN if no mask can be named.
     """
     rows = data.has(condition) & (data.open | all_of)
     return macro_mean(naming_hits(data, condition, phrasing, all_of)[rows], data.structure[rows])
@@ -119,7 +117,7 @@ def naming_accuracy(
 def macro_mean(values: NDArray[np.generic], classes: Indices) -> float:
     """The mean of `values` [n] within each class, averaged over the classes present.
 
-    NaN for none.
+    NaN for no values.
     """
     if not len(values):
         return float("nan")
@@ -145,11 +143,11 @@ def other_masks(frame: Indices, structure: Indices) -> NDArray[np.int64]:
 
 
 def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
-    """How often the answer follows the mask [masks]; NaN for a mask that is the only structure of
-    its frame.
+    """How often the answer follows the mask [masks].
 
     Of the other structures masked in the frame, the share for which their mask gives their name and
-    the mask's own does not. A model that ignores the mask scores 0.
+    the mask's own does not. A model that ignores the mask scores 0. NaN for a mask that is the only
+    structure of its frame.
     """
     answers = name_regions(data.features["own"], data.texts[phrasing], data.in_plane)
     pairs = other_masks(data.frame, data.structure)
@@ -161,16 +159,16 @@ def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
 def follow_rate(data: RegionFeatures) -> float:
     """The mean of `follow_shares` over the masks that have one, without interval.
 
-    NaN where none has.
+    NaN if none has one.
     """
     return _mean(follow_shares(data))
 
 
 def mask_cosines(data: RegionFeatures) -> Reals:
-    """Mean cosine [masks] of the features under a mask and under the masks of other structures in
-    its frame.
+    """Mean cosine [masks] of the features under a mask and under the other masks of its frame.
 
-    1.0 means that the mask changes nothing; NaN for a mask that is the only structure of its frame.
+    The others are those of other structures. 1.0 means that the mask changes nothing; NaN for a
+    mask that is the only structure of its frame.
     """
     mine, other = other_masks(data.frame, data.structure).T
     own = data.features["own"].astype(np.float64)
@@ -180,7 +178,7 @@ def mask_cosines(data: RegionFeatures) -> Reals:
 def mean_mask_cosine(data: RegionFeatures) -> float:
     """The mean of `mask_cosines` over the masks that have one, without interval.
 
-    NaN where none has.
+    NaN if none has one.
     """
     return _mean(mask_cosines(data))
 
@@ -240,8 +238,9 @@ def interval_over(
     statistic: Statistic,
     how: Draws | None = None,
 ) -> Interval:
-    """`statistic` of `values` [masks] on the masks `rows`, classes are structures, clusters
-    patients; NaN for none.
+    """`statistic` of `values` [masks] on the masks `rows`, with its interval.
+
+    Classes are structures, clusters are patients; NaN for no rows.
     """
     if not rows.any():
         return NOWHERE
@@ -252,7 +251,7 @@ def interval_over(
 
 
 def _mean_of_pairs(values: NDArray[np.generic], mine: Indices, masks: int) -> Reals:
-    """The mean [masks] of the `values` [pairs] whose first mask is `mine`.
+    """The mean [masks] of the `values` [pairs] whose first mask is `mine` [pairs].
 
     NaN for a mask without pairs.
     """
@@ -284,8 +283,9 @@ class CueConflict:
 
 
 def conflict_shares(conflict: CueConflict, how: Draws | None = None) -> dict[str, Interval]:
-    """How often the plane answer follows the frame, the mask, or neither (a tie follows
-    neither), over patients.
+    """How often the plane answer follows the frame, the mask or neither, over patients.
+
+    A tie follows neither.
     """
     if not len(conflict.features):
         return {}
@@ -308,7 +308,7 @@ def plane_phrasings(
 ) -> dict[str, Interval]:
     """Plane Top-1 macro of whole frames [frames, d] with each phrasing [planes, d].
 
-    `truth` indexes the planes.
+    `truth` [frames] indexes the planes.
     """
     clusters = np.unique(clusters, return_inverse=True)[1]
     return {

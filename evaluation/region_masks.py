@@ -1,7 +1,4 @@
-"""The masks of region control as pure functions.
-
-Changed masks, donors for them, and masks of other planes.
-"""
+"""The masks of region control as pure functions: changed masks, donors, masks of other planes."""
 
 from collections.abc import Sequence
 
@@ -19,14 +16,14 @@ LARGEST_OVERLAP = 0.5  # of a mask with its moved self: beyond that it counts as
 
 
 def draw(seed: int, *key: str) -> np.random.Generator:
-    """A generator that follows from the seed and the key alone."""
+    """A generator that depends only on the seed and the key."""
     return np.random.default_rng(int(sha256(":".join((str(seed), *key)).encode())[:16], 16))
 
 
 def jittered_box(mask: Mask, generator: np.random.Generator) -> Mask:
-    """The bounding box of `mask` [S, S], each side moved by up to 10 % of its width or height.
+    """The bounding box of `mask` [S, S], each side moved by up to 10 % of its length.
 
-    At least one pixel.
+    The box keeps at least one pixel.
     """
     box = np.zeros_like(mask)
     rows, columns = (_jittered(np.asarray(mask.any(axis=axis)), generator) for axis in (1, 0))
@@ -35,10 +32,10 @@ def jittered_box(mask: Mask, generator: np.random.Generator) -> Mask:
 
 
 def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
-    """`mask` [S, S] shifted inside the square to where it overlaps itself least, drawn among equal
-    places.
+    """`mask` [S, S] shifted inside the square to where it overlaps itself least.
 
-    None for an empty mask, and where no shift takes it off half of itself.
+    The place is drawn among equal ones. None for an empty mask, and if every shift leaves more than
+    half of it on itself.
     """
     if not mask.any():
         return None
@@ -54,11 +51,10 @@ def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
 def donors(
     groups: Sequence[object], clusters: Indices, keys: Sequence[str], seed: int
 ) -> NDArray[np.int64]:
-    """For each frame [n] another one of its group (plane) and of another cluster (patient); NONE
-    where there is none.
+    """For each frame [n] another one of its group (plane) and of another cluster (patient).
 
-    Every donor serves once, except in a group where one cluster has more than half of the frames.
-    The choice follows from the hashes of `keys`, not from their order.
+    NONE if there is none. Every donor serves once, except in a group where one cluster has more
+    than half of the frames. The choice depends on the hashes of `keys`, not on their order.
     """
     found = np.full(len(keys), NONE, np.int64)
     by_group: dict[object, list[int]] = {}
@@ -76,10 +72,10 @@ def foreign_masks(
     keys: Sequence[str],
     seed: int,
 ) -> NDArray[np.int64]:
-    """For each frame [n] of `planes` a mask whose structure its plane does not show; NONE where
-    there is none.
+    """For each frame [n] of `planes` a mask of a structure that its plane does not show.
 
-    `candidates` [planes, structures]. The mask is drawn by the hash of the frame's key.
+    NONE if there is none. `candidates` is [planes, structures]. The mask is drawn by the hash of
+    the frame's key.
     """
     eligible = {
         plane: np.flatnonzero(~candidates[plane, mask_structures]) for plane in np.unique(planes)
@@ -107,8 +103,9 @@ def _jittered(inside: NDArray[np.bool_], generator: np.random.Generator) -> slic
 
 
 def _overlaps(mask: Mask) -> tuple[NDArray[np.int64], Indices, Indices]:
-    """How many pixels `mask` [S, S] shares with itself at each shift that keeps it inside, and
-    these shifts.
+    """The pixels that `mask` [S, S] shares with itself at each shift inside the square.
+
+    Returns the counts [rows, columns] and the shifts of both axes.
     """
     side = mask.shape[0]
     spectrum = np.fft.rfft2(mask, (2 * side, 2 * side))
@@ -126,8 +123,8 @@ def _donors_of_group(
 ) -> NDArray[np.int64]:
     """Donors [rows] of the frames `rows` of one group.
 
-    With the frames of each cluster side by side, a shift by the size of the largest cluster leaves
-    every cluster.
+    The frames of each cluster are next to each other, so a shift by the size of the largest cluster
+    leaves every cluster.
     """
     hashes = {row: sha256(f"{seed}:{keys[row]}".encode()) for row in rows.tolist()}
     first: dict[int, str] = {}  # the smallest hash of each cluster
@@ -144,6 +141,6 @@ def _donors_of_group(
 
 
 def _other(order: Indices, clusters: Indices, place: int) -> int:
-    """A frame of another cluster than that at `place`, taking turns; NONE where all are of one."""
+    """A frame of another cluster than that at `place`, taking turns; NONE if there is none."""
     others = order[clusters[order] != clusters[order[place]]]
     return int(others[place % len(others)]) if len(others) else NONE

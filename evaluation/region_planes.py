@@ -32,9 +32,9 @@ from sono.evaluation.zero_shot import class_features, masked_features, mode_feat
 
 @dataclass(frozen=True)
 class Weighting:
-    """How much regions count: the kind of evidence, the weight, and where the weight comes from.
+    """How much regions count: the kind of evidence, the weight, and its origin.
 
-    `tried` is by weight on `frames` validation frames; both are empty where the settings give the
+    `tried` is by weight on `frames` validation frames; both are empty if the settings give the
     weight.
     """
 
@@ -53,8 +53,7 @@ class Weighting:
 def validation_frames(
     images: pd.DataFrame, held_out: Sequence[str], evaluated: pd.DataFrame
 ) -> pd.DataFrame:
-    """The labeled validation frames that are related neither to a held-out center nor to the
-    `evaluated` frames.
+    """The labeled validation frames unrelated to held-out centers and `evaluated` frames.
 
     With a held-out center, frames without a center are left out too, since they may come from it.
     """
@@ -76,7 +75,7 @@ def choose_weight(
 ) -> Weighting | None:
     """The weight of the regions chosen on the validation frames of `study`.
 
-    None where they show one plane or none.
+    None if they show one plane or none.
     """
     present, truth = np.unique(study.plane_index, return_inverse=True)
     if len(present) < 2:
@@ -95,10 +94,9 @@ def choose_weight(
 def region_modes(
     study: RegionStudy, whole: NDArray[np.float64], weighting: Weighting, outlines: Outlines
 ) -> dict[str, NDArray[np.float64]]:
-    """Scores [frames, planes] with the regions of each frame, and with those of another frame as
-    the control.
+    """Scores [frames, planes] with each frame's regions, and with those of another frame.
 
-    `whole` [frames, planes] are the cosines of the whole frames.
+    The latter are the control. `whole` [frames, planes] are the cosines of the whole frames.
     """
     donor = derangement(outlines, study.seed)
     given = {
@@ -141,12 +139,12 @@ def region_scores(study: RegionStudy, outlines: Sequence[Sequence[StoredMask]]) 
     )
 
 
-def region_planes_findings(
+def region_planes_results(
     weighting: Weighting | None, differences: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The weight, where it comes from, and the sentence on whether regions help.
+    """The weight, its origin, and the sentence on whether regions help.
 
-    `differences` as in metrics.json.
+    `differences` are those of metrics.json.
     """
     if weighting is None:
         text = (
@@ -164,16 +162,18 @@ def region_planes_findings(
 
 
 def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> tuple[bool, str]:
-    """Whether proposed regions help, from their gain over the whole frame and the gain of
-    regions of other frames.
+    """Whether proposed regions help, and the sentence that reports it.
+
+    `gain` is that of the regions over the whole frame, `control` that of regions of other
+    frames.
     """
     if not weighting.weight and not weighting.frames:
-        return False, "Proposed regions were switched off by region_weight = 0."
+        return False, "Proposed regions are switched off by region_weight = 0."
     if not weighting.weight:
         return (
             False,
             f"Proposed regions do not help: no weight gained on {weighting.frames} validation "
-            f"frames.",
+            "frames.",
         )
     effect = (
         f"together with the whole frame they give {points(gain)} macro Top-1 ({weighting.source})"
@@ -184,7 +184,7 @@ def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> 
         return (
             False,
             f"Proposed regions are not shown to help: {effect}, but those of other frames gain as "
-            f"well.",
+            "well.",
         )
     return True, f"Proposed regions help: {effect}, and those of other frames show no gain."
 

@@ -1,7 +1,4 @@
-"""Region control for people and for other programs.
-
-The terminal's table, the figure and regions.parquet.
-"""
+"""Region control in the terminal (table), in the report (figure) and as regions.parquet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,9 +55,9 @@ def region_tables(control: Mapping[str, Any]) -> list[Table]:
 
 
 def write_region_predictions(path: Path, frames: pd.DataFrame, regions: Regions) -> None:
-    """A row a mask and condition.
+    """Write one row per mask and condition.
 
-    The structure named, and the rank of the true one, in the plane and among all.
+    Each row has the structure named and the rank of the true one, in the plane and among all.
     """
     columns = ["image_id", "patient_id", "center", "plane"]
     own = frames.loc[[region.frame for region in regions.masks], columns].reset_index(drop=True)
@@ -94,10 +91,9 @@ def _answers(own: pd.DataFrame, data: RegionFeatures, condition: str) -> pd.Data
 def regions_picture(
     regions: Regions, image_ids: Sequence[str], files: Sequence[Path], planes: Sequence[str]
 ) -> bytes:
-    """Real frames under two or three of their masks, with the answers; no bytes where no frame has
-    two structures.
+    """Real frames under two or three of their masks, with the answers, as PNG bytes.
 
-    `planes` [frames] are the names of the frames' planes.
+    Empty if no frame has two structures. `planes` [frames] are the names of the frames' planes.
     """
     if regions.data is None:
         return b""
@@ -123,8 +119,9 @@ def regions_picture(
 
 
 def pick_masks(data: RegionFeatures, image_ids: Sequence[str]) -> list[list[int]]:
-    """Masks (rows) of up to six frames that have two structures, each plane in turn, in the
-    order of a hash.
+    """Masks (rows) of up to six frames with two structures or more.
+
+    The planes take turns; the order is that of a hash.
     """
     by_frame: dict[int, list[int]] = {}
     for row in np.flatnonzero(data.open):
@@ -142,7 +139,7 @@ def pick_masks(data: RegionFeatures, image_ids: Sequence[str]) -> list[list[int]
 
 
 def _few(rows: Sequence[int], data: RegionFeatures, key: str) -> list[int]:
-    """Up to three masks of a frame, by hash."""
+    """Up to three masks of a frame, in the order of a hash."""
     return sorted(
         rows, key=lambda row: sha256(f"{key}:{data.structures[data.structure[row]]}".encode())
     )[:MASKS]

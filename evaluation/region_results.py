@@ -1,6 +1,4 @@
-"""What region control found, as one JSON document, and the sentence that answers whether the
-mask steers.
-"""
+"""The results of region control as one JSON document, and the verdict on whether masks steer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,11 +36,11 @@ NOT_TESTED = "Whether the mask steers was not tested: "
 
 @dataclass(frozen=True)
 class Steering:
-    """The measures that decide whether the mask steers, in the plane and with the training phrasing
-    unless named.
+    """The measures that decide whether the mask steers.
 
-    `gain` is own minus all-one, `pixels` own minus place and shape; `losses` are the points that
-    unseen phrasings lose, on average and at worst (None without any).
+    All are in the plane and with the training phrasing. `gain` is own minus all-one, `pixels` own
+    minus place and shape; `losses` are the points that unseen phrasings lose, on average and at
+    worst (None without any).
     """
 
     own: Interval
@@ -56,13 +54,16 @@ class Steering:
 
     @property
     def steers(self) -> bool:
-        """Whether own minus all-one lies above zero, the follow rate above chance, and two
-        masks give two answers.
+        """Whether the gain is above zero, the follow rate above chance, and masks differ.
+
+        Masks differ if the mean cosine between the features of two masks is below INERT.
         """
         return self.gain.above_zero and self.follow.low > self.chance and self.cosine < INERT
 
 
-def region_findings(regions: Regions, planes: Mapping[str, Interval], how: Draws) -> dict[str, Any]:
+def region_control_results(
+    regions: Regions, planes: Mapping[str, Interval], how: Draws
+) -> dict[str, Any]:
     """All measures with intervals, and the verdict; `planes` is plane Top-1 macro by phrasing."""
     data = regions.data
     counts = {"masks": len(regions.masks), "left_out": regions.left_out}
@@ -93,7 +94,7 @@ def region_findings(regions: Regions, planes: Mapping[str, Interval], how: Draws
 
 
 def sentence(found: Steering) -> str:
-    """Does the mask steer, how much comes from the pixels, does rephrasing break it."""
+    """Whether the mask steers, what the pixels contribute, what unseen phrasings lose."""
     if found.steers:
         lead = "The mask steers"
     elif np.isnan(found.gain.low) or np.isnan(found.follow.low):
@@ -109,8 +110,9 @@ def sentence(found: Steering) -> str:
 
 
 def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
-    """A row a structure: masks, patients, how often it is named in three conditions and among
-    all, and followed.
+    """One row per structure: masks, patients and shares of correct names.
+
+    The shares are those of three conditions, among all structures, and the follow rate.
     """
     hits = {
         name: np.where(data.has(name), naming_hits(data, name), np.nan)
@@ -177,9 +179,9 @@ def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
 
 
 def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict[str, Any]:
-    """Intervals by phrasing.
+    """Intervals by phrasing, with the mean and the worst of the unseen ones.
 
-    Mean and worst of the unseen ones, and what they lose against the training phrasing.
+    The losses are against the training phrasing.
     """
     unseen = {words: interval.point for words, interval in each.items() if words != TRAINING}
     trained = each[TRAINING].point

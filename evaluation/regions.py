@@ -1,7 +1,4 @@
-"""The regions of a study for region control.
-
-Its masks in the model's square, encoded in every condition.
-"""
+"""The regions of a study for region control: its masks, encoded in every condition."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -77,14 +74,15 @@ class RegionStudy:
 
     @cached_property
     def keys(self) -> list[str]:
-        """The image ids, which draws follow from."""
+        """The image ids, which seed the draws."""
         return [str(image_id) for image_id in self.frames["image_id"]]
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The masks that can be measured, how many were left out and why, and their features (None
-    without masks).
+    """The masks that can be measured and their features.
+
+    `left_out` counts the other masks by reason; `data` is None without masks.
     """
 
     masks: tuple[RegionMask, ...]
@@ -94,11 +92,10 @@ class Regions:
 
 
 def read_regions(masks: pd.DataFrame, frames: pd.DataFrame, side: int) -> Regions:
-    """The accepted or edited masks of `frames` at `side` pixels, those of one structure in a frame
-    united.
+    """The accepted or edited masks of `frames` at `side` pixels, united by structure.
 
-    Left out are masks that cover the whole frame, and those of which nothing is left at that size.
-    SonoError where a mask has another size than its frame.
+    Masks that cover the whole frame, and those without a pixel at that size, are left out.
+    SonoError when a mask has another size than its frame.
     """
     row_of = {str(image_id): row for row, image_id in enumerate(frames["image_id"])}
     found: list[RegionMask] = []
@@ -123,7 +120,7 @@ def read_regions(masks: pd.DataFrame, frames: pd.DataFrame, side: int) -> Region
 def encode_regions(study: RegionStudy, masks: pd.DataFrame, whole: Features) -> Regions:
     """`read_regions` with their features in every condition.
 
-    `whole` [frames, d] are those without a mask.
+    `whole` [frames, d] are the features without a mask.
     """
     regions = read_regions(masks, study.frames, study.side)
     if not regions.masks:
@@ -158,7 +155,7 @@ def region_texts(
 ) -> dict[str, Features]:
     """Unit features [structures, d] by phrasing.
 
-    The mean of the training prompts, and each unseen one alone.
+    TRAINING is the mean of the training prompts; each unseen phrasing is separate.
     """
     trained = class_features(model, [templates.render_region_prompts(name) for name in structures])
     return {TRAINING: trained} | _alone(
@@ -212,7 +209,7 @@ def _candidates(
 ) -> NDArray[np.bool_]:
     """Which structures [planes, structures] compete in a plane.
 
-    Those of the table, and those masked in it.
+    Those of the table, and those with masks in it.
     """
     table = shown_structures(planes, structures)
     table[plane, structure] = True
@@ -222,9 +219,9 @@ def _candidates(
 def _encode_masks(
     study: RegionStudy, masks: Sequence[RegionMask], whole: Features
 ) -> dict[str, Features]:
-    """Features [masks, d] of the conditions that change from mask to mask.
+    """Features [masks, d] of the conditions that differ by mask.
 
-    Rows of NaN where there is no such mask.
+    Rows are NaN if a mask does not exist in the condition.
     """
     donor = donors(study.frames["plane"].tolist(), study.clusters, study.keys, study.seed)
     names = (*CHANGES, "place_and_shape", "constant")
@@ -277,7 +274,7 @@ def _encode_frames(
 ) -> tuple[Features, Features]:
     """Features [n, d] of `frames` [n] under an empty mask, and under the masks `foreign` [n].
 
-    NaN where NONE.
+    Rows are NaN for NONE.
     """
     nothing = np.zeros((study.side, study.side), np.bool_)
     found: list[tuple[Features, Features]] = []
@@ -304,7 +301,7 @@ def _conflict(
 ) -> CueConflict | None:
     """The frames `rows` [n] under the masks `foreign` [n] against all planes present.
 
-    None where nothing conflicts.
+    None without any conflict.
     """
     present = np.unique(study.plane_index)
     shown = foreign != NONE
@@ -333,8 +330,9 @@ def _changed(study: RegionStudy, name: str, region: RegionMask, mask: Mask) -> M
 def _read_pairs(
     study: RegionStudy, frames: NDArray[np.int64], donor: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The squares [n, S, S] of `frames` [n] and of their donors (their own where NONE), each
-    read once.
+    """The squares [n, S, S] of `frames` [n] and of their donors, each read once.
+
+    A frame without a donor (NONE) is its own.
     """
     wanted = np.concatenate([frames, np.where(donor == NONE, frames, donor)])
     rows, places = np.unique(wanted, return_inverse=True)
@@ -349,7 +347,7 @@ def _put(
     squares: NDArray[np.uint8],
     masks: Sequence[Mask | None],
 ) -> None:
-    """Encode the `squares` [n, S, S] that have a mask, into the `rows` [n] of `table`."""
+    """Encode the `squares` [n, S, S] that have a mask into the `rows` [n] of `table`."""
     shown = [place for place, mask in enumerate(masks) if mask is not None]
     if shown:
         given = np.stack([mask for mask in masks if mask is not None])

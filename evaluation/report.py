@@ -40,7 +40,7 @@ BASELINE_NAMES = {
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the pictures of the report are drawn from; `plane_names` by plane id."""
+    """The data of the figures in the report; `plane_names` are by plane id."""
 
     evidence: Evidence
     image_ids: Sequence[str]
@@ -86,8 +86,9 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
 
 
 def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLES) -> list[int]:
-    """Up to `count` frame numbers, wrong and right answers by turns, each plane in turn, in the
-    order of a hash.
+    """Up to `count` frame numbers, half of them with wrong answers, which come first.
+
+    The planes take turns; the order is that of a hash.
     """
     right = scored.predictions("all_one") == scored.present_truth
     order = sorted(range(len(image_ids)), key=lambda number: sha256(image_ids[number].encode()))
@@ -98,9 +99,9 @@ def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLE
 
 
 def _by_turns(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
-    """Half from each side where both have enough, spread over the planes.
+    """Half from each side if both have enough, spread over the planes.
 
-    The wrong answers stand first.
+    The wrong answers come first.
     """
     spread = [_spread(side, scored) for side in sides]
     few = [min(len(side), count // 2) for side in spread]
@@ -166,7 +167,7 @@ def _modes_picture(metrics: dict[str, Any]) -> bytes:
 
 
 def _regions_picture(gallery: Gallery) -> str:
-    """The figure of region control as the address of an image; empty where there is none."""
+    """The figure of region control as a data URI; empty if there is none."""
     scored = gallery.evidence.scored
     planes = [gallery.plane_names[scored.planes[index]] for index in scored.truth]
     picture = regions_picture(gallery.regions, gallery.image_ids, gallery.files, planes)
@@ -186,7 +187,7 @@ def _metric_names(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """What is needed to repeat the evaluation, a row a setting."""
+    """The settings needed to repeat the evaluation, one row each."""
     flat = {"run": metrics["run"], "data hash": metrics["data_hash"]}
     flat |= _flat("evaluation", metrics["settings"]) | _flat("run", metrics["run_config"])
     flat |= {

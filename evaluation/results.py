@@ -1,7 +1,4 @@
-"""Everything that an evaluation found, as one JSON document.
-
-The report and the terminal print from it.
-"""
+"""All results of an evaluation as one JSON document, for the report and the terminal."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +23,9 @@ from sono.evaluation.summaries import (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the findings are drawn from.
+    """The data of the results: target, frames, masks, scores and training counts."""
 
-    The frames chosen, their masks and scores, and the training counts.
-    """
-
-    subject: Target
+    target: Target
     selection: Selection
     plan: MaskPlan
     scored: Scored
@@ -39,10 +33,8 @@ class Evidence:
     how: Draws
 
 
-def find(evidence: Evidence) -> dict[str, Any]:
-    """Metrics with intervals by mode, differences, the verdict on masks, counts, classes,
-    confusion and notes.
-    """
+def collect_results(evidence: Evidence) -> dict[str, Any]:
+    """Metrics by mode, differences, the verdict on masks, counts, confusion and notes."""
     selection, scored = evidence.selection, evidence.scored
     compared = differences(scored, evidence.how)
     helps, sentence = verdict(compared)
@@ -61,7 +53,7 @@ def find(evidence: Evidence) -> dict[str, Any]:
 
 
 def notes(evidence: Evidence) -> list[str]:
-    """What a reader must know before the numbers."""
+    """What a reader must know before reading the numbers."""
     scored, plan = evidence.scored, evidence.plan
     found = _class_notes(evidence)
     if "proposed" in scored.scores:
@@ -72,16 +64,14 @@ def notes(evidence: Evidence) -> list[str]:
     if any(mode in scored.scores for mode in ORACLE_MODES):
         found.append(
             "Annotated, box and shuffled masks are oracle masks: somebody who knew the plane made "
-            "them, and which "
-            "structure is annotated can give the plane away. They bound what masks could do; users "
-            "do not have them."
+            "them, and which structure is annotated can give the plane away. They are an upper "
+            "bound of what masks could do; users do not have them."
         )
     without = int(evidence.selection.frames["patient_id"].isna().sum())
     if without:
         found.append(
-            f"{without} frames carry no patient id: each study or file counts as a patient of its "
-            f"own, so intervals "
-            "may be too narrow, and a leak by patient cannot be seen."
+            f"{without} frames have no patient id: each study or file counts as a patient of its "
+            "own, so intervals may be too narrow, and a leak by patient cannot be detected."
         )
     return found
 
@@ -92,8 +82,7 @@ def _class_notes(evidence: Evidence) -> list[str]:
     if classes == 1:
         found.append(
             "Only one plane is present, so a constant answer is always right among the planes "
-            "present. "
-            f"Masks are compared by Top-1 of all {len(scored.planes)} planes."
+            f"present. Masks are compared by Top-1 of all {len(scored.planes)} planes."
         )
     elif classes <= 5:
         found.append(
@@ -108,7 +97,9 @@ def _class_notes(evidence: Evidence) -> list[str]:
         if count < 10
     ]
     if rare:
-        found.append(f"Fewer than 10 frames: {', '.join(rare)}; macro numbers lean on them.")
+        found.append(
+            f"Fewer than 10 frames: {', '.join(rare)}; macro numbers depend on them strongly."
+        )
     untrained = [plane for plane in scored.present_planes if not evidence.planes_seen.get(plane)]
     if untrained and not evidence.selection.origin:
         found.append(f"Not in the training set at all: {', '.join(untrained)}.")
@@ -116,11 +107,11 @@ def _class_notes(evidence: Evidence) -> list[str]:
 
 
 def _counts(evidence: Evidence) -> dict[str, Any]:
-    subject, selection, frames = evidence.subject, evidence.selection, evidence.selection.frames
+    target, selection, frames = evidence.target, evidence.selection, evidence.selection.frames
     return {
-        "first_line": selection.first_line(subject),
-        "center": subject.center,
-        "split": subject.split if subject.center is None else None,
+        "first_line": selection.first_line(target),
+        "center": target.center,
+        "split": target.split if target.center is None else None,
         "center_seen": selection.center_seen,
         "seen_frames": selection.seen_frames,
         "frames": len(frames),
@@ -133,9 +124,9 @@ def _counts(evidence: Evidence) -> dict[str, Any]:
 
 
 def _image_sets(scored: Scored) -> dict[str, NDArray[np.bool_]]:
-    """All frames and, where some have an annotated mask, those.
+    """All frames, and those with an annotated mask if only some have one.
 
-    Every mode is shown on the same images.
+    Within a set, all modes are shown on the same images.
     """
     sets = {"all frames": np.ones(len(scored.truth), np.bool_)}
     oracle = next((mode for mode in ORACLE_MODES if mode in scored.scores), None)

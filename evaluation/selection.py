@@ -1,4 +1,4 @@
-"""Which frames may be evaluated: a center or a split, without what the model has seen."""
+"""Select the frames to evaluate: a center or a split, without what the model has seen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from sono.curation.records.centers import centers_called, like_centers
 
 @dataclass(frozen=True)
 class Seen:
-    """What stood in training or validation: centers, patient pseudonyms and image ids."""
+    """What was in training or validation: centers, patient pseudonyms and image ids."""
 
     centers: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
@@ -27,9 +27,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for: all frames of a center, or a split.
+    """What to evaluate: all frames of a center, or a split.
 
-    `allow_seen` keeps frames known from training.
+    `allow_seen` keeps frames that were in training.
     """
 
     center: str | None = None
@@ -43,7 +43,7 @@ class Target:
 
     @property
     def folder(self) -> str:
-        """A safe folder name: the center or split; a center called like a split is told apart."""
+        """A safe folder name: the center or split; a center named like a split gets a prefix."""
         if self.center is None:
             return self.split
         name = (
@@ -56,9 +56,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Selection:
-    """The frames to evaluate, what was left out and why, and how many of the frames the model
-    has seen.
-    """
+    """The frames to evaluate, the excluded ones by reason, and how many were in training."""
 
     frames: pd.DataFrame
     excluded: dict[str, int] = field(default_factory=dict)
@@ -69,36 +67,31 @@ class Selection:
     # of the frames, and what decides their split
     without_patient: dict[str, int] = field(default_factory=dict)
 
-    def first_line(self, subject: Target) -> str:
-        """Center or split, seen or not, and the number of frames.
-
-        The first line of every report.
-        """
+    def first_line(self, target: Target) -> str:
+        """The first line of every report: the target, seen or not, and the number of frames."""
         size = f"{len(self.frames)} frames {patients(self.frames)}"
         if self.center_seen:
-            state = "SEEN IN TRAINING: these numbers say nothing about a new center"
+            state = "SEEN IN TRAINING: these numbers do not apply to a new center"
         elif self.origin:
             state = (
-                f"began with a published model, {self.origin}: what that one was trained on is "
-                f"not known"
+                f"began with a published model, {self.origin}: what that one was trained on is not "
+                "known"
             )
-        elif subject.center is not None:
+        elif target.center is not None:
             state = "not seen in training"
         elif self.known_centers:
             names = ", ".join(self.known_centers)
-            state = (
-                f"other frames of {names} were in training: this says nothing about a new center"
-            )
+            state = f"other frames of {names} were in training: this does not apply to a new center"
         else:
             state = "none of its centers was in training"
         leak = (
             f"; {self.seen_frames} OF THE FRAMES WERE SEEN IN TRAINING" if self.seen_frames else ""
         )
-        return f"{subject.label[0].upper()}{subject.label[1:]} ({state}{leak}): {size}"
+        return f"{target.label[0].upper()}{target.label[1:]} ({state}{leak}): {size}"
 
 
 def patients(frames: pd.DataFrame) -> str:
-    """As in "of 40 patients", with the number of frames that carry no patient id."""
+    """A phrase such as "of 40 patients", with the number of frames without patient id."""
     known, without = frames["patient_id"].nunique(), int(frames["patient_id"].isna().sum())
     if not known:
         return "without patient ids"
@@ -106,16 +99,14 @@ def patients(frames: pd.DataFrame) -> str:
     return f"{text} ({without} of them without patient id)" if without else text
 
 
-def select_frames(images: pd.DataFrame, seen: Seen, subject: Target) -> Selection:
-    """The accepted, labeled frames of `subject` that training has not seen.
+def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection:
+    """The accepted, labeled frames of `target` that were not in training.
 
-    SonoError where the center or split is unknown, was seen in training (unless allowed), or
-    nothing is left.
+    SonoError when the center or split is unknown, was in training (unless allowed), or no frame is
+    left.
     """
-    subject = named_subject(images, subject)
-    asked = (
-        _of_split(images, subject) if subject.center is None else _of_center(images, seen, subject)
-    )
+    target = resolve_target(images, target)
+    asked = _of_split(images, target) if target.center is None else _of_center(images, seen, target)
     unlabeled, other = asked["plane"].isna(), asked["plane"].eq(OTHER).fillna(False).astype(bool)
     excluded = {
         "without a plane label": int(unlabeled.sum()),
@@ -123,18 +114,18 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Target) -> Selectio
     }
     frames = asked[~unlabeled & ~other]
     leaks = leaking(frames, images, seen)
-    if not subject.allow_seen:
+    if not target.allow_seen:
         excluded |= {"known from training": int(leaks.sum())}
         frames, leaks = frames[~leaks], leaks[~leaks]
     if frames.empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in excluded.items() if count)
         advice = (
-            "; --allow-seen evaluates seen frames all the same"
+            "; --allow-seen evaluates these frames anyway"
             if excluded.get("known from training")
             else ""
         )
         raise SonoError(
-            f"{subject.label}: none of its {len(asked)} accepted frames can be evaluated "
+            f"{target.label}: none of its {len(asked)} accepted frames can be evaluated "
             f"({reasons}){advice}"
         )
     known = tuple(sorted(like_centers(seen.centers, frames["center"].dropna().unique())))
@@ -142,30 +133,30 @@ def select_frames(images: pd.DataFrame, seen: Seen, subject: Target) -> Selectio
         frames.sort_values("image_id").reset_index(drop=True),
         {reason: count for reason, count in excluded.items() if count},
         int(leaks.sum()),
-        subject.center is not None and bool(like_centers([subject.center], seen.centers)),
+        target.center is not None and bool(like_centers([target.center], seen.centers)),
         known,
         seen.origin,
         counts_of(without_patient(images).reindex(frames.index).dropna()),
     )
 
 
-def named_subject(images: pd.DataFrame, subject: Target) -> Target:
-    """The `subject` with its center as the images table spells it.
+def resolve_target(images: pd.DataFrame, target: Target) -> Target:
+    """The `target` with its center as the images table spells it.
 
-    SonoError for none or several.
+    SonoError when no center, or several, match.
     """
-    if subject.center is None:
-        return subject
+    if target.center is None:
+        return target
     known = _names(images["center"])
-    found = centers_called(subject.center, known)
+    found = centers_called(target.center, known)
     if len(found) != 1:
         problem = (
-            f"'{subject.center}' is the name of {len(found)} centers"
+            f"'{target.center}' is the name of {len(found)} centers"
             if found
-            else f"unknown center '{subject.center}'"
+            else f"unknown center '{target.center}'"
         )
         raise SonoError(f"{problem}; the centers here: {', '.join(known)}")
-    return replace(subject, center=found[0])
+    return replace(target, center=found[0])
 
 
 def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Series[bool]":
@@ -173,27 +164,27 @@ def leaking(frames: pd.DataFrame, images: pd.DataFrame, seen: Seen) -> "pd.Serie
     return related_rows(frames, images, seen.image_ids, seen.patients)
 
 
-def _of_center(images: pd.DataFrame, seen: Seen, subject: Target) -> pd.DataFrame:
-    center = subject.center or ""
+def _of_center(images: pd.DataFrame, seen: Seen, target: Target) -> pd.DataFrame:
+    center = target.center or ""
     trained = sorted(like_centers([center], seen.centers))
-    if trained and not subject.allow_seen:
+    if trained and not target.allow_seen:
         named = "" if center in trained else f" as '{trained[0]}'"
         raise SonoError(
-            f"center '{center}' was in training{named}, so it cannot show how the model does in a "
-            f"new center; hold it "
-            f"out with `sono train --hold-out {center}`, or insist with --allow-seen"
+            f"center '{center}' was in training{named}, so it cannot show how the model works in a "
+            f"new center; hold it out with `sono train --hold-out {center}`, or evaluate it anyway "
+            "with --allow-seen"
         )
     return images[images["center"] == center]
 
 
-def _of_split(images: pd.DataFrame, subject: Target) -> pd.DataFrame:
-    if subject.split not in SPLITS:
-        raise SonoError(f"unknown split '{subject.split}'{did_you_mean(subject.split, SPLITS)}")
-    frames = images[images["split"] == subject.split]
+def _of_split(images: pd.DataFrame, target: Target) -> pd.DataFrame:
+    if target.split not in SPLITS:
+        raise SonoError(f"unknown split '{target.split}'{did_you_mean(target.split, SPLITS)}")
+    frames = images[images["split"] == target.split]
     if frames.empty:
         raise SonoError(
-            f"no accepted frame is in split '{subject.split}'; run `sono split`, or give --center "
-            f"NAME"
+            f"no accepted frame is in split '{target.split}'; run `sono split`, or give --center "
+            "NAME"
         )
     return frames
 

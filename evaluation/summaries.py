@@ -1,6 +1,4 @@
-"""From scores to numbers: metrics with intervals, differences between modes, and the verdict on
-masks.
-"""
+"""From scores to numbers: metrics with intervals, differences of modes, the verdict on masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,8 +46,9 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Scored:
-    """Cosines [images, planes] by mode (NaN rows where a mode has no mask), truth and cluster
-    of each image.
+    """Cosines [images, planes] by mode, with the truth and cluster of each image.
+
+    Rows are NaN if a mode has no mask.
     """
 
     planes: tuple[str, ...]
@@ -69,9 +68,9 @@ class Scored:
 
     @property
     def compared(self) -> NDArray[np.int64]:
-        """The candidates when modes are compared.
+        """The candidates when modes are compared: the planes present.
 
-        The planes present, or all where only one is (else all is right).
+        All planes if only one is present, since any answer would be right.
         """
         return self.present if len(self.present) > 1 else np.arange(len(self.planes))
 
@@ -90,16 +89,18 @@ class Scored:
         return np.asarray(~np.isnan(self.scores[mode]).any(axis=1))
 
     def predictions(self, mode: str) -> NDArray[np.int64]:
-        """Index into the present planes, UNDECIDED for a tie or an image that the mode does not
-        cover.
+        """Index into the present planes [images].
+
+        UNDECIDED for a tie or an image that the mode does not cover.
         """
         return predict(self.scores[mode][:, self.present])
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Macro Top-1 of the first mode minus the second, on the same images (see
-    `Scored.compared`).
+    """Macro Top-1 of the first mode minus the second on the same images.
+
+    The candidates are `Scored.compared`.
     """
 
     pair: tuple[str, str]
@@ -166,7 +167,7 @@ def differences(scored: Scored, how: Draws) -> list[Difference]:
 
 
 def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
-    """Whether "masks help" may be said, and the sentence that says it or why not."""
+    """Whether masks are shown to help, and the sentence that reports it."""
     by_pair = {difference.pair: difference for difference in found}
     main = by_pair.get(("proposed", "all_one"))
     controls = [
@@ -186,7 +187,7 @@ def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
         return (
             False,
             f"Masks are not shown to help: {gain}, but there is no shuffled mask to control for "
-            f"it.",
+            "it.",
         )
     alike = [control for control in controls if control.interval.above_zero]
     if alike:
@@ -210,10 +211,7 @@ def points(interval: Interval) -> str:
 
 
 def rate(values: Mapping[str, float | None]) -> str:
-    """An interval as a dictionary in percent.
-
-    "83.1 [79.0, 87.2]"; a dash where nothing was measured.
-    """
+    """An interval in percent, such as "83.1 [79.0, 87.2]"; a dash if nothing was measured."""
     point, low, high = (values[name] for name in ("point", "low", "high"))
     if point is None:
         return "\u2013"
@@ -225,9 +223,7 @@ def rate(values: Mapping[str, float | None]) -> str:
 def baselines(
     scored: Scored, rows: Rows, planes_seen: dict[str, int]
 ) -> dict[str, dict[str, float]]:
-    """What needs no model: naming the most frequent training planes, and the best constant
-    answer in hindsight.
-    """
+    """Accuracy without a model: the most frequent training planes, the best constant answer."""
     truth, counts = scored.truth[rows], training_counts(planes_seen, list(scored.planes))
     known = {"constant": constant_guess(truth, 1) | constant_guess(truth, 5)}
     if counts.any():
@@ -238,9 +234,7 @@ def baselines(
 
 
 def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, object]]:
-    """A row a present plane: images, patients, training images, and the recall (Top-1) in each
-    mode.
-    """
+    """One row per present plane: images, patients, training images, recall (Top-1) by mode."""
     truth = scored.present_truth
     recalls = {}
     for mode in scored.scores:
@@ -277,9 +271,9 @@ def _difference(scored: Scored, pair: tuple[str, str], rows: Rows, how: Draws) -
 
 
 def _square(sums: Reals, classes: int) -> Reals:
-    """Add rows for last classes without an image at hand.
+    """Add rows for the last classes if they have no image.
 
-    Confusion counts [..., classes, classes + 1].
+    Returns confusion counts [..., classes, classes + 1].
     """
     short = classes - sums.shape[-2]
     return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + [(0, short), (0, 0)])

@@ -19,7 +19,7 @@ from sono.training.model.mask_clip import MaskClip
 from sono.training.validation import class_embeddings, image_features
 
 Features = NDArray[np.float32]
-Frames = Sequence[Path] | FrameRows  # files of frames, or these letterboxed in the packed store
+Frames = Sequence[Path] | FrameRows  # files of frames, or letterboxed frames of the frame cache
 # mode and frame number -> mask [S, S], None: not in this mode
 MaskFor = Callable[[str, int], NDArray[np.bool_] | None]
 
@@ -45,7 +45,7 @@ def mode_features(
 ) -> dict[str, Features]:
     """Unit features [frames, d] of the frames in `files` in each mode.
 
-    Rows of NaN where a mode has no mask.
+    Rows are NaN if a mode has no mask.
     """
     features: dict[str, Features] = {}
     with progress("encoding frames", len(files)) as advance:
@@ -73,15 +73,13 @@ def masked_features(
 ) -> Features:
     """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S].
 
-    SonoError where one is not finite.
+    SonoError when a feature is not finite.
     """
     return _finite(image_features(model, squares, masks))
 
 
 def read_squares(files: Frames, rows: Sequence[int], side: int) -> NDArray[np.uint8]:
-    """The frames `rows` letterboxed [n, side, side], read by a few threads (OpenCV frees the
-    lock).
-    """
+    """The frames `rows` letterboxed [n, side, side], read by a few threads."""
     if isinstance(files, FrameRows):
         return files[list(rows)]
     with ThreadPoolExecutor(4) as pool:
@@ -91,7 +89,7 @@ def read_squares(files: Frames, rows: Sequence[int], side: int) -> NDArray[np.ui
 
 
 def best_device() -> torch.device:
-    """The accelerator where there is one."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

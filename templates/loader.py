@@ -1,6 +1,4 @@
-"""Caption templates: Jinja files held to a small, safe part of the language, because a user's
-set is untrusted.
-"""
+"""Caption templates: a small, safe part of Jinja, since a user's template set is untrusted."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,9 +25,9 @@ Values = Mapping[str, str | int | float | bool | None]
 
 BUILT_IN = ("short", "sonoclip", "standard")
 LEVEL_FILES = {"global": "global.j2", "region": "region.j2"}
-# Phrasings of one fact, a line each: the file, and the one value that its lines use. A set without
-# a file of these has
-# the standard ones. `unseen` ones are for evaluation alone: training never draws them.
+# Phrasings of one fact, one per line: the file, and the only value that its lines use. A set
+# without such a file has the standard ones. `unseen` ones are only for evaluation: training never
+# draws them.
 PROMPT_FILES = {
     "plane": ("prompts.j2", "plane"),
     "region": ("region_prompts.j2", "structure"),
@@ -39,7 +37,7 @@ PROMPT_FILES = {
 MAX_TEXT_CHARS = 512  # of a rendered text, and of every value given to a template
 MAX_SOURCE_CHARS = 8_000
 
-# What a template may use; null where a record does not say it.
+# What a template may use; null if a record does not have it.
 VALUE_NAMES = MappingProxyType(
     {
         "plane": "name of the plane",
@@ -53,12 +51,12 @@ VALUE_NAMES = MappingProxyType(
         "presentation": "fetal presentation",
         "findings": "coded findings that the plane can show: a, b and c",
         "study_findings": (
-            "coded findings of the study that have no one place, or all where the plane is unknown"
+            "coded findings of the study that have no single place, or all if the plane is unknown"
         ),
-        "tier": "full, partial or label: how much the record says",
+        "tier": "full, partial or label: how much the record contains",
     }
 )
-_PLAIN_NODES = (
+_ALLOWED_NODES = (
     nodes.Template,
     nodes.Output,
     nodes.TemplateData,
@@ -84,7 +82,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class CaptionTemplates:
-    """A caption set. `id` is its name and a hash of what captions and plane prompts are made from.
+    """A caption set; `id` is its name and a hash of its caption and plane prompt templates.
 
     `prompts` are the zero-shot phrasings of a plane, not rendered.
     """
@@ -136,11 +134,11 @@ class CaptionTemplates:
 
 
 def load_templates(name_or_folder: str) -> CaptionTemplates:
-    """The set of that name, or a folder with `global.j2`, `region.j2` and maybe prompt files (else
-    the standard ones).
+    """The template set of that name, or of a folder.
 
-    SonoError for an unknown set, and with file and line for a syntax error or a construct that is
-    not allowed.
+    A folder has `global.j2`, `region.j2` and optional prompt files; the standard ones are used
+    where it has none. SonoError for an unknown set; with file and line for a syntax error or a
+    construct that is not allowed.
     """
     folder = _find_set(name_or_folder)
     texts = {level: _read(folder / file) for level, file in LEVEL_FILES.items()}
@@ -153,7 +151,7 @@ def load_templates(name_or_folder: str) -> CaptionTemplates:
         if kind == "plane":
             texts["prompts"] = text
     digest = sha256("\0".join(texts.values()).encode())[:8]
-    phrasings = tuple(line for _, line in _lines(texts["prompts"]))
+    phrasings = tuple(line for _, line in _numbered_lines(texts["prompts"]))
     return CaptionTemplates(
         folder.name,
         f"{folder.name}-{digest}",
@@ -175,7 +173,7 @@ def _find_set(name_or_folder: str) -> Path:
     if not folder.is_dir():
         hint = did_you_mean(name_or_folder, BUILT_IN)
         raise SonoError(
-            f"unknown template set '{name_or_folder}'{hint} (or give a folder of yours)"
+            f"unknown template set '{name_or_folder}'{hint} (or give the folder of your own set)"
         )
     folder = real_path(folder)
     check_utf8(folder)
@@ -188,7 +186,7 @@ def _read(path: Path) -> str:
         text = read_regular(path, MAX_TEXT_BYTES).decode()
     except FileNotFoundError as error:
         raise SonoError(
-            f"{path}: missing; a template set holds {', '.join(LEVEL_FILES.values())}"
+            f"{path}: missing; a template set contains {', '.join(LEVEL_FILES.values())}"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SonoError(f"{path}: not a readable UTF-8 file: {error}") from error
@@ -199,7 +197,7 @@ def _read(path: Path) -> str:
     return text
 
 
-def _lines(text: str) -> list[tuple[int, str]]:
+def _numbered_lines(text: str) -> list[tuple[int, str]]:
     return [
         (number, line.strip())
         for number, line in enumerate(text.splitlines(), start=1)
@@ -208,8 +206,8 @@ def _lines(text: str) -> list[tuple[int, str]]:
 
 
 def _check_prompts(text: str, path: Path, value: str) -> tuple[_Source, ...]:
-    sources = tuple(_check(line, path, number) for number, line in _lines(text))
-    for (number, line), source in zip(_lines(text), sources, strict=True):
+    sources = tuple(_check(line, path, number) for number, line in _numbered_lines(text))
+    for (number, line), source in zip(_numbered_lines(text), sources, strict=True):
         if source.names != {value}:
             raise SonoError(
                 f"{path}:{number}: a prompt uses '{value}' and no other value; this one is "
@@ -217,15 +215,16 @@ def _check_prompts(text: str, path: Path, value: str) -> tuple[_Source, ...]:
             )
     if not sources:
         raise SonoError(
-            f"{path}: no prompts; write a phrasing a line, such as 'a fetal ultrasound, {{{{ "
+            f"{path}: no prompts; write one phrasing per line, such as 'a fetal ultrasound, {{{{ "
             f"{value} }}}}'"
         )
     return sources
 
 
 def _check(text: str, path: Path, first_line: int) -> _Source:
-    """Parse, check against the allowed part of the language, then compile (compiling would fold
-    constants).
+    """Parse and check a template, then compile it.
+
+    The check comes first, since compiling would fold constants.
     """
     environment = _environment()
     try:
@@ -236,7 +235,7 @@ def _check(text: str, path: Path, first_line: int) -> _Source:
         raise SonoError(f"{path}:{error.lineno + first_line - 1}: {error.message}") from error
     except (RecursionError, SyntaxError, MemoryError, ValueError) as error:  # limits of the parsers
         raise SonoError(
-            f"{path}:{first_line}: nested too deeply, or a number too long; write it plainer"
+            f"{path}:{first_line}: nested too deeply, or a number too long; simplify it"
         ) from error
     template = Template.from_code(environment, code, {})
     names = frozenset(node.name for node in tree.find_all(nodes.Name))
@@ -258,7 +257,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _join(value: object, separator: str = ", ") -> object:
-    """Lists are offered joined.
+    """Lists are given already joined.
 
     Joining a text would put `separator` between its letters, and repeat to any length.
     """
@@ -292,7 +291,7 @@ def _problem(node: nodes.Node) -> str:
         return "" if known else f"unknown value '{node.name}'{did_you_mean(node.name, VALUE_NAMES)}"
     if isinstance(node, nodes.Filter):
         return _filter_problem(node)
-    if isinstance(node, _PLAIN_NODES) or type(node) is nodes.Keyword:
+    if isinstance(node, _ALLOWED_NODES) or type(node) is nodes.Keyword:
         return ""
     kind = type(node).__name__.lower()
     return (
@@ -324,7 +323,8 @@ def _render(source: _Source, values: Values) -> str:
         path, _, first_line = where.rpartition(":")
         line = _failing_line(error, where) + int(first_line) - 1
         raise SonoError(
-            f"{path}:{line}: {error} (a value that a record does not say is null; ask `if` first)"
+            f"{path}:{line}: {error} (a value that a record does not have is null; test it with "
+            "`if` first)"
         ) from error
     if len(text) > MAX_TEXT_CHARS:
         path = where.rpartition(":")[0]
@@ -338,7 +338,7 @@ def _check_values(values: Values) -> None:
         if plain is not None and type(plain) not in (str, int, float, bool):
             raise SonoError(
                 f"the value '{name}' is a {type(plain).__name__}; templates take text, numbers and "
-                f"null"
+                "null"
             )
         if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
             raise SonoError(

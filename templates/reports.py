@@ -1,4 +1,4 @@
-"""HTML reports: one self-contained file each, that loads nothing and runs nothing."""
+"""HTML reports: one self-contained file each, without scripts or external resources."""
 
 from base64 import b64encode
 from functools import cache
@@ -11,9 +11,9 @@ from sono import __version__
 
 
 def render_report(template: str, **values: Any) -> str:
-    """A report from `templates/reports/<template>`.
+    """Render `templates/reports/<template>`.
 
-    Every value is escaped, and a value that is missing is an error.
+    Every value is escaped, and a missing value is an error.
     """
     return _environment().get_template(template).render(sono_version=__version__, **values)
 
@@ -37,7 +37,7 @@ def _environment() -> Environment:
 
 
 def _number(value: float) -> str:
-    """1234567 as 1,234,567; a number that is not whole with three digits."""
+    """1234567 as 1,234,567; other numbers with three digits."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
 
 

@@ -134,7 +134,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         done = subprocess.run(words, capture_output=True, text=True, cwd=base, check=False)
         assert done.returncode == 0, (step, done.stderr)
         expected = (
-            r"epoch \d of 2: loss |.*/study: --hold-out leaves out of train and validation: "
+            r"epoch \d of 2: loss |.*/study: --hold-out excludes from train and validation: "
             r"\d+ frames of B, "
         )
         told = [line for line in done.stderr.splitlines() if not re.match(expected, line)]

@@ -232,7 +232,7 @@ def test_an_evaluation_takes_the_place_of_the_old_one_and_keeps_what_others_put_
     metrics = [json.loads(files[target / "metrics.json"]) for files in (before, now)]
     assert now[target / "notes.txt"] == b"mine"
     assert [each["checkpoint"] for each in metrics] == ["best", "end"]
-    said = "the best checkpoint (epoch 1) is gone: these are the scores of end"
+    said = "the best checkpoint (epoch 1) is missing: these are the scores of end"
     assert [said in each["notes"] for each in metrics] == [False, True]
 
 
@@ -341,7 +341,7 @@ def test_two_at_once_both_end_and_nothing_is_lost(place: Place, name: str) -> No
     late = [said for said in both if said.code]
     assert len(late) < 2, both
     assert all(
-        "another sono is" in said.err or "there is a run of this name" in said.err for said in late
+        "another sono is" in said.err or "a run of this name exists" in said.err for said in late
     ), late
     assert not list(place.base.rglob(".tmp-*"))
     if name == "train":

@@ -47,7 +47,7 @@ def train(
         ),
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="A run to begin with, by name or folder.")
+        str | None, typer.Option(help="A run to start from, by name or folder.")
     ] = None,
     trainable: Annotated[
         str | None, typer.Option(help="heads, last:N, vision or all.", show_default="recipe's")
@@ -55,17 +55,18 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training frames.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs per step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run called --name.")
+        bool, typer.Option("--resume", help="Continue the run named by --name.")
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a compact mask-channel CLIP on the train split; options win over sono.toml, and that
-    over a recipe.
+    """Train a compact mask-channel CLIP on the train split.
+
+    Options override sono.toml, and sono.toml overrides the recipe.
 
     Example: sono train --hold-out B
 
@@ -77,9 +78,9 @@ def train(
     from sono.training.train import train as run_training
 
     if resume and name is None:
-        raise SonoError("--resume goes on with one run; name it with --name")
+        raise SonoError("--resume continues one run; name it with --name")
     if resume and repeat is not None:
-        raise SonoError("--resume goes on with the run of --name; leave --from out")
+        raise SonoError("--resume continues the run of --name; leave --from out")
     if init is not None and model is not None:
         raise SonoError(f"run '{init}' brings its own towers; leave --model out")
     study = Workspace.find(workspace)
@@ -105,9 +106,9 @@ def train(
 def export_to_shards(
     out: Annotated[Path, typer.Argument(help="New folder.")],
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which frames.")] = "train",
-    pairs: Annotated[int, typer.Option(min=1, help="Frames a shard.")] = 1024,
+    pairs: Annotated[int, typer.Option(min=1, help="Frames per shard.")] = 1024,
     recipe: Annotated[
-        str | None, typer.Option(help="The recipe that they are for; sono.toml wins.")
+        str | None, typer.Option(help="The recipe of the later run; sono.toml wins.")
     ] = None,
     hold_out: Annotated[
         list[str] | None, typer.Option(help="A center to leave out; repeat.")
@@ -117,8 +118,9 @@ def export_to_shards(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write captioned frames of a split, at the size of the model, as tar files that `sono train`
-    reads as a stream.
+    """Write captioned frames of a split as tar files that `sono train` reads as a stream.
+
+    The frames have the size that the model expects.
 
     Example: sono export shards ../shards --hold-out B
     """
@@ -130,7 +132,7 @@ def export_to_shards(
     config = training_config(study, recipe, {"hold_out": hold_out or None})
     summary = export_shards(study, out, config, split, pairs, no_vault)
     step = (
-        "name the folder as shards under training in sono.toml, then sono train"
+        "set shards to this folder under [training] in sono.toml, then sono train"
         if split == "train"
         else ""
     )
@@ -142,11 +144,13 @@ def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="Weights: .pt, .pth, .bin or .safetensors.")],
     base: Annotated[
         Path | None,
-        typer.Option(help="The CLIP file with the text tower, for a vision tower alone."),
+        typer.Option(help="The CLIP file with the text tower, for a vision tower only."),
     ] = None,
     architecture: Annotated[
         str | None,
-        typer.Option(help="open_clip name or JSON file.", show_default="read off OpenAI's names"),
+        typer.Option(
+            help="open_clip name or JSON file.", show_default="inferred for OpenAI's CLIP"
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the run.", show_default="that of the file")
@@ -155,8 +159,9 @@ def import_checkpoint(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Read SonoCLIP, Alpha-CLIP, OpenAI CLIP or any open_clip weights as a run; nothing of the file
-    is run.
+    """Import SonoCLIP, Alpha-CLIP, OpenAI CLIP or any open_clip weights as a run.
+
+    No code of the file is run.
 
     Example: sono model import sonoclip_vision.pth --base ViT-L-14-336px.pt
     """

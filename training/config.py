@@ -1,7 +1,4 @@
-"""Settings of a training run.
-
-A recipe, then [training] of `sono.toml`, then the options of `sono train`.
-"""
+"""Settings of a training run: a recipe, then [training] of `sono.toml`, then options."""
 
 import re
 from pathlib import Path
@@ -14,8 +11,8 @@ from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
 
 FOLDER = Path(__file__).parent / "recipes"
-SECTIONS = ("training", "tuning")  # always; and where the run begins with another
-# of a recipe: a run that begins with another takes its towers
+SECTIONS = ("training", "tuning")  # for all runs; for runs that start from another run
+# settings of a recipe that do not apply to a run with the towers of another run
 TOWERS = ("model", "start", "text", "region_pool")
 PLACES = ("start", "text", "shards")  # settings that may name a file or folder
 SCRATCH, IMAGENET = "scratch", "imagenet"
@@ -26,12 +23,12 @@ MAX_GATE = 0.2  # how far an attribute graph may move a text feature, of its len
 
 
 class AugmentConfig(Config):
-    """Ranges from which each sample draws uniformly; zero switches a change off."""
+    """Ranges from which each sample draws uniformly; zero turns a change off."""
 
     rotation_degrees: float = Field(default=20.0, ge=0, le=180)
     scale: float = Field(default=0.2, ge=0, le=0.5)  # zoom between 1 - scale and 1 + scale
     shift: float = Field(default=0.06, ge=0, le=0.5)  # of the side
-    flip: bool = True  # left-right, never where the caption says left or right
+    flip: bool = True  # left-right, never if the caption states a side
     gain: float = Field(default=0.3, ge=0, lt=1)  # factor between 1 - gain and 1 + gain
     gamma: float = Field(default=0.3, ge=0, lt=1)  # exponent between 1 - gamma and 1 + gamma
     speckle: float = Field(default=0.08, ge=0, le=1)  # standard deviation of multiplicative noise
@@ -39,14 +36,14 @@ class AugmentConfig(Config):
     grain: float = Field(default=0.0, ge=0, le=1)
     # share, up to which a frame is its average over 3 x 3 pixels
     blur: float = Field(default=0.0, ge=0, le=1)
-    # share of the whole frames under an ellipse anywhere
+    # share of the whole frames under a random ellipse
     mask_stray: float = Field(default=0.5, ge=0, le=1)
 
 
 class TrainingConfig(Config):
-    """Everything that decides a run beside the data; stored whole in the run folder."""
+    """All settings of a run, except its data; stored completely in the run folder."""
 
-    init: str | None = None  # a run to begin with, trained or imported; it brings its own towers
+    init: str | None = None  # a run to start from, trained or imported; it has its own towers
     model: str = "lite0"
     # imagenet, scratch, or an encoder's file; None: ImageNet weights where the model has them
     start: str | None = None
@@ -135,7 +132,7 @@ class TrainingConfig(Config):
             return value
         if not value.strip():
             raise ValueError("give a name or a path")
-        if Path(value).name in NAMED:  # a record keeps this part alone
+        if Path(value).name in NAMED:  # a record keeps only this part
             raise ValueError(f"ends in '{Path(value).name}', which means something else; rename it")
         return value
 
@@ -156,14 +153,14 @@ class TrainingConfig(Config):
             "precision 'float16'": self.precision == "float16",
         }  # fmt: skip
         if self.strategy == "fsdp" and any(unfit.values()):
-            told = ", ".join(name for name, asked in unfit.items() if asked)
+            names = ", ".join(name for name, asked in unfit.items() if asked)
             raise ValueError(
-                f"strategy 'fsdp' does not go with {told}; use 'ddp', or leave that out"
+                f"strategy 'fsdp' cannot be combined with {names}; use 'ddp', or leave that out"
             )
         return self
 
     def record(self) -> dict[str, Any]:
-        """The settings as a run keeps them: of folders the name, not the place."""
+        """The settings as a run stores them: the names of folders, not their paths."""
         places = {name: value for name in PLACES if (value := getattr(self, name)) not in NAMED}
         names = {
             name: None if place is None else Path(place).name for name, place in places.items()
@@ -172,23 +169,23 @@ class TrainingConfig(Config):
 
 
 def recipe_names() -> list[str]:
-    """Those that come with sono."""
+    """The names of the built-in recipes."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def training_config(
     workspace: Workspace, recipe: str | None, options: dict[str, Any]
 ) -> TrainingConfig:
-    """The settings of a new run: recipe (None.
+    """The settings of a new run: recipe (default `sono`), `sono.toml`, then options.
 
-    `sono`), then `[training]` of `sono.toml`, then set options.
+    Options that are None are not set. SonoError for an unknown recipe or setting.
     """
     given = {name: value for name, value in options.items() if value is not None}
     own = section_values(workspace.config_path, "training")
     path = _find(recipe or "sono")
     sections = read_file(path, SECTIONS)
     values = sections.get("training", {})
-    # one after another: a mistake is told where it stands
+    # one after another, so that an error names the place of the mistake
     validated(values, "training", TrainingConfig, path)
     validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
     if merged(values, own, given).get("init") is not None:
@@ -206,7 +203,7 @@ def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _find(recipe: str) -> Path:
-    """The file of a recipe: one of ours by name, or a file of the user's by path."""
+    """The file of a recipe: a built-in one by name, or a file of the user by path."""
     path = Path(recipe)
     if path.suffix == ".toml":
         if not path.is_file():
@@ -215,6 +212,6 @@ def _find(recipe: str) -> Path:
     if recipe not in recipe_names():
         raise SonoError(
             f"unknown recipe '{recipe}'{did_you_mean(recipe, recipe_names())}; or give a file, "
-            f"NAME.toml"
+            "NAME.toml"
         )
     return FOLDER / f"{recipe}.toml"

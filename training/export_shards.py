@@ -1,6 +1,4 @@
-"""`sono export shards`: a split of a workspace as tar shards that `sono train` reads as a
-stream.
-"""
+"""`sono export shards`: a split of a workspace as tar shards for `sono train`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from sono.training.start import start_of
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What was written."""
+    """The counts and sizes of the written shards."""
 
     shards: int
     pairs: int
@@ -38,11 +36,11 @@ def export_shards(
     pairs_per_shard: int = 1024,
     no_vault: bool = False,
 ) -> ShardSummary:
-    """Write the captioned frames of `split` as a run of these settings would see them, but for what
-    it holds out.
+    """Write the captioned frames of `split` as a run of these settings would see them.
 
-    SonoError where there is nothing to write, `out` is not a new or empty folder, or nothing can be
-    searched, unless `no_vault`; PrivacyError where something private is found in it.
+    Frames of held-out centers are left out. SonoError when there is nothing to write, `out` is not
+    a new or empty folder, or private text cannot be searched for (unless `no_vault`); PrivacyError
+    when something private is found.
     """
     workspace.require_vault(no_vault)
     refuse_used_folder(out)

@@ -1,6 +1,4 @@
-"""What a run learns from: the frames that may be used, their captions and masks, and the model
-it begins with.
-"""
+"""The inputs of a run: usable frames, their captions and masks, and the initial model."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +21,15 @@ from sono.training.model.spread_texts import spread_texts
 from sono.training.runtime.distributed import is_main_process
 from sono.training.start import Start, new_model, start_of
 
-COVERING = 0.98  # share of a frame from which on a mask points at nothing
+COVERING = 0.98  # share of a frame above which a mask marks no region
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """The frames (rows of the images table), the template set of their captions, and what is drawn
-    from them.
+    """The frames (rows of the images table), their template set, and the pairs drawn from them.
 
-    Where shards are read, `images` are those of validation alone. `left_out` counts the frames of
-    train and validation that held-out centers cost, by why.
+    With shards, `images` are only those of validation. `left_out` counts the train and validation
+    frames lost to held-out centers, by reason.
     """
 
     images: pd.DataFrame
@@ -47,10 +44,10 @@ class TrainingInputs:
 def read_material(
     workspace: Workspace, config: TrainingConfig, saved: Path | None = None
 ) -> TrainingInputs:
-    """Read all of it, but for shards; SonoError where there is too little to learn from, or the
-    shards do not fit.
+    """Read the inputs of a run, except the contents of shards.
 
-    A run that goes on begins with its checkpoint `saved`, where it has one.
+    SonoError when there is too little training data, or the shards do not fit. A resumed run starts
+    from its checkpoint `saved`, if it has one.
     """
     accepted = workspace.accepted_images()
     images, template = usable_images(workspace, accepted, config), template_set(workspace)
@@ -69,20 +66,20 @@ def read_material(
         held = f" after holding out {', '.join(config.hold_out)}" if config.hold_out else ""
         raise SonoError(
             f"{workspace.root}: {len(train)} captioned frames in the train split{held}, at least 2 "
-            f"are needed; "
-            "run `sono captions build` again, or `sono split` with another --seed or [splits] train"
+            "are needed; run `sono captions build` again, or `sono split` with another --seed or "
+            "[splits] train"
         )
     val = load_split(workspace, images[images["split"] == "val"], config, template, side)
     if len(val) == 1 and is_main_process():
         stderr_console.print(
-            f"{workspace.root}: one captioned frame in the validation split picks no epoch; the "
-            f"last one is kept"
+            f"{workspace.root}: one captioned frame in the validation split cannot pick an epoch; "
+            "the last one is kept"
         )
     if is_main_process():
         if left_out:
             counts = ", ".join(f"{count} {why}" for why, count in left_out.items())
             stderr_console.print(
-                f"{workspace.root}: --hold-out leaves out of train and validation: {counts}",
+                f"{workspace.root}: --hold-out excludes from train and validation: {counts}",
                 markup=False,
             )
         for remark in region_remarks(workspace, images, train, config):
@@ -95,11 +92,10 @@ def read_material(
 def region_remarks(
     workspace: Workspace, images: pd.DataFrame, train: PairSet | Shards, config: TrainingConfig
 ) -> list[str]:
-    """What keeps the mask from saying which structure is meant: a line each, with what to do."""
+    """Messages, with what to do, on data from which the mask cannot learn to select a structure."""
     if config.global_fraction == 1:
         return [
-            "global_fraction = 1 trains whole frames alone: the mask will not say which structure "
-            "is meant"
+            "global_fraction = 1 trains only on whole frames: the mask will not select a structure"
         ]
     masks = workspace.masks()
     learned = images.loc[images["split"] == "train", "image_id"]
@@ -112,24 +108,22 @@ def region_remarks(
         if len(masks):
             why = (
                 f"none of the {len(masks)} masks of the train split has a caption and is large "
-                f"enough for the model's "
-                "square: `sono captions build`, or a larger image_size"
+                "enough for the model's square: `sono captions build`, or a larger image_size"
             )
-        return [f"{why}; the mask will not say which structure is meant"]
+        return [f"{why}; the mask will not select a structure"]
     if isinstance(train, Shards):
         return []
     remarks = []
     structures = {region.structure for example in train.examples for region in example.regions}
     if len(structures) == 1:
         remarks.append(
-            f"all masks are of one structure ({structures.pop()}): naming it under a mask shows "
-            f"nothing"
+            f"all masks show one structure ({structures.pop()}): naming it under a mask is no test"
         )
     covering = int((masks["area"] >= COVERING * masks["height"] * masks["width"]).sum())
     if covering:
         remarks.append(
-            f"{covering} of {len(masks)} masks cover their whole frame and point at nothing: look "
-            f"at them"
+            f"{covering} of {len(masks)} masks cover their whole frame and mark no region: check "
+            "them"
         )
     return remarks
 
@@ -137,15 +131,15 @@ def region_remarks(
 def load_split(
     workspace: Workspace, images: pd.DataFrame, config: TrainingConfig, template: str, side: int
 ) -> PairSet:
-    """What can be drawn from `images`, with prompts of the template set."""
+    """The pairs of `images`, with prompts of the template set."""
     workspace.planes().check(sorted(images["plane"].dropna().unique()))
     return load_pairs(workspace, images, config.mask_states, load_templates(template), side)
 
 
 def initial_model(material: TrainingInputs, config: TrainingConfig) -> MaskClip:
-    """The model that the run begins with.
+    """The model that the run starts with.
 
-    A new one has the pixel statistics of the training frames or its encoder.
+    A new one has the pixel statistics of the training frames, or of its encoder.
     """
     start = material.start
     if start.model is not None:
@@ -159,7 +153,7 @@ def initial_model(material: TrainingInputs, config: TrainingConfig) -> MaskClip:
 def usable_images(
     workspace: Workspace, accepted: pd.DataFrame, config: TrainingConfig
 ) -> pd.DataFrame:
-    """Those of the `accepted` frames that may be used."""
+    """The `accepted` frames that may be used."""
     check_splits(accepted)
     images = training_rows(accepted, config.hold_out)
     if images.empty:
@@ -171,9 +165,9 @@ def usable_images(
 
 
 def held_back(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]:
-    """How many `accepted` frames of train and val are not `used`, by why.
+    """How many `accepted` frames of train and val are not `used`, by reason.
 
-    Their center, none, or what ties them.
+    The reasons are a held-out center, no center, or a relation to such frames.
     """
     placed = accepted[accepted["split"].isin(["train", "val"])]
     gone = placed[~placed["image_id"].isin(used["image_id"])]
@@ -191,7 +185,7 @@ def held_back(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]:
 
 
 def template_set(workspace: Workspace) -> str:
-    """The name of the template set that wrote the captions; its prompts go with the model."""
+    """The name of the template set of the captions; the model stores its prompts."""
     written = sorted(workspace.captions()["template"].unique())
     configured = workspace.settings("captions", CaptionConfig).template
     for name in dict.fromkeys((configured, *BUILT_IN)):
@@ -199,8 +193,8 @@ def template_set(workspace: Workspace) -> str:
             return name
     raise SonoError(
         f"{workspace.root}: the captions were written by template set {', '.join(written)}, which "
-        f"is not there now; "
-        "name the set in sono.toml ([captions] template) and run `sono captions build` again"
+        "is missing; name a set in sono.toml ([captions] template) and run `sono captions build` "
+        "again"
     )
 
 
@@ -212,7 +206,7 @@ def _names(workspace: Workspace, template: str) -> tuple[str, ...]:
 
 
 def _with_statistics(model: ModelConfig, pairs: PairSet | Shards) -> ModelConfig:
-    """With the pixel statistics of the training frames."""
+    """`model` with the pixel statistics of the training frames."""
     mean, spread = pairs.pixels
     changes = {"pixel_mean": round(mean, 4), "pixel_std": round(max(spread, 1e-3), 4)}
     return model.model_copy(update=changes)

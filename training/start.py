@@ -1,7 +1,4 @@
-"""What a run begins with: a new model, or the towers of another run.
-
-And which of its weights learn.
-"""
+"""The start of a run: a new model or that of another run, and which weights are trained."""
 
 import math
 from dataclasses import dataclass, replace
@@ -26,18 +23,19 @@ from sono.training.objectives.objective import starting_bias
 from sono.training.runtime.distributed import is_main_process
 
 UNKNOWN_PATIENTS = (
-    "made in a study with another key, so its patients are known here by their frames alone"
+    "trained under another pseudonym key: its patients can be recognized by identical frames only"
 )
 OTHER_KEYS = "several"  # patients of studies whose keys differ
-DEFAULT = str(TrainingConfig.model_fields["model"].default)  # which says nothing beside `init`
+DEFAULT = str(TrainingConfig.model_fields["model"].default)  # has no effect together with `init`
 DEFAULT_TEXT = str(TrainingConfig.model_fields["text"].default)  # likewise
 CLIP_SCALE = 2 * LOG_10  # the logarithm of 100, where CLIP's softmax ends
 
 
 @dataclass(frozen=True)
 class Start:
-    """The configuration to build, with an encoder to fill it, or the model of the run `init`
-    with its record.
+    """The configuration of a new model, with an encoder to load, or the model of `init`.
+
+    `info` is the record of the run `init`.
     """
 
     config: ModelConfig
@@ -47,11 +45,11 @@ class Start:
 
 
 def start_of(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Start:
-    """A new architecture, or the model of `config.init` at the image size asked for; SonoError
-    where that cannot be.
+    """A new architecture, or the model of `config.init` at the requested image size.
 
-    A run that goes on has all weights in its checkpoint `saved`, so what it began with need not be
-    here any more; but adapters stand there apart from the weights that they began with.
+    SonoError for settings that do not fit the model. A resumed run has all weights in its
+    checkpoint `saved`, so the model that it started from may be missing; but adapters are stored
+    without the weights that they adapt.
     """
     if saved is not None and not config.lora_rank and (saved / MODEL).is_file():
         model = load_weights(saved)
@@ -68,44 +66,41 @@ def start_of(workspace: Workspace, config: TrainingConfig, saved: Path | None = 
         )
         return Start(new if encoder is None else _around(encoder, new), encoder=encoder)
     if config.start is not None:
-        raise SonoError(
-            f"run '{config.init}' brings its own weights; leave start out of [training]"
-        )
+        raise SonoError(f"run '{config.init}' has its own weights; leave start out of [training]")
     model, info = load_model(workspace.runs / config.init)
     if config.model not in (DEFAULT, model.config.name):
         raise SonoError(
-            f"run '{config.init}' brings its towers ({model.config.name}); leave model "
+            f"run '{config.init}' has its own towers ({model.config.name}); leave model "
             f"'{config.model}' out"
         )
     if config.text not in (DEFAULT_TEXT, model.config.text_tower or CLIP_TEXT):
         raise SonoError(
-            f"run '{config.init}' brings its own text tower; leave text '{config.text}' out"
+            f"run '{config.init}' has its own text tower; leave text '{config.text}' out"
         )
     has, asked = model.context_length, config.context_length
     if asked is not None and asked != has:
         raise SonoError(
-            f"run '{config.init}' has context_length {has}, {asked} is asked; leave it out of "
-            f"[training]"
+            f"run '{config.init}' has context_length {has}, not {asked}; leave it out of [training]"
         )
     if config.image_size is not None and config.image_size != model.image_size:
         model = resized(model, config.image_size)
     if info.key_check not in ("", workspace.study().key_check) and is_main_process():
         stderr_console.print(
-            f"{config.init}: {UNKNOWN_PATIENTS}; an evaluation cannot leave all of them out",
+            f"{config.init}: {UNKNOWN_PATIENTS}; an evaluation cannot exclude all of them",
             markup=False,
         )
     return Start(model.config, model, info)
 
 
 def pretrained(config: TrainingConfig) -> bool:
-    """Whether the vision tower of a new model comes with weights: of ImageNet, or of an encoder."""
+    """Whether the vision tower of a new model is pretrained, on ImageNet or as an encoder."""
     return config.start != SCRATCH and (config.start is not None or config.model in FILES)
 
 
 def new_model(
     config: TrainingConfig, architecture: ModelConfig, encoder: Encoder | None = None
 ) -> MaskClip:
-    """A model to begin with, from the weights that `start` names."""
+    """A new model, with the weights that `start` names."""
 
     def load(visual: nn.Module) -> None:
         if encoder is not None:
@@ -119,7 +114,7 @@ def new_model(
 def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
     """The encoder that `start` is the path of.
 
-    SonoError where it names neither weights nor a file.
+    SonoError when it is neither a known name nor a file.
     """
     start = config.start
     if start is None or start == SCRATCH or (start == IMAGENET and config.model in FILES):
@@ -135,19 +130,17 @@ def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
         what = "not a file" if path.exists() else f"no such file{did_you_mean(start, known)}"
         raise SonoError(
             f"start '{start}': {what}; give {' or '.join(known)}, or the weight file of an encoder "
-            f"(a run: --init)"
+            "(a run: --init)"
         )
     if config.model != DEFAULT:
         raise SonoError(
-            f"start '{start}' brings its own vision tower; leave model '{config.model}' out"
+            f"start '{start}' has its own vision tower; leave model '{config.model}' out"
         )
     return read_encoder(path)
 
 
 def _around(encoder: Encoder, new: ModelConfig) -> ModelConfig:
-    """The configuration of a model with the tower of `encoder`, which sees pixels as it was
-    trained to.
-    """
+    """A configuration with the tower of `encoder` and the pixel statistics of its training."""
     sizes = SIZES[DEFAULT]
     assert isinstance(sizes, dict)
     architecture = sizes | {"vision_cfg": encoder.vision_cfg, "quick_gelu": encoder.quick_gelu}
@@ -159,32 +152,31 @@ def _around(encoder: Encoder, new: ModelConfig) -> ModelConfig:
 def configure_model(
     model: MaskClip, config: TrainingConfig, pairs: int, published: bool = False
 ) -> MaskClip:
-    """Set the scale and bias that a run on so many `pairs` starts with; freeze what does not learn,
-    add adapters.
+    """Set the initial scale and bias, freeze what is not trained, and add adapters.
 
-    `published`: the weights came from others. With adapters the matrices under them never learn.
+    `pairs` is the number of training pairs; `published`: the weights are third-party ones. With
+    adapters, the matrices under them are never trained.
     """
     if config.lora_rank and config.trainable != "heads":
         raise SonoError(
-            f'lora_rank {config.lora_rank} goes with trainable = "heads", not '
-            f"'{config.trainable}'"
+            f"lora_rank {config.lora_rank} needs trainable = \"heads\", not '{config.trainable}'"
         )
-    # a BERT comes with what it has learned
+    # a BERT is pretrained
     reads = config.text != CLIP_TEXT and config.trainable == "vision"
     if config.init is None and config.trainable != "all" and not reads and not pretrained(config):
         stderr_console.print(
-            f'trainable = "{config.trainable}" without init: what is frozen stays random'
+            f'trainable = "{config.trainable}" without init: the frozen weights stay random'
         )
     with torch.no_grad():
-        untold = float(model.logit_bias) == START_BIAS and math.isclose(
+        untrained = float(model.logit_bias) == START_BIAS and math.isclose(
             float(model.logit_scale), LOG_10, rel_tol=1e-6
         )
-        met = min(config.batch_size // config.accumulate, pairs)
-        if config.region_weight:  # whole frames and regions do not meet
-            met = round(met * max(config.global_fraction, 1 - config.global_fraction))
-        model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), met))
-        # imported as the sigmoid wants it
-        if published and config.objective == "softmax" and untold:
+        compared = min(config.batch_size // config.accumulate, pairs)
+        if config.region_weight:  # whole frames and regions are not compared with each other
+            compared = round(compared * max(config.global_fraction, 1 - config.global_fraction))
+        model.logit_bias.fill_(starting_bias(config, float(model.logit_bias), compared))
+        # the import sets the scale for the sigmoid loss
+        if published and config.objective == "softmax" and untrained:
             model.logit_scale.fill_(CLIP_SCALE)
     set_trainable(model, config.trainable, config.text_trainable)
     if config.lora_rank:
@@ -193,9 +185,9 @@ def configure_model(
 
 
 def inherit_seen(info: RunInfo, before: RunInfo | None) -> RunInfo:
-    """The record of a run that also knows what the run it began with had seen.
+    """Add to the record of a run what the run that it started from has seen.
 
-    An evaluation refuses both.
+    An evaluation excludes both.
     """
     if before is None:
         return info

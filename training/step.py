@@ -1,4 +1,4 @@
-"""One training step: what learns, the loss of a batch, and the optimizer that moves the weights."""
+"""One training step: the trained modules, the loss of a batch, and the optimizer."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +33,9 @@ MASK_RATE, SMALLEST_PATCH = 10.0, 8  # filters of convolutional towers have 3 to
 
 
 class Learner(nn.Module):
-    """A model and the heads of its objective.
+    """A model and the heads of its objective: from a batch to its loss.
 
-    From a batch to its loss, which is what several processes share.
+    It is the module that several processes share.
     """
 
     def __init__(self, model: MaskClip, heads: Heads, config: TrainingConfig) -> None:
@@ -46,17 +46,17 @@ class Learner(nn.Module):
         return batch_loss(self.model, batch, self.config, self.heads)
 
     def with_weights(self, work: Callable[[], Result]) -> Result:
-        """What `work` on the model gives.
+        """The result of `work` on the model.
 
-        Weights in shares are together meanwhile, as in `forward`.
+        Sharded weights are gathered meanwhile, as in `forward`.
         """
         return work()
 
 
 class Trainer:
-    """A learner with what moves its weights.
+    """A learner with its optimizer.
 
-    `left_out` says that the last step moved nothing: float16 overflowed, and the next one is scaled
+    `left_out` is true if the last step was skipped: float16 overflowed, and the next step is scaled
     by less.
     """
 
@@ -73,9 +73,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def step(self, parts: Sequence[Batch], rate: float) -> float:
-        """Learn from the parts of a batch; returns their mean loss over all processes.
+        """Train on the parts of a batch; returns their mean loss over all processes.
 
-        Weights do not move by a loss or a gradient that is not finite: ArithmeticError.
+        ArithmeticError for a loss or gradient that is not finite; the weights are then unchanged.
         """
         self.learner.train()
         self.optimizer.zero_grad()
@@ -101,8 +101,7 @@ class Trainer:
         )
         norm = float(clip(self.learner.parameters(), self.config.clip_norm))
         scale = self.scaler.get_scale()
-        # a scaler leaves such a step out by itself; where it no longer scales up, nothing has
-        # overflowed
+        # A scaler skips such a step by itself; if it no longer scales up, nothing has overflowed.
         if not math.isfinite(norm) and scale <= 1:
             raise ArithmeticError(f"the gradient became {norm}")
         self.scaler.step(self.optimizer)
@@ -115,12 +114,13 @@ def batch_loss(
 ) -> Tensor:
     """The loss of one batch; equal captions are encoded once.
 
-    `heads` take part in training alone.
+    `heads` are only used in training.
     """
     device = model.logit_scale.device
     unique = sorted(set(batch.captions))
     ids = torch.tensor([unique.index(caption) for caption in batch.captions], device=device)
-    frame, mask, said = batch.image.to(device), batch.mask.to(device), batch.attributes.to(device)
+    frame, mask = batch.image.to(device), batch.mask.to(device)
+    attributes = batch.attributes.to(device)
     guess = heads.reconstruction if heads else None
     precision = precision_of(config, model.config)
     with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
@@ -129,12 +129,13 @@ def batch_loss(
         with kept_statistics(model):
             holed = model.encode_image(with_hole(frame, mask), mask) if guess else image
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)[ids]
-    fused = heads.graph(text, said) if heads and heads.graph else text
-    pairs = Pairs(image, fused, numbers(batch.captions, device), said, batch.facts.to(device))
+    fused = heads.graph(text, attributes) if heads and heads.graph else text
+    captions, facts = numbers(batch.captions, device), batch.facts.to(device)
+    pairs = Pairs(image, fused, captions, attributes, facts)
     loss = pairs_loss(pairs, model.logit_scale.exp(), model.logit_bias, config)
     if guess:
-        told = guess(F.normalize(holed.float(), dim=-1), text)
-        loss = loss + config.reconstruction_weight * reconstruction_loss(told, frame, mask)
+        hidden = guess(F.normalize(holed.float(), dim=-1), text)
+        loss = loss + config.reconstruction_weight * reconstruction_loss(hidden, frame, mask)
     return loss
 
 
@@ -161,9 +162,7 @@ def precision_of(config: TrainingConfig, model: ModelConfig) -> torch.dtype:
 
 
 def best_precision() -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware (a GPU, or a CPU with AMX), else
-    float32.
-    """
+    """bfloat16 if the hardware multiplies it (a GPU, or a CPU with AMX), else float32."""
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
@@ -189,9 +188,7 @@ def _joined(learner: Learner) -> nn.Module:
 
 
 def _added_up(together: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Gradients of the parts add up on each process, and are averaged over the processes with
-    the last.
-    """
+    """Accumulate the gradients of the parts; average over the processes with the last part."""
     if isinstance(together, FSDPModule):
         together.set_requires_gradient_sync(last)
     return (
@@ -227,11 +224,10 @@ def _optimizer(learner: Learner) -> torch.optim.Optimizer:
 
 
 def mask_rate(config: TrainingConfig, model: MaskClip) -> float:
-    """How much faster than the towers the mask filters learn: as set, else 10, or 1 where they are
-    patches.
+    """The learning rate of the mask filters over that of the towers.
 
-    All pixels of a filter move together at first, so the mask of a patch of 12 x 12 soon drowns the
-    frame.
+    As set, else 10, or 1 for filters that are patches: all pixels of a filter move together at
+    first, so the mask of a patch of 12 x 12 soon dominates the frame.
     """
     if config.mask_rate is not None:
         return config.mask_rate
@@ -267,17 +263,16 @@ def _some(batch: Batch, rows: slice) -> Batch:
 
 @contextmanager
 def explain_memory_errors(config: TrainingConfig, side: int) -> Iterator[None]:
-    """SonoError with what to turn where memory has ended or nothing can be compiled; other errors
-    stay as they are.
+    """Turn out-of-memory and compile errors into a SonoError that names the settings.
 
-    `side`: of the frames that the model sees, in pixels.
+    `side` is the side of the frames in pixels. Other errors are raised unchanged.
     """
     try:
         yield
     except TorchDynamoException as error:
-        told = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         raise SonoError(
-            f"the model cannot be compiled here ({told}); install g++, or set compile = false"
+            f"the model cannot be compiled here ({reason}); install g++, or set compile = false"
         ) from error
     except (RuntimeError, MemoryError) as error:
         if not isinstance(

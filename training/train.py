@@ -47,7 +47,7 @@ from sono.training.validation import score_of, validate
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a run did and where it stands."""
+    """The result of a run, and its folder."""
 
     run: str
     folder: Path
@@ -64,10 +64,9 @@ class TrainSummary:
 def train(
     workspace: Workspace, config: TrainingConfig, name: str | None = None, resume: bool = False
 ) -> TrainSummary:
-    """Train a mask-channel CLIP on the train split of `workspace`, on all processes that `torchrun`
-    has started.
+    """Train a mask-channel CLIP on the train split, on all processes started by `torchrun`.
 
-    The validation split picks the best epoch; where it is empty, the end of the run stands. SIGINT
+    The validation split picks the best epoch; without one there is only the end of the run. SIGINT
     and SIGTERM finish the step, save and raise StoppedError.
     """
     with processes():
@@ -114,12 +113,12 @@ def _train(
                     if asked or due:
                         saver.save(state)
                     if asked:
-                        raise StoppedError(_how_to_go_on(folder, state, plan))
+                        raise StoppedError(_resume_help(folder, state, plan))
                 with knobs():
                     own = trainer.learner.with_weights(
                         partial(validate, trainer.model, material.val, config, epoch)
                     )
-                scores = broadcast(own)  # of other hardware they differ in the last digits
+                scores = broadcast(own)  # on other hardware they differ in the last digits
                 with explain_write_errors(folder):
                     watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
@@ -129,16 +128,17 @@ def _train(
             saver.save(state)
             saver.keep(END)
         summary = _summary(folder, material, plan, state, time.perf_counter() - started)
-        told = {name: value for name, value in asdict(summary).items() if name != "folder"}
-        broadcast_call(partial(write_text, folder / SUMMARY, json.dumps(told, indent=1)))
+        values = {name: value for name, value in asdict(summary).items() if name != "folder"}
+        broadcast_call(partial(write_text, folder / SUMMARY, json.dumps(values, indent=1)))
         broadcast_call(partial(check_privacy, workspace))
     return summary
 
 
 @contextmanager
 def _own_run(workspace: Workspace, folder: Path, resume: bool, unnamed: bool) -> Iterator[Path]:
-    """Hold the run in `folder`, or in the next one that is free where a run without a name has
-    lost it to another.
+    """Lock the run in `folder`.
+
+    An unnamed run takes the next free folder if another process was faster.
     """
     with ExitStack() as held:
         while True:
@@ -177,21 +177,20 @@ def _learner(material: TrainingInputs, config: TrainingConfig) -> Learner:
         initial_model(material, config), config, len(material.train), bool(info and info.origin)
     ).to(device)
     if isinstance(material.train, PairSet) and is_main_process():
-        _tell_cut(model, material.train.captions)
+        _warn_truncated(model, material.train.captions)
     heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(
         device
     )
     return Learner(model, heads, config)
 
 
-def _tell_cut(model: MaskClip, captions: list[str]) -> None:
+def _warn_truncated(model: MaskClip, captions: list[str]) -> None:
     count_truncated = model.count_truncated(captions)
     if count_truncated:
         stderr_console.print(
-            f"{count_truncated} of {len(captions)} different captions take up all "
-            f"{model.context_length} tokens that the text "
-            "tower reads, and what is longer is cut: raise context_length under [training], or "
-            "shorten the template",
+            f"{count_truncated} of {len(captions)} different captions fill all "
+            f"{model.context_length} tokens that the text tower reads and are truncated: raise "
+            "context_length under [training], or shorten the template",
             markup=False,
         )
 
@@ -207,18 +206,18 @@ def _step(
         return trainer.step(parts_of(batch, plan.config), plan.rate(step))
     except ArithmeticError as error:
         ids = all_gather_texts(batch.image_ids)
-        told = {"step": step + 1, "error": str(error), "image_ids": ids}
-        with suppress(OSError):  # a full disk must not hide what has happened
-            broadcast_call(partial(write_text, folder / FAILED, json.dumps(told, indent=1)))
+        failure = {"step": step + 1, "error": str(error), "image_ids": ids}
+        with suppress(OSError):  # a full disk must not hide the failure
+            broadcast_call(partial(write_text, folder / FAILED, json.dumps(failure, indent=1)))
         raise SonoError(
             f"{error} at step {step + 1} (frames {', '.join(ids[:4])}, ...: all {len(ids)} in "
-            f"{folder / FAILED}); "
-            "look at them, or begin anew with a lower learning_rate under [training]"
+            f"{folder / FAILED}); check them, or start again with a lower learning_rate under "
+            "[training]"
         ) from error
 
 
 def _epoch_values(trainer: Trainer, state: State, plan: Plan | StreamPlan) -> dict[str, float]:
-    """What the log tells of an epoch that is trained and not yet counted."""
+    """The logged values of an epoch, before it is counted."""
     model = trainer.model
     return {
         "epoch": state.epoch + 1,
@@ -231,8 +230,8 @@ def _epoch_values(trainer: Trainer, state: State, plan: Plan | StreamPlan) -> di
     }
 
 
-def _how_to_go_on(folder: Path, state: State, plan: Plan | StreamPlan) -> str:
+def _resume_help(folder: Path, state: State, plan: Plan | StreamPlan) -> str:
     return (
-        f"stopped and saved after step {state.step} of {plan.total}; "
-        f"go on with `sono train --name {folder.name} --resume`"
+        f"stopped and saved after step {state.step} of {plan.total}; continue with `sono train "
+        f"--name {folder.name} --resume`"
     )

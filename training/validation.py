@@ -1,7 +1,4 @@
-"""Zero-shot classification inside training.
-
-Class embeddings, image features and the score that picks the best step.
-"""
+"""Zero-shot classification during training, and the score that picks the best epoch."""
 
 from collections.abc import Sequence
 
@@ -20,14 +17,10 @@ from sono.training.runtime.distributed import single_process
 from sono.training.step import batch_loss
 
 
-# no_grad, for what inference_mode makes (weights in shares that come together) would not serve in
-# the next step
+# no_grad, since gathered weights from inference_mode could not be used in the next step
 @torch.no_grad()
 def class_embeddings(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """One unit vector a class [classes, d].
-
-    The normalized mean of the normalized embeddings of its prompts.
-    """
+    """Unit features [classes, d]: the normalized mean of each class's normalized prompts."""
     means = [F.normalize(model.encode_texts(list(texts)), dim=-1).mean(0) for texts in prompts]
     return F.normalize(torch.stack(means), dim=-1)
 
@@ -50,7 +43,7 @@ def image_features(
 def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
     """Macro Top-1 over the planes of `pairs`, whole frames without masks.
 
-    None where no frame has a plane.
+    None for fewer than two planes.
     """
     rows = [row for row, example in enumerate(pairs.examples) if example.prompts]
     planes = sorted({str(pairs.examples[row].plane) for row in rows})
@@ -68,11 +61,10 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
 
 
 def naming_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
-    """Macro Top-1 over structures of naming a region under its mask, among the structures of the
-    frame's plane.
+    """Macro Top-1 over structures of naming a region among the structures of its plane.
 
-    None where no plane has two structures with masks. A structure has the mean of its short
-    phrasings as its text.
+    None if no plane has two structures with masks. The text of a structure is the mean of its short
+    phrasings.
     """
     asked = _asked_regions(pairs)
     if not asked:
@@ -86,15 +78,16 @@ def naming_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> fl
         part = asked[start : start + batch_size]
         masks = np.stack([mask_of(region.runs, pairs.size) for _, region, _ in part])
         scores = image_features(model, pairs.frames[[row for row, _, _ in part]], masks) @ classes.T
-        told = scores.cpu().masked_fill(~allowed[start : start + len(part)], -torch.inf).argmax(1)
-        for (_, region, _), answer in zip(part, told.tolist(), strict=True):
+        named = scores.cpu().masked_fill(~allowed[start : start + len(part)], -torch.inf).argmax(1)
+        for (_, region, _), answer in zip(part, named.tolist(), strict=True):
             hits[region.structure].append(names[answer] == region.structure)
     return float(np.mean([np.mean(found) for found in hits.values()]))
 
 
 def _asked_regions(pairs: PairSet) -> list[tuple[int, MaskedRegion, set[str]]]:
-    """Row, region and candidates of every region whose plane has at least two structures with
-    prompts.
+    """Row, region and candidates of every region with at least two candidates.
+
+    The candidates are the structures with prompts in its plane.
     """
     known: dict[str, set[str]] = {}
     for example in pairs.examples:
@@ -112,10 +105,10 @@ def _asked_regions(pairs: PairSet) -> list[tuple[int, MaskedRegion, set[str]]]:
 def validate(
     model: MaskClip, pairs: PairSet, config: TrainingConfig, epoch: int
 ) -> dict[str, float]:
-    """Loss without augmentation on fixed draws, macro Top-1 of planes and of naming regions; empty
-    where not due.
+    """Validation loss without augmentation, and macro Top-1 of planes and of naming regions.
 
-    Planes and naming are missing where the data cannot show them. Every process computes all of it.
+    The draws are fixed. Empty if no validation is due in this epoch; planes and naming are missing
+    if the data cannot show them. Every process computes all of it.
     """
     due = (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs
     if len(pairs) < 2 or not due:  # one pair alone is always right
@@ -141,10 +134,9 @@ def validate(
 
 
 def score_of(scores: dict[str, float]) -> float | None:
-    """What picks the best epoch: the mean of plane and naming Top-1, or the one there is, else the
-    loss.
+    """The score that picks the best epoch: the mean of plane and naming Top-1.
 
-    None where nothing was validated.
+    If only one of them is known, that one; if none, minus the loss; None without validation.
     """
     found = [scores[name] for name in ("val_top1_macro", "val_naming_macro") if name in scores]
     if found:

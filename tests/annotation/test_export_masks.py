@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 from studies import fill_vault
 
 from sono.annotation.export_masks import export_coco
-from sono.annotation.mask_import import ImportOptions, import_masks
+from sono.annotation.import_options import ImportOptions
+from sono.annotation.mask_import import import_masks
 from sono.annotation.masks import mask_row, mask_table
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, MASKS, from_rows

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from mask_studies import SOURCE, frame_row, make_study, png, stored
 
-from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks
+from sono.annotation.import_options import ImportOptions
+from sono.annotation.import_summary import REFUSALS
+from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_labels import structure_name
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons
 from sono.curation.core.errors import IssuesError, SonoError
@@ -140,7 +142,7 @@ def test_a_mapping_goes_before_a_structure_of_that_name(tmp_path: Path) -> None:
         (ImportOptions(labels={"Head": "femur"}, skipped=["HEAD"]), "both name 'HEAD'"),
         (
             ImportOptions(structure="femur"),
-            "labels Head, femur, which --structure would all call 'femur'",
+            "labels Head, femur, but --structure would name all of them 'femur'",
         ),
     ],
 )
@@ -376,7 +378,7 @@ def test_a_box_drawn_on_a_picture_of_another_size_is_refused(
         (
             SHENZHEN + "a.png,femur,1,1,2,2\n",
             {"lft": "w_min"},
-            "no field of a box; did you mean 'left'",
+            "not a field of a box; did you mean 'left'",
         ),
         ("file,image,label,left,top,right,bottom\na,a,femur,1,1,2,2\n", {}, "'file' and 'image'"),
         (SHENZHEN + "a.png,femur,0.1,0.1,0.5,0.5\n", {}, "fractions"),

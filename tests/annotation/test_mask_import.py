@@ -10,14 +10,9 @@ import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
 from sono.annotation.export_masks import export_coco
-from sono.annotation.mask_import import (
-    ImportOptions,
-    Outcome,
-    _unknown_labels,
-    import_masks,
-    parse_pairs,
-    parse_values,
-)
+from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
+from sono.annotation.import_summary import Outcome, _unknown_labels
+from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
@@ -70,9 +65,7 @@ def test_another_mask_of_a_frame_and_structure_replaces_the_first_or_is_kept_and
     assert len(stored(workspace)) == 1
     summary = import_masks(workspace, path, ImportOptions(replace=replace))
     assert tried.remarks == summary.remarks and len(summary.remarks) == 1
-    assert summary.remarks[0].startswith(
-        "1 accepted masks that were here before (femur 1, on 1 frames) "
-    )
+    assert summary.remarks[0].startswith("1 earlier accepted masks (femur 1, on 1 frames) ")
     assert ("are kept" if keep_both else "are replaced") in summary.remarks[0]
     assert ("--replace" if keep_both else "--keep-both") in summary.remarks[0]
     expected = [corrected] if not keep_both else [drawn(), corrected]
@@ -151,7 +144,7 @@ def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, me
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"II*\0" + bytes(200), "a TIFF picture by its content"),
+        (b"II*\0" + bytes(200), "contains a TIFF picture"),
         (b"\xff\xd8\xff\xe0" + bytes(200), "a JPEG picture"),
         (bytes(128) + b"DICM" + bytes(100), "a DICOM file"),
         (b"NRRD0004\n", "NRRD volume"),
@@ -214,7 +207,7 @@ def test_a_cut_png_is_refused_and_the_others_are_used(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
     assert (summary.imported, summary.refused) == (1, {"broken": 1})
-    assert "not a whole PNG" in summary.examples[0]
+    assert "not a complete PNG" in summary.examples[0]
 
 
 def test_a_gray_mask_needs_a_structure(tmp_path: Path) -> None:
@@ -279,7 +272,7 @@ def test_half_a_pair_is_an_error(option: str) -> None:
 
 @pytest.mark.parametrize("option", ["x=femur", "-1=femur", "1.5=femur", "²=femur", "1234567=femur"])
 def test_a_value_is_a_whole_number(option: str) -> None:
-    with pytest.raises(SonoError, match="no whole number"):
+    with pytest.raises(SonoError, match="not a whole number"):
         parse_values([option])
 
 

@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
 
 from sono.annotation.foreign_masks import Found, Picture
-from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks, match_all
-from sono.annotation.mask_matching import FrameFinder, NoMatch, SourceFile, readings, stem_of
+from sono.annotation.import_options import ImportOptions
+from sono.annotation.import_summary import REFUSALS
+from sono.annotation.mask_import import import_masks, match_all
+from sono.annotation.mask_matching import FrameFinder, NoMatch
+from sono.annotation.picture_names import readings, stem_of
+from sono.annotation.source_files import SourceFile
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import SOURCES, read_table, write_table
 from sono.curation.core.workspace import Workspace

@@ -12,7 +12,8 @@ import pytest
 from mask_studies import frame_row, make_study, png, stored
 from PIL import Image
 
-from sono.annotation.mask_import import ImportOptions, import_masks
+from sono.annotation.import_options import ImportOptions
+from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_quality import oddity
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import frame_file, image_id_of

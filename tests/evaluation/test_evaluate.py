@@ -22,6 +22,7 @@ from sono.evaluation import evaluate as evaluation
 from sono.evaluation import zero_shot
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
+from sono.evaluation.selection import Target
 from sono.templates.loader import load_templates
 from sono.training.data.frame_cache import kept_frames, packed_frames
 from sono.training.model.architectures import ModelConfig
@@ -38,7 +39,7 @@ def quick(study: Workspace) -> Workspace:
 
 
 def test_a_new_center_gives_the_accuracy_worked_out_by_hand(quick: Workspace) -> None:
-    found = evaluate(quick, EvaluationOptions(center="new"))
+    found = evaluate(quick, EvaluationOptions(target=Target("new")))
     assert found.title == "Center new (not seen in training): 12 frames of 6 patients"
     whole = found.metrics["groups"][0]["modes"]["all_one"]
     # femur 7 of 8; orbits 3 of 4, the fourth looks like "leg", which is not present: a tie, so
@@ -82,7 +83,7 @@ def test_the_predictions_hold_a_row_a_frame_and_mode(quick: Workspace) -> None:
 
 
 def test_the_report_is_one_file_that_begins_with_center_and_state(quick: Workspace) -> None:
-    found = evaluate(quick, EvaluationOptions(center="new"))
+    found = evaluate(quick, EvaluationOptions(target=Target("new")))
     text = (found.folder / "report.html").read_text(encoding="utf-8")
     assert f"<h1>{found.title}</h1>" in text
     assert found.folder == quick.runs / "toy" / "eval" / "new"
@@ -94,9 +95,9 @@ def test_the_report_is_one_file_that_begins_with_center_and_state(quick: Workspa
 
 def test_a_seen_center_is_refused_and_named_when_insisted(quick: Workspace) -> None:
     with pytest.raises(SonoError, match="was in training"):
-        evaluate(quick, EvaluationOptions(center="old"))
+        evaluate(quick, EvaluationOptions(target=Target("old")))
     assert not (quick.runs / "toy" / "eval").exists()
-    found = evaluate(quick, EvaluationOptions(center="old", allow_seen=True))
+    found = evaluate(quick, EvaluationOptions(target=Target("old", allow_seen=True)))
     assert "SEEN IN TRAINING" in found.title
     assert (
         "SEEN IN TRAINING"
@@ -139,7 +140,7 @@ def test_metrics_are_plain_json_without_nan(quick: Workspace) -> None:
     images["patient_id"] = "one"
     quick.write(IMAGES, images)
     fill_vault(quick)
-    found = evaluate(quick, EvaluationOptions(allow_seen=True))
+    found = evaluate(quick, EvaluationOptions(target=Target(allow_seen=True)))
     content = json.loads((found.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert content["groups"][0]["modes"]["all_one"]["top1_macro"]["low"] is None
     assert found.rows()[0]["top1_macro"] == "81.2"
@@ -167,7 +168,7 @@ def test_a_run_is_found_by_name_and_the_newest_by_default(study: Workspace, tmp_
 def test_a_checkpoint_that_is_named_has_a_report_of_its_own(quick: Workspace) -> None:
     (quick.runs / "toy" / "end" / "model.json").write_text("{}")
     for name, folder in (("toy", "new"), ("toy/end", "new (end)")):
-        found = evaluate(quick, EvaluationOptions(run=name, center="new", modes=("all_one",)))
+        found = evaluate(quick, EvaluationOptions(name, Target("new"), modes=("all_one",)))
         assert (found.folder.name, found.metrics["checkpoint"]) == (folder, "end")
 
 
@@ -221,10 +222,11 @@ def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
 
 def test_a_run_that_has_not_ended_is_told(study: Workspace) -> None:
     assert not any(
-        "not ended" in note for note in evaluate(study, EvaluationOptions(center="new")).notes
+        "not ended" in note
+        for note in evaluate(study, EvaluationOptions(target=Target("new"))).notes
     )
     (study.runs / "toy" / "end").rmdir()
     assert (
-        "not ended: `sono train --name toy --resume`"
-        in evaluate(study, EvaluationOptions(center="new")).notes[0]
+        "not ended; finish it with `sono train --name toy --resume`"
+        in evaluate(study, EvaluationOptions(target=Target("new"))).notes[0]
     )

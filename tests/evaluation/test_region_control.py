@@ -35,7 +35,7 @@ from sono.evaluation.region_control import (
     unseen_interval,
 )
 from sono.evaluation.region_report import region_tables
-from sono.evaluation.region_results import Steering, region_findings, sentence
+from sono.evaluation.region_results import Steering, region_control_results, sentence
 from sono.evaluation.regions import RegionMask, Regions
 
 QUICK = Draws(100)
@@ -232,7 +232,9 @@ def findings(data: RegionFeatures) -> dict[str, Any]:
     everything = dict.fromkeys(CONDITIONS, data.features["own"]) | dict(data.features)
     masks = tuple(RegionMask(0, "a", (), np.zeros(1, np.uint32)) for _ in data.structure)
     planes = {TRAINING: Interval(0.9, 0.8, 1.0), "a PLANE": Interval(0.7, 0.6, 0.8)}
-    return region_findings(Regions(masks, {}, replace(data, features=everything)), planes, QUICK)
+    return region_control_results(
+        Regions(masks, {}, replace(data, features=everything)), planes, QUICK
+    )
 
 
 def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
@@ -310,6 +312,6 @@ def test_all_three_conditions_decide(change: dict[str, Any], lead: str) -> None:
 
 
 def test_a_study_without_material_is_not_tested_and_has_no_table() -> None:
-    found = region_findings(Regions(()), {TRAINING: UNKNOWN}, QUICK)
+    found = region_control_results(Regions(()), {TRAINING: UNKNOWN}, QUICK)
     assert found["verdict"]["steers"] is None
     assert region_tables(found) == []

@@ -25,10 +25,11 @@ from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, MASKS, empty_table, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
-from sono.evaluation.evaluate import EvaluationOptions, EvaluationResult, evaluate
+from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.region_control import CONDITIONS, naming_accuracy
 from sono.evaluation.region_results import NOT_TESTED
 from sono.evaluation.regions import RegionStudy, encode_regions, read_regions
+from sono.evaluation.view import EvaluationResult
 from sono.evaluation.zero_shot import masked_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.model.architectures import ModelConfig

@@ -7,7 +7,7 @@ import pytest
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
-from sono.evaluation.selection import Seen, Target, leaking, named_subject, select_frames
+from sono.evaluation.selection import Seen, Target, leaking, resolve_target, select_frames
 
 SEEN = Seen(frozenset({"old"}), frozenset({"p1"}), frozenset({"i1"}))
 
@@ -74,9 +74,9 @@ def test_a_center_in_another_spelling_is_evaluated_as_that_of_the_table(
 ) -> None:
     found = select_frames(images, SEEN, Target("New hospital"))
     assert found.frames["image_id"].tolist() == ["i3", "i8"]
-    assert named_subject(images, Target("NEW")).label == "center new"
+    assert resolve_target(images, Target("NEW")).label == "center new"
     with pytest.raises(SonoError, match="'new' is the name of 2 centers"):
-        named_subject(images.replace({"center": {"new": "NEW", "old": "New"}}), Target("new"))
+        resolve_target(images.replace({"center": {"new": "NEW", "old": "New"}}), Target("new"))
 
 
 def test_an_unknown_center_lists_the_centers(images: pd.DataFrame) -> None:

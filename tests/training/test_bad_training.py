@@ -92,7 +92,7 @@ def test_captions_that_fill_the_context_are_counted(
     captions.loc[captions["level"] == "global", "text"] += " seen" * 100
     own_study.write(CAPTIONS, captions)
     train(own_study, config)
-    assert "2 of 4 different captions take up all 77 tokens" in " ".join(
+    assert "2 of 4 different captions fill all 77 tokens" in " ".join(
         capsys.readouterr().err.split()
     )
 
@@ -122,7 +122,7 @@ def test_one_validation_frame_picks_no_epoch(
     summary = train(own_study, config)
     assert (summary.val_frames, summary.best_score) == (1, None)
     assert not (summary.folder / "best").exists()
-    assert "one captioned frame in the validation split picks no epoch" in " ".join(
+    assert "one captioned frame in the validation split cannot pick an epoch" in " ".join(
         capsys.readouterr().err.split()
     )
 

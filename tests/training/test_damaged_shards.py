@@ -113,21 +113,21 @@ def test_a_pair_that_is_not_as_the_index_says_is_refused(
     change: dict[str, Any], folder: Path
 ) -> None:
     change_members(folder, ".json", told(**change))
-    with pytest.raises(SonoError, match=r"000000\.tar, \w+: not what index\.json says"):
+    with pytest.raises(SonoError, match=r"000000\.tar, \w+: does not match index\.json"):
         read(folder)
 
 
 @pytest.mark.parametrize("name", ["patients", "centers"])
 def test_an_index_that_conceals_patients_or_centers_is_found_out(name: str, folder: Path) -> None:
     change_index(folder, "contents", **{name: []})
-    with pytest.raises(SonoError, match=r"000000\.tar, \w+: not what index\.json says"):
+    with pytest.raises(SonoError, match=r"000000\.tar, \w+: does not match index\.json"):
         read(folder)
 
 
 def test_an_index_that_lists_another_frame_is_found_out(folder: Path) -> None:
     names = list(Shards.open(folder).contents.image_ids)
     change_index(folder, "contents", image_ids=[*names[1:], "another"])
-    with pytest.raises(SonoError, match="not what index"):
+    with pytest.raises(SonoError, match="does not match index"):
         read(folder)
 
 

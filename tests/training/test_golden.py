@@ -46,7 +46,9 @@ def unit_square(model: MaskClip, expected: dict[str, Tensor]) -> tuple[Tensor, T
 
 
 def test_the_stem(model: MaskClip, expected: dict[str, Tensor]) -> None:
-    assert off(model.stem(model.planes(*unit_square(model, expected))), expected["stem"]) < CLOSE
+    assert (
+        off(model.stem(model.stem_input(*unit_square(model, expected))), expected["stem"]) < CLOSE
+    )
 
 
 def test_image_features(model: MaskClip, expected: dict[str, Tensor]) -> None:
@@ -67,7 +69,7 @@ def test_preprocessing(model: MaskClip, expected: dict[str, Tensor]) -> None:
     image, mask = published_square(
         expected["raw_rgb"].numpy(), expected["raw_mask"].numpy() > 0, model.image_size
     )
-    planes = model.planes(image, mask)
+    planes = model.stem_input(image, mask)
     assert off(planes[0, :3], expected["preprocessed_image"]) < CLOSE
     assert off(planes[0, 3:], expected["preprocessed_mask"]) < CLOSE
     assert off(model.encode_image(image, mask), expected["preprocessed_features"]) < CLOSE

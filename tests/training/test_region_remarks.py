@@ -59,9 +59,9 @@ def without_planes_and_ages(study: Workspace) -> None:
         (without_masks, "no frame of the train split has an accepted mask: `sono masks import`"),
         (
             of_one_structure,
-            "all masks are of one structure (femur): naming it under a mask shows nothing",
+            "all masks show one structure (femur): naming it under a mask is no test",
         ),
-        (covered, "24 of 24 masks cover their whole frame and point at nothing"),
+        (covered, "24 of 24 masks cover their whole frame and mark no region"),
         (without_planes_and_ages, ""),
     ],
 )
@@ -82,6 +82,6 @@ def test_whole_frames_alone_are_said_to_leave_the_mask_without_meaning(
     own_study: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(own_study, SHORT.model_copy(update={"global_fraction": 1.0}), "run")
-    assert "global_fraction = 1 trains whole frames alone" in " ".join(
+    assert "global_fraction = 1 trains only on whole frames" in " ".join(
         capsys.readouterr().err.split()
     )

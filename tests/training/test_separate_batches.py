@@ -287,7 +287,7 @@ def test_a_batch_without_room_for_both_kinds_on_a_process_is_refused(
 ) -> None:
     with (
         process(0, 2, monkeypatch),
-        pytest.raises(SonoError, match="a batch of 2 pairs cannot be shared by 2"),
+        pytest.raises(SonoError, match="a batch of 2 pairs cannot be divided among 2"),
     ):
         Plan(MIXED, settings(batch_size=2))
 

@@ -131,10 +131,10 @@ def test_a_frozen_bert_beside_a_small_tower(workspace: Workspace, tmp_path: Path
     ("changes", "told"),
     [
         ({"init": "none"}, "no such run"),
-        ({"context_length": 117}, "has context_length 77, 117 is asked"),
-        ({"text": "bert"}, "brings its own text tower"),
-        ({"start": "imagenet"}, "brings its own weights; leave start out"),
-        ({"model": "small"}, r"brings its towers \(ViT-64-8-32\); leave model 'small' out"),
+        ({"context_length": 117}, "has context_length 77, not 117"),
+        ({"text": "bert"}, "has its own text tower"),
+        ({"start": "imagenet"}, "has its own weights; leave start out"),
+        ({"model": "small"}, r"has its own towers \(ViT-64-8-32\); leave model 'small' out"),
     ],
 )
 def test_what_does_not_fit_the_given_run_is_told(
@@ -253,8 +253,9 @@ def test_patients_of_a_study_with_another_key_are_told(
     config = override(SHORT, image_size=32, init="foreign", model="nano")
     start = start_of(study, config)
     assert start.info is not None
-    assert "another key, so its patients are known here by their frames alone" in " ".join(
-        capsys.readouterr().err.split()
+    assert (
+        "another pseudonym key: its patients can be recognized by identical frames only"
+        in " ".join(capsys.readouterr().err.split())
     )
     assert inherit_seen(info, start.info).key_check == "several"
     assert inherit_seen(info, info).key_check == info.key_check
@@ -331,7 +332,8 @@ def test_a_run_starts_with_an_encoder_by_path_and_goes_on_without_it(
         "MAE encoder UltraFedFM.pth (UltraFedFM: 1 M ultrasound images"
     )
     with pytest.raises(
-        SonoError, match=r"read start 'UltraFedFM\.pth' and keeps no place; name it as start under"
+        SonoError,
+        match=r"read start 'UltraFedFM\.pth' and does not store its path; set start under",
     ):
         settings_of_run(own, "begun", None, {})
     file.unlink()
@@ -370,7 +372,7 @@ def test_a_run_of_an_older_version_is_not_repeated_as_something_else(own_study: 
         name: value for name, value in info.config.items() if name not in ("region_weight", "text")
     }
     write_run(folder, replace(info, config=known | {"text_tower": None}))
-    with pytest.raises(SonoError, match=r"made by another version.*--init old` begins with it"):
+    with pytest.raises(SonoError, match=r"made by another version.*--init old` starts from it"):
         settings_of_run(own_study, "old", None, {})
 
 
@@ -387,7 +389,7 @@ def test_another_encoder_of_the_same_name_is_said(
         {name: value / 2 for name, value in small_vit().state_dict().items()}, own.root / "vit.pth"
     )
     settings_of_run(own, "begun", None, {})
-    assert "vit.pth is another file than the run began with" in " ".join(
+    assert "vit.pth is not the file that the run started from" in " ".join(
         capsys.readouterr().err.split()
     )
     with pytest.raises(SonoError, match="another file"):
@@ -402,6 +404,6 @@ def test_a_folder_is_no_start(own_study: Workspace) -> None:
 def test_an_encoder_beside_a_model_is_one_line(own_study: Workspace) -> None:
     torch.save(small_vit().state_dict(), own_study.root / "vit.pth")
     with pytest.raises(
-        SonoError, match=r"start 'vit\.pth' brings its own vision tower; leave model 'small' out"
+        SonoError, match=r"start 'vit\.pth' has its own vision tower; leave model 'small' out"
     ):
         start_of(own_study, quick(start="vit.pth", model="small"))

@@ -78,7 +78,7 @@ def test_a_center_that_is_held_out_is_not_seen(
     images = study.accepted_images()
     held = int((images["center"].eq("B") & images["split"].ne("test")).sum())
     assert held and read_run(folder).left_out == {"frames of B": held}
-    assert f"leaves out of train and validation: {held} frames of B" in " ".join(
+    assert f"excludes from train and validation: {held} frames of B" in " ".join(
         capsys.readouterr().err.split()
     )
     assert read_run(folder).centers_seen == ("A",)
@@ -123,7 +123,7 @@ def test_it_learns(study: Workspace) -> None:
 
 
 def test_a_name_is_used_once(run: Path, study: Workspace, own_study: Workspace) -> None:
-    with pytest.raises(SonoError, match="there is a run of this name"):
+    with pytest.raises(SonoError, match="a run of this name exists"):
         train(study, SMALL, "whole")
     with pytest.raises(SonoError, match="no run of this name to resume"):
         train(study, SMALL, "never", resume=True)
@@ -195,6 +195,6 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(SonoError, match=r"No space left on device.*make room.*--resume"):
+    with pytest.raises(SonoError, match=r"No space left on device.*free some disk space.*--resume"):
         checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(name="nano", image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []

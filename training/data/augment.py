@@ -1,7 +1,4 @@
-"""Augmentation of a batch on tensors.
-
-One affine map for frame and mask, then gain, gamma and speckle for the frame.
-"""
+"""Augmentation of a batch: one affine map for frame and mask, then gain, gamma and speckle."""
 
 import math
 import re
@@ -70,9 +67,9 @@ def carries_side(caption: str) -> bool:
 
 @dataclass(frozen=True)
 class BatchRandom:
-    """Randomness of a batch of `count` pairs, of which `own` are here.
+    """Random numbers for a batch of `count` pairs, of which `own` are on this process.
 
-    Drawn for all, so that all processes agree.
+    They are drawn for all pairs, so that all processes agree.
     """
 
     generator: torch.Generator
@@ -95,11 +92,10 @@ def augment(
     config: AugmentConfig,
     dice: torch.Generator | BatchRandom,
 ) -> tuple[Tensor, Tensor]:
-    """Change frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}; a generator draws for
-    these frames alone.
+    """Augment frames [n, 1, S, S] in [0, 1] and masks [n, 1, S, S] in {0, 1}.
 
-    A mask of ones stays one everywhere, or becomes an ellipse anywhere: what a frame shows does not
-    hang on where somebody points.
+    A mask of ones stays one everywhere, or becomes an ellipse at a random place, so that the
+    caption does not depend on where the mask is. A generator as `dice` draws only for these frames.
     """
     if isinstance(dice, torch.Generator):
         dice = BatchRandom(dice, len(image), list(range(len(image))))
@@ -116,9 +112,9 @@ def augment(
 
 
 def _ellipses(mask: Tensor, dice: BatchRandom) -> Tensor:
-    """An ellipse each in place of masks [n, 1, S, S].
+    """A random ellipse in place of each mask [n, 1, S, S].
 
-    Its center inside, half axes of a tenth to half the side.
+    Its center is inside the square, its half axes are a tenth to half of the side.
     """
     place = torch.linspace(-1, 1, mask.shape[-1])
     off = (
@@ -142,8 +138,9 @@ def _shifts(share: float, dice: BatchRandom) -> Tensor:
 
 
 def _affine(flip: Tensor, config: AugmentConfig, dice: BatchRandom) -> Tensor:
-    """Random maps [n, 2, 3] from target to source, in the units of affine_grid (-1 to 1 across
-    the side).
+    """Random maps [n, 2, 3] from target to source, in the units of affine_grid.
+
+    These are -1 to 1 across the side.
     """
     angle = _uniform(math.radians(config.rotation_degrees), dice)
     zoom = 1 / (1 + _uniform(config.scale, dice))

@@ -1,10 +1,9 @@
-"""The packed store: frames and masks at a model's size, made once in the workspace, mapped and
-shared by all processes.
+"""The frame cache: frames and masks at a model's size, mapped and shared by all processes.
 
-`packed/SIDE/frames.safetensors` holds letterboxed gray frames, `masks.safetensors` the run lengths
-of the masks. Each has a key of all that it was made from and a checksum; a file that is stale or
-damaged is made anew. Where the workspace cannot hold them, frames and masks are made in memory. The
-folder may be deleted at any time.
+`packed/SIDE/frames.safetensors` in the workspace contains letterboxed gray frames,
+`masks.safetensors` the run lengths of the masks. Each has a key of everything that it was made
+from, and a checksum; a stale or damaged file is made again. If the workspace cannot hold them,
+frames and masks are made in memory. The folder may be deleted at any time.
 """
 
 import fcntl
@@ -31,14 +30,14 @@ from sono.curation.core.workspace import Workspace
 from sono.training.data.mapped_arrays import Arrays, map_arrays, whole_arrays, write_arrays
 
 FOLDER = "packed"
-# of the geometry and the format: raise it when `letterbox` or `letterbox_mask` give other pixels
+# of the geometry and the format: increase it when `letterbox` or `letterbox_mask` changes
 VERSION = 1
 AT_A_TIME = 256  # frames read ahead of the writing
 
 
 @dataclass(frozen=True, eq=False)
 class FrameRows:
-    """Some frames [n, S, S] of a store, read when they are asked for.
+    """Frames [n, S, S] of a frame cache, read on access.
 
     A copy in another process maps the same file.
     """
@@ -60,7 +59,7 @@ class FrameRows:
         return len(self.at)
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        """Frames by number, list or slice, as of an array."""
+        """Frames by number, list or slice, as in an array."""
         frames: NDArray[np.uint8] = self._stored[self.at[rows]]
         return frames
 
@@ -68,11 +67,11 @@ class FrameRows:
         return {"path": self.path, "at": self.at}
 
     def mean(self) -> float:
-        """Of all pixels, exactly."""
+        """The mean of all pixels, exactly."""
         return float(self._counts @ np.arange(256) / self._counts.sum())
 
     def std(self) -> float:
-        """Of all pixels, from the same counts."""
+        """The standard deviation of all pixels, exactly."""
         return float(
             np.sqrt(self._counts @ np.square(np.arange(256) - self.mean()) / self._counts.sum())
         )
@@ -91,10 +90,10 @@ class FrameRows:
 def packed_frames(
     workspace: Workspace, files: Sequence[str], side: int
 ) -> FrameRows | NDArray[np.uint8]:
-    """The stored frames `files` letterboxed to `side` [n, side, side], from the store of all
-    accepted frames.
+    """The stored frames `files` letterboxed to `side` [n, side, side], from the frame cache.
 
-    In memory where there can be no store, or a file is not of an accepted frame.
+    The cache has all accepted frames. The frames are made in memory if there can be no cache, or a
+    file does not belong to an accepted frame.
     """
     path, key, every = _frame_store(workspace, side)
     if files and set(every) >= set(files):
@@ -112,9 +111,9 @@ def packed_frames(
 
 
 def kept_frames(workspace: Workspace, files: Sequence[str], side: int) -> FrameRows | None:
-    """The same from a store that is already there and whole.
+    """The frames of `packed_frames` from an existing, complete cache.
 
-    None where there is none, or not of all `files`.
+    None if there is none, or it lacks some of the `files`.
     """
     path, key, every = _frame_store(workspace, side)
     if not set(every) >= set(files) or whole_arrays(path, key) is None:
@@ -123,11 +122,15 @@ def kept_frames(workspace: Workspace, files: Sequence[str], side: int) -> FrameR
 
 
 def _frame_store(workspace: Workspace, side: int) -> tuple[Path, str, list[str]]:
-    """Where the store of all accepted frames is, its key, and their files in its order."""
+    """The path of the frame cache, its key, and the accepted files in its order."""
     table = workspace.images(["status", "file"])
     every = sorted(set(table.loc[table["status"] == "accepted", "file"]))
     path = workspace.root / FOLDER / str(side) / "frames.safetensors"
-    return path, _key("frames", side, every), every  # a file's name tells the image and its crop
+    return (
+        path,
+        _key("frames", side, every),
+        every,
+    )  # a file's name identifies the image and its crop
 
 
 def _rows_at(path: Path, every: Sequence[str], files: Sequence[str]) -> FrameRows:
@@ -140,7 +143,7 @@ def packed_masks(
 ) -> dict[str, NDArray[np.uint32]]:
     """The run lengths at `side` of rows of the masks table, by mask id.
 
-    SonoError where one is not well-formed.
+    SonoError for a mask that is not well-formed.
     """
     masks = sorted(masks, key=lambda mask: str(mask["mask_id"]))
     ids = [str(mask["mask_id"]) for mask in masks]
@@ -176,7 +179,7 @@ def mask_of(runs: NDArray[np.uint32], side: int) -> NDArray[np.bool_]:
 
 
 def _key(kind: str, side: int, rows: Iterable[Any]) -> str:
-    """32 hexadecimal digits over all that a file is made from."""
+    """32 hexadecimal digits over everything that a file is made from."""
     digest = hashlib.sha256(f"{kind} {side} {VERSION}".encode())
     for row in rows:
         digest.update(json.dumps(row).encode() + b"\n")
@@ -186,7 +189,7 @@ def _key(kind: str, side: int, rows: Iterable[Any]) -> str:
 def _kept(path: Path, key: str, write: Callable[[], None]) -> Arrays | None:
     """The arrays of `key` at `path`, written by one process while the others wait.
 
-    None where that cannot be.
+    None if they cannot be written.
     """
     found = whole_arrays(path, key)
     if found is not None:
@@ -200,9 +203,8 @@ def _kept(path: Path, key: str, write: Callable[[], None]) -> Arrays | None:
                 found = whole_arrays(path, key)
     except OSError as error:
         stderr_console.print(
-            f"{path}: cannot be kept ({error.strerror}), so frames are made in memory for this "
-            f"run; "
-            "free some disk or make the folder writable",
+            f"{path}: cannot be written ({error.strerror}), so frames are made in memory for this "
+            "run; free some disk space or make the folder writable",
             markup=False,
         )
     return found
@@ -220,9 +222,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _letterboxed(
     workspace: Workspace, files: Sequence[str], side: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """The frames one after another.
+    """The letterboxed frames, one after another.
 
-    Reading and resizing leave the interpreter free, so threads are enough.
+    Reading and resizing release the interpreter lock, so threads are sufficient.
     """
 
     def one(file: str) -> NDArray[np.uint8]:

@@ -1,7 +1,4 @@
-"""Arrays in one file that is mapped into memory.
-
-Safetensors, written as a stream and closed by a checksum.
-"""
+"""Arrays in one memory-mapped file: safetensors, written as a stream, with a checksum."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -58,7 +55,7 @@ def write_arrays(
 def map_arrays(path: Path) -> tuple[str, Arrays]:
     """The key and the arrays of a file, mapped and not read.
 
-    ValueError or OSError where it is none of ours.
+    ValueError or OSError for a file of another kind.
     """
     with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -71,9 +68,9 @@ def map_arrays(path: Path) -> tuple[str, Arrays]:
 
 
 def whole_arrays(path: Path, key: str) -> Arrays | None:
-    """The arrays of a file that was written under `key`, read once and found undamaged.
+    """The arrays of a file that was written under `key`, after a check of its checksum.
 
-    None otherwise.
+    None for a missing, damaged or other file.
     """
     try:
         found, arrays = map_arrays(path)

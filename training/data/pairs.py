@@ -36,8 +36,9 @@ from sono.training.objectives.facts import Facts
 
 @dataclass(frozen=True)
 class MaskedRegion:
-    """One mask of a frame (run lengths, see `runs_of`), its caption, what that says, and its
-    grade (0 is best).
+    """One mask of a frame, its caption, the attributes of the caption, and its grade.
+
+    The mask is stored as run lengths (see `runs_of`). Grade 0 is best.
     """
 
     runs: NDArray[np.uint32]
@@ -49,13 +50,13 @@ class MaskedRegion:
 
     @property
     def named(self) -> Attributes:
-        """What such a prompt says."""
+        """The attributes of a prompt."""
         return Attributes(values=frozenset({("structures", self.structure)}))
 
 
 @dataclass(frozen=True)
 class Example:
-    """What a frame can be paired with."""
+    """The texts and regions of a frame."""
 
     image_id: str
     plane: str | None
@@ -70,7 +71,7 @@ class Example:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Frames [n, S, S] uint8 and what each can be paired with."""
+    """Frames [n, S, S] uint8 and the example of each."""
 
     frames: NDArray[np.uint8] | FrameRows
     examples: tuple[Example, ...]
@@ -86,7 +87,7 @@ class PairSet:
 
     @property
     def regions(self) -> int:
-        """Masks that can be drawn."""
+        """The number of masks."""
         return sum(len(example.regions) for example in self.examples)
 
     @property
@@ -99,7 +100,7 @@ class PairSet:
 
     @property
     def pixels(self) -> tuple[float, float]:
-        """Mean and standard deviation of all pixels, of 1."""
+        """Mean and standard deviation of all pixels, in [0, 1]."""
         return float(self.frames.mean()) / 255, float(self.frames.std()) / 255
 
     @cached_property
@@ -107,17 +108,15 @@ class PairSet:
         """The attributes of all captions and prompts."""
         if self.known is not None:
             return self.known
-        said = {Attributes(example.path) for example in self.examples}
-        said |= {example.attributes for example in self.examples}
+        own = {Attributes(example.path) for example in self.examples}
+        own |= {example.attributes for example in self.examples}
         regions = [region for example in self.examples for region in example.regions]
-        return AttributeTable(
-            said.union(*((region.attributes, region.named) for region in regions))
-        )
+        return AttributeTable(own.union(*((region.attributes, region.named) for region in regions)))
 
     def places(self, regions_per_frame: int) -> list[int] | None:
-        """How many pairs of a batch each frame may be: one a region, `regions_per_frame` at most.
+        """How many pairs of a batch each frame may fill: one per region, up to a limit.
 
-        None for one each.
+        The limit is `regions_per_frame`. None for one each.
         """
         if regions_per_frame == 1:
             return None
@@ -140,12 +139,12 @@ class PairMixture:
     region_prompts: float = 0.0
 
     def of_kind(self, regional: bool | None) -> "PairMixture":
-        """For a place that holds a region pair, or a whole frame; None: either."""
+        """The mixture for a place with a region pair or a whole frame; None: either."""
         return self if regional is None else replace(self, global_fraction=0.0 if regional else 1.0)
 
     @classmethod
     def at(cls, done: float, config: TrainingConfig) -> "PairMixture":
-        """Of a run when the share `done` of it is over."""
+        """The mixture of a run after the share `done` of it."""
         return cls(
             config.global_fraction,
             config.prompt_fraction,
@@ -159,7 +158,10 @@ class PairMixture:
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames and masks [n, 1, S, S], their captions, what these say, and which frames they are."""
+    """Frames and masks [n, 1, S, S] with their captions, attributes and facts.
+
+    `rows` are the rows of the frames in the pair set.
+    """
 
     image: Tensor
     mask: Tensor
@@ -186,10 +188,10 @@ def load_pairs(
     templates: CaptionTemplates,
     side: int,
 ) -> PairSet:
-    """The stored frames of `images` with their captions and masks, letterboxed to `side` pixels in
-    the packed store.
+    """The stored frames of `images` with their captions and masks, letterboxed to `side`.
 
-    `templates` phrase planes and structures. Frames without a caption are left out.
+    They come from the frame cache. `templates` phrase planes and structures. Frames without a
+    caption are left out.
     """
     images, tables = _read_tables(workspace, images, mask_states, templates, side)
     frames = packed_frames(workspace, images["file"].tolist(), side)
@@ -204,12 +206,11 @@ def draw_batch(
     own: Sequence[int] | None = None,
     regional: Sequence[bool] | None = None,
 ) -> Batch:
-    """Pair each frame of `rows` with one region and its caption, or with the all-one mask and a
-    whole caption.
+    """Pair each frame of `rows` with a region and its caption, or with the all-one mask.
 
-    Which of the two is drawn by `mixture`, or given for each place by `regional`. Frames and masks
-    are made for the places `own` of the batch alone (None: all of it), as they are in the whole
-    one.
+    The choice is drawn by `mixture`, or given for each place by `regional`. Frames and masks are
+    made only for the places `own` of the batch (None: all), with the same values as in the complete
+    batch.
     """
     drawn: list[_Pair] = []
     left: dict[int, list[MaskedRegion]] = {}  # regions that no pair of this batch has yet
@@ -230,7 +231,7 @@ def draw_batch(
         image, mask = augment(
             image, mask, may_flip, mixture.augment, BatchRandom(generator, len(rows), places)
         )
-    said = pairs.table.of([pair.attributes for pair in drawn])
+    attributes = pairs.table.of([pair.attributes for pair in drawn])
     facts = Facts.of(
         [pair.stated for pair in drawn],
         [pair.true for pair in drawn],
@@ -241,7 +242,7 @@ def draw_batch(
         mask,
         captions,
         mine,
-        said,
+        attributes,
         facts,
         tuple(pairs.examples[row].image_id for row in mine),
     )
@@ -250,10 +251,9 @@ def draw_batch(
 def sampling_weights(
     pairs: PairSet, plane: float, center: float = 0.0, patient: float = 0.0
 ) -> Tensor:
-    """How often each frame is drawn [n]: the counts of its plane, center and patient to minus these
-    powers.
+    """Weights [n]: count ** -power for plane, center and patient, multiplied.
 
-    Frames without a patient are each taken for a patient of her own.
+    A frame without a patient counts as a patient of its own.
     """
     examples = pairs.examples
     weights = balancing_weights([example.plane for example in examples], plane)
@@ -266,7 +266,7 @@ def sampling_weights(
 
 
 class _Tables(NamedTuple):
-    """What examples are made from."""
+    """The tables from which examples are made."""
 
     planes: PlaneTable
     whole: dict[str, dict[str, Any]]  # captions by image
@@ -285,24 +285,22 @@ def _read_tables(
     templates: CaptionTemplates,
     side: int,
 ) -> tuple[pd.DataFrame, _Tables]:
-    """The images that have a caption, and all that is told of them."""
+    """The images that have a caption, and the tables on them."""
     captions, masks = workspace.captions(), workspace.masks()
     whole = {row["image_id"]: row for row in rows_of(captions[captions["level"] == "global"])}
     regional = {row["mask_id"]: row for row in rows_of(captions[captions["level"] == "region"])}
     lost = set(regional) - set(masks["mask_id"])
     if lost:
         raise SonoError(
-            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions are of "
-            f"masks that are not in "
-            f"{workspace.path(MASKS).name}; run `sono captions build` again, or bring that file "
-            f"back"
+            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions belong to "
+            f"masks that are not in {workspace.path(MASKS).name}; run `sono captions build` again, "
+            "or restore that file"
         )
     blank = captions["text"].str.strip().eq("")
     if blank.any():
         raise SonoError(
             f"{workspace.path(CAPTIONS)}: {int(blank.sum())} of {len(captions)} captions are "
-            f"empty; "
-            "run `sono captions build` again"
+            "empty; run `sono captions build` again"
         )
     images = images[images["image_id"].isin(set(whole))]
     by_image: dict[str, list[dict[str, Any]]] = {}
@@ -310,15 +308,15 @@ def _read_tables(
         masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]
     ):
         by_image.setdefault(mask["image_id"], []).append(mask)
-    told = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
+    captioned = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
     every = workspace.images(["image_id", "height", "width"])
-    check_masks(told[told["image_id"].isin(every["image_id"])], every)
-    runs = packed_masks(workspace, list(rows_of(told)), side)
+    check_masks(captioned[captioned["image_id"].isin(every["image_id"])], every)
+    runs = packed_masks(workspace, list(rows_of(captioned)), side)
     planes = workspace.planes()
     prompts = {plane.id: tuple(templates.render_prompts(plane.name)) for plane in planes.planes}
     structures = {
         name: tuple(templates.render_region_prompts(name))
-        for name in sorted(set(told["structure"]))
+        for name in sorted(set(captioned["structure"]))
     }
     states = frozenset(mask_states)
     return images, _Tables(planes, whole, regional, by_image, states, runs, prompts, structures)
@@ -345,7 +343,7 @@ def _example(image: dict[str, Any], tables: _Tables) -> Example:
 def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> MaskedRegion | None:
     """The region of a mask (a row).
 
-    None where it has no caption, may not be used, or is too small to be seen.
+    None if it has no caption, may not be used, or has no pixel at this size.
     """
     caption = tables.regional.get(mask["mask_id"])
     if caption is None or mask["state"] not in tables.states:
@@ -353,37 +351,37 @@ def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> Mas
     runs = tables.runs[mask["mask_id"]]
     if len(runs) == 1:  # of zeros
         return None
-    said = caption_attributes(caption, image, [mask["structure"]], tables.planes)
+    attributes = caption_attributes(caption, image, [mask["structure"]], tables.planes)
     grade, structure = mask_grade(mask["source"], mask["state"]), str(mask["structure"])
     return MaskedRegion(
-        runs, str(caption["text"]), said, grade, structure, tables.region_prompts[structure]
+        runs, str(caption["text"]), attributes, grade, structure, tables.region_prompts[structure]
     )
 
 
 def _draw_pair(
     example: Example, regions: list[MaskedRegion], mixture: PairMixture, generator: torch.Generator
 ) -> _Pair:
-    """A mask and its caption, of the regions given."""
+    """Draw a pair: a mask of `regions` and its caption, or the whole frame."""
     whole, prompt, choice = torch.rand(3, generator=generator).tolist()
     weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
     best = max(weights, default=0.0)
     if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
         region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
         short = f"structure {region.structure or region.caption}"
-        said = _Pair(
+        pair = _Pair(
             region, region.caption, region.attributes, region.caption, (short, region.caption)
         )
         prompts, share, words = region.prompts, mixture.region_prompts, region.named
     else:
         short = f"plane {example.plane or example.caption}"
-        said = _Pair(
+        pair = _Pair(
             None, example.caption, example.attributes, example.caption, (short, example.caption)
         )
         prompts, share, words = example.prompts, mixture.prompt_fraction, Attributes(example.path)
     if prompts and prompt < share:
         phrasing = torch.randint(len(prompts), (), generator=generator).item()
-        return said._replace(caption=prompts[int(phrasing)], attributes=words, stated=short)
-    return said
+        return pair._replace(caption=prompts[int(phrasing)], attributes=words, stated=short)
+    return pair
 
 
 def _unpack(region: MaskedRegion | None, side: int) -> NDArray[np.bool_]:

@@ -1,7 +1,4 @@
-"""Which frames a batch is made of.
-
-Balanced by plane, center and patient, and how masks open over a run.
-"""
+"""The frames of each batch: balanced by plane, center and patient; and the mask curriculum."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -17,17 +14,17 @@ GRADES = {"manual": 0, "import": 0, "box": 0, "sam": 1, "model": 1, "heuristic":
 
 
 def seeded(seed: int, number: int) -> torch.Generator:
-    """Randomness of one step or epoch, so that a resumed run draws what an unbroken one would."""
+    """The generator of one step or epoch, so that a resumed run draws the same numbers."""
     return torch.Generator().manual_seed(seed * 1_000_003 + number)
 
 
 def process_seed(seed: int, step: int) -> int:
-    """The seed of what layers draw at random in a step (dropout), another one on each process."""
+    """The seed of the random layers (dropout) in a step, different on each process."""
     return (seed * 1_000_003 + step) * 4_099 + get_rank()
 
 
 def balancing_weights(groups: Sequence[Hashable], power: float) -> Tensor:
-    """How often each frame is drawn [n]: the count of its group to the power of -`power`.
+    """Sampling weights [n]: the count of each frame's group to the power of -`power`.
 
     1 makes groups equal.
     """
@@ -36,14 +33,12 @@ def balancing_weights(groups: Sequence[Hashable], power: float) -> Tensor:
 
 
 def mask_grade(source: str, state: str) -> int:
-    """0 for a mask that a person drew or has looked at, 1 for a network's proposal, 2 for a
-    heuristic one.
-    """
+    """The grade of a mask: 0 if a person drew or reviewed it, 1 for a network, 2 for a rule."""
     return GRADES[source] if state == "proposed" else 0
 
 
 def opening(grade: int, done: float, curriculum: float) -> float:
-    """The weight from 0 to 1 of masks of `grade` when the share `done` of a run is over.
+    """The weight from 0 to 1 of masks of `grade` after the share `done` of a run.
 
     Masks of grade 0 count from the start. The weight of grade 1 grows until half of the share
     `curriculum` of the run is over, that of grade 2 until all of it is.
@@ -55,11 +50,11 @@ def opening(grade: int, done: float, curriculum: float) -> float:
 def epoch_rows(
     weights: Tensor, batch_size: int, seed: int, epoch: int, places: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """The batches of one epoch, which depend on seed and epoch alone; the short rest is left out.
+    """The batches of one epoch, which depend only on seed and epoch; the remainder is dropped.
 
-    Equal `weights` [n] give a permutation; else as many rows are drawn with replacement. A row
-    takes as many `places` [n] in a row of the batch as given (one each if None); an epoch has n
-    places in any case.
+    Equal `weights` [n] give a permutation; otherwise rows are drawn with replacement. A row fills
+    as many consecutive places of the batch as `places` [n] states (one each if None); an epoch has
+    n places in any case.
     """
     generator = seeded(seed, epoch)
     count = len(weights)

@@ -1,6 +1,6 @@
-"""What each step of a run does, from the settings and the step's number alone.
+"""The schedule of a run: rows, pair mixture and learning rate of each step.
 
-Rows, mixture, learning rate.
+They depend only on the settings and the number of the step.
 """
 
 import math
@@ -18,8 +18,8 @@ from sono.training.data.sampling import epoch_rows, seeded
 from sono.training.data.shards import Shards
 from sono.training.runtime.distributed import get_rank, get_world_size
 
-LEAST = 2  # pairs of a kind that meet
-# more than a run has epochs: the draws of region pairs have numbers of their own
+LEAST = 2  # pairs of a kind that are compared with each other
+# more than a run has epochs: the draws of region pairs have separate numbers
 REGION_DRAWS = 100_000
 
 
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the complete run."""
         return self.starts[-1]
 
     @property
@@ -53,7 +53,7 @@ class Plan:
         return [epoch * self.steps_per_epoch for epoch in range(self.config.epochs + 1)]
 
     def places(self, epoch: int) -> list["Places"]:
-        """The batches of `epoch`, without the short rest."""
+        """The batches of `epoch`, without the remainder."""
         config, pairs = self.config, self.pairs
         if separate(pairs, config):
             return _separate_places(pairs, self.weights, config, epoch)
@@ -64,9 +64,7 @@ class Plan:
         ]
 
     def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
-        """The steps of `epoch` that come after `done` steps of the run, each with this
-        process's part of its batch.
-        """
+        """The steps of `epoch` after step `done`, each with this process's part of its batch."""
         places, first = self.places(epoch), epoch * self.steps_per_epoch
         for step in range(max(done, first), first + len(places)):
             mixture = PairMixture.at(step / self.total, self.config)
@@ -85,9 +83,9 @@ class Plan:
 
 
 class Places(NamedTuple):
-    """The frames of a batch, and which of them are region pairs; None.
+    """The frames of a batch, and which of them are region pairs.
 
-    Drawn by `global_fraction`.
+    None: drawn by `global_fraction`.
     """
 
     rows: list[int]
@@ -95,15 +93,15 @@ class Places(NamedTuple):
 
 
 def separate(pairs: PairSet | Shards, config: TrainingConfig) -> bool:
-    """Whether each batch holds a fixed number of region pairs, beside whole frames."""
+    """Whether each batch contains a fixed number of region pairs, apart from whole frames."""
     return config.region_weight > 0 and config.global_fraction < 1 and pairs.regions > 0
 
 
 def regional_places(size: int, config: TrainingConfig) -> list[bool]:
     """Which places of a part of `size` pairs hold regions: the last ones.
 
-    Each kind has at least two, or one where other processes have more: a pair that meets no other
-    learns nothing.
+    Each kind has at least two, or one if other processes have more: a pair without another one to
+    compare with learns nothing.
     """
     least = LEAST if get_world_size() == 1 else 1
     whole = min(max(least, round(size * config.global_fraction)), size - least)
@@ -113,9 +111,9 @@ def regional_places(size: int, config: TrainingConfig) -> list[bool]:
 def _separate_places(
     pairs: PairSet, weights: Tensor, config: TrainingConfig, epoch: int
 ) -> list[Places]:
-    """Batches in which every part of every process holds as many whole frames and region pairs.
+    """Batches with equal counts of whole frames and region pairs in each part and process.
 
-    An epoch has as many whole frames as the data; several regions of a frame lie in one batch.
+    An epoch has as many whole frames as the data; several regions of a frame are in one batch.
     """
     size = min(config.batch_size, len(pairs))
     parts = get_world_size() * config.accumulate
@@ -133,8 +131,9 @@ def _separate_places(
 def _region_rows(
     pairs: PairSet, weights: Tensor, masked: list[int], config: TrainingConfig, epoch: int
 ) -> Iterator[int]:
-    """Frames with masks without end, each as often in a row as it has regions, at most
-    `regions_per_frame`.
+    """An endless sequence of frames with masks, each repeated once per region.
+
+    At most `regions_per_frame` times.
     """
     for turn in count():
         for row in epoch_rows(weights[masked], 1, config.seed, epoch + REGION_DRAWS * (turn + 1)):
@@ -154,7 +153,7 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
 
 
 def own_places(size: int, accumulate: int) -> list[int]:
-    """Where in a batch of `size` pairs those of this process stand, one part after another."""
+    """The places of this process in a batch of `size` pairs, one part after another."""
     processes = get_world_size()
     part = size // (processes * accumulate)
     starts = [(turn * processes + get_rank()) * part for turn in range(accumulate)]
@@ -162,17 +161,17 @@ def own_places(size: int, accumulate: int) -> list[int]:
 
 
 def check_parts(size: int, accumulate: int, kinds: int = 1) -> None:
-    """SonoError where a batch cannot be shared out, or a pair would meet no other.
+    """SonoError when a batch cannot be divided, or a part would be too small.
 
-    `kinds`: of pairs that do not meet, whole frames and regions; each process has some of each.
+    `kinds` is the number of kinds of pairs that are not compared with each other (whole frames and
+    regions); each process has some of each.
     """
     processes = get_world_size()
     shares = processes * accumulate
     if size % shares or size // accumulate < LEAST * kinds or size // shares < kinds:
         alone = "" if kinds == 1 else ", whole frames and regions apart (or set region_weight = 0)"
         raise SonoError(
-            f"a batch of {size} pairs cannot be shared by {processes} processes in {accumulate} "
-            f"parts of at least "
-            f"{LEAST * kinds} pairs{alone}; choose a batch_size that {shares} divides, or another "
-            f"accumulate"
+            f"a batch of {size} pairs cannot be divided among {processes} processes in "
+            f"{accumulate} parts of at least {LEAST * kinds} pairs{alone}; choose a batch_size "
+            f"that {shares} divides, or another accumulate"
         )

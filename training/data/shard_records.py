@@ -1,4 +1,4 @@
-"""What the JSON of shards says: of one pair, and in `index.json` of all of them."""
+"""The JSON of shards: of one pair, and `index.json` of all pairs."""
 
 from collections import Counter
 from typing import Any
@@ -12,8 +12,9 @@ from sono.training.objectives.attributes import Attributes
 
 
 class ShardOrigin(Config):
-    """Where pairs are from: a split of the study whose key has this check, by these settings of
-    `[training]`.
+    """The origin of the pairs: a split of a study, and the settings of `[training]`.
+
+    `key_check` identifies the key of the study.
     """
 
     template: str  # set that wrote the captions
@@ -24,9 +25,9 @@ class ShardOrigin(Config):
 
 
 class Contents(Config):
-    """What a run must know of all pairs before it reads the first.
+    """What a run must know about all pairs before it reads the first one.
 
-    Sizes, pixels, and whom it will have seen.
+    Sizes, pixel statistics, and the patients and frames.
     """
 
     side: int = Field(ge=1, le=1 << 14)
@@ -61,19 +62,19 @@ class Contents(Config):
 
 
 class AttributeValues(Config):
-    """Attributes as JSON holds them."""
+    """Attributes as JSON."""
 
     path: tuple[str, ...]
     values: tuple[tuple[str, str], ...]
     ga_days: int | None
 
     def attributes(self) -> Attributes:
-        """What was said, as the table of attributes knows it."""
+        """The attributes in the form of the attribute table."""
         return Attributes(self.path, frozenset(self.values), self.ga_days)
 
 
 class RegionValues(Config):
-    """A region as JSON holds it: how many of the pair's run lengths are its own."""
+    """A region as JSON; `runs` is its number of run lengths among those of the pair."""
 
     runs: int
     caption: str
@@ -84,7 +85,7 @@ class RegionValues(Config):
 
 
 class PairValues(Config):
-    """An example as JSON holds it."""
+    """An example as JSON."""
 
     image_id: str
     plane: str | None
@@ -98,7 +99,7 @@ class PairValues(Config):
 
 
 class Index(Config):
-    """`index.json`: the shards with how many pairs each holds, and what is told of all of them."""
+    """`index.json`: the shards with their numbers of pairs, and the contents of all of them."""
 
     shards: dict[str, PositiveInt]
     attributes: tuple[AttributeValues, ...]
@@ -112,13 +113,14 @@ class Index(Config):
         return self
 
 
-def attribute_values(said: Attributes) -> dict[str, Any]:
-    """Attributes as JSON holds them, sorted, so that equal ones give equal bytes."""
-    return {"path": said.path, "values": sorted(said.values), "ga_days": said.ga_days}
+def attribute_values(attributes: Attributes) -> dict[str, Any]:
+    """Attributes as JSON, sorted, so that equal ones give equal bytes."""
+    values = sorted(attributes.values)
+    return {"path": attributes.path, "values": values, "ga_days": attributes.ga_days}
 
 
 def pair_values(example: Example) -> dict[str, Any]:
-    """An example as JSON holds it: of each region how many runs it has."""
+    """An example as JSON, with the number of runs of each region."""
     regions = [
         vars(one) | {"runs": len(one.runs), "attributes": attribute_values(one.attributes)}
         for one in example.regions

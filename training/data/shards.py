@@ -1,10 +1,9 @@
-"""Shards for data that no disk or memory at hand holds at once: tar files of pictures and JSON,
-read as a stream.
+"""Shards for data larger than disk or memory: tar files of PNG and JSON, read as a stream.
 
-A shard holds, of each pair, `IMAGE_ID.png` (a letterboxed gray frame), `IMAGE_ID.json` (captions,
-regions, attributes) and, where there are masks, `IMAGE_ID.npy` (their run lengths), as webdataset
-lays them out; nothing in it is ever executed. `index.json` names the shards and tells what all
-captions say, where the pairs are from, and who is in them.
+A shard contains, for each pair, `IMAGE_ID.png` (a letterboxed gray frame), `IMAGE_ID.json`
+(captions, regions, attributes) and, if there are masks, `IMAGE_ID.npy` (their run lengths), in the
+layout of webdataset; no code in it is ever run. `index.json` lists the shards, the attributes of
+all captions, the origin of the pairs, and the patients and frames.
 """
 
 import io
@@ -54,23 +53,23 @@ Pair = tuple[NDArray[np.uint8], Example]
 
 
 class Stored(NamedTuple):
-    """A pair as it lies in a shard, and where; many of these can be held."""
+    """A pair as stored in a shard, and its place; many of these fit into memory."""
 
     place: str
     picture: bytes
-    told: bytes
+    values: bytes  # JSON of PairValues
     runs: bytes
 
 
 class Reader(NamedTuple):
-    """One of the `of` readers of an epoch, each of which gets other shards."""
+    """One of the `of` readers of an epoch, each of which gets different shards."""
 
     number: int
     of: int
 
     @classmethod
     def here(cls) -> "Reader":
-        """This worker of this process: every worker of every rank reads its own shards."""
+        """The reader of this worker and process: each reads its own shards."""
         worker = torch.utils.data.get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         return cls(get_rank() * workers + number, get_world_size() * workers)
@@ -78,33 +77,33 @@ class Reader(NamedTuple):
 
 @dataclass(frozen=True)
 class Shards:
-    """A folder of shards: their names and how many pairs each holds."""
+    """A folder of shards: their names and numbers of pairs."""
 
     folder: Path
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    said: tuple[Attributes, ...]  # what all captions and prompts say
+    attributes: tuple[Attributes, ...]  # of all captions and prompts
     source: ShardOrigin
     contents: Contents
 
     @classmethod
     def open(cls, folder: Path) -> "Shards":
-        """SonoError where `folder` holds no shards."""
+        """The shards of a folder; SonoError when it has none."""
         try:
             index = Index.model_validate_json(
                 read_regular(own_shard(folder, INDEX), MAX_JSON_BYTES)
             )
         except (OSError, ValidationError) as error:
             raise SonoError(
-                f"{folder}: no shards here ({INDEX} is missing or damaged); write them with `sono "
-                f"export shards`"
+                f"{folder}: contains no shards ({INDEX} is missing or damaged); write them with "
+                "`sono export shards`"
             ) from error
-        said = tuple(one.attributes() for one in index.attributes)
+        attributes = tuple(one.attributes() for one in index.attributes)
         return cls(
             folder,
             tuple(index.shards),
             tuple(index.shards.values()),
-            said,
+            attributes,
             index.source,
             index.contents,
         )
@@ -115,24 +114,21 @@ class Shards:
     @cached_property
     def table(self) -> AttributeTable:
         """The attributes of all captions, equal in every process."""
-        return AttributeTable(self.said)
+        return AttributeTable(self.attributes)
 
     @cached_property
     def listed(self) -> tuple[frozenset[Any], ...]:
-        """What a pair may be and say.
-
-        Its image id, plane, center and patient, and all attributes.
-        """
-        return (*self.contents.listed, frozenset(self.said))
+        """The allowed image ids, planes, centers, patients and attributes of a pair."""
+        return (*self.contents.listed, frozenset(self.attributes))
 
     @property
     def regions(self) -> int:
-        """Masks that can be drawn."""
+        """The number of masks."""
         return self.contents.regions
 
     @property
     def pixels(self) -> tuple[float, float]:
-        """Mean and standard deviation of all pixels, of 1."""
+        """Mean and standard deviation of all pixels, in [0, 1]."""
         return self.contents.pixels
 
     def share(self, reader: Reader, seed: int, epoch: int) -> list[int]:
@@ -144,7 +140,7 @@ class Shards:
         return order[reader.number :: reader.of]
 
     def even_steps(self, of: int, batch_size: int, seed: int, epoch: int) -> int:
-        """How many full batches each of `of` readers has, so that all may stop at the same step."""
+        """How many full batches each of `of` readers has; the same for all of them."""
         shares = (self.share(Reader(number, of), seed, epoch) for number in range(of))
         return min(sum(self.sizes[shard] for shard in share) for share in shares) // batch_size
 
@@ -152,11 +148,10 @@ class Shards:
 def write_shards(
     pairs: PairSet, folder: Path, source: ShardOrigin, pairs_per_shard: int = 1024, seed: int = 0
 ) -> Shards:
-    """Write `pairs`, shuffled, to shards in a new `folder`; the index comes last, so that a half is
-    no whole.
+    """Write `pairs`, shuffled, to shards in a new `folder`.
 
-    SonoError where the folder is in use or the disk is full. The same pairs and seed give the same
-    bytes.
+    The index is written last, so an incomplete folder has none. SonoError when the folder is in use
+    or the disk is full. The same pairs and seed give the same bytes.
     """
     refuse_used_folder(folder)
     order = torch.randperm(len(pairs), generator=seeded(seed, 0)).tolist()
@@ -171,18 +166,20 @@ def write_shards(
                         _add_pair(shard, pairs.frames[row], pairs.examples[row])
                         advance()
                 sizes[name] = len(rows)
-        said = [attribute_values(one) for one in pairs.table.known]
+        values = [attribute_values(one) for one in pairs.table.known]
         about = {"source": source.model_dump(), "contents": Contents.of(pairs).model_dump()}
-        write_text(folder / INDEX, json.dumps({"shards": sizes, "attributes": said} | about) + "\n")
+        index = {"shards": sizes, "attributes": values} | about
+        write_text(folder / INDEX, json.dumps(index) + "\n")
     except OSError as error:
         raise SonoError(
-            f"{folder}: cannot write the shards ({error.strerror}); make room and run it again"
+            f"{folder}: cannot write the shards ({error.strerror}); free some disk space and run "
+            "it again"
         ) from error
     return Shards.open(folder)
 
 
 def own_shard(folder: Path, name: str) -> Path:
-    """The file `name` of a folder of shards; SonoError where it leads out of the folder."""
+    """The file `name` of a folder of shards; SonoError if it leads out of the folder."""
     check_inside(folder / name, folder)
     return folder / name
 
@@ -190,11 +187,10 @@ def own_shard(folder: Path, name: str) -> Path:
 def stream_pairs(
     shards: Shards, reader: Reader, seed: int, epoch: int, skip: int = 0, buffer: int = 4096
 ) -> Iterator[Pair]:
-    """The pairs of the reader's shards, each once but for the first `skip`, in an order that `seed`
-    and `epoch` decide.
+    """The pairs of the reader's shards, each once, in an order given by `seed` and `epoch`.
 
-    `buffer` pairs are held as they are stored, from which the next is drawn; SonoError where a
-    shard is damaged.
+    The first `skip` pairs are left out. A buffer of `buffer` stored pairs is shuffled. SonoError
+    when a shard is damaged.
     """
     order = _shuffled(shards, reader, seed, epoch, buffer)
     return (_decoded(shards, one) for one in islice(order, skip, None))
@@ -228,7 +224,7 @@ def stream_batches(shards: Shards, pairs: Iterable[Pair], batch_size: int) -> It
 def read_shard(shards: Shards, number: int) -> Iterator[Pair]:
     """The pairs of one shard in the order of the file.
 
-    SonoError where it is missing, damaged or cut short.
+    SonoError when it is missing, damaged or truncated.
     """
     return (_decoded(shards, one) for one in _stored(shards, number))
 
@@ -257,7 +253,8 @@ def _stored(shards: Shards, number: int) -> Iterator[Stored]:
         raise SonoError(f"{path}: damaged after {count} pairs; copy or write it again") from error
     if count != shards.sizes[number]:
         raise SonoError(
-            f"{path}: holds {count} pairs, the index says {shards.sizes[number]}; copy it again"
+            f"{path}: contains {count} pairs, but the index has {shards.sizes[number]}; copy it "
+            "again"
         )
 
 
@@ -267,24 +264,23 @@ def _decoded(shards: Shards, stored: Stored) -> Pair:
         frame, example = _frame(stored.picture, side), _example(stored, side)
     except (OSError, EOFError, ValueError, TokenError, MemoryError, cv2.error) as error:
         raise SonoError(f"{stored.place}: damaged; copy or write the shard again") from error
-    images, planes, centers, patients, said = shards.listed
-    told = {
+    images, planes, centers, patients, attributes = shards.listed
+    own = {
         example.attributes,
         Attributes(example.path),
         *(region.attributes for region in example.regions),
     }
-    known = example.image_id in images and example.plane in planes and told <= said
+    known = example.image_id in images and example.plane in planes and own <= attributes
     if not known or example.center not in centers or example.patient not in patients:
         raise SonoError(
-            f"{stored.place}: not what {INDEX} says is in the shards; copy or write all of them "
-            f"again"
+            f"{stored.place}: does not match {INDEX}; copy or write all of the shards again"
         )
     return frame, example
 
 
 def _frame(picture: bytes, side: int) -> NDArray[np.uint8]:
     frame = None
-    # asked first, since libpng talks past us of what it cannot read
+    # checked first, since libpng prints messages about what it cannot read
     if is_whole_png(picture, side, side):
         frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
     if frame is None:
@@ -303,7 +299,7 @@ def _add_pair(shard: tarfile.TarFile, frame: NDArray[np.uint8], example: Example
     _add(shard, f"{example.image_id}.png", encode_png(frame))
     _add(shard, f"{example.image_id}.json", json.dumps(pair_values(example)).encode())
     if example.regions:
-        # apart from the texts: for the privacy gate a number of five digits may be somebody's
+        # apart from the texts, since the privacy gate may take five digits for somebody's number
         buffer = io.BytesIO()
         np.save(buffer, np.concatenate([region.runs for region in example.regions]))
         _add(shard, f"{example.image_id}.npy", buffer.getvalue())
@@ -316,11 +312,11 @@ def _add(shard: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _example(stored: Stored, side: int) -> Example:
-    told = PairValues.model_validate_json(stored.told)
+    values = PairValues.model_validate_json(stored.values)
     runs = np.zeros(0, np.uint32)
     if stored.runs:
         runs = np.lib.format.read_array(io.BytesIO(stored.runs), allow_pickle=False)
-    stops = list(accumulate((one.runs for one in told.regions), initial=0))
+    stops = list(accumulate((one.runs for one in values.regions), initial=0))
     if runs.dtype != np.uint32 or runs.shape != (stops[-1],):
         raise ValueError("runs of other masks")
     parts = [runs[start:stop] for start, stop in pairwise(stops)]
@@ -330,6 +326,7 @@ def _example(stored: Stored, side: int) -> Example:
         MaskedRegion(
             part, one.caption, one.attributes.attributes(), one.grade, one.structure, one.prompts
         )
-        for one, part in zip(told.regions, parts, strict=True)
+        for one, part in zip(values.regions, parts, strict=True)
     )
-    return Example(**dict(told) | {"attributes": told.attributes.attributes(), "regions": regions})
+    own = {"attributes": values.attributes.attributes(), "regions": regions}
+    return Example(**dict(values) | own)

@@ -1,6 +1,4 @@
-"""A run over shards: what settings a stream can follow, and the steps of a process, which reads
-shards of its own.
-"""
+"""A run over shards: the settings that a stream supports, and the steps of each process."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from sono.training.data.shards import Reader, Shards, stream_batches, stream_pai
 from sono.training.model.checkpoints import read_run
 from sono.training.runtime.distributed import get_rank, get_world_size
 
-AS_THEY_COME = {
+SEQUENTIAL = {
     "plane_balance": 0.0,
     "center_balance": 0.0,
     "patient_balance": 0.0,
@@ -32,9 +30,9 @@ AS_THEY_COME = {
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """All steps of a run over shards, as many on every process.
+    """All steps of a run over shards; every process has the same number.
 
-    A batch is this process's share of a whole one.
+    A batch is this process's share of a global batch.
     """
 
     shards: Shards
@@ -54,9 +52,8 @@ class StreamPlan:
         if not min(steps):
             raise SonoError(
                 f"{self.shards.folder}: {len(self.shards)} pairs in {len(self.shards.names)} "
-                f"shards leave one of "
-                f"{count} processes without a batch of {share}; lower batch_size or write shards "
-                f"of fewer --pairs"
+                f"shards leave one of {count} processes without a batch of {share}; lower "
+                "batch_size or write shards of fewer --pairs"
             )
         object.__setattr__(self, "reader", Reader(get_rank(), count))
         object.__setattr__(self, "share", share)
@@ -64,7 +61,7 @@ class StreamPlan:
 
     @property
     def total(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the complete run."""
         return self.starts[-1]
 
     def batches(self, epoch: int, done: int) -> Iterator[tuple[int, Batch]]:
@@ -85,7 +82,7 @@ class StreamPlan:
             )
 
     def _regional(self) -> list[bool] | None:
-        """Which places of a share are region pairs, where their frame has a mask."""
+        """Which places of a share are region pairs, if their frame has a mask."""
         if not separate(self.shards, self.config):
             return None
         return (
@@ -101,11 +98,10 @@ class StreamPlan:
 def resolve_config(
     workspace: Workspace, config: TrainingConfig, resumed: Path | None = None
 ) -> TrainingConfig:
-    """The settings as a stream can follow them, with a remark for what it cannot; others stay as
-    they are.
+    """The settings as a stream supports them, with a message on those that it does not.
 
-    SonoError where centers are to be held out that are in the shards, or a run goes on with other
-    `resumed` processes.
+    Without shards the settings stay unchanged. SonoError when the shards contain centers to hold
+    out, or the run `resumed` had another number of processes.
     """
     if config.shards is None:
         return config
@@ -113,9 +109,9 @@ def resolve_config(
     held = shards.source.hold_out
     if config.hold_out and set(map(center_form, config.hold_out)) != set(map(center_form, held)):
         raise SonoError(
-            f"{shards.folder}: written with {_listed(held)} held out, {_listed(config.hold_out)} "
-            f"is asked; "
-            "write the shards again with --hold-out, or leave it out here"
+            f"{shards.folder}: written with {_format_list(held)} held out, not "
+            f"{_format_list(config.hold_out)}; write the shards again with --hold-out, or leave it "
+            "out here"
         )
     began = (
         str(get_world_size())
@@ -124,16 +120,14 @@ def resolve_config(
     )
     if began != str(get_world_size()):
         raise SonoError(
-            f"{resumed}: a stream shared by {began} processes goes on with as many, not "
+            f"{resumed}: a stream shared by {began} processes must continue with {began}, not "
             f"{get_world_size()}"
         )
-    changes = {
-        name: value for name, value in AS_THEY_COME.items() if getattr(config, name) != value
-    }
+    changes = {name: value for name, value in SEQUENTIAL.items() if getattr(config, name) != value}
     if changes:
         had = ", ".join(f"{name} {getattr(config, name):g}" for name in changes)
         stderr_console.print(
-            f"{shards.folder}: shards are read as they come, so this is switched off: {had}",
+            f"{shards.folder}: shards are read in sequence, so these settings are off: {had}",
             markup=False,
         )
     return config.model_copy(update=changes | {"hold_out": held})
@@ -147,29 +141,25 @@ def open_shards(workspace: Workspace, folder: str) -> Shards:
 def check_shards(
     shards: Shards, workspace: Workspace, config: TrainingConfig, template: str, side: int
 ) -> None:
-    """SonoError where the shards are of another study, split or captions, or made with other
-    settings.
-    """
+    """SonoError when the shards belong to another study, split, template set or settings."""
     source = shards.source
     if source.key_check != workspace.study().key_check:
         raise SonoError(
-            f"{shards.folder}: of another study, whose patients cannot be told from those of "
-            f"{workspace.root}; "
-            "write shards of this one with `sono export shards`"
+            f"{shards.folder}: of another study, whose patients cannot be distinguished from those "
+            f"of {workspace.root}; write shards of this study with `sono export shards`"
         )
     wanted = {
         "split": (source.split, "train"),
         "template": (source.template, template),
         "image_size": (str(shards.contents.side), str(side)),
-        "mask_states": (_listed(source.mask_states), _listed(config.mask_states)),
+        "mask_states": (_format_list(source.mask_states), _format_list(config.mask_states)),
     }
     for name, (has, asked) in wanted.items():
         if has != asked:
             raise SonoError(
-                f"{shards.folder}: its {name} is {has}, {asked} is needed; put what the run is "
-                f"given beside it (model, "
-                "init, image_size) into sono.toml and write the shards again by `sono export "
-                "shards`"
+                f"{shards.folder}: its {name} is {has}, {asked} is needed; put the other settings "
+                "of the run (model, init, image_size) into sono.toml and write the shards again "
+                "with `sono export shards`"
             )
 
 
@@ -179,10 +169,10 @@ def check_apart(shards: Shards, images: pd.DataFrame, val: pd.DataFrame) -> None
     if leaks.any():
         raise SonoError(
             f"{shards.folder}: {int(leaks.sum())} of the {len(val)} validation frames are of "
-            f"patients or near duplicates "
-            "in these shards: the splits have changed; write them again with `sono export shards`"
+            "patients or near duplicates in these shards: the splits have changed; write them "
+            "again with `sono export shards`"
         )
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _format_list(names: tuple[str, ...]) -> str:
     return ", ".join(sorted(names)) or "nothing"

@@ -1,1 +1,1 @@
-"""Weights and models of other projects, in and out."""
+"""Import and export of models and weights of other projects."""

@@ -1,7 +1,4 @@
-"""Where the weights of a vision encoder are in a checkpoint of others.
-
-Below a container, below a prefix, or plain.
-"""
+"""Find the weights of a vision encoder in a third-party checkpoint: in a container or by prefix."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -30,7 +27,7 @@ CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """The weights of one encoder, without what came before their names, and where they were."""
+    """The weights of one encoder, without the prefix of their names, and where they were."""
 
     path: Path
     weights: dict[str, Tensor]
@@ -43,7 +40,7 @@ class FoundWeights:
 def find_weights(path: Path) -> FoundWeights:
     """The weights of the encoder in `path`.
 
-    SonoError where it is no weight file or holds several encoders.
+    SonoError when it is not a weight file or contains several encoders.
     """
     # MAE and DINO save their options: data, no code
     with torch.serialization.safe_globals([argparse.Namespace]):
@@ -67,10 +64,7 @@ def find_weights(path: Path) -> FoundWeights:
 
 
 def _configuration(path: Path) -> dict[str, Any]:
-    """A JSON file as timm's and open_clip's pages have it next to the weights.
-
-    Empty where there is none.
-    """
+    """A JSON file as timm and open_clip store it next to the weights; {} if there is none."""
     try:
         content = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -88,9 +82,7 @@ def _inside(configuration: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the best container, or of the file itself, without what open_clip and DDP
-    put before names.
-    """
+    """The tensors of the best container or of the file, without wrapper prefixes of names."""
     inner = next(
         (content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content
     )
@@ -108,9 +100,9 @@ def _flat(content: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Tensor
 
 
 def _prefix(named: Mapping[str, Tensor], path: Path) -> str:
-    """What the names of the encoder start with.
+    """The prefix of the encoder's names.
 
-    Of a teacher before a student, of averaged weights before others.
+    A teacher is preferred to a student, averaged weights to others.
     """
     found = sorted(
         {
@@ -138,7 +130,7 @@ def _prefix(named: Mapping[str, Tensor], path: Path) -> str:
 
 
 def _checked(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """`weights` in float32; SonoError where one is no plain tensor of numbers."""
+    """`weights` in float32; SonoError for anything but plain tensors of numbers."""
     for name, value in weights.items():
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise SonoError(

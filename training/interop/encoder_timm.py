@@ -1,7 +1,4 @@
-"""Encoders that need a timm model.
-
-BEiT and USFM, DINOv2 with registers, DINOv3, and any that is known by its name.
-"""
+"""Encoders that need a timm model: BEiT, USFM, DINOv2 with registers, DINOv3, and timm names."""
 
 import re
 from collections.abc import Mapping
@@ -75,7 +72,7 @@ def timm_config(name: str, image_size: int, pool: str) -> dict[str, Any]:
 
 
 def beit_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of Hugging Face's BeitModel under BEiT's own names.
+    """Weights of Hugging Face's BeitModel with BEiT's own names.
 
     Query, key and value become one matrix.
     """
@@ -98,9 +95,9 @@ def beit_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def beit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BEiT's weights as timm has them.
+    """BEiT's weights in timm's layout.
 
-    A shared table of positions in each block, the last norm after pooling.
+    A shared table of positions is copied to each block, the last norm is after pooling.
     """
     state = {name: value for name, value in weights.items() if not _is_left_out(name)}
     shared = state.pop(_SHARED_BIAS, None)
@@ -116,9 +113,9 @@ def beit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dinov2_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's weights as timm has them.
+    """DINOv2's weights in timm's layout.
 
-    The position of the class token is in it, gated layers have other names.
+    The position of the class token is added to it; gated layers are renamed.
     """
     renamed = {"mlp.w12.": "mlp.fc1.", "mlp.w3.": "mlp.fc2."}
     state = {
@@ -135,7 +132,7 @@ def dinov2_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dinov3_name(weights: Mapping[str, Tensor]) -> str | None:
-    """timm's name of a DINOv3 model; None where there is none."""
+    """timm's name of a DINOv3 model; None if there is none."""
     gated = "blocks.0.mlp.w1.weight" in weights
     name = DINOV3.get((weights["cls_token"].shape[-1], gated))
     biases = [value for key, value in weights.items() if key.endswith("attn.qkv.bias")]
@@ -143,9 +140,9 @@ def dinov3_name(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def dinov3_state(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """DINOv3's weights as timm's Eva `name` has them.
+    """DINOv3's weights in the layout of timm's Eva `name`.
 
-    The bias of the keys is masked in DINOv3, and left out.
+    The bias of the keys, which DINOv3 masks, is left out.
     """
     renamed = {"ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2", "storage_tokens": "reg_token"}
     renamed |= {"mlp.w1.": "mlp.fc1_g.", "mlp.w2.": "mlp.fc1_x.", "mlp.w3.": "mlp.fc2."}

@@ -1,6 +1,4 @@
-"""Plain vision transformers of others (timm, MAE, TinyUSFM, DINO) as open_clip's, which takes
-any size and width.
-"""
+"""Third-party plain vision transformers (timm, MAE, TinyUSFM, DINO) in open_clip's layout."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +11,8 @@ from torch import Tensor
 from sono.curation.core.errors import SonoError
 
 # Sources of the names: timm's VisionTransformer, facebookresearch/mae models_mae.py,
-# facebookresearch/dinov2
-# dinov2/models/vision_transformer.py, MacDunno/TinyUSFM model/tinyusfm.py; to open_clip's
-# VisionTransformer.
+# facebookresearch/dinov2 dinov2/models/vision_transformer.py, MacDunno/TinyUSFM model/tinyusfm.py;
+# to open_clip's VisionTransformer.
 _IN_BLOCK = {
     "norm1": "ln_1",
     "attn.qkv.weight": "attn.in_proj_weight",
@@ -50,7 +47,7 @@ TINY_USFM_HEAD_WIDTH = 16
 def plain_vit_config(
     weights: Mapping[str, Tensor], head_width: int, averaged: bool
 ) -> dict[str, Any]:
-    """open_clip's `vision_cfg` of a transformer in timm's names, its sizes read off the shapes.
+    """open_clip's `vision_cfg` of a transformer with timm's names, inferred from the shapes.
 
     `averaged`: the feature is the mean of the patches, not the class token.
     """
@@ -73,11 +70,10 @@ def plain_vit_config(
 
 
 def plain_vit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` in timm's names under open_clip's, without the projection; unknown names stay as
-    they are.
+    """`weights` with timm's names under open_clip's, without the projection.
 
-    open_clip's patch filters have no bias: it is added to the positions of the patches, which is
-    the same sum.
+    Unknown names stay unchanged. open_clip's patch filters have no bias: it is added to the
+    positions of the patches, which gives the same sum.
     """
     kept = {name: value for name, value in weights.items() if not name.startswith(NOT_ENCODER)}
     if "fc_norm.weight" in kept:  # of the mean of the patches; `norm` is then of no use
@@ -94,10 +90,7 @@ def plain_vit_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unchunked(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` with DINOv2's blocks, which it puts in chunks, counted through.
-
-    `blocks.1.7.` becomes `blocks.7.`.
-    """
+    """`weights` without DINOv2's chunks of blocks: `blocks.1.7.` becomes `blocks.7.`."""
     return {
         re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", name): value
         for name, value in weights.items()
@@ -105,9 +98,10 @@ def unchunked(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def head_width_of(weights: Mapping[str, Tensor], names: str, prefix: str) -> int:
-    """How wide an attention head is, which no shape says; `names`: of the file and its folder.
+    """The width of an attention head, which no shape contains.
 
-    SonoError of a width that several models share, where nothing else says which model it is.
+    `names` are those of the file and its folder. SonoError for a width that several models share,
+    if no name identifies the model.
     """
     width = weights["patch_embed.proj.weight"].shape[0]
     if width == 192 and "tinyusfm" in names:
@@ -123,7 +117,7 @@ def head_width_of(weights: Mapping[str, Tensor], names: str, prefix: str) -> int
         raise SonoError(
             f"a transformer of width {width}, whose number of heads is not known; known widths: "
             f"{', '.join(map(str, HEAD_WIDTH))}; put a config.json with its timm architecture next "
-            f"to it"
+            "to it"
         )
     return HEAD_WIDTH[width]
 
@@ -149,9 +143,7 @@ def _open_clip_name(name: str) -> str:
 
 
 def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """open_clip's `vision_cfg` of a vision transformer in open_clip's names, its sizes read off
-    the shapes.
-    """
+    """open_clip's `vision_cfg` of a vision transformer with open_clip's names, from the shapes."""
     width, _, patch, _ = weights["conv1.weight"].shape
     positions, _ = weights["positional_embedding"].shape
     start = "transformer.resblocks."
@@ -169,9 +161,7 @@ def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def clip_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A vision tower of CLIP without its projection, which belongs to the text tower that it
-    was trained with.
-    """
+    """A vision tower of CLIP without its projection, which belongs to CLIP's text tower."""
     named = {
         name.replace("attn.in_proj.", "attn.in_proj_"): value for name, value in weights.items()
     }

@@ -1,7 +1,4 @@
-"""Vision encoders of others by path.
-
-The tower to build, the weights in its names, and what they have seen.
-"""
+"""Third-party vision encoders by path: the tower, its weights, and the data they have seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,9 +63,7 @@ _RELATIVE = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A third-party vision encoder, in the names of the tower that open_clip builds of
-    `vision_cfg`.
-    """
+    """A third-party vision encoder, with the names of the tower of `vision_cfg`."""
 
     layout: str  # what kind of file it was
     vision_cfg: dict[str, Any]  # open_clip's words
@@ -86,11 +81,10 @@ class Encoder:
 
 
 def read_encoder(path: Path) -> Encoder:
-    """The encoder in the weight file `path`: timm, MAE (UltraFedFM), TinyUSFM, BEiT (USFM), DINO
-    v1-3 or CLIP.
+    """The encoder in the weight file `path`.
 
-    Nothing of the file is run. SonoError where it is damaged, of another kind, or of a model whose
-    sizes are not known.
+    Timm, MAE (UltraFedFM), TinyUSFM, BEiT (USFM), DINO v1-3 or CLIP. No code of the file is run.
+    SonoError when it is damaged, of another kind, or of a model of unknown size.
     """
     found = find_weights(path)
     try:
@@ -106,11 +100,10 @@ def read_encoder(path: Path) -> Encoder:
 
 
 def load_encoder(visual: nn.Module, encoder: Encoder) -> None:
-    """Fill `visual`, a tower built of `encoder.vision_cfg` at any image size, before it has a mask
-    stem.
+    """Load `encoder` into `visual`, a tower of its `vision_cfg`, before it has a mask stem.
 
-    Positions are resized to its grid; its projection keeps its values. SonoError lists what does
-    not fit.
+    The tower may have any image size: positions are resized to its grid. Its projection keeps its
+    values. SonoError lists what does not fit.
     """
     wanted = visual.state_dict()
     state = {name: _fitted(name, value, wanted.get(name)) for name, value in encoder.state.items()}
@@ -168,16 +161,16 @@ def _color(values: Sequence[float]) -> Color:
 def _config(
     names: Mapping[int, str], weights: Mapping[str, Tensor], grid: int, pool: str
 ) -> dict[str, Any]:
-    """The `vision_cfg` of the one of `names`, by width, that has these weights; `grid`.
+    """The `vision_cfg` of the one of `names`, by width, that has these weights.
 
-    Patches on a side.
+    `grid` is the number of patches on a side.
     """
     width, _, patch, _ = weights["patch_embed.proj.weight"].shape
     if width not in names:
         known = ", ".join(map(str, names))
         raise SonoError(
             f"a transformer of width {width}; known widths of this layout: {known}; choose one of "
-            f"these"
+            "these"
         )
     return timm_config(names[width], grid * patch, pool)
 
@@ -231,12 +224,11 @@ def _fitted(name: str, value: Tensor, wanted: Tensor | None) -> Tensor:
 
 
 def _resized_biases(table: Tensor, count: int) -> Tensor:
-    """BEiT's biases [(2 w - 1)^2 + 3, heads] by relative position as `count` of them; the class
-    token has the last 3.
+    """BEiT's biases [(2 w - 1)^2 + 3, heads] by relative position, resized to `count`.
 
-    Bicubic over a square of offsets: an offset keeps its meaning as a part of the side of the
-    image. (timm's own geometric resizing indexes by a list, which newer versions of torch announce
-    to read otherwise.)
+    The class token has the last 3. Bicubic over a square of offsets: an offset keeps its meaning as
+    a part of the side of the image. (timm's own geometric resizing indexes by a list, which newer
+    versions of torch will interpret differently.)
     """
     side, new = isqrt(max(len(table) - 3, 0)), isqrt(count - 3)
     if table.shape[0] != side * side + 3:

@@ -1,6 +1,4 @@
-"""A model as two ONNX graphs of any batch size, held against the model before they are handed
-out.
-"""
+"""Export a model as two ONNX graphs of any batch size, verified against the model."""
 
 import importlib.util
 import json
@@ -67,10 +65,10 @@ class _Graph:
 
 
 def export_onnx(model: MaskClip, folder: Path) -> tuple[Path, ...]:
-    """Write image.onnx, text.onnx and model.json; the features are those of `encode_image` and
-    `encode_text`.
+    """Write image.onnx, text.onnx and model.json.
 
-    SonoError where the extra is not installed, or a graph differs from the model by more than 1e-4.
+    The features are those of `encode_image` and `encode_text`. SonoError when the extra is not
+    installed, or a graph differs from the model by more than 1e-4.
     """
     if any(
         importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")
@@ -131,7 +129,7 @@ def _compare(graph: _Graph, model: MaskClip, path: Path, count: int) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No talk of the exporter about its own ways."""
+    """Suppress the exporter's logs and warnings meanwhile."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

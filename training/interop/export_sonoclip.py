@@ -1,4 +1,4 @@
-"""Models for others: the published SonoCLIP pair, which imports back to the same weights."""
+"""Export a model as the published SonoCLIP pair, which imports back to the same weights."""
 
 import io
 from pathlib import Path
@@ -17,16 +17,15 @@ BASE, VISION = "base_clip.pt", "sonoclip_vision.pth"
 
 
 def export_sonoclip(model: MaskClip, folder: Path) -> tuple[Path, Path]:
-    """Write the CLIP file with the text tower and the vision file with mask stem, scale and bias;
-    returns both.
+    """Write the CLIP file (text tower) and the vision file (mask stem, scale, bias).
 
-    SonoError where the published code could not hold the model.
+    Returns both paths. SonoError when the published code cannot represent the model.
     """
     odd = _not_published(model)
     if odd:
         raise SonoError(
             f"model '{model.config.name}' does not fit the SonoCLIP format: {odd}; export it as "
-            f"onnx"
+            "onnx"
         )
     weights = {
         theirs: model.state_dict()[ours].cpu().clone()
@@ -64,7 +63,7 @@ def _saved(content: dict[str, Any]) -> bytes:
 
 
 def _not_published(model: MaskClip) -> str:
-    """What the published code cannot hold of this model; empty where it holds all."""
+    """What the published code cannot represent of this model; "" if it can represent all."""
     visual, text = model.towers.visual, model.towers.text
     if not isinstance(visual, VisionTransformer) or not isinstance(text, TextTransformer):
         return "it takes a vision transformer and a CLIP text transformer"

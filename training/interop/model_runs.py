@@ -1,4 +1,4 @@
-"""Models come into a workspace as runs, and leave it in the formats of others."""
+"""Import third-party models as runs, and export runs in other formats."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from sono.training.model.published import load_published
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What was read and where it stands now."""
+    """The imported model and its run."""
 
     run: str
     folder: Path
@@ -55,8 +55,9 @@ def import_model(
     architecture: str | None,
     name: str | None,
 ) -> ImportSummary:
-    """Read a published checkpoint into runs/NAME, for `sono eval --run NAME` and `sono train
-    --init NAME`.
+    """Import a published checkpoint as runs/NAME.
+
+    For `sono eval --run NAME` and `sono train --init NAME`.
     """
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", checkpoint.stem).strip("-") or "imported"
     folder = run_folder(workspace.runs, name)
@@ -98,8 +99,8 @@ def export_model(
 ) -> ExportSummary:
     """Write the model of the run in `folder` to the new folder `out`.
 
-    PrivacyError where something private is found in it, SonoError where nothing can be searched,
-    unless `no_vault`.
+    PrivacyError when something private is found in it, SonoError when private text cannot be
+    searched for, unless `no_vault`.
     """
     workspace.require_vault(no_vault)
     refuse_used_folder(out)

@@ -1,7 +1,4 @@
-"""Which towers a model is made of.
-
-Our named sizes, any open_clip architecture, and another text tower or context.
-"""
+"""The towers of a model: built-in sizes, open_clip architectures, other text towers."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -21,9 +18,7 @@ MAX_WIDTH, MAX_LAYERS = 1 << 14, 256
 
 
 def _convolutional(trunk: str, side: int, embed_dim: int, text_layers: int) -> dict[str, Any]:
-    """A timm trunk of convolutions, which learns from few frames, beside a narrow text
-    transformer.
-    """
+    """A convolutional timm trunk, which learns from few frames, and a narrow text transformer."""
     vision = {
         "timm_model_name": trunk,
         "timm_pool": "avg",
@@ -53,7 +48,7 @@ SIZES: dict[str, dict[str, Any] | str] = {
 
 
 class ModelConfig(Config):
-    """What is needed to build the model again: stored in every checkpoint."""
+    """What is needed to build the model again; stored in every checkpoint."""
 
     name: str = "nano"
     # of an imported model, in open_clip's words; None: that of `name`
@@ -77,7 +72,7 @@ class ModelConfig(Config):
     @field_validator("architecture")
     @classmethod
     def _can_be_built(cls, architecture: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Sizes that fit a machine."""
+        """Refuse sizes that do not fit into memory."""
         for name, value in settings_of(architecture or {}):
             most = {
                 "embed_dim": MAX_WIDTH,
@@ -88,12 +83,12 @@ class ModelConfig(Config):
             if isinstance(value, int | float) and not abs(value) <= most.get(name, MAX_NUMBER):
                 raise ValueError(f"{name} is {value}; at most {most.get(name, MAX_NUMBER)}")
             if isinstance(value, int) and name in most and value < 1:
-                raise ValueError(f"{name} is {value}; at least 1 is wanted")
+                raise ValueError(f"{name} is {value}; it must be at least 1")
         return architecture
 
 
 def settings_of(architecture: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every number and text of an architecture, with its name; of lists each part."""
+    """Every number and text of an architecture with its name, including the items of lists."""
     for name, value in architecture.items():
         if isinstance(value, Mapping):
             yield from settings_of(value)
@@ -104,8 +99,9 @@ def settings_of(architecture: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def architecture_of(config: ModelConfig) -> dict[str, Any]:
-    """The keyword arguments of open_clip's CustomTextCLIP; SonoError where `config` names what
-    we cannot build.
+    """The keyword arguments of open_clip's CustomTextCLIP.
+
+    SonoError for an unknown or unsupported model.
     """
     known = config.architecture or _look_up(config.name)
     vision, text = dict(known["vision_cfg"]), dict(known["text_cfg"])
@@ -135,16 +131,16 @@ def architecture_of(config: ModelConfig) -> dict[str, Any]:
 
 
 def side_of(architecture: dict[str, Any]) -> int:
-    """The side in pixels of the square that `architecture` sees.
+    """The side in pixels of the square input of `architecture`.
 
-    SonoError where it is no square.
+    SonoError when it is not a square.
     """
     size = architecture["vision_cfg"]["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise SonoError(
-            f"the model sees {height} x {width} pixels; frames are letterboxed to a square: choose "
-            f"another"
+            f"the model expects {height} x {width} pixels, but frames are letterboxed to a square; "
+            "choose another model"
         )
     return int(height)
 

@@ -1,6 +1,4 @@
-"""Attention that learns without the detours of torch's module and open_clip's last block, with
-the same result.
-"""
+"""Faster self-attention for training, and a last block that computes only the class token."""
 
 from typing import Any
 
@@ -11,11 +9,10 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """As its parent; where all or some tokens look at all, it keeps the order [n, tokens, width]
-    while it learns.
+    """torch's MultiheadAttention without transposing [n, tokens, width] in training.
 
-    In bfloat16 on a CPU it takes plain matrix products: the gradient of torch's fused kernel leaves
-    the matrix units (AMX) of the processor idle and takes twice the time
+    In bfloat16 on a CPU it uses plain matrix products: the gradient of torch's fused kernel does
+    not use the matrix units (AMX) of the processor and takes twice the time
     (`benchmarks/training.py`).
     """
 
@@ -23,8 +20,9 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(  # type: ignore[override]
         self, query: Tensor, key: Tensor, value: Tensor, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """Queries [n, some, width], keys and values [n, tokens, width] to [n, some, width], and
-        no weights.
+        """Attend from queries [n, some, width] to keys and values [n, tokens, width].
+
+        Returns [n, some, width], and None instead of the attention weights.
         """
         if key is value and self._is_plain(query, options):
             return self._mixed(query, key), None
@@ -43,9 +41,9 @@ class SelfAttention(nn.MultiheadAttention):
         return asked and fits and self.training and torch.is_grad_enabled()
 
     def _mixed(self, asking: Tensor, tokens: Tensor) -> Tensor:
-        """What `asking` [n, some, width] take from `tokens` [n, tokens, width].
+        """Attention of `asking` [n, some, width] over `tokens` [n, tokens, width].
 
-        [n, some, width].
+        Returns [n, some, width].
         """
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if asking is tokens:
@@ -62,10 +60,7 @@ class SelfAttention(nn.MultiheadAttention):
         return result
 
     def _projected(self, tokens: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-        """Queries, keys and values, or those of them that the weights give.
-
-        Each [n, heads, tokens, d].
-        """
+        """Queries, keys and values [n, heads, tokens, d], or those that the weights give."""
         count, length, width = tokens.shape
         packed = F.linear(tokens, weight, bias)
         # taken apart before they are turned, their gradients come together in one copy
@@ -74,9 +69,9 @@ class SelfAttention(nn.MultiheadAttention):
 
 
 class CLSOnlyBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip is untyped
-    """The last block of a tower that looks at its first token alone.
+    """The last block of a tower, computed only for its first token.
 
-    The other tokens are keys and values, no more.
+    The other tokens are only keys and values.
     """
 
     def forward(
@@ -104,9 +99,9 @@ def _product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def use_fast_attention(tower: nn.Module) -> None:
-    """Let the attention of a tower's blocks choose the quicker way.
+    """Let the attention of a tower's blocks choose the faster way.
 
-    Weights and their names stay.
+    Weights and their names stay the same.
     """
     for module in tower.modules():
         if type(module) is nn.MultiheadAttention:

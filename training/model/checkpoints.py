@@ -1,4 +1,4 @@
-"""Checkpoints: weights as safetensors, configuration as JSON, and what the run has seen.
+"""Checkpoints: weights as safetensors, configuration as JSON, and the record of the run.
 
 Nothing is unpickled.
 """
@@ -36,19 +36,19 @@ from sono.training.model.weight_files import DAMAGED, short
 from sono.training.runtime.sharding import finite, load_whole
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"
-# where there are some: LoRA apart, the configuration of a BERT
+# optional: the adapters, the configuration of a BERT
 ADAPTERS, TEXT = "lora.safetensors", "text"
-SUMMARY = "summary.json"  # what a run that has ended told
-FAILED = "failed.json"  # the batch at which a run that had to stop stopped
+SUMMARY = "summary.json"  # of a finished run
+FAILED = "failed.json"  # the batch at which a run failed
 BEST, END, LAST = "best", "end", "last"
-BEGUN = (RUN, "log.csv", "tensorboard")  # what a run has written before its first checkpoint
+BEGUN = (RUN, "log.csv", "tensorboard")  # what a run writes before its first checkpoint
 TEXT_NAMES = ("text_tower", "hf_model_name", "hf_tokenizer_name")
 FOLDERS = (BEST, END, LAST)  # which checkpoint of a run is loaded, the first that exists
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run was given and what it saw: an evaluation refuses what the model knows already."""
+    """The record of a run: its settings, and what it has seen, which an evaluation excludes."""
 
     name: str
     template: str
@@ -61,20 +61,20 @@ class RunInfo:
     config: dict[str, Any]
     environment: dict[str, str]
     key_check: str = ""  # of the key that made the patients' pseudonyms; "" where nobody was seen
-    # kind of the published checkpoint it began with: what that one has seen is not known
+    # kind of the published checkpoint it started from, whose training data are unknown
     origin: str = ""
-    # frames used, and what they follow instead
+    # frames used, by what identifies them instead
     without_patient: dict[str, int] = field(default_factory=dict)
-    # frames of train and val that held-out centers cost, by why
+    # frames of train and val lost to held-out centers, by reason
     left_out: dict[str, int] = field(default_factory=dict)
 
 
 def save_model(
     folder: Path, model: MaskClip, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Write weights and architecture; the small file comes last, so a folder with it is whole.
+    """Write weights and architecture; the small file is last, so a folder with it is complete.
 
-    `weights` are the model's, where it has a share of them alone.
+    `weights` are those of the model if it is sharded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_text(model.towers.text, model.tokenizer, folder / TEXT)
@@ -90,9 +90,7 @@ def save_model(
 
 
 def _portable(model: MaskClip) -> dict[str, Any]:
-    """The configuration with scale and bias as learned, and without the place of a text tower,
-    which is kept here.
-    """
+    """The configuration with the learned scale and bias, without the path of a text tower."""
     config = model.config
     text = None if config.text_tower is None else Path(config.text_tower).name
     scalars = {"logit_scale": model.logit_scale.item(), "logit_bias": model.logit_bias.item()}
@@ -100,9 +98,9 @@ def _portable(model: MaskClip) -> dict[str, Any]:
 
 
 def restore(folder: Path, model: MaskClip) -> None:
-    """Load a checkpoint into a model of the same making, with its adapters where it has some.
+    """Load a checkpoint into a model of the same architecture, with its adapters if it has some.
 
-    SonoError if not so.
+    SonoError when it does not fit.
     """
     if adapter_state(model):
         try:
@@ -116,7 +114,7 @@ def restore(folder: Path, model: MaskClip) -> None:
             load_whole(model, load_weights(folder).state_dict())
         except RuntimeError as error:
             raise SonoError(
-                f"{folder}: of another model than '{model.config.name}' ({short(error)})"
+                f"{folder}: not a checkpoint of model '{model.config.name}' ({short(error)})"
             ) from error
 
 
@@ -126,15 +124,15 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             save_file(tensors, temporary)
     except SafetensorError as error:
         raise SonoError(
-            f"{path}: could not be written ({short(error)}); make room, then the same again (a "
-            f"run: --resume)"
+            f"{path}: could not be written ({short(error)}); free some disk space, then run it "
+            "again (for a run: --resume)"
         ) from error
 
 
 def load_weights(folder: Path) -> MaskClip:
     """Build the model of a checkpoint folder and load its weights strictly.
 
-    SonoError if it is not one.
+    SonoError when it is not a checkpoint.
     """
     try:
         config = ModelConfig.model_validate(read_json(own_file(folder, MODEL)))
@@ -154,7 +152,7 @@ def load_weights(folder: Path) -> MaskClip:
         model.load_state_dict(weights)
     except SonoError:
         raise
-    # of sizes that fit no model open_clip and timm raise any
+    # for sizes that fit no model open_clip and timm raise any of these
     except (*DAMAGED, ArithmeticError, MemoryError) as error:
         raise SonoError(
             f"{folder}: the weights do not fit model '{config.name}' ({short(error)})"
@@ -163,7 +161,7 @@ def load_weights(folder: Path) -> MaskClip:
 
 
 def _refuse_places(folder: Path, config: ModelConfig) -> None:
-    """SonoError where a checkpoint asks for files outside of it.
+    """SonoError when a checkpoint refers to files outside of it.
 
     By a path, an address or a link.
     """
@@ -176,15 +174,15 @@ def _refuse_places(folder: Path, config: ModelConfig) -> None:
         place = isinstance(value, str) and (":" in value or value.startswith(("/", ".", "~")))
         if place and not (kept and name in TEXT_NAMES):  # those are replaced by what is kept here
             raise SonoError(
-                f"{folder / MODEL}: {name} is a path or an address ({value}); a checkpoint holds "
-                f"its own files"
+                f"{folder / MODEL}: {name} is a path or an address ({value}); a checkpoint must "
+                "contain its own files"
             )
 
 
 def own_file(folder: Path, name: str) -> Path:
     """The file or folder `name` of a checkpoint or run.
 
-    SonoError where it is a pipe, or a link out of `folder`.
+    SonoError for a pipe, or a link out of `folder`.
     """
     path = folder / name
     check_inside(path, folder)
@@ -193,11 +191,11 @@ def own_file(folder: Path, name: str) -> Path:
 
 
 def load_sonoclip(base: str | os.PathLike[str], vision: str | os.PathLike[str]) -> MaskClip:
-    """The published SonoCLIP pair (or Alpha-CLIP's): the CLIP file with the text tower, and the
-    vision file.
+    """The published SonoCLIP pair (or Alpha-CLIP's): `base` has the text tower.
 
     `encode_image(image, mask)` takes gray or RGB frames in [0, 1] and masks in {0, 1},
-    `encode_text(tokens)` what `tokenize` gives. SonoError names keys that are missing or left over.
+    `encode_text(tokens)` the result of `tokenize`. SonoError for keys that are missing or left
+    over.
     """
     model, _ = load_published(Path(vision), Path(base))
     return model
@@ -206,7 +204,7 @@ def load_sonoclip(base: str | os.PathLike[str], vision: str | os.PathLike[str]) 
 def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
     """The folder of the run `name` below `runs`.
 
-    SonoError unless it is there to resume, or free to begin.
+    SonoError unless it exists (to resume) or is free (for a new run).
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise SonoError(
@@ -216,8 +214,8 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
     exists = (folder / RUN).exists()
     if exists and not resume and is_used(folder):
         raise SonoError(
-            f"{folder}: there is a run of this name; give another --name, or go on with it by "
-            f"--resume"
+            f"{folder}: a run of this name exists; give another --name, or continue it with "
+            "--resume"
         )
     if resume and not exists:
         raise SonoError(f"{folder}: no run of this name to resume; run without --resume")
@@ -225,9 +223,7 @@ def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
 
 
 def is_used(folder: Path) -> bool:
-    """Whether something is at a run's place, but for what a run leaves that was killed before
-    it saved anything.
-    """
+    """Whether a run's folder is in use, ignoring runs killed before their first save."""
     return folder.exists() and (
         not folder.is_dir() or any(path.name not in BEGUN for path in folder.glob("[!.]*"))
     )
@@ -236,7 +232,7 @@ def is_used(folder: Path) -> bool:
 def find_run(workspace: Workspace, given: str | None) -> Path:
     """The folder of the run `given` (see `Workspace.run_name`), or of the newest run.
 
-    SonoError where there is none.
+    SonoError when there is none.
     """
     known = {
         record.parent.name: record.stat().st_mtime for record in workspace.runs.glob(f"*/{RUN}")
@@ -258,31 +254,32 @@ def find_run(workspace: Workspace, given: str | None) -> Path:
 
 @contextmanager
 def own_run(folder: Path, resume: bool) -> Iterator[None]:
-    """Keep other processes from beginning or resuming the run in `folder` meanwhile.
+    """Keep other processes from starting or resuming the run in `folder` meanwhile.
 
-    SonoError where one is at it.
+    SonoError when another one is using it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open_lock(folder / ".lock") as file:
         lock_file(
             file,
-            f"{folder}: another sono is at this run; wait for it to end, or give another --name",
+            f"{folder}: another sono is using this run; wait for it to end, or give another --name",
         )
-        run_folder(folder.parent, folder.name, resume)  # another may have been quicker
+        run_folder(folder.parent, folder.name, resume)  # another process may have been faster
         yield
 
 
 def chosen_checkpoint(folder: Path) -> Path:
-    """Of a run, its best checkpoint, or that of its end, or the last one.
+    """The best checkpoint of a run, else that of its end, else the last one.
 
-    Any other folder as it is.
+    Any other folder is returned as it is.
     """
     return next((folder / name for name in FOLDERS if (folder / name / MODEL).exists()), folder)
 
 
 def load_model(folder: Path) -> tuple[MaskClip, RunInfo]:
-    """The model and the record of a run, from runs/NAME (its best checkpoint) or
-    runs/NAME/{best,end,last}.
+    """The model and the record of a run.
+
+    `folder` is runs/NAME (its best checkpoint) or runs/NAME/{best,end,last}.
     """
     if not folder.is_dir():
         raise SonoError(f"{folder}: no such run; train one with `sono train`")
@@ -301,7 +298,7 @@ def write_run(folder: Path, info: RunInfo) -> None:
 
 
 def read_run(folder: Path) -> RunInfo:
-    """Read the record of a run; SonoError if it is missing or damaged."""
+    """The record of a run; SonoError when it is missing or damaged."""
     path = folder / RUN
     try:
         return TypeAdapter(RunInfo).validate_python(read_json(own_file(folder, RUN)))

@@ -20,14 +20,14 @@ _BLOCKS = (
 
 
 def set_trainable(model: MaskClip, preset: str, text: str = "auto") -> int:
-    """Let the weights of `preset` learn and freeze the rest; returns how many numbers learn.
+    """Set which weights are trained, by `preset`; returns the number of trained parameters.
 
-    The mask filters, logit scale and bias always learn. `heads` adds the projections of both
-    towers, `last:N` these and the last N blocks of the vision tower, `vision` the whole vision
-    tower (and the projection of a BERT, which is new), `all` everything. Where `preset` is `all`,
-    `text` limits what learns of the text tower: `heads`, `last:N`, `all`, or auto: the head of a
-    BERT, which comes trained, and all of CLIP's. SonoError for another preset, or more blocks than
-    there are.
+    The mask filters, logit scale and bias are always trained. `heads` adds the projections of both
+    towers, `last:N` these and the last N blocks of the vision tower, `vision` the complete vision
+    tower (and the projection of a BERT, which is new), `all` everything. If `preset` is `all`,
+    `text` limits what is trained of the text tower: `heads`, `last:N`, `all`, or auto: the head of
+    a pretrained BERT, and all of CLIP's. SonoError for another preset, or more blocks than there
+    are.
     """
     if text == "auto":
         text = "heads" if isinstance(model.towers.text, HFTextEncoder) else "all"

@@ -1,6 +1,4 @@
-"""Low-rank adapters on the attention and MLP matrices of the vision tower (LoRA, arXiv
-2106.09685).
-"""
+"""Low-rank adapters on the matrices of the vision tower (LoRA, arXiv 2106.09685)."""
 
 import math
 from collections.abc import Iterator
@@ -33,10 +31,10 @@ class LowRank(nn.Module):
 
 
 def add_lora(model: MaskClip, rank: int, alpha: float) -> int:
-    """Put adapters on every attention and MLP matrix of the vision tower and freeze the matrices;
-    returns their number.
+    """Add adapters to all matrices of the vision tower and freeze these; returns their number.
 
-    SonoError where the tower has none (a plain convolutional one).
+    The matrices are those of attention and MLP. SonoError when the tower has none (a convolutional
+    one).
     """
     places = [
         (module, matrix)
@@ -69,9 +67,9 @@ def merge_lora(model: MaskClip) -> MaskClip:
 
 
 def merged_state(model: MaskClip, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The state of `model` (None.
+    """The state of `model` after `merge_lora`, without changing the model.
 
-    As it is) as it would be after `merge_lora`, which is left undone.
+    `weights` replace those of the model, if given.
     """
     state = {}
     for name, tensor in (weights or model.state_dict()).items():
@@ -95,9 +93,9 @@ def adapter_state(model: MaskClip) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_adapters(model: MaskClip, state: dict[str, Tensor]) -> None:
-    """Copy what `adapter_state` gave into a model with the same adapters.
+    """Copy the result of `adapter_state` into a model with the same adapters.
 
-    SonoError where the two differ.
+    SonoError when the two differ.
     """
     own = adapter_state(model)
     odd = sorted(own.keys() ^ state.keys()) or sorted(
@@ -114,7 +112,7 @@ def load_adapters(model: MaskClip, state: dict[str, Tensor]) -> None:
 def _matrices(module: nn.Module) -> Iterator[str]:
     """Names of the matrices of one module.
 
-    Of a linear layer, or the joint projection of an attention.
+    Those of a linear layer, or the joint projection of an attention.
     """
     if isinstance(module, nn.Linear):
         yield "weight"

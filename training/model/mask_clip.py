@@ -1,5 +1,6 @@
-"""The mask-channel CLIP: any open_clip architecture, gray or RGB frames, and a mask that starts
-without effect.
+"""The mask-channel CLIP: any open_clip architecture with gray or RGB frames and a mask.
+
+At the start the mask has no effect.
 """
 
 import copy
@@ -43,9 +44,9 @@ class MaskStem(nn.Module):
     shift: Tensor
 
     def __init__(self, conv: nn.Conv2d, mean: Tensor, std: Tensor) -> None:
-        """Filters of `conv`, which sees three channels.
+        """Filters of `conv`, which has three input channels.
 
-        `mean` and `std` [channels] of the frames it will see.
+        `mean` and `std` [channels] are those of the frames.
         """
         super().__init__()
         channels = len(mean)
@@ -57,8 +58,8 @@ class MaskStem(nn.Module):
         self.register_buffer("gain", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
         with torch.no_grad():
-            # with one set of statistics R = G = B in a gray frame, so the RGB filters act as their
-            # sum
+            # A gray frame has R = G = B with one set of statistics, so the RGB filters act as
+            # their sum.
             self.image.weight.copy_(
                 conv.weight if channels == 3 else conv.weight.sum(dim=1, keepdim=True)
             )
@@ -67,13 +68,13 @@ class MaskStem(nn.Module):
             self.mask.weight.zero_()
             nn.init.dirac_(self.depthwise.weight, groups=conv.out_channels)
 
-    def forward(self, planes: Tensor) -> Tensor:
-        """`planes` [n, c + 1, S, S]: the frame and its normalized mask.
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [n, width, s, s] of `x` [n, c + 1, S, S]: the frame and its normalized mask.
 
-        A frame of as many channels as the filters is normalized; one gray channel before three is
-        in [0, 1].
+        A frame with as many channels as the filters is normalized; a gray frame for filters of
+        three channels is in [0, 1].
         """
-        frame, mask = planes[:, :-1], planes[:, -1:]
+        frame, mask = x[:, :-1], x[:, -1:]
         seen = (
             self.image(frame) if frame.shape[1] == self.image.in_channels else self._folded(frame)
         )
@@ -83,8 +84,8 @@ class MaskStem(nn.Module):
     def _folded(self, gray: Tensor) -> Tensor:
         """The RGB filters with mean and std folded into one channel.
 
-        Zero padding stands for the mean color, which no gray has, so what the means add is carried
-        by a plane of ones that is padded with zeros too.
+        Zero padding would be the mean color, which no gray has, so the contribution of the means is
+        computed from a channel of ones that is padded with zeros too.
         """
         weight = self.image.weight
         folded = torch.stack(
@@ -97,8 +98,9 @@ class MaskStem(nn.Module):
 
 
 class MaskClip(nn.Module):
-    """An image tower that sees a frame and a mask, and a text tower, both into the same space
-    [n, embed_dim].
+    """An image tower with a frame and a mask as input, and a text tower, into one space.
+
+    Features of both are [n, embed_dim].
     """
 
     pixel_mean: Tensor
@@ -110,10 +112,10 @@ class MaskClip(nn.Module):
         text_folder: Path | None = None,
         prepare_vision: Callable[[nn.Module], None] | None = None,
     ) -> None:
-        """A new model; `text_folder` is where a checkpoint keeps its BERT.
+        """A new model.
 
-        `prepare_vision` may load weights into the vision tower, whose first conv still sees three
-        channels.
+        `text_folder` is where a checkpoint keeps its BERT. `prepare_vision` may load weights into
+        the vision tower while its first conv still has three channels.
         """
         super().__init__()
         architecture = architecture_of(config)
@@ -128,7 +130,7 @@ class MaskClip(nn.Module):
         _fit_size(self.towers.visual, self.image_size)
         if prepare_vision is not None:
             prepare_vision(self.towers.visual)
-        del self.towers.logit_scale  # ours, so that one place starts, learns and saves them
+        del self.towers.logit_scale  # replaced by ours, next to the bias
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
         self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias))
         self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
@@ -152,60 +154,55 @@ class MaskClip(nn.Module):
 
     @staticmethod
     def side_of(config: ModelConfig) -> int:
-        """The side in pixels of the square that a model of `config` sees."""
+        """The side in pixels of the square input of a model of `config`."""
         return side_of(architecture_of(config))
 
     @property
     def stem(self) -> MaskStem:
-        """Where the frame and the mask come in."""
+        """The input layer of frame and mask."""
         stem = self.towers.visual.get_submodule(self.stem_name)
         assert isinstance(stem, MaskStem)
         return stem
 
     def encode_image(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Features [n, d], not normalized, of frames [n, 1 or 3, S, S] in [0, 1] and masks [n,
-        1, S, S] in {0, 1}.
+        """Features [n, d], not normalized, of frames under masks.
+
+        Frames are [n, 1 or 3, S, S] in [0, 1], masks [n, 1, S, S] in {0, 1}.
         """
-        # an adapted matrix is looked up several times in a pass, and added up once
+        # an adapted matrix is used several times in a pass, but computed once
         with parametrize.cached() if self.adapted else nullcontext():
-            features: Tensor = self.towers.visual(self.planes(image, mask))
+            features: Tensor = self.towers.visual(self.stem_input(image, mask))
         return features if self.region_pool is None else features + self.region_pool(mask)
 
     def mask_weights(self) -> list[Tensor]:
-        """What is new beside the trunk and reads the mask.
-
-        Filters of the stem, and the pooling under the mask.
-        """
+        """The weights that read the mask: filters of the stem, and the pooling under the mask."""
         return [self.stem.mask.weight, *(self.region_pool.parameters() if self.region_pool else ())]
 
-    def planes(self, image: Tensor, mask: Tensor) -> Tensor:
-        """What the stem sees [n, c + 1, S, S] of frames in [0, 1] and masks in {0, 1}."""
+    def stem_input(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The input [n, c + 1, S, S] of the stem: frames in [0, 1] and masks in {0, 1}."""
         channels = self.config.channels
         if image.shape[1] not in (1, channels):
             raise SonoError(
-                f"frames have {image.shape[1]} channels, the model sees {channels}: give gray "
-                f"frames"
+                f"frames have {image.shape[1]} channels, the model expects {channels}; give gray "
+                "frames"
             )
         if image.shape[1] == channels:
             image = (image - self.pixel_mean) / self.pixel_std
-        planes = torch.cat([image, (mask - MASK_MEAN) / MASK_STD], dim=1)
-        # convolutions are a third faster on a CPU with the channels innermost
-        return planes.contiguous(memory_format=torch.channels_last)
+        x = torch.cat([image, (mask - MASK_MEAN) / MASK_STD], dim=1)
+        # convolutions on a CPU are a third faster with channels last
+        return x.contiguous(memory_format=torch.channels_last)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [n, d], not normalized, of token ids [n, length], at most the context."""
         return text_features(self.towers.text, tokens)
 
     def tokenize(self, texts: list[str]) -> Tensor:
-        """Token ids [n, context_length]; a text that is too long is cut at its end."""
+        """Token ids [n, context_length]; a text that is too long is truncated."""
         tokens: Tensor = self.tokenizer(texts)
         return tokens
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """How many texts take up the whole context, or more than that.
-
-        Of these the rest is not read.
-        """
+        """How many texts fill the complete context, so that the rest of them is not read."""
         padding = padding_token(self.tokenizer)
         parts = (
             self.tokenize(list(texts[start : start + 256])) for start in range(0, len(texts), 256)
@@ -213,36 +210,29 @@ class MaskClip(nn.Module):
         return sum(int((tokens[:, -1] != padding).sum()) for tokens in parts)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Features [n, d], not normalized, of texts.
-
-        As `encode_text`, without the work of padding.
-        """
+        """Features [n, d], not normalized, of texts, computed without padding."""
         return self.encode_text(self.tokens(texts))
 
     def encode_captions(self, texts: list[str]) -> Tensor:
         """Features [n, d] of texts for training.
 
-        What is frozen of the text tower sees each text once and for all.
+        The frozen part of the text tower is computed once for each text.
         """
         head, weights = text_head(self.towers.text)
         learning = {id(weight) for weight in self.towers.text.parameters() if weight.requires_grad}
         if learning - set(map(id, weights)):
             return self.encode_texts(texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._captions]
-        # kept tensors must serve in later backward passes, so they may not be inference tensors
+        # the kept tensors are used in later backward passes, so they must not be inference tensors
         with torch.inference_mode(False), torch.no_grad():
             # One text at a time: the last bits of a row depend on the rows and the padding of its
-            # batch, and a resumed
-            # run does not meet the texts in the same batches.
+            # batch, and a resumed run does not meet the texts in the same batches.
             for text in new:
                 self._captions[text] = text_body(self.towers.text, self.tokens([text])).float()[0]
         return head(torch.stack([self._captions[text] for text in texts]))
 
     def forget_captions(self) -> None:
-        """Drop the features kept by `encode_captions`.
-
-        After the text tower or what is frozen has changed.
-        """
+        """Drop the features kept by `encode_captions`, after the text tower has changed."""
         self._captions.clear()
 
     def tokens(self, texts: list[str]) -> Tensor:
@@ -250,9 +240,9 @@ class MaskClip(nn.Module):
         return without_padding(self.towers.text, self.tokenize(texts)).to(self.logit_scale.device)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode where something learns.
+        """Training mode only for modules with trained weights.
 
-        What is frozen neither drops values nor moves its statistics.
+        Frozen modules neither use dropout nor update their statistics.
         """
         super().train(mode)
         if all(weight.requires_grad for weight in self.towers.parameters()):
@@ -274,8 +264,9 @@ def _statistic(value: float | tuple[float, ...], channels: int) -> Tensor:
 
 
 def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
-    """A conv of the same class and geometry with other input channels (timm's SAME padding is a
-    subclass).
+    """A conv of the same class and geometry with other input channels.
+
+    timm's SAME padding is a subclass.
     """
     same = copy.deepcopy(conv)
     same.in_channels = channels
@@ -286,9 +277,7 @@ def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
 
 
 def _fit_size(visual: nn.Module, side: int) -> None:
-    """Give a timm tower the positions of another size than its name tells, which open_clip does
-    not.
-    """
+    """Set the image size of a timm tower, which open_clip does not do."""
     if isinstance(visual, TimmModel) and visual.trunk.default_cfg["input_size"][-1] != side:
         visual.set_input_size(side)
 
@@ -303,8 +292,7 @@ def _put_stem(visual: nn.Module, mean: Tensor, std: Tensor) -> str:
     if len(first) != 1:
         raise SonoError(
             f"{type(visual).__name__} has {len(first)} convolutions on three channels, the mask "
-            f"stem needs one: "
-            "choose a model with one first convolution"
+            "stem needs exactly one; choose another model"
         )
     visual.set_submodule(first[0][0], MaskStem(first[0][1], mean, std))
     return str(first[0][0])

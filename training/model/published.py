@@ -1,6 +1,4 @@
-"""Third-party models: SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints become a
-MaskClip, strictly.
-"""
+"""Third-party models: load SonoCLIP, Alpha-CLIP, OpenAI CLIP and open_clip checkpoints strictly."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ HEAD_WIDTH = 64  # of every CLIP transformer by OpenAI
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint in the names of open_clip (`visual.`, `text.`), and what kind of file it was."""
+    """A checkpoint with open_clip's names (`visual.`, `text.`), and the kind of its file."""
 
     kind: str
     weights: dict[str, Tensor]
@@ -40,7 +38,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Description:
-    """Architecture in open_clip's words, and the statistics of the pixels it was trained on."""
+    """Architecture in open_clip's terms, and the statistics of the pixels it was trained on."""
 
     name: str
     architecture: dict[str, Any]
@@ -51,12 +49,12 @@ class Description:
 def load_published(
     checkpoint: Path, base: Path | None = None, architecture: str | None = None
 ) -> tuple[MaskClip, str]:
-    """The model of a published checkpoint and the kind of file it is.
+    """The model of a published checkpoint and the kind of its file.
 
-    `base` is the CLIP file with the text tower where `checkpoint` has the vision tower alone.
-    `architecture` is an open_clip name or a JSON file; without it the sizes are read off the
-    weights and the rest is as OpenAI built it. SonoError names weights that are missing, left over
-    or of another shape.
+    `base` is the CLIP file with the text tower if `checkpoint` has only the vision tower.
+    `architecture` is an open_clip name or a JSON file; without it the sizes are inferred from the
+    weights and the rest is OpenAI's. SonoError for weights that are missing, left over or of
+    another shape.
     """
     published = read_published(checkpoint, base)
     described = (
@@ -65,7 +63,7 @@ def load_published(
     weights = dict(published.weights)
     scalars = {name: weights.pop(name) for name in ("logit_scale", "logit_bias") if name in weights}
     scale, bias = LOG_10, START_BIAS
-    if len(scalars) == 2:  # a sigmoid loss trained them; else both start as that loss wants them
+    if len(scalars) == 2:  # trained by a sigmoid loss; else both get that loss's initial values
         scale, bias = (_scalar(name, value, checkpoint) for name, value in scalars.items())
     values = {
         "name": described.name,
@@ -82,7 +80,7 @@ def load_published(
 
 
 def read_published(checkpoint: Path, base: Path | None) -> Published:
-    """All weights of a checkpoint, with the text tower of `base` where it has none of its own."""
+    """All weights of a checkpoint, with the text tower of `base` if it has none."""
     content = read_weights(checkpoint)
     if isinstance(content.get("visual"), Mapping):
         vision = {f"visual.{name}": value for name, value in _named(content["visual"]).items()}
@@ -93,8 +91,8 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
     weights = _named(opened(content))
     if any(name.startswith("towers.") for name in weights):
         raise SonoError(
-            f"{checkpoint}: weights of sono; copy their run's whole folder into runs/ of this "
-            f"workspace"
+            f"{checkpoint}: weights of sono; copy the complete folder of their run into runs/ of "
+            "this workspace"
         )
     if "visual.conv1_alpha.weight" in weights:
         return Published("Alpha-CLIP", weights)
@@ -103,15 +101,12 @@ def read_published(checkpoint: Path, base: Path | None) -> Published:
         kind = "Alpha-CLIP" if "conv1_alpha.weight" in weights else "vision tower of CLIP"
         return Published(kind, vision | _text_of(checkpoint, base))
     if base is not None:
-        raise SonoError(f"{checkpoint}: has a text tower of its own; leave --base out")
+        raise SonoError(f"{checkpoint}: has its own text tower; leave --base out")
     return Published("CLIP", weights)
 
 
 def published_names(model: MaskClip) -> dict[str, str]:
-    """How each of our weights is called in published checkpoints.
-
-    The pixel statistics stand in none.
-    """
+    """The published name of each weight; pixel statistics have none."""
     stem = f"towers.visual.{model.stem_name}"
     special = {
         f"{stem}.mask.weight": f"visual.{model.stem_name}_alpha.weight",
@@ -140,9 +135,9 @@ def _text_of(checkpoint: Path, base: Path | None) -> dict[str, Tensor]:
 
 
 def _named(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors under open_clip's names.
+    """Tensors with open_clip's names.
 
-    No wrapper's prefix, attention as one matrix, the text tower below `text.`.
+    Without the prefix of a wrapper, attention as one matrix, the text tower below `text.`.
     """
     named = {}
     tensors = unwrapped(
@@ -157,8 +152,8 @@ def _named(weights: Mapping[str, Any]) -> dict[str, Tensor]:
             )
         if value.is_meta or value.nbytes > value.untyped_storage().nbytes():
             raise SonoError(
-                f"weight '{name}' declares {value.numel():,} numbers that it has not; get the file "
-                f"again"
+                f"weight '{name}' declares {value.numel():,} numbers but does not have them; get "
+                "the file again"
             )
         named[name.replace("attn.in_proj.", "attn.in_proj_")] = (
             value.float() if value.is_floating_point() else value
@@ -195,8 +190,9 @@ def _described(architecture: str) -> Description:
 
 
 def _inferred(weights: Mapping[str, Tensor], checkpoint: Path) -> Description:
-    """Sizes read off the shapes of a vision transformer by OpenAI, which has heads of 64 and
-    QuickGELU.
+    """Sizes inferred from the weights of an OpenAI vision transformer.
+
+    Its heads are 64 wide, and its activation is QuickGELU.
     """
     try:
         width, _, patch, _ = weights["visual.conv1.weight"].shape
@@ -206,8 +202,8 @@ def _inferred(weights: Mapping[str, Tensor], checkpoint: Path) -> Description:
         embed_dim = weights["visual.proj"].shape[1]
     except (LookupError, ValueError) as error:
         raise SonoError(
-            f"{checkpoint}: not in the names of OpenAI's vision transformers (no {error}); "
-            "name its --architecture: an open_clip name or a JSON file"
+            f"{checkpoint}: does not have the names of OpenAI's vision transformers (no {error}); "
+            "give its --architecture: an open_clip name or a JSON file"
         ) from error
     side = patch * round(max(positions - 1, 1) ** 0.5)
     vision = {
@@ -259,7 +255,7 @@ def _built(config: ModelConfig, checkpoint: Path) -> MaskClip:
         AttributeError,
     ) as error:
         raise SonoError(
-            f"{checkpoint}: no such architecture can be built ({error})"[:300]
+            f"{checkpoint}: this architecture cannot be built ({error})"[:300]
         ) from error
 
 
@@ -267,7 +263,7 @@ def _built(config: ModelConfig, checkpoint: Path) -> MaskClip:
 def _fill(model: MaskClip, weights: dict[str, Tensor], checkpoint: Path) -> None:
     """Copy every weight.
 
-    The mask stem may be new, all else must be there, and nothing may be left over.
+    Only the mask stem may be missing, and nothing may be left over.
     """
     own, names = model.state_dict(), published_names(model)
     new = {name for name in names if ".mask." in name or ".depthwise." in name}
@@ -285,22 +281,22 @@ def _fill(model: MaskClip, weights: dict[str, Tensor], checkpoint: Path) -> None
         for name, value in weights.items()
         if name not in left_over and not value.isfinite().all()
     )
-    told = [
-        _told("missing", missing),
-        _told("left over", left_over),
-        _told("of another shape", shapes),
-        _told("with values that are not finite", odd),
+    problems = [
+        _format_names("missing", missing),
+        _format_names("left over", left_over),
+        _format_names("of another shape", shapes),
+        _format_names("with values that are not finite", odd),
     ]
-    if any(told):
+    if any(problems):
         raise SonoError(
             f"{checkpoint}: not the weights of '{model.config.name}': "
-            f"{'; '.join(filter(None, told))}"
+            f"{'; '.join(filter(None, problems))}"
         )
     for name, theirs in names.items():
         if theirs in weights:
             own[name].copy_(weights[theirs])
 
 
-def _told(what: str, names: list[str]) -> str:
+def _format_names(what: str, names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{what} {', '.join(names[:3])}{more}" if names else ""

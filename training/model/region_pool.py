@@ -20,11 +20,11 @@ PLACE, PLACE_WIDTH = 5, 32  # numbers of `place_of`, and of what is made of them
 
 
 class RegionPool(nn.Module):
-    """From a mask to what is added to the image feature; zero at the start.
+    """The addition of a mask to the image feature; zero at the start.
 
-    Inner features of the tower are averaged under the mask, which keeps what it covers however
-    small it is, and the place of the mask comes with them, which an average does not keep. Hooks
-    hold the features of the pass.
+    Inner features of the tower are averaged under the mask, which represents even small structures,
+    and combined with the place of the mask, which an average does not contain. Hooks store the
+    features of the pass.
     """
 
     def __init__(self, visual: nn.Module, channels: Mapping[str, int], embed_dim: int) -> None:
@@ -42,8 +42,9 @@ class RegionPool(nn.Module):
         self._seen[number] = features
 
     def forward(self, mask: Tensor) -> Tensor:
-        """What is added [n, embed_dim] under masks [n, 1, S, S], after the tower has seen their
-        frames.
+        """The addition [n, embed_dim] for masks [n, 1, S, S].
+
+        The tower must have processed their frames before.
         """
         pooled = []
         for number, view in enumerate(self.views):
@@ -56,8 +57,9 @@ class RegionPool(nn.Module):
 
 
 def as_map(features: Tensor) -> Tensor:
-    """Features [n, c, h, w]: as they are, or the tokens [n, prefix + h * h, c] of a transformer
-    without the prefix.
+    """Features as a map [n, c, h, w].
+
+    Tokens [n, prefix + h * h, c] of a transformer are reshaped without the prefix.
     """
     if features.ndim == 4:
         return features
@@ -67,10 +69,9 @@ def as_map(features: Tensor) -> Tensor:
 
 
 def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
-    """The mean [n, c] of features [n, c, h, w], weighted by the share of each cell under the mask
-    [n, 1, S, S].
+    """The mean [n, c] of features [n, c, h, w] under a mask [n, 1, S, S].
 
-    An empty mask gives zeros.
+    Each cell has the weight of its masked share. An empty mask gives zeros.
     """
     share = F.adaptive_avg_pool2d(mask, (features.shape[-2], features.shape[-1]))
     total = share.sum((2, 3)).clamp_min(1e-6)
@@ -78,10 +79,10 @@ def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
 
 
 def place_of(mask: Tensor) -> Tensor:
-    """Where each mask [n, 1, S, S] lies and how large it is [n, 5]: center (x, y), spread (x, y),
-    root of its share.
+    """Place and size of each mask [n, 1, S, S] as [n, 5].
 
-    A side is 4 long, from -2 to 2. An empty mask gives zeros.
+    Center (x, y), spread (x, y), root of its share. The side is 4 long, from -2 to 2. An empty mask
+    gives zeros.
     """
     side = mask.shape[-1]
     line = torch.linspace(-2, 2, side, device=mask.device, dtype=mask.dtype)
@@ -97,13 +98,11 @@ def place_of(mask: Tensor) -> Tensor:
 
 
 def pooled_blocks(visual: nn.Module) -> dict[str, int]:
-    """Which blocks of a tower are pooled, and their channels; none where the tower is of another
-    kind.
+    """Which blocks of a tower are pooled, with their channels; empty for other kinds of towers.
 
-    Of convolutions (EfficientNet, ResNet) these are the stages of strides 4, 8 and 16, of a vision
-    transformer three
-    blocks: after a third, after two thirds, and the one before the last, since the last may give
-    one token alone.
+    For convolutions (EfficientNet, ResNet) the stages of strides 4, 8 and 16; for a vision
+    transformer three blocks: after a third, after two thirds, and the one before the last, since
+    the last may give only one token.
     """
     if isinstance(visual, VisionTransformer):
         width = int(visual.class_embedding.shape[-1])

@@ -1,7 +1,4 @@
-"""A trained model at another image size.
-
-Position embeddings are resized, all other weights stay as they are.
-"""
+"""Change the image size of a trained model: position embeddings are resized, the rest is kept."""
 
 from math import isqrt
 
@@ -18,31 +15,31 @@ NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers
 
 
 def resized(model: MaskClip, side: int) -> MaskClip:
-    """`model` itself, which from now on sees squares of `side` pixels; at its own size nothing
-    changes by a bit.
+    """`model` itself, changed to squares of `side` pixels.
 
-    SonoError where a weight of the vision tower depends on the size and is no grid of positions.
+    At its own size nothing changes. SonoError when a weight of the vision tower depends on the size
+    and is not a grid of positions.
     """
     architecture = architecture_of(model.config) | {"text_cfg": NO_TEXT}
     config = model.config.model_copy(update={"image_size": side})
-    told = f"from {model.image_size} to {side} pixels"
+    change = f"from {model.image_size} to {side} pixels"
     try:
         other = MaskClip(
             config.model_copy(update={"architecture": architecture, "text_tower": None})
         ).eval()
-        _fill(other.towers.visual, model.towers.visual.state_dict(), told)
-        with torch.no_grad():  # towers that do not fit say so only when they see a frame
+        _fill(other.towers.visual, model.towers.visual.state_dict(), change)
+        with torch.no_grad():  # towers that do not fit raise only when they see a frame
             other.encode_image(torch.zeros(1, 1, side, side), torch.ones(1, 1, side, side))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise SonoError(
-            f"model '{config.name}' cannot be resized {told} ({error})"[:300]
+            f"model '{config.name}' cannot be resized {change} ({error})"[:300]
         ) from error
     model.towers.visual = other.towers.visual.train(model.training)
     model.config, model.image_size = config, side
     return model
 
 
-def _fill(visual: nn.Module, weights: dict[str, Tensor], told: str) -> None:
+def _fill(visual: nn.Module, weights: dict[str, Tensor], change: str) -> None:
     """Load the weights of a tower of another size."""
     wanted = visual.state_dict()
     for name in (name for name in wanted if wanted[name].shape != weights[name].shape):
@@ -53,18 +50,17 @@ def _fill(visual: nn.Module, weights: dict[str, Tensor], told: str) -> None:
         )
         if fitting is None:
             raise SonoError(
-                f"'{name}' of the vision tower cannot be resized {told}; leave image_size as it was"
+                f"'{name}' of the vision tower cannot be resized {change}; keep the old image_size"
             )
         weights[name] = fitting
     visual.load_state_dict(weights)
 
 
 def resized_positions(positions: Tensor, count: int) -> Tensor | None:
-    """Embeddings [..., n, d] of a square grid, after those of some tokens of the whole, as `count`
-    of them.
+    """Embeddings [..., n, d] of a square grid, resized to `count` of them.
 
-    Bicubic, as timm and open_clip do it; None where the two are not square grids after as many
-    other tokens.
+    Leading embeddings of other tokens are kept. Bicubic, as in timm and open_clip. None if the two
+    are not square grids after the same number of other tokens.
     """
     side, new = isqrt(positions.shape[-2]), isqrt(count)
     others = positions.shape[-2] - side * side

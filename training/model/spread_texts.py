@@ -1,4 +1,4 @@
-"""Start the projection of a trained text tower so that the names in use lie apart."""
+"""Initialize the projection of a pretrained text tower so that similar names differ."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,12 @@ FLOOR = 0.01
 
 @torch.no_grad()
 def spread_texts(model: MaskClip, texts: Sequence[str]) -> None:
-    """Let the text projection start as whitened principal components of `texts`; no other tower
-    than a BERT changes.
+    """Initialize the text projection with whitened principal components of `texts`.
 
-    A sentence encoder places "left kidney" next to "right kidney" (cosine 0.97) and every caption
-    next to all others, so a random projection has to learn first what sets names apart. Components
-    are scaled to equal variance but for FLOOR; where there are fewer than the projection is wide,
-    the rest stays random and small.
+    Only for a BERT. A sentence encoder places "left kidney" next to "right kidney" (cosine 0.97)
+    and every caption next to all others, so a random projection would first have to learn what
+    distinguishes names. Components are scaled to equal variance except for FLOOR; if there are
+    fewer than the projection is wide, the rest stays random and small.
     """
     tower = model.towers.text
     if (

@@ -1,7 +1,4 @@
-"""Fill a module with the weights of others.
-
-All of them and nothing else, or one line that names what does not fit.
-"""
+"""Load third-party weights into a module: all of them, or one error that names the mismatches."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,11 +11,10 @@ from sono.curation.core.errors import SonoError
 def load_strictly(
     module: nn.Module, weights: Mapping[str, Tensor], source: str, own: Iterable[str] = ()
 ) -> None:
-    """Copy `weights` into `module`, which keeps what it has under names that start with one of
-    `own`.
+    """Copy `weights` into `module`, except for names with a prefix in `own`.
 
-    `source` is what an error message starts with. SonoError lists the names that are missing, left
-    over, of another shape or not finite; then the module is as it was.
+    `source` starts the error message. SonoError lists the names that are missing, left over, of
+    another shape or not finite; then the module is unchanged.
     """
     prefixes = tuple(own)
     wanted = {
@@ -28,7 +24,7 @@ def load_strictly(
     if problems:
         raise SonoError(
             f"{source}: not the weights of this {type(module).__name__}: {problems}; choose "
-            f"another file"
+            "another file"
         )
     with torch.no_grad():
         for name, value in wanted.items():
@@ -36,9 +32,9 @@ def load_strictly(
 
 
 def mismatches(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """What of `weights` is missing, left over, of another shape or not finite, in one phrase.
+    """The names of `weights` that are missing, left over, of another shape or not finite.
 
-    Empty where all fits.
+    In one phrase; empty if everything fits.
     """
     common = sorted(set(wanted) & set(weights))
     shapes = [
@@ -56,6 +52,6 @@ def mismatches(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> s
 
 
 def first_names(names: list[str]) -> str:
-    """The first three of `names`, and how many there are besides."""
+    """The first three of `names`, and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

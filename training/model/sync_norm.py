@@ -1,7 +1,4 @@
-"""Batch normalization over the frames of all processes, so that their number changes nothing.
-
-On a CPU too.
-"""
+"""Batch normalization over the frames of all processes, also on a CPU."""
 
 from types import MethodType
 
@@ -14,9 +11,9 @@ from sono.training.runtime.distributed import all_gather, get_world_size
 
 
 def share_norms(model: nn.Module) -> None:
-    """Let every batch normalization of `model` see all processes.
+    """Let every batch normalization of `model` use the frames of all processes.
 
-    Names of weights stay as they are.
+    The names of weights stay the same.
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
@@ -25,10 +22,10 @@ def share_norms(model: nn.Module) -> None:
 
 
 def _forward(norm: _BatchNorm, frames: Tensor) -> Tensor:
-    """Training mode [n, c, h, w] by the mean and variance of all; else, or alone, what the module
-    does anyway.
+    """Normalize [n, c, h, w] in training by the mean and variance over all processes.
 
-    Every process must hold as many frames.
+    In evaluation, or with one process, as the module does. Every process must have the same number
+    of frames.
     """
     if not norm.training or get_world_size() == 1:
         plain: Tensor = type(norm).forward(norm, frames)

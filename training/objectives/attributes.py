@@ -1,7 +1,4 @@
-"""What a caption says, attribute by attribute, and how alike two captions are.
-
-The soft labels of the semantic loss.
-"""
+"""The attributes of captions, and the similarity of two captions (soft labels)."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,9 +17,8 @@ GA_SPAN_DAYS = 42.0  # ages this far apart are not alike at all
 LEVELS = ("region", "plane", "structure")  # of the anatomy tree, from its root
 
 # The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749) as findings of a record, where its
-# bare words for
-# vascularity ("none", "regular") would say nothing; every other finding is a diagnosis. The path
-# holds the place.
+# bare words for vascularity ("none", "regular") would say nothing; every other finding is a
+# diagnosis. The path holds the place.
 DESCRIPTORS = {
     "shape": (
         *("round", "oval", "lobulated", "tubular"),
@@ -46,7 +42,7 @@ _SIDES = {"left": ("left",), "right": ("right",), "both": ("left", "right")}
 
 
 class Attributes(NamedTuple):
-    """What one caption says; what it does not say is missing, which is not the same as absent."""
+    """The attributes that one caption states; others are unknown, not absent."""
 
     path: tuple[str, ...] = ()  # in the anatomy tree, as far as it is known
     values: frozenset[tuple[str, str]] = frozenset()  # attribute and value
@@ -62,8 +58,9 @@ def caption_attributes(
     structures: Collection[str],
     planes: PlaneTable,
 ) -> Attributes:
-    """What `caption` (a row) tells of the record `image` (a row) and of `structures`, those
-    masked or recorded.
+    """The attributes of `image` and `structures` that `caption` states.
+
+    `caption` and `image` are table rows, `structures` the masked or recorded ones.
     """
     fields, text = set(caption["fields"]), str(caption["text"]).casefold()
     named = [name for name in structures if name.casefold() in text]
@@ -73,12 +70,12 @@ def caption_attributes(
     if "presentation" in fields:
         values.add(("presentation", str(image["presentation"])))
     if fields & {"findings", "study_findings"}:
-        told = [
+        named_findings = [
             finding
             for finding in image["findings"]
             if re.search(rf"\b{re.escape(spoken(finding).casefold())}\b", text)
         ]
-        values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in told}
+        values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in named_findings}
     path = plane_path(image["plane"] if "plane" in fields else None, planes)
     if not path and "region" in fields:
         path = (str(image["region"]),)
@@ -88,13 +85,13 @@ def caption_attributes(
 
 
 def plane_path(plane_id: str | None, planes: PlaneTable) -> tuple[str, ...]:
-    """Region and plane in the anatomy tree; nothing for an unknown plane and for "other"."""
+    """Region and plane in the anatomy tree; empty for an unknown plane and for "other"."""
     plane = planes.by_id.get(plane_id or "")
     return (plane.region, plane.id) if plane else ()
 
 
 def _age(ga_days: Any, fields: set[str]) -> int | None:
-    """The age as the caption tells it, in days; None where it does not."""
+    """The age that the caption states, in days; None if it states none."""
     if ga_days is None or not fields & {"ga", "weeks"}:
         return None
     return int(ga_days) if fields & {"ga", "days"} else int(ga_days) // DAYS_A_WEEK * DAYS_A_WEEK
@@ -108,7 +105,7 @@ class AttributeRows:
     """
 
     path: Tensor  # [n, 3], the number of the node at each level, 0 where unknown
-    values: Tensor  # [n, V], 1 for what is said
+    values: Tensor  # [n, V], 1 for what the caption states
     ga_days: Tensor  # [n], nan where missing
     blocks: tuple[slice, ...]
 
@@ -116,7 +113,7 @@ class AttributeRows:
         return len(self.path)
 
     def at(self, rows: slice | Tensor) -> "AttributeRows":
-        """Some of the rows."""
+        """A selection of the rows."""
         return AttributeRows(self.path[rows], self.values[rows], self.ga_days[rows], self.blocks)
 
     def to(self, device: torch.device) -> "AttributeRows":
@@ -126,16 +123,16 @@ class AttributeRows:
         )
 
     def gathered(self) -> "AttributeRows":
-        """Those of all processes, which must share one table."""
+        """The rows of all processes, which must share one table."""
         return AttributeRows(
             all_gather(self.path), all_gather(self.values), all_gather(self.ga_days), self.blocks
         )
 
 
 class AttributeTable:
-    """Every distinct set of attributes of a data set, as tensors.
+    """All distinct sets of attributes of a data set, as tensors.
 
-    The same captions give the same numbers anywhere.
+    The same captions give the same numbers in every process.
     """
 
     def __init__(self, captions: Iterable[Attributes]) -> None:
@@ -169,7 +166,7 @@ class AttributeTable:
         ]
 
     def of(self, captions: Sequence[Attributes]) -> AttributeRows:
-        """The rows of `captions`, all of which the table was made from."""
+        """The rows of `captions`, which must be in the table."""
         return self.rows.at(torch.tensor([self._number[one] for one in captions], dtype=torch.long))
 
 
@@ -182,12 +179,11 @@ def _blocks(attributes: Sequence[str]) -> tuple[slice, ...]:
 
 
 def soft_labels(rows: AttributeRows, columns: AttributeRows, equal: Tensor) -> Tensor:
-    """How alike captions are [n, m] from 0 to 1: the mean over the attributes that both tell; 1
-    where `equal`.
+    """Similarity [n, m] of captions from 0 to 1; 1 where `equal`.
 
-    Sets by their overlap (Jaccard), places by their common way from the root of the anatomy tree
-    (Wu and Palmer 1994), ages linearly. Where two captions share no attribute nothing is known, and
-    0 leaves the label to `equal` alone.
+    The mean over the attributes that both captions state: sets by their overlap (Jaccard), places
+    by their common path from the root of the anatomy tree (Wu and Palmer 1994), ages linearly. 0
+    for captions that share no attribute.
     """
     parts = [_places(rows.path, columns.path), _ages(rows.ga_days, columns.ga_days)]
     parts += [_overlap(rows.values[:, block], columns.values[:, block]) for block in rows.blocks]

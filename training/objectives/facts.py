@@ -1,7 +1,4 @@
-"""Which texts of a batch are true of which frames.
-
-By the fact that each text states, whatever its words.
-"""
+"""Which texts of a batch are true of which frames, by the fact that each text states."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +14,8 @@ from sono.training.runtime.distributed import all_gather
 class Facts:
     """The facts of n pairs as numbers that are equal in every process.
 
-    A text is true of a frame where the fact that it `stated` is one of the two that are `true` of
-    the frame under its mask. `regional` separates region pairs from whole-frame pairs.
+    A text is true of a frame if the fact that it `stated` is one of the two that are `true` of the
+    frame under its mask. `regional` separates region pairs from whole-frame pairs.
     """
 
     stated: Tensor  # [n]
@@ -29,12 +26,12 @@ class Facts:
     def of(
         cls, stated: Sequence[str], true: Sequence[tuple[str, str]], regional: Sequence[bool]
     ) -> "Facts":
-        """Of facts by name."""
+        """Facts from their names."""
         pairs = torch.stack([numbers([pair[place] for pair in true]) for place in range(2)], dim=1)
         return cls(numbers(stated), pairs, torch.tensor(regional, dtype=torch.bool))
 
     def at(self, rows: slice) -> "Facts":
-        """Some of the pairs."""
+        """A selection of the pairs."""
         return Facts(self.stated[rows], self.true[rows], self.regional[rows])
 
     def to(self, device: torch.device) -> "Facts":
@@ -42,14 +39,14 @@ class Facts:
         return Facts(self.stated.to(device), self.true.to(device), self.regional.to(device))
 
     def gathered(self) -> "Facts":
-        """Those of all processes."""
+        """The facts of all processes."""
         return Facts(
             all_gather(self.stated), all_gather(self.true), all_gather(self.regional.long()).bool()
         )
 
 
 def numbers(names: Sequence[str], device: torch.device | None = None) -> Tensor:
-    """A number for each name [n], equal for equal names, in every process."""
+    """A number for each name [n], equal for equal names in every process."""
     digests = [
         int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
         for name in names

@@ -1,7 +1,4 @@
-"""Text features joined with what the attribute graph says of a caption.
-
-For training alone, no graph at test time.
-"""
+"""Text features combined with the attribute graph of a caption; only used in training."""
 
 import torch
 import torch.nn.functional as F
@@ -15,22 +12,21 @@ WIDEST = 0.99  # of MAX_GATE, at the start: where it can still close
 
 
 class AttributeGraph(nn.Module):
-    """A bipartite graph of planes and attribute values, two graph convolutions, and a gate into the
-    text feature.
+    """A bipartite graph of planes and attribute values, two graph convolutions, and a gate.
 
-    An edge joins a plane and a value that some caption of the training set tells together. Planes
-    that show the same structures become alike, which a caption's own complete graph
-    (Ultrasound-CLIP, arXiv 2604.01749) cannot give: there all nodes of a side receive the same
-    message. The gate is MAX_GATE * sigmoid(`opening`), open and closing smoothly.
+    An edge joins a plane and a value that occur together in a caption of the training set. Planes
+    that show the same structures become similar, which a caption's own complete graph
+    (Ultrasound-CLIP, arXiv 2604.01749) cannot achieve: there all nodes of a side receive the same
+    message. The gate is MAX_GATE * sigmoid(`opening`), so that it opens and closes smoothly.
     """
 
     planes: Tensor
     edges: Tensor
 
     def __init__(self, captions: AttributeRows, width: int, gate: float) -> None:
-        """`captions`: the distinct ones of the training set; `width` of the features.
+        """`captions` are the distinct ones of the training set.
 
-        `gate` at the start.
+        `width` is that of the features, `gate` the initial gate.
         """
         super().__init__()
         self.register_buffer("planes", captions.path[:, 1].unique())
@@ -43,15 +39,14 @@ class AttributeGraph(nn.Module):
         self.opening = nn.Parameter(torch.logit(torch.tensor([gate / MAX_GATE]).clamp(max=WIDEST)))
 
     def forward(self, text: Tensor, captions: AttributeRows) -> Tensor:
-        """Unit features [n, d] of unit text features [n, d], a step as long as the gate away from
-        these.
+        """Unit features [n, d]: unit text features [n, d] moved by a step of the gate's length.
 
-        A caption that tells nothing stays as it is.
+        A caption without attributes is not moved.
         """
         planes, values = self._nodes()
-        told = torch.cat([self._planes_of(captions), captions.values], dim=1)
-        mean = told @ torch.cat([planes, values]) / told.sum(1, keepdim=True).clamp_min(1)
-        known = (told.sum(1, keepdim=True) > 0).float()
+        own = torch.cat([self._planes_of(captions), captions.values], dim=1)
+        mean = own @ torch.cat([planes, values]) / own.sum(1, keepdim=True).clamp_min(1)
+        known = (own.sum(1, keepdim=True) > 0).float()
         step = MAX_GATE * self.opening.sigmoid() * F.normalize(self.project(mean), dim=-1)
         return F.normalize(text + step * known, dim=-1)
 
@@ -72,7 +67,7 @@ class AttributeGraph(nn.Module):
     def _planes_of(self, captions: AttributeRows) -> Tensor:
         """The plane node of each caption as [n, planes] of 0 and 1.
 
-        The node of unknown planes is no one's.
+        All zeros for an unknown plane.
         """
         own = captions.path[:, 1]
         return ((own[:, None] == self.planes[None, :]) & (own > 0)[:, None]).float()

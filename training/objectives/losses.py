@@ -1,8 +1,7 @@
-"""Contrastive objectives: pure functions of unit features, with positives given by numbers and no n
-x n matrix kept.
+"""Contrastive losses: pure functions of unit features, without storing the n x n matrix.
 
-A batch that lies on several processes is met by rows of one process and columns of all: the mean of
-a loss over the processes is the loss of the whole batch.
+Positives are given by numbers. With several processes, each has its own rows and all columns: the
+mean of a loss over the processes is the loss of the global batch.
 """
 
 import math
@@ -23,10 +22,10 @@ EVERY = slice(None)
 
 
 class Targets(NamedTuple):
-    """Row i and column j are a positive where they share a number.
+    """Row i and column j are a positive pair if they share a number.
 
-    Rows and columns of different `groups` do not meet: such cells are no part of the loss.
-    `weights` multiply the loss of each row.
+    Cells whose row and column differ in `groups` are not part of the loss. `weights` multiply the
+    loss of each row.
     """
 
     rows: Tensor  # numbers [n], or several of each row [n, k]
@@ -43,7 +42,7 @@ class Targets(NamedTuple):
         return (one[:, None, :, None] == other[None, :, None, :]).flatten(2).any(2)
 
     def apart(self, rows: slice = EVERY, columns: slice = EVERY) -> Tensor | None:
-        """Which cells are no part of the loss, bool [rows, columns]; None: all are."""
+        """Which cells are not part of the loss, bool [rows, columns]; None if all are."""
         if self.groups is None:
             return None
         return self.groups[0][rows, None] != self.groups[1][None, columns]
@@ -64,16 +63,13 @@ def identity_targets(size: int, device: torch.device | None = None) -> Targets:
 def caption_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targets:
     """Every equal caption is a positive.
 
-    From the caption numbers of the rows [n] and of all columns [m].
+    `caption_ids` [n] are those of the rows, `all_ids` [m] those of all columns.
     """
     return Targets(caption_ids, caption_ids if all_ids is None else all_ids)
 
 
 def prior_bias(batch_size: int) -> float:
-    """The bias at which one positive among `batch_size` candidates is expected.
-
-    Log(1 / (n - 1)).
-    """
+    """The bias at which one positive among `batch_size` n is expected: log(1 / (n - 1))."""
     return -math.log(max(batch_size - 1, 1))
 
 
@@ -85,11 +81,10 @@ def sigmoid_loss(
     targets: Targets,
     chunk: int = 0,
 ) -> Tensor:
-    """SigLIP's loss: -(1/n) sum_ij log sigmoid(y_ij (scale z_i.w_j + bias)), y = +1 where
-    `targets`, else -1.
+    """SigLIP's loss: -(1/n) sum_ij log sigmoid(y_ij (scale z_i.w_j + bias)).
 
-    Features [n, d] and [m, d] of unit length, scale = exp(logit_scale); `chunk` captions at a time
-    (0: what fits). Source: SigLIP, ICCV 2023.
+    y = +1 for `targets`, else -1. Features [n, d] and [m, d] of unit length, scale =
+    exp(logit_scale); `chunk` captions at a time (0: as many as fit). Source: SigLIP, ICCV 2023.
     """
     scaled = scale * image_features
 
@@ -118,12 +113,11 @@ def softmax_loss(
 def softmax_direction(
     rows: Tensor, columns: Tensor, scale: Tensor, targets: Targets, chunk: int = 0
 ) -> Tensor:
-    """Mean over the rows [n, d] of the divergence of softmax(scale r.c) over the columns [m, d]
-    from the positives.
+    """Mean divergence of the softmax over columns [m, d] from the positives of rows [n, d].
 
-    The positives of a row share its target evenly, so a row with k of them has the cross-entropy
-    minus log k: the least loss is 0 however often a text is repeated. `chunk` rows at a time (0:
-    what fits). Source: CLIP, ICML 2021.
+    The logits are scale * r.c. The positives of a row share its target evenly, so a row with k of
+    them has the cross-entropy minus log k: the minimum is 0 even if a text is repeated. `chunk`
+    rows at a time (0: as many as fit). Source: CLIP, ICML 2021.
     """
 
     def part(some: Tensor, start: int) -> Tensor:
@@ -153,18 +147,18 @@ SoftLabels = Callable[[int, int], Tensor]
 
 
 def semantic_direction(rows: Tensor, columns: Tensor, labels: SoftLabels, chunk: int = 0) -> Tensor:
-    """0.6 mean (cos - s)^2 + 0.4 mean_i KL(softmax(s_i / 0.07) || softmax(cos_i / 0.07)): cosines
-    follow soft labels s.
+    """The loss of cosines against soft labels s.
 
-    Rows [n, d] and columns [m, d] of unit length; `chunk` rows at a time. Source: Ultrasound-CLIP
-    (arXiv 2604.01749).
+    0.6 mean (cos - s)^2 + 0.4 mean_i KL(softmax(s_i / 0.07) || softmax(cos_i / 0.07)). Rows [n, d]
+    and columns [m, d] of unit length; `chunk` rows at a time. Source: Ultrasound-CLIP (arXiv
+    2604.01749).
     """
 
     def part(some: Tensor, start: int) -> Tensor:
         cosine, wanted = some @ columns.T, labels(start, start + len(some))
         squared = (cosine - wanted).square().mean(1).sum()
-        told, want = (cosine / TEMPERATURE).log_softmax(1), (wanted / TEMPERATURE).log_softmax(1)
-        return SQUARED * squared + DIVERGENCE * (want.exp() * (want - told)).sum()
+        found, want = (cosine / TEMPERATURE).log_softmax(1), (wanted / TEMPERATURE).log_softmax(1)
+        return SQUARED * squared + DIVERGENCE * (want.exp() * (want - found)).sum()
 
     return _sum_of_parts(part, rows, len(columns), chunk) / len(rows)
 
@@ -174,7 +168,7 @@ def _sum_of_parts(
 ) -> Tensor:
     """The sum of `part(features[start:stop], start)`.
 
-    Each is made again when its gradient is due.
+    Each part is computed again for its gradient.
     """
     size = chunk or math.ceil(CELLS / max(width, 1))
     if size >= len(features):

@@ -1,7 +1,4 @@
-"""The loss of a batch, as the settings put it together.
-
-On several processes, of this process's pairs against all.
-"""
+"""The loss of a batch according to the settings; on several processes, own pairs against all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +44,7 @@ class Pairs:
 
 
 class Heads(nn.Module):
-    """What an objective learns beside the model and nobody needs afterwards."""
+    """The modules that an objective trains in addition to the model, for training only."""
 
     def __init__(self, config: TrainingConfig, captions: AttributeRows, width: int) -> None:
         super().__init__()
@@ -58,10 +55,10 @@ class Heads(nn.Module):
 
 
 def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig) -> Tensor:
-    """The contrastive loss and, by its weight, the semantic one; its mean over the processes is the
-    whole batch's.
+    """The contrastive loss plus the weighted semantic one.
 
-    `scale` is exp(logit_scale). Every process must hold as many pairs.
+    Its mean over the processes is that of the global batch. `scale` is exp(logit_scale). Every
+    process must have the same number of pairs.
     """
     texts, ids = all_gather(pairs.text), all_gather(pairs.caption_ids)
     one_way = config.objective == "sigmoid" and not config.semantic_weight
@@ -81,14 +78,14 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
 
 
 def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> float:
-    """The logit bias that a run starts with where `batch_size` pairs meet in the loss."""
+    """The initial logit bias if `batch_size` pairs are compared in the loss."""
     if config.bias == "published":
         return published
     return prior_bias(batch_size)
 
 
 def _targets(pairs: Pairs, ids: Tensor, config: TrainingConfig) -> tuple[Targets, Targets]:
-    """Of this process's frames against all texts, and of its texts against all frames."""
+    """The targets of this process's frames against all texts, and of its texts likewise."""
     if config.targets != "fact" and not config.region_weight:
         targets = _positives(pairs.caption_ids, ids, config)
         return targets, targets
@@ -115,11 +112,10 @@ def _positives(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets
 
 
 def role_weights(own: Tensor, everyone: Tensor, region_weight: float) -> Tensor:
-    """Weights [n] of the pairs of this process, `own` and `everyone` being true for region pairs.
+    """Weights [n] of the pairs of this process; `own` and `everyone` mark region pairs.
 
     With them the mean over all pairs is (1 - region_weight) times the mean over whole frames plus
-    region_weight times the mean over regions. Where the batch has one kind alone, all weights are
-    1.
+    region_weight times the mean over regions. If the batch has only one kind, all weights are 1.
     """
     if bool(everyone.all()) or not bool(everyone.any()):
         return torch.ones(len(own), device=own.device)
@@ -147,7 +143,7 @@ def save_heads(folder: Path, state: dict[str, Tensor]) -> None:
 
 
 def load_heads(folder: Path, heads: Heads) -> None:
-    """Restore what `save_heads` wrote; SonoError where it is missing or damaged."""
+    """Restore what `save_heads` wrote; SonoError when it is missing or damaged."""
     if not heads.state_dict():
         return
     try:

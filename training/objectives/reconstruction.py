@@ -1,6 +1,4 @@
-"""Masked-region modeling: guess from the rest of the frame and from the caption what a hidden
-region looks like.
-"""
+"""Masked-region modeling: predict a hidden region from the rest of the frame and the caption."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +15,9 @@ WIDTH = 256
 
 
 class RegionReconstruction(nn.Module):
-    """From the features of a frame with a hole, and of the region's caption, the gray of every
-    cell of the hole.
+    """Predicts the gray of every cell of a hole in a frame.
+
+    The inputs are the features of the frame with the hole and of the region's caption.
     """
 
     def __init__(self, width: int) -> None:
@@ -28,8 +27,9 @@ class RegionReconstruction(nn.Module):
         )
 
     def forward(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """A coarse picture [n, GRID, GRID], in standard deviations of the hidden pixels' gray,
-        from features [n, d].
+        """A coarse picture [n, GRID, GRID] from features [n, d].
+
+        It is in standard deviations of the hidden pixels' gray.
         """
         picture: Tensor = self.guess(torch.cat([image_features, text_features], dim=1))
         return picture.view(-1, GRID, GRID)
@@ -46,9 +46,7 @@ def with_hole(image: Tensor, mask: Tensor) -> Tensor:
 
 @contextmanager
 def kept_statistics(model: nn.Module) -> Iterator[None]:
-    """Frames that are encoded meanwhile leave no trace in the running statistics of batch
-    normalization.
-    """
+    """Leave the running statistics of batch normalization unchanged meanwhile."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -61,21 +59,19 @@ def kept_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def hidden_cells(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean gray [n, GRID, GRID] of the masked pixels of each cell, and the share of each cell
-    that is masked.
-    """
+    """Mean gray [n, GRID, GRID] of each cell's masked pixels, and the masked share of the cell."""
     share = F.adaptive_avg_pool2d(mask, GRID)
     mean = F.adaptive_avg_pool2d(image * mask, GRID) / share.clamp_min(1e-6)
     return mean[:, 0], share[:, 0]
 
 
 def reconstruction_loss(guess: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of the `guess` [n, GRID, GRID] over the masked cells, each frame by the
-    spread of its own.
+    """Mean squared error of the `guess` [n, GRID, GRID] over the masked cells.
 
-    Frames whose mask is whole or empty have nothing to guess and do not count; 0 where no other is
-    left. A guess of 0 costs about 1. The mean over the processes is that of the whole batch,
-    however its regions are spread.
+    Each frame is scaled by the spread of its own cells. Frames whose mask is full or empty have
+    nothing to predict and do not count; 0 if no other frame is left. A guess of 0 costs about 1.
+    The mean over the processes is that of the global batch, even if its regions are spread
+    unevenly.
     """
     whole = mask.flatten(1).all(1) | ~mask.flatten(1).any(1)
     wanted, share = hidden_cells(image, mask)

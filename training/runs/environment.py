@@ -1,6 +1,4 @@
-"""Where a run is made: versions, machine and the state of the source, none of which names a
-place or a host.
-"""
+"""The environment of a run: versions, machine and source state, without paths or host names."""
 
 import platform
 import re
@@ -25,7 +23,7 @@ _TRADE = re.compile(r"\((?:R|TM|C)\)|\b(?:CPU|Processor)\b|@.*", re.IGNORECASE)
 
 
 def environment(config: TrainingConfig, model: ModelConfig) -> dict[str, str]:
-    """Versions, the machine, how the run uses it, and the state of the source that is run."""
+    """Versions, the machine, its use by the run, and the state of the source code."""
     return {
         **_versions_and_machine(),
         "processes": str(get_world_size()),
@@ -35,10 +33,9 @@ def environment(config: TrainingConfig, model: ModelConfig) -> dict[str, str]:
 
 
 def differences(recorded: Mapping[str, str]) -> str:
-    """Versions and machine that differ from those of a record, as "torch 2.14.0 (here 2.15.0),
-    ..."; "" for none.
+    """Versions and machine that differ from a record; "" for none.
 
-    What an older record does not tell is left out.
+    As in "torch 2.14.0 (here 2.15.0), ...". What an older record does not contain is left out.
     """
     here = _versions_and_machine()
     other = [name for name in here if recorded.get(name, here[name]) != here[name]]
@@ -62,27 +59,24 @@ def _versions_and_machine() -> dict[str, str]:
 
 
 def _cpu_name() -> str:
-    """As in "Intel Xeon Gold 6248R"; "" where the system does not tell."""
+    """A name such as "Intel Xeon Gold 6248R"; "" if it is unknown."""
     try:
-        told = re.search(
+        found = re.search(
             r"^model name\s*:(.*)$",
             CPU_INFO.read_text(encoding="utf-8", errors="replace"),
             re.MULTILINE,
         )
     except OSError:
-        told = None
-    return " ".join(_TRADE.sub(" ", told[1] if told else platform.processor()).split())
+        found = None
+    return " ".join(_TRADE.sub(" ", found[1] if found else platform.processor()).split())
 
 
 def _git_state(source: Path) -> dict[str, str]:
-    """The commit of `source` and how many of its files differ from it.
-
-    Nothing where it is no repository of its own.
-    """
+    """The commit of `source` and the number of changed files; {} if it is not a repository."""
     if not (source / ".git").exists():
         return {}
     try:
-        told = [
+        commit, changes = [
             subprocess.run(
                 ["git", "-C", source, *words],
                 capture_output=True,
@@ -94,4 +88,4 @@ def _git_state(source: Path) -> dict[str, str]:
         ]
     except (OSError, subprocess.SubprocessError):  # no git here, or a repository it does not trust
         return {}
-    return {"commit": told[0].strip(), "changed_files": str(len(told[1].splitlines()))}
+    return {"commit": commit.strip(), "changed_files": str(len(changes.splitlines()))}

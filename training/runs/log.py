@@ -1,7 +1,4 @@
-"""What a run tells while it goes on.
-
-Log.csv, TensorBoard, and a table of the last epochs for who watches.
-"""
+"""Training progress: log.csv, TensorBoard, and a live table of the last epochs."""
 
 import csv
 import io
@@ -37,22 +34,22 @@ COLUMNS = (
     "val_top1_macro",
     "val_naming_macro",
     "seconds",
-    "left_out",  # steps that moved nothing, for float16 overflowed
+    "left_out",  # steps that were skipped because float16 overflowed
 )
 RECORD_FRAME = 16  # bytes around a record of a TensorBoard file
 SHOWN = 8  # epochs of the table
-# in the line of an epoch
-TOLD = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")
+# in the line of an epoch on stderr
+PRINTED = ("loss", "val_loss", "val_top1_macro", "val_naming_macro", "seconds")
 
 
 class Log:
-    """One line an epoch in log.csv, and the same values for TensorBoard.
+    """One line per epoch in log.csv, and the same values for TensorBoard.
 
-    The first process writes.
+    Only the first process writes.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Go on after the first `keep` epochs."""
+        """Continue after the first `keep` epochs."""
         self._path, self._started = folder / "log.csv", time.perf_counter()
         lines = _lines(self._path) if keep and self._path.exists() else []
         self._lines = [",".join(COLUMNS), *(line for line in lines[1:] if _epoch(line) <= keep)]
@@ -61,31 +58,29 @@ class Log:
     def write(self, values: dict[str, Any]) -> dict[str, str]:
         """Write the values of an epoch; returns them as text."""
         values = values | {"seconds": time.perf_counter() - self._started}
-        told = {
+        texts = {
             name: f"{value:.6g}" if isinstance(value, float) else str(value)
             for name, value in values.items()
         }
         if self._board is None:
-            return told
+            return texts
         line = io.StringIO()
-        csv.DictWriter(line, COLUMNS, lineterminator="").writerow(told)
+        csv.DictWriter(line, COLUMNS, lineterminator="").writerow(texts)
         self._lines.append(line.getvalue())
         write_text(self._path, "\n".join(self._lines) + "\n")
         self._board.write(values)
-        return told
+        return texts
 
 
 class TensorBoardWriter:
-    """Values of epochs in a file that TensorBoard reads; a run goes on without it where it cannot
-    be written.
+    """Values of epochs in a TensorBoard file; if it cannot be written, the run continues without.
 
-    TensorBoard's own writer is a thread of its own, whose errors nobody can catch, and names its
+    TensorBoard's own writer is a separate thread, whose errors cannot be caught, and names its
     files by the machine.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Begin a file of the epochs after the first `keep`; what earlier files hold of these is
-        dropped.
+        """Start a file of the epochs after the first `keep`; drop these from earlier files.
 
         A killed run has written epochs that it repeats when it is resumed.
         """
@@ -116,18 +111,16 @@ class TensorBoardWriter:
         try:
             yield
         except OSError as error:
-            told = error.strerror or error
+            reason = error.strerror or error
             stderr_console.print(
-                f"{place}: {told}; the run goes on without TensorBoard, log.csv has it all",
+                f"{place}: {reason}; the run continues without TensorBoard, log.csv has all values",
                 markup=False,
             )
             self._path = None
 
 
 def _drop_later(path: Path, keep: int) -> None:
-    """Write a file of events again without those after epoch `keep`, and without a record that
-    was cut short.
-    """
+    """Rewrite a file of events without those after epoch `keep` and without truncated records."""
     content = path.read_bytes()
     records = list(_records(content))
     kept = [record for record in records if Event.FromString(record).step <= keep]
@@ -142,7 +135,7 @@ def _drop_later(path: Path, keep: int) -> None:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """The whole records of a file of events: length, its checksum, content, its checksum."""
+    """The complete records of a file of events: length, its checksum, content, its checksum."""
     start = 0
     while start + RECORD_FRAME <= len(content):
         (length,) = struct.unpack_from("<Q", content, start)
@@ -154,7 +147,7 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 class LiveTable:
-    """The table of the last epochs above the bar, or a line an epoch where it cannot be drawn."""
+    """The table of the last epochs above the bar, or one line per epoch if it cannot be drawn."""
 
     def __init__(self, epochs: int, advance: Advance | None = None) -> None:
         self._total, self._advance = epochs, advance
@@ -169,8 +162,8 @@ class LiveTable:
         """One epoch is done."""
         self._epochs.append(values)
         if self._advance is None:
-            told = ", ".join(f"{name} {values[name]}" for name in TOLD if values.get(name))
-            stderr_console.print(f"epoch {values['epoch']} of {self._total}: {told}")
+            shown = ", ".join(f"{name} {values[name]}" for name in PRINTED if values.get(name))
+            stderr_console.print(f"epoch {values['epoch']} of {self._total}: {shown}")
 
     def __rich__(self) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -185,7 +178,7 @@ class LiveTable:
 def live_progress(total: int, done: int, epochs: int) -> Iterator[LiveTable]:
     """Show a live table and a bar of `total` steps on stderr.
 
-    Lines on a pipe, nothing when `talk.quiet`.
+    Lines in a pipe, nothing with `--quiet`.
     """
     if not stderr_console.is_terminal or stderr_console.quiet:
         yield LiveTable(epochs)
@@ -202,7 +195,7 @@ def _lines(path: Path) -> list[str]:
         return read_regular(path, MAX_JSON_BYTES).decode().splitlines()
     except UnicodeDecodeError as error:
         raise SonoError(
-            f"{path}: damaged ({error}); delete it, and the run goes on without its earlier lines"
+            f"{path}: damaged ({error}); delete it, and the run continues without its earlier lines"
         ) from error
 
 

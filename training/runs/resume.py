@@ -1,6 +1,6 @@
-"""What a run needs to go on where it was.
+"""Save and restore the state of a run.
 
-Written as one folder, so that nothing old is ever paired with new.
+It is written as one folder, so that old and new files are never mixed.
 """
 
 import io
@@ -30,31 +30,31 @@ from sono.training.runtime.distributed import broadcast_call
 from sono.training.runtime.sharding import load_optimizer, whole
 from sono.training.step import Trainer
 
-SAVE_SECONDS = 20.0  # between two saves: the most that a killed run loses, where saving is quick
+SAVE_SECONDS = 20.0  # between two saves: the most that a killed run loses, if saving is quick
 SAVE_SHARE = 0.05  # of the time may be spent on saving
 
 
 @dataclass(config=ConfigDict(strict=True, extra="forbid"))
 class State:
-    """The moving part of a run.
+    """The progress of a run.
 
-    Finished steps and epochs, losses of the epoch under way, and the best epoch.
+    Finished steps and epochs, losses of the current epoch, and the best epoch.
     """
 
     step: NonNegativeInt = 0
     epoch: NonNegativeInt = 0
     losses: list[FiniteFloat] = field(default_factory=list)
-    left_out: NonNegativeInt = 0  # steps of that epoch that moved nothing
+    left_out: NonNegativeInt = 0  # skipped steps of the current epoch
     best: float = -math.inf
     best_epoch: NonNegativeInt = 0
 
     def after_step(self, step: int, loss: float, left_out: bool = False) -> None:
-        """Step number `step` is done, or was left out."""
+        """Count step number `step` as done; `left_out`: it was skipped."""
         self.step, self.left_out = step + 1, self.left_out + left_out
         self.losses.append(loss)
 
     def after_epoch(self, score: float | None) -> bool:
-        """An epoch is validated; whether it is the best so far (ties go to the later)."""
+        """Count a validated epoch; whether it is the best so far (ties go to the later one)."""
         self.epoch, self.losses, self.left_out = self.epoch + 1, [], 0
         if score is None or score < self.best:
             return False
@@ -73,12 +73,12 @@ class Saver:
     def is_due(self) -> bool:
         """Whether it is time to save, by the clock of this process.
 
-        All must agree before they do.
+        All processes must agree before they save.
         """
         return time.monotonic() >= self._next
 
     def save(self, state: State) -> None:
-        """Save all that `restore` needs."""
+        """Save everything that `restore` needs."""
         started, trainer = time.monotonic(), self._trainer
         weights, heads = whole(trainer.model.state_dict()), whole(trainer.heads.state_dict())
         moving = asdict(state) | whole(_moving(trainer))
@@ -99,10 +99,7 @@ class Saver:
         self._write(name, lambda new: checkpoints.save_model(new, model, weights))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Let the first process write the folder `name`, and all wait for it.
-
-        None may end before it is whole.
-        """
+        """Let the first process write the folder `name` while all wait for it."""
 
         def work() -> None:
             with explain_write_errors(self._folder), atomic_folder(self._folder / name) as new:
@@ -112,9 +109,10 @@ class Saver:
 
 
 def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
-    """Put the run in `folder`, whose epochs begin at the steps `starts`, back into `trainer`.
+    """Restore the run in `folder` into `trainer`.
 
-    A run that was killed before it saved anything begins again.
+    Its epochs begin at the steps `starts`. A run that was killed before its first save starts
+    again.
     """
     now = trainer.config.record()
     known = TrainingConfig.model_validate({}).record() | checkpoints.read_run(folder).config
@@ -122,8 +120,7 @@ def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     if changed:
         raise SonoError(
             f"{folder}: started with other settings ({', '.join(changed)}); resume with the same "
-            f"ones, "
-            f"or repeat it with others: `sono train --from {folder.name}`"
+            f"ones, or repeat it with others: `sono train --from {folder.name}`"
         )
     if not broadcast_call(partial(_is_saved, folder)):
         return State()
@@ -132,7 +129,7 @@ def restore(folder: Path, trainer: Trainer, starts: Sequence[int]) -> State:
     state = _unpacked(folder / LAST / STATE, trainer, starts)
     if state.best_epoch and not (folder / BEST).exists():
         stderr_console.print(
-            f"{folder}: {BEST}/ is gone, so the best of the epochs to come is kept", markup=False
+            f"{folder}: {BEST}/ is missing; the best of the remaining epochs is kept", markup=False
         )
         state.best, state.best_epoch = -math.inf, 0
     return state
@@ -143,31 +140,31 @@ def _is_saved(folder: Path) -> bool:
     if (folder / LAST).exists():
         return True
     if (folder / END).exists():
-        raise SonoError(f"{folder}: has ended, and {LAST}/ is gone; {_anew(folder)}")
+        raise SonoError(f"{folder}: has ended, and {LAST}/ is missing; {_repeat_help(folder)}")
     stderr_console.print(
-        f"{folder}: nothing was saved to go on from, so it begins again", markup=False
+        f"{folder}: nothing was saved to resume from, so it starts again", markup=False
     )
     return False
 
 
-def _anew(folder: Path) -> str:
-    return f"begin a new run with the same settings by `sono train --from {folder.name}`"
+def _repeat_help(folder: Path) -> str:
+    return f"start a new run with the same settings by `sono train --from {folder.name}`"
 
 
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """What cannot be written leaves the checkpoint before it, from which the run goes on."""
+    """Turn write errors into a SonoError; the earlier checkpoint stays, ready to resume."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         raise SonoError(
-            f"{folder}: the run could not be written ({error}); "
-            f"make room, then `sono train --name {folder.name} --resume`"
+            f"{folder}: the run could not be written ({error}); free some disk space, then `sono "
+            f"train --name {folder.name} --resume`"
         ) from error
 
 
 def _moving(trainer: Trainer) -> dict[str, Any]:
-    """What moves the weights of `trainer`."""
+    """The state of the optimizer and the gradient scaler."""
     return {"optimizer": trainer.optimizer.state_dict(), "scaler": trainer.scaler.state_dict()}
 
 
@@ -193,5 +190,5 @@ def _unpacked(path: Path, trainer: Trainer, starts: Sequence[int]) -> State:
         return state
     except DAMAGED as error:
         raise SonoError(
-            f"{path}: missing or damaged ({short(error)}); {_anew(path.parents[1])}"
+            f"{path}: missing or damaged ({short(error)}); {_repeat_help(path.parents[1])}"
         ) from error

@@ -1,4 +1,4 @@
-"""The record of a run: what it was given and where, so that it can be told and repeated."""
+"""The record of a run: its settings, data and environment, so that it can be repeated."""
 
 import hashlib
 from collections import Counter
@@ -29,7 +29,7 @@ START_HASH = "start_sha256"  # of an encoder's file, in the environment of a rec
 def run_info(
     workspace: Workspace, material: TrainingInputs, config: TrainingConfig, name: str
 ) -> RunInfo:
-    """The record of a new run, which also knows what the run it begins with has seen."""
+    """The record of a new run, including what the run that it starts from has seen."""
     images = material.images
     used = images[images["split"].isin(["train", "val"])]
     planes = Counter(images.loc[images["split"] == "train", "plane"].dropna())
@@ -60,7 +60,7 @@ def _encoder_hash(material: TrainingInputs) -> dict[str, str]:
 
 
 def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
-    """The record of a run that reads shards, beside its validation frames."""
+    """The record of a run that reads shards, in addition to its validation frames."""
     return replace(
         info,
         centers_seen=tuple(sorted({*info.centers_seen, *contents.centers})),
@@ -71,9 +71,7 @@ def _with_stream(info: RunInfo, contents: Contents) -> RunInfo:
 
 
 def data_hash(workspace: Workspace, config: TrainingConfig) -> str:
-    """16 hexadecimal digits over the bytes of the three tables, and of the index of the shards
-    where some are read.
-    """
+    """16 hexadecimal digits over the bytes of the three tables and the index of the shards."""
     files = [
         path for table in (CAPTIONS, IMAGES, MASKS) if (path := workspace.path(table)).exists()
     ]
@@ -89,10 +87,10 @@ def settings_of_run(
     options: dict[str, Any],
     resume: bool = False,
 ) -> TrainingConfig:
-    """The settings of the run `recorded`, or those of a new one; the options that are not None win.
+    """The settings of the run `recorded`, or of a new run; options that are not None win.
 
-    Runs are given by name or by the path of their folder. A remark where the data are no longer
-    those that it saw; `train` refuses to `resume` there.
+    Runs are given by name or by the path of their folder. Prints a message when the data have
+    changed since that run; `train` refuses to `resume` then.
     """
     if options.get("init") is not None:
         options = {**options, "init": workspace.run_name(options["init"])}
@@ -106,53 +104,49 @@ def settings_of_run(
     if resume:
         if other:
             raise SonoError(
-                f"{other}; put the old one back, or begin a new run with `sono train --from "
+                f"{other}; put the old one back, or start a new run with `sono train --from "
                 f"{recorded}`"
             )
         return override(config, **options)
     if is_main_process():
         if other:
-            stderr_console.print(f"{other}, so its weights will not come again", markup=False)
-        _tell_changes(workspace, recorded, config)
+            stderr_console.print(f"{other}, so its weights will differ", markup=False)
+        _warn_changes(workspace, recorded, config)
     return _holding_out(workspace, override(config, **options))
 
 
 def _other_encoder(workspace: Workspace, name: str, config: TrainingConfig) -> str:
-    """That the file of `start` is not the one that the run began with.
-
-    "" where it is, or there is none.
-    """
+    """A message if the file of `start` has changed since the run; "" otherwise."""
     known = read_run(workspace.runs / name).environment.get(START_HASH)
     if known is None or config.start is None:
         return ""
     path = workspace.place(config.start)
     if not path.is_file() or file_sha256(path) == known:
         return ""
-    return f"{name}: {path.name} is another file than the run began with"
+    return f"{name}: {path.name} is not the file that the run started from"
 
 
-def _tell_changes(workspace: Workspace, name: str, config: TrainingConfig) -> None:
+def _warn_changes(workspace: Workspace, name: str, config: TrainingConfig) -> None:
     if _has_changed(workspace, name, config):
         stderr_console.print(
-            f"{name}: images, masks or captions have changed since, so its weights will not come "
-            f"again"
+            f"{name}: images, masks or captions have changed since, so its weights will differ"
         )
     other = differences(read_run(workspace.runs / name).environment)
     if other:
         stderr_console.print(
-            f"{name}: made with {other}, so its weights may come out a little different",
+            f"{name}: made with {other}, so its weights may differ slightly",
             markup=False,
         )
 
 
 def _holding_out(workspace: Workspace, config: TrainingConfig) -> TrainingConfig:
-    """With the centers that the run it begins with has held out, unless others are given."""
+    """`config` with the held-out centers of the run `init`, unless others are given."""
     if config.init is None or config.hold_out:
         return config
     held = read_run(workspace.runs / config.init.split("/")[0]).held_out
     if held and is_main_process():
         stderr_console.print(
-            f"{', '.join(held)} stays held out, as in {config.init}; --hold-out names others"
+            f"{', '.join(held)} stays held out, as in {config.init}; use --hold-out to change this"
         )
     return config.model_copy(update={"hold_out": tuple(held)})
 
@@ -162,34 +156,33 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
     folder = find_run(workspace, name)
     if folder.parent != workspace.runs:
         raise SonoError(
-            f"{folder}: is no run, but a part of one; give the run, "
+            f"{folder}: is not a run, but a part of one; give the run, "
             f"'{folder.relative_to(workspace.runs).parts[0]}'"
         )
     info = read_run(folder)
     if "imported" in info.config:
         raise SonoError(
-            f"{folder}: imported, not trained; `sono train --init {name}` begins with it"
+            f"{folder}: imported, not trained; `sono train --init {name}` starts from it"
         )
     unknown = set(info.config) - set(TrainingConfig.model_fields)
     if unknown or ("model" in info.config and "region_weight" not in info.config):
         raise SonoError(
-            f"{folder}: made by another version, whose settings are unknown or mean something else "
-            f"here; "
-            f"`sono train --init {name}` begins with it"
+            f"{folder}: made by another version, with settings that are unknown or differ in "
+            f"meaning here; `sono train --init {name}` starts from it"
         )
     return _with_places(validated(info.config, "config", TrainingConfig, folder / RUN), workspace)
 
 
 def check_data(workspace: Workspace, name: str, config: TrainingConfig) -> None:
-    """SonoError where the run `name` saw other data.
+    """SonoError when the run `name` saw other data.
 
-    Going on, it would learn from patients that its record lacks.
+    A resumed run would learn from patients that its record lacks.
     """
     if _has_changed(workspace, name, config):
         raise SonoError(
-            f"{workspace.runs / name}: images, masks or captions have changed since it began, so "
-            f"it cannot go on; "
-            f"put the tables back, or begin a new run with `sono train --from {name}`"
+            f"{workspace.runs / name}: images, masks or captions have changed since it started, so "
+            "it cannot be resumed; put the tables back, or start a new run with `sono train --from "
+            f"{name}`"
         )
 
 
@@ -198,9 +191,9 @@ def _has_changed(workspace: Workspace, name: str, config: TrainingConfig) -> boo
 
 
 def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:
-    """With the folders that `sono.toml` names alike: a record keeps no place.
+    """`config` with the paths of `sono.toml`, since a record has only names.
 
-    SonoError where one is not named.
+    SonoError when a path is missing there.
     """
     own, found = section_values(workspace.config_path, "training"), {}
     for name in PLACES:
@@ -209,15 +202,15 @@ def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig
             continue
         if kept is not None and (not isinstance(place, str) or Path(place).name != kept):
             raise SonoError(
-                f"{workspace.config_path}: the run read {name} '{kept}' and keeps no place; "
-                f"name it as {name} under [training]"
+                f"{workspace.config_path}: the run read {name} '{kept}' and does not store its "
+                f"path; set {name} under [training]"
             )
         found[name] = place if kept is not None else None
     return config.model_copy(update=found)
 
 
 def next_run_name(workspace: Workspace, after: str = "") -> str:
-    """run-001, run-002, ...: the first behind `after` whose folder is not used."""
+    """run-001, run-002, ...: the first one behind `after` whose folder is not used."""
     taken = {run.name for run in workspace.runs.glob("run-*") if is_used(run)}
     names = (f"run-{number:03d}" for number in range(1, 10_000))
     return next(

@@ -1,1 +1,1 @@
-"""Processes, memory and signals: the ground that training runs on."""
+"""Runtime support of training: processes, memory and signals."""

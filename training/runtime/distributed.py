@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other; alone, everything stays as it is."""
+"""Collectives for distributed training; no-ops with a single process."""
 
 import gc
 import os
@@ -22,10 +22,10 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that `torchrun` has started, of which the first one talks; a single one
-    has nobody to join.
+    """Join the processes that `torchrun` has started; nothing to do for a single process.
 
-    Let a function of its own do the work: what its frame holds is freed before the processes part.
+    Only the main process prints. Call this from a function without locals of its own: what the
+    frame of the caller holds must be freed before the process group is destroyed.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -47,9 +47,9 @@ def processes() -> Iterator[None]:
 
 
 def _free_frames(error: BaseException | None) -> None:
-    """Free what the finished functions in the traceback of `error` hold.
+    """Free the locals of the finished functions in the traceback of `error`.
 
-    Weights in shares hold their group.
+    Sharded weights keep the process group alive.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -57,10 +57,10 @@ def _free_frames(error: BaseException | None) -> None:
 
 
 def _free_groups() -> None:
-    """Drop every reference to the process group, which ends its threads when it is destroyed.
+    """Drop every reference to the process group, so that its destruction ends its threads.
 
-    A thread of gloo's that still runs at the exit of Python may abort the process. Learners are
-    freed by the collector alone, and torch's caches keep the mesh of FSDP for good.
+    A gloo thread that still runs at the exit of Python may abort the process. Learners are only
+    freed by the garbage collector, and torch's caches keep the mesh of FSDP.
     """
     gc.collect()
     for mesh in [value for value in gc.get_objects() if type(value) is DeviceMesh]:
@@ -68,13 +68,13 @@ def _free_groups() -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that talks and prints, also before and after they have joined."""
+    """Whether this is the process that prints, also outside of `processes`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """Meanwhile this process is by itself: it sees its own rows and nobody else's."""
+    """Let this process act as if it were the only one."""
     token = _alone.set(True)
     try:
         yield
@@ -83,7 +83,7 @@ def single_process() -> Iterator[None]:
 
 
 def get_world_size() -> int:
-    """Processes of the run, 1 where none were started."""
+    """Processes of the run; 1 if none were started."""
     together = dist.is_available() and dist.is_initialized() and not _alone.get()
     return dist.get_world_size() if together else 1
 
@@ -94,27 +94,27 @@ def get_rank() -> int:
 
 
 def broadcast_call(work: Callable[[], Result]) -> Result:
-    """What `work` gives on the first process, told to all.
+    """The result of `work` on the first process, sent to all.
 
-    An error of ours or of the disk is raised everywhere.
+    A SonoError or OSError is raised on all processes.
     """
     if get_world_size() == 1:
         return work()
-    told: list[Any] = [None]
+    sent: list[Any] = [None]
     if get_rank() == 0:
         try:
-            told[0] = work()
+            sent[0] = work()
         except (SonoError, OSError) as error:
-            told[0] = error
-    dist.broadcast_object_list(told)
-    if isinstance(told[0], (SonoError, OSError)):
-        raise told[0]
-    result: Result = told[0]
+            sent[0] = error
+    dist.broadcast_object_list(sent)
+    if isinstance(sent[0], (SonoError, OSError)):
+        raise sent[0]
+    result: Result = sent[0]
     return result
 
 
 def broadcast(value: Result) -> Result:
-    """The value of the first process."""
+    """The value of the first process, sent to all."""
     return broadcast_call(lambda: value)
 
 
@@ -137,7 +137,7 @@ def all_reduce_mean(value: float, device: torch.device) -> float:
 
 
 def any_rank(flags: list[bool], device: torch.device) -> list[bool]:
-    """Whether any process says so, of each flag: all of them do the same thing at the same step."""
+    """Whether any process has set each flag, so that all take the same branch."""
     if get_world_size() == 1:
         return flags
     return [
@@ -146,12 +146,11 @@ def any_rank(flags: list[bool], device: torch.device) -> list[bool]:
 
 
 def all_gather(own: Tensor) -> Tensor:
-    """The rows [n, ...] of all processes in the order of their ranks [processes * n, ...], with
-    gradients.
+    """The rows [n, ...] of all processes [processes * n, ...], with gradients.
 
-    Every process must hold as many rows. A process gets the gradient of all losses with respect to
-    its own rows, so that the mean of the parameters' gradients (as DDP takes it) is that of the
-    mean loss.
+    They are in the order of the ranks; every process must have the same number of rows. A process
+    gets the gradient of all losses with respect to its own rows, so that the mean of the
+    parameters' gradients (as in DDP) is that of the mean loss.
     """
     if get_world_size() == 1:
         return own

@@ -1,7 +1,4 @@
-"""Weights that no process holds whole (FSDP).
-
-Each has a share, and the whole comes together where it is asked for.
-"""
+"""Weights in shards (FSDP): each process has a part, gathered when the full weights are needed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,10 +13,9 @@ from sono.training.runtime.distributed import get_rank, get_world_size
 
 
 def share_weights(learner: nn.Module, blocks: Iterable[nn.Module]) -> None:
-    """Let each process keep a share of what learns in `learner`, whose `blocks` come together one
-    at a time.
+    """Shard the trained weights of `learner`, whose `blocks` are gathered one at a time.
 
-    What is frozen, and single numbers, stay whole on every process.
+    Frozen weights and scalars stay complete on every process.
     """
     stays = {
         weight for weight in learner.parameters() if not (weight.requires_grad and weight.ndim)
@@ -34,9 +30,9 @@ def share_weights(learner: nn.Module, blocks: Iterable[nn.Module]) -> None:
 
 
 def whole(values: Any) -> Any:
-    """The same tree of dicts with whole tensors, on the first process.
+    """The same tree of dicts with full tensors, on the first process.
 
-    The others, who must ask too, get nothing.
+    The other processes must call it, too, and get nothing.
     """
     if isinstance(values, dict):
         return {name: whole(value) for name, value in values.items()}
@@ -47,16 +43,16 @@ def whole(values: Any) -> Any:
 
 
 def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a state of whole tensors into a module that may have shares alone.
+    """Load a state of full tensors into a module that may be sharded.
 
-    Strict as `load_state_dict`.
+    Strict, like `load_state_dict`.
     """
     own = module.state_dict()
     module.load_state_dict({name: _share(value, own.get(name)) for name, value in state.items()})
 
 
 def finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights; ValueError where one of them is no number."""
+    """The same weights; ValueError if one of them has a value that is not finite."""
     for name, value in weights.items():
         if not value.isfinite().all():
             raise ValueError(f"'{name}' is not finite")
@@ -64,9 +60,9 @@ def finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """Load what an AdamW keeps of each weight, whole; the weights may be shares.
+    """Load the full AdamW state of each weight; the weights may be sharded.
 
-    ValueError where it does not fit.
+    ValueError when it does not fit.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     shares = {
@@ -82,7 +78,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, 
 
 
 def _fitting(values: dict[str, Tensor], own: Tensor) -> dict[str, Tensor]:
-    """What AdamW keeps of the weight `own`; it reads by the size of `own`, whatever is there."""
+    """The AdamW state for the weight `own`, checked: AdamW trusts its shapes."""
     for name, shape in {
         "step": torch.Size(),
         "exp_avg": own.shape,
@@ -97,7 +93,7 @@ def _fitting(values: dict[str, Tensor], own: Tensor) -> dict[str, Tensor]:
 
 
 def _share(value: Tensor, own: Tensor | None) -> Tensor:
-    """What this process keeps of a whole tensor where it keeps a share of the tensor `own`."""
+    """The shard of a full tensor on this process, if the tensor `own` is sharded."""
     if not isinstance(own, DTensor) or value.shape != own.shape:
         return value
     return distribute_tensor(
@@ -107,9 +103,9 @@ def _share(value: Tensor, own: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def clip_shares(weights: Iterable[Tensor], most: float) -> float:
-    """Average the gradients of weights that all processes hold whole, then clip all.
+    """Average the gradients of unsharded weights over the processes, then clip all gradients.
 
-    Returns the norm before.
+    Returns the norm before clipping.
     """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     shares = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]

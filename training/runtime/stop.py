@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to stop; it finishes the step under way and saves."""
+"""Stop a run by Ctrl-C or SIGTERM; it finishes the current step and saves."""
 
 import signal
 import threading
@@ -10,17 +10,17 @@ from types import FrameType
 
 @dataclass
 class Stop:
-    """Whether somebody has asked."""
+    """Whether a stop was requested."""
 
     asked: bool = False
 
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Note SIGINT and SIGTERM meanwhile; a second Ctrl-C ends the work at once (KeyboardInterrupt).
+    """Catch SIGINT and SIGTERM meanwhile; a second Ctrl-C stops at once (KeyboardInterrupt).
 
-    A second SIGTERM does not: a cluster sends one to every process, and torchrun passes on the one
-    that it got. A thread that is not the main one gets no signals, and notes none.
+    A second SIGTERM does not: a cluster sends one to every process, and torchrun forwards the one
+    that it received. Only the main thread gets signals.
     """
     stop = Stop()
 

@@ -11,7 +11,8 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from sono.annotation.mask_import import ImportOptions, import_masks
+from sono.annotation.import_options import ImportOptions
+from sono.annotation.mask_import import import_masks
 from sono.curation.core.engine import Engine
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.rle import decode

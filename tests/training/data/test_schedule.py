@@ -46,7 +46,7 @@ def test_an_epoch_that_was_left_goes_on_with_the_same_batches() -> None:
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(
-        SonoError, match="a batch of 7 pairs cannot be shared by 1 processes in 2 parts"
+        SonoError, match="a batch of 7 pairs cannot be divided among 1 processes in 2 parts"
     ):
         Plan(PAIRS, TrainingConfig(batch_size=16, accumulate=2))
     with pytest.raises(SonoError, match="in 4 parts of at least 2 pairs"):

@@ -97,7 +97,7 @@ def test_held_out_centers_are_those_of_the_shards(study: Workspace, tmp_path: Pa
     streamed = held.model_copy(update={"shards": str(tmp_path / "a"), "hold_out": ()})
     info = read_run(train(study, streamed, "shards-held").folder)
     assert (info.held_out, info.centers_seen) == (("B",), ("A",))
-    with pytest.raises(SonoError, match=r"written with B held out, A is asked.*--hold-out"):
+    with pytest.raises(SonoError, match=r"written with B held out, not A.*--hold-out"):
         train(study, streamed.model_copy(update={"hold_out": ("A",)}), "shards-other")
 
 
@@ -187,7 +187,7 @@ def test_two_processes_read_other_shards_for_as_many_steps(
     every = [image_id for one in seen for batch in one for image_id in batch]
     assert sorted(every) == sorted(Shards.open(Path(str(config.shards))).contents.image_ids)
     assert read_run(study.runs / "pair").environment["processes"] == "2"
-    with pytest.raises(SonoError, match="shared by 2 processes goes on with as many, not 1"):
+    with pytest.raises(SonoError, match="shared by 2 processes must continue with 2, not 1"):
         train(study, config, "pair", resume=True)
 
 
@@ -202,7 +202,7 @@ def test_too_few_shards_for_a_batch_say_so(streamed: TrainingConfig) -> None:
     [
         ({"image_size": 64}, "image_size is 32, 64 is needed"),
         ({"mask_states": ("proposed",)}, "mask_states is accepted, edited, proposed is needed"),
-        ({"shards": "nowhere"}, r"nowhere: no shards here.*sono export shards"),
+        ({"shards": "nowhere"}, r"nowhere: contains no shards.*sono export shards"),
     ],
 )
 def test_shards_of_other_settings_are_refused(
@@ -224,7 +224,7 @@ def test_shards_of_another_split_or_study_are_refused(study: Workspace, tmp_path
     known = json.loads(index.read_text())
     known["source"] |= {"split": "train", "key_check": "0" * 16}
     index.write_text(json.dumps(known))
-    with pytest.raises(SonoError, match="of another study, whose patients cannot be told"):
+    with pytest.raises(SonoError, match="of another study, whose patients cannot be distinguished"):
         train(
             study,
             SMALL.model_copy(update={"shards": str(tmp_path / "val"), "batch_size": 2}),

@@ -501,7 +501,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
         tmp_path / "vit.pth",
     )
     with pytest.raises(
-        SonoError, match=r"more than weights \(it asks for posix.mkdir\); nothing of it was run"
+        SonoError, match=r"more than weights \(it asks for posix.mkdir\); none of its code was run"
     ):
         read_encoder(path)
     assert not (tmp_path / "harm").exists()

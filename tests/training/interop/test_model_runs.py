@@ -11,6 +11,7 @@ import sono.cli
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
+from sono.evaluation.selection import Target
 from sono.training.interop.export_sonoclip import BASE, VISION, export_sonoclip
 from sono.training.interop.model_runs import export_model, import_model
 from sono.training.model.architectures import ModelConfig
@@ -43,14 +44,14 @@ def test_an_imported_model_is_a_run_that_eval_scores(
     assert equal(model, load_sonoclip(pair[1], pair[0]))
     assert info.origin == "SonoCLIP"
     assert str(pair[0].parent) not in (summary.folder / "run.json").read_text()
-    result = evaluate(own_study, EvaluationOptions(run=summary.run, center="A", modes=("all_one",)))
+    result = evaluate(own_study, EvaluationOptions(summary.run, Target("A"), modes=("all_one",)))
     assert "what that one was trained on is not known" in result.title
     assert json.loads((result.folder / "metrics.json").read_text())["run"] == "vision-weights"
 
 
 def test_a_run_is_not_written_over(own_study: Workspace, pair: tuple[Path, Path]) -> None:
     import_model(own_study, *pair, None, "clip")
-    with pytest.raises(SonoError, match="there is a run of this name"):
+    with pytest.raises(SonoError, match="a run of this name exists"):
         import_model(own_study, *pair, None, "clip")
 
 

@@ -54,7 +54,10 @@ def test_gray_frames_give_what_the_rgb_path_gives_up_to_the_border(name: str) ->
     nn.init.normal_(model.stem.depthwise.weight, std=0.1)
     with torch.inference_mode():
         rgb = gray.expand(-1, 3, -1, -1)
-        one, three = model.stem(model.planes(gray, mask)), model.stem(model.planes(rgb, mask))
+        one, three = (
+            model.stem(model.stem_input(gray, mask)),
+            model.stem(model.stem_input(rgb, mask)),
+        )
         assert (one - three).abs().max() < 1e-5
         assert torch.allclose(
             model.encode_image(gray, mask), model.encode_image(rgb, mask), atol=1e-5
@@ -74,7 +77,7 @@ def test_gray_frames_teach_the_rgb_filters_what_rgb_frames_would() -> None:
 
 
 def test_color_before_a_gray_model_is_refused(nano: MaskClip) -> None:
-    with pytest.raises(SonoError, match="frames have 3 channels, the model sees 1"):
+    with pytest.raises(SonoError, match="frames have 3 channels, the model expects 1"):
         nano.encode_image(torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))
 
 

@@ -225,9 +225,9 @@ def test_a_base_beside_a_whole_model_is_refused(base: Path) -> None:
         ('{"embed_dim": 4}', "not a configuration of open_clip"),
         (
             '{"embed_dim": 16, "vision_cfg": {"depth": 3}, "text_cfg": {}}',
-            "no such architecture can be built",
+            "this architecture cannot be built",
         ),
-        ('{"embed_dim": 16, "vision_cfg": 3, "text_cfg": {}}', "no such architecture can be built"),
+        ('{"embed_dim": 16, "vision_cfg": 3, "text_cfg": {}}', "this architecture cannot be built"),
     ],
 )
 def test_a_broken_configuration_is_one_line(
@@ -266,7 +266,7 @@ def test_names_of_no_vision_transformer_ask_for_the_architecture(tmp_path: Path)
         ),
         (
             {"visual.conv1.weight": torch.ones(7)},
-            "not in the names of OpenAI's vision transformers",
+            "does not have the names of OpenAI's vision transformers",
         ),
     ],
 )
@@ -329,7 +329,8 @@ def test_a_weight_that_declares_more_than_the_file_holds_is_one_line(
 ) -> None:
     torch.save({"visual.conv1_alpha.weight": value.expand(10**6, 10**7)}, tmp_path / "huge.pt")
     with pytest.raises(
-        SonoError, match=r"conv1_alpha\.weight' declares 10,000,000,000,000 numbers that it has not"
+        SonoError,
+        match=r"conv1_alpha\.weight' declares 10,000,000,000,000 numbers but does not have them",
     ):
         load_published(tmp_path / "huge.pt")
 
@@ -337,12 +338,12 @@ def test_a_weight_that_declares_more_than_the_file_holds_is_one_line(
 def test_weights_of_ours_come_with_their_run_and_not_alone(tmp_path: Path) -> None:
     save_file({"towers.visual.proj": torch.ones(2, 2)}, tmp_path / "model.safetensors")
     with pytest.raises(
-        SonoError, match=r"weights of sono; copy their run's whole folder into runs/"
+        SonoError, match=r"weights of sono; copy the complete folder of their run into runs/"
     ):
         load_published(tmp_path / "model.safetensors")
 
 
 def test_a_state_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
     torch.save({"state_dict": 5}, tmp_path / "odd.pt")
-    with pytest.raises(SonoError, match="not in the names of OpenAI's vision transformers"):
+    with pytest.raises(SonoError, match="does not have the names of OpenAI's vision transformers"):
         load_published(tmp_path / "odd.pt")

@@ -74,8 +74,8 @@ def test_a_malicious_pickle_is_refused_and_not_run(way: str, tmp_path: Path) -> 
     with pytest.raises(
         SonoError,
         match=(
-            r"weights.pt: .* more than weights \(it asks for posix.mkdir\); nothing of it was "
-            r"run"
+            r"weights.pt: .* more than weights \(it asks for posix.mkdir\); none of its code "
+            r"was run"
         ),
     ):
         read_weights(file)
@@ -122,7 +122,7 @@ def test_a_folder_a_missing_file_and_a_lone_tensor_are_told_apart(tmp_path: Path
     content = io.BytesIO()
     torch.save(torch.ones(2), content)
     (tmp_path / "lone.pt").write_bytes(content.getvalue())
-    with pytest.raises(SonoError, match="holds a Tensor, not named weights"):
+    with pytest.raises(SonoError, match="contains a Tensor, not named weights"):
         read_weights(tmp_path / "lone.pt")
 
 

@@ -131,4 +131,4 @@ def test_a_run_goes_on_where_tensorboard_cannot_be_written(
     csv.write(values_of(2))
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
     told = " ".join(capsys.readouterr().err.split())
-    assert told.count("Permission denied; the run goes on without TensorBoard") == 1
+    assert told.count("Permission denied; the run continues without TensorBoard") == 1

@@ -197,7 +197,7 @@ def test_a_signal_finishes_the_step_and_saves(
         patch.setattr(Trainer, "step", ask)
         patch.setattr(resume, "SAVE_SECONDS", 1e6)
         with pytest.raises(
-            StoppedError, match=f"saved after step 6 of 12; go on with `sono train --name {name}"
+            StoppedError, match=f"saved after step 6 of 12; continue with `sono train --name {name}"
         ) as told:
             train(study, SMALL, name)
     assert told.value.exit_code == 130
@@ -295,7 +295,7 @@ def test_a_state_that_cannot_be_is_one_line(
     torch.save(saved, copy / "last" / checkpoints.STATE)
     with pytest.raises(
         SonoError,
-        match=rf"damaged \(.*{told}.*\); begin a new run .*`sono train --from {copy.name}`",
+        match=rf"damaged \(.*{told}.*\); start a new run .*`sono train --from {copy.name}`",
     ):
         train(study, SMALL, copy.name, resume=True)
 
@@ -350,7 +350,7 @@ def test_a_log_and_a_best_checkpoint_that_are_gone_leave_no_false_lines(
     shutil.rmtree(copy / "best")
     with stderr_console.capture() as told:
         summary = train(study, SMALL, "bereft", resume=True)
-    assert "best/ is gone, so the best of the epochs to come is kept" in told.get()
+    assert "best/ is missing; the best of the remaining epochs is kept" in told.get()
     assert (summary.best_epoch, summary.best_score) == (0, None)
     Log(copy, 0).write({"epoch": 2, "step": 1})
     Log(copy, 2).write({"epoch": 2, "step": 2})
@@ -395,7 +395,7 @@ def test_where_nothing_is_left_to_go_on_from_it_says_so(study: Workspace, whole:
         shutil.copytree(whole, whole.parent / "ended", ignore=shutil.ignore_patterns("last"))
     )
     with pytest.raises(
-        SonoError, match=r"ended: has ended, and last/ is gone; .*`sono train --from ended`"
+        SonoError, match=r"ended: has ended, and last/ is missing; .*`sono train --from ended`"
     ):
         train(study, SMALL, "ended", resume=True)
     shutil.rmtree(ended / "end")
@@ -429,7 +429,7 @@ def test_one_process_at_a_time_trains_a_run(study: Workspace, whole: Path) -> No
         with checkpoints.own_run(folder, resume):
             die()
 
-    busy = pytest.raises(SonoError, match="another sono is at this run; wait for it to end")
+    busy = pytest.raises(SonoError, match="another sono is using this run; wait for it to end")
     with checkpoints.own_run(whole, resume=True), busy:
         train(study, SMALL, "unbroken", resume=True)
     new = whole.parent / "at-once"

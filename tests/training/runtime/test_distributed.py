@@ -291,7 +291,7 @@ def test_a_signal_to_torchrun_stops_the_run_saved_and_one_process_can_go_on(
         running.send_signal(number)
         _, error = ended(running)
     assert re.search(
-        f"saved after step 1 of 4; go on with `sono train --name {name} --resume`", error
+        f"saved after step 1 of 4; continue with `sono train --name {name} --resume`", error
     ), error
     resumed = train(study, SETTINGS, name, resume=True).folder
     for first, second in zip(log(one), log(resumed), strict=True):

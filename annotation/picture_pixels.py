@@ -1,0 +1,115 @@
+"""Decoded mask pictures: channels, gray values or palette indices, and opacity."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sono.annotation.foreign_masks import (
+    MAX_PIXELS,
+    read_file,
+)
+from sono.curation.core.errors import SonoError
+
+MAX_PICTURE = 1 << 28  # bytes
+
+
+DARK = 32  # a pixel below this in all channels is unpainted
+
+
+Mask = NDArray[np.bool_]
+
+
+Gray = NDArray[np.uint8]
+
+
+Values = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A decoded picture.
+
+    `rgb` [H, W, 3]; `values` [H, W], the gray values or palette indices of a picture without colors
+    of its own; `alpha` [H, W] if it varies. `hidden`: values above 0 that look like another value
+    in `rgb`.
+    """
+
+    rgb: NDArray[np.uint8]
+    values: Values | None
+    alpha: Gray | None
+    hidden: tuple[int, ...] = ()
+
+    @property
+    def opaque(self) -> Mask:
+        """Pixels [H, W] that the alpha channel shows."""
+        if self.alpha is None:
+            return np.ones(self.rgb.shape[:2], np.bool_)
+        return np.asarray(self.alpha > int(self.alpha.max()) // 2)
+
+    @property
+    def colored(self) -> bool:
+        """Whether a visible pixel has a color other than gray."""
+        return bool(
+            (strongest_channel(self.rgb) - weakest_channel(self.rgb) > DARK)[self.opaque].any()
+        )
+
+
+def decode_picture(path: Path) -> Pixels:
+    """The pixels of a mask picture.
+
+    SonoError when it is damaged, truncated or larger than sono reads.
+    """
+    try:
+        with Image.open(io.BytesIO(read_file(path, MAX_PICTURE)), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SonoError(
+                    f"{path}: {image.width} x {image.height} pixels are too many for a mask; "
+                    "export a smaller one"
+                )
+            return _separate(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SonoError(f"{path}: not a complete PNG ({error}); copy or export it again") from error
+
+
+def _separate(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int32)
+        gray = (deep.astype(np.float64) * (255 / max(int(deep.max()), 1))).round().astype(np.uint8)
+        there = np.unique(deep)
+        faint = there[(there > 0) & (there * (255 / max(int(there.max()), 1)) <= DARK)]
+        return Pixels(np.repeat(gray[..., None], 3, axis=2), deep, None, tuple(faint.tolist()))
+    values: Values | None = np.asarray(image).astype(np.int32) if image.mode == "P" else None
+    alpha: Gray | None = None
+    if "A" in image.mode or "transparency" in image.info:
+        alpha = np.array(image.convert("RGBA"), np.uint8)[..., 3]
+        half = int(alpha.max()) // 2
+        alpha = alpha if (alpha > half).any() and not (alpha > half).all() else None
+    rgb = np.array(image.convert("RGB"), np.uint8)
+    if values is None and np.array_equal(strongest_channel(rgb), weakest_channel(rgb)):
+        values = rgb[..., 0].astype(np.int32)
+    return Pixels(rgb, values, alpha, _shared_colors(image) if image.mode == "P" else ())
+
+
+def _shared_colors(image: Image.Image) -> tuple[int, ...]:
+    """Palette indices in use that share their color with another one, except black."""
+    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = [index for index in np.unique(np.asarray(image)).tolist() if index < len(palette)]
+    colors = [tuple(palette[index].tolist()) for index in used]
+    shared = [index for index, color in zip(used, colors, strict=True) if colors.count(color) > 1]
+    return tuple(index for index in shared if palette[index].max() > DARK)
+
+
+def strongest_channel(rgb: NDArray[np.uint8]) -> Gray:
+    """The strongest channel [H, W]; NumPy takes ten times as long along a short axis."""
+    red, green, blue = cv2.split(rgb)
+    return np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
+
+
+def weakest_channel(rgb: NDArray[np.uint8]) -> Gray:
+    red, green, blue = cv2.split(rgb)
+    return np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)
