@@ -171,7 +171,9 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=4)
     options = parser.parse_args()
     draw = random.Random(options.seed)
-    FORKS.set_forkserver_preload([__name__, "distributed", "scipy.sparse.csgraph"])
+    FORKS.set_forkserver_preload(
+        [__name__, "distributed", "open_clip.tokenizer", "scipy.sparse.csgraph"]
+    )
     with tempfile.TemporaryDirectory() as name:
         export, place = Path(name) / "export", Path(name) / "place"
         make_phantom(export, options.patients, 2, options.seed)

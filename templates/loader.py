@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
 from types import MappingProxyType
@@ -221,6 +222,7 @@ def _check_prompts(text: str, path: Path, value: str) -> tuple[_Source, ...]:
     return sources
 
 
+@lru_cache(maxsize=512)  # a command asks for its set several times, of some thirty sources
 def _check(text: str, path: Path, first_line: int) -> _Source:
     """Parse and check a template, then compile it.
 

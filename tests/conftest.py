@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from waiting import LIMIT
 
+from sono.curation.core import atomic as storage
 from sono.curation.core.console import stderr_console
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command with --quiet in one test does not silence the next."""
     monkeypatch.setattr(stderr_console, "quiet", False)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed process has written stays; only a cut of power needs this.
+
+    Processes of their own do wait.
+    """
+    monkeypatch.setattr(storage, "_sync", lambda path: None)
 
 
 @pytest.fixture

@@ -15,7 +15,12 @@ from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.training.train import train
 
-SHORT = quick(model="nano", epochs=1, batch_size=6, image_size=32)
+SHORT = quick(model="tiny", epochs=1, batch_size=6)
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(tiny: str) -> None:
+    """Known by its name."""
 
 
 def covered(study: Workspace) -> None:

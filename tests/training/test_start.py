@@ -27,13 +27,13 @@ from sono.training.start import configure_model, inherit_seen, new_model, pretra
 from sono.training.step import Trainer, came_trained
 from sono.training.train import train
 
-SHORT = mixed(model="nano", epochs=1, batch_size=6, learning_rate=1e-3)
+SHORT = mixed(model="tiny", epochs=1, batch_size=6, learning_rate=1e-3)
 # The default model, which says nothing beside `init`: the run brings its own.
 TUNED = SHORT.model_copy(update={"init": "published", "model": start_module.DEFAULT})
 
 
 @pytest.fixture(scope="module")
-def workspace(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(study: Workspace, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder, clip = tmp_path_factory.mktemp("init"), random_clip()
     workspace = copy_study(study, folder)
     pair = (write_sonoclip(folder / "vision.pth", clip), write_openai(folder / "clip.pt", clip))
@@ -250,7 +250,7 @@ def test_patients_of_a_study_with_another_key_are_told(
     info = read_run(folder)
     assert info.key_check == study.study().key_check != ""
     write_run(folder, replace(info, key_check="0" * 8))
-    config = override(SHORT, image_size=32, init="foreign", model="nano")
+    config = override(SHORT, image_size=32, init="foreign")
     start = start_of(study, config)
     assert start.info is not None
     assert (
@@ -282,7 +282,7 @@ def test_the_weights_are_read_only_where_they_are_asked_for(
     ("changes", "told"),
     [
         (
-            {"start": "imagenet"},
+            {"start": "imagenet", "model": "nano"},
             "no ImageNet weights are known for model 'nano'; choose lite0, lite1, lite2, or start "
             '= "scratch"',
         ),

@@ -221,7 +221,11 @@ def test_a_gradient_that_no_scale_makes_finite_stops_the_run(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is there")
-def test_a_compiled_tower_learns_the_same(study: Workspace, config: TrainingConfig) -> None:
+def test_a_compiled_tower_learns_the_same(
+    study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # others would import torch first
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
     plain, compiled = (
         log(train(study, config.model_copy(update={"compile": asked})).folder)
         for asked in (False, True)

@@ -22,7 +22,12 @@ from sono.training.model.mask_clip import MaskClip
 from sono.training.runs.run_info import next_run_name
 from sono.training.train import train
 
-SMALL = mixed(model="nano", image_size=32, epochs=3, batch_size=6, validate_every=1)
+SMALL = mixed(model="tiny", epochs=3, batch_size=6, validate_every=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_model(tiny: str) -> None:
+    """Known by its name."""
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +115,8 @@ def test_the_same_seed_gives_the_same_weights(run: Path, study: Workspace) -> No
 
 
 def test_it_learns(study: Workspace) -> None:
-    summary = train(
-        study, SMALL.model_copy(update={"epochs": 14, "global_fraction": 1.0}), "longer"
-    )
+    able = {"model": "nano", "image_size": 32, "epochs": 14, "global_fraction": 1.0}
+    summary = train(study, SMALL.model_copy(update=able), "longer")
     losses = [
         float(line["loss"])
         for line in csv.DictReader((summary.folder / "log.csv").read_text().splitlines())
@@ -176,7 +180,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(
 def test_weights_of_another_architecture_are_refused(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     config = copy / "best" / "model.json"
-    config.write_text(config.read_text().replace('"nano"', '"ViT-S-32-alt"'))
+    config.write_text(config.read_text().replace('"tiny"', '"ViT-S-32-alt"'))
     with pytest.raises(SonoError, match="do not fit model 'ViT-S-32-alt'"):
         load_model(copy)
 

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
     text, source = architecture["text_cfg"], _source(architecture)
     options = text.get("tokenizer_kwargs") or {}
     if source is None:
-        return CustomTextCLIP(**architecture), open_clip.SimpleTokenizer(
+        words = open_clip.SimpleTokenizer if options else _words_of_clip
+        return CustomTextCLIP(**architecture), words(
             context_length=text["context_length"], **options
         )
     if importlib.util.find_spec("transformers") is None:
@@ -68,6 +70,13 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
             f"configuration and tokenizer, or let its name be downloaded once with {OFFLINE}=0"
         ) from error
     return towers, tokenizer
+
+
+@cache
+def _words_of_clip(context_length: int) -> Tokenizer:
+    """CLIP's own tokenizer, whose 49,000 merges are read once."""
+    words: Tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
+    return words
 
 
 def _source(architecture: dict[str, Any]) -> str | None:

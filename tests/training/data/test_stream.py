@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from sono.cli import app
-from sono.curation.core import atomic
 from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, rows_of, write_table
 from sono.curation.core.workspace import Workspace
@@ -134,7 +133,6 @@ def test_seed_and_epoch_decide_the_batches(streamed: TrainingConfig) -> None:
 def test_a_killed_run_resumes_to_the_same_weights(
     study: Workspace, streamed: TrainingConfig, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic, "_sync", lambda path: None)
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
     child = os.fork()

@@ -95,7 +95,12 @@ def test_it_learns_and_is_stored_on_every_tower(model: MaskClip) -> None:
 
 
 def test_a_transformer_with_pooling_is_exported(tmp_path: Path) -> None:
-    model = built("open_clip")
+    vision = TRANSFORMER | {"layers": 2}
+    own = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT | {"context_length": 8}}
+    torch.manual_seed(0)
+    model = MaskClip(
+        ModelConfig(name="open_clip", architecture=own, image_size=64, region_pool=True)
+    ).eval()
     assert model.region_pool is not None
     with torch.no_grad():
         model.region_pool.head.weight.normal_(std=0.1)

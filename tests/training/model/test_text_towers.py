@@ -10,7 +10,6 @@ from clip_files import write_bert
 from safetensors.torch import load_file, save_file
 
 from sono.curation.core.errors import SonoError
-from sono.training.interop.export_onnx import export_onnx
 from sono.training.model import mask_clip as model_module
 from sono.training.model import text_towers
 from sono.training.model.architectures import ModelConfig
@@ -230,11 +229,6 @@ def test_a_clip_transformer_may_have_another_tokenizer_which_is_kept(
     again = load_weights(tmp_path)
     assert again.tokenize(["a fetal head"])[0, :5].tolist() == [2, 5, 6, 7, 3]
     assert again.towers.text.context_length == 8
-
-
-def test_a_bert_is_exported_too(model: MaskClip, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    assert len(export_onnx(model, tmp_path)) == 3
 
 
 def test_a_name_that_is_nowhere_is_one_line_and_asks_no_network(

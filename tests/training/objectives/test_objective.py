@@ -1,11 +1,7 @@
-"""The loss of a batch on one process and on two.
+"""The loss of a batch on one process and on two, which are forks of this one."""
 
-Run as a script, this file is one of the two processes.
-"""
-
+import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +134,7 @@ def learned_by_heads(rows: slice) -> dict[str, Tensor]:
 
 def one_of_two(rank: int, folder: Path) -> None:
     """Meet half of the batch, average over the processes as DDP does, and write what came out."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2
     )
@@ -156,16 +153,13 @@ def one_of_two(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("two")
-    environment = os.environ | {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    started = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment)
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=LIMIT) for process in started] == [0, 0]
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=one_of_two, args=(rank, folder), daemon=True) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(LIMIT)
+    assert [process.exitcode for process in both] == [0, 0]
     found: dict[str, dict[str, Tensor]] = torch.load(folder / "1.pt", weights_only=True)
     return found
 
@@ -229,7 +223,3 @@ def test_heads_are_there_where_they_are_asked_for_and_come_back(tmp_path: Path) 
     assert all(
         torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items()
     )
-
-
-if __name__ == "__main__":
-    one_of_two(int(sys.argv[1]), Path(sys.argv[2]))

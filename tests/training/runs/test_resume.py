@@ -18,7 +18,6 @@ from quick import mixed
 from safetensors.torch import load_file, save_file
 from studies import copy_study
 
-from sono.curation.core import atomic
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, StoppedError
 from sono.curation.core.tables import DUPLICATES, IMAGES, from_rows
@@ -44,11 +43,7 @@ EVERYTHING = SMALL.model_copy(
 
 @pytest.fixture(autouse=True)
 def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After every step, without waiting for the disk.
-
-    It is a process that dies here, not the machine.
-    """
-    monkeypatch.setattr(atomic, "_sync", lambda path: None)
+    """After every step."""
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
 
