@@ -9,7 +9,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
-from itertools import chain, pairwise, permutations
+from itertools import pairwise, permutations
+
+from sono.curation.clinical.look_alikes import latin_forms
 
 Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in order
 
@@ -47,12 +49,11 @@ _NUMBER_SEAM = re.compile(r"(?<=[^\W\d_])\d+(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<
 _DIGEST = re.compile(r"[0-9a-f]{8,}")  # holds short names of the letters a to f by chance
 # An id in groups: 123 456 7890, 12.345.678-Z, AB 123-4567; two groups with a point between are a
 # decimal number.
-_GROUPED = re.compile(
-    r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_] ?\d+| \d+|(?:\.\d+){2})(?: "
-    r"?[-./_] ?\d+| \d+)*"
+GROUPED = re.compile(
+    r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_#\\] ?\d+| \d+|(?:\.\d+){2})(?: "
+    r"?[-./_#\\] ?\d+| \d+)*"
     r"(?:[-./_ ]?[a-z])?(?![^\W_])"
 )
-_LETTERED = re.compile(r"(?<![^\W_])[a-z]{1,5}[-./_ ]\d{3,}(?![^\W_]|[.,]\d)")  # A-1234
 _THOUSANDS = re.compile(r"(?<![^\s(#:])\d{1,3}(?:,\d{3}){2,}(?![^\s).;:])(?!\.\d)")  # 4,711,223
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _NUMBERED = re.compile(r"[a-z]{1,5}0*(\d{5,12})")  # an id with its prefix: ACC0099887
@@ -160,27 +161,12 @@ def _joined(text: str) -> Iterator[str]:
     for word in _HYPHENED.findall(text) if "-" in text else ():
         yield "".join(tokens_of(word))
     yield from (number.replace(",", "") for number in _THOUSANDS.findall(text))
-    for grouped in _GROUPED.findall(text):
+    for grouped in GROUPED.findall(text):
         atoms = tokens_of(grouped)
         for start in range(len(atoms)):
             for end in range(start + 2, min(start + MAX_GROUPS, len(atoms)) + 1):
                 if _telling(tuple(atoms[start:end]), frozenset()):
                     yield "".join(atoms[start:end])
-
-
-def grouped_ids(text: str) -> Iterator[str]:
-    """What ids of a `plain` text that are written in groups, or apart from their letters, are
-    without what parts them.
-
-    `88-77-66` is 887766 and `A-1234` a1234: too short to say something by themselves, but not as
-    ids that are known.
-    """
-    text = text if text.isascii() else text.translate(HYPHENS)
-    for grouped in chain(_GROUPED.findall(text), _LETTERED.findall(text)):
-        joined = "".join(tokens_of(grouped))
-        if len(joined) >= MIN_WORD:
-            yield joined
-            yield unpadded(joined)
 
 
 def letter_runs(atoms: Iterable[str], least: int) -> set[str]:
@@ -262,21 +248,6 @@ def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
             yield from _name_pairs(name_parts(atoms), own)
 
 
-def id_spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """An id of a patient without what parts its groups, if that is long enough for a word and has a
-    digit.
-
-    It counts also where it is written like a counted word of ours: A1234, frame0012.
-    """
-    joined = "".join(tokens_of(normalize(text)))
-    if any(map(str.isdigit, joined)):
-        yield from (
-            (form,)
-            for form in {joined, unpadded(joined)}
-            if len(form) >= MIN_WORD and form not in own
-        )
-
-
 def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
     """The phrases by which a person's `name` is known, whatever else it may mean.
 
@@ -351,10 +322,11 @@ def is_initial(atom: str) -> bool:
 def _alphabets(text: str) -> set[str]:
     """The plain text.
 
-    Also with digraphs for umlauts, and mended where UTF-8 was read as Latin-1.
+    Also with digraphs for umlauts, Latin look-alikes, and corrected where UTF-8 was Latin-1.
     """
     forms = {normalize(text)}
     if not text.isascii():
+        forms.update(map(normalize, latin_forms(text)))
         forms.add(normalize(unicodedata.normalize("NFC", text).casefold().translate(_DIGRAPHS)))
         with suppress(UnicodeError):
             forms.add(normalize(text.encode("latin-1").decode("utf-8")))

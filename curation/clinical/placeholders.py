@@ -9,25 +9,43 @@ from functools import lru_cache
 
 from sono.curation.clinical.name_variants import normalize, tokens_of, words_of
 
+# What stands in a column of ids and is none: the one above again, yes or no, true or false, a sex.
+# People are called Sim.
+_AGAIN = words_of(
+    """
+    dito ditto idem ibid ibidem desgleichen asabove seeabove sameasabove sieheoben wieoben
+    true false wahr falsch vrai verdadero verdadeiro waar onwaar
+    """
+)
+_ANSWERS = _AGAIN | words_of(
+    """
+    same thesame identical gleich gleiche derselbe dieselbe dasselbe identisch meme lameme identique
+    mismo lamisma misma igual identico identica stesso stessa lastessa uguale mesmo mesma hetzelfde
+    dezelfde zelfde gelijk yes no ja nein oui non si sim nao nee female male patient man girl boy
+    weiblich maennlich mannlich frau mann femme homme feminin feminine masculin masculine mujer
+    hombre femenino femenina masculino masculina donna uomo femmina maschio femminile maschile
+    mulher homem feminino feminina vrouw vrouwelijk mannelijk
+    """
+)
+_DITTO_MARKS = frozenset("\"'〃″“”„‟")
+
 # Where all words of an id or name are among these, nobody is named.
-_WORDS = words_of(
+_WORDS = _AGAIN | words_of(
     """
     none no not null nil nan nat na nn void empty blank missing unknown unknow unk undefined
     unspecified unidentified unassigned unavailable available known given applicable recorded
     entered unnamed noname noid nobody anonymous anon anonymized anonymised anonymize deidentified
-    removed deleted redacted masked hidden confidential withheld tbd todo dito ditto idem ibid
-    ibidem desgleichen asabove seeabove sameasabove sieheoben wieoben pending control controls
-    losttofollowup lostfollowup true false wahr falsch vrai verdadero verdadeiro waar onwaar test
-    testing tester dummy demo example sample default phantom temp invalid kein keine keiner ohne
-    nicht unbekannt unbekannte bekannt anonym anonymisiert namenlos niemand leer fehlt fehlend
-    entfernt angabe angaben probe keineangabe aucun aucune sans non inconnu inconnue anonyme
-    anonymise anonymisee personne vide manquant essai disponible connu ninguno ninguna sin
-    desconocido desconocida anonimo anonima anonimizado anonimizada vacio prueba nessuno nessuna
-    senza sconosciuto sconosciuta ignoto ignota anonimizzato vuoto prova noto nenhum nenhuma sem nao
-    desconhecido desconhecida anonimizada vazio teste geen niet zonder onbekend bekend anoniem
-    geanonimiseerd leeg proef the of patient patiente patientin pat paciente paziente person subject
-    case woman mother baby fetus study exam accession name nom nombre nome naam namen id ids mrn pid
-    number nummer numero nr identifier
+    removed deleted redacted masked hidden confidential withheld tbd todo pending control controls
+    losttofollowup lostfollowup test testing tester dummy demo example sample default phantom temp
+    invalid kein keine keiner ohne nicht unbekannt unbekannte bekannt anonym anonymisiert namenlos
+    niemand leer fehlt fehlend entfernt angabe angaben probe keineangabe aucun aucune sans non
+    inconnu inconnue anonyme anonymise anonymisee personne vide manquant essai disponible connu
+    ninguno ninguna sin desconocido desconocida anonimo anonima anonimizado anonimizada vacio prueba
+    nessuno nessuna senza sconosciuto sconosciuta ignoto ignota anonimizzato vuoto prova noto nenhum
+    nenhuma sem nao desconhecido desconhecida anonimizada vazio teste geen niet zonder onbekend
+    bekend anoniem geanonimiseerd leeg proef the of patient patiente patientin pat paciente paziente
+    person subject case woman mother baby fetus study exam accession name nom nombre nome naam namen
+    id ids mrn pid number nummer numero nr identifier
     """
 )
 _MANY_NINES = 4  # that stand for nobody; 9, 99 and 999 number real patients
@@ -64,6 +82,17 @@ def names_nobody(text: str) -> bool:
         joined[0], _REPEATS if joined.isalpha() else len(joined) + 1
     )
     return len(joined) >= least
+
+
+@lru_cache(65536)
+def is_answer(text: str) -> bool:
+    """Whether a cell that should hold an id holds a ditto mark, or one word for same, yes, no,
+    true, false or a sex.
+    """
+    form = id_form(text)
+    return "".join(tokens_of(normalize(form))) in _ANSWERS or (
+        bool(form) and _DITTO_MARKS.issuperset(form)
+    )
 
 
 def is_exam_day(day: date) -> bool:

@@ -14,7 +14,7 @@ from math import inf
 
 from sono.curation.clinical.dates import parse_date, short
 from sono.curation.clinical.name_variants import MIN_ID_DIGITS, TITLES
-from sono.curation.clinical.placeholders import is_mothers_birth
+from sono.curation.clinical.placeholders import is_answer, is_mothers_birth
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.planes import REGIONS, label_form
 from sono.curation.core.tables import RANGES_MM
@@ -64,7 +64,8 @@ _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
 # Of known words alone; inside a quoted value it would have a quotation mark behind it.
 _LIKE = re.compile(r"; did you mean '([^']*)'\?$")
 _SUGGESTION = re.compile(r"(; did you mean '[^']*'\?|; known: [^']*)?$")
-ROUNDED = (
+_ANSWER = "names nobody, so it is unknown; write the id in every row"
+_ROUNDED = (
     "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
 )
 _ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
@@ -150,9 +151,14 @@ def text_value(field: str, text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def is_rounded(text: str) -> bool:
-    """Whether a spreadsheet has turned an id into `1.23E+05`."""
-    return _ROUNDED_ID.fullmatch(text) is not None
+def id_problem(text: str) -> str:
+    """What is wrong with a cell for an id.
+
+    A spreadsheet has turned it into `1.23E+05`, or it is an answer; else "".
+    """
+    if _ROUNDED_ID.fullmatch(text):
+        return _ROUNDED
+    return _ANSWER if is_answer(text) else ""
 
 
 def whole_ids(texts: Sequence[str]) -> list[str] | None:

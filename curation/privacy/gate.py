@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from sono.curation.clinical.id_forms import looks_like_id
 from sono.curation.clinical.name_variants import (
     MIN_WORD,
     TITLES,
@@ -45,10 +46,14 @@ from sono.curation.core.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
 from sono.curation.privacy.private_strings import PrivateStrings, collect
 from sono.curation.privacy.text_extraction import CLOSED, DESCRIPTION, extract_texts
 from sono.curation.readers.containers import MESSAGES
+from sono.curation.readers.dicom_header import IDS_OF_EXAM
+from sono.curation.records.evidence import header_of
+from sono.curation.records.identity import known
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
-# short numbers are counts and decimals there
-PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".txt")
+# What sono writes for people and programs, where short numbers are counts and decimals; any other
+# text is a note.
+PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv")
 CENTER_COLUMNS = ("column 'center'", "column 'other_center'")
 PLANE_COLUMNS = (
     "plane",
@@ -328,8 +333,9 @@ def _search(workspace: Workspace) -> Search:
     sources = workspace.sources()
     public = PublicNames.of(workspace, sources)
     own, prose = VOCABULARY | public.words, PROSE | public.words
-    patients = pd.concat([sources["raw_patient"], sources["file_patient"]]).dropna().unique()
-    found = collect(raw_strings(sources), own, names_of_persons(sources), prose, patients)
+    found = collect(
+        raw_strings(sources), own, names_of_persons(sources), prose, ids_of_patients(sources)
+    )
     key = {workspace.key_path.read_text().strip().lower()}
     namesakes = {
         name: word
@@ -365,6 +371,31 @@ def names_of_persons(sources: pd.DataFrame) -> set[str]:
         elif strings is not None:
             names.update(text for text in strings if "^" in text)
     return names
+
+
+def ids_of_patients(sources: pd.DataFrame) -> set[str]:
+    """The ids that headers and records give patients and their exams, without what stands for
+    an unknown one.
+    """
+    facts = [header_of(text) for text in sources["header_facts"].dropna().unique()]
+    exams = {
+        one
+        for fact in facts
+        for name in IDS_OF_EXAM
+        for one in fact.get(name, "").split("\\")
+        if looks_like_id(one)
+    }
+    others = {one for fact in facts for one in fact.get("OtherPatientIDs", "").split("\\")}
+    return {
+        one
+        for one in {
+            *sources["raw_patient"].dropna(),
+            *sources["file_patient"].dropna(),
+            *others,
+            *exams,
+        }
+        if known(one)
+    }
 
 
 def raw_strings(sources: pd.DataFrame) -> set[str]:

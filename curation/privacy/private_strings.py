@@ -7,6 +7,13 @@ from datetime import date
 from functools import cached_property
 from itertools import chain, pairwise
 
+from sono.curation.clinical.id_forms import (
+    grouped_ids,
+    id_spellings,
+    without_fractions,
+    written_ids,
+)
+from sono.curation.clinical.look_alikes import latin_reading
 from sono.curation.clinical.name_variants import (
     MIN_DIGITS,
     MIN_ID_DIGITS,
@@ -17,8 +24,6 @@ from sono.curation.clinical.name_variants import (
     WORD_INITIALS,
     Phrase,
     divided,
-    grouped_ids,
-    id_spellings,
     is_initial,
     letter_runs,
     name_parts,
@@ -35,8 +40,6 @@ from sono.curation.privacy.text_extraction import decode_obfuscation
 
 # share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
 MAX_UNREADABLE = 0.01
-# 0.19840321 is a number, no date of birth
-_FRACTION = re.compile(r"(?<![\w.])0?\.\d{4,}(?:e[-+]?\d+)?(?![\w.])")
 # letters of a name that is found inside a longer word; shorter ones are parts of words by chance
 MIN_INSIDE = 6
 
@@ -46,8 +49,8 @@ class PrivateStrings:
     """What must not leave: single words, phrases by their first word, and days.
 
     `persons` are those words and phrases that name a person, `name_words` all words of these names,
-    `ids` the words that are numbers of patients and exams, `patients` ids of patients without what
-    parts their groups. A word of `own` holds no name inside it.
+    `ids` the words that are numbers of patients and exams, `patients` those ids without what parts
+    their groups, and in their own form. A word of `own` holds no name inside it.
     """
 
     words: frozenset[str]
@@ -76,8 +79,9 @@ class PrivateStrings:
         are looked for, too.
         """
         found: set[str] = set()
-        for reading in filter(None, (text, decode_obfuscation(text))):
-            simple = _FRACTION.sub(" ", normalize(reading))
+        readings = (text, decode_obfuscation(text))
+        for reading in filter(None, (*readings, *map(latin_reading, readings))):
+            simple = without_fractions(normalize(reading))
             if without is not None:
                 simple = without(simple)
             atoms = tokens_of(simple)
@@ -85,7 +89,7 @@ class PrivateStrings:
             readable = reading.count("\ufffd") <= MAX_UNREADABLE * len(reading)
             words = self.words & single_forms(simple, distinct)
             if self.patients:
-                words |= self.patients.intersection(grouped_ids(simple))
+                words |= self.patients.intersection(grouped_ids(simple, page))
             found |= {
                 word for word in words if not (page and word.isdigit() and len(word) < MIN_DIGITS)
             }
@@ -193,7 +197,7 @@ def collect(
     """The private strings in every spelling; words that are our `own` are none.
 
     Of the names of `persons` only words of `prose` are none, and only by themselves. `patients` are
-    ids of patients.
+    ids of patients and exams.
     """
     words: set[str] = set()
     ids: set[str] = set()
@@ -211,13 +215,14 @@ def collect(
 
     for text in raw:
         found = {add(phrase) for phrase in spellings(text, own)}
-        if text in known_ids:
-            joined.update(add(phrase) for phrase in id_spellings(text, own))
         if text in known_ids or (
             not re.search(r"\s", text) and sum(map(str.isdigit, text)) >= MIN_ID_DIGITS
         ):
             ids.update(one for one in found if any(map(str.isdigit, one)))
         days |= dates_in(normalize(text))
+    for text in known_ids:
+        joined.update(add(phrase) for phrase in id_spellings(text, own))
+    written = {form for text in known_ids for form in written_ids(text)}
     names = list(persons)
     known = {add(phrase) for name in names for phrase in name_spellings(name, prose)}
     return PrivateStrings(
@@ -227,6 +232,6 @@ def collect(
         frozenset(known),
         frozenset(part for name in names for part in name_parts(tokens_of(normalize(name)))),
         own | prose,
-        frozenset(ids | joined),
-        frozenset(joined),
+        frozenset(ids | joined | written),
+        frozenset(joined | written),
     )

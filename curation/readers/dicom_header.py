@@ -47,6 +47,19 @@ _FACTS = (
     "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "InstitutionName",
     "AccessionNumber", "StudyID", "SeriesInstanceUID", "SOPInstanceUID",
 )  # fmt: skip
+# Elements that hold a number of the patient, the exam or the stay at any depth, or say who gave it.
+_IDS = frozenset({
+    "PatientID", "OtherPatientIDs", "IssuerOfPatientID", "IssuerOfAdmissionID",
+    "IssuerOfServiceEpisodeID", "UniversalEntityID", "LocalNamespaceEntityID", "AccessionNumber",
+    "StudyID", "AdmissionID", "ServiceEpisodeID", "RequestedProcedureID",
+    "ScheduledProcedureStepID", "PerformedProcedureStepID", "ResultsID", "InterpretationID",
+    "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest",
+    "InsurancePlanIdentification", "MedicalRecordLocator", "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID", "SpecimenAccessionNumber",
+    "SpecimenIdentifier",
+})  # fmt: skip
+# the facts with such ids, several with a backslash between
+IDS_OF_EXAM = ("AccessionNumber", "StudyID", "OtherIDs")
 # of the exam, the first that is there
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 
@@ -97,7 +110,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     of persons, and what is written like a PN in any other text. A description is private where it
     names one of these persons.
     """
-    texts, persons, descriptions = text_runs(preamble), [], []
+    texts, persons, descriptions, ids = text_runs(preamble), [], [], []
     technical = {text_of(dataset, keyword) for keyword in _TECHNICAL | _DESCRIPTIONS}
     for _, element in elements(dataset, max_depth=64):
         if isinstance(element, bytes):
@@ -112,6 +125,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
         else:  # machines repeat technical facts in elements of their own
             repeats = technical if element.tag.is_private else frozenset()
             texts += [text for text in _private_texts(element) if text not in repeats]
+            ids += _strings(element) if element.keyword in _IDS else []
     persons += [name for text in (*texts, *descriptions) for name in _WRITTEN_NAME.findall(text)]
     texts += _naming(descriptions, persons)
     machine = " ".join(
@@ -121,7 +135,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
         patient=text_of(dataset, "PatientID") or None,
         study=text_of(dataset, "StudyInstanceUID") or None,
         exam_date=next(filter(None, (_day(text_of(dataset, name)) for name in DATES)), None),
-        facts=_facts(dataset),
+        facts=_facts(dataset, ids),
         machine="".join(letter for letter in machine if letter.isprintable())[:80] or None,
         private=clean_texts([*texts, *persons]),
         persons=clean_texts(persons, shortest=2),
@@ -141,10 +155,16 @@ def _naming(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
     return [text for text in descriptions if not names.isdisjoint(words_of(text))] if names else []
 
 
-def _facts(dataset: "Dataset") -> dict[str, str]:
-    """The facts that are not empty; of other patient ids all, with a backslash between."""
+def _facts(dataset: "Dataset", ids: Iterable[str]) -> dict[str, str]:
+    """The facts that are not empty.
+
+    Of other patient ids, and of all `ids`, each once with a backslash between.
+    """
     facts = {keyword: text_of(dataset, keyword) for keyword in _FACTS}
     facts["OtherPatientIDs"] = "\\".join(filter(None, _other_ids(dataset)))
+    facts["OtherIDs"] = "\\".join(
+        dict.fromkeys(text for text in map(str.strip, ids) if text not in facts.values())
+    )
     return {keyword: text for keyword, text in facts.items() if text}
 
 

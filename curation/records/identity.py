@@ -8,7 +8,7 @@ from datetime import date
 from functools import lru_cache
 
 from sono.curation.clinical.name_variants import TITLES, normalize, tokens_of, words_of
-from sono.curation.clinical.placeholders import id_form, is_mothers_birth, names_nobody
+from sono.curation.clinical.placeholders import id_form, is_answer, is_mothers_birth, names_nobody
 from sono.curation.records.table import Record
 
 # Words of a hospital's name that many have.
@@ -25,7 +25,9 @@ _CODE = 3  # letters of the longest word of a code like A, UKE or 1
 
 def known(identity: str | None) -> str | None:
     """An id as it is compared; None where it names nobody."""
-    return None if not identity or names_nobody(identity) else id_form(identity)
+    return (
+        None if not identity or names_nobody(identity) or is_answer(identity) else id_form(identity)
+    )
 
 
 def same_id(one: str | None, other: str | None) -> bool:
@@ -60,19 +62,19 @@ def names_differ(one: str | None, other: str | None) -> bool:
     """
     if not one or not other or one == other:
         return False
-    first, second = _name_words(one), _name_words(other)
+    first, second = name_words(one), name_words(other)
     return bool(first and second) and not (_within(first, second) or _within(second, first))
 
 
 def same_name(one: str | None, other: str | None) -> bool:
     """Whether two names are both of somebody, and can be of one person."""
-    return bool(one and other and _name_words(one) and _name_words(other)) and not names_differ(
+    return bool(one and other and name_words(one) and name_words(other)) and not names_differ(
         one, other
     )
 
 
 @lru_cache(65536)
-def _name_words(name: str) -> tuple[str, ...]:
+def name_words(name: str) -> tuple[str, ...]:
     """The words of a name, without digits; () where it names nobody.
 
     A code, or what is written for nobody.

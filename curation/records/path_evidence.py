@@ -7,9 +7,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import lru_cache
+from itertools import combinations
 
-from sono.curation.clinical.name_variants import words_of
+from sono.curation.clinical.name_variants import PARTICLES, normalize, words_of
 from sono.curation.clinical.placeholders import id_form, is_exam_day
+from sono.curation.clinical.written_dates import MONTHS, dates_in
 from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
@@ -19,7 +22,15 @@ from sono.curation.records.evidence import (
     compare,
     lines_of,
 )
-from sono.curation.records.identity import ids_differ, known
+from sono.curation.records.identity import (
+    ids_differ,
+    known,
+    name_words,
+    names_differ,
+    same_id,
+    same_name,
+    unpadded,
+)
 from sono.curation.records.table import (
     ABSOLUTE,
     Record,
@@ -32,7 +43,21 @@ from sono.curation.records.table import (
 # What may be an id in a path: five letters and digits or more, or a letter and three digits; not
 # img_1 or 2024.
 _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
-_DAY = re.compile(r"((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)", re.ASCII)
+# A folder that counts patients: Patient 2, pat_02, case-12; of a short word no further text, as pt2
+# is often a part.
+_COUNTED = re.compile(
+    r"(?:(?:patient(?:e|in)?|pat|paci?ente|paziente|pac|paz|case|caso|cas|casus|geval|fall(?!\W*(?:19|20)\d\d(?!\d))"
+    r"|subject|subj|sub|sujet|sujeto|soggetto|sujeito|proband(?:in)?)(?:[\W_]*(?:no|nr|n[º°])(?![^\W\d_]))?"
+    r"[\W_]*(\d+)(?![^\W_])|pt[\W_]*(\d+)$)"
+)
+_RUNNING = 2  # digits of a number that may count anything: one more is an id
+# A day and nothing else: 20240310, 10.03.2024, 10_Mar_2024. Eight digits that begin with a day may
+# be an id.
+_DAY = re.compile(
+    r"(?:19|20)\d{6}|(?=.*(?<!\d)(?:19|20)\d\d(?!\d))"
+    rf"\d{{1,4}}[-._, ]+(?:\d\d?|(?:{'|'.join(MONTHS)})[a-z]*)[-._, ]+\d{{1,4}}"
+)
+_NAME_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 class Paths:
@@ -45,6 +70,8 @@ class Paths:
         self.table = table
         paths = [_parts(facts)[:-1] for facts in files]
         self.shared = shared_start(min(paths), max(paths)) if len(paths) > 1 else 0
+        self.named: dict[str, list[Record]] = {}  # the rows whose names the letters of a part hold
+        self.pairs, self.words = _pairs_of_names(table.records)
 
     def checked(self, match: Match) -> Match:
         """The match by name.
@@ -54,11 +81,8 @@ class Paths:
         record, facts = match.record, match.file
         if record is None:
             return match
-        for why, others in (
-            self._place(facts, record),
-            self._person(facts, record),
-            self._day(facts, record),
-        ):
+        for check in (self._place, self._person, self._number, self._name, self._day):
+            why, others = check(facts, record)
             if why:
                 rows = (record, *others[: CANDIDATES - 1])
                 told = f"{lines_of([record])} names the file, whose {why}"
@@ -105,6 +129,52 @@ class Paths:
         alike = any(_is_written_alike(text, record.patient or "") for text in held)
         return ("name or folder holds the id of another patient" if alike else ""), ()
 
+    def _number(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """A folder or stem that counts patients (Patient 2) otherwise than a plain number that
+        is the row's id.
+        """
+        patient = known(record.patient)
+        if facts.patient_form or not patient or not patient.isdecimal():
+            return "", ()
+        parts = list(self._names(facts, record))
+        counted = {number for part in parts if (number := _counted(part))}
+        own = {unpadded(patient)}
+        if (
+            not counted
+            or counted & own
+            or any(len(part) > _RUNNING and not ids_differ(part, patient) for part in parts)
+        ):
+            return "", ()
+        return "name or folder has another number than the patient's of the row", ()
+
+    def _name(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """The full name of another row's patient, where neither the header nor the path has
+        that of the row's.
+        """
+        if (
+            not self.pairs
+            or facts.patient_form
+            or same_name(facts.header.get("PatientName"), record.name)
+        ):
+            return "", ()
+        *folders, name = _parts(facts)
+        found = [row for part in (*folders, without_suffix(name)) for row in self._rows_named(part)]
+        if not found or any(_may_be_named(record, row) for row in found):
+            return "", ()
+        return f"name or folder holds the name of the patient of {lines_of(found[:1])}", found
+
+    def _rows_named(self, part: str) -> list[Record]:
+        """A row for each name of which two words stand in a folder or stem.
+
+        Its digits do not count.
+        """
+        letters = " ".join(_NAME_LETTERS.findall(part))
+        if letters not in self.named:
+            words = sorted(self.words.intersection(name_words(letters))) if " " in letters else []
+            found = [row for pair in combinations(words, 2) for row in self.pairs.get(pair, ())]
+            self.named[letters] = list({id(row): row for row in found}.values())
+        return self.named[letters]
+
     def _names(self, facts: FileFacts, record: Record) -> Iterator[str]:
         """The folders and the stem of a file in full.
 
@@ -122,8 +192,10 @@ class Paths:
         """
         if facts.day is not None or record.exam_date is None:
             return "", ()
-        days = [day for part in _parts(facts)[self.shared : -1] if (day := _day_of(part))]
-        apart = [abs((day - record.exam_date).days) for day in days]
+        days = {day for part in _parts(facts)[self.shared : -1] for day in _days_of(part)} - {
+            record.birth
+        }
+        apart = [abs((day - record.exam_date).days) for day in days if day]
         other = bool(apart) and min(apart) > self.table.rules.tolerance_days
         return ("folder has another date than the row's exam date" if other else ""), ()
 
@@ -176,10 +248,41 @@ def _names_person(folders: Sequence[str], record: Record) -> bool:
     return patient in held or not words_of(*folders).isdisjoint(names)
 
 
-def _day_of(folder: str) -> date | None:
-    found = _DAY.fullmatch(folder)
-    try:
-        day = date(int(found[1]), int(found[3]), int(found[4])) if found else None
-    except ValueError:
-        return None
-    return day if day and is_exam_day(day) else None
+@lru_cache(65536)
+def _counted(part: str) -> str:
+    """The number of a folder or stem that counts patients, without leading zeros; "" for none."""
+    found = _COUNTED.match(part)
+    return unpadded(found[1] or found[2]) if found else ""
+
+
+@lru_cache(65536)
+def _days_of(folder: str) -> frozenset[date]:
+    """The days that the whole name of a folder may be, in either order of day and month."""
+    text = normalize(folder)
+    return frozenset(filter(is_exam_day, dates_in(text))) if _DAY.fullmatch(text) else frozenset()
+
+
+def _may_be_named(record: Record, other: Record) -> bool:
+    """Whether the patient of a row can have the name of another row's."""
+    if same_id(record.patient, other.patient):
+        return True
+    return not (
+        names_differ(record.name, other.name)
+        if record.name
+        else ids_differ(record.patient, other.patient)
+    )
+
+
+def _pairs_of_names(
+    records: Sequence[Record],
+) -> tuple[dict[tuple[str, str], list[Record]], frozenset[str]]:
+    """The rows by every two words of their patient's name, one row a name and patient, and all
+    words of names.
+    """
+    pairs: dict[tuple[str, str], list[Record]] = {}
+    rows = {(record.name, record.patient): record for record in reversed(records) if record.name}
+    for record in reversed(rows.values()):
+        words = {word for word in name_words(record.name or "") if len(word) > 1} - PARTICLES
+        for pair in combinations(sorted(words), 2):
+            pairs.setdefault(pair, []).append(record)
+    return pairs, frozenset(word for pair in pairs for word in pair)

@@ -15,13 +15,13 @@ from pydantic import Field
 from sono.curation.clinical import values
 from sono.curation.clinical.dates import count_orders, month_first_of, short
 from sono.curation.clinical.name_variants import words_of
-from sono.curation.clinical.placeholders import names_nobody
 from sono.curation.core.config import Config
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.core.tables import RANGES_MM
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.formats import read_sheet
+from sono.curation.records.identity import known
 from sono.curation.records.layouts import (
     KEYS,
     Cells,
@@ -403,13 +403,16 @@ def _sound_ids(line: int, cells: Cells, reading: Reading) -> Cells:
 
     Two patients share them.
     """
-    cells = {
-        name: text for name, text in cells.items() if name not in IDS or not names_nobody(text)
+    problems = {
+        name: problem for name in IDS if (problem := values.id_problem(cells.get(name, "")))
     }
-    rounded = [name for name in IDS if values.is_rounded(cells.get(name, ""))]
-    for name in rounded:
-        reading.tell(line, f"the {name} id '{cells[name]}' {values.ROUNDED}")
-    return {name: text for name, text in cells.items() if name not in rounded} if rounded else cells
+    for name, problem in problems.items():
+        reading.tell(line, f"the {name} id '{cells[name]}' {problem}")
+    return {
+        name: text
+        for name, text in cells.items()
+        if name not in IDS or (name not in problems and known(text))
+    }
 
 
 def _key(cells: Cells) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from datetime import date
 from sono.curation.clinical.dates import parse_date, short
 from sono.curation.clinical.dating import days_from_due, days_from_lmp, days_from_size, disagreeing
 from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS, read_ga
-from sono.curation.clinical.placeholders import is_exam_day, is_no_day, names_nobody
+from sono.curation.clinical.placeholders import is_answer, is_exam_day, is_no_day, names_nobody
 from sono.curation.core.errors import SonoError
 
 Tell = Callable[[str], None]
@@ -114,7 +114,7 @@ def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[
     problems: list[str] = []
     for name in DATES:
         try:
-            if name not in cells or names_nobody(cells[name]):
+            if name not in cells or (names_nobody(cells[name]) and not is_answer(cells[name])):
                 continue
             day = parse_date(cells[name], rules.month_first.get(name, False))
             if name == "exam_date" and is_no_day(day):

@@ -252,11 +252,5 @@ def test_an_id_of_a_patient_counts_though_it_is_written_like_a_counted_word() ->
     assert known.ids >= {"a1234", "887766"}
 
 
-def test_a_short_id_counts_in_a_page_only_with_a_letter() -> None:
-    ids = ["88-77-66", "A-1234"]
-    known = collect(ids, OWN, patients=ids)
-    assert known.found_in("88-77-66 A-1234", page=True) == {"a1234"}
-
-
 def test_a_stroke_inside_an_arabic_name_does_not_hide_it() -> None:
     assert private("قباني^نزار").found_in("السيد قبـــاني نـــزار هنا")

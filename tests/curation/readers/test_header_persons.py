@@ -92,6 +92,21 @@ def test_a_name_in_a_private_element_without_a_type_is_one(tmp_path: Path) -> No
     assert header_of(made, tmp_path / "a.dcm", implicit=True).persons == ("Quillfeather^Ada",)
 
 
+def test_the_ids_of_a_header_are_facts_wherever_they_stand(tmp_path: Path) -> None:
+    made, other, request = Dataset(), Dataset(), Dataset()
+    other.PatientID, other.IssuerOfPatientID = "88-77-66", "WARD-12345"
+    request.AccessionNumber, request.RequestedProcedureID = "12/3456", "RP-0042"
+    made.OtherPatientIDsSequence, made.RequestAttributesSequence = (
+        Sequence([other]),
+        Sequence([request]),
+    )
+    made.AdmissionID, made.StudyID, made.StudyDescription = "55-44-33", "US00017", "66-55-44"
+    facts = header_of(made, tmp_path / "a.dcm").facts
+    assert facts["OtherPatientIDs"] == "88-77-66" and facts["StudyID"] == "US00017"
+    assert {"WARD-12345", "12/3456", "RP-0042", "55-44-33"} <= set(facts["OtherIDs"].split("\\"))
+    assert "66-55-44" not in "".join(facts.values())
+
+
 @pytest.mark.parametrize(
     "keyword", ["StudyDescription", "SeriesDescription", "ProtocolName", "StageName", "ViewName"]
 )

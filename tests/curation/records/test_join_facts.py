@@ -442,6 +442,53 @@ def test_a_placeholder_is_no_id(text: str) -> None:
     assert not ids_differ(text, "W1")
 
 
+ANSWERS = (
+    "same",
+    "Same as above",
+    "yes",
+    "No",
+    "ja",
+    "nein",
+    "nee",
+    "oui",
+    "sí",
+    "sim",
+    "female",
+    "MALE",
+    "weiblich",
+    "männlich",
+    "gleich",
+    "idem",
+    "true",
+    "même",
+    "mismo",
+    "stesso",
+    "mesmo",
+    "dezelfde",
+    "vrouw",
+    "femenino",
+    "masculin",
+    '""""',
+    "〃",
+    "''",
+)
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_an_answer_in_a_column_of_ids_is_no_id(tmp_path: Path, text: str) -> None:
+    table = _table(tmp_path, f"file,patient,GA\na.png,{text},22w3d\nb.png,{text},24w0d\n")
+    assert [row.patient for row in table.records] == [None, None]
+    told = [problem for problem in table.remarks() if "names nobody" in problem]
+    assert len(told) == 1
+    assert not same_id(text, text) and not ids_differ(text, "W1")
+
+
+def test_an_answer_is_a_name_and_no_empty_date(tmp_path: Path) -> None:
+    assert names_differ("Sim", "Kim^A") and names_differ("Mann", "Schulz^Anna")
+    table = _table(tmp_path, "file,patient,exam date,plane\na.png,W1,same,femur\n")
+    assert table.records[0].exam_date_unread and table.records[0].plane is None
+
+
 @pytest.mark.parametrize(
     "text",
     ["1", "9", "999", "A", "AA", "100", "0001", "test1", "Anna", "P000", "Na Li", "1.2.840.7"],

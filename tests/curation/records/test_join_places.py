@@ -123,6 +123,98 @@ def test_a_path_that_names_another_patient_or_place_than_the_row_is_a_conflict(
     assert (match.record is None) == bool(why) == (match.ga_days is None)
 
 
+COUNTED = "another number than the patient's of the row"
+
+
+@pytest.mark.parametrize(
+    ("row", "path", "conflict"),
+    [
+        ("IM_1.png,1", "Patient 2/IM_1.png", True),
+        ("IM_1.png,1", "pat_02/IM_1.png", True),
+        ("IM_1.png,1", "Fall 3/IM_1.png", True),
+        ("IM_1.png,1", "case-12/v1/IM_1.png", True),
+        ("IM_1.png,1", "Patientin 4/IM_1.png", True),
+        ("IM_1.png,1", "subject07/IM_1.png", True),
+        ("IM_1.png,1", "Paciente nº 2/IM_1.png", True),
+        ("IM_1.png,1", "Patient 2/1/IM_1.png", True),
+        ("IM_1.png,1", "Patient 2 - visit 1/IM_1.png", True),
+        ("IM_1.png,1", "Patient_001/IM_1.png", False),
+        ("IM_1.png,007", "Subject 7/IM_1.png", False),
+        ("IM_1.png,1", "Patient 1/Fall 3/IM_1.png", False),
+        ("IM_1.png,4711", "Fall 3/4711/IM_1.png", False),
+        ("IM_1.png,1", "Fall 2023/IM_1.png", False),
+        ("IM_1.png,W1", "Patient 2/IM_1.png", False),
+        ("IM_1.png,", "Patient 2/IM_1.png", False),
+        ("case_12.png,7", "case_12.png", False),  # of the row's own path
+        ("IM_1.png,1", "fetus 2/IM_1.png", False),
+        ("IM_1.png,1", "visit 2/pattern 3/IM_1.png", False),
+    ],
+)
+def test_a_folder_that_counts_patients_must_have_the_number_of_the_row(
+    tmp_path: Path, row: str, path: str, conflict: bool
+) -> None:
+    match = _join(tmp_path, f"file,patient,plane\n{row},femur\n", _file(path), _file("x.png"))[0]
+    assert match.codes == (CONFLICT if conflict else ()) and (COUNTED in match.why) == conflict
+
+
+def test_a_folder_that_counts_patients_says_nothing_against_a_header_or_above_all_files(
+    tmp_path: Path,
+) -> None:
+    text = "file,patient,plane\nIM_1.png,1,femur\n"
+    assert (
+        _join(tmp_path, text, _file("Patient 2/IM_1.png", patient="1"), _file("x.png"))[0].record
+        is not None
+    )
+    assert (
+        _join(tmp_path, text, _file("case 2/IM_1.png"), _file("case 2/x.png"))[0].record is not None
+    )
+
+
+NAMED = "name or folder holds the name of the patient of line 3"
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "conflict"),
+    [
+        (("Schulz^Anna", "Meier^Eva"), "Meier_Eva/IM_1.png", True),
+        (("Schulz^Anna", "Meier^Eva"), "eva, MEIER 2/IM_1.png", True),
+        (("Schulz^Anna", "Meier^Eva^Maria"), "Meier_Eva/IM_1.png", True),
+        (("Schulz^Anna", "Müller^Zoë"), "Mueller Zoe/IM_1.png", True),
+        (("Schulz^Anna", "Schulz^Eva"), "Schulz-Eva/IM_1.png", True),
+        (("Schulz^Anna", "Meier^Eva"), "Meier_Eva/Schulz/IM_1.png", True),
+        (("", "Meier^Eva"), "Meier_Eva/IM_1.png", True),
+        (("Schulz^Anna", "Meier^Eva"), "Anna Schulz/IM_1.png", False),
+        (("Schulz^Anna", "Meier^Eva"), "Meier_Eva/Schulz_Anna/IM_1.png", False),
+        (("Schulz^Anna", "Meier^Eva"), "Meier/IM_1.png", False),
+        (("Schulz^Anna", "Meier^Eva"), "Schulz_Eva/IM_1.png", False),
+        (("Schulz", "Schulz^Anna"), "Schulz_Anna/IM_1.png", False),
+        (("Schulz^A", "Schulz^Anna"), "Schulz_Anna/IM_1.png", False),
+        (("van der Berg^Anna", "van der Meer^Eva"), "van der Berg/IM_1.png", False),
+        (("Schulz^Anna", "Meier^Dr"), "Dr Meier/IM_1.png", False),
+    ],
+)
+def test_a_folder_with_the_full_name_of_another_patient_is_a_conflict(
+    tmp_path: Path, names: tuple[str, str], path: str, conflict: bool
+) -> None:
+    text = f"file,patient,name,plane\nIM_1.png,W1,{names[0]},femur\nIM_2.png,W2,{names[1]},femur\n"
+    match = _join(tmp_path, text, _file(path), _file("x.png"))[0]
+    assert match.codes == (CONFLICT if conflict else ()) and (NAMED in match.why) == conflict
+    assert not conflict or [row.line for row in match.rows] == [2, 3]
+
+
+def test_two_names_of_one_patient_and_a_header_that_agrees_are_no_conflict(tmp_path: Path) -> None:
+    rows = "IM_1.png,W1,Schulz^Anna,femur\nIM_2.png,{},Meier^Anna,femur\n"
+    file = _file("Meier_Anna/IM_1.png")
+    for patient, header, joined in (
+        ("W1", {}, True),
+        ("W2", {}, False),
+        ("W2", {"PatientName": "Schulz^Anna"}, True),
+    ):
+        text = f"file,patient,name,plane\n{rows.format(patient)}"
+        match = _join(tmp_path, text, replace(file, header=header), _file("x.png"))[0]
+        assert (match.record is not None) == joined
+
+
 def test_a_header_that_agrees_decides_about_a_moved_path(tmp_path: Path) -> None:
     text = "file,patient,plane\n/data/2023/P1/IM_1.dcm,W10001,femur\n"
     assert _join(tmp_path, text, _file("2024/P1/IM_1.dcm", patient="W10001"))[0].record is not None
@@ -139,12 +231,26 @@ def test_a_header_that_agrees_decides_about_a_moved_path(tmp_path: Path) -> None
         ("2024-03-10/20240110", None, False),
         ("2024-03-10", "2024-01-10", False),
         ("20241310", None, False),
+        ("10.03.2024", None, True),
+        ("10-03-2024", None, True),
+        ("2024.3.10", None, True),
+        ("10_Mar_2024", None, True),
+        ("10. März 2024", None, True),
+        ("10.01.2024", None, False),
+        ("10_Jan_2024", None, False),
+        ("10-01-2024", None, False),
+        ("01-10-2024", None, False),  # 10 January in the other order
+        ("11-03-2024", None, True),
+        ("10.03.2024/10.01.2024", None, False),
+        ("12.03.1990", None, False),  # the birth date
+        ("1.2.840.2024.3.10", None, False),
+        ("protocol 3.10.2024b", None, False),
     ],
 )
 def test_a_folder_of_another_day_than_the_row_is_a_conflict_where_the_file_has_no_date(
     tmp_path: Path, folder: str, own: str | None, conflict: bool
 ) -> None:
-    text = "file,patient,exam date,plane\nIM_1.png,W10001,2024-01-10,femur\n"
+    text = "file,patient,birth,exam date,plane\nIM_1.png,W10001,1990-03-12,2024-01-10,femur\n"
     files = (_file(f"{folder}/IM_1.png", own), _file("x.png"))
     match = _join(tmp_path, text, *files, date_tolerance_days=2)[0]
     assert match.codes == (CONFLICT if conflict else ()) and (DATE in match.why) == conflict
