@@ -22,10 +22,11 @@ from sono.annotation.mask_labels import Labels, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch, Row
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
+from sono.curation.core.column_values import MASK_STATES
 from sono.curation.core.errors import IssuesError, SonoError, did_you_mean
 from sono.curation.core.frame_files import image_id_of, picture_of
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import MASK_STATES, MASKS
+from sono.curation.core.tables import MASKS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 

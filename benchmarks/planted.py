@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.tables import read_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 # Tensors and compressed pixels are no text; the gate has looked at what stands beside them.

@@ -1,8 +1,7 @@
-"""The words that sono itself writes, all in one place: they are no secrets, whatever file or header
-says them, too.
+"""The words that sono itself writes; they are not private, even if a file or header has them.
 
-`PROSE` occurs in captions, or is written where nobody is named, so it is searched for nobody.
-`VOCABULARY` adds the words of tables, codes, settings and reports: they are no secrets of a file
+`PROSE` occurs in captions, or where nobody is named, so the gate never searches for it.
+`VOCABULARY` adds the words of tables, codes, settings and reports: they are not private in a file
 name or a header, but a person may be called Blank or Bright.
 """
 

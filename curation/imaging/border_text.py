@@ -1,6 +1,4 @@
-"""Lines of print at the rim of the frame, where scanners write name, date, hospital and
-settings.
-"""
+"""Lines of text at the border of the frame, where scanners write name, date and settings."""
 
 from collections.abc import Iterable, Iterator
 
@@ -30,8 +28,10 @@ LINE_ENDS = 3  # times that a line grows by its neighbors
 
 
 def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
-    """Pixels [H, W] to be painted over: bright marks in lines on the background `tone`, where
-    echoes never stand so, and whole lines of print at the rim of the frame, on tissue too.
+    """Pixels [H, W] to be painted over: lines of text on the background or at the border.
+
+    On the background `tone` bright marks in a line are enough, because echoes never form such lines
+    there. At the border of the frame complete lines are found, even on tissue.
     """
     found = np.zeros(gray.shape, np.bool_)
     band = max(8, round(BAND * gray.shape[0]))
@@ -65,7 +65,7 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
 def _lines_at(
     gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line], proof: Proof
 ) -> list[Line]:
-    """The lines of print of the frame [H, W] that lie in `places` and `inside`."""
+    """The lines of text of the frame [H, W] that are in `places` and `inside`."""
     return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
         for x0, y0, x1, y1 in places
@@ -74,7 +74,7 @@ def _lines_at(
 
 
 def _halves(mask: Mask) -> Iterator[Line]:
-    """The boxes of what is true in the upper and in the lower half of a mask [H, W]."""
+    """The bounding boxes of the true pixels in the upper and in the lower half of a mask [H, W]."""
     middle = len(mask) // 2
     for start, stop in ((0, middle), (middle, len(mask))):
         rows = np.flatnonzero(mask[start:stop].any(axis=1))
@@ -85,7 +85,7 @@ def _halves(mask: Mask) -> Iterator[Line]:
 
 
 def _around(line: Line, room: int) -> tuple[slice, slice]:
-    """Rows and columns of a line with `room` above and below and twice that at its ends."""
+    """Rows and columns of a line, with margin `room` above and below, twice that at its ends."""
     return slice(max(0, line.y0 - room), line.y1 + room), slice(
         max(0, line.x0 - 2 * room), line.x1 + 2 * room
     )
@@ -119,7 +119,7 @@ def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
 def _alike(
     height: NDArray[np.int64], centers: NDArray[np.float64], peak: NDArray[np.float64]
 ) -> Mask:
-    """Which marks [M, M] stand side by side on one line, of like size and brightness."""
+    """Which pairs of marks [M, M] are neighbors on a line, with similar size and brightness."""
     lower, higher = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
     across, middle = centers[:, 0], centers[:, 1]
     beside = np.abs(across[:, None] - across) <= 4 * lower
@@ -140,10 +140,10 @@ def _peaks(tones: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> N
 def _on_background(
     band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDArray[np.int32], count: int
 ) -> Mask:
-    """Which components [N] of the pixels `marks` with `labels` [P] have hardly any echo within 5
-    pixels around them.
+    """Which components [N] of `marks` have almost no echo within 5 pixels around them.
 
-    What JPEG rings around bright marks, 3 pixels wide, does not count.
+    `labels` [P] are the components of the pixels. The ringing of JPEG around bright marks, 3 pixels
+    wide, does not count.
     """
     near_marks = cv2.dilate(marks.view(np.uint8), np.ones((7, 7), np.uint8)) > 0
     faint = band > tone + 15

@@ -1,13 +1,14 @@
-"""What kind of probe made a sector.
+"""The kind of probe that made a sector: convex, phased, linear or trapezoid.
 
-Convex, phased, linear or trapezoid, from its sides and the shape of its top.
+It is derived from the sides and the shape of the top.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.imaging.sector import Sector, background_tone
+from sono.curation.imaging.echo_layers import background_tone
+from sono.curation.imaging.sector import Sector
 
 Gray = NDArray[np.uint8]
 
@@ -23,11 +24,10 @@ ECHO = 12  # gray levels above the background
 
 
 def sector_kind(gray: Gray, sector: Sector) -> str:
-    """`convex`, `phased`, `linear`, `trapezoid` or `full` (no side found) for the frame `gray` [H,
-    W] of a sector.
+    """`convex`, `phased`, `linear`, `trapezoid` or `full` (no side found).
 
-    Where the picture cuts the top off it cannot be told from the others, and is called convex, as
-    most are.
+    `gray` [H, W] is the frame of the sector. If the picture cuts off the top, the kinds cannot be
+    distinguished, and the result is convex, as for most.
     """
     left, right = sector.angle_left, sector.angle_right
     if (
@@ -50,8 +50,10 @@ def sector_kind(gray: Gray, sector: Sector) -> str:
 def named(
     left: float | None, right: float | None, gap: float | None = None, flat: bool | None = None
 ) -> str:
-    """The kind for the angles of the sides, in degrees (None unknown), the distance `gap` of the
-    apex above the first echo in depths, and whether the top is `flat`.
+    """The kind for the angles of the sides and the shape of the top.
+
+    Angles are in degrees (None if unknown), `gap` is the distance of the apex above the first echo
+    in depths, and `flat` is whether the top is straight.
     """
     leans = [abs(angle) for angle in (left, right) if angle is not None]
     if not leans:
@@ -66,9 +68,7 @@ def named(
 
 
 def is_flat(across: NDArray[np.float64], down: NDArray[np.float64]) -> bool:
-    """Whether points at `across`, `down` [N] from the apex lie on a straight row rather than on
-    an arc around it.
-    """
+    """Whether points at `across`, `down` [N] from the apex are on a straight row, not on an arc."""
     radius = np.hypot(across, down)
     straight = float(np.median(np.abs(down - np.median(down))))
     round_ = float(np.median(np.abs(radius - np.median(radius))))

@@ -16,7 +16,8 @@ from sono.annotation.foreign_masks import Found, Picture
 from sono.annotation.mask_import import REFUSALS, ImportOptions, import_masks, match_all
 from sono.annotation.mask_matching import FrameFinder, NoMatch, SourceFile, readings, stem_of
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import SOURCES, read_table, write_table
+from sono.curation.core.tables import read_table, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]

@@ -117,7 +117,7 @@ def test_a_password_that_is_no_utf_8_goes_out_as_it_came() -> None:
         ),
         ({"SONO_PACS_TOKEN": "Secret1 Secret1"}, "holds a space"),
         ({"SONO_PACS_TOKEN": "Secret1\nX: y"}, "holds a space"),
-        ({"SONO_PACS_TOKEN": "Secret1é"}, "holds a space or a character"),
+        ({"SONO_PACS_TOKEN": "Secret1é"}, "has a space or a character"),
     ],
 )
 def test_half_given_credentials_are_refused_and_not_repeated(

@@ -149,7 +149,7 @@ def test_every_match_comes_once_whatever_the_server_makes_of_pages(
 
 
 def test_what_is_json_but_no_dicom_is_refused() -> None:
-    with pytest.raises(SonoError, match="JSON but no DICOM"):
+    with pytest.raises(SonoError, match="JSON but not DICOM"):
         list(search_all(PACS, lambda **_: ["a", "b"], {}, UID, page_size=2))
 
 

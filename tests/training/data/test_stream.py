@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from sono.cli import app
 from sono.curation.core import atomic
 from sono.curation.core.errors import PrivacyError, SonoError
-from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, rows_of, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows, rows_of, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.selection import Seen, Target, leaking, select_frames
 from sono.training.config import TrainingConfig
@@ -134,7 +135,7 @@ def test_seed_and_epoch_decide_the_batches(streamed: TrainingConfig) -> None:
 def test_a_killed_run_resumes_to_the_same_weights(
     study: Workspace, streamed: TrainingConfig, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic, "_sync", lambda path: None)
+    monkeypatch.setattr(atomic, "sync", lambda path: None)
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
     child = os.fork()

@@ -48,7 +48,7 @@ def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
     It is a process that dies here, not the machine.
     """
-    monkeypatch.setattr(atomic, "_sync", lambda path: None)
+    monkeypatch.setattr(atomic, "sync", lambda path: None)
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
 
