@@ -31,7 +31,7 @@ def _form(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-# a unit stands once: in 22w 3w one of the two is a slip, and nobody knows which
+# a unit occurs once: in 22w 3w one of the two is a mistake, and it is unknown which
 _WEEKS_AND_DAYS = _form(
     rf"(\d+)\s*(?:\+\s*(\d+)\s*(?:{_DAY}|{_WEEK})?|{_WEEK}\s*{_AND}?\s*(\d+)\s*{_DAY}?)"
 )

@@ -72,7 +72,7 @@ KEY_WORDS = words_of(
 )
 
 # Defined terms of DICOM, keys of PNG texts and of EXIF, what cameras and programs call a file, and
-# what our DICOM says.
+# the texts of our DICOM files.
 FORMAT_WORDS = words_of(
     """
     additional age author bmp clean closest comment comments copyright created creation cropped date
@@ -115,7 +115,7 @@ MACHINE_WORDS = MAKERS | words_of(
     """
 )
 
-# What stands in the place of a name where nobody is named, or an office.
+# Words in the place of a name where nobody is named, or an office.
 ROLE_WORDS = words_of(
     """
     admin administrator anonymised anonymized anonymous baby default doctor examiner fetus nobody

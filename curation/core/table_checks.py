@@ -31,7 +31,7 @@ class TableSpec:
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # closed vocabularies
     # least and largest; other real numbers are finite
     ranges: dict[str, Range] = field(default_factory=dict)
-    # regular expressions that a whole text matches
+    # regular expressions that must match the complete text
     patterns: dict[str, str] = field(default_factory=dict)
     # columns of files that are named by the id in another one
     file_ids: dict[str, str] = field(default_factory=dict)

@@ -172,7 +172,7 @@ class Workspace(StudyFolder):
         path = self.path(spec)
         check_inside(path, self.root)
         frame = read_table(path, spec, columns, self.study().key_check)
-        # else its own
+        # otherwise its mark was checked
         if spec in (MASKS, CAPTIONS) and len(frame) and "image_id" in frame and not has_mark(path):
             self._refuse_foreign(path, frame["image_id"])
         if spec is MASKS and columns is None and len(frame):
@@ -261,7 +261,8 @@ class Workspace(StudyFolder):
         """Raise SonoError if no row of the images table is accepted."""
         if not (images["status"] == "accepted").any():
             raise SonoError(
-                f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` says why"
+                f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` "
+                "shows why"
             )
 
     def masks(self) -> pd.DataFrame:

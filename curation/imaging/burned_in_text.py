@@ -34,7 +34,7 @@ class Proof(NamedTuple):
 
     strokes: int  # side by side
     even: float  # share of the strokes that have the line's ink
-    flank: float  # contrast above and below the line over that within; speckle goes on there
+    flank: float  # contrast above and below the line over that within; speckle continues there
     wide: float  # width over height
 
 
@@ -73,7 +73,7 @@ def burned_lines(gray: Gray, inside: Mask | None = None, proof: Proof = ALONE) -
         strict = proof._replace(strokes=2 * proof.strokes) if scale == SCALES[-1] else proof
         lines += [
             Line(*(scale * edge for edge in line))
-            for line in _lines(_strokes(small, there), strict)
+            for line in _find_lines(_strokes(small, there), strict)
         ]
     return _merged(lines)
 
@@ -97,7 +97,7 @@ def _merged(lines: list[Line]) -> list[Line]:
     return whole
 
 
-def at_rim(line: Line, height: int, width: int) -> bool:
+def at_border(line: Line, height: int, width: int) -> bool:
     """Whether a line is where scanners write text.
 
     These places are the top, the bottom and the upper corners of the frame.
@@ -117,7 +117,7 @@ def _strokes(gray: Gray, inside: Mask | None) -> _Strokes:
     return _Strokes(gray, np.asarray(contrast, np.uint8), np.asarray(upright, np.uint8))
 
 
-def _lines(strokes: _Strokes, proof: Proof) -> list[Line]:
+def _find_lines(strokes: _Strokes, proof: Proof) -> list[Line]:
     return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
         for x0, y0, x1, y1 in _crowds(strokes.mask)

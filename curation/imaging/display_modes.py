@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 SMALL_SIDE = 192  # longer side of the small picture
 ABOVE_BACKGROUND = 10  # gray levels from which a small pixel is an echo
-# small pixels; tones are compared with those this far above and below, so that shading says nothing
+# small pixels; tones are compared with those this far above and below, so that shading cancels
 FINE = 4.0
 MIN_DETAIL = 25.0  # mean square of a band that shows anything, gray levels
 LIT = 40  # luma from which a pixel's color counts

@@ -47,7 +47,7 @@ def header_height(gray: NDArray[np.uint8]) -> int:
     flat = (share[start:end] > 0.8).mean() if end else 0.0
     if flat > 0.2 and (rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005:
         return end + 2
-    # a black bar is thin and ends at once over the whole width; black fluid and the corners of a
+    # a black bar is thin and ends at once over the full width; black fluid and the corners of a
     # fan do not
     dark = (rows < 20).mean(axis=1)
     start, end = _bar(dark >= 0.6, gray.shape[0])

@@ -35,7 +35,7 @@ LINE_HEIGHT = 24  # pixels to which a line is enlarged to be read alone
 MIN_READ = 0.7  # characters for each square of a line; with fewer a part was not read
 MAX_DIGITS = 4  # of a line without its frame counter; an id that is read in pieces has more
 _COUNTER = re.compile(r"\b\d{1,3}/\d{1,3}\b")
-# What a scanner prints beside words: C7, FF2, 12, 25Hz.
+# What a scanner prints besides words: C7, FF2, 12, 25Hz.
 _SETTING = re.compile(r"[a-z]{1,3}\d{1,3}|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?")
 _ID = re.compile(r"(?=[a-z]*\d)(?:[a-z]{0,4}\d{6,}|[a-z]{2,4}\d{4,})")
 _NAME = re.compile(r"[A-Z][a-zà-ÿ'-]{3,}|[A-ZÀ-Þ'^-]{5,}")
@@ -123,12 +123,12 @@ def read_words(gray: NDArray[np.uint8], single: bool = False) -> list[Word] | No
             timeout=SECONDS,
             check=True,
         )
-        return _words(read.stdout.decode(), single)
+        return _parse_words(read.stdout.decode(), single)
     except (subprocess.SubprocessError, OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
 
 
-def _words(page: str, single: bool) -> list[Word]:
+def _parse_words(page: str, single: bool) -> list[Word]:
     rows = list(csv.DictReader(io.StringIO(page), delimiter="\t", quoting=csv.QUOTE_NONE))
     if not rows:  # even an empty picture has a row for its page
         raise ValueError("no answer")

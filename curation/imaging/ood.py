@@ -20,7 +20,7 @@ Reals = NDArray[np.float64]
 MODEL = Path(__file__).with_name("ood.toml")
 SIDE = 64  # pixels of the small picture
 SCALES = 5  # halvings at which detail is compared
-REACH = 4.0  # spreads from the mean beyond which a feature says no more
+REACH = 4.0  # deviations from the mean beyond which a feature is clipped
 
 
 def known_kind(gray: Gray) -> float:

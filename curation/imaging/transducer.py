@@ -37,17 +37,17 @@ def sector_kind(gray: Gray, sector: Sector) -> str:
         or left is None
         or right is None
     ):
-        return named(left, right)
-    columns, rows = top_of(gray, sector)
+        return kind_of_sides(left, right)
+    columns, rows = first_echoes(gray, sector)
     if not len(rows):
-        return named(left, right)
+        return kind_of_sides(left, right)
     top = float(rows.min())
     seen = len(rows) >= COLUMNS // 4 and float(np.mean(rows <= 0.01 * len(gray))) <= 0.5
     flat = seen and is_flat(columns - sector.apex_x, rows - sector.apex_y)
-    return named(left, right, (top - sector.apex_y) / max(1.0, sector.box[3] - top), flat)
+    return kind_of_sides(left, right, (top - sector.apex_y) / max(1.0, sector.box[3] - top), flat)
 
 
-def named(
+def kind_of_sides(
     left: float | None, right: float | None, gap: float | None = None, flat: bool | None = None
 ) -> str:
     """The kind for the angles of the sides and the shape of the top.
@@ -75,7 +75,7 @@ def is_flat(across: NDArray[np.float64], down: NDArray[np.float64]) -> bool:
     return straight <= FLAT * float(np.ptp(across)) and straight < SURE * round_
 
 
-def top_of(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def first_echoes(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Columns and rows [N] of the first echoes below the top, between the sides."""
     x0, y0, x1, y1 = sector.box
     part = np.where(sector.inside[y0:y1, x0:x1], gray[y0:y1, x0:x1], 0).astype(np.uint8)

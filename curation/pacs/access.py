@@ -82,7 +82,7 @@ def authorization(environment: Mapping[str, str]) -> str | None:
     return f"Basic {base64.b64encode(named).decode()}" if user else None
 
 
-def place(url: str) -> str:
+def origin_of(url: str) -> str:
     """Scheme, host and port of an address.
 
     Only these may be shown in messages, because paths and queries name patients.

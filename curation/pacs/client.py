@@ -14,7 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
-from sono.curation.pacs.access import CREDENTIALS, authorization, check_address, place, printable
+from sono.curation.pacs.access import (
+    CREDENTIALS,
+    authorization,
+    check_address,
+    origin_of,
+    printable,
+)
 
 # Accept headers of a file, best first: as it is stored; in the server's own choice; and not in
 # parts.
@@ -133,7 +139,7 @@ def _signer(header: str | None) -> Callable[[Any], Any]:
 def check_response(response: Any, **_: object) -> None:
     """Close an unusable response and raise its error (a hook of requests)."""
     error = classify_status(
-        response.status_code, place(response.url), response.headers
+        response.status_code, origin_of(response.url), response.headers
     ) or _not_json(response)
     if error:
         response.close()
@@ -153,7 +159,7 @@ def _not_json(response: Any) -> SonoError | None:
         return None
     sent = "nothing" if not response.content else printable(kind) or "an untyped body"
     return SonoError(
-        f"{place(response.url)}: answered a search with {sent}, not DICOM JSON; check the path "
+        f"{origin_of(response.url)}: answered a search with {sent}, not DICOM JSON; check the path "
         f"(Orthanc: /dicom-web)"
     )
 
@@ -171,7 +177,7 @@ def classify_status(status: int, url: str, headers: Mapping[str, str]) -> Except
             f"environment"
         )
     if 300 <= status < 400:
-        target = place(headers.get("Location", ""))
+        target = origin_of(headers.get("Location", ""))
         return SonoError(
             f"{url}: redirects to {target}, which sono does not follow; give the address that "
             "serves "
@@ -215,21 +221,21 @@ def line_errors(url: str) -> Iterator[None]:
     except exceptions.SSLError as error:
         if "certificate" in str(error).lower() or "wrong_version" in str(error).lower():
             raise SonoError(
-                f"{place(url)}: TLS failed (its certificate is not trusted, or it does not use "
+                f"{origin_of(url)}: TLS failed (its certificate is not trusted, or it does not use "
                 "TLS); "
                 "set REQUESTS_CA_BUNDLE=authority.pem to the hospital's own certificate authority"
             ) from error
-        raise TransientError(f"{place(url)}: TLS failed") from error
+        raise TransientError(f"{origin_of(url)}: TLS failed") from error
     except exceptions.Timeout as error:
-        raise TransientError(f"{place(url)}: no answer in time") from error
+        raise TransientError(f"{origin_of(url)}: no answer in time") from error
     except (
         exceptions.ConnectionError,
         exceptions.ChunkedEncodingError,
         exceptions.ContentDecodingError,
     ) as error:
-        raise TransientError(f"{place(url)}: no connection, or it was cut") from error
+        raise TransientError(f"{origin_of(url)}: no connection, or it was cut") from error
     except exceptions.RequestException as error:
-        raise SonoError(f"{place(url)}: the request failed ({type(error).__name__})") from error
+        raise SonoError(f"{origin_of(url)}: the request failed ({type(error).__name__})") from error
 
 
 def with_retries(act: Callable[[], Result], patience: RetryPolicy) -> Result:

@@ -135,7 +135,7 @@ class Manifest:
 
     def read(self, text: str) -> None:
         """Read earlier lines; a line that a crash cut off is ignored."""
-        # a whole line is ASCII: json.dumps escapes the rest
+        # a complete line is ASCII: json.dumps escapes the rest
         for line in filter(str.isascii, text.splitlines()):
             try:
                 self._learn(json.loads(line))
@@ -161,7 +161,7 @@ def pull_studies(options: PullOptions) -> PullSummary:
             for study in _failed_last(studies, manifest):
                 remove_leftovers(options.out / short_hash(study))
                 for instance in _find_instances(pacs, options, study, left_out):
-                    _take(pacs, options.out / instance.file, instance, manifest, tally)
+                    _fetch_file(pacs, options.out / instance.file, instance, manifest, tally)
                     advance(0, note=f"{tally['fetched']} files, {tally['bytes'] / 1e6:.0f} MB")
                 advance()
     megabytes = round(tally["bytes"] / 1e6, 3)
@@ -351,7 +351,7 @@ def _find_instances(
     ]
 
 
-def _take(
+def _fetch_file(
     pacs: Pacs, target: Path, instance: Instance, manifest: Manifest, tally: Counter[str]
 ) -> None:
     """Fetch one file unless it is already complete.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sono.curation.core.atomic import atomic_path, file_sha256, sha256
-from sono.curation.pacs.access import place, printable
+from sono.curation.pacs.access import origin_of, printable
 from sono.curation.pacs.client import (
     NotAcceptableError,
     NotServedError,
@@ -78,7 +78,7 @@ def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[s
             chunks = iter(answer.iter_content(CHUNK))
             if boundary:
                 stream.write(_past_header(chunks, boundary))
-            stream.writelines(chunks)  # never whole in memory: a cine can be gigabytes
+            stream.writelines(chunks)  # never complete in memory: a cine can be gigabytes
         if boundary:
             _cut_end(temporary, boundary)
         syntax = _check(temporary, instance.uid)
@@ -101,7 +101,7 @@ def _boundary(answer: Any) -> bytes:
         return b"--" + boundary.encode()
     if kind == "application/dicom":
         return b""
-    raise NotServedError(f"{place(answer.url)}: sent {printable(kind)} instead of DICOM")
+    raise NotServedError(f"{origin_of(answer.url)}: sent {printable(kind)} instead of DICOM")
 
 
 def _past_header(chunks: Iterator[bytes], boundary: bytes) -> bytes:

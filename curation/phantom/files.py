@@ -97,7 +97,7 @@ def dicom_file(
     entropy = [patient.mrn, exam.accession, str(zlib.crc32(frames.tobytes()))]
     data = _new_file(multiframe=len(frames) > 1, entropy=entropy)
     _private_header(data, patient, exam)
-    data.SequenceOfUltrasoundRegions = Sequence([_region(probe, spacing_mm)])
+    data.SequenceOfUltrasoundRegions = Sequence([_tissue_region(probe, spacing_mm)])
     data.Manufacturer, data.ManufacturerModelName = "Phantom Works", patient.machine
     _pixels(data, frames, form)
     if form.compressed:
@@ -175,7 +175,7 @@ def _planted_header(patient: PhantomPatient, exam: Exam) -> list[Planted]:
     ]
 
 
-def _region(probe: Probe, spacing_mm: float) -> Dataset:
+def _tissue_region(probe: Probe, spacing_mm: float) -> Dataset:
     """The sector as a 2D tissue region; PhysicalDelta in cm per pixel (PS3.3 C.8.5.5)."""
     border = np.array(probe.polygon())
     low, high = np.floor(border.min(axis=0)).astype(int), np.ceil(border.max(axis=0)).astype(int)

@@ -22,7 +22,7 @@ CENTIMETER = 3
 SAME_SPACING = 1e-4  # relative; machines round the deltas of regions that they draw alike
 SPACING_RANGE_MM = (0.005, 2.0)  # both excluded: 0.2 mm written where centimeters belong gives 2
 MAX_TISSUE_MM = 500.0  # of a tissue region; no probe sees that far
-MAX_PICTURE_MM = 1000.0  # of a whole picture, whose margins may be as wide as its tissue
+MAX_PICTURE_MM = 1000.0  # of a complete picture, whose margins may be as wide as its tissue
 MAX_ASPECT = 4.0  # of pixels; more is a broken header
 
 Box = tuple[int, int, int, int]
@@ -46,7 +46,7 @@ def read_regions(dataset: "Dataset") -> tuple[UltrasoundRegion, ...] | None:
         items = list(dataset.SequenceOfUltrasoundRegions)
     except dicom_errors():
         return None
-    return tuple(_region(item) for item in items)
+    return tuple(_read_region(item) for item in items)
 
 
 def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
@@ -68,7 +68,7 @@ def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
     The spacing decides; without one, PixelAspectRatio does (0028,0034: vertical, then horizontal
     size). The aspect is 1 if the header has no usable value.
     """
-    declared = _pair(dataset, "PixelAspectRatio")
+    declared = _two_numbers(dataset, "PixelAspectRatio")
     ratio = declared[0] / declared[1] if declared else None
     if spacing.row_mm is None or spacing.column_mm is None:
         return (ratio if ratio is not None and _is_aspect(ratio) else 1.0), spacing
@@ -81,7 +81,7 @@ def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
 
 def is_doubtful(dataset: "Dataset", spacing: Spacing) -> bool:
     """Whether the header's statements about the shape of its pixels were rejected."""
-    declared = _pair(dataset, "PixelAspectRatio")
+    declared = _two_numbers(dataset, "PixelAspectRatio")
     return spacing.reason == "aspect_differs" or (
         declared is not None and not _is_aspect(declared[0] / declared[1])
     )
@@ -150,7 +150,7 @@ def is_tissue(region: UltrasoundRegion) -> bool:
     return region.spatial_format == TWO_DIMENSIONAL and region.data_type == TISSUE
 
 
-def _region(item: "Dataset") -> UltrasoundRegion:
+def _read_region(item: "Dataset") -> UltrasoundRegion:
     location = ("MinX0", "MinY0", "MaxX1", "MaxY1")
     x0, y0, x1, y1 = (_number(item, f"RegionLocation{end}") for end in location)
     return UltrasoundRegion(
@@ -227,7 +227,7 @@ def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | Non
     for holder in (dataset, shared):
         if holder is None or holder.get_item("PixelSpacing") is None:
             continue
-        pair = _pair(holder, "PixelSpacing")
+        pair = _two_numbers(holder, "PixelSpacing")
         if pair is None:
             return Spacing(None, None, "pixel_spacing")
         sound = _plausible(*pair) and not is_too_wide(rows, columns, *pair)
@@ -235,7 +235,7 @@ def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | Non
     return None
 
 
-def _pair(dataset: "Dataset", keyword: str) -> tuple[float, float] | None:
+def _two_numbers(dataset: "Dataset", keyword: str) -> tuple[float, float] | None:
     """Two positive numbers, vertical first; None if they are absent or broken."""
     try:
         down, across = (float(value) for value in dataset.get(keyword, ()))

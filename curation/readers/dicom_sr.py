@@ -30,7 +30,7 @@ LENGTHS = {
 AGE, COMPOSITE_AGE = ("18185-9", "LN"), ("11888-5", "LN")
 DUE_DATE, LAST_PERIOD = ("11778-8", "LN"), ("11955-2", "LN")
 FETUS = ("11951-1", "LN")
-# Elsewhere an age stands beside the one measurement that it was worked out from.
+# In other sections an age is next to the one measurement that it was computed from.
 SUMMARIES = frozenset((OBSTETRIC, ("121111", "DCM"), ("125008", "DCM"), ("121118", "DCM")))
 SELECTION, DERIVATION = ("121404", "DCM"), ("121401", "DCM")
 MEANS = frozenset((("R-00317", "SRT"), ("373098007", "SCT")))
@@ -70,7 +70,7 @@ def read_report(dataset: "Dataset") -> dict[str, float]:
         return values
     for concept, name in LENGTHS.items():
         low, high = RANGES_MM[name]
-        value = _one([item for item in items if item.concept == concept])
+        value = _preferred_number([item for item in items if item.concept == concept])
         if value is not None and low <= value <= high:
             values[f"{name}_mm"] = round(value, 2)
     return values
@@ -133,7 +133,7 @@ def _text(item: "Dataset") -> str:
     return text_of(item, "Date") or text_of(item, "TextValue")
 
 
-def _one(items: Sequence[_Item]) -> float | None:
+def _preferred_number(items: Sequence[_Item]) -> float | None:
     """The number with the highest priority; None if several of them differ."""
     known = [item for item in items if math.isfinite(item.number)]
     top = max((item.rank for item in known), default=PLAIN)
@@ -147,8 +147,8 @@ def _age(items: Sequence[_Item], exam: date | None) -> int | None:
     As stated, otherwise from the due date or the last period, otherwise from the biometry.
     """
     general = [item for item in items if item.sections <= SUMMARIES]
-    stated = _one([item for item in general if item.concept == AGE])
-    composite = _one([item for item in general if item.concept == COMPOSITE_AGE])
+    stated = _preferred_number([item for item in general if item.concept == AGE])
+    composite = _preferred_number([item for item in general if item.concept == COMPOSITE_AGE])
     for age in (stated, _dated(general, exam), composite):
         if age is not None and MIN_GA_DAYS <= age <= MAX_GA_DAYS:
             return round(age)

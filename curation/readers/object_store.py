@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 HELP = "see docs/stores.md"
 WAITS = (1.0, 5.0)  # seconds before a store is asked again
-# What a store tells of an object's content or age, best first; the names are those of the packages.
+# Facts on an object's content or age, best first; the names are those of the packages.
 TAGS = (
     "ETag",
     "etag",
@@ -106,8 +106,8 @@ def read_object(url: bytes, limits: Limits) -> bytes:
     if info["type"] != "file":
         raise UnreadableError("not_a_file")
     check_bytes(size, limits)
-    store, name = _opened(os.fsdecode(url))
-    content: bytes = _ask(partial(store.cat_file, name, start=0, end=size + 1))
+    store, name = _open_store(os.fsdecode(url))
+    content: bytes = _request(partial(store.cat_file, name, start=0, end=size + 1))
     if len(content) != size:
         raise UnreadableError("changed_while_read")
     return content
@@ -143,31 +143,31 @@ def _walk(url: str) -> Iterator[str]:
 
     Raises OSError for a folder that fails (fsspec's own walk skips it).
     """
-    store, top = _opened(url)
+    store, top = _open_store(url)
     store.invalidate_cache()
     waiting = [top]
     while waiting:
         folder = waiting.pop()
-        for entry in _ask(partial(store.ls, folder, detail=True)):
+        for entry in _request(partial(store.ls, folder, detail=True)):
             name = entry["name"].rstrip("/")
             is_folder, has_slash = entry["type"] == "directory", entry["name"] != name
             if is_folder and name != folder:
                 waiting.append(name)
             elif is_folder == has_slash or (has_slash and entry["size"]):
-                # not the folder itself nor the empty object that stands for it; but a folder
+                # not the folder itself nor the empty object that represents it; but a folder
                 # without name, as in a//b
                 yield f"{url}/{name[len(top) :].lstrip('/')}".rstrip("/")
 
 
 def _info(url: bytes) -> dict[str, Any]:
-    store, name = _opened(os.fsdecode(url))
-    info: dict[str, Any] = _ask(partial(store.info, name))
+    store, name = _open_store(os.fsdecode(url))
+    info: dict[str, Any] = _request(partial(store.info, name))
     if not isinstance(info.get("size"), int):
         raise OSError(errno.EIO, "the store does not report its size")
     return info
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def _open_store(url: str) -> tuple[Any, str]:
     """The store of an address, and the name there.
 
     Never a chain of stores, which the name of an object could request.
@@ -188,10 +188,10 @@ def _opened(url: str) -> tuple[Any, str]:
         ) from error
     for package in (kind.__module__.partition(".")[0], "asyncio"):  # they log the names of objects
         logging.getLogger(package).setLevel(logging.CRITICAL)
-    return _ask(lambda: (kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)))
+    return _request(lambda: (kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)))
 
 
-def _ask(question: Callable[[], Answer], asked: int = 0) -> Answer:
+def _request(question: Callable[[], Answer], asked: int = 0) -> Answer:
     """The answer of a store, which is asked again after an error that may pass.
 
     Raises OSError with our own message.
@@ -204,7 +204,7 @@ def _ask(question: Callable[[], Answer], asked: int = 0) -> Answer:
         if asked == len(WAITS) or number in (errno.ENOENT, errno.EACCES):
             raise OSError(number, fact) from None
     time.sleep(WAITS[asked])
-    return _ask(question, asked + 1)
+    return _request(question, asked + 1)
 
 
 def _store_errors() -> tuple[type[Exception], ...]:

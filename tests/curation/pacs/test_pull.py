@@ -198,7 +198,7 @@ def test_short_pages_are_not_the_end_and_make_no_noise(archive, tmp_path: Path) 
         (Reply(404), "HTTP 404"),
         (Reply(403), "HTTP 403"),
         (multipart(us_file(3, 0)), "another instance"),
-        (multipart(b"\0" * 200), "no DICOM"),
+        (multipart(b"\0" * 200), "not send a DICOM file"),
         (Reply(200, b"pixels", "image/jpeg"), "image/jpeg"),
     ],
 )
@@ -452,7 +452,7 @@ def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(
     _, err = ended(process)
     go_on.set()
     if how == signal.SIGINT:
-        assert (process.returncode, err.count("\n"), "continues where it stopped" in err) == (
+        assert (process.returncode, err.count("\n"), "goes on where it stopped" in err) == (
             130,
             1,
             True,
