@@ -11,11 +11,12 @@ from pydantic import Field
 
 from sono.annotation.findings import PLACES, Places, mention_findings, spoken, with_own_places
 from sono.annotation.lint import LintRules, clip_token_counter, lint
+from sono.curation.core.column_values import LEVELS, TIERS
 from sono.curation.core.config import Config
 from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import Plane, PlaneTable
-from sono.curation.core.tables import CAPTIONS, LEVELS, TIERS
+from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, Values, load_templates

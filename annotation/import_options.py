@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sono.annotation.mask_files import TABLES
+from sono.curation.core.column_values import MASK_STATES
 from sono.curation.core.errors import SonoError, did_you_mean
-from sono.curation.core.tables import MASK_STATES
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.mask_quality import oddity, same_shape
 from sono.annotation.masks import mask_row
+from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import resampled_mask
 from sono.curation.core.rle import decode
-from sono.curation.core.tables import MASK_SOURCES, MASK_STATES, rows_of
+from sono.curation.core.tables import rows_of
 
 MAX_PROMPT = 1000  # characters
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sono.curation.core.atomic import write_text
+from sono.curation.core.column_values import SPLITS
 from sono.curation.core.drawing import contact_sheet, overlay
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.rle import decode
-from sono.curation.core.tables import CAPTIONS, SPLITS
+from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.plots import figure_planes_and_age
 from sono.curation.dataset.statistics import (

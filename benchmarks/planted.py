@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.tables import read_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 # Tensors and compressed pixels are not text; the gate has searched the rest of these files.

@@ -14,7 +14,8 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from sono.curation.core.tables import IMAGES, SPLITS, from_rows
+from sono.curation.core.column_values import SPLITS
+from sono.curation.core.tables import IMAGES, from_rows
 from sono.curation.dataset.splits import SplitConfig, assign_splits
 from sono.curation.phantom.study import deal_planes
 

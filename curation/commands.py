@@ -272,7 +272,8 @@ def check(
     Example: sono records check records.csv --raw raw/ --center A
     """
     from sono.curation.core.planes import PlaneTable
-    from sono.curation.core.tables import SOURCES, empty_table
+    from sono.curation.core.tables import empty_table
+    from sono.curation.core.vault_tables import SOURCES
     from sono.curation.core.workspace import Workspace
     from sono.curation.imaging.analysis import is_mask_picture
     from sono.curation.readers.object_store import raw_place

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono import __version__
-from sono.curation.core.atomic import new_folder, refuse_used_folder, write_bytes
+from sono.curation.core.atomic import write_bytes
+from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
 from sono.curation.core.console import progress
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.tables import rows_of

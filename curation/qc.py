@@ -19,7 +19,8 @@ from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import IssuesError, SonoError, typed_name
 from sono.curation.core.frame_files import is_whole, quarantined_path, stored_path
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import IMAGES, MASKS, SOURCES, Row, from_rows, read_table, rows_of
+from sono.curation.core.tables import IMAGES, MASKS, Row, from_rows, read_table, rows_of
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.dataset.published_splits import published_splits

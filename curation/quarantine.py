@@ -14,7 +14,8 @@ from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.errors import SonoError, typed_name
 from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored
 from sono.curation.core.reasons import NOT_BY_EYE, REASONS
-from sono.curation.core.tables import RELEASED, from_rows, rows_of
+from sono.curation.core.tables import from_rows, rows_of
+from sono.curation.core.vault_tables import RELEASED
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.privacy.gate import check_privacy

@@ -14,12 +14,12 @@ import pyarrow as pa
 import typer
 
 import sono.cli
-from sono.curation.core import tables
+from sono.curation.core import tables, vault_tables
 from sono.curation.core.table_checks import TableSpec
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "This page is written by `docs/generate.py`; do not edit it."
-SPECS = (tables.IMAGES, tables.MASKS, tables.CAPTIONS, tables.SOURCES)
+SPECS = (tables.IMAGES, tables.MASKS, tables.CAPTIONS, vault_tables.SOURCES)
 MOST = 2**31 - 1  # of a column of 32-bit integers
 WHERE = {"sources": "study.vault/sources.parquet, which must stay in the building"}
 
@@ -103,7 +103,7 @@ def _values(spec: TableSpec, column: str) -> str:
 
 def _comments(table: str) -> dict[str, str]:
     """The comment at or above each column in the declaration of a table."""
-    source = inspect.getsource(tables)
+    source = inspect.getsource(tables) + inspect.getsource(vault_tables)
     source = source[source.index(f"\n{table} = TableSpec(") :]
     source = source[: source.index("\n)\n") + 3]
     found: dict[str, str] = {}

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.core.atomic import atomic_folder, atomic_path, copy_others, read_json, write_text
+from sono.curation.core.atomic import atomic_path, read_json, write_text
+from sono.curation.core.atomic_folders import atomic_folder, copy_others
 from sono.curation.core.config import override
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.workspace import Workspace, enclosing_workspace
+from sono.curation.core.study_folder import enclosing_workspace
+from sono.curation.core.workspace import Workspace
 from sono.curation.readers.source import split_color
 from sono.evaluation.zero_shot import best_device, class_features, masked_features, text_features
 from sono.templates.loader import load_templates

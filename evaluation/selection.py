@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.planes import OTHER
-from sono.curation.core.tables import SPLITS
 from sono.curation.dataset.exams import counts_of, without_patient
 from sono.curation.dataset.splits import related_rows
 from sono.curation.records.centers import centers_called, like_centers

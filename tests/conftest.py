@@ -66,7 +66,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Processes of their own do wait.
     """
-    monkeypatch.setattr(storage, "_sync", lambda path: None)
+    monkeypatch.setattr(storage, "sync", lambda path: None)
 
 
 @pytest.fixture

@@ -207,7 +207,7 @@ def bad_calls(base: Path) -> dict[str, tuple[list[object], str]]:
     study, empty = base / "study", base / "empty"
     return {
         "init on a full folder": (["init", base], "not an empty folder"),
-        "init twice": (["init", study], "is a workspace already"),
+        "init twice": (["init", study], "already a workspace"),
         "no workspace": (["stats", "-w", empty], "sono init"),
         "qc of nothing": (["qc", base / "missing", "-w", study], "missing"),
         "qc of an empty folder": (["qc", empty, "-w", study], "empty"),

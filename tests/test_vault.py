@@ -13,7 +13,8 @@ import pytest
 from children import Outcome, run
 from commands import COMMANDS, PRIVATE, Place
 
-from sono.curation.core.tables import MASKS, SOURCES, read_table, write_table
+from sono.curation.core.tables import MASKS, read_table, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 # One of the ways of each command that reads or writes a study.
@@ -136,7 +137,7 @@ def damage(place: Place) -> None:
 
 WRONG = {
     make_foreign: "not the key that made this study's ids",
-    make_older: "knows nothing of",
+    make_older: "does not know",
     damage: "the pseudonym key has 2 bytes",
 }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sono.curation.core.atomic import new_folder, refuse_used_folder
+from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder

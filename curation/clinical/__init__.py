@@ -1,1 +1,1 @@
-"""What a value means, wherever it was written: ages, dates, sizes, names, placeholders."""
+"""The meaning of clinical values: ages, dates, sizes, names and placeholders."""

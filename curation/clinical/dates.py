@@ -1,4 +1,4 @@
-"""Dates of a records table: every usual form, and whether its day or its month comes first."""
+"""Dates of a records table: all usual forms, and whether the day or the month comes first."""
 
 import re
 from collections import Counter
@@ -41,13 +41,13 @@ _SERIAL = re.compile(r"(\d{5})(?:\.\d+)?", re.ASCII)
 
 
 def parse_date(text: str, month_first: bool | None = False) -> date:
-    """A date from `2024-01-31` (or with / or points; a time may follow), `20240131`, `31.01.2024`,
-    `31/01/2024`, `31-Jan-2024`, `Jan 31, 2024` or `45322`.
+    """A date from one of the usual forms; raises SonoError for anything else.
 
-    The last is a spreadsheet's day number. Months are named in seven languages. `03/04/2024` is 3
-    April, or 4 March where the table is `month_first`; with points it is 3 April always. With None,
-    for a column that holds dates of both orders, it is a SonoError. Years of two digits are not
-    understood.
+    Forms: `2024-01-31` (also with / or points; a time may follow), `20240131`, `31.01.2024`,
+    `31/01/2024`, `31-Jan-2024`, `Jan 31, 2024` and `45322`, a spreadsheet's day number. Months may
+    be named in seven languages. `03/04/2024` is 3 April, or 4 March if the table is `month_first`;
+    with points it is always 3 April. If `month_first` is None, because a column has dates of both
+    orders, such a date is a SonoError. Years of two digits are not accepted.
     """
     written = text.strip()
     if found := _YEAR_FIRST.fullmatch(written) or _COMPACT.fullmatch(written):
@@ -58,8 +58,7 @@ def parse_date(text: str, month_first: bool | None = False) -> date:
             if found[2] != "." and first != second and max(first, second) <= 12:
                 raise SonoError(
                     f"date '{short(text)}' fits both orders, and both occur in the table; write it "
-                    f"as "
-                    "2024-01-31, or set date_order in [records]"
+                    "as 2024-01-31, or set date_order in [records]"
                 )
             month_first = second > 12
         day, month = (second, first) if month_first and found[2] != "." else (first, second)
@@ -77,7 +76,7 @@ def parse_date(text: str, month_first: bool | None = False) -> date:
 
 
 def count_orders(texts: Iterable[str]) -> Counter[str]:
-    """How many dates with `/` or `-` can only be "day" first, only "month" first, or "either"."""
+    """Count the dates with `/` or `-` that can be "day" first, "month" first, or "either"."""
     counts: Counter[str] = Counter()
     for text in texts:
         found = _NUMBERS.fullmatch(text.strip())
@@ -88,9 +87,9 @@ def count_orders(texts: Iterable[str]) -> Counter[str]:
 
 
 def month_first_of(field: str, orders: Mapping[str, Counter[str]]) -> bool | None:
-    """Whether the dates of a field are month first, by its own column, else by the others; None.
+    """Whether the dates of a field are month first; None if both orders occur.
 
-    Both orders occur.
+    The field's own column decides, otherwise the other columns.
     """
     own, all_of_them = orders.get(field, Counter()), sum(orders.values(), Counter[str]())
     counts = own if own["day"] or own["month"] else all_of_them
@@ -98,13 +97,13 @@ def month_first_of(field: str, orders: Mapping[str, Counter[str]]) -> bool | Non
 
 
 def short(text: str) -> str:
-    """A value as it may stand in a message: printable and of one line."""
+    """A value as it may be shown in a message: printable and on one line."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text[:60].strip())
     return clean + "..." if len(text) > 60 else clean
 
 
 def _month(word: str) -> int | None:
-    """The number of a month that `word` names or shortens."""
+    """The number of a month that `word` names or abbreviates."""
     if word in MONTH_NAMES or word in MONTHS:
         return next(MONTHS[word[:size]] for size in (4, 3) if word[:size] in MONTHS)
     return None
@@ -115,6 +114,6 @@ def _date(text: str, year: int, month: int, day: int) -> date:
         return date(year, month, day)
     except ValueError as error:
         raise SonoError(
-            f"date '{short(text)}': {error}; [records] date_order says what comes first, or write "
+            f"date '{short(text)}': {error}; [records] date_order sets what comes first, or write "
             f"2024-01-31"
         ) from error

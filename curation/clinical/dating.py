@@ -1,6 +1,4 @@
-"""Gestational age from dates and from biometry by published formulas, and whether two datings
-disagree.
-"""
+"""Gestational age from dates and from biometry by published formulas, and their conflicts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ SOURCES = ("recorded", "due", "lmp", "crl", "hc")
 
 @dataclass(frozen=True)
 class Dating:
-    """A formula from mm to days; None outside the ages (days) that its publication covers."""
+    """A formula from mm to days; None outside the ages (in days) that its publication covers."""
 
     days: Callable[[float], float]
     low_days: int
@@ -28,12 +26,12 @@ class Dating:
 
 
 def days_from_lmp(exam: date, lmp: date) -> int:
-    """Days from the first day of the last period to the exam."""
+    """Days from the first day of the last menstrual period to the exam."""
     return (exam - lmp).days
 
 
 def days_from_due(exam: date, due: date) -> int:
-    """Days of gestation on the exam day of a pregnancy that is due on day 280."""
+    """Gestational age in days on the exam day, if the due date is day 280."""
     return PREGNANCY_DAYS - (due - exam).days
 
 
@@ -97,17 +95,17 @@ DATINGS: dict[str, Dating] = {
 
 
 def days_from_size(measure: str, size_mm: float) -> int | None:
-    """Days from a measure of DATINGS, rounded; None where the formula does not hold."""
+    """Days from a measurement of DATINGS, rounded; None if the formula does not apply."""
     dating = DATINGS[measure]
     days = round(dating.days(size_mm))
     return days if dating.low_days <= days <= dating.high_days else None
 
 
 def tolerance_days(source: str, ga_days: int) -> int:
-    """The difference that a dating may have from an age of `ga_days` without a conflict.
+    """The difference in days from `ga_days` that a dating may have without a conflict.
 
-    10 days for dates and CRL. Heads of one age differ more with time, so HC has 10 days before 22
-    weeks, 14 before 28, and 21 from then on.
+    It is 10 days for dates and CRL. Head sizes at one age vary more later, so HC has 10 days before
+    22 weeks, 14 before 28, and 21 from then on.
     """
     if source not in DATINGS or source == "crl":
         return CONFLICT_DAYS
@@ -115,7 +113,7 @@ def tolerance_days(source: str, ga_days: int) -> int:
 
 
 def disagreeing(chosen: str, datings: Mapping[str, int]) -> tuple[str, ...]:
-    """The datings (source to days) that are too far from the `chosen` one."""
+    """The datings (source to days) that differ too much from the `chosen` one."""
     ga_days = datings[chosen]
     return tuple(
         source

@@ -1,4 +1,4 @@
-"""Gestational age, from any of the ways in which it is written down to days."""
+"""Gestational age in days, from any of the usual ways to write it."""
 
 import re
 import unicodedata
@@ -31,7 +31,7 @@ def _form(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-# a unit stands once: in 22w 3w one of the two is a slip, and nobody knows which
+# a unit occurs once: in 22w 3w one of the two is a mistake, and it is unknown which
 _WEEKS_AND_DAYS = _form(
     rf"(\d+)\s*(?:\+\s*(\d+)\s*(?:{_DAY}|{_WEEK})?|{_WEEK}\s*{_AND}?\s*(\d+)\s*{_DAY}?)"
 )
@@ -53,24 +53,23 @@ _DATE = re.compile(
 
 
 def parse_ga(text: str) -> int:
-    """Gestational age in days, from `22w3d`, `22+3`, `22 3/7`, `22+3/40`, `22.43`, `157 days`, `22
-    weeks 3 days`, `22`.
+    """Gestational age in days; raises SonoError for anything else, or outside 4 to 45 weeks.
 
-    The words may be English, German, French, Spanish, Italian, Portuguese or Dutch. A plain number
-    up to 45 means weeks, a larger one days. A decimal is a fraction of a week: `22.3` is 22 weeks
-    and 2 days, not 22+3. SonoError with the value for anything else, and for ages below 4 or above
-    45 weeks.
+    Forms: `22w3d`, `22+3`, `22 3/7`, `22+3/40`, `22.43`, `157 days`, `22 weeks 3 days` and `22`.
+    The words may be English, German, French, Spanish, Italian, Portuguese or Dutch. A number alone
+    means weeks up to 45, otherwise days. A decimal is a fraction of a week: `22.3` is 22 weeks and
+    2 days, not 22+3.
     """
     return read_ga(text)[0]
 
 
 def read_ga(text: str, point_days: bool = False) -> tuple[int, str]:
-    """Days as of `parse_ga`, and the form in which they are written.
+    """Days as from `parse_ga`, and the form in which they are written.
 
-    With `point_days`, `22.3` and `22.3 weeks` are 22w3d, and decimals that are no days of a week
+    With `point_days`, `22.3` and `22.3 weeks` are 22w3d, and decimals that are no day of a week
     (`22.7`, `22.10`) are a SonoError.
     """
-    plain = _plain(text)
+    plain = _simplified(text)
     if point_days and (decimal := _DECIMAL.fullmatch(plain)) and decimal[2].strip("0"):
         return _in_range(_point_days(decimal, text), text), POINT
     for form, pattern, to_days in _FORMS:
@@ -83,14 +82,12 @@ def read_ga(text: str, point_days: bool = False) -> tuple[int, str]:
 
 
 def weeks_and_days(ga_days: int) -> tuple[int, int]:
-    """Completed weeks and the days beyond them: 157 is (22, 3)."""
+    """Completed weeks and remaining days: 157 is (22, 3)."""
     return divmod(ga_days, 7)
 
 
-def _plain(text: str) -> str:
-    """Lower case without accents, one kind of digits, a point as decimal sign, no leading `GA`
-    or `=` of a formula.
-    """
+def _simplified(text: str) -> str:
+    """Lower case, no accents, ASCII digits, a decimal point, no leading `GA` or `=`."""
     apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text[:100]).lower())
     lowered = " ".join(
         "".join(letter for letter in apart if not unicodedata.combining(letter)).split()
@@ -103,26 +100,23 @@ def _weeks_and_days(found: re.Match[str]) -> int:
     weeks, *parts = found.groups()
     days = int(next(filter(None, parts), 0))
     if days > 6:
-        raise SonoError(
-            f"gestational age '{found[0]}' has {days} days beside its weeks; they go from 0 to 6"
-        )
+        raise SonoError(f"gestational age '{found[0]}' has {days} days after its weeks; use 0 to 6")
     return 7 * int(weeks) + days
 
 
 def _point_days(found: re.Match[str], text: str) -> int:
     if found[2] not in "123456":
         raise SonoError(
-            f"gestational age '{short(text)}' is no weeks and days with a point between, as "
-            f"[records] ga_point says; "
-            "write it as 22w3d"
+            f"gestational age '{short(text)}' is not weeks and days with a point between, as "
+            "[records] ga_point expects; write it as 22w3d"
         )
     return 7 * int(found[1]) + int(found[2])
 
 
 def _ordinal(found: re.Match[str]) -> int:
     raise SonoError(
-        f"gestational age '{found[0]}' is a week that has begun, as week 22 is 21+0 to 21+6; write "
-        f"weeks and days"
+        f"gestational age '{found[0]}' is a week in progress (week 22 is 21+0 to 21+6); write "
+        "weeks and days"
     )
 
 
@@ -150,7 +144,8 @@ def _in_range(days: int, text: str) -> int:
     if MIN_GA_DAYS <= days <= MAX_GA_DAYS:
         return days
     raise SonoError(
-        f"gestational age '{short(text)}' is outside 4 to 45 weeks; mend it or leave it empty"
+        f"gestational age '{short(text)}' is outside 4 to 45 weeks; correct it or leave the cell "
+        "empty"
     )
 
 

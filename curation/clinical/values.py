@@ -1,6 +1,6 @@
-"""The cells of a record as values of the tables.
+"""Convert the cells of a record to the values of the tables.
 
-Numbers in mm, closed vocabularies, dates, known structures.
+These are numbers in mm, words of closed vocabularies, dates and known structures.
 """
 
 import re
@@ -15,9 +15,9 @@ from math import inf
 from sono.curation.clinical.dates import parse_date, short
 from sono.curation.clinical.name_variants import MIN_ID_DIGITS, TITLES
 from sono.curation.clinical.placeholders import is_answer, is_mothers_birth
+from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.planes import REGIONS, label_form
-from sono.curation.core.tables import RANGES_MM
 
 MAX_TEXT = 200
 MIN_LIKENESS = 0.8  # of femor to femur; Heidi is 0.67 like head
@@ -73,7 +73,7 @@ _FLOAT_ID = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
 def shape(text: str) -> str:
-    """The look of a value without the value: digits are 9, runs of letters A or a.
+    """The shape of a value without the value: digits become 9, runs of letters A or a.
 
     `P1042` is A9999.
     """
@@ -87,9 +87,9 @@ def shape(text: str) -> str:
 
 
 def shown_name(path: str, names: bool) -> str:
-    """A path below the folder of files, printable.
+    """A printable path below the folder of files.
 
-    By its looks (`AAA_99/AA9.aaa`) unless `names` may be shown.
+    Only its shape (`AAA_99/AA9.aaa`) is shown unless `names` may be shown.
     """
     if not names:
         return "/".join(map(shape, path.split("/")))
@@ -97,9 +97,9 @@ def shown_name(path: str, names: bool) -> str:
 
 
 def masked(message: str) -> str:
-    """A message with the value that it quotes turned into its look, so that no name is shown.
+    """A message in which the quoted value is replaced by its shape, so that no name is shown.
 
-    A suggestion stays.
+    A suggestion is kept.
     """
     end = _SUGGESTION.search(message)
     start = end.start() if end else len(message)
@@ -110,14 +110,12 @@ def masked(message: str) -> str:
 
 
 def is_short_number(text: str) -> bool:
-    """Whether a cell is a number of too few digits for an id or a date, with one letter at most."""
+    """Whether a cell is a number too short for an id or a date, with one letter at most."""
     return len(re.findall(r"\d", text)) < MIN_ID_DIGITS and len(re.findall(r"[^\W\d]", text)) < 2
 
 
 def is_slip(problem: str, cell: str) -> bool:
-    """Whether a cell is a known word but for a slip of the pen, which the `problem` with it
-    suggests at its end.
-    """
+    """Whether a cell is a misspelled known word, which `problem` suggests at its end."""
     near = _LIKE.search(problem)
     return (
         near is not None
@@ -126,9 +124,7 @@ def is_slip(problem: str, cell: str) -> bool:
 
 
 def may_name_somebody(words: Sequence[str]) -> bool:
-    """Whether the words of a cell are free text, hold a title, or are several with a capital,
-    as names are.
-    """
+    """Whether a cell may contain a name: free text, a title, or several capitalized words."""
     capitals = len(words) > 1 and all(word[:1].isupper() and word[1:].islower() for word in words)
     return (
         len(words) > LABEL_WORDS
@@ -138,16 +134,16 @@ def may_name_somebody(words: Sequence[str]) -> bool:
 
 
 def most_common(counts: Counter[str], number: int = 3) -> dict[str, int]:
-    """The most frequent looks and their counts, in a steady order."""
+    """The most frequent shapes and their counts, in a stable order."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number])
 
 
 def text_value(field: str, text: str) -> str:
-    """A name in NFC; SonoError where it is overlong or holds control characters."""
+    """A name in NFC; raises SonoError if it is too long or has control characters."""
     if len(text) > MAX_TEXT:
         raise SonoError(f"{field} '{short(text)}' has {len(text)} characters, more than {MAX_TEXT}")
     if not text.isprintable():
-        raise SonoError(f"{field} '{short(text)}' holds control characters")
+        raise SonoError(f"{field} '{short(text)}' has control characters")
     return unicodedata.normalize("NFC", text)
 
 
@@ -162,9 +158,9 @@ def id_problem(text: str) -> str:
 
 
 def whole_ids(texts: Sequence[str]) -> list[str] | None:
-    """Ids without their `.0`, where all that are not empty have it.
+    """Ids without a final `.0`, if all that are not empty have one.
 
-    A table of numbers with gaps gives 4711.0.
+    A numeric column with gaps turns 4711 into 4711.0.
     """
     found = [_FLOAT_ID.fullmatch(text) for text in texts]
     if not any(found) or not all(
@@ -175,13 +171,15 @@ def whole_ids(texts: Sequence[str]) -> list[str] | None:
 
 
 def measure_mm(field: str, text: str, unit: str = "") -> float:
-    """A length in mm; `unit` is the header's, and one in the cell goes before it.
+    """A length in mm; a unit in the cell overrides `unit`, which is that of the header.
 
-    SonoError outside RANGES_MM.
+    Raises SonoError outside RANGES_MM.
     """
     found = _MEASURE.fullmatch(text)
     if found is None:
-        raise SonoError(f"{field} '{short(text)}' is not a length; write it in mm, as 47.5")
+        raise SonoError(
+            f"{field} '{short(text)}' is not a length; write it in mm, for example 47.5"
+        )
     value = float(found[1].replace(",", "."))
     if (found[2] or unit).lower() == "cm":
         value = round(value * 10, 9)
@@ -193,14 +191,14 @@ def measure_mm(field: str, text: str, unit: str = "") -> float:
 
 
 def bare_number(text: str) -> float | None:
-    """The finite number of a length that is written without its unit; None for anything else."""
+    """The finite number of a length without a unit; None for anything else."""
     found = _MEASURE.fullmatch(text)
     number = float(found[1].replace(",", ".")) if found and not found[2] else inf
     return number if 0 < number < inf else None
 
 
 def choice(field: str, text: str, vocabulary: Mapping[str, str]) -> str:
-    """The word of a closed vocabulary that `text` or a synonym of it stands for."""
+    """The word of a closed vocabulary that `text` names, directly or by a synonym."""
     for word, synonyms in vocabulary.items():
         if text.casefold() in synonyms.split():
             return word
@@ -223,14 +221,15 @@ def sex(text: str) -> str:
 
 
 def birth(exam: date | None, month_first: bool | None, text: str) -> date:
-    """A mother's date of birth; SonoError where it cannot be hers on the day `exam` (None.
+    """A mother's date of birth; raises SonoError if it is impossible on the day `exam`.
 
-    On any).
+    If `exam` is None, any day is accepted.
     """
     day = parse_date(text, month_first)
     if not is_mothers_birth(day, exam):
         raise SonoError(
-            f"birth date '{short(text)}' makes nobody 8 to 70 years old at an exam; it is left out"
+            f"birth date '{short(text)}' does not give an age of 8 to 70 years at an exam; it is "
+            "ignored"
         )
     return day
 
@@ -244,8 +243,9 @@ def region(text: str) -> str:
 
 
 def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The known terms in a list cut by `;`, `|` or `,`, and a message for each unknown one
-    (which may be free text).
+    """The known terms in a list separated by `;`, `|` or `,`, and a message for each unknown one.
+
+    An unknown term may be free text.
     """
     spellings = {label_form(term): term for term in known}
     found, problems = [], []
@@ -263,9 +263,7 @@ def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...
 
 @lru_cache(65536)
 def private_forms(text: str) -> tuple[str, ...]:
-    """A private value as it stands in the table and, for a date of either order, as it may
-    stand elsewhere.
-    """
+    """A private value as written and, for an ambiguous date, as it may occur elsewhere."""
     if not text[:1].isdigit():
         return (text,)
     forms = [text]

@@ -1,8 +1,7 @@
-"""The words that sono itself writes, all in one place: they are no secrets, whatever file or header
-says them, too.
+"""The words that sono itself writes; they are not private, even if a file or header has them.
 
-`PROSE` occurs in captions, or is written where nobody is named, so it is searched for nobody.
-`VOCABULARY` adds the words of tables, codes, settings and reports: they are no secrets of a file
+`PROSE` occurs in captions, or where nobody is named, so the gate never searches for it.
+`VOCABULARY` adds the words of tables, codes, settings and reports: they are not private in a file
 name or a header, but a person may be called Blank or Bright.
 """
 
@@ -73,7 +72,7 @@ KEY_WORDS = words_of(
 )
 
 # Defined terms of DICOM, keys of PNG texts and of EXIF, what cameras and programs call a file, and
-# what our DICOM says.
+# the texts of our DICOM files.
 FORMAT_WORDS = words_of(
     """
     additional age author bmp clean closest comment comments copyright created creation cropped date
@@ -116,7 +115,7 @@ MACHINE_WORDS = MAKERS | words_of(
     """
 )
 
-# What stands in the place of a name where nobody is named, or an office.
+# Words in the place of a name where nobody is named, or an office.
 ROLE_WORDS = words_of(
     """
     admin administrator anonymised anonymized anonymous baby default doctor examiner fetus nobody

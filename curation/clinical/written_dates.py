@@ -1,4 +1,4 @@
-"""Days in texts, in the orders, signs and languages in which people write them."""
+"""Find dates in texts, in the orders, separators and languages that people use."""
 
 import re
 from datetime import date
@@ -34,9 +34,7 @@ _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 
 
 def dates_in(text: str) -> set[date]:
-    """Every date that a `plain` text may name, in the orders, separators and languages that
-    people use.
-    """
+    """Every date that a normalized text may name, in all usual orders, separators and languages."""
     found = set()
     if not text.isascii():
         text = text.translate(_DATE_SIGNS)
@@ -50,8 +48,9 @@ def dates_in(text: str) -> set[date]:
 
 
 def _possible_dates(parts: list[str]) -> set[date]:
-    """The dates that three numbers (or a month's name) give as year-month-day, day-month-year
-    or month-day-year.
+    """The dates that three numbers (or a month's name) give in the three usual orders.
+
+    The orders are year-month-day, day-month-year and month-day-year.
     """
     first, second, third = parts
     orders = (

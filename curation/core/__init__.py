@@ -1,4 +1,1 @@
-"""Errors, settings, tables, the workspace, geometry and workers.
-
-What every other package may import.
-"""
+"""Errors, settings, tables, the workspace, geometry and workers, for every other package."""

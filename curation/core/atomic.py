@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: written beside their place, synced, then renamed."""
+"""Safe files: read only regular ones, write them completely or not at all, lock them.
+
+A file is written next to its place, synced, then renamed.
+"""
 
 import errno
 import fcntl
@@ -6,7 +9,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,19 +20,19 @@ from sono.curation.core.errors import SonoError
 
 TEMPORARY_PREFIX = ".tmp-"
 MAX_TEXT_BYTES = 1 << 20  # of a settings file, a planes file or a template
-MAX_JSON_BYTES = 1 << 28  # of the record of a run, which lists every frame
-# no room on the disk, for this user, or in one file
+MAX_JSON_BYTES = 1 << 28  # of a run's run.json, which lists every frame
+# no space on the disk, for this user, or in one file
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_regular(path: Path) -> None:
-    """SonoError where a pipe, socket or device is at `path`.
+    """Raise SonoError if a pipe, socket or device is at `path`.
 
-    To open one may wait forever, or never end.
+    Opening one may block forever, and reading it may never end.
     """
     try:
         mode = path.stat().st_mode
-    except OSError:  # whoever opens it says why
+    except OSError:  # opening it will report why
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise SonoError(
@@ -39,7 +41,7 @@ def check_regular(path: Path) -> None:
 
 
 def check_target(target: Path) -> None:
-    """SonoError or OSError where no file can be put at `target`: to be asked before long work."""
+    """Raise SonoError or OSError if no file can be written at `target`; call before long work."""
     _refuse_special(target)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
@@ -49,8 +51,9 @@ def check_target(target: Path) -> None:
 
 
 def _refuse_special(target: Path) -> None:
-    """SonoError where a device, pipe or socket is at `target`, or a link to one, which a file
-    would replace.
+    """Raise SonoError if `target` is a device, pipe or socket, or a link to one.
+
+    A file would replace it.
     """
     check_regular(target)
     if target.is_symlink() and target.readlink().is_relative_to("/proc"):  # as /dev/stdout is
@@ -58,9 +61,9 @@ def _refuse_special(target: Path) -> None:
 
 
 def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
-    """Open a regular file of at most `limit` bytes to read.
+    """Open a regular file of at most `limit` bytes for reading.
 
-    SonoError for any other, OSError where there is none.
+    Raises SonoError for any other kind of file, OSError if there is none.
     """
     check_regular(path)
     # non-blocking, because a pipe may take the place of the file after the check
@@ -78,7 +81,7 @@ def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
 def read_regular(path: Path, limit: int | None = None) -> bytes:
     """The content of a regular file of at most `limit` bytes.
 
-    SonoError for any other, OSError where there is none.
+    Raises SonoError for any other kind of file, OSError if there is none.
     """
     with open_regular(path, limit) as stream:
         return stream.read() if limit is None else stream.read(limit)
@@ -87,7 +90,7 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
-    ValueError where it is damaged or nested too deeply, otherwise as `read_regular`.
+    Raises ValueError if it is damaged or nested too deeply, otherwise as `read_regular`.
     """
     try:
         return json.loads(read_regular(path, MAX_JSON_BYTES))
@@ -96,15 +99,15 @@ def read_json(path: Path) -> Any:
 
 
 def real_path(path: Path) -> Path:
-    """`path` with every link followed.
+    """`path` with all links resolved.
 
-    Links in a loop are left for whoever opens it (`Path.resolve` raises).
+    Links in a loop are left for the caller that opens the file (`Path.resolve` raises).
     """
     return Path(os.path.realpath(path))
 
 
 def check_inside(path: Path, root: Path) -> None:
-    """SonoError where `path`, with every link followed, is not below `root`."""
+    """Raise SonoError if `path`, with all links resolved, is not below `root`."""
     if not real_path(path).is_relative_to(real_path(root)):
         raise SonoError(
             f"{path}: leads out of {root}; put the file itself there, not a link or a path to "
@@ -113,9 +116,9 @@ def check_inside(path: Path, root: Path) -> None:
 
 
 def check_utf8(path: Path) -> None:
-    """SonoError where a name in `path` is not UTF-8.
+    """Raise SonoError if a name in `path` is not UTF-8.
 
-    Tables, settings and reports could not hold it.
+    Tables, settings and reports cannot contain such a name.
     """
     try:
         str(path).encode()
@@ -128,12 +131,10 @@ def check_utf8(path: Path) -> None:
 
 @contextmanager
 def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path in the folder of `target`; rename it to `target` when the block
-    succeeds.
+    """Yield a temporary path next to `target`; rename it to `target` when the block succeeds.
 
-    `mode` is what the file gets as far as the umask allows. Where power may fail, only a `durable`
-    file is sure to be
-    whole: the disk has it before it gets its name.
+    The file gets `mode` as far as the umask allows. Only a `durable` file is sure to be complete
+    after a power failure: it is synced to the disk before it is renamed.
     """
     _refuse_special(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
     try:
         yield temporary
         if durable:
-            _sync(temporary)
+            sync(temporary)
         temporary.chmod(mode)
         temporary.replace(target)
     except BaseException as error:
@@ -151,20 +152,20 @@ def atomic_path(target: Path, mode: int = 0o644, durable: bool = True) -> Iterat
             and error.errno in FULL_DISK
             and error.filename in (None, str(temporary))
         ):
-            error.filename = str(target)  # nobody knows the other name
+            error.filename = str(target)  # the user does not know the temporary name
         raise
     finally:
         held.close()
     if durable:
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
-    """An empty file for its owner alone next to `target`, held, and the mode that the umask allows
-    for a new file.
+    """Create an empty, locked temporary file next to `target`; return path, file and final mode.
 
-    Its name follows from that of `target`, so that the next writer replaces what a killed one left;
-    where another process is writing `target` it is a random one.
+    Only the owner may read it. The mode is `mode` as far as the umask allows. The name is derived
+    from `target`, so the next writer replaces what a killed one left; if another process is writing
+    `target`, the name is random.
     """
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{sha256(os.fsencode(target.name))[:16]}")
     _remove_abandoned(temporary)
@@ -176,9 +177,9 @@ def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
 
 
 def _held_new(path: Path, mode: int) -> IO[Any] | None:
-    """A new file, open and locked as long as it is open.
+    """A new file, open and locked while it is open.
 
-    None where another process has it or has removed it.
+    None if another process has it or has removed it.
     """
     try:
         held = os.fdopen(
@@ -186,34 +187,34 @@ def _held_new(path: Path, mode: int) -> IO[Any] | None:
         )
     except FileExistsError:
         return None
-    if _lock(held.fileno(), fcntl.LOCK_SH) is not False and _is_at(held.fileno(), path):
+    if try_lock(held.fileno(), fcntl.LOCK_SH) is not False and is_at(held.fileno(), path):
         return held
     held.close()
     return None
 
 
 def _remove_abandoned(temporary: Path, unsure: bool = False) -> None:
-    """Delete a temporary file that no process is writing; `unsure`.
+    """Delete a temporary file that no process is writing.
 
-    Also where the file system cannot say so.
+    With `unsure`, also delete it if the file system does not support locks.
     """
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        locked = _lock(descriptor, fcntl.LOCK_EX)
-        if (locked or (locked is None and unsure)) and _is_at(descriptor, temporary):
-            # under the lock: until now nobody could give its name to another file
+        locked = try_lock(descriptor, fcntl.LOCK_EX)
+        if (locked or (locked is None and unsure)) and is_at(descriptor, temporary):
+            # under the lock: until now no other file could get its name
             temporary.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, how: int) -> bool | None:
+def try_lock(descriptor: int, how: int) -> bool | None:
     """Lock an open file without waiting.
 
-    False where another process has it, None where the file system cannot.
+    False if another process has the lock, None if the file system does not support locks.
     """
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
@@ -224,136 +225,11 @@ def _lock(descriptor: int, how: int) -> bool | None:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is the one at `path`."""
     with suppress(OSError):
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     return False
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Give a new folder, which takes the place of the folder `target` when the block succeeds.
-
-    A process that is killed leaves the old folder or the new one, whole, once `settle_folder` has
-    been called. Another one that writes a folder next to it waits for its turn.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new, old = _beside(target)
-    with _turn_in(target.parent):
-        finish_replace(target)
-        new.mkdir()
-        try:
-            yield new
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-            _sync(target.parent)
-        finally:
-            finish_replace(target)
-
-
-@contextmanager
-def _turn_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds the open `folder`, then hold it.
-
-    Where the file system cannot, go on.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder next to `target`, which becomes `target` when the block succeeds.
-
-    `target` must not exist, or be an empty folder. A failure leaves nothing; what a killed process
-    left is deleted by the next one with the same `target`. SonoError where `target` is in use, or
-    another process is writing it.
-    """
-    refuse_used_folder(target)
-    place = real_path(target)
-    if place.is_mount() or place == Path.cwd():
-        raise SonoError(f"{target}: cannot be replaced as a whole; name a new folder inside it")
-    new, _ = _beside(place)
-    new.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        _hold_folder(descriptor, new, target)
-        for leftover in new.iterdir():
-            _remove(leftover)
-        try:
-            yield new
-            new.rename(place)
-            _sync(place.parent)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def unfinished(target: Path) -> Path:
-    """Where `new_folder` prepares the folder `target`.
-
-    There it stands after a kill, whole or not.
-    """
-    return _beside(real_path(target))[0]
-
-
-def _hold_folder(descriptor: int, folder: Path, target: Path) -> None:
-    """Lock the open `folder`.
-
-    SonoError where another process has it, or has just given it its final name.
-    """
-    if _lock(descriptor, fcntl.LOCK_EX) is False:
-        raise SonoError(f"{target}: another sono is writing it; wait for it to end")
-    if not _is_at(descriptor, folder):
-        raise SonoError(f"{target}: another sono has just written it; choose a new name")
-
-
-def finish_replace(target: Path) -> None:
-    """End what a process killed in `atomic_folder` has begun.
-
-    The new folder counts once the old one has moved away.
-    """
-    new, old = _beside(target)
-    if old.exists() and not target.exists():
-        (new if new.exists() else old).rename(target)
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def copy_others(source: Path, target: Path) -> None:
-    """Copy to the folder `target` what only the folder `source` has, if there is such a folder."""
-
-    def known(folder: str, names: list[str]) -> set[str]:
-        at = target / Path(folder).relative_to(source)
-        return {
-            name for name in names if name.startswith(TEMPORARY_PREFIX) or (at / name).is_file()
-        }
-
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, ignore=known, dirs_exist_ok=True)
-
-
-def _beside(target: Path) -> tuple[Path, Path]:
-    """Where the new folder is written, and where the old one waits to be deleted."""
-    return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-new"), target.with_name(
-        f"{TEMPORARY_PREFIX}{target.name}-old"
-    )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, content: bytes, mode: int = 0o644, durable: bool = True) -> None:
@@ -378,28 +254,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def refuse_used_folder(folder: Path) -> None:
-    """SonoError where something stands at `folder` that is not an empty folder."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SonoError(f"{folder}: exists and is not an empty folder; choose a new name")
-
-
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files directly in `folder` that nobody is writing.
+    """Delete the temporary files directly in `folder` that no process is writing.
 
     A killed run left them.
     """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if leftover.is_symlink():
             leftover.unlink(missing_ok=True)
-        elif not leftover.is_dir():  # a folder is perhaps what another process is exporting to
+        elif not leftover.is_dir():  # another process may be exporting to a folder
             _remove_abandoned(leftover, unsure=True)
 
 
 def open_lock(path: Path) -> IO[str]:
-    """Open, or make, a file that is only locked; its content stays.
+    """Open or create a file that is used only as a lock; its content is not changed.
 
-    SonoError where it is not a regular file.
+    Raises SonoError if it is not a regular file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -415,9 +285,9 @@ def open_lock(path: Path) -> IO[str]:
 
 
 def lock_file(file: IO[Any], busy: str) -> None:
-    """Lock an open file until it is closed or its process ends, however it does.
+    """Lock an open file until it is closed or its process ends, even by a kill.
 
-    SonoError `busy` where another has.
+    Raises SonoError with the message `busy` if another process has the lock.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -425,7 +295,7 @@ def lock_file(file: IO[Any], busy: str) -> None:
         raise SonoError(busy) from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

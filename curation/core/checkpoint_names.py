@@ -1,6 +1,6 @@
-"""What training scripts put around the weights of a checkpoint.
+"""Names that training scripts add around the weights of a checkpoint.
 
-Containers, prefixes of wrappers, and code.
+These are container keys, prefixes of wrappers, and code in pickles.
 """
 
 import pickle
@@ -29,9 +29,9 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def opened(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The weights of a checkpoint.
+    """The weights of a checkpoint, without the containers around them.
 
-    The first of CONTAINERS that it has, perhaps within another, else `content`.
+    A container is the first of CONTAINERS that the content has, perhaps nested.
     """
     for _ in CONTAINERS:  # a pickle may hold itself
         inner = next(
@@ -42,7 +42,7 @@ def opened(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """`weights` without a prefix of a wrapper, or several, that all of their names share."""
+    """`weights` without the wrapper prefixes that all of their names share."""
     named = {str(name): value for name, value in weights.items()}
     while named:
         prefix = next(
@@ -60,9 +60,9 @@ def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked_for(error: Exception) -> str:
-    """The code that a refused pickle asks for, in brackets.
+    """The code that a refused pickle asks for, in parentheses, or "".
 
-    Torch's own message advises to run it.
+    Torch's own message advises to run that code.
     """
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f" (it asks for {found.group(1)})" if found else ""

@@ -20,11 +20,10 @@ def _be_quiet(quiet: bool) -> None:
 
 
 def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
-    """Let every command notice what is wrong in any section of the workspace's `sono.toml`, and
-    with its vault.
+    """Check every section of the workspace's `sono.toml`, and its vault, before any command runs.
 
-    The context's `obj` gives the settings model of a section: the rooms above are none of this
-    room's business.
+    The context's `obj` returns the settings model of a section, because this package must not
+    import the packages that define them.
     """
     from sono.curation.core.config import check_sections
     from sono.curation.core.workspace import Workspace
@@ -37,7 +36,7 @@ def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
 
 
 def _check_vault(study: "Workspace") -> None:
-    """SonoError for the vault of another study; a warning for one that others may open."""
+    """Raise SonoError for the vault of another study; warn about one that others may open."""
     from sono.curation.core.console import warn
 
     study.has_vault()
@@ -51,38 +50,46 @@ WorkspaceOption = Annotated[
     typer.Option(
         "--workspace",
         "-w",
-        help="The study's folder; else the one at or above this folder.",
+        help="The study's folder. Default: the one at or above the current folder.",
         callback=_check_settings,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress and no talk.", callback=_be_quiet)
+    bool,
+    typer.Option("--quiet", "-q", help="Show no progress bar and no messages.", callback=_be_quiet),
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Worker processes; 1 works in this one.", show_default="cores"),
+    typer.Option(
+        min=1,
+        help="Worker processes; with 1 the work is done in this process.",
+        show_default="cores",
+    ),
 ]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
         help=(
-            "A dask scheduler, tcp://host:port; its workers need the same folders mounted "
-            "(docs/cluster.md)."
+            "Address of a dask scheduler, tcp://host:port; its workers need the same folders "
+            "mounted (docs/cluster.md)."
         )
     ),
 ]
 NoVaultOption = Annotated[
     bool,
     typer.Option(
-        "--no-vault", help="Export where the vault is not here, so that nothing can be searched."
+        "--no-vault",
+        help="Export without the vault, so that nothing can be searched for private data.",
     ),
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 3 if there are findings.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Exit with code 3 if there are findings.")
+]
 
 
 def show(result: Any, as_json: bool = False, next_step: str = "") -> None:
-    """Print a result on stdout, as JSON or as a table; the next step is talk."""
+    """Print a result to stdout, as JSON or as a table followed by the next step."""
     from rich.console import Console
 
     values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
@@ -102,16 +109,16 @@ def _print_values(out: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if value is None or (not value and isinstance(value, Mapping | tuple)):
             continue
-        out.print(f"[bold]{name.replace('_', ' '):<20}[/bold] {_plain(value)}", markup=True)
+        out.print(f"[bold]{name.replace('_', ' '):<20}[/bold] {_format_value(value)}", markup=True)
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     from rich.markup import escape
 
     if isinstance(value, Mapping):
-        return ", ".join(f"{escape(str(key))} {_plain(item)}" for key, item in value.items())
+        return ", ".join(f"{escape(str(key))} {_format_value(item)}" for key, item in value.items())
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return "".join(f"\n  - {_plain(item)}" for item in value)
+        return "".join(f"\n  - {_format_value(item)}" for item in value)
     return escape(str(value))

@@ -1,4 +1,4 @@
-"""Settings: one frozen model per concern, each read from its section of `sono.toml`."""
+"""Settings: one frozen model for each section of `sono.toml`."""
 
 import re
 import reprlib
@@ -23,9 +23,9 @@ MAX_SEED = 10**9
 
 
 class Config(BaseModel):
-    """Base of every settings model: frozen.
+    """Base of every settings model, frozen.
 
-    An unknown key, `true` for a number or one not finite is an error.
+    An unknown key, `true` or `false` for a number, or a number that is not finite is an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,7 +37,7 @@ class Config(BaseModel):
             kind = cls.model_fields[name].annotation if name in cls.model_fields else bool
             kinds = {kind, *get_args(kind)}
             if isinstance(value, bool) and {int, float} & kinds and bool not in kinds:
-                raise ValueError(f"{name} is {str(value).lower()}: a number is wanted")
+                raise ValueError(f"{name} is {str(value).lower()}: expected a number")
         return values
 
 
@@ -45,7 +45,7 @@ Settings = TypeVar("Settings", bound=Config)
 
 
 class StudyConfig(Config):
-    """What the study is called and which planes it adds."""
+    """The name of the study, the planes it adds, and what it keeps of dates and words."""
 
     name: str = "study"
     planes_file: str = ""
@@ -58,13 +58,13 @@ class StudyConfig(Config):
 def read_section(path: Path, section: str, model: type[Settings]) -> Settings:
     """Read `[section]` of the TOML file `path` into `model`.
 
-    An absent file or section gives the defaults.
+    If the file or the section is absent, the result has the defaults.
     """
     return validated(section_values(path, section), section, model, path)
 
 
 def section_values(path: Path, section: str) -> dict[str, Any]:
-    """What `[section]` of the TOML file `path` says, not yet checked."""
+    """The values of `[section]` in the TOML file `path`, not yet checked."""
     values: dict[str, Any] = read_file(path, SECTIONS).get(section, {})
     return values
 
@@ -72,9 +72,9 @@ def section_values(path: Path, section: str) -> dict[str, Any]:
 def validated(
     values: dict[str, Any], section: str, model: type[Settings], place: Path | None = None
 ) -> Settings:
-    """The settings of `values`.
+    """`values` as a settings model.
 
-    SonoError for the first that `model` does not know, naming `place` and `section`.
+    Raises SonoError with `place` and `section` for the first value that `model` does not accept.
     """
     try:
         return model.model_validate(values)
@@ -83,17 +83,17 @@ def validated(
         raise SonoError(problem if place is None else f"{place}: {problem}") from error
 
 
-def told(error: ValidationError, *place: str) -> str:
-    """The first problem in one line: the key below `place`, its value, and what is wanted."""
+def format_problem(error: ValidationError, *place: str) -> str:
+    """The first problem in one line: the key below `place`, its value, and what is expected."""
     problem = error.errors()[0]
     key = ".".join(map(str, (*place, *problem["loc"])))
-    if problem["type"] == "value_error":  # of a rule of ours
+    if problem["type"] == "value_error":  # of our own rules
         wanted = str(problem["ctx"]["error"])
-        if isinstance(problem["input"], dict):  # on keys that do not go together, which it names
+        if isinstance(problem["input"], dict):  # keys that exclude each other, which the text names
             return f"'{key}': {wanted}" if key else wanted
     else:
         wanted = (
-            "a section with keys is wanted"
+            "expected a section with keys"
             if problem["type"] == "model_type"
             else problem["msg"].lower()
         )
@@ -102,7 +102,7 @@ def told(error: ValidationError, *place: str) -> str:
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Values of several layers, the later ones before the earlier; tables within are merged too."""
+    """The values of several layers; later layers override earlier ones, and tables are merged."""
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -112,27 +112,24 @@ def merged(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_sections(path: Path, model_of: Callable[[str], type[Config]]) -> None:
-    """SonoError for the first section, key or value of the TOML file `path` that its model does not
-    know.
+    """Raise SonoError for the first section, key or value in the TOML file that its model rejects.
 
-    Only the models of sections that stand in the file are asked for.
+    `model_of` is called only for the sections that the file contains.
     """
     for section in read_file(path, SECTIONS):
         read_section(path, section, model_of(section))
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
-    """A copy of `settings` with the changes that are not None, validated (options given on the
-    command line).
-    """
+    """A validated copy of `settings` with those `changes` (options) that are not None."""
     given = {name: value for name, value in changes.items() if value is not None}
     return validated({**settings.model_dump(), **given}, "options", type(settings))
 
 
 def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
-    """The sections of a TOML file, by name; SonoError for one that is not of `sections`.
+    """The sections of a TOML file by name; none if the file is absent.
 
-    An absent file has none.
+    Raises SonoError for a section that is not in `sections`.
     """
     try:
         values = read_toml(path)
@@ -147,7 +144,7 @@ def read_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
-    SonoError where it is not one, too large or no regular file, OSError where absent.
+    Raises SonoError if it is not valid, too large or not a regular file, OSError if it is absent.
     """
     content = read_regular(path, MAX_TEXT_BYTES)
     try:
@@ -168,11 +165,11 @@ def _first_problem(error: ValidationError, section: str, model: type[Config]) ->
             f"unknown key "
             f"'{key}'{did_you_mean(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
         )
-    return told(error, section)
+    return format_problem(error, section)
 
 
 def _keys_at(model: type[Config], place: Sequence[str | int]) -> Iterable[str]:
-    """The keys of the model that stands at `place` below `model`."""
+    """The keys of the model at `place` below `model`."""
     for name in place:
         inner = model.model_fields[str(name)].annotation
         if not (isinstance(inner, type) and issubclass(inner, Config)):

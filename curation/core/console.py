@@ -1,4 +1,4 @@
-"""Talk goes to stderr, with progress bars where a person watches; data goes to stdout."""
+"""Messages and progress bars go to stderr (bars only on a terminal); data goes to stdout."""
 
 import sys
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ stderr_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """A warning on stderr in one line, which --quiet does not silence."""
+    """Print a warning of one line to stderr; --quiet does not silence it."""
     sys.stderr.write(f"sono: warning: {' '.join(text.split())}\n")
 
 
 class Advance(Protocol):
-    """Counts finished work; `note` replaces the text beside the bar."""
+    """Counts finished work; `note` replaces the text next to the bar."""
 
     def __call__(self, steps: int = 1, note: str = "") -> None: ...
 
 
 class _Rate(ProgressColumn):
-    """Steps a second, worked out when the bar is drawn and not at each step."""
+    """Steps per second, computed when the bar is drawn and not at each step."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:.1f}/s")
@@ -55,7 +55,7 @@ def new_bar() -> Progress:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar with rate and time left on stderr; nothing on a pipe or when `talk.quiet`."""
+    """Show a bar with rate and time left on stderr; nothing in a pipe or with --quiet."""
     if stderr_console.quiet or not stderr_console.is_terminal:
         yield _silent
         return
@@ -69,4 +69,4 @@ def progress(title: str, total: int) -> Iterator[Advance]:
 
 
 def _silent(steps: int = 1, note: str = "") -> None:
-    """Where nobody watches."""
+    """An `Advance` that shows nothing."""

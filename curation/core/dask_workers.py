@@ -1,6 +1,4 @@
-"""Work on the workers of a dask cluster, which read the raw files and write the frames
-themselves.
-"""
+"""Work on a dask cluster, whose workers read the raw files and write the frames themselves."""
 
 import logging
 import os
@@ -14,7 +12,7 @@ from typing import Any, TypeVar
 from sono import __version__
 from sono.curation.core.errors import SonoError
 
-GOES_ON = "the same command goes on where it stopped"
+CONTINUES = "the same command continues where it stopped"
 CONNECT_SECONDS = 10
 NO_WORKER_SECONDS = 60  # without any worker, after which a run ends
 LOOK_SECONDS = 2  # without a result, after which the workers are counted
@@ -44,9 +42,9 @@ def _check_sight(needs: Sequence[Path]) -> None:
         if not os.path.lexists(path):
             raise SonoError(
                 f"{path.parent}: the worker at {get_worker().address} does not see this folder; "
-                f"workers read the raw "
-                f"files and write the frames themselves, so mount it there at the same place "
-                f"({GOES_ON})"
+                "workers read the raw "
+                "files and write the frames themselves, so mount it there at the same path "
+                f"({CONTINUES})"
             )
 
 
@@ -59,9 +57,9 @@ def map_on_cluster(
 ) -> Iterator[list[Result]]:
     """Yield `work(batch)` of all `batches` from the workers at `scheduler`, in order of completion.
 
-    A batch whose worker dies is tried again item by item, and what is left of it once more when all
-    other work is done: an item that still kills its worker gives `on_crash(item)`. Workers must see
-    the files `needs` at the same place.
+    If a worker dies, the items of its batch are tried one by one, and what remains once more after
+    all other work: an item that still kills its worker gives `on_crash(item)`. Workers must see the
+    files `needs` at the same paths.
     """
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
@@ -84,7 +82,7 @@ def map_on_cluster(
                 singles = {submit([item]): [item] for item in batch}
                 waiting |= singles
                 pending.update(list(singles))
-        for item in suspects:  # some only stood beside the guilty one, in the queue of its worker
+        for item in suspects:  # some were only in the same worker's queue as the one that killed it
             try:
                 yield from map(_result, _finished(client, as_completed([submit([item])])))
             except KilledWorker:
@@ -97,15 +95,15 @@ def _result(future: Any) -> Any:
     try:
         return future.result()
     except FutureCancelledError as error:
-        raise SonoError(f"the connection to the scheduler was lost; {GOES_ON}") from error
+        raise SonoError(f"the connection to the scheduler was lost; {CONTINUES}") from error
     finally:
         future.release()
 
 
 def _finished(client: Any, pending: Any) -> Iterator[Any]:
-    """The futures of `pending` as they are done.
+    """Yield the futures of `pending` as they finish.
 
-    SonoError where the cluster has had no worker for a while.
+    Raises SonoError if the cluster has had no worker for a while.
     """
     heard = worked = time.monotonic()
     while not pending.is_empty():
@@ -119,12 +117,12 @@ def _finished(client: Any, pending: Any) -> Iterator[Any]:
             worked = heard if client.nthreads() else worked
             if heard - worked > NO_WORKER_SECONDS:
                 raise SonoError(
-                    f"the cluster has no worker; start some with `dask worker`: {GOES_ON}"
+                    f"the cluster has no worker; start some with `dask worker`: {CONTINUES}"
                 )
 
 
 def _client_of(address: str) -> Any:
-    """A client of the scheduler at `address`; SonoError where none answers."""
+    """A client of the scheduler at `address`; raises SonoError if none answers."""
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised

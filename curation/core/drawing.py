@@ -19,7 +19,7 @@ SHEET_GAP, SHEET_LINE = 10, 15  # pixels between tiles, and of a line of words
 
 
 def structure_color(structure: str) -> tuple[int, int, int]:
-    """A bright RGB color that follows from the name alone."""
+    """A bright RGB color that depends on the name alone."""
     hue = int(sha256(structure.encode())[:8], 16) / 2**32
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -28,9 +28,7 @@ def structure_color(structure: str) -> tuple[int, int, int]:
 def overlay(
     gray: NDArray[np.uint8], masks: Sequence[tuple[str, NDArray[np.bool_]]]
 ) -> NDArray[np.uint8]:
-    """Frame [H, W] as RGB [H, W, 3] with each (structure, mask [H, W]) lightly filled and
-    outlined.
-    """
+    """A frame [H, W] as RGB [H, W, 3], with each (structure, mask [H, W]) tinted and outlined."""
     picture = np.repeat(gray[..., None], 3, axis=2)
     thickness = max(1, round(max(gray.shape) / 300))
     for structure, mask in masks:
@@ -50,8 +48,9 @@ def overlay(
 
 
 def contact_sheet(tiles: Sequence[tuple[NDArray[np.uint8], str]], columns: int, side: int) -> bytes:
-    """A PNG of tiles, gray [H, W] or RGB [H, W, 3], each letterboxed to `side` pixels, with
-    words below.
+    """A PNG of tiles, each letterboxed to `side` pixels, with a caption below.
+
+    A tile is gray [H, W] or RGB [H, W, 3].
     """
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
@@ -73,7 +72,7 @@ def contact_sheet(tiles: Sequence[tuple[NDArray[np.uint8], str]], columns: int, 
 
 
 def _font() -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings, so that a sheet looks the same everywhere."""
+    """The font that matplotlib ships, so that a sheet looks the same everywhere."""
     import matplotlib as mpl
 
     return ImageFont.truetype(f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)

@@ -1,7 +1,4 @@
-"""One way to map work over files.
-
-In this process, on local worker processes, or on a dask cluster.
-"""
+"""Map work over files: in this process, on local worker processes, or on a dask cluster."""
 
 import faulthandler
 import os
@@ -21,7 +18,8 @@ Result = TypeVar("Result")
 class Engine:
     """How to run: `jobs` worker processes here (1: in this process), or the cluster at `scheduler`.
 
-    A worker process ends itself when one item takes longer than `item_seconds`: a decoder can hang.
+    A worker process ends itself if one item takes longer than `item_seconds`, because a decoder can
+    hang.
     """
 
     jobs: int = 1
@@ -31,7 +29,7 @@ class Engine:
 
     @classmethod
     def create(cls, jobs: int | None, scheduler: str | None) -> "Engine":
-        """Defaults for the command line: one worker a core."""
+        """Defaults for the command line: one worker per core."""
         return cls(jobs or len(os.sched_getaffinity(0)), scheduler)
 
 
@@ -43,13 +41,13 @@ def run_batches(
     title: str,
     needs: Sequence[Path] = (),
 ) -> Iterator[list[Result]]:
-    """Yield the results of `function` over `items`, a batch at a time, in order of completion.
+    """Yield the results of `function` over `items`, one batch at a time, in order of completion.
 
-    `function` must be picklable and must return its errors as results. Where it kills its worker
-    process (a decoder can) or hangs, the items of the batch are tried again one by one, and those
-    that were there at a second death once more with nothing beside them: the guilty one gives
-    `on_crash(item)`. Workers elsewhere must see the files `needs` at the same place. SonoError
-    where the cluster cannot be used.
+    `function` must be picklable and must return its errors as results. If it kills its worker
+    process (a decoder can) or hangs, the items of the batch are tried again one by one; items that
+    were there at a second death are tried once more alone, and the one that fails gives
+    `on_crash(item)`. Workers on other machines must see the files `needs` at the same paths. Raises
+    SonoError if the cluster cannot be used.
     """
     batches = [
         items[start : start + engine.batch_size]
@@ -86,14 +84,14 @@ def _mapped(
 def _map_within(
     function: Callable[[Item], Result], seconds: float, batch: Sequence[Item]
 ) -> list[Result]:
-    """`function` of each item, within `seconds` each."""
+    """`function` of each item, with at most `seconds` for each."""
     return [_within(seconds, function, item) for item in batch]
 
 
 def _within(seconds: float, function: Callable[[Item], Result], item: Item) -> Result:
-    """`function(item)`.
+    """`function(item)`; the process is ended after `seconds`.
 
-    Ends the process after `seconds`, also where compiled code never gives the lock back.
+    This works even if compiled code never releases Python's global lock.
     """
     with Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)

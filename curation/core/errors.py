@@ -1,11 +1,11 @@
-"""The one exception that users see, and the help it gives."""
+"""The exceptions that users see, and suggestions for their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class SonoError(Exception):
-    """Something a user can mend: where, what (with the value), and what to do next."""
+    """An error that a user can fix: where, what (with the value), and what to do next."""
 
     exit_code = 1
 
@@ -14,25 +14,25 @@ MAX_NAME = 64  # characters
 
 
 class IssuesError(SonoError):
-    """The work is done, but `--strict` was asked for and there are findings."""
+    """The work is done, but `--strict` was given and there are findings."""
 
     exit_code = 3
 
 
 class PrivacyError(SonoError):
-    """Something private stands in what would be handed over."""
+    """Files that may be shared contain something private."""
 
     exit_code = 4
 
 
 class StoppedError(SonoError):
-    """Work that was asked to stop has saved what it has, and says how to go on."""
+    """Work that was interrupted has saved its results; the message says how to continue."""
 
     exit_code = 130
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """`; did you mean 'femur'?` for the nearest of `known`, else the list of what is known."""
+    """`; did you mean 'femur'?` for the nearest of `known`, otherwise a list of `known`."""
     choices = sorted(set(known))
     lowered = {choice.lower(): choice for choice in reversed(choices)}
     near = get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)
@@ -42,9 +42,9 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
 
 
 def typed_name(what: str, text: str) -> str:
-    """The name typed for `what`, without blanks around it.
+    """The name typed for `what`, stripped.
 
-    SonoError unless it is one short printable line.
+    Raises SonoError unless it is one short printable line.
     """
     name = text.strip()
     if not name:

@@ -1,4 +1,4 @@
-"""Stored frames: their names, their bytes, and where they stand."""
+"""Stored frames: their names, their bytes, and their places."""
 
 import hashlib
 import os
@@ -29,10 +29,10 @@ def image_id_of(gray: NDArray[np.uint8]) -> str:
 
 
 def frame_file(image_id: str, crop: NDArray[np.uint8]) -> str:
-    """Where the `crop` [H, W] of a frame lies below the workspace, with forward slashes.
+    """The path of the `crop` [H, W] of a frame below the workspace, with forward slashes.
 
-    Copies of one frame may be cropped in different ways: a DICOM header can name the region of
-    tissue.
+    Copies of one frame may be cropped in different ways, because a DICOM header can name the region
+    of tissue.
     """
     return f"frames/{image_id[:2]}/{image_id}-{isal_zlib.crc32(np.ascontiguousarray(crop)):08x}.png"
 
@@ -57,10 +57,8 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
 
 
 def is_whole_png(content: bytes, height: int, width: int) -> bool:
-    """Whether `content` is a picture of that size as `encode_png` writes them, with the right
-    checksums.
-    """
-    # after the start, IHDR and 8 bytes of its own; before its checksum and IEND
+    """Whether `content` is a complete picture of that size as `encode_png` writes it."""
+    # after the start, IHDR and 8 bytes of IDAT; before its checksum and IEND
     body = content[41:-16]
     return content == _png(height, width, body)
 
@@ -94,7 +92,7 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
 
 
 def is_whole(path: Path, height: int, width: int) -> bool:
-    """Whether a stored frame of that size stands at `path`, judged by both ends of the file."""
+    """Whether a complete stored frame of that size is at `path`, judged by the ends of the file."""
     try:
         with open_regular(path) as stream:
             head = stream.read(24)
@@ -105,10 +103,10 @@ def is_whole(path: Path, height: int, width: int) -> bool:
 
 
 def stored_path(workspace: Workspace, file: str) -> Path:
-    """Where an accepted frame stands."""
+    """The path of an accepted frame."""
     return workspace.root / file
 
 
 def quarantined_path(workspace: Workspace, file: str) -> Path:
-    """Where a frame stands that a person must look at first."""
+    """The path of a frame that a person must check first."""
     return workspace.quarantine / Path(file).relative_to("frames")

@@ -1,6 +1,4 @@
-"""The one geometry: upright pictures of square pixels, a centered zero padding to a square,
-then a resize.
-"""
+"""The one geometry: upright, square pixels, centered zero padding to a square, then a resize."""
 
 from typing import TypeVar
 
@@ -14,9 +12,9 @@ SQUARE_TOLERANCE = 0.01  # relative; machines round the spacing of the two axes 
 
 
 def turned(picture: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
-    """`picture` [H, W] or [H, W, C] as EXIF's `orientation` (1 to 8.
+    """`picture` [H, W] or [H, W, C] turned as the EXIF tag `orientation` asks.
 
-    Others count as 1) wants it displayed.
+    Orientations are 1 to 8; other values count as 1.
     """
     if orientation in (5, 6, 7, 8):  # these exchange rows and columns
         picture = picture.swapaxes(0, 1)
@@ -28,14 +26,14 @@ def turned(picture: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:
 
 
 def is_square(aspect: float) -> bool:
-    """Whether pixels whose height over width is `aspect` count as square."""
+    """Whether pixels with height / width `aspect` count as square."""
     return abs(aspect - 1) <= SQUARE_TOLERANCE
 
 
 def square_size(rows: int, columns: int, aspect: float, max_pixels: int) -> tuple[int, int]:
-    """Rows and columns after pixels of height over width `aspect` became square.
+    """Rows and columns after pixels of height / width `aspect` have become square.
 
-    The axis of the coarser pixels grows, so that no detail is lost; where that gives more than
+    The axis with the coarser pixels grows, so that no detail is lost; if that gives more than
     `max_pixels`, the other axis shrinks instead.
     """
     if is_square(aspect):
@@ -47,9 +45,9 @@ def square_size(rows: int, columns: int, aspect: float, max_pixels: int) -> tupl
 
 
 def resampled(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """`picture` [H, W] or [H, W, C] with `size` rows and columns.
+    """`picture` [H, W] or [H, W, C] resized to `size` (rows, columns).
 
-    Bicubic where it grows, area averages else.
+    Uses bicubic interpolation to enlarge and area averaging to reduce.
     """
     if picture.shape[:2] == size:
         return picture
@@ -62,7 +60,7 @@ def resampled(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.u
 
 
 def resampled_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """`mask` [H, W] with `size` rows and columns, each from the nearest pixel."""
+    """`mask` [H, W] resized to `size` (rows, columns), each pixel from the nearest one."""
     near = cv2.resize(
         mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT
     )
@@ -72,7 +70,7 @@ def resampled_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np
 def pad_to_square(picture: NDArray[Scalar]) -> NDArray[Scalar]:
     """Pad `picture` [H, W] or [H, W, C] with zeros to [S, S, ...], S = max(H, W).
 
-    An odd pixel goes below or right.
+    An odd pixel is added below or to the right.
     """
     height, width = picture.shape[:2]
     side = max(height, width)
@@ -84,9 +82,9 @@ def pad_to_square(picture: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def shrink(gray: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """A frame [H, W] at [height, width] by area averaging.
+    """A frame [H, W] reduced to [height, width] by area averaging.
 
-    By halves first, which is many times quicker.
+    It is halved first, which is many times faster.
     """
     while gray.shape[0] >= 2 * height and gray.shape[1] >= 2 * width:
         rows, columns = gray.shape[0] // 2, gray.shape[1] // 2
@@ -100,9 +98,9 @@ def shrink(gray: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
 
 
 def letterbox(gray: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A frame [H, W] as a square [side, side].
+    """A frame [H, W] padded and resized to a square [side, side].
 
-    Area averaging when it shrinks, bicubic when it grows.
+    Uses area averaging to reduce and bicubic interpolation to enlarge.
     """
     square = pad_to_square(gray)
     how = cv2.INTER_AREA if square.shape[0] > side else cv2.INTER_CUBIC
@@ -110,7 +108,7 @@ def letterbox(gray: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def letterbox_mask(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """A mask [H, W] in the geometry of `letterbox`; a target pixel is inside when half of it is."""
+    """A mask [H, W] in the geometry of `letterbox`; a pixel is inside if at least half of it is."""
     square = pad_to_square(mask).astype(np.float32)
     how = cv2.INTER_AREA if square.shape[0] > side else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (side, side), interpolation=how) >= 0.5)

@@ -1,6 +1,6 @@
 """Work on local processes that may die.
 
-What was in hand is tried again item by item, and the guilty one is named.
+The items of a dead process are tried again one by one, so that the one that kills it is found.
 """
 
 import multiprocessing
@@ -32,8 +32,8 @@ def map_on_processes(
 ) -> Iterator[list[Result]]:
     """Yield `work(batch)` of all `batches` from `jobs` processes, in order of completion.
 
-    A process that dies breaks those beside it. Each item they had in hand is tried alone: where it
-    dies again it is guilty and gives `on_crash(item)`.
+    A process that dies breaks the whole pool. Each item in progress is then tried alone: if its
+    process dies again, the item gives `on_crash(item)`.
     """
     waiting = deque(batches)
     suspects: list[Item] = []
@@ -58,7 +58,7 @@ def map_on_processes(
 def _alone(
     work: Work[Item, Result], suspects: list[Item], on_crash: Callable[[Item], Result]
 ) -> Iterator[list[Result]]:
-    """Take items off `suspects`, one at a time on one process, up to the first that kills it."""
+    """Run the suspects one at a time on one process, up to the first that kills it."""
     try:
         with _pool(1, work) as pool:
             while suspects:
@@ -71,9 +71,7 @@ def _alone(
 
 @contextmanager
 def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes that end with the block, forked from a server of one thread that has
-    loaded what `work` needs.
-    """
+    """New processes that end with the block, forked from a server that has loaded `work`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_module_of(work)])
     others = set(multiprocessing.active_children())
@@ -87,9 +85,9 @@ def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
             process.terminate()
         if isinstance(error, BrokenProcessPool) and not begun.is_set():
             raise SonoError(
-                'the worker processes could not begin: a script needs `if __name__ == "__main__":` '
-                "around what it runs "
-                "and a file of its own; or take one job"
+                'the worker processes could not start: a script needs `if __name__ == "__main__":` '
+                "around its code "
+                "and must be a file; or use one job"
             ) from error
         raise
     finally:
@@ -105,7 +103,7 @@ def _submit(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """A Ctrl-C meanwhile counts afterwards; processes that are started meanwhile never hear one."""
+    """Delay Ctrl-C until the block ends; processes started inside never receive one."""
     if threading.current_thread() is not threading.main_thread():  # no other may set handlers
         yield
         return
@@ -122,14 +120,14 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _module_of(function: Callable[..., Any]) -> str:
-    """Where the innermost function of nested partials is defined."""
+    """The module that defines the innermost function of nested partials."""
     while isinstance(function, partial):
         function = next((value for value in function.args if callable(value)), function.func)
     return function.__module__
 
 
 def _begin(begun: Event) -> None:
-    """A worker ends with its parent and takes one core."""
+    """Set up a worker: it ends with its parent and uses one core."""
     import cv2
 
     begun.set()

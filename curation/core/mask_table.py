@@ -1,6 +1,6 @@
-"""What a row of the masks table says of its own frame.
+"""Check the rows of the masks table against their frames: box, run lengths and size.
 
-Box, run lengths and size, for all rows at once.
+All rows are checked at once.
 """
 
 from pathlib import Path
@@ -16,10 +16,9 @@ MAX_LETTERS = 7  # of a number
 
 
 def check_fit(path: Path, masks: pd.DataFrame, images: pd.DataFrame) -> None:
-    """SonoError for the first mask whose box, run lengths or size do not fit its frame, with file,
-    row and column.
+    """Raise SonoError for the first mask whose box, run lengths or size do not fit its frame.
 
-    A mask whose frame `images` does not have is not looked at.
+    The error gives file, row and column. Masks of frames that `images` does not have are skipped.
     """
     known = (
         images.dropna(subset=["image_id", "height", "width"])
@@ -64,7 +63,7 @@ def _refuse(
 
 
 def pixels_of(counts: pd.Series) -> NDArray[np.int64]:
-    """The sum of the run lengths of each compressed COCO string [N]; -1 where it is none."""
+    """The sum of the run lengths of each compressed COCO string [N]; -1 if it is not valid."""
     texts = [text.encode("utf-8") for text in counts]
     blocks = [_pixels(texts[start : start + _BLOCK]) for start in range(0, len(texts), _BLOCK)]
     return np.concatenate([np.zeros(0, np.int64), *blocks])
@@ -97,9 +96,9 @@ def _pixels(texts: list[bytes]) -> NDArray[np.int64]:
 def _values(
     codes: NDArray[np.uint8], stops: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers that end at `stops`, and their letters.
+    """The numbers that end at `stops`, and their lengths in characters.
 
-    5 bits each, low bits first, the highest bit is the sign.
+    A character holds 5 bits, low bits first; the highest bit of the last one is the sign.
     """
     length = np.diff(stops, prepend=-1)
     starts = stops - length + 1

@@ -1,4 +1,4 @@
-"""The 24 standard planes, and what other data sets call them."""
+"""The 24 standard planes, and the labels that other datasets use for them."""
 
 import re
 import unicodedata
@@ -27,9 +27,7 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class Plane:
-    """A standard plane: id in the tables, `name` in captions, region and the structures it
-    shows.
-    """
+    """A standard plane: id in the tables, `name` in captions, region and visible structures."""
 
     id: str
     name: str
@@ -106,16 +104,16 @@ class PlaneEntry(Config):
         for text in (value,) if isinstance(value, str) else value:
             if text != text.strip() or not text.isprintable() or not 0 < len(text) <= MAX_LABEL:
                 raise ValueError(
-                    f"{text[:MAX_LABEL]!r} is not one line of 1 to {MAX_LABEL} printed letters"
+                    f"{text[:MAX_LABEL]!r} is not one line of 1 to {MAX_LABEL} printable characters"
                 )
         return value
 
 
 @dataclass(frozen=True)
 class PlaneTable:
-    """The planes in use: the 24, and those a study adds.
+    """The planes in use: the 24, and those that a study adds.
 
-    `other` are labels that name no standard plane.
+    `other` holds the labels that name no standard plane.
     """
 
     planes: tuple[Plane, ...] = PLANES
@@ -123,11 +121,10 @@ class PlaneTable:
 
     @classmethod
     def load(cls, file: Path | None) -> "PlaneTable":
-        """The 24 planes, changed by a TOML file with a table a plane: `[femur]\\naliases =
-        ["cuisse"]`.
+        """The 24 planes, changed by a TOML file with one table per plane.
 
-        The aliases of `[other]` name no standard plane. SonoError where a label would name two
-        planes.
+        Example: `[femur]\\naliases = ["cuisse"]`. The aliases of `[other]` name no standard plane.
+        Raises SonoError if a label would name two planes.
         """
         if file is None:
             return cls()
@@ -176,20 +173,20 @@ class PlaneTable:
         return own + [(label, OTHER) for label in self.other]
 
     def check(self, plane_ids: Iterable[str | None]) -> None:
-        """SonoError for the first id of an images table that is neither a plane's nor "other"."""
+        """Raise SonoError for the first id of an images table that is not in the plane table."""
         for plane_id in plane_ids:
             if plane_id not in (None, OTHER) and plane_id not in self.by_id:
                 raise SonoError(
-                    f"the images table has plane '{plane_id}', the plane table has not"
+                    f"the images table has plane '{plane_id}', which the plane table does not have"
                     f"{did_you_mean(str(plane_id), self.by_id)}; name your planes file in "
                     f"sono.toml ([study] planes_file)"
                 )
 
     def find(self, label: str) -> str:
-        """The plane id of a label, or "other" for a label that names no standard plane; SonoError
-        if it is unknown.
+        """The plane id of a label, or "other" for a label that names no standard plane.
 
-        Case, accents, signs and words such as "fetal" or "view" do not matter.
+        Case, accents, signs and words such as "fetal" or "view" are ignored. Raises SonoError for
+        an unknown label.
         """
         if len(label) <= MAX_LABEL:
             found = self._labels.get(label_form(label)) or self._labels.get(
@@ -202,9 +199,7 @@ class PlaneTable:
 
 
 def label_form(label: str) -> str:
-    """Letters and digits alone, without case and accents, so that `Trans-thalamic` is
-    `transthalamic`.
-    """
+    """Letters and digits without case and accents: `Trans-thalamic` becomes `transthalamic`."""
     plain = unicodedata.normalize("NFKD", label.casefold())
     return "".join(letter for letter in plain if letter.isalnum())
 
@@ -234,7 +229,9 @@ def _entry(plane_id: str, values: object, file: Path) -> PlaneEntry:
 
 def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Plane:
     if not _ID.fullmatch(plane_id):
-        raise SonoError(f"{file}: [{plane_id}] is no plane id; use small letters, digits and _")
+        raise SonoError(
+            f"{file}: [{plane_id}] is not a plane id; use lowercase letters, digits and _"
+        )
     entry = _entry(plane_id, values, file)
     base = known or Plane(plane_id, plane_id.replace("_", " "), "", ())
     region = entry.region or base.region
@@ -249,7 +246,7 @@ def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Pl
 
 
 def _check_labels(table: PlaneTable, file: Path) -> None:
-    """SonoError where two planes have a label in common, or a label has no letter."""
+    """Raise SonoError if two planes share a label, or a label has no letter."""
     owners: dict[str, str] = {}
     for label, plane_id in table.spellings:
         owner = owners.setdefault(label_form(label), plane_id)

@@ -1,6 +1,4 @@
-"""Keyed pseudonyms: without the key in the vault, no id can be tried out against a list of
-patients.
-"""
+"""Keyed pseudonyms: without the vault's key, nobody can test an id against a list of patients."""
 
 import hmac
 import secrets
@@ -21,7 +19,7 @@ def create_key(path: Path) -> None:
 
 
 def read_key(path: Path) -> bytes:
-    """Read the key; SonoError where it is missing or damaged."""
+    """Read the key; raises SonoError if it is missing or damaged."""
     try:
         key = bytes.fromhex(read_regular(path, MAX_TEXT_BYTES).decode().strip())
     except (OSError, ValueError) as error:
@@ -38,9 +36,9 @@ def read_key(path: Path) -> bytes:
 
 
 def key_check(key: bytes) -> str:
-    """A few digits that tell one key from another and nothing about either.
+    """A few digits that distinguish keys and reveal nothing about them.
 
-    May stand in the workspace.
+    They may be stored in the workspace.
     """
     return pseudonym(key, "key check")[:8]
 
@@ -52,11 +50,9 @@ def pseudonym(key: bytes, *parts: str | bytes) -> str:
 
 
 def shifted_date(key: bytes, day: date, *patient: str) -> date:
-    """`day` moved by the patient's own 36,526 to 36,890 days, so that intervals between a patient's
-    exams stay.
+    """`day` moved by the patient's own 36,526 to 36,890 days, which keeps a patient's intervals.
 
-    No shifted date can be taken for a real one, by a reader or by the privacy gate (so are the
-    dates of MIMIC).
+    Neither a reader nor the privacy gate can mistake a shifted date for a real one (as in MIMIC).
     """
     return day + timedelta(
         days=CENTURY_DAYS + 1 + int(pseudonym(key, "days", *patient), 16) % YEAR_DAYS

@@ -1,7 +1,4 @@
-"""Why a frame is not accepted, or is accepted with a remark.
-
-One code each, its severity and its meaning.
-"""
+"""Why a frame is not accepted, or is accepted with a remark: codes, status and message."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,9 +8,9 @@ SEVERITIES = ("accepted", "quarantined", "rejected", "error")  # from mild to gr
 
 @dataclass(frozen=True)
 class Reason:
-    """`status` is what the code makes of a frame.
+    """The status that a code gives a frame, and what the code means.
 
-    "accepted" is a remark that does not exclude it.
+    The status "accepted" marks a remark that does not exclude the frame.
     """
 
     status: str
@@ -40,11 +37,11 @@ REASONS = {
     "too_large": Reason("error", "more pixels than the limit allows"),
     "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
     "unsupported": Reason("error", "a pixel format that sono does not read"),
-    "worker_died": Reason("error", "the decoder crashed its process or did not end"),
-    "wrong_extension": Reason("accepted", "the content is of another format than the name says"),
+    "worker_died": Reason("error", "the decoder crashed its process or did not finish"),
+    "wrong_extension": Reason("accepted", "the content has another format than the file name"),
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
-    "rotated_by_exif": Reason("accepted", "the picture was turned as its orientation tag says"),
-    "bit_depth": Reason("accepted", "more than 8 bits a pixel were windowed to 8"),
+    "rotated_by_exif": Reason("accepted", "the picture was turned by its orientation tag"),
+    "bit_depth": Reason("accepted", "more than 8 bits per pixel were windowed to 8"),
     "first_frame_only": Reason(
         "accepted", "only the first picture of an animation or multi-page file was read"
     ),
@@ -53,27 +50,25 @@ REASONS = {
     "bad_value": Reason("error", "a DICOM element has an impossible value"),
     "no_pixels": Reason("rejected", "a DICOM object without pixels"),
     "structured_report": Reason(
-        "rejected", "a report of measurements; they serve the frames of its study"
+        "rejected", "a report of measurements, which are used for the frames of its study"
     ),
     "needs_plugin": Reason(
         "error", "the compression needs the dicom extra: pip install 'sono[dicom]'"
     ),
     "unsupported_syntax": Reason(
-        "error", "a transfer syntax that holds no still frames sono can read"
+        "error", "a transfer syntax without still frames that sono can read"
     ),
     "too_nested": Reason("error", "sequences nested too deeply"),
-    "inflate_limit": Reason("error", "a compressed file that grows beyond the limit"),
+    "inflate_limit": Reason("error", "a compressed file that inflates beyond the limit"),
     "no_palette": Reason("error", "palette color without its palette"),
     "frame_corrupt": Reason("error", "this frame of the file could not be decoded"),
-    "frames_mismatch": Reason(
-        "accepted", "the file holds another number of frames than it declares"
-    ),
+    "frames_mismatch": Reason("accepted", "the file has another number of frames than it declares"),
     "frames_limit": Reason(
         "accepted", "more frames than the memory limit allows; the first ones were read"
     ),
     "pixel_length": Reason("accepted", "more pixel bytes than declared; the surplus was dropped"),
     "cine_repeat": Reason(
-        "rejected", "hardly differs from a frame before it in the same file, which stands for it"
+        "rejected", "almost equal to an earlier frame of the same file, which represents it"
     ),
     "no_preamble": Reason("accepted", "a DICOM file without preamble or meta header"),
     "resampled": Reason("accepted", "the pixels were not square and were resampled to square ones"),
@@ -92,51 +87,49 @@ REASONS = {
         "rejected",
         "a label picture of a few flat tones, not ultrasound; import it with `sono masks import`",
     ),
-    "too_dark": Reason("rejected", "hardly any echo inside the sector"),
+    "too_dark": Reason("rejected", "almost no echo inside the sector"),
     "too_bright": Reason("rejected", "the sector is overexposed"),
     "clipped": Reason("accepted", "many saturated pixels inside the sector"),
     "low_gain": Reason(
         "accepted", "even the brightest echoes are gray: gain or dynamic range was too low"
     ),
-    "shadowed": Reason("accepted", "much of the sector's width is without echoes"),
+    "shadowed": Reason("accepted", "much of the sector's width has no echoes"),
     "compressed": Reason("accepted", "the blocks of strong JPEG compression are visible"),
     "low_resolution": Reason("accepted", "a thumbnail: the sector has too few pixels"),
     "soft": Reason("accepted", "little fine detail: enlarged, smoothed or a little out of focus"),
     "blurred": Reason("rejected", "no detail inside the sector"),
     "small_sector": Reason("quarantined", "the sector covers little of the frame"),
     "sector_unsure": Reason(
-        "accepted", "the border of the sector was not found; the whole frame is kept"
+        "accepted", "the border of the sector was not found; the complete frame is kept"
     ),
     "border_unknown": Reason(
-        "quarantined", "DICOM without a found sector: name and date may be printed on it"
+        "quarantined", "a DICOM frame whose sector was not found; it may show a name and date"
     ),
     "doppler": Reason("accepted", "color inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
     "text_in_sector": Reason(
         "quarantined",
-        "a line of print on the tissue that may be a name; look, then `sono quarantine release`",
+        "a line of text on the tissue that may be a name; check it, then `sono quarantine release`",
     ),
     "print_unread": Reason(
-        "quarantined", "Tesseract failed on this frame, so nobody knows what is printed on it"
+        "quarantined", "Tesseract failed on this frame, so its burned-in text is unknown"
     ),
     "unknown_kind": Reason(
-        "accepted", "unlike the fetal frames sono knows: look whether it is one"
+        "accepted", "unlike the fetal frames that sono knows; check whether it is one"
     ),
-    "released": Reason(
-        "accepted", "a person looked at this frame and released it from the quarantine"
-    ),
-    "dual_view": Reason("quarantined", "two views side by side"),
+    "released": Reason("accepted", "a person checked this frame and released it from quarantine"),
+    "dual_view": Reason("quarantined", "two views next to each other"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),
-    "rendering": Reason("quarantined", "colored all over, as 3-D renderings (and tinted maps) are"),
+    "rendering": Reason("quarantined", "colored everywhere, like 3-D renderings (and tinted maps)"),
     "measurement_screen": Reason("quarantined", "a page of measurements without a picture"),
     # the set
     "exact_duplicate": Reason("rejected", "the same pixels as another frame that is kept"),
     "near_duplicate": Reason("accepted", "nearly the same picture as another frame"),
     "duplicate_conflict": Reason(
         "quarantined",
-        "the same pixels with a fact that their records state differently (patient, center, plane, "
-        "age, findings, ...)",
+        "the same pixels as another frame, but their records differ (patient, center, plane, age, "
+        "findings, ...)",
     ),
     "ga_conflict": Reason(
         "accepted",
@@ -144,26 +137,25 @@ REASONS = {
     ),
     "report_conflict": Reason(
         "accepted",
-        "a structured report of its study is of another person or exam by its header and was not "
-        "applied",
+        "a structured report of its study belongs to another person or exam by its header; it is "
+        "not applied",
     ),
-    "no_record": Reason("accepted", "no row of the records table is known to be of this file"),
+    "no_record": Reason("accepted", "no row of the records table is known to belong to this file"),
     "record_ambiguous": Reason(
-        "accepted", "a row fits this file and others, or several rows fit; none is applied"
+        "accepted", "a row matches this file and others, or several rows match; none is applied"
     ),
     "record_conflict": Reason(
         "accepted",
-        "a row names this file, but its patient, center, exam or date is another one; it is not "
-        "applied",
+        "a row names this file, but its patient, center, exam or date differs; it is not applied",
     ),
     "record_differs": Reason(
         "accepted",
-        "the record gives another pixel spacing or machine than the header, whose is kept",
+        "the record's pixel spacing or machine differs from the header's, which is kept",
     ),
     "exam_undecided": Reason(
         "accepted",
-        "no date shows which row is of this exam; what depends on the day (age, biometry, ...) "
-        "stays unknown",
+        "no date shows which row belongs to this exam; values of that day (age, biometry, ...) "
+        "stay unknown",
     ),
 }
 
@@ -177,7 +169,7 @@ SPACING_REASONS = {
     "region_inverted": "a tissue region ends before it begins",
     "region_zero_delta": "a tissue region whose spacing is missing, zero, negative or not a number",
     "region_out_of_bounds": (
-        "a region reaches out of the picture, so the picture was scaled afterwards"
+        "a region extends beyond the picture, so the picture was scaled afterwards"
     ),
     "regions_differ": "tissue regions of different scales",
     "pixel_spacing": "PixelSpacing that is not two positive numbers",
@@ -185,8 +177,8 @@ SPACING_REASONS = {
         "outside 0.005 to 2 mm, a tissue region of more than 50 cm, or a picture of more than 1 m"
     ),
     "aspect_differs": (
-        "the spacing contradicts PixelAspectRatio, or one axis is over 4 times "
-        "coarser than the other"
+        "the spacing contradicts PixelAspectRatio, or one axis is over 4 times coarser than the "
+        "other"
     ),
 }
 
@@ -198,9 +190,9 @@ NOT_BY_EYE = frozenset({"duplicate_conflict"})
 
 
 def status_of(codes: Iterable[str]) -> str:
-    """The gravest status among `codes`; "accepted" for none.
+    """The gravest status among `codes`; "accepted" if there are none.
 
-    What is quarantined and released is accepted.
+    A frame that was quarantined and then released is accepted.
     """
     held = list(codes)
     if "released" in held:
@@ -208,3 +200,25 @@ def status_of(codes: Iterable[str]) -> str:
             code for code in held if REASONS[code].status != "quarantined" or code in NOT_BY_EYE
         ]
     return max((REASONS[code].status for code in held), key=SEVERITIES.index, default="accepted")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a frame's codes, as the columns status, reasons and message."""
+
+    status: str
+    reasons: list[str]
+    message: str | None  # None for an accepted frame without remark
+
+
+def verdict_of(codes: Iterable[str], message: str | None = None) -> Verdict:
+    """The verdict on a frame with `codes`; duplicates are dropped and the order is kept.
+
+    The message is `message` if given, otherwise the meaning of the first code with the gravest
+    status.
+    """
+    unique = list(dict.fromkeys(codes))
+    status = status_of(unique)
+    if not message and status != "accepted":
+        message = next(REASONS[code].meaning for code in unique if REASONS[code].status == status)
+    return Verdict(status, unique, message or None)

@@ -1,6 +1,4 @@
-"""What a table may hold (columns, types, keys, vocabularies, ranges), and where a table first
-holds something else.
-"""
+"""The contents that a table may have (columns, types, keys, choices, ranges), and their checks."""
 
 import reprlib
 import sys
@@ -33,7 +31,7 @@ class TableSpec:
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # closed vocabularies
     # least and largest; other real numbers are finite
     ranges: dict[str, Range] = field(default_factory=dict)
-    # regular expressions that a whole text matches
+    # regular expressions that must match the complete text
     patterns: dict[str, str] = field(default_factory=dict)
     # columns of files that are named by the id in another one
     file_ids: dict[str, str] = field(default_factory=dict)
@@ -46,8 +44,9 @@ class TableSpec:
 
 
 def check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) -> None:
-    """SonoError for another table, a table of another study, or columns that do not fit, before
-    anything is read.
+    """Raise SonoError if a file is another table, of another study, or has other columns.
+
+    It is checked before the rows are read.
     """
     described, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
     made_for = described.get(STUDY, b"").decode("utf-8", "replace")
@@ -66,19 +65,18 @@ def check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) ->
     )
     if odd:
         raise SonoError(
-            f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or doubled; "
-            f"it was written by "
-            "another version or changed by hand, run the stage again"
+            f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or "
+            "duplicated; it was written by another version or changed by hand, run the stage again"
         )
 
 
 def has_mark(path: Path) -> bool:
-    """Whether a table that was read says which study it is of."""
+    """Whether a table file names the study that it belongs to."""
     return STUDY in (pq.read_schema(path).metadata or {})
 
 
 def typed(table: pa.Table, spec: TableSpec, where: str) -> pa.Table:
-    """The table with the types of `spec`; SonoError names the first cell that has no such value."""
+    """The table with the types of `spec`; SonoError for the first cell that cannot be converted."""
     columns = []
     for name in table.schema.names:
         column, field_ = table[name], spec.schema.field(name)
@@ -119,7 +117,7 @@ def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
 def with_new_columns(table: pa.Table, spec: TableSpec, wanted: Sequence[str]) -> pa.Table:
     """The columns `wanted` of a table, perhaps of an earlier version.
 
-    Those that came since are null.
+    Columns that were added since are null.
     """
     for name in wanted:
         if name not in table.schema.names:
@@ -145,9 +143,9 @@ def arrow_of(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
 
 
 def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
-    """SonoError for a cell that `spec` does not allow, or two rows of one key.
+    """Raise SonoError for a cell that `spec` does not allow, or two rows with the same key.
 
-    Of the columns that `table` has.
+    Only the columns that `table` has are checked.
     """
     for name in table.schema.names:
         column = table[name]
@@ -188,7 +186,7 @@ def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
 def _are_of(files: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether the name of each file is its id, perhaps with a hyphen and a checksum.
 
-    Null for no file.
+    Null if there is no file.
     """
     names = pc.replace_substring_regex(files, r"^.*/|[.][^.]*$", "")
     known = ids.fill_null("")
@@ -200,7 +198,7 @@ def _are_of(files: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ChunkedArray:
 def _refuse(
     name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, wanted: str, where: str
 ) -> None:
-    """SonoError for the first cell of `column`, or part of a list in it, that does not fit."""
+    """Raise SonoError for the first cell of `column`, or list element, that is not allowed."""
     place = pc.index(fits, False).as_py()
     if place >= 0:
         row = pc.list_parent_indices(column)[place].as_py() if column.type == _TEXTS else place
@@ -210,6 +208,17 @@ def _refuse(
 
 def _shown(value: object) -> str:
     return reprlib.repr(value)
+
+
+def schema_of(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
+    """A schema of columns by name; a type in a one-element tuple must not be null."""
+    fields = []
+    for name, kind in columns.items():
+        required = isinstance(kind, tuple)
+        fields.append(
+            pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not required)
+        )
+    return pa.schema(fields)
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The tables of a workspace: schemas declared once, checked on every read and write."""
+"""The tables of a workspace: schemas, and reading and writing with checks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,96 +9,52 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sono.curation.core.atomic import atomic_path, check_regular
+from sono.curation.core.column_values import (
+    COUNT_RANGE,
+    ID_PATTERN,
+    IMAGE_PATTERNS,
+    IMAGE_RANGES,
+    LEVELS,
+    LINE_PATTERN,
+    MASK_SOURCES,
+    MASK_STATES,
+    PLACE_RANGE,
+    SIDE_RANGE,
+    SPLITS,
+    STATUSES,
+    TIERS,
+)
 from sono.curation.core.errors import SonoError
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.table_checks import (
     STUDY,
-    Range,
     TableSpec,
     arrow_of,
     check_file,
     check_rows,
+    schema_of,
     to_pandas,
     typed,
     with_new_columns,
 )
 
 Row = dict[str, Any]  # a measured frame on its way from a worker to the table
-# Plausible values in mm, from the first trimester to term with disease.
-RANGES_MM = {
-    "bpd": (5.0, 130.0),
-    "hc": (20.0, 450.0),
-    "ac": (20.0, 480.0),
-    "fl": (2.0, 95.0),
-    "crl": (2.0, 120.0),
-    "nt": (0.3, 20.0),
-    "spacing": (0.005, 2.0),
-    "row_spacing": (0.005, 2.0),
-    "col_spacing": (0.005, 2.0),
-}
-
-STATUSES = ("accepted", "rejected", "quarantined", "error")
-SPLITS = ("train", "val", "test")
-MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
-MASK_STATES = ("proposed", "accepted", "edited", "rejected")
-LEVELS = ("global", "region")
-TIERS = ("full", "partial", "label")
-
-
-def _schema(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
-    """Columns by name; a type in a one-tuple must not be null."""
-    fields = []
-    for name, kind in columns.items():
-        required = isinstance(kind, tuple)
-        fields.append(
-            pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not required)
-        )
-    return pa.schema(fields)
 
 
 _text, _int, _real = pa.string(), pa.int32(), pa.float64()
 _texts = pa.list_(pa.string())
 
-_ID = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}"  # may be the name of a file
-_LINE = r"\PC{1,200}"  # printed letters
-_DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-_SIDE: Range = (1, 1 << 20)  # pixels
-_PLACE: Range = (0, 1 << 20)
-_COUNT: Range = (0, 2**31 - 1)
-_SHARE: Range = (0, 1)
-_IMAGE_RANGES: dict[str, Range] = {
-    "frame": _COUNT,
-    "source_frames": _COUNT,
-    "repeats_frame": _COUNT,
-    "ga_days": (28, 315),  # 4 to 45 weeks
-    **{f"{name}_mm": RANGES_MM[name] for name in ("bpd", "hc", "ac", "fl", "crl", "nt")},
-    **dict.fromkeys(("row_spacing_mm", "col_spacing_mm"), RANGES_MM["spacing"]),
-    **dict.fromkeys(("height", "width", "source_height", "source_width"), _SIDE),
-    **dict.fromkeys(("crop_x0", "crop_y0", "crop_x1", "crop_y1"), _PLACE),
-    **dict.fromkeys(
-        ("sector_confidence", "sector_fraction", "brightness", "clipped_dark", "clipped_bright"),
-        _SHARE,
-    ),
-    **dict.fromkeys(("shadow", "doppler", "overlay", "strokes", "known_kind"), _SHARE),
-}
-_IMAGE_PATTERNS = {
-    **dict.fromkeys(("image_id", "source_id", "patient_id", "study_id", "duplicate_group"), _ID),
-    **dict.fromkeys(("perceptual_hash", "file_sha256"), "[0-9a-f]{64}"),
-    "exam_date": _DATE,
-    # no other place: what the table names is read, and may be exported
-    "file": rf"frames/{_ID}/{_ID}[.]png",
-}
 
 IMAGES = TableSpec(
     "images",
-    _schema(
+    schema_of(
         # from the sha256 of the decoded gray pixels; null where nothing could be decoded
         image_id=_text,
         source_id=(_text,),  # keyed hash of the path; the path itself stays in the vault
         file_sha256=_text,
         frame=(_int,),
         source_frames=_int,  # that the file holds, also those that --frames left out
-        repeats_frame=_int,  # the frame of the same file that stands for this one
+        repeats_frame=_int,  # the frame of the same file that represents this one
         center=_text,
         patient_id=_text,  # keyed pseudonym
         # keyed pseudonym of patients who may be one; null where there are no others
@@ -129,7 +85,7 @@ IMAGES = TableSpec(
         spacing_reason=_text,  # why the spacing is null
         height=_int,  # of the stored (cropped) frame, in pixels
         width=_int,
-        source_height=_int,  # of the whole frame: upright, with square pixels
+        source_height=_int,  # of the complete frame: upright, with square pixels
         source_width=_int,
         # of the frame in its file, where the pixels were not square; null: the same
         file_height=_int,
@@ -138,7 +94,7 @@ IMAGES = TableSpec(
         crop_y0=_int,
         crop_x1=_int,
         crop_y1=_int,
-        # convex, phased, linear, trapezoid, full (no border found: the whole frame is kept)
+        # convex, phased, linear, trapezoid, full (no border found: the complete frame is kept)
         sector_kind=_text,
         sector_confidence=_real,
         sector_apex_x=_real,  # geometry in stored pixels, degrees from straight down
@@ -181,8 +137,8 @@ IMAGES = TableSpec(
         "duplicate_kind": ("exact", "near"),
         "reasons": tuple(REASONS),
     },
-    ranges=_IMAGE_RANGES,
-    patterns=_IMAGE_PATTERNS,
+    ranges=IMAGE_RANGES,
+    patterns=IMAGE_PATTERNS,
     file_ids={"file": "image_id"},
     later=frozenset(
         [
@@ -202,61 +158,10 @@ IMAGES = TableSpec(
     ),
 )
 
-# In the vault: one row a frame, as measured and joined, before anything is compared over the whole
-# set.
-SOURCES = TableSpec(
-    "sources",
-    pa.schema(
-        [
-            # absolute, as the operating system gives it
-            pa.field("path", pa.binary(), nullable=False),
-            pa.field("root", pa.binary(), nullable=False),  # the folder given to `sono qc`
-            pa.field("file_size", pa.int64()),
-            pa.field("modified_ns", pa.int64()),
-            pa.field("settings_hash", pa.string(), nullable=False),
-            pa.field("namespace", pa.string()),  # keeps equal ids of two hospitals apart
-            # the hospital that gave the ids of the row that was applied
-            pa.field("site", pa.string()),
-            pa.field("raw_patient", pa.string()),
-            pa.field("raw_study", pa.string()),
-            pa.field("file_patient", pa.string()),  # as the file has them, whatever the records say
-            pa.field("file_study", pa.string()),
-            pa.field("raw_exam_date", pa.string()),  # ISO
-            # JSON: what else the header says of person, exam and picture
-            pa.field("header_facts", pa.string()),
-            # the rows that met the file by name or id, in digest, for later runs
-            pa.field("named_by", _texts),
-            pa.field("private", _texts),  # what must never appear in the workspace
-            pa.field("persons", _texts),  # of these the names of patients, operators and physicians
-            # JSON: what stood where a record was written, for a later record
-            pa.field("replaced", pa.string()),
-            # the record fields and codes that structured reports gave
-            pa.field("from_report", _texts),
-            pa.field("printed", _texts),  # words read in the pixels, where [qc] ocr is set
-            *IMAGES.schema,
-        ]
-    ),
-    key=IMAGES.key,
-    choices=IMAGES.choices,
-    ranges=IMAGES.ranges,
-    patterns=IMAGES.patterns | {"raw_exam_date": _DATE},
-    file_ids=IMAGES.file_ids,
-    later=IMAGES.later
-    | {
-        "file_patient",
-        "file_study",
-        "raw_exam_date",
-        "header_facts",
-        "named_by",
-        "printed",
-        "site",
-        "from_report",
-    },
-)
 
 MASKS = TableSpec(
     "masks",
-    _schema(
+    schema_of(
         mask_id=(_text,),
         image_id=(_text,),
         structure=(_text,),
@@ -280,17 +185,17 @@ MASKS = TableSpec(
     key=("image_id", "structure", "mask_id"),
     choices={"source": MASK_SOURCES, "state": MASK_STATES},
     ranges={
-        **dict.fromkeys(("height", "width"), _SIDE),
-        **dict.fromkeys(("box_x", "box_y", "box_width", "box_height"), _PLACE),
-        "area": _COUNT,
+        **dict.fromkeys(("height", "width"), SIDE_RANGE),
+        **dict.fromkeys(("box_x", "box_y", "box_width", "box_height"), PLACE_RANGE),
+        "area": COUNT_RANGE,
     },
-    patterns={"mask_id": _LINE, "image_id": _ID, "structure": _LINE},
+    patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN, "structure": LINE_PATTERN},
 )
 
 # Pairs found by `sono dedup`; what belongs to the other frame begins with "other".
 DUPLICATES = TableSpec(
     "duplicates",
-    _schema(
+    schema_of(
         kind=(_text,),
         source_id=(_text,),
         frame=(_int,),
@@ -312,19 +217,13 @@ DUPLICATES = TableSpec(
     ),
     key=("kind", "source_id", "frame", "other_source_id", "other_frame"),
     choices={"kind": ("exact", "near", "flipped"), "split": SPLITS, "other_split": SPLITS},
-    ranges={"frame": _COUNT, "other_frame": _COUNT, "distance": (0, 256)},
+    ranges={"frame": COUNT_RANGE, "other_frame": COUNT_RANGE, "distance": (0, 256)},
 )
 
-# In the vault: quarantined frames that a person let pass, whatever `sono qc` finds on them again.
-# a picture is the name of a stored file, without its ending: of one frame there may be several
-# crops
-RELEASED = TableSpec(
-    "released", _schema(picture=(_text,), reviewer=(_text,), reviewed_at=(_text,)), key=("picture",)
-)
 
 CAPTIONS = TableSpec(
     "captions",
-    _schema(
+    schema_of(
         image_id=(_text,),
         mask_id=_text,
         level=(_text,),
@@ -336,8 +235,8 @@ CAPTIONS = TableSpec(
     ),
     key=("image_id", "level", "mask_id", "template"),
     choices={"level": LEVELS, "tier": TIERS},
-    ranges={"tokens": _COUNT},
-    patterns={"image_id": _ID, "mask_id": _LINE},
+    ranges={"tokens": COUNT_RANGE},
+    patterns={"image_id": ID_PATTERN, "mask_id": LINE_PATTERN},
 )
 
 
@@ -354,7 +253,7 @@ def from_rows(spec: TableSpec, rows: list[dict[str, object]]) -> pd.DataFrame:
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as dictionaries; what is missing is None, a missing whole number NA."""
+    """The rows as dictionaries; missing values are None, missing integers NA."""
     rows = frame.to_dict("records")
     return [
         {str(k): None if isinstance(v, float) and pd.isna(v) else v for k, v in row.items()}
@@ -365,11 +264,10 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def read_table(
     path: Path, spec: TableSpec, columns: Sequence[str] | None = None, study: str = ""
 ) -> pd.DataFrame:
-    """Read and check a table, or only some columns of it; a file that does not exist gives an empty
-    one.
+    """Read and check a table, or some columns of it; empty if the file does not exist.
 
-    SonoError where it is damaged, or of another study than `study` (the check of its key, "" where
-    it is not known).
+    Raises SonoError if it is damaged, or belongs to another study than `study` (the check of its
+    key, "" if unknown).
     """
     wanted = list(columns or spec.columns)
     if not path.exists():
@@ -380,7 +278,7 @@ def read_table(
 def read_arrow(
     path: Path, spec: TableSpec, columns: list[str] | None = None, study: str = ""
 ) -> pa.Table:
-    """The checked table as it lies on disk, for what would not fit into memory as pandas."""
+    """Read and check a table as Arrow, for tables that would not fit into memory as pandas."""
     wanted = list(columns or spec.columns)
     # the key and the places of files are checked whatever is wanted
     checked = [
@@ -407,9 +305,9 @@ def read_arrow(
 def replace_column(
     path: Path, spec: TableSpec, name: str, values: pd.Series, study: str = ""
 ) -> None:
-    """Write a table again with `values`, in the order of its rows, as its column `name`.
+    """Rewrite a table with `values`, in the order of its rows, as its column `name`.
 
-    The others are not touched.
+    The other columns are not changed.
     """
     table = read_arrow(path, spec, study=study)
     column = pa.array(values, type=spec.schema.field(name).type, from_pandas=True)
@@ -421,7 +319,7 @@ def replace_column(
 def write_table(
     path: Path, frame: pd.DataFrame, spec: TableSpec, mode: int = 0o644, study: str = ""
 ) -> None:
-    """Check, sort by the key and write atomically, with the mark of `study`.
+    """Check a table, sort it by its key and write it atomically, with the mark of `study`.
 
     The same rows give the same bytes.
     """
@@ -438,7 +336,7 @@ def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int, study: str) 
 
 
 def export_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV whose text cells no spreadsheet takes for formulas."""
+    """Write a CSV whose text cells are not read as formulas by spreadsheets."""
     safe = frame.apply(lambda column: column.map(_plain_cell))
     with atomic_path(path) as temporary:
         safe.to_csv(temporary, index=False)

@@ -1,4 +1,4 @@
-"""Whether the images table and the vault are of the same files, frames and patients."""
+"""Check that the images table and the vault describe the same files, frames and patients."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -22,16 +22,16 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes where a file does."""
+    """Values that change when a file changes."""
     now = path.stat()
     return now.st_ino, now.st_size, now.st_mtime_ns
 
 
 @lru_cache(maxsize=1)
 def count_unknown(workspace: "Workspace", *stamps: Stamp) -> int:
-    """Files of the images table that the vault does not know.
+    """The number of files in the images table that the vault does not know.
 
-    Asked up to three times in a command, read once.
+    A command asks up to three times; the tables are read once.
     """
     known = set(workspace.sources(["source_id"])["source_id"])
     return len(set(workspace.read(IMAGES, ["source_id"])["source_id"]) - known)
@@ -39,7 +39,7 @@ def count_unknown(workspace: "Workspace", *stamps: Stamp) -> int:
 
 @lru_cache(maxsize=1)
 def check_identities(workspace: "Workspace", *stamps: Stamp) -> None:
-    """`check_rows_of_vault` of a workspace, once for each state of the two tables."""
+    """Run `check_rows_of_vault` on a workspace, once for each state of the two tables."""
     images, sources = (
         workspace.read(IMAGES, _CHECKED),
         workspace.sources([*_CHECKED, "raw_patient"]),
@@ -50,10 +50,9 @@ def check_identities(workspace: "Workspace", *stamps: Stamp) -> None:
 def check_rows_of_vault(
     images: pd.DataFrame, sources: pd.DataFrame, path: Path, vault: Path
 ) -> None:
-    """SonoError for a row of `sources` that `images` lacks, or an image or pseudonym that is not
-    that of its row there.
+    """Raise SonoError if `images` lacks a row of `sources`, or has another image id or pseudonym.
 
-    What the vault does not know, or knows from a version that did not keep pseudonyms there, is not
+    Values that the vault does not know, or knows from a version that kept no pseudonyms, are not
     compared.
     """
     advice = "changed by hand or older than the vault; put the table back, or run `sono qc` again"

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored, stored_path
 from sono.curation.core.pseudonyms import pseudonym, shifted_date
-from sono.curation.core.reasons import REASONS, status_of
-from sono.curation.core.tables import IMAGES, SOURCES
+from sono.curation.core.reasons import verdict_of
+from sono.curation.core.tables import IMAGES
 from sono.curation.core.vault_checks import IDENTITY
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.equal_frames import contradictory, unknown_facts
 from sono.curation.dataset.exams import exam_ids
@@ -100,12 +101,12 @@ def _exam_dates(
 
 
 def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
-    """Put `code` on a row and let the status follow."""
+    """Add `code` to the reasons of a row; the status and the message follow from it."""
     known: Any = images.at[row, "reasons"]
-    codes = [*known, code]
-    changed: dict[str, Any] = {"reasons": codes, "status": status_of(codes)}
-    if REASONS[code].status != "accepted":
-        changed["message"] = REASONS[code].meaning
+    verdict = verdict_of([*known, code])
+    changed: dict[str, Any] = {"reasons": verdict.reasons, "status": verdict.status}
+    if verdict.message:
+        changed["message"] = verdict.message
     for column, value in changed.items():
         images.at[row, column] = value
 

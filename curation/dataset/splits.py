@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from sono.curation.core.column_values import SPLITS
 from sono.curation.core.config import MAX_SEED, Config, override
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import IMAGES, SPLITS, replace_column
+from sono.curation.core.tables import IMAGES, replace_column
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import components, exam_ties, orphan_counts, train_only
 from sono.curation.dataset.split_search import balance, make_columns

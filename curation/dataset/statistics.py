@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sono.curation.core.column_values import LEVELS, MASK_STATES, SPLITS, STATUSES, TIERS
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
-from sono.curation.core.tables import LEVELS, MASK_STATES, SPLITS, STATUSES, TIERS
 from sono.curation.dataset.splits import torn_ids
 
 DAYS_A_WEEK = 7

@@ -1,1 +1,1 @@
-"""One frame on its pixels: sector, quality, burned-in text, display modes, perceptual hash."""
+"""Analysis of one frame's pixels: sector, quality, burned-in text, display modes and hash."""

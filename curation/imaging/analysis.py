@@ -1,6 +1,6 @@
-"""One file to its rows: read, look, measure, crop and store. Runs in a worker process.
+"""From one file to its rows: read, measure, crop and store; runs in a worker process.
 
-Never raises for bad content.
+Bad content never raises an exception.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
 from sono.curation.core.pseudonyms import pseudonym
-from sono.curation.core.reasons import REASONS, status_of
+from sono.curation.core.reasons import status_of, verdict_of
 from sono.curation.core.tables import Row
 from sono.curation.imaging import quality
 from sono.curation.imaging.border_text import printed_lines
@@ -36,7 +36,7 @@ ANALYSIS_VERSION = 8
 
 @dataclass(frozen=True)
 class AnalysisTask:
-    """What a worker needs beside the path."""
+    """What a worker needs besides the path."""
 
     root: bytes
     key: bytes = field(repr=False)  # a worker logs its arguments when it fails
@@ -49,13 +49,13 @@ class AnalysisTask:
 
     @property
     def settings_hash(self) -> str:
-        """Results of equal hash are interchangeable."""
+        """Results with the same hash are interchangeable."""
         values = [ANALYSIS_VERSION, self.quality.model_dump(), asdict(self.limits), self.force]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def analyze(task: AnalysisTask, path: bytes) -> list[Row]:
-    """The rows (columns of SOURCES, absent ones null) of one file.
+    """The rows of one file (columns of SOURCES, missing ones null).
 
     A file without frames gives one row.
     """
@@ -81,7 +81,12 @@ def analyze(task: AnalysisTask, path: bytes) -> list[Row]:
     }
     if not source.frames:
         return [
-            {**base, **source.report, "frame": 0, **_verdict(list(source.codes), source.message)}
+            {
+                **base,
+                **source.report,
+                "frame": 0,
+                **asdict(verdict_of(source.codes, source.message)),
+            }
         ]
     return [
         {**base, "source_frames": len(source.frames), **row} for row in _frame_rows(task, source)
@@ -98,7 +103,11 @@ def crashed(task: AnalysisTask, path: bytes) -> list[Row]:
         "private": [],
     }
     return [
-        {**base, "source_id": pseudonym(task.key, "source", path), **_verdict(["worker_died"], "")}
+        {
+            **base,
+            "source_id": pseudonym(task.key, "source", path),
+            **asdict(verdict_of(["worker_died"])),
+        }
     ]
 
 
@@ -109,9 +118,9 @@ def is_mask_picture(path: bytes) -> bool:
 
 
 def _frame_rows(task: AnalysisTask, source: ReadResult) -> Iterator[Row]:
-    """A row for each frame that is looked at.
+    """Yield one row for each frame that is analyzed.
 
-    One that repeats the distinct frame before it is not measured.
+    A frame that repeats the distinct frame before it is not measured.
     """
     cine = task.quality.cine
     distinct: Distinct | None = None
@@ -133,7 +142,7 @@ def _frame_rows(task: AnalysisTask, source: ReadResult) -> Iterator[Row]:
 
 
 def _repeat_row(source: ReadResult, frame: Frame, stands_for_it: int) -> Row:
-    verdict = _verdict([*source.codes, "cine_repeat"], source.message)
+    verdict = asdict(verdict_of([*source.codes, "cine_repeat"], source.message))
     return _picture_columns(frame) | {"repeats_frame": stands_for_it} | verdict
 
 
@@ -141,14 +150,14 @@ def _frame_row(task: AnalysisTask, source: ReadResult, frame: Frame) -> Row:
     row = _picture_columns(frame)
     found = examine(frame, source.codes, task.quality)
     if found.sector is None or found.crop is None:
-        return row | _verdict(list(found.codes), source.message)
+        return row | asdict(verdict_of(list(found.codes), source.message))
     row["printed"] = found.printed
     row["sector_kind"] = sector_kind(frame.gray, found.sector)
     row |= _sector_columns(found.sector) | found.measures
     row |= {"sector_fraction": found.sector.fraction}
     row |= {"height": found.crop.shape[0], "width": found.crop.shape[1]}
     row |= {"perceptual_hash": perceptual_hash(frame.gray, found.sector)}
-    row |= _verdict(list(found.codes), source.message)
+    row |= asdict(verdict_of(list(found.codes), source.message))
     return row | {"file": _store(task, row["image_id"], row["status"], found.crop)}
 
 
@@ -193,7 +202,7 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
 def _sector(frame: Frame) -> Sector:
     """The sector of a frame.
 
-    Where the header names the only region of tissue it is sought there.
+    If the header names the only region of tissue, only that region is searched.
     """
     box = tissue_box(frame.regions, *frame.gray.shape)
     if box is None:
@@ -240,14 +249,6 @@ def _sector_columns(sector: Sector) -> Row:
         "sector_radius_min": sector.radius_min,
         "sector_radius_max": sector.radius_max,
     }
-
-
-def _verdict(codes: list[str], message: str) -> Row:
-    unique = list(dict.fromkeys(codes))
-    status = status_of(unique)
-    if not message and status != "accepted":
-        message = next(REASONS[code].meaning for code in unique if REASONS[code].status == status)
-    return {"status": status, "reasons": unique, "message": message or None}
 
 
 def _store(task: AnalysisTask, image_id: str, status: str, stored: NDArray[np.uint8]) -> str | None:

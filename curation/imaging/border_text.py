@@ -1,6 +1,4 @@
-"""Lines of print at the rim of the frame, where scanners write name, date, hospital and
-settings.
-"""
+"""Lines of text at the border of the frame, where scanners write name, date and settings."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +11,7 @@ from sono.curation.imaging.burned_in_text import (
     BESIDE_PRINT,
     Line,
     Proof,
-    at_rim,
+    at_border,
     burned_lines,
 )
 from sono.curation.imaging.components import connected_components
@@ -22,27 +20,31 @@ Mask = NDArray[np.bool_]
 
 BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
 MAX_GLYPH = 0.05  # share of the height that a letter may have
-MIN_GLYPHS = 4  # letters beside each other
+MIN_GLYPHS = 4  # letters next to each other
 ROUNDS = 5  # of painting over: a line may only show when its neighbor is gone
-MAX_BESIDE = 0.04  # share of the frame that print beside print may cover
-NEIGHBORS = 4  # heights of a line within which its neighbors stand
+MAX_BESIDE = 0.04  # share of the frame that text next to text may cover
+NEIGHBORS = 4  # heights of a line within which its neighbors are
 LINE_ENDS = 3  # times that a line grows by its neighbors
 
 
 def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
-    """Pixels [H, W] to be painted over: bright marks in lines on the background `tone`, where
-    echoes never stand so, and whole lines of print at the rim of the frame, on tissue too.
+    """Pixels [H, W] to be painted over: lines of text on the background or at the border.
+
+    On the background `tone` bright marks in a line are enough, because echoes never form such lines
+    there. At the border of the frame complete lines are found, even on tissue.
     """
     found = np.zeros(gray.shape, np.bool_)
     band = max(8, round(BAND * gray.shape[0]))
     for rows in (slice(0, band), slice(gray.shape[0] - band, None)):
-        found[rows] = _lines(gray[rows], tone, MAX_GLYPH * gray.shape[0])
+        found[rows] = _lines_in_band(gray[rows], tone, MAX_GLYPH * gray.shape[0])
     height, width = gray.shape
     everywhere = np.ones_like(found)
-    # the rim and more
+    # the border and more
     places = [Line(0, 0, width, round(0.45 * height)), Line(0, round(0.8 * height), width, height)]
     lines = [
-        line for line in _lines_at(gray, everywhere, places, ALONE) if at_rim(line, height, width)
+        line
+        for line in _lines_at(gray, everywhere, places, ALONE)
+        if at_border(line, height, width)
     ]
     certain: Mask | None = None
     for _ in range(ROUNDS):
@@ -56,7 +58,7 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
             near[_around(line, NEIGHBORS * tall)] = True
         certain = found.copy() if certain is None else certain
         near &= ~found
-        lines = _lines_at(gray, near, _halves(near), BESIDE_PRINT)
+        lines = _lines_at(gray, near, _half_boxes(near), BESIDE_PRINT)
     # what spreads is no print but noise as fine as letters; who finds print on it then holds the
     # frame
     return found if certain is None or (found & ~certain).mean() <= MAX_BESIDE else certain
@@ -65,7 +67,7 @@ def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
 def _lines_at(
     gray: NDArray[np.uint8], inside: Mask, places: Iterable[Line], proof: Proof
 ) -> list[Line]:
-    """The lines of print of the frame [H, W] that lie in `places` and `inside`."""
+    """The lines of text of the frame [H, W] that are in `places` and `inside`."""
     return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
         for x0, y0, x1, y1 in places
@@ -73,8 +75,8 @@ def _lines_at(
     ]
 
 
-def _halves(mask: Mask) -> Iterator[Line]:
-    """The boxes of what is true in the upper and in the lower half of a mask [H, W]."""
+def _half_boxes(mask: Mask) -> Iterator[Line]:
+    """The bounding boxes of the true pixels in the upper and in the lower half of a mask [H, W]."""
     middle = len(mask) // 2
     for start, stop in ((0, middle), (middle, len(mask))):
         rows = np.flatnonzero(mask[start:stop].any(axis=1))
@@ -85,13 +87,13 @@ def _halves(mask: Mask) -> Iterator[Line]:
 
 
 def _around(line: Line, room: int) -> tuple[slice, slice]:
-    """Rows and columns of a line with `room` above and below and twice that at its ends."""
+    """Rows and columns of a line, with margin `room` above and below, twice that at its ends."""
     return slice(max(0, line.y0 - room), line.y1 + room), slice(
         max(0, line.x0 - 2 * room), line.x1 + 2 * room
     )
 
 
-def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
+def _lines_in_band(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
     labels, stats = connected_components(band > tone + 40)
     centers = stats[:, :2] + stats[:, 2:4] / 2
     wide, tall, area = stats[:, 2], stats[:, 3], stats[:, 4]
@@ -102,7 +104,7 @@ def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
         return np.zeros(band.shape, np.bool_)
     marks = np.take(glyph, labels)
     own = labels[marks]
-    alike = _alike(
+    alike = _neighbors(
         stats[numbers, 3], centers[numbers], _peaks(band[marks], own, len(stats))[numbers]
     )
     free = _on_background(band, tone, marks, own, len(stats))[numbers]
@@ -116,10 +118,10 @@ def _lines(band: NDArray[np.uint8], tone: int, tallest: float) -> Mask:
     return np.asarray(cv2.dilate(in_line[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
 
 
-def _alike(
+def _neighbors(
     height: NDArray[np.int64], centers: NDArray[np.float64], peak: NDArray[np.float64]
 ) -> Mask:
-    """Which marks [M, M] stand side by side on one line, of like size and brightness."""
+    """Which pairs of marks [M, M] are neighbors on a line, with similar size and brightness."""
     lower, higher = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
     across, middle = centers[:, 0], centers[:, 1]
     beside = np.abs(across[:, None] - across) <= 4 * lower
@@ -140,10 +142,10 @@ def _peaks(tones: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> N
 def _on_background(
     band: NDArray[np.uint8], tone: int, marks: Mask, labels: NDArray[np.int32], count: int
 ) -> Mask:
-    """Which components [N] of the pixels `marks` with `labels` [P] have hardly any echo within 5
-    pixels around them.
+    """Which components [N] of `marks` have almost no echo within 5 pixels around them.
 
-    What JPEG rings around bright marks, 3 pixels wide, does not count.
+    `labels` [P] are the components of the pixels. The ringing of JPEG around bright marks, 3 pixels
+    wide, does not count.
     """
     near_marks = cv2.dilate(marks.view(np.uint8), np.ones((7, 7), np.uint8)) > 0
     faint = band > tone + 15

@@ -1,8 +1,8 @@
-"""Lines of print burned into the picture, on tissue or not, found without being read.
+"""Find lines of text burned into the picture, on tissue or not, without reading them.
 
-Ultrasound resolves far less across its beams than along them, so an echo is hardly ever narrow from
-left to right. Strokes of letters are: many of them side by side, of one ink, and calm above and
-below.
+Ultrasound resolves far less across its beams than along them, so an echo is rarely narrow from left
+to right. Strokes of letters are narrow: many of them are next to each other, in one tone, with
+uniform areas above and below.
 """
 
 from typing import Any, NamedTuple
@@ -30,11 +30,11 @@ CORNER = (0.2, 0.4)  # shares of the frame's width and height: the upper corners
 
 
 class Proof(NamedTuple):
-    """What a row of strokes must have to be taken for print."""
+    """The properties that a row of strokes must have to be accepted as text."""
 
     strokes: int  # side by side
     even: float  # share of the strokes that have the line's ink
-    flank: float  # contrast above and below the line over that within; speckle goes on there
+    flank: float  # contrast above and below the line over that within; speckle continues there
     wide: float  # width over height
 
 
@@ -44,7 +44,7 @@ BESIDE_PRINT = Proof(strokes=2, even=0.4, flank=0.5, wide=0.7)
 
 
 class Line(NamedTuple):
-    """The half-open box of a line of print, in pixels."""
+    """The half-open box of a line of text, in pixels."""
 
     x0: int
     y0: int
@@ -53,7 +53,7 @@ class Line(NamedTuple):
 
 
 class _Strokes(NamedTuple):
-    """A picture, the contrast of what is narrow in it, and where that is a stroke; all [H, W]."""
+    """A picture, the contrast of its narrow parts, and which of them are strokes; all [H, W]."""
 
     gray: Gray
     contrast: Gray
@@ -61,7 +61,7 @@ class _Strokes(NamedTuple):
 
 
 def burned_lines(gray: Gray, inside: Mask | None = None, proof: Proof = ALONE) -> list[Line]:
-    """The lines of print of a frame [H, W], only `inside` where given; the longest first."""
+    """The lines of text of a frame [H, W], only `inside` if given; the longest first."""
     lines: list[Line] = []
     for scale in SCALES:
         if min(gray.shape) < 2 * PEN * scale:
@@ -73,13 +73,13 @@ def burned_lines(gray: Gray, inside: Mask | None = None, proof: Proof = ALONE) -
         strict = proof._replace(strokes=2 * proof.strokes) if scale == SCALES[-1] else proof
         lines += [
             Line(*(scale * edge for edge in line))
-            for line in _lines(_strokes(small, there), strict)
+            for line in _find_lines(_strokes(small, there), strict)
         ]
     return _merged(lines)
 
 
 def _merged(lines: list[Line]) -> list[Line]:
-    """Each line once, the longest first: what overlaps a longer one is part of it."""
+    """Each line once, the longest first; a line that overlaps a longer one is part of it."""
     whole: list[Line] = []
     for line in sorted(lines, key=lambda one: (one.x0 - one.x1, one)):
         for number, other in enumerate(whole):
@@ -97,10 +97,10 @@ def _merged(lines: list[Line]) -> list[Line]:
     return whole
 
 
-def at_rim(line: Line, height: int, width: int) -> bool:
-    """Whether a line stands where scanners print.
+def at_border(line: Line, height: int, width: int) -> bool:
+    """Whether a line is where scanners write text.
 
-    At the top, at the bottom or in an upper corner of the frame.
+    These places are the top, the bottom and the upper corners of the frame.
     """
     across, down = (line.x0 + line.x1) / 2 / width, (line.y0 + line.y1) / 2 / height
     return not RIM <= down <= 1 - RIM or (min(across, 1 - across) < CORNER[0] and down < CORNER[1])
@@ -117,7 +117,7 @@ def _strokes(gray: Gray, inside: Mask | None) -> _Strokes:
     return _Strokes(gray, np.asarray(contrast, np.uint8), np.asarray(upright, np.uint8))
 
 
-def _lines(strokes: _Strokes, proof: Proof) -> list[Line]:
+def _find_lines(strokes: _Strokes, proof: Proof) -> list[Line]:
     return [
         Line(line.x0 + x0, line.y0 + y0, line.x1 + x0, line.y1 + y0)
         for x0, y0, x1, y1 in _crowds(strokes.mask)
@@ -151,9 +151,9 @@ def _lines_in(strokes: _Strokes, proof: Proof) -> list[Line]:
 
 
 def _crowds(mask: Gray) -> list[Line]:
-    """Boxes, with room around them, where there are strokes enough for a line.
+    """Boxes, with a margin, that contain enough strokes for a line.
 
-    Most frames have few such places.
+    Most frames have few of them.
     """
     blocks = cv2.blur(_shrunk(mask * np.uint8(255), BLOCK), (3, 1))
     crowd = cv2.dilate((blocks >= 255 * MIN_CROWD).view(np.uint8), np.ones((3, 7), np.uint8))
@@ -170,9 +170,7 @@ def _crowds(mask: Gray) -> list[Line]:
 
 
 def _shrunk(gray: Gray, times: int) -> Gray:
-    """A picture [H, W] at a whole fraction of its size, without the rest at its right and lower
-    edge.
-    """
+    """A picture [H, W] reduced by an integer factor, without the rest at its edges."""
     if times == 1:
         return gray
     size = (gray.shape[1] // times, gray.shape[0] // times)
@@ -181,8 +179,9 @@ def _shrunk(gray: Gray, times: int) -> Gray:
 
 
 def _tight(own: Gray, x: int, y: int) -> Line:
-    """The box, at `x`, `y`, of the rows of `own` [h, w] that have a fair part of the strokes of
-    the fullest one.
+    """The box, at `x`, `y`, of the rows of `own` [h, w] that have many strokes.
+
+    Such a row has a fair share of the strokes of the fullest row.
     """
     count = own.sum(axis=1)
     rows = np.flatnonzero(count >= 0.3 * count.max())
@@ -193,7 +192,7 @@ def _tight(own: Gray, x: int, y: int) -> Line:
 
 
 def _is_print(line: Line, strokes: _Strokes, proof: Proof) -> bool:
-    """Whether a line holds enough strokes of one ink, and calm above and below."""
+    """Whether a line has enough strokes of one tone, and uniform areas above and below."""
     x0, y0, x1, y1 = line
     tall = y1 - y0
     if tall < HEIGHTS[0] or x1 - x0 < proof.wide * tall:
@@ -217,8 +216,9 @@ def _is_print(line: Line, strokes: _Strokes, proof: Proof) -> bool:
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:
-    """The quantile of values [N], interpolated as `np.quantile` does, and ten times as quick
-    for so few of them.
+    """The quantile of values [N], interpolated as `np.quantile` does.
+
+    It is ten times as fast for so few values.
     """
     ordered = np.sort(values)
     place = share * (len(ordered) - 1)

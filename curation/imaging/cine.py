@@ -1,4 +1,4 @@
-"""Which frames of a cine are looked at, and which of these hardly differ from one before."""
+"""Which frames of a cine loop are analyzed, and which of them repeat an earlier frame."""
 
 import re
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ class CineConfig(Config):
     """Frames of multi-frame files: section `[qc.cine]` of `sono.toml`.
 
     `frames` is "distinct" (those that differ), "all", "first" or "every:N". `min_change` is one
-    less the correlation of two frames, 64 pixels wide, below which the later one repeats the
+    minus the correlation of two frames, 64 pixels wide, below which the later one repeats the
     earlier. Noise, compression and gain change real fetal frames by up to 0.002, a movement over
-    0.5 % of the picture's width by 0.009 to 0.022 and over 1 % by 0.034 to 0.09; neighbors in a
-    real cine of a beating heart by 0.006 to 0.03.
+    0.5 % of the picture's width by 0.009 to 0.022 and over 1 % by 0.034 to 0.09; neighboring frames
+    in a real cine of a beating heart differ by 0.006 to 0.03.
     """
 
     frames: str = "distinct"
@@ -40,10 +40,7 @@ class CineConfig(Config):
 
 @dataclass(frozen=True)
 class Distinct:
-    """A frame that later ones are compared with.
-
-    Its index, where its sector lies, and the sector made small.
-    """
+    """A frame that later ones are compared with: index, box of its sector, and a small copy."""
 
     index: int
     box: Box
@@ -51,20 +48,20 @@ class Distinct:
 
     @classmethod
     def of(cls, index: int, gray: Gray, box: Box | None) -> "Distinct":
-        """The frame `gray` [H, W] whose sector lies in the half-open `box`; None: all of it."""
+        """The frame `gray` [H, W] with its sector in the half-open `box`; None means all of it."""
         place = box or (0, 0, gray.shape[1], gray.shape[0])
         return cls(index, place, _small(gray, place))
 
     def change(self, gray: Gray) -> float:
-        """How much a later frame [H, W] of the same cine differs: 0 (but for gain.
+        """How much a later frame [H, W] of the same cine differs, from 0 to 2.
 
-        The same) to 2.
+        0 means the same apart from gain.
         """
         return 1.0 - _correlation(self.small, _small(gray, self.box))
 
 
 def chosen(frames: str, count: int) -> Iterable[int]:
-    """The indices, of `count` frames, that the choice `frames` looks at."""
+    """The indices of those of `count` frames that the option `frames` selects."""
     if frames == "first":
         return range(min(1, count))
     return range(0, count, int(frames.partition(":")[2] or 1))
@@ -78,7 +75,7 @@ def _small(gray: Gray, box: Box) -> Gray:
 def _correlation(one: Gray, other: Gray) -> float:
     """Normalized correlation.
 
-    1 for two equal pictures, even of one tone, and 0 where only one is of one tone.
+    It is 1 for two equal pictures, even of one tone, and 0 if only one is of one tone.
     """
     a, b = (picture.astype(np.float64) - picture.mean() for picture in (one, other))
     size = float(np.sqrt((a**2).sum() * (b**2).sum()))

@@ -1,4 +1,4 @@
-"""Connected parts of a mask with their boxes."""
+"""Connected components of a mask with their boxes."""
 
 import cv2
 import numpy as np
@@ -8,11 +8,11 @@ Mask = NDArray[np.bool_]
 
 
 def connected_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels [H, W] and statistics [N, 5] (x, y, width, height, area) of the 8-connected parts; 0
-    is the rest.
+    """Labels [H, W] and statistics [N, 5] (x, y, width, height, area) of 8-connected components.
 
-    The statistics come from the runs of pixels along the rows, of which there are far fewer than
-    pixels: twice as quick as `cv2.connectedComponentsWithStats`. Those of the rest are zeros.
+    Label 0 is the background, whose statistics are zeros. The statistics are computed from the runs
+    of pixels along the rows, of which there are far fewer than pixels: twice as fast as
+    `cv2.connectedComponentsWithStats`.
     """
     height, width = mask.shape
     count, found = cv2.connectedComponents(

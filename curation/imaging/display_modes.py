@@ -1,7 +1,7 @@
-"""Pictures that are not one plain B-mode view: dual views, M-mode, spectra, renderings, pages of
-measurements.
+"""Detect pictures that are not one plain B-mode view.
 
-The regions of a DICOM header say what is on the screen; only without them the picture is looked at.
+These are dual views, M-mode, spectra, renderings and pages of measurements. The regions of a DICOM
+header decide; the pixels are examined only without them.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pydantic import Field
 from sono.curation.core.config import Config
 from sono.curation.core.geometry import shrink
 from sono.curation.imaging.components import connected_components
-from sono.curation.imaging.sector import background_tone
+from sono.curation.imaging.echo_layers import background_tone
 from sono.curation.readers.dicom_regions import (
     COLOR_FLOW,
     CONTINUOUS_DOPPLER,
@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 SMALL_SIDE = 192  # longer side of the small picture
 ABOVE_BACKGROUND = 10  # gray levels from which a small pixel is an echo
-# small pixels; tones are compared with those this far above and below, so that shading says nothing
+# small pixels; tones are compared with those this far above and below, so that shading cancels
 FINE = 4.0
 MIN_DETAIL = 25.0  # mean square of a band that shows anything, gray levels
 LIT = 40  # luma from which a pixel's color counts
@@ -40,7 +40,7 @@ GLYPH_HEIGHTS = (5, 0.05)  # of a letter: pixels at least, share of the picture'
 
 
 class ViewConfig(Config):
-    """Thresholds of the views: section `[qc.views]` of `sono.toml`."""
+    """Thresholds of the display modes: section `[qc.views]` of `sono.toml`."""
 
     # echoes in the emptiest middle column; below: dual_view
     max_gutter: float = Field(default=0.1, ge=0, le=1)
@@ -56,7 +56,7 @@ class ViewConfig(Config):
 
 
 def detect_modes(frame: Frame, inside: Mask, config: ViewConfig) -> list[str]:
-    """Reason codes of a frame as the scanner showed it, of [H, W], whose sector is `inside`."""
+    """Reason codes for the display mode of a frame [H, W] with the sector `inside`."""
     found = region_views(frame.regions) if frame.regions else picture_views(frame.gray, config)
     if frame.rgb is not None and tinted_share(frame.rgb, inside) > config.min_tinted:
         found.append("rendering")
@@ -64,7 +64,7 @@ def detect_modes(frame: Frame, inside: Mask, config: ViewConfig) -> list[str]:
 
 
 def region_views(regions: Sequence[UltrasoundRegion]) -> list[str]:
-    """What the header's regions show beside one view of tissue."""
+    """The views that the header's regions show besides one view of tissue."""
     formats = {region.spatial_format for region in regions}
     kinds = {region.data_type for region in regions}
     tissue = [region for region in regions if is_tissue(region)]
@@ -79,9 +79,9 @@ def region_views(regions: Sequence[UltrasoundRegion]) -> list[str]:
 
 
 def gutter(gray: Gray) -> float:
-    """Share of echoes, over the height of the picture, in the emptiest of the middle columns that
-    have echoes on both
-    sides: near 0 between two views, and 1 where no such column is.
+    """Share of echoes, over the height, in the emptiest middle column with echoes on both sides.
+
+    It is near 0 between two views, and 1 if there is no such column.
     """
     small = _small(gray)
     echo = small > background_tone(small) + ABOVE_BACKGROUND
@@ -99,9 +99,10 @@ def gutter(gray: Gray) -> float:
 
 
 def streaks(gray: Gray) -> float:
-    """Share of the detail that depends on the row alone, in the band (0.3 of the height; of the
-    whole width or a half) where it is largest: 1 for horizontal lines. The time axis of an M-mode
-    strip runs across.
+    """Share of the detail that depends on the row alone, in the band where it is largest.
+
+    The band has 0.3 of the height, and the full width or half of it. The result is 1 for horizontal
+    lines. The time axis of an M-mode strip is horizontal.
     """
     smooth = cv2.GaussianBlur(_small(gray).astype(np.float32), (0, 0), 0.8)
     detail = smooth - cv2.GaussianBlur(smooth, (0, 0), sigmaX=0.01, sigmaY=FINE)
@@ -126,7 +127,7 @@ def streaks(gray: Gray) -> float:
 def axis(gray: Gray) -> float:
     """Largest share of a row under thin lines, in the lower two thirds.
 
-    A spectrum's base line crosses it all.
+    A spectrum's base line crosses the full width.
     """
     below = gray[len(gray) // 3 : len(gray) - len(gray) // 20]
     opened = cv2.morphologyEx(below, cv2.MORPH_OPEN, np.ones((AXIS, 1), np.uint8))
@@ -139,9 +140,7 @@ def axis(gray: Gray) -> float:
 
 
 def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
-    """Share of the lit pixels of `rgb` [H, W, 3] `inside` that have color, times how much they
-    agree in their hue.
-    """
+    """Share of lit pixels of `rgb` [H, W, 3] `inside` with color, times their agreement in hue."""
     sector = np.where(inside[..., None], rgb, np.uint8(0))
     small = cv2.resize(sector, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA)
     luma, red, blue = (
@@ -157,7 +156,7 @@ def tinted_share(rgb: NDArray[np.uint8], inside: Mask) -> float:
 
 
 def letters(gray: Gray) -> tuple[int, float]:
-    """Number of marks of the size of letters, and their share of the area that is lit."""
+    """Number of marks of the size of letters, and their share of the lit area."""
     _, stats = connected_components(gray > background_tone(gray[::4, ::4]) + LIT)
     wide, tall, area = (stats[1:, column] for column in (2, 3, 4))
     low, high = GLYPH_HEIGHTS
@@ -171,7 +170,7 @@ def letters(gray: Gray) -> tuple[int, float]:
 
 
 def picture_views(gray: Gray, config: ViewConfig) -> list[str]:
-    """What the frame `gray` [H, W] shows where its header says nothing."""
+    """The display modes of the frame `gray` [H, W] if its header does not name them."""
     small = _small(gray)
     if _is_sparse(small):
         count, share = letters(gray)
@@ -188,13 +187,13 @@ def picture_views(gray: Gray, config: ViewConfig) -> list[str]:
 
 
 def _is_sparse(small: Gray) -> bool:
-    """Whether most of the picture is of one tone, give or take, as a page of text is."""
+    """Whether most of the picture has nearly one tone, as a page of text does."""
     tones = np.bincount(small.ravel() >> 4, minlength=16)
     return bool(tones.max() > 0.7 * tones.sum())
 
 
 def _apart(one: UltrasoundRegion, other: UltrasoundRegion) -> bool:
-    """Whether two regions share no pixels."""
+    """Whether two regions have no pixels in common."""
     ax0, ay0, ax1, ay1 = one.box
     bx0, by0, bx1, by1 = other.box
     return ax1 <= bx0 or bx1 <= ax0 or ay1 <= by0 or by1 <= ay0

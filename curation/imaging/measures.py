@@ -1,8 +1,7 @@
-"""Measures of a frame inside its sector: pure functions of gray tones [H, W] and a mask [H, W], all
-cheap.
+"""Measures of a frame inside its sector, as pure functions of gray tones [H, W] and a mask [H, W].
 
-What needs the finest detail looks at some columns (or rows) at full resolution; the rest at every
-second pixel.
+Measures of the finest detail use some columns (or rows) at full resolution, the others every second
+pixel.
 """
 
 import cv2
@@ -30,9 +29,10 @@ JPEG_BLOCK = 8  # pixels
 
 
 def tones(gray: Gray, inside: Mask) -> dict[str, float]:
-    """`brightness` and `contrast` (mean and standard deviation), `peak` (99.5 % of the echoes are
-    darker), and the shares `clipped_dark` and `clipped_bright` of black and white pixels; from 0 to
-    1.
+    """Brightness, contrast, peak, and the shares of clipped pixels, all from 0 to 1.
+
+    `brightness` and `contrast` are mean and standard deviation; 99.5 % of the echoes are darker
+    than `peak`; `clipped_dark` and `clipped_bright` are the shares of black and white pixels.
     """
     sample, use = (np.ascontiguousarray(plane[::2, ::2]) for plane in (gray, inside.view(np.uint8)))
     counts = cv2.calcHist([sample], [0], use, [256], [0.0, 256.0]).ravel().astype(np.float64)
@@ -51,10 +51,10 @@ def tones(gray: Gray, inside: Mask) -> dict[str, float]:
 
 
 def sharpness(gray: Gray, inside: Mask) -> float:
-    """Root mean square of curvature over slope along the depth: 0.4 to 0.9 for speckle in focus,
-    below 0.2 for blur.
+    """Root mean square of curvature over slope along the depth.
 
-    A wave of period p pixels gives tan(pi / p), whatever its gain.
+    It is 0.4 to 0.9 for speckle in focus and below 0.2 for blur. A wave with a period of p pixels
+    gives tan(pi / p), whatever its gain.
     """
     scale = min(1.0, SHARP_SIDE / max(gray.shape))
     tall, wide = (max(1, round(side * scale)) for side in gray.shape)
@@ -76,9 +76,9 @@ def sharpness(gray: Gray, inside: Mask) -> float:
 
 
 def speckle(gray: Gray, inside: Mask) -> float:
-    """Median of deviation over mean in square neighborhoods that hold tissue.
+    """Median of standard deviation / mean in square neighborhoods of tissue.
 
-    The coarseness of the noise.
+    It describes how coarse the noise is.
     """
     tall, wide = (side // 2 // SPECKLE_SIDE for side in gray.shape)
     if not tall or not wide:
@@ -99,8 +99,9 @@ def speckle(gray: Gray, inside: Mask) -> float:
 
 
 def shadow(gray: Gray, sector: Sector) -> float:
-    """Share of the rays (or columns, where the apex is unknown) of a cropped frame that carry
-    hardly any echo.
+    """Share of the rays of a cropped frame that have almost no echo.
+
+    Columns are used if the apex is unknown.
     """
     x0, y0, x1, y1 = sector.box
     step = max(1, max(gray.shape) // 120)
@@ -117,8 +118,9 @@ def shadow(gray: Gray, sector: Sector) -> float:
 
 
 def blockiness(gray: Gray, inside: Mask) -> float:
-    """Mean step over the borders of 8 x 8 blocks, wherever their grid begins, over the step
-    elsewhere: 1 for none.
+    """Mean step over the borders of 8 x 8 blocks over the mean step elsewhere; 1 for none.
+
+    The grid of the blocks may begin anywhere.
     """
     across = _block_contrast(gray[::5], inside[::5])
     return min(
@@ -155,11 +157,10 @@ def colored(rgb: NDArray[np.uint8] | None, inside: Mask) -> tuple[Mask, Mask]:
 
 
 def strokes(gray: Gray, inside: Mask) -> tuple[Mask, Mask]:
-    """Pixels of thin, nearly white strokes that stand out from both their sides, and of those of
-    one even tone.
+    """Pixels of thin, nearly white strokes, and of those with one even tone.
 
-    A bright echo has a few of the former and none of the latter; letters that were resampled have
-    no even tone.
+    The strokes are brighter than both of their sides. A bright echo has a few of the former and
+    none of the latter; resampled letters have no even tone.
     """
     fine, broad = (_standing_out(gray, side) for side in (3, STROKE_SIDE))
     light = (gray >= 190) & inside
@@ -171,15 +172,13 @@ def strokes(gray: Gray, inside: Mask) -> tuple[Mask, Mask]:
 
 
 def _standing_out(gray: Gray, side: int) -> Gray:
-    """By how much each pixel is brighter than what an opening of `side` pixels leaves."""
+    """How much brighter each pixel is than an opening of `side` pixels."""
     opened = cv2.morphologyEx(gray, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
     return np.asarray(cv2.subtract(gray, opened), np.uint8)
 
 
 def _flat_parts(gray: Gray, thin: Mask, spread: int, smallest: int) -> Mask:
-    """The connected parts of `thin` of which most pixels are within `spread` of the part's
-    brightest.
-    """
+    """The components of `thin` in which most pixels are within `spread` of the brightest."""
     # rows and columns far from any such pixel are left out, which cuts no part and is far quicker
     rows, columns = (_near(np.asarray(thin.any(axis=axis))) for axis in (1, 0))
     place = np.ix_(rows, columns)
@@ -199,7 +198,7 @@ def _flat_parts(gray: Gray, thin: Mask, spread: int, smallest: int) -> Mask:
 
 
 def _near(line: Mask) -> NDArray[np.intp]:
-    """Where a line [N], or a neighbor on it, is true."""
+    """Where a line [N] or one of its neighbors is true."""
     near = line.copy()
     near[1:] |= line[:-1]
     near[:-1] |= line[1:]
@@ -207,7 +206,7 @@ def _near(line: Mask) -> NDArray[np.intp]:
 
 
 def share(part: Mask, inside: Mask) -> float:
-    """Pixels of `part` inside over those inside."""
+    """Number of pixels of `part` inside, over all pixels inside."""
     return int(np.count_nonzero(part & inside)) / _area(inside)
 
 
@@ -216,10 +215,9 @@ def _area(inside: Mask) -> int:
 
 
 def _tissue(gray: Gray, inside: Mask, window: tuple[int, int]) -> Mask:
-    """Pixels with echoes in the `window` (columns, rows) around them and neither border nor black
-    in it.
+    """Pixels whose `window` (columns, rows) contains echoes, no border and no black pixels.
 
-    `inside` is generous, and the sector's own edge is no detail.
+    `inside` is generous, and the sector's own edge is not detail.
     """
     kernel = np.ones(window[::-1], np.uint8)
     apart = (inside & _not_black(gray, min(5, window[0]))).view(np.uint8)
@@ -228,7 +226,7 @@ def _tissue(gray: Gray, inside: Mask, window: tuple[int, int]) -> Mask:
 
 
 def _not_black(gray: Gray, columns: int) -> Mask:
-    """All but the black areas at least 5 rows high and `columns` wide."""
+    """Everything except black areas at least 5 rows high and `columns` wide."""
     black = cv2.morphologyEx(
         cv2.inRange(gray, 0, 2), cv2.MORPH_OPEN, np.ones((5, columns), np.uint8)
     )

@@ -1,6 +1,4 @@
-"""Print inside the sector: lines found by their strokes, and, as a second opinion, what
-Tesseract reads there.
-"""
+"""Text inside the sector: lines found by their strokes, and what Tesseract reads there."""
 
 import csv
 import io
@@ -37,7 +35,7 @@ LINE_HEIGHT = 24  # pixels to which a line is enlarged to be read alone
 MIN_READ = 0.7  # characters for each square of a line; with fewer a part was not read
 MAX_DIGITS = 4  # of a line without its frame counter; an id that is read in pieces has more
 _COUNTER = re.compile(r"\b\d{1,3}/\d{1,3}\b")
-# What a scanner prints beside words: C7, FF2, 12, 25Hz.
+# What a scanner prints besides words: C7, FF2, 12, 25Hz.
 _SETTING = re.compile(r"[a-z]{1,3}\d{1,3}|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?")
 _ID = re.compile(r"(?=[a-z]*\d)(?:[a-z]{0,4}\d{6,}|[a-z]{2,4}\d{4,})")
 _NAME = re.compile(r"[A-Z][a-zà-ÿ'-]{3,}|[A-ZÀ-Þ'^-]{5,}")
@@ -45,7 +43,7 @@ _NAME = re.compile(r"[A-Z][a-zà-ÿ'-]{3,}|[A-ZÀ-Þ'^-]{5,}")
 
 @dataclass(frozen=True)
 class Word:
-    """A word as read, its confidence in percent, and the line it stands in."""
+    """A recognized word, its confidence in percent, and the line that contains it."""
 
     text: str
     confidence: float
@@ -53,32 +51,29 @@ class Word:
 
 
 def check_tesseract() -> None:
-    """SonoError where Tesseract is not installed, or does not read what is plainly written."""
+    """Raise SonoError if Tesseract is not installed, or cannot read a plain word."""
     if shutil.which("tesseract") is None:
         raise SonoError(
-            "[qc] ocr = true needs the program tesseract, which is not here; install it (Debian: "
-            "apt-get install "
-            "tesseract-ocr) or set ocr = false in sono.toml"
+            "[qc] ocr = true needs the program tesseract, which is not installed; install it "
+            "(Debian: apt-get install tesseract-ocr) or set ocr = false in sono.toml"
         )
     page = np.zeros((120, 480), np.uint8)
     cv2.putText(page, TRIAL, (20, 70), cv2.FONT_HERSHEY_SIMPLEX, 1.0, 235, 2, cv2.LINE_AA)
     read = read_words(page) or ()
     if not get_close_matches(TRIAL, [word.text.upper() for word in read], n=1, cutoff=ALIKE):
         raise SonoError(
-            "[qc] ocr = true, but the tesseract that is installed does not read a plain word; mend "
-            "it (is its English "
-            "data here?) or set ocr = false in sono.toml"
+            "[qc] ocr = true, but the installed tesseract cannot read a plain word; repair it "
+            "(are its English data installed?) or set ocr = false in sono.toml"
         )
 
 
 def judge_print(
     gray: NDArray[np.uint8], inside: NDArray[np.bool_], config: QualityConfig
 ) -> tuple[list[str], list[str] | None]:
-    """Reason codes that print on a frame cropped to its sector [H, W] earns, and the words read
-    there (None unread).
+    """Reason codes for text on a frame cropped to its sector [H, W], and the words read there.
 
-    A line of print is `text_in_sector` (or a remark, by `config.burned_text`), unless Tesseract is
-    asked and reads nothing in it but a scanner's own words.
+    The words are None if nothing was read. A line of text is `text_in_sector` (or a remark, by
+    `config.burned_text`), unless Tesseract is used and reads only a scanner's own words in it.
     """
     lines = burned_lines(gray, inside)
     words = read_words(gray) if config.ocr else None
@@ -90,7 +85,7 @@ def judge_print(
 
 
 def _is_harmless(gray: NDArray[np.uint8], line: Line) -> bool:
-    """Whether Tesseract reads a line of print, all of it, and in it only what scanners write."""
+    """Whether Tesseract reads a line of text completely, and only words that scanners write."""
     room = line.y1 - line.y0
     part = gray[
         max(0, line.y0 - room) : line.y1 + room, max(0, line.x0 - 2 * room) : line.x1 + 2 * room
@@ -110,8 +105,10 @@ def _is_harmless(gray: NDArray[np.uint8], line: Line) -> bool:
 
 
 def read_words(gray: NDArray[np.uint8], single: bool = False) -> list[Word] | None:
-    """The words that Tesseract sees in a frame [H, W], those of three letters and digits or more
-    that it is sure of; in the picture of a `single` line all. None if it fails.
+    """The words that Tesseract reads in a frame [H, W]; None if it fails.
+
+    Only words of three or more letters and digits with sufficient confidence count; in the picture
+    of a `single` line all do.
     """
     _, page = cv2.imencode(".png", _strokes(gray), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     # 11: sparse text, in no order
@@ -126,12 +123,12 @@ def read_words(gray: NDArray[np.uint8], single: bool = False) -> list[Word] | No
             timeout=SECONDS,
             check=True,
         )
-        return _words(read.stdout.decode(), single)
+        return _parse_words(read.stdout.decode(), single)
     except (subprocess.SubprocessError, OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
 
 
-def _words(page: str, single: bool) -> list[Word]:
+def _parse_words(page: str, single: bool) -> list[Word]:
     rows = list(csv.DictReader(io.StringIO(page), delimiter="\t", quoting=csv.QUOTE_NONE))
     if not rows:  # even an empty picture has a row for its page
         raise ValueError("no answer")
@@ -163,7 +160,7 @@ def _strokes(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def looks_private(words: Iterable[Word]) -> bool:
-    """Whether what was read looks like a date, an id, or two names in a line."""
+    """Whether the words look like a date, an id, or two names in one line."""
     sure = [word for word in words if word.confidence >= SURE]
     return any(_is_date_or_id(word.text) for word in sure) or any(
         one.line == other.line and _is_name(one.text) and _is_name(other.text)

@@ -1,10 +1,9 @@
-"""How much a cropped frame looks like the fetal B-mode frames that sono was made with: a score from
-0 to 1.
+"""How similar a cropped frame is to fetal B-mode frames that sono knows: a score from 0 to 1.
 
-A logistic regression on 37 features of the frame at 64 x 64 pixels and on their squares, since what
-is unlike may lie on either side. `ood.toml` holds its numbers and their provenance;
-`benchmarks/known_kind.py` fits them. It knows photographs, pages and breast ultrasound from fetal
-frames, and other ultrasound with a fan, CT and MR hardly.
+A logistic regression on 37 features of the frame at 64 x 64 pixels and on their squares, because
+unlike frames may be on either side. `ood.toml` holds its coefficients and their provenance;
+`benchmarks/known_kind.py` fits them. It separates photographs, pages and breast ultrasound from
+fetal frames well, but other ultrasound with a fan, CT and MR poorly.
 """
 
 import tomllib
@@ -21,7 +20,7 @@ Reals = NDArray[np.float64]
 MODEL = Path(__file__).with_name("ood.toml")
 SIDE = 64  # pixels of the small picture
 SCALES = 5  # halvings at which detail is compared
-REACH = 4.0  # spreads from the mean beyond which a feature says no more
+REACH = 4.0  # deviations from the mean beyond which a feature is clipped
 
 
 def known_kind(gray: Gray) -> float:
@@ -34,9 +33,9 @@ def known_kind(gray: Gray) -> float:
 
 
 def terms_of(found: Reals, mean: Reals, spread: Reals) -> Reals:
-    """Features [..., N] as the weights want them [..., 2 N].
+    """Features [..., N] as terms of the regression [..., 2 N].
 
-    Standardized and limited, then their squares less one.
+    They are standardized and clipped, followed by their squares minus one.
     """
     standard = np.clip((found - mean) / spread, -REACH, REACH)
     return np.concatenate([standard, standard**2 - 1], axis=-1)
@@ -45,7 +44,7 @@ def terms_of(found: Reals, mean: Reals, spread: Reals) -> Reals:
 def features(gray: Gray) -> dict[str, float]:
     """The features of a frame [H, W] by name.
 
-    Gain and a flip from left to right change none of them.
+    Gain and a flip from left to right do not change them.
     """
     step = max(1, max(gray.shape) // (3 * SIDE))
     small = cv2.resize(
@@ -71,9 +70,9 @@ def _model() -> tuple[Reals, Reals, Reals, float]:
 
 
 def _tones(share: Reals, peak: int) -> dict[str, float]:
-    """Of the tones over the peak.
+    """Statistics of the tones divided by the peak.
 
-    Some quantiles, the shares of black and white, moments, entropy of 16 bins.
+    Some quantiles, the shares of black and white, moments, and the entropy of 16 bins.
     """
     levels = np.arange(256) / peak
     below = np.cumsum(share)
@@ -92,8 +91,9 @@ def _tones(share: Reals, peak: int) -> dict[str, float]:
 
 
 def _detail(tones: Reals) -> dict[str, float]:
-    """Logarithms of the energies across, down and diagonal (Haar) at each scale, as shares of
-    the variance.
+    """Logarithms of the horizontal, vertical and diagonal (Haar) energies at each scale.
+
+    They are shares of the variance.
     """
     variance = float(tones.var()) + 1e-6
     found = {}
@@ -112,8 +112,9 @@ def _detail(tones: Reals) -> dict[str, float]:
 
 
 def _layout(tones: Reals) -> dict[str, float]:
-    """Where it is bright, against the mean of all: four bands from top to bottom, the outer
-    columns, the corners; and the shares of the variance that lie between rows and between columns.
+    """Where the frame is bright: four bands, the outer columns and the corners, over the mean.
+
+    Also the shares of the variance between rows and between columns.
     """
     mean, variance = float(tones.mean()), float(tones.var()) + 1e-6
     rows, columns = tones.mean(axis=1), tones.mean(axis=0)
@@ -132,8 +133,9 @@ def _layout(tones: Reals) -> dict[str, float]:
 
 
 def _grain(tones: Reals) -> dict[str, float]:
-    """Low, middle and high deviation over mean in neighborhoods of 5 small pixels that are not
-    black.
+    """Low, middle and high ratio of deviation to mean in neighborhoods of 5 small pixels.
+
+    Black neighborhoods are not used.
     """
     mean, square = cv2.blur(tones, (5, 5)), cv2.sqrBoxFilter(tones, -1, (5, 5))
     use = mean > 0.06

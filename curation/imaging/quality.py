@@ -1,4 +1,4 @@
-"""What a frame's measures mean for its acceptance."""
+"""Quality thresholds, and the reason codes that a frame's measures give."""
 
 from typing import Literal
 
@@ -52,8 +52,9 @@ class QualityConfig(Config):
 
 
 def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) -> dict[str, float]:
-    """The measures of a frame [H, W] cropped to its sector (and its colors [H, W, 3]), by
-    column name.
+    """The measures of a frame [H, W] cropped to its sector, by column name.
+
+    `rgb` [H, W, 3] are its colors, if any.
     """
     x0, y0, x1, y1 = sector.box
     inside = sector.inside[y0:y1, x0:x1]
@@ -73,7 +74,7 @@ def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) ->
 
 
 def judge(found: dict[str, float], sector: Sector, config: QualityConfig) -> list[str]:
-    """The reason codes that a frame's measures and its sector earn."""
+    """The reason codes that a frame's measures and its sector give."""
     x0, y0, x1, y1 = sector.box
     findings = {
         "too_dark": found["brightness"] < config.min_brightness,
@@ -96,9 +97,7 @@ def judge(found: dict[str, float], sector: Sector, config: QualityConfig) -> lis
 
 
 def flat_picture(gray: Gray) -> str | None:
-    """`blank` for a picture of one tone, `mask_image` for a label picture of a few flat tones,
-    else None.
-    """
+    """`blank` for a picture of one tone, `mask_image` for a few flat tones, otherwise None."""
     counts = cv2.calcHist([gray[::2]], [0], None, [256], [0.0, 256.0]).ravel()
     common, total = int(counts.argmax()), counts.sum()
     if counts[max(0, common - 2) : common + 3].sum() >= 0.9995 * total:

@@ -1,10 +1,9 @@
 """The ultrasound sector of a frame: its two straight sides, its arcs, and the box to crop.
 
-A border is believed only when a straight line has echoes along it and nothing but background beyond
-it; a side without such a line is kept to the picture's edge, so that dark tissue is never cut away.
+A border is accepted only if a straight line has echoes along it and nothing but background beyond
+it. A side without such a line is kept to the picture's edge, so that dark tissue is never cut away.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -13,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.imaging.border_text import printed_lines
-from sono.curation.imaging.components import connected_components
-
-Mask = NDArray[np.bool_]
+from sono.curation.imaging.echo_layers import (
+    EchoLayer,
+    Mask,
+    background_tone,
+    echo_layer,
+    header_height,
+    text_on_background,
+)
+from sono.curation.imaging.sector_sides import Side, Sides, find_sides, left_of, without_upright
 
 WORK_SIDE = 256  # longer side of the small picture all searching is done on
-# echo thresholds tried in turn: the lowest is the most generous
-STEPS_ABOVE_BACKGROUND = (0, 2, 4, 8)
 ARC_STEP = 4  # the threshold for arcs and straight ends, above the noise of compression
-# of a left side, from straight down, positive when it leans outward
-ANGLES = np.deg2rad(np.arange(-4.0, 62.0, 1.5))
 MARGIN = 2.0  # pixels of the small picture added beyond every border found
-# share of the rows of a side on which echoes begin; tissue that happens to be straight has less
-MIN_SUPPORT = 0.5
 
 
 @dataclass(frozen=True)
 class Sector:
-    """Where the sector lies, in source pixels.
+    """The place of the sector, in source pixels.
 
-    Angles in degrees from straight down, left negative.
+    Angles are in degrees from straight down, negative to the left.
     """
 
     box: tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
@@ -50,15 +49,15 @@ class Sector:
 
     @property
     def fraction(self) -> float:
-        """Share of the picture inside."""
+        """Share of the picture that is inside."""
         return cv2.countNonZero(self.inside.view(np.uint8)) / self.inside.size
 
 
 def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
-    """Where each `step`-th pixel [h, w] of the crop lies across the sector: 0 on the left side, 1
-    on the right.
+    """The position of each `step`-th pixel [h, w] of the crop across the sector.
 
-    By direction from the apex where that is known, else by column.
+    It is 0 on the left side and 1 on the right, by direction from the apex if that is known,
+    otherwise by column.
     """
     x0, y0, x1, y1 = sector.box
     columns, rows = (
@@ -72,55 +71,24 @@ def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
     return np.asarray((angle - left) / (right - left))
 
 
-@dataclass(frozen=True)
-class _Side:
-    """A straight side x = offset + slope * y (small pixels), and the share of its rows that lie
-    on it.
-    """
-
-    offset: float
-    slope: float
-    support: float
-
-    def mirrored(self, width: int) -> "_Side":
-        """The same side of the picture `width` wide, flipped left to right."""
-        return _Side(width - 1 - self.offset, -self.slope, self.support)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """What lies above one threshold: echoes (without letters and bars), and all connected parts."""
-
-    echo: Mask
-    labels: NDArray[np.int32]  # [H, W]
-    stats: NDArray[np.int64]  # [N, 5]: x, y, width, height, area
-
-    def mirrored(self) -> "_Layer":
-        """Flipped left to right; the boxes in `stats` stay as they are."""
-        return _Layer(np.ascontiguousarray(self.echo[:, ::-1]), self.labels[:, ::-1], self.stats)
-
-
-_Sides = tuple[_Side | None, _Side | None]
-
-
 def find_sector(gray: NDArray[np.uint8]) -> Sector:
     """The sector of the frame `gray` [H, W].
 
-    Never smaller than what is certainly background allows.
+    Only what is certainly background is excluded.
     """
-    top = _header_height(gray)
+    top = header_height(gray)
     scale = min(1.0, WORK_SIDE / max(gray.shape))
     size = (max(8, round(gray.shape[1] * scale)), max(8, round(gray.shape[0] * scale)))
     small = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
     first_row = int(np.ceil(top * scale))
     tone = background_tone(small[::2, ::2])
     small[:first_row] = tone
-    layer_at = cache(partial(_layer, small, tone))
-    sides = _find_sides(layer_at, size[0])
+    layer_at = cache(partial(echo_layer, small, tone))
+    sides = find_sides(layer_at, size[0])
     layer = layer_at(ARC_STEP)
-    borders = _borders(sides, size[0])
+    borders = without_upright(sides, size[0])
     inside, geometry = _inside(layer, sides, borders)
-    inside &= ~_text_on_background(small, tone, inside & layer.echo)
+    inside &= ~text_on_background(small, tone, inside & layer.echo)
     # rows above the faintest echo hold nothing; a sector may be filled with a tone just above the
     # background
     inside[
@@ -137,184 +105,15 @@ def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]
     return np.asarray(cv2.copyTo(gray[y0:y1, x0:x1], inside), np.uint8)
 
 
-def background_tone(sample: NDArray[np.uint8]) -> int:
-    """The tone of the screen around the sector.
-
-    The darkest tones of `sample` [H, W], but for stray pixels.
-    """
-    return int(
-        np.searchsorted(np.cumsum(np.bincount(sample.ravel(), minlength=256)), sample.size * 0.01)
-    )
-
-
-def _header_height(gray: NDArray[np.uint8]) -> int:
-    """Height in rows of a gray or black bar across the top (where scanners print name and
-    date), 0 without one.
-    """
-    rows = gray[: max(1, gray.shape[0] // 8), ::4].astype(np.int16)
-    tone = np.median(rows, axis=1)
-    share = (np.abs(rows - tone[:, None]) <= 8).mean(axis=1)
-    start, end = _bar((share >= 0.4) & (tone >= 20), gray.shape[0])
-    # above and below its letters a bar is flat all over; tissue is not
-    flat = (share[start:end] > 0.8).mean() if end else 0.0
-    if flat > 0.2 and (rows[start:end] > tone[start:end, None] + 50).mean() >= 0.005:
-        return end + 2
-    # a black bar is thin and ends at once over the whole width; black fluid and the corners of a
-    # fan do not
-    dark = (rows < 20).mean(axis=1)
-    start, end = _bar(dark >= 0.6, gray.shape[0])
-    return end + 2 if 0 < end <= 0.04 * gray.shape[0] and dark[end : end + 4].min() <= 0.2 else 0
-
-
-def _bar(flat: Mask, height: int) -> tuple[int, int]:
-    """First and end row of the run of flat rows at the top.
-
-    (0, 0) where it is too thin, too low or has no end.
-    """
-    start = int(flat.argmax())
-    breaks = np.flatnonzero(~flat[start:])
-    if not flat[start] or start > 0.03 * height or len(breaks) == 0:
-        return 0, 0
-    end = start + int(breaks[0])
-    return (start, end) if end - start >= max(6, 0.015 * height) else (0, 0)
-
-
-def _layer(small: NDArray[np.uint8], tone: int, step: int) -> _Layer:
-    """What lies `step` levels above the background `tone`."""
-    echo = small > tone + step
-    labels, stats = connected_components(echo)
-    letters = _letters_and_bars(labels, stats, np.flatnonzero(small > tone + 50))
-    return _Layer(echo & ~np.take(letters, labels) if letters.any() else echo, labels, stats)
-
-
-def _letters_and_bars(
-    labels: NDArray[np.int32], stats: NDArray[np.int64], bright: NDArray[np.intp]
-) -> Mask:
-    """Which parts [N] are small, bright and near the frame's rim: letters, ticks, the gray bar.
-
-    `bright` are places in the raveled `labels`.
-    """
-    height, width = labels.shape
-    shining = np.bincount(labels.ravel()[bright], minlength=len(stats))
-    x, y, wide, tall, area = stats.T
-    near_rim = (
-        (x + wide < 0.27 * width)
-        | (x > 0.73 * width)
-        | (y + tall < 0.1 * height)
-        | (y > 0.88 * height)
-    )
-    compact = (tall < 0.2 * height) & (wide < 0.26 * width)
-    bar = (wide < 0.045 * width) & (tall < 0.6 * height)
-    result = (compact | bar) & near_rim & (shining >= 0.12 * area) & (shining > 0)
-    result[0] = False
-    return np.asarray(result)
-
-
-def _find_sides(layer_at: Callable[[int], _Layer], width: int) -> _Sides:
-    """The left and the right side, each from the most generous layer that shows it."""
-    left: _Side | None = None
-    right: _Side | None = None
-    for step in STEPS_ABOVE_BACKGROUND:
-        layer = layer_at(step)
-        left = left or _find_side(layer)
-        right = right or _find_side(layer.mirrored())
-        if left and right:
-            break
-    return _plausible((left, None if right is None else right.mirrored(width)), width)
-
-
-def _find_side(layer: _Layer) -> _Side | None:
-    """The left side of the sector, if there is nothing beyond it.
-
-    For the right side give the mirrored layer.
-    """
-    side = _fit_side(layer.echo)
-    return side if side is not None and _is_background_beyond(side, layer) else None
-
-
-def _fit_side(echo: Mask) -> _Side | None:
-    """The line that most rows' first echo lies on and few lie left of."""
-    first = echo.argmax(axis=1)
-    rows = np.flatnonzero((first > 1) & echo[np.arange(len(echo)), first])
-    first = first[rows].astype(np.float64)
-    if len(rows) < 0.1 * len(echo):
-        return None
-    offset, slope = _vote(rows[::2], first[::2], echo.shape)
-    for _ in range(2):
-        near = np.abs(first - offset - slope * rows) <= 1.5 * np.hypot(1, slope)
-        if near.sum() < 0.1 * len(echo):
-            return None
-        offset, slope = _regress(rows[near], first[near])
-    visible = np.count_nonzero(offset + slope * np.arange(len(echo)) > 2)
-    near = np.abs(first - offset - slope * rows) <= 1.5 * np.hypot(1, slope)
-    support = near.sum() / max(1, visible)
-    gain = np.clip(offset + slope * np.arange(len(echo)), 0, None).sum() / echo.size
-    return (
-        _Side(float(offset), float(slope), float(support))
-        if support >= MIN_SUPPORT and gain >= 0.003
-        else None
-    )
-
-
-def _regress(rows: NDArray[np.int64], first: NDArray[np.float64]) -> tuple[float, float]:
-    """Offset and slope of the least squares line."""
-    centered = rows - rows.mean()
-    slope = float(centered @ first / max(1.0, float(centered @ centered)))
-    return float(first.mean()) - slope * float(rows.mean()), slope
-
-
-def _vote(
-    rows: NDArray[np.int64], first: NDArray[np.float64], shape: tuple[int, ...]
-) -> tuple[float, float]:
-    """Offset and slope of the line with the best vote: rows on it, less twice the rows left of it.
-
-    Votes are counted in halves of a row.
-    """
-    below_zero = shape[0] // 8  # sides that lean inward a little begin left of the picture
-    count = sum(shape) + below_zero
-    distance = first * np.cos(ANGLES)[:, None] + rows * np.sin(ANGLES)[:, None] + below_zero
-    bins = distance.astype(np.int64) + count * np.arange(len(ANGLES))[:, None]
-    votes = (
-        np.bincount(bins.ravel(), minlength=count * len(ANGLES))
-        .reshape(len(ANGLES), count)
-        .astype(np.int16)
-    )
-    ahead = np.cumsum(votes, axis=1, dtype=np.int16)
-    score = 2 * votes[:, 1:-1] + 2 * votes[:, 2:] + votes[:, :-2]
-    score[:, 1:] -= 4 * ahead[:, :-3]
-    angle, place = np.unravel_index(int(score.argmax()), score.shape)
-    theta, c = ANGLES[angle], float(place) + 2.0 - below_zero
-    return float(c / np.cos(theta)), float(-np.tan(theta))
-
-
-def _left_of(side: _Side, shape: tuple[int, ...], margin: float) -> Mask:
-    """Pixels more than `margin` left of a left side."""
-    edge = side.offset + side.slope * np.arange(shape[0]) - margin * np.hypot(1, side.slope)
-    return np.asarray(np.arange(shape[1]) < edge[:, None])
-
-
-def _is_background_beyond(side: _Side, layer: _Layer) -> bool:
-    """Whether hardly any echo lies beyond the side, be it of parts that cross it or of parts
-    wholly beyond.
-    """
-    beyond = _left_of(side, layer.echo.shape, 1.5)
-    outside = np.bincount(layer.labels[beyond & layer.echo], minlength=len(layer.stats))
-    crossing = outside[(outside > 0) & (outside < layer.stats[:, 4])].sum()
-    return bool(
-        crossing <= 0.003 * beyond.size
-        and outside.sum() <= min(0.02 * beyond.size, 0.15 * beyond.sum())
-    )
-
-
-def _inside(layer: _Layer, sides: _Sides, borders: _Sides) -> tuple[Mask, dict[str, float]]:
+def _inside(layer: EchoLayer, sides: Sides, borders: Sides) -> tuple[Mask, dict[str, float]]:
     """The sector in small pixels, and its apex and radii as far as they are known."""
     left, right = sides
     shape = layer.echo.shape
     inside = np.ones(shape, bool)
     if left is not None:
-        inside &= ~_left_of(left, shape, MARGIN)
+        inside &= ~left_of(left, shape, MARGIN)
     if right is not None:
-        inside &= ~_left_of(right.mirrored(shape[1]), shape, MARGIN)[:, ::-1]
+        inside &= ~left_of(right.mirrored(shape[1]), shape, MARGIN)[:, ::-1]
     geometry = _geometry(layer.echo & inside, *borders)
     if "radius_max" in geometry or "radius_min" in geometry:
         down = np.arange(shape[0])[:, None] - geometry["apex_y"]
@@ -325,9 +124,10 @@ def _inside(layer: _Layer, sides: _Sides, borders: _Sides) -> tuple[Mask, dict[s
     return inside, geometry
 
 
-def _geometry(echo: Mask, left: _Side | None, right: _Side | None) -> dict[str, float]:
-    """Apex (where the sides meet above the picture's middle) and the radii that many rays agree
-    on.
+def _geometry(echo: Mask, left: Side | None, right: Side | None) -> dict[str, float]:
+    """The apex and the radii that many rays agree on.
+
+    The apex is where the sides meet, if that is above the middle of the picture.
     """
     if left is None or right is None or right.slope - left.slope < 0.05:
         return {}
@@ -352,10 +152,7 @@ def _geometry(echo: Mask, left: _Side | None, right: _Side | None) -> dict[str, 
 
 
 def _agreed_end(echo: Mask, seen: Mask) -> int | None:
-    """The column where the first echo of many rows [N, M] lies and before which hardly any begins.
-
-    None without.
-    """
+    """The column where many rows [N, M] have their first echo and few begin earlier, or None."""
     has_echo = echo.any(axis=1)
     first = echo.argmax(axis=1)
     informative = has_echo & (first > seen.argmax(axis=1) + 3)
@@ -370,43 +167,14 @@ def _agreed_end(echo: Mask, seen: Mask) -> int | None:
 
 
 def _flat_end(echo: Mask) -> int:
-    """The end row of a sector whose bottom is a straight row; the last row of all without one."""
+    """The end row of a sector with a straight bottom; the last row of all without one."""
     columns = echo[:, echo.any(axis=0)].T
     below = _agreed_end(columns[:, ::-1], np.ones_like(columns)) if len(columns) else None
     return len(echo) if below is None else min(len(echo), len(echo) - below + round(2 * MARGIN))
 
 
-def _text_on_background(small: NDArray[np.uint8], tone: int, echo: Mask) -> Mask:
-    """Letters in the upper corners, ticks and the gray bar at the rim, a little grown, free of
-    echoes.
-    """
-    height, width = small.shape
-    labels, stats = connected_components(small > tone + 12)
-    x, y, wide, tall, area = stats.T
-    upper_right = (y + tall < 0.36 * height) & (x > 0.8 * width) & (x + wide > 0.92 * width)
-    upper_left = (y + tall < 0.14 * height) & (x + wide < 0.16 * width)
-    letter = (upper_left | upper_right) & (tall < 0.2 * height) & (wide < 0.2 * width)
-    tick = (
-        ((x + wide < 0.06 * width) | (x > 0.94 * width))
-        & (wide < 0.045 * width)
-        & (tall < 0.6 * height)
-    )
-    solid = (tall > 4 * wide) | (area <= 0.0006 * small.size)
-    text = letter | (tick & solid)
-    text[0] = False
-    if text.any():
-        text &= (
-            np.bincount(labels.ravel()[np.flatnonzero(small > tone + 70)], minlength=len(stats))
-            >= 0.3 * area
-        )
-    if not text.any():
-        return np.zeros_like(echo)
-    grown = cv2.dilate(text[labels].astype(np.uint8), np.ones((5, 5), np.uint8))
-    return np.asarray((grown > 0) & ~(echo & ~text[labels]))
-
-
 def _to_source(
-    shape: tuple[int, ...], inside: Mask, sides: _Sides, geometry: dict[str, float], header: int
+    shape: tuple[int, ...], inside: Mask, sides: Sides, geometry: dict[str, float], header: int
 ) -> Sector:
     """The sector in source pixels."""
     height, width = shape
@@ -438,47 +206,12 @@ def _to_source(
     )
 
 
-def _plausible(sides: _Sides, width: int) -> _Sides:
-    """The sides, less those that may be the edge of a shadow or of tissue.
-
-    Two sides must lean outward alike, or only the more leaning is kept; one alone must lean 8 to 40
-    degrees. Upright trims at the picture's rim do no harm.
-    """
-    borders = _borders(sides, width)
-    lean = [_lean(side, sign) for side, sign in zip(borders, (-1, 1), strict=True)]
-    if None not in borders and abs(lean[0] - lean[1]) <= 12:
-        return sides
-    best = int(lean[1] > lean[0])
-    keep = [side if border is None else None for side, border in zip(sides, borders, strict=True)]
-    if 8 <= lean[best] <= 40:
-        keep[best] = sides[best]
-    return keep[0], keep[1]
-
-
-def _lean(side: _Side | None, outward: int) -> float:
-    """Degrees by which a side leans outward; -90 for none."""
-    return -90.0 if side is None else outward * float(np.degrees(np.arctan(side.slope)))
-
-
-def _borders(sides: _Sides, width: int) -> _Sides:
-    """The sides, less upright ones at the picture's rim.
-
-    These trim a margin and say nothing of the sector.
-    """
-    left, right = sides
-    if left is not None and abs(left.slope) < 0.06 and left.offset < 0.05 * width:
-        left = None
-    if right is not None and abs(right.slope) < 0.06 and right.offset > 0.95 * width:
-        right = None
-    return left, right
-
-
-def _kind(sides: _Sides) -> str:
+def _kind(sides: Sides) -> str:
     slopes = [abs(side.slope) for side in sides if side is not None]
     if not slopes:
         return "full"
     return "convex" if max(slopes) > 0.06 else "linear"
 
 
-def _confidence(sides: _Sides) -> float:
+def _confidence(sides: Sides) -> float:
     return round(sum(min(1.0, side.support) for side in sides if side is not None) / 2, 4)

@@ -1,13 +1,14 @@
-"""What kind of probe made a sector.
+"""The kind of probe that made a sector: convex, phased, linear or trapezoid.
 
-Convex, phased, linear or trapezoid, from its sides and the shape of its top.
+It is derived from the sides and the shape of the top.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.imaging.sector import Sector, background_tone
+from sono.curation.imaging.echo_layers import background_tone
+from sono.curation.imaging.sector import Sector
 
 Gray = NDArray[np.uint8]
 
@@ -23,11 +24,10 @@ ECHO = 12  # gray levels above the background
 
 
 def sector_kind(gray: Gray, sector: Sector) -> str:
-    """`convex`, `phased`, `linear`, `trapezoid` or `full` (no side found) for the frame `gray` [H,
-    W] of a sector.
+    """`convex`, `phased`, `linear`, `trapezoid` or `full` (no side found).
 
-    Where the picture cuts the top off it cannot be told from the others, and is called convex, as
-    most are.
+    `gray` [H, W] is the frame of the sector. If the picture cuts off the top, the kinds cannot be
+    distinguished, and the result is convex, as for most.
     """
     left, right = sector.angle_left, sector.angle_right
     if (
@@ -37,21 +37,23 @@ def sector_kind(gray: Gray, sector: Sector) -> str:
         or left is None
         or right is None
     ):
-        return named(left, right)
-    columns, rows = top_of(gray, sector)
+        return kind_of_sides(left, right)
+    columns, rows = first_echoes(gray, sector)
     if not len(rows):
-        return named(left, right)
+        return kind_of_sides(left, right)
     top = float(rows.min())
     seen = len(rows) >= COLUMNS // 4 and float(np.mean(rows <= 0.01 * len(gray))) <= 0.5
     flat = seen and is_flat(columns - sector.apex_x, rows - sector.apex_y)
-    return named(left, right, (top - sector.apex_y) / max(1.0, sector.box[3] - top), flat)
+    return kind_of_sides(left, right, (top - sector.apex_y) / max(1.0, sector.box[3] - top), flat)
 
 
-def named(
+def kind_of_sides(
     left: float | None, right: float | None, gap: float | None = None, flat: bool | None = None
 ) -> str:
-    """The kind for the angles of the sides, in degrees (None unknown), the distance `gap` of the
-    apex above the first echo in depths, and whether the top is `flat`.
+    """The kind for the angles of the sides and the shape of the top.
+
+    Angles are in degrees (None if unknown), `gap` is the distance of the apex above the first echo
+    in depths, and `flat` is whether the top is straight.
     """
     leans = [abs(angle) for angle in (left, right) if angle is not None]
     if not leans:
@@ -66,16 +68,14 @@ def named(
 
 
 def is_flat(across: NDArray[np.float64], down: NDArray[np.float64]) -> bool:
-    """Whether points at `across`, `down` [N] from the apex lie on a straight row rather than on
-    an arc around it.
-    """
+    """Whether points at `across`, `down` [N] from the apex are on a straight row, not on an arc."""
     radius = np.hypot(across, down)
     straight = float(np.median(np.abs(down - np.median(down))))
     round_ = float(np.median(np.abs(radius - np.median(radius))))
     return straight <= FLAT * float(np.ptp(across)) and straight < SURE * round_
 
 
-def top_of(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def first_echoes(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Columns and rows [N] of the first echoes below the top, between the sides."""
     x0, y0, x1, y1 = sector.box
     part = np.where(sector.inside[y0:y1, x0:x1], gray[y0:y1, x0:x1], 0).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Which picture archive may be asked, and as whom.
+"""Which PACS may be queried and with which credentials.
 
-Nothing leaves the building, and no password shows.
+Patient data never leaves the hospital's network unencrypted, and no password is shown.
 """
 
 import base64
@@ -16,14 +16,14 @@ CREDENTIALS = f"{USER} and {PASSWORD}, or {TOKEN},"
 
 
 def check_address(url: str, insecure_http: bool = False) -> str:
-    """The address without its last slash.
+    """The address without a final slash.
 
-    SonoError if it holds credentials or sends patients' data in the open.
+    Raises SonoError if it contains credentials or would send patient data unencrypted.
     """
     # never repeat such an address: it may hold a password
     if "@" in url or "?" in url or "#" in url:
         raise SonoError(
-            f"the address holds more than host and path; give credentials by {CREDENTIALS} in the "
+            f"the address has more than host and path; set credentials with {CREDENTIALS} in the "
             f"environment"
         )
     shown = printable(url)
@@ -40,10 +40,9 @@ def check_address(url: str, insecure_http: bool = False) -> str:
         raise SonoError(f"{shown}: not an address like https://pacs.example/dicom-web")
     if parts.scheme == "http" and not insecure_http and not _is_private(host, port):
         raise SonoError(
-            f"{shown}: plain http to a public address would send names and pictures of patients in "
-            f"the open; use "
-            "https, an address inside the building, or --insecure-http where this network is the "
-            "hospital's own"
+            f"{shown}: plain http to a public address would send names and pictures of patients "
+            "unencrypted; use https, an address inside the hospital's network, or --insecure-http "
+            "if this network is the hospital's own"
         )
     return parts.geturl().rstrip("/")  # its scheme is lower case now, as dicomweb-client wants it
 
@@ -64,9 +63,9 @@ def _stays_in_the_building(text: str) -> bool:
 
 
 def authorization(environment: Mapping[str, str]) -> str | None:
-    """The Authorization header that the environment asks for, or None.
+    """The Authorization header from the environment, or None.
 
-    SonoError where it is half given.
+    Raises SonoError if the credentials are incomplete.
     """
     user, password, token = (environment.get(name, "").strip() for name in (USER, PASSWORD, TOKEN))
     if token and (user or password):
@@ -75,7 +74,7 @@ def authorization(environment: Mapping[str, str]) -> str | None:
         missing = PASSWORD if user else USER
         raise SonoError(f"{missing} is not set; set {CREDENTIALS} in the environment")
     if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise SonoError(f"{TOKEN} holds a space or a character that no token has; set it again")
+        raise SonoError(f"{TOKEN} has a space or a character that no token has; set it again")
     if token:
         return f"Bearer {token}"
     # bytes that are no UTF-8 go out as they came
@@ -83,10 +82,10 @@ def authorization(environment: Mapping[str, str]) -> str | None:
     return f"Basic {base64.b64encode(named).decode()}" if user else None
 
 
-def place(url: str) -> str:
+def origin_of(url: str) -> str:
     """Scheme, host and port of an address.
 
-    What a message may show (paths and queries name patients).
+    Only these may be shown in messages, because paths and queries name patients.
     """
     try:
         parts = urlsplit(url)
@@ -98,7 +97,5 @@ def place(url: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of others as one line without control codes or lone surrogates, for a message or a
-    table.
-    """
+    """A foreign text as one line without control codes or lone surrogates."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,7 +1,4 @@
-"""A picture archive asked over DICOMweb (DICOM PS3.18).
-
-Who may be asked, as whom, and how its failures are met.
-"""
+"""DICOMweb client (DICOM PS3.18): connection, searches, retries and error handling."""
 
 import email.utils
 import itertools
@@ -17,7 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
-from sono.curation.pacs.access import CREDENTIALS, authorization, check_address, place, printable
+from sono.curation.pacs.access import (
+    CREDENTIALS,
+    authorization,
+    check_address,
+    origin_of,
+    printable,
+)
 
 # Accept headers of a file, best first: as it is stored; in the server's own choice; and not in
 # parts.
@@ -31,7 +34,7 @@ Result = TypeVar("Result")
 
 
 class TransientError(Exception):
-    """A failure that may pass; `wait_s` is the pause that the server asked for."""
+    """A failure that may pass; `wait_s` is the pause in seconds that the server asked for."""
 
     def __init__(self, fact: str, wait_s: float | None = None) -> None:
         super().__init__(fact)
@@ -39,19 +42,16 @@ class TransientError(Exception):
 
 
 class NotServedError(Exception):
-    """The server is well and will not give this: the next request may fare better."""
+    """The server works but refuses this request; the next request may succeed."""
 
 
 class NotAcceptableError(NotServedError):
-    """The server does not give this in the form that was asked for (HTTP 406)."""
+    """The server does not offer the requested form (HTTP 406)."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Tries of one request, the wait between them (doubling, with jitter) and for an answer.
-
-    In seconds.
-    """
+    """Tries per request, the wait between them (doubling, with jitter), and timeouts in seconds."""
 
     tries: int = 6
     first_wait_s: float = 1.0
@@ -67,7 +67,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Pacs:
-    """One DICOMweb service: its address, and the client and session that ask it."""
+    """One DICOMweb service: its address, and the client and session that query it."""
 
     url: str
     client: Any
@@ -78,7 +78,7 @@ class Pacs:
 
 
 class Search(Protocol):
-    """A page of matches, as the searches of dicomweb-client give it."""
+    """A page of matches in the form that the searches of dicomweb-client return."""
 
     def __call__(
         self, *, limit: int, offset: int, search_filters: Mapping[str, str]
@@ -87,9 +87,9 @@ class Search(Protocol):
 
 @contextmanager
 def connect(url: str, insecure_http: bool, patience: RetryPolicy) -> Iterator[Pacs]:
-    """Check address and credentials, without asking the server anything yet.
+    """Check address and credentials without contacting the server.
 
-    SonoError where they will not do.
+    Raises SonoError if they are not usable.
     """
     address = check_address(url, insecure_http)
     try:
@@ -137,9 +137,9 @@ def _signer(header: str | None) -> Callable[[Any], Any]:
 
 
 def check_response(response: Any, **_: object) -> None:
-    """Close an answer that cannot be used and raise its verdict (a hook of requests)."""
+    """Close an unusable response and raise its error (a hook of requests)."""
     error = classify_status(
-        response.status_code, place(response.url), response.headers
+        response.status_code, origin_of(response.url), response.headers
     ) or _not_json(response)
     if error:
         response.close()
@@ -147,9 +147,9 @@ def check_response(response: Any, **_: object) -> None:
 
 
 def _not_json(response: Any) -> SonoError | None:
-    """What is wrong with an answer to a search.
+    """What is wrong with the response to a search.
 
-    It is JSON, or 204 where nothing matches (DICOM PS3.18, 10.6.3).
+    It must be JSON, or 204 if nothing matches (DICOM PS3.18, 10.6.3).
     """
     if response.status_code == 204 or "json" not in response.request.headers.get("Accept", ""):
         return None
@@ -159,33 +159,36 @@ def _not_json(response: Any) -> SonoError | None:
         return None
     sent = "nothing" if not response.content else printable(kind) or "an untyped body"
     return SonoError(
-        f"{place(response.url)}: answers a search with {sent}, not DICOM JSON; check the path "
+        f"{origin_of(response.url)}: answered a search with {sent}, not DICOM JSON; check the path "
         f"(Orthanc: /dicom-web)"
     )
 
 
 def classify_status(status: int, url: str, headers: Mapping[str, str]) -> Exception | None:
-    """What an answer means: nothing (it will do), TransientError, NotServedError, or SonoError
-    that ends the run.
+    """The error that a response means, or None if it is usable.
+
+    TransientError, NotServedError, or SonoError, which ends the run.
     """
     if status in (408, 429) or status >= 500:
         return TransientError(f"{url}: HTTP {status}", _retry_after(headers.get("Retry-After")))
     if status in (401, 407):
         return SonoError(
-            f"{url}: HTTP {status}, the server does not know us; set {CREDENTIALS} in the "
+            f"{url}: HTTP {status}, the credentials were not accepted; set {CREDENTIALS} in the "
             f"environment"
         )
     if 300 <= status < 400:
-        target = place(headers.get("Location", ""))
+        target = origin_of(headers.get("Location", ""))
         return SonoError(
-            f"{url}: sends us on to {target}, where sono does not go; give the address that serves "
+            f"{url}: redirects to {target}, which sono does not follow; give the address that "
+            "serves "
             f"DICOMweb"
         )
     if status >= 400:
         return (NotAcceptableError if status == 406 else NotServedError)(f"HTTP {status}")
     if "html" in headers.get("Content-Type", ""):
         return SonoError(
-            f"{url}: answers with a web page; check the path (Orthanc: /dicom-web) and logins "
+            f"{url}: answered with a web page; check the path (Orthanc: /dicom-web) and any login "
+            "page "
             f"before it"
         )
     return None
@@ -207,9 +210,9 @@ def _retry_after(header: str | None) -> float | None:
 
 @contextmanager
 def line_errors(url: str) -> Iterator[None]:
-    """Say the errors of requests in our words.
+    """Convert the errors of requests into our own.
 
-    What may pass is a TransientError, the rest a SonoError.
+    Errors that may pass become TransientError, others SonoError.
     """
     from requests import exceptions
 
@@ -218,24 +221,28 @@ def line_errors(url: str) -> Iterator[None]:
     except exceptions.SSLError as error:
         if "certificate" in str(error).lower() or "wrong_version" in str(error).lower():
             raise SonoError(
-                f"{place(url)}: TLS failed (its certificate is not trusted, or it speaks no TLS); "
-                "name the hospital's own authority by REQUESTS_CA_BUNDLE=authority.pem"
+                f"{origin_of(url)}: TLS failed (its certificate is not trusted, or it does not use "
+                "TLS); "
+                "set REQUESTS_CA_BUNDLE=authority.pem to the hospital's own certificate authority"
             ) from error
-        raise TransientError(f"{place(url)}: TLS failed") from error
+        raise TransientError(f"{origin_of(url)}: TLS failed") from error
     except exceptions.Timeout as error:
-        raise TransientError(f"{place(url)}: no answer in time") from error
+        raise TransientError(f"{origin_of(url)}: no answer in time") from error
     except (
         exceptions.ConnectionError,
         exceptions.ChunkedEncodingError,
         exceptions.ContentDecodingError,
     ) as error:
-        raise TransientError(f"{place(url)}: no connection, or it was cut") from error
+        raise TransientError(f"{origin_of(url)}: no connection, or it was cut") from error
     except exceptions.RequestException as error:
-        raise SonoError(f"{place(url)}: the request failed ({type(error).__name__})") from error
+        raise SonoError(f"{origin_of(url)}: the request failed ({type(error).__name__})") from error
 
 
 def with_retries(act: Callable[[], Result], patience: RetryPolicy) -> Result:
-    """`act()`, tried again after each TransientError until the patience ends; then that error."""
+    """`act()`, tried again after each TransientError until the retries are exhausted.
+
+    The last error is then raised.
+    """
     for number in itertools.count(1):
         try:
             return act()
@@ -262,10 +269,10 @@ def _wait(error: TransientError, number: int, patience: RetryPolicy) -> float:
 def search_all(
     pacs: Pacs, search: Search, filters: Mapping[str, str], key: str, page_size: int
 ) -> Iterator[Item]:
-    """Yield every match of a search once; `key` is the tag of its UID, as in '0020000D'.
+    """Yield every match of a search once; `key` is the tag of its UID, for example '0020000D'.
 
-    The search ends with the first page that brings nothing new, not with a short one: a server may
-    cap its pages.
+    The search ends with the first page without new matches, not with a short one, because a server
+    may limit its pages.
     """
     seen: set[str] = set()
     offset = last = 0
@@ -294,7 +301,7 @@ def _fresh(page: list[Item], key: str, seen: set[str]) -> list[Item]:
 def ask(
     pacs: Pacs, search: Search, filters: Mapping[str, str], limit: int, offset: int
 ) -> list[Item]:
-    """One page of matches; SonoError where the server cannot give it."""
+    """One page of matches; raises SonoError if the server cannot return it."""
 
     def once() -> list[Item]:
         with line_errors(pacs.url):
@@ -302,19 +309,20 @@ def ask(
                 return search(limit=limit, offset=offset, search_filters=filters)
             except ValueError as error:
                 raise TransientError(
-                    f"{pacs.url}: the answer is not whole JSON; is this a DICOMweb service?"
+                    f"{pacs.url}: the answer is not complete JSON; is this a DICOMweb service?"
                 ) from error
             except RecursionError as error:
                 raise no_dicom from error
 
     no_dicom = SonoError(
-        f"{pacs.url}: the answer is JSON but no DICOM; check the path (Orthanc: /dicom-web)"
+        f"{pacs.url}: the answer is JSON but not DICOM; check the path (Orthanc: /dicom-web)"
     )
     try:
         page = with_retries(once, pacs.patience)
     except NotServedError as error:
         raise SonoError(
-            f"{pacs.url}: {error} on a search; no DICOMweb here, or not for us: check path and "
+            f"{pacs.url}: {error} on a search; there is no DICOMweb service, or no permission: "
+            "check path and "
             f"rights"
         ) from error
     except TransientError as error:
@@ -325,14 +333,14 @@ def ask(
 
 
 def retries_exhausted(error: TransientError) -> SonoError:
-    """The last word after a failure that did not pass."""
+    """The final error after a failure that did not pass."""
     return SonoError(
-        f"{error}, and would not get better; the same command goes on where it stopped"
+        f"{error}, and a retry would not help; the same command continues where it stopped"
     )
 
 
 def value(item: Item, tag: str) -> str:
-    """First value of a text element of a match, '' where there is none."""
+    """First value of a text element of a match, '' if there is none."""
     values = values_of(item, tag)
     return values[0] if values else ""
 
@@ -340,7 +348,7 @@ def value(item: Item, tag: str) -> str:
 def values_of(item: Item, tag: str) -> list[str]:
     """All values of a text element of a match, stripped.
 
-    Null, which stands for an empty one, is left.
+    Nulls, which represent empty values, are omitted.
     """
     element = item.get(tag)
     held = element.get("Value") if isinstance(element, dict) else None

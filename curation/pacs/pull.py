@@ -1,6 +1,4 @@
-"""`sono pull`: fetch studies from a picture archive into a raw folder, whole files only, and go
-on where it stopped.
-"""
+"""`sono pull`: fetch studies from a PACS into a raw folder; complete files only, resumable."""
 
 import json
 import os
@@ -24,7 +22,7 @@ from sono.curation.core.atomic import (
 )
 from sono.curation.core.console import progress, stderr_console
 from sono.curation.core.errors import SonoError
-from sono.curation.core.workspace import enclosing_workspace
+from sono.curation.core.study_folder import enclosing_workspace
 from sono.curation.pacs.access import printable
 from sono.curation.pacs.client import (
     Item,
@@ -52,7 +50,7 @@ FAILURES_IN_A_ROW = 5  # then it is the server and not the file
 
 @dataclass(frozen=True)
 class PullOptions:
-    """What `sono pull` is asked for: days are StudyDates, both included; `limit` counts studies."""
+    """The options of `sono pull`: days are StudyDates, both included; `limit` counts studies."""
 
     url: str
     out: Path
@@ -66,7 +64,7 @@ class PullOptions:
     patience: RetryPolicy = field(default_factory=RetryPolicy)
 
     def refuse_nothing(self, summary: "PullSummary") -> None:
-        """SonoError with what was asked for where no study matched."""
+        """Raise SonoError with the query if no study matched."""
         if summary.studies:
             return
         days = (
@@ -88,7 +86,7 @@ class PullOptions:
 
 @dataclass(frozen=True)
 class PullSummary:
-    """What one run of `sono pull` did; `left_out` counts instances of other modalities."""
+    """The result of one `sono pull`; `left_out` counts instances of other modalities."""
 
     studies: int
     fetched: int
@@ -98,18 +96,21 @@ class PullSummary:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def refuse_failures(self) -> None:
-        """SonoError where something could not be fetched."""
+        """Raise SonoError if some files could not be fetched."""
         if self.failed:
             raise SonoError(
-                f"{self.failed} files could not be fetched ({MANIFEST_NAME} says why); run the "
+                f"{self.failed} files could not be fetched ({MANIFEST_NAME} has the reasons); run "
+                "the "
                 f"same command again"
             )
 
 
 @dataclass
 class Manifest:
-    """The log of a raw folder: `whole` holds the size in bytes of each file, `failed` those
-    that would not come.
+    """The log of a raw folder.
+
+    `whole` has the size in bytes of each complete file, `failed` the files that could not be
+    fetched.
     """
 
     stream: IO[str]
@@ -117,7 +118,7 @@ class Manifest:
     failed: set[str] = field(default_factory=set)
 
     def note(self, entry: dict[str, Any]) -> None:
-        """Add a line."""
+        """Append a line."""
         self.stream.write(
             json.dumps({**entry, "time": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
         )
@@ -133,8 +134,8 @@ class Manifest:
             self.failed.add(file)
 
     def read(self, text: str) -> None:
-        """Take in earlier lines; a line torn by a crash counts for nothing."""
-        # a whole line is ASCII: json.dumps escapes the rest
+        """Read earlier lines; a line that a crash cut off is ignored."""
+        # a complete line is ASCII: json.dumps escapes the rest
         for line in filter(str.isascii, text.splitlines()):
             try:
                 self._learn(json.loads(line))
@@ -143,9 +144,9 @@ class Manifest:
 
 
 def pull_studies(options: PullOptions) -> PullSummary:
-    """Fetch the studies that match, one whole file at a time.
+    """Fetch the studies that match, one complete file at a time.
 
-    SonoError where the server or the folder will not do.
+    Raises SonoError if the server or the folder is not usable.
     """
     queries = _queries(options)
     tally: Counter[str] = Counter()
@@ -160,7 +161,7 @@ def pull_studies(options: PullOptions) -> PullSummary:
             for study in _failed_last(studies, manifest):
                 remove_leftovers(options.out / short_hash(study))
                 for instance in _find_instances(pacs, options, study, left_out):
-                    _take(pacs, options.out / instance.file, instance, manifest, tally)
+                    _fetch_file(pacs, options.out / instance.file, instance, manifest, tally)
                     advance(0, note=f"{tally['fetched']} files, {tally['bytes'] / 1e6:.0f} MB")
                 advance()
     megabytes = round(tally["bytes"] / 1e6, 3)
@@ -175,13 +176,13 @@ def pull_studies(options: PullOptions) -> PullSummary:
 
 
 def _queries(options: PullOptions) -> list[dict[str, str]]:
-    """The filters of each search: one, or one a patient."""
+    """The filters of each search: a single one, or one per patient."""
     first, last = (day and day.strftime("%Y%m%d") for day in (options.first_day, options.last_day))
     if first and last and first > last:
         raise SonoError(f"--from {options.first_day} is after --to {options.last_day}")
     if not (first or last or options.patient_file or options.limit):
         raise SonoError(
-            "this would fetch every study of the archive; give --from and --to, --patient-file or "
+            "this would fetch every study of the PACS; give --from and --to, --patient-file or "
             "--limit"
         )
     common = {"ModalitiesInStudy": options.modality}
@@ -193,39 +194,47 @@ def _queries(options: PullOptions) -> list[dict[str, str]]:
 
 
 def read_patients(path: Path) -> list[str]:
-    """Patient ids, one a line, each once; SonoError where the file holds none, or a wildcard."""
+    """Patient ids, one per line, without duplicates.
+
+    Raises SonoError if there are none, or if one has a wildcard.
+    """
     try:
         lines = read_regular(path, MAX_JSON_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise SonoError(
-            f"{path}: not UTF-8 text; give a text file with one patient id a line"
+            f"{path}: not UTF-8 text; give a text file with one patient id per line"
         ) from error
     for number, line in enumerate(lines, start=1):
         if set("*?\\") & set(line):
             raise SonoError(
-                f"{path}:{number}: a patient id holds *, ? or a backslash, which would match other "
+                f"{path}:{number}: a patient id has *, ? or a backslash, which would match other "
                 f"patients"
             )
     patients = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not patients:
-        raise SonoError(f"{path}: holds no patient id; give a text file with one patient id a line")
+        raise SonoError(
+            f"{path}: contains no patient id; give a text file with one patient id per line"
+        )
     return patients
 
 
 def refuse_folder(out: Path) -> None:
-    """SonoError where `out` lies in a workspace or its vault, by whatever links, or holds files
-    of others.
+    """Raise SonoError if `out` is in a workspace or its vault, or contains foreign files.
+
+    Links are resolved first.
     """
     real = Path(os.path.realpath(out))
     study = enclosing_workspace(real)
     if study is not None:
         raise SonoError(
-            f"{out}: lies in the workspace {study}, which may be handed over; raw files must not"
+            f"{out}: is inside the workspace {study}, which may be shared; raw files must not be "
+            "shared"
         )
     for folder in (real, *real.parents):
         if folder.suffix == ".vault" and (folder / "key").is_file():
             raise SonoError(
-                f"{out}: lies in the vault {folder}, which holds a study's key alone; choose "
+                f"{out}: is inside the vault {folder}, which is for a study's private files; "
+                "choose "
                 f"another place"
             )
     if (
@@ -238,7 +247,7 @@ def refuse_folder(out: Path) -> None:
 
 @contextmanager
 def _open_folder(out: Path) -> Iterator[Manifest]:
-    """Make or enter the raw folder, for one `sono pull` at a time; readable by its owner alone."""
+    """Create or open the raw folder, for one `sono pull` at a time; only its owner may read it."""
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     out.chmod(0o700)
     with os.fdopen(
@@ -265,12 +274,12 @@ def _full_disk(out: Path) -> Iterator[None]:
         if error.errno not in FULL_DISK:
             raise
         raise SonoError(
-            f"{out}: the disk is full; make room, then the same command goes on where it stopped"
+            f"{out}: the disk is full; make room, then the same command continues where it stopped"
         ) from error
 
 
 def _find_studies(pacs: Pacs, options: PullOptions, queries: list[dict[str, str]]) -> list[str]:
-    """Study UIDs that match, each once."""
+    """The UIDs of matching studies, without duplicates."""
     studies: dict[str, None] = {}
     for study in chain.from_iterable(
         _matching(pacs, query, options.page_size) for query in queries
@@ -282,7 +291,7 @@ def _find_studies(pacs: Pacs, options: PullOptions, queries: list[dict[str, str]
 
 
 def _failed_last(studies: list[str], manifest: Manifest) -> list[str]:
-    """Those with earlier failures go last, so that a broken study cannot bar the others."""
+    """Studies with earlier failures come last, so that a broken one cannot block the others."""
     failed = {file.partition("/")[0] for file in manifest.failed}
     return sorted(studies, key=lambda study: short_hash(study) in failed)
 
@@ -301,9 +310,9 @@ def _matching(pacs: Pacs, query: dict[str, str], page_size: int) -> Iterator[str
 
 
 def matches(item: Item, query: dict[str, str]) -> bool:
-    """Whether a study is what the query asked for, as far as the answer tells.
+    """Whether a study matches the query, as far as the response shows.
 
-    Some servers pass over a filter.
+    Some servers ignore a filter.
     """
     day, patient, held = (
         value(item, STUDY_DATE),
@@ -328,9 +337,9 @@ def _uid(item: Item, tag: str, pacs: Pacs) -> str:
 def _find_instances(
     pacs: Pacs, options: PullOptions, study: str, left_out: Counter[str]
 ) -> list[Instance]:
-    """The files of a study: those of the modality and structured reports.
+    """The files of a study: those of the modality, and structured reports.
 
-    Counts the others in `left_out`.
+    The others are counted in `left_out`.
     """
     search = partial(pacs.client.search_for_instances, study)
     items = list(search_all(pacs, search, {}, INSTANCE_UID, options.page_size))
@@ -342,12 +351,12 @@ def _find_instances(
     ]
 
 
-def _take(
+def _fetch_file(
     pacs: Pacs, target: Path, instance: Instance, manifest: Manifest, tally: Counter[str]
 ) -> None:
-    """Fetch one file unless it is here whole.
+    """Fetch one file unless it is already complete.
 
-    A file that will not come is noted and passed over.
+    A file that cannot be fetched is recorded and skipped.
     """
     if target.is_file() and target.stat().st_size == manifest.whole.get(instance.file):
         tally["here"] += 1

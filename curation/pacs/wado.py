@@ -1,7 +1,4 @@
-"""One file from a picture archive (WADO-RS, DICOM PS3.18).
-
-Written as it came, and checked to be whole.
-"""
+"""Fetch one file from a PACS (WADO-RS, DICOM PS3.18) unchanged, and check that it is complete."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sono.curation.core.atomic import atomic_path, file_sha256, sha256
-from sono.curation.pacs.access import place, printable
+from sono.curation.pacs.access import origin_of, printable
 from sono.curation.pacs.client import (
     NotAcceptableError,
     NotServedError,
@@ -35,9 +32,7 @@ class Instance:
 
     @property
     def file(self) -> str:
-        """Folder and name: hashes, because UIDs and numbers of studies may stand in a
-        hospital's own lists.
-        """
+        """Folder and name: hashes, because UIDs may occur in a hospital's own lists."""
         return f"{short_hash(self.study)}/{short_hash(self.uid)}.dcm"
 
 
@@ -47,11 +42,10 @@ def short_hash(uid: str) -> str:
 
 
 def retrieve(pacs: Pacs, instance: Instance, target: Path) -> dict[str, Any]:
-    """Write one instance to `target`, byte by byte as it came; gives its size, SHA-256 and transfer
-    syntax.
+    """Write one instance to `target` as received; return its size, SHA-256 and transfer syntax.
 
-    Not by dicomweb-client, which parses each file in memory and so would write another one. A
-    server that answers 406 to one form of the file is asked for the next of `pacs.forms`.
+    dicomweb-client is not used, because it parses each file in memory and would write another one.
+    If the server answers 406 to one form of the file, the next of `pacs.forms` is requested.
     """
     for form in list(pacs.forms):
         try:
@@ -61,11 +55,11 @@ def retrieve(pacs: Pacs, instance: Instance, target: Path) -> dict[str, Any]:
         pacs.forms.remove(form)
         pacs.forms.insert(0, form)
         return facts
-    raise NotServedError(f"HTTP 406 to each of {len(pacs.forms)} ways to ask for a DICOM file")
+    raise NotServedError(f"HTTP 406 for each of {len(pacs.forms)} ways to request a DICOM file")
 
 
 def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[str, Any]:
-    """`retrieve` by one Accept header."""
+    """`retrieve` with one Accept header."""
     url = f"{pacs.url}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
     target.parent.mkdir(mode=0o700, exist_ok=True)
     with atomic_path(target, mode=0o600) as temporary:
@@ -84,7 +78,7 @@ def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[s
             chunks = iter(answer.iter_content(CHUNK))
             if boundary:
                 stream.write(_past_header(chunks, boundary))
-            stream.writelines(chunks)  # never whole in memory: a cine can be gigabytes
+            stream.writelines(chunks)  # never complete in memory: a cine can be gigabytes
         if boundary:
             _cut_end(temporary, boundary)
         syntax = _check(temporary, instance.uid)
@@ -96,9 +90,9 @@ def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[s
 
 
 def _boundary(answer: Any) -> bytes:
-    """The boundary of a multipart answer.
+    """The boundary of a multipart response.
 
-    Empty where the file comes bare, as some servers send it.
+    Empty if the file comes without multipart, as some servers send it.
     """
     header = Message()
     header["Content-Type"] = answer.headers.get("Content-Type", "nothing")
@@ -107,11 +101,11 @@ def _boundary(answer: Any) -> bytes:
         return b"--" + boundary.encode()
     if kind == "application/dicom":
         return b""
-    raise NotServedError(f"{place(answer.url)}: sent {printable(kind)} instead of DICOM")
+    raise NotServedError(f"{origin_of(answer.url)}: sent {printable(kind)} instead of DICOM")
 
 
 def _past_header(chunks: Iterator[bytes], boundary: bytes) -> bytes:
-    """Read on to the content of the first part, and give what has come of it."""
+    """Read up to the content of the first part, and return what has arrived of it."""
     head = b""
     for chunk in chunks:
         head += chunk
@@ -120,14 +114,14 @@ def _past_header(chunks: Iterator[bytes], boundary: bytes) -> bytes:
         if opening >= 0 and end >= 0:
             return head[end + 4 :]
         if len(head) > HEADER_LIMIT:
-            raise NotServedError("the answer is multipart without a part")
-    raise TransientError("the answer was cut short")
+            raise NotServedError("the answer is multipart but has no part")
+    raise TransientError("the answer was truncated")
 
 
 def _cut_end(path: Path, boundary: bytes) -> None:
-    """Cut the closing boundary off.
+    """Remove the closing boundary.
 
-    TransientError where it is missing, for then the file is cut short.
+    Raises TransientError if it is missing, because the file is then truncated.
     """
     ending = b"\r\n" + boundary + b"--"
     with path.open("r+b") as stream:
@@ -135,12 +129,12 @@ def _cut_end(path: Path, boundary: bytes) -> None:
         start = stream.seek(max(0, size - len(ending) - 64))
         at = stream.read().rfind(ending)
         if at < 0:
-            raise TransientError("the answer was cut short")
+            raise TransientError("the answer was truncated")
         stream.truncate(start + at)
 
 
 def _check(path: Path, uid: str) -> str:
-    """The transfer syntax of the file; NotServedError where it is no DICOM file, or another one."""
+    """The transfer syntax of the file; NotServedError if it is not DICOM, or another instance."""
     from pydicom.errors import InvalidDicomError
     from pydicom.filereader import read_file_meta_info
 
@@ -149,7 +143,7 @@ def _check(path: Path, uid: str) -> str:
             meta = read_file_meta_info(path)
             sent, syntax = str(meta.MediaStorageSOPInstanceUID), str(meta.TransferSyntaxUID)
     except (InvalidDicomError, AttributeError, ValueError, EOFError) as error:
-        raise NotServedError("what the server sent is no DICOM file") from error
+        raise NotServedError("the server did not send a DICOM file") from error
     if sent.rstrip("\0 ") != uid:
-        raise NotServedError("the server sent another instance than the one asked for")
+        raise NotServedError("the server sent another instance than the requested one")
     return syntax

@@ -1,4 +1,4 @@
 """A synthetic study of two centers.
 
-Anatomy, physics of the picture, files, records and planted defects.
+It has anatomy, imaging physics, files, records and planted defects.
 """

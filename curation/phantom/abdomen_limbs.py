@@ -64,7 +64,7 @@ def abdominal_circumference(scene: Scene) -> None:
 
 
 def gallbladder(scene: Scene) -> None:
-    """A dark pear on the right of the umbilical vein, both in the liver."""
+    """A dark pear to the right of the umbilical vein, both in the liver."""
     _abdomen(scene, "")
     liver = oval((-0.05, -0.12), (0.82, 0.72))
     fill(scene, liver, LIVER + 1, "liver")
@@ -91,7 +91,7 @@ def both_kidneys(scene: Scene) -> None:
 
 
 def renal_sagittal(scene: Scene) -> None:
-    """One kidney along its length: a bean with dark pyramids round a bright sinus."""
+    """One kidney along its length: a bean with dark pyramids around a bright sinus."""
     fill(scene, oval((0, 0), (1.7, 1.1)), TISSUE - 2)
     stroke(scene, curve((-1.6, -0.72), (0, -0.8), (1.6, -0.72)), 0.05, -14)
     speckle_threads(scene, oval((0, 0.85), (1.2, 0.28)), 20, -17)
@@ -157,7 +157,7 @@ def femur(scene: Scene) -> None:
 
 
 def humerus(scene: Scene) -> None:
-    """One straight shaft with the round cartilage of its head, beside the ribs."""
+    """One straight shaft with the round cartilage of its head, next to the ribs."""
     for x in np.linspace(-1.15, 0.75, 7):
         fill(scene, oval((x, 0.72 + 0.1 * x), (0.1, 0.05), 10), -1, loss=0.96)
     stroke(scene, curve((-1.4, 0.5), (-0.3, 0.58), (0.9, 0.72)), 0.04, -17)
@@ -175,7 +175,7 @@ def humerus(scene: Scene) -> None:
 
 
 def forearm(scene: Scene) -> None:
-    """Two shafts of like length side by side, the hand beyond them."""
+    """Two shafts of similar length next to each other, with the hand beyond them."""
     _limb(scene, curve((-1.4, 0.1), (0, 0.0), (1.2, 0.0)), (0.35, 0.75, 0.8, 0.7, 0.45))
     for spread in (-0.24, -0.08, 0.08, 0.22):
         finger = curve((1.1, spread * 0.7), (1.4, spread * 1.1), (1.62, spread * 1.5))
@@ -245,7 +245,7 @@ def _abdomen(scene: Scene, name: str) -> None:
 
 
 def _limb(scene: Scene, path: Points, widths: tuple[float, ...]) -> None:
-    """Skin and muscle round a bone, in fluid."""
+    """Skin and muscle around a bone, in fluid."""
     pool(scene, (1.75, 0.95))
     outline = band(path, widths)
     stroke(scene, np.vstack([outline, outline[:1]]), 0.04, -15)
@@ -255,6 +255,6 @@ def _limb(scene: Scene, path: Points, widths: tuple[float, ...]) -> None:
 
 
 def _bone(scene: Scene, path: Points, widths: tuple[float, ...], name: str, loss: float) -> None:
-    """A shaft, brightest on its face, that shades what lies behind it."""
+    """A shaft, brightest on its surface, with a shadow behind it."""
     outline = band(path, widths)
     fill(scene, outline, BONE, name, loss=loss)

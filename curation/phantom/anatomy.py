@@ -1,4 +1,4 @@
-"""The 24 planes: which drawing, how large at which age, and how it lies in the sector."""
+"""The 24 planes: which drawing, its size by age, and its place in the sector."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,9 +51,7 @@ CROWN_RUMP_MM = (41.0, 82.0, 140.0, 190.0, 230.0, 270.0, 310.0, 340.0, 360.0)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn plane, its pixel spacing (square pixels), and what a sonographer would measure on
-    it, in mm.
-    """
+    """A drawn plane, its pixel spacing (square pixels), and its true measurements in mm."""
 
     scene: Scene
     spacing_mm: float
@@ -61,10 +59,10 @@ class Drawn:
 
 
 def draw_plane(plane: str, probe: Probe, ga_days: int, rng: np.random.Generator) -> Drawn:
-    """Draw `plane` of a fetus of `ga_days` into the frame of `probe`, in a pose of its own.
+    """Draw `plane` of a fetus of `ga_days` into the frame of `probe`, in a random pose.
 
-    The fetus lies within 25 degrees of the textbook, a little off the middle, and fills about two
-    thirds of the depth: more when it is older.
+    The fetus is within 25 degrees of the textbook pose, slightly off center, and fills about two
+    thirds of the depth, more if it is older.
     """
     narrow = 0.84 if plane in WIDE else 1.0
     unit_mm = half_size_mm(plane, ga_days) * rng.uniform(0.96, 1.04)
@@ -79,7 +77,7 @@ def draw_plane(plane: str, probe: Probe, ga_days: int, rng: np.random.Generator)
 
 
 def half_size_mm(plane: str, ga_days: int) -> float:
-    """Millimeters of one object unit of a plane's drawing at an age."""
+    """Millimeters per object unit of a plane's drawing at an age."""
     biparietal, abdomen, femur, crown_rump = (
         float(np.interp(ga_days / 7, WEEKS, chart))
         for chart in (BIPARIETAL_MM, ABDOMEN_MM, FEMUR_MM, CROWN_RUMP_MM)
@@ -102,9 +100,9 @@ def half_size_mm(plane: str, ga_days: int) -> float:
 
 
 def visible_masks(scene: Scene, plane: str, probe: Probe) -> dict[str, NDArray[np.bool_]]:
-    """Masks [H, W] of the plane's structures, cut to the sector.
+    """Masks [H, W] of the plane's structures, clipped to the sector.
 
-    Those mostly outside it are left out.
+    Masks mostly outside it are omitted.
     """
     sector, kept = sector_mask(probe), {}
     for name in next(item.structures for item in PLANES if item.id == plane):

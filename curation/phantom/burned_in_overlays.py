@@ -1,6 +1,6 @@
 """What a machine burns into the frame.
 
-Name banner, settings, gray bar, depth ticks, calipers, a Doppler box.
+A banner with the name, settings, a gray bar, depth ticks, calipers and a Doppler box.
 """
 
 import cv2
@@ -16,7 +16,7 @@ WHITE: Color = (235, 235, 235)
 def top_banner(
     frame: NDArray[np.uint8], lines: list[str], settings: list[str], probe: Probe, spacing_mm: float
 ) -> None:
-    """Layout of center A: names on top, settings at the right, gray bar and ticks at the left."""
+    """Layout of center A: names at the top, settings on the right, bar and ticks on the left."""
     _text(frame, "   ".join(lines), (8, 20), 0.5, WHITE)
     for row, line in enumerate(settings):
         width = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)[0][0]
@@ -28,9 +28,7 @@ def top_banner(
 def side_banner(
     frame: NDArray[np.uint8], lines: list[str], settings: list[str], probe: Probe, spacing_mm: float
 ) -> None:
-    """Layout of center B: names in a column at the left, settings below it, gray bar and ticks
-    at the right.
-    """
+    """Layout of center B: names and settings on the left, gray bar and ticks on the right."""
     for row, line in enumerate(lines):
         _text(frame, line, (6, 22 + 17 * row), 0.42, WHITE)
     for row, line in enumerate(settings):
@@ -57,7 +55,7 @@ def calipers(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
 def doppler(
     frame: NDArray[np.uint8], vessels: NDArray[np.bool_], probe: Probe
 ) -> NDArray[np.uint8]:
-    """A color frame [H, W, 3] with a color box whose flow fills `vessels` red and blue."""
+    """A color frame [H, W, 3] with a color box in which flow fills `vessels` red and blue."""
     color = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
     rows, columns = np.nonzero(vessels)
     flow = cv2.dilate(vessels.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(
@@ -81,7 +79,7 @@ def _text(
 
 
 def burn_inside(frame: NDArray[np.uint8], lines: list[str], probe: Probe) -> None:
-    """Large text across the sector, as of a careless annotation."""
+    """Large text across the sector, like a careless annotation."""
     x, y = probe.point(-0.45, 0.5)
     for row, line in enumerate(lines):
         cv2.putText(
@@ -102,7 +100,7 @@ def _gray_bar(frame: NDArray[np.uint8], x: int, y: int, width: int, height: int)
 
 
 def _ticks(frame: NDArray[np.uint8], x: int, probe: Probe, spacing_mm: float) -> None:
-    """A tick each 10 mm of depth, a longer one each 50 mm."""
+    """A tick every 10 mm of depth, a longer one every 50 mm."""
     top = probe.apex_y + probe.radius_min
     for number in range(int(probe.depth * spacing_mm / 10) + 1):
         y = round(top + number * 10 / spacing_mm)

@@ -65,9 +65,7 @@ def _copy(manifest: Manifest, shot: PhantomFrame, number: int) -> None:
 
 
 def _nearly_copy(manifest: Manifest, shot: PhantomFrame, number: int, how: str) -> None:
-    """The same picture re-encoded as a poor JPEG, or at three quarters of the size with another
-    gain.
-    """
+    """The same picture as a low-quality JPEG, or at three quarters size with another gain."""
     stored = np.frombuffer((manifest.out / shot.path).read_bytes(), np.uint8)
     frame = np.asarray(cv2.imdecode(stored, cv2.IMREAD_GRAYSCALE), np.uint8)
     facts, quality = _same_facts(manifest, shot), 70
@@ -110,7 +108,7 @@ def _cross_patients(
 
 
 def _break_files(manifest: Manifest, patient: PhantomPatient, exposure: Exposure) -> None:
-    """Five files that cannot be read, each in its way."""
+    """Five files that cannot be read, each for a different reason."""
     exam, frame = patient.exams[1], exposure.frames[0]
     png, jpeg = png_file(frame, patient, exam), jpeg_file(frame, patient, exam)
     dicom = dicom_file(
@@ -152,7 +150,7 @@ def _break_files(manifest: Manifest, patient: PhantomPatient, exposure: Exposure
 
 
 def _spoil_frames(manifest: Manifest, patient: PhantomPatient, exposure: Exposure) -> None:
-    """Black, blurred, overexposed, with a name across the sector; and a photograph."""
+    """Frames that are black, blurred, overexposed or have a name on tissue, and a photograph."""
     exam, probe = patient.exams[1], exposure.probe
     clean = np.where(sector_mask(probe), exposure.frames[0], 0).astype(np.uint8)
     blurred = np.where(sector_mask(probe), cv2.GaussianBlur(clean, (0, 0), 11), 0).astype(np.uint8)
@@ -228,7 +226,7 @@ def _add_dicom(
     frames: NDArray[np.uint8],
     what: tuple[str, str, DicomForm, tuple[str, ...]],
 ) -> None:
-    """Store `frames` as DICOM; `what` is plane, purpose, form and the codes expected."""
+    """Store `frames` as DICOM; `what` is plane, purpose, form and the expected codes."""
     plane, planted, form, codes = what
     exam = patient.exams[1]
     export = dicom_file(

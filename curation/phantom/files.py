@@ -1,6 +1,6 @@
 """Frames as hospitals export them.
 
-PNG, JPEG and DICOM with private text in every corner that a format has.
+PNG, JPEG and DICOM with private text in every place that a format has.
 """
 
 import io
@@ -30,7 +30,7 @@ from sono.curation.phantom.physics import Probe
 
 @dataclass(frozen=True)
 class Planted:
-    """A private string in a file: its kind (name, id, date, accession, ...) and where it stands."""
+    """A private string in a file: its kind (name, id, date, accession, ...) and its place."""
 
     value: str
     kind: str
@@ -93,13 +93,11 @@ def dicom_file(
     spacing_mm: float,
     form: DicomForm,
 ) -> Export:
-    """DICOM of `frames` [n, H, W] (gray) or [n, H, W, 3] (RGB), with a full, private header and
-    its regions.
-    """
+    """DICOM of `frames` [n, H, W] (gray) or [n, H, W, 3] (RGB) with private header and regions."""
     entropy = [patient.mrn, exam.accession, str(zlib.crc32(frames.tobytes()))]
     data = _new_file(multiframe=len(frames) > 1, entropy=entropy)
     _private_header(data, patient, exam)
-    data.SequenceOfUltrasoundRegions = Sequence([_region(probe, spacing_mm)])
+    data.SequenceOfUltrasoundRegions = Sequence([_tissue_region(probe, spacing_mm)])
     data.Manufacturer, data.ManufacturerModelName = "Phantom Works", patient.machine
     _pixels(data, frames, form)
     if form.compressed:
@@ -153,7 +151,7 @@ def _private_header(data: Dataset, patient: PhantomPatient, exam: Exam) -> None:
 
 
 def _planted_header(patient: PhantomPatient, exam: Exam) -> list[Planted]:
-    """What `_private_header` wrote."""
+    """The private strings that `_private_header` wrote."""
     return [
         Planted(patient.dicom_name, "name", "header PatientName"),
         Planted(patient.mrn, "id", "header PatientID"),
@@ -177,8 +175,8 @@ def _planted_header(patient: PhantomPatient, exam: Exam) -> list[Planted]:
     ]
 
 
-def _region(probe: Probe, spacing_mm: float) -> Dataset:
-    """The sector as a 2D tissue region; PhysicalDelta in cm a pixel (PS3.3 C.8.5.5)."""
+def _tissue_region(probe: Probe, spacing_mm: float) -> Dataset:
+    """The sector as a 2D tissue region; PhysicalDelta in cm per pixel (PS3.3 C.8.5.5)."""
     border = np.array(probe.polygon())
     low, high = np.floor(border.min(axis=0)).astype(int), np.ceil(border.max(axis=0)).astype(int)
     region = Dataset()

@@ -1,6 +1,4 @@
-"""One exposure: a drawn plane through the probe and settings of its center, with masks and
-everything burned in.
-"""
+"""One exposure: a plane drawn for a center's probe and settings, with masks and burned-in text."""
 
 from dataclasses import dataclass, replace
 
@@ -32,7 +30,7 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Exposure:
-    """A frame with its truth; `frames` [n, H, W], masks [H, W] of the first."""
+    """A frame with its ground truth; `frames` [n, H, W], masks [H, W] of the first."""
 
     frames: NDArray[np.uint8]
     masks: dict[str, NDArray[np.bool_]]
@@ -46,7 +44,7 @@ class Exposure:
 def expose(
     patient: PhantomPatient, exam: Exam, plane: str, rng: np.random.Generator, count: int = 1
 ) -> Exposure:
-    """Draw, scan and label `plane`; `count` frames of a cine differ in their speckle alone."""
+    """Draw, scan and label `plane`; `count` frames of a cine differ in their speckle only."""
     probe, look = _setup(patient)
     drawn = draw_plane(plane, probe, exam.ga_days, rng)
     look = replace(
@@ -95,7 +93,7 @@ def burn_banner(
 
 
 def _setup(patient: PhantomPatient) -> tuple[Probe, Look]:
-    """The center's probe and look; its two machines differ a little."""
+    """The center's probe and image settings; its two machines differ a little."""
     probe, look = PROBES[patient.center], LOOKS[patient.center]
     if patient.machine.endswith("0"):
         wider = replace(

@@ -137,7 +137,7 @@ def nuchal_translucency(scene: Scene) -> None:
 
 
 def crown_rump_length(scene: Scene) -> None:
-    """The whole fetus, crown to rump, lying in a dark sac."""
+    """The complete fetus, crown to rump, in a dark sac."""
     fill(scene, oval((0.05, -0.02), (1.5, 0.85), 4), FLUID, loss=-0.015)
     stroke(scene, oval((0.05, -0.02), (1.52, 0.87), 4), 0.04, -16)
     trunk = curve(

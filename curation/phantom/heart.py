@@ -69,7 +69,7 @@ def lvot(scene: Scene) -> None:
 
 
 def rvot(scene: Scene) -> None:
-    """The pulmonary artery leaves the right ventricle in front and wraps round the cut aorta."""
+    """The pulmonary artery leaves the right ventricle in front and wraps around the cut aorta."""
     thorax(scene, spine_deg=95)
     fill(scene, oval((-0.1, -0.08), (0.66, 0.56), 0), MYOCARDIUM - 3)
     ventricle = curve(
@@ -95,7 +95,7 @@ def rvot(scene: Scene) -> None:
 
 
 def three_vessel_trachea(scene: Scene) -> None:
-    """Two arches meet in a V before the spine; vein and trachea stand on their right."""
+    """Two arches meet in a V before the spine; vein and trachea are to their right."""
     thorax(scene, spine_deg=90)
     fill(scene, oval((-0.02, -0.1), (0.5, 0.62), 0), -23)
     pulmonary = curve((0.02, -0.62), (-0.06, -0.25), (-0.18, 0.12), (-0.28, 0.46))
@@ -166,7 +166,7 @@ def thorax(scene: Scene, spine_deg: float) -> None:
 
 
 def spine(scene: Scene, degrees: float, distance: float, name: str = "") -> None:
-    """The triangle of bright centres of a vertebra, with its shadow."""
+    """The triangle of bright centers of a vertebra, with its shadow."""
     ray = np.array([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))])
     across = np.array([-ray[1], ray[0]])
     for point in (

@@ -1,7 +1,4 @@
-"""What the phantom study has written so far.
-
-Files, spreadsheet rows, masks and the truth about each.
-"""
+"""The files, spreadsheet rows, masks and ground truth of the phantom study written so far."""
 
 import csv
 import io
@@ -22,9 +19,9 @@ from sono.curation.phantom.physics import Probe
 
 @dataclass(frozen=True)
 class Expected:
-    """What curation should say of a file: one of `statuses`, with one of `codes` (none.
+    """What curation should report for a file: one of `statuses`, with one of `codes`.
 
-    No code is asked for).
+    Without `codes` any code is accepted.
     """
 
     statuses: tuple[str, ...] = ("accepted",)
@@ -33,9 +30,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class PhantomFrame:
-    """A file of the study: whose it is, its plane (a plane id, "other" or "") and what it was
-    planted for.
-    """
+    """A file of the study: its patient, its plane (a plane id, "other" or "") and its purpose."""
 
     patient: PhantomPatient
     exam: Exam
@@ -52,7 +47,7 @@ class PhantomFrame:
 
 @dataclass
 class Manifest:
-    """Collects; `close` writes the tables."""
+    """Collects the rows; `close` writes the tables."""
 
     out: Path
     rows: list[dict[str, str]] = field(default_factory=list)
@@ -65,14 +60,14 @@ class Manifest:
 
 
 def folder_name(patient: PhantomPatient, exam: Exam) -> str:
-    """Center A files by month, center B by patient."""
+    """Center A stores files by month, center B by patient."""
     return (
         f"{exam.day:%Y-%m}" if patient.center == "A" else f"{patient.mrn} {patient.surname.upper()}"
     )
 
 
 def file_name(patient: PhantomPatient, exam: Exam, number: int, suffix: str) -> str:
-    """The name a hospital's export gives: with the patient's name or number in it."""
+    """The file name of a hospital's export, with the patient's name or number in it."""
     if patient.center == "A":
         person = f"{patient.surname}_{patient.forename}_{patient.mrn}"
         return f"{person}_{exam.day:%Y%m%d}_{number:03d}{suffix}"
@@ -87,7 +82,7 @@ def add_file(
     planted: list[Planted],
     facts: dict[str, Any],
 ) -> None:
-    """Write a file and note its truth, its row and every private string.
+    """Write a file and record its truth, its row and every private string.
 
     `facts` are more keys of the truth.
     """
@@ -111,7 +106,7 @@ def add_file(
 
 
 def frame_facts(frame_shape: tuple[int, ...], probe: Probe, spacing_mm: float) -> dict[str, Any]:
-    """Size, sector and spacing of an undamaged frame for the truth file, in source pixels."""
+    """Size, sector and spacing of an intact frame for the truth file, in source pixels."""
     border = np.array(probe.polygon())
     low, high = np.floor(border.min(axis=0)), np.ceil(border.max(axis=0)) + 1
     box = [max(low[0], 0), max(low[1], 0), min(high[0], probe.width), min(high[1], probe.height)]
@@ -134,7 +129,7 @@ def frame_facts(frame_shape: tuple[int, ...], probe: Probe, spacing_mm: float) -
 def add_masks(
     manifest: Manifest, name: str, masks: dict[str, NDArray[np.bool_]], shape: tuple[int, int]
 ) -> None:
-    """Note structure masks [H, W] of the file `name` as COCO annotations."""
+    """Record structure masks [H, W] of the file `name` as COCO annotations."""
     from pycocotools import mask as coco
 
     image_id = len(manifest.images) + 1

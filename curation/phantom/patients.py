@@ -1,6 +1,4 @@
-"""Invented patients, their examinations and the spreadsheet rows that a hospital would write
-about them.
-"""
+"""Invented patients, their examinations, and their rows in a hospital's spreadsheet."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -64,7 +62,7 @@ class PhantomPatient:
 
     @property
     def id(self) -> str:
-        """The name of the patient in the truth file: tells nothing of her."""
+        """The name of the patient in the truth file; it reveals nothing about the patient."""
         return f"{self.center}{self.number:03d}"
 
     @property
@@ -75,7 +73,7 @@ class PhantomPatient:
 def make_patient(number: int, center: str, seed: int) -> PhantomPatient:
     """Patient `number` of the study.
 
-    The same for the same seed, another name for each of the first 600.
+    The same for the same seed; the first 600 have different names.
     """
     rng = np.random.default_rng([seed, 1, number])
     birth = date(1979, 1, 1) + timedelta(days=int(rng.integers(0, 25 * 365)))
@@ -123,7 +121,7 @@ def record_row(
 
 
 def mixed_ga(ga_days: int, form: int) -> str:
-    """A gestational age in one of five spellings; form 5 leaves it to the last period."""
+    """A gestational age in one of five spellings; form 5 gives only the last period."""
     weeks, days = divmod(ga_days, 7)
     spellings = (
         f"{weeks}w{days}d",

@@ -50,7 +50,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Look:
-    """What a machine and its settings make of the echoes."""
+    """The settings of a machine that turn echoes into gray tones."""
 
     beams: int
     samples: int
@@ -119,7 +119,7 @@ def _blurred(level: NDArray[np.float32], across: float, along: float) -> NDArray
 def _ragged(
     x: NDArray[np.float32], y: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Move the sampling points by a pixel or two, so that no border is a drawn line."""
+    """Move the sampling points by one or two pixels, so that no border is a drawn line."""
     shift = np.zeros((2, *x.shape), np.float32)
     for cells, pixels in ((24, 1.6), (60, 1.2)):
         shift += np.stack([_smooth_noise(x.shape, cells, pixels, rng) for _ in range(2)])
@@ -136,7 +136,7 @@ def _angle_dependence(echo: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Unevenness of tissue, in dB, from the size of an organ down to that of a lobule."""
+    """Unevenness of tissue in dB, from the size of an organ down to that of a lobule."""
     sizes = ((7, 2.0), (22, 1.8), (70, 2.2))
     return np.asarray(
         sum(_smooth_noise(shape, cells, spread, rng) for cells, spread in sizes), np.float32
@@ -153,9 +153,7 @@ def _smooth_noise(
 
 
 def _with_clutter(level: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add reverberation near the probe, side lobes of bright echoes, and the noise floor that
-    rises with depth.
-    """
+    """Add reverberation near the probe, side lobes of bright echoes, and noise with depth."""
     depth = np.linspace(0, 1, len(level), dtype=np.float32)[:, None]
     power = 10 ** (level / 10)
     lobes = cv2.blur(power, (25, 3)) * 10**-2.6
@@ -180,7 +178,7 @@ def _near_field(level: NDArray[np.float32], rng: np.random.Generator) -> NDArray
 
 
 def _propagation(loss: NDArray[np.float32], probe: Probe, look: Look) -> NDArray[np.float32]:
-    """What sound has lost (shadow) or kept (enhancement) on its way to each sample, in dB."""
+    """Attenuation (shadow) or enhancement of sound on its way to each sample, in dB."""
     lost = np.cumsum(loss, axis=0) * (probe.depth / look.samples)
     behind = np.roll(lost, 3, axis=0)  # a reflector does not shade its own face
     behind[:3] = 0
@@ -190,7 +188,7 @@ def _propagation(loss: NDArray[np.float32], probe: Probe, look: Look) -> NDArray
 
 
 def _poor_contact(beams: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Weaker beams at the edges of the probe, and now and then a dark stripe, in dB [1, beams]."""
+    """Weaker beams at the edges of the probe and an occasional dark stripe, in dB [1, beams]."""
     place = np.linspace(-1, 1, beams, dtype=np.float32)
     drop = 7 * np.abs(place) ** 5
     if rng.random() < 0.4:
@@ -203,8 +201,9 @@ def _poor_contact(beams: int, rng: np.random.Generator) -> NDArray[np.float32]:
 def _speckle_db(
     shape: tuple[int, ...], look: Look, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Fully developed (Rayleigh) speckle, `looks` patterns averaged, in dB with mean intensity
-    0 dB.
+    """Fully developed (Rayleigh) speckle in dB with a mean intensity of 0 dB.
+
+    `looks` patterns are averaged.
     """
     power = np.zeros(shape, np.float32)
     for _ in range(look.looks):

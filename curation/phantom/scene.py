@@ -1,6 +1,4 @@
-"""A drawn scene: how strongly each pixel scatters, what sound loses there, and the mask of each
-named structure.
-"""
+"""A drawn scene: scatter and attenuation of each pixel, and the masks of named structures."""
 
 from dataclasses import dataclass, field
 
@@ -37,9 +35,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the anatomy lies: center in pixels, turn in degrees, pixels per unit, mirrored left
-    to right or not.
-    """
+    """Pose of the anatomy: center in pixels, turn in degrees, pixels per unit, mirrored or not."""
 
     x: float
     y: float
@@ -71,7 +67,7 @@ def new_scene(height: int, width: int, pose: Pose, rng: np.random.Generator) -> 
 
 
 def blob(scene: Scene, center: tuple[float, float], radii: tuple[float, float]) -> Points:
-    """An uneven closed outline about an ellipse."""
+    """An irregular closed outline around an ellipse."""
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     reach = np.ones_like(angle)
     for waves in (2, 3, 5):
@@ -84,7 +80,7 @@ def blob(scene: Scene, center: tuple[float, float], radii: tuple[float, float]) 
 
 
 def pool(scene: Scene, reach: tuple[float, float], loss: float = -0.01) -> None:
-    """Amniotic fluid round the fetus, open to one side, with the bright far wall of the uterus."""
+    """Amniotic fluid around the fetus, open to one side, with the bright far wall of the uterus."""
     center = (scene.rng.uniform(-0.35, 0.35), -0.2)
     outline = blob(scene, center, reach)
     stroke(scene, np.vstack([outline, outline[:1]]), 0.05, -21)
@@ -97,9 +93,7 @@ def oval(
     turn_deg: float = 0.0,
     arc: tuple[float, float] = (0, 360),
 ) -> Points:
-    """Points of an ellipse, or of its arc from angle to angle (clockwise from the right, in
-    degrees).
-    """
+    """Points of an ellipse or of its arc between two angles (degrees, clockwise from the right)."""
     angle = np.deg2rad(np.linspace(*arc, max(12, int(abs(arc[1] - arc[0]) / 5))))
     turn = np.deg2rad(turn_deg)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
@@ -112,7 +106,7 @@ def oval(
 
 
 def curve(*knots: tuple[float, float], closed: bool = False) -> Points:
-    """A smooth line (Catmull-Rom) through the knots, 12 points a span."""
+    """A smooth line (Catmull-Rom) through the knots, 12 points per span."""
     points = np.asarray(knots, np.float64)
     padded = (
         np.vstack([points[-1:], points, points[:2]])
@@ -155,7 +149,7 @@ def place(scene: Scene, points: Points) -> Points:
 
 
 def fill(scene: Scene, outline: Points, echo: float, name: str = "", loss: float = 0.0) -> None:
-    """Paint a closed outline; `name` adds it to that structure's mask, `loss` is in dB a pixel."""
+    """Paint a closed outline; `name` adds it to a structure's mask, `loss` is in dB per pixel."""
     pixels = [_fixed(place(scene, outline))]
     cv2.fillPoly(scene.echo_db, pixels, echo, shift=3)
     cv2.fillPoly(scene.loss_db, pixels, loss, shift=3)

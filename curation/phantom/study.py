@@ -1,6 +1,6 @@
 """A synthetic study of two centers.
 
-Drawn fetuses, invented patients and planted defects, with the truth about all.
+It has drawn fetuses, invented patients and planted defects, with the ground truth.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sono.curation.core.atomic import new_folder, refuse_used_folder
+from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
 from sono.curation.core.console import Advance, progress
 from sono.curation.core.errors import SonoError
 from sono.curation.phantom.anatomy import DRAWINGS, FIRST_TRIMESTER
@@ -36,9 +36,7 @@ MIN_PATIENTS, MAX_PATIENTS, MIN_FRAMES, MAX_FRAMES = 4, 600, 2, 500
 
 @dataclass(frozen=True)
 class PhantomSummary:
-    """What was made: patients, all files, the planted ones of them, the frames of the others,
-    masks, and all bytes.
-    """
+    """What was written: patients, all files, planted files, frames of the others, masks, bytes."""
 
     out: Path
     patients: int
@@ -52,11 +50,10 @@ class PhantomSummary:
 def make_phantom(
     out: Path, patients: int = 60, frames_per_patient: int = 8, seed: int = 0
 ) -> PhantomSummary:
-    """Write raw/A, raw/B, records.csv, masks.coco.json and truth.json into `out`; the same seed
-    gives the same bytes.
+    """Write raw/A, raw/B, records.csv, masks.coco.json and truth.json into `out`.
 
-    Half of the `patients` are of each center. SonoError where `out` is not a new or empty folder or
-    a number is odd.
+    The same seed gives the same bytes. Half of the `patients` belong to each center. Raises
+    SonoError if `out` is not a new or empty folder, or a number is odd.
     """
     _check(out, patients, frames_per_patient, seed)
     with new_folder(out) as new, progress("phantom", patients * frames_per_patient) as advance:
@@ -84,7 +81,7 @@ def make_phantom(
 
 
 def deal_planes(count: int, rng: np.random.Generator) -> list[str]:
-    """`count` planes: all 24, again and again, each round in another order."""
+    """`count` planes: all 24 repeatedly, each round in another order."""
     rounds = [rng.permutation(list(DRAWINGS)) for _ in range(-(-count // len(DRAWINGS)))]
     return [str(plane) for plane in np.concatenate(rounds)[:count]]
 
@@ -133,9 +130,9 @@ def _examine(
 
 
 def _scan(manifest: Manifest, shot: PhantomFrame, rng: np.random.Generator, number: int) -> None:
-    """Make, write and note one ordinary file.
+    """Create, write and record one ordinary file.
 
-    Of a patient's DICOM files the third and fourth are cines.
+    The third and fourth of a patient's DICOM files are cines.
     """
     is_cine = shot.name.endswith(".dcm") and number % 8 in (2, 3)
     exposure = expose(shot.patient, shot.exam, shot.plane, rng, CINE_FRAMES if is_cine else 1)

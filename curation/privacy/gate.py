@@ -42,7 +42,8 @@ from sono.curation.core.console import warn
 from sono.curation.core.errors import PrivacyError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.reasons import REASONS
-from sono.curation.core.workspace import CONFIG_NAME, NEW_CONFIG, Workspace
+from sono.curation.core.study_folder import CONFIG_NAME, NEW_CONFIG
+from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.private_strings import PrivateStrings, collect
 from sono.curation.privacy.text_extraction import CLOSED, DESCRIPTION, extract_texts
 from sono.curation.readers.containers import MESSAGES

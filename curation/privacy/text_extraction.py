@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS
 from sono.curation.readers.dicom import is_dicom
-from sono.curation.readers.images import walk_jpeg
+from sono.curation.readers.png_jpeg import walk_jpeg
 from sono.curation.readers.source import DECODER_ERRORS, DEFAULT_LIMITS, UnreadableError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

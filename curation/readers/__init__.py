@@ -1,1 +1,1 @@
-"""Files to gray frames: images and DICOM, read by content, never trusted."""
+"""Files to gray frames: images and DICOM, recognized by content, never trusted."""

@@ -1,7 +1,4 @@
-"""Files that may hold frames and that sono does not open.
-
-What they are, by content, and what to do with them.
-"""
+"""Files that may contain frames but that sono does not open, recognized by content."""
 
 import io
 import re
@@ -22,7 +19,7 @@ class Format(NamedTuple):
 
     @property
     def message(self) -> str:
-        """One line for the user."""
+        """The message for the user, in one line."""
         return f"{self.name}: {self.advice}"
 
 
@@ -151,7 +148,7 @@ _TS_PACKET = 188
 
 
 def format_of(content: bytes) -> Format | None:
-    """The format of a file that sono knows and does not open; None for any other."""
+    """The format of a file that sono recognizes but does not open; None for any other."""
     name = _name(content)
     return None if name is None else _FORMATS[name]
 
@@ -173,7 +170,7 @@ def _name(content: bytes) -> str | None:
 
 
 def _zip(content: bytes) -> str | None:
-    """What a ZIP file is: workbooks and NumPy archives are such files, too."""
+    """The kind of a ZIP file: workbooks and NumPy archives are ZIP files too."""
     if not content.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return None
     try:
@@ -205,7 +202,7 @@ def _riff(content: bytes) -> str | None:
 
 
 def _boxes(content: bytes) -> str | None:
-    """Files of the ISO base media format: pictures of phones, and video."""
+    """Files of the ISO base media format: pictures of phones, and videos."""
     if content[4:8] not in _QUICKTIME or content[:1] not in (b"\0", b"\1"):
         return None
     if content[4:8] != b"ftyp":

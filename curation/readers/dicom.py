@@ -1,6 +1,6 @@
 """DICOM bytes as gray frames and header facts.
 
-Pydicom reads the syntax, the traps it leaves open are closed here.
+pydicom parses the syntax; this module handles broken and hostile files.
 """
 
 import io
@@ -51,7 +51,7 @@ _FARTHEST_MARK = 1 << 16  # bytes before it that a device may have written
 
 
 def is_dicom(content: bytes) -> bool:
-    """Whether the DICOM mark stands behind the preamble."""
+    """Whether the DICM prefix follows the preamble."""
     return content[128:132] == b"DICM"
 
 
@@ -67,9 +67,9 @@ def looks_like_dataset(content: bytes) -> bool:
 
 
 def from_mark(content: bytes) -> bytes:
-    """What follows the DICOM mark of a file whose preamble is missing, cut or too long.
+    """The bytes from the DICM prefix of a file whose preamble is missing, cut or too long.
 
-    All where no mark is near.
+    All bytes if no prefix is near the start.
     """
     place = content.find(b"DICM\x02\x00", 0, _FARTHEST_MARK)
     return content if place < 0 else content[place + 4 :]
@@ -78,7 +78,7 @@ def from_mark(content: bytes) -> bytes:
 def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult:
     """Read a DICOM file.
 
-    A broken one gives a source without frames, with what its header still tells.
+    A broken one gives a result without frames, with what its header contains.
     """
     header, cut = Header(), False
     with quiet_decoders():
@@ -101,14 +101,14 @@ def read_dicom(content: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult:
             )
         except MemoryError:
             return failed(
-                UnreadableError("too_large", "the memory does not hold this file"), header
+                UnreadableError("too_large", "this file does not fit into memory"), header
             )
 
 
 def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
     """The header alone, without decoding pixels.
 
-    An empty one where the file is broken, None where it has no frames.
+    An empty header if the file is broken, None if it has no frames.
     """
     with quiet_decoders():
         try:
@@ -123,9 +123,9 @@ def read_ids(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Header | None:
 
 
 def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
-    """The dataset, and whether its compressed pixels were cut.
+    """The dataset, and whether its compressed pixels were truncated.
 
-    Raises where it is nested too deeply or no DICOM.
+    Raises UnreadableError if it is nested too deeply or is not DICOM.
     """
     bare = not is_dicom(content)
     try:
@@ -145,9 +145,9 @@ def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
 
 
 def _read_dataset(content: bytes, bare: bool) -> tuple["Dataset", bool]:
-    """Let pydicom read.
+    """Parse with pydicom.
 
-    Where compressed pixels have no end it gives up, so an end is set for the frames before.
+    It gives up on compressed pixels without an end, so an end is added after the frames before it.
     """
     from pydicom import dcmread
 
@@ -177,9 +177,9 @@ def _storage_class(dataset: "Dataset") -> str:
 
 
 def _inflated(content: bytes, limits: Limits) -> bytes:
-    """The file itself, or its plain form if its dataset is deflated.
+    """The file itself, or its uncompressed form if its dataset is deflated.
 
-    Bounded, which pydicom's own way is not.
+    The size is limited, which pydicom does not do.
     """
     syntax, start = _meta(content)
     if syntax != DEFLATED:
@@ -196,7 +196,7 @@ def _inflated(content: bytes, limits: Limits) -> bytes:
 
 
 def _check_inflated_size(deflated: bytes, limit: int) -> None:
-    """Count first, so that a bomb is never held in memory."""
+    """Count the inflated bytes first, so that a zip bomb is never held in memory."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total, rest = 0, deflated
     while rest and not inflater.eof:
@@ -211,7 +211,7 @@ def _check_inflated_size(deflated: bytes, limit: int) -> None:
 
 
 def _meta(content: bytes) -> tuple[str, int]:
-    """Transfer syntax in the file meta group ("" if none), and where the dataset starts."""
+    """Transfer syntax in the file meta group ("" if none), and the offset of the dataset."""
     syntax, position = "", 132
     while position + 12 <= len(content) and content[position : position + 2] == b"\x02\x00":
         element, kind, length = struct.unpack_from("<H2sH", content, position + 2)
@@ -225,7 +225,7 @@ def _meta(content: bytes) -> tuple[str, int]:
 
 
 def _missing_pixels(dataset: "Dataset") -> UnreadableError:
-    """An object without pixels, or a header that was cut: pydicom reads both without an error."""
+    """The error for an object without pixels or a truncated header; pydicom accepts both."""
     expects_pixels = "Image Storage" in _storage_class(dataset) and "Rows" not in dataset
     if _is_cut(dataset) or expects_pixels or not dataset:
         return UnreadableError("truncated", "the file ends before its pixels do")
@@ -233,7 +233,7 @@ def _missing_pixels(dataset: "Dataset") -> UnreadableError:
 
 
 def _is_cut(dataset: "Dataset") -> bool:
-    """Whether the last element is shorter than it says."""
+    """Whether the last element is shorter than it declares."""
     last = dataset.get_item(max(dataset.keys())) if dataset else None
     length, value = getattr(last, "length", 0), getattr(last, "value", None)
     return isinstance(value, bytes) and length != 0xFFFFFFFF and len(value) < length

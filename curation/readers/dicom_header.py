@@ -1,4 +1,4 @@
-"""What a DICOM header says beside the pixels: ids, machine, and everything that may be private."""
+"""What a DICOM header contains besides pixels: ids, machine, and everything that may be private."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -66,14 +66,14 @@ DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 
 @cache
 def dicom_errors() -> tuple[type[Exception], ...]:
-    """What pydicom was seen to raise on broken content."""
+    """The exceptions that pydicom was seen to raise on broken content."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     return (*DECODER_ERRORS, BytesLengthException, InvalidDicomError)
 
 
 def text_of(dataset: "Dataset", keyword: str) -> str:
-    """A value as text, "" where it is absent or broken."""
+    """A value as text, "" if it is absent or broken."""
     try:
         value = dataset.get(keyword)
         return "" if value is None else " ".join(str(value).replace("\0", " ").split())
@@ -84,7 +84,7 @@ def text_of(dataset: "Dataset", keyword: str) -> str:
 def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataElement | bytes"]]:
     """Every element with its depth (0 at the top), without recursion.
 
-    A broken one as its raw bytes.
+    A broken element is given as its raw bytes.
     """
     waiting = (
         [(0, dataset), (0, dataset.file_meta)] if hasattr(dataset, "file_meta") else [(0, dataset)]
@@ -106,9 +106,9 @@ def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataEle
 def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`.
 
-    The names of persons are all elements of the type PN, wherever they stand, the meanings of codes
-    of persons, and what is written like a PN in any other text. A description is private where it
-    names one of these persons.
+    The names of persons are all elements with VR PN at any depth, the meanings of codes of persons,
+    and whatever is written like a PN in any other text. A description is private if it names one of
+    these persons.
     """
     texts, persons, descriptions, ids = text_runs(preamble), [], [], []
     technical = {text_of(dataset, keyword) for keyword in _TECHNICAL | _DESCRIPTIONS}
@@ -143,7 +143,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
 
 
 def _naming(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
-    """Those of the `descriptions` that hold a word of a person's name.
+    """The `descriptions` that contain a word of a person's name.
 
     Words that sono itself writes name nobody.
     """
@@ -179,9 +179,7 @@ def _other_ids(dataset: "Dataset") -> list[str]:
 
 
 def _day(text: str) -> str | None:
-    """A DICOM date (YYYYMMDD, once YYYY.MM.DD) in ISO, None where it is none or can be of no
-    exam.
-    """
+    """A DICOM date (YYYYMMDD, formerly YYYY.MM.DD) in ISO; None if it cannot be an exam's."""
     try:
         day = date.fromisoformat(text.replace(".", ""))
     except ValueError:
@@ -190,9 +188,7 @@ def _day(text: str) -> str | None:
 
 
 def _private_texts(element: "DataElement") -> list[str]:
-    """The strings of an element that may tell about a person, or the place and date of the
-    examination.
-    """
+    """The strings of an element that may identify a person, or place or date of the exam."""
     if element.VR == "SQ":  # its items come by themselves; to print one may fail
         return []
     value = element.value

@@ -1,6 +1,6 @@
-"""The pixels of a DICOM dataset as 8-bit frames.
+"""The pixels of a DICOM dataset as 8-bit frames, decoded on demand.
 
-Counted from the bytes, decoded when asked for, in true tones.
+Frames are counted from the stored bytes, not from the header.
 """
 
 import struct
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.core.geometry import resampled, square_size
-from sono.curation.readers.dicom_header import dicom_errors, text_of
+from sono.curation.readers.dicom_header import dicom_errors
 from sono.curation.readers.dicom_regions import (
     Spacing,
     is_doubtful,
@@ -21,7 +21,15 @@ from sono.curation.readers.dicom_regions import (
     read_spacing,
     scaled_region,
 )
-from sono.curation.readers.images import walk_jpeg
+from sono.curation.readers.pixel_data import JPEG_2000_START, Stored, split_frames
+from sono.curation.readers.pixel_layout import (
+    JPEG_BASELINE,
+    PixelLayout,
+    find_decoder,
+    read_layout,
+    read_palette,
+)
+from sono.curation.readers.png_jpeg import walk_jpeg
 from sono.curation.readers.source import (
     WINDOW_PERCENTILES,
     Frame,
@@ -40,54 +48,18 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.pixels.decoders.base import Decoder
 
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-JPEG_FAMILY = "1.2.840.10008.1.2.4."
-JPEG_BASELINE = JPEG_FAMILY + "50"
-# Syntaxes that python-gdcm adds: JPEG extended, lossless (two processes), JPEG-LS (two).
-WITH_GDCM = tuple(JPEG_FAMILY + end for end in ("51", "57", "70", "80", "81"))
 # Pillow first: it refuses cut data, where GDCM fills the rest of the picture.
 PLUGINS = ("pillow", "pydicom", "gdcm")
 NO_SPACING = Spacing(None, None, None)
-Stored = bytes | memoryview  # of one frame
-GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 
-_JPEG_2000_START = b"\xff\x4f\xff\x51"
-_JPEG_STARTS = (b"\xff\xd8", _JPEG_2000_START)  # the first also of JPEG-LS
 _LUMA_CHROMA = ("YBR_FULL", "YBR_FULL_422")
 _ADOBE, _NOT_ADOBE = b"\xff\xee\x00\x0eAdobe", b"\xff\xee\x00\x0eadobe"  # start of an APP14 segment
 _ADOBE_YCC = 1  # its last byte: the components are luma and chroma
 
 
 @dataclass(frozen=True)
-class PixelLayout:
-    """How one frame is stored, checked."""
-
-    rows: int
-    columns: int
-    samples: int
-    bits: int
-    bits_stored: int
-    signed: bool
-    planar: int
-    photometric: str
-    syntax: str
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of a frame that is not compressed; 4:2:2 keeps two values a pixel."""
-        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
-        return -(-self.rows * self.columns * samples * self.bits // 8)
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Bytes of the pictures made of a frame: gray, and its colors."""
-        return self.rows * self.columns * (1 if self.photometric.startswith("MONOCHROME") else 4)
-
-
-@dataclass(frozen=True)
 class PixelFormat:
-    """How the stored bytes of a frame become a picture: all that its frames have in common."""
+    """How the stored bytes of a frame become a picture; common to all frames of a file."""
 
     layout: PixelLayout
     decoder: "Decoder"
@@ -99,13 +71,13 @@ class PixelFormat:
 
 
 class StoredFrames(Sequence[Frame]):
-    """The frames of a file, each decoded whenever it is asked for.
+    """The frames of a file, each decoded when it is accessed.
 
-    A broken one costs only itself.
+    A broken frame does not affect the others.
     """
 
-    def __init__(self, stored: Sequence[Stored], recipe: PixelFormat, first: Frame) -> None:
-        self.stored, self.recipe, self.first = stored, recipe, first
+    def __init__(self, stored: Sequence[Stored], pixel_format: PixelFormat, first: Frame) -> None:
+        self.stored, self.pixel_format, self.first = stored, pixel_format, first
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -123,43 +95,47 @@ class StoredFrames(Sequence[Frame]):
             return self.first
         try:
             with quiet_decoders():
-                return _frame(number, *_decode(self.stored[number], self.recipe), self.recipe)
+                return _frame(
+                    number, *_decode(self.stored[number], self.pixel_format), self.pixel_format
+                )
         except MemoryError:
-            return _black_frame(number, self.recipe)
+            return _black_frame(number, self.pixel_format)
         except _frame_errors():
-            return _black_frame(number, self.recipe)
+            return _black_frame(number, self.pixel_format)
 
 
 def read_frames(dataset: "Dataset", limits: Limits) -> tuple[Sequence[Frame], list[str]]:
     """All frames and the remarks on the file.
 
-    Raises UnreadableError where not one can be decoded.
+    Raises UnreadableError if none of them can be decoded.
     """
-    layout = _layout(dataset)
+    layout = read_layout(dataset)
     check_size(layout.rows, layout.columns, limits)
-    decoder = _decoder(layout.syntax)
-    palette = _palette(dataset, layout) if layout.photometric == "PALETTE COLOR" else None
-    stored, layout, remarks = _stored_frames(dataset, layout, decoder.is_encapsulated)
-    recipe = _with_square_pixels(
+    decoder = find_decoder(layout.syntax)
+    palette = read_palette(dataset, layout) if layout.photometric == "PALETTE COLOR" else None
+    stored, layout, remarks = split_frames(dataset, layout, decoder.is_encapsulated)
+    pixel_format = _with_square_pixels(
         dataset, PixelFormat(layout, decoder, palette, None, NO_SPACING, (), (0, 0)), limits
     )
-    remarks += ["resampled"] * (recipe.size != (layout.rows, layout.columns))
-    remarks += ["aspect_unsure"] * is_doubtful(dataset, recipe.spacing)
+    remarks += ["resampled"] * (pixel_format.size != (layout.rows, layout.columns))
+    remarks += ["aspect_unsure"] * is_doubtful(dataset, pixel_format.spacing)
     most = max(1, limits.max_decoded_bytes // layout.decoded_bytes)
     if len(stored) > most:
         stored, remarks = stored[:most], [*remarks, "frames_limit"]
-    index, values, coding = _first_values(stored, recipe)
+    index, values, coding = _first_values(stored, pixel_format)
     # of the first frame, or a cine would flicker
     if palette is None and (layout.bits != 8 or layout.signed):
-        recipe = replace(recipe, window=_window(dataset, values, layout))
+        pixel_format = replace(pixel_format, window=_window(dataset, values, layout))
     if layout.bits > 8 and palette is None:
         remarks.append("bit_depth")
-    return StoredFrames(stored, recipe, _frame(index, values, coding, recipe)), remarks
+    return StoredFrames(stored, pixel_format, _frame(index, values, coding, pixel_format)), remarks
 
 
-def _with_square_pixels(dataset: "Dataset", recipe: PixelFormat, limits: Limits) -> PixelFormat:
-    """`recipe` with size, spacing and regions as they are once the pixels are square."""
-    rows, columns = recipe.layout.rows, recipe.layout.columns
+def _with_square_pixels(
+    dataset: "Dataset", pixel_format: PixelFormat, limits: Limits
+) -> PixelFormat:
+    """`pixel_format` with the size, spacing and regions that apply once the pixels are square."""
+    rows, columns = pixel_format.layout.rows, pixel_format.layout.columns
     aspect, spacing = read_aspect(dataset, read_spacing(dataset, rows, columns))
     size = square_size(rows, columns, aspect, limits.max_pixels)
     down, across = size[0] / rows, size[1] / columns
@@ -168,185 +144,37 @@ def _with_square_pixels(dataset: "Dataset", recipe: PixelFormat, limits: Limits)
         regions = tuple(scaled_region(region, down, across) for region in regions)
         if spacing.row_mm is not None and spacing.column_mm is not None:
             spacing = Spacing(spacing.row_mm / down, spacing.column_mm / across, None)
-    return replace(recipe, spacing=spacing, regions=regions, size=size)
+    return replace(pixel_format, spacing=spacing, regions=regions, size=size)
 
 
-def _first_values(stored: Sequence[Stored], recipe: PixelFormat) -> tuple[int, Values, str]:
+def _first_values(stored: Sequence[Stored], pixel_format: PixelFormat) -> tuple[int, Values, str]:
     """Index, stored values and color coding of the first frame that can be decoded."""
     for index, data in enumerate(stored):
         try:
-            return index, *_decode(data, recipe)
+            return index, *_decode(data, pixel_format)
         except _frame_errors():
             continue
     raise UnreadableError("frame_corrupt", "no frame of the file could be decoded")
-
-
-def _integer(dataset: "Dataset", keyword: str, default: int | None = None) -> int:
-    """A number of the pixel description; raises missing_tag or bad_value."""
-    if keyword not in dataset and default is None:
-        raise UnreadableError("missing_tag", f"the DICOM element {keyword} is missing")
-    try:
-        value = dataset.get(keyword)
-        return int(value) if value is not None and value != "" else int(default or 0)
-    except dicom_errors() as error:
-        raise UnreadableError(
-            "bad_value", f"the DICOM element {keyword} is not a number"
-        ) from error
-
-
-def _layout(dataset: "Dataset") -> PixelLayout:
-    """The description of the pixels; raises where an element is missing or contradicts another."""
-    if "PhotometricInterpretation" not in dataset:
-        raise UnreadableError(
-            "missing_tag", "the DICOM element PhotometricInterpretation is missing"
-        )
-    syntax = text_of(dataset.file_meta, "TransferSyntaxUID")
-    bits = _integer(dataset, "BitsAllocated")
-    layout = PixelLayout(
-        rows=_integer(dataset, "Rows"),
-        columns=_integer(dataset, "Columns"),
-        samples=_integer(dataset, "SamplesPerPixel"),
-        bits=bits,
-        bits_stored=_integer(dataset, "BitsStored", bits),
-        signed=_integer(dataset, "PixelRepresentation", 0) == 1,
-        planar=_integer(dataset, "PlanarConfiguration", 0),
-        photometric=text_of(dataset, "PhotometricInterpretation").upper(),
-        # without a meta header pydicom has found out how the elements are written
-        syntax=syntax or (IMPLICIT if dataset.original_encoding[0] else EXPLICIT),
-    )
-    if layout.photometric not in (*GRAY, *COLOR):
-        raise UnreadableError("unsupported", "a photometric interpretation that sono does not read")
-    if layout.samples != (1 if layout.photometric in GRAY else 3):
-        raise UnreadableError(
-            "bad_value", f"{layout.samples} samples a pixel do not fit {layout.photometric}"
-        )
-    if layout.photometric.startswith("YBR") and layout.bits != 8:
-        raise UnreadableError("unsupported", f"{layout.photometric} with {layout.bits} bits")
-    allowed = (8, 16) if layout.photometric == "PALETTE COLOR" else (1, 8, 16, 32)
-    if layout.bits not in allowed or not 1 <= layout.bits_stored <= layout.bits:
-        raise UnreadableError(
-            "bad_value", f"{layout.bits_stored} bits stored in {layout.bits} allocated"
-        )
-    return layout
-
-
-def _decoder(syntax: str) -> "Decoder":
-    from pydicom.pixels.decoders.base import get_decoder
-
-    try:
-        decoder: Decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise UnreadableError("unsupported_syntax") from error
-    if not decoder.is_available:
-        raise UnreadableError("needs_plugin" if syntax in WITH_GDCM else "unsupported_syntax")
-    return decoder
-
-
-def _palette(dataset: "Dataset", layout: PixelLayout) -> NDArray[np.uint8]:
-    """The colors [values, 3] of all pixel values that the layout can hold."""
-    from pydicom.pixels.processing import apply_color_lut
-
-    try:
-        values = np.arange(2**layout.bits_stored, dtype=np.uint8 if layout.bits == 8 else np.uint16)
-        colors = apply_color_lut(values, dataset)[..., :3]
-    except dicom_errors() as error:
-        raise UnreadableError("no_palette") from error
-    # a palette of 16 bits an entry; some machines fill only the lower 8
-    deep = colors.dtype != np.uint8 and int(colors.max()) > 255
-    return np.asarray(colors >> 8 if deep else colors, np.uint8)
-
-
-def _stored_frames(
-    dataset: "Dataset", layout: PixelLayout, compressed: bool
-) -> tuple[Sequence[Stored], PixelLayout, list[str]]:
-    """The stored bytes of each frame that is there, the layout that these bytes show, and
-    remarks.
-    """
-    try:
-        data = dataset.PixelData
-    except dicom_errors() as error:
-        raise UnreadableError("corrupt", "the pixel data cannot be read") from error
-    declared = _integer(dataset, "NumberOfFrames", 1)
-    if not isinstance(data, bytes) or not data:
-        raise UnreadableError("no_pixels", "the DICOM object has empty pixel data")
-    remarks: list[str] = []
-    frames: Sequence[Stored]
-    if compressed:
-        frames = _compressed_frames(data, layout)
-    else:
-        frames, layout, remarks = _plain_frames(data, layout, max(declared, 1))
-    if not frames:
-        raise UnreadableError("truncated", "fewer pixel bytes than one frame needs")
-    if len(frames) != declared:
-        remarks.append("frames_mismatch")
-    return frames, layout, remarks
-
-
-def _plain_frames(
-    data: bytes, layout: PixelLayout, declared: int
-) -> tuple[Sequence[Stored], PixelLayout, list[str]]:
-    """Cut uncompressed data into frames.
-
-    Whole frames that nobody declared count, other surplus does not.
-    """
-    full = replace(layout, photometric="YBR_FULL")
-    remarks: list[str] = []
-    if layout.photometric == "YBR_FULL_422" and 0 <= len(data) - full.frame_bytes * declared <= 1:
-        layout, remarks = full, ["pixel_length"]  # declared as 4:2:2, but nothing was left out
-    size = layout.frame_bytes
-    present, surplus = divmod(len(data), size)
-    if surplus > 1 and present >= declared:  # one byte pads to an even length
-        present, remarks = declared, ["pixel_length"]
-    view = memoryview(data)  # no second copy of a long cine
-    return [view[start * size : (start + 1) * size] for start in range(present)], layout, remarks
-
-
-def _compressed_frames(data: bytes, layout: PixelLayout) -> list[bytes]:
-    """Join fragments to frames: a frame starts with the mark of its codec; in RLE each fragment is
-    one (PS3.5 A.4).
-
-    Offset tables and the declared number are not trusted: both were seen to be wrong.
-    """
-    from pydicom.encaps import generate_fragments
-
-    frames: list[list[bytes]] = []
-    try:
-        fragments = generate_fragments(data)
-        next(fragments, None)  # the offset table
-        for fragment in fragments:
-            if (
-                frames
-                and layout.syntax.startswith(JPEG_FAMILY)
-                and not fragment.startswith(_JPEG_STARTS)
-            ):
-                frames[-1].append(fragment)
-            else:
-                frames.append([fragment])
-    except dicom_errors() as error:
-        if not frames:
-            raise UnreadableError(
-                "corrupt", "the fragments of the pixel data cannot be told apart"
-            ) from error
-    return [b"".join(parts) for parts in frames]
 
 
 def _frame_errors() -> tuple[type[Exception], ...]:
     return (UnreadableError, *dicom_errors())
 
 
-def _frame(index: int, values: Values, coding: str, recipe: PixelFormat) -> Frame:
-    """The picture of decoded `values`, whose colors are coded as the photometric interpretation
-    `coding`.
-    """
-    layout, spacing = recipe.layout, recipe.spacing
-    if recipe.palette is not None:
-        values = recipe.palette[np.minimum(values, len(recipe.palette) - 1)]
-    deep = values.dtype != np.uint8 or recipe.window is not None
-    picture = to_8_bit(values, recipe.window) if deep else np.asarray(values, np.uint8)
+def _frame(index: int, values: Values, coding: str, pixel_format: PixelFormat) -> Frame:
+    """The frame of decoded `values`, whose colors have the photometric interpretation `coding`."""
+    layout, spacing = pixel_format.layout, pixel_format.spacing
+    if pixel_format.palette is not None:
+        values = pixel_format.palette[np.minimum(values, len(pixel_format.palette) - 1)]
+    deep = values.dtype != np.uint8 or pixel_format.window is not None
+    picture = to_8_bit(values, pixel_format.window) if deep else np.asarray(values, np.uint8)
     if layout.photometric == "MONOCHROME1":
         picture = 255 - picture
     gray, rgb = split_luma(picture) if coding in _LUMA_CHROMA else split_color(picture)
-    gray, rgb = resampled(gray, recipe.size), None if rgb is None else resampled(rgb, recipe.size)
+    gray, rgb = (
+        resampled(gray, pixel_format.size),
+        None if rgb is None else resampled(rgb, pixel_format.size),
+    )
     return Frame(
         index,
         gray,
@@ -355,33 +183,37 @@ def _frame(index: int, values: Values, coding: str, recipe: PixelFormat) -> Fram
         spacing.column_mm,
         spacing.reason,
         (),
-        recipe.regions,
-        _file_size(recipe),
+        pixel_format.regions,
+        _file_size(pixel_format),
     )
 
 
-def _file_size(recipe: PixelFormat) -> tuple[int, int] | None:
-    """Rows and columns in the file, where they were resampled."""
-    stored = recipe.layout.rows, recipe.layout.columns
-    return None if recipe.size == stored else stored
+def _file_size(pixel_format: PixelFormat) -> tuple[int, int] | None:
+    """Rows and columns in the file if the frame was resampled, otherwise None."""
+    stored = pixel_format.layout.rows, pixel_format.layout.columns
+    return None if pixel_format.size == stored else stored
 
 
-def _black_frame(index: int, recipe: PixelFormat) -> Frame:
-    spacing, black, codes = recipe.spacing, np.zeros(recipe.size, np.uint8), ("frame_corrupt",)
-    size = _file_size(recipe)
+def _black_frame(index: int, pixel_format: PixelFormat) -> Frame:
+    spacing, black, codes = (
+        pixel_format.spacing,
+        np.zeros(pixel_format.size, np.uint8),
+        ("frame_corrupt",),
+    )
+    size = _file_size(pixel_format)
     return Frame(
         index, black, None, spacing.row_mm, spacing.column_mm, spacing.reason, codes, (), size
     )
 
 
-def _decode(data: Stored, recipe: PixelFormat) -> tuple[Values, str]:
+def _decode(data: Stored, pixel_format: PixelFormat) -> tuple[Values, str]:
     """One frame [rows, columns] or [rows, columns, 3] and its photometric interpretation.
 
-    pydicom's conversion to RGB is left out, so that the luma stays as it was stored.
+    pydicom's conversion to RGB is not used, so that the luma stays as it was stored.
     """
     from pydicom.encaps import encapsulate
 
-    layout, decoder, content = recipe.layout, recipe.decoder, bytes(data)
+    layout, decoder, content = pixel_format.layout, pixel_format.decoder, bytes(data)
     _check_stored(content, layout)
     plugin = next((name for name in PLUGINS if name in decoder.available_plugins), "")
     if plugin == "pillow" and layout.bits > 8 and "gdcm" in decoder.available_plugins:
@@ -405,8 +237,9 @@ def _decode(data: Stored, recipe: PixelFormat) -> tuple[Values, str]:
 
 
 def _plain_adobe(data: bytes) -> bytes:
-    """A JPEG without the mark that makes Pillow convert luma and chroma to RGB, which pydicom
-    would do once more.
+    """A JPEG without the Adobe mark that makes Pillow convert luma and chroma to RGB.
+
+    pydicom would convert the colors a second time.
     """
     place = data.find(_ADOBE, 0, 4096)
     is_ycc = place >= 0 and data[place + 15 : place + 16] == bytes([_ADOBE_YCC])
@@ -414,19 +247,19 @@ def _plain_adobe(data: bytes) -> bytes:
 
 
 def _check_stored(data: bytes, layout: PixelLayout) -> None:
-    """Refuse a JPEG frame that is cut, and a picture larger than the header says (a bomb)."""
+    """Refuse a truncated JPEG frame, and a picture larger than the header declares (a bomb)."""
     limits = Limits(max_pixels=layout.rows * layout.columns)
     if layout.syntax == JPEG_BASELINE:
         walk_jpeg(data, limits)
-    if data.startswith(_JPEG_2000_START) and len(data) >= 24:
+    if data.startswith(JPEG_2000_START) and len(data) >= 24:
         x1, y1, x0, y0 = struct.unpack_from(">IIII", data, 8)
         check_size(y1 - y0, x1 - x0, limits)
 
 
 def _window(dataset: "Dataset", values: Values, layout: PixelLayout) -> tuple[float, float] | None:
-    """Stored values that become black and white: the first VOI window (PS3.3 C.11.2.1.2), or None.
+    """The stored values that become black and white, or None.
 
-    Percentiles.
+    The first VOI window is used (PS3.3 C.11.2.1.2), otherwise percentiles of the values.
     """
     if layout.bits == 1:
         return 0.0, 1.0

@@ -1,6 +1,6 @@
-"""Spacing and shape of the pixels in a DICOM header, and its ultrasound regions (0018,6011).
+"""Pixel spacing and shape from a DICOM header, and its ultrasound regions (0018,6011).
 
-Never guessed.
+Nothing is guessed.
 """
 
 import math
@@ -22,7 +22,7 @@ CENTIMETER = 3
 SAME_SPACING = 1e-4  # relative; machines round the deltas of regions that they draw alike
 SPACING_RANGE_MM = (0.005, 2.0)  # both excluded: 0.2 mm written where centimeters belong gives 2
 MAX_TISSUE_MM = 500.0  # of a tissue region; no probe sees that far
-MAX_PICTURE_MM = 1000.0  # of a whole picture, whose margins may be as wide as its tissue
+MAX_PICTURE_MM = 1000.0  # of a complete picture, whose margins may be as wide as its tissue
 MAX_ASPECT = 4.0  # of pixels; more is a broken header
 
 Box = tuple[int, int, int, int]
@@ -30,9 +30,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Spacing:
-    """Millimeters between the centres of neighboring pixels, or the reason why they are not
-    known.
-    """
+    """Distance in mm between the centers of neighboring pixels, or why it is unknown."""
 
     row_mm: float | None
     column_mm: float | None
@@ -42,19 +40,19 @@ class Spacing:
 def read_regions(dataset: "Dataset") -> tuple[UltrasoundRegion, ...] | None:
     """The regions of an ultrasound image in their order.
 
-    None where the header has no such sequence.
+    None if the header has no such sequence.
     """
     try:
         items = list(dataset.SequenceOfUltrasoundRegions)
     except dicom_errors():
         return None
-    return tuple(_region(item) for item in items)
+    return tuple(_read_region(item) for item in items)
 
 
 def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
-    """Spacing from the regions.
+    """Spacing from the regions, otherwise from PixelSpacing.
 
-    Where there are none, from PixelSpacing, of the file or of an enhanced object.
+    PixelSpacing may be that of the file or of an enhanced object.
     """
     regions = read_regions(dataset)
     if not regions:
@@ -65,13 +63,12 @@ def read_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing:
 
 
 def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
-    """Height over width of a pixel, and the spacing that fits it: none where the header contradicts
-    itself.
+    """Height / width of a pixel, and the spacing that fits it (none for a contradiction).
 
-    The spacing decides; without one, PixelAspectRatio (0028,0034: vertical, then horizontal size).
-    1 where nothing is said, or nothing that can be believed.
+    The spacing decides; without one, PixelAspectRatio does (0028,0034: vertical, then horizontal
+    size). The aspect is 1 if the header has no usable value.
     """
-    declared = _pair(dataset, "PixelAspectRatio")
+    declared = _two_numbers(dataset, "PixelAspectRatio")
     ratio = declared[0] / declared[1] if declared else None
     if spacing.row_mm is None or spacing.column_mm is None:
         return (ratio if ratio is not None and _is_aspect(ratio) else 1.0), spacing
@@ -83,15 +80,15 @@ def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
 
 
 def is_doubtful(dataset: "Dataset", spacing: Spacing) -> bool:
-    """Whether what the header says of the shape of its pixels was not believed."""
-    declared = _pair(dataset, "PixelAspectRatio")
+    """Whether the header's statements about the shape of its pixels were rejected."""
+    declared = _two_numbers(dataset, "PixelAspectRatio")
     return spacing.reason == "aspect_differs" or (
         declared is not None and not _is_aspect(declared[0] / declared[1])
     )
 
 
 def scaled_region(region: UltrasoundRegion, down: float, across: float) -> UltrasoundRegion:
-    """`region` in a picture that was enlarged `down` and `across` times."""
+    """`region` in a picture that was enlarged by the factors `down` and `across`."""
     x0, y0, x1, y1 = region.box  # the last pixel belongs to it
     box = x0 * across, y0 * down, (x1 + 1) * across - 1, (y1 + 1) * down - 1
     return replace(region, box=box, deltas=(region.deltas[0] / across, region.deltas[1] / down))
@@ -104,10 +101,9 @@ def _is_aspect(aspect: float) -> bool:
 def spacing_of(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> Spacing:
     """The spacing that all regions of two-dimensional tissue agree on.
 
-    Each must have its units in centimeters, lie in the picture and have positive deltas: beside a
-    broken region the others are no better, and a picture that was scaled down keeps the regions of
-    its full size, so one region of any kind that reaches out of the picture makes all deltas
-    worthless.
+    Each must have units in centimeters, lie inside the picture and have positive deltas. One broken
+    region makes the others unreliable. A picture that was scaled down keeps the regions of its full
+    size, so one region of any kind that leaves the picture makes all deltas worthless.
     """
     if not regions:
         return Spacing(None, None, "regions_empty")
@@ -133,7 +129,7 @@ def spacing_of(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> 
 def tissue_box(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> Box | None:
     """The half-open box of the only region of tissue.
 
-    None where there are none or several, or it is not usable.
+    None if there are none or several, or if it is not usable.
     """
     tissue = [region for region in regions if is_tissue(region)]
     if (
@@ -149,12 +145,12 @@ def tissue_box(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> 
 def is_tissue(region: UltrasoundRegion) -> bool:
     """Whether the region shows tissue in two dimensions.
 
-    An M-mode strip shows tissue too, but over time.
+    An M-mode strip also shows tissue, but over time.
     """
     return region.spatial_format == TWO_DIMENSIONAL and region.data_type == TISSUE
 
 
-def _region(item: "Dataset") -> UltrasoundRegion:
+def _read_region(item: "Dataset") -> UltrasoundRegion:
     location = ("MinX0", "MinY0", "MaxX1", "MaxY1")
     x0, y0, x1, y1 = (_number(item, f"RegionLocation{end}") for end in location)
     return UltrasoundRegion(
@@ -167,7 +163,7 @@ def _region(item: "Dataset") -> UltrasoundRegion:
 
 
 def _number(item: "Dataset", keyword: str) -> float:
-    """A number of a region; NaN, which no comparison accepts, where it is absent or broken."""
+    """A number of a region; NaN, which fails every comparison, if it is absent or broken."""
     try:
         return float(item.get(keyword, math.nan))
     except dicom_errors():
@@ -175,7 +171,7 @@ def _number(item: "Dataset", keyword: str) -> float:
 
 
 def _fault(region: UltrasoundRegion) -> str | None:
-    """Why a region of tissue has no spacing."""
+    """Why a region of tissue has no usable spacing."""
     if any(unit != CENTIMETER for unit in region.units):
         return "region_units"
     if not _is_box(region):
@@ -185,9 +181,7 @@ def _fault(region: UltrasoundRegion) -> str | None:
 
 
 def _is_plausible(region: UltrasoundRegion) -> bool:
-    """Whether pixels and extent of a tissue region are of a size that an ultrasound picture can
-    have.
-    """
+    """Whether pixels and extent of a tissue region have a size that is possible in ultrasound."""
     (across, down), (x0, y0, x1, y1) = region.deltas, region.box
     longest = max((x1 - x0) * across, (y1 - y0) * down) * 10
     return _plausible(across * 10, down * 10) and longest <= MAX_TISSUE_MM
@@ -206,7 +200,7 @@ def _is_box(region: UltrasoundRegion) -> bool:
 def _reaches_out(region: UltrasoundRegion, rows: int, columns: int) -> bool:
     """Whether a region leaves the picture.
 
-    Some machines write its last pixel, some the one after.
+    Some machines write its last pixel, others the one after it.
     """
     x0, y0, x1, y1 = region.box
     return x0 < 0 or y0 < 0 or x1 > columns or y1 > rows
@@ -217,15 +211,14 @@ def _same(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def is_too_wide(rows: int, columns: int, row_mm: float, column_mm: float) -> bool:
-    """Whether a picture of that many pixels would be wider or higher than tissue and its
-    margins can be.
-    """
+    """Whether a picture of that many pixels would be larger than tissue and margins can be."""
     return max(rows * row_mm, columns * column_mm) > MAX_PICTURE_MM
 
 
 def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | None:
-    """PixelSpacing (0028,0030) of the file, else that which all frames of an enhanced object
-    share (C.7.6.16.2.1).
+    """PixelSpacing (0028,0030) of the file, or the one that all frames of an enhanced object share.
+
+    See PS3.3 C.7.6.16.2.1.
     """
     try:
         shared = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
@@ -234,7 +227,7 @@ def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | Non
     for holder in (dataset, shared):
         if holder is None or holder.get_item("PixelSpacing") is None:
             continue
-        pair = _pair(holder, "PixelSpacing")
+        pair = _two_numbers(holder, "PixelSpacing")
         if pair is None:
             return Spacing(None, None, "pixel_spacing")
         sound = _plausible(*pair) and not is_too_wide(rows, columns, *pair)
@@ -242,8 +235,8 @@ def _pixel_spacing(dataset: "Dataset", rows: int, columns: int) -> Spacing | Non
     return None
 
 
-def _pair(dataset: "Dataset", keyword: str) -> tuple[float, float] | None:
-    """Two positive numbers, vertical first; None where they are absent or broken."""
+def _two_numbers(dataset: "Dataset", keyword: str) -> tuple[float, float] | None:
+    """Two positive numbers, vertical first; None if they are absent or broken."""
     try:
         down, across = (float(value) for value in dataset.get(keyword, ()))
     except dicom_errors():

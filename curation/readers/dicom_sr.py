@@ -1,7 +1,4 @@
-"""DICOM structured reports of obstetric ultrasound (PS3.16, TID 5000).
-
-Gestational age and biometry as records.
-"""
+"""Structured reports of obstetric ultrasound (PS3.16, TID 5000) as gestational age and biometry."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,8 +9,8 @@ from typing import TYPE_CHECKING
 from sono.curation.clinical.dates import parse_date
 from sono.curation.clinical.dating import days_from_due, days_from_lmp
 from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS
+from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import RANGES_MM
 from sono.curation.readers.dicom_header import dicom_errors, text_of
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ LENGTHS = {
 AGE, COMPOSITE_AGE = ("18185-9", "LN"), ("11888-5", "LN")
 DUE_DATE, LAST_PERIOD = ("11778-8", "LN"), ("11955-2", "LN")
 FETUS = ("11951-1", "LN")
-# Elsewhere an age stands beside the one measurement that it was worked out from.
+# In other sections an age is next to the one measurement that it was computed from.
 SUMMARIES = frozenset((OBSTETRIC, ("121111", "DCM"), ("125008", "DCM"), ("121118", "DCM")))
 SELECTION, DERIVATION = ("121404", "DCM"), ("121401", "DCM")
 MEANS = frozenset((("R-00317", "SRT"), ("373098007", "SCT")))
@@ -46,9 +43,7 @@ SAME = 0.005  # mm; the same number in cm and in mm
 
 @dataclass(frozen=True)
 class _Item:
-    """A leaf of the tree: concept, value type, number in mm or days, text, and the sections
-    that it stands in.
-    """
+    """A leaf of the content tree: concept, value type, number (mm or days), text and sections."""
 
     concept: Code
     number: float
@@ -63,11 +58,10 @@ def is_report(dataset: "Dataset") -> bool:
 
 
 def read_report(dataset: "Dataset") -> dict[str, float]:
-    """`ga_days`, `bpd_mm`, `hc_mm`, `ac_mm`, `fl_mm`, `crl_mm` and `nt_mm`, as far as the report is
-    clear about them.
+    """The gestational age (`ga_days`) and the biometry (`bpd_mm` to `nt_mm`) of a report.
 
-    Of repeated measurements the selected one counts, else the mean, else the only one. Biometry of
-    several fetuses, unknown units and implausible values are left out.
+    Of repeated measurements the selected one counts, otherwise the mean, otherwise the only one.
+    Biometry of several fetuses, unknown units and implausible values are omitted.
     """
     items = list(_items(dataset))
     age = _age(items, _exam_date(dataset))
@@ -76,16 +70,16 @@ def read_report(dataset: "Dataset") -> dict[str, float]:
         return values
     for concept, name in LENGTHS.items():
         low, high = RANGES_MM[name]
-        value = _one([item for item in items if item.concept == concept])
+        value = _preferred_number([item for item in items if item.concept == concept])
         if value is not None and low <= value <= high:
             values[f"{name}_mm"] = round(value, 2)
     return values
 
 
 def _items(dataset: "Dataset") -> Iterator[_Item]:
-    """The leaves of the tree of content, in no order.
+    """The leaves of the content tree, in no order.
 
-    What stands below a leaf says more about that leaf only.
+    What is below a leaf describes that leaf only.
     """
     waiting = [(dataset, frozenset([_concept(dataset)]))]
     while waiting:
@@ -139,8 +133,8 @@ def _text(item: "Dataset") -> str:
     return text_of(item, "Date") or text_of(item, "TextValue")
 
 
-def _one(items: Sequence[_Item]) -> float | None:
-    """The number that counts most; None where several of them differ."""
+def _preferred_number(items: Sequence[_Item]) -> float | None:
+    """The number with the highest priority; None if several of them differ."""
     known = [item for item in items if math.isfinite(item.number)]
     top = max((item.rank for item in known), default=PLAIN)
     numbers = [item.number for item in known if item.rank == top]
@@ -148,13 +142,13 @@ def _one(items: Sequence[_Item]) -> float | None:
 
 
 def _age(items: Sequence[_Item], exam: date | None) -> int | None:
-    """Gestational age on the exam day in days.
+    """Gestational age in days on the exam day.
 
-    As stated, else by the due date or last period, else by the biometry.
+    As stated, otherwise from the due date or the last period, otherwise from the biometry.
     """
     general = [item for item in items if item.sections <= SUMMARIES]
-    stated = _one([item for item in general if item.concept == AGE])
-    composite = _one([item for item in general if item.concept == COMPOSITE_AGE])
+    stated = _preferred_number([item for item in general if item.concept == AGE])
+    composite = _preferred_number([item for item in general if item.concept == COMPOSITE_AGE])
     for age in (stated, _dated(general, exam), composite):
         if age is not None and MIN_GA_DAYS <= age <= MAX_GA_DAYS:
             return round(age)

@@ -1,4 +1,4 @@
-"""Walk a folder and read its files, whatever they are; nothing in a file can stop a run."""
+"""Walk a folder and read its files, whatever they are; no file can stop a run."""
 
 import os
 import stat
@@ -46,26 +46,25 @@ SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 
 def name_of(root: Path | str) -> bytes:
-    """The one name of a folder, whatever way leads there.
+    """The one name of a folder, independent of how it was given.
 
-    Its absolute path, or its address in a store.
+    It is the absolute path, or the address in an object store.
     """
     return os.fsencode(root.rstrip("/") if isinstance(root, str) else real_path(root))
 
 
 def list_sources(root: Path | str) -> list[bytes]:
-    """Absolute paths of all entries below `root` that are not folders, sorted bytewise; SonoError
-    if there is none.
+    """Absolute paths of all entries below `root` that are not folders, sorted bytewise.
 
-    A link to a folder is listed, not followed; so is a folder that cannot be opened. Of a store:
-    addresses of objects.
+    A link to a folder is listed, not followed, and so is a folder that cannot be opened. For an
+    object store the result has the addresses of objects. Raises SonoError if there are none.
     """
     if isinstance(root, str):
         return list_objects(root)
     if root.is_dir():
         found = sorted(_walk(name_of(root)))
         if not found:
-            raise SonoError(f"{root}: holds no files; give the folder with your export")
+            raise SonoError(f"{root}: contains no files; give the folder with your export")
         return found
     if not root.exists():
         raise SonoError(f"{root}: does not exist; give a folder or a file")
@@ -89,9 +88,9 @@ def _walk(top: bytes) -> Iterator[bytes]:
 
 
 def stamp_of(path: bytes) -> tuple[int, int] | None:
-    """Size in bytes and time of change in ns (in a store: a number made of the object's tag).
+    """Size in bytes and modification time in ns (for an object, a number derived from its tag).
 
-    None if nobody tells.
+    None if these are unknown.
     """
     try:
         if is_url(path):
@@ -103,11 +102,10 @@ def stamp_of(path: bytes) -> tuple[int, int] | None:
 
 
 def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = False) -> ReadResult:
-    """Read one path; what is wrong with it stands in the codes of the result, never in an
-    exception.
+    """Read one path; problems are reported as codes of the result, never as exceptions.
 
-    With `force` whatever is neither DICOM nor an image by its first bytes is tried as DICOM with a
-    broken beginning.
+    With `force`, a file that is neither DICOM nor an image by its first bytes is tried as DICOM
+    with a broken beginning.
     """
     name = Path(os.fsdecode(path)).name
     try:
@@ -115,7 +113,7 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     except UnreadableError as error:
         return failed(error)
     except MemoryError:
-        return failed(UnreadableError("too_large", "the memory does not hold this file"))
+        return failed(UnreadableError("too_large", "this file does not fit into memory"))
     kind = _kind(content)
     forced = force and format_of(content) is None
     bare_dataset = kind is None and (forced or looks_like_dataset(content))
@@ -129,7 +127,7 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
 
 
 def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult | None:
-    """Who an image or a DICOM file with frames says it is of, without decoding pixels.
+    """The identity that an image or a DICOM file with frames declares, without decoding pixels.
 
     None for any other file.
     """
@@ -171,7 +169,7 @@ def _check_regular(path: bytes) -> None:
 
 
 def _read_stable(path: bytes, limits: Limits) -> bytes:
-    """The whole content; refuses what grew, shrank or was touched meanwhile."""
+    """The complete content; refuses a file that changed while it was read."""
     # non-blocking, because a pipe may take the place of the file after the check
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
@@ -194,7 +192,7 @@ def _kind(content: bytes) -> str | None:
 
 
 def _with_extension(source: ReadResult, name: str, kind: str | None) -> ReadResult:
-    """Add the remark that the name promises another format than the content has."""
+    """Add the remark that the name implies another format than the content has."""
     extension = Path(name).suffix.lower()
     promised = [known for known, endings in EXTENSIONS.items() if extension in endings]
     if kind not in EXTENSIONS or not source.frames or promised in ([], [kind]):

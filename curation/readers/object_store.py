@@ -1,8 +1,7 @@
-"""Raw files in an object store, `s3://bucket/raw`, through fsspec: which there are, if they
-changed, what they hold.
+"""Raw files in an object store such as `s3://bucket/raw`, through fsspec.
 
-Credentials come from the environment alone. What a store or its package says is not repeated: it
-names objects.
+Credentials come from the environment only. Messages of a store or its package are not repeated,
+because they name objects.
 """
 
 import errno
@@ -24,7 +23,7 @@ Answer = TypeVar("Answer")
 
 HELP = "see docs/stores.md"
 WAITS = (1.0, 5.0)  # seconds before a store is asked again
-# What a store tells of an object's content or age, best first; the names are those of the packages.
+# Facts on an object's content or age, best first; the names are those of the packages.
 TAGS = (
     "ETag",
     "etag",
@@ -52,15 +51,15 @@ FACTS = (
 
 
 def is_url(place: bytes) -> bool:
-    """Whether a source stands in a store.
+    """Whether a source is in an object store.
 
-    The path of a local file never holds these letters in a row.
+    The path of a local file never contains "://".
     """
     return b"://" in place
 
 
 def raw_place(given: str) -> Path | str:
-    """The address of a store as it is; the path of a local folder, which file:// names too."""
+    """The address of a store unchanged, or the path of a local folder (also from file://)."""
     local = given.removeprefix("file://")
     return local if "://" in local else Path(local)
 
@@ -68,7 +67,7 @@ def raw_place(given: str) -> Path | str:
 def list_objects(url: str) -> list[bytes]:
     """Addresses of all objects below `url`, sorted bytewise.
 
-    SonoError if there is none or the store cannot tell.
+    Raises SonoError if there are none or the store cannot list them.
     """
     protocol, _, place = _checked(url).partition("://")
     # bucket or host, never a folder
@@ -81,7 +80,7 @@ def list_objects(url: str) -> list[bytes]:
         ) from error
     if not found:
         raise SonoError(
-            f"{shown}: holds nothing at this address; give the bucket and folder with your export"
+            f"{shown}: contains no objects; give the bucket and folder with your export"
         )
     return found
 
@@ -89,7 +88,7 @@ def list_objects(url: str) -> list[bytes]:
 def stamp(url: bytes) -> tuple[int, int]:
     """Size in bytes and a number that changes with the content.
 
-    OSError if the store does not tell.
+    Raises OSError if the store does not report them.
     """
     info = _info(url)
     # without a tag: new each time
@@ -98,40 +97,42 @@ def stamp(url: bytes) -> tuple[int, int]:
 
 
 def read_object(url: bytes, limits: Limits) -> bytes:
-    """The whole content, in one request.
+    """The complete content, in one request.
 
-    UnreadableError for what is no file, too large or of another size now.
+    Raises UnreadableError for anything that is not a file, is too large or has changed its size.
     """
     info = _info(url)
     size = info["size"]
     if info["type"] != "file":
         raise UnreadableError("not_a_file")
     check_bytes(size, limits)
-    store, name = _opened(os.fsdecode(url))
-    content: bytes = _ask(partial(store.cat_file, name, start=0, end=size + 1))
+    store, name = _open_store(os.fsdecode(url))
+    content: bytes = _request(partial(store.cat_file, name, start=0, end=size + 1))
     if len(content) != size:
         raise UnreadableError("changed_while_read")
     return content
 
 
 def _checked(url: str) -> str:
-    """The address.
+    """The address, checked.
 
-    SonoError, without it, for one that may hold a secret, means several stores or cannot be listed.
+    Raises SonoError, without the address, if it may contain a secret, means several stores or
+    cannot be listed.
     """
     protocol, _, place = url.partition("://")
     if re.search(r"\?|(:|%3a).*@", place, re.I):
         raise SonoError(
-            f"the address holds a password or a question; take it out: credentials come from the "
+            f"the address has a password or a query; remove it: credentials come from the "
             f"environment ({HELP})"
         )
     if "::" in url or not place.strip("/"):
         raise SonoError(
-            f"the address is not one of a bucket and folder, as s3://bucket/raw; {HELP}"
+            f"the address does not name a bucket and folder, as in s3://bucket/raw; {HELP}"
         )
     if protocol in ("http", "https"):
         raise SonoError(
-            f"{protocol}:// does not tell what there is; give an address as s3://bucket/raw, or "
+            f"{protocol}:// servers do not list their files; give an address like "
+            "s3://bucket/raw, or use "
             f"`sono pull` from a PACS"
         )
     return url
@@ -140,36 +141,36 @@ def _checked(url: str) -> str:
 def _walk(url: str) -> Iterator[str]:
     """Addresses of the objects below `url`.
 
-    OSError for a folder that fails (fsspec's own walk leaves it out).
+    Raises OSError for a folder that fails (fsspec's own walk skips it).
     """
-    store, top = _opened(url)
+    store, top = _open_store(url)
     store.invalidate_cache()
     waiting = [top]
     while waiting:
         folder = waiting.pop()
-        for entry in _ask(partial(store.ls, folder, detail=True)):
+        for entry in _request(partial(store.ls, folder, detail=True)):
             name = entry["name"].rstrip("/")
             is_folder, has_slash = entry["type"] == "directory", entry["name"] != name
             if is_folder and name != folder:
                 waiting.append(name)
             elif is_folder == has_slash or (has_slash and entry["size"]):
-                # not the folder itself nor the empty object that stands for it; but a folder
+                # not the folder itself nor the empty object that represents it; but a folder
                 # without name, as in a//b
                 yield f"{url}/{name[len(top) :].lstrip('/')}".rstrip("/")
 
 
 def _info(url: bytes) -> dict[str, Any]:
-    store, name = _opened(os.fsdecode(url))
-    info: dict[str, Any] = _ask(partial(store.info, name))
+    store, name = _open_store(os.fsdecode(url))
+    info: dict[str, Any] = _request(partial(store.info, name))
     if not isinstance(info.get("size"), int):
-        raise OSError(errno.EIO, "the store does not tell its size")
+        raise OSError(errno.EIO, "the store does not report its size")
     return info
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def _open_store(url: str) -> tuple[Any, str]:
     """The store of an address, and the name there.
 
-    Never a chain of stores, which the name of an object may ask for.
+    Never a chain of stores, which the name of an object could request.
     """
     protocol = url.partition("://")[0]
     try:
@@ -187,13 +188,13 @@ def _opened(url: str) -> tuple[Any, str]:
         ) from error
     for package in (kind.__module__.partition(".")[0], "asyncio"):  # they log the names of objects
         logging.getLogger(package).setLevel(logging.CRITICAL)
-    return _ask(lambda: (kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)))
+    return _request(lambda: (kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)))
 
 
-def _ask(question: Callable[[], Answer], asked: int = 0) -> Answer:
+def _request(question: Callable[[], Answer], asked: int = 0) -> Answer:
     """The answer of a store, which is asked again after an error that may pass.
 
-    OSError with a fact of our own.
+    Raises OSError with our own message.
     """
     try:
         return question()
@@ -203,10 +204,10 @@ def _ask(question: Callable[[], Answer], asked: int = 0) -> Answer:
         if asked == len(WAITS) or number in (errno.ENOENT, errno.EACCES):
             raise OSError(number, fact) from None
     time.sleep(WAITS[asked])
-    return _ask(question, asked + 1)
+    return _request(question, asked + 1)
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
-    """What may be raised by the packages that are loaded."""
+    """The exceptions that the loaded packages may raise."""
     own = [getattr(sys.modules[module], name) for module, name in ERRORS if module in sys.modules]
     return (*DECODER_ERRORS, *own)

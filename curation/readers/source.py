@@ -1,7 +1,4 @@
-"""What the readers return: gray frames, private header facts and codes.
-
-With the tone conversions that they share.
-"""
+"""What the readers return: gray frames, private header facts and codes; shared tone conversions."""
 
 import re
 import struct
@@ -59,7 +56,7 @@ _TEXT_RUN = re.compile(rb"(?:[\x20-\x7e]|[\xc3-\xdf][\x80-\xbf]|[\xe1-\xec][\x80
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one file may cost before it is refused."""
+    """Limits on one file; a file beyond them is refused."""
 
     max_pixels: int = 64_000_000  # a frame
     max_file_bytes: int = 2 << 30
@@ -73,10 +70,10 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class UltrasoundRegion:
-    """What a machine says of a part of its screen (PS3.3 C.8.5.5): kinds are code numbers, what is
-    broken is NaN.
+    """A region of the screen as the machine describes it (PS3.3 C.8.5.5).
 
-    `box` is x0, y0, x1, y1 in pixels; `units` and `deltas` are those of x and y.
+    `box` is x0, y0, x1, y1 in pixels; `units` and `deltas` are those of x and y. Kinds are code
+    numbers; broken values are NaN.
     """
 
     spatial_format: float
@@ -88,12 +85,10 @@ class UltrasoundRegion:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only where some pixel has color; pixel spacing of
-    this picture.
+    """One picture: `gray` [H, W]; `rgb` [H, W, 3] only if it has color; spacing in mm.
 
-    `file_size` is rows and columns in the file, where pixels that are not square were resampled.
-
-    A frame of a cine that could not be decoded is black and has the code frame_corrupt.
+    `file_size` is rows and columns in the file, if pixels that are not square were resampled. A
+    frame of a cine that could not be decoded is black and has the code frame_corrupt.
     """
 
     index: int
@@ -123,11 +118,9 @@ class Header:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """A file as read: its frames (none if nothing could be read), codes that concern it, and one
-    sentence.
+    """A file as read: its frames (none if nothing could be read), its codes, and one sentence.
 
-    The frames of a DICOM file are decoded when they are asked for, so a long cine is never in
-    memory as a whole.
+    The frames of a DICOM file are decoded on demand, so a long cine is never in memory at once.
     """
 
     file_sha256: str | None
@@ -149,21 +142,21 @@ class UnreadableError(Exception):
 
 
 def failed(error: UnreadableError, header: Header | None = None) -> ReadResult:
-    """The source of a file that gives no frame."""
+    """The result for a file that gives no frame."""
     return ReadResult(None, (), (error.code,), error.fact, header or Header())
 
 
 def succeeded(frames: Sequence[Frame], codes: Iterable[str], header: Header) -> ReadResult:
-    """The source of a file that gives frames; its message says what the codes mean."""
+    """The result for a file that gives frames; its message contains the meanings of the codes."""
     once = tuple(dict.fromkeys(codes))
     return ReadResult(None, frames, once, "; ".join(REASONS[code].meaning for code in once), header)
 
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep warnings of decoders from the user.
+    """Hide the warnings of decoders from the user.
 
-    They quote private values, and the codes say it better.
+    They quote private values, and the codes are clearer.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -203,8 +196,9 @@ def to_8_bit(values: Values, low_high: tuple[float, float] | None = None) -> NDA
 
 
 def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Gray [H, W] (luma of ITU-R BT.601) of a picture [H, W] or [H, W, 3] RGB, and the picture
-    if it has color.
+    """Gray [H, W] (ITU-R BT.601 luma) of a picture, and its RGB [H, W, 3] if it has color.
+
+    The picture is gray [H, W] or RGB [H, W, 3].
     """
     if picture.ndim == 2:
         return np.ascontiguousarray(picture), None
@@ -216,10 +210,9 @@ def split_color(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def split_luma(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """The same of a picture [H, W, 3] of luma and the two chromas (YBR_FULL): its luma as it is,
-    without a conversion.
+    """As `split_color`, for luma and two chromas [H, W, 3] (YBR_FULL); the luma is not converted.
 
-    Colors are worked out only where the chromas are far enough from their middle to make a
+    Colors are computed only where the chromas are far enough from their middle to make a
     difference.
     """
     luma, blue, red = cv2.split(np.ascontiguousarray(picture))
@@ -248,12 +241,12 @@ def text_runs(content: bytes) -> list[str]:
 
 
 def _is_latin_1(run: bytes) -> bool:
-    """Whether a run has an accent and is mostly letters; noise is not."""
+    """Whether a run has an accent and consists mostly of letters; noise does not."""
     return not run.isascii() and 3 * sum(byte in _LETTERS for byte in run) >= 2 * len(run)
 
 
 def clean_texts(texts: Iterable[str], shortest: int = 3) -> tuple[str, ...]:
-    """Lines of `texts` that are long enough to search for, each once, sorted; at most MAX_TEXTS."""
+    """Lines of `texts` that are long enough to search for, unique and sorted; at most MAX_TEXTS."""
     lines = {
         line.strip()
         for text in texts

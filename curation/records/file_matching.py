@@ -15,7 +15,8 @@ import pandas as pd
 from sono.curation.clinical.values import most_common, shape
 from sono.curation.core.atomic import real_path
 from sono.curation.core.console import progress
-from sono.curation.core.tables import SOURCES, empty_table
+from sono.curation.core.tables import empty_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.readers.files import list_sources, name_of, peek_source
 from sono.curation.records.earlier_runs import EarlierRuns
 from sono.curation.records.evidence import NO_RECORD, FileFacts, Match

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from sono.curation.clinical.dates import short
 from sono.curation.clinical.placeholders import id_form
 from sono.curation.clinical.values import shape
+from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean
-from sono.curation.core.tables import SPLITS
 from sono.curation.records.delimited import Sheet, clean
 from sono.curation.records.identity import known, unpadded
 from sono.curation.records.read import Reading

@@ -15,10 +15,10 @@ from pydantic import Field
 from sono.curation.clinical import values
 from sono.curation.clinical.dates import count_orders, month_first_of, short
 from sono.curation.clinical.name_variants import words_of
+from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.config import Config
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
-from sono.curation.core.tables import RANGES_MM
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.identity import known

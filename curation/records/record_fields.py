@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.clinical.values import shape
 from sono.curation.core.geometry import is_square
-from sono.curation.core.reasons import CONTAINERS, REASONS, status_of
+from sono.curation.core.reasons import CONTAINERS, REASONS, verdict_of
 from sono.curation.core.tables import Row
 from sono.curation.privacy.gate import names_of
 from sono.curation.privacy.misread import says_private
@@ -230,9 +230,8 @@ def _judge_print(row: Row) -> None:
         row["raw_study"],
     ]
     if says_private(printed, (text for text in raw if isinstance(text, str))):
-        row["reasons"] = [*row["reasons"], "text_in_sector"]
-        row["status"] = status_of(row["reasons"])
-        row["message"] = REASONS["text_in_sector"].meaning
+        meaning = REASONS["text_in_sector"].meaning
+        row |= asdict(verdict_of([*row["reasons"], "text_in_sector"], meaning))
 
 
 def _known(value: Any) -> str | None:

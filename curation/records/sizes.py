@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sono.curation.clinical import values
 from sono.curation.clinical.dating import DATINGS, days_from_size
 from sono.curation.clinical.gestational_age import weeks_and_days
-from sono.curation.core.tables import RANGES_MM
+from sono.curation.core.column_values import RANGES_MM
 from sono.curation.records.row_age import without_sizes
 
 if TYPE_CHECKING:

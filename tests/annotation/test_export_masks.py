@@ -239,8 +239,8 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
 def test_no_export_takes_the_place_of_a_file_of_the_study(tmp_path: Path, name: str) -> None:
     workspace = make_study(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(SonoError, match="of the study's own"):
+    with pytest.raises(SonoError, match="of the study itself"):
         export_coco(workspace, workspace.root / name)
-    with pytest.raises(SonoError, match="of the study's own"):
+    with pytest.raises(SonoError, match="of the study itself"):
         run_dedup(workspace, csv=workspace.root / name)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

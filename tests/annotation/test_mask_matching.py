@@ -20,7 +20,8 @@ from sono.annotation.mask_matching import FrameFinder, NoMatch
 from sono.annotation.picture_names import readings, stem_of
 from sono.annotation.source_files import SourceFile
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import SOURCES, read_table, write_table
+from sono.curation.core.tables import read_table, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]

@@ -21,7 +21,8 @@ from sono.curation.core.frame_files import (
     read_stored,
     stored_path,
 )
-from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.statistics import compute_statistics
 from sono.curation.export_dicom import CLEAN_PIXELS, export_dicom, keyed_uid

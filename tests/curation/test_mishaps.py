@@ -24,7 +24,8 @@ from waiting import LIMIT
 from sono.curation import qc as qc_module
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.tables import read_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.files import list_sources

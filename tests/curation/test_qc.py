@@ -19,7 +19,8 @@ from sono.curation import qc as qc_module
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import IssuesError, SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
-from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.tables import read_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import check_splits, split_workspace
 from sono.curation.imaging.analysis import AnalysisTask, analyze

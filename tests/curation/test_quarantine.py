@@ -15,15 +15,8 @@ from sono.curation.core.frame_files import (
     stored_path,
 )
 from sono.curation.core.reasons import status_of
-from sono.curation.core.tables import (
-    IMAGES,
-    RELEASED,
-    SOURCES,
-    from_rows,
-    read_table,
-    rows_of,
-    write_table,
-)
+from sono.curation.core.tables import IMAGES, from_rows, read_table, rows_of, write_table
+from sono.curation.core.vault_tables import RELEASED, SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.quarantine import _held, release, show_quarantine

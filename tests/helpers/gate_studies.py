@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 

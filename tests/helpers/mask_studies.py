@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from sono.curation.core.rle import decode
-from sono.curation.core.tables import IMAGES, SOURCES, from_rows, write_table
+from sono.curation.core.tables import IMAGES, from_rows, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 SOURCE = (30, 40)  # height, width

@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from sono.curation.core.tables import IMAGES, SOURCES, from_rows, rows_of, write_table
+from sono.curation.core.tables import IMAGES, from_rows, rows_of, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 

@@ -106,7 +106,7 @@ def test_planes_that_no_table_knows_are_refused(
     own_study.write(IMAGES, images)
     with pytest.raises(
         SonoError,
-        match=r"plane 'femor', the plane table has not; did you mean 'femur'\?; name your",
+        match=r"'femor', which the plane table does not have; did you mean 'femur'\?; name your",
     ):
         train(own_study, config)
     assert not own_study.runs.exists()

@@ -29,9 +29,9 @@ from sono.curation.core.atomic import (
     check_inside,
     open_regular,
     read_regular,
-    refuse_used_folder,
     write_text,
 )
+from sono.curation.core.atomic_folders import refuse_used_folder
 from sono.curation.core.console import progress
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import encode_png, is_whole_png

@@ -9,7 +9,8 @@ import torch
 
 from sono import __version__
 from sono.annotation.captions import CaptionConfig
-from sono.curation.core.atomic import file_sha256, new_folder, refuse_used_folder
+from sono.curation.core.atomic import file_sha256
+from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder, check_privacy
 from sono.training.interop.export_onnx import export_onnx

@@ -17,7 +17,7 @@ from torch import Tensor
 from sono.curation.core import checkpoint_names
 from sono.curation.core.atomic import open_regular
 from sono.curation.core.checkpoint_names import asked_for
-from sono.curation.core.config import told
+from sono.curation.core.config import format_problem
 from sono.curation.core.errors import SonoError
 
 DAMAGED = (*checkpoint_names.DAMAGED, SafetensorError)
@@ -150,7 +150,7 @@ def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
 def short(error: Exception) -> str:
     """A third-party error in one line, without torch's advice to load unsafely."""
     if isinstance(error, ValidationError):
-        return told(error)
+        return format_problem(error)
     if isinstance(error, pickle.UnpicklingError):
         return "not of torch, or more than tensors and numbers"
     return " ".join(str(error).split())[:160] or "cut short"

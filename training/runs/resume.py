@@ -18,7 +18,8 @@ from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
-from sono.curation.core.atomic import atomic_folder, check_regular, finish_replace, write_bytes
+from sono.curation.core.atomic import check_regular, write_bytes
+from sono.curation.core.atomic_folders import atomic_folder, finish_replace
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig

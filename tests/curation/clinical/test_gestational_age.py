@@ -71,13 +71,13 @@ def test_an_age_outside_4_to_45_weeks_is_refused_with_its_value(text: str) -> No
 
 
 def test_seven_days_beside_the_weeks_are_refused() -> None:
-    with pytest.raises(SonoError, match="has 7 days beside its weeks"):
+    with pytest.raises(SonoError, match="has 7 days after its weeks"):
         parse_ga("22+7")
 
 
 @pytest.mark.parametrize("text", ["22. SSW", "22. Woche", "22.SSW"])
 def test_a_week_that_has_begun_is_no_age_in_days(text: str) -> None:
-    with pytest.raises(SonoError, match=r"a week that has begun, as week 22 is 21\+0 to 21\+6"):
+    with pytest.raises(SonoError, match=r"a week in progress \(week 22 is 21\+0 to 21\+6\)"):
         parse_ga(text)
 
 

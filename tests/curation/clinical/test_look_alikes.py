@@ -18,9 +18,21 @@ def known(*names: str) -> PrivateStrings:
 
 @pytest.mark.parametrize(
     "text",
-    ["Lindqvіst", "Lіndqvіst's", "LIΝDQVIST", "Lindqvιst", "lindqνist", "Ｌｉｎｄｑｖｉｓｔ", "Ｌindqvіst",
-     "patLindqvіst", "Lindqvi&#1109;t", "Frau Lindqvі\u0301st", "Línԁqvist", "Lindqvist"],
-)  # fmt: skip
+    [
+        "Lindqvіst",
+        "Lіndqvіst's",
+        "LIΝDQVIST",
+        "Lindqvιst",
+        "lindqνist",
+        "Ｌｉｎｄｑｖｉｓｔ",
+        "Ｌindqvіst",
+        "patLindqvіst",
+        "Lindqvi&#1109;t",
+        "Frau Lindqvі\u0301st",
+        "Línԁqvist",
+        "Lindqvist",
+    ],
+)
 def test_a_letter_of_another_script_hides_no_name(text: str) -> None:
     assert "lindqvist" in known("Lindqvist^Anna").found_in(f"seen: {text}.")
 

@@ -10,12 +10,9 @@ import pytest
 from waiting import LIMIT
 
 from sono.curation.core.atomic import (
-    atomic_folder,
     atomic_path,
     check_inside,
     check_target,
-    copy_others,
-    new_folder,
     open_lock,
     read_json,
     read_regular,
@@ -23,6 +20,7 @@ from sono.curation.core.atomic import (
     write_bytes,
     write_text,
 )
+from sono.curation.core.atomic_folders import atomic_folder, copy_others, new_folder
 from sono.curation.core.errors import SonoError
 
 

@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[qc.cine]\nframe = 'all'", "unknown key 'qc.cine.frame'; did you mean 'frames'"),
-        ("qc = 3", "'qc' is 3: a section with keys is wanted"),
+        ("qc = 3", "'qc' is 3: expected a section with keys"),
         ("[qc]\nmin_side = '" + "x" * 10_000 + "'", "'qc.min_side' is 'xxxxxxxx"),
         ("a = " + "[" * 20_000, "not valid TOML"),
         (
@@ -184,6 +184,6 @@ class Numbers(Config):
     ],
 )
 def test_true_is_no_number(values: dict[str, object]) -> None:
-    with pytest.raises(SonoError, match=r"is (true|false): a number is wanted"):
+    with pytest.raises(SonoError, match=r"is (true|false): expected a number"):
         validated(values, "numbers", Numbers)
     assert validated({"flag": True, "count": 3}, "numbers", Numbers).flag

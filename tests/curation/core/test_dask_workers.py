@@ -228,7 +228,7 @@ def test_a_cluster_whose_workers_are_all_gone_is_told(
     next(results)
     for worker in cluster.workers:
         worker.kill()
-    with pytest.raises(SonoError, match=r"the cluster has no worker.*goes on where it stopped"):
+    with pytest.raises(SonoError, match=r"the cluster has no worker.*continues where it stopped"):
         list(results)
 
 
@@ -237,6 +237,6 @@ def test_a_scheduler_that_ends_is_told(cluster: Cluster) -> None:
     next(results)
     cluster.scheduler.kill()
     with pytest.raises(
-        SonoError, match=r"the connection to the scheduler was lost.*goes on where it stopped"
+        SonoError, match=r"the connection to the scheduler was lost.*continues where it stopped"
     ):
         list(results)

@@ -93,4 +93,4 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=LIMIT, check=False
     )
-    assert done.returncode and "worker processes could not begin" in done.stderr
+    assert done.returncode and "worker processes could not start" in done.stderr

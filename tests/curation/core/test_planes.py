@@ -93,7 +93,7 @@ def test_a_study_adds_planes_aliases_and_labels_of_none(tmp_path: Path) -> None:
         ('[femur]\ncolor = "red"', r"\[femur\] color: extra"),
         ('[foot]\nregion = "limb"', "unknown region 'limb'"),
         ("[foot]", "unknown region ''"),
-        ('["My Plane"]\nregion = "head"', "is no plane id"),
+        ('["My Plane"]\nregion = "head"', "is not a plane id"),
         ('[femur]\naliases = ["Leg"]', r"the label 'leg' names both \[femur\] and \[leg\]"),
         ('[femur]\naliases = ["--"]', "has no letter or digit"),
         ("femur = 3", r"\[femur\]"),

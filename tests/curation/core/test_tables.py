@@ -11,8 +11,6 @@ from sono.curation.core.tables import (
     CAPTIONS,
     IMAGES,
     MASKS,
-    RELEASED,
-    SOURCES,
     empty_table,
     export_csv,
     from_rows,
@@ -20,6 +18,7 @@ from sono.curation.core.tables import (
     rows_of,
     write_table,
 )
+from sono.curation.core.vault_tables import RELEASED, SOURCES
 from sono.curation.core.workspace import Workspace
 
 

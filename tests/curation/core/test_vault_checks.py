@@ -15,7 +15,8 @@ from studies import copy_study
 
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import IMAGES, SOURCES, read_table, write_table
+from sono.curation.core.tables import IMAGES, read_table, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import split_workspace
 from sono.curation.qc import QcOptions, run_qc

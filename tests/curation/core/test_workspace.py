@@ -7,7 +7,8 @@ import pytest
 
 from sono.curation.core import workspace as module
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 
@@ -29,7 +30,7 @@ def test_it_is_found_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     key = study.key()
-    with pytest.raises(SonoError, match="is a workspace already"):
+    with pytest.raises(SonoError, match="already a workspace"):
         Workspace.create(tmp_path / "study")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").write_text("x")
@@ -78,7 +79,7 @@ def test_the_key_of_another_study_is_refused(tmp_path: Path) -> None:
 
 def test_a_workspace_inside_another_is_refused(tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
-    with pytest.raises(SonoError, match="lies inside the workspace"):
+    with pytest.raises(SonoError, match="is inside the workspace"):
         Workspace.create(study.root / "inner")
     assert not (study.root / "inner.vault").exists()
 
@@ -235,5 +236,5 @@ def test_the_ids_of_both_tables_are_read_once(
     assert all(study.has_vault() for _ in range(3))
     assert sorted(read) == ["images.parquet", "sources.parquet"]
     study.write(IMAGES, sources[IMAGES.columns].assign(source_id="other"))
-    with pytest.raises(SonoError, match="knows nothing of 1 files"):
+    with pytest.raises(SonoError, match="does not know 1 files"):
         study.has_vault()

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sono.curation.imaging.border_text import printed_lines
-from sono.curation.imaging.burned_in_text import Line, at_rim, burned_lines
+from sono.curation.imaging.burned_in_text import Line, at_border, burned_lines
 from sono.curation.imaging.sector import find_sector
 from sono.curation.readers.files import read_source
 
@@ -86,7 +86,7 @@ def test_tissue_has_no_lines_and_words_on_it_have() -> None:
 
 def test_the_rim_is_the_top_the_bottom_and_the_upper_corners() -> None:
     def places(*boxes: tuple[int, int, int, int]) -> list[bool]:
-        return [at_rim(Line(*box), 100, 200) for box in boxes]
+        return [at_border(Line(*box), 100, 200) for box in boxes]
 
     assert (
         places((90, 10, 110, 14), (90, 90, 110, 94), (0, 30, 40, 34), (180, 30, 200, 34))

@@ -156,7 +156,7 @@ def test_a_tesseract_that_fails_is_no_empty_page(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert read_words(np.zeros((200, 200), np.uint8)) is None
-    with pytest.raises(SonoError, match="does not read a plain word"):
+    with pytest.raises(SonoError, match="cannot read a plain word"):
         check_tesseract()
 
 

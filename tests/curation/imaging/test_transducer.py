@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sono.curation.imaging.sector import find_sector
-from sono.curation.imaging.transducer import is_flat, named, sector_kind
+from sono.curation.imaging.transducer import is_flat, kind_of_sides, sector_kind
 from sono.curation.readers.files import read_source
 
 Gray = NDArray[np.uint8]
@@ -33,7 +33,7 @@ ARC = np.deg2rad(np.linspace(-30, 30, 64))
 def test_kinds_follow_from_angles_apex_and_top(
     left: float | None, right: float | None, gap: float | None, flat: bool | None, kind: str
 ) -> None:
-    assert named(left, right, gap, flat) == kind
+    assert kind_of_sides(left, right, gap, flat) == kind
 
 
 def test_a_row_is_flat_and_an_arc_around_the_apex_is_not() -> None:

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from sono.curation.core.errors import SonoError
-from sono.curation.pacs.access import authorization, check_address, place
+from sono.curation.pacs.access import authorization, check_address, origin_of
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def test_a_password_that_is_no_utf_8_goes_out_as_it_came() -> None:
             {"SONO_PACS_PASSWORD": "Secret1", "SONO_PACS_USER": "r", "SONO_PACS_TOKEN": "t"},
             "both set",
         ),
-        ({"SONO_PACS_TOKEN": "Secret1 Secret1"}, "holds a space"),
-        ({"SONO_PACS_TOKEN": "Secret1\nX: y"}, "holds a space"),
-        ({"SONO_PACS_TOKEN": "Secret1é"}, "holds a space or a character"),
+        ({"SONO_PACS_TOKEN": "Secret1 Secret1"}, "has a space"),
+        ({"SONO_PACS_TOKEN": "Secret1\nX: y"}, "has a space"),
+        ({"SONO_PACS_TOKEN": "Secret1é"}, "has a space or a character"),
     ],
 )
 def test_half_given_credentials_are_refused_and_not_repeated(
@@ -129,5 +129,8 @@ def test_half_given_credentials_are_refused_and_not_repeated(
 
 
 def test_messages_show_neither_path_nor_query_nor_password() -> None:
-    assert place("https://a:b@pacs.inside:8443/x/studies?PatientID=7") == "https://pacs.inside:8443"
-    assert place("/login?PatientID=7") == "another path of the same server"
+    assert (
+        origin_of("https://a:b@pacs.inside:8443/x/studies?PatientID=7")
+        == "https://pacs.inside:8443"
+    )
+    assert origin_of("/login?PatientID=7") == "another path of the same server"

@@ -60,10 +60,10 @@ def test_a_form_that_is_not_served_has_an_error_of_its_own() -> None:
         (
             302,
             {"Location": "https://elsewhere.example/login?PatientID=7"},
-            "on to https://elsewhere.example, ",
+            "redirects to https://elsewhere.example, ",
         ),
-        (302, {"Location": "http://[::1"}, "on to a place that is no address, "),
-        (302, {"Location": "/login?PatientID=7"}, "on to another path of the same server, "),
+        (302, {"Location": "http://[::1"}, "redirects to a place that is no address, "),
+        (302, {"Location": "/login?PatientID=7"}, "redirects to another path of the same server, "),
         (200, {"Content-Type": "text/html; charset=utf-8"}, "web page"),
     ],
 )
@@ -149,7 +149,7 @@ def test_every_match_comes_once_whatever_the_server_makes_of_pages(
 
 
 def test_what_is_json_but_no_dicom_is_refused() -> None:
-    with pytest.raises(SonoError, match="JSON but no DICOM"):
+    with pytest.raises(SonoError, match="JSON but not DICOM"):
         list(search_all(PACS, lambda **_: ["a", "b"], {}, UID, page_size=2))
 
 

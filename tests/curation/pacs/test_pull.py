@@ -118,7 +118,7 @@ def test_a_server_that_refuses_every_form_is_no_success(archive, pull, tmp_path:
     archive.mischief = lambda path, times: Reply(406) if path.count("/") == 6 else None
     summary = pull()
     assert (summary.fetched, summary.failed) == (0, 10)
-    assert "HTTP 406 to each of 3 ways" in (tmp_path / "raw" / ".pull.jsonl").read_text()
+    assert "HTTP 406 for each of 3 ways" in (tmp_path / "raw" / ".pull.jsonl").read_text()
 
 
 def test_a_second_run_fetches_nothing_and_a_third_what_is_missing_or_short(
@@ -198,7 +198,7 @@ def test_short_pages_are_not_the_end_and_make_no_noise(archive, tmp_path: Path) 
         (Reply(404), "HTTP 404"),
         (Reply(403), "HTTP 403"),
         (multipart(us_file(3, 0)), "another instance"),
-        (multipart(b"\0" * 200), "no DICOM"),
+        (multipart(b"\0" * 200), "not send a DICOM file"),
         (Reply(200, b"pixels", "image/jpeg"), "image/jpeg"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_ot
     }
     archive.mischief = lambda path, times: Reply(500) if "/1.2.0.1." in path else None
     with pytest.raises(
-        SonoError, match="HTTP 500, and would not get better; the same command goes on"
+        SonoError, match="HTTP 500, and a retry would not help; the same command continues"
     ):
         pull(patience=RetryPolicy(tries=1))
     with pytest.raises(SonoError):
@@ -238,23 +238,23 @@ def test_a_server_that_is_down_ends_the_run_and_a_broken_study_cannot_bar_the_ot
 @pytest.mark.parametrize(
     ("bad", "fact"),
     [
-        (Reply(401), "HTTP 401, the server does not know us; set SONO_PACS_USER"),
+        (Reply(401), "HTTP 401, the credentials were not accepted; set SONO_PACS_USER"),
         (Reply(403), "HTTP 403 on a search"),
-        (Reply(404), "HTTP 404 on a search; no DICOMweb here"),
-        (Reply(200, b"<html>", "text/html"), "answers with a web page"),
+        (Reply(404), "HTTP 404 on a search; there is no DICOMweb service"),
+        (Reply(200, b"<html>", "text/html"), "answered with a web page"),
         (
             Reply(307, headers=(("Location", "https://elsewhere.example/studies"),)),
-            "sends us on to https://elsewhere",
+            "redirects to https://elsewhere",
         ),
-        (Reply(200, b"[1, 2]"), "JSON but no DICOM"),
+        (Reply(200, b"[1, 2]"), "JSON but not DICOM"),
         (Reply(200, b""), "a search with nothing, not DICOM JSON"),
         (Reply(200, b"[]", "text/plain"), "a search with text/plain, not DICOM JSON"),
-        (Reply(200, b"null"), "JSON but no DICOM"),
-        (Reply(200, b"7"), "JSON but no DICOM"),
-        (Reply(200, b"true"), "JSON but no DICOM"),
-        (Reply(200, b"[" * 100_000), "JSON but no DICOM"),
+        (Reply(200, b"null"), "JSON but not DICOM"),
+        (Reply(200, b"7"), "JSON but not DICOM"),
+        (Reply(200, b"true"), "JSON but not DICOM"),
+        (Reply(200, b"[" * 100_000), "JSON but not DICOM"),
         (Reply(200, b'[{"a": "b"}]'), "no valid UID"),
-        (Reply(200, b"hello"), "not whole JSON"),
+        (Reply(200, b"hello"), "not complete JSON"),
         (Reply(503, headers=(("Retry-After", "7200"),)), "HTTP 503"),
     ],
 )
@@ -385,7 +385,7 @@ def test_a_folder_of_others_or_of_a_workspace_is_refused(pull, tmp_path: Path) -
     with pytest.raises(SonoError, match="not a folder of sono pull"):
         pull()
     (tmp_path / "sono.toml").write_text("")
-    with pytest.raises(SonoError, match="may be handed over"):
+    with pytest.raises(SonoError, match="may be shared"):
         pull(out=tmp_path / "deep" / "new")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["letter.txt", "raw", "sono.toml"]
 
@@ -395,9 +395,9 @@ def test_a_link_into_a_workspace_and_a_vault_are_refused(pull, tmp_path: Path) -
     workspace.frames.mkdir()
     (tmp_path / "side").mkdir()
     (tmp_path / "side" / "l").symlink_to(workspace.frames)
-    with pytest.raises(SonoError, match="may be handed over"):
+    with pytest.raises(SonoError, match="may be shared"):
         pull(out=tmp_path / "side" / "l" / "raw2")
-    with pytest.raises(SonoError, match="lies in the vault"):
+    with pytest.raises(SonoError, match="is inside the vault"):
         pull(out=workspace.vault / "raw2")
     assert not list(tmp_path.rglob("raw2"))
 

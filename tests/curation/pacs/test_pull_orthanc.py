@@ -231,7 +231,7 @@ def test_a_wrong_password_and_a_wrong_path_are_one_line(
     orthanc, credentials, tmp_path, monkeypatch
 ) -> None:
     wrong_path = PullOptions(orthanc.url, tmp_path / "raw", FIRST)
-    with pytest.raises(SonoError, match="HTTP 400 on a search; no DICOMweb here"):
+    with pytest.raises(SonoError, match="HTTP 400 on a search; there is no DICOMweb service"):
         pull_studies(wrong_path)
     monkeypatch.setenv("SONO_PACS_PASSWORD", "guess")
     with pytest.raises(SonoError, match="HTTP 401"):

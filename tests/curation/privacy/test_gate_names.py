@@ -20,7 +20,8 @@ from sono.curation.core.atomic import write_bytes, write_text
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import PrivacyError
 from sono.curation.core.reasons import REASONS, SPACING_REASONS
-from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.phantom.files import DicomForm, dicom_file
 from sono.curation.phantom.frames import PROBES, expose
@@ -600,7 +601,7 @@ def test_every_code_that_the_readers_write_is_in_the_list() -> None:
     readers = Path(__file__).parents[3] / "curation" / "readers"
     text = "".join(
         (readers / name).read_text()
-        for name in ("dicom_regions.py", "images.py", "dicom_pixels.py")
+        for name in ("dicom_regions.py", "images.py", "dicom_pixels.py", "pixel_layout.py")
     )
     written = set(re.findall(r'"((?:no_)?regions?_[a-z_]+|not_dicom|no_regions)"', text))
     assert written <= set(SPACING_REASONS) and len(written) > 6

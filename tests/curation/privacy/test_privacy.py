@@ -15,7 +15,8 @@ import pytest
 from sono.annotation.captions import build_captions
 from sono.curation.core.atomic import write_bytes, write_text
 from sono.curation.core.errors import PrivacyError
-from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy, private_strings
 

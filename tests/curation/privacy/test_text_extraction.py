@@ -23,7 +23,8 @@ from safetensors.numpy import save_file
 
 from sono.curation.core.atomic import write_bytes, write_text
 from sono.curation.core.errors import PrivacyError
-from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, SOURCES, from_rows, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 

@@ -230,7 +230,7 @@ def test_a_missing_and_an_empty_folder_are_the_users_to_mend(tmp_path: Path) -> 
     with pytest.raises(SonoError, match="does not exist; give a folder"):
         list_sources(tmp_path / "nowhere")
     (tmp_path / "inner").mkdir()
-    with pytest.raises(SonoError, match="holds no files"):
+    with pytest.raises(SonoError, match="contains no files"):
         list_sources(tmp_path)
 
 

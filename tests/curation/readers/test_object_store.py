@@ -24,7 +24,8 @@ from sono.curation.core.engine import Engine
 from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.pseudonyms import pseudonym
-from sono.curation.core.tables import SOURCES, read_table
+from sono.curation.core.tables import read_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset import exams
 from sono.curation.imaging import analysis
@@ -334,7 +335,7 @@ def test_a_bucket_that_is_not_there_or_empty_is_one_line() -> None:
     ):
         list_sources("memory://nowhere/raw")
     fsspec.filesystem("memory").makedirs("/clinic/empty")
-    with pytest.raises(SonoError, match=r"^memory://clinic: holds nothing at this address"):
+    with pytest.raises(SonoError, match=r"^memory://clinic: contains no objects"):
         list_sources("memory://clinic/empty")
 
 
@@ -345,8 +346,8 @@ def test_a_bucket_that_is_not_there_or_empty_is_one_line() -> None:
         ("s3://reader%3Ahunter2@clinic/raw", "credentials come from the environment"),
         ("sftp://reader:hunter2/@clinic/raw", "credentials come from the environment"),
         ("abfs://clinic/raw?sig=hunter2", "credentials come from the environment"),
-        ("simplecache::memory://hunter2/raw", "not one of a bucket and folder"),
-        ("memory://", "not one of a bucket and folder"),
+        ("simplecache::memory://hunter2/raw", "does not name a bucket and folder"),
+        ("memory://", "does not name a bucket and folder"),
         ("https://hunter2/raw", "sono pull"),
         ("mermory://hunter2/raw", "did you mean 'memory'"),
     ],

@@ -17,7 +17,8 @@ import sono.cli
 from sono.curation.clinical.values import shape
 from sono.curation.core.errors import IssuesError
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import SOURCES, from_rows
+from sono.curation.core.tables import from_rows
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.records.check import Compared, RecordsReport, check_records
 from sono.curation.records.file_matching import MatchOptions
 from sono.curation.records.read import RecordsConfig

@@ -89,7 +89,8 @@ def test_rows_keep_the_numbers_that_the_spreadsheet_shows(tmp_path: Path) -> Non
         tmp_path / "a.xlsx", (), ("image", "ga"), ("x.png", "22w3d"), (), ("y.png", "3")
     )
     assert _read(path).rejected == (
-        "a.xlsx:5: gestational age '9' is outside 4 to 45 weeks; mend it or leave it empty",
+        "a.xlsx:5: gestational age '9' is outside 4 to 45 weeks; "
+        "correct it or leave the cell empty",
     )
 
 

@@ -171,7 +171,7 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
         ("findings", "Mrs. Doe was late", "unknown finding 'Aa. Aa a a' is left out"),
         ("structures", "tail", "unknown structure 'tail' is left out"),
         ("center", "x" * 10**6, "has 1000000 characters, more than 200"),
-        ("center", "a\x1b[31mb", "holds control characters"),
+        ("center", "a\x1b[31mb", "has control characters"),
     ],
 )
 def test_a_bad_value_is_left_out_and_told_while_the_row_stays(

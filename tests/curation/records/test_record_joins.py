@@ -26,7 +26,8 @@ from pydicom.uid import (
 from sono.cli import main
 from sono.curation.core.engine import Engine
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import SOURCES, read_table, rows_of
+from sono.curation.core.tables import read_table, rows_of
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.phantom.anatomy import draw_plane
 from sono.curation.phantom.frames import LOOKS, PROBES
@@ -483,6 +484,7 @@ def test_check_shows_an_example_of_each_rule_and_every_row_as_json(
     dicom(tmp_path / "raw/c.dcm", 5, "77002", "1.2.840.3", "20240320")
     text = (
         "file,MRN,Exam "
+        ""
         "date,GA\nQuill_1.png,W1,,22w3d\n,77001,2024-01-10,20w0d\nc.dcm,77003,,20w0d\ngone.png,W9,,\n"
     )
     (tmp_path / "records.csv").write_text(text)

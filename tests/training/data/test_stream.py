@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from sono.cli import app
 from sono.curation.core.errors import PrivacyError, SonoError
-from sono.curation.core.tables import CAPTIONS, IMAGES, SOURCES, from_rows, rows_of, write_table
+from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows, rows_of, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.selection import Seen, Target, leaking, select_frames
 from sono.training.config import TrainingConfig
