@@ -36,7 +36,6 @@ from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_messages import Joined
 from sono.curation.records.partition import cell_form
 from sono.curation.records.read import (
-    Reading,
     RecordsConfig,
     RecordsTable,
     find_known_table,
@@ -45,6 +44,7 @@ from sono.curation.records.read import (
 )
 from sono.curation.records.record_fields import forget_records, join_records
 from sono.curation.records.sr_values import apply_reports, concerned, is_report_row
+from sono.curation.records.table_reading import TableReading
 
 PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
 
@@ -214,7 +214,7 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
     return paths
 
 
-def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Reading | None:
+def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> TableReading | None:
     """The rows of the records table that was given, or of a known one in the raw folder."""
     raw = options.raw
     path = options.records
@@ -234,7 +234,7 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
 
 
 def _table(
-    workspace: Workspace, reading: Reading, rows: Sequence[Row], partition: str
+    workspace: Workspace, reading: TableReading, rows: Sequence[Row], partition: str
 ) -> RecordsTable:
     """The records of a reading, which show no name in the headers of `rows`.
 
