@@ -173,7 +173,7 @@ def split(
     Example: sono split --folds 5 --fold 2
     """
     from sono.curation.core.workspace import Workspace
-    from sono.curation.dataset.splits import checked_splits, split_workspace
+    from sono.curation.dataset.split_stage import checked_splits, split_workspace
 
     if check:
         sizes = checked_splits(Workspace.find(workspace))

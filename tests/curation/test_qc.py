@@ -21,7 +21,8 @@ from sono.curation.core.errors import IssuesError, SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.tables import SOURCES, read_table
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import check_splits, split_workspace
+from sono.curation.dataset.split_checks import check_splits
+from sono.curation.dataset.split_stage import split_workspace
 from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.phantom.study import make_phantom

@@ -17,7 +17,7 @@ from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, SOURCES, read_table, write_table
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import split_workspace
+from sono.curation.dataset.split_stage import split_workspace
 from sono.curation.qc import QcOptions, run_qc
 
 
