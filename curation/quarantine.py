@@ -55,8 +55,8 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Quaranti
     if held.empty:
         which = f" with the reason {reason}" if reason else ""
         raise SonoError(
-            f"{workspace.quarantine}: no frame{which} is in quarantine; `sono stats` counts the frames by "
-            "status and reason"
+            f"{workspace.quarantine}: no frame{which} is in quarantine; `sono stats` counts the "
+            "frames by status and reason"
         )
     there = [
         row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()
