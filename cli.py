@@ -1,6 +1,4 @@
-"""The command line: mounts the commands of the rooms and turns their errors into one line and
-an exit code.
-"""
+"""The command line: mount the commands of all packages and print errors as one line."""
 
 import errno
 import io
@@ -41,7 +39,7 @@ SETTINGS = {
 
 
 def settings_model(section: str) -> "type[Config]":
-    """The model of a section, imported now."""
+    """Import and return the settings model of a section of `sono.toml`."""
     module, name = SETTINGS[section].split(":")
     model: type[Config] = getattr(import_module(module), name)
     return model
@@ -54,8 +52,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help=(
-        "From raw fetal ultrasound to a trustworthy image-text-mask data set and a CLIP. Not a "
-        "medical device."
+        "Turn raw fetal ultrasound into a checked dataset of images, texts and masks, and train a "
+        "CLIP model on it. Not a medical device."
     ),
 )
 app.add_typer(sono.curation.commands.app)
@@ -72,9 +70,11 @@ app.add_typer(sono.evaluation.commands.app)
 
 
 def main() -> None:
-    """Run the command line; a SonoError is one line on stderr and its exit code."""
+    """Run the command line; an error prints one line on stderr and sets the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a path may contain bytes that are not text
     try:
         _refuse_empty(sys.argv[1:])
         app()
@@ -84,32 +84,27 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        how = (
-            "the same command goes on where it stopped (sono train: with --resume, once it has "
-            "saved)"
+        sys.stderr.write(
+            "sono: interrupted; run the same command again to continue (sono train: add --resume, "
+            "if it has saved a checkpoint)\n"
         )
-        sys.stderr.write(f"sono: interrupted; {how}\n")
         sys.exit(INTERRUPTED)
     except UnicodeEncodeError as error:
         sys.stderr.write(
-            f"sono: {error.object!a}: a name or text that is not UTF-8; rename the file or folder\n"
+            f"sono: {error.object!a}: this name or text is not UTF-8; rename the file or folder\n"
         )
         sys.exit(1)
     except OSError as error:
-        sys.stderr.write(_one_line(_told(error)))
+        sys.stderr.write(_one_line(_format_os_error(error)))
         sys.exit(1)
 
 
 def _refuse_empty(words: list[str]) -> None:
-    """Exit 2 for an empty argument.
-
-    As a path it would be the current folder, which nobody asked for.
-    """
+    """Exit 2 for an empty argument, which as a path would mean the current folder."""
     for before, word in zip(["sono", *words], words, strict=False):
         if not word or re.fullmatch("--[a-z-]+=", word):
             sys.stderr.write(
-                f"sono: the argument after '{before}' is empty; give a value, or leave the option "
-                f"out\n"
+                f"sono: the argument after '{before}' is empty; give a value or omit the option\n"
             )
             sys.exit(USAGE)
 
@@ -118,22 +113,20 @@ def _one_line(message: str) -> str:
     return f"sono: {' '.join(message.split())}\n"
 
 
-def _told(error: OSError) -> str:
-    """The operating system's words, the place, and what to do."""
-    place = f": {_shown(error.filename)}" if error.filename else ""
+def _format_os_error(error: OSError) -> str:
+    """The message of the operating system with the place and advice."""
+    place = f": {_public_place(error.filename)}" if error.filename else ""
     if error.errno in FULL_DISK:
         return (
-            f"the disk is full{place}; make room and run the same command again: what was whole "
-            f"before still is"
+            f"the disk is full{place}; free some space and run the same command again; existing "
+            "files are intact"
         )
-    advice = (
-        "; give yourself the right to it, or name another place" if error.errno in NO_RIGHT else ""
-    )
+    advice = "; change its permissions, or give another place" if error.errno in NO_RIGHT else ""
     return f"{error.strerror or error}{place}{advice}"
 
 
-def _shown(name: object) -> object:
-    """The name of a file, or of the folder where a temporary one could not be made."""
+def _public_place(name: object) -> object:
+    """The name of a file, or its folder if the file is a temporary one."""
     path = Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
     return path.parent if path is not None and path.name.startswith(TEMPORARY_PREFIX) else name
 

@@ -22,22 +22,20 @@ from sono.curation.core.errors import typed_name
 app = typer.Typer()
 DAY = ["%Y-%m-%d"]
 NamesOption = Annotated[
-    bool, typer.Option("--names", help="Show paths and unknown labels; they may hold names.")
+    bool, typer.Option("--names", help="Show paths and unknown labels; they may contain names.")
 ]
 records = typer.Typer(
-    no_args_is_help=True, help="The table of clinical records: what sono understands of it."
+    no_args_is_help=True, help="Check how sono reads a table of clinical records."
 )
-quarantine = typer.Typer(
-    no_args_is_help=True, help="Frames that a person must look at before they may pass."
-)
-export = typer.Typer(no_args_is_help=True, help="Export the accepted frames to other formats.")
+quarantine = typer.Typer(no_args_is_help=True, help="Review frames that a person must look at.")
+export = typer.Typer(no_args_is_help=True, help="Export accepted frames to other formats.")
 
 
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_json: JsonOption = False
 ) -> None:
-    """Make a workspace, and beside it the vault for what must stay in the building.
+    """Create a workspace, and next to it the vault for data that must stay in the hospital.
 
     Example: sono init study
     """
@@ -56,29 +54,34 @@ def init(
 def pull(
     url: Annotated[str, typer.Argument(help="Address of the DICOMweb service, https://host/path.")],
     out: Annotated[
-        Path, typer.Argument(help="The raw folder: new, or one that this command made.")
+        Path, typer.Argument(help="The raw folder: a new one, or one made by this command.")
     ],
     first_day: Annotated[
-        datetime | None, typer.Option("--from", formats=DAY, help="First day of studies.")
+        datetime | None, typer.Option("--from", formats=DAY, help="First study date.")
     ] = None,
     last_day: Annotated[
-        datetime | None, typer.Option("--to", formats=DAY, help="Last day of studies.")
+        datetime | None, typer.Option("--to", formats=DAY, help="Last study date.")
     ] = None,
     modality: Annotated[
-        str, typer.Option(help="Modality to fetch, with the structured reports beside it.")
+        str,
+        typer.Option(
+            help="Modality to fetch; structured reports of the same studies are included."
+        ),
     ] = "US",
     patient_file: Annotated[
-        Path | None, typer.Option(help="Text file with one patient id a line.")
+        Path | None, typer.Option(help="Text file with one patient id per line.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Studies at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of studies.")] = None,
     insecure_http: Annotated[
-        bool, typer.Option("--insecure-http", help="Plain http to a public address.")
+        bool,
+        typer.Option("--insecure-http", help="Allow http without encryption to a public address."),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fetch studies from a PACS over DICOMweb; credentials come from the environment
-    (docs/pacs.md).
+    """Fetch studies from a PACS over DICOMweb.
+
+    Credentials come from environment variables (docs/pacs.md).
 
     Example: sono pull https://pacs.example/dicom-web raw --from 2024-01-01 --to 2024-03-31
     """
@@ -108,18 +111,19 @@ def qc(
     records: Annotated[
         Path | None, typer.Option(help="Table of clinical records: CSV, XLSX, Parquet, JSON lines.")
     ] = None,
-    center: Annotated[
-        str | None, typer.Option(help="The center that all these files come from.")
-    ] = None,
+    center: Annotated[str | None, typer.Option(help="The center of all these files.")] = None,
     center_from: Annotated[
         str | None, typer.Option(help="Column of the records table that names the center.")
     ] = None,
     frames: Annotated[
         str | None,
-        typer.Option(help="Of a cine: distinct, all, first or every:N.", show_default="distinct"),
+        typer.Option(
+            help="Frames of a cine to use: distinct, all, first or every:N.",
+            show_default="distinct",
+        ),
     ] = None,
     force: Annotated[
-        bool, typer.Option(help="Try unknown files as DICOM with a broken beginning.")
+        bool, typer.Option(help="Try to read unknown files as DICOM with a damaged beginning.")
     ] = False,
     names: NamesOption = False,
     workspace: WorkspaceOption = None,
@@ -158,27 +162,27 @@ def split(
     fold: Annotated[
         int | None, typer.Option(min=0, help="The fold of --folds that becomes the test split.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Another draw of patients.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for another draw of patients.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the splits that stand; exit 1 for a leak.")
+        bool, typer.Option("--check", help="Only check the present splits; exit 1 for a leak.")
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Assign patients to train, val and test again, or to one fold of a cross-validation.
 
-    The shares and the seed stand in the section splits of sono.toml. What stands is kept by later
-    runs of `sono qc`.
+    The section splits of sono.toml sets the shares and the seed. Later runs of `sono qc` keep the
+    result.
 
     Example: sono split --folds 5 --fold 2
     """
     from sono.curation.core.workspace import Workspace
-    from sono.curation.dataset.splits import checked_splits, split_workspace
+    from sono.curation.dataset.split_stage import checked_splits, split_workspace
 
     if check:
         sizes = checked_splits(Workspace.find(workspace))
         open_part = {
-            "not checked": "whether frames without a patient are of a patient of another split"
+            "not checked": "whether frames without a patient belong to a patient of another split"
         }
         show(
             {**sizes, "verdict": "passed", **(open_part if "without patient" in sizes else {})},
@@ -186,7 +190,7 @@ def split(
         )
         return
     if fold is not None and folds is None:
-        raise typer.BadParameter("--fold goes with --folds, as in --folds 5 --fold 2")
+        raise typer.BadParameter("--fold needs --folds, as in --folds 5 --fold 2")
     show(
         split_workspace(Workspace.find(workspace), folds, fold or 0, seed),
         as_json,
@@ -196,9 +200,9 @@ def split(
 
 @app.command()
 def dedup(
-    csv: Annotated[Path | None, typer.Option(help="Write the pairs as CSV, too.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the pairs as CSV.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a PNG of the gravest pairs, to look at.")
+        Path | None, typer.Option(help="Write a PNG that shows the most serious pairs.")
     ] = None,
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
@@ -206,7 +210,7 @@ def dedup(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find exact, near and flipped pairs and those that cross patients, planes, centers or splits.
+    """Find exact, near and flipped duplicates, and pairs that cross patients, planes or splits.
 
     Example: sono dedup --sheet pairs.png
     """
@@ -222,13 +226,15 @@ def dedup(
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="New folder.")],
-    patients: Annotated[int, typer.Option(min=2, help="Patients in both centers together.")] = 60,
-    frames: Annotated[int, typer.Option(min=1, help="Frames a patient.")] = 8,
-    seed: Annotated[int, typer.Option(help="Another study.")] = 0,
+    patients: Annotated[
+        int, typer.Option(min=2, help="Number of patients in both centers together.")
+    ] = 60,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per patient.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed for another study.")] = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw a synthetic export of two centers, with records, masks, planted defects and the truth.
+    """Draw a synthetic export of two centers with records, masks and known defects.
 
     Example: sono phantom export
     """
@@ -250,10 +256,10 @@ def check(
     ],
     raw: Annotated[
         str | None,
-        typer.Option(help="Folder of images: which rows meet which files, by what evidence."),
+        typer.Option(help="Folder of images: show which rows match which files, and why."),
     ] = None,
     center: Annotated[
-        str | None, typer.Option(help="The --center that `sono qc` will be given.")
+        str | None, typer.Option(help="The --center that `sono qc` will use.")
     ] = None,
     names: NamesOption = False,
     workspace: WorkspaceOption = None,
@@ -261,13 +267,10 @@ def check(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show what sono understands of a records table, without anybody's name or id.
+    """Show how sono reads a records table, without names or ids of patients.
 
-    With --raw it gives an example of each rule by which rows met files or stayed without; --json
-    has every row.
-
-    The settings come from the workspace's sono.toml and earlier runs from its vault, where there is
-    one.
+    With --raw it also shows an example of each rule by which rows match files or do not; --json
+    lists every row. Settings and earlier runs come from the workspace, if there is one.
 
     Example: sono records check records.csv --raw raw/ --center A
     """
@@ -298,12 +301,12 @@ def check(
 @quarantine.command("show")
 def show_held(
     reason: Annotated[
-        str | None, typer.Option(help="Only frames with this reason, as text_in_sector.")
+        str | None, typer.Option(help="Only frames with this reason, for example text_in_sector.")
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw the quarantined frames with their ids on sheets in the vault.
+    """Draw the quarantined frames with their names on sheets in the vault.
 
     Example: sono quarantine show --reason text_in_sector
     """
@@ -319,12 +322,14 @@ def show_held(
 
 @quarantine.command("release")
 def release_held(
-    pictures: Annotated[list[str], typer.Argument(help="Names as on the sheets.")],
-    reviewer: Annotated[str, typer.Option(help="Who looked; stays in the vault.")],
+    pictures: Annotated[list[str], typer.Argument(help="Names of frames, as on the sheets.")],
+    reviewer: Annotated[
+        str, typer.Option(help="Initials of the reviewer; stored in the vault only.")
+    ],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let frames pass that somebody looked at; the next `sono qc` remembers.
+    """Accept quarantined frames that a person has reviewed; later runs of `sono qc` keep this.
 
     Example: sono quarantine release 0f3a61c2d4e5b697-b79fecf9 --reviewer KM
     """
@@ -341,8 +346,9 @@ def export_to_dicom(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write every accepted frame as a de-identified DICOM file, made from nothing but pixels and
-    allowed columns.
+    """Write every accepted frame as a de-identified DICOM file.
+
+    The files are built from pixels and allowed columns only.
 
     Example: sono export dicom dicom/
     """

@@ -1,4 +1,4 @@
-"""The `dedup` stage: exact, near and flipped pairs of the whole study, and what they cross."""
+"""The `dedup` stage: find exact, near and flipped pairs of frames and what they cross."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 KINDS = ("exact", "near", "flipped")
 CROSSED = {"patient": "patient_id", "plane": "plane", "center": "center", "split": "split"}
-BOTH = ("source_id", "frame", "image_id", *CROSSED.values())  # told of both frames of a pair
+BOTH = ("source_id", "frame", "image_id", *CROSSED.values())  # of both frames of a pair
 IMAGE_COLUMNS = (
     *BOTH, "status", "perceptual_hash", "duplicate_group", "duplicate_kind", "file",
     "crop_x0", "crop_y0", "crop_x1", "crop_y1", "source_height", "source_width",
@@ -42,21 +42,21 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class DedupSummary:
-    """What one search found."""
+    """The result of one search for duplicates."""
 
     frames: int
     pairs: dict[str, int]
     # by kind: pairs of two known patients, planes, centers, splits
     crossings: dict[str, dict[str, int]]
     unconfirmed: int  # near by hash, but a frame is not stored here
-    grouped: int  # frames that a confirmed near pair brought into another group
-    crowded: int
-    left_out: int
+    grouped: int  # frames that a confirmed near pair moved to another group
+    crowded: int  # frames with so many partners that not all pairs are listed
+    left_out: int  # skipped comparisons of very common hashes
     examples: tuple[str, ...]
     table: str
 
     def __rich__(self) -> "Group":
-        """A row a kind of pair, then what to know about it."""
+        """A table with one row per kind of pair, then the remarks."""
         from rich.console import Group
         from rich.table import Table
 
@@ -68,22 +68,23 @@ class DedupSummary:
         return Group(table, *self.remarks(), f"all pairs: {self.table}")
 
     def remarks(self) -> list[str]:
-        """What the numbers alone do not tell."""
-        told = {
-            f"{self.unconfirmed} pairs are near by hash alone: their frames are not stored "
-            f"here": self.unconfirmed,
-            f"{self.grouped} frames came into another duplicate group; run `sono "
-            f"split`": self.grouped,
-            f"{self.crowded} frames have 20 or more partners each; of their pairs not all are "
-            f"listed": self.crowded,
-            f"up to {self.left_out} comparisons of very common hashes were left out": self.left_out,
+        """Remarks that the counts do not show, and the first pairs that cross."""
+        remarks = {
+            f"{self.unconfirmed} pairs are near by hash only: their frames are not stored here, "
+            "so the pixels could not be compared": self.unconfirmed,
+            f"{self.grouped} frames moved to another duplicate group; run `sono split`": (
+                self.grouped
+            ),
+            f"{self.crowded} frames have 20 or more partners each; not all of their pairs are "
+            "listed": self.crowded,
+            f"up to {self.left_out} comparisons of very common hashes were skipped": self.left_out,
         }
-        return [text for text, count in told.items() if count] + list(self.examples)
+        return [text for text, count in remarks.items() if count] + list(self.examples)
 
     def refuse_findings(self) -> None:
-        """FindingsError (exit 3) where a pair crosses patients, centers or splits.
+        """IssuesError (exit 3) where a pair crosses patients, centers or splits.
 
-        Each makes a score too good.
+        Such a pair makes scores too high.
         """
         names = ("patient", "center", "split")
         patients, centers, splits = (
@@ -99,11 +100,11 @@ class DedupSummary:
 def run_dedup(
     workspace: Workspace, csv: Path | None = None, sheet: Path | None = None, no_vault: bool = False
 ) -> DedupSummary:
-    """Find the pairs, group confirmed near ones, and write duplicates.parquet (`csv`, and a `sheet`
-    to look at).
+    """Find the pairs of a study, group confirmed near ones, and write duplicates.parquet.
 
-    PrivacyError where something private is found; SonoError where `csv` or `sheet` is wanted and
-    nothing can be searched, unless `no_vault`.
+    `csv` is a file for the same table; `sheet` is a PNG that shows the most serious pairs.
+    PrivacyError where something private is found. SonoError where `csv` or `sheet` is given but
+    the vault is missing, so that nothing can be searched, unless `no_vault` is set.
     """
     for target in filter(None, (csv, sheet)):
         workspace.require_vault(no_vault)
@@ -118,7 +119,7 @@ def run_dedup(
         grouped = _group(workspace, images, near)
         table = pd.concat(
             [
-                _told(images, *part)
+                _duplicate_rows(images, *part)
                 for part in ((exact, "exact"), (near, "near"), (flipped, "flipped"))
             ]
         )
@@ -142,7 +143,7 @@ def run_dedup(
 
 
 def _exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
-    """Every copy of the same pixels with its first holder: positions `first`, `second`."""
+    """Each copy of a frame with the first frame of the same pixels: positions `first`, `second`."""
     kept = (images["status"] == "accepted") | (images["duplicate_kind"] == "exact").fillna(False)
     places = np.flatnonzero(kept & images["image_id"].notna())
     codes = pd.factorize(images["image_id"].iloc[places])[0]
@@ -153,7 +154,7 @@ def _exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _candidates(images: pd.DataFrame) -> tuple[NearPairs, NearPairs]:
-    """Near and flipped pairs by hash, sought side by side: numpy lets two threads work."""
+    """Near and flipped pairs by hash, searched in two threads (numpy releases the GIL)."""
     words = hash_words(images["perceptual_hash"].iloc[hashed_frames(images)])
     with ThreadPoolExecutor(2) as pool:
         near, flipped = pool.map(
@@ -165,7 +166,7 @@ def _candidates(images: pd.DataFrame) -> tuple[NearPairs, NearPairs]:
 def _confirmed(
     workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, flipped: bool
 ) -> pd.DataFrame:
-    """The pairs that correlate, or whose frames are not here to tell."""
+    """The pairs whose pixels correlate, or whose frames are not stored here to be compared."""
     places = hashed_frames(images)
     found = correlations(pairs, picture_loader(workspace, images, places), flipped)
     first, second = places[pairs.first], places[pairs.second]
@@ -177,9 +178,9 @@ def _confirmed(
 
 
 def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> int:
-    """Let confirmed pairs that `qc` has not grouped share a group.
+    """Put confirmed pairs that `qc` has not grouped into one group.
 
-    Returns the frames that changed theirs.
+    Returns the number of frames that moved to another group.
     """
     sure = near[near["correlation"].notna()]
     one, other = (
@@ -188,13 +189,13 @@ def _group(workspace: Workspace, images: pd.DataFrame, near: pd.DataFrame) -> in
     fresh = sure[pd.isna(one) | pd.isna(other) | (one != other)]
     if fresh.empty:
         return 0
-    whole = workspace.images()
-    changed = link_near(whole, list(zip(fresh["first"], fresh["second"], strict=True)))
-    workspace.write(IMAGES, whole)
+    table = workspace.images()
+    changed = link_near(table, list(zip(fresh["first"], fresh["second"], strict=True)))
+    workspace.write(IMAGES, table)
     return changed
 
 
-def _told(images: pd.DataFrame, pairs: pd.DataFrame, kind: str) -> pd.DataFrame:
+def _duplicate_rows(images: pd.DataFrame, pairs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The pairs as rows of the duplicates table."""
     one, other = (
         images[list(BOTH)].iloc[pairs[end]].reset_index(drop=True) for end in ("first", "second")
@@ -229,10 +230,10 @@ def _crossings(table: pd.DataFrame) -> dict[str, int]:
     return {name: counts[name] for name in CROSSED}
 
 
-def _grave_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Pairs that cross a split, then a patient, a plane, a center, then the others.
+def _most_serious_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs that cross a split first, then a patient, a plane, a center, then the others.
 
-    The nearest first.
+    Within each, the nearest pairs come first.
     """
     order = ("split", "patient", "plane", "center")
     grave = [
@@ -245,14 +246,16 @@ def _grave_first(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _examples(table: pd.DataFrame) -> tuple[str, ...]:
-    """The gravest pairs in words, by their pseudonyms."""
+    """The most serious pairs as text, by their pseudonyms."""
     crossing = np.array(
         [bool({"patient", "center", "split"} & set(crossed)) for crossed in table["crosses"]], bool
     )
-    return tuple(_words(row) for row in rows_of(_grave_first(table[crossing]).head(EXAMPLES)))
+    return tuple(
+        _format_pair(row) for row in rows_of(_most_serious_first(table[crossing]).head(EXAMPLES))
+    )
 
 
-def _words(row: dict[str, Any]) -> str:
+def _format_pair(row: dict[str, Any]) -> str:
     one, other = (
         f"{row[end + 'source_id']} (patient {row[end + 'patient_id'] or 'unknown'}, "
         f"{row[end + 'split'] or 'no split'})"
@@ -262,7 +265,7 @@ def _words(row: dict[str, Any]) -> str:
 
 
 def _sheet(workspace: Workspace, images: pd.DataFrame, table: pd.DataFrame) -> bytes:
-    """The gravest pairs side by side, as they are stored; a flipped one is not turned."""
+    """A PNG of the most serious pairs, each pair side by side; flipped frames stay as stored."""
     stored = images[images["file"].notna()]
     paths = {
         image: stored_path(workspace, file)
@@ -276,10 +279,10 @@ def _sheet(workspace: Workspace, images: pd.DataFrame, table: pd.DataFrame) -> b
     ]
     if shown.empty:
         raise SonoError(
-            f"{workspace.root}: no pair with both frames stored here; there is nothing to draw"
+            f"{workspace.root}: no pair has both frames stored here, so there is nothing to draw"
         )
     tiles = []
-    for row in rows_of(_grave_first(shown).head(SHEET_PAIRS)):
+    for row in rows_of(_most_serious_first(shown).head(SHEET_PAIRS)):
         one, other = (
             letterbox(read_stored(paths[row[name]]), SHEET_SIDE)
             for name in ("image_id", "other_image_id")

@@ -1,8 +1,7 @@
-"""De-identified DICOM built from nothing: stored pixels and allow-listed columns, no element of a
-source.
+"""Export de-identified DICOM files, built from stored pixels and allow-listed columns only.
 
-Ultrasound Image Storage with the mandatory modules of PS3.3 A.6; what was removed is stated as
-PS3.15 E.1 asks.
+The objects are Ultrasound Image Storage with the mandatory modules of PS3.3 A.6. No element of a
+source is copied; the de-identification is stated as PS3.15 E.1 requires.
 """
 
 import hashlib
@@ -45,28 +44,27 @@ METHODS = (
 
 @dataclass(frozen=True)
 class DicomSummary:
-    """What was written; patients and studies are the known ones, as `sono stats` counts them."""
+    """Counts of one export; patients and studies are the known ones, as in `sono stats`."""
 
     files: int
     patients: int
     studies: int
-    files_without_patient: int  # each stands as a patient of its own
-    files_without_study: int  # the patient's, together, stand as one study
+    files_without_patient: int  # each source becomes a patient
+    files_without_study: int  # those of one patient become one study
     calibrated: int
     without_print: int
     private_strings: int
 
 
 def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
-    """Write every accepted frame as OUT/patient/study/image.dcm; the same study gives the same
-    bytes.
+    """Write every accepted frame as OUT/patient/study/image.dcm; the bytes are reproducible.
 
-    SonoError where `out` is not a new or empty folder, PrivacyError where something private is
-    found in it.
+    SonoError where `out` is not a new or empty folder; PrivacyError where something private is
+    found in the export.
     """
-    workspace.require_vault()  # its key makes the UIDs
+    workspace.require_vault()  # its key is needed for the UIDs
     refuse_used_folder(out)
-    images = _numbered(workspace.accepted_images().drop_duplicates("image_id"))
+    images = _with_numbers(workspace.accepted_images().drop_duplicates("image_id"))
     key = workspace.key()
     with new_folder(out) as new:
         with progress("export", len(images)) as advance, _strict_writing():
@@ -87,9 +85,10 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
     )
 
 
-def _numbered(images: pd.DataFrame) -> pd.DataFrame:
-    """Patient and study of each frame (its source's where nobody is known) and its number
-    within the study.
+def _with_numbers(images: pd.DataFrame) -> pd.DataFrame:
+    """Add patient, study and the number within the study to each frame.
+
+    An unknown patient is replaced by the source, an unknown study by the patient.
     """
     patient = images["patient_id"].fillna(images["source_id"])
     named = images.assign(patient=patient, study=images["study_id"].fillna(patient))
@@ -98,25 +97,23 @@ def _numbered(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_without_print(row: dict[str, Any]) -> bool:
-    """Whether nothing was seen that could be print.
-
-    The sector was found, and no strokes inside it.
-    """
+    """Whether no text was seen: the sector was found and contains no strokes."""
     return row["sector_kind"] not in (None, "full") and not {"overlay", "text_in_sector"} & set(
         row["reasons"]
     )
 
 
 def dicom_bytes(row: dict[str, Any], pixels: NDArray[np.uint8], key: bytes) -> bytes:
-    """A DICOM file of a row of the images table (with patient, study and number) and its pixels
-    [H, W].
+    """The DICOM file of one frame: a row of the images table and its gray pixels [H, W].
+
+    `row` also has patient, study and number; `key` is the key of the study.
     """
     data = _new_file(row, key)
-    _identity(data, row)
-    _machine_and_picture(data, row)
+    _set_identity(data, row)
+    _set_equipment_and_image(data, row)
     _add_pixels(data, pixels)
     if pd.notna(row["row_spacing_mm"]) and pd.notna(row["col_spacing_mm"]):
-        data.SequenceOfUltrasoundRegions = [_region(row, pixels.shape)]
+        data.SequenceOfUltrasoundRegions = [_tissue_region(row, pixels.shape)]
     buffer = BytesIO()
     data.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
@@ -124,7 +121,7 @@ def dicom_bytes(row: dict[str, Any], pixels: NDArray[np.uint8], key: bytes) -> b
 
 @contextmanager
 def _strict_writing() -> Iterator[None]:
-    """Let pydicom refuse any value that the standard does not allow."""
+    """Make pydicom refuse values that the standard does not allow."""
     from pydicom import config
 
     before = config.settings.writing_validation_mode
@@ -136,9 +133,9 @@ def _strict_writing() -> Iterator[None]:
 
 
 def keyed_uid(key: bytes, kind: str, name: str) -> "UID":
-    """A UID below 2.25 (PS3.5 B.2).
+    """A UID below 2.25 (PS3.5 B.2) by a keyed hash of `kind` and `name`.
 
-    The same for the same key and name, and nothing can be read from it.
+    The same key and name give the same UID; without the key it reveals nothing.
     """
     from pydicom.uid import UID
 
@@ -165,8 +162,8 @@ def _new_file(row: dict[str, Any], key: bytes) -> "FileDataset":
     return data
 
 
-def _identity(data: "Dataset", row: dict[str, Any]) -> None:
-    """Who and when: pseudonyms, and what must be present is empty."""
+def _set_identity(data: "Dataset", row: dict[str, Any]) -> None:
+    """Set patient and study attributes: pseudonyms, and empty values where DICOM requires one."""
     data.PatientName = data.PatientID = row["patient"]
     data.PatientBirthDate = data.PatientSex = data.StudyTime = data.AccessionNumber = ""
     data.ReferringPhysicianName = data.StudyID = ""
@@ -187,17 +184,14 @@ def _code(value: str, meaning: str) -> "Dataset":
     return item
 
 
-def _machine_and_picture(data: "Dataset", row: dict[str, Any]) -> None:
-    """The machine's model, the plane and the gestational age.
-
-    Print is denied only where none was seen.
-    """
+def _set_equipment_and_image(data: "Dataset", row: dict[str, Any]) -> None:
+    """Set the attributes of equipment and image: model, plane and gestational age."""
     data.Modality, data.Manufacturer = "US", ""
     if isinstance(row["machine"], str):
         data.ManufacturerModelName = row["machine"].replace("\\", " ")[:MAX_LO].strip()
     data.SeriesNumber, data.InstanceNumber = 1, row["number"]
     data.ImageType, data.PatientOrientation = ["DERIVED", "PRIMARY"], ""
-    data.Laterality = ""  # of a paired body part; which part it is, nobody said
+    data.Laterality = ""  # of a paired body part; unknown
     data.DerivationDescription = "Gray pixels cropped to the sector"
     facts = [f"plane {row['plane']}"] * isinstance(row["plane"], str)
     facts += [f"gestational age {row['ga_days']} days"] if pd.notna(row["ga_days"]) else []
@@ -214,8 +208,8 @@ def _add_pixels(data: "Dataset", pixels: NDArray[np.uint8]) -> None:
     data["PixelData"].VR = "OB"
 
 
-def _region(row: dict[str, Any], shape: tuple[int, ...]) -> "Dataset":
-    """The whole picture as one tissue region; deltas in cm a pixel."""
+def _tissue_region(row: dict[str, Any], shape: tuple[int, ...]) -> "Dataset":
+    """One tissue region that covers the image; deltas in cm per pixel."""
     from pydicom.dataset import Dataset
 
     region = Dataset()

@@ -1,9 +1,6 @@
-"""The `qc` stage: every file of a folder to rows and stored frames, then what needs the whole
-set.
-"""
+"""The `qc` stage: measure and store frames, join records, and build the images table."""
 
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,31 +10,35 @@ from pathlib import Path
 
 import pandas as pd
 
-from sono.curation.core.atomic import check_target, real_path, remove_leftovers, sha256
+from sono.curation.core.atomic import check_target, real_path, remove_leftovers
 from sono.curation.core.config import override
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import IssuesError, SonoError, typed_name
-from sono.curation.core.frame_files import is_whole, quarantined_path, stored_path
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import IMAGES, MASKS, Row, from_rows, read_table, rows_of
-from sono.curation.core.vault_tables import SOURCES
+from sono.curation.core.tables import IMAGES, MASKS, Row
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.dataset.published_splits import published_splits
 from sono.curation.imaging.analysis import AnalysisTask, analyze, crashed
+from sono.curation.imaging.analysis_cache import (
+    is_unchanged,
+    known_rows,
+    parts_folder,
+    save_part,
+    save_sources,
+)
 from sono.curation.imaging.ocr import check_tesseract
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.gate import check_privacy, names_of_persons
 from sono.curation.qc_messages import moved, orphaned, remarks_of, unread
-from sono.curation.readers.files import list_sources, name_of, stamp_of
+from sono.curation.readers.files import list_sources, name_of
 from sono.curation.readers.object_store import is_url
 from sono.curation.records.centers import center_remarks, known_spelling, unify_centers
-from sono.curation.records.earlier_runs import TRY_AGAIN, EarlierRuns, by_path, taken_back
+from sono.curation.records.earlier_runs import EarlierRuns, taken_back
 from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_messages import Joined
 from sono.curation.records.partition import cell_form
 from sono.curation.records.read import (
-    Reading,
     RecordsConfig,
     RecordsTable,
     find_known_table,
@@ -46,16 +47,16 @@ from sono.curation.records.read import (
 )
 from sono.curation.records.record_fields import forget_records, join_records
 from sono.curation.records.sr_values import apply_reports, concerned, is_report_row
+from sono.curation.records.table_reading import TableReading
 
-PART_SECONDS = 5.0  # between two saves of what was measured: the most that a killed run loses
+PART_SECONDS = 5.0  # between two saves of measured rows: the most that a killed run loses
 
 
 @dataclass(frozen=True)
 class QcOptions:
-    """What the command line gives: the folder or address, where records are, what names the center,
-    which frames.
+    """The options of `sono qc`: raw folder or address, records table, center and frames.
 
-    With `names` remarks show the paths of files below `raw` and unknown planes, else their looks.
+    With `names`, messages show file paths below `raw` and unknown planes; without, they are masked.
     """
 
     raw: Path | str
@@ -69,9 +70,9 @@ class QcOptions:
 
 @dataclass(frozen=True)
 class QcSummary:
-    """What one run did: rows of this folder by status and reason, and remarks for the user.
+    """The result of one run: counts of this folder's frames, and remarks for the user.
 
-    `total` has the statuses of the whole workspace, {} where this folder is all of it.
+    `total` counts the statuses of the complete workspace; {} where this folder is all of it.
     """
 
     files: int
@@ -85,9 +86,9 @@ class QcSummary:
     remarks: tuple[str, ...]
 
     def refuse_findings(self) -> None:
-        """FindingsError (exit 3) where any file was not accepted."""
+        """IssuesError (exit 3) where a frame was not accepted, other than repeats in a cine."""
         findings = sum(count for status, count in self.statuses.items() if status != "accepted")
-        findings -= self.reasons.get("cine_repeat", 0)  # that a cine holds still is no finding
+        findings -= self.reasons.get("cine_repeat", 0)  # a cine may hold still
         if findings:
             raise IssuesError(
                 f"{findings} of {self.frames} frames were not accepted; see the reasons above"
@@ -95,9 +96,10 @@ class QcSummary:
 
 
 def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummary:
-    """Grade, crop and store every file below `options.raw`.
+    """Grade, crop and store every frame below `options.raw` and update the images table.
 
-    Add the rows to the workspace's images table.
+    SonoError for options, settings or a records table that cannot be used, before any file is
+    measured. PrivacyError where something private is found.
     """
     if options.center and options.center_from:
         raise SonoError("give --center or --center-from, not both")
@@ -125,9 +127,9 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         if records is not None:
             forget_records(frames)
         center = options.center and known_spelling(options.center, runs.rows)
-        if center or options.center_from:  # else what an earlier run was given stays
+        if center or options.center_from:  # else the center of an earlier run stays
             for row in rows:
-                # two centers may give two patients the same number
+                # two centers may use one number for two patients
                 row["center"] = row["namespace"] = center
         matches = join_records(frames, records, partition.splits, runs.rows)
         joined = Joined.of(records, matches, task.root, options.names)
@@ -144,7 +146,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         if options.center and center != options.center:
             spelled[options.center] = str(center)
         os.sync()  # the frames are on the disk before a table names them
-        _keep_sources(workspace, [*rows, *earlier], runs.rows)
+        save_sources(workspace, [*rows, *earlier], runs.rows)
         before = workspace.read(IMAGES)
         images = build_images(workspace)
         searched = check_privacy(workspace)
@@ -172,13 +174,13 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
     )
 
 
-def _parts(workspace: Workspace) -> Path:
-    return workspace.vault / "parts"
-
-
 def _remove_leftovers(workspace: Workspace) -> None:
-    """Remove what a killed run or worker left half-written."""
-    for folder in (_parts(workspace), *workspace.frames.glob("*"), *workspace.quarantine.glob("*")):
+    """Remove files that a killed run or worker left incomplete."""
+    for folder in (
+        parts_folder(workspace),
+        *workspace.frames.glob("*"),
+        *workspace.quarantine.glob("*"),
+    ):
         remove_leftovers(folder)
 
 
@@ -198,7 +200,7 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
 
 
 def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
-    """The files to read: not the records table, and not what sono itself writes.
+    """The files to read, without the records table and the files that sono writes.
 
     SonoError where there are none.
     """
@@ -209,14 +211,14 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
     ]
     if not paths:
         raise SonoError(
-            f"{options.raw}: holds nothing but the workspace or the records table; give the raw "
-            f"export"
+            f"{options.raw}: contains only the workspace or the records table; "
+            "give the folder of the raw export"
         )
     return paths
 
 
-def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Reading | None:
-    """The rows of the records table that was given, or of a known one in the raw folder."""
+def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> TableReading | None:
+    """Read the records table of the options, or a known table in the raw folder; None for none."""
     raw = options.raw
     path = options.records
     if path is None and isinstance(raw, Path) and raw.is_dir():
@@ -235,11 +237,11 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Re
 
 
 def _table(
-    workspace: Workspace, reading: Reading, rows: Sequence[Row], partition: str
+    workspace: Workspace, reading: TableReading, rows: Sequence[Row], partition: str
 ) -> RecordsTable:
-    """The records of a reading, which show no name in the headers of `rows`.
+    """The records of a reading; its messages show no name from the headers of `rows`.
 
-    The column `partition` is used.
+    The column `partition` counts as used.
     """
     persons = {name for row in rows if row["persons"] is not None for name in row["persons"]}
     table = merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
@@ -256,11 +258,9 @@ def _measure(
     sources: pd.DataFrame,
     engine: Engine,
 ) -> tuple[list[Row], int]:
-    """Rows of all `paths`: those measured before and unchanged, and those measured now (saved
-    every few seconds).
-    """
-    known = _known_rows(workspace, task, sources)
-    todo = [path for path in paths if not _unchanged(workspace, known.get(path), path)]
+    """The rows of all `paths`, known or measured now, and the number of files measured now."""
+    known = known_rows(workspace, task.settings_hash, sources)
+    todo = [path for path in paths if not is_unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
     needs = (
         workspace.config_path,
@@ -274,69 +274,11 @@ def _measure(
         ):
             fresh += [row for file_rows in batch for row in file_rows]
             if time.monotonic() - saved >= PART_SECONDS:
-                _keep_part(workspace, fresh, done)
+                save_part(workspace, fresh, done)
                 fresh, saved = [], time.monotonic()
     finally:  # also where the run is interrupted
-        _keep_part(workspace, fresh, done)
+        save_part(workspace, fresh, done)
     return [row for path in paths for row in done[path]], len(todo)
-
-
-def _keep_part(workspace: Workspace, rows: list[Row], done: dict[bytes, list[Row]]) -> None:
-    """Write measured rows to the vault and add them, as a table gives them back, to `done`."""
-    if not rows:
-        return
-    name = sha256(b"".join(sorted(row["source_id"].encode() for row in rows)))[:16]
-    part = from_rows(SOURCES, rows)
-    workspace.write_vault(_parts(workspace) / f"{name}.parquet", SOURCES, part)
-    for row in rows_of(part):
-        done.setdefault(row["path"], []).append(row)
-
-
-def _known_rows(
-    workspace: Workspace, task: AnalysisTask, sources: pd.DataFrame
-) -> dict[bytes, list[Row]]:
-    """Rows of earlier runs with the same settings, by path.
-
-    Those of the vault's `sources`, and of a killed run.
-    """
-    places, study = sorted(_parts(workspace).glob("*.parquet")), workspace.study().key_check
-    known: dict[bytes, list[Row]] = {}
-    for frame in (sources, *(read_table(place, SOURCES, study=study) for place in places)):
-        known.update(by_path(rows_of(frame[frame["settings_hash"] == task.settings_hash])))
-    return known
-
-
-def _unchanged(workspace: Workspace, rows: list[Row] | None, path: bytes) -> bool:
-    """Whether `rows` still tell the truth.
-
-    The file has the same size and time, and the stored frames are there.
-    """
-    if not rows or not TRY_AGAIN.isdisjoint(code for row in rows for code in row["reasons"]):
-        return False
-    now = stamp_of(path)
-    if now is None:
-        return bool(pd.isna(rows[0]["file_size"]))
-    if now != (rows[0]["file_size"], rows[0]["modified_ns"]):
-        return False
-    return all(_frame_exists(workspace, row) for row in rows if isinstance(row["file"], str))
-
-
-def _frame_exists(workspace: Workspace, row: Row) -> bool:
-    """Whether the frame of `row` is there and whole; a damaged one is made again."""
-    places = (stored_path(workspace, row["file"]), quarantined_path(workspace, row["file"]))
-    return any(is_whole(place, int(row["height"]), int(row["width"])) for place in places)
-
-
-def _keep_sources(workspace: Workspace, rows: Sequence[Row], others: Sequence[Row]) -> None:
-    """Let the vault know `rows`, and of `others` those of further files, then drop the parts."""
-    for row in rows:
-        row["reasons"] = list(dict.fromkeys(row["reasons"]))
-        row["private"] = sorted(set(row["private"]))
-        row["persons"] = None if row.get("persons") is None else sorted(set(row["persons"]))
-    paths = {row["path"] for row in rows}
-    whole = from_rows(SOURCES, [*rows, *(row for row in others if row["path"] not in paths)])
-    workspace.write_vault(workspace.sources_path, SOURCES, whole)
-    shutil.rmtree(_parts(workspace), ignore_errors=True)
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The quarantine: sheets to look at, and the frames that a person lets pass after looking."""
+"""The quarantine: draw its frames on sheets, and release frames that a person has reviewed."""
 
 import re
 from collections import Counter
@@ -20,16 +20,13 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.privacy.gate import check_privacy
 
-TILE = 300  # pixels; letters of a frame shall be readable on a sheet
+TILE = 300  # pixels, so that text in a frame is readable on a sheet
 TILES, COLUMNS = 20, 5  # of one sheet
 
 
 @dataclass(frozen=True)
 class QuarantineSummary:
-    """Frames in the quarantine by reason, and the sheets that show them.
-
-    These stay in the vault.
-    """
+    """Counts of quarantined frames by reason, and the sheets in the vault that show them."""
 
     frames: int
     reasons: dict[str, int]
@@ -38,9 +35,7 @@ class QuarantineSummary:
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """How many frames were released, how many of them are accepted now, and how many stay in
-    the quarantine.
-    """
+    """Counts of the frames released, of those accepted now, and of those still in quarantine."""
 
     released: int
     accepted: int
@@ -51,17 +46,18 @@ class ReleaseSummary:
 def show_quarantine(workspace: Workspace, reason: str | None = None) -> QuarantineSummary:
     """Draw the quarantined frames, of one `reason` or all, on sheets in the vault.
 
-    SonoError where there is none.
+    SonoError where there are none, and for an unknown reason.
     """
     workspace.require_vault()
     held = _held(workspace, reason)
-    if reason is None or len(held):  # a sheet of frames that wait no longer goes
+    if reason is None or len(held):  # remove sheets that are out of date
         for old in workspace.vault.glob("quarantine-*.png"):
-            old.unlink(missing_ok=True)  # two may look at once
+            old.unlink(missing_ok=True)  # another process may have removed it
     if held.empty:
         which = f" with the reason {reason}" if reason else ""
         raise SonoError(
-            f"{workspace.quarantine}: no frame{which} waits here; `sono stats` counts what does"
+            f"{workspace.quarantine}: no frame{which} is in quarantine; `sono stats` counts the "
+            "frames by status and reason"
         )
     there = [
         row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()
@@ -84,11 +80,11 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Quaranti
 
 
 def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> ReleaseSummary:
-    """Let frames pass that `reviewer` looked at; remembered in the vault, so that the next `sono
-    qc` knows it, too.
+    """Release frames that `reviewer` has looked at; the vault remembers them for later runs.
 
-    `pictures` are the names on the sheets: another crop of the same frame stays held. SonoError
-    where one is not in the quarantine or cannot be judged by eye: nothing is released then.
+    `pictures` are the names on the sheets; another crop of the same frame stays in quarantine.
+    SonoError, with nothing released, where a frame is not in the quarantine or has a reason that
+    cannot be judged by eye.
     """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
@@ -98,21 +94,19 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
         names = {*held["picture"], *known["picture"]}
         unknown = [name for name in wanted if name not in names]
         if unknown:
-            whole = next(
-                (name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None
-            )
-            near = f" (the name on the sheet is {whole})" if whole else ""
+            full = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
+            near = f" (the name on the sheet is {full})" if full else ""
             raise SonoError(
-                f"{_shown(unknown[0])}{near}: no frame in the quarantine has this name "
+                f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name "
                 f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the "
-                f"frames with names"
+                "frames with their names"
             )
         _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         fresh = [
             {"picture": name, "reviewer": reviewer, "reviewed_at": now}
             for name in wanted
-            if name not in set(known["picture"])  # a release that was killed goes on
+            if name not in set(known["picture"])  # continue a release that was killed
         ]
         rows = [*rows_of(known), *fresh]
         workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
@@ -126,19 +120,18 @@ def _refuse_not_by_eye(chosen: pd.DataFrame) -> None:
     for row in chosen.to_dict("records"):
         for code in NOT_BY_EYE.intersection(row["reasons"]):
             raise SonoError(
-                f"{row['picture']}: {REASONS[code].meaning}, which no look at the frame can "
-                f"settle; mend the records "
-                "and run `sono qc` again"
+                f"{row['picture']}: {REASONS[code].meaning}; looking at the frame cannot settle "
+                "this; correct the records and run `sono qc` again"
             )
 
 
 def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
-    """Picture, stored file and reasons of the quarantined frames, a row a picture, of one
-    `reason` or all.
-    """
+    """Name, stored file and reasons of the quarantined frames, of one `reason` or all."""
     if reason is not None and (reason not in REASONS or REASONS[reason].status != "quarantined"):
         choices = ", ".join(code for code, one in REASONS.items() if one.status == "quarantined")
-        raise SonoError(f"unknown reason {_shown(reason)}; a frame is quarantined for {choices}")
+        raise SonoError(
+            f"unknown reason {_safe_to_show(reason)}; a frame is quarantined for {choices}"
+        )
     images = workspace.images(["source_id", "frame", "status", "reasons"])
     images = images[images["status"] == "quarantined"]
     sources = workspace.sources()[["source_id", "frame", "file"]].dropna(subset=["file"])
@@ -157,6 +150,6 @@ def _why(codes: Sequence[str]) -> str:
     )
 
 
-def _shown(text: str) -> str:
-    """What a user typed, unless it may be a name or a path."""
+def _safe_to_show(text: str) -> str:
+    """The text that a user typed, unless it may be a name or a path."""
     return text if re.fullmatch(r"[0-9a-z_-]{1,32}", text) else "that text"

@@ -13,7 +13,7 @@ from sono.curation.core.console import progress
 from sono.curation.core.engine import Engine
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import OTHER
-from sono.curation.dataset.splits import related_rows
+from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import like_centers
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.metrics import cosines

@@ -10,7 +10,7 @@ from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.planes import OTHER
 from sono.curation.dataset.exams import counts_of, without_patient
-from sono.curation.dataset.splits import related_rows
+from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import centers_called, like_centers
 
 

@@ -9,7 +9,8 @@ from sono.annotation.captions import CaptionConfig
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import check_splits, training_rows
+from sono.curation.dataset.related_frames import training_rows
+from sono.curation.dataset.split_checks import check_splits
 from sono.templates.loader import BUILT_IN, load_templates
 from sono.training.config import TrainingConfig
 from sono.training.data.pairs import PairSet, load_pairs

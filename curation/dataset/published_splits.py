@@ -8,7 +8,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import SplitConfig
 from sono.curation.records.partition import looks_like_partition, missing_column, read_partition
-from sono.curation.records.read import Reading
+from sono.curation.records.table_reading import TableReading
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PublishedSplits:
         return [self.remark] if self.remark else []
 
 
-def published_splits(workspace: Workspace, reading: Reading | None) -> PublishedSplits:
+def published_splits(workspace: Workspace, reading: TableReading | None) -> PublishedSplits:
     """What [splits] column says of the rows of a records table.
 
     SonoError where neither this table nor an earlier one of the workspace has the column.

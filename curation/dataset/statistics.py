@@ -9,7 +9,7 @@ import pandas as pd
 from sono.curation.core.column_values import LEVELS, MASK_STATES, SPLITS, STATUSES, TIERS
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
-from sono.curation.dataset.splits import torn_ids
+from sono.curation.dataset.split_checks import torn_ids
 
 DAYS_A_WEEK = 7
 UNKNOWN = "unknown"

@@ -21,8 +21,9 @@ from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.privacy.gate import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
-from sono.curation.records.read import Reading, RecordsConfig, merged_table, read_rows, rejected
+from sono.curation.records.read import RecordsConfig, merged_table, read_rows, rejected
 from sono.curation.records.table import Record
+from sono.curation.records.table_reading import TableReading
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -150,7 +151,7 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
 
 
-def _columns(reading: Reading) -> tuple[Column, ...]:
+def _columns(reading: TableReading) -> tuple[Column, ...]:
     fields = {index: field for field, index in reading.layout.columns.items()}
     found = []
     for index, title in enumerate(reading.sheet.header):
@@ -162,7 +163,7 @@ def _columns(reading: Reading) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def _meaning(index: int, field: str, reading: Reading) -> str:
+def _meaning(index: int, field: str, reading: TableReading) -> str:
     unit = reading.layout.units.get(field, "")
     named = f"{field} ({unit})" if unit and unit not in field else field
     if index in reading.layout.private:
@@ -170,7 +171,7 @@ def _meaning(index: int, field: str, reading: Reading) -> str:
     return named or "unused"
 
 
-def _planes(reading: Reading) -> dict[str, int]:
+def _planes(reading: TableReading) -> dict[str, int]:
     """Rows by plane; "none" where the row has no label."""
     index = reading.layout.columns.get("plane")
     unknown = (
@@ -185,7 +186,7 @@ def _planes(reading: Reading) -> dict[str, int]:
     return {**known, **({UNKNOWN: unknown} if unknown else {})}
 
 
-def _ages(reading: Reading) -> dict[str, int]:
+def _ages(reading: TableReading) -> dict[str, int]:
     sources = Counter(record.ga_source or NONE for record in reading.records)
     forms = Counter(f"written as {age.form}" for age in reading.ages if age.form)
     return {
@@ -194,7 +195,7 @@ def _ages(reading: Reading) -> dict[str, int]:
     }
 
 
-def _datings(reading: Reading) -> dict[str, Compared]:
+def _datings(reading: TableReading) -> dict[str, Compared]:
     """Every other dating, biometry by its formula, against the age in use."""
     differences: dict[str, list[int]] = {}
     conflicts: Counter[str] = Counter()
@@ -219,7 +220,7 @@ def _by_size(record: Record) -> dict[str, int]:
     return {name: days for name, days in ages.items() if days is not None}
 
 
-def _exams(reading: Reading) -> dict[str, set[str]]:
+def _exams(reading: TableReading) -> dict[str, set[str]]:
     """The exams of each patient.
 
     By study or accession number, else by date, else by an age that is not measured.
@@ -234,7 +235,7 @@ def _exams(reading: Reading) -> dict[str, set[str]]:
     return exams
 
 
-def _exam_dates(reading: Reading) -> dict[int, date]:
+def _exam_dates(reading: TableReading) -> dict[int, date]:
     """The exam date of each line that has one."""
     index = reading.layout.columns.get("exam_date")
     found: dict[int, date] = {}
@@ -246,7 +247,7 @@ def _exam_dates(reading: Reading) -> dict[int, date]:
     return found
 
 
-def _remarks(reading: Reading) -> tuple[str, ...]:
+def _remarks(reading: TableReading) -> tuple[str, ...]:
     remarks = _date_remarks(reading)
     remarks += [
         f"all ids of the column '{title}' end in .0 and are read without it"
@@ -274,7 +275,7 @@ def _remarks(reading: Reading) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _other_decimals(reading: Reading) -> bool:
+def _other_decimals(reading: TableReading) -> bool:
     """Whether an age like 22.43 or 22.9 shows that the point is a decimal one."""
     fields = ("ga", "ga_weeks")
     columns = [reading.layout.columns[name] for name in fields if name in reading.layout.columns]
@@ -282,7 +283,7 @@ def _other_decimals(reading: Reading) -> bool:
     return any(pattern.fullmatch(row[index]) for _, row in reading.sheet.rows for index in columns)
 
 
-def _date_remarks(reading: Reading) -> list[str]:
+def _date_remarks(reading: TableReading) -> list[str]:
     remarks: list[str] = []
     shown = sum(reading.orders.values(), Counter[str]())
     if not shown["day"] and not shown["month"]:

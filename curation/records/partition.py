@@ -10,8 +10,8 @@ from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.delimited import Sheet, clean
 from sono.curation.records.identity import known, unpadded
-from sono.curation.records.read import Reading
 from sono.curation.records.table import path_parts, without_suffix
+from sono.curation.records.table_reading import TableReading
 
 WORDS = {
     "train": ("train", "training", "tr"),
@@ -36,7 +36,7 @@ TITLES = (
 
 
 def read_partition(
-    reading: Reading, column: str, values: Mapping[str, str]
+    reading: TableReading, column: str, values: Mapping[str, str]
 ) -> dict[int, str] | None:
     """The split of each row, by its line, from the column `column`; None where the table has no
     such column.
@@ -83,7 +83,7 @@ def looks_like_partition(sheet: Sheet) -> str:
     return ""
 
 
-def missing_column(reading: Reading, column: str) -> str:
+def missing_column(reading: TableReading, column: str) -> str:
     """That the table lacks `column`, with the nearest title."""
     return (
         f"{reading.path}: no column '{column.strip()}' for the "
@@ -106,7 +106,7 @@ def _mapping(title: str) -> dict[str, str]:
     return words | flags
 
 
-def _check_subjects(reading: Reading, found: Mapping[int, str]) -> None:
+def _check_subjects(reading: TableReading, found: Mapping[int, str]) -> None:
     """SonoError where rows of one patient, study or image are in several parts.
 
     It names lines, not the patient.

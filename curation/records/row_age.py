@@ -1,7 +1,4 @@
-"""The gestational age of a row.
-
-Every dating that the row gives, which one counts, and which disagree with it.
-"""
+"""The gestational age of a row: its datings, the one that counts, and those that disagree."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +11,7 @@ from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS, rea
 from sono.curation.clinical.placeholders import is_answer, is_exam_day, is_no_day, names_nobody
 from sono.curation.core.errors import SonoError
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 DATES = ("exam_date", "due", "lmp")
 UNMEASURED = ("recorded", "due", "lmp")
 
@@ -35,9 +32,9 @@ class AgeRules:
 
 @dataclass(frozen=True)
 class RowAge:
-    """Age in days with its `source`; `form` of a recorded age; every dating in days; conflicts.
+    """The age of a row in days with its `source`, all its datings in days, and its dates.
 
-    Dates of the row.
+    `form` is how a recorded age is written; `conflicts` are the datings that disagree.
     """
 
     days: int | None = None
@@ -51,12 +48,12 @@ class RowAge:
 
     @property
     def dated(self) -> int | None:
-        """The age in days that no size of the row gave; None for none."""
+        """The age in days from a recorded age or a date, not from a size; None for none."""
         return next((self.datings[name] for name in UNMEASURED if name in self.datings), None)
 
     @property
     def stated(self) -> dict[str, int]:
-        """The datings that no date is needed for."""
+        """The datings in days that need no date: recorded, crl and hc."""
         return {name: days for name, days in self.datings.items() if name not in ("due", "lmp")}
 
 
@@ -65,12 +62,11 @@ def row_age(
     units: Mapping[str, str],
     sizes_mm: Mapping[str, float],
     rules: AgeRules,
-    tell: Tell,
+    report: Report,
 ) -> RowAge:
-    """The age that a row gives, from its written age, its dates and the CRL and HC among
-    `sizes_mm`.
+    """The age of a row by its recorded age, its dates, and CRL and HC in `sizes_mm`.
 
-    What is wrong with a single dating goes to `tell`; the others still count.
+    A problem with one dating goes to `report`; the others still count.
     """
     datings: dict[str, int] = {}
     form = None
@@ -78,9 +74,9 @@ def row_age(
         if written := _written_age(cells, units, rules.point_days):
             datings["recorded"], form = read_ga(written, rules.point_days)
     except SonoError as error:
-        tell(str(error))
-    dates, unread = _dates(cells, rules, tell)
-    datings |= _by_dates(dates, tell)
+        report(str(error))
+    dates, unread = _dates(cells, rules, report)
+    datings |= _by_dates(dates, report)
     by_size = {
         name: days_from_size(name, sizes_mm[name]) for name in ("crl", "hc") if name in sizes_mm
     }
@@ -95,7 +91,7 @@ def without_sizes(age: RowAge, names: Collection[str], rules: AgeRules) -> RowAg
 
 
 def _chosen(age: RowAge, rules: AgeRules) -> RowAge:
-    """An age with the first of its datings by the rules, and what disagrees with it."""
+    """An age with the dating that comes first in the rules, and the datings that disagree."""
     source = next((name for name in rules.order if name in age.datings), None)
     if source is None:
         return replace(age, days=None, source=None, conflicts=())
@@ -104,10 +100,12 @@ def _chosen(age: RowAge, rules: AgeRules) -> RowAge:
     )
 
 
-def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[str, date], bool]:
+def _dates(
+    cells: Mapping[str, str], rules: AgeRules, report: Report
+) -> tuple[dict[str, date], bool]:
     """The dates of a row, and whether its exam date is filled but not understood.
 
-    What stands for none is none.
+    A placeholder counts as an empty cell.
     """
     unread = False
     days_of: dict[str, date] = {}
@@ -124,15 +122,15 @@ def _dates(cells: Mapping[str, str], rules: AgeRules, tell: Tell) -> tuple[dict[
             days_of[name] = day
         except SonoError as error:
             unread |= name == "exam_date"
-            # one cell a message, to be masked
+            # a message quotes one cell only, so that it can be masked
             problems.append(f"also {name}" if problems else f"{name}: {error}")
     if problems:
-        tell("; ".join(problems))
+        report("; ".join(problems))
     return days_of, unread
 
 
-def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:
-    """The ages on the exam day that the due date and the last period give."""
+def _by_dates(dates: Mapping[str, date], report: Report) -> dict[str, int]:
+    """The ages in days on the exam date by the due date and the last period."""
     exam = dates.get("exam_date")
     if exam is None:
         return {}
@@ -140,17 +138,17 @@ def _by_dates(dates: Mapping[str, date], tell: Tell) -> dict[str, int]:
     ages = {name: to_days[name](exam, day) for name, day in dates.items() if name in to_days}
     for name, days in ages.items():
         if not MIN_GA_DAYS <= days <= MAX_GA_DAYS:
-            tell(
+            report(
                 f"the dates give a gestational age of {days} days ({name}), outside 4 to 45 weeks; "
-                f"mend a date"
+                f"correct a date"
             )
     return {name: days for name, days in ages.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
 
 
 def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days: bool) -> str:
-    """The age as it is written, in one text.
+    """The recorded age as one text.
 
-    SonoError where weeks and days of two columns contradict each other.
+    SonoError where the columns of weeks and days contradict each other.
     """
     if "ga" in cells:
         return _with_unit(cells["ga"], units.get("ga", ""))
@@ -161,8 +159,9 @@ def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days:
 
 
 def _joined(weeks: str, days: str, point_days: bool) -> int:
-    """Days of gestation from weeks and the days beyond them, or from weeks and all days (22 and
-    157).
+    """Days of gestation from weeks and the days beyond them, or from weeks and all days.
+
+    All days of 22 weeks may be 157.
     """
     by_weeks, _ = read_ga(_with_unit(weeks, "weeks"), point_days)
     found = _DAYS.fullmatch(days)
@@ -171,9 +170,8 @@ def _joined(weeks: str, days: str, point_days: bool) -> int:
     whole = _WHOLE.fullmatch(weeks) is not None
     if total != by_weeks and not (whole and total // 7 == by_weeks // 7):
         raise SonoError(
-            f"gestational age '{short(weeks)} weeks, {short(days)} days' does not fit together and "
-            f"is left out; "
-            "correct the weeks or the days"
+            f"the weeks and days of gestational age '{short(weeks)} weeks, {short(days)} days' "
+            "contradict each other, so it is left out; correct the weeks or the days"
         )
     return total
 

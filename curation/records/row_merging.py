@@ -1,4 +1,4 @@
-"""Rows of a records table about one subject: what they agree on, and what is said of the rest."""
+"""Merge rows of a records table about one subject: keep what they agree on, report the rest."""
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
@@ -21,11 +21,10 @@ MEASURES = (
     "due",
     *(name for name in FIELDS if name.endswith("_mm") and "spacing" not in name),
 )
-# Codes for "somebody else" that say nothing about a person.
 
 
 class Notes(Protocol):
-    """The rows of a table, and where it is noted what is wrong with them."""
+    """The records of a table, and where problems of its rows are reported."""
 
     @property
     def records(self) -> list[Record]: ...
@@ -36,15 +35,15 @@ class Notes(Protocol):
     @property
     def conflicting(self) -> list[int]: ...
 
-    def tell(self, line: int, problem: str, field: str = "") -> None:
-        """Note what is wrong with a row."""
+    def report(self, line: int, problem: str, field: str = "") -> None:
+        """Add a problem of a row."""
 
 
 def merged(reading: Notes) -> Iterable[Record]:
-    """One record a subject: of differing rows what they agree on.
+    """One record per subject; where its rows differ, only what they agree on.
 
-    Rows of one key that are of different patients, studies, exam dates or sizes are kept apart, for
-    a file's header to decide.
+    Rows with one key but different patients, studies, exam dates or sizes stay separate: the header
+    of a file decides between them.
     """
     kept: list[Record] = []
     places: dict[tuple[str, str], dict[str, list[int]]] = {}  # in `kept`, by key and patient
@@ -57,14 +56,14 @@ def merged(reading: Notes) -> Iterable[Record]:
             kept[place] = _united(kept[place], record, reading)
             continue
         if same_key and record.kind == "image":
-            _tell_other_subject(kept[min(min(at) for at in same_key.values())], record, reading)
+            _report_other_subject(kept[min(min(at) for at in same_key.values())], record, reading)
         same_key.setdefault(id_form(record.patient or ""), []).append(len(kept))
         kept.append(record)
     return kept
 
 
 def _possible(same_key: dict[str, list[int]], record: Record) -> list[int]:
-    """The places of rows of the patient of `record`, or of nobody; all where it names nobody."""
+    """The places of rows of the patient of `record` or of none; all where it names no patient."""
     patient = id_form(record.patient or "")
     listed = (
         same_key.values() if not patient else (same_key.get(name, []) for name in (patient, ""))
@@ -73,20 +72,20 @@ def _possible(same_key: dict[str, list[int]], record: Record) -> list[int]:
 
 
 def _united(first: Record, record: Record, reading: Notes) -> Record:
-    """What is kept of two rows about one subject."""
+    """The record that two rows about one subject give together."""
     differing = [name for name in FIELDS if getattr(first, name) != getattr(record, name)]
     (reading.conflicting if differing else reading.repeated).append(record.line)
     if not differing:
         return first
     again = f"the {record.kind} of line {first.line} again, with another {', '.join(differing)}"
-    reading.tell(record.line, f"{again}; these fields are left out")
+    reading.report(record.line, f"{again}; these fields are left out")
     return _agreed(first, record, differing)
 
 
 def _same_subject(first: Record, second: Record) -> bool:
-    """Whether two rows of one key are about one subject.
+    """Whether two rows with one key are about one subject.
 
-    A row with a date and one without are two of a patient.
+    Of one patient, a row with a date and a row without are two subjects.
     """
     ids = ((getattr(first, name), getattr(second, name)) for name in IDS)
     if any(
@@ -98,15 +97,15 @@ def _same_subject(first: Record, second: Record) -> bool:
         return same_day and (
             first.exam_date is not None or (first.due, first.lmp) == (second.due, second.lmp)
         )
-    if first.kind == "image" and _measures(first, second):
+    if first.kind == "image" and _differing_measures(first, second):
         return False
     return None in (first.exam_date, second.exam_date) or first.exam_date == second.exam_date
 
 
-def _measures(first: Record, second: Record) -> list[str]:
-    """The ages and lengths that two rows both have, but not alike.
+def _differing_measures(first: Record, second: Record) -> list[str]:
+    """The ages and lengths that both rows have with different values.
 
-    Of one image there would be one of each.
+    One image has one of each.
     """
     pairs = {name: (getattr(first, name), getattr(second, name)) for name in MEASURES}
     pairs["ga_days"] = (first.stated.get("recorded"), second.stated.get("recorded"))
@@ -115,21 +114,22 @@ def _measures(first: Record, second: Record) -> list[str]:
     ]
 
 
-def _tell_other_subject(first: Record, record: Record, reading: Notes) -> None:
+def _report_other_subject(first: Record, record: Record, reading: Notes) -> None:
     facts = (*IDS, "site", "name", "birth", "sex", "exam_date")
     names = [
         *(name for name in facts if getattr(first, name) != getattr(record, name)),
-        *_measures(first, record),
+        *_differing_measures(first, record),
     ]
     what = "neither is applied where the file's own header does not decide"
     reading.conflicting.append(record.line)
-    reading.tell(
+    reading.report(
         record.line,
         f"the image of line {first.line} again, with another {', '.join(names)}; {what}",
     )
 
 
 def _agreed(first: Record, second: Record, differing: list[str]) -> Record:
+    """The first record without its `differing` fields, with the private strings of both."""
     nothing = Record("")
     names = (*differing, *AGE[1:]) if "ga_days" in differing else differing
     private = tuple(dict.fromkeys((*first.private, *second.private)))

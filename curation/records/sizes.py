@@ -5,16 +5,14 @@ Columns that are in cm, and single impossible cells.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sono.curation.clinical import values
 from sono.curation.clinical.dating import DATINGS, days_from_size
 from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.records.row_age import without_sizes
-
-if TYPE_CHECKING:
-    from sono.curation.records.read import Reading
+from sono.curation.records.table_reading import TableReading
 
 BIOMETRY = (*DATINGS, "nt")
 SMALLEST, LARGEST = 1 / 4, 2  # of the mean of an age: femora of lethal dysplasias to hydrocephalus
@@ -55,7 +53,7 @@ def looks_like_cm(field: str, cells: Iterable[tuple[float, int | None]]) -> bool
     return cm > 0 and cm >= mm
 
 
-def leave_out_doubtful(reading: "Reading") -> None:
+def leave_out_doubtful(reading: TableReading) -> None:
     """Take out of the records of a table the sizes of columns that look like cm, and those that
     an age excludes.
     """
@@ -65,7 +63,7 @@ def leave_out_doubtful(reading: "Reading") -> None:
             _leave_out_cells(field, reading)
 
 
-def _leave_out_column(field: str, reading: "Reading") -> None:
+def _leave_out_column(field: str, reading: TableReading) -> None:
     column = reading.layout.columns[field]
     if field in reading.layout.units:
         return
@@ -82,7 +80,7 @@ def _leave_out_column(field: str, reading: "Reading") -> None:
     reading.found[:] = [one for one in reading.found if one[2] != field or one[0] not in lines]
     for place in numbers:
         record = reading.records[place]
-        reading.tell(
+        reading.report(
             record.line,
             f"{field} looks like cm, not mm, in the whole column and is left out; name the column "
             f"{field}_cm, or set "
@@ -96,13 +94,13 @@ def _leave_out_column(field: str, reading: "Reading") -> None:
         reading.records[place] = replace(record, **changes)
 
 
-def _leave_out_cells(field: str, reading: "Reading") -> None:
+def _leave_out_cells(field: str, reading: TableReading) -> None:
     for place, record in enumerate(reading.records):
         size, ga_days = getattr(record, f"{field}_mm"), reading.ages[place].dated
         if size is None or ga_days is None or is_possible(field, size, ga_days):
             continue
         weeks, days = weeks_and_days(ga_days)
-        reading.tell(
+        reading.report(
             record.line,
             f"{field} of {size:g} mm is impossible at {weeks}w{days}d and is left out; correct the "
             f"size, its unit or "

@@ -15,7 +15,7 @@ from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
 from sono.curation.core.tables import DUPLICATES, IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import checked_splits, split_workspace
+from sono.curation.dataset.split_stage import checked_splits, split_workspace
 from sono.curation.dedup import run_dedup
 from sono.curation.imaging.perceptual_hash import perceptual_hash
 from sono.curation.imaging.sector import find_sector

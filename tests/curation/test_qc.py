@@ -22,7 +22,8 @@ from sono.curation.core.frame_files import read_stored
 from sono.curation.core.tables import read_table
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import check_splits, split_workspace
+from sono.curation.dataset.split_checks import check_splits
+from sono.curation.dataset.split_stage import split_workspace
 from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.phantom.study import make_phantom

@@ -10,7 +10,7 @@ import pandas as pd
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import related_rows
+from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import center_form
 from sono.training.config import TrainingConfig
 from sono.training.data.pairs import Batch, PairMixture, draw_batch

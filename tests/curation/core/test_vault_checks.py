@@ -18,7 +18,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, read_table, write_table
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import split_workspace
+from sono.curation.dataset.split_stage import split_workspace
 from sono.curation.qc import QcOptions, run_qc
 
 

@@ -13,16 +13,10 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import exam_ids, orphan_counts
-from sono.curation.dataset.splits import (
-    SplitConfig,
-    assign_splits,
-    check_splits,
-    checked_splits,
-    fold_splits,
-    related_rows,
-    split_workspace,
-    training_rows,
-)
+from sono.curation.dataset.related_frames import related_rows, training_rows
+from sono.curation.dataset.split_checks import check_splits
+from sono.curation.dataset.split_stage import checked_splits, split_workspace
+from sono.curation.dataset.splits import SplitConfig, assign_splits, fold_splits
 from sono.curation.qc import QcOptions, run_qc
 
 KEY = b"k" * 32

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.tables import IMAGES, from_rows
-from sono.curation.dataset.splits import SplitConfig, assign_splits, check_splits, fold_splits
+from sono.curation.dataset.split_checks import check_splits
+from sono.curation.dataset.splits import SplitConfig, assign_splits, fold_splits
 
 SHARES = np.array([0.7, 0.1, 0.2])
 

@@ -11,16 +11,10 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import (
-    SplitConfig,
-    assign_splits,
-    check_splits,
-    fold_splits,
-    split_counts,
-    split_workspace,
-    standing_splits,
-    training_rows,
-)
+from sono.curation.dataset.related_frames import training_rows
+from sono.curation.dataset.split_checks import check_splits, split_counts
+from sono.curation.dataset.split_stage import split_workspace
+from sono.curation.dataset.splits import SplitConfig, assign_splits, fold_splits, standing_splits
 from sono.curation.records.read import RecordsConfig, find_known_table, read_records
 
 

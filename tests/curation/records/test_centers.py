@@ -14,7 +14,7 @@ from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, Row, from_rows
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import training_rows
+from sono.curation.dataset.related_frames import training_rows
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.records.centers import (
     center_remarks,

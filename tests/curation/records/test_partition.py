@@ -12,13 +12,16 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
-from sono.curation.dataset.splits import SplitConfig, assign_splits, check_splits, split_workspace
+from sono.curation.dataset.split_checks import check_splits
+from sono.curation.dataset.split_stage import split_workspace
+from sono.curation.dataset.splits import SplitConfig, assign_splits
 from sono.curation.qc import QcOptions, QcSummary, run_qc
 from sono.curation.records.partition import looks_like_partition, read_partition
-from sono.curation.records.read import Reading, RecordsConfig, read_rows
+from sono.curation.records.read import RecordsConfig, read_rows
+from sono.curation.records.table_reading import TableReading
 
 
-def read(path: Path) -> Reading:
+def read(path: Path) -> TableReading:
     return read_rows(path, RecordsConfig(), PlaneTable())
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
-from sono.curation.dataset.splits import SplitConfig, assign_splits, check_splits, possible_counts
+from sono.curation.dataset.split_checks import check_splits, possible_counts
+from sono.curation.dataset.splits import SplitConfig, assign_splits
 from sono.curation.qc_messages import remarks_of
 from sono.curation.records.join_messages import Joined
 from sono.curation.records.namespaces import namespaces

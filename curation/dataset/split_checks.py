@@ -1,0 +1,89 @@
+"""Check that splits do not leak, and count their frames and patients."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sono.curation.core.column_values import SPLITS
+from sono.curation.core.errors import SonoError
+from sono.curation.dataset.exams import exam_ties, train_only
+
+
+def check_splits(images: pd.DataFrame) -> None:
+    """Check that no patient, duplicate group or file is in two splits.
+
+    A study or exam folder with frames of unknown patients must be in one split, too. Frames without
+    patient, study and exam folder must be in train, since they may be of a patient in train.
+    SonoError that counts the problems and names the first pseudonyms of each.
+    """
+    placed = images[images["split"].notna()]
+    study, exam = exam_ties(placed)
+    kinds = (
+        (placed["patient_id"], "patients are"),
+        (
+            placed["patient_group"],
+            "groups of patients who may be one (by leading zeros, an unknown hospital, or a number "
+            "in two centers) are",
+        ),
+        (placed["duplicate_group"], "duplicate groups are"),
+        (placed["source_id"], "files are"),
+        (study, "studies with frames of unknown patients are"),
+        (exam, "exam folders with frames of unknown patients are"),
+    )
+    problems = [
+        f"{len(torn)} {kind} in more than one split ({first_ids(torn)})"
+        for ids, kind in kinds
+        if (torn := torn_ids(ids, placed["split"]))
+    ]
+    advice = "assign the splits again with `sono split`"
+    loose = placed["source_id"][train_only(placed) & (placed["split"] != "train").to_numpy(bool)]
+    if len(loose):
+        names = first_ids(sorted(loose.unique()))
+        problems.append(
+            f"{len(loose)} frames without patient, study and exam folder are in val or test "
+            f"({names})"
+        )
+        advice = "run `sono qc` again, then `sono split`"
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise SonoError(f"splits leak: {'; '.join(problems)}; {advice}; {count}")
+
+
+def torn_ids(ids: pd.Series, splits: pd.Series) -> list[str]:
+    """The `ids` that occur with more than one of `splits`, sorted."""
+    pairs = (
+        pd.DataFrame({"id": ids.astype(object), "split": splits.astype(object)})
+        .dropna()
+        .drop_duplicates()
+    )
+    return sorted(pairs["id"][pairs["id"].duplicated()].unique())
+
+
+def first_ids(ids: Sequence[str]) -> str:
+    """The first five of `ids` as text for a message."""
+    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+
+
+def split_counts(images: pd.DataFrame) -> pd.DataFrame:
+    """Count frames by plane (rows; "unlabeled" for none) and split (columns).
+
+    The last row, "patients", counts patients.
+    """
+    placed = images[images["split"].notna()]
+    planes = placed["plane"].astype(object).where(placed["plane"].notna(), "unlabeled")
+    counts = pd.crosstab(planes, placed["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    counts.loc["patients"] = (
+        placed.groupby("split")["patient_id"].nunique().reindex(list(SPLITS), fill_value=0)
+    )
+    return counts.rename_axis(index="plane", columns=None)
+
+
+def possible_counts(images: pd.DataFrame) -> dict[str, int]:
+    """Count patients who may be the same as another patient, and their accepted frames.
+
+    {} where there are none.
+    """
+    found = images[(images["status"] == "accepted") & images["patient_group"].notna()]
+    return (
+        {"frames": len(found), "patients": int(found["patient_id"].nunique())} if len(found) else {}
+    )

@@ -1,0 +1,187 @@
+"""The rows of one records table while they are read, and the problems found in them."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from sono.curation.clinical import values
+from sono.curation.clinical.name_variants import words_of
+from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
+from sono.curation.records.delimited import Sheet
+from sono.curation.records.layouts import Cells, Layout
+from sono.curation.records.messages import group_messages
+from sono.curation.records.row_age import AgeRules, RowAge
+from sono.curation.records.table import Record
+
+Value = TypeVar("Value")
+
+MAX_UNKNOWN = 10  # labels that one message lists
+NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """The sheet, layout and rules of one table, its records, and the problems found in its rows.
+
+    A problem is stored with its line and field. Its message is made on request, because the names
+    that no message may show are complete only after the headers of the files are read.
+    """
+
+    path: Path
+    sheet: Sheet
+    layout: Layout
+    planes: PlaneTable
+    findings: tuple[str, ...]
+    rules: AgeRules
+    orders: Mapping[str, Counter[str]]  # of the dates that show whether day or month comes first
+    as_floats: tuple[str, ...] = ()  # titles of the columns of ids that hold 4711.0
+    known_persons: Collection[str] = ()  # names that no message may show
+    # the names in the headers are not known yet: messages show only cells that are like known words
+    before_headers: bool = False
+    records: list[Record] = field(default_factory=list)
+    ages: list[RowAge] = field(default_factory=list)
+    found: list[tuple[int, str, str]] = field(default_factory=list)  # line, problem and field
+    plane_ids: dict[str, str] = field(default_factory=dict)
+    # by plane label: lines and problems
+    unknown: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    # lines that repeat an earlier line
+    repeated: list[int] = field(default_factory=list)
+    conflicting: list[int] = field(default_factory=list)  # lines that contradict an earlier line
+
+    @property
+    def name(self) -> str:
+        """The file name of the table."""
+        return self.path.name
+
+    def report(self, line: int, problem: str, field: str = "") -> None:
+        """Add a problem of a row; `field` names the column of the cell that the problem quotes."""
+        self.found.append((line, problem, field))
+
+    def knowing(self, persons: Collection[str]) -> "TableReading":
+        """The same reading with further known `persons`: the names in the headers of the files."""
+        return replace(self, known_persons=(*self.known_persons, *persons), before_headers=False)
+
+    def problems(self) -> list[str]:
+        """A message `FILE:LINE: PROBLEM` for each problem of a row."""
+        return [
+            f"{self.name}:{line}: {self.shown(line, problem, field)}"
+            for line, problem, field in self.found
+        ]
+
+    def shown(self, line: int, problem: str, field: str) -> str:
+        """A problem that quotes a cell of `field`, masked where the cell may be private."""
+        at = self.layout.columns.get(field)
+        return (
+            problem
+            if at is not None and self.may_show(line, at, problem)
+            else values.masked(problem)
+        )
+
+    def shown_title(self, title: str) -> str:
+        """A column title or sheet note, masked where it contains the name of a person."""
+        return title if self.persons.isdisjoint(words_of(title)) else values.shape(title)
+
+    def may_show(self, line: int, column: int, problem: str = "") -> bool:
+        """Whether a message may show the cell of a row as it is.
+
+        A suggestion in the `problem` shows that the cell is a misspelled known word.
+        """
+        row = self.rows_by_line[line]
+        cell = row[column]
+        words = re.findall(r"\w+", cell)
+        unlike = self.before_headers and not (
+            values.is_slip(problem, cell) or values.is_short_number(cell)
+        )
+        if column in self.layout.private or unlike:
+            return False
+        if values.may_name_somebody(words) and self.vocabulary.isdisjoint(map(str.casefold, words)):
+            return False
+        private = self.persons | words_of(
+            *private_texts(row, {}, self.layout), *person_names(row, self.layout)
+        )
+        return not any(len(word) > 2 for word in private & words_of(cell))
+
+    @cached_property
+    def persons(self) -> frozenset[str]:
+        """The words of all known names of persons, in the table and in the study's vault."""
+        rows = (name for _, row in self.sheet.rows for name in person_names(row, self.layout))
+        return words_of(*rows, *self.known_persons) - self.vocabulary
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """The words of planes, structures and findings, which are no names of persons."""
+        labels = (
+            *(label for label, _ in self.planes.spellings),
+            *self.planes.structures,
+            *self.findings,
+        )
+        return frozenset(
+            word for label in labels for word in re.findall(r"\w{3,}", label.casefold())
+        )
+
+    @cached_property
+    def names_images(self) -> bool:
+        """Whether any row names an image; rows without one then describe no image."""
+        column = self.layout.columns.get("image")
+        return column is not None and any(row[column] for _, row in self.sheet.rows)
+
+    @cached_property
+    def rows_by_line(self) -> dict[int, list[str]]:
+        """The cells of each row by its line number."""
+        return dict(self.sheet.rows)
+
+    def value(
+        self, line: int, cells: Cells, name: str, parse: Callable[[str], Value]
+    ) -> Value | None:
+        """The parsed cell of a field; None where it is empty or invalid."""
+        text = cells.get(name)
+        try:
+            return None if text is None else parse(text)
+        except SonoError as error:
+            self.report(line, str(error), name)
+            return None
+
+    def unknown_planes(self) -> list[str]:
+        """A message for each row whose plane is unknown."""
+        listed = (one for found in self.unknown.values() for one in found)
+        return [
+            f"{self.name}:{line}: {self.shown(line, problem, 'plane')}" for line, problem in listed
+        ]
+
+    def planes_problem(self) -> str:
+        """A message that lists the unknown planes with their rows; "" for none.
+
+        A table with unknown planes is not used.
+        """
+        found = group_messages(self.unknown_planes())
+        if len(found) > 1:  # each would repeat the list of all labels
+            found = [problem.partition("; known: ")[0] for problem in found]
+        more = (
+            f"; ... and {len(found) - MAX_UNKNOWN} more labels" if len(found) > MAX_UNKNOWN else ""
+        )
+        advice = "; correct the table or give an alias in the planes file"
+        advice += (
+            "; --names shows the labels"
+            if self.before_headers and any("'" in one for one in found)
+            else ""
+        )
+        return "; ".join(found[:MAX_UNKNOWN]) + more + advice if found else ""
+
+
+def private_texts(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:
+    """The private strings of a row: its private cells and its patient id, in all their forms."""
+    raw = [row[index] for index in layout.private] + [cells.get("patient", "")]
+    private = [text for text in raw if text and text.casefold() not in NOT_PRIVATE]
+    return tuple(dict.fromkeys(form for text in private for form in values.private_forms(text)))
+
+
+def person_names(row: list[str], layout: Layout) -> tuple[str, ...]:
+    """The names of persons in a row: the patient's, cell by cell and joined, and operators'."""
+    names = [row[index] for index in layout.names]
+    named = (*names, " ".join(filter(None, names)), *(row[index] for index in layout.operators))
+    return tuple(dict.fromkeys(filter(None, named)))
