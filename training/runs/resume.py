@@ -92,7 +92,7 @@ class Saver:
         ended = time.monotonic()
         self._next = ended + max(SAVE_SECONDS, (ended - started) / SAVE_SHARE)
 
-    def keep(self, name: str) -> None:
+    def save_checkpoint(self, name: str) -> None:
         """Write the model as the checkpoint `name`."""
         model = self._trainer.model
         weights = whole(model.state_dict())
