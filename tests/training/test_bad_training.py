@@ -54,7 +54,8 @@ def test_captions_of_masks_that_are_gone_are_named(
 ) -> None:
     own_study.path(MASKS).unlink()
     with pytest.raises(
-        SonoError, match=r"40 of 40 region captions are of masks .* run `sono captions build` again"
+        SonoError,
+        match=r"40 of 40 region captions belong to masks .* run `sono captions build` again",
     ):
         train(own_study, config)
     assert not own_study.runs.exists()

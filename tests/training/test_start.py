@@ -190,7 +190,7 @@ def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
 
 
 def test_adapters_ask_for_frozen_matrices(workspace: Workspace) -> None:
-    with pytest.raises(SonoError, match='lora_rank 2 goes with trainable = "heads"'):
+    with pytest.raises(SonoError, match='lora_rank 2 needs trainable = "heads"'):
         train(workspace, TUNED.model_copy(update={"lora_rank": 2}), "both")
 
 

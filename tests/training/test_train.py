@@ -195,6 +195,6 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(SonoError, match=r"No space left on device.*free some disk space.*--resume"):
+    with pytest.raises(SonoError, match=r"No space left on device.*make room.*--resume"):
         checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(name="nano", image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []

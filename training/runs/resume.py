@@ -158,7 +158,7 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise SonoError(
-            f"{folder}: the run could not be written ({error}); free some disk space, then `sono "
+            f"{folder}: the run could not be written ({error}); make room, then `sono "
             f"train --name {folder.name} --resume`"
         ) from error
 
