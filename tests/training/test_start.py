@@ -392,7 +392,7 @@ def test_another_encoder_of_the_same_name_is_said(
     assert "vit.pth is not the file that the run started from" in " ".join(
         capsys.readouterr().err.split()
     )
-    with pytest.raises(SonoError, match="another file"):
+    with pytest.raises(SonoError, match="not the file that the run started from"):
         settings_of_run(own, "begun", None, {}, resume=True)
 
 
