@@ -4,39 +4,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.foreign_masks import (
-    RefusedError,
-)
+from sono.annotation.foreign_masks import RefusedError
 from sono.annotation.picture_pixels import DARK, Gray, Mask, Pixels, strongest_channel
 
 NEAR = 16  # gray levels or steps of a channel that compression may change
-
-
 # of the painted pixels inside flat areas: a tone or color rarer than this is no class
 CLASS_SHARE = 0.001
-
-
 MIN_CLASS = 9  # pixels
-
-
 MAX_LINES = 8
-
-
 EDGE = 5  # pixels over which a drawn edge may be blurred
-
-
 MAX_ODD = 0.05  # of the painted pixels: tones that are neither flat areas nor their edges
-
-
 NEARLY_BLACK = 64  # a picture below this has no soft edges: its values are numbers of classes
-
-
 FEW_VALUES = 16  # as many can each be looked at
-
-
 EDGE_SHARE = 0.9  # of the pixels of a value that is the soft edge of a shape
-
-
 MAX_VALUES = 64  # more values are tones, not classes
 
 

@@ -11,7 +11,6 @@ from sono.curation.core.errors import IssuesError, SonoError
 
 MAX_EXAMPLES = 5
 
-
 REFUSALS = {
     "unmatched": "no frame has this name",
     "ambiguous": (

@@ -56,7 +56,7 @@ def import_masks(
     refused = [outcome for outcome in outcomes if outcome.reason not in (None, "skipped")]
     if not rows and not finder.files and refused:
         raise SonoError(
-            f"{workspace.vault}: missing, so masks match only by image id, and none of these "
+            f"{workspace.vault}: not here, so masks match only by image id, and none of these "
             f"{len(refused)} has one as its name; put the vault back next to the study"
         )
     if options.strict and refused and not options.dry_run:

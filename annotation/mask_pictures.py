@@ -17,13 +17,7 @@ from sono.annotation.flat_areas import (
     flat_colors,
     has_tones,
 )
-from sono.annotation.foreign_masks import (
-    ForeignMask,
-    Found,
-    Picture,
-    RefusedError,
-    Size,
-)
+from sono.annotation.foreign_masks import ForeignMask, Found, Picture, RefusedError, Size
 from sono.annotation.outlines import fill_outline, filled
 from sono.annotation.picture_pixels import (
     DARK,

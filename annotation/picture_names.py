@@ -12,12 +12,8 @@ ENDING = re.compile(
     r"(.+?)[ _.-]+(?:masks?|seg|segmentation|labels?|gt|ground[ _-]?truth|annotations?)",
     re.IGNORECASE,
 )
-
-
 # eight digits alone may be a date or a patient's number
 LABEL_STUDIO = re.compile(r"(?=\d*[a-f])[0-9a-f]{8}-(.+)")
-
-
 ROBOFLOW = re.compile(rf"(.+)_(?:{'|'.join(sorted(SUFFIXES))})\.rf\.[0-9a-z]{{8,}}")
 
 

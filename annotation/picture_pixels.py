@@ -9,24 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sono.annotation.foreign_masks import (
-    MAX_PIXELS,
-    read_file,
-)
+from sono.annotation.foreign_masks import MAX_PIXELS, read_file
 from sono.curation.core.errors import SonoError
 
 MAX_PICTURE = 1 << 28  # bytes
-
-
 DARK = 32  # a pixel below this in all channels is unpainted
 
-
 Mask = NDArray[np.bool_]
-
-
 Gray = NDArray[np.uint8]
-
-
 Values = NDArray[np.int32]
 
 

@@ -90,7 +90,7 @@ def _example_sheet(
         if path.is_file():  # a frame that is gone costs the report an example, no more
             gray = read_stored(path)
             own = masks[(masks["image_id"] == row.image_id) & (masks["state"] != "rejected")]
-            tiles.append((overlay(gray, _decode(own, gray.shape)), _words(row, planes)))
+            tiles.append((overlay(gray, _decode(own, gray.shape)), _example_caption(row, planes)))
     return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE) if tiles else b""
 
 
@@ -121,7 +121,7 @@ def _decode(masks: pd.DataFrame, shape: tuple[int, ...]) -> list[tuple[str, NDAr
     return [(str(structure), decode(counts, shape[0], shape[1])) for structure, counts in pairs]
 
 
-def _words(row: Any, planes: PlaneTable) -> str:
+def _example_caption(row: Any, planes: PlaneTable) -> str:
     plane = planes.by_id[row.plane].name if row.plane in planes.by_id else "no standard plane"
     if pd.isna(row.ga_days):
         return plane

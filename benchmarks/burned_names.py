@@ -45,8 +45,9 @@ STROKES, READ = QualityConfig(), QualityConfig(ocr=True)
 
 
 class Burned(NamedTuple):
-    """A frame with a line burned in, where that is (slices of rows and columns), and the pixels
-    it covers there.
+    """A frame with a burned-in line, the place of the line, and its pixels there.
+
+    The place is slices of rows and columns.
     """
 
     gray: Gray

@@ -44,7 +44,7 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
         if count:
             color = "white" if share[row, column] > 0.55 else INK
             axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=color)
-    _plain(axes)
+    _hide_frame(axes)
     return _png(figure)
 
 
@@ -80,7 +80,7 @@ def modes_plot(
         axes.set_yticks(range(len(modes)), [mode.replace("_", " ") for mode in modes])
         axes.set(xlim=(-0.02, 1.02), ylim=(len(modes) - 0.4, -0.9), xlabel=metric)
         axes.set_title(title, loc="left", color=INK, fontsize=10)
-        _plain(axes)
+        _hide_frame(axes)
     return _png(figure)
 
 
@@ -169,7 +169,7 @@ def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
     )
 
 
-def _plain(axes: "Axes") -> None:
+def _hide_frame(axes: "Axes") -> None:
     axes.tick_params(length=0, labelsize=8, colors=INK)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)

@@ -134,11 +134,11 @@ def pick_masks(data: RegionFeatures, image_ids: Sequence[str]) -> list[list[int]
         if len(rows) > 1:
             plane = int(data.plane[rows[0]])
             turn[plane] = turn.get(plane, 0) + 1
-            keyed.append((turn[plane], place, _few(rows, data, image_ids[frame])))
+            keyed.append((turn[plane], place, _first_masks(rows, data, image_ids[frame])))
     return [rows for _, _, rows in sorted(keyed)[:FRAMES]]
 
 
-def _few(rows: Sequence[int], data: RegionFeatures, key: str) -> list[int]:
+def _first_masks(rows: Sequence[int], data: RegionFeatures, key: str) -> list[int]:
     """Up to three masks of a frame, in the order of a hash."""
     return sorted(
         rows, key=lambda row: sha256(f"{key}:{data.structures[data.structure[row]]}".encode())

@@ -237,12 +237,12 @@ def _encode_masks(
                     _changed(study, name, masks[row], mask)
                     for row, mask in zip(rows, own, strict=True)
                 ]
-                _put(study.model, table[name], rows, squares, made)
+                _encode_into(study.model, table[name], rows, squares, made)
             given = [
                 None if donor[frame] == NONE else mask
                 for frame, mask in zip(frames, own, strict=True)
             ]
-            _put(study.model, table["place_and_shape"], rows, others, given)
+            _encode_into(study.model, table["place_and_shape"], rows, others, given)
             gray += float(squares.mean()) * len(rows) / len(masks)
             advance(len(rows))
     _encode_constant(study, masks, round(gray), table["constant"])
@@ -256,7 +256,7 @@ def _encode_constant(
     with progress("encoding regions without a frame", len(masks)) as advance:
         for rows in _batches(len(masks), study.batch_size):
             own = [masks[row].pixels() for row in rows]
-            _put(
+            _encode_into(
                 study.model,
                 table,
                 rows,
@@ -284,7 +284,7 @@ def _encode_frames(
             empty = masked_features(study.model, squares, np.stack([nothing] * len(part)))
             misled = np.full_like(empty, np.nan)
             given = [None if row == NONE else masks[row].pixels() for row in foreign[part]]
-            _put(study.model, misled, np.arange(len(part)), squares, given)
+            _encode_into(study.model, misled, np.arange(len(part)), squares, given)
             found.append((empty, misled))
             advance(len(part))
     return np.concatenate([empty for empty, _ in found]), np.concatenate(
@@ -340,7 +340,7 @@ def _read_pairs(
     return squares[: len(frames)], squares[len(frames) :]
 
 
-def _put(
+def _encode_into(
     model: MaskClip,
     table: Features,
     rows: NDArray[np.int64],

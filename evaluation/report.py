@@ -58,7 +58,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         metrics=metrics,
         metric_tables=(METRIC_NAMES, _candidate_names(len(metrics["candidates"]))),
         baseline_names=BASELINE_NAMES,
-        mode_rows=[{"mode": _words(mode), "meaning": meaning} for mode, meaning in MODES.items()],
+        mode_rows=[{"mode": _spaced(mode), "meaning": meaning} for mode, meaning in MODES.items()],
         compared_name=_metric_names(metrics)[metrics["compared_metric"]],
         retrieval_ks=RETRIEVAL_KS,
         confusion_width=CONFUSION_WIDTH,
@@ -69,7 +69,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         confusions={
             mode: data_uri(
                 confusion_plot(
-                    np.array(metrics["confusion"][mode]), classes, f"{_words(mode)} mask"
+                    np.array(metrics["confusion"][mode]), classes, f"{_spaced(mode)} mask"
                 )
             )
             for mode in shown
@@ -205,5 +205,5 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-def _words(mode: str) -> str:
+def _spaced(mode: str) -> str:
     return mode.replace("_", " ")

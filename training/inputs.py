@@ -42,7 +42,7 @@ class TrainingInputs:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def read_material(
+def read_inputs(
     workspace: Workspace, config: TrainingConfig, saved: Path | None = None
 ) -> TrainingInputs:
     """Read the inputs of a run, except the contents of shards.
@@ -52,7 +52,7 @@ def read_material(
     """
     accepted = workspace.accepted_images()
     images, template = usable_images(workspace, accepted, config), template_set(workspace)
-    left_out = held_back(accepted, images)
+    left_out = count_held_out(accepted, images)
     start = start_of(workspace, config, saved)
     side = MaskClip.side_of(start.config)
     train: PairSet | Shards
@@ -137,17 +137,17 @@ def load_split(
     return load_pairs(workspace, images, config.mask_states, load_templates(template), side)
 
 
-def initial_model(material: TrainingInputs, config: TrainingConfig) -> MaskClip:
+def initial_model(inputs: TrainingInputs, config: TrainingConfig) -> MaskClip:
     """The model that the run starts with.
 
     A new one has the pixel statistics of the training frames, or of its encoder.
     """
-    start = material.start
+    start = inputs.start
     if start.model is not None:
         return start.model
-    architecture = start.config if start.encoder else _with_statistics(start.config, material.train)
+    architecture = start.config if start.encoder else _with_statistics(start.config, inputs.train)
     model = new_model(config, architecture, start.encoder)
-    spread_texts(model, material.names)
+    spread_texts(model, inputs.names)
     return model
 
 
@@ -165,7 +165,7 @@ def usable_images(
     return images
 
 
-def held_back(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]:
+def count_held_out(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]:
     """How many `accepted` frames of train and val are not `used`, by reason.
 
     The reasons are a held-out center, no center, or a relation to such frames.

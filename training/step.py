@@ -79,20 +79,20 @@ class Trainer:
         """
         self.learner.train()
         self.optimizer.zero_grad()
-        losses = [self._learn(part, len(parts), part is parts[-1]) for part in parts]
+        losses = [self._backward(part, len(parts), part is parts[-1]) for part in parts]
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise ArithmeticError(f"the loss became {loss}")
-        self._move(rate)
+        self._update(rate)
         return loss
 
-    def _learn(self, part: Batch, count: int, last: bool) -> float:
+    def _backward(self, part: Batch, count: int, last: bool) -> float:
         with _added_up(self.together, last):
             loss: Tensor = self.together(part)
             self.scaler.scale(loss if count == 1 else loss / count).backward()
         return all_reduce_mean(float(loss.detach()), self.device)
 
-    def _move(self, rate: float) -> None:
+    def _update(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.scaler.unscale_(self.optimizer)
@@ -143,7 +143,7 @@ def parts_of(batch: Batch, config: TrainingConfig) -> list[Batch]:
     """The parts of what a process has of a batch, one for each round of accumulation."""
     size = len(batch.rows) // config.accumulate
     return [
-        _some(batch, slice(start, start + size))
+        _select(batch, slice(start, start + size))
         for start in range(0, size * config.accumulate, size)
     ]
 
@@ -250,7 +250,7 @@ def came_trained(model: MaskClip, config: TrainingConfig) -> list[nn.Parameter]:
     return [weight for weight in trained if id(weight) not in new]
 
 
-def _some(batch: Batch, rows: slice) -> Batch:
+def _select(batch: Batch, rows: slice) -> Batch:
     return Batch(
         batch.image[rows],
         batch.mask[rows],
@@ -279,10 +279,10 @@ def explain_memory_errors(config: TrainingConfig, side: int) -> Iterator[None]:
             error, torch.OutOfMemoryError | MemoryError
         ) and "DefaultCPUAllocator" not in str(error):
             raise
-        knobs = (
+        settings = (
             f"accumulate ({config.accumulate}), or lower batch_size ({config.batch_size}) or "
             f"image_size ({side})"
         )
         raise SonoError(
-            f"memory is full at {config.batch_size} pairs a step; in [training] raise {knobs}"
+            f"memory is full at {config.batch_size} pairs per step; in [training] raise {settings}"
         ) from error

@@ -21,7 +21,7 @@ from sono.training.data.sampling import process_seed
 from sono.training.data.schedule import Plan
 from sono.training.data.shards import Shards
 from sono.training.data.stream import StreamPlan, resolve_config
-from sono.training.inputs import TrainingInputs, initial_model, read_material
+from sono.training.inputs import TrainingInputs, initial_model, read_inputs
 from sono.training.model import checkpoints
 from sono.training.model.architectures import architecture_of
 from sono.training.model.checkpoints import BEST, END, FAILED, LAST, SUMMARY
@@ -86,17 +86,17 @@ def _train(
         config = resolve_config(workspace, config, folder if resume else None)
         if resume:
             broadcast_call(partial(check_data, workspace, folder.name, config))
-        material = read_material(workspace, config, folder / LAST if resume else None)
-        knobs = partial(explain_memory_errors, config, material.val.size)
-        plan = _plan(material.train, config)
-        with knobs():
-            trainer = Trainer(_learner(material, config))
+        inputs = read_inputs(workspace, config, folder / LAST if resume else None)
+        explain_errors = partial(explain_memory_errors, config, inputs.val.size)
+        plan = _plan(inputs.train, config)
+        with explain_errors():
+            trainer = Trainer(_learner(inputs, config))
         folder = broadcast_call(
             lambda: held.enter_context(_own_run(workspace, folder, resume, unnamed=name is None))
         )
         state = restore(folder, trainer, plan.starts) if resume else State()
         if not resume:
-            info = run_info(workspace, material, config, folder.name)
+            info = run_info(workspace, inputs, config, folder.name)
             broadcast_call(partial(checkpoints.write_run, folder, info))
         broadcast_call(partial((folder / FAILED).unlink, missing_ok=True))
         saver = Saver(folder, trainer)
@@ -105,7 +105,7 @@ def _train(
             for epoch in range(state.epoch, config.epochs):
                 for step, batch in plan.batches(epoch, done=state.step):
                     torch.manual_seed(process_seed(config.seed, step))
-                    with knobs():
+                    with explain_errors():
                         loss = _step(trainer, batch, step, plan, folder)
                     state.after_step(step, loss, trainer.left_out)
                     watch.step(f"epoch {epoch + 1} loss {loss:.3f}")
@@ -114,20 +114,20 @@ def _train(
                         saver.save(state)
                     if asked:
                         raise StoppedError(_resume_help(folder, state, plan))
-                with knobs():
+                with explain_errors():
                     own = trainer.learner.with_weights(
-                        partial(validate, trainer.model, material.val, config, epoch)
+                        partial(validate, trainer.model, inputs.val, config, epoch)
                     )
                 scores = broadcast(own)  # on other hardware they differ in the last digits
                 with explain_write_errors(folder):
                     watch.epoch(log.write(_epoch_values(trainer, state, plan) | scores))
                 if state.after_epoch(score_of(scores)):
-                    saver.keep(BEST)
+                    saver.save_checkpoint(BEST)
                 if any(any_rank([saver.is_due], trainer.device)):
                     saver.save(state)
             saver.save(state)
-            saver.keep(END)
-        summary = _summary(folder, material, plan, state, time.perf_counter() - started)
+            saver.save_checkpoint(END)
+        summary = _summary(folder, inputs, plan, state, time.perf_counter() - started)
         values = {name: value for name, value in asdict(summary).items() if name != "folder"}
         broadcast_call(partial(write_text, folder / SUMMARY, json.dumps(values, indent=1)))
         broadcast_call(partial(check_privacy, workspace))
@@ -154,14 +154,14 @@ def _own_run(workspace: Workspace, folder: Path, resume: bool, unnamed: bool) ->
 
 
 def _summary(
-    folder: Path, material: TrainingInputs, plan: Plan | StreamPlan, state: State, seconds: float
+    folder: Path, inputs: TrainingInputs, plan: Plan | StreamPlan, state: State, seconds: float
 ) -> TrainSummary:
     return TrainSummary(
         run=folder.name,
         folder=folder,
-        train_frames=len(material.train),
-        val_frames=len(material.val),
-        region_pairs=material.train.regions,
+        train_frames=len(inputs.train),
+        val_frames=len(inputs.val),
+        region_pairs=inputs.train.regions,
         epochs=plan.config.epochs,
         steps=plan.total,
         best_epoch=state.best_epoch,
@@ -170,15 +170,15 @@ def _summary(
     )
 
 
-def _learner(material: TrainingInputs, config: TrainingConfig) -> Learner:
+def _learner(inputs: TrainingInputs, config: TrainingConfig) -> Learner:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    info = material.start.info
+    info = inputs.start.info
     model = configure_model(
-        initial_model(material, config), config, len(material.train), bool(info and info.origin)
+        initial_model(inputs, config), config, len(inputs.train), bool(info and info.origin)
     ).to(device)
-    if isinstance(material.train, PairSet) and is_main_process():
-        _warn_truncated(model, material.train.captions)
-    heads = Heads(config, material.train.table.rows, architecture_of(model.config)["embed_dim"]).to(
+    if isinstance(inputs.train, PairSet) and is_main_process():
+        _warn_truncated(model, inputs.train.captions)
+    heads = Heads(config, inputs.train.table.rows, architecture_of(model.config)["embed_dim"]).to(
         device
     )
     return Learner(model, heads, config)

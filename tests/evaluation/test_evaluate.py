@@ -49,7 +49,7 @@ def test_a_new_center_gives_the_accuracy_worked_out_by_hand(quick: Workspace) ->
     assert found.metrics["excluded"] == {"labeled as none of the planes": 1}
     with stderr_console.capture() as shown:
         stderr_console.print(found)
-    assert "- Frames left out: 1 labeled as none of the planes." in shown.get()
+    assert "- Frames excluded: 1 labeled as none of the planes." in shown.get()
     assert found.metrics["groups"][0]["baselines"]["majority_class"]["top1_micro"] == pytest.approx(
         8 / 12
     )

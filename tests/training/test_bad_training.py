@@ -54,7 +54,8 @@ def test_captions_of_masks_that_are_gone_are_named(
 ) -> None:
     own_study.path(MASKS).unlink()
     with pytest.raises(
-        SonoError, match=r"40 of 40 region captions are of masks .* run `sono captions build` again"
+        SonoError,
+        match=r"40 of 40 region captions belong to masks .* run `sono captions build` again",
     ):
         train(own_study, config)
     assert not own_study.runs.exists()
@@ -178,7 +179,7 @@ def test_memory_may_end_at_any_moment_of_a_run(
 
     monkeypatch.setattr(*place, full)
     with pytest.raises(
-        SonoError, match=r"memory is full at 6 pairs a step; in \[training\] raise accumulate"
+        SonoError, match=r"memory is full at 6 pairs per step; in \[training\] raise accumulate"
     ):
         train(own_study, config)
 
@@ -199,7 +200,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move(
 ) -> None:
     real, moved = step.batch_loss, []
     monkeypatch.setattr(step, "batch_loss", lambda *given: real(*given) * float("nan"))
-    monkeypatch.setattr(Trainer, "_move", lambda *_: moved.append(1))
+    monkeypatch.setattr(Trainer, "_update", lambda *_: moved.append(1))
     ids = "|".join(study.images()["image_id"])
     with pytest.raises(
         SonoError, match=rf"the loss became nan at step 1 \(frames ({ids}), .*lower learning_rate"

@@ -17,7 +17,7 @@ from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.data import schedule
 from sono.training.data.pairs import Batch, Example, MaskedRegion, PairSet
-from sono.training.data.schedule import Places, Plan, own_places, separate
+from sono.training.data.schedule import Places, Plan, local_indices, separate
 from sono.training.objectives.objective import role_weights
 from sono.training.step import parts_of
 
@@ -94,8 +94,8 @@ def frames_of(batch: Batch, regions: bool) -> list[int]:
 def process(rank: int, of: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Meanwhile this is the process `rank` of `of`."""
     with monkeypatch.context() as patch:
-        patch.setattr(schedule, "process_count", lambda: of)
-        patch.setattr(schedule, "process_rank", lambda: rank)
+        patch.setattr(schedule, "get_world_size", lambda: of)
+        patch.setattr(schedule, "get_rank", lambda: rank)
         yield
 
 
@@ -260,7 +260,7 @@ def places_of(
     rank: int, count: int, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
     with process(rank, count, monkeypatch):
-        return own_places(config.batch_size, config.accumulate)
+        return local_indices(config.batch_size, config.accumulate)
 
 
 def test_regions_of_one_frame_may_be_drawn_on_two_processes_and_still_differ(

@@ -190,7 +190,7 @@ def test_a_run_goes_on_at_another_image_size(workspace: Workspace) -> None:
 
 
 def test_adapters_ask_for_frozen_matrices(workspace: Workspace) -> None:
-    with pytest.raises(SonoError, match='lora_rank 2 goes with trainable = "heads"'):
+    with pytest.raises(SonoError, match='lora_rank 2 needs trainable = "heads"'):
         train(workspace, TUNED.model_copy(update={"lora_rank": 2}), "both")
 
 
@@ -392,7 +392,7 @@ def test_another_encoder_of_the_same_name_is_said(
     assert "vit.pth is not the file that the run started from" in " ".join(
         capsys.readouterr().err.split()
     )
-    with pytest.raises(SonoError, match="another file"):
+    with pytest.raises(SonoError, match="not the file that the run started from"):
         settings_of_run(own, "begun", None, {}, resume=True)
 
 

@@ -22,7 +22,7 @@ from sono.training import step
 from sono.training.config import TrainingConfig
 from sono.training.data.pairs import Batch
 from sono.training.data.schedule import Plan
-from sono.training.inputs import initial_model, read_material
+from sono.training.inputs import initial_model, read_inputs
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.checkpoints import load_model
 from sono.training.model.mask_clip import MaskClip
@@ -49,7 +49,7 @@ def log(folder: Path) -> list[dict[str, float]]:
 def begun(study: Workspace, config: TrainingConfig) -> tuple[Trainer, list[Batch]]:
     """A trainer as a run begins with it, and the batches of the first epoch."""
     torch.manual_seed(0)
-    material = read_material(study, config)
+    material = read_inputs(study, config)
     pairs = material.train
     model = configure_model(initial_model(material, config), config, len(pairs))
     heads = Heads(config, pairs.table.rows, model.towers.text.text_projection.shape[1])

@@ -14,7 +14,7 @@ from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
-from sono.training.inputs import held_back
+from sono.training.inputs import count_held_out
 from sono.training.model import checkpoints
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.checkpoints import load_model, load_weights, read_run
@@ -103,10 +103,10 @@ def test_what_held_out_centers_cost_is_counted_by_why() -> None:
         ("A", "train"),
     ]
     images = pd.DataFrame(rows, columns=["center", "split"]).assign(image_id=list("abcdefg"))
-    assert held_back(images, images.iloc[[4, 6]]) == {
+    assert count_held_out(images, images.iloc[[4, 6]]) == {
         "frames of B": 1, "frames tied to them by patient or exam": 1, "frames without a center": 2
     }  # fmt: skip
-    assert held_back(images, images) == {}
+    assert count_held_out(images, images) == {}
 
 
 def test_the_same_seed_gives_the_same_weights(run: Path, study: Workspace) -> None:
@@ -199,6 +199,6 @@ def test_a_full_disk_at_a_checkpoint_is_one_clear_error(
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(SonoError, match=r"No space left on device.*free some disk space.*--resume"):
+    with pytest.raises(SonoError, match=r"No space left on device.*make room.*--resume"):
         checkpoints.save_model(tmp_path / "last", MaskClip(ModelConfig(name="nano", image_size=32)))
     assert list((tmp_path / "last").iterdir()) == []

@@ -121,13 +121,13 @@ def test_two_unnamed_runs_at_once_take_two_names(
     own_study: Workspace, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = quick(model=tiny, image_size=32, epochs=1, batch_size=8)
-    met, read = threading.Barrier(2), module.read_material
+    met, read = threading.Barrier(2), module.read_inputs
 
     def together(*args: Any) -> Any:
         met.wait(60)  # both have looked for a free name before either takes one
         return read(*args)
 
-    monkeypatch.setattr(module, "read_material", together)
+    monkeypatch.setattr(module, "read_inputs", together)
     names: list[str] = []
     threads = [
         threading.Thread(target=lambda: names.append(train(own_study, config).run))

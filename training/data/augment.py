@@ -53,14 +53,13 @@ _SIDED = re.compile(rf"{_WORDS}|{_LETTERS}|[左右]", re.IGNORECASE)
 
 @lru_cache(65536)
 def carries_side(caption: str) -> bool:
-    """Whether a caption says left or right, in words or by an abbreviation, so that its frame must
-    not be mirrored.
+    """Whether a caption names a side (left or right), so that its frame must not be mirrored.
 
-    It reads English, French, Spanish, Catalan, Galician, Portuguese, Italian, Romanian, German,
-    Dutch, Danish, Norwegian, Swedish, Icelandic, Finnish, Estonian, Latvian, Lithuanian, Polish,
-    Czech, Slovak, Slovene, Croatian, Serbian, Bulgarian, Ukrainian, Russian, Hungarian, Greek and
-    Turkish words, and Chinese and Japanese signs. Captions in another language, or with a small l
-    or r for a side, want `flip = false`.
+    It recognizes words and abbreviations of English, French, Spanish, Catalan, Galician,
+    Portuguese, Italian, Romanian, German, Dutch, Danish, Norwegian, Swedish, Icelandic, Finnish,
+    Estonian, Latvian, Lithuanian, Polish, Czech, Slovak, Slovene, Croatian, Serbian, Bulgarian,
+    Ukrainian, Russian, Hungarian, Greek and Turkish, and Chinese and Japanese signs. For captions
+    in another language, or with a small l or r for a side, set `flip = false`.
     """
     return _SIDED.search(unicodedata.normalize("NFC", caption)) is not None
 

@@ -24,10 +24,10 @@ def write_arrays(
     shapes: Mapping[str, tuple[Any, tuple[int, ...]]],
     parts: Iterable[NDArray[Any]],
 ) -> None:
-    """Write arrays of `shapes` (kind and shape by name, in order) atomically; `parts` are their
-    rows one after another.
+    """Write arrays of `shapes` atomically, as a stream.
 
-    OSError where the disk is full or cannot be written.
+    `shapes` are kind and shape by name, in order; `parts` are the rows of the arrays one after
+    another. OSError when the disk is full or cannot be written.
     """
     kinds = {name: np.dtype(kind) for name, (kind, _) in shapes.items()}
     sizes = {

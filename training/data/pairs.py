@@ -22,7 +22,7 @@ from sono.templates.loader import CaptionTemplates
 from sono.training.config import AugmentConfig, TrainingConfig
 from sono.training.data.augment import BatchRandom, augment, carries_side
 from sono.training.data.frame_cache import FrameRows, mask_of, packed_frames, packed_masks
-from sono.training.data.sampling import balancing_weights, mask_grade, opening
+from sono.training.data.sampling import balancing_weights, curriculum_weight, mask_grade
 from sono.training.objectives.attributes import (
     NOTHING,
     AttributeRows,
@@ -332,7 +332,9 @@ def _example(image: dict[str, Any], tables: _Tables) -> Example:
         image["plane"],
         str(caption["text"]),
         tables.prompts.get(image["plane"] or "", ()),
-        tuple(region for mask in masks if (region := _region(image, mask, tables)) is not None),
+        tuple(
+            region for mask in masks if (region := _masked_region(image, mask, tables)) is not None
+        ),
         caption_attributes(caption, image, sorted(named), tables.planes),
         plane_path(image["plane"], tables.planes),
         image["center"],
@@ -340,7 +342,9 @@ def _example(image: dict[str, Any], tables: _Tables) -> Example:
     )
 
 
-def _region(image: dict[str, Any], mask: dict[str, Any], tables: _Tables) -> MaskedRegion | None:
+def _masked_region(
+    image: dict[str, Any], mask: dict[str, Any], tables: _Tables
+) -> MaskedRegion | None:
     """The region of a mask (a row).
 
     None if it has no caption, may not be used, or has no pixel at this size.
@@ -363,7 +367,9 @@ def _draw_pair(
 ) -> _Pair:
     """Draw a pair: a mask of `regions` and its caption, or the whole frame."""
     whole, prompt, choice = torch.rand(3, generator=generator).tolist()
-    weights = [opening(region.grade, mixture.done, mixture.curriculum) for region in regions]
+    weights = [
+        curriculum_weight(region.grade, mixture.done, mixture.curriculum) for region in regions
+    ]
     best = max(weights, default=0.0)
     if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
         region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]

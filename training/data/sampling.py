@@ -37,7 +37,7 @@ def mask_grade(source: str, state: str) -> int:
     return GRADES[source] if state == "proposed" else 0
 
 
-def opening(grade: int, done: float, curriculum: float) -> float:
+def curriculum_weight(grade: int, done: float, curriculum: float) -> float:
     """The weight from 0 to 1 of masks of `grade` after the share `done` of a run.
 
     Masks of grade 0 count from the start. The weight of grade 1 grows until half of the share

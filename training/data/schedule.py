@@ -69,7 +69,7 @@ class Plan:
         for step in range(max(done, first), first + len(places)):
             mixture = PairMixture.at(step / self.total, self.config)
             rows, regional = places[step - first]
-            own = own_places(len(rows), self.config.accumulate)
+            own = local_indices(len(rows), self.config.accumulate)
             yield (
                 step,
                 draw_batch(
@@ -152,7 +152,7 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def own_places(size: int, accumulate: int) -> list[int]:
+def local_indices(size: int, accumulate: int) -> list[int]:
     """The places of this process in a batch of `size` pairs, one part after another."""
     processes = get_world_size()
     part = size // (processes * accumulate)

@@ -172,8 +172,7 @@ def write_shards(
         write_text(folder / INDEX, json.dumps(index) + "\n")
     except OSError as error:
         raise SonoError(
-            f"{folder}: cannot write the shards ({error.strerror}); free some disk space and run "
-            "it again"
+            f"{folder}: cannot write the shards ({error.strerror}); make room and run it again"
         ) from error
     return Shards.open(folder)
 

@@ -50,7 +50,9 @@ def find_weights(path: Path) -> FoundWeights:
     trunk = _inside(clip, "vision_cfg").get("timm_model_name")
     for name in (content.get("arch"), timm.get("architecture"), trunk):
         if isinstance(name, str) and name:
-            return FoundWeights(path, _checked(_plain(content), path), architecture=name)
+            return FoundWeights(
+                path, _checked(_container_tensors(content), path), architecture=name
+            )
     named = dict(_flat(content, ""))
     prefix = _prefix(named, path)
     inside = {
@@ -81,7 +83,7 @@ def _inside(configuration: dict[str, Any], name: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _plain(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def _container_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of the best container or of the file, without wrapper prefixes of names."""
     inner = next(
         (content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content

@@ -124,7 +124,7 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             save_file(tensors, temporary)
     except SafetensorError as error:
         raise SonoError(
-            f"{path}: could not be written ({short(error)}); free some disk space, then run it "
+            f"{path}: could not be written ({short(error)}); make room, then run it "
             "again (for a run: --resume)"
         ) from error
 

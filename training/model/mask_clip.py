@@ -50,8 +50,8 @@ class MaskStem(nn.Module):
         """
         super().__init__()
         channels = len(mean)
-        self.image = _like(conv, channels, bias=conv.bias is not None)
-        self.mask = _like(conv, 1, bias=False)
+        self.image = _conv_with_channels(conv, channels, bias=conv.bias is not None)
+        self.mask = _conv_with_channels(conv, 1, bias=False)
         self.depthwise = nn.Conv2d(
             conv.out_channels, conv.out_channels, 3, padding=1, groups=conv.out_channels, bias=False
         )
@@ -263,7 +263,7 @@ def _statistic(value: float | tuple[float, ...], channels: int) -> Tensor:
     )
 
 
-def _like(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
+def _conv_with_channels(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
     """A conv of the same class and geometry with other input channels.
 
     timm's SAME padding is a subclass.

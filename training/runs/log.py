@@ -51,7 +51,7 @@ class Log:
     def __init__(self, folder: Path, keep: int) -> None:
         """Continue after the first `keep` epochs."""
         self._path, self._started = folder / "log.csv", time.perf_counter()
-        lines = _lines(self._path) if keep and self._path.exists() else []
+        lines = _read_lines(self._path) if keep and self._path.exists() else []
         self._lines = [",".join(COLUMNS), *(line for line in lines[1:] if _epoch(line) <= keep)]
         self._board = TensorBoardWriter(folder / "tensorboard", keep) if get_rank() == 0 else None
 
@@ -190,7 +190,7 @@ def live_progress(total: int, done: int, epochs: int) -> Iterator[LiveTable]:
         yield watch
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return read_regular(path, MAX_JSON_BYTES).decode().splitlines()
     except UnicodeDecodeError as error:

@@ -93,7 +93,7 @@ class Saver:
         ended = time.monotonic()
         self._next = ended + max(SAVE_SECONDS, (ended - started) / SAVE_SHARE)
 
-    def keep(self, name: str) -> None:
+    def save_checkpoint(self, name: str) -> None:
         """Write the model as the checkpoint `name`."""
         model = self._trainer.model
         weights = whole(model.state_dict())
@@ -159,7 +159,7 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise SonoError(
-            f"{folder}: the run could not be written ({error}); free some disk space, then `sono "
+            f"{folder}: the run could not be written ({error}); make room, then `sono "
             f"train --name {folder.name} --resume`"
         ) from error
 

@@ -27,15 +27,15 @@ START_HASH = "start_sha256"  # of an encoder's file, in the environment of a rec
 
 
 def run_info(
-    workspace: Workspace, material: TrainingInputs, config: TrainingConfig, name: str
+    workspace: Workspace, inputs: TrainingInputs, config: TrainingConfig, name: str
 ) -> RunInfo:
     """The record of a new run, including what the run that it starts from has seen."""
-    images = material.images
+    images = inputs.images
     used = images[images["split"].isin(["train", "val"])]
     planes = Counter(images.loc[images["split"] == "train", "plane"].dropna())
     info = RunInfo(
         name=name,
-        template=material.template,
+        template=inputs.template,
         centers_seen=tuple(sorted(used["center"].dropna().unique())),
         held_out=config.hold_out,
         patients_seen=frozenset(used["patient_id"].dropna()),
@@ -44,18 +44,18 @@ def run_info(
         data_hash=data_hash(workspace, config),
         config=config.record(),
         key_check=workspace.study().key_check,
-        environment=environment(config, material.start.config) | _encoder_hash(material),
+        environment=environment(config, inputs.start.config) | _encoder_hash(inputs),
         without_patient=orphan_counts(used),
-        left_out=material.left_out,
-        origin="" if material.start.encoder is None else material.start.encoder.origin,
+        left_out=inputs.left_out,
+        origin="" if inputs.start.encoder is None else inputs.start.encoder.origin,
     )
-    if isinstance(material.train, Shards):
-        info = _with_stream(info, material.train.contents)
-    return inherit_seen(info, material.start.info)
+    if isinstance(inputs.train, Shards):
+        info = _with_stream(info, inputs.train.contents)
+    return inherit_seen(info, inputs.start.info)
 
 
-def _encoder_hash(material: TrainingInputs) -> dict[str, str]:
-    encoder = material.start.encoder
+def _encoder_hash(inputs: TrainingInputs) -> dict[str, str]:
+    encoder = inputs.start.encoder
     return {} if encoder is None else {START_HASH: file_sha256(encoder.path)}
 
 

@@ -14,7 +14,7 @@ from sono.training.data.pairs import (
     load_pairs,
     sampling_weights,
 )
-from sono.training.data.sampling import epoch_rows, mask_grade, opening
+from sono.training.data.sampling import curriculum_weight, epoch_rows, mask_grade
 from sono.training.objectives.attributes import Attributes
 
 
@@ -159,10 +159,15 @@ def test_a_frame_takes_its_places_side_by_side_and_an_epoch_stays_as_long() -> N
 
 
 def test_masks_open_by_their_grade_over_the_run() -> None:
-    assert [opening(0, done, 0.8) for done in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
-    assert [opening(1, done, 0.8) for done in (0.0, 0.2, 0.4, 1.0)] == [0.0, 0.5, 1.0, 1.0]
-    assert [opening(2, done, 0.8) for done in (0.0, 0.2, 0.8)] == [0.0, 0.25, 1.0]
-    assert [opening(grade, 0.0, 0.0) for grade in (0, 1, 2)] == [1.0, 1.0, 1.0]
+    assert [curriculum_weight(0, done, 0.8) for done in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+    assert [curriculum_weight(1, done, 0.8) for done in (0.0, 0.2, 0.4, 1.0)] == [
+        0.0,
+        0.5,
+        1.0,
+        1.0,
+    ]
+    assert [curriculum_weight(2, done, 0.8) for done in (0.0, 0.2, 0.8)] == [0.0, 0.25, 1.0]
+    assert [curriculum_weight(grade, 0.0, 0.0) for grade in (0, 1, 2)] == [1.0, 1.0, 1.0]
 
 
 def test_a_mask_that_a_person_has_looked_at_is_of_the_best_grade() -> None:

@@ -8,7 +8,7 @@ from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.data import schedule
 from sono.training.data.pairs import Example, PairSet
-from sono.training.data.schedule import Plan, learning_rate, own_places
+from sono.training.data.schedule import Plan, learning_rate, local_indices
 
 PAIRS = PairSet(
     np.zeros((7, 8, 8), np.uint8),
@@ -56,10 +56,10 @@ def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
 def test_the_places_of_all_processes_and_parts_are_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert own_places(12, 1) == own_places(12, 3) == list(range(12))
-    monkeypatch.setattr(schedule, "process_count", lambda: 2)
+    assert local_indices(12, 1) == local_indices(12, 3) == list(range(12))
+    monkeypatch.setattr(schedule, "get_world_size", lambda: 2)
     found = []
     for rank in range(2):
-        monkeypatch.setattr(schedule, "process_rank", lambda rank=rank: rank)
-        found.append(own_places(12, 3))
+        monkeypatch.setattr(schedule, "get_rank", lambda rank=rank: rank)
+        found.append(local_indices(12, 3))
     assert found == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]

@@ -108,7 +108,8 @@ def test_what_a_stream_cannot_do_is_told_and_recorded(
     folder = train(study, streamed.model_copy(update=asked), "told").folder
     told = " ".join(capsys.readouterr().err.split())
     assert (
-        "this is switched off: plane_balance 0.5, patient_balance 0.25, regions_per_frame 2" in told
+        "these settings are off: plane_balance 0.5, patient_balance 0.25, regions_per_frame 2"
+        in told
     )
     config = read_run(folder).config
     assert (config["plane_balance"], config["patient_balance"], config["regions_per_frame"]) == (

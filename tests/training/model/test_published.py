@@ -241,7 +241,7 @@ def test_a_broken_configuration_is_one_line(
 
 def test_names_of_no_vision_transformer_ask_for_the_architecture(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.ones(2)}, tmp_path / "other.pt")
-    with pytest.raises(SonoError, match="name its --architecture"):
+    with pytest.raises(SonoError, match="give its --architecture"):
         load_published(tmp_path / "other.pt")
 
 

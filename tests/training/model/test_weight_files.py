@@ -128,7 +128,7 @@ def test_a_folder_a_missing_file_and_a_lone_tensor_are_told_apart(tmp_path: Path
 
 def test_a_graph_is_told_apart_from_weights(tmp_path: Path) -> None:
     (tmp_path / "image.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
-    with pytest.raises(SonoError, match=r"image.onnx: a graph, not weights.*checkpoint"):
+    with pytest.raises(SonoError, match=r"image.onnx: a graph, not trainable weights.*checkpoint"):
         read_weights(tmp_path / "image.onnx")
 
 

@@ -396,7 +396,7 @@ def test_where_nothing_is_left_to_go_on_from_it_says_so(study: Workspace, whole:
     shutil.rmtree(ended / "end")
     with stderr_console.capture() as told:
         same_run(train(study, SMALL, "ended", resume=True).folder, whole)
-    assert "begins again" in told.get()
+    assert "starts again" in told.get()
 
 
 def test_with_other_tables_a_run_does_not_go_on(
