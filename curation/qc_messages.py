@@ -126,7 +126,7 @@ def unread(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
     )
     return (
         [
-            f"{len(failed)} files could not be read (as "
+            f"{len(failed)} files could not be read (for example "
             f"{shown}{'' if names else '; --names shows the paths'})"
         ]
         if failed

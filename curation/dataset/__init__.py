@@ -1,1 +1,1 @@
-"""The whole set of frames: duplicates, exams, splits, the images table, statistics and plots."""
+"""The dataset: duplicates, exams, splits, the images table, statistics and plots."""

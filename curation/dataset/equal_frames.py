@@ -1,6 +1,4 @@
-"""Frames of equal pixels: whether their records contradict each other, and which of them says
-most.
-"""
+"""Frames of equal pixels: whether their facts contradict each other, and which has the most."""
 
 from collections.abc import Callable
 from itertools import combinations, starmap
@@ -10,8 +8,7 @@ import pandas as pd
 from sono.curation.core.geometry import is_square
 from sono.curation.records.identity import centers_differ, machines_differ
 
-# Facts of an image or its patient that are equal for equal pixels, or at least one of them is
-# false.
+# Facts of an image or its patient that must be equal for equal pixels.
 _EQUAL = (
     "patient_id", "plane", "region", "ga_days", "laterality", "presentation",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
@@ -23,7 +20,7 @@ def _spacings_differ(one: float, other: float) -> bool:
     return not is_square(one / other)
 
 
-# Facts that may be written in two ways, and how to see that they are not one.
+# Facts that may be written in several ways, with a function that tells whether they differ.
 _ALIKE: dict[str, Callable[..., bool]] = {
     "center": centers_differ,
     "machine": machines_differ,
@@ -33,13 +30,13 @@ _ALIKE: dict[str, Callable[..., bool]] = {
 
 
 def contradictory(twins: pd.DataFrame) -> bool:
-    """Whether rows of the images table with equal pixels state a fact differently.
+    """Whether rows of the images table with equal pixels differ in a fact.
 
-    Silence contradicts nothing.
+    A missing value contradicts nothing.
     """
     equal = int(twins[[*_EQUAL]].nunique().max()) <= 1
     if not equal or any(
-        len({frozenset(terms) for terms in _said(twins[name])}) > 1 for name in _LISTS
+        len({frozenset(terms) for terms in _filled(twins[name])}) > 1 for name in _LISTS
     ):
         return True
     return any(
@@ -49,7 +46,7 @@ def contradictory(twins: pd.DataFrame) -> bool:
 
 
 def unknown_facts(images: pd.DataFrame) -> pd.Series:
-    """How many of the facts that equal pixels share each row leaves out."""
+    """The number of missing facts of each row, of those that equal pixels share."""
     lists = [
         images[name].map(lambda terms: terms is None or len(terms) == 0).astype(int)
         for name in _LISTS
@@ -57,5 +54,5 @@ def unknown_facts(images: pd.DataFrame) -> pd.Series:
     return images[[*_EQUAL, *_ALIKE]].isna().sum(axis=1) + sum(lists)
 
 
-def _said(lists: pd.Series) -> list[list[str]]:
+def _filled(lists: pd.Series) -> list[list[str]]:
     return [terms for terms in lists if terms is not None and len(terms)]

@@ -1,7 +1,4 @@
-"""Frames whose patient nobody knows.
-
-Which exam they belong to, and which of them may leave the train split.
-"""
+"""Frames without a known patient: their exam, and which of them must be in train."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,19 +10,18 @@ from numpy.typing import NDArray
 from sono.curation.core.pseudonyms import pseudonym
 
 TRAIN_ONLY = "train only"
-# what decides the split of a frame without a patient
+# what the split of a frame without a patient depends on
 FOLLOWED = ("study", "exam folder", "duplicate", TRAIN_ONLY)
 
 
 def exam_ids(
     key: bytes, places: Sequence[tuple[bytes, bytes]], images: pd.DataFrame, by_file: bool
 ) -> list[str | None]:
-    """Pseudonym of the exam that each of `images` belongs to by its place, the file and the folder
-    given to `sono qc`.
+    """The pseudonym of the exam of each of `images`, by its file and the folder given to `sono qc`.
 
-    That is the highest folder below the given one whose files are of at most one patient, one study
-    and one center; for files in the given folder itself, that folder. None where every folder holds
-    several, so that none is an exam. With `by_file` every file is an exam of its own.
+    An exam is the highest folder below the given one whose files have at most one patient, one
+    study and one center; for files directly in the given folder, it is that folder. None where
+    every folder has several. With `by_file`, every file is an exam of its own.
     """
     if by_file:
         return [pseudonym(key, "exam", path) for path, _ in places]
@@ -44,7 +40,7 @@ def exam_ids(
 def _folders(path: bytes, root: bytes) -> list[bytes]:
     """The folders between `root` and the file at `path`, the highest first.
 
-    `root` where the file lies right in it.
+    It is `root` for a file directly in `root`.
     """
     top, folder = root.rstrip(b"/"), path.rpartition(b"/")[0]
     if not folder.startswith(top + b"/"):
@@ -63,10 +59,10 @@ def _known(folders: Sequence[list[bytes]], ids: Iterable[Any]) -> dict[bytes, se
 
 
 def exam_ties(images: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Study and exam of each row where they hold frames without a patient; null elsewhere.
+    """Study and exam of each row where they contain frames without a patient; null elsewhere.
 
-    A study or an exam under which several patients are known says nothing about the others. An
-    exam, which is no more than a folder, does not tie a frame that a published partition places.
+    A study or exam with several known patients links no frames. An exam, which is only a folder,
+    does not link a frame without a patient that a published partition places.
     """
     orphan = images["patient_id"].isna()
     placed = orphan & images["partition"].notna()
@@ -81,10 +77,10 @@ def _tie(images: pd.DataFrame, orphan: "pd.Series[bool]", ids: pd.Series) -> pd.
 
 
 def components(images: pd.DataFrame) -> NDArray[np.integer]:
-    """Component number [rows]: rows that share a patient (or may), duplicates or a file, directly
-    or through others.
+    """Component number [rows] of rows linked by patient, duplicates or file, also through others.
 
-    Rows without a patient are tied to their study and their exam folder.
+    Patients who may be one are linked, and rows without a patient are linked to their study and
+    their exam folder.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -104,9 +100,9 @@ def components(images: pd.DataFrame) -> NDArray[np.integer]:
 
 
 def train_only(images: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which rows [rows] must be train.
+    """Whether each row [rows] must be in train.
 
-    No row of their component has a patient, a study, an exam or a partition.
+    No row of its component has a patient, a study, an exam or a partition.
     """
     if images.empty:
         return np.zeros(0, np.bool_)
@@ -121,7 +117,7 @@ def train_only(images: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def without_patient(images: pd.DataFrame) -> pd.Series:
-    """What the accepted rows without a patient follow: one of FOLLOWED, by their index."""
+    """What the split of each accepted row without a patient depends on: one of FOLLOWED."""
     accepted = images[images["status"] == "accepted"]
     study, exam = exam_ties(accepted)
     how = pd.Series("duplicate", index=accepted.index, dtype=object)
@@ -134,10 +130,7 @@ def without_patient(images: pd.DataFrame) -> pd.Series:
 
 
 def orphan_counts(images: pd.DataFrame) -> dict[str, int]:
-    """Accepted frames without a patient, and how many of these follow what.
-
-    {} where there are none.
-    """
+    """Count accepted frames without a patient, and what their splits depend on; {} for none."""
     return counts_of(without_patient(images))
 
 
@@ -151,14 +144,11 @@ def counts_of(how: pd.Series) -> dict[str, int]:
 
 
 def orphan_sentence(counts: Mapping[str, int]) -> str:
-    """What happens to the frames without a patient that `orphan_counts` has counted.
-
-    "" where there are none.
-    """
+    """A sentence on the frames without a patient by `orphan_counts`, "" for none."""
     if not counts:
         return ""
     parts = [f"{counts[name]} stay with their {name}" for name in FOLLOWED[:-1] if counts[name]]
     parts += (
         [f"{counts[TRAIN_ONLY]} belong to no exam and stay in train"] if counts[TRAIN_ONLY] else []
     )
-    return f"{counts['frames']} frames have no patient id: in the splits {', '.join(parts)}"
+    return f"{counts['frames']} frames have no patient id; in the splits, {', '.join(parts)}"

@@ -1,10 +1,10 @@
-"""Which of millions of 256-bit hashes lie near each other.
+"""Find near pairs among millions of 256-bit hashes.
 
-Up to `ALL_PAIRS` hashes every pair is compared. Beyond, the bits are dealt into eleven bands of 23,
-and two hashes are compared where a band agrees but for a few bits (multi-index hashing, Norouzi
-2012). A pair that no band brings together differs in 3 bits of both the first two and in 2 of each
-of the others: every pair within `CERTAIN` bits is found. The first bands hold the coarse shape of
-the picture, which changes least.
+Up to `ALL_PAIRS` hashes, every pair is compared. Beyond, the bits are divided into eleven bands of
+23 bits, and two hashes are compared if a band differs in few bits (multi-index hashing, Norouzi
+2012). A pair that no band finds differs in at least 3 bits of each of the first two bands and 2 of
+each of the others, so every pair within `CERTAIN` bits is found. The first bands hold the coarse
+shape of the image, which changes least.
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ SIDE = 16  # the bits are the signs of 16 x 16 cosine coefficients, row by row
 BAND_BITS = 23
 # bits that may differ in each band, the coarse bands first
 FLIPS = np.array([2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1])
-# flips are told, not relied on: a third of the effort, certain to 21 bits
+# mirrored pairs are only reported: a third of the effort, complete up to 21 bits
 MIRRORED_FLIPS = np.ones(len(FLIPS), int)
 CERTAIN = int((FLIPS + 1).sum()) - 1  # 23
-CROWD = 20  # hashes that have so many partners are compared no more with each other
+CROWD = 20  # hashes with this many partners are no longer compared with each other
 CHUNK = 1 << 20  # pairs compared at once
 WIDE = 1 << 14  # two buckets that hold more pairs are compared in tiles
-TILE = (32, 2048)  # hashes: few rows, since a crowd is known after the first 20 of them
-EFFORT = 100  # comparisons a hash and band that wide buckets may cost
+TILE = (32, 2048)  # hashes: few rows, because a crowd is detected after the first 20 of them
+EFFORT = 100  # comparisons per hash and band that wide buckets may use
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class NearPairs:
     first: Rows
     second: Rows
     distance: NDArray[np.integer]
-    # hashes with 20 partners or more: of the pairs among themselves only some are listed
+    # hashes with 20 partners or more, whose pairs with each other are listed only in part
     crowded: int = 0
-    # comparisons too many in bands that too many hashes share; another band may make up for one
+    # comparisons skipped in bands that too many hashes share; another band may find such a pair
     left_out: int = 0
 
 
 def near_pairs(words: Words, max_distance: int, mirror: Words | None = None) -> NearPairs:
     """Pairs of the hashes `words` [N, 4], all different, at most `max_distance` bits apart.
 
-    With `mirror` [4] one of the two is inverted in those bits before they are compared (a picture
-    and its flip).
+    With `mirror` [4], these bits of one hash are inverted before the comparison (a frame and its
+    mirror image).
     """
     flips = FLIPS if mirror is None else MIRRORED_FLIPS
     search = _Search(words, np.zeros(4, np.uint64) if mirror is None else mirror, max_distance)
@@ -61,27 +61,27 @@ def near_pairs(words: Words, max_distance: int, mirror: Words | None = None) -> 
         *(search.all_pairs() if len(words) <= ALL_PAIRS else search.banded_pairs(flips)),
     ]
     first, second, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    # what was left out comes again
-    alone = np.unique(first * np.int64(len(words)) + second, return_index=True)[1]
-    order = alone[np.argsort(distance[alone], kind="stable")]
+    # a pair may be found twice where comparisons were skipped
+    unique = np.unique(first * np.int64(len(words)) + second, return_index=True)[1]
+    order = unique[np.argsort(distance[unique], kind="stable")]
     crowded = int((search.degree >= CROWD).sum())
     return NearPairs(first[order], second[order], distance[order], crowded, search.left_out)
 
 
 class _Search:
-    """One search: the hashes, how many partners each has by now, and what was left out."""
+    """The state of one search: the hashes, their present numbers of partners, skipped pairs."""
 
     def __init__(self, words: Words, mirror: Words, max_distance: int) -> None:
         self.words, self.mirror, self.max_distance = words, mirror, max_distance
         self.degree = np.zeros(len(words), np.int32)
         self.budget = self.left_out = 0
-        # pairs, and how many there were when the crowd was last looked for
+        # pairs now, and when the crowd was last computed
         self.found = self.counted = 0
-        # which buckets of a band are full of the crowd
+        # buckets of a band that contain only the crowd
         self.closed: tuple[_Band, NDArray[np.bool_]] | None = None
 
     def all_pairs(self) -> Iterator[Found]:
-        """Every pair, by the product of signs: hashes D bits apart give 256 - 2 D."""
+        """All pairs, by the product of signs: hashes D bits apart give 256 - 2 D."""
         signs = _signs(self.words)
         turned = signs * _signs(self.mirror[None])
         step = max(1, CHUNK // max(1, len(signs)))
@@ -92,9 +92,7 @@ class _Search:
             yield self._keep(i + low, j + low, distance)
 
     def banded_pairs(self, flips: Rows) -> Iterator[Found]:
-        """Pairs of which a band agrees but for its `flips` [11], each from the first band that
-        does.
-        """
+        """Pairs that differ in at most `flips` [11] bits of a band, from the first such band."""
         bands, mirror = _band_keys(self.words), _band_keys(self.mirror[None])[0]
         for number, allowed in enumerate(flips):
             band = _Band.sorted_by(bands, number)
@@ -113,7 +111,7 @@ class _Search:
                     yield self._keep(i[fresh], j[fresh], distance[fresh])
 
     def _near(self, i: Rows, j: Rows) -> Found:
-        """Those of the pairs that are near enough, and their distance."""
+        """The pairs within the maximum distance, and their distances."""
         apart = np.bitwise_count(self.words[i] ^ self.words[j] ^ self.mirror).sum(
             axis=1, dtype=np.uint16
         )
@@ -121,9 +119,9 @@ class _Search:
         return i[near], j[near], apart[near]
 
     def _keep(self, i: Rows, j: Rows, distance: NDArray[np.number]) -> Found:
-        """The pairs that are not both in the crowd, and one partner more for each of them."""
-        room = (self.degree[i] + _rank(i) < CROWD) | (self.degree[j] + _rank(j) < CROWD)
-        i, j, distance = i[room], j[room], distance[room]
+        """The pairs that are not both in the crowd; counts a partner for each of their hashes."""
+        kept = (self.degree[i] + _rank(i) < CROWD) | (self.degree[j] + _rank(j) < CROWD)
+        i, j, distance = i[kept], j[kept], distance[kept]
         np.add.at(self.degree, i, 1)
         np.add.at(self.degree, j, 1)
         self.found += len(i)
@@ -135,7 +133,7 @@ class _Search:
 
     def _same_but(self, band: "_Band", pattern: int) -> Iterator[tuple[Rows, Rows]]:
         """Pairs of places in `band` whose keys differ by `pattern`, in chunks."""
-        a, b = self._with_room(band, *band.buckets(pattern))
+        a, b = self._without_crowd(band, *band.buckets(pattern))
         pairs = np.multiply(band.sizes[a], band.sizes[b], dtype=np.float32)
         single = pairs == 1
         yield band.starts[a[single]], band.starts[b[single]]
@@ -145,21 +143,19 @@ class _Search:
         for one, other in zip(a[wide], b[wide], strict=True):
             yield from self._wide_pairs(band, int(one), int(other))
 
-    def _with_room(self, band: "_Band", a: Rows, b: Rows) -> tuple[Rows, Rows]:
-        """The pairs of buckets but those full of the crowd, as it was when it was last counted."""
+    def _without_crowd(self, band: "_Band", a: Rows, b: Rows) -> tuple[Rows, Rows]:
+        """The pairs of buckets except those that contain only the crowd, as last computed."""
         if self.found - self.counted >= len(self.words) // 8:
             self.counted, self.closed = self.found, None
         if self.counted and (self.closed is None or self.closed[0] is not band):
             self.closed = (band, ~band.any_of(self.degree < CROWD))
         if self.closed is None:
             return a, b
-        room = ~(self.closed[1][a] & self.closed[1][b])
-        return a[room], b[room]
+        kept = ~(self.closed[1][a] & self.closed[1][b])
+        return a[kept], b[kept]
 
     def _wide_pairs(self, band: "_Band", a: int, b: int) -> Iterator[tuple[Rows, Rows]]:
-        """The pairs of two wide buckets but for those inside the crowd, tile by tile, as far as
-        the budget goes.
-        """
+        """The pairs of two wide buckets outside the crowd, tile by tile, within the budget."""
         one, other = _split(band.places(a), TILE[0]), _split(band.places(b), TILE[1])
         waiting = other  # tiles with a hash outside the crowd
         for number, rows in enumerate(one):
@@ -173,7 +169,7 @@ class _Search:
             waiting = [partners for partners in waiting if self._open(band, partners).any()]
 
     def _tile(self, band: "_Band", rows: Rows, partners: Rows) -> tuple[Rows, Rows]:
-        """All pairs of `rows` and `partners` but those of two crowded hashes."""
+        """All pairs of `rows` and `partners` except those of two crowded hashes."""
         open_rows, open_partners = self._open(band, rows), self._open(band, partners)
         p, q = _grid(rows[open_rows], partners)
         crowd_p, crowd_q = _grid(rows[~open_rows], partners[open_partners])
@@ -185,11 +181,11 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Band:
-    """Hashes in the order of one band's key; those of equal keys are a bucket."""
+    """Hashes sorted by the key of one band; hashes with one key form a bucket."""
 
     order: Rows  # [N] positions
-    quick: Words  # [N] 64 other bits, in that order
-    keys: Rows  # of the buckets that are not empty, ascending
+    quick: Words  # [N] 64 other bits, in the same order
+    keys: Rows  # of buckets that are not empty, ascending
     starts: Rows  # [2**23] first place of each bucket
     sizes: Rows  # [2**23]
 
@@ -208,7 +204,7 @@ class _Band:
         return np.arange(self.starts[bucket], self.starts[bucket] + self.sizes[bucket])
 
     def any_of(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which buckets [2**23] hold a hash of `chosen` [N]."""
+        """Whether each bucket [2**23] contains a hash of `chosen` [N]."""
         found = np.zeros(len(self.sizes), bool)
         found[self.keys] = np.logical_or.reduceat(chosen[self.order], self.starts[self.keys])
         return found
@@ -224,7 +220,7 @@ class _Band:
 
     @cached_property
     def filled(self) -> NDArray[np.bool_]:
-        """Which buckets [2**23] are not empty."""
+        """Whether each bucket [2**23] is not empty."""
         return self.sizes > 0
 
     @cached_property
@@ -251,7 +247,7 @@ class _Band:
 
 
 def _ranges(starts: Rows, sizes: Rows) -> Rows:
-    """start, start + 1 ... for as many numbers as each size says."""
+    """The concatenated ranges start, start + 1, ... of the given sizes."""
     ends = np.cumsum(sizes, dtype=np.int32)
     return np.arange(ends[-1] if len(ends) else 0, dtype=np.int32) + np.repeat(
         starts - ends + sizes, sizes
@@ -275,7 +271,7 @@ def _grid(p: Rows, q: Rows) -> tuple[Rows, Rows]:
 
 
 def _rank(values: Rows) -> Rows:
-    """How often each value has stood before in `values`."""
+    """How often each value occurs earlier in `values`."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     rank = np.empty(len(values), np.int64)
@@ -294,10 +290,7 @@ def _signs(words: Words) -> NDArray[np.float32]:
 
 
 def _band_keys(words: Words) -> Rows:
-    """Hashes [N, 4] as keys [N, 11] of 23 bits each, the low frequencies first.
-
-    Three bits are left over.
-    """
+    """Hashes [N, 4] as keys [N, 11] of 23 bits each, low frequencies first; 3 bits are unused."""
     row, column = np.divmod(np.arange(SIDE * SIDE), SIDE)
     by_frequency = np.lexsort((np.abs(row - column), row + column))[: len(FLIPS) * BAND_BITS]
     weights = 2.0 ** np.arange(BAND_BITS, dtype=np.float32)
@@ -310,10 +303,7 @@ def _band_keys(words: Words) -> Rows:
 
 
 def _quick_word(bands: Rows, number: int) -> Words:
-    """The bands after `number` as one word [N], 64 bits of them.
-
-    Most pairs are told apart by it alone.
-    """
+    """64 bits of the bands after `number` as one word [N], which rejects most pairs quickly."""
     word = np.zeros(len(bands), np.uint64)
     for step in range(3):
         word |= bands[:, (number + 1 + step) % len(FLIPS)].astype(np.uint64) << np.uint64(

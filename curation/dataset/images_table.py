@@ -1,7 +1,4 @@
-"""From measured files to the images table.
-
-Pseudonyms, duplicates, splits, and frames in their place.
-"""
+"""Build the images table from measured files: pseudonyms, duplicates, splits, stored frames."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -30,9 +27,10 @@ from sono.curation.records.patients import Id, of_hospitals, same_patients
 
 
 def build_images(workspace: Workspace) -> pd.DataFrame:
-    """Make the images table from the vault's sources.
+    """Build the images table from the vault's sources and move frames to their folders.
 
-    Pseudonyms, duplicates, splits, frames in their place.
+    The table gets pseudonyms, duplicates and splits. Accepted frames are stored in the workspace,
+    all others in the vault.
     """
     sources = workspace.sources()
     images = sources[IMAGES.columns].copy()
@@ -54,8 +52,8 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     _release(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
-    # who was split before stays there: `sono split` may have decided, and a model may have learned
-    # from it
+    # known patients keep their split: `sono split` may have set it, and a model may have been
+    # trained on it
     standing = standing_splits(images, workspace.read(IMAGES, ["patient_id", "image_id", "split"]))
     images["split"] = assign_splits(images, config, standing)
     _place_frames(workspace, images)
@@ -71,9 +69,7 @@ def _pseudonyms(key: bytes, kind: str, space: pd.Series, raw: pd.Series) -> list
 
 
 def _keep_identities(workspace: Workspace, sources: pd.DataFrame, images: pd.DataFrame) -> None:
-    """Write the pseudonyms of `images` into the vault's table where they are new, for the table
-    to be held against.
-    """
+    """Write new pseudonyms of `images` to the vault, where later reads compare the table."""
     now = images[[*IDENTITY]].astype(sources.dtypes[[*IDENTITY]])
     if not now.equals(sources[[*IDENTITY]]):
         workspace.write_vault(
@@ -86,10 +82,7 @@ def _keep_identities(workspace: Workspace, sources: pd.DataFrame, images: pd.Dat
 def _exam_dates(
     workspace: Workspace, key: bytes, sources: pd.DataFrame, patients: Sequence[Id | None]
 ) -> list[str | None]:
-    """The exam date of each row, shifted by its patient's days.
-
-    None unless the study keeps dates.
-    """
+    """The exam date of each row, shifted by its patient's days; None unless dates are kept."""
     if workspace.study().keep_dates == "none":
         return [None] * len(sources)
     return [
@@ -101,7 +94,7 @@ def _exam_dates(
 
 
 def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
-    """Add `code` to the reasons of a row; the status and the message follow from it."""
+    """Add `code` to a row and update its status and message."""
     known: Any = images.at[row, "reasons"]
     verdict = verdict_of([*known, code])
     changed: dict[str, Any] = {"reasons": verdict.reasons, "status": verdict.status}
@@ -112,7 +105,7 @@ def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
 
 
 def _release(workspace: Workspace, images: pd.DataFrame) -> None:
-    """Let quarantined rows pass that a person looked at."""
+    """Accept quarantined rows that a person has released."""
     released = set(workspace.released()["picture"])
     held = images[(images["status"] == "quarantined") & images["file"].notna()]
     for row in held.index[held["file"].map(picture_of).isin(released)]:
@@ -121,9 +114,9 @@ def _release(workspace: Workspace, images: pd.DataFrame) -> None:
 
 
 def _mark_exact(images: pd.DataFrame) -> None:
-    """Among accepted rows of the same pixels keep one of those with the most facts.
+    """Keep one of the accepted rows with the same pixels, one with the most facts.
 
-    If they differ, set all aside.
+    If their facts contradict each other, all get `duplicate_conflict`.
     """
     accepted = images[images["status"] == "accepted"]
     accepted = accepted.assign(unknown=unknown_facts(accepted))
@@ -138,7 +131,7 @@ def _mark_exact(images: pd.DataFrame) -> None:
 
 
 def _mark_near(workspace: Workspace, images: pd.DataFrame) -> None:
-    """Give accepted near duplicates a common group (they stay, and stay in one split)."""
+    """Put accepted near duplicates into one group; they stay accepted and in one split."""
     places = hashed_frames(images)
     pairs = near_duplicate_pairs(
         images["perceptual_hash"].iloc[places], picture_loader(workspace, images, places)
@@ -147,16 +140,14 @@ def _mark_near(workspace: Workspace, images: pd.DataFrame) -> None:
 
 
 def hashed_frames(images: pd.DataFrame) -> NDArray[np.intp]:
-    """Positions of the rows that are compared: accepted, with a hash."""
+    """Positions of the rows to compare: accepted, with a hash."""
     return np.flatnonzero((images["status"] == "accepted") & images["perceptual_hash"].notna())
 
 
 def picture_loader(
     workspace: Workspace, images: pd.DataFrame, places: NDArray[np.intp]
 ) -> Callable[[int], NDArray[np.uint8] | None]:
-    """A function that gives the small picture of the row at `places`[index], None where no
-    frame is stored.
-    """
+    """A function that loads the small frame of the row at `places[index]`, None where missing."""
 
     def load(index: int) -> NDArray[np.uint8] | None:
         row = images.iloc[places[index]]
@@ -172,10 +163,10 @@ def picture_loader(
 
 
 def link_near(images: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> int:
-    """Put the rows of each pair (positions) into one duplicate group; returns how many rows changed
-    their group.
+    """Put the rows of each pair (positions) into one duplicate group.
 
-    Groups that a pair connects become one, named by their smallest name or image id.
+    Groups that a pair connects become one, named by their smallest name or image id. Returns the
+    number of rows that moved to another group.
     """
     if not pairs:
         return 0
@@ -198,9 +189,7 @@ def link_near(images: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> int:
 
 
 def _connected(groups: NDArray[np.object_], pairs: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Component number [N] of rows tied by an equal group or by one of the `pairs` [P, 2] of
-    positions.
-    """
+    """Component number [N] of rows linked by an equal group or by `pairs` [P, 2] of positions."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -219,24 +208,24 @@ def _existing(workspace: Workspace, file: str) -> Path:
 
 
 def _place_frames(workspace: Workspace, images: pd.DataFrame) -> None:
-    """Accepted frames stand in the workspace, all others that are stored in the vault.
+    """Move accepted frames to the workspace and all other stored frames to the vault.
 
-    There are the quarantined ones, and copies whose crop differs from that of the one kept.
+    The others are quarantined frames, and copies with another crop than the frame that is kept.
     """
     has_file = images[images["file"].notna()]
     accepted = set(has_file.loc[has_file["status"] == "accepted", "file"])
     others = set(has_file["file"]) - accepted
     for file in sorted(accepted):
-        _move(quarantined_path(workspace, file), stored_path(workspace, file))
+        _move_if_absent(quarantined_path(workspace, file), stored_path(workspace, file))
     for file in sorted(others):
-        _move(stored_path(workspace, file), quarantined_path(workspace, file))
+        _move_if_absent(stored_path(workspace, file), quarantined_path(workspace, file))
     for stale in sorted(workspace.frames.glob("*/*.png")):
         if stale.relative_to(workspace.root).as_posix() not in accepted:
             stale.unlink()
     images.loc[images["status"] != "accepted", "file"] = None
 
 
-def _move(source: Path, target: Path) -> None:
+def _move_if_absent(source: Path, target: Path) -> None:
     if source.exists() and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(source, target)

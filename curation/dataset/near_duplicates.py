@@ -1,6 +1,4 @@
-"""Near duplicates: pairs of frames that are near by perceptual hash and confirmed by
-correlation.
-"""
+"""Near duplicates: pairs of frames with near perceptual hashes, confirmed by correlation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +18,7 @@ Gray = NDArray[np.uint8]
 # frames)
 MAX_DISTANCE = 52
 MIN_CORRELATION = 0.7  # copies 0.9 and more, different patients up to 0.52
-HELD = 4096  # pictures held while pairs are confirmed (16 kB each)
+HELD = 4096  # frames kept in memory while pairs are confirmed (16 kB each)
 # a mirror changes the sign of every other cosine: coefficients 1, 3, 5 ... along a row
 FLIPPED_BITS = np.packbits(np.arange(HASH_SIDE**2) % 2 == 0).view(np.uint64)
 
@@ -31,9 +29,7 @@ def near_duplicate_pairs(
     max_distance: int = MAX_DISTANCE,
     min_correlation: float = MIN_CORRELATION,
 ) -> list[tuple[int, int]]:
-    """Pairs (i < j) of frames whose hashes are near and whose pictures `load(i)` (see
-    `small_frame`) correlate.
-    """
+    """Pairs (i < j) of frames whose hashes are near and whose small frames `load(i)` correlate."""
     pairs = candidate_pairs(hash_words(hashes), max_distance)
     same = correlations(pairs, load) >= min_correlation
     return sorted(zip(pairs.first[same].tolist(), pairs.second[same].tolist(), strict=True))
@@ -42,16 +38,14 @@ def near_duplicate_pairs(
 def candidate_pairs(
     words: NDArray[np.uint64], max_distance: int = MAX_DISTANCE, flipped: bool = False
 ) -> NearPairs:
-    """Frames whose hashes `words` [N, 4] are near, or with `flipped` near the hash of the other
-    seen in a mirror.
+    """Pairs of near hashes `words` [N, 4]; with `flipped`, one of the two frames is mirrored.
 
-    Equal hashes are compared with their first holder only, so a thousand copies give a thousand
-    pairs.
+    Equal hashes are paired with the first of them only, so a thousand copies give a thousand pairs.
     """
     order = np.lexsort(words.T)
     fresh = np.append(True, (words[order[1:]] != words[order[:-1]]).any(axis=1))[: len(order)]
     holder = np.empty(len(order), np.intp)
-    # the sort is stable: the first of equals comes first
+    # the sort is stable, so the first of equal hashes comes first
     holder[order] = order[fresh][np.cumsum(fresh) - 1]
     holders = np.flatnonzero(holder == np.arange(len(holder)))
     copies = np.flatnonzero(holder != np.arange(len(holder))) if not flipped else holders[:0]
@@ -67,10 +61,9 @@ def candidate_pairs(
 def correlations(
     pairs: NearPairs, load: Callable[[int], Gray | None], flipped: bool = False
 ) -> NDArray[np.floating]:
-    """Correlation [P] of the pictures of each pair, the second one mirrored with `flipped`; NaN
-    where one is missing.
+    """Correlation [P] of the frames of each pair, with `flipped` the second one mirrored.
 
-    A bounded number of pictures is held at once.
+    NaN where a frame is missing. A bounded number of frames is kept in memory.
     """
 
     @lru_cache(maxsize=HELD)
@@ -89,14 +82,14 @@ def correlations(
 
 
 def hash_words(hashes: Sequence[str] | pd.Series) -> NDArray[np.uint64]:
-    """Hashes as [N, 4] words."""
+    """Convert hexadecimal hashes to words [N, 4]."""
     starts = range(0, len(hashes), 1 << 16)
     packed = b"".join(bytes.fromhex("".join(hashes[low : low + (1 << 16)])) for low in starts)
     return np.frombuffer(packed, dtype=np.uint64).reshape(-1, 4)
 
 
 def _detail(picture: Gray) -> NDArray[np.float32]:
-    """A frame as [64, 64] of local contrast: shading and the sector's outline are taken away."""
+    """The local contrast [64, 64] of a frame, without shading and the outline of the sector."""
     small = cv2.resize(picture, (SMALL_SIDE, SMALL_SIDE), interpolation=cv2.INTER_AREA).astype(
         np.float32
     )

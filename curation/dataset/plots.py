@@ -1,4 +1,4 @@
-"""Figures of a data set as PNG bytes."""
+"""Figures of a dataset as PNG bytes."""
 
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -32,11 +32,10 @@ STYLE: Any = {
 
 
 def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
-    """A PNG: gestational age in completed weeks beside the planes by number of frames, in the
-    colors of the regions.
+    """A PNG of gestational age in completed weeks, and of planes by number of frames.
 
-    The layout is that of Figure 1b of SonoCLIP (arXiv 2606.29586). Planes without a frame are left
-    out.
+    Bars have the colors of the regions, as in Figure 1b of SonoCLIP (arXiv 2606.29586). Planes
+    without frames are omitted.
     """
     shown = _plane_bars(stats, planes)
     with _style():
@@ -49,9 +48,7 @@ def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
 
 
 def _plane_bars(stats: Statistics, planes: PlaneTable) -> list[tuple[str, int, str]]:
-    """Label, frames and region of the planes that have frames, the most frequent first, then
-    other and unknown.
-    """
+    """Label, frames and region of planes with frames, the most frequent first, other last."""
     rows = list(
         zip(
             stats.plane["plane"],
@@ -164,7 +161,7 @@ def _style() -> Any:
 
 
 def _new_figure(width: float, height: float) -> "Figure":
-    """A figure in inches that no window system ever sees (Agg, without pyplot's global state)."""
+    """A figure of a size in inches, drawn by Agg without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

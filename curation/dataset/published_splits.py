@@ -1,4 +1,4 @@
-"""The partition of a published records table, as `[splits] column` in `sono.toml` asks for it."""
+"""The published partition of a records table, as set by `[splits] column` in `sono.toml`."""
 
 from dataclasses import dataclass
 
@@ -13,26 +13,25 @@ from sono.curation.records.table_reading import TableReading
 
 @dataclass(frozen=True)
 class PublishedSplits:
-    """The split of each line of the records table, and what to say of its column."""
+    """The split of each line of the records table, and a remark on its column."""
 
     splits: dict[int, str]
-    column: str = ""  # the one that is honored
+    column: str = ""  # the column that is used
     remark: str = ""
 
     def remarks(self, own: pd.DataFrame) -> list[str]:
-        """What the user should know, given the rows of this folder."""
+        """Remarks on the partition, given the rows `own` of this folder."""
         accepted = own[own["status"] == "accepted"]
         without = int(accepted["partition"].isna().sum())
         if self.column and without:
             return [
-                f"{without} accepted frames have no value in '{self.column}': they are split as "
-                f"usual"
+                f"{without} accepted frames have no value in '{self.column}' and are split as usual"
             ]
         return [self.remark] if self.remark else []
 
 
 def published_splits(workspace: Workspace, reading: TableReading | None) -> PublishedSplits:
-    """What [splits] column says of the rows of a records table.
+    """Read the splits of a records table from the column set by `[splits] column`.
 
     SonoError where neither this table nor an earlier one of the workspace has the column.
     """
@@ -42,15 +41,15 @@ def published_splits(workspace: Workspace, reading: TableReading | None) -> Publ
     if not splits.column:
         title = looks_like_partition(reading.sheet)
         remark = (
-            f"column '{title}' of the records table looks like a published partition and is "
-            f"not used"
+            f"column '{title}' of the records table looks like a published partition but is not "
+            "used"
         )
-        advice = f'[splits] column = "{title}" in sono.toml honors it'
+        advice = f'to use it, set [splits] column = "{title}" in sono.toml'
         return PublishedSplits({}, remark=f"{remark}; {advice}" if title else "")
     found = read_partition(reading, splits.column, splits.values)
     if found is not None:
         return PublishedSplits(found, splits.column)
     missing = missing_column(reading, splits.column)
     if workspace.sources(["partition"])["partition"].isna().all():
-        raise SonoError(f"{missing}; correct [splits] column in sono.toml, or leave it out")
-    return PublishedSplits({}, remark=f"{missing}: its frames are split as usual")
+        raise SonoError(f"{missing}; correct [splits] column in sono.toml, or remove it")
+    return PublishedSplits({}, remark=f"{missing}; its frames are split as usual")

@@ -1,7 +1,4 @@
-"""Which part of a split each component of rows goes to.
-
-Whole patients, their shares first, then centers and planes.
-"""
+"""Assign components of rows to splits by shares of patients, frames, centers and planes."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,20 +7,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-# a part may miss its share by this part of all, or by some of a patient (see Price)
+# a split may miss its share by this fraction of all, or by part of a patient (see Penalty)
 TOLERANCE = 0.02
 PASSES = 10
-# patients that a patient may change places with; among many, to move is enough
+# patients with whom a patient may be exchanged; among many, moves are enough
 PARTNERS, MANY = 100, 2_000
-LEAST = 1e-6  # of cost, that a move must win
+LEAST = 1e-6  # reduction of the cost that a move must reach
 
 
 class Penalty(NamedTuple):
-    """What missing a share costs.
+    """The cost of missing a share.
 
-    Each patient `outside`, beyond `slack` patients; and, times the share, that a part has none
-    (`absent`). The squared distance costs besides, in units that give about 1 for a part drawn at
-    random.
+    `outside` is the cost per patient beyond `slack` patients; `absent`, times the share, is the
+    cost of a split without any. The squared distance is added, in units that give about 1 for a
+    random split.
     """
 
     outside: float
@@ -39,18 +36,16 @@ CENTER, PLANE = Penalty(100, 1e4, 0.5), Penalty(0, 100, 1)
 
 @dataclass(frozen=True)
 class Columns:
-    """Counts [components, K] of what is shared out, and the prices [K, 3] of missing a share."""
+    """Counts [components, K] of what is split, and the penalties [K, 3] of missing a share."""
 
     counts: NDArray[np.int32]
     prices: NDArray[np.floating]
 
 
 def make_columns(images: pd.DataFrame, component: NDArray[np.integer]) -> Columns:
-    """Patients, frames, and frames of each center and plane of every component [rows of
-    `images`].
-    """
+    """Count patients, frames, and frames per center and plane of each `component` [rows]."""
     size = int(component.max()) + 1
-    # at least one, though unnamed
+    # at least one, even if unknown
     patients = np.maximum(images.groupby(component)["patient_id"].nunique().to_numpy(), 1)
     frames = np.bincount(component, minlength=size)
     centers, planes = (_counts(images[name], component, size) for name in ("center", "plane"))
@@ -79,28 +74,28 @@ def balance(
     parts: NDArray[np.integer],
     order: NDArray[np.integer],
 ) -> NDArray[np.integer]:
-    """`parts` [components] after those in `order` moved or changed places while that brings the
-    shares nearer.
+    """Improve `parts` [components], the split index of each component.
 
-    Only components in `order` move, and none into a part of share 0. `shares` [parts] sum to 1.
-    What is near enough stays as it is.
+    Components in `order` move or are exchanged while that brings the splits nearer to their
+    `shares` [parts] (which sum to 1) and until all are within tolerance. None moves into a split of
+    share 0.
     """
-    board = SplitState(columns, shares, parts, order[: PARTNERS * (len(order) < MANY)])
+    state = SplitState(columns, shares, parts, order[: PARTNERS * (len(order) < MANY)])
     for _ in range(PASSES):
-        off = board.off()
+        off = state.off()
         moved = False
         for component in order[columns.counts[order][:, off].any(axis=1)]:
-            if board.improve(int(component)):
+            if state.improve(int(component)):
                 moved = True
-                if not board.off().any():
-                    return board.parts
+                if not state.off().any():
+                    return state.parts
         if not moved:
             break
-    return board.parts
+    return state.parts
 
 
 class SplitState:
-    """What each part holds, what it should hold, and what moving one component would change."""
+    """The present and target counts of each split, and the effect of moving one component."""
 
     def __init__(
         self,
@@ -121,7 +116,7 @@ class SplitState:
         total = counts.sum(axis=0, dtype=float)
         self.patient = total / (counts > 0).sum(
             axis=0
-        )  # what a patient holds of a column, if any: shares move in such steps
+        )  # mean per component that has any: shares change in such steps
         self.slack = np.maximum(slack * self.patient, TOLERANCE * total)
         self.target = shares[:, None] * total
         self.now = np.zeros_like(self.target)
@@ -129,18 +124,15 @@ class SplitState:
         self.cost = self._costs(np.arange(len(shares)), self.now)
 
     def off(self) -> NDArray[np.bool_]:
-        """Which columns [K] miss their share, or a part altogether."""
+        """Whether each column [K] misses its share or is absent from a split."""
         far = np.abs(self.now - self.target) > self.slack
         return np.asarray((far | (self.now == 0))[self.used].any(axis=0))
 
     def improve(self, component: int) -> bool:
-        """Move `component` to another part, or let it change places, where that wins most.
-
-        False where it stays.
-        """
+        """Move or exchange `component` where that reduces the cost most; False where it stays."""
         here, counts = self.parts[component], self.counts
         others = self.partners[self.parts[self.partners] != here]
-        # a partner of no frames in each other part: a mere move
+        # a move is an exchange with a partner without frames
         empty = self.used[self.used != here]
         there = np.concatenate([empty, self.parts[others]])
         lost = counts[component] - np.vstack(
@@ -165,7 +157,7 @@ class SplitState:
         self, part: NDArray[np.integer], frames: NDArray[np.floating]
     ) -> NDArray[np.floating]:
         """Cost [B] of holding `frames` [B, K] in `part` [B]."""
-        # nothing moves into or out of a part that should hold nothing
+        # avoid a division by zero for a split of share 0, which never changes
         target = np.maximum(self.target[part], LEAST)
         miss = np.abs(frames - target)
         beyond = np.maximum(miss - self.slack, 0) / self.patient

@@ -1,4 +1,4 @@
-"""What a data set holds, counted from its tables: the numbers of the report and of `sono stats`."""
+"""Statistics of a dataset, counted from its tables, for the report and `sono stats`."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -48,25 +48,22 @@ IMAGE_COLUMNS = (
     "duplicate_group",
     "duplicate_kind",
     *QUALITY_MEASURES,
-)  # of the images table: what is counted here
+)  # columns of the images table that are used here
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts of a study. What describes the content counts accepted frames only.
-
-    Shares are fractions of 1.
-    """
+    """Counts of a study; those that describe content count accepted frames only."""
 
     # frames, files, accepted, and distinct patients, studies, centers, machines among accepted
     frames: dict[str, int]
     status: dict[str, int]
-    # code, status, meaning, frames: each frame not accepted once, under its gravest reason
+    # code, status, meaning, frames: each frame not accepted, under its most serious reason
     exclusions: pd.DataFrame
-    reasons: pd.DataFrame  # code, status, meaning, frames: every code that any frame carries
+    reasons: pd.DataFrame  # code, status, meaning, frames: every code of any frame
     center: pd.DataFrame  # center, frames, accepted, patients, machines, with_plane, with_ga
     machine: pd.DataFrame  # machine, frames, accepted, patients
-    # plane, name, region, frames, patients, one column a split; table order, then other, unknown
+    # plane, name, region, frames, patients, one column per split; table order, then other, unknown
     plane: pd.DataFrame
     region: dict[str, int]
     ga_weeks: dict[int, int]  # completed weeks: frames, without gaps
@@ -77,13 +74,13 @@ class Statistics:
     # patients (those who may be one count as one) and duplicate groups in several splits
     leaks: dict[str, int]
     quality: pd.DataFrame  # center, measure, p5, p25, p50, p75, p95
-    masks: pd.DataFrame  # structure, source, one column a state
+    masks: pd.DataFrame  # structure, source, one column per state
     mask_totals: dict[str, int]
-    captions: pd.DataFrame  # template, level, one column a tier
+    captions: pd.DataFrame  # template, level, one column per tier
     caption_tokens: dict[str, float | None]
 
     def headline(self) -> dict[str, Any]:
-        """What fits a terminal: the whole stands in the report."""
+        """The numbers for a terminal; the report has all of them."""
         planes = self.plane[self.plane["frames"] > 0]
         return {
             **self.frames,
@@ -97,8 +94,8 @@ class Statistics:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; tables are lists of rows, missing numbers null."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        """Values for JSON: tables are lists of rows, missing numbers are null."""
+        return {field.name: _json_value(getattr(self, field.name)) for field in fields(self)}
 
 
 def compute_statistics(
@@ -155,13 +152,14 @@ def _in_order(values: pd.Series, order: tuple[str, ...]) -> dict[str, int]:
 def _exclusions(images: pd.DataFrame) -> pd.DataFrame:
     out = images[images["status"] != "accepted"]
     first = [
-        _gravest(codes, status) for codes, status in zip(out["reasons"], out["status"], strict=True)
+        _deciding_code(codes, status)
+        for codes, status in zip(out["reasons"], out["status"], strict=True)
     ]
     return _reason_table(pd.Series(first, dtype="object"))
 
 
-def _gravest(codes: object, status: str) -> str:
-    """The code that decided a frame's status; the status itself where no code says so."""
+def _deciding_code(codes: object, status: str) -> str:
+    """The code that decided a frame's status, else the status itself."""
     # an array
     listed = [] if codes is None or isinstance(codes, float) else list(codes)  # type: ignore[call-overload]
     return next(
@@ -202,7 +200,7 @@ def _by_center(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_plane(accepted: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
-    """A row a plane in table order, then other and unknown; also planes that no frame shows."""
+    """One row per plane in table order, also planes without frames, then other and unknown."""
     keyed = accepted.assign(
         plane=accepted["plane"].fillna(UNKNOWN), split=accepted["split"].fillna(UNSPLIT)
     )
@@ -225,9 +223,7 @@ def _by_plane(accepted: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
 
 
 def _by_region(accepted: pd.DataFrame, by_plane: pd.DataFrame) -> dict[str, int]:
-    """Frames a region: that of the plane, or of the record where the plane is none of the
-    table's.
-    """
+    """Frames per region, by the plane, else by the record where the table lacks the plane."""
     of_plane = dict(zip(by_plane["plane"], by_plane["region"], strict=True))
     named = accepted["plane"].map(of_plane).replace("", None)
     counts = named.fillna(accepted["region"]).fillna(UNKNOWN).value_counts()
@@ -288,7 +284,7 @@ def _duplicates(images: pd.DataFrame) -> dict[str, int]:
 
 
 def _leaks(accepted: pd.DataFrame) -> dict[str, int]:
-    # of patients who may be one each has the group
+    # patients who may be one count as their group
     people = accepted["patient_group"].fillna(accepted["patient_id"])
     keys = {"patients": people, "duplicate_groups": accepted["duplicate_group"]}
     return {name: len(torn_ids(ids, accepted["split"])) for name, ids in keys.items()}
@@ -318,9 +314,7 @@ def _mask_table(masks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mask_totals(masks: pd.DataFrame, accepted: pd.DataFrame) -> dict[str, int]:
-    """Masks, those usable (not rejected, on an accepted frame), and accepted frames with at
-    least one.
-    """
+    """Count masks, usable masks (not rejected, accepted frame), and accepted frames with one."""
     known = set(accepted["image_id"])  # pandas' isin takes minutes on millions of Arrow strings
     placed = np.array([image_id in known for image_id in masks["image_id"]], bool)
     usable = masks[(masks["state"] != "rejected").to_numpy(bool) & placed]
@@ -347,14 +341,14 @@ def _caption_table(captions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
         return [
-            {str(key): _plain(cell) for key, cell in row.items()}
+            {str(key): _json_value(cell) for key, cell in row.items()}
             for row in value.to_dict("records")
         ]
     if isinstance(value, dict):
-        return {str(key): _plain(cell) for key, cell in value.items()}
+        return {str(key): _json_value(cell) for key, cell in value.items()}
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return _json_value(value.item())
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,3 +1,1 @@
-"""Clinical records: tables of any shape to typed records, with gestational ages and plane
-labels.
-"""
+"""Clinical records: read tables of any layout and join their rows to files."""

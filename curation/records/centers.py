@@ -1,4 +1,4 @@
-"""One spelling of each center, and the centers of a study that a name means or may mean."""
+"""Unify the spellings of centers, and find the centers that a name means or may mean."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -11,15 +11,12 @@ from sono.curation.records.identity import center_words, same_center
 
 
 def center_form(name: str) -> str:
-    """A center's name as it is compared.
-
-    Case, blanks, accents and full-width letters do not count.
-    """
+    """A center's name for comparison, without case, blanks, accents and full-width letters."""
     return " ".join(normalize(name).split()) or id_form(name)
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:
-    """The `names` that an earlier one spells otherwise, each with that one."""
+    """Map each of `names` that is a spelling of an earlier one to that earlier name."""
     first: dict[str, str] = {}
     return {
         name: kept for name in names if (kept := first.setdefault(center_form(name), name)) != name
@@ -27,19 +24,15 @@ def spellings(names: Iterable[str]) -> dict[str, str]:
 
 
 def known_spelling(name: str, rows: Sequence[Row]) -> str:
-    """A center as `rows` of earlier runs spell it.
-
-    `name` itself where they have none of its spellings.
-    """
+    """The spelling of a center in `rows` of earlier runs; `name` itself where they have none."""
     return spellings([*_names(rows, "namespace"), *_names(rows, "center"), name]).get(name, name)
 
 
 def unify_centers(before: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
-    """Write one spelling of each center into the rows `before` a run and its own; returns what was
-    replaced by what.
+    """Write one spelling of each center into the rows `before` a run and its own `rows`.
 
-    What --center gave comes first, since the ids of patients hang on it, then rows of earlier runs,
-    then what is most frequent.
+    A --center comes first, because the ids of patients depend on it, then rows of earlier runs,
+    then the most frequent spelling. Returns each replaced spelling with its replacement.
     """
     replaced = spellings(
         name
@@ -55,7 +48,7 @@ def unify_centers(before: Sequence[Row], rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _names(rows: Sequence[Row], column: str) -> list[str]:
-    """What a column holds, the most frequent first."""
+    """The values of a column, the most frequent first."""
     return [
         name
         for name, _ in Counter(
@@ -65,9 +58,9 @@ def _names(rows: Sequence[Row], column: str) -> list[str]:
 
 
 def centers_called(name: str, known: Collection[str]) -> list[str]:
-    """The `known` centers that `name` spells.
+    """The `known` centers that `name` means.
 
-    Exactly, else in another spelling, else but for words like Hospital.
+    They match exactly, else in another spelling, else without words such as Hospital.
     """
     if name in known:
         return [name]
@@ -79,25 +72,22 @@ def centers_called(name: str, known: Collection[str]) -> list[str]:
 
 
 def like_centers(names: Collection[str], known: Iterable[str]) -> list[str]:
-    """The `known` centers that are, or may be, one of those called `names`."""
+    """The `known` centers that are, or may be, one of the centers `names`."""
     return [center for center in known if any(same_center(center, name) for name in names)]
 
 
 def center_remarks(replaced: dict[str, str], centers: Iterable[str]) -> list[str]:
-    """What `sono qc` says of spellings that were `replaced`, and of the study's `centers` that
-    may be one.
-    """
+    """Remarks on spellings that were `replaced` and on `centers` that may be one center."""
     remarks = []
     if replaced:
         shown = ", ".join(f"'{name}' as '{kept}'" for name, kept in sorted(replaced.items()))
-        remarks.append(f"spellings of one center are taken as one: {shown}")
+        remarks.append(f"spellings of one center were unified: {shown}")
     pairs = [pair for pair in combinations(sorted(centers), 2) if same_center(*pair)]
     if pairs:
         shown = ", ".join(f"'{one}' and '{other}'" for one, other in pairs)
         remarks.append(
-            f"centers that may be one by their names: {shown}; `--hold-out` of one leaves out the "
-            f"others, too, and "
-            "patients with one number in both stay in one split; give them one name by --center or "
-            "in the records table"
+            f"centers that may be one by their names: {shown}; `--hold-out` of one excludes the "
+            "others, too, and patients with one number in both stay in one split; give them one "
+            "name with --center or in the records table"
         )
     return remarks

@@ -1,7 +1,4 @@
-"""What sono understands of a records table, told without the name or id of anybody.
-
-`sono records check`.
-"""
+"""The report of `sono records check`: how sono reads a table, without names or ids of patients."""
 
 import re
 from collections import Counter
@@ -29,14 +26,12 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 UNKNOWN, NONE = "unknown label", "none"
-POINT_DIGITS = 5  # so many ages like 22.3, and no other decimals, look like weeks and days
+POINT_DIGITS = 5  # this many ages like 22.3, and no other decimals, look like weeks and days
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its `meaning` for sono, cells that are not empty, and the looks of
-    the most frequent.
-    """
+    """A column: its `meaning`, the number of filled cells, and its most frequent patterns."""
 
     title: str
     meaning: str
@@ -46,10 +41,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Compared:
-    """Another dating of the rows that have an age.
-
-    How many, its median difference in days, and conflicts.
-    """
+    """Another dating of rows with an age: rows, median difference in days, and conflicts."""
 
     rows: int
     median_days: float
@@ -58,18 +50,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class RecordsReport:
-    """What was understood of a table.
-
-    Rows are named by their line, never by what stands in them.
-    """
+    """How a table is read; rows are identified by their line, never by their cells."""
 
     table: str
     layout: str
     rows: int
-    records: dict[str, int]  # by what a row is about: image, study, patient
+    records: dict[str, int]  # rows by kind: image, study, patient
     columns: tuple[Column, ...]
     planes: dict[str, int]
-    ages: dict[str, int]  # rows by the dating that gave the age, and written ages by form
+    ages: dict[str, int]  # rows by the dating that gave the age, and recorded ages by form
     datings: dict[str, Compared]
     age_conflicts: tuple[int, ...]  # lines
     patients: int
@@ -80,27 +69,27 @@ class RecordsReport:
     rejected: tuple[str, ...]
     remarks: tuple[str, ...]
     raw: RawMatch | None = None
-    stops_qc: str = ""  # why `sono qc` takes no record of this table
+    stops_qc: str = ""  # why `sono qc` refuses this table
 
     def refuse_what_stops_qc(self) -> None:
-        """SonoError where `sono qc` would end with it, too."""
+        """SonoError where `sono qc` would stop with this error, too."""
         if self.stops_qc:
             raise SonoError(self.stops_qc)
 
     def refuse_findings(self) -> None:
-        """FindingsError (exit 3) where a row, a value, an age or a file needs a person."""
+        """IssuesError (exit 3) where a row, value, age or file needs attention."""
         missing = self.raw.unmatched + self.raw.rows_without_file if self.raw else 0
         findings = {
             "rejected rows or values": len(self.rejected),
             "conflicts of age": len(self.age_conflicts),
-            "files or rows without each other": missing,
+            "files or rows without a match": missing,
         }
-        told = ", ".join(f"{count} {name}" for name, count in findings.items() if count)
-        if told:
-            raise IssuesError(f"{self.table}: {told}; see above")
+        listed = ", ".join(f"{count} {name}" for name, count in findings.items() if count)
+        if listed:
+            raise IssuesError(f"{self.table}: {listed}; see above")
 
     def __rich__(self) -> "Group":
-        """What the terminal shows."""
+        """The report for a terminal."""
         from sono.curation.records.check_view import view
 
         return view(self)
@@ -113,10 +102,10 @@ def check_records(
     raw: Path | str | None = None,
     options: MatchOptions | None = None,
 ) -> RecordsReport:
-    """Read a table as `sono qc` would and report on it; with `raw`, match that folder by `options`,
-    too.
+    """Read a table as `sono qc` would and report on it; with `raw`, match that folder, too.
 
-    No message shows a name in the headers of the files or of earlier runs.
+    No message shows a name from the headers of the files or of earlier runs. SonoError where the
+    file is not a records table.
     """
     options = options or MatchOptions()
     reading = read_rows(path, config, planes, known=names_of_persons(options.sources))
@@ -196,7 +185,7 @@ def _ages(reading: TableReading) -> dict[str, int]:
 
 
 def _datings(reading: TableReading) -> dict[str, Compared]:
-    """Every other dating, biometry by its formula, against the age in use."""
+    """Compare every other dating, with biometry by its formula, with the age in use."""
     differences: dict[str, list[int]] = {}
     conflicts: Counter[str] = Counter()
     for record, age in zip(reading.records, reading.ages, strict=True):
@@ -223,7 +212,8 @@ def _by_size(record: Record) -> dict[str, int]:
 def _exams(reading: TableReading) -> dict[str, set[str]]:
     """The exams of each patient.
 
-    By study or accession number, else by date, else by an age that is not measured.
+    An exam is identified by study or accession number, else by date, else by an age that is not
+    measured.
     """
     dates = _exam_dates(reading)
     exams: dict[str, set[str]] = {}
@@ -258,8 +248,8 @@ def _remarks(reading: TableReading) -> tuple[str, ...]:
     )
     if waiting:
         remarks.append(
-            f"{waiting} rows have a due date or last period and no exam date: the study date of a "
-            f"file gives the age"
+            f"{waiting} rows have a due date or last period but no exam date; the study date of a "
+            "file is used for the age"
         )
     forms = Counter(age.form for age in reading.ages)
     if (
@@ -268,9 +258,8 @@ def _remarks(reading: TableReading) -> tuple[str, ...]:
         and not _other_decimals(reading)
     ):
         remarks.append(
-            f"{forms[POINT]} ages look like 22.3 and none has another decimal: if they mean weeks "
-            f"and days, "
-            'set ga_point = "days" in [records]'
+            f"{forms[POINT]} ages look like 22.3 and none has another decimal; if they mean weeks "
+            'and days, set ga_point = "days" in [records]'
         )
     return tuple(remarks)
 
@@ -298,7 +287,7 @@ def _date_remarks(reading: TableReading) -> list[str]:
         first = reading.rules.month_first[field]
         if first is None:
             remarks.append(
-                f"dates of {field} are of both orders ({fits}): those that fit both are left out"
+                f"dates of {field} have both orders ({fits}); those that fit both are left out"
             )
         else:
             remarks.append(

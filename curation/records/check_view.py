@@ -1,4 +1,4 @@
-"""The report of `sono records check` as a terminal shows it."""
+"""Format the report of `sono records check` for a terminal."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ MAX_MESSAGES = 50
 
 
 def view(report: "RecordsReport") -> Group:
-    """Columns and datings as tables, the rest as lines."""
-    return Group(*_parts(report))
+    """Format columns and datings as tables, the rest as lines."""
+    return Group(*_sections(report))
 
 
-def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
+def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
     yield Text(
         f"{report.table}: {report.rows} rows, layout {report.layout}, {_listed(report.records)} "
         f"rows"
@@ -55,15 +55,15 @@ def _parts(report: "RecordsReport") -> Iterator[Table | Text]:
         else "no exam ids"
     )
     yield _line("patients", f"{report.patients}; {exams}")
-    yield _line("same again", _lines(report.repeated_rows))
-    yield _line("in conflict", _lines(report.conflicting_rows))
-    yield _line("age conflicts", _lines(report.age_conflicts))
-    yield from _raw(report.raw)
+    yield _line("repeated", _format_lines(report.repeated_rows))
+    yield _line("in conflict", _format_lines(report.conflicting_rows))
+    yield _line("age conflicts", _format_lines(report.age_conflicts))
+    yield from _raw_section(report.raw)
     yield from _messages("remarks", len(report.remarks), report.remarks)
     yield from _messages("rejected", len(report.rejected), group_messages(report.rejected))
 
 
-def _raw(raw: RawMatch | None) -> Iterator[Table | Text]:
+def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
     if raw is None:
         return
     yield _line(
@@ -73,7 +73,9 @@ def _raw(raw: RawMatch | None) -> Iterator[Table | Text]:
     )
     if raw.unmatched:
         yield _line("without a row", _listed(raw.unmatched_names, first=False))
-    yield _line("without a file", f"{raw.rows_without_file} rows{_first(raw.lines_without_file)}")
+    yield _line(
+        "without a file", f"{raw.rows_without_file} rows{_first_lines(raw.lines_without_file)}"
+    )
     yield _line("left out", _listed(raw.codes))
     if raw.rows:
         rules = _table("rule", "rows", "files", "example")
@@ -89,7 +91,7 @@ def _raw(raw: RawMatch | None) -> Iterator[Table | Text]:
     if raw.lost_zeros:
         yield _line(
             "lost zeros",
-            f"{raw.lost_zeros} patient ids of files stand in the table without their leading zeros",
+            f"{raw.lost_zeros} patient ids of files are in the table without their leading zeros",
         )
 
 
@@ -107,22 +109,22 @@ def _messages(name: str, count: int, messages: Sequence[str]) -> Iterator[Text]:
     for message in messages[:MAX_MESSAGES]:
         yield Text(f"  - {message}")
     if len(messages) > MAX_MESSAGES:
-        yield Text(f"  ... and {len(messages) - MAX_MESSAGES} more; --json gives all")
+        yield Text(f"  ... and {len(messages) - MAX_MESSAGES} more; --json lists all")
 
 
 def _listed(counts: Mapping[str, int], first: bool = True) -> str:
-    """Counts with their number `first` or last."""
+    """Format counts with the number `first` or last."""
     pairs: Iterable[str] = (
         f"{count} {name}" if first else f"{name} ({count})" for name, count in counts.items()
     )
     return ", ".join(pairs) or "none"
 
 
-def _lines(lines: tuple[int, ...]) -> str:
-    return f"{len(lines)} rows{_first(lines)}"
+def _format_lines(lines: tuple[int, ...]) -> str:
+    return f"{len(lines)} rows{_first_lines(lines)}"
 
 
-def _first(lines: tuple[int, ...], number: int = 10) -> str:
+def _first_lines(lines: tuple[int, ...], number: int = 10) -> str:
     if not lines:
         return ""
     return f": line {', '.join(map(str, lines[:number]))}{', ...' if len(lines) > number else ''}"

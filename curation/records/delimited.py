@@ -1,7 +1,4 @@
-"""Delimited text files as hospitals export them.
-
-Any delimiter, encoding and line end, with a line number a row.
-"""
+"""Read delimited text tables with any delimiter, encoding and line end, with line numbers."""
 
 import csv
 import io
@@ -37,26 +34,26 @@ MAX_COLUMNS = 2000
 UNITS = frozenset(("mm", "cm", "weeks", "week", "wks", "wk", "days", "day"))
 SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
 
-Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or what is wrong
+Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or a problem
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text: `rows` pairs the line where a row begins with its cells.
+    """A table of text cells: `rows` pairs the line where a row begins with its cells.
 
-    `broken` tells of the others.
+    `broken` has a message for each row that cannot be read.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[int, list[str]], ...]
     broken: tuple[str, ...]
-    notes: tuple[str, ...] = ()  # of the whole table
+    notes: tuple[str, ...] = ()  # messages about the complete table
 
 
 def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: str = "") -> Sheet:
-    """Read a CSV or TSV file; empty `delimiter` and `encoding` are found out.
+    """Read a CSV or TSV file; an empty `delimiter` or `encoding` is detected.
 
-    SonoError where it is no table.
+    SonoError where the content is not a table.
     """
     text = decode(path, content, encoding)
     if text[:4].lower() == "sep=":  # a spreadsheet's own hint
@@ -68,14 +65,14 @@ def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: s
         )
     if len(chosen) != 1:
         raise SonoError(
-            f"{path}: the delimiter '{delimiter}' is not one character; mend 'records.delimiter' "
-            f"in sono.toml"
+            f"{path}: the delimiter '{delimiter}' is not one character; correct "
+            "'records.delimiter' in sono.toml"
         )
-    return collect(path, _lines(path, text, chosen))
+    return collect(path, _read_rows(path, text, chosen))
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """The first row of a file, () where it is no table; reads no more than its first 4 kB."""
+    """The first row of a file, or () where it is not a table; reads only the first 4 kB."""
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)
@@ -88,9 +85,9 @@ def read_header(path: Path) -> tuple[str, ...]:
 
 
 def clean(cell: str) -> str:
-    """A cell without the blanks around it and the spreadsheet's `="0012"`.
+    """A cell without surrounding blanks and the spreadsheet notation `="0012"`.
 
-    "" for every way of writing nothing.
+    "" for every way of writing an empty value.
     """
     value = cell.strip(SURROUNDINGS)
     if value.startswith('="') and value.endswith('"'):
@@ -99,7 +96,7 @@ def clean(cell: str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file; SonoError where there is none or nothing in it."""
+    """The content of a file; SonoError where it is missing, unreadable or empty."""
     if not path.is_file():
         raise SonoError(
             f"{path}: no such records table; give an existing CSV, TSV, XLSX, Parquet or JSON "
@@ -117,15 +114,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(path: Path, content: bytes, encoding: str) -> str:
-    """The text of a file by its byte order mark, the given `encoding`, UTF-8 or, last,
-    Windows-1252.
+    """Decode a file by its byte order mark, else `encoding`, UTF-8 or, last, Windows-1252.
+
+    SonoError for an unknown or wrong encoding and for binary content.
     """
     found = next((name for mark, name in MARKS if content.startswith(mark)), "")
     try:
         text = content.decode(found or encoding or "utf-8")
     except LookupError as error:
         raise SonoError(
-            f"{path}: unknown encoding '{encoding}'; mend 'records.encoding' in sono.toml"
+            f"{path}: unknown encoding '{encoding}'; correct 'records.encoding' in sono.toml"
         ) from error
     except UnicodeDecodeError as error:
         if found or encoding:
@@ -143,14 +141,14 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
 
 
 def _first_line(text: str) -> str:
-    """The first line that is not blank, without its end."""
+    """The first line that is not blank, without its line end."""
     return next(
         (line for line in re.split(r"[\r\n]+", text[:100_000].lstrip("\ufeff")) if line.strip()), ""
     )
 
 
 def _guess_delimiter(text: str) -> str:
-    """The delimiter that cuts the first line that is not blank into most cells."""
+    """The delimiter that splits the first line that is not blank into the most cells."""
     first = _first_line(text)
     return max(
         DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), []))
@@ -166,8 +164,8 @@ def _cells_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Line number and cells of each row that is not blank, or what is wrong with it."""
+def _read_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Line number and cells, or a problem, of each row that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     with _cells_of_any_length():
         while True:
@@ -179,8 +177,8 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
             except csv.Error as error:
                 if "end of data" in str(error):
                     raise SonoError(
-                        f"{path.name}:{line}: a quotation mark opens in this row and never closes; "
-                        f"mend the row"
+                        f"{path.name}:{line}: a quotation mark in this row is never closed; "
+                        "correct the row"
                     ) from error
                 yield line, f"the row is not readable ({error})"
                 continue
@@ -189,8 +187,9 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
 
 
 def collect(path: Path, lines: Lines) -> Sheet:
-    """The sheet of `lines` (number, and cells or what is wrong), the first readable one of
-    which names the columns.
+    """Collect `lines` (number, and cells or a problem) into a sheet; the first one is the header.
+
+    SonoError where there is no header or no row, or too many columns.
     """
     header, lines = _header(lines)
     if not header:
@@ -206,7 +205,7 @@ def collect(path: Path, lines: Lines) -> Sheet:
         if isinstance(cells, str):
             broken.append(f"{path.name}:{line}: {cells}")
         elif any("\0" in cell for cell in cells):
-            broken.append(f"{path.name}:{line}: the row holds a NUL byte and is left out")
+            broken.append(f"{path.name}:{line}: the row contains a NUL byte and is left out")
         elif len(cells) < len(header) or any(cells[len(header) :]):
             broken.append(
                 f"{path.name}:{line}: {len(cells)} cells under {len(header)} columns; the row is "
@@ -220,38 +219,35 @@ def collect(path: Path, lines: Lines) -> Sheet:
         tuple(header),
         tuple(rows),
         tuple(broken),
-        tuple(_told_error(*one) for one in errors.items()),
+        tuple(_format_error(*one) for one in errors.items()),
     )
 
 
 def _without_error(cell: str, line: int, errors: dict[str, list[int]]) -> str:
-    """The cell, or "" for what a spreadsheet writes instead of a result, which is noted in
-    `errors`.
-    """
+    """The cell, or "" for a spreadsheet error, whose line is added to `errors`."""
     if cell[:1] != "#" or cell.lower() not in ERRORS:
         return cell
     errors.setdefault(cell.upper(), []).append(line)
     return ""
 
 
-def _told_error(error: str, lines: list[int]) -> str:
+def _format_error(error: str, lines: list[int]) -> str:
     at = f"line {', '.join(map(str, lines[:3]))}{', ...' if len(lines) > 3 else ''}"
     if error == NO_RESULT:
         return (
-            f"{len(lines)} cells ({at}) hold a formula without its result and are read as empty; "
-            f"open the workbook in "
-            "a spreadsheet program and save it"
+            f"{len(lines)} cells ({at}) contain a formula without its result and are read as "
+            "empty; open the workbook in a spreadsheet program and save it"
         )
     return (
-        f"{len(lines)} cells ({at}) hold the error {error} of a spreadsheet and are read as "
-        f"empty; correct them"
+        f"{len(lines)} cells ({at}) contain the spreadsheet error {error} and are read as empty; "
+        "correct them"
     )
 
 
 def _header(lines: Lines) -> tuple[list[str], Lines]:
-    """The titles and the lines below them.
+    """The column titles and the lines below them.
 
-    A single cell right above a row of several is a heading of the sheet.
+    A single cell directly above a row of several cells is a heading of the sheet.
     """
     readable = (cells for _, cells in lines if isinstance(cells, list))
     header = next(readable, [])
@@ -267,7 +263,7 @@ def _header(lines: Lines) -> tuple[list[str], Lines]:
 
 
 def _with_units(header: list[str], lines: Lines) -> tuple[list[str], Lines]:
-    """The titles with their units, where the row below the titles holds nothing but units."""
+    """The titles with their units, where the row below them contains only units."""
     below = next(lines, None)
     if below is None:
         return header, lines
@@ -282,10 +278,7 @@ def _with_units(header: list[str], lines: Lines) -> tuple[list[str], Lines]:
 
 
 def title_row(rows: list[list[str]]) -> int:
-    """The index of the row of titles among the first `rows` of a sheet, by the rule of `collect`.
-
-    -1 for none.
-    """
+    """The index of the titles among the first `rows` of a sheet, as in `collect`; -1 for none."""
     filled = [index for index, cells in enumerate(rows) if _filled(cells)]
     if not filled:
         return -1

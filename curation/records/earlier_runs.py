@@ -1,7 +1,4 @@
-"""What the vault knows of files outside the folder of a run.
-
-Of earlier runs, moved here, or copied.
-"""
+"""Files of earlier runs outside the folder of this run, and files that were moved or copied."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +14,17 @@ from sono.curation.records.evidence import AMBIGUOUS, Match
 from sono.curation.records.join_messages import EXAMPLES, example, shown_path
 from sono.curation.records.table import RecordsTable, claim_of
 
-# What may end otherwise next time, though the file is the same.
+# Reasons whose result may differ next time although the file is the same.
 TRY_AGAIN = frozenset(
     {"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"}
 )
-PLACE = ("path", "root", "source_id", "file_size", "modified_ns")  # what changes where a file moves
+PLACE = (
+    "path",
+    "root",
+    "source_id",
+    "file_size",
+    "modified_ns",
+)  # columns that change when a file is moved
 
 Files = dict[bytes, list[Row]]  # rows by path
 
@@ -36,11 +39,10 @@ def by_path(rows: Iterable[Row]) -> Files:
 
 @dataclass(frozen=True)
 class EarlierRuns:
-    """Rows of files outside a folder, `moved` ones by the path that they have in it, `copied` ones
-    by such a path.
+    """Rows of files outside a folder; `moved` and `copied` files by their path inside the folder.
 
-    A file has moved where the folder given to the earlier run is gone and more than half of its
-    files are here by their bytes; it is not among `rows` any more. A copy is still there, too.
+    A file has moved if the folder of the earlier run no longer exists and more than half of its
+    files are here byte for byte; `rows` does not contain it. The original of a copy still exists.
     """
 
     rows: list[Row]
@@ -51,9 +53,7 @@ class EarlierRuns:
     def of(
         cls, sources: pd.DataFrame, root: bytes, digests: Mapping[bytes, str | None]
     ) -> "EarlierRuns":
-        """What the vault's `sources` say, where `digests` has the files below `root` with their
-        SHA-256.
-        """
+        """Compare the vault's `sources` with the files below `root`, by path with SHA-256."""
         below = root.rstrip(b"/") + b"/"
         other = [
             path != root and not path.startswith(below) and path not in digests
@@ -82,9 +82,9 @@ class EarlierRuns:
         )
 
     def met_by(self, records: RecordsTable) -> list[Row]:
-        """The rows of files that a row of `records` has met.
+        """The rows of files that `records` has matched in earlier runs.
 
-        That row is not free for another file.
+        The records of these files may not be applied to other files.
         """
         claims = set(map(claim_of, records.records))
         return [
@@ -96,11 +96,10 @@ class EarlierRuns:
     def of_other_rows(
         self, records: RecordsTable, met: Sequence[Row], root: bytes, names: bool
     ) -> list[str]:
-        """A remark where frames outside the folder have facts of rows that `records`, which has
-        `met` others, lacks.
+        """A remark where frames outside the folder have facts from rows that `records` lacks.
 
-        A table that has met no file of their folder and names none of their patients is another
-        table.
+        `met` are the rows of files that `records` has matched. A table that has matched no file of
+        a folder and names none of its patients is taken for another table.
         """
         own, roots = set(map(id, met)), {row["root"] for row in met}
         others = [row for row in self.rows if row["named_by"] is not None and id(row) not in own]
@@ -115,18 +114,13 @@ class EarlierRuns:
             dict.fromkeys(shown_path(row["path"], root, names) for row in frames[:EXAMPLES])
         )
         return [
-            f"{len(frames)} frames of folders that were graded before keep what rows gave that are "
-            f"not in this table "
-            f"(as {shown}): right where they have a table of their own; if this table replaces "
-            f"that one, run `sono qc` "
-            "with it on each of these folders, too"
+            f"{len(frames)} frames of folders graded earlier keep facts from rows that are not in "
+            f"this table (for example {shown}); this is correct if they have a table of their own; "
+            "if this table replaces it, run `sono qc` with this table on each of these folders, too"
         ]
 
     def followed(self, rows: Sequence[Row]) -> list[Row]:
-        """The `rows` of the folder.
-
-        Those of a moved file with all that was known of it at its former path.
-        """
+        """The `rows` of the folder; a moved file keeps what was known at its former path."""
         return [
             row
             for path, own in by_path(rows).items()
@@ -134,24 +128,21 @@ class EarlierRuns:
         ]
 
     def remarks(self, root: bytes, names: bool) -> list[str]:
-        """What the user should know of moved files and copies; paths as by `shown_path`."""
+        """Remarks on moved and copied files; `names` as for `shown_path`."""
         known = "files are byte-identical to files already known under another path"
         remarks = []
         if self.moved:
             remarks.append(
-                f"{len(self.moved)} {known} ({_pair(self.moved, root, names)}), whose folder is "
-                f"gone: a moved folder, "
-                "so they replace the files there and keep what is known of them; "
-                "if the former folder comes back, run `sono qc` on it again"
+                f"{len(self.moved)} {known} ({_pair(self.moved, root, names)}), whose folder no "
+                "longer exists, so they replace the former files and keep what is known about "
+                "them; if you restore the former folder, run `sono qc` on it again"
             )
         if self.copied:
             remarks.append(
                 f"{len(self.copied)} {known} ({_pair(self.copied, root, names)}), which stays in "
-                f"the study: a copied "
-                "or moved folder? Accepted frames of both are exact duplicates, of which one is "
-                "kept; remove one of "
-                "the two, then run `sono qc` again on the folder that it was in, or on the other "
-                "one if that is gone"
+                "the study; accepted frames of both are exact duplicates, of which one is kept; if "
+                "the folder was copied or moved, remove one of the two, then run `sono qc` again "
+                "on its folder, or on the other folder if that one no longer exists"
             )
         return remarks
 
@@ -159,11 +150,10 @@ class EarlierRuns:
 def taken_back(
     earlier: Sequence[Row], matches: Iterable[Match], before: int, root: bytes, names: bool
 ) -> list[str]:
-    """A remark where rows of the table that met files of `earlier` runs fit other files as well,
-    and serve neither.
+    """A remark where rows that matched files of `earlier` runs fit other files, too.
 
-    `before` is how many frames of `earlier` were without their record for that reason when the run
-    began.
+    Such a row is applied to no file. `before` is the number of frames of `earlier` that already
+    lacked their record for this reason when the run began.
     """
     count = sum(AMBIGUOUS in row["reasons"] for row in earlier)
     if not count:
@@ -173,18 +163,17 @@ def taken_back(
     shown = "; ".join(example(match, root, names) for match in found[:EXAMPLES])
     fresh = f", {count - before} of them since this run" if count > before else ""
     return [
-        f"{count} frames of folders that were graded before are without their record{fresh} (as "
-        f"{shown}): its name or "
-        "number is also one of files of this folder or of others; give the table folders "
-        "(P1/IM_0001.png), study UIDs "
-        "or birth dates, then run `sono qc` with it on each of the folders"
+        f"{count} frames of folders graded earlier are without their record{fresh} (for example "
+        f"{shown}), because its name or number also fits files of this folder or of others; add "
+        "folders (P1/IM_0001.png), study UIDs or birth dates to the table, then run `sono qc` with "
+        "it on each of the folders"
     ]
 
 
 def _left(files: Files, here: set[str]) -> set[bytes]:
-    """The paths that files have left.
+    """The paths of files that were moved away.
 
-    Of folders that are gone, if most of their files are `here` by their bytes.
+    Their folder no longer exists, and most of its files are `here` by their digests.
     """
     folders: dict[bytes, Files] = {}
     for path, rows in files.items():
@@ -195,15 +184,12 @@ def _left(files: Files, here: set[str]) -> set[bytes]:
         known = [path for path, digest in digests.items() if isinstance(digest, str)]
         found = {path for path in known if digests[path] in here}
         if 2 * len(found) > len(known) and _is_gone(root):
-            left |= found | (own.keys() - known)  # of those that could not be read nothing is known
+            left |= found | (own.keys() - known)  # unreadable files have no digest
     return left
 
 
 def _is_gone(path: bytes) -> bool:
-    """Whether there is surely nothing at `path`.
-
-    Not where a store or a closed folder does not show it.
-    """
+    """Whether nothing exists at `path`; False where a store or permissions hide it."""
     if is_url(path):
         return False
     try:
@@ -216,9 +202,7 @@ def _is_gone(path: bytes) -> bool:
 
 
 def _followed(own: list[Row], before: list[Row] | None) -> list[Row]:
-    """The rows of a file, or those that it had `before` it moved, where they are of the same
-    settings.
-    """
+    """The rows of a file, or its rows `before` it was moved if they have the same settings."""
     if (
         before is None
         or own[0]["named_by"] is not None
@@ -231,11 +215,13 @@ def _followed(own: list[Row], before: list[Row] | None) -> list[Row]:
 
 
 def _common_end(one: bytes, other: bytes) -> int:
-    """How many names at the end of two paths are the same."""
+    """The number of trailing names that two paths share."""
     pairs = enumerate(zip(reversed(one.split(b"/")), reversed(other.split(b"/")), strict=False))
     return next((count for count, (mine, theirs) in pairs if mine != theirs), 0)
 
 
 def _pair(files: Files, root: bytes, names: bool) -> str:
     path, rows = next(iter(files.items()))
-    return f"as {shown_path(path, root, names)}: {shown_path(rows[0]['path'], root, names)}"
+    return (
+        f"for example {shown_path(path, root, names)}: {shown_path(rows[0]['path'], root, names)}"
+    )

@@ -1,7 +1,4 @@
-"""What a file and a record say of each other.
-
-Ids and dates that agree or contradict, and the match that follows.
-"""
+"""Compare a file with a record: ids, dates and other facts that agree or contradict."""
 
 import json
 import re
@@ -30,22 +27,21 @@ AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = (
     "exam_undecided",
     "no_record",
 )
-# of what is applied: a fact of the picture that the header gives otherwise
+# the record is applied, but its spacing or machine differs from the header's
 DIFFERS = "record_differs"
 JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
-CANDIDATES = 5  # that are kept of those which fit equally well
+CANDIDATES = 5  # most rows or files that a match lists
 
 _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A file and what its own header says: ids as they are written, the study date in ISO, a digest
-    of its content.
+    """The facts of a file: ids as written in its header, study date (ISO), digest of its content.
 
-    `header` has its other facts by DICOM keyword; several OtherPatientIDs are cut by a backslash.
-    `center` is what the user calls the center of the file; `claimed` says that rows of an earlier
-    table have met it.
+    `header` has its other facts by DICOM keyword; a backslash separates several OtherPatientIDs.
+    `center` is the center that the user gave; `claimed` means that rows of an earlier table have
+    matched the file.
     """
 
     path: bytes
@@ -64,12 +60,12 @@ class FileFacts:
 
     @cached_property
     def patient_form(self) -> str | None:
-        """The patient's id as it is compared; None where nobody is named."""
+        """The patient's id for comparison; None where the patient is unknown."""
         return known(self.patient)
 
     @cached_property
     def patient_ids(self) -> frozenset[str]:
-        """All ids of the patient without leading zeros, those that other places gave included."""
+        """All ids of the patient without leading zeros, including OtherPatientIDs."""
         others = self.header.get("OtherPatientIDs", "").split("\\")
         return frozenset(
             unpadded(form) for form in (self.patient_form, *map(known, others)) if form
@@ -81,7 +77,7 @@ class FileFacts:
 
     @property
     def exam_ids(self) -> tuple[str, ...]:
-        """The ids by which a row may name the exam: those of the study and of its order."""
+        """The ids by which a row may name the exam: study id and accession number."""
         return tuple(
             identity for identity in (self.study, self.accession) if identity and known(identity)
         )
@@ -92,24 +88,24 @@ class FileFacts:
 
     @property
     def content(self) -> str | bytes:
-        """What two copies of one file have in common."""
+        """The digest of the file, else its path; equal for copies of one file."""
         return self.digest or self.path
 
 
 def header_of(text: object) -> dict[str, str]:
-    """The other facts of a header from the column `header_facts`; {} where there are none."""
+    """The facts of a header from the column `header_facts`, by DICOM keyword; {} for none."""
     facts: dict[str, str] = json.loads(text) if isinstance(text, str) else {}
     return facts
 
 
 @dataclass(frozen=True)
 class Match:
-    """What the records say of a file.
+    """The match of a file with the records.
 
-    `record` is applied in full. Else `rows` are those that were met: of the file's patient, for
-    what does not depend on the exam day (`evidence` is not empty), or those that fit or contradict.
-    `codes` and `why` give the reasons for whatever is left out, `others` the files that fit as
-    well. The age is that of the file's own study date.
+    `record` is applied completely. If it is None, `rows` are either the rows of the file's patient,
+    which give what does not depend on the exam day (`evidence` is not empty), or rows that fit or
+    contradict and are not applied. `codes` and `why` give the reasons for what is left out,
+    `others` the files that fit as well. The age is that on the file's own study date.
     """
 
     file: FileFacts
@@ -119,54 +115,52 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
-    named: tuple[Record, ...] = ()  # the rows that fit by name or id, also where none is applied
+    named: tuple[Record, ...] = ()  # the rows that fit by name or id, applied or not
     ga_days: int | None = None
     ga_source: str | None = None
     ga_conflicts: tuple[str, ...] = ()
 
     @property
     def patient(self) -> str | None:
-        """The patient's id as the file has it, else as the record that is applied has it."""
+        """The patient's id of the file, else of the applied record."""
         if self.file.patient_form:
             return self.file.patient
         return self.record.patient if self.record else None
 
     @property
     def met(self) -> tuple[Record, ...]:
-        """The record that is applied, or the rows of the patient that are applied in part."""
+        """The applied record, or the rows of the patient that are applied in part."""
         return (self.record,) if self.record else self.rows if self.evidence else ()
 
     @property
     def center(self) -> str | None:
-        """The center of the record that is applied, or of all rows of the patient."""
+        """The center of the applied record, or the common center of all rows of the patient."""
         centers = {row.center for row in self.met}
         return centers.pop() if len(centers) == 1 else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a file and a record contradict in ("" for nothing), and whether an id or date agrees."""
+    """The fact in which a file and a record differ ("": none), and whether an id or date agrees."""
 
     contradiction: str = ""
     agrees: bool = False
 
     @property
     def of_person(self) -> bool:
-        """Whether the record is of somebody else, so that not even the facts of the patient
-        hold.
-        """
+        """Whether the record is of another person, so that no fact of the patient applies."""
         return self.contradiction in _PERSON
 
     @property
     def same_exam(self) -> bool:
-        """Whether nothing but the date may speak against the record."""
+        """Whether nothing except the date contradicts the record."""
         return self.contradiction in ("", DATE)
 
 
 def compare(facts: FileFacts, record: Record, tolerance_days: int) -> Verdict:
-    """Hold what a file says of person, center, exam, picture and date against a record.
+    """Compare person, center, exam, image and date of a file with a record.
 
-    What one lacks says nothing.
+    A fact that one of them lacks contradicts nothing.
     """
     agrees = (
         same_id(facts.patient, record.patient)
@@ -192,22 +186,20 @@ def _patients_differ(facts: FileFacts, record: Record) -> bool:
 
 
 def _births_differ(facts: FileFacts, record: Record) -> bool:
-    """Two dates of birth that differ, both of patients of an age to be mothers on the day of
-    the exam.
-    """
+    """Whether two birth dates differ and both fit the age of a mother on the exam date."""
     exam = facts.day or record.exam_date
     known = {day for day in (facts.birth, record.birth) if day and is_mothers_birth(day, exam)}
     return None not in (facts.birth, record.birth) and len(known) > 1
 
 
 def studies_differ(one: str | None, other: str | None) -> bool:
-    """Two UIDs that differ; an exam number of the hospital's says nothing of a UID."""
+    """Whether two study UIDs differ; an exam number cannot be compared with a UID."""
     first, second = (one or "").strip(), (other or "").strip()
     return bool(_UID.fullmatch(first) and _UID.fullmatch(second)) and first != second
 
 
 def _study_numbers_differ(facts: FileFacts, record: Record) -> bool:
-    """A number that is neither the header's StudyID nor the id or the order of its study."""
+    """Whether an exam number is neither the header's StudyID nor an id of its study or order."""
     own = facts.header.get("StudyID")
     numbers = [
         text
@@ -228,12 +220,12 @@ def _centers_differ(facts: FileFacts, record: Record) -> bool:
 
 
 def _header_differs(keyword: str, name: str) -> Callable[[FileFacts, Record], bool]:
-    """A check of an id that stands in the header under `keyword` and in a record as `name`."""
+    """A check of the header's id `keyword` against the field `name` of a record."""
     return lambda facts, record: ids_differ(facts.header.get(keyword), getattr(record, name))
 
 
 DATE = "date"
-# By what is said of it, the gravest first: a person, an exam, a picture.
+# Checks by the fact they compare, the most serious first: person, exam, image.
 _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
     "center": _centers_differ,
     "patient": _patients_differ,
@@ -254,12 +246,12 @@ _CHECKS = _PERSON | {
 
 
 def contradiction_of(facts: FileFacts, record: Record, contradiction: str) -> str:
-    """What a record contradicts a file in, in words, without the values."""
+    """A text on the fact in which a record contradicts a file, without the values."""
     if contradiction == DATE:
         return date_problem(facts, record)
     by_user = contradiction == "center" and centers_differ(facts.center, record.site)
-    says = "the user's --center says" if by_user else "the file's header says"
-    return f"line {record.line} is of another {contradiction} than {says}"
+    origin = "--center" if by_user else "the file's header"
+    return f"line {record.line} has another {contradiction} than {origin}"
 
 
 def days_apart(facts: FileFacts, record: Record) -> int | None:
@@ -285,8 +277,8 @@ def date_problem(facts: FileFacts, record: Record) -> str:
 
 def unread_date(record: Record) -> str:
     return (
-        f"the exam date of line {record.line} is not understood, so nothing of a day is taken "
-        f"from it"
+        f"the exam date of line {record.line} is not understood, so its values of one day are not "
+        "used"
     )
 
 

@@ -1,7 +1,4 @@
-"""Which files of an export have a row in the records table and which rows have a file.
-
-By what evidence, or why not.
-"""
+"""Match the files of an export with a records table, with evidence or reasons, for a report."""
 
 import os
 from collections import Counter
@@ -26,18 +23,17 @@ from sono.curation.records.record_fields import files_of
 from sono.curation.records.table import RecordsTable, path_parts
 
 MAX_LINES = 20
-MAX_FILES = 5  # of a row that are named
+MAX_FILES = 5  # files that are listed for one row
 
 IsMask = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True)
 class RowJoin:
-    """A row and the files that it met by one `rule`: the evidence, and the codes of what is left
-    out; or "no file".
+    """A row and the files that match it by one `rule`.
 
-    `files` are the first of `count`; `why` says what is missing for more. A row that met files by
-    several rules comes several times.
+    `rule` is the evidence and the codes of what is left out, or "no file". `files` are the first of
+    `count`; `why` explains what prevents more. A row with several rules occurs several times.
     """
 
     line: int
@@ -50,23 +46,21 @@ class RowJoin:
 
 @dataclass(frozen=True)
 class RawMatch:
-    """Counts both ways, names of files without a row by their looks, and every row by its line
-    with its evidence.
-    """
+    """Counts of matched files and rows, patterns of unmatched file names, and all row matches."""
 
-    files: int  # that are images or DICOM
+    files: int  # images or DICOM
     other_files: int
     matched: int
     unmatched: int
     unmatched_names: dict[str, int]
     rows_without_file: int
     lines_without_file: tuple[int, ...]  # the first of them
-    lost_zeros: int  # patients of DICOM files whose id the table has without its leading zeros
-    codes: dict[str, int]  # files by what was left out
+    lost_zeros: int  # patient ids of files that the table has without their leading zeros
+    codes: dict[str, int]  # files by the code of what was left out
     rows: tuple[RowJoin, ...]
 
     def examples(self) -> list[tuple[RowJoin, int, int]]:
-        """The first row of each rule, with the numbers of rows and files of that rule."""
+        """The first row of each rule, with the number of rows and files of that rule."""
         rows = Counter(row.rule for row in self.rows)
         files: Counter[str] = Counter()
         first: dict[str, RowJoin] = {}
@@ -78,12 +72,11 @@ class RawMatch:
 
 @dataclass(frozen=True)
 class MatchOptions:
-    """How files are matched: with the `--center` of `sono qc`, and the vault's table of `sources`
-    of earlier runs.
+    """How files are matched: the `center` of `sono qc`, and the vault's table `sources`.
 
-    With `names` files are named by their path below the raw folder, else by its look. `is_mask`
-    says whether a file is a picture of a mask, of which `sono qc` takes no notice; it is asked
-    where files share a name.
+    With `names`, files are shown by their path below the raw folder, else masked. `is_mask` returns
+    whether a file is a picture of a mask, which `sono qc` ignores; it is called where files share a
+    name.
     """
 
     names: bool = False
@@ -103,7 +96,7 @@ def match_raw(
 ) -> tuple[RawMatch, set[str]]:
     """Match every file below `raw` as `sono qc` does, without decoding pixels.
 
-    Also gives the names in headers.
+    Returns the match and the names of persons in the headers.
     """
     own = os.fsencode(real_path(table_path))
     paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
@@ -153,9 +146,7 @@ def match_raw(
 
 
 def _of_center(facts: FileFacts, options: MatchOptions, runs: EarlierRuns) -> FileFacts:
-    """The file as of the center that is given, else of that which an earlier run on it was
-    given.
-    """
+    """The file with the given center, else with the center of an earlier run."""
     before = runs.moved.get(facts.path, ())
     known = next((row["namespace"] for row in before), None) or options.centers.get(facts.path)
     return replace(facts, center=options.center or known)
@@ -164,9 +155,7 @@ def _of_center(facts: FileFacts, options: MatchOptions, runs: EarlierRuns) -> Fi
 def _without_masks(
     facts: list[FileFacts], earlier: list[FileFacts], is_mask: IsMask | None
 ) -> list[FileFacts]:
-    """The files without pictures of masks among those that share a name with another file, also
-    an `earlier` one.
-    """
+    """The files without pictures of masks; only files that share a name with another are tested."""
     if is_mask is None:
         return facts
     names = [path_parts(os.fsdecode(one.path))[-1].rpartition(".")[0] for one in (*facts, *earlier)]
@@ -181,11 +170,11 @@ def _without_masks(
 def _rows(
     matches: Sequence[Match], table: RecordsTable, root: bytes, names: bool
 ) -> tuple[RowJoin, ...]:
-    """Each row of the table by each rule under which it met files."""
+    """Each row of the table with each rule by which files match it."""
     met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
     for match in matches:
         for row in match.rows:
-            # else it only gave a date of the pregnancy
+            # other rows only gave a date of the pregnancy
             if match.record is None or row.line == match.record.line:
                 met[row.line].setdefault(_rule(match), []).append(match)
     found = []
@@ -201,13 +190,13 @@ def _rows(
 
 
 def _rule(match: Match) -> str:
-    """The evidence, and the codes of what is left out."""
+    """The evidence and the codes of what is left out, as text."""
     codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
     return ", ".join(filter(None, (match.evidence, *codes)))
 
 
 def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:
-    """How many ids of files that no row has are those of a row once leading zeros are dropped."""
+    """The number of ids of files that no row has, but that a row has without leading zeros."""
     bare = {identity for identity in of_rows if identity and not identity.startswith("0")}
     return sum(
         identity.startswith("0") and identity.lstrip("0") in bare for identity in of_files - of_rows

@@ -1,7 +1,4 @@
-"""Records tables of every format.
-
-Delimited text, XLSX, Parquet and JSON lines, as sheets of text cells.
-"""
+"""Read records tables: delimited text, XLSX, Parquet and JSON lines, as text cells."""
 
 import io
 import json
@@ -59,9 +56,10 @@ _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, 
 
 
 def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str = "") -> Sheet:
-    """Read a table of any format, told by its content.
+    """Read a table of any format, which is recognized by its content.
 
-    `sheet` names that of a workbook, else its first is read.
+    `sheet` names the sheet of a workbook; "" is the first visible one. SonoError where the content
+    is not a table.
     """
     content = read_bytes(path)
     if content.startswith(ZIP):
@@ -77,7 +75,7 @@ def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str =
 
 
 def cell_text(value: object) -> str:
-    """A typed value as the text that a person would have written; a list is joined by `; `."""
+    """A typed value as a person would write it; a list is joined by `; `."""
     if value is None or str(value) in ("nan", "NaT"):
         return ""
     if isinstance(value, datetime):
@@ -94,7 +92,7 @@ def cell_text(value: object) -> str:
 def _workbook_lines(
     path: Path, content: bytes, sheet: str
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Rows of a workbook; where cells hold formulas, their results come from a second reading."""
+    """The rows of a workbook; the results of formulas come from a second reading."""
     rows = _typed_rows(path, content, sheet)
     width = max((len(cells) for cells in rows), default=0)
     formulas = any(kind == "f" for cells in rows for _, kind, _ in cells)
@@ -108,11 +106,11 @@ def _workbook_lines(
 
 
 def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -> list[list[Cell]]:
-    """Every row of a sheet; formulas as they stand, or their last `results`."""
+    """Every row of a sheet, with formulas or, with `results`, their last results."""
     from openpyxl.utils.exceptions import InvalidFileException
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+        warnings.simplefilter("ignore")  # about styles and extensions, which are not used
         try:
             book = _open_workbook(path, content, results)
             chosen = _worksheet(path, book, sheet)
@@ -129,20 +127,16 @@ def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -
 
 
 def _merged_cells(sheet: Any) -> list[tuple[int, int, int]]:
-    """Column, first and last row (from 0) of every range of merged cells that is higher than one
-    row, in that order.
+    """Column, first and last row (from 0) of each merged range with several rows, sorted.
 
-    openpyxl leaves the ranges out where it does not hold the whole sheet in memory.
+    openpyxl omits the ranges when it streams a sheet.
     """
     found = {(_column(at[1]), int(at[2]) - 1, int(at[3]) - 1) for at in _tags(sheet, _MERGED)}
     return sorted(place for place in found if place[1] < place[2])
 
 
 def _tags(sheet: Any, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
-    """The tags of a sheet's XML that `pattern` finds.
-
-    One at the border of two chunks may come twice.
-    """
+    """The tags of a sheet's XML that match `pattern`; one at a chunk border may come twice."""
     rest = b""
     with sheet._get_source() as stream:
         while chunk := stream.read(1 << 20):
@@ -158,16 +152,16 @@ def _column(letters: bytes) -> int:
 
 
 def _fill_merged(rows: list[list[Cell]], merged: list[tuple[int, int, int]]) -> None:
-    """Give the rows of a merged cell its value, in its first column.
+    """Copy the value of a merged cell to all its rows, in its first column.
 
-    What is merged with the titles stays as it is.
+    Cells merged with the titles are not changed.
     """
     titles = (
         title_row([[cell_text(value) for value, _, _ in row] for row in rows[:TITLE_ROWS]])
         if merged
         else 0
     )
-    done: dict[int, int] = {}  # last row by column: ranges of a sound workbook never overlap
+    done: dict[int, int] = {}  # last row by column: ranges of a valid workbook never overlap
     for column, first, last in merged:
         if (
             first <= max(titles, done.get(column, -1))
@@ -191,7 +185,7 @@ def _open_workbook(path: Path, content: bytes, results: bool) -> "Workbook":
         unpacked = sum(item.file_size for item in ZipFile(io.BytesIO(content)).infolist())
         if unpacked > MAX_UNPACKED:
             raise SonoError(
-                f"{path}: grows to {unpacked} bytes, more than {MAX_UNPACKED}; save the table as "
+                f"{path}: unpacks to {unpacked} bytes, more than {MAX_UNPACKED}; save the table as "
                 f"CSV (UTF-8)"
             )
         return load_workbook(io.BytesIO(content), read_only=True, data_only=results)
@@ -204,9 +198,9 @@ def _no_workbook(path: Path) -> SonoError:
 
 
 def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
-    """The sheet called `name`, or the first visible one of cells.
+    """The sheet called `name`, or the first visible sheet of cells.
 
-    SonoError with those there are.
+    SonoError with a suggestion where there is no such sheet.
     """
     names = [sheet.title for sheet in book.worksheets]
     if not names:
@@ -215,22 +209,19 @@ def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
         )
     if name and name not in names:
         raise SonoError(
-            f"{path}: no sheet '{name}'{did_you_mean(name, names)}; mend 'records.sheet' in "
-            f"sono.toml"
+            f"{path}: no sheet '{name}'{did_you_mean(name, names)}; correct 'records.sheet' in "
+            "sono.toml"
         )
     visible = [
         place for place, sheet in enumerate(book.worksheets) if sheet.sheet_state == "visible"
     ]
     sheet = book.worksheets[names.index(name) if name else (*visible, 0)[0]]
-    sheet.reset_dimensions()  # some programs write wrong ones
+    sheet.reset_dimensions()  # some programs write wrong dimensions
     return sheet
 
 
 def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
-    """What somebody who looks at the workbook may not see.
-
-    Hidden sheets before the one that is read, hidden rows.
-    """
+    """Messages on what a user of the workbook may not see: hidden or unused sheets, hidden rows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         book = _open_workbook(path, content, results=False)
@@ -272,7 +263,7 @@ def _has_rows(sheet: Any) -> bool:
 def _workbook_text(cell: Cell, result: object) -> str:
     """The text of a cell.
 
-    A number keeps the leading zeros that its format shows, a typed sum stays what it was.
+    A number keeps the leading zeros that its format displays; a typed sum is kept as typed.
     """
     value, kind, number_format = cell
     typed_sum = _TYPED_SUM.fullmatch(str(value)) if kind == "f" else None
@@ -292,7 +283,7 @@ def _workbook_text(cell: Cell, result: object) -> str:
 
 
 def _parquet_lines(path: Path, content: bytes) -> Iterator[tuple[int, list[str] | str]]:
-    """The columns' names, then the rows, counted from 1."""
+    """The names of the columns, then the rows, numbered from 1."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -311,7 +302,7 @@ def _parquet_lines(path: Path, content: bytes) -> Iterator[tuple[int, list[str] 
 def _parquet_texts(column: Any) -> list[str]:
     """The texts of a pyarrow array.
 
-    A date that no calendar has stays as words, so that its row is told.
+    A date out of range becomes a text that says so, so that its row is reported.
     """
     try:
         return _texts(column.to_pylist())
@@ -327,7 +318,7 @@ def _scalar_text(scalar: Any) -> str:
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, list[str] | str]]:
-    """The names of all keys, then an object a line."""
+    """The names of all keys, then one object per line."""
     rows = [
         (number, _json_object(line))
         for number, line in enumerate(text.splitlines(), start=1)

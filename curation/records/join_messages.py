@@ -1,4 +1,4 @@
-"""What `sono qc` tells of the rows and files that did not meet, with examples."""
+"""Remarks of `sono qc` on rows and files without a match, with examples."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,28 +11,25 @@ from sono.curation.records.table import RecordsTable
 EXAMPLES = 3
 WHAT = {
     AMBIGUOUS: (
-        "fit a row no better than others do, so none is applied; give the table folders "
-        "(P1/IM_0001.png) or ids"
+        "fit a row no better than other files do, so no row is applied; add folders "
+        "(P1/IM_0001.png) or ids to the table"
     ),
-    CONFLICT: "are named by a row that their own header, path or --center contradicts, so it is "
-    "not applied; correct "
-    'the row or switch off a column that is no such fact, as patient = "" in [records.columns]',
-    UNDECIDED: "are of a patient with a record, but no date shows that it is of this exam: age, "
-    "biometry, findings and "
-    "plane stay unknown as far as they depend on the day; give the table file names, study ids or "
-    "exam dates",
+    CONFLICT: "match a row that their own header, path or --center contradicts, so it is not "
+    "applied; correct the row, or switch off a column that does not contain such a fact, for "
+    'example patient = "" in [records.columns]',
+    UNDECIDED: "are of a patient with a record, but no date shows that it describes this exam, so "
+    "age, biometry, findings and plane stay unknown if they depend on the day; add file names, "
+    "study ids or exam dates to the table",
     DIFFERS: (
-        "have a record with another pixel spacing or machine than their header, whose is "
-        "kept; correct the record"
+        "have a record with another pixel spacing or machine than their header; the header's "
+        "value is kept; correct the record"
     ),
 }
 
 
 @dataclass(frozen=True)
 class Joined:
-    """How many records met no file, and the first matches of each code with their file below
-    the raw folder.
-    """
+    """The number of records without a file, and example matches for each code."""
 
     unmatched: int
     examples: Mapping[str, tuple[str, ...]]
@@ -41,7 +38,7 @@ class Joined:
     def of(
         cls, records: RecordsTable | None, matches: Sequence[Match], root: bytes, names: bool
     ) -> "Joined":
-        """Sum up the `matches` of the files below `root`; `names` as for `shown_path`."""
+        """Summarize the `matches` of the files below `root`; `names` as for `shown_path`."""
         if records is None:
             return cls(0, {})
         used = {row.line for match in matches for row in match.met}
@@ -55,18 +52,18 @@ class Joined:
 
 
 def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
-    """A remark for each code that accepted frames have, by `counts`."""
+    """A remark for each code that accepted frames have; `counts` are frames by code."""
     remarks = []
     if counts.get(NO_RECORD) or joined.unmatched:
         remarks.append(
             f"{counts.get(NO_RECORD, 0)} accepted frames without a record, {joined.unmatched} "
-            f"records without a file"
+            "records without a file"
         )
     for code, what in WHAT.items():
         if counts.get(code):
             shown = "; ".join(joined.examples.get(code, ()))
             remarks.append(
-                f"{counts[code]} accepted frames {what} (as {shown})"
+                f"{counts[code]} accepted frames {what} (for example {shown})"
                 if shown
                 else f"{counts[code]} {what}"
             )
@@ -74,12 +71,12 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
 
 
 def shown_path(path: bytes, root: bytes, names: bool) -> str:
-    """`shown_name` of a file below `root`."""
+    """The path of a file below `root`, masked unless `names` is set."""
     return shown_name(os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/")), names)
 
 
 def example(match: Match, root: bytes, names: bool) -> str:
-    """A file, why a row does not serve it, and the other files that the row fits."""
+    """A file, why no row is applied to it, and the other files that the row fits."""
     others = ", ".join(shown_path(path, root, names) for path in match.others)
     return (
         f"{shown_path(match.file.path, root, names)}: "

@@ -1,7 +1,4 @@
-"""Which record belongs to which file.
-
-By evidence that is one to one in both directions, else none, with a reason.
-"""
+"""Join records and files by evidence that is one to one in both directions."""
 
 import os
 from collections.abc import Sequence
@@ -41,11 +38,11 @@ from sono.curation.records.table import (
 def join(
     files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()
 ) -> list[Match]:
-    """The match of each file, in their order.
+    """The match of each file, in the order of `files`.
 
-    All `files` that the table may be about must come together: a name serves a file only if it fits
-    no other one. `witnesses` are further files of the study, which may show that an id is of
-    several people; those that no row has met yet may be what a row names, too.
+    Pass all `files` that the table may describe at once, because a name is applied to a file only
+    if it fits no other one. `witnesses` are further files of the study, which may show that an id
+    belongs to several people; a row may also name a witness that no row has matched yet.
     """
     own = {facts.path for facts in files}
     named = Names(
@@ -54,11 +51,11 @@ def join(
     people = People(_identified((*files, *witnesses), table))
     paths = Paths(files, table)
     by_name = [paths.checked(named.match(facts)) for facts in _identified(files, table)]
-    return [_noting_rows(found, _match(found, table, people)) for found in by_name]
+    return [_with_named_rows(found, _match(found, table, people)) for found in by_name]
 
 
-def _noting_rows(by_name: Match, match: Match) -> Match:
-    """The match with all rows that were met, by name or by id, whatever came of them."""
+def _with_named_rows(by_name: Match, match: Match) -> Match:
+    """The match with all rows found by name or id, applied or not."""
     return replace(
         match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values())
     )
@@ -72,7 +69,7 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     facts = by_name.file
     if by_name.record is not None:
         return _dated(by_name, _of_same_patient(by_name, table, people), table.rules)
-    if by_name.evidence:  # the file's own row, of another day
+    if by_name.evidence:  # the file's own row, but of another day
         return _dated(by_name, by_name.rows, table.rules)
     by_id = _by_id(facts, table, people)
     if by_id is None:
@@ -92,9 +89,7 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
 
 
 def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
-    """The file with the study or patient id that names its nearest folder, where its header has
-    none that serves.
-    """
+    """The file with its nearest folder's name as study or patient id, if its header lacks one."""
     study_known = bool(facts.study and table.of_study(facts.study))
     for part in reversed(path_parts(os.fsdecode(facts.path))[:-1]):
         if table.of_study(part):
@@ -105,7 +100,7 @@ def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
 
 
 def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | None:
-    """The match of a file by its exam's ids, else by its patient's; None where no row has any."""
+    """The match by the ids of the exam, else of the patient; None where no row has them."""
     tolerance = table.rules.tolerance_days
     by_exam = {id(row): row for identity in facts.exam_ids for row in table.of_study(identity)}
     rows = list(by_exam.values()) or (
@@ -124,7 +119,7 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
             if len(rows) == 1
             else (
                 f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them "
-                f"(as {problem})"
+                f"(for example {problem})"
             )
         )
         return Match(facts, None, tuple(rows[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
@@ -150,9 +145,9 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
 def _of_exam(
     facts: FileFacts, rows: Sequence[Record], sound: Sequence[Record], evidence: str, tolerance: int
 ) -> Match | None:
-    """The row of the file's own exam: the nearest in date within the tolerance.
+    """The row of the file's exam: the nearest in date within the tolerance; None for none.
 
-    By an exam id also the only one.
+    By an exam id, the only row without a date counts, too.
     """
     apart = {id(row): days_apart(facts, row) for row in sound}
     near = [
@@ -167,7 +162,7 @@ def _of_exam(
 
 
 def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
-    """The patient's rows, none of which is known to be of the file's exam."""
+    """The match with the patient's rows, where none is known to describe the file's exam."""
     if len(rows) == 1 and days_apart(facts, rows[0]):
         why = date_problem(facts, rows[0])
     elif facts.day is None and any(row.exam_date for row in rows):
@@ -188,9 +183,7 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
 
 
 def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple[Record, ...]:
-    """The rows of the patient of the row that is applied, which may give the dates of the
-    pregnancy.
-    """
+    """The rows of the applied record's patient, which may give the dates of the pregnancy."""
     record, facts = match.record, match.file
     patient = facts.patient if facts.patient_form else record.patient if record else None
     rows = table.of_patient(patient) if patient and record else []
@@ -208,7 +201,7 @@ def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple
 def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
     """The match with the age on the file's study date.
 
-    A due date or last period may be that of any of the `rows`.
+    Any of the `rows` may give the due date or last period.
     """
     record, day = match.record, match.file.day
     if record is not None and record.exam_date_unread:
@@ -222,7 +215,9 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         and record.kind != "image"
         and any(getattr(record, name) for name in EXAM_FIELDS)
     ):
-        why = f"{date_problem(match.file, record)}: its sizes, findings and plane are of that day"
+        why = (
+            f"{date_problem(match.file, record)}: its sizes, findings and plane belong to that day"
+        )
         match = replace(match, record=without_day(record), codes=(*match.codes, UNDECIDED), why=why)
     stated = {name: days + shift for name, days in record.stated.items()} if record else {}
     datings = {name: days for name, days in stated.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
@@ -258,7 +253,7 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
 
 
 def _days_later(match: Match) -> int:
-    """How many days after the exam date of the record that is applied its file is."""
+    """Days from the exam date of the applied record to the study date of its file."""
     day, exam = match.file.day, match.record.exam_date if match.record else None
     return (day - exam).days if day and exam else 0
 

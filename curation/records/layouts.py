@@ -1,4 +1,4 @@
-"""Which column of a records table holds what: FETAL_PLANES_DB, HC18, or a hospital's own."""
+"""Assign the columns of a records table to fields: FETAL_PLANES_DB, HC18, or other layouts."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from sono.curation.records.delimited import Sheet, read_header
 
 Cells = dict[str, str]
 
-# What each field's column is called, without its unit; the first name that a table has is taken.
+# Column names of each field, without a unit; the first name that a table has is used.
 # fmt: off
 ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     "image": (
@@ -74,14 +74,14 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
 }.items()}
 # fmt: on
 
-# Every column of these fields, not only the first, is private.
+# All columns of these fields are private, not only the first.
 PRIVATE = (
     "patient", "study", "study_uid", "series", "instance", "accession", "name", "birth", "operator",
     "contact", "exam_date", "lmp", "due",
 )  # fmt: skip
-# cells that stand as they are in the images table
+# cells that are copied to the images table
 COPIED = frozenset(("center", "center_from", "machine"))
-SEVERAL = ("name", "operator", "contact")  # all columns of them count
+SEVERAL = ("name", "operator", "contact")  # all columns with these fields are used
 KEYS = ("image", "study_uid", "study", "accession", "patient")
 
 _UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
@@ -90,15 +90,16 @@ _DATA = re.compile(r"\d{3}|\d[-./]\d|\.(?:png|jpe?g|dcm|bmp|tiff?)$", re.ASCII |
 
 @dataclass(frozen=True)
 class Layout:
-    """`columns` gives the index of each field's column, `units` its unit where the header says
-    it ("mm", "cm").
+    """The fields of a table: column index and unit ("mm", "cm"; if given) of each field.
+
+    `private`, `names` and `operators` are column indices; `adjust` changes the cells of a row.
     """
 
     name: str
     columns: Mapping[str, int]
     units: Mapping[str, str]
     private: tuple[int, ...]
-    names: tuple[int, ...]  # of these the columns with the patient's name
+    names: tuple[int, ...]  # of the patient
     operators: tuple[int, ...]
     adjust: Callable[[Cells], Cells]
 
@@ -112,21 +113,21 @@ class Layout:
 def find_layout(
     path: Path, header: tuple[str, ...], mapping: Mapping[str, str], center_from: str | None = None
 ) -> Layout:
-    """The layout of a table with this `header`; `mapping` (field to column, "" for none) overrides
-    the guesses.
+    """Find the layout of a table; `mapping` (field to column, "" for none) overrides guesses.
 
-    The column `center_from` is the field of this name: what the center of the frames is called.
+    The column `center_from` becomes the field of this name: the center of the frames. SonoError
+    where no column identifies rows, a mapped column is missing, or a private one would be copied.
     """
     titles = [_title(column) for column in header]
     columns = _guess(titles)
-    shown = _shown(header, bool(columns), (*mapping.values(), center_from or ""))
+    shown = _showable_titles(header, bool(columns), (*mapping.values(), center_from or ""))
     for field, column in mapping.items():
         columns.pop(_known_field(field), None)
         if column:
             columns[field] = _column_index(path, header, column, shown)
     if center_from:
         columns["center_from"] = _column_index(path, header, center_from, shown)
-    # it may hold names: they are not repeated
+    # the first row may contain names, so the message does not repeat it
     if not columns and any(_DATA.search(title) for title in header):
         raise SonoError(
             f"{path}: the first row looks like data, not like titles; give every column a title"
@@ -134,10 +135,9 @@ def find_layout(
     if not any(field in columns for field in KEYS):
         raise SonoError(
             f"{path}: no column names the image, the study or the patient; its columns "
-            f"{_told(header, shown)}; "
-            "say which one does under [records.columns] in the sono.toml of the study, as image = "
-            '"TITLE" (or study, '
-            "or patient); if none does, export the table again with one"
+            f"{_format_titles(header, shown)}; name one under [records.columns] in the study's "
+            'sono.toml, for example image = "TITLE" (or study, or patient), or export the table '
+            "again with such a column"
         )
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
@@ -148,20 +148,17 @@ def find_layout(
         if columns[field] in (*private, columns.get("image")):
             option = "--center-from" if field == "center_from" else f"[records.columns] {field}"
             raise SonoError(
-                f"{path}: the column '{header[columns[field]]}' holds names, ids or dates, and "
-                f"{option} would copy it "
-                "into every table; name another column"
+                f"{path}: the column '{header[columns[field]]}' contains names, ids or dates, and "
+                f"{option} would copy it into every table; name another column"
             )
-    adjust = _ADJUST.get(known, _as_it_is)
+    adjust = _ADJUST.get(known, _unchanged)
     return Layout(known or "table", columns, units, private, names, operators, adjust)
 
 
 def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> None:
-    """SonoError where two columns claim one field and differ in a row, so that one would be used by
-    chance.
+    """SonoError where two columns of one field differ in a row and `mapping` chooses neither.
 
-    A person's name, operators and contacts may stand in several; a column that `mapping` names is
-    chosen.
+    Names of persons, operators and contacts may be in several columns.
     """
     titles = [_title(column) for column in sheet.header]
     for field, used in layout.columns.items():
@@ -169,7 +166,7 @@ def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str
         chosen = bool(mapping.get(field)) or field == "center_from"
         for index, (name, unit) in enumerate(titles):
             same = sheet.header[index].strip().casefold() == title
-            rival = same if chosen else same or _claimed(name, unit) == field
+            rival = same if chosen else same or _field_of(name, unit) == field
             if (
                 field in SEVERAL
                 or not rival
@@ -190,20 +187,20 @@ def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str
                     f'{field} = "{sheet.header[index]}" or the other under [records.columns] '
                     f"in sono.toml"
                 )
-                advice = "rename or delete one" if same else f"say which one counts: {advice}"
+                advice = "rename or delete one" if same else f"choose one: {advice}"
                 raise SonoError(
-                    f"{path}:{line}: columns {names} both hold the {field} and differ; {advice}"
+                    f"{path}:{line}: columns {names} both contain the {field} and differ; {advice}"
                 )
 
 
-def _claimed(name: str, unit: str) -> str:
-    """The field that a title gives away, "" for none."""
+def _field_of(name: str, unit: str) -> str:
+    """The field of a title, "" for none."""
     field = next((field for field, aliases in ALIASES.items() if name in aliases), "")
     return field if field != "ga" or not unit else "ga_days" if unit.startswith("d") else "ga_weeks"
 
 
 def _same_cell(field: str, one: str, other: str) -> bool:
-    """Whether two cells say the same; of an image one may be a path that ends as the other does."""
+    """Whether two cells have one value; of an image, one may be the end of the other's path."""
     first, second = (
         re.sub(r"\.0+$", "", text.strip().casefold().replace("\\", "/")) for text in (one, other)
     )
@@ -235,10 +232,9 @@ def known_layout(header: tuple[str, ...]) -> str:
 
 
 def find_known_table(root: Path, names: bool = False) -> Path | None:
-    """The FETAL_PLANES_DB or HC18 table in `root` or a folder right below it; None where there is
-    none, or several.
+    """Find the FETAL_PLANES_DB or HC18 table in `root` or its subfolders; None for none or several.
 
-    A message shows folders by their looks, with `names` as they are called.
+    A message shows the paths, masked unless `names` is set.
     """
     found = [
         path
@@ -251,35 +247,39 @@ def find_known_table(root: Path, names: bool = False) -> Path | None:
             tuple(shown_name(path.relative_to(root).as_posix(), names) for path in found)
         )
         stderr_console.print(
-            f"{root}: several records tables ({listed}); none is used, name one with --records",
+            f"{root}: several records tables ({listed}), so none is used; give one with --records",
             markup=False,
         )
     return found[0] if len(found) == 1 else None
 
 
 def _column_index(path: Path, header: tuple[str, ...], column: str, shown: tuple[str, ...]) -> int:
-    """Where `column` stands in the header, ignoring case and blanks around it.
+    """The index of `column` in the header, ignoring case and surrounding blanks.
 
-    SonoError with the columns there are.
+    SonoError that lists the columns where it is missing.
     """
     wanted = column.strip().casefold()
     for index, title in enumerate(header):
         if title.casefold() == wanted:
             return index
     near = did_you_mean(column, shown) if shown else ""
-    raise SonoError(f"{path}: no column '{column}'{near}; its columns {_told(header, shown)}")
+    raise SonoError(
+        f"{path}: no column '{column}'{near}; its columns {_format_titles(header, shown)}"
+    )
 
 
-def _shown(header: tuple[str, ...], understood: bool, mapped: Iterable[str]) -> tuple[str, ...]:
-    """The titles that a message may repeat.
+def _showable_titles(
+    header: tuple[str, ...], understood: bool, mapped: Iterable[str]
+) -> tuple[str, ...]:
+    """The titles that a message may show.
 
-    None where no title is known, since the first row may hold names.
+    There are none where no title is known, because the first row may contain names.
     """
     wanted = {column.strip().casefold() for column in mapped if column}
     return header if understood or wanted & {title.casefold() for title in header} else ()
 
 
-def _told(header: tuple[str, ...], shown: tuple[str, ...]) -> str:
+def _format_titles(header: tuple[str, ...], shown: tuple[str, ...]) -> str:
     return (
         f"are {_listed(shown)}"
         if shown
@@ -304,9 +304,9 @@ def _title(column: str) -> tuple[str, str]:
 
 
 def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
-    """The column of every field that the titles give away.
+    """The column index of every field that is known by its title.
 
-    Gestational age may stand in two, weeks and days.
+    Gestational age may be in two columns, weeks and days.
     """
     names = [name for name, _ in titles]
     found = {
@@ -325,7 +325,7 @@ def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
 def _columns_of(
     fields: Collection[str], titles: list[tuple[str, str]], columns: Mapping[str, int]
 ) -> tuple[int, ...]:
-    """Indices of all columns of `fields`, by their titles and by the mapping."""
+    """The indices of all columns of `fields`, by title or by mapping."""
     names = {name for field in fields for name in ALIASES[field]}
     by_name = {index for index, (name, _) in enumerate(titles) if name in names}
     return tuple(sorted(by_name | {index for field, index in columns.items() if field in fields}))
@@ -341,14 +341,14 @@ def _known_field(field: str) -> str:
     return field
 
 
-def _as_it_is(cells: Cells) -> Cells:
+def _unchanged(cells: Cells) -> Cells:
     return cells
 
 
 def _fetal_planes(cells: Cells) -> Cells:
-    """FETAL_PLANES_DB: the brain plane names the plane of a brain.
+    """FETAL_PLANES_DB: the column of brain planes gives the plane of a brain.
 
-    "Other" brain planes are still of the head.
+    "Other" brain planes still show the head.
     """
     if cells.get("plane") != "Fetal brain":
         return {field: text for field, text in cells.items() if field != "brain_plane"}
@@ -356,9 +356,9 @@ def _fetal_planes(cells: Cells) -> Cells:
 
 
 def _hc18(cells: Cells) -> Cells:
-    """HC18: all frames are of the head, in no particular plane.
+    """HC18: all frames show the head, with no plane label.
 
-    The number before `_` is the patient's (000: 000_HC).
+    The number before `_` is the patient id (of 000 it is 000_HC).
     """
     patient = re.match(r"(\d+)_\d*HC", cells.get("image", ""))
     return {

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a records table, told once however many rows it is about."""
+"""Group messages on rows of a records table, so that each problem is printed once."""
 
 import re
 from collections.abc import Iterable
@@ -9,18 +9,16 @@ _PLACE = re.compile(r"(?P<file>.*?):(?P<line>\d+): (?P<problem>.*)", re.DOTALL)
 
 
 def group_messages(messages: Iterable[str]) -> list[str]:
-    """`FILE:LINE: PROBLEM` messages, those of one file and problem as one with their count and
-    first lines.
-    """
+    """Group `FILE:LINE: PROBLEM` messages by file and problem, with their count and first lines."""
     lines: dict[tuple[str, str], list[str]] = {}
     for message in messages:
         found = _PLACE.fullmatch(message)
         place = (found["file"], found["problem"]) if found else ("", message)
         lines.setdefault(place, []).append(found["line"] if found else "")
-    return [_told(file, problem, at) for (file, problem), at in lines.items()]
+    return [_format_group(file, problem, at) for (file, problem), at in lines.items()]
 
 
-def _told(file: str, problem: str, lines: list[str]) -> str:
+def _format_group(file: str, problem: str, lines: list[str]) -> str:
     if not file:
         return problem
     if len(lines) == 1:

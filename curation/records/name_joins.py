@@ -1,7 +1,4 @@
-"""Files and rows that belong together by path and name.
-
-Where each fits the other alone, or ids and dates decide.
-"""
+"""Match files and rows by path and name, where both are unique or ids and dates decide."""
 
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
@@ -26,13 +23,11 @@ Item = TypeVar("Item")
 
 
 class Bucket(Generic[Item]):
-    """Files or rows of one name by the ids of their patient, so that those of other patients
-    need not be looked at.
-    """
+    """Files or rows with one name, indexed by patient id so that other patients are skipped."""
 
     def __init__(self) -> None:
         self.all: list[Item] = []
-        self.by_patient: dict[str, list[Item]] = {}  # "" for those that name nobody
+        self.by_patient: dict[str, list[Item]] = {}  # "" for those without a patient
 
     def add(self, item: Item, patients: Iterable[str]) -> None:
         self.all.append(item)
@@ -40,7 +35,7 @@ class Bucket(Generic[Item]):
             self.by_patient.setdefault(patient, []).append(item)
 
     def near(self, patients: Iterable[str]) -> list[Item]:
-        """Those that may be of one of `patients`; all where these are none."""
+        """The items that may belong to one of `patients`; all items where `patients` is empty."""
         wanted = sorted(set(patients))
         found = (
             [item for patient in (*wanted, "") for item in self.by_patient.get(patient, ())]
@@ -51,9 +46,9 @@ class Bucket(Generic[Item]):
 
 
 class Names:
-    """Files and rows of images that fit by path or name, and which of them fit each other alone.
+    """Files and rows of images that fit by path or name, and the unique pairs among them.
 
-    `namesakes` are further files that the rows may be about.
+    `namesakes` are further files that the rows may describe.
     """
 
     def __init__(
@@ -72,7 +67,7 @@ class Names:
                     self._note(fit)
                 bucket.add(facts, facts.patient_ids)
         self.rows: dict[tuple[str, str], Bucket[Record]] = {}
-        self.sound: dict[int, list[FileFacts]] = {}  # files that no row contradicts, by row
+        self.sound: dict[int, list[FileFacts]] = {}  # by row: files that it does not contradict
 
     def _note(self, fit: Fit) -> None:
         for record in fit.records:
@@ -81,6 +76,7 @@ class Names:
                 self.best[id(record)] = fit
 
     def match(self, facts: FileFacts) -> Match:
+        """The match of a file by path or name, without a record where it is not unique."""
         fits = self.fits[facts.path]
         if not fits:
             return Match(facts, codes=(NO_RECORD,), why="no row names this file")
@@ -92,7 +88,7 @@ class Names:
                 facts,
                 rows=best.records[:1],
                 codes=(NO_RECORD,),
-                why=f"line {line} names another file more exactly",
+                why=f"line {line} fits another file better",
             )
         sound, left_out = self._sound_rows(facts, rows)
         if not sound:
@@ -103,7 +99,7 @@ class Names:
         return self._chosen(facts, sound[0], best, left_out)
 
     def _rows(self, fit: Fit) -> Bucket[Record]:
-        """The rows of a place in the index that fit no file better elsewhere."""
+        """The rows of a place in the index that have no better fit elsewhere."""
         if fit.place not in self.rows:
             bucket = self.rows[fit.place] = Bucket()
             for record in fit.records:
@@ -112,7 +108,7 @@ class Names:
         return self.rows[fit.place]
 
     def _sound_rows(self, facts: FileFacts, rows: Bucket[Record]) -> tuple[list[Record], bool]:
-        """Up to a few rows that do not contradict the file, and whether others do."""
+        """A few rows that do not contradict the file, and whether others were excluded."""
         near = rows.near(facts.patient_ids)
         sound = []
         for record in near:
@@ -123,12 +119,12 @@ class Names:
         return sound, len(sound) < len(rows.all)
 
     def _chosen(self, facts: FileFacts, record: Record, fit: Fit, left_out: bool) -> Match:
-        """The only row for the file, if the file is also the only one for the row."""
+        """The match with the only row of a file, if the file is also the row's only file."""
         files = self.files[fit.place]
         if id(record) not in self.sound:
             self.sound[id(record)] = self._sound_files(record, files)
         sound = self.sound[id(record)]
-        if sound[-1].content != sound[0].content:  # the copies of one file come first
+        if sound[-1].content != sound[0].content:  # copies of one file come first
             others = tuple(one.path for one in sound[-CANDIDATES:] if one.path != facts.path)
             return ambiguous(
                 facts, (record,), others, f"line {record.line} fits several files by name"
@@ -139,7 +135,7 @@ class Names:
         if not agrees and (left_out or len(sound) < len(files.all)):
             why = (
                 f"line {record.line} fits several files by name, and no id or date confirms that "
-                f"it is of this one"
+                "it describes this one"
             )
             return ambiguous(
                 facts, (record,), tuple(one.path for one in files.all[:CANDIDATES]), why
@@ -149,10 +145,7 @@ class Names:
         return Match(facts, record, (record,), evidence if unique else f"{evidence} and header")
 
     def _sound_files(self, record: Record, files: Bucket[FileFacts]) -> list[FileFacts]:
-        """The files that do not contradict a row.
-
-        Of those that are no copies of the first one only a few.
-        """
+        """The files that a row does not contradict; only a few that are not copies of the first."""
         sound: list[FileFacts] = []
         others: list[FileFacts] = []
         for other in files.near(_patients_of(record)):
@@ -164,9 +157,9 @@ class Names:
         return sound + others
 
     def _contradicted(self, facts: FileFacts, rows: Bucket[Record]) -> Match:
-        """Rows name the file, but its header says otherwise.
+        """The match of a file whose header contradicts all rows with its name.
 
-        Of the only one the patient's facts may still hold.
+        If only the date of a single row differs, its facts of the patient are still used.
         """
         record = rows.all[0]
         found = tuple(rows.all[:CANDIDATES])
@@ -191,6 +184,6 @@ class Names:
 
 
 def _patients_of(record: Record) -> list[str]:
-    """The id of a row's patient as it is compared, [] where it names nobody."""
+    """The id of a row's patient for comparison, [] where it names no patient."""
     form = known(record.patient)
     return [unpadded(form)] if form else []

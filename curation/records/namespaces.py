@@ -1,6 +1,4 @@
-"""Which hospital gave a patient's number, where the rows or headers of a study show one number
-for several people.
-"""
+"""The hospital that assigned a patient's number, where several people have one number."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -10,17 +8,17 @@ import pandas as pd
 from sono.curation.records.centers import center_form
 from sono.curation.records.evidence import FileFacts, header_of
 from sono.curation.records.identity import institution_differs
-from sono.curation.records.shared_ids import MANY, namesakes, said_of_person
+from sono.curation.records.shared_ids import MANY, namesakes, person_facts
 
 OF_FILE = ("namespace", "raw_patient", "site", "header_facts")
 
 
 def namespaces(sources: pd.DataFrame) -> pd.Series:
-    """The namespace of the ids of each row: its --center, else its hospital where others have the
-    number, else "".
+    """The namespace of the ids of each row [rows of `sources`].
 
-    The hospital is that of the row of the records table, else the InstitutionName of the header.
-    Where it is a --center of other rows in another spelling, it is that one.
+    It is the row's --center, else its hospital if people of several hospitals have the number, else
+    "". The hospital is that of the records table, else the InstitutionName of the header; if it is
+    a spelling of a --center of other rows, that spelling is used.
     """
     spaces = sources["namespace"].fillna("")
     given = {center_form(name): name for name in sorted(sources["namespace"].dropna().unique())}
@@ -51,15 +49,15 @@ def _place(facts: FileFacts) -> str:
 
 
 def _is_shared(files: Sequence[FileFacts]) -> bool:
-    """Whether two of the `files` of one patient number are of people of two hospitals."""
-    different = {said_of_person(one): one for one in files}
+    """Whether two of the `files` with one patient number are of people in two hospitals."""
+    different = {person_facts(one): one for one in files}
     return any(
         namesakes(one, other) for one, other in combinations([*different.values()][:MANY], 2)
     )
 
 
 def _hospitals(places: Mapping[str, object]) -> dict[str, str]:
-    """Each place by the shortest of its spellings (North for North General Hospital)."""
+    """Map each place to the shortest of its spellings (North for North General Hospital)."""
     spellings = sorted(filter(None, places), key=lambda place: (len(place), place))
     return {
         place: next(one for one in spellings if one == place or not institution_differs(one, place))

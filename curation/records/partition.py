@@ -1,4 +1,4 @@
-"""The partition that a published table brings along: which of its rows are train, val and test."""
+"""The partition of a published table: which of its rows are train, val and test."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ WORDS = {
     "test": ("test", "testing", "te", "holdout", "held out", "held-out"),
 }
 YES, NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
-# split of yes and of no in a column of that title
+# the splits of yes and no in a column with this title
 OF_ONE = {"train": ("train", "test"), "test": ("test", "train")}
 TITLES = (
     "split",
@@ -38,12 +38,11 @@ TITLES = (
 def read_partition(
     reading: TableReading, column: str, values: Mapping[str, str]
 ) -> dict[int, str] | None:
-    """The split of each row, by its line, from the column `column`; None where the table has no
-    such column.
+    """The split of each line by the column `column`; None where the table has no such column.
 
-    `values` maps cells to splits; the usual words need no mapping, nor do yes and no in a column
-    called train or test. SonoError for a cell that no mapping knows, and where one patient, study
-    or image has rows in several parts.
+    `values` maps cells to splits; common words need no mapping, nor do yes and no in a column
+    called train or test. SonoError for a cell without a mapping, and where one patient, study or
+    image has rows in several splits.
     """
     sheet, path = reading.sheet, reading.path
     index = _index(sheet, column)
@@ -60,7 +59,7 @@ def read_partition(
         if cell_form(cell) not in known:
             shown = short(cell) if reading.may_show(line, index) else shape(cell)
             raise SonoError(
-                f"{path}:{line}: column '{column.strip()}' has '{shown}', which is no split; "
+                f"{path}:{line}: column '{column.strip()}' has '{shown}', which is not a split; "
                 f'map it in sono.toml: [splits] values = {{ "{shown}" = "train" }}'
             )
         found[line] = known[cell_form(cell)]
@@ -69,7 +68,7 @@ def read_partition(
 
 
 def looks_like_partition(sheet: Sheet) -> str:
-    """The title of a column of the table that looks like a partition, "" where there is none."""
+    """The title of a column that looks like a partition, "" for none."""
     for index, title in enumerate(sheet.header):
         known = _mapping(title)
         cells = {cell_form(row[index]) for _, row in sheet.rows if row[index]}
@@ -84,7 +83,7 @@ def looks_like_partition(sheet: Sheet) -> str:
 
 
 def missing_column(reading: TableReading, column: str) -> str:
-    """That the table lacks `column`, with the nearest title."""
+    """A message that the table lacks `column`, with the nearest title."""
     return (
         f"{reading.path}: no column '{column.strip()}' for the "
         f"splits{did_you_mean(column, reading.sheet.header)}"
@@ -99,7 +98,7 @@ def _index(sheet: Sheet, column: str) -> int | None:
 
 
 def _mapping(title: str) -> dict[str, str]:
-    """Cells to splits without a setting, in a column of this `title`."""
+    """The splits of cells that need no setting, in a column with this `title`."""
     words = {word: split for split, spelled in WORDS.items() for word in spelled}
     yes, no = OF_ONE.get(_title(title).removeprefix("is_").removeprefix("in_"), ("", ""))
     flags = {**dict.fromkeys(YES, yes), **dict.fromkeys(NO, no)} if yes else {}
@@ -107,10 +106,7 @@ def _mapping(title: str) -> dict[str, str]:
 
 
 def _check_subjects(reading: TableReading, found: Mapping[int, str]) -> None:
-    """SonoError where rows of one patient, study or image are in several parts.
-
-    It names lines, not the patient.
-    """
+    """SonoError, without the patient's id, where one patient, study or image is in two splits."""
     first: dict[tuple[str, ...], int] = {}
     for line, row in reading.sheet.rows:
         if line not in found:
@@ -120,22 +116,18 @@ def _check_subjects(reading: TableReading, found: Mapping[int, str]) -> None:
             if found[before] != found[line]:
                 raise SonoError(
                     f"{reading.path}:{line}: the {subject[0]} of line {before} again, in "
-                    f"{found[line]} instead of "
-                    f"{found[before]}: the partition is crossed; correct the table, or leave "
-                    f"[splits] column out"
+                    f"{found[line]} instead of {found[before]}, so the partition is crossed; "
+                    "correct the table, or leave [splits] column out"
                 )
 
 
 def _subjects(cells: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """Whom and what a row is about.
-
-    Its image, and its patient, or its study where it names no patient.
-    """
+    """The subjects of a row: its image, and its patient, or its study if it names no patient."""
     if "image" in cells:
         yield "image", without_suffix("/".join(path_parts(cells["image"])))
-    center = id_form(cells.get("center", ""))  # two centers may have one number
+    center = id_form(cells.get("center", ""))  # two centers may use one number
     if patient := known(cells.get("patient")):
-        yield "patient", center, unpadded(patient)  # without leading zeros it may be the same
+        yield "patient", center, unpadded(patient)  # with and without zeros it may be one patient
         return
     for name in ("study_uid", "study", "accession"):
         if study := known(cells.get(name)):
@@ -143,7 +135,7 @@ def _subjects(cells: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
 
 
 def cell_form(text: str) -> str:
-    """A cell of a partition as it is compared: case, blanks and a .0 do not count."""
+    """A cell of a partition for comparison, without case, blanks and a trailing .0."""
     return clean(text).casefold().removesuffix(".0")
 
 

@@ -1,7 +1,4 @@
-"""Which ids are of one patient, and which may be.
-
-The first share a pseudonym, the others stay in one split.
-"""
+"""Group patient ids: ids of one patient share a pseudonym, ids that may be one share a split."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -13,21 +10,21 @@ from sono.curation.records.evidence import FileFacts, header_of
 from sono.curation.records.identity import known, same_center, same_name, unpadded
 from sono.curation.records.shared_ids import MANY, OF_PERSON, PERSON
 
-Id = tuple[str, str]  # center and id, as ids are compared
+Id = tuple[str, str]  # center, and id for comparison
 
 
 def same_patients(
     sources: pd.DataFrame, hospitals: Collection[Id] = ()
 ) -> tuple[list[Id | None], list[Id | None]]:
-    """For each of `sources` [rows] the id that all ids of its patient share, and that of a group of
-    possible patients.
+    """For each row of `sources`, the main id of its patient and the id of its group of patients.
 
-    Ids are one where case, blanks and full-width letters alone differ, and where a header gives one
-    among its OtherPatientIDs, no other patient's header gives it, and no fact speaks against it.
-    Where only leading zeros differ, or headers of several patients give the other id, they may be
-    one: that is the group, None where there is none. So may a patient without a hospital be any of
-    those of `hospitals` who have the number there, and patients of one number in two namespaces who
-    share a name, a birth date or a hospital.
+    Two ids are one patient if they differ only in case, blanks or full-width letters, or if a
+    header gives one among its OtherPatientIDs, no other patient's header gives it, and no fact
+    contradicts it. Patients may be one, and form a group (None: no group), if
+
+    - their ids differ only in leading zeros, or headers of several patients give the other id;
+    - one has no hospital, and `hospitals` contains the number for the other;
+    - they have one number in two namespaces and share a name, a birth date or a hospital.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -67,9 +64,7 @@ def same_patients(
 
 
 def of_hospitals(sources: pd.DataFrame, spaces: pd.Series) -> set[Id]:
-    """The ids of the `spaces` that a hospital of a row or header decides, and not the user's
-    --center.
-    """
+    """The ids whose namespace in `spaces` is a hospital of a row or header, not a --center."""
     decided = sources["namespace"].isna() & (spaces != "")
     pairs = zip(spaces[decided], sources.loc[decided, "raw_patient"], strict=True)
     return {identity for space, raw in pairs if (identity := _id_of(space, raw))}
@@ -81,7 +76,7 @@ def _id_of(space: str | None, raw: str | None) -> Id | None:
 
 
 def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[FileFacts]]:
-    """The different headers of every id."""
+    """The different headers of each id."""
     found: dict[Id, dict[str, FileFacts]] = {}
     for identity, facts in zip(ids, sources["header_facts"], strict=True):
         if identity:
@@ -99,10 +94,7 @@ def _headers(sources: pd.DataFrame, ids: Iterable[Id | None]) -> dict[Id, list[F
 def _places(
     sources: pd.DataFrame, ids: Iterable[Id | None], headers: Mapping[Id, list[FileFacts]]
 ) -> dict[Id, set[str]]:
-    """The hospitals of every id.
-
-    Of its namespace, of the headers, and of the rows that were applied.
-    """
+    """The hospitals of each id: its namespace, and those of headers and applied rows."""
     found = {
         identity: {
             identity[0],
@@ -120,9 +112,7 @@ def _places(
 def _of_one_number(
     headers: Mapping[Id, list[FileFacts]], places: Mapping[Id, set[str]]
 ) -> Iterable[tuple[Id, Id]]:
-    """The pairs of patients who have one number in two namespaces, and a name, birth date or
-    hospital in common.
-    """
+    """Pairs of patients with one number in two namespaces who share a person or a hospital."""
     numbers: dict[str, list[Id]] = {}
     for identity in headers:
         numbers.setdefault(identity[1], []).append(identity)
@@ -134,14 +124,14 @@ def _of_one_number(
 
 
 def _share_person(one: FileFacts, other: FileFacts) -> bool:
-    """Whether two headers have one birth date, or names that can be of one person."""
+    """Whether two headers have one birth date, or names that may be of one person."""
     return (one.birth is not None and one.birth == other.birth) or same_name(
         one.header.get("PatientName"), other.header.get("PatientName")
     )
 
 
 def _givers(headers: Mapping[Id, list[FileFacts]]) -> dict[Id, list[Id]]:
-    """The patients whose headers give an id that is not theirs, by that id."""
+    """The patients whose headers give another id (OtherPatientIDs), by that id."""
     found: dict[Id, list[Id]] = {}
     for (space, form), files in headers.items():
         others = {

@@ -1,4 +1,4 @@
-"""What the records say of each file, written into its measured rows."""
+"""Write the matching records into the measured rows of files."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -25,9 +25,9 @@ RECORD_FIELDS = (
     "structures", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 RECORD_REASONS = ("ga_conflict", "not_square", DIFFERS, *JOIN_CODES)
-# what a record may fill
+# columns of the file that a record may fill
 REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")
-# Files that are no frame, so that no row of the records can be about them.
+# Reasons of files that are not frames, so that no record can describe them.
 NOT_FRAMES = frozenset(
     {
         "mask_image",
@@ -43,7 +43,7 @@ NOT_FRAMES = frozenset(
 
 
 def forget_records(rows: list[Row]) -> None:
-    """Undo what earlier records wrote into `rows`: it does not count any more."""
+    """Remove from `rows` what earlier records wrote into them."""
     for row in rows:
         row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
         row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by", "site", "from_report")))
@@ -57,11 +57,11 @@ def join_records(
     partition: Mapping[int, str],
     others: Iterable[Row] = (),
 ) -> list[Match]:
-    """Write patient, center and record fields into `rows`, and the split that `partition` gives the
-    line of a row.
+    """Write patient, center and record fields into `rows`, and their splits by `partition`.
 
-    `others` are further rows of the study, whose headers may show that an id is of several people.
-    Returns what the records say of each file that holds a frame.
+    `partition` maps lines of the table to splits. `others` are further rows of the study, whose
+    headers may show that an id belongs to several people. Returns the match of each file that
+    contains a frame.
     """
     matches = (
         {}
@@ -71,7 +71,7 @@ def join_records(
     for row in rows:
         match = matches.get(row["path"])
         if match is not None:
-            matches[row["path"]] = match = _noting(match, _fill(row, match))
+            matches[row["path"]] = match = _with_difference(match, _fill(row, match))
             named = {partition.get(one.line) for one in match.met}
             row["partition"] = named.pop() if len(named) == 1 else None
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
@@ -83,10 +83,7 @@ def join_records(
 
 
 def files_of(rows: Iterable[Row]) -> list[FileFacts]:
-    """What is known of each file of `rows` that may hold a frame.
-
-    A report of measurements holds none.
-    """
+    """The facts of each file of `rows` that may contain a frame (not a structured report)."""
     facts: dict[bytes, FileFacts] = {}
     for row in rows:
         if row["path"] not in facts and NOT_FRAMES.isdisjoint(row["reasons"]):
@@ -95,7 +92,7 @@ def files_of(rows: Iterable[Row]) -> list[FileFacts]:
 
 
 def facts_of(row: Row) -> FileFacts:
-    """What the file of a row says of itself, whatever the records say."""
+    """The facts of the file of a row, independent of records."""
     return FileFacts(
         row["path"],
         patient=_known(row["file_patient"]),
@@ -108,8 +105,8 @@ def facts_of(row: Row) -> FileFacts:
     )
 
 
-def _noting(match: Match, differing: str) -> Match:
-    """The match with what its record says otherwise than the file."""
+def _with_difference(match: Match, differing: str) -> Match:
+    """The match with a note on the facts in which its record differs from the file."""
     if not differing or DIFFERS in match.codes:
         return match
     return replace(
@@ -118,13 +115,12 @@ def _noting(match: Match, differing: str) -> Match:
 
 
 def _fill(row: Row, match: Match) -> str:
-    """Write what a record says of a file: all of it, or what does not depend on the day of the
-    exam.
+    """Write the record of a match, or only what does not depend on the exam day, into `row`.
 
-    A spacing and a machine that the file itself gives stay; returns what the record says otherwise,
-    "" for nothing.
+    A spacing and a machine of the file itself are kept. Returns a text on how the record differs
+    from them, "" for no difference.
     """
-    row["replaced"] = json.dumps({name: _plain_value(row.get(name)) for name in REPLACED})
+    row["replaced"] = json.dumps({name: _or_none(row.get(name)) for name in REPLACED})
     record, differing = match.record, ""
     if record is not None:
         for name in RECORD_FIELDS:
@@ -152,26 +148,26 @@ def _fill(row: Row, match: Match) -> str:
 
 
 def _set_spacing(row: Row, record: Record) -> str:
-    """Take the record's spacing of the file's pixels in mm where the file has none, else return how
-    it differs.
+    """Use the record's pixel spacing in mm if the file has none, else return how it differs.
 
-    That of the stored pixels is scaled, as they may have been resampled.
+    The record's spacing is of the file's pixels; that of stored pixels, which may have been
+    resampled, is scaled.
     """
     down, across = record.row_spacing_mm, record.col_spacing_mm
     if down is None or across is None:
         return ""
-    said = f"line {record.line} gives a spacing of {down:.4g} x {across:.4g} mm"
+    spacing = f"line {record.line} gives a spacing of {down:.4g} x {across:.4g} mm"
     picture = "source" if pd.isna(row.get("file_height")) else "file"
     height, width = row.get(f"{picture}_height"), row.get(f"{picture}_width")
     if height and width and is_too_wide(int(height), int(width), down, across):
         return (
-            f"{said}, which would make the picture wider than {MAX_PICTURE_MM:g} mm, so it is "
-            f"not used"
+            f"{spacing}, which would make the image wider than {MAX_PICTURE_MM:g} mm, so it is "
+            "not used"
         )
     if "rotated_by_exif" in row["reasons"] and not is_square(down / across):
         return (
-            f"{said}, and its orientation tag turns the picture: give one value for both, or "
-            f"square pixels"
+            f"{spacing}, but the orientation tag rotates the image: give one value for both, or "
+            "square pixels"
         )
     rows, columns = 1.0, 1.0
     if not pd.isna(row.get("file_height")):
@@ -179,7 +175,7 @@ def _set_spacing(row: Row, record: Record) -> str:
             row["file_height"] / row["source_height"],
             row["file_width"] / row["source_width"],
         )
-    if None in (_plain_value(row["row_spacing_mm"]), _plain_value(row["col_spacing_mm"])):
+    if None in (_or_none(row["row_spacing_mm"]), _or_none(row["col_spacing_mm"])):
         row.update(
             {
                 "row_spacing_mm": down * rows,
@@ -191,15 +187,15 @@ def _set_spacing(row: Row, record: Record) -> str:
             row["reasons"] = [*row["reasons"], "not_square"]
         return ""
     own = row["row_spacing_mm"] / rows, row["col_spacing_mm"] / columns
-    if is_square(down / own[0]) and is_square(across / own[1]):  # both were rounded
+    if is_square(down / own[0]) and is_square(across / own[1]):  # equal but for rounding
         return ""
-    return f"{said} and the header {own[0]:.4g} x {own[1]:.4g} mm"
+    return f"{spacing} and the header {own[0]:.4g} x {own[1]:.4g} mm"
 
 
 def _set_machine(row: Row, record: Record) -> str:
-    """Take the record's machine where the file names none, else return how it differs.
+    """Use the record's machine if the file has none, else return how it differs.
 
-    Its words may be fewer.
+    A name with fewer words is no difference.
     """
     own = _known(row["machine"])
     row["machine"] = own or record.machine
@@ -207,19 +203,19 @@ def _set_machine(row: Row, record: Record) -> str:
         return ""
     one, other = words_of(own), words_of(record.machine)
     persons = words_of(*record.persons, *(row["persons"] if row.get("persons") is not None else ()))
-    said, known = (
+    theirs, ours = (
         shape(text) if words & persons else text
         for text, words in ((record.machine, other), (own, one))
     )
-    return f"line {record.line} gives the machine '{said}' and the header '{known}'"
+    return f"line {record.line} gives the machine '{theirs}' and the header '{ours}'"
 
 
-def _plain_value(value: Any) -> Any:
+def _or_none(value: Any) -> Any:
     return None if value is None or pd.isna(value) else value
 
 
 def _judge_print(row: Row) -> None:
-    """Quarantine a frame on which a private string of its own file or record was read."""
+    """Quarantine a frame in which OCR read a private string of its own file or record."""
     printed = row.get("printed")
     if printed is None or len(printed) == 0 or "text_in_sector" in row["reasons"]:
         return

@@ -1,7 +1,4 @@
-"""Ids that files show for several people or exams.
-
-Such an id is an identity only with a row that says whose it is.
-"""
+"""Ids that files show for several people or exams, and rows that decide whose id it is."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
@@ -19,7 +16,7 @@ from sono.curation.records.identity import (
 )
 from sono.curation.records.table import Record
 
-MANY = 50  # different headers of one id: an id of more than these is nobody's
+MANY = 50  # an id with more different headers than these identifies nobody
 OF_PERSON = (
     "PatientBirthDate",
     "IssuerOfPatientID",
@@ -64,8 +61,7 @@ def _days_differ(one: FileFacts, other: FileFacts) -> bool:
     return len({one.day, other.day} - {None}) > 1
 
 
-# What two headers of one id can differ in, so that they are of two people or two hospitals; and of
-# two exams.
+# Differences of two headers with one id that make them two people (or hospitals), or two exams.
 PERSON: tuple[Check, ...] = (
     _patients_differ, _issuers_differ, _births_differ, _names_differ, _sexes_differ, _places_differ,
 )  # fmt: skip
@@ -76,22 +72,21 @@ EXAM: tuple[Check, ...] = (
 )
 
 
-def said_of_person(facts: FileFacts) -> tuple[str | None, ...]:
-    """What a header says of person and hospital: headers that say the same are one here."""
+def person_facts(facts: FileFacts) -> tuple[str | None, ...]:
+    """The facts of person and hospital in a header; equal facts count as one header."""
     return (*(facts.header.get(name) for name in OF_PERSON), facts.center)
 
 
 def differ(one: FileFacts, other: FileFacts) -> bool:
-    """Whether two headers cannot be of one person, hospital and exam."""
+    """Whether two headers cannot belong to one person, hospital and exam."""
     return any(check(one, other) for check in EXAM)
 
 
 def namesakes(one: FileFacts, other: FileFacts) -> bool:
-    """Whether two files of one patient number are of two hospitals, each of which gave it to a
-    person of its own.
+    """Whether two files with one patient number are of two people in two hospitals.
 
-    Hospitals of a records table (`center`) give their own numbers; that the InstitutionName of two
-    headers differs may be a visit elsewhere, so name, birth date, sex or issuer must differ, too.
+    Hospitals of a records table (`center`) assign their own numbers. Two different InstitutionNames
+    may come from a visit elsewhere, so name, birth date, sex or issuer must differ, too.
     """
     if not _places_differ(one, other):
         return False
@@ -101,13 +96,13 @@ def namesakes(one: FileFacts, other: FileFacts) -> bool:
 
 
 class People:
-    """The different headers that files have under each id of a patient and of an exam."""
+    """The different headers of the files with each patient id and each exam id."""
 
     def __init__(self, files: Iterable[FileFacts]) -> None:
         self._of_patient: dict[str, dict[object, FileFacts]] = {}
         self._of_exam: dict[str, dict[object, FileFacts]] = {}
         for facts in files:
-            person = said_of_person(facts)
+            person = person_facts(facts)
             exam = (*person, facts.patient_ids, facts.study, facts.day)
             if facts.patient_form:
                 self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)
@@ -115,17 +110,17 @@ class People:
                 self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
 
     def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
-        """Whether a row with a patient's id is of the person of a file.
+        """Whether a row with a patient's id describes the person of a file.
 
-        `others` are of other people with the id.
+        `others` are rows of other people with the id.
         """
         namesakes = self._of_patient.get(facts.patient_form or known(record.patient) or "", {})
         return _decides(facts, record, [*namesakes.values()], others, PERSON)
 
     def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
-        """Whether a row is of the exam of a file with its exam id.
+        """Whether a row with an exam id describes the exam of a file.
 
-        `others` are of other people with the id.
+        `others` are rows of other people with the id.
         """
         found = {
             id(one): one
@@ -142,15 +137,16 @@ def _decides(
     others: Sequence[Record],
     checks: Sequence[Check],
 ) -> bool:
-    """Whether those files and rows with the id that differ from each other are ruled out.
+    """Whether `record` and `facts` together rule out all other people or exams with the id.
 
-    A row rules out what it and the file both differ from in a fact that they share with each other.
+    Another file or row is ruled out if it differs from both in a fact on which the two agree.
     """
-    said = _facts_of(record, facts)
-    shared = [check for check in checks if not check(facts, said)]
+
+    own = _facts_of(record, facts)
+    shared = [check for check in checks if not check(facts, own)]
 
     def is_left(one: FileFacts) -> bool:
-        return not any(check(facts, one) and check(said, one) for check in shared)
+        return not any(check(facts, one) and check(own, one) for check in shared)
 
     left = [one for one in files if is_left(one)]
     if len(left) > MANY or any(is_left(_facts_of(other)) for other in others):
@@ -159,9 +155,9 @@ def _decides(
 
 
 def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
-    """What a row says, as a header would.
+    """The facts of a row in the form of a header.
 
-    To `of_file` a patient's id without its leading zeros says nothing.
+    For `of_file`, a patient's id that differs in leading zeros is omitted.
     """
     same = of_file is None or same_id(of_file.patient, record.patient)
     header = {
@@ -171,7 +167,7 @@ def _facts_of(record: Record, of_file: FileFacts | None = None) -> FileFacts:
         "PatientSex": record.sex,
     }
     day = record.exam_date.isoformat() if record.exam_date else None
-    said = {keyword: text for keyword, text in header.items() if text}
+    known_facts = {keyword: text for keyword, text in header.items() if text}
     return FileFacts(
-        b"", record.patient if same else None, record.study, day, None, said, record.site
+        b"", record.patient if same else None, record.study, day, None, known_facts, record.site
     )

@@ -1,7 +1,4 @@
-"""Sizes of a records table against the ages of its rows.
-
-Columns that are in cm, and single impossible cells.
-"""
+"""Check sizes against the ages of their rows: columns that are in cm, and impossible cells."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,13 +17,11 @@ MM_PER_CM = 10
 
 
 def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
-    """Whether a fetus of `ga_days` (None: of an age at which `field` is usually measured) can have
-    a size in mm.
+    """Whether a size in mm is possible at `ga_days` (None: at any age at which it is measured).
 
-    With an age the size must be a quarter to twice the mean of that age, by the formula of DATINGS
-    (Robinson 1975, Hadlock 1984), and of its first or last day for younger or older fetuses. The
-    bounds are wide on purpose: they find slips of unit or digit, not diseases. NT, which has no
-    formula, goes by RANGES_MM alone.
+    The size must be a quarter to twice the mean for the age by the formula of DATINGS (Robinson
+    1975, Hadlock 1984); ages outside the formula use its first or last day. The bounds are wide on
+    purpose: they find wrong units or digits, not diseases. NT has no formula and uses RANGES_MM.
     """
     if field not in DATINGS:
         low, high = RANGES_MM[field]
@@ -39,10 +34,9 @@ def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
 
 
 def looks_like_cm(field: str, cells: Iterable[tuple[float, int | None]]) -> bool:
-    """Whether numbers without a unit, each with its row's age in days, are sizes in cm and not in
-    mm.
+    """Whether numbers without a unit, each with its age in days, are sizes in cm and not in mm.
 
-    They are where at least as many are possible in cm alone as are possible in mm.
+    They are if at least as many are possible only in cm as are possible in mm.
     """
     mm = cm = 0
     for number, ga_days in cells:
@@ -54,9 +48,7 @@ def looks_like_cm(field: str, cells: Iterable[tuple[float, int | None]]) -> bool
 
 
 def leave_out_doubtful(reading: TableReading) -> None:
-    """Take out of the records of a table the sizes of columns that look like cm, and those that
-    an age excludes.
-    """
+    """Remove and report sizes of columns that look like cm, and sizes impossible at their age."""
     for field in BIOMETRY:
         if field in reading.layout.columns:
             _leave_out_column(field, reading)
@@ -82,9 +74,9 @@ def _leave_out_column(field: str, reading: TableReading) -> None:
         record = reading.records[place]
         reading.report(
             record.line,
-            f"{field} looks like cm, not mm, in the whole column and is left out; name the column "
-            f"{field}_cm, or set "
-            f'{field} = "cm" (or "mm", if it is right) under [records.units] in sono.toml',
+            f"{field} looks like cm, not mm, in the complete column and is left out; name the "
+            f'column {field}_cm, or set {field} = "cm" (or "mm", if that is correct) under '
+            "[records.units] in sono.toml",
         )
         age = reading.ages[place] = without_sizes(reading.ages[place], (field,), reading.rules)
         changes: dict[str, Any] = {f"{field}_mm": None}
@@ -103,8 +95,7 @@ def _leave_out_cells(field: str, reading: TableReading) -> None:
         reading.report(
             record.line,
             f"{field} of {size:g} mm is impossible at {weeks}w{days}d and is left out; correct the "
-            f"size, its unit or "
-            "the age",
+            "size, its unit or the age",
         )
         changes: dict[str, Any] = {f"{field}_mm": None}
         reading.records[place] = replace(record, **changes)

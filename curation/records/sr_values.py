@@ -1,6 +1,4 @@
-"""The values of structured reports on the frames of the same study, where the records say
-nothing.
-"""
+"""Apply values of structured reports to frames of the same study that records leave empty."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,14 +16,13 @@ REPORT_FIELDS = ("ga_days", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_m
 
 
 def apply_reports(rows: Iterable[Row]) -> int:
-    """Fill the empty record fields of frames from the reports of their study; returns the number of
-    rows filled.
+    """Fill the empty record fields of frames from the reports of their study.
 
-    Patient and study must both be as the files have them. A report whose header contradicts that of
-    the frame is not applied (`report_conflict`); what two reports of a study say differently is
-    left out. An age that a report, a record or a length contradicts gets `ga_conflict`. What
-    reports gave in an earlier run is forgotten first, so that the result is that of the reports
-    that are there.
+    Patient and study must equal those of the file. A report whose header contradicts the frame's is
+    not applied (`report_conflict`); values in which two reports of a study differ are left out. An
+    age that a report, a record or a length contradicts gets `ga_conflict`. Values from reports of
+    earlier runs are removed first, so that the result depends on the present reports only. Returns
+    the number of rows filled.
     """
     listed = list(rows)
     reports: dict[str, list[Row]] = {}
@@ -38,24 +35,19 @@ def apply_reports(rows: Iterable[Row]) -> int:
 
 
 def concerned(rows: Iterable[Row], others: Iterable[Row]) -> list[Row]:
-    """Those of `others` that a report among either may give values to, or an earlier one has
-    given values to.
-    """
+    """Those of `others` whose study has a report in either, or that have values of a report."""
     listed = list(others)
     studies = {row["file_study"] for row in (*rows, *listed) if is_report_row(row)} - {None}
     return [row for row in listed if row["file_study"] in studies or _given(row)]
 
 
 def is_report_row(row: Row) -> bool:
-    """Whether the row is of a structured report; its values are its own, no record's."""
+    """Whether the row is a structured report; its values are its own, not a record's."""
     return "structured_report" in row["reasons"]
 
 
 def _apply(row: Row, reports: Sequence[Row]) -> bool:
-    """Write into `row` what those `reports` of its study say that do not contradict it.
-
-    Whether they said anything.
-    """
+    """Fill `row` from the `reports` of its study that do not contradict it; whether any did."""
     _forget(row)
     own = facts_of(row) if reports else None
     sound = [report for report in reports if own and not differ(own, facts_of(report))]
@@ -73,7 +65,7 @@ def _apply(row: Row, reports: Sequence[Row]) -> bool:
 
 
 def _add_code(row: Row, code: str) -> None:
-    """Put a code on a row that no record has put there, and note that a report has."""
+    """Add a code that the row does not have yet, and mark it as given by a report."""
     if code not in row["reasons"]:
         row.update(
             reasons=[*row["reasons"], code], from_report=[*(row.get("from_report") or ()), code]
@@ -81,7 +73,7 @@ def _add_code(row: Row, code: str) -> None:
 
 
 def _forget(row: Row) -> None:
-    """Undo the values and the codes that an earlier run took from reports."""
+    """Remove the values and codes that an earlier run took from reports."""
     given = _given(row)
     row.update({name: None for name in REPORT_FIELDS if name in given}, from_report=None)
     if "ga_days" in given:
@@ -92,7 +84,7 @@ def _forget(row: Row) -> None:
 def _given(row: Row) -> set[str]:
     """The fields and codes that reports gave in an earlier run.
 
-    Of a run that did not list them, the age and codes.
+    A run of an older version did not list them; then they are the age and its codes.
     """
     listed = row.get("from_report")
     if listed is not None:
@@ -113,12 +105,12 @@ def _is_doubted(row: Row, reported: float | None) -> bool:
 
 
 def _agreed(reports: Sequence[Row]) -> dict[str, float]:
-    """The values that all reports of a study agree on."""
-    said = {
+    """The values on which all reports of a study agree."""
+    given = {
         name: {row[name] for row in reports if not _is_empty(row.get(name))}
         for name in REPORT_FIELDS
     }
-    return {name: values.pop() for name, values in said.items() if len(values) == 1}
+    return {name: values.pop() for name, values in given.items() if len(values) == 1}
 
 
 def _patient(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The rows of a records table as typed records, found by path, study or patient."""
+"""Typed records of a records table, and their lookup by path, study or patient."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths
 
 
-# What a record says of an exam or a frame, beside the age.
+# Fields of a record that describe an exam or a frame, except the age.
 EXAM_FIELDS = (
     "plane", "region", "laterality", "presentation", "findings", "structures",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm", "row_spacing_mm", "col_spacing_mm",
@@ -28,16 +28,15 @@ EXAM_FIELDS = (
 
 @dataclass(frozen=True)
 class Record:
-    """A row: `key` names an image, a study or a patient (`kind`); what the row does not say is None
-    or empty.
+    """A row; `key` identifies an image, a study or a patient (`kind`); missing values are None.
 
-    `plane` is a plane id or "other"; lengths are in mm; `ga_source` says where the age is from and
-    `ga_conflicts` which other datings disagree with it, all on the row's own `exam_date`; `stated`
-    holds the datings in days that need no date (recorded, crl, hc). `site` is the hospital that
-    gave the ids, `center` what the frames' center is called: another column where --center-from
-    names one. `study_number` is an exam number next to a `study` that is a UID. `line` is the
-    row's; `private` holds its raw names, ids and dates, `persons` the names again. Dates, names and
-    births stay in memory.
+    `plane` is a plane id or "other"; lengths are in mm. `ga_source` is the dating that gives the
+    age, and `ga_conflicts` are the datings that disagree with it, all on the row's own
+    `exam_date`. `stated` has the datings in days that need no date (recorded, crl, hc). `site` is
+    the hospital that gave the ids; `center` is the center of the frames, from another column where
+    --center-from names one. `study_number` is an exam number where `study` is a UID. `private` has
+    the raw names, ids and dates of the row, and `persons` the names again. Dates, names and births
+    stay in memory.
     """
 
     key: str
@@ -83,20 +82,14 @@ class Record:
 
 
 def without_day(record: Record) -> Record:
-    """A record without what holds for one day alone.
-
-    Plane, findings, biometry and the age that it states.
-    """
+    """A record without the values of one day: plane, findings, biometry and the recorded age."""
     nothing = Record("")
     names = (*EXAM_FIELDS, "ga_days", "ga_source", "ga_conflicts", "stated")
     return replace(record, **{name: getattr(nothing, name) for name in names})
 
 
 def claim_of(record: Record) -> str:
-    """A digest of whom a row names, whatever else it says.
-
-    By it the row is known again in later runs and tables.
-    """
+    """A digest of the name, ids and exam date of a row, by which later runs recognize it."""
     day = record.exam_date.isoformat() if record.exam_date else ""
     ids = (record.patient, record.study, record.accession, record.instance, record.site)
     named = ("/".join(path_parts(record.key)), *(id_form(identity or "") for identity in ids), day)
@@ -105,9 +98,7 @@ def claim_of(record: Record) -> str:
 
 @dataclass(frozen=True)
 class JoinRules:
-    """How rows meet files: days between two dates of one exam, and the datings that give the
-    age, best first.
-    """
+    """How rows match files: largest difference of dates in days, and datings, best first."""
 
     tolerance_days: int = 0
     ga_from: tuple[str, ...] = ("recorded", "due", "lmp")
@@ -115,9 +106,9 @@ class JoinRules:
 
 @dataclass(frozen=True)
 class Fit:
-    """Rows whose key agrees with the last `level` parts of a path.
+    """Rows whose key equals the last `level` parts of a path.
 
-    `quality` is 3 for the whole name.
+    `quality` is 3 for the complete file name, less for a name without its extension.
     """
 
     level: int
@@ -132,8 +123,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class RecordsTable:
-    """The records, a message for every bad row or value, and the layout's name
-    ("fetal_planes_db", "hc18", "table").
+    """The records of a table, and a message for every invalid row or value (`rejected`).
+
+    `layout` is "fetal_planes_db", "hc18" or "table".
     """
 
     records: tuple[Record, ...]
@@ -142,26 +134,23 @@ class RecordsTable:
     match_folders: bool = False
     rules: JoinRules = field(default_factory=JoinRules)
     unused: tuple[str, ...] = ()  # titles of columns that have cells and no meaning
-    doubts: tuple[str, ...] = ()  # what the table does not show, and how it was read
+    doubts: tuple[str, ...] = ()  # messages on what the table does not show
 
     def remarks(self) -> list[str]:
-        """What is told in `rejected`, each problem once with the first lines that have it."""
+        """The messages of `rejected`, each problem once with its first lines."""
         return group_messages(self.rejected)
 
     def match(self, path: bytes, patient: str | None, study: str | None) -> Record | None:
-        """The record of a file that is alone: `join` of this one file.
-
-        None where no record is applied in full.
-        """
+        """The record of a single file, by `join`; None where no record is applied in full."""
         from sono.curation.records.evidence import FileFacts
         from sono.curation.records.joins import join
 
         return join([FileFacts(path, patient, study)], self)[0].record
 
     def fits(self, path: bytes) -> list[Fit]:
-        """The rows of images whose key agrees with `path`, best first.
+        """The rows of images whose key fits `path`, best first.
 
-        By the most parts, then by the name's ending.
+        More equal parts are better, then an equal file name extension.
         """
         parts = path_parts(_decoded(path))
         found = []
@@ -175,7 +164,7 @@ class RecordsTable:
                 found += self._fit("tail", tail, level, 3) + self._fit("tail", stem, level, 1) * (
                     stem != tail
                 )
-            elif 1 < level <= TAIL:  # the files of absolute keys have been moved since
+            elif 1 < level <= TAIL:  # files with absolute keys may have been moved
                 found += self._fit("moved", tail, level, 0)
         return found
 
@@ -189,9 +178,9 @@ class RecordsTable:
 
     @cached_property
     def root(self) -> int:
-        """How many folders at the start all absolute paths of images share.
+        """The number of leading folders that all absolute paths of images share.
 
-        These may have been moved as one.
+        These folders may have been moved together.
         """
         keys = [
             record.key
@@ -203,7 +192,7 @@ class RecordsTable:
 
     @cached_property
     def patients(self) -> dict[str, list[Record]]:
-        """All rows by the patient that they name, as `id_form` writes the id."""
+        """All rows with a patient, by `id_form` of the patient's id."""
         found: dict[str, list[Record]] = {}
         for record in self.records:
             if record.patient:
@@ -216,9 +205,9 @@ class RecordsTable:
 
     @cached_property
     def _images(self) -> dict[str, dict[str, list[Record]]]:
-        """Rows about an image by the forms of their key.
+        """Rows about an image by the form of their key.
 
-        Whole, without its ending, its last parts, moved.
+        Forms: complete, without extension, last parts, last parts of a moved file.
         """
         forms: dict[str, dict[str, list[Record]]] = {
             "whole": {},
@@ -283,9 +272,9 @@ def path_parts(path: str) -> list[str]:
 
 
 def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many parts at the start of two paths agree.
+    """The number of leading parts that two paths share.
 
-    Of the least and the greatest of many, in all of them.
+    For the smallest and the largest of many paths, it is the number that all of them share.
     """
     pairs = enumerate(zip(one, other, strict=False))
     return next(
@@ -294,7 +283,7 @@ def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def without_suffix(name: str) -> str:
-    """A name without the ending of a kind of picture; any other ending may belong to the name."""
+    """A name without an image extension; any other extension may belong to the name."""
     head, _, suffix = name.rpartition(".")
     return head if head and suffix in SUFFIXES else name
 

@@ -227,7 +227,7 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
     images["file"] = [f"frames/{name[0]}/{name}.png" for name in images["image_id"]]
     workspace.write(IMAGES, images)
     fill_vault(workspace)
-    assert "3 masks are of frames that are no longer here" in orphaned(workspace.masks(), images)[0]
+    assert "3 masks are not used, because the files" in orphaned(workspace.masks(), images)[0]
     assert orphaned(workspace.masks()[:0], images) == []
     with pytest.raises(SonoError, match="no masks yet"):
         export_coco(workspace, tmp_path / "out.json")

@@ -144,7 +144,7 @@ def test_without_frames_pairs_are_told_but_neither_confirmed_nor_grouped(tmp_pat
     )
     summary = run_dedup(study)
     assert (summary.pairs["near"], summary.unconfirmed, summary.grouped) == (1, 1, 0)
-    assert any("near by hash alone" in remark for remark in summary.remarks())
+    assert any("near by hash only" in remark for remark in summary.remarks())
     with pytest.raises(SonoError, match="nothing to draw"):
         run_dedup(study, sheet=tmp_path / "pairs.png")
 

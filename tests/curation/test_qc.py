@@ -323,7 +323,7 @@ def test_a_split_that_stands_is_kept_and_new_patients_join(export: Path, tmp_pat
     after = split_by_patient(study)
     assert after[before.index].equals(before)
     assert len(after) > len(before)
-    assert not any("changed their split" in remark for remark in summary.remarks)
+    assert not any("moved to another split" in remark for remark in summary.remarks)
     check_splits(study.images())
 
 
@@ -340,9 +340,9 @@ def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -
     )
     # nobody knows which frames are of one patient
     first = run_qc(study, QcOptions(options.raw), ALONE)
-    assert not any("changed their split" in remark for remark in first.remarks)
+    assert not any("moved to another split" in remark for remark in first.remarks)
     again = run_qc(study, options, ALONE)
-    assert any("changed their split" in remark for remark in again.remarks)
+    assert any("moved to another split" in remark for remark in again.remarks)
     check_splits(study.images())
 
 
@@ -378,7 +378,7 @@ def test_a_path_that_leads_through_the_workspace_is_not_in_it(
     monkeypatch.chdir(study.root)
     assert run_qc(study, QcOptions(Path("../raw")), ALONE).files > 0
     before = table_bytes(study)
-    with pytest.raises(SonoError, match="holds nothing but the workspace"):
+    with pytest.raises(SonoError, match="contains only the workspace"):
         run_qc(study, QcOptions(study.root), ALONE)
     assert table_bytes(study) == before
 

@@ -99,7 +99,7 @@ def test_the_same_pixels_of_two_patients_stay_where_they_are(study: Workspace) -
     build_images(study)
     release(study, [name(NAMED)], "KM")
     assert {"duplicate_conflict", "released"} <= set(study.images()["reasons"].iloc[0])
-    with pytest.raises(SonoError, match="no look at the frame can settle"):
+    with pytest.raises(SonoError, match="looking at the frame cannot settle"):
         release(study, [name(NAMED)], "KM")
     assert show_quarantine(study).frames == 1
 

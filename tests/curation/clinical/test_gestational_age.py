@@ -174,7 +174,7 @@ def test_weeks_and_days_of_two_columns_both_count_or_neither(
     told: list[str] = []
     age = row_age({"ga_weeks": weeks, "ga_days": days}, {}, {}, AgeRules(), told.append)
     assert age.days == total
-    assert ("does not fit together" in "".join(told)) is (total is None)
+    assert ("contradict each other" in "".join(told)) is (total is None)
 
 
 def test_a_point_means_a_fraction_unless_the_study_says_otherwise() -> None:

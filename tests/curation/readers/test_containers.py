@@ -207,7 +207,7 @@ def test_qc_counts_what_it_did_not_open_and_says_what_to_do(tmp_path: Path) -> N
     assert summary.statuses == {"accepted": 1, "rejected": 5}
     (remark,) = (one for one in summary.remarks if "not opened" in one)
     assert remark.startswith(
-        "4 files were not opened, although they may hold frames: 1 AVI video: export its frames"
+        "4 files were not opened but may contain frames: 1 AVI video: export its frames"
     )
     assert "2 ZIP archive: unpack it and run `sono qc` on the folder" in remark
     assert set(study.images()["message"].dropna()) < {*MESSAGES, "not an image or DICOM file"}

@@ -53,7 +53,7 @@ def test_a_cell_with_a_name_of_a_header_is_masked_in_the_first_run_as_in_the_sec
     first, second = graded(raw.parent, text), graded(raw.parent, text)
     told = " ".join(first)
     assert first == second and not [name for name in NAMES if name in told]
-    assert "unknown finding 'nodul'" in told and "columns that are not used" in told
+    assert "unknown finding 'nodul'" in told and "unused columns" in told
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,10 +69,10 @@ def test_an_unknown_plane_that_may_be_a_name_is_shown_by_its_look(raw: Path, nam
 
 def test_a_cell_that_is_no_split_is_shown_by_its_look_unless_it_is_a_number(raw: Path) -> None:
     text = "file,Split\na.dcm,Quillfeather\nb.dcm,3\n"
-    with pytest.raises(SonoError, match="has 'Aa', which is no split") as caught:
+    with pytest.raises(SonoError, match="has 'Aa', which is not a split") as caught:
         graded(raw.parent, text, settings='\n[splits]\ncolumn = "Split"\n')
     assert "Quill" not in str(caught.value)
-    with pytest.raises(SonoError, match="has '3', which is no split"):
+    with pytest.raises(SonoError, match="has '3', which is not a split"):
         graded(raw.parent, text.replace("Quillfeather", "train"))
 
 

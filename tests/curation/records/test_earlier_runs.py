@@ -67,7 +67,7 @@ def test_a_moved_folder_is_the_same_files_and_nothing_of_them_is_lost(
     assert summary.total == {} and summary.statuses == {"accepted": 3, "rejected": 1}
     told = [remark for remark in summary.remarks if IDENTICAL in remark]
     assert len(told) == 1 and told[0].startswith(
-        f"3 {IDENTICAL} (as P0/IM.png: {study.root.parent}/raw/P0/IM.png)"
+        f"3 {IDENTICAL} (for example P0/IM.png: {study.root.parent}/raw/P0/IM.png)"
     )
     assert not any(IDENTICAL in remark for remark in grade(study, "moved", records).remarks)
     pd.testing.assert_frame_equal(facts(study), before)
@@ -109,16 +109,18 @@ def test_frames_of_other_folders_that_keep_facts_of_rows_that_are_gone_are_named
     (parent / "records.csv").write_text("file,patient,plane\nb.png,W90009,femur\n")
     # another table
     assert not any(
-        "rows gave that are not" in remark for remark in grade(study, "more", True).remarks
+        "keep facts from rows that are not" in remark
+        for remark in grade(study, "more", True).remarks
     )
     (parent / "records.csv").write_text("file,patient,plane\nb.png,W00001,femur\n")
     told = [
         remark
         for remark in grade(study, "more", True).remarks
-        if "rows gave that are not in this table" in remark
+        if "keep facts from rows that are not in this table" in remark
     ]
-    assert len(told) == 1 and told[0].startswith("1 frames of folders that were graded before keep")
+    assert len(told) == 1 and told[0].startswith("1 frames of folders graded earlier keep")
     grade(study, "raw", True)
     assert not any(
-        "rows gave that are not" in remark for remark in grade(study, "more", True).remarks
+        "keep facts from rows that are not" in remark
+        for remark in grade(study, "more", True).remarks
     )

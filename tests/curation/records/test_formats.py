@@ -406,7 +406,7 @@ def test_errors_of_a_spreadsheet_are_empty_and_reported(tmp_path: Path) -> None:
         (None, "North", None),
     ]
     assert table.rejected[0].startswith(
-        "a.csv: 2 cells (line 2, 3) hold the error #REF! of a spreadsheet"
+        "a.csv: 2 cells (line 2, 3) contain the spreadsheet error #REF!"
     )
     assert len(table.rejected) == 3
 

@@ -81,7 +81,7 @@ def test_a_folder_in_the_row_decides_and_so_do_copies_of_one_file(tmp_path: Path
 def test_the_whole_name_goes_before_another_ending(tmp_path: Path) -> None:
     matches = _join(tmp_path, "file,patient\nx.png,W1\n", _file("x.png"), _file("x.jpg"))
     assert _lines(matches) == [2, None]
-    assert matches[1].why == "line 2 names another file more exactly"
+    assert matches[1].why == "line 2 fits another file better"
 
 
 def test_the_header_decides_between_files_and_rows_of_one_name(tmp_path: Path) -> None:

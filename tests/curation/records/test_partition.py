@@ -162,7 +162,7 @@ def test_qc_and_split_honor_the_partition_of_a_table(raw: Path, tmp_path: Path) 
     remark = next(one for one in graded(study, raw, path).remarks if "partition" in one)
     assert "column 'Train' of the records table" in remark and '[splits] column = "Train"' in remark
     summary = graded(study, raw, path, 'column = "Train"\nvalues = { "1" = "train", "0" = "test" }')
-    assert not any("columns that are not used" in remark for remark in summary.remarks)
+    assert not any("unused columns" in remark for remark in summary.remarks)
     assert not any("partition" in one or "split as usual" in one for one in summary.remarks)
     for seed in (None, 1, 2):
         if seed is not None:
@@ -183,7 +183,7 @@ def test_a_column_that_no_table_has_is_an_error_until_one_had_it(raw: Path, tmp_
         graded(study, raw, table(tmp_path, "Split", *rows), 'column = "Spilt"')
     study.config_path.write_text(study.config_path.read_text().replace("Spilt", "Split"))
     summary = graded(study, raw, table(tmp_path, "Split", *rows))
-    assert "1 accepted frames have no value in 'Split': they are split as usual" in summary.remarks
+    assert "1 accepted frames have no value in 'Split' and are split as usual" in summary.remarks
     plain = table(tmp_path, "Notes", *rows, name="other.csv")
     assert any(
         "no column 'Split' for the splits" in one for one in graded(study, raw, plain).remarks
@@ -193,7 +193,7 @@ def test_a_column_that_no_table_has_is_an_error_until_one_had_it(raw: Path, tmp_
 
 
 def test_a_mapping_to_something_else_than_a_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="'tset' is no split; a cell means train, val or test"):
+    with pytest.raises(ValueError, match="'tset' is no split; map a cell to train, val or test"):
         SplitConfig(column="Train", values={"0": "tset"})
 
 
@@ -229,5 +229,5 @@ def test_a_patient_in_two_parts_under_two_spellings_is_an_error(tmp_path: Path, 
 
 @pytest.mark.parametrize("values", [{"a": "train", "A": "test"}, {"1": "train", "1.0": "val"}])
 def test_two_spellings_of_a_cell_that_mean_two_splits_are_refused(values: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="are one cell, but mean train and"):
+    with pytest.raises(ValueError, match="are the same cell, but map to train and"):
         SplitConfig(values=values)

@@ -159,8 +159,8 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
         (
             "bpd",
             "4.7",
-            "bpd looks like cm, not mm, in the whole column and is left out; name the column "
-            "bpd_cm",
+            "bpd looks like cm, not mm, in the complete column and is left out; name the "
+            "column bpd_cm",
         ),
         ("hc", "1e999", "hc '1e999' is outside"),
         ("hc", "20o", "hc '20o' is not a length"),
@@ -248,7 +248,7 @@ def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (b"a\0b.png,femur,", "2: the row holds a NUL byte"),
+        (b"a\0b.png,femur,", "2: the row contains a NUL byte"),
         (b"x.png", "2: 1 cells under 3 columns"),
         (b"x.png,femur,,more", "2: 4 cells under 3 columns"),
         (b",femur,", "2: names no image, study or patient"),
@@ -287,7 +287,7 @@ def test_a_long_note_that_is_not_used_does_no_harm(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text table"),
         (
             b'image,plane\nx.png,"femur\ny.png,leg\n',
-            "records.csv:2: a quotation mark opens in this row and never closes",
+            "records.csv:2: a quotation mark in this row is never closed",
         ),
         (b"\xff\xfei", "not utf-16 text"),
     ],

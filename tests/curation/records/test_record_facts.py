@@ -139,7 +139,7 @@ def test_a_spacing_by_axis_of_a_picture_that_was_turned_is_not_guessed() -> None
     assert (
         row["row_spacing_mm"] is None
         and "record_differs" in row["reasons"]
-        and "turns the picture" in told
+        and "rotates the image" in told
     )
     row, told = joined(spacing(0.2, 0.2), reasons=["rotated_by_exif"])
     assert row["row_spacing_mm"] == 0.2 and row["reasons"] == ["rotated_by_exif"]

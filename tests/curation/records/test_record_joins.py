@@ -148,7 +148,7 @@ def test_the_header_decides_and_a_record_of_another_patient_is_a_conflict(tmp_pa
     assert column(rows, "raw_patient") == ["W10001", "W20001"]
     assert column(rows, "plane") == ["transthalamic", None]
     assert list(rows["P2/IM_0001.dcm"]["reasons"]) == ["no_record", "record_conflict"]
-    assert "P2/IM_0001.dcm: line 2 is of another patient" in " ".join(summary.remarks)
+    assert "P2/IM_0001.dcm: line 2 has another patient" in " ".join(summary.remarks)
 
 
 def test_a_picture_of_a_mask_with_the_name_of_its_frame_does_no_harm(tmp_path: Path) -> None:
@@ -202,14 +202,17 @@ def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path
     told = " ".join(summary.remarks)
     assert codes(summary) == {"no_record": 1, "record_ambiguous": 1} and "one/IM_1.png" in told
     assert (
-        "1 frames of folders that were graded before are without their record, 1 of them since "
+        "1 frames of folders graded earlier are without their record, 1 of them since "
         "this run" in told
     )
-    assert f"(as {tmp_path}/one/IM_1.png: line 2 fits several files by name, also IM_1.png)" in told
+    assert (
+        f"(for example {tmp_path}/one/IM_1.png: line 2 fits several files by name, also IM_1.png)"
+        in told
+    )
     tables = [path.read_bytes() for path in sorted(tmp_path.glob("study*/*.parquet"))]
     _, summary = grade(tmp_path, text, "two")
     assert tables == [path.read_bytes() for path in sorted(tmp_path.glob("study*/*.parquet"))]
-    assert " are without their record (as " in " ".join(summary.remarks)
+    assert " are without their record (for example " in " ".join(summary.remarks)
     first, _ = grade(tmp_path, text, "one")
     again, _ = grade(tmp_path, text, "one")
     assert column(first, "raw_patient") == column(again, "raw_patient") == [None, None, "W20001"]
@@ -253,7 +256,7 @@ def test_a_number_of_two_people_serves_neither_of_two_runs(
     rows, summary = grade(tmp_path, row, "raw/P1")
     assert column(rows, "ga_days") == column(rows, "hc_mm") == [None, None]
     assert all("record_ambiguous" in one["reasons"] for one in rows.values())
-    assert "1 frames of folders that were graded before are without their record, 1" in " ".join(
+    assert "1 frames of folders graded earlier are without their record, 1" in " ".join(
         summary.remarks
     )
 
@@ -307,11 +310,11 @@ def test_the_counts_of_the_whole_study_are_shown_where_they_are_others(tmp_path:
         png(tmp_path / name, number)
     (tmp_path / "one/bad.dcm").write_bytes(b"")
     _, summary = grade(tmp_path, "file\na.png\n", "one", names=False)
-    assert summary.total == {} and "1 files could not be read (as a.a: " in " ".join(
+    assert summary.total == {} and "1 files could not be read (for example a.a: " in " ".join(
         summary.remarks
     )
     _, summary = grade(tmp_path, "file\na.png\n", "one")
-    assert "1 files could not be read (as bad.dcm: " in " ".join(summary.remarks)
+    assert "1 files could not be read (for example bad.dcm: " in " ".join(summary.remarks)
     _, summary = grade(tmp_path, "file\na.png\n", "two")
     assert summary.total == {"accepted": 2, "error": 1}
 
