@@ -29,7 +29,8 @@ from sono.curation.imaging.analysis_cache import (
 )
 from sono.curation.imaging.ocr import check_tesseract
 from sono.curation.imaging.quality import QualityConfig
-from sono.curation.privacy.gate import check_privacy, names_of_persons
+from sono.curation.privacy.gate import check_privacy
+from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.qc_messages import moved, orphaned, remarks_of, unread
 from sono.curation.readers.files import list_sources, name_of
 from sono.curation.readers.object_store import is_url

@@ -119,3 +119,10 @@ def is_mothers_birth(birth: date, exam: date | None) -> bool:
     if birth in _NO_BIRTHS or not _OLDEST_BIRTH <= birth <= date.today():
         return False
     return exam is None or MOTHER_AGES[0] <= (exam - birth).days / _YEAR_DAYS <= MOTHER_AGES[1]
+
+
+def known(identity: str | None) -> str | None:
+    """An id as it is compared; None where it names nobody."""
+    return (
+        None if not identity or names_nobody(identity) or is_answer(identity) else id_form(identity)
+    )

@@ -14,9 +14,6 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-import pandas as pd
-
-from sono.curation.clinical.id_forms import looks_like_id
 from sono.curation.clinical.name_variants import (
     MIN_WORD,
     TITLES,
@@ -40,35 +37,28 @@ from sono.curation.clinical.written_dates import dates_in
 from sono.curation.core.atomic import write_text
 from sono.curation.core.console import warn
 from sono.curation.core.errors import PrivacyError
-from sono.curation.core.planes import PlaneTable
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.study_folder import CONFIG_NAME, NEW_CONFIG
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.private_strings import PrivateStrings, collect
+from sono.curation.privacy.public_names import PublicNames
+from sono.curation.privacy.source_names import (
+    decoded,
+    ids_of_patients,
+    names_of_persons,
+    raw_strings,
+)
 from sono.curation.privacy.text_extraction import CLOSED, DESCRIPTION, extract_texts
 from sono.curation.readers.containers import MESSAGES
-from sono.curation.readers.dicom_header import IDS_OF_EXAM
-from sono.curation.records.evidence import header_of
-from sono.curation.records.identity import known
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 # What sono writes for people and programs, where short numbers are counts and decimals; any other
 # text is a note.
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv")
 CENTER_COLUMNS = ("column 'center'", "column 'other_center'")
-PLANE_COLUMNS = (
-    "plane",
-    "structure",
-    "structures",
-    "text",
-    "prompt",
-    "predicted",
-    "predicted_of_all",
-)
 # Run lengths look like words of one to six letters and digits, and a short name stands among them
 # by chance.
 RUN_LENGTHS, MIN_IN_RUN_LENGTHS = "column 'counts'", 9
-NOTES = (".txt", ".md")  # sono writes none; whoever did had no cell to name a center in
 # Of a published text tower that a checkpoint keeps: written before there was a study, and full of
 # common names.
 VOCABULARIES = frozenset(
@@ -83,49 +73,6 @@ VOCABULARIES = frozenset(
 )
 MAX_LO = 64  # characters of a Long String in DICOM, where a longer machine is cut
 MAX_PLACES = 3  # named in the error; all stand in the vault
-
-
-@dataclass(frozen=True)
-class PublicNames:
-    """What a study may say of itself, each in its place.
-
-    Centers and machines, planes of its own, its name.
-    """
-
-    centers: frozenset[str]
-    machines: frozenset[str]
-    planes: frozenset[str]
-    titles: frozenset[str]
-    words: frozenset[str]  # [study] public_words, free everywhere
-
-    @classmethod
-    def of(cls, workspace: Workspace, sources: pd.DataFrame) -> "PublicNames":
-        study, planes, usual = workspace.study(), workspace.planes(), PlaneTable()
-        own = {text for plane in planes.planes for text in (plane.id, plane.name, *plane.aliases)}
-        known = {text for plane in usual.planes for text in (plane.id, plane.name, *plane.aliases)}
-        return cls(
-            centers=frozenset(sources["center"].dropna()),
-            machines=frozenset(sources["machine"].dropna()),
-            planes=frozenset((own - known) | (set(planes.structures) - set(usual.structures))),
-            titles=frozenset((study.name, workspace.root.name)),
-            words=words_of(*study.public_words),
-        )
-
-    def at(self, place: Path, where: str) -> frozenset[str]:
-        """The names that belong at `where` in the file at `place`.
-
-        `where` is "the name" for its own name.
-        """
-        if where == "the name":
-            return self.centers if place.match("runs/*/eval/*") else frozenset()
-        if where.startswith("column "):
-            column = where.removeprefix("column ").strip("'").removeprefix("other_")
-            named = {"center": self.centers, "machine": self.machines} | dict.fromkeys(
-                PLANE_COLUMNS, self.planes
-            )
-            return named.get(column, frozenset())
-        everything = self.centers | self.machines | self.planes | self.titles
-        return frozenset() if place.suffix in NOTES or where == DESCRIPTION else everything
 
 
 @dataclass(frozen=True)
@@ -360,82 +307,16 @@ def _short_name(center: str, name_words: frozenset[str]) -> str:
     )
 
 
-def names_of_persons(sources: pd.DataFrame) -> set[str]:
-    """The names of patients, operators and physicians.
-
-    Of rows that do not list them, what is written as a DICOM PN.
-    """
-    names: set[str] = set()
-    for listed, strings in zip(sources["persons"], sources["private"], strict=True):
-        if listed is not None:
-            names.update(listed)
-        elif strings is not None:
-            names.update(text for text in strings if "^" in text)
-    return names
-
-
-def ids_of_patients(sources: pd.DataFrame) -> set[str]:
-    """The ids that headers and records give patients and their exams, without what stands for
-    an unknown one.
-    """
-    facts = [header_of(text) for text in sources["header_facts"].dropna().unique()]
-    exams = {
-        one
-        for fact in facts
-        for name in IDS_OF_EXAM
-        for one in fact.get(name, "").split("\\")
-        if looks_like_id(one)
-    }
-    others = {one for fact in facts for one in fact.get("OtherPatientIDs", "").split("\\")}
-    return {
-        one
-        for one in {
-            *sources["raw_patient"].dropna(),
-            *sources["file_patient"].dropna(),
-            *others,
-            *exams,
-        }
-        if known(one)
-    }
-
-
-def raw_strings(sources: pd.DataFrame) -> set[str]:
-    """Every private string of the sources as it stood there, the names of files and folders
-    included.
-    """
-    raw: set[str] = set()
-    for strings in sources["private"].dropna():
-        raw.update(strings)
-    raw.update(sources["raw_patient"].dropna(), sources["raw_study"].dropna())
-    for path, root in set(zip(sources["path"], sources["root"], strict=True)):
-        raw.update(names_of(path, root))
-    return raw
-
-
-def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
-    """The names of a file and of the folders that it stands in, from `root` on."""
-    top, inner = _decoded(root), Path(_decoded(path))
-    below = inner.relative_to(top) if inner.is_relative_to(top) else inner
-    return (*below.parent.parts, below.stem, Path(top).name)
-
-
-def _decoded(name: bytes) -> str:
-    try:
-        return name.decode("utf-8")
-    except UnicodeDecodeError:
-        return name.decode("latin-1")
-
-
 def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
     """Every place of `folder` with a private string, and these."""
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
-        found = search.found_at(place, "the name", _decoded(os.fsencode(place.name)))
+        found = search.found_at(place, "the name", decoded(os.fsencode(place.name)))
         shown = place.parent / "*" if found else place
         if found:
             yield f"the name of {shown}", found
         if path.is_symlink() and (
-            found := search.private.found_in(_decoded(os.fsencode(path.readlink())))
+            found := search.private.found_in(decoded(os.fsencode(path.readlink())))
         ):
             yield f"the target of {shown}", found
         vocabulary = place.name in VOCABULARIES and place.match("runs/*/*/text/*")

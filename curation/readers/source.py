@@ -1,5 +1,6 @@
 """What the readers return: gray frames, private header facts and codes; shared tone conversions."""
 
+import json
 import re
 import struct
 import warnings
@@ -253,3 +254,9 @@ def clean_texts(texts: Iterable[str], shortest: int = 3) -> tuple[str, ...]:
         for line in re.split(r"[\x00-\x1f\x7f]+", text[:MAX_TEXT_BYTES])
     }
     return tuple(sorted(line for line in lines if len(line) >= shortest)[:MAX_TEXTS])
+
+
+def header_of(text: object) -> dict[str, str]:
+    """The facts of a header from the column `header_facts`, by DICOM keyword; {} for none."""
+    facts: dict[str, str] = json.loads(text) if isinstance(text, str) else {}
+    return facts

@@ -16,7 +16,7 @@ from sono.curation.clinical.dating import DATINGS, SOURCES, days_from_size
 from sono.curation.clinical.gestational_age import POINT
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
-from sono.curation.privacy.gate import names_of_persons
+from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
 from sono.curation.records.read import RecordsConfig, merged_table, read_rows, rejected
 from sono.curation.records.table import Record

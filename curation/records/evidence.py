@@ -1,19 +1,17 @@
 """Compare a file with a record: ids, dates and other facts that agree or contradict."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
-from sono.curation.clinical.placeholders import is_exam_day, is_mothers_birth
+from sono.curation.clinical.placeholders import is_exam_day, is_mothers_birth, known
 from sono.curation.records.identity import (
     birth_of,
     centers_differ,
     ids_differ,
     institution_differs,
-    known,
     names_differ,
     same_id,
     sexes_differ,
@@ -90,12 +88,6 @@ class FileFacts:
     def content(self) -> str | bytes:
         """The digest of the file, else its path; equal for copies of one file."""
         return self.digest or self.path
-
-
-def header_of(text: object) -> dict[str, str]:
-    """The facts of a header from the column `header_facts`, by DICOM keyword; {} for none."""
-    facts: dict[str, str] = json.loads(text) if isinstance(text, str) else {}
-    return facts
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,12 @@ from datetime import date
 from functools import lru_cache
 
 from sono.curation.clinical.name_variants import TITLES, normalize, tokens_of, words_of
-from sono.curation.clinical.placeholders import id_form, is_answer, is_mothers_birth, names_nobody
+from sono.curation.clinical.placeholders import (
+    id_form,
+    is_mothers_birth,
+    known,
+    names_nobody,
+)
 from sono.curation.records.table import Record
 
 # Words of a hospital's name that many have.
@@ -21,13 +26,6 @@ _OF_MANY = frozenset({
 })  # fmt: skip
 _DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is Müller on a plain keyboard
 _CODE = 3  # letters of the longest word of a code like A, UKE or 1
-
-
-def known(identity: str | None) -> str | None:
-    """An id as it is compared; None where it names nobody."""
-    return (
-        None if not identity or names_nobody(identity) or is_answer(identity) else id_form(identity)
-    )
 
 
 def same_id(one: str | None, other: str | None) -> bool:

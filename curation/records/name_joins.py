@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from sono.curation.clinical.placeholders import known
 from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
@@ -16,7 +17,7 @@ from sono.curation.records.evidence import (
     contradiction_of,
     lines_of,
 )
-from sono.curation.records.identity import known, same_id, unpadded
+from sono.curation.records.identity import same_id, unpadded
 from sono.curation.records.table import Fit, Record, RecordsTable
 
 Item = TypeVar("Item")

@@ -5,8 +5,9 @@ from itertools import combinations
 
 import pandas as pd
 
+from sono.curation.readers.source import header_of
 from sono.curation.records.centers import center_form
-from sono.curation.records.evidence import FileFacts, header_of
+from sono.curation.records.evidence import FileFacts
 from sono.curation.records.identity import institution_differs
 from sono.curation.records.shared_ids import MANY, namesakes, person_facts
 

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sono.curation.clinical.dates import short
-from sono.curation.clinical.placeholders import id_form
+from sono.curation.clinical.placeholders import id_form, known
 from sono.curation.clinical.values import shape
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.delimited import Sheet, clean
-from sono.curation.records.identity import known, unpadded
+from sono.curation.records.identity import unpadded
 from sono.curation.records.table import path_parts, without_suffix
 from sono.curation.records.table_reading import TableReading
 

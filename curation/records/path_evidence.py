@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from sono.curation.clinical.name_variants import PARTICLES, normalize, words_of
-from sono.curation.clinical.placeholders import id_form, is_exam_day
+from sono.curation.clinical.placeholders import id_form, is_exam_day, known
 from sono.curation.clinical.written_dates import MONTHS, dates_in
 from sono.curation.records.evidence import (
     CANDIDATES,
@@ -24,7 +24,6 @@ from sono.curation.records.evidence import (
 )
 from sono.curation.records.identity import (
     ids_differ,
-    known,
     name_words,
     names_differ,
     same_id,

@@ -6,8 +6,10 @@ from itertools import chain, combinations, product, starmap
 
 import pandas as pd
 
-from sono.curation.records.evidence import FileFacts, header_of
-from sono.curation.records.identity import known, same_center, same_name, unpadded
+from sono.curation.clinical.placeholders import known
+from sono.curation.readers.source import header_of
+from sono.curation.records.evidence import FileFacts
+from sono.curation.records.identity import same_center, same_name, unpadded
 from sono.curation.records.shared_ids import MANY, OF_PERSON, PERSON
 
 Id = tuple[str, str]  # center, and id for comparison

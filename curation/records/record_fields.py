@@ -8,15 +8,17 @@ from typing import Any
 import pandas as pd
 
 from sono.curation.clinical.name_variants import words_of
+from sono.curation.clinical.placeholders import known
 from sono.curation.clinical.values import shape
 from sono.curation.core.geometry import is_square
 from sono.curation.core.reasons import CONTAINERS, REASONS, verdict_of
 from sono.curation.core.tables import Row
-from sono.curation.privacy.gate import names_of
 from sono.curation.privacy.misread import says_private
+from sono.curation.privacy.source_names import names_of
 from sono.curation.readers.dicom_regions import MAX_PICTURE_MM, is_too_wide
-from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match, header_of
-from sono.curation.records.identity import known, machines_differ
+from sono.curation.readers.source import header_of
+from sono.curation.records.evidence import DIFFERS, JOIN_CODES, FileFacts, Match
+from sono.curation.records.identity import machines_differ
 from sono.curation.records.joins import join
 from sono.curation.records.table import Record, RecordsTable, claim_of
 

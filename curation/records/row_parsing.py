@@ -5,10 +5,10 @@ from typing import Any
 
 from sono.curation.clinical import values
 from sono.curation.clinical.dates import short
+from sono.curation.clinical.placeholders import known
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import OTHER
-from sono.curation.records.identity import known
 from sono.curation.records.layouts import KEYS, Cells
 from sono.curation.records.row_age import RowAge, row_age
 from sono.curation.records.row_merging import IDS

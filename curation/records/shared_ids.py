@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
-from sono.curation.clinical.placeholders import id_form
+from sono.curation.clinical.placeholders import id_form, known
 from sono.curation.records.evidence import FileFacts, studies_differ
 from sono.curation.records.identity import (
     centers_differ,
     ids_differ,
     institution_differs,
-    known,
     names_differ,
     same_id,
     sexes_differ,

@@ -30,7 +30,8 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.dataset import exams
 from sono.curation.imaging import analysis
 from sono.curation.phantom.study import make_phantom
-from sono.curation.privacy.gate import check_privacy, names_of
+from sono.curation.privacy.gate import check_privacy
+from sono.curation.privacy.source_names import names_of
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers import object_store
 from sono.curation.readers.files import ReadResult, list_sources, read_source, stamp_of

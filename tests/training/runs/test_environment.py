@@ -12,8 +12,9 @@ import torch
 from quick import quick
 
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.gate import PublicNames, Search
+from sono.curation.privacy.gate import Search
 from sono.curation.privacy.private_strings import collect
+from sono.curation.privacy.public_names import PublicNames
 from sono.curation.privacy.text_extraction import extract_texts
 from sono.training.config import TrainingConfig
 from sono.training.model.architectures import ModelConfig

@@ -1,0 +1,65 @@
+"""The names that a study may contain, each in its place: centers, machines, planes, its own name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sono.curation.clinical.name_variants import words_of
+from sono.curation.core.planes import PlaneTable
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.text_extraction import DESCRIPTION
+
+PLANE_COLUMNS = (
+    "plane",
+    "structure",
+    "structures",
+    "text",
+    "prompt",
+    "predicted",
+    "predicted_of_all",
+)
+NOTES = (".txt", ".md")  # sono writes none; whoever did had no cell to name a center in
+
+
+@dataclass(frozen=True)
+class PublicNames:
+    """What a study may say of itself, each in its place.
+
+    Centers and machines, planes of its own, its name.
+    """
+
+    centers: frozenset[str]
+    machines: frozenset[str]
+    planes: frozenset[str]
+    titles: frozenset[str]
+    words: frozenset[str]  # [study] public_words, free everywhere
+
+    @classmethod
+    def of(cls, workspace: Workspace, sources: pd.DataFrame) -> "PublicNames":
+        study, planes, usual = workspace.study(), workspace.planes(), PlaneTable()
+        own = {text for plane in planes.planes for text in (plane.id, plane.name, *plane.aliases)}
+        known = {text for plane in usual.planes for text in (plane.id, plane.name, *plane.aliases)}
+        return cls(
+            centers=frozenset(sources["center"].dropna()),
+            machines=frozenset(sources["machine"].dropna()),
+            planes=frozenset((own - known) | (set(planes.structures) - set(usual.structures))),
+            titles=frozenset((study.name, workspace.root.name)),
+            words=words_of(*study.public_words),
+        )
+
+    def at(self, place: Path, where: str) -> frozenset[str]:
+        """The names that belong at `where` in the file at `place`.
+
+        `where` is "the name" for its own name.
+        """
+        if where == "the name":
+            return self.centers if place.match("runs/*/eval/*") else frozenset()
+        if where.startswith("column "):
+            column = where.removeprefix("column ").strip("'").removeprefix("other_")
+            named = {"center": self.centers, "machine": self.machines} | dict.fromkeys(
+                PLANE_COLUMNS, self.planes
+            )
+            return named.get(column, frozenset())
+        everything = self.centers | self.machines | self.planes | self.titles
+        return frozenset() if place.suffix in NOTES or where == DESCRIPTION else everything

@@ -1,0 +1,76 @@
+"""The private strings of the sources: names of persons, ids of patients, names of files."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sono.curation.clinical.id_forms import looks_like_id
+from sono.curation.clinical.placeholders import known
+from sono.curation.readers.dicom_header import IDS_OF_EXAM
+from sono.curation.readers.source import header_of
+
+
+def names_of_persons(sources: pd.DataFrame) -> set[str]:
+    """The names of patients, operators and physicians.
+
+    Of rows that do not list them, what is written as a DICOM PN.
+    """
+    names: set[str] = set()
+    for listed, strings in zip(sources["persons"], sources["private"], strict=True):
+        if listed is not None:
+            names.update(listed)
+        elif strings is not None:
+            names.update(text for text in strings if "^" in text)
+    return names
+
+
+def ids_of_patients(sources: pd.DataFrame) -> set[str]:
+    """The ids that headers and records give patients and their exams, without what stands for
+    an unknown one.
+    """
+    facts = [header_of(text) for text in sources["header_facts"].dropna().unique()]
+    exams = {
+        one
+        for fact in facts
+        for name in IDS_OF_EXAM
+        for one in fact.get(name, "").split("\\")
+        if looks_like_id(one)
+    }
+    others = {one for fact in facts for one in fact.get("OtherPatientIDs", "").split("\\")}
+    return {
+        one
+        for one in {
+            *sources["raw_patient"].dropna(),
+            *sources["file_patient"].dropna(),
+            *others,
+            *exams,
+        }
+        if known(one)
+    }
+
+
+def raw_strings(sources: pd.DataFrame) -> set[str]:
+    """Every private string of the sources as it stood there, the names of files and folders
+    included.
+    """
+    raw: set[str] = set()
+    for strings in sources["private"].dropna():
+        raw.update(strings)
+    raw.update(sources["raw_patient"].dropna(), sources["raw_study"].dropna())
+    for path, root in set(zip(sources["path"], sources["root"], strict=True)):
+        raw.update(names_of(path, root))
+    return raw
+
+
+def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
+    """The names of a file and of the folders that it stands in, from `root` on."""
+    top, inner = decoded(root), Path(decoded(path))
+    below = inner.relative_to(top) if inner.is_relative_to(top) else inner
+    return (*below.parent.parts, below.stem, Path(top).name)
+
+
+def decoded(name: bytes) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
