@@ -1,4 +1,4 @@
-"""The names that a study may contain, each in its place: centers, machines, planes, its own name."""
+"""The names that a study may contain, each in its place: centers, machines, planes, its own."""
 
 from dataclasses import dataclass
 from pathlib import Path
