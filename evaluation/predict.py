@@ -46,7 +46,7 @@ class Model:
 
         Args:
             image: 8-bit gray [H, W] or RGB [H, W, 3], cropped to its sector as by `read_image`.
-            mask: True inside the region of interest [H, W]; None asks about the whole frame.
+            mask: True inside the region [H, W]; None covers the whole square, padding included.
         """
         gray = _gray(image)
         size = self.clip.image_size
