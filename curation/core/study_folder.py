@@ -139,7 +139,7 @@ class StudyFolder:
         """The message for a study without its vault, or without the vault's table."""
         lacking = self.vault if not self.vault.exists() else self.sources_path
         return (
-            f"{lacking}: not found, so nothing was searched for names, ids and dates of patients; "
+            f"{lacking}: not here, so nothing was searched for names, ids and dates of patients; "
             "put the study's own vault next to it"
         )
 

@@ -133,7 +133,7 @@ class Workspace(StudyFolder):
             former = self.former_vault()
             if former is not None:
                 raise SonoError(
-                    f"{self.vault}: not found, but {former} has this study's key; rename it to "
+                    f"{self.vault}: not here, but {former} has this study's key; rename it to "
                     f"{self.vault.name}, "
                     "as the study was renamed"
                 )
