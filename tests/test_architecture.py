@@ -51,14 +51,15 @@ LAYERS = {
 MOST_PARTS = {"curation": 16, "training": 14}
 
 
-def imported_packages(file: Path) -> Iterator[str]:
+def imports_of(file: Path) -> Iterator[tuple[str, ...]]:
+    """What a file imports of sono, as parts of the name after `sono`."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sono."):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        yield from (name.split(".")[1] for name in names if name.startswith("sono."))
+        yield from (tuple(name.split(".")[1:]) for name in names if name.startswith("sono."))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -67,7 +68,7 @@ def test_a_package_imports_only_the_packages_below_it(package: str) -> None:
     odd = {
         f"{file.relative_to(ROOT)} imports {name}"
         for file in (ROOT / package).rglob("*.py")
-        for name in imported_packages(file)
+        for name, *_ in imports_of(file)
         if name not in allowed
     }
     assert odd == set()
@@ -79,20 +80,15 @@ def test_a_part_imports_only_the_layers_below_it(package: str) -> None:
     odd = {
         f"{file.relative_to(ROOT)} imports {package}.{part}"
         for file in (ROOT / package).rglob("*.py")
-        for part in imported_parts(file, package)
-        if part != (own := part_of(file, package)) and level[part] >= level[own]
+        for name, part, *_ in (found for found in imports_of(file) if len(found) > 1)
+        if name == package and part != (own := part_of(file, package)) and level[part] >= level[own]
     }
     assert odd == set()
 
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_the_parts_of_a_package_are_few_and_each_has_a_layer(package: str) -> None:
-    files = [
-        file
-        for file in (ROOT / package).rglob("*.py")
-        if file.parent != ROOT / package or file.stem != "__init__"
-    ]
-    parts = {part_of(file, package) for file in files}
+    parts = {part_of(file, package) for file in (ROOT / package).rglob("*.py")} - {"__init__"}
     assert parts == set().union(*LAYERS[package])
     assert len(parts) <= MOST_PARTS[package]
 
@@ -100,18 +96,6 @@ def test_the_parts_of_a_package_are_few_and_each_has_a_layer(package: str) -> No
 def part_of(file: Path, package: str) -> str:
     """The subpackage or module below `package` that a file belongs to."""
     return file.relative_to(ROOT / package).parts[0].removesuffix(".py")
-
-
-def imported_parts(file: Path, package: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        parts = {
-            tuple(name.split(".")[:3]) for name in names if name.startswith(f"sono.{package}.")
-        }
-        yield from (part[2] for part in parts)
 
 
 def test_the_packages_that_ship_are_the_folders_that_exist() -> None:

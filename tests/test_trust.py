@@ -361,7 +361,7 @@ def test_a_run_that_was_killed_before_it_began_keeps_no_name(place: Place) -> No
 
 
 def test_only_kinds_of_files_are_written_that_the_gate_searches(place: Place) -> None:
-    """`tests/curation/test_outputs.py` plants a name in each of them."""
+    """`tests/curation/privacy/test_text_extraction.py` plants a name in each of them."""
     written = {
         path.suffix
         for path in place.study.root.rglob("*")
