@@ -166,7 +166,8 @@ def test_where_memory_ends_it_says_what_to_turn(
 
 
 @pytest.mark.parametrize(
-    "place", [(torch.optim.AdamW, "step"), (train_module, "validate"), (train_module, "prepare")]
+    "place",
+    [(torch.optim.AdamW, "step"), (train_module, "validate"), (train_module, "configure_model")],
 )
 def test_memory_may_end_at_any_moment_of_a_run(
     place: tuple[object, str],

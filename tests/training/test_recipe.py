@@ -66,7 +66,7 @@ def test_a_recipe_gives_way_to_the_study_and_that_to_options(bare: Workspace) ->
         ("[tuning]\nmask_rate = -1\n", r"mine.toml: 'tuning.mask_rate' is -1"),
         ("[trainin]\n", r"mine.toml: unknown section \[trainin\]; did you mean 'training'"),
         ("epochs = 3\n", r"mine.toml: unknown section \[epochs\]"),
-        ('[training]\nstrategy = "fsdp"\n', "sono.toml: .*does not go with lora_rank"),
+        ('[training]\nstrategy = "fsdp"\n', "sono.toml: .*cannot be combined with lora_rank"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_told_with_its_place(
@@ -113,6 +113,6 @@ def test_settings_that_fit_the_recipe_alone_are_held_against_it(
     recipe.write_text('[training]\nstrategy = "fsdp"\n')
     assert training_config(bare, "sono", {}).lora_rank == 4
     with pytest.raises(
-        SonoError, match=r"sono.toml: 'training': strategy 'fsdp' does not go with lora_rank"
+        SonoError, match=r"sono.toml: 'training': strategy 'fsdp' cannot be combined with lora_rank"
     ):
         training_config(bare, str(recipe), {})

@@ -46,7 +46,7 @@ def test_the_table_shows_the_last_eight_epochs_with_their_values() -> None:
 def test_at_a_terminal_table_and_bar_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, width=200, file=io.StringIO(), record=True)
     for module in (console, log):
-        monkeypatch.setattr(module, "talk", screen)
+        monkeypatch.setattr(module, "stderr_console", screen)
     with live_progress(total=8, done=2, epochs=4) as watch:
         watch.step("epoch 2 loss 0.125")
         watch.epoch(told(2))

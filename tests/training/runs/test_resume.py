@@ -240,7 +240,7 @@ def test_a_record_that_names_a_folder_asks_for_its_place(study: Workspace, whole
     record["config"]["shards"] = "packed-a"
     (copy / "run.json").write_text(json.dumps(record))
     with pytest.raises(
-        SonoError, match=r"sono.toml: the run read shards 'packed-a' .*name it as shards under"
+        SonoError, match=r"sono.toml: the run read shards 'packed-a' .*set shards under"
     ):
         recorded_config(study, "of-shards")
 

@@ -274,7 +274,7 @@ def test_a_process_that_is_asked_to_stop_stops_both_and_the_run_goes_on_exactly(
 
 
 def test_what_weights_in_shares_cannot_do_is_refused() -> None:
-    with pytest.raises(SonoError, match="strategy 'fsdp' does not go with lora_rank"):
+    with pytest.raises(SonoError, match="strategy 'fsdp' cannot be combined with lora_rank"):
         override(TrainingConfig(), strategy="fsdp", lora_rank=4)
 
 
