@@ -72,9 +72,7 @@ def parse_row(line: int, row: list[str], reading: TableReading) -> Record | None
 
 
 def _without_bad_ids(line: int, cells: Cells, reading: TableReading) -> Cells:
-    """The cells without placeholder ids and ids that a spreadsheet rounded (two patients share
-    those).
-    """
+    """The cells without placeholder ids and without ids that a spreadsheet rounded."""
     cells = {
         name: text for name, text in cells.items() if name not in IDS or not names_nobody(text)
     }

@@ -1,4 +1,4 @@
-"""The quarantine: what is shown, what a person may let pass, and that a later run remembers."""
+"""The quarantine: sheets, releases, and releases in later runs."""
 
 from pathlib import Path
 

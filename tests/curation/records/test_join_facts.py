@@ -1,6 +1,4 @@
-"""What a header and a row both say of center, person, exam and picture must agree, or the row
-is not applied.
-"""
+"""Facts that a header and a row both have must agree, or the row is not applied."""
 
 from pathlib import Path
 

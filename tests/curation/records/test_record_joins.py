@@ -1,6 +1,4 @@
-"""`sono qc` and `sono records check` on exports whose names repeat, whose visits differ and
-whose tables have gaps.
-"""
+"""`sono qc` and `sono records check` with repeated names, several visits and runs."""
 
 import json
 import os
