@@ -118,7 +118,7 @@ def _format_os_error(error: OSError) -> str:
     place = f": {_public_place(error.filename)}" if error.filename else ""
     if error.errno in FULL_DISK:
         return (
-            f"the disk is full{place}; free some space and run the same command again; existing "
+            f"the disk is full{place}; make room and run the same command again; existing "
             "files are intact"
         )
     advice = "; change its permissions, or give another place" if error.errno in NO_RIGHT else ""

@@ -31,11 +31,16 @@ from sono.curation.imaging.ocr import check_tesseract
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.source_names import names_of_persons
-from sono.curation.qc_messages import moved, orphaned, remarks_of, unread
+from sono.curation.qc_messages import (
+    frame_remarks,
+    moved_frames_remark,
+    orphaned_masks_remark,
+    unread_files_remark,
+)
 from sono.curation.readers.files import list_sources, name_of
 from sono.curation.readers.object_store import is_url
 from sono.curation.records.centers import center_remarks, known_spelling, unify_centers
-from sono.curation.records.earlier_runs import EarlierRuns, taken_back
+from sono.curation.records.earlier_runs import EarlierRuns, withdrawn_records_remark
 from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_messages import Joined
 from sono.curation.records.partition import cell_form
@@ -43,11 +48,11 @@ from sono.curation.records.read import (
     RecordsConfig,
     RecordsTable,
     find_known_table,
-    merged_table,
+    merge_table,
     read_rows,
 )
 from sono.curation.records.record_fields import forget_records, join_records
-from sono.curation.records.sr_values import apply_reports, concerned, is_report_row
+from sono.curation.records.sr_values import apply_reports, is_report_row, rows_with_reports
 from sono.curation.records.table_reading import TableReading
 
 PART_SECONDS = 5.0  # between two saves of measured rows: the most that a killed run loses
@@ -141,7 +146,11 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         )
         met = set(map(id, earlier))
         apply_reports(
-            [*rows, *earlier, *(row for row in concerned(rows, runs.rows) if id(row) not in met)]
+            [
+                *rows,
+                *earlier,
+                *(row for row in rows_with_reports(rows, runs.rows) if id(row) not in met),
+            ]
         )
         spelled = unify_centers(runs.rows, rows)
         if options.center and center != options.center:
@@ -162,15 +171,15 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         total=_counts(images["status"]) if len(images) > len(own) else {},
         private_strings=searched,
         remarks=(
-            *remarks_of(own, records, joined),
-            *taken_back(earlier, matches, ambiguous, task.root, options.names),
+            *frame_remarks(own, records, joined),
+            *withdrawn_records_remark(earlier, matches, ambiguous, task.root, options.names),
             *kept,
             *runs.remarks(task.root, options.names),
-            *unread(rows, task.root, options.names),
+            *unread_files_remark(rows, task.root, options.names),
             *partition.remarks(own),
             *center_remarks(spelled, images["center"].dropna().unique()),
-            *moved(before, images),
-            *orphaned(workspace.read(MASKS, ["image_id"]), images),
+            *moved_frames_remark(before, images),
+            *orphaned_masks_remark(workspace.read(MASKS, ["image_id"]), images),
         ),
     )
 
@@ -245,7 +254,7 @@ def _table(
     The column `partition` counts as used.
     """
     persons = {name for row in rows if row["persons"] is not None for name in row["persons"]}
-    table = merged_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
+    table = merge_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
     return replace(
         table,
         unused=tuple(title for title in table.unused if cell_form(title) != cell_form(partition)),

@@ -13,7 +13,7 @@ from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, 
 from sono.curation.records.table import RecordsTable
 
 
-def moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+def moved_frames_remark(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     """A remark where frames of earlier runs moved to another split; [] where none did."""
     earlier = before.dropna(subset=["split"]).set_index("image_id")["split"]
     now = images.dropna(subset=["split"]).set_index("image_id")["split"]
@@ -27,7 +27,7 @@ def moved(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     ]
 
 
-def orphaned(masks: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+def orphaned_masks_remark(masks: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     """A remark on masks whose frames are no longer in the images table; [] where there are none."""
     count = int((~masks["image_id"].isin(images["image_id"])).sum())
     if not count:
@@ -38,7 +38,7 @@ def orphaned(masks: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     ]
 
 
-def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
+def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
     """The remarks on the frames `own` of this run and their records, the most important first."""
     accepted = own[own["status"] == "accepted"]
     remarks = []
@@ -113,7 +113,7 @@ def remarks_of(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) 
     return remarks
 
 
-def unread(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
+def unread_files_remark(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
     """A remark on the files that could not be read, with the first ones and their reasons."""
     failed = {
         row["path"]: row["message"]

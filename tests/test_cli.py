@@ -332,7 +332,7 @@ def test_an_interrupted_command_says_that_it_goes_on(run, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sono.cli, "app", interrupt)
     result = run("stats")
-    assert (result.code, "goes on where it stopped" in result.err) == (130, True)
+    assert (result.code, "to continue" in result.err) == (130, True)
 
 
 @pytest.mark.usefixtures("interruptible")

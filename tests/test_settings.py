@@ -1,6 +1,4 @@
-"""The page of settings tells every key of sono.toml with its default and range, as the models
-have them.
-"""
+"""The page of settings lists every key of sono.toml with its default and range."""
 
 import json
 import re

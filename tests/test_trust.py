@@ -311,7 +311,7 @@ NOTHING = [
     for name in ("split", "split check", "dedup csv")
 ]
 NOTHING += [
-    (all_rejected, "quarantine show", "no frame waits"),
+    (all_rejected, "quarantine show", "no frame is in quarantine"),
     (no_split, "split check", "no frame is in a split"),
 ]
 NOTHING += [(no_masks, name, "no masks yet; run") for name in ("masks export", "masks overlays")]

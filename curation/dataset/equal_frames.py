@@ -20,7 +20,7 @@ def _spacings_differ(one: float, other: float) -> bool:
     return not is_square(one / other)
 
 
-# Facts that may be written in several ways, with a function that tells whether they differ.
+# Facts that may be written in several ways, with a function that tests whether they differ.
 _ALIKE: dict[str, Callable[..., bool]] = {
     "center": centers_differ,
     "machine": machines_differ,

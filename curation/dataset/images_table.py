@@ -20,7 +20,7 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.equal_frames import contradictory, unknown_facts
 from sono.curation.dataset.exams import exam_ids
 from sono.curation.dataset.near_duplicates import near_duplicate_pairs
-from sono.curation.dataset.splits import SplitConfig, assign_splits, standing_splits
+from sono.curation.dataset.splits import SplitConfig, assign_splits, earlier_splits
 from sono.curation.imaging.perceptual_hash import small_frame
 from sono.curation.records.namespaces import namespaces
 from sono.curation.records.patients import Id, of_hospitals, same_patients
@@ -54,8 +54,8 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     _mark_near(workspace, images)
     # known patients keep their split: `sono split` may have set it, and a model may have been
     # trained on it
-    standing = standing_splits(images, workspace.read(IMAGES, ["patient_id", "image_id", "split"]))
-    images["split"] = assign_splits(images, config, standing)
+    earlier = earlier_splits(images, workspace.read(IMAGES, ["patient_id", "image_id", "split"]))
+    images["split"] = assign_splits(images, config, earlier)
     _place_frames(workspace, images)
     workspace.write(IMAGES, images)
     return workspace.read(IMAGES)

@@ -33,7 +33,7 @@ def check_splits(images: pd.DataFrame) -> None:
     problems = [
         f"{len(torn)} {kind} in more than one split ({first_ids(torn)})"
         for ids, kind in kinds
-        if (torn := torn_ids(ids, placed["split"]))
+        if (torn := ids_in_several_splits(ids, placed["split"]))
     ]
     advice = "assign the splits again with `sono split`"
     loose = placed["source_id"][train_only(placed) & (placed["split"] != "train").to_numpy(bool)]
@@ -49,7 +49,7 @@ def check_splits(images: pd.DataFrame) -> None:
         raise SonoError(f"splits leak: {'; '.join(problems)}; {advice}; {count}")
 
 
-def torn_ids(ids: pd.Series, splits: pd.Series) -> list[str]:
+def ids_in_several_splits(ids: pd.Series, splits: pd.Series) -> list[str]:
     """The `ids` that occur with more than one of `splits`, sorted."""
     pairs = (
         pd.DataFrame({"id": ids.astype(object), "split": splits.astype(object)})

@@ -68,7 +68,7 @@ def _counts(values: pd.Series, component: NDArray[np.integer], size: int) -> NDA
     return counts
 
 
-def balance(
+def balance_splits(
     columns: Columns,
     shares: NDArray[np.floating],
     parts: NDArray[np.integer],

@@ -12,8 +12,8 @@ from sono.curation.core.column_values import SPLITS
 from sono.curation.core.config import MAX_SEED, Config
 from sono.curation.core.errors import SonoError
 from sono.curation.dataset.exams import components, train_only
-from sono.curation.dataset.split_checks import first_ids, torn_ids
-from sono.curation.dataset.split_search import balance, make_columns
+from sono.curation.dataset.split_checks import first_ids, ids_in_several_splits
+from sono.curation.dataset.split_search import balance_splits, make_columns
 from sono.curation.records.partition import cell_form
 
 TRAIN = SPLITS.index("train")
@@ -60,7 +60,7 @@ class SplitConfig(Config):
 
 
 def assign_splits(
-    images: pd.DataFrame, config: SplitConfig, standing: pd.Series | None = None
+    images: pd.DataFrame, config: SplitConfig, earlier: pd.Series | None = None
 ) -> pd.Series:
     """The split of every accepted row, null for the others; the order of rows does not matter.
 
@@ -68,15 +68,15 @@ def assign_splits(
     without a patient joins its study or exam folder; with neither, it goes to train. A hash with
     the seed places each component. Then components move until patients, frames, centers and planes
     have their shares of every split, to within 2 % or as near as complete patients allow. A
-    component whose rows all have one `standing` split (null: none) keeps it. Where `config` names a
+    component whose rows all have one `earlier` split (null: none) keeps it. Where `config` names a
     partition column, components follow it; SonoError where a component crosses the partition.
     """
     accepted = images[images["status"] == "accepted"]
     accepted = accepted if config.column else accepted.assign(partition=None)
     before = np.full(len(accepted), -1)
-    if standing is not None:
+    if earlier is not None:
         before = np.asarray(
-            pd.Categorical(standing[accepted.index].astype(object), list(SPLITS)).codes
+            pd.Categorical(earlier[accepted.index].astype(object), list(SPLITS)).codes
         )
     if config.column:
         published = _partition_splits(accepted)
@@ -93,7 +93,7 @@ def _partition_splits(accepted: pd.DataFrame) -> NDArray[np.integer]:
     SonoError where a component crosses the partition.
     """
     for column, kind in (("patient_id", "patients"), ("duplicate_group", "groups of duplicates")):
-        torn = torn_ids(accepted[column], accepted["partition"])
+        torn = ids_in_several_splits(accepted[column], accepted["partition"])
         if torn:
             raise SonoError(
                 f"{len(torn)} {kind} cross the published partition ({first_ids(torn)}), so it "
@@ -114,7 +114,7 @@ def _partition_splits(accepted: pd.DataFrame) -> NDArray[np.integer]:
     return np.asarray(highest[component])
 
 
-def standing_splits(images: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
+def earlier_splits(images: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
     """The split of each row's patient, else of its pixels, in an `earlier` images table.
 
     Null for new patients and pixels.
@@ -183,7 +183,7 @@ def _assign_components(
 ) -> NDArray[np.integer]:
     """The split index [rows] in `shares` of each row of `images`, the same within a component.
 
-    `before` [rows] holds earlier split indices (-1: none); components that agree keep theirs.
+    `before` [rows] are earlier split indices (-1: none); components that agree keep theirs.
     """
     if images.empty:
         return np.zeros(0, int)
@@ -200,7 +200,9 @@ def _assign_components(
     kept = _agreed_splits(component, before) if before is not None else np.full(len(place), -1)
     parts = np.where(kept >= 0, kept, parts)
     return np.asarray(
-        balance(make_columns(images, component), shares, parts, np.flatnonzero(kept < 0))[component]
+        balance_splits(make_columns(images, component), shares, parts, np.flatnonzero(kept < 0))[
+            component
+        ]
     )
 
 

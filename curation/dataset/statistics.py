@@ -9,7 +9,7 @@ import pandas as pd
 from sono.curation.core.column_values import LEVELS, MASK_STATES, SPLITS, STATUSES, TIERS
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
-from sono.curation.dataset.split_checks import torn_ids
+from sono.curation.dataset.split_checks import ids_in_several_splits
 
 DAYS_A_WEEK = 7
 UNKNOWN = "unknown"
@@ -287,7 +287,7 @@ def _leaks(accepted: pd.DataFrame) -> dict[str, int]:
     # patients who may be one count as their group
     people = accepted["patient_group"].fillna(accepted["patient_id"])
     keys = {"patients": people, "duplicate_groups": accepted["duplicate_group"]}
-    return {name: len(torn_ids(ids, accepted["split"])) for name, ids in keys.items()}
+    return {name: len(ids_in_several_splits(ids, accepted["split"])) for name, ids in keys.items()}
 
 
 def _quality(accepted: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
-from sono.curation.records.read import RecordsConfig, merged_table, read_rows, rejected
+from sono.curation.records.read import RecordsConfig, merge_table, read_rows, rejection_messages
 from sono.curation.records.table import Record
 from sono.curation.records.table_reading import TableReading
 
@@ -109,7 +109,7 @@ def check_records(
     """
     options = options or MatchOptions()
     reading = read_rows(path, config, planes, known=names_of_persons(options.sources))
-    table = merged_table(reading, config)
+    table = merge_table(reading, config)
     found, persons = match_raw(raw, table, path, options) if raw else (None, ())
     reading = reading.knowing(persons)
     records = reading.records
@@ -129,7 +129,7 @@ def check_records(
         patients_with_several_exams=sum(len(found) > 1 for found in exams.values()),
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
-        rejected=(*rejected(reading), *reading.unknown_planes()),
+        rejected=(*rejection_messages(reading), *reading.unknown_planes()),
         remarks=(*table.doubts, *_remarks(reading)),
         raw=found,
         stops_qc=reading.planes_problem(),

@@ -147,7 +147,7 @@ class EarlierRuns:
         return remarks
 
 
-def taken_back(
+def withdrawn_records_remark(
     earlier: Sequence[Row], matches: Iterable[Match], before: int, root: bytes, names: bool
 ) -> list[str]:
     """A remark where rows that matched files of `earlier` runs fit other files, too.

@@ -53,6 +53,7 @@ class FileFacts:
 
     @cached_property
     def day(self) -> date | None:
+        """The study date; None where it is missing or no possible exam date."""
         day = date.fromisoformat(self.exam_date) if self.exam_date else None
         return day if day and is_exam_day(day) else None
 
@@ -71,6 +72,7 @@ class FileFacts:
 
     @property
     def accession(self) -> str | None:
+        """The AccessionNumber of the header."""
         return self.header.get("AccessionNumber")
 
     @property
@@ -82,6 +84,7 @@ class FileFacts:
 
     @property
     def birth(self) -> date | None:
+        """The birth date of the header; None where it is missing or not possible."""
         return birth_of(self.header.get("PatientBirthDate"), self.day)
 
     @property
@@ -247,6 +250,7 @@ def contradiction_of(facts: FileFacts, record: Record, contradiction: str) -> st
 
 
 def days_apart(facts: FileFacts, record: Record) -> int | None:
+    """Days between study date and exam date, None where one is missing."""
     return (
         None
         if facts.day is None or record.exam_date is None
@@ -257,10 +261,12 @@ def days_apart(facts: FileFacts, record: Record) -> int | None:
 def ambiguous(
     facts: FileFacts, rows: tuple[Record, ...], others: tuple[bytes, ...], why: str
 ) -> Match:
+    """A match without a record, because `rows` or `others` (files) fit equally well."""
     return Match(facts, None, rows, "", (NO_RECORD, AMBIGUOUS), why, others)
 
 
 def date_problem(facts: FileFacts, record: Record) -> str:
+    """A text on the difference between exam date and study date."""
     return (
         f"the exam date of line {record.line} is {days_apart(facts, record)} days from the "
         f"file's study date"
@@ -268,6 +274,7 @@ def date_problem(facts: FileFacts, record: Record) -> str:
 
 
 def unread_date(record: Record) -> str:
+    """A text on an exam date that is not understood."""
     return (
         f"the exam date of line {record.line} is not understood, so its values of one day are not "
         "used"
@@ -275,6 +282,7 @@ def unread_date(record: Record) -> str:
 
 
 def lines_of(rows: Sequence[Record]) -> str:
+    """The first lines of `rows` as text, for a message."""
     shown = ", ".join(str(row.line) for row in rows[:CANDIDATES]) + (
         ", ..." if len(rows) > CANDIDATES else ""
     )

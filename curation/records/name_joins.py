@@ -31,6 +31,7 @@ class Bucket(Generic[Item]):
         self.by_patient: dict[str, list[Item]] = {}  # "" for those without a patient
 
     def add(self, item: Item, patients: Iterable[str]) -> None:
+        """Add an item under the ids of its patient, or under "" for none."""
         self.all.append(item)
         for patient in set(patients) or {""}:
             self.by_patient.setdefault(patient, []).append(item)

@@ -23,7 +23,7 @@ from sono.curation.records.layouts import (
     refuse_rivals,
 )
 from sono.curation.records.row_age import DATES, AgeRules
-from sono.curation.records.row_merging import merged
+from sono.curation.records.row_merging import merge_rows
 from sono.curation.records.row_parsing import parse_row
 from sono.curation.records.sizes import leave_out_doubtful
 from sono.curation.records.table import JoinRules, Record, RecordsTable
@@ -65,7 +65,7 @@ def read_records(
     reading = read_rows(path, config, planes, center_column)
     if reading.unknown:
         raise SonoError(reading.planes_problem())
-    return merged_table(reading, config)
+    return merge_table(reading, config)
 
 
 def read_rows(
@@ -105,13 +105,13 @@ def read_rows(
     return reading
 
 
-def merged_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
+def merge_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
     """The records of a reading, rows about one subject merged into one."""
-    kept = tuple(merged(reading))
+    kept = tuple(merge_rows(reading))
     rules = JoinRules(config.date_tolerance_days, config.ga_from)
     return RecordsTable(
         kept,
-        rejected(reading),
+        rejection_messages(reading),
         reading.layout.name,
         config.match_folders,
         rules,
@@ -120,7 +120,7 @@ def merged_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
     )
 
 
-def rejected(reading: TableReading) -> tuple[str, ...]:
+def rejection_messages(reading: TableReading) -> tuple[str, ...]:
     """A message for each problem of a table except unknown planes, without known names."""
     notes = (f"{reading.name}: {reading.shown_title(note)}" for note in reading.sheet.notes)
     return (*reading.sheet.broken, *notes, *reading.problems())

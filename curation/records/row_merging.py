@@ -27,19 +27,22 @@ class Notes(Protocol):
     """The records of a table, and where problems of its rows are reported."""
 
     @property
-    def records(self) -> list[Record]: ...
+    def records(self) -> list[Record]:
+        """The records, in the order of their rows."""
 
     @property
-    def repeated(self) -> list[int]: ...
+    def repeated(self) -> list[int]:
+        """Lines that repeat an earlier line."""
 
     @property
-    def conflicting(self) -> list[int]: ...
+    def conflicting(self) -> list[int]:
+        """Lines that contradict an earlier line."""
 
     def report(self, line: int, problem: str, field: str = "") -> None:
         """Add a problem of a row."""
 
 
-def merged(reading: Notes) -> Iterable[Record]:
+def merge_rows(reading: Notes) -> Iterable[Record]:
     """One record per subject; where its rows differ, only what they agree on.
 
     Rows with one key but different patients, studies, exam dates or sizes stay separate: the header

@@ -47,7 +47,7 @@ def parse_row(line: int, row: list[str], reading: TableReading) -> Record | None
         kind=kind,
         line=line,
         plane=plane,
-        region=_region(line, cells, plane, reading),
+        region=_body_region(line, cells, plane, reading),
         ga_days=age.days,
         ga_source=age.source,
         ga_conflicts=age.conflicts,
@@ -117,7 +117,7 @@ def _plane(line: int, cells: Cells, reading: TableReading) -> str | None:
     return reading.plane_ids.get(label)
 
 
-def _region(line: int, cells: Cells, plane: str | None, reading: TableReading) -> str | None:
+def _body_region(line: int, cells: Cells, plane: str | None, reading: TableReading) -> str | None:
     if plane is not None and plane != OTHER:
         return reading.planes.by_id[plane].region
     return reading.value(line, cells, "region", values.region)

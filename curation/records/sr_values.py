@@ -34,7 +34,7 @@ def apply_reports(rows: Iterable[Row]) -> int:
     )
 
 
-def concerned(rows: Iterable[Row], others: Iterable[Row]) -> list[Row]:
+def rows_with_reports(rows: Iterable[Row], others: Iterable[Row]) -> list[Row]:
     """Those of `others` whose study has a report in either, or that have values of a report."""
     listed = list(others)
     studies = {row["file_study"] for row in (*rows, *listed) if is_report_row(row)} - {None}

@@ -118,6 +118,7 @@ class Fit:
 
     @property
     def rank(self) -> tuple[int, int]:
+        """A key for sorting; larger is a better fit."""
         return self.level, self.quality
 
 

@@ -19,7 +19,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.curation.dedup import run_dedup
-from sono.curation.qc_messages import orphaned
+from sono.curation.qc_messages import orphaned_masks_remark
 
 
 def make_study(folder: Path) -> Workspace:
@@ -227,8 +227,11 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
     images["file"] = [f"frames/{name[0]}/{name}.png" for name in images["image_id"]]
     workspace.write(IMAGES, images)
     fill_vault(workspace)
-    assert "3 masks are not used, because the files" in orphaned(workspace.masks(), images)[0]
-    assert orphaned(workspace.masks()[:0], images) == []
+    assert (
+        "3 masks are not used, because the files"
+        in orphaned_masks_remark(workspace.masks(), images)[0]
+    )
+    assert orphaned_masks_remark(workspace.masks()[:0], images) == []
     with pytest.raises(SonoError, match="no masks yet"):
         export_coco(workspace, tmp_path / "out.json")
 

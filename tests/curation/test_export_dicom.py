@@ -1,6 +1,4 @@
-"""De-identified DICOM: the same pixels, strict values, nothing of the source, and no claim that
-is not known.
-"""
+"""De-identified DICOM: the same pixels, strict values, and nothing of the source."""
 
 import re
 import shutil

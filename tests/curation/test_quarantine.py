@@ -1,4 +1,4 @@
-"""The quarantine: what is shown, what a person may let pass, and that a later run remembers."""
+"""The quarantine: sheets, releases, and releases in later runs."""
 
 from pathlib import Path
 
@@ -134,6 +134,6 @@ def test_sheets_show_what_is_held_in_the_vault_only(study: Workspace) -> None:
     with pytest.raises(SonoError, match="a frame is quarantined for"):
         show_quarantine(study, "blurred")
     release(study, [name(NAMED), name(DUAL)], "KM")
-    with pytest.raises(SonoError, match="no frame waits here"):
+    with pytest.raises(SonoError, match="no frame is in quarantine"):
         show_quarantine(study)
     assert not held.sheets[0].exists()

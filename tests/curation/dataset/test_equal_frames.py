@@ -1,4 +1,4 @@
-"""Frames of equal pixels are one frame, unless their records state a fact differently."""
+"""Frames of equal pixels are one frame, unless their records differ in a fact."""
 
 import pandas as pd
 import pytest

@@ -1,6 +1,4 @@
-"""Frames whose patient nobody knows stay with their study or exam folder, or in train, and are
-counted.
-"""
+"""Frames without a known patient stay with their study or exam folder, or in train."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The search of near hashes: against all pairs, by its guarantee, and in crowds."""
+"""The search for near hashes: against all pairs, its guarantee, and crowds."""
 
 from itertools import combinations
 

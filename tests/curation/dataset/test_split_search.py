@@ -1,4 +1,4 @@
-"""Whole patients: their shares first, then centers and planes, whatever the size of the study."""
+"""Shares of patients, then of centers and planes, for studies of any size."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Splits: no leak, balanced planes, and stable under new patients and another order of rows."""
+"""Splits do not leak, are balanced, and are stable under new patients and row order."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.related_frames import training_rows
 from sono.curation.dataset.split_checks import check_splits, split_counts
 from sono.curation.dataset.split_stage import split_workspace
-from sono.curation.dataset.splits import SplitConfig, assign_splits, fold_splits, standing_splits
+from sono.curation.dataset.splits import SplitConfig, assign_splits, earlier_splits, fold_splits
 from sono.curation.records.read import RecordsConfig, find_known_table, read_records
 
 
@@ -219,7 +219,7 @@ def test_a_standing_split_is_found_by_patient_then_by_pixels() -> None:
     images = _images(
         [{"patient_id": "a", "image_id": "new"}, {"image_id": "alone"}, {"patient_id": "b"}, {}]
     )
-    assert standing_splits(images, earlier).fillna("").tolist() == ["test", "val", "", ""]
+    assert earlier_splits(images, earlier).fillna("").tolist() == ["test", "val", "", ""]
 
 
 def test_a_component_that_stood_in_two_splits_is_drawn_anew() -> None:

@@ -452,7 +452,7 @@ def test_a_stopped_run_leaves_whole_files_and_the_same_command_goes_on(
     _, err = ended(process)
     go_on.set()
     if how == signal.SIGINT:
-        assert (process.returncode, err.count("\n"), "goes on where it stopped" in err) == (
+        assert (process.returncode, err.count("\n"), "to continue" in err) == (
             130,
             1,
             True,

@@ -1,4 +1,4 @@
-"""`sono records check`: what it understands, and that it tells nobody's name or id."""
+"""`sono records check` shows how a table is read, without names or ids of patients."""
 
 import io
 import json

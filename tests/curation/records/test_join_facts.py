@@ -1,6 +1,4 @@
-"""What a header and a row both say of center, person, exam and picture must agree, or the row
-is not applied.
-"""
+"""Facts that a header and a row both have must agree, or the row is not applied."""
 
 from pathlib import Path
 
@@ -67,7 +65,7 @@ def test_a_row_that_names_the_file_and_contradicts_a_fact_of_its_header_is_a_con
 ) -> None:
     match = _one(tmp_path, f"file,GA,plane,{column}\nx.dcm,22w3d,femur,{cell}\n", _file(**header))
     assert (match.record, match.ga_days, match.codes) == (None, None, CONFLICT)
-    assert "line 2 is of another" in match.why
+    assert "line 2 has another" in match.why
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A row of one picture, folder or day gives nothing to the files of another one."""
+"""A row of one image, folder or day is not applied to files of another one."""
 
 from dataclasses import replace
 from pathlib import Path

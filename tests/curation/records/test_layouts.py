@@ -1,4 +1,4 @@
-"""Published tables and hospitals' own headers."""
+"""Published tables and the headers of hospitals."""
 
 from pathlib import Path
 

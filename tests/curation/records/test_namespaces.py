@@ -1,4 +1,4 @@
-"""In which hospital's numbers a patient's number is one."""
+"""The hospital that assigned a patient's number."""
 
 import json
 

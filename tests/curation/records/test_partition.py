@@ -1,6 +1,4 @@
-"""A partition that a published table brings along is honored where it is asked for, and
-mentioned where not.
-"""
+"""A published partition is used only if it is set, and reported otherwise."""
 
 from pathlib import Path
 

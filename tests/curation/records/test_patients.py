@@ -1,4 +1,4 @@
-"""Ids of one patient give one pseudonym; ids that may be of one stay in one split."""
+"""Ids of one patient give one pseudonym; ids that may be one stay in one split."""
 
 import json
 
@@ -9,7 +9,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
 from sono.curation.dataset.split_checks import check_splits, possible_counts
 from sono.curation.dataset.splits import SplitConfig, assign_splits
-from sono.curation.qc_messages import remarks_of
+from sono.curation.qc_messages import frame_remarks
 from sono.curation.records.join_messages import Joined
 from sono.curation.records.namespaces import namespaces
 from sono.curation.records.patients import of_hospitals, same_patients
@@ -94,7 +94,7 @@ def test_a_patient_without_a_hospital_may_be_any_who_has_the_number_in_two() -> 
         assert images["split"].iloc[:3].nunique() == 1
         check_splits(images)
     assert possible_counts(images)["patients"] == 3
-    told = " ".join(remarks_of(images.assign(message=None), None, Joined(0, {})))
+    told = " ".join(frame_remarks(images.assign(message=None), None, Joined(0, {})))
     assert "3 patients (3 frames) may be fewer" in told and "without a hospital" in told
 
 

@@ -1,4 +1,4 @@
-"""Records tables as hospitals export them, with everything that goes wrong in them."""
+"""Records tables as hospitals export them, with all their mistakes."""
 
 from pathlib import Path
 

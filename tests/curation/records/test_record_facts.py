@@ -1,6 +1,4 @@
-"""A record gives spacing and machine to files without them, and never replaces those of a
-header.
-"""
+"""A record gives spacing and machine only to files without them."""
 
 import json
 from typing import Any

@@ -1,6 +1,4 @@
-"""`sono qc` and `sono records check` on exports whose names repeat, whose visits differ and
-whose tables have gaps.
-"""
+"""`sono qc` and `sono records check` with repeated names, several visits and runs."""
 
 import json
 import os
@@ -176,7 +174,7 @@ def test_what_a_header_or_the_center_contradicts_is_reported_and_not_applied(
     rows, summary = grade(tmp_path, table, center="North")
     assert (column(rows, "ga_days"), column(rows, "center")) == ([None], ["North"])
     assert codes(summary) == {"no_record": 1, "record_conflict": 1}
-    assert "a.dcm: line 2 " in " ".join(summary.remarks) and "of another" in " ".join(
+    assert "a.dcm: line 2 " in " ".join(summary.remarks) and "has another" in " ".join(
         summary.remarks
     )
 
@@ -388,7 +386,7 @@ def test_merged_cells_serve_all_their_rows_and_missing_patients_are_counted(tmp_
     rows, summary = grade(tmp_path, tmp_path / "records.xlsx")
     assert column(rows, "raw_patient") == ["W1", "W1", "W1", None]
     assert column(rows, "ga_days") == [157, 157, 157, None]
-    assert "1 frames have no patient id: in the splits 1 stay with their exam folder" in " ".join(
+    assert "1 frames have no patient id; in the splits, 1 stay with their exam folder" in " ".join(
         summary.remarks
     )
 

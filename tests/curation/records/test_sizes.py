@@ -1,6 +1,4 @@
-"""Sizes of a records table that are in cm without saying so, and sizes that no fetus of the
-row's age has.
-"""
+"""Sizes in cm without a unit, and sizes that are impossible at the age of their row."""
 
 from pathlib import Path
 
