@@ -10,7 +10,7 @@ from functools import lru_cache
 from sono.curation.clinical.name_variants import normalize, tokens_of, words_of
 
 # What stands in a column of ids and is none: the one above again, yes or no, true or false, a sex.
-# People are called Sim.
+# Some of these are names of people (Sim, Mann), so they are no placeholders of a name.
 _AGAIN = words_of(
     """
     dito ditto idem ibid ibidem desgleichen asabove seeabove sameasabove sieheoben wieoben
@@ -112,15 +112,16 @@ def is_no_day(day: date) -> bool:
 
 
 def is_mothers_birth(birth: date, exam: date | None) -> bool:
-    """Whether `birth` can be that of a patient who was examined on `exam` (None.
+    """Whether a patient born on `birth` can have been examined on `exam`, at 8 to 70 years.
 
-    On any day), at 8 to 70 years.
+    With `exam` None: on any day.
     """
     if birth in _NO_BIRTHS or not _OLDEST_BIRTH <= birth <= date.today():
         return False
     return exam is None or MOTHER_AGES[0] <= (exam - birth).days / _YEAR_DAYS <= MOTHER_AGES[1]
 
 
+@lru_cache(65536)
 def known(identity: str | None) -> str | None:
     """An id as it is compared; None where it names nobody."""
     return (

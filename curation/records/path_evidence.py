@@ -5,7 +5,7 @@ Another patient, exam day or place.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from itertools import combinations
@@ -46,7 +46,7 @@ _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?
 # is often a part.
 _COUNTED = re.compile(
     r"(?:(?:patient(?:e|in)?|pat|paci?ente|paziente|pac|paz|case|caso|cas|casus|geval|fall(?!\W*(?:19|20)\d\d(?!\d))"
-    r"|subject|subj|sub|sujet|sujeto|soggetto|sujeito|proband(?:in)?)(?:[\W_]*(?:no|nr|n[º°])(?![^\W\d_]))?"
+    r"|subject|subj|sub|sujet|sujeto|soggetto|sujeito|proband(?:in)?)(?:[\W_]*(?:no|nr|n°)(?![^\W\d_]))?"
     r"[\W_]*(\d+)(?![^\W_])|pt[\W_]*(\d+)$)"
 )
 _RUNNING = 2  # digits of a number that may count anything: one more is an id
@@ -67,7 +67,8 @@ class Paths:
 
     def __init__(self, files: Sequence[FileFacts], table: RecordsTable) -> None:
         self.table = table
-        paths = [_parts(facts)[:-1] for facts in files]
+        self.parts = {facts.path: path_parts(os.fsdecode(facts.path)) for facts in files}
+        paths = [parts[:-1] for parts in self.parts.values()]
         self.shared = shared_start(min(paths), max(paths)) if len(paths) > 1 else 0
         self.named: dict[str, list[Record]] = {}  # the rows whose names the letters of a part hold
         self.pairs, self.words = _pairs_of_names(table.records)
@@ -93,10 +94,12 @@ class Paths:
 
         That of all such paths, and nobody's own.
         """
-        key, path = path_parts(record.key), _parts(facts)
+        if not ABSOLUTE.match(record.key):
+            return "", ()
+        key, path = path_parts(record.key), self.parts[facts.path]
         same = _common_end(key, path)
         before, now = key[: len(key) - same], path[: len(path) - same]
-        if not ABSOLUTE.match(record.key) or not before or not now or self._agrees(facts, record):
+        if not before or not now or self._agrees(facts, record):
             return "", ()
         if (
             len(before) > self.table.root
@@ -116,10 +119,9 @@ class Paths:
         """
         if facts.patient_form or not known(record.patient):
             return "", ()
-        held = [
-            *self._names(facts, record),
-            *(text for part in _parts(facts) for text in _PATH_ID.findall(part)),
-        ]
+        own = _own_parts(record.key)
+        held = [part for part in self._names(facts) if not (part.isdecimal() and part in own)]
+        held += (text for part in self.parts[facts.path] for text in _PATH_ID.findall(part))
         if not all(ids_differ(text, record.patient) for text in held if known(text)):
             return "", ()
         others = [row for text in held for row in self.table.patients.get(id_form(text), ())]
@@ -135,14 +137,13 @@ class Paths:
         patient = known(record.patient)
         if facts.patient_form or not patient or not patient.isdecimal():
             return "", ()
-        parts = list(self._names(facts, record))
-        counted = {number for part in parts if (number := _counted(part))}
-        own = {unpadded(patient)}
-        if (
-            not counted
-            or counted & own
-            or any(len(part) > _RUNNING and not ids_differ(part, patient) for part in parts)
-        ):
+        parts = self._names(facts)
+        counted = [part for part in parts if _counted(part)]
+        own = _own_parts(record.key) if counted else ()
+        numbers = {_counted(part) for part in counted if part not in own}
+        if not numbers or unpadded(patient) in numbers:
+            return "", ()
+        if any(len(part) > _RUNNING and not ids_differ(part, patient) for part in parts):
             return "", ()
         return "name or folder has another number than the patient's of the row", ()
 
@@ -156,7 +157,7 @@ class Paths:
             or same_name(facts.header.get("PatientName"), record.name)
         ):
             return "", ()
-        *folders, name = _parts(facts)
+        *folders, name = self.parts[facts.path]
         found = [row for part in (*folders, without_suffix(name)) for row in self._rows_named(part)]
         if not found or any(_may_be_named(record, row) for row in found):
             return "", ()
@@ -174,16 +175,10 @@ class Paths:
             self.named[letters] = list({id(row): row for row in found}.values())
         return self.named[letters]
 
-    def _names(self, facts: FileFacts, record: Record) -> Iterator[str]:
-        """The folders and the stem of a file in full.
-
-        A number that the row's own path has counts files or folders.
-        """
-        *folders, name = _parts(facts)
-        own = {*path_parts(without_suffix(record.key)), *path_parts(record.key)}
-        for part in (*folders[self.shared :], without_suffix(name)):
-            if not (part.isdecimal() and part in own):
-                yield part
+    def _names(self, facts: FileFacts) -> list[str]:
+        """The folders and the stem of a file, without the folders that all files share."""
+        *folders, name = self.parts[facts.path]
+        return [*folders[self.shared :], without_suffix(name)]
 
     def _day(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
         """A folder that is called by another day than the row's exam date, where the header has
@@ -191,10 +186,13 @@ class Paths:
         """
         if facts.day is not None or record.exam_date is None:
             return "", ()
-        days = {day for part in _parts(facts)[self.shared : -1] for day in _days_of(part)} - {
-            record.birth
-        }
-        apart = [abs((day - record.exam_date).days) for day in days if day]
+        folders = [_days_of(part) for part in self.parts[facts.path][self.shared : -1]]
+        apart = [
+            abs((day - record.exam_date).days)
+            for days in folders
+            if record.birth not in days
+            for day in days
+        ]
         other = bool(apart) and min(apart) > self.table.rules.tolerance_days
         return ("folder has another date than the row's exam date" if other else ""), ()
 
@@ -202,8 +200,13 @@ class Paths:
         return compare(facts, record, self.table.rules.tolerance_days).agrees
 
 
-def _parts(facts: FileFacts) -> list[str]:
-    return path_parts(os.fsdecode(facts.path))
+@lru_cache
+def _own_parts(record_key: str) -> frozenset[str]:
+    """The parts of a row's own path, with and without its suffix: numbers in them count files or
+    folders, not patients.
+    """
+    *folders, name = path_parts(record_key) or [""]
+    return frozenset((*folders, name, without_suffix(name)))
 
 
 def _common_end(key: Sequence[str], path: Sequence[str]) -> int:
@@ -250,7 +253,7 @@ def _names_person(folders: Sequence[str], record: Record) -> bool:
 @lru_cache(65536)
 def _counted(part: str) -> str:
     """The number of a folder or stem that counts patients, without leading zeros; "" for none."""
-    found = _COUNTED.match(part)
+    found = _COUNTED.match(normalize(part))
     return unpadded(found[1] or found[2]) if found else ""
 
 

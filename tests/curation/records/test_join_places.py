@@ -250,7 +250,7 @@ def test_a_header_that_agrees_decides_about_a_moved_path(tmp_path: Path) -> None
 def test_a_folder_of_another_day_than_the_row_is_a_conflict_where_the_file_has_no_date(
     tmp_path: Path, folder: str, own: str | None, conflict: bool
 ) -> None:
-    text = "file,patient,birth,exam date,plane\nIM_1.png,W10001,1990-03-12,2024-01-10,femur\n"
+    text = "file,patient,DOB,exam date,plane\nIM_1.png,W10001,1990-03-12,2024-01-10,femur\n"
     files = (_file(f"{folder}/IM_1.png", own), _file("x.png"))
     match = _join(tmp_path, text, *files, date_tolerance_days=2)[0]
     assert match.codes == (CONFLICT if conflict else ()) and (DATE in match.why) == conflict
