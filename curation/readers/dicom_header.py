@@ -19,6 +19,13 @@ MAX_BLOB_BYTES, MAX_PRIVATE_TEXT = 64 << 10, 256
 
 _TEXT_VRS = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "DA", "DT", "AE")
 _BYTE_VRS = ("UN", "OB")
+# Of private elements in these VRs only numbers as long as an id or a date are private texts: most
+# are settings. Frequencies and times end in 000.
+_CODE_NUMBER = {
+    "CS": re.compile(r".*\d{5}"),
+    "IS": re.compile(r"\s*[+-]?\d{7,}(?<!000)\s*$"),
+    "DS": re.compile(r"\s*[+-]?\d{7,}(?<!000)(?:\.0*)?\s*$"),
+}
 # Facts about machine, method and coding, which the standard keeps apart from the person.
 _TECHNICAL = frozenset({
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "TransducerData",
@@ -122,6 +129,11 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
             texts += [text_of(item, "CodeValue") for item in element.value or ()]
         elif element.keyword in _DESCRIPTIONS:
             descriptions += _strings(element)
+        elif element.tag.is_private and element.VR in _CODE_NUMBER:
+            codes = [text for text in _strings(element) if text not in technical]
+            numbers = [text for text in codes if _CODE_NUMBER[element.VR].match(text)]
+            texts += [text.split(".", maxsplit=1)[0] for text in numbers]
+            descriptions += codes if element.VR == "CS" else []
         else:  # machines repeat technical facts in elements of their own
             repeats = technical if element.tag.is_private else frozenset()
             texts += [text for text in _private_texts(element) if text not in repeats]

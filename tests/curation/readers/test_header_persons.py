@@ -154,3 +154,33 @@ def test_no_text_of_a_header_reaches_a_column(tmp_path: Path) -> None:
         name: row.get(name) for name in IMAGES.columns if "zzyzx" in str(row.get(name)).casefold()
     }
     assert shown == {} and "Zzyzx" in row["persons"]
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "private"),
+    [
+        ("CS", "P4711223", "P4711223"),
+        ("CS", "LINDQVIST EVA", "LINDQVIST EVA"),
+        ("CS", "LINEAR", None),
+        ("CS", "MODE 2D 12", None),
+        ("CS", ["PROBE", "A_19840321"], "A_19840321"),
+        ("IS", "4711223", "4711223"),
+        ("IS", ["3", "19840321"], "19840321"),
+        ("IS", "47112", None),
+        ("IS", "3500000", None),
+        ("DS", "19840321", "19840321"),
+        ("DS", "4711223.0", "4711223"),
+        ("DS", "0.19840321", None),
+        ("DS", "1.5e9", None),
+    ],
+)
+def test_private_codes_and_numbers_count_where_they_are_as_long_as_an_id_or_hold_a_name(
+    tmp_path: Path, vr: str, value: str | list[str], private: str | None
+) -> None:
+    made = Dataset()
+    made.PatientName = "LINDQVIST^ANNA"
+    made.private_block(0x0019, "PLACES", create=True).add_new(0x01, vr, value)
+    header = header_of(made, tmp_path / "a.dcm")
+    values = {value} if isinstance(value, str) else set(value)
+    found = {value for value in (*values, private) if value in header.private}
+    assert found == ({private} if private else set())
