@@ -15,7 +15,7 @@ from sono.annotation.import_options import ImportOptions, check_file_kind, check
 from sono.annotation.import_summary import ImportSummary, Outcome, summarize
 from sono.annotation.mask_files import MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
-from sono.annotation.mask_labels import Labels, structure_name
+from sono.annotation.mask_labels import Labels, plain_label, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
@@ -75,6 +75,7 @@ def import_masks(
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
     remarks += _second_masks(before, new, options.replace)
     remarks += _foreign_structures(new, finder.accepted, planes)
+    remarks += _rotated_frames(new, finder.accepted)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(
             f"{decided} proposals are left out: these structures have already been reviewed"
@@ -120,12 +121,31 @@ def _foreign_structures(
     ]
 
 
+def _rotated_frames(new: pd.DataFrame, accepted: Mapping[str, Row]) -> list[str]:
+    """A message on masks of frames that were rotated by EXIF.
+
+    Where rotation keeps the size, a mask drawn on the image as stored fits as well, but falsely.
+    """
+    frames = [
+        image_id
+        for image_id in new["image_id"].unique()
+        if "rotated_by_exif" in accepted[image_id]["reasons"]
+    ]
+    if not frames:
+        return []
+    return [
+        f"{int(new['image_id'].isin(frames).sum())} masks are on {len(frames)} images that their "
+        "orientation tag rotates or mirrors; they are taken as drawn on the displayed image. Look "
+        "at them with `sono masks overlays`: a program that ignores the tag draws them mirrored"
+    ]
+
+
 def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{what} {count}" for what, count in counts.most_common(MAX_NAMES))
 
 
 def _check_one_label(path: Path, labels: Labels, found: Found) -> None:
-    """SonoError where --structure would give one name to several labels."""
+    """SonoError where --structure gives one name to several labels, or to another structure's."""
     names = sorted(
         {
             mask.label
@@ -138,6 +158,14 @@ def _check_one_label(path: Path, labels: Labels, found: Found) -> None:
             f"{path}: has the labels {', '.join(names[:MAX_NAMES])}, but --structure would name "
             f"all of them '{labels.structure}'; map each label, as in "
             f'--label "{names[0]}={labels.structure}"'
+        )
+    known = {plain_label(name): name for name in labels.planes.structures}
+    structure = known.get(plain_label(names[0])) if names else None
+    if labels.structure is not None and structure not in (None, labels.structure):
+        raise SonoError(
+            f"{path}: its masks have the label '{names[0]}', but --structure would name them "
+            f"'{labels.structure}'; leave --structure out, or, if the label is wrong, give "
+            f'--label "{names[0]}={labels.structure}" instead'
         )
 
 

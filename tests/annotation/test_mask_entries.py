@@ -18,6 +18,7 @@ from sono.annotation.mask_labels import structure_name
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import PlaneTable
+from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]
@@ -151,6 +152,25 @@ def test_labels_that_cannot_be_meant_are_an_error(
 ) -> None:
     with pytest.raises(SonoError, match=words):
         import_masks(three(tmp_path), coco(tmp_path, annotation(), label="Head"), options)
+
+
+def test_a_structure_that_contradicts_the_only_label_is_an_error(tmp_path: Path) -> None:
+    workspace, path = three(tmp_path), coco(tmp_path, annotation(category_id=1))
+    with pytest.raises(SonoError, match="masks have the label 'femur', but --structure"):
+        import_masks(workspace, path, ImportOptions(structure="fetal head"))
+    assert import_masks(workspace, path, ImportOptions(structure="femur")).imported == 3
+
+
+def test_masks_of_images_that_were_rotated_by_exif_are_remarked(tmp_path: Path) -> None:
+    path = coco(tmp_path, annotation(category_id=1))
+    plain = import_masks(three(tmp_path / "plain"), path)
+    workspace = three(tmp_path / "rotated")
+    images = workspace.images()
+    images["reasons"] = [["rotated_by_exif"], [], ["rotated_by_exif"]]
+    workspace.write(IMAGES, images)
+    rotated = import_masks(workspace, path)
+    assert plain.remarks == () and rotated.imported == 3
+    assert len(rotated.remarks) == 1 and "2 masks are on 2 images" in rotated.remarks[0]
 
 
 def test_a_label_that_no_mask_has_is_remarked(tmp_path: Path) -> None:
