@@ -30,7 +30,7 @@ def tiny_model(tiny: str) -> None:
     """Known by its name."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(study: Workspace) -> Path:
     return train(study, SMALL, "whole").folder
 

@@ -42,7 +42,7 @@ def tiny_model(tiny: str) -> None:
     """Known by its name."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(study: Workspace, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 24 training frames in six shards."""
     out = tmp_path_factory.mktemp("shards") / "train"
@@ -50,12 +50,12 @@ def folder(study: Workspace, tiny: str, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def streamed(folder: Path) -> TrainingConfig:
     return SMALL.model_copy(update={"shards": str(folder)})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(study: Workspace, streamed: TrainingConfig) -> Path:
     return train(study, streamed, "streamed").folder
 

@@ -48,7 +48,7 @@ def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(study: Workspace, tiny: str) -> Path:
     return train(study, SMALL, "unbroken").folder
 

@@ -242,7 +242,7 @@ def told(study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder, out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def one(study: Workspace) -> Path:
     """The run of one process."""
     architectures.SIZES["tiny2"] = TINY
