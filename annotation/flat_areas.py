@@ -5,7 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.foreign_masks import RefusedError
-from sono.annotation.picture_pixels import DARK, Gray, Mask, Pixels, strongest_channel
+from sono.annotation.picture_pixels import DARK, Pixels, strongest_channel
+from sono.curation.core.arrays import Gray, Mask
 
 NEAR = 16  # gray levels or steps of a channel that compression may change
 # of the painted pixels inside flat areas: a tone or color rarer than this is no class

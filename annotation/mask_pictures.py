@@ -19,14 +19,8 @@ from sono.annotation.flat_areas import (
 )
 from sono.annotation.foreign_masks import ForeignMask, Found, Picture, RefusedError, Size
 from sono.annotation.outlines import fill_outline, filled
-from sono.annotation.picture_pixels import (
-    DARK,
-    Gray,
-    Mask,
-    Pixels,
-    decode_picture,
-    strongest_channel,
-)
+from sono.annotation.picture_pixels import DARK, Pixels, decode_picture, strongest_channel
+from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode, encode

@@ -7,9 +7,9 @@ and are at most 12.7 times as long as wide.
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sono.annotation.outlines import convex_hull, filled
+from sono.curation.core.arrays import Mask
 
 # of the picture or of the stored frame; real masks: at most 0.60 of the stored frame
 NEARLY_ALL = 0.9
@@ -19,8 +19,6 @@ MAX_LENGTH = 20  # widths of a shape that is no line; real masks: at most 12.7
 MAX_HULL = 3  # areas of a line; its hull is larger where the line goes around something.
 MIN_KEPT = 0.5  # of a mask inside the stored crop
 SAME_SHAPE = 0.98  # overlap of a mask with what a tool made of it, above which nobody has edited it
-
-Mask = NDArray[np.bool_]
 
 
 def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | None:

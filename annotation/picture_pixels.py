@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sono.annotation.foreign_masks import MAX_PIXELS, read_file
+from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.errors import SonoError
 
 MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted
 
-Mask = NDArray[np.bool_]
-Gray = NDArray[np.uint8]
 Values = NDArray[np.int32]
 
 

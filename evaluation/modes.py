@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sono.annotation.masks import check_masks
 from sono.annotation.proposers import propose_each_kind
+from sono.curation.core.arrays import Mask
 from sono.curation.core.atomic import sha256
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.rle import decode, encode
-
-Mask = NDArray[np.bool_]
 
 MODES = {
     "all_one": "the whole square: what a user without masks gets",

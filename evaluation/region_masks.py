@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Mask
 from sono.curation.core.atomic import sha256
-from sono.evaluation.modes import Mask
 
 Indices = NDArray[np.integer]
 

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Gray
 from sono.curation.dataset.hamming import NearPairs, near_pairs
 from sono.curation.imaging.perceptual_hash import HASH_SIDE, SMALL_SIDE
-
-Gray = NDArray[np.uint8]
 
 # of 256 bits: copies differ by up to 47, frames of different patients by 61 and more (1140 real
 # frames)

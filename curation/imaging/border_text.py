@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Mask
 from sono.curation.imaging.burned_in_text import (
     ALONE,
     BESIDE_PRINT,
@@ -15,8 +16,6 @@ from sono.curation.imaging.burned_in_text import (
     burned_lines,
 )
 from sono.curation.imaging.components import connected_components
-
-Mask = NDArray[np.bool_]
 
 BAND = 0.15  # share of the height, at the top and at the bottom, that is searched
 MAX_GLYPH = 0.05  # share of the height that a letter may have

@@ -11,10 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Gray, Mask
 from sono.curation.imaging.components import connected_components
-
-Gray = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 PEN = 9  # pixels, wider than a stroke; wider pens are met at a half and a quarter of the size
 # at the last, where a spine looks like letters, twice as many strokes are wanted

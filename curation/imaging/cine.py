@@ -5,16 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from sono.curation.core.arrays import Box, Gray
 from sono.curation.core.config import Config
 from sono.curation.core.geometry import shrink
 
 SMALL_SIDE = 64
-
-Gray = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
 
 
 class CineConfig(Config):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from sono.curation.core.arrays import Mask
 
 
 def connected_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.config import Config
 from sono.curation.core.geometry import shrink
 from sono.curation.imaging.components import connected_components
@@ -24,9 +25,6 @@ from sono.curation.readers.dicom_regions import (
     is_tissue,
 )
 from sono.curation.readers.source import Frame, UltrasoundRegion
-
-Gray = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 SMALL_SIDE = 192  # longer side of the small picture
 ABOVE_BACKGROUND = 10  # gray levels from which a small pixel is an echo

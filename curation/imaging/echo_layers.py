@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Mask
 from sono.curation.imaging.components import connected_components
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

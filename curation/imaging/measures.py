@@ -8,11 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.geometry import shrink
 from sono.curation.imaging.sector import Sector, across_sector
-
-Gray = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 STROKE_SIDE = 5  # pixels; letters and calipers are drawn with thinner strokes
 COLOR_SPREAD = 48  # between the largest and the smallest channel; compressed gray stays below

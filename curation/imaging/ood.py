@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Gray = NDArray[np.uint8]
+from sono.curation.core.arrays import Gray
+
 Reals = NDArray[np.float64]
 
 MODEL = Path(__file__).with_name("ood.toml")

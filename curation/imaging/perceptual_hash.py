@@ -5,12 +5,10 @@ Copies share its 256 bits, whatever their gain, size or compression.
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Gray
 from sono.curation.core.geometry import shrink
 from sono.curation.imaging.sector import Sector, crop_to_sector
-
-Gray = NDArray[np.uint8]
 
 SMALL_SIDE = 64
 HASH_SIDE = 16  # 16 x 16 coefficients, a bit each

@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sono.curation.core.arrays import Gray
 from sono.curation.core.config import Config
 from sono.curation.imaging import measures
 from sono.curation.imaging.cine import CineConfig
 from sono.curation.imaging.display_modes import ViewConfig
 from sono.curation.imaging.ood import known_kind
 from sono.curation.imaging.sector import Sector
-
-Gray = NDArray[np.uint8]
 
 
 class QualityConfig(Config):

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Mask
 from sono.curation.imaging.border_text import printed_lines
 from sono.curation.imaging.echo_layers import (
     EchoLayer,
-    Mask,
     background_tone,
     echo_layer,
     header_height,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.imaging.echo_layers import EchoLayer, Mask
+from sono.curation.core.arrays import Mask
+from sono.curation.imaging.echo_layers import EchoLayer
 
 # echo thresholds tried in turn: the lowest is the most generous
 STEPS_ABOVE_BACKGROUND = (0, 2, 4, 8)

@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Gray
 from sono.curation.imaging.echo_layers import background_tone
 from sono.curation.imaging.sector import Sector
-
-Gray = NDArray[np.uint8]
 
 PARALLEL = 5.0  # degrees between two sides that never meet
 UPRIGHT = 3.5  # degrees from straight down of a side that does not lean

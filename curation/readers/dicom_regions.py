@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sono.curation.core.arrays import Box
 from sono.curation.core.geometry import SQUARE_TOLERANCE
 from sono.curation.readers.dicom_header import dicom_errors
 from sono.curation.readers.source import UltrasoundRegion
@@ -24,8 +25,6 @@ SPACING_RANGE_MM = (0.005, 2.0)  # both excluded: 0.2 mm written where centimete
 MAX_TISSUE_MM = 500.0  # of a tissue region; no probe sees that far
 MAX_PICTURE_MM = 1000.0  # of a complete picture, whose margins may be as wide as its tissue
 MAX_ASPECT = 4.0  # of pixels; more is a broken header
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
