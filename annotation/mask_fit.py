@@ -20,11 +20,9 @@ from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import resampled_mask
 from sono.curation.core.rle import decode
-from sono.curation.core.tables import rows_of
+from sono.curation.core.tables import Row, rows_of
 
 MAX_PROMPT = 1000  # characters
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

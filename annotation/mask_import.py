@@ -19,11 +19,10 @@ from sono.annotation.mask_labels import Labels, plain_label, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
-from sono.annotation.source_files import Row
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.frame_files import image_id_of, picture_of
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import MASKS
+from sono.curation.core.tables import MASKS, Row
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 

@@ -12,9 +12,10 @@ import pandas as pd
 
 from sono.annotation.foreign_masks import Picture
 from sono.annotation.picture_names import Reading, local_path, readings, stem_of
-from sono.annotation.source_files import Row, SourceFile, source_files
+from sono.annotation.source_files import SourceFile, source_files
 from sono.curation.core.atomic import real_path, sha256
 from sono.curation.core.frame_files import picture_of
+from sono.curation.core.tables import Row
 from sono.curation.core.workspace import Workspace
 from sono.curation.records.table import path_parts
 

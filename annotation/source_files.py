@@ -5,14 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from sono.curation.core.tables import Row
 from sono.curation.core.workspace import Workspace
 from sono.curation.records.table import path_parts
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

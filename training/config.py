@@ -10,10 +10,10 @@ from sono.curation.core.config import MAX_SEED, Config, merged, read_file, secti
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
 
-FOLDER = Path(__file__).parent / "recipes"
-SECTIONS = ("training", "tuning")  # for all runs; for runs that start from another run
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+RECIPE_SECTIONS = ("training", "tuning")  # for all runs; for runs that start from another run
 # settings of a recipe that do not apply to a run with the towers of another run
-TOWERS = ("model", "start", "text", "region_pool")
+TOWER_SETTINGS = ("model", "start", "text", "region_pool")
 PLACES = ("start", "text", "shards")  # settings that may name a file or folder
 SCRATCH, IMAGENET = "scratch", "imagenet"
 CLIP_TEXT = "clip"  # CLIP's transformer, from scratch
@@ -170,7 +170,7 @@ class TrainingConfig(Config):
 
 def recipe_names() -> list[str]:
     """The names of the built-in recipes."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.toml"))
 
 
 def training_config(
@@ -182,27 +182,27 @@ def training_config(
     """
     given = {name: value for name, value in options.items() if value is not None}
     own = section_values(workspace.config_path, "training")
-    path = _find(recipe or "sono")
-    sections = read_file(path, SECTIONS)
+    path = _recipe_path(recipe or "sono")
+    sections = read_file(path, RECIPE_SECTIONS)
     values = sections.get("training", {})
     # one after another, so that an error names the place of the mistake
     validated(values, "training", TrainingConfig, path)
     validated(merged(values, own), "training", TrainingConfig, workspace.config_path)
     if merged(values, own, given).get("init") is not None:
-        values = merged(_without(values, *TOWERS), sections.get("tuning", {}))
+        values = merged(_without_keys(values, *TOWER_SETTINGS), sections.get("tuning", {}))
         validated(values, "tuning", TrainingConfig, path)
     # an encoder brings the vision tower
     elif merged(own, given).get("start", SCRATCH) not in NAMED:
-        values = _without(values, "model", "start", "region_pool")
+        values = _without_keys(values, "model", "start", "region_pool")
     where = f"{recipe} with sono.toml and options" if recipe else "options"
     return validated(merged(values, own, given), where, TrainingConfig)
 
 
-def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+def _without_keys(values: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _find(recipe: str) -> Path:
+def _recipe_path(recipe: str) -> Path:
     """The file of a recipe: a built-in one by name, or a file of the user by path."""
     path = Path(recipe)
     if path.suffix == ".toml":
@@ -214,4 +214,4 @@ def _find(recipe: str) -> Path:
             f"unknown recipe '{recipe}'{did_you_mean(recipe, recipe_names())}; or give a file, "
             "NAME.toml"
         )
-    return FOLDER / f"{recipe}.toml"
+    return RECIPE_FOLDER / f"{recipe}.toml"

@@ -38,7 +38,7 @@ from sono.curation.core.table_checks import (
     with_new_columns,
 )
 
-Row = dict[str, Any]  # a measured frame on its way from a worker to the table
+Row = dict[str, Any]  # a row of a table by column; columns that it lacks are null
 
 
 _text, _int, _real = pa.string(), pa.int32(), pa.float64()
