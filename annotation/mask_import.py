@@ -125,10 +125,11 @@ def _rotated_frames(new: pd.DataFrame, accepted: Mapping[str, Row]) -> list[str]
 
     Where rotation keeps the size, a mask drawn on the image as stored fits as well, but falsely.
     """
+    codes = {image_id: accepted[image_id]["reasons"] for image_id in new["image_id"].unique()}
     frames = [
         image_id
-        for image_id in new["image_id"].unique()
-        if "rotated_by_exif" in accepted[image_id]["reasons"]
+        for image_id, reasons in codes.items()
+        if reasons is not None and "rotated_by_exif" in reasons
     ]
     if not frames:
         return []

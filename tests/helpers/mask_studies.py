@@ -23,7 +23,7 @@ def frame_row(number: int, **changes: Any) -> dict[str, Any]:
         "status": "accepted", "height": BOX[3] - BOX[1], "width": BOX[2] - BOX[0],
         "source_height": SOURCE[0], "source_width": SOURCE[1], "crop_x0": BOX[0], "crop_y0": BOX[1],
         "crop_x1": BOX[2], "crop_y1": BOX[3], "plane": "femur", "region": "lower limb",
-        "file": f"frames/00/{number:016x}.png", "reasons": [],
+        "file": f"frames/00/{number:016x}.png",
     }  # fmt: skip
     return row | changes
 
