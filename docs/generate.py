@@ -8,7 +8,7 @@ import io
 import tokenize
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import typer
@@ -19,7 +19,12 @@ from sono.curation.core.table_checks import TableSpec
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "This page is written by `docs/generate.py`; do not edit it."
-SPECS = (tables.IMAGES, tables.MASKS, tables.CAPTIONS, vault_tables.SOURCES)
+SPECS = {
+    tables.ImageRow: tables.IMAGES,
+    tables.MaskRow: tables.MASKS,
+    tables.CaptionRow: tables.CAPTIONS,
+    vault_tables.SourceRow: vault_tables.SOURCES,
+}
 MOST = 2**31 - 1  # of a column of 32-bit integers
 WHERE = {"sources": "study.vault/sources.parquet, which must stay in the building"}
 
@@ -40,11 +45,11 @@ def commands_page() -> str:
 def tables_page() -> str:
     """Every column of the tables with type, allowed values and meaning, in Markdown."""
     parts = ["# Tables", "", NOTE, ""]
-    for spec in SPECS:
+    for row, spec in SPECS.items():
         place = WHERE.get(spec.name, f"{spec.name}.parquet")
         parts += [f"## {spec.name}", "", f"File: {place}. Key: {', '.join(spec.key)}.", ""]
         parts += ["| column | type | values | meaning |", "|---|---|---|---|"]
-        meanings = _comments(spec.name.upper())
+        meanings = _comments(row)
         for field in spec.schema:
             cells = (f"`{field.name}`", _type(field), _values(spec, field.name))
             parts.append(f"| {' | '.join(cells)} | {meanings.get(field.name, '')} |")
@@ -101,17 +106,22 @@ def _values(spec: TableSpec, column: str) -> str:
     return "[reason codes](../reasons.md)" if column == "reasons" else ""
 
 
-def _comments(table: str) -> dict[str, str]:
-    """The comment at or above each column in the declaration of a table."""
-    source = inspect.getsource(tables) + inspect.getsource(vault_tables)
-    source = source[source.index(f"\n{table} = TableSpec(") :]
-    source = source[: source.index("\n)\n") + 3]
+def _comments(row: type) -> dict[str, str]:
+    """The comment at or above each column in the declaration of a row."""
+    found: dict[str, str] = {}
+    for base in (*getattr(row, "__orig_bases__", ()), row):
+        if base is not TypedDict:
+            found |= _comments_in(inspect.getsource(base))
+    return {name: text.replace("|", "\\|") for name, text in found.items() if text}
+
+
+def _comments_in(source: str) -> dict[str, str]:
     found: dict[str, str] = {}
     above: list[str] = []
     column = ""
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     for token, after in pairwise(tokens):
-        if token.type == tokenize.NAME and after.string == "=":
+        if token.type == tokenize.NAME and after.string == ":" and token.string != "False":
             column = token.string
             found[column], above = " ".join(above), []
         elif token.type == tokenize.COMMENT:
@@ -120,7 +130,7 @@ def _comments(table: str) -> dict[str, str]:
                 above.append(text)
             elif column:
                 found[column] = text
-    return {name: text.replace("|", "\\|") for name, text in found.items() if text}
+    return found
 
 
 if __name__ == "__main__":

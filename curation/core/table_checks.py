@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NewType, get_args, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +20,15 @@ STUDY = b"sono_study"  # in a table's metadata: which study it is of
 Range = tuple[float, float]
 FINITE: Range = (-sys.float_info.max, sys.float_info.max)
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
+Long = NewType("Long", int)  # a column of 64-bit integers; those of int have 32 bits
+ARROW_TYPES = {
+    str: _TEXT,
+    int: pa.int32(),
+    Long: pa.int64(),
+    float: pa.float64(),
+    bytes: pa.binary(),
+    list[str]: _TEXTS,
+}
 
 
 @dataclass(frozen=True)
@@ -210,15 +220,18 @@ def _shown(value: object) -> str:
     return reprlib.repr(value)
 
 
-def schema_of(**columns: pa.DataType | tuple[pa.DataType]) -> pa.Schema:
-    """A schema of columns by name; a type in a one-element tuple must not be null."""
-    fields = []
-    for name, kind in columns.items():
-        required = isinstance(kind, tuple)
-        fields.append(
-            pa.field(name, kind[0] if isinstance(kind, tuple) else kind, nullable=not required)
-        )
-    return pa.schema(fields)
+def schema_of(row: type) -> pa.Schema:
+    """The schema of the columns that a TypedDict declares, in order.
+
+    A column may be null where its type has `| None`.
+    """
+    hints = get_type_hints(row)
+    return pa.schema([_field(name, hint) for name, hint in hints.items()])
+
+
+def _field(name: str, hint: Any) -> pa.Field:
+    kinds = get_args(hint) if type(None) in get_args(hint) else (hint,)
+    return pa.field(name, ARROW_TYPES[kinds[0]], nullable=type(None) in kinds)
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 import pyarrow as pa
@@ -41,94 +41,94 @@ from sono.curation.core.table_checks import (
 Row = dict[str, Any]  # a row of a table by column; columns that it lacks are null
 
 
-_text, _int, _real = pa.string(), pa.int32(), pa.float64()
-_texts = pa.list_(pa.string())
+class ImageRow(TypedDict, total=False):
+    """A frame that was read, or a file that could not be."""
+
+    # from the sha256 of the decoded gray pixels; null where nothing could be decoded
+    image_id: str | None
+    source_id: str  # keyed hash of the path; the path itself stays in the vault
+    file_sha256: str | None
+    frame: int
+    source_frames: int | None  # that the file holds, also those that --frames left out
+    repeats_frame: int | None  # the frame of the same file that represents this one
+    center: str | None
+    patient_id: str | None  # keyed pseudonym
+    # keyed pseudonym of patients who may be one; null where there are no others
+    patient_group: str | None
+    study_id: str | None  # keyed pseudonym
+    # keyed pseudonym of the exam's folder; null where the folders hold several patients or
+    # studies
+    exam_id: str | None
+    machine: str | None
+    plane: str | None  # a plane id, "other" (labeled as none of the planes) or null (unknown)
+    region: str | None
+    ga_days: int | None
+    ga_source: str | None  # the dating that gave it: recorded, due, lmp, crl, hc, report
+    # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
+    exam_date: str | None
+    laterality: str | None
+    presentation: str | None
+    findings: list[str] | None
+    structures: list[str] | None  # named by the record
+    bpd_mm: float | None
+    hc_mm: float | None
+    ac_mm: float | None
+    fl_mm: float | None
+    crl_mm: float | None
+    nt_mm: float | None
+    row_spacing_mm: float | None  # of the stored pixels
+    col_spacing_mm: float | None
+    spacing_reason: str | None  # why the spacing is null
+    height: int | None  # of the stored (cropped) frame, in pixels
+    width: int | None
+    source_height: int | None  # of the complete frame: upright, with square pixels
+    source_width: int | None
+    # of the frame in its file, where the pixels were not square; null: the same
+    file_height: int | None
+    file_width: int | None
+    crop_x0: int | None  # half-open box in source pixels
+    crop_y0: int | None
+    crop_x1: int | None
+    crop_y1: int | None
+    # convex, phased, linear, trapezoid, full (no border found: the complete frame is kept)
+    sector_kind: str | None
+    sector_confidence: float | None
+    sector_apex_x: float | None  # geometry in stored pixels, degrees from straight down
+    sector_apex_y: float | None
+    sector_angle_left: float | None
+    sector_angle_right: float | None
+    sector_radius_min: float | None
+    sector_radius_max: float | None
+    sector_fraction: float | None  # sector area over source frame area
+    brightness: float | None
+    contrast: float | None
+    peak: float | None  # tone that 99.5 % of the echoes are below
+    clipped_dark: float | None
+    clipped_bright: float | None
+    sharpness: float | None
+    speckle: float | None
+    shadow: float | None  # fraction of rays without echoes
+    blockiness: float | None  # of compression; 1 for none
+    doppler: float | None  # fraction of colored pixels inside the sector
+    # fraction of the sector under thin strokes of one white tone: letters, calipers
+    overlay: float | None
+    # fraction of the sector under thin bright strokes of any tone, or colored ones
+    strokes: float | None
+    known_kind: float | None  # 0 to 1: likeness to the fetal frames that ood.toml was fitted to
+    perceptual_hash: str | None  # 64 hexadecimal digits of the sector in its frame
+    status: str
+    reasons: list[str] | None
+    message: str | None
+    duplicate_group: str | None
+    duplicate_kind: str | None
+    partition: str | None  # the split that a published table gives the frame; null for none
+    split: str | None
+    file: str | None  # relative to the workspace
 
 
 IMAGES = TableSpec(
     "images",
-    schema_of(
-        # from the sha256 of the decoded gray pixels; null where nothing could be decoded
-        image_id=_text,
-        source_id=(_text,),  # keyed hash of the path; the path itself stays in the vault
-        file_sha256=_text,
-        frame=(_int,),
-        source_frames=_int,  # that the file holds, also those that --frames left out
-        repeats_frame=_int,  # the frame of the same file that represents this one
-        center=_text,
-        patient_id=_text,  # keyed pseudonym
-        # keyed pseudonym of patients who may be one; null where there are no others
-        patient_group=_text,
-        study_id=_text,  # keyed pseudonym
-        # keyed pseudonym of the exam's folder; null where the folders hold several patients or
-        # studies
-        exam_id=_text,
-        machine=_text,
-        plane=_text,  # a plane id, "other" (labeled as none of the planes) or null (unknown)
-        region=_text,
-        ga_days=_int,
-        ga_source=_text,  # the dating that gave it: recorded, due, lmp, crl, hc, report
-        # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
-        exam_date=_text,
-        laterality=_text,
-        presentation=_text,
-        findings=_texts,
-        structures=_texts,  # named by the record
-        bpd_mm=_real,
-        hc_mm=_real,
-        ac_mm=_real,
-        fl_mm=_real,
-        crl_mm=_real,
-        nt_mm=_real,
-        row_spacing_mm=_real,  # of the stored pixels
-        col_spacing_mm=_real,
-        spacing_reason=_text,  # why the spacing is null
-        height=_int,  # of the stored (cropped) frame, in pixels
-        width=_int,
-        source_height=_int,  # of the complete frame: upright, with square pixels
-        source_width=_int,
-        # of the frame in its file, where the pixels were not square; null: the same
-        file_height=_int,
-        file_width=_int,
-        crop_x0=_int,  # half-open box in source pixels
-        crop_y0=_int,
-        crop_x1=_int,
-        crop_y1=_int,
-        # convex, phased, linear, trapezoid, full (no border found: the complete frame is kept)
-        sector_kind=_text,
-        sector_confidence=_real,
-        sector_apex_x=_real,  # geometry in stored pixels, degrees from straight down
-        sector_apex_y=_real,
-        sector_angle_left=_real,
-        sector_angle_right=_real,
-        sector_radius_min=_real,
-        sector_radius_max=_real,
-        sector_fraction=_real,  # sector area over source frame area
-        brightness=_real,
-        contrast=_real,
-        peak=_real,  # tone that 99.5 % of the echoes are below
-        clipped_dark=_real,
-        clipped_bright=_real,
-        sharpness=_real,
-        speckle=_real,
-        shadow=_real,  # fraction of rays without echoes
-        blockiness=_real,  # of compression; 1 for none
-        doppler=_real,  # fraction of colored pixels inside the sector
-        # fraction of the sector under thin strokes of one white tone: letters, calipers
-        overlay=_real,
-        # fraction of the sector under thin bright strokes of any tone, or colored ones
-        strokes=_real,
-        known_kind=_real,  # 0 to 1: likeness to the fetal frames that ood.toml was fitted to
-        perceptual_hash=_text,  # 64 hexadecimal digits of the sector in its frame
-        status=(_text,),
-        reasons=_texts,
-        message=_text,
-        duplicate_group=_text,
-        duplicate_kind=_text,
-        partition=_text,  # the split that a published table gives the frame; null for none
-        split=_text,
-        file=_text,  # relative to the workspace
-    ),
+    schema_of(ImageRow),
     key=("source_id", "frame"),
     choices={
         "status": STATUSES,
@@ -159,29 +159,33 @@ IMAGES = TableSpec(
 )
 
 
+class MaskRow(TypedDict, total=False):
+    """A mask of one structure on one stored frame."""
+
+    mask_id: str
+    image_id: str
+    structure: str
+    height: int  # size of the mask = size of the stored frame
+    width: int
+    counts: str  # COCO compressed RLE, column-major
+    box_x: int
+    box_y: int
+    box_width: int
+    box_height: int
+    area: int
+    source: str
+    model_hash: str | None
+    prompt: str | None  # JSON
+    score: float | None
+    stability: float | None
+    state: str
+    reviewer: str | None
+    reviewed_at: str | None
+
+
 MASKS = TableSpec(
     "masks",
-    schema_of(
-        mask_id=(_text,),
-        image_id=(_text,),
-        structure=(_text,),
-        height=(_int,),  # size of the mask = size of the stored frame
-        width=(_int,),
-        counts=(_text,),  # COCO compressed RLE, column-major
-        box_x=(_int,),
-        box_y=(_int,),
-        box_width=(_int,),
-        box_height=(_int,),
-        area=(_int,),
-        source=(_text,),
-        model_hash=_text,
-        prompt=_text,  # JSON
-        score=_real,
-        stability=_real,
-        state=(_text,),
-        reviewer=_text,
-        reviewed_at=_text,
-    ),
+    schema_of(MaskRow),
     key=("image_id", "structure", "mask_id"),
     choices={"source": MASK_SOURCES, "state": MASK_STATES},
     ranges={
@@ -192,47 +196,58 @@ MASKS = TableSpec(
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN, "structure": LINE_PATTERN},
 )
 
+
 # Pairs found by `sono dedup`; what belongs to the other frame begins with "other".
+class DuplicateRow(TypedDict, total=False):
+    """Two frames that look alike; what belongs to the second begins with `other`."""
+
+    kind: str
+    source_id: str
+    frame: int
+    other_source_id: str
+    other_frame: int
+    image_id: str | None
+    other_image_id: str | None
+    distance: int | None  # bits of 256 in which the hashes differ
+    correlation: float | None  # null where a frame is not stored, so that the pair is not confirmed
+    patient_id: str | None
+    other_patient_id: str | None
+    plane: str | None
+    other_plane: str | None
+    center: str | None
+    other_center: str | None
+    split: str | None
+    other_split: str | None
+    crosses: (
+        list[str] | None
+    )  # patient_id, plane, center, split: which of them are known and differ
+
+
 DUPLICATES = TableSpec(
     "duplicates",
-    schema_of(
-        kind=(_text,),
-        source_id=(_text,),
-        frame=(_int,),
-        other_source_id=(_text,),
-        other_frame=(_int,),
-        image_id=_text,
-        other_image_id=_text,
-        distance=_int,  # bits of 256 in which the hashes differ
-        correlation=_real,  # null where a frame is not stored, so that the pair is not confirmed
-        patient_id=_text,
-        other_patient_id=_text,
-        plane=_text,
-        other_plane=_text,
-        center=_text,
-        other_center=_text,
-        split=_text,
-        other_split=_text,
-        crosses=_texts,  # patient_id, plane, center, split: which of them are known and differ
-    ),
+    schema_of(DuplicateRow),
     key=("kind", "source_id", "frame", "other_source_id", "other_frame"),
     choices={"kind": ("exact", "near", "flipped"), "split": SPLITS, "other_split": SPLITS},
     ranges={"frame": COUNT_RANGE, "other_frame": COUNT_RANGE, "distance": (0, 256)},
 )
 
 
+class CaptionRow(TypedDict, total=False):
+    """A caption of a frame or of one of its masks."""
+
+    image_id: str
+    mask_id: str | None
+    level: str
+    text: str
+    template: str
+    tier: str
+    tokens: int
+    fields: list[str] | None  # the record fields that the text uses
+
+
 CAPTIONS = TableSpec(
     "captions",
-    schema_of(
-        image_id=(_text,),
-        mask_id=_text,
-        level=(_text,),
-        text=(_text,),
-        template=(_text,),
-        tier=(_text,),
-        tokens=(_int,),
-        fields=_texts,  # the record fields that the text uses
-    ),
+    schema_of(CaptionRow),
     key=("image_id", "level", "mask_id", "template"),
     choices={"level": LEVELS, "tier": TIERS},
     ranges={"tokens": COUNT_RANGE},

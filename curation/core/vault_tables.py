@@ -1,48 +1,52 @@
 """The tables of the vault: files with their paths and raw ids, and released frames."""
 
-import pyarrow as pa
+from typing import TypedDict
 
 from sono.curation.core.column_values import DATE_PATTERN
-from sono.curation.core.table_checks import TableSpec, schema_of
-from sono.curation.core.tables import IMAGES
+from sono.curation.core.table_checks import Long, TableSpec, schema_of
+from sono.curation.core.tables import IMAGES, ImageRow
 
-# One row per frame, as measured and joined, before frames are compared with each other.
+
+class SourceFacts(TypedDict, total=False):
+    """What only the vault holds of a file and of the records that it met."""
+
+    path: bytes  # absolute, as the operating system gives it
+    root: bytes  # the folder given to `sono qc`
+    file_size: Long | None
+    modified_ns: Long | None
+    settings_hash: str
+    namespace: str | None  # keeps equal ids of two hospitals apart
+    site: str | None  # the hospital that gave the ids of the row that was applied
+    raw_patient: str | None
+    raw_study: str | None
+    file_patient: str | None  # as in the file, whatever the records contain
+    file_study: str | None
+    raw_exam_date: str | None  # ISO
+    header_facts: str | None  # JSON: other facts of the header on person, exam and image
+    named_by: list[str] | None  # digests of the rows that met the file by name or id
+    private: list[str] | None  # what must never appear in the workspace
+    persons: list[str] | None  # of these the names of patients, operators and physicians
+    replaced: str | None  # JSON: the values that a record replaced, for a later record
+    from_report: list[str] | None  # the record fields and codes that structured reports gave
+    printed: list[str] | None  # words read in the pixels, where [qc] ocr is set
+
+
+class SourceRow(SourceFacts, ImageRow, total=False):
+    """A frame as measured and joined, before frames are compared with each other."""
+
+
+class ReleasedRow(TypedDict, total=False):
+    """A quarantined frame that a person released, whatever `sono qc` finds on it again."""
+
+    # the name of a stored file without its extension: one frame may have several crops
+    picture: str
+    reviewer: str
+    reviewed_at: str
+
+
 SOURCES = TableSpec(
     "sources",
-    pa.schema(
-        [
-            # absolute, as the operating system gives it
-            pa.field("path", pa.binary(), nullable=False),
-            pa.field("root", pa.binary(), nullable=False),  # the folder given to `sono qc`
-            pa.field("file_size", pa.int64()),
-            pa.field("modified_ns", pa.int64()),
-            pa.field("settings_hash", pa.string(), nullable=False),
-            pa.field("namespace", pa.string()),  # keeps equal ids of two hospitals apart
-            # the hospital that gave the ids of the row that was applied
-            pa.field("site", pa.string()),
-            pa.field("raw_patient", pa.string()),
-            pa.field("raw_study", pa.string()),
-            pa.field("file_patient", pa.string()),  # as in the file, whatever the records contain
-            pa.field("file_study", pa.string()),
-            pa.field("raw_exam_date", pa.string()),  # ISO
-            # JSON: other facts of the header on person, exam and picture
-            pa.field("header_facts", pa.string()),
-            # the rows that met the file by name or id, in digest, for later runs
-            pa.field("named_by", pa.list_(pa.string())),
-            pa.field("private", pa.list_(pa.string())),  # what must never appear in the workspace
-            pa.field(
-                "persons", pa.list_(pa.string())
-            ),  # of these the names of patients, operators and physicians
-            # JSON: the values that a record replaced, for a later record
-            pa.field("replaced", pa.string()),
-            # the record fields and codes that structured reports gave
-            pa.field("from_report", pa.list_(pa.string())),
-            pa.field(
-                "printed", pa.list_(pa.string())
-            ),  # words read in the pixels, where [qc] ocr is set
-            *IMAGES.schema,
-        ]
-    ),
+    schema_of(SourceRow),
     key=IMAGES.key,
     choices=IMAGES.choices,
     ranges=IMAGES.ranges,
@@ -60,10 +64,4 @@ SOURCES = TableSpec(
         "from_report",
     },
 )
-# Quarantined frames that a person released, whatever `sono qc` finds on them again. A picture is
-# the name of a stored file without its extension: one frame may have several crops.
-RELEASED = TableSpec(
-    "released",
-    schema_of(picture=(pa.string(),), reviewer=(pa.string(),), reviewed_at=(pa.string(),)),
-    key=("picture",),
-)
+RELEASED = TableSpec("released", schema_of(ReleasedRow), key=("picture",))
