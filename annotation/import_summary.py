@@ -135,10 +135,17 @@ def summarize(
 
 
 def _examples(refused: Sequence[Outcome], kept: Sequence[Outcome]) -> tuple[str, ...]:
-    """One line for each kind of evidence and each reason, then more refusals up to MAX_EXAMPLES."""
+    """One line for each kind of evidence and each reason, then more refusals up to MAX_EXAMPLES.
+
+    Unknown labels have a list of their own.
+    """
     firsts = {outcome.evidence: outcome for outcome in reversed(kept)}
     reasons = {outcome.reason: outcome for outcome in reversed(refused)}
-    more = [outcome for outcome in refused if outcome not in reasons.values()]
+    more = [
+        outcome
+        for outcome in refused
+        if outcome.reason != "unknown_label" and outcome not in reasons.values()
+    ]
     shown = [*firsts.values(), *reasons.values(), *more[: max(0, MAX_EXAMPLES - len(reasons))]]
     return tuple(outcome.text for outcome in shown)
 
