@@ -1,14 +1,12 @@
-"""Fixtures for every room."""
+"""Fixtures for the tests of all packages."""
 
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from waiting import LIMIT
 
 from sono.curation.core import atomic as storage
 from sono.curation.core.console import stderr_console
@@ -16,41 +14,36 @@ from sono.curation.core.console import stderr_console
 if TYPE_CHECKING:
     from commands import Place
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+# The folder of real ultrasound; reference outputs of the published code are in `golden` next to it.
+DATA = Path(os.environ.get("SONO_DATA") or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real ultrasound beside the repository; tests that need it are skipped without it."""
-    if not (SHARED / "data").is_dir():
-        pytest.skip("the real data (../shared/data) is not on this machine")
-    return SHARED / "data"
+    """The real ultrasound; tests that need it are skipped without it."""
+    return _folder(DATA)
 
 
 @pytest.fixture(scope="session")
 def shared_golden() -> Path:
     """Reference outputs of the published code; tests that need them are skipped without them."""
-    if not (SHARED / "golden").is_dir():
-        pytest.skip("the reference outputs (../shared/golden) are not on this machine")
-    return SHARED / "golden"
+    return _folder(DATA.parent / "golden")
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        pytest.skip(f"the folder {path.name} is not on this machine; SONO_DATA gives its place")
+    return path
 
 
 @pytest.fixture(scope="session")
-def shared_tools() -> Path:
-    """The maker of bad files beside the repository."""
-    if not (SHARED / "tools").is_dir():
-        pytest.skip("the maker of bad files (../shared/tools) is not on this machine")
-    return SHARED / "tools"
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 52 image and 56 DICOM files that are broken, odd, hostile or private."""
+    from bad_files import make_bad_files
 
-
-@pytest.fixture(scope="session")
-def bad_files(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus: 52 image and 56 DICOM files, of which two names are folders or differ by
-    machine.
-    """
     folder = tmp_path_factory.mktemp("bad")
-    command = [sys.executable, str(shared_tools / "make_bad_inputs.py"), str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
+    make_bad_files(folder)
     return folder
 
 
