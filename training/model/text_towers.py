@@ -66,8 +66,9 @@ def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenize
     # for a damaged folder transformers, tokenizers and torch raise anything
     except Exception as error:
         raise SonoError(
-            f"text tower '{source}': not available ({short(error)}); give a folder with its "
-            f"configuration and tokenizer, or let its name be downloaded once with {OFFLINE}=0"
+            f"text tower '{source}': not available ({short(error)}); give minilm, clip or a "
+            "folder with configuration and tokenizer, or let its name be downloaded once with "
+            f"{OFFLINE}=0"
         ) from error
     return towers, tokenizer
 
