@@ -1,6 +1,6 @@
 """What records and masks state about a frame, and the values that caption templates get of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -99,11 +99,15 @@ def facts_of(images: pd.DataFrame) -> Iterator[tuple[str, Facts]]:
                 row["plane"],
                 row["region"],
                 row["ga_days"],
-                tuple(row["structures"] or ()),
+                _words(row["structures"]),
                 None,
                 row["laterality"],
                 row["presentation"],
-                tuple(row["findings"] or ()),
+                _words(row["findings"]),
                 tuple((name, row[name]) for name in BIOMETRY if row[name] is not None),
             ),
         )
+
+
+def _words(cell: Iterable[str] | None) -> tuple[str, ...]:
+    return () if cell is None else tuple(cell)
