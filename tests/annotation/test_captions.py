@@ -313,7 +313,10 @@ def test_templates_get_the_values_of_the_documented_examples() -> None:
 
 
 def test_a_size_of_the_record_is_written_and_counted_as_used(tmp_path: Path) -> None:
-    rows = [image("a", plane="femur", fl_mm=38.64, hc_mm=201.0, findings=[]), image("b", plane="femur")]
+    rows = [
+        image("a", plane="femur", fl_mm=38.64, hc_mm=201.0, findings=[]),
+        image("b", plane="femur"),
+    ]
     workspace = study(tmp_path, rows, [])
     text = "{{ plane }}{% if fl_mm %}, length {{ fl_mm | round(1) }} mm{% endif %}"
     build_captions(workspace, own_templates(tmp_path / "mine", text))
