@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sono.curation.core.atomic import write_text
-from sono.curation.core.column_values import SPLITS
+from sono.curation.core.column_values import MASK_STATES, SPLITS, TRAINED_STATES
+from sono.curation.core.config import section_values
 from sono.curation.core.drawing import contact_sheet, overlay
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.planes import PlaneTable
@@ -42,7 +43,9 @@ def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     """
     planes = workspace.planes()
     images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()
-    stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes)
+    states = section_values(workspace.config_path, "training").get("mask_states", TRAINED_STATES)
+    trained = tuple(state for state in MASK_STATES if state in states)
+    stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes, trained)
     path = workspace.root / REPORT_NAME
     write_text(
         path,
@@ -71,6 +74,10 @@ def _statistics_page(
         planes_shown=int(shown["plane"].isin(list(planes.by_id)).sum()),
         split_columns=[[name, "no split" if name == UNSPLIT else name] for name in splits],
         regions=[{"region": region, "frames": frames} for region, frames in stats.region.items()],
+        mask_columns=[
+            [state, f"{state} (trained on)" if state in stats.trained_states else state]
+            for state in MASK_STATES
+        ],
         caption_count=int(stats.captions[["full", "partial", "label"]].to_numpy().sum()),
         decimals=dict.fromkeys((f"p{percent}" for percent in PERCENTILES), "decimal"),
         planes_and_age=data_uri(figure_planes_and_age(stats, planes)),
