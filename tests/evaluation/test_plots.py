@@ -1,7 +1,7 @@
 """Pictures are PNGs that show what they were given."""
 
 import cv2
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +34,7 @@ def test_an_undecided_column_is_drawn_only_when_needed() -> None:
 
 def test_a_confusion_matrix_has_a_legend_of_its_colors() -> None:
     picture = pixels(confusion_plot(np.array([[3, 0, 0], [0, 4, 0]]), ["femur", "eye"], "t"))
-    half = np.round(255 * np.array(matplotlib.colormaps["Blues"](0.5)[:3]))  # of no cell
+    half = np.round(255 * np.array(mpl.colormaps["Blues"](0.5)[:3]))  # of no cell
     assert (np.abs(picture - half) <= 2).all(axis=2).any()
 
 
