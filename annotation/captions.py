@@ -1,31 +1,36 @@
 """Captions from records and masks: one for every accepted frame, one for every mask on it."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
 
 import pandas as pd
 from pydantic import Field
 
-from sono.annotation.findings import PLACES, Places, mention_findings, spoken, with_own_places
-from sono.annotation.lint import LintRules, clip_token_counter, lint
+from sono.annotation.caption_facts import (
+    DAYS_A_WEEK,
+    TIER_OF_COUNT,
+    Facts,
+    caption_values,
+    facts_of,
+    find_plane,
+)
+from sono.annotation.findings import PLACES, Places, spoken, with_own_places
+from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter, lint
 from sono.curation.core.column_values import LEVELS, TIERS
 from sono.curation.core.config import Config
 from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
-from sono.curation.core.planes import Plane, PlaneTable
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
-from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, Values, load_templates
+from sono.templates.caption_values import Values
+from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, load_templates
 
-DAYS_A_WEEK = 7
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
-# by how many of plane, gestational age and structures are there
-_TIERS = ("label", "label", "partial", "full")
-
 
 _Place = tuple[str, str | None]  # image id, and mask id of a region caption
 
@@ -41,26 +46,6 @@ class CaptionConfig(Config):
     )  # structures, planes or regions that show a study's own findings
 
 
-class Facts(NamedTuple):
-    """What the record and the masks state about a frame, or about one mask (`structure`).
-
-    Equal facts give equal captions.
-    """
-
-    plane: str | None = None  # a plane id, "other" or None
-    region: str | None = None
-    ga_days: int | None = None
-    structures: tuple[str, ...] = ()
-    structure: str | None = None
-    laterality: str | None = None
-    presentation: str | None = None
-    findings: tuple[str, ...] = ()
-
-    @property
-    def level(self) -> str:
-        return "region" if self.structure else "global"
-
-
 @dataclass(frozen=True)
 class Caption:
     """A rendered caption; with `findings` (see annotation.lint) it is refused."""
@@ -70,6 +55,7 @@ class Caption:
     tokens: int
     fields: tuple[str, ...]
     findings: tuple[str, ...]
+    places: tuple[str, ...]  # `file:line` of the template for each finding
     shortened: bool  # lists fewer structures than the facts
 
 
@@ -81,7 +67,7 @@ class CaptionSummary:
     counts: dict[str, dict[str, int]]
     findings: dict[str, int]
     refused: int
-    examples: dict[str, str]  # a refused text for each finding
+    examples: tuple[str, ...]  # for each finding: where, what the rule is, a refused text
     shortened: int  # captions that list fewer structures than there are, to fit the text encoder
 
     def refuse_findings(self) -> None:
@@ -113,20 +99,35 @@ class CaptionWriter:
             facts = facts._replace(ga_days=None)
         elif not names & {"ga", "days", "tier"} and facts.ga_days is not None:
             facts = facts._replace(ga_days=facts.ga_days // DAYS_A_WEEK * DAYS_A_WEEK)
-        return facts if names & {"structures", "tier"} else facts._replace(structures=())
+        if not names & {"structures", "tier"}:
+            facts = facts._replace(structures=())
+        return facts._replace(biometry=tuple(size for size in facts.biometry if size[0] in names))
 
     def _write(self, facts: Facts) -> Caption:
-        plane = find_plane(facts.plane, self.rules.planes)
         fitted, values, text = self._fit(facts)
         used = _fields_used(text, values, self.templates.printed(facts.level))
         listed = (facts.structure,) if facts.structure else facts.structures
-        findings = lint(
-            text, self.rules, plane, listed, [spoken(finding) for finding in facts.findings]
-        )
+        findings = self._lint(text, facts, listed)
+        places = self._places(findings, facts, listed, values) if findings else ()
+        fewer = len(fitted) < len(facts.structures)
         tokens = self.rules.count_tokens(text)
-        return Caption(
-            text, _tier(used), tokens, used, tuple(findings), len(fitted) < len(facts.structures)
-        )
+        return Caption(text, _tier(used), tokens, used, findings, places, fewer)
+
+    def _lint(self, text: str, facts: Facts, listed: Collection[str]) -> tuple[str, ...]:
+        plane = find_plane(facts.plane, self.rules.planes)
+        words = [spoken(finding) for finding in facts.findings]
+        return tuple(lint(text, self.rules, plane, listed, words))
+
+    def _places(
+        self, findings: Iterable[str], facts: Facts, listed: Collection[str], values: Values
+    ) -> tuple[str, ...]:
+        """`file:line` of the piece of the template that brings each finding into the text."""
+        found: dict[str, str] = {}
+        place = ""
+        for place, text in self.templates.written(facts.level, values):
+            for code in self._lint(text, facts, [name for name in listed if name in text]):
+                found.setdefault(code, place)
+        return tuple(found.get(code, place) for code in findings)
 
     def _fit(self, facts: Facts) -> tuple[tuple[str, ...], Values, str]:
         """Render with as many structures as the text encoder can read.
@@ -147,57 +148,6 @@ class CaptionWriter:
             structures = structures[:-1]
 
 
-def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) -> Values:
-    """The values that a template gets: names and English lists, null where unknown.
-
-    A frame outside the standard planes has at most a region; its plane is null.
-    """
-    plane = find_plane(facts.plane, planes)
-    mentioned = mention_findings(facts.findings, plane, places)
-    weeks, days = divmod(facts.ga_days, DAYS_A_WEEK) if facts.ga_days is not None else (None, None)
-    structures = english_list(facts.structures)
-    known = sum((plane is not None, weeks is not None, bool(facts.structure or structures)))
-    return {
-        "plane": plane.name if plane else None,
-        "region": facts.region or (plane.region if plane else None),
-        "weeks": weeks,
-        "days": days,
-        "ga": ga_in_words(facts.ga_days),
-        "structures": structures,
-        "structure": facts.structure,
-        "laterality": facts.laterality,
-        "presentation": facts.presentation,
-        "findings": english_list([spoken(finding) for finding in mentioned.plane]),
-        "study_findings": english_list([spoken(finding) for finding in mentioned.study]),
-        "tier": _TIERS[known],
-    }
-
-
-def find_plane(plane_id: str | None, planes: PlaneTable) -> Plane | None:
-    """The plane of an id; None for an unknown plane and for "other".
-
-    SonoError for an id that is not in the table.
-    """
-    planes.check([plane_id])
-    return planes.by_id.get(plane_id or "")
-
-
-def ga_in_words(ga_days: int | None) -> str | None:
-    """`22 weeks and 3 days` of a gestational age in days."""
-    if ga_days is None:
-        return None
-    weeks, days = divmod(ga_days, DAYS_A_WEEK)
-    text = f"{weeks} week{'s' * (weeks != 1)}"
-    return f"{text} and {days} day{'s' * (days != 1)}" if days else text
-
-
-def english_list(words: Sequence[str]) -> str | None:
-    """`a, b and c`; None for no words."""
-    if not words:
-        return None
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def _within(words: tuple[str, ...], chars: int) -> tuple[str, ...]:
     """The first of `words` that together have at most `chars` characters; one at least."""
     ends = accumulate(len(word) + 2 for word in words)
@@ -206,20 +156,31 @@ def _within(words: tuple[str, ...], chars: int) -> tuple[str, ...]:
 
 def _fields_used(text: str, values: Values, printed: Iterable[str]) -> tuple[str, ...]:
     """The known values that the template may print and that occur in the text."""
-    known = {name: str(values[name]).casefold() for name in printed if values.get(name) is not None}
+    known = {name: values[name] for name in printed if values.get(name) is not None}
     left, used = text.casefold(), []
     # the longest first, each found once and taken out, so that "head" is not found in "fetal head"
-    for name in sorted(known, key=lambda name: (-len(known[name]), name)):
-        if known[name] in left:
-            left = left.replace(known[name], "\0", 1)
+    for name in sorted(known, key=lambda name: (-len(str(known[name])), name)):
+        found = re.search(_spellings(known[name]), left)
+        if found:
+            left = f"{left[: found.start()]}\0{left[found.end() :]}"
             used.append(name)
     return tuple(sorted(used))
+
+
+def _spellings(value: object) -> str:
+    """A pattern of the ways to write a value: a size may be rounded, and is a complete number."""
+    if not isinstance(value, float):
+        return re.escape(str(value).casefold())
+    numbers = {str(value), *(f"{value:.{digits}f}" for digits in range(7))}
+    return (
+        rf"(?<![\d.])(?:{'|'.join(map(re.escape, sorted(numbers, key=len, reverse=True)))})(?!\d)"
+    )
 
 
 def _tier(used: Collection[str]) -> str:
     aged = not {"ga", "weeks"}.isdisjoint(used)
     shown = not {"structures", "structure"}.isdisjoint(used)
-    return _TIERS[sum(("plane" in used, aged, shown))]
+    return TIER_OF_COUNT[sum(("plane" in used, aged, shown))]
 
 
 def build_captions(workspace: Workspace, template: str | None = None) -> CaptionSummary:
@@ -250,7 +211,6 @@ def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: Caption
     for level in earlier & {_level(place) for place in places}:
         if not sum(summary.counts[level].values()):
             codes = ", ".join(f"{code} {count}" for code, count in summary.findings.items())
-            code, example = next(iter(summary.examples.items()))
             kept = (
                 "captions.parquet stays as it is"
                 if workspace.path(CAPTIONS).exists()
@@ -258,7 +218,7 @@ def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: Caption
             )
             raise SonoError(
                 f"template set '{summary.template}': every {level} caption was refused ({codes}), "
-                f"so {kept}; correct the template or the records: '{example}' has {code}"
+                f"so {kept}; correct the template or the records; {summary.examples[0]}"
             )
 
 
@@ -270,7 +230,7 @@ def _captions_of(
     places: list[_Place] = []
     captions: list[Caption] = []
     with progress("captions", len(images)) as advance:
-        for number, (image_id, recorded) in enumerate(_facts_of(images), start=1):
+        for number, (image_id, recorded) in enumerate(facts_of(images), start=1):
             own = masked.get(image_id, [])
             facts = recorded._replace(structures=_listed(recorded, own, writer.rules.planes))
             places.append((image_id, None))
@@ -290,32 +250,6 @@ def _masks_by_image(masks: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
     for image_id, mask_id, structure in zip(*columns, strict=True):
         found.setdefault(image_id, []).append((mask_id, structure))
     return found
-
-
-def _facts_of(images: pd.DataFrame) -> Iterator[tuple[str, Facts]]:
-    """The image id and the recorded facts of each row."""
-    names = (
-        "image_id",
-        "plane",
-        "region",
-        "ga_days",
-        "structures",
-        "laterality",
-        "presentation",
-        "findings",
-    )
-    columns = [
-        images[name].astype(object).where(images[name].notna(), None).tolist() for name in names
-    ]
-    for image_id, plane, region, ga_days, structures, laterality, presentation, findings in zip(
-        *columns, strict=True
-    ):
-        recorded = () if structures is None else tuple(structures)
-        coded = () if findings is None else tuple(findings)
-        yield (
-            image_id,
-            Facts(plane, region, ga_days, recorded, None, laterality, presentation, coded),
-        )
 
 
 def _listed(facts: Facts, own: list[tuple[str, str]], planes: PlaneTable) -> tuple[str, ...]:
@@ -352,18 +286,18 @@ def _summary(
 ) -> CaptionSummary:
     counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
     findings: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+    examples: dict[str, str] = {}  # the first of each finding
     for place, caption in zip(places, captions, strict=True):
         findings.update(caption.findings)
-        for code in caption.findings:
-            examples.setdefault(code, caption.text)
+        for code, line in zip(caption.findings, caption.places, strict=True):
+            examples.setdefault(code, f"{line}: {code}, {FINDINGS[code]}: '{caption.text}'")
         counts[_level(place)][caption.tier] += not caption.findings
     return CaptionSummary(
         writer.templates.id,
         counts,
         dict(sorted(findings.items())),
         sum(bool(caption.findings) for caption in captions),
-        examples,
+        tuple(examples.values()),
         sum(caption.shortened for caption in captions),
     )
 

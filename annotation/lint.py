@@ -136,7 +136,8 @@ def _disagreements(
     """`wrong_plane` and `wrong_structure`, from the terms in the text and the listed structures."""
     listed = _folded(structures)
     known = _folded(rules.planes.structures)
-    own = _folded((plane.name, *plane.structures)) if plane else listed & known
+    # a plane of the planes file may list no structures: then any may be in it
+    own = _folded((plane.name, *(plane.structures or known))) if plane else listed & known
     terms = _folded(rules.term_pattern.findall(text)) - own - REGIONS.keys()
     # "femur" is a plane and a structure: if the plane is known, it is read as a structure
     names = _folded(rules.plane_names) - (known if plane else set())

@@ -109,7 +109,7 @@ def _foreign_structures(
     foreign = Counter(
         f"{structure} on {name}"
         for structure, name in pairs
-        if name in planes.by_id and structure not in planes.by_id[name].structures
+        if name in planes.by_id and structure not in (planes.by_id[name].structures or (structure,))
     )
     if not foreign:
         return []

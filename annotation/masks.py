@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import sha256
+from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import encode
 from sono.curation.core.tables import MASKS, empty_table, from_rows
@@ -15,7 +16,6 @@ from sono.curation.core.workspace import Workspace
 
 SAME_MASK = ["image_id", "structure", "source"]
 SAME_STRUCTURE = SAME_MASK[:2]
-SETTLED = ("accepted", "edited")  # what is trained on by default
 
 
 def masks_of(workspace: Workspace, image_ids: pd.Series | pd.Index) -> pd.DataFrame:
@@ -119,10 +119,12 @@ def outdated(
     none.
     """
     rejected = existing.loc[existing["state"] == "rejected", "mask_id"]
-    fresh = new[new["state"].isin(SETTLED) & ~new["mask_id"].isin(rejected)]
+    fresh = new[new["state"].isin(TRAINED_STATES) & ~new["mask_id"].isin(rejected)]
     columns = SAME_STRUCTURE if replace else SAME_MASK
     again = _keys(existing, columns).isin(_keys(fresh, columns)) & (replace is not False)
-    return existing["state"].isin(SETTLED) & again & ~existing["mask_id"].isin(new["mask_id"])
+    return (
+        existing["state"].isin(TRAINED_STATES) & again & ~existing["mask_id"].isin(new["mask_id"])
+    )
 
 
 def concat_masks(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

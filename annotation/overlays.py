@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sono.annotation.masks import masks_of
 from sono.curation.core.atomic import write_bytes
-from sono.curation.core.drawing import contact_sheet, overlay
+from sono.curation.core.drawing import LEGEND, DrawnMask, contact_sheet, overlay
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.rle import decode
 from sono.curation.core.workspace import Workspace
@@ -36,7 +36,7 @@ def write_overlays(
         tiles.append((picture, f"{names}\n{image_id}"))
     check_texts(workspace, "masks.png", (text for _, text in tiles))
     target = folder / "masks.png"
-    write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE))
+    write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE, LEGEND))
     return target
 
 
@@ -52,9 +52,13 @@ def choose_frames(masks: pd.DataFrame, count: int) -> list[str]:
 
 
 def draw_masks(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np.uint8], str]:
-    """The frame with its masks, the largest first, and their names."""
+    """The frame with its masks, the largest first, and their names; proposals are dashed."""
     drawn = [
-        (str(row["structure"]), decode(row["counts"], int(row["height"]), int(row["width"])))
+        DrawnMask(
+            str(row["structure"]),
+            decode(row["counts"], int(row["height"]), int(row["width"])),
+            row["state"] == "proposed",
+        )
         for row in masks.sort_values("area", ascending=False).to_dict("records")
     ]
-    return overlay(gray, drawn), ", ".join(dict.fromkeys(name for name, _ in drawn))
+    return overlay(gray, drawn), ", ".join(dict.fromkeys(each.structure for each in drawn))

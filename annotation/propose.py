@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,13 @@ import pandas as pd
 from pydantic import Field
 
 from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
-from sono.annotation.proposers import OUTLINES, Box, OutlineProposer, Proposer
+from sono.annotation.proposers import Box, OutlineProposer, Proposer
 from sono.curation.core.atomic import remove_leftovers, sha256
 from sono.curation.core.config import Config
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import read_stored
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import MASKS, read_table, write_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
@@ -54,8 +55,8 @@ class ProposeSummary:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(
                 f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
-                f"{', '.join(sorted(OUTLINES))}, and SAM starts from boxes of masks: label the "
-                "planes, or import masks"
+                f"{', '.join(sorted(PlaneTable().outlines))} and for planes with `outline` in the "
+                "planes file, and SAM starts from boxes of masks: label the planes, or import masks"
             )
 
 
@@ -75,7 +76,8 @@ def propose_masks(
     workers or restarts.
     """
     config = workspace.settings("masks", MaskConfig)
-    proposer = make_proposer(checkpoint, config)
+    outlines = OutlineProposer(workspace.planes().outlines)
+    proposer = make_proposer(checkpoint, config, outlines)
     frames = workspace.accepted_images().drop_duplicates("image_id")
     with workspace.lock():
         masks = workspace.masks()
@@ -98,13 +100,15 @@ def propose_masks(
         for name, count in new["structure"].value_counts().sort_index().items()
     }
     skipped = int(frames["image_id"].isin(known).sum())
-    passed_over = _passed_over(jobs, new)
+    passed_over = _passed_over(jobs, new, outlines.outlines)
     return ProposeSummary(
         proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures, passed_over
     )
 
 
-def _passed_over(jobs: Sequence[Job], new: pd.DataFrame) -> dict[str, int]:
+def _passed_over(
+    jobs: Sequence[Job], new: pd.DataFrame, outlines: Container[str]
+) -> dict[str, int]:
     """Frames without a new proposal by plane.
 
     For planes with an outline, none was found in these frames.
@@ -112,18 +116,20 @@ def _passed_over(jobs: Sequence[Job], new: pd.DataFrame) -> dict[str, int]:
     found = set(new["image_id"])
     planes = (_text(job.image["plane"]) for job in jobs if job.image["image_id"] not in found)
     names = (
-        f"{plane} (nothing found)" if plane in OUTLINES else plane or "no plane" for plane in planes
+        f"{plane} (nothing found)" if plane in outlines else plane or "no plane" for plane in planes
     )
     return dict(sorted(Counter(names).items()))
 
 
-def make_proposer(checkpoint: Path | None, config: MaskConfig) -> Proposer:
+def make_proposer(
+    checkpoint: Path | None, config: MaskConfig, outlines: OutlineProposer
+) -> Proposer:
     """The weight-free proposer, or SAM with its checkpoint."""
     if checkpoint is None:
-        return OutlineProposer()
+        return outlines
     from sono.annotation.sam import SamProposer
 
-    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels)
+    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines)
 
 
 def known_frames(tables: Sequence[pd.DataFrame], proposer: Proposer) -> set[str]:

@@ -1,9 +1,9 @@
 """The protocol of mask proposers, and a proposer without weights (ellipses and sticks)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +13,11 @@ from sono.annotation.echo_maps import EchoMaps, echo_maps
 from sono.annotation.ellipses import EllipseModel, ellipse_mask, find_ellipses
 from sono.annotation.search import Found
 from sono.curation.core.atomic import sha256
+from sono.curation.core.planes import PlaneTable
 
 VERSION = 1  # of the search; after a change `sono masks propose` runs again
 
 MAX_ASPECT = 4  # a longer strip is no sector
-
-# Which structure the outline of a plane is; planes whose structures have no such outline are
-# absent.
-OUTLINES = {
-    "transventricular": "fetal head",
-    "transthalamic": "fetal head",
-    "transcerebellar": "fetal head",
-    "early_pregnancy_head": "fetal head",
-    "abdominal_circumference": "fetal abdomen",
-    "femur": "femur",
-    "humerus": "humerus",
-    "leg": "tibia",
-    "forearm": "radius",
-}
 
 
 class Box(NamedTuple):
@@ -132,15 +119,22 @@ KINDS = {"fetal head": HEAD, "fetal abdomen": ABDOMEN}  # all other outlines are
 CHOICE = np.array([[6.4, 1.7, 0.1, -6.6], [-3.8, 4.3, -2.2, 5.3], [-2.6, -6.0, 2.1, 1.3]])
 
 
+@dataclass(frozen=True)
 class OutlineProposer:
-    """Fits the outline that the plane is known for; it has no weights."""
+    """Fits the outline that the plane is known for; it has no weights.
 
-    source = "heuristic"
+    `outlines` are the structures to outline by plane id.
+    """
+
+    outlines: Mapping[str, str] = field(default_factory=lambda: PlaneTable().outlines)
+    source: ClassVar[str] = "heuristic"
 
     @cached_property
     def model_hash(self) -> str:
-        """Of the version and all constants."""
-        return sha256(repr((VERSION, HEAD, ABDOMEN, BONE, CHOICE.tolist())).encode())[:16]
+        """Of the version, all constants, and the outlines of a study's own planes."""
+        own = sorted(self.outlines.items() - PlaneTable().outlines.items())
+        known = (VERSION, HEAD, ABDOMEN, BONE, CHOICE.tolist(), *own)
+        return sha256(repr(known).encode())[:16]
 
     def propose(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
@@ -154,7 +148,7 @@ class OutlineProposer:
         if _hopeless(gray):
             return []
         maps = echo_maps(gray)
-        structure = OUTLINES.get(plane)
+        structure = self.outlines.get(plane)
         if structure is None:
             return []
         kind = KINDS.get(structure, BONE)

@@ -31,15 +31,25 @@ class SamProposer:
 
     source = "sam"
 
-    def __init__(self, model: Sam, model_hash: str, margin: float = 0.05) -> None:
+    def __init__(
+        self,
+        model: Sam,
+        model_hash: str,
+        margin: float = 0.05,
+        outlines: OutlineProposer | None = None,
+    ) -> None:
         self.model_hash = model_hash
         self._margin = margin
         self._predictor = SamPredictor(model.eval())
-        self._outlines = OutlineProposer()
+        self._outlines = outlines or OutlineProposer()
 
     @classmethod
     def load(
-        cls, checkpoint: Path, margin: float = 0.05, pixels: Literal["sam", "unit"] = "sam"
+        cls,
+        checkpoint: Path,
+        margin: float = 0.05,
+        pixels: Literal["sam", "unit"] = "sam",
+        outlines: OutlineProposer | None = None,
     ) -> "SamProposer":
         """Load a checkpoint; `pixels` "unit" scales the input to 0..1, as MedSAM expects.
 
@@ -49,7 +59,7 @@ class SamProposer:
         if pixels == "unit":
             model.pixel_mean, model.pixel_std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 255.0)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), file_sha256(checkpoint)[:16], margin)
+        return cls(model.to(device), file_sha256(checkpoint)[:16], margin, outlines)
 
     def propose(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]

@@ -4,17 +4,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
+from sono.annotation.overlays import draw_masks
 from sono.curation.core.atomic import write_text
-from sono.curation.core.column_values import SPLITS
-from sono.curation.core.drawing import contact_sheet, overlay
+from sono.curation.core.column_values import MASK_STATES, SPLITS, TRAINED_STATES
+from sono.curation.core.config import section_values
+from sono.curation.core.drawing import LEGEND, contact_sheet
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.rle import decode
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.plots import figure_planes_and_age
@@ -42,7 +41,9 @@ def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     """
     planes = workspace.planes()
     images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()
-    stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes)
+    states = section_values(workspace.config_path, "training").get("mask_states", TRAINED_STATES)
+    trained = tuple(state for state in MASK_STATES if state in states)
+    stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes, trained)
     path = workspace.root / REPORT_NAME
     write_text(
         path,
@@ -71,6 +72,10 @@ def _statistics_page(
         planes_shown=int(shown["plane"].isin(list(planes.by_id)).sum()),
         split_columns=[[name, "no split" if name == UNSPLIT else name] for name in splits],
         regions=[{"region": region, "frames": frames} for region, frames in stats.region.items()],
+        mask_columns=[
+            [state, f"{state} (trained on)" if state in stats.trained_states else state]
+            for state in MASK_STATES
+        ],
         caption_count=int(stats.captions[["full", "partial", "label"]].to_numpy().sum()),
         decimals=dict.fromkeys((f"p{percent}" for percent in PERCENTILES), "decimal"),
         planes_and_age=data_uri(figure_planes_and_age(stats, planes)),
@@ -90,8 +95,9 @@ def _example_sheet(
         if path.is_file():  # a frame that is gone costs the report an example, no more
             gray = read_stored(path)
             own = masks[(masks["image_id"] == row.image_id) & (masks["state"] != "rejected")]
-            tiles.append((overlay(gray, _decode(own, gray.shape)), _example_caption(row, planes)))
-    return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE) if tiles else b""
+            fitting = own[(own["height"] == gray.shape[0]) & (own["width"] == gray.shape[1])]
+            tiles.append((draw_masks(gray, fitting)[0], _example_caption(row, planes)))
+    return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE, LEGEND) if tiles else b""
 
 
 def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
@@ -112,13 +118,6 @@ def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
         .head(MAX_EXAMPLES)
     )
     return chosen.sort_values(["rank", "turn"], kind="stable")
-
-
-def _decode(masks: pd.DataFrame, shape: tuple[int, ...]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Structure and mask [H, W] of a frame; masks of another size are left out."""
-    fitting = masks[(masks["height"] == shape[0]) & (masks["width"] == shape[1])]
-    pairs = zip(fitting["structure"], fitting["counts"], strict=True)
-    return [(str(structure), decode(counts, shape[0], shape[1])) for structure, counts in pairs]
 
 
 def _example_caption(row: Any, planes: PlaneTable) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.proposers import OutlineProposer, propose_unlabeled
-from sono.curation.core.drawing import overlay
+from sono.curation.core.drawing import DrawnMask, overlay
 from sono.curation.core.rle import decode, from_runs
 
 PLANES = {
@@ -164,7 +164,11 @@ def write_sheet(path: Path, cases: list[Case]) -> None:
         gray = read_gray(case.frame)
         found = OutlineProposer().propose(gray, PLANES[case.structure], None, ())[0]
         drawn = overlay(
-            gray, [("fetal head", read_truth(case.truth)), ("umbilical vein", found.mask)]
+            gray,
+            [
+                DrawnMask("fetal head", read_truth(case.truth)),
+                DrawnMask("umbilical vein", found.mask),
+            ],
         )
         cells.append(cv2.resize(drawn, (240, 240), interpolation=cv2.INTER_AREA))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % 6)

@@ -1,4 +1,4 @@
-"""Write the reference pages that come from the code: commands and tables.
+"""Write the reference pages that come from the code: commands, tables and caption templates.
 
 `make docs` runs it, and a test compares the pages with what it would write now.
 """
@@ -14,8 +14,11 @@ import pyarrow as pa
 import typer
 
 import sono.cli
+from sono.annotation.lint import FINDINGS
 from sono.curation.core import tables, vault_tables
 from sono.curation.core.table_checks import TableSpec
+from sono.templates.caption_values import TEMPLATE_VALUES
+from sono.templates.loader import FILTERS, LEVEL_FILES, PROMPT_FILES
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "This page is written by `docs/generate.py`; do not edit it."
@@ -26,6 +29,31 @@ SPECS = {
     vault_tables.SourceRow: vault_tables.SOURCES,
 }
 MOST = 2**31 - 1  # of a column of 32-bit integers
+TEMPLATES_INTRODUCTION = """A template set is a folder of Jinja files, selected by `template`
+under `[captions]` or by `sono captions build --template FOLDER`. The sets `standard`, `short` and
+`sonoclip` are built in.
+
+```jinja
+A fetal ultrasound image
+{%- if plane %} of the {{ plane }} plane{% endif %}
+{%- if fl_mm %}, femur length {{ fl_mm | round }} mm{% endif %}.
+```"""
+VALUES_NOTE = f"""The examples are of one frame and one of its masks. A value that the record does
+not have is null: test it with `if` first. Lists are given as English text. Sizes are those of the
+images table. A template has values, `if`, comparisons and the filters
+{", ".join(f"`{name}`" for name in FILTERS)}."""
+TEXTS = {
+    "global.j2": "the caption of a frame",
+    "region.j2": "the caption of a mask",
+    "prompts.j2": "short phrasings of a plane, one per line",
+    "region_prompts.j2": "short phrasings of a structure",
+    "unseen_prompts.j2": "phrasings of a plane that only the evaluation uses",
+    "unseen_region_prompts.j2": "phrasings of a structure that only the evaluation uses",
+}
+FILES_NOTE = "The first two are required; the standard set's files are used for the others."
+RULES_NOTE = """A caption that breaks a rule is refused: it is not written, and
+`sono captions build` reports the rule with the file and the line of the template. With `--strict`
+the command exits with code 3."""
 WHERE = {"sources": "study.vault/sources.parquet, which must stay in the building"}
 
 
@@ -57,11 +85,37 @@ def tables_page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def templates_page() -> str:
+    """The files, values, filters and rules of caption templates, in Markdown."""
+    parts = ["# Caption templates", "", NOTE, "", TEMPLATES_INTRODUCTION, "", "## Values", ""]
+    parts += ["| value | type | example | meaning |", "|---|---|---|---|"]
+    for name, value in TEMPLATE_VALUES.items():
+        kind = "text" if isinstance(value.example, str) else "number"
+        parts.append(f"| `{name}` | {kind} | `{value.example}` | {value.meaning} |")
+    parts += [
+        "",
+        VALUES_NOTE,
+        "",
+        "## Files",
+        "",
+        FILES_NOTE,
+        "",
+        "| file | text | values |",
+        "|---|---|---|",
+    ]
+    parts += [f"| `{file}` | {TEXTS[file]} | all |" for file in LEVEL_FILES.values()]
+    parts += [f"| `{file}` | {TEXTS[file]} | `{value}` |" for file, value in PROMPT_FILES.values()]
+    parts += ["", "## Rules", "", RULES_NOTE, "", "| rule | refuses |", "|---|---|"]
+    parts += [f"| `{code}` | {meaning} |" for code, meaning in FINDINGS.items()]
+    return "\n".join(parts) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """The generated pages by their path."""
     return {
         FOLDER / "commands.md": commands_page(),
         FOLDER / "tables.md": tables_page(),
+        FOLDER / "templates.md": templates_page(),
     }
 
 

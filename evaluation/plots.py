@@ -32,9 +32,9 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
     shown = matrix if undecided else matrix[:, :-1]
     share = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.42 * len(names)
-    figure = Figure(figsize=(side + 0.4, side), layout="constrained")
+    figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    colors = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     columns = [*names, "undecided"] if undecided else list(names)
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
@@ -45,6 +45,9 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
             color = "white" if share[row, column] > 0.55 else INK
             axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=color)
     _hide_frame(axes)
+    legend = figure.colorbar(colors, ax=axes, shrink=0.6, aspect=20, format="{x:.0%}")
+    legend.set_label("share of the plane's frames", fontsize=8, color=INK)
+    _hide_frame(legend.ax)
     return _png(figure)
 
 

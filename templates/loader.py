@@ -1,11 +1,11 @@
 """Caption templates: a small, safe part of Jinja, since a user's template set is untrusted."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
-from types import MappingProxyType
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, nodes
@@ -21,8 +21,7 @@ from sono.curation.core.atomic import (
     sha256,
 )
 from sono.curation.core.errors import SonoError, did_you_mean
-
-Values = Mapping[str, str | int | float | bool | None]
+from sono.templates.caption_values import TEMPLATE_VALUES, Values
 
 BUILT_IN = ("short", "sonoclip", "standard")
 LEVEL_FILES = {"global": "global.j2", "region": "region.j2"}
@@ -38,25 +37,6 @@ PROMPT_FILES = {
 MAX_TEXT_CHARS = 512  # of a rendered text, and of every value given to a template
 MAX_SOURCE_CHARS = 8_000
 
-# What a template may use; null if a record does not have it.
-VALUE_NAMES = MappingProxyType(
-    {
-        "plane": "name of the plane",
-        "region": "body region",
-        "weeks": "completed weeks of gestation, a number",
-        "days": "days beyond the completed weeks, a number",
-        "ga": "gestational age in words: 22 weeks and 3 days",
-        "structures": "structures in the frame: a, b and c",
-        "structure": "the masked structure (region captions)",
-        "laterality": "left, right or both",
-        "presentation": "fetal presentation",
-        "findings": "coded findings that the plane can show: a, b and c",
-        "study_findings": (
-            "coded findings of the study that have no single place, or all if the plane is unknown"
-        ),
-        "tier": "full, partial or label: how much the record contains",
-    }
-)
 _ALLOWED_NODES = (
     nodes.Template,
     nodes.Output,
@@ -69,13 +49,16 @@ _ALLOWED_NODES = (
     nodes.Not,
     nodes.Const,
 )
-_FILTERS = ("default", "join", "lower", "round", "upper")
+_LINE = re.compile("\0([0-9]+)\0")  # the number of the line that the next piece comes from
+FILTERS = ("default", "join", "lower", "round", "upper")
 
 
 @dataclass(frozen=True)
 class _Source:
     """A checked template and the names that its text prints."""
 
+    path: Path
+    text: str
     template: Template
     names: frozenset[str]
     printed: frozenset[str]
@@ -118,6 +101,16 @@ class CaptionTemplates:
     def render_unseen_region_prompts(self, structure: str) -> list[str]:
         """Phrasings of a structure's name that training never draws."""
         return self._phrasings("unseen_region", structure)
+
+    def written(self, level: str, values: Values) -> Iterator[tuple[str, str]]:
+        """What the template of `level` writes, piece by piece: `file:line`, and the text so far."""
+        source = self._level(level)
+        texts = iter(_LINE.split(_numbered(source.text).render(values))[1:])
+        so_far = ""
+        yield f"{source.path}:1", so_far
+        for line, piece in zip(texts, texts, strict=True):
+            so_far += piece
+            yield f"{source.path}:{line}", " ".join(so_far.split())
 
     def _phrasings(self, kind: str, name: str) -> list[str]:
         return [_render(source, {PROMPT_FILES[kind][1]: name}) for source in self._prompts[kind]]
@@ -184,7 +177,7 @@ def _find_set(name_or_folder: str) -> Path:
 def _read(path: Path) -> str:
     check_inside(path, path.parent)
     try:
-        text = read_regular(path, MAX_TEXT_BYTES).decode()
+        text = read_regular(path, MAX_TEXT_BYTES).decode("utf-8-sig")  # editors may write a BOM
     except FileNotFoundError as error:
         raise SonoError(
             f"{path}: missing; a template set contains {', '.join(LEVEL_FILES.values())}"
@@ -242,7 +235,24 @@ def _check(text: str, path: Path, first_line: int) -> _Source:
     template = Template.from_code(environment, code, {})
     names = frozenset(node.name for node in tree.find_all(nodes.Name))
     shown = (node for output in tree.find_all(nodes.Output) for node in output.find_all(nodes.Name))
-    return _Source(template, names, frozenset(node.name for node in shown))
+    return _Source(path, text, template, names, frozenset(node.name for node in shown))
+
+
+def _numbered(text: str) -> Template:
+    """The checked template `text`, with the number of its line before each piece that it writes."""
+    environment = _environment()
+    tree = environment.parse(text)
+    for output in tree.find_all(nodes.Output):
+        output.nodes = [piece for node in output.nodes for piece in _with_lines(node)]
+    return Template.from_code(environment, environment.compile(tree), {})
+
+
+def _with_lines(node: nodes.Expr) -> Iterator[nodes.Expr]:
+    if not isinstance(node, nodes.TemplateData):
+        yield from (nodes.TemplateData(f"\0{node.lineno}\0"), node)
+        return
+    for number, line in enumerate(re.split("(?<=\n)", node.data), start=node.lineno):
+        yield nodes.TemplateData(f"\0{number}\0{line}")
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -250,7 +260,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         undefined=StrictUndefined, autoescape=False, cache_size=0
     )
     environment.globals = {}
-    environment.filters = {name: environment.filters[name] for name in _FILTERS} | {
+    environment.filters = {name: environment.filters[name] for name in FILTERS} | {
         "join": _join,
         "round": _round,
     }
@@ -289,8 +299,12 @@ def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
 def _problem(node: nodes.Node) -> str:
     """What is wrong with a node, or nothing."""
     if isinstance(node, nodes.Name):
-        known = node.name in VALUE_NAMES
-        return "" if known else f"unknown value '{node.name}'{did_you_mean(node.name, VALUE_NAMES)}"
+        known = node.name in TEMPLATE_VALUES
+        return (
+            ""
+            if known
+            else f"unknown value '{node.name}'{did_you_mean(node.name, TEMPLATE_VALUES)}"
+        )
     if isinstance(node, nodes.Filter):
         return _filter_problem(node)
     if isinstance(node, _ALLOWED_NODES) or type(node) is nodes.Keyword:
@@ -298,13 +312,13 @@ def _problem(node: nodes.Node) -> str:
     kind = type(node).__name__.lower()
     return (
         f"'{kind}' is not allowed; a caption template has values, if, comparisons and the "
-        f"filters {', '.join(_FILTERS)}"
+        f"filters {', '.join(FILTERS)}"
     )
 
 
 def _filter_problem(node: nodes.Filter) -> str:
-    if node.name not in _FILTERS:
-        return f"the filter '{node.name}' is not allowed{did_you_mean(node.name, _FILTERS)}"
+    if node.name not in FILTERS:
+        return f"the filter '{node.name}' is not allowed{did_you_mean(node.name, FILTERS)}"
     arguments = [*node.args, *(keyword.value for keyword in node.kwargs)]
     if (
         node.node is None

@@ -19,6 +19,7 @@ from typer.main import get_command
 from waiting import ended, wait_until
 
 import sono.cli
+from sono.curation.core.cli_options import show
 from sono.curation.core.config import SECTIONS
 from sono.curation.core.workspace import Workspace
 
@@ -319,6 +320,11 @@ def test_every_section_has_its_model_and_none_needs_torch() -> None:
     code = f"import sys, sono.cli as cli; {load}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_next_step_may_name_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"count": 1}, next_step="set shards under [training] in sono.toml")
+    assert "next: set shards under [training] in sono.toml" in capsys.readouterr().out
 
 
 def test_usage_errors_exit_2(run) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.config import MAX_SEED, Config, merged, read_file, section_values, validated
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
@@ -105,7 +106,7 @@ class TrainingConfig(Config):
     reconstruction_weight: float = Field(0.0, ge=0)  # of guessing hidden regions
     # a folder of `sono export shards`, which is read instead of the train split
     shards: str | None = None
-    mask_states: tuple[Literal["accepted", "edited", "proposed"], ...] = ("accepted", "edited")
+    mask_states: tuple[Literal["accepted", "edited", "proposed"], ...] = TRAINED_STATES
     hold_out: tuple[str, ...] = ()  # centers kept for `sono eval --center`
     validate_every: int = Field(4, ge=1)  # epochs
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -18,6 +18,7 @@ STATUSES = ("accepted", "rejected", "quarantined", "error")
 SPLITS = ("train", "val", "test")
 MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
+TRAINED_STATES = ("accepted", "edited")  # unless `mask_states` of [training] differs
 LEVELS = ("global", "region")
 TIERS = ("full", "partial", "label")
 ID_PATTERN = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}"  # may be the name of a file

@@ -25,15 +25,23 @@ REGIONS = {
 }
 
 
+# What can be outlined without weights: an ellipse, or a long bone.
+OUTLINED = ("fetal head", "fetal abdomen", "femur", "fibula", "humerus", "radius", "tibia", "ulna")
+
+
 @dataclass(frozen=True)
 class Plane:
-    """A standard plane: id in the tables, `name` in captions, region and visible structures."""
+    """A standard plane: id in the tables, `name` in captions, region and visible structures.
+
+    `outline` is the structure that `sono masks propose` outlines in it (one of OUTLINED).
+    """
 
     id: str
     name: str
     region: str
     structures: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    outline: str = ""
 
 
 _CHAMBERS = (
@@ -57,26 +65,26 @@ PLANES = (
     Plane("renal_sagittal", "sagittal kidney", "abdomen", ("kidney", "renal pelvis"), ("Renal Sagittal",)),
     Plane("nuchal_translucency", "nuchal translucency", "head", ("nuchal translucency", "nasal bone", "nasal tip", "palate", "thalami", "midbrain", "intracranial translucency", "cisterna magna"), ("NT",)),
     Plane("eye", "orbits", "face", ("left orbit", "right orbit", "left lens", "right lens"), ("Eye", "eyes", "orbit")),
-    Plane("forearm", "forearm", "upper limb", ("radius", "ulna"), ("Foream", "Forearm")),
+    Plane("forearm", "forearm", "upper limb", ("radius", "ulna"), ("Foream", "Forearm"), outline="radius"),
     Plane("crown_rump_length", "crown-rump length", "face", ("fetal head", "fetal trunk"), ("CRL",)),
-    Plane("abdominal_circumference", "abdominal circumference", "abdomen", ("fetal abdomen", "stomach", "umbilical vein", "spine", "liver"), ("Abdominal Circumference", "Fetal abdomen", "AC")),
-    Plane("femur", "femur", "lower limb", ("femur",), ("Femur", "Fetal femur", "FL")),
+    Plane("abdominal_circumference", "abdominal circumference", "abdomen", ("fetal abdomen", "stomach", "umbilical vein", "spine", "liver"), ("Abdominal Circumference", "Fetal abdomen", "AC"), outline="fetal abdomen"),
+    Plane("femur", "femur", "lower limb", ("femur",), ("Femur", "Fetal femur", "FL"), outline="femur"),
     Plane("bladder", "bladder", "abdomen", ("urinary bladder", "umbilical arteries"), ("Bladder",)),
-    Plane("transventricular", "transventricular", "head", ("fetal head", "lateral ventricle", "choroid plexus", "cavum septi pellucidi", "midline falx"), ("Transventricular", "Trans-ventricular")),
+    Plane("transventricular", "transventricular", "head", ("fetal head", "lateral ventricle", "choroid plexus", "cavum septi pellucidi", "midline falx"), ("Transventricular", "Trans-ventricular"), outline="fetal head"),
     Plane("four_chamber_h", "horizontal four-chamber", "heart", _CHAMBERS, ("Four-chamber-H",)),
-    Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",)),
+    Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",), outline="humerus"),
     Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys", "kidneys")),
     Plane("gallbladder", "gallbladder", "abdomen", ("gallbladder", "umbilical vein", "liver"), ("Gallbladder",)),
     Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", (
         "cavum septi "
         "pellucidi"
-    ), "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic")),
+    ), "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic"), outline="fetal head"),
     Plane("lvot", "left ventricular outflow tract", "heart", ("left ventricle", "aortic root", "interventricular septum", "right ventricle"), ("LVOT",)),
     Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT", "3VTV", "three vessels and trachea")),
     Plane("aortic_arch", "aortic arch", "heart", ("ascending aorta", "aortic arch", "descending aorta"), ("Aortic Arch",)),
-    Plane("leg", "lower leg", "lower limb", ("tibia", "fibula"), ("Leg",)),
-    Plane("transcerebellar", "transcerebellar", "head", ("fetal head", "cerebellum", "cisterna magna", "cavum septi pellucidi", "thalami"), ("Transcerebellar", "Trans-cerebellum", "Cereb")),
-    Plane("early_pregnancy_head", "early-pregnancy head", "head", ("fetal head", "choroid plexus", "midline falx"), ("Early-pregnancy Head", "Earlyhead")),
+    Plane("leg", "lower leg", "lower limb", ("tibia", "fibula"), ("Leg",), outline="tibia"),
+    Plane("transcerebellar", "transcerebellar", "head", ("fetal head", "cerebellum", "cisterna magna", "cavum septi pellucidi", "thalami"), ("Transcerebellar", "Trans-cerebellum", "Cereb"), outline="fetal head"),
+    Plane("early_pregnancy_head", "early-pregnancy head", "head", ("fetal head", "choroid plexus", "midline falx"), ("Early-pregnancy Head", "Earlyhead"), outline="fetal head"),
     Plane("ductal_arch", "ductal arch", "heart", ("pulmonary artery", "ductus arteriosus", "descending aorta"), ("Ductal Arch",)),
     Plane("rvot", "right ventricular outflow tract", "heart", ("right ventricle", "pulmonary artery", "ascending aorta"), ("RVOT",)),
 )
@@ -97,6 +105,7 @@ class PlaneEntry(Config):
     region: str = ""
     structures: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    outline: str = ""  # what `sono masks propose` outlines; it is one of the structures
 
     @field_validator("name", "structures", "aliases")
     @classmethod
@@ -140,6 +149,11 @@ class PlaneTable:
     @cached_property
     def by_id(self) -> dict[str, Plane]:
         return {plane.id: plane for plane in self.planes}
+
+    @cached_property
+    def outlines(self) -> dict[str, str]:
+        """The structure to outline by plane id; planes without one are absent."""
+        return {plane.id: plane.outline for plane in self.planes if plane.outline}
 
     @cached_property
     def structures(self) -> tuple[str, ...]:
@@ -239,9 +253,19 @@ def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Pl
         raise SonoError(
             f"{file}: [{plane_id}] unknown region '{region}'{did_you_mean(region, REGIONS)}"
         )
-    structures = tuple(dict.fromkeys((*base.structures, *entry.structures)))
+    outline = entry.outline or base.outline
+    if outline and outline not in OUTLINED:
+        raise SonoError(
+            f"{file}: [{plane_id}] '{outline}' cannot be outlined{did_you_mean(outline, OUTLINED)}"
+        )
+    named = (*base.structures, *entry.structures, *([outline] if outline else []))
     return Plane(
-        plane_id, entry.name or base.name, region, structures, (*base.aliases, *entry.aliases)
+        plane_id,
+        entry.name or base.name,
+        region,
+        tuple(dict.fromkeys(named)),
+        (*base.aliases, *entry.aliases),
+        outline,
     )
 
 

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sono.curation.core.column_values import LEVELS, MASK_STATES, SPLITS, STATUSES, TIERS
+from sono.curation.core.column_values import (
+    LEVELS,
+    MASK_STATES,
+    SPLITS,
+    STATUSES,
+    TIERS,
+    TRAINED_STATES,
+)
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
 from sono.curation.dataset.split_checks import ids_in_several_splits
@@ -75,7 +82,8 @@ class Statistics:
     leaks: dict[str, int]
     quality: pd.DataFrame  # center, measure, p5, p25, p50, p75, p95
     masks: pd.DataFrame  # structure, source, one column per state
-    mask_totals: dict[str, int]
+    mask_totals: dict[str, int]  # masks, by state, usable, trained_on, frames_with_masks
+    trained_states: tuple[str, ...]  # the states of masks that training uses
     captions: pd.DataFrame  # template, level, one column per tier
     caption_tokens: dict[str, float | None]
 
@@ -91,7 +99,13 @@ class Statistics:
             "duplicates": self.duplicates,
             "leaks": self.leaks,
             "masks": self.mask_totals,
+            "mask_states_trained_on": ", ".join(self.trained_states),
+            "captions": self._captions_by_level(),
         }
+
+    def _captions_by_level(self) -> dict[str, int]:
+        counts = self.captions.groupby("level", sort=False)[list(TIERS)].sum().sum(axis=1)
+        return {str(level): int(count) for level, count in counts.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Values for JSON: tables are lists of rows, missing numbers are null."""
@@ -99,7 +113,11 @@ class Statistics:
 
 
 def compute_statistics(
-    images: pd.DataFrame, masks: pd.DataFrame, captions: pd.DataFrame, planes: PlaneTable
+    images: pd.DataFrame,
+    masks: pd.DataFrame,
+    captions: pd.DataFrame,
+    planes: PlaneTable,
+    trained_states: tuple[str, ...] = TRAINED_STATES,
 ) -> Statistics:
     """Count the three tables of a study; masks and captions may be empty."""
     accepted = images[images["status"] == "accepted"]
@@ -121,7 +139,8 @@ def compute_statistics(
         leaks=_leaks(accepted),
         quality=_quality(accepted),
         masks=_mask_table(masks),
-        mask_totals=_mask_totals(masks, accepted),
+        mask_totals=_mask_totals(masks, accepted, trained_states),
+        trained_states=trained_states,
         captions=_caption_table(captions),
         caption_tokens=_spread(captions["tokens"].dropna()),
     )
@@ -313,14 +332,18 @@ def _mask_table(masks: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(columns=None).reset_index()
 
 
-def _mask_totals(masks: pd.DataFrame, accepted: pd.DataFrame) -> dict[str, int]:
-    """Count masks, usable masks (not rejected, accepted frame), and accepted frames with one."""
+def _mask_totals(
+    masks: pd.DataFrame, accepted: pd.DataFrame, trained_states: tuple[str, ...]
+) -> dict[str, int]:
+    """Count masks, by state too, and those of accepted frames: usable, trained on, their frames."""
     known = set(accepted["image_id"])  # pandas' isin takes minutes on millions of Arrow strings
     placed = np.array([image_id in known for image_id in masks["image_id"]], bool)
     usable = masks[(masks["state"] != "rejected").to_numpy(bool) & placed]
     return {
         "masks": len(masks),
+        **_in_order(masks["state"], MASK_STATES),
         "usable": len(usable),
+        "trained_on": int(usable["state"].isin(trained_states).sum()),
         "frames_with_masks": int(usable["image_id"].nunique()),
     }
 

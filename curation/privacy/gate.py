@@ -35,7 +35,7 @@ from sono.curation.clinical.vocabulary import (
 )
 from sono.curation.clinical.written_dates import dates_in
 from sono.curation.core.atomic import write_text
-from sono.curation.core.console import warn
+from sono.curation.core.console import progress, warn
 from sono.curation.core.errors import PrivacyError
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.study_folder import CONFIG_NAME, NEW_CONFIG
@@ -309,19 +309,25 @@ def _short_name(center: str, name_words: frozenset[str]) -> str:
 
 def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
     """Every place of `folder` with a private string, and these."""
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        found = search.found_at(place, "the name", decoded(os.fsencode(place.name)))
-        shown = place.parent / "*" if found else place
-        if found:
-            yield f"the name of {shown}", found
-        if path.is_symlink() and (
-            found := search.private.found_in(decoded(os.fsencode(path.readlink())))
-        ):
-            yield f"the target of {shown}", found
-        vocabulary = place.name in VOCABULARIES and place.match("runs/*/*/text/*")
-        if path.is_file() and not vocabulary:
-            yield from _leaks_in(path, place, search, str(shown))
+    paths = sorted(folder.rglob("*"))
+    with progress("privacy search", len(paths)) as advance:
+        for path in paths:
+            yield from _leaks_at(path, path.relative_to(folder), search)
+            advance()
+
+
+def _leaks_at(path: Path, place: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
+    found = search.found_at(place, "the name", decoded(os.fsencode(place.name)))
+    shown = place.parent / "*" if found else place
+    if found:
+        yield f"the name of {shown}", found
+    if path.is_symlink() and (
+        found := search.private.found_in(decoded(os.fsencode(path.readlink())))
+    ):
+        yield f"the target of {shown}", found
+    vocabulary = place.name in VOCABULARIES and place.match("runs/*/*/text/*")
+    if path.is_file() and not vocabulary:
+        yield from _leaks_in(path, place, search, str(shown))
 
 
 def _leaks_in(

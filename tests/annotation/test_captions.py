@@ -4,19 +4,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sono.annotation.captions import (
-    CaptionWriter,
-    Facts,
-    build_captions,
-    caption_values,
-    english_list,
-    ga_in_words,
-)
-from sono.annotation.lint import LintRules
+from sono.annotation.caption_facts import Facts, caption_values, english_list, ga_in_words
+from sono.annotation.captions import CaptionWriter, build_captions
+from sono.annotation.lint import FINDINGS, LintRules
+from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
+from sono.templates.caption_values import BIOMETRY, TEMPLATE_VALUES
 from sono.templates.loader import load_templates
 
 TABLE = PlaneTable()
@@ -49,6 +45,13 @@ def study(root: Path, images: list[dict[str, object]], masks: list[dict[str, obj
     workspace.write(IMAGES, from_rows(IMAGES, images))
     workspace.write(MASKS, from_rows(MASKS, masks))
     return workspace
+
+
+def own_templates(folder: Path, text: str, region: str = "{{ structure }}") -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "global.j2").write_text(text)
+    (folder / "region.j2").write_text(region)
+    return str(folder)
 
 
 def writer(name: str = "standard", max_tokens: int = 77) -> CaptionWriter:
@@ -217,18 +220,16 @@ def test_a_caption_with_a_finding_is_refused_and_counted(tmp_path: Path) -> None
     summary = build_captions(workspace, "sonoclip")
     assert workspace.captions()["image_id"].tolist() == ["a"]
     assert (summary.refused, summary.findings) == (2, {"wrong_structure": 2})
-    assert "cerebellum" in summary.examples["wrong_structure"]
+    assert "sonoclip/global.j2:3: wrong_structure, a structure of another" in summary.examples[0]
+    assert "cerebellum" in summary.examples[0]
 
 
 def test_a_template_that_names_the_center_is_caught(tmp_path: Path) -> None:
-    own = tmp_path / "mine"
-    own.mkdir()
-    (own / "global.j2").write_text("{{ plane }} plane at St. Anna")
-    (own / "region.j2").write_text("{{ structure }}")
+    own = own_templates(tmp_path / "mine", "{{ plane }} plane at St. Anna")
     with pytest.raises(
         SonoError, match=r"every global caption was refused \(banned 1\), so nothing was written"
     ):
-        build_captions(study(tmp_path, [image("a", plane="femur")], []), str(own))
+        build_captions(study(tmp_path, [image("a", plane="femur")], []), own)
 
 
 @pytest.mark.parametrize(
@@ -292,3 +293,55 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     build_captions(workspace)
     assert (workspace.root / "captions.parquet").read_bytes() == first
     assert isinstance(workspace.captions(), pd.DataFrame)
+
+
+def test_templates_get_the_values_of_the_documented_examples() -> None:
+    facts = Facts(
+        plane="transventricular",
+        ga_days=157,
+        structures=("fetal head", "lateral ventricle"),
+        structure="lateral ventricle",
+        laterality="left",
+        presentation="cephalic",
+        findings=("choroid plexus cyst", "growth restriction"),
+        biometry=tuple((name, TEMPLATE_VALUES[name].example) for name in BIOMETRY),
+    )
+    values = caption_values(facts, TABLE)
+    assert values == {name: value.example for name, value in TEMPLATE_VALUES.items()}
+    assert list(caption_values(Facts(), TABLE)) == list(values)
+    assert set(BIOMETRY) == {f"{name}_mm" for name in RANGES_MM if "spacing" not in name}
+
+
+def test_a_size_of_the_record_is_written_and_counted_as_used(tmp_path: Path) -> None:
+    rows = [
+        image("a", plane="femur", fl_mm=38.64, hc_mm=201.0, findings=[]),
+        image("b", plane="femur"),
+    ]
+    workspace = study(tmp_path, rows, [])
+    text = "{{ plane }}{% if fl_mm %}, length {{ fl_mm | round(1) }} mm{% endif %}"
+    build_captions(workspace, own_templates(tmp_path / "mine", text))
+    table = workspace.captions().set_index("image_id")
+    assert table["text"].to_dict() == {"a": "femur, length 38.6 mm", "b": "femur"}
+    assert list(table["fields"]["a"]) == ["fl_mm", "plane"]
+    assert list(table["fields"]["b"]) == ["plane"]
+
+
+def test_a_size_is_used_where_the_number_is_complete(tmp_path: Path) -> None:
+    own = own_templates(tmp_path / "mine", "head 12.05 {% if weeks %}{{ nt_mm }}{% endif %}")
+    facts = Facts(ga_days=None, biometry=(("nt_mm", 2.05),))
+    assert writer(own).write(facts).fields == ()
+
+
+def test_a_refused_caption_names_the_rule_the_file_and_the_line(tmp_path: Path) -> None:
+    workspace = study(
+        tmp_path, [image("a", plane="femur", ga_days=154), image("b", plane="femur")], []
+    )
+    text = "{{ plane }}\n{%- if weeks %},\nseen\nat {{ weeks }} week{% endif %}\n\nwell"
+    own = own_templates(tmp_path / "mine", text)
+    summary = build_captions(workspace, own)
+    assert summary.examples == (
+        f"{own}/global.j2:4: ga_grammar, {FINDINGS['ga_grammar']}: 'femur, seen at 22 week well'",
+    )
+    own_templates(tmp_path / "mine", "{{ plane }}\n\n{{ hc_mm }} mm\n\nof {{ plane }}")
+    with pytest.raises(SonoError, match=r"mine/global\.j2:3: residue, .*'femur None mm of femur"):
+        build_captions(workspace, own)

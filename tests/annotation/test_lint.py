@@ -1,7 +1,7 @@
 import pytest
 
 from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter, lint
-from sono.curation.core.planes import PLANES, PlaneTable
+from sono.curation.core.planes import PLANES, Plane, PlaneTable
 
 TABLE = PlaneTable()
 RULES = LintRules(
@@ -125,3 +125,11 @@ def test_clip_tokens_include_start_and_end() -> None:
     count = clip_token_counter()
     assert count("") == 2
     assert count("a fetal ultrasound") == 5
+
+
+def test_a_plane_that_lists_no_structures_may_show_any_known_one() -> None:
+    own = Plane("profile_2", "second profile", "face", ())
+    rules = LintRules(lambda text: 1, PlaneTable((*PLANES, own)))
+    assert lint("The chin in the second profile plane.", rules, own, ("chin",)) == []
+    assert lint("The paw in it.", rules, own, ("paw",)) == ["wrong_structure"]
+    assert lint("An eye of the orbits plane.", rules, own) == ["wrong_plane"]

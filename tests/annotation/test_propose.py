@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import sono.annotation.propose as stage
+from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.propose import MaskConfig, propose_masks, propose_one
 from sono.annotation.proposers import Box, OutlineProposer, Proposal
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.curation.core.tables import IMAGES, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 
 PLANES = ("transthalamic", "femur", "four_chamber", None, "transcerebellar")
@@ -83,6 +84,32 @@ def test_the_size_of_batches_does_not_show(tmp_path: Path) -> None:
     propose_masks(one, engine=Engine(batch_size=1))
     propose_masks(two, engine=Engine(batch_size=5))
     assert rows_in_order(one) == rows_in_order(two)
+
+
+def test_a_plane_of_the_study_gets_the_outline_that_its_planes_file_names(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    rows = rows_of(workspace.read(IMAGES))
+    rows[0]["plane"], rows[2]["plane"] = "wide_head", "thigh"
+    (workspace.root / "planes.toml").write_text(
+        '[wide_head]\nregion = "head"\noutline = "fetal head"\n'
+        '[thigh]\nregion = "lower limb"\nstructures = ["femur"]\n'
+    )
+    text = workspace.config_path.read_text()
+    workspace.config_path.write_text(
+        text.replace("[study]", '[study]\nplanes_file = "planes.toml"')
+    )
+    workspace = Workspace(workspace.root)
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    summary = propose_masks(workspace)
+    assert summary.structures == {"femur": 1, "fetal head": 2}
+    assert summary.passed_over == {"no plane": 1, "thigh": 1}
+    assert summary.model_hash != OutlineProposer().model_hash
+    build = build_captions(workspace)
+    assert build.refused == 0
+    heads = workspace.captions().query("image_id == '0000000000000000' and level == 'region'")
+    assert heads["text"].tolist() == [
+        "The fetal head in a fetal ultrasound image of the wide head plane."
+    ]
 
 
 def test_a_killed_run_loses_only_the_batch_in_flight(
@@ -153,7 +180,7 @@ def test_a_promptable_model_gets_reviewed_boxes_before_proposed_ones(
     image = {"image_id": f"{0:016x}", "height": 90, "width": 120}
     drawn = mask_table([mask_row(image, mask, "thalami", "import", state="accepted")])
     workspace.write(MASKS, stage.replace_masks(workspace.masks(), drawn))
-    monkeypatch.setattr(stage, "make_proposer", lambda checkpoint, config: Boxes())
+    monkeypatch.setattr(stage, "make_proposer", lambda *given: Boxes())
     propose_masks(workspace, tmp_path / "sam.pth")
     masks = workspace.masks()
     own = masks[masks["source"] == "sam"].set_index("image_id")

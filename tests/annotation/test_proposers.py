@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from sono.annotation.echo_maps import echo_maps, sample, sector_of
-from sono.annotation.proposers import OUTLINES, OutlineProposer, box_of, propose_unlabeled
+from sono.annotation.proposers import OutlineProposer, box_of, propose_unlabeled
 from sono.annotation.search import search
-from sono.curation.core.planes import PlaneTable
 from sono.curation.core.rle import decode
 
 PROPOSER = OutlineProposer()
@@ -92,11 +91,6 @@ def test_odd_frames_never_fail(shape: tuple[int, int]) -> None:
 def test_the_same_frame_gives_the_same_mask() -> None:
     first, second = (propose_unlabeled(head_frame()[0]) for _ in range(2))
     assert np.array_equal(first, second)
-
-
-def test_every_outline_belongs_to_its_plane() -> None:
-    planes = PlaneTable().by_id
-    assert all(structure in planes[plane].structures for plane, structure in OUTLINES.items())
 
 
 def test_a_box_is_half_open_and_tight() -> None:

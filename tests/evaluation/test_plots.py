@@ -1,6 +1,7 @@
 """Pictures are PNGs that show what they were given."""
 
 import cv2
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,12 @@ def test_an_undecided_column_is_drawn_only_when_needed() -> None:
     sure, unsure = np.array([[3, 1, 0], [0, 4, 0]]), np.array([[3, 0, 1], [0, 4, 0]])
     drawn = [pixels(confusion_plot(matrix, ["femur", "eye"], "t")) for matrix in (sure, unsure)]
     assert not np.array_equal(*drawn)
+
+
+def test_a_confusion_matrix_has_a_legend_of_its_colors() -> None:
+    picture = pixels(confusion_plot(np.array([[3, 0, 0], [0, 4, 0]]), ["femur", "eye"], "t"))
+    half = np.round(255 * np.array(mpl.colormaps["Blues"](0.5)[:3]))  # of no cell
+    assert (np.abs(picture - half) <= 2).all(axis=2).any()
 
 
 def test_plots_are_the_same_bytes_each_time() -> None:

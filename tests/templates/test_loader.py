@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from sono.curation.core.errors import SonoError
-from sono.templates.loader import BUILT_IN, MAX_TEXT_CHARS, VALUE_NAMES, load_templates
+from sono.templates.caption_values import TEMPLATE_VALUES
+from sono.templates.loader import BUILT_IN, MAX_TEXT_CHARS, load_templates
 
-NOTHING = dict.fromkeys(VALUE_NAMES) | {"structure": "femur"}
+NOTHING = dict.fromkeys(TEMPLATE_VALUES) | {"structure": "femur"}
 EVERYTHING = NOTHING | {
     "plane": "four-chamber",
     "region": "heart",
@@ -90,6 +91,14 @@ def test_the_id_changes_with_the_text(tmp_path: Path) -> None:
     first = load_templates(own_set(tmp_path / "mine", "{{ plane }}")).id
     assert first == load_templates(own_set(tmp_path / "mine", "{{ plane }}")).id
     assert first != load_templates(own_set(tmp_path / "mine", "{{ plane }}.")).id
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    own = own_set(tmp_path / "mine", "\ufeff{{ plane }}", prompts="\ufeffa {{ plane }}")
+    templates = load_templates(own)
+    assert templates.render_global(EVERYTHING) == "four-chamber"
+    assert templates.render_prompts("femur") == ["a femur"]
+    assert templates.id == load_templates(own_set(tmp_path / "mine", "{{ plane }}")).id
 
 
 def test_a_set_without_prompts_gets_the_standard_ones(tmp_path: Path) -> None:

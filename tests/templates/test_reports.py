@@ -10,7 +10,7 @@ from pycocotools.mask import encode
 from sono.annotation.study_report import write_statistics_report
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
-from sono.templates.reports import data_uri, render_report
+from sono.templates.reports import _environment, data_uri, render_report
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -86,6 +86,24 @@ def test_the_numbers_stand_in_the_report(study: Workspace) -> None:
     html = write_statistics_report(study)[1].read_text(encoding="utf-8")
     assert "no detail inside the sector" in html
     assert "30 accepted ultrasound frames of 31 read" in html
+    assert "<b>30</b> frames accepted" in html and "<b>30</b> of them trained on" in html
+    assert "accepted (trained on)" in html and "proposed (trained on)" not in html
+
+
+def test_masks_are_trained_on_as_the_settings_say(study: Workspace) -> None:
+    text = study.config_path.read_text()
+    study.config_path.write_text(text + '\n[training]\nmask_states = ["proposed"]\n')
+    stats, report = write_statistics_report(study)
+    study.config_path.write_text(text)
+    assert stats.mask_totals["trained_on"] == 0 and stats.trained_states == ("proposed",)
+    assert "proposed (trained on)" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("rows", "tag"), [(12, "<details open>"), (13, "<details>")])
+def test_a_long_table_is_folded(rows: int, tag: str) -> None:
+    parts = _environment().get_template("parts.html.j2").module
+    html = parts.folded("Measures", [["p", "part"]], [{"p": 1}] * rows)  # type: ignore[attr-defined]
+    assert str(html).startswith(f"{tag}<summary>Measures <small>({rows} rows)")
 
 
 def test_the_same_study_gives_the_same_report(study: Workspace) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sono.annotation.captions import DAYS_A_WEEK
+from sono.annotation.caption_facts import DAYS_A_WEEK
 from sono.annotation.findings import spoken
 from sono.curation.core.planes import PlaneTable
 from sono.training.runtime.distributed import all_gather

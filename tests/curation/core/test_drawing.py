@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sono.curation.core.drawing import contact_sheet, overlay, structure_color
+from sono.curation.core.drawing import LEGEND, DrawnMask, contact_sheet, overlay, structure_color
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 
@@ -18,22 +18,41 @@ def pixels(png: bytes) -> np.ndarray:
 def test_the_inside_is_tinted_the_outline_is_colored_and_the_rest_is_left() -> None:
     mask = np.zeros((40, 40), np.bool_)
     mask[10:30, 10:30] = True
-    picture = overlay(np.full((40, 40), 100, np.uint8), [("femur", mask)])
+    picture = overlay(np.full((40, 40), 100, np.uint8), [DrawnMask("femur", mask)])
     color = np.array(structure_color("femur"))
     assert picture[5, 5].tolist() == [100, 100, 100]
     assert picture[10, 20].tolist() == color.tolist()
     assert picture[20, 20].tolist() == (0.85 * 100 + 0.15 * color).round().astype(int).tolist()
 
 
+def test_a_proposal_is_dashed_and_a_reviewed_mask_solid() -> None:
+    mask = np.zeros((80, 80), np.bool_)
+    mask[10:70, 10:70] = True
+    gray, color = np.full((80, 80), 100, np.uint8), structure_color("femur")
+    edge = [
+        (overlay(gray, [DrawnMask("femur", mask, proposed)])[10, 10:70] == color).all(axis=1)
+        for proposed in (False, True)
+    ]
+    assert edge[0].all()
+    assert 0.3 < edge[1].mean() < 0.7 and np.diff(edge[1]).sum() >= 4
+
+
+def test_a_legend_is_below_the_tiles() -> None:
+    tiles = [(np.full((20, 20), 50, np.uint8), "x")] * 12
+    plain, legend = (pixels(contact_sheet(tiles, 12, 20, lines)) for lines in ((), LEGEND))
+    assert (legend[: len(plain)] == plain).all()
+    assert legend[len(plain) :].min() < 100
+
+
 def test_a_frame_stays_as_it_is() -> None:
     gray = np.full((8, 8), 100, np.uint8)
-    overlay(gray, [("femur", np.ones((8, 8), np.bool_))])
+    overlay(gray, [DrawnMask("femur", np.ones((8, 8), np.bool_))])
     assert (gray == 100).all()
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(SonoError, match="must be equal"):
-        overlay(np.zeros((8, 9), np.uint8), [("femur", np.ones((9, 8), np.bool_))])
+        overlay(np.zeros((8, 9), np.uint8), [DrawnMask("femur", np.ones((9, 8), np.bool_))])
 
 
 def test_the_structures_of_a_plane_differ_in_color() -> None:

@@ -97,6 +97,7 @@ def test_a_study_adds_planes_aliases_and_labels_of_none(tmp_path: Path) -> None:
         ('[femur]\naliases = ["Leg"]', r"the label 'leg' names both \[femur\] and \[leg\]"),
         ('[femur]\naliases = ["--"]', "has no letter or digit"),
         ("femur = 3", r"\[femur\]"),
+        ('[foot]\nregion = "lower limb"\noutline = "femor"', "'femor' cannot be outlined; did you"),
     ],
 )
 def test_a_wrong_planes_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -124,3 +125,11 @@ def test_a_planes_file_is_a_regular_file(tmp_path: Path) -> None:
         PlaneTable.load(tmp_path / "planes.toml")
     with pytest.raises(SonoError, match=r"none\.toml: not a readable planes file"):
         PlaneTable.load(tmp_path / "none.toml")
+
+
+def test_the_outline_of_a_plane_is_one_of_its_structures(tmp_path: Path) -> None:
+    table = _load(tmp_path, '[foot]\nregion = "lower limb"\noutline = "tibia"\n')
+    assert table.by_id["foot"].structures == ("tibia",)
+    assert table.outlines == PlaneTable().outlines | {"foot": "tibia"}
+    assert all(plane.outline in ("", *plane.structures) for plane in table.planes)
+    assert len(PlaneTable().outlines) == 9

@@ -182,7 +182,13 @@ def test_masks_by_state_and_usable_ones(stats: Statistics) -> None:
             "rejected": 1,
         }
     ]
-    assert stats.mask_totals == {"masks": 4, "usable": 2, "frames_with_masks": 1}
+    assert stats.mask_totals == {
+        "masks": 4, "proposed": 1, "accepted": 2, "edited": 0, "rejected": 1,
+        "usable": 2, "trained_on": 1, "frames_with_masks": 1,
+    }  # fmt: skip
+    headline = stats.headline()
+    assert headline["mask_states_trained_on"] == "accepted, edited"
+    assert headline["captions"] == {"global": 3, "region": 0}
 
 
 def test_captions_by_tier(stats: Statistics) -> None:

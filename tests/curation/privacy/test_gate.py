@@ -17,9 +17,11 @@ import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
+from rich.console import Console
 
 from sono.annotation.captions import build_captions
 from sono.annotation.study_report import write_statistics_report
+from sono.curation.core import console
 from sono.curation.core.engine import Engine
 from sono.curation.core.workspace import Workspace
 from sono.curation.export_dicom import export_dicom
@@ -215,6 +217,17 @@ def test_nothing_of_it_comes_through_three_stages(study: Workspace) -> None:
         ".html",
     }
     assert check_privacy(study) > 100
+
+
+def test_the_search_shows_its_progress_on_a_terminal(
+    study: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True)
+    monkeypatch.setattr(console, "stderr_console", terminal)
+    check_privacy(study)
+    count = len(list(study.root.rglob("*")))
+    assert "privacy search" in shown.getvalue() and f"{count}/{count}" in shown.getvalue()
 
 
 def test_gate_words_of_the_field_stay_free(private: PrivateStrings) -> None:

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from sono.annotation.captions import CaptionWriter, Facts
+from sono.annotation.caption_facts import Facts
+from sono.annotation.captions import CaptionWriter
 from sono.annotation.lint import LintRules
 from sono.curation.clinical.values import FINDINGS, terms
 from sono.curation.core.planes import PlaneTable
