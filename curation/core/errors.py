@@ -5,9 +5,16 @@ from difflib import get_close_matches
 
 
 class SonoError(Exception):
-    """An error that a user can fix: where, what (with the value), and what to do next."""
+    """An error that a user can fix: where, what (with the value), and what to do next.
+
+    `block` is printed below the message as it is, for example lines to paste into `sono.toml`.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, block: str = "") -> None:
+        super().__init__(message)
+        self.block = block
 
 
 MAX_NAME = 64  # characters

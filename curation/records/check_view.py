@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sono.curation.records.column_looks import columns_block
 from sono.curation.records.file_matching import RawMatch
 from sono.curation.records.messages import group_messages
 
@@ -60,6 +61,9 @@ def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
     yield _line("age conflicts", _format_lines(report.age_conflicts))
     yield from _raw_section(report.raw)
     yield from _messages("remarks", len(report.remarks), report.remarks)
+    if report.suggested:
+        yield Text("the contents suggest for sono.toml; check each line:", style="bold")
+        yield Text(columns_block(report.suggested).rstrip())
     yield from _messages("rejected", len(report.rejected), group_messages(report.rejected))
 
 
