@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -137,6 +138,27 @@ class PlaneTable:
         _check_labels(table, file)
         return table
 
+    def with_labels(self, labels: Mapping[str, str], file: Path) -> "PlaneTable":
+        """The table with further labels, each with the id of its plane or "other".
+
+        Raises SonoError for an unknown id and for a label that would name two planes.
+        """
+        own: dict[str, list[str]] = {}
+        for label, plane_id in labels.items():
+            if plane_id not in (*self.by_id, OTHER):
+                raise SonoError(
+                    f"{file}: [study.planes] '{label}' is given the unknown plane '{plane_id}'"
+                    f"{did_you_mean(plane_id, (*self.by_id, OTHER))}"
+                )
+            own.setdefault(plane_id, []).append(label)
+        planes = (
+            replace(plane, aliases=(*plane.aliases, *own.get(plane.id, ())))
+            for plane in self.planes
+        )
+        table = PlaneTable(tuple(planes), (*self.other, *own.get(OTHER, ())))
+        _check_labels(table, file)
+        return table
+
     @cached_property
     def by_id(self) -> dict[str, Plane]:
         return {plane.id: plane for plane in self.planes}
@@ -161,6 +183,11 @@ class PlaneTable:
         ):
             by_lower.setdefault(label.lower(), label)
         return list(by_lower.values())
+
+    @cached_property
+    def _bare(self) -> dict[str, str]:
+        """The suggestions by what is left of them without words such as "fetal"."""
+        return {_without_fillers(label): label for label in reversed(self._suggestions)}
 
     @property
     def spellings(self) -> list[tuple[str, str]]:
@@ -190,12 +217,19 @@ class PlaneTable:
         """
         if len(label) <= MAX_LABEL:
             found = self._labels.get(label_form(label)) or self._labels.get(
-                label_form(_FILLERS.sub("", label.casefold()))
+                label_form(_without_fillers(label))
             )
             if found is not None:
                 return found
         shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
-        raise SonoError(f"unknown plane '{shown}'{did_you_mean(shown, self._suggestions)}")
+        # "fetal" and "view" make no label similar to another
+        near = get_close_matches(_without_fillers(shown), self._bare, n=1, cutoff=0.6)
+        hint = did_you_mean(self._bare[near[0]] if near else "", self._suggestions)
+        raise SonoError(f"unknown plane '{shown}'{hint}")
+
+
+def _without_fillers(label: str) -> str:
+    return _FILLERS.sub("", label.casefold()).strip()
 
 
 def label_form(label: str) -> str:
