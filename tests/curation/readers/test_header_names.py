@@ -115,4 +115,4 @@ def test_a_label_of_several_patients_is_shown_with_its_rows_and_all_labels_are_l
     told = str(caught.value)
     assert not [word for word in words if f"): unknown plane '{word}'" not in told]
     assert "planes_file" in told and "--names shows" in told
-    assert NAMES[0] not in told and "4 rows" in told and "unknown plane 'Aa'" in told
+    assert NAMES[0] not in told and "4 rows" in told and "unknown plane 'a'" in told
