@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from sono.curation.core.column_values import SPLITS
-from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.errors import SonoError, did_you_mean, near_match
 from sono.curation.core.planes import OTHER
 from sono.curation.dataset.exams import counts_of, without_patient
 from sono.curation.dataset.related_frames import related_rows
@@ -153,7 +153,7 @@ def resolve_target(images: pd.DataFrame, target: Target) -> Target:
         problem = (
             f"'{target.center}' is the name of {len(found)} centers"
             if found
-            else f"unknown center '{target.center}'"
+            else f"unknown center '{target.center}'{near_match(target.center, known)}"
         )
         raise SonoError(f"{problem}; the centers here: {', '.join(known)}")
     return replace(target, center=found[0])

@@ -148,7 +148,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         assert code == 0, (step, err)
         expected = (
             r"epoch \d of 2: loss |.*/study: --hold-out excludes from train and validation: "
-            r"\d+ frames of B, "
+            r"\d+ frames of B, |.+: \d+ of \d+, \d+ s$"
         )
         told = [line for line in err.splitlines() if not re.match(expected, line)]
         assert told == [], step

@@ -230,3 +230,11 @@ def test_a_run_that_has_not_ended_is_told(study: Workspace) -> None:
         "not ended; finish it with `sono train --name toy --resume`"
         in evaluate(study, EvaluationOptions(target=Target("new"))).notes[0]
     )
+
+
+def test_a_misspelled_center_fails_before_the_model_is_read(
+    quick: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "load_model", None)
+    with pytest.raises(SonoError, match="unknown center 'neww'; did you mean 'new'"):
+        evaluate(quick, EvaluationOptions(target=Target("neww")))

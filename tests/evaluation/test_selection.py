@@ -80,7 +80,9 @@ def test_a_center_in_another_spelling_is_evaluated_as_that_of_the_table(
 
 
 def test_an_unknown_center_lists_the_centers(images: pd.DataFrame) -> None:
-    with pytest.raises(SonoError, match="unknown center 'nwe'; the centers here: new, old"):
+    with pytest.raises(
+        SonoError, match=r"unknown center 'nwe'; did you mean 'new'\?; the centers here: new, old"
+    ):
         select_frames(images, SEEN, Target("nwe"))
 
 
