@@ -196,6 +196,8 @@ def split(
         return
     if fold is not None and folds is None:
         raise typer.BadParameter("--fold needs --folds, as in --folds 5 --fold 2")
+    if folds is not None and fold is not None and fold >= folds:
+        raise typer.BadParameter(f"--fold {fold} of --folds {folds}: give 0 to {folds - 1}")
     show(
         split_workspace(Workspace.find(workspace), folds, fold or 0, seed),
         as_json,

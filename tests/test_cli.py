@@ -86,6 +86,11 @@ def test_an_empty_argument_is_not_the_current_folder(words, run, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_fold_out_of_range_is_a_usage_error(run) -> None:
+    result = run("split", "--folds", "5", "--fold", "5")
+    assert result.code == 2 and "give 0 to 4" in " ".join(result.err.split())
+
+
 @pytest.mark.parametrize(
     "words", [("init",), ("split", "-w"), ("captions", "build", "-w")], ids=" ".join
 )
@@ -109,7 +114,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     base = tmp_path_factory.mktemp("job")
     export, study = base / "export", base / "study"
     steps = [
-        ["phantom", export, "--patients", 12, "--frames", 6, "-q"],
+        ["phantom", export, "--patients", 12, "--frames", 6],
         ["init", study],
         [
             "qc",

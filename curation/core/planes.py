@@ -14,6 +14,8 @@ from sono.curation.core.config import Config, read_toml
 from sono.curation.core.errors import SonoError, did_you_mean
 
 OTHER = "other"  # labeled, and as none of the planes
+# how tables, plots and pictures call it, and a frame without a label
+NO_PLANE, PLANE_UNKNOWN = "no standard plane", "plane unknown"
 
 # Colors of the regions in plots and overlays (RGB).
 REGIONS = {
@@ -162,6 +164,13 @@ class PlaneTable:
     @cached_property
     def by_id(self) -> dict[str, Plane]:
         return {plane.id: plane for plane in self.planes}
+
+    def title(self, plane_id: object) -> str:
+        """The name of a plane in tables and pictures, also of "other" and of a missing id."""
+        if plane_id == OTHER:
+            return NO_PLANE
+        plane = self.by_id.get(plane_id) if isinstance(plane_id, str) else None
+        return PLANE_UNKNOWN if plane is None else plane.name
 
     @cached_property
     def structures(self) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ def test_a_new_center_is_evaluated_in_all_its_splits(images: pd.DataFrame) -> No
     found = select_frames(images, SEEN, Target("new"))
     assert found.frames["image_id"].tolist() == ["i3", "i8"]
     assert found.excluded == {
-        "without a plane label": 1,
-        "labeled as none of the planes": 1,
+        "with plane unknown": 1,
+        "of no standard plane": 1,
         "known from training": 2,
     }
     first = found.first_line(Target("new"))
