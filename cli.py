@@ -79,7 +79,7 @@ def main() -> None:
         _refuse_empty(sys.argv[1:])
         app()
     except SonoError as error:
-        sys.stderr.write(_one_line(str(error)))
+        sys.stderr.write(_one_line(str(error)) + error.block)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:

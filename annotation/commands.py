@@ -1,5 +1,7 @@
 """`sono masks ...`, `sono captions ...` and `sono stats`."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -105,9 +107,9 @@ def import_(
         show(
             summary if as_json else dataclasses.replace(summary, masks=()),
             as_json,
-            next_step="the same without --dry-run: nothing was written"
+            next_step=shlex.join(["sono", *(word for word in sys.argv[1:] if word != "--dry-run")])
             if dry_run
-            else "sono masks propose, or sono captions build",
+            else ("sono masks propose", "sono captions build"),
         )
     summary.refuse_nothing()
     if strict:
@@ -147,6 +149,7 @@ def export(
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write all masks of the stored frames as COCO JSON.
 
@@ -165,6 +168,7 @@ def overlays(
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Draw frames with their masks on one contact sheet for review.
 
@@ -200,7 +204,7 @@ def build(
     from sono.curation.core.workspace import Workspace
 
     summary = build_captions(Workspace.find(workspace), template)
-    show(summary, as_json, next_step="sono stats, then sono train")
+    show(summary, as_json, next_step="sono stats")
     if strict:
         summary.refuse_findings()
 

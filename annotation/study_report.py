@@ -121,7 +121,7 @@ def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
 
 
 def _example_caption(row: Any, planes: PlaneTable) -> str:
-    plane = planes.by_id[row.plane].name if row.plane in planes.by_id else "no standard plane"
+    plane = planes.title(row.plane)
     if pd.isna(row.ga_days):
         return plane
     weeks, days = divmod(int(row.ga_days), DAYS_A_WEEK)

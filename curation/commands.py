@@ -33,7 +33,9 @@ export = typer.Typer(no_args_is_help=True, help="Export accepted frames to other
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="The new workspace.")], as_json: JsonOption = False
+    folder: Annotated[Path, typer.Argument(help="The new workspace.")],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Create a workspace, and next to it the vault for data that must stay in the hospital.
 
@@ -92,7 +94,7 @@ def pull(
         url, out, first, last, modality.upper(), patient_file, limit, insecure_http
     )
     summary = pull_studies(options)
-    show(summary, as_json, next_step=f"sono qc {out}" if summary.studies else "")
+    show(summary, as_json, next_step=f"sono qc {shlex.quote(str(out))}" if summary.studies else "")
     options.refuse_nothing(summary)
     summary.refuse_failures()
 
@@ -146,10 +148,12 @@ def qc(
     options = QcOptions(raw_place(raw), records, center, center_from, frames, force, names)
     summary = run_qc(study, options, Engine.create(jobs, scheduler))
     accepted = summary.total or summary.statuses
-    step = (
-        "sono masks propose, or sono captions build" if accepted.get("accepted") else "sono stats"
+    steps = (
+        ("sono masks propose", "sono captions build")
+        if accepted.get("accepted")
+        else ("sono stats",)
     )
-    show(summary, as_json, next_step=step)
+    show(summary, as_json, next_step=steps)
     if strict:
         summary.refuse_findings()
 
@@ -168,6 +172,7 @@ def split(
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Assign patients to train, val and test again, or to one fold of a cross-validation.
 
@@ -191,6 +196,8 @@ def split(
         return
     if fold is not None and folds is None:
         raise typer.BadParameter("--fold needs --folds, as in --folds 5 --fold 2")
+    if folds is not None and fold is not None and fold >= folds:
+        raise typer.BadParameter(f"--fold {fold} of --folds {folds}: give 0 to {folds - 1}")
     show(
         split_workspace(Workspace.find(workspace), folds, fold or 0, seed),
         as_json,
@@ -240,12 +247,11 @@ def phantom(
     """
     from sono.curation.phantom.study import make_phantom
 
+    raw, table = (shlex.quote(str(out / name)) for name in ("raw", "records.csv"))
     show(
         make_phantom(out, patients, frames, seed),
         as_json,
-        next_step=(
-            f"sono init study && sono qc {out / 'raw'} --records {out / 'records.csv'} -w study"
-        ),
+        next_step=f"sono init study && sono qc {raw} --records {table} -w study",
     )
 
 
@@ -292,7 +298,10 @@ def check(
     sources = study.sources() if study else empty_table(SOURCES)
     options = MatchOptions(names, is_mask_picture, center, sources)
     report = check_records(table, config, planes, raw_place(raw) if raw else None, options)
-    show(report, as_json, next_step="" if report.stops_qc else "sono qc RAW_FOLDER --records TABLE")
+    folder = "RAW_FOLDER" if raw is None else shlex.quote(raw)
+    step = f"sono qc {folder} --records {shlex.quote(str(table))}"
+    step += f" --center {shlex.quote(center)}" if center else ""
+    show(report, as_json, next_step="" if report.stops_qc else step)
     report.refuse_what_stops_qc()
     if strict:
         report.refuse_findings()
@@ -305,6 +314,7 @@ def show_held(
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Draw the quarantined frames with their names on sheets in the vault.
 
@@ -328,6 +338,7 @@ def release_held(
     ],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Accept quarantined frames that a person has reviewed; later runs of `sono qc` keep this.
 

@@ -92,10 +92,10 @@ def evaluate(
     reuse_freed_memory()
     settings = override(workspace.settings("evaluation", EvaluationConfig), modes=options.modes)
     folder = find_run(workspace, options.run)
+    images = workspace.accepted_images()
+    target = resolve_target(images, options.target)  # before the model is read
     model, info = load_model(folder)
     model = model.to(best_device()).eval()
-    images = workspace.accepted_images()
-    target = resolve_target(images, options.target)
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(images, seen, target)
     study = _study(workspace, model, info, selection, settings, engine or Engine())

@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pandas as pd
 
 from sono.curation.core.column_values import SPLITS
-from sono.curation.core.errors import SonoError, did_you_mean
-from sono.curation.core.planes import OTHER
+from sono.curation.core.errors import SonoError, did_you_mean, near_match
+from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
 from sono.curation.dataset.exams import counts_of, without_patient
 from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import centers_called, like_centers
@@ -109,8 +109,8 @@ def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection
     asked = _of_split(images, target) if target.center is None else _of_center(images, seen, target)
     unlabeled, other = asked["plane"].isna(), asked["plane"].eq(OTHER).fillna(False).astype(bool)
     excluded = {
-        "without a plane label": int(unlabeled.sum()),
-        "labeled as none of the planes": int(other.sum()),
+        f"with {PLANE_UNKNOWN}": int(unlabeled.sum()),
+        f"of {NO_PLANE}": int(other.sum()),
     }
     frames = asked[~unlabeled & ~other]
     leaks = leaking(frames, images, seen)
@@ -153,7 +153,7 @@ def resolve_target(images: pd.DataFrame, target: Target) -> Target:
         problem = (
             f"'{target.center}' is the name of {len(found)} centers"
             if found
-            else f"unknown center '{target.center}'"
+            else f"unknown center '{target.center}'{near_match(target.center, known)}"
         )
         raise SonoError(f"{problem}; the centers here: {', '.join(known)}")
     return replace(target, center=found[0])

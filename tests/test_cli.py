@@ -87,6 +87,11 @@ def test_an_empty_argument_is_not_the_current_folder(words, run, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_fold_out_of_range_is_a_usage_error(run) -> None:
+    result = run("split", "--folds", "5", "--fold", "5")
+    assert result.code == 2 and "give 0 to 4" in " ".join(result.err.split())
+
+
 @pytest.mark.parametrize(
     "words", [("init",), ("split", "-w"), ("captions", "build", "-w")], ids=" ".join
 )
@@ -110,7 +115,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     base = tmp_path_factory.mktemp("job")
     export, study = base / "export", base / "study"
     steps = [
-        ["phantom", export, "--patients", 12, "--frames", 6, "-q"],
+        ["phantom", export, "--patients", 12, "--frames", 6],
         ["init", study],
         [
             "qc",
@@ -149,7 +154,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         assert code == 0, (step, err)
         expected = (
             r"epoch \d of 2: loss |.*/study: --hold-out excludes from train and validation: "
-            r"\d+ frames of B, "
+            r"\d+ frames of B, |.+: \d+ of \d+, \d+ s$"
         )
         told = [line for line in err.splitlines() if not re.match(expected, line)]
         assert told == [], step

@@ -76,6 +76,8 @@ def named(kind: Any) -> str:
         inner = get_args(kind)[1]
         if get_origin(inner) is Literal:
             return f"table of {named(inner)}"
+        if get_origin(inner) is UnionType:
+            return "table of texts or lists"
         return "table of texts" if inner is str else "table of lists"
     return "`true`, `false`" if kind is bool else KINDS[kind]
 

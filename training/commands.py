@@ -1,5 +1,6 @@
 """`sono train` and `sono model`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,8 +99,9 @@ def train(
     config = settings_of_run(study, (name if resume else repeat), recipe, given, resume)
     summary = run_training(study, config, name, resume)
     if is_main_process():
-        center = f" --center {config.hold_out[0]}" if config.hold_out else ""
-        show(summary, as_json, next_step=f"sono eval --run {summary.run}{center}")
+        centers = [f" --center {shlex.quote(center)}" for center in config.hold_out] or [""]
+        steps = [f"sono eval --run {shlex.quote(summary.run)}{center}" for center in centers]
+        show(summary, as_json, next_step=steps)
 
 
 @export.command("shards")
@@ -169,10 +171,11 @@ def import_checkpoint(
     from sono.training.interop.model_runs import import_model
 
     summary = import_model(Workspace.find(workspace), checkpoint, base, architecture, name)
+    named = shlex.quote(summary.run)
     show(
         summary,
         as_json,
-        next_step=f"sono eval --run {summary.run}, or sono train --init {summary.run}",
+        next_step=(f"sono eval --run {named}", f"sono train --init {named}"),
     )
 
 

@@ -16,7 +16,7 @@ from sono.curation.clinical.dates import parse_date, short
 from sono.curation.clinical.name_variants import MIN_ID_DIGITS, TITLES
 from sono.curation.clinical.placeholders import is_answer, is_mothers_birth
 from sono.curation.core.column_values import RANGES_MM
-from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.errors import SonoError, did_you_mean, near_match
 from sono.curation.core.planes import REGIONS, label_form
 
 MAX_TEXT = 200
@@ -255,8 +255,7 @@ def terms(field: str, text: str, known: Collection[str]) -> tuple[tuple[str, ...
         if term is not None:
             found.append(term)
         else:
-            near = did_you_mean(short(part), known)
-            near = near if near.startswith("; did you mean") else ""
+            near = near_match(short(part), known)
             problems.append(f"unknown {field} '{short(part)}' is left out{near}")
     return tuple(dict.fromkeys(found)), problems
 

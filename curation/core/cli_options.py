@@ -1,9 +1,10 @@
 """What every command shares: the common options, and how a result is printed."""
 
 import json
+import shlex
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,16 @@ import typer
 
 if TYPE_CHECKING:
     from sono.curation.core.workspace import Workspace
+
+
+@dataclass
+class _Given:
+    """Options of this command that its next step repeats."""
+
+    workspace: Path | None = None
+
+
+_given = _Given()
 
 
 def _be_quiet(quiet: bool) -> None:
@@ -28,6 +39,7 @@ def _check_settings(context: typer.Context, folder: Path | None) -> Path | None:
     from sono.curation.core.config import check_sections
     from sono.curation.core.workspace import Workspace
 
+    _given.workspace = folder
     study = Workspace.find_or_none(folder)
     if study is not None and context.obj is not None:
         check_sections(study.config_path, context.obj)
@@ -57,7 +69,12 @@ WorkspaceOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 QuietOption = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Show no progress bar and no messages.", callback=_be_quiet),
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Print errors and privacy warnings only; with --json, the result, too.",
+        callback=_be_quiet,
+    ),
 ]
 JobsOption = Annotated[
     int | None,
@@ -88,22 +105,39 @@ StrictOption = Annotated[
 ]
 
 
-def show(result: Any, as_json: bool = False, next_step: str = "") -> None:
-    """Print a result to stdout, as JSON or as a table followed by the next step."""
+def show(result: Any, as_json: bool = False, next_step: str | Sequence[str] = "") -> None:
+    """Print a result to stdout, as JSON or as a table followed by the next step.
+
+    Each `next_step` can be pasted: a command gets the --workspace of this one. With --quiet only
+    JSON is printed.
+    """
     from rich.console import Console
-    from rich.markup import escape
+
+    from sono.curation.core.console import stderr_console
 
     values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
     if as_json:
         sys.stdout.write(json.dumps(values, default=str, indent=1) + "\n")
+        return
+    if stderr_console.quiet:
         return
     out = Console(highlight=False, soft_wrap=True)
     if hasattr(result, "__rich__"):
         out.print(result)
     else:
         _print_values(out, values)
-    if next_step:
-        out.print(f"\nnext: [bold]{escape(next_step)}[/bold]")
+    steps = [next_step] if isinstance(next_step, str) else next_step
+    for number, step in enumerate(filter(None, steps)):
+        out.print("  or: " if number else "\nnext: ", end="")
+        out.print(_in_workspace(step), style="bold", markup=False)
+
+
+def _in_workspace(step: str) -> str:
+    """A command with the --workspace that was given to this one."""
+    words = step.split()
+    if _given.workspace is None or words[0] != "sono" or {"-w", "--workspace"} & set(words):
+        return step
+    return f"{step} -w {shlex.quote(str(_given.workspace))}"
 
 
 def _print_values(out: Any, values: Mapping[str, Any]) -> None:
@@ -114,7 +148,6 @@ def _print_values(out: Any, values: Mapping[str, Any]) -> None:
 
 
 def _format_value(value: Any) -> str:
-    from rich.markup import escape
 
     if isinstance(value, Mapping):
         return ", ".join(f"{escape(str(key))} {_format_value(item)}" for key, item in value.items())

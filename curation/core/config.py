@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sono.curation.core.atomic import MAX_TEXT_BYTES, read_regular
 from sono.curation.core.errors import SonoError, did_you_mean
@@ -49,6 +49,7 @@ class StudyConfig(Config):
 
     name: str = "study"
     planes_file: str = ""
+    planes: dict[str, str] = Field(default_factory=dict)  # plane id by the hospital's own label
     key_check: str = ""  # of the pseudonym key that made this study's ids; written by `sono init`
     # shifted: exam dates moved by a keyed number of days per patient
     keep_dates: Literal["none", "shifted"] = "none"

@@ -1,6 +1,8 @@
-"""Messages and progress bars go to stderr (bars only on a terminal); data goes to stdout."""
+"""Messages and progress go to stderr (a bar, or lines in a pipe); data goes to stdout."""
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -17,6 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+LINE_SECONDS = 10.0  # between two lines of long work in a pipe
+NARROW = 60  # columns; below, the numbers are more important than the bar
 
 stderr_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -40,32 +45,57 @@ class _Rate(ProgressColumn):
 
 
 def new_bar() -> Progress:
-    """A bar with rate and time left; its tasks have a field `note`."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    """A bar with rate and time left; its tasks have a field `note`.
+
+    A narrow terminal shows the numbers only.
+    """
+    numbers = (MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}"), *numbers)
+    if stderr_console.width >= NARROW:
+        columns = (columns[0], BarColumn(), *numbers, TextColumn("{task.fields[note]}"))
     return Progress(*columns, console=stderr_console, transient=True)
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar with rate and time left on stderr; nothing in a pipe or with --quiet."""
-    if stderr_console.quiet or not stderr_console.is_terminal:
+    """Show a bar with rate and time left on stderr; lines in a pipe, nothing with --quiet."""
+    if stderr_console.quiet:
         yield _silent
+        return
+    if not stderr_console.is_terminal:
+        with progress_lines(title, total) as advance:
+            yield advance
         return
     with new_bar() as bar:
         task = bar.add_task(title, total=total, note="")
 
-        def advance(steps: int = 1, note: str = "") -> None:
+        def step(steps: int = 1, note: str = "") -> None:
             bar.update(task, advance=steps, note=note)
 
+        yield step
+
+
+@contextmanager
+def progress_lines(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Print a line on stderr every 10 s, also while a single step takes longer."""
+    started, ended = time.monotonic(), threading.Event()
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done
+        done += steps
+
+    def speak() -> None:
+        while not ended.wait(LINE_SECONDS):
+            seconds = time.monotonic() - started
+            stderr_console.print(f"{title}: {done} of {total}, {seconds:.0f} s", markup=False)
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    try:
         yield advance
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _silent(steps: int = 1, note: str = "") -> None:

@@ -5,9 +5,16 @@ from difflib import get_close_matches
 
 
 class SonoError(Exception):
-    """An error that a user can fix: where, what (with the value), and what to do next."""
+    """An error that a user can fix: where, what (with the value), and what to do next.
+
+    `block` is printed below the message as it is, for example lines to paste into `sono.toml`.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, block: str = "") -> None:
+        super().__init__(message)
+        self.block = block
 
 
 MAX_NAME = 64  # characters
@@ -31,14 +38,18 @@ class StoppedError(SonoError):
     exit_code = 130
 
 
+def near_match(value: str, known: Iterable[str]) -> str:
+    """`; did you mean 'femur'?` for the nearest of `known`, "" where none is near."""
+    lowered = {choice.lower(): choice for choice in sorted(set(known), reverse=True)}
+    near = get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean '{lowered[near[0]]}'?" if near else ""
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """`; did you mean 'femur'?` for the nearest of `known`, otherwise a list of `known`."""
     choices = sorted(set(known))
-    lowered = {choice.lower(): choice for choice in reversed(choices)}
-    near = get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{lowered[near[0]]}'?"
-    return f"; known: {', '.join(choices[:30])}{', ...' if len(choices) > 30 else ''}"
+    listed = f"; known: {', '.join(choices[:30])}{', ...' if len(choices) > 30 else ''}"
+    return near_match(value, choices) or listed
 
 
 def typed_name(what: str, text: str) -> str:

@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sono.curation.core.config import Config, read_toml
 from sono.curation.core.errors import SonoError, did_you_mean
 
 OTHER = "other"  # labeled, and as none of the planes
+# how tables, plots and pictures call it, and a frame without a label
+NO_PLANE, PLANE_UNKNOWN = "no standard plane", "plane unknown"
 
 # Colors of the regions in plots and overlays (RGB).
 REGIONS = {
@@ -146,9 +149,37 @@ class PlaneTable:
         _check_labels(table, file)
         return table
 
+    def with_labels(self, labels: Mapping[str, str], file: Path) -> "PlaneTable":
+        """The table with further labels, each with the id of its plane or "other".
+
+        Raises SonoError for an unknown id and for a label that would name two planes.
+        """
+        own: dict[str, list[str]] = {}
+        for label, plane_id in labels.items():
+            if plane_id not in (*self.by_id, OTHER):
+                raise SonoError(
+                    f"{file}: [study.planes] '{label}' is given the unknown plane '{plane_id}'"
+                    f"{did_you_mean(plane_id, (*self.by_id, OTHER))}"
+                )
+            own.setdefault(plane_id, []).append(label)
+        planes = (
+            replace(plane, aliases=(*plane.aliases, *own.get(plane.id, ())))
+            for plane in self.planes
+        )
+        table = PlaneTable(tuple(planes), (*self.other, *own.get(OTHER, ())))
+        _check_labels(table, file)
+        return table
+
     @cached_property
     def by_id(self) -> dict[str, Plane]:
         return {plane.id: plane for plane in self.planes}
+
+    def title(self, plane_id: object) -> str:
+        """The name of a plane in tables and pictures, also of "other" and of a missing id."""
+        if plane_id == OTHER:
+            return NO_PLANE
+        plane = self.by_id.get(plane_id) if isinstance(plane_id, str) else None
+        return PLANE_UNKNOWN if plane is None else plane.name
 
     @cached_property
     def outlines(self) -> dict[str, str]:
@@ -175,6 +206,11 @@ class PlaneTable:
         ):
             by_lower.setdefault(label.lower(), label)
         return list(by_lower.values())
+
+    @cached_property
+    def _bare(self) -> dict[str, str]:
+        """The suggestions by what is left of them without words such as "fetal"."""
+        return {_without_fillers(label): label for label in reversed(self._suggestions)}
 
     @property
     def spellings(self) -> list[tuple[str, str]]:
@@ -204,12 +240,19 @@ class PlaneTable:
         """
         if len(label) <= MAX_LABEL:
             found = self._labels.get(label_form(label)) or self._labels.get(
-                label_form(_FILLERS.sub("", label.casefold()))
+                label_form(_without_fillers(label))
             )
             if found is not None:
                 return found
         shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
-        raise SonoError(f"unknown plane '{shown}'{did_you_mean(shown, self._suggestions)}")
+        # "fetal" and "view" make no label similar to another
+        near = get_close_matches(_without_fillers(shown), self._bare, n=1, cutoff=0.6)
+        hint = did_you_mean(self._bare[near[0]] if near else "", self._suggestions)
+        raise SonoError(f"unknown plane '{shown}'{hint}")
+
+
+def _without_fillers(label: str) -> str:
+    return _FILLERS.sub("", label.casefold()).strip()
 
 
 def label_form(label: str) -> str:

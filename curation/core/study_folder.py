@@ -171,11 +171,13 @@ class StudyFolder:
         return self.settings("study", StudyConfig)
 
     def planes(self) -> PlaneTable:
-        """The planes in use: the 24, and those of the study's own file.
+        """The planes in use: the 24, those of the study's own file, and the labels of `sono.toml`.
 
         The path of that file is relative to `sono.toml`.
         """
-        own = self.study().planes_file
+        study = self.study()
+        own = study.planes_file
         if own:
             check_inside(self.root / own, self.root)
-        return PlaneTable.load(self.root / own if own else None)
+        table = PlaneTable.load(self.root / own if own else None)
+        return table.with_labels(study.planes, self.config_path)

@@ -4,7 +4,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from sono.curation.core.drawing import FAINT, INK
-from sono.curation.core.planes import REGIONS, PlaneTable
+from sono.curation.core.planes import NO_PLANE, REGIONS, PlaneTable
 from sono.curation.dataset.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _region_legend(figure: "Figure", shown: set[str]) -> None:
         Patch(color=_region_color(region), label=region) for region in REGIONS if region in shown
     ]
     if "" in shown:
-        handles.append(Patch(color=_region_color(""), label="no standard plane"))
+        handles.append(Patch(color=_region_color(""), label=f"{NO_PLANE}, or unknown"))
     figure.legend(
         handles=handles,
         loc="outside lower right",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, near_match
 from sono.curation.dataset.exams import exam_ties
 from sono.curation.records.centers import centers_called, like_centers
 
@@ -69,6 +69,6 @@ def _check_centers(images: pd.DataFrame, hold_out: Sequence[str]) -> None:
         if not centers_called(center, counts.index):
             known = ", ".join(f"{name} ({count} frames)" for name, count in counts.items())
             raise SonoError(
-                f"unknown center '{center}'; known: "
+                f"unknown center '{center}'{near_match(center, counts.index)}; known: "
                 f"{known or 'none, run `sono qc` with --center or --center-from'}"
             )

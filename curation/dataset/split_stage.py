@@ -1,5 +1,7 @@
 """The `split` stage: assign the splits of a workspace again, or check them."""
 
+from typing import Any
+
 import pandas as pd
 
 from sono.curation.core.column_values import SPLITS
@@ -20,10 +22,11 @@ SPLIT_COLUMNS = (
 
 def split_workspace(
     workspace: Workspace, folds: int | None, fold: int, seed: int | None
-) -> dict[str, dict[str, int]]:
+) -> dict[str, Any]:
     """Assign the splits of a workspace again, or as fold `fold` (from 0) of `folds`.
 
-    Returns the number of frames and patients of each split. SonoError where a split would leak.
+    Returns the fold, the number of frames and patients of each split, and a remark on runs that
+    were trained on other splits. SonoError where a split would leak.
     """
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
@@ -34,6 +37,7 @@ def split_workspace(
                 f"{workspace.root}: no frame has a value of '{config.column}' ([splits] column); "
                 "run `sono qc` again with --records"
             )
+        before = images["split"]
         images["split"] = (
             fold_splits(images, folds, fold, config.seed)
             if folds
@@ -44,7 +48,19 @@ def split_workspace(
             workspace.path(IMAGES), IMAGES, "split", images["split"], workspace.study().key_check
         )
         check_privacy(workspace)
-    return _sizes(images)
+    used = {"test fold": f"{fold} of {folds}; --fold takes 0 to {folds - 1}"} if folds else {}
+    return used | _sizes(images) | _other_runs(workspace, before, images["split"])
+
+
+def _other_runs(workspace: Workspace, before: pd.Series, now: pd.Series) -> dict[str, str]:
+    """A remark on the runs that were trained before the splits changed; {} for none."""
+    runs = sorted(path.parent.name for path in workspace.runs.glob("*/log.csv"))
+    if not runs or before.equals(now):
+        return {}
+    return {
+        "remark": f"{', '.join(runs)}: trained on other splits; `sono eval` leaves out the frames "
+        "that a run has seen, so train again to score the complete test split"
+    }
 
 
 def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:

@@ -14,7 +14,7 @@ from sono.curation.core.column_values import (
     TIERS,
     TRAINED_STATES,
 )
-from sono.curation.core.planes import OTHER, PlaneTable
+from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
 from sono.curation.dataset.split_checks import ids_in_several_splits
 
@@ -228,8 +228,8 @@ def _by_plane(accepted: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
     rows = [
         *known,
         *((name, name, "") for name in extra),
-        (OTHER, OTHER, ""),
-        (UNKNOWN, UNKNOWN, ""),
+        (OTHER, NO_PLANE, ""),
+        (UNKNOWN, PLANE_UNKNOWN, ""),
     ]
     table = pd.DataFrame(rows, columns=["plane", "name", "region"]).set_index("plane")
     table["frames"] = keyed.groupby("plane").size()

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,13 @@ from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
-from sono.curation.records.read import RecordsConfig, merge_table, read_rows, rejection_messages
+from sono.curation.records.read import (
+    RecordsConfig,
+    merge_table,
+    read_rows,
+    rejection_messages,
+    unused_columns,
+)
 from sono.curation.records.table import Record
 from sono.curation.records.table_reading import TableReading
 
@@ -68,6 +74,8 @@ class RecordsReport:
     conflicting_rows: tuple[int, ...]
     rejected: tuple[str, ...]
     remarks: tuple[str, ...]
+    # titles of unused columns by the field that their cells suggest
+    suggested: dict[str, tuple[str, ...]] = field(default_factory=dict)
     raw: RawMatch | None = None
     stops_qc: str = ""  # why `sono qc` refuses this table
 
@@ -131,6 +139,7 @@ def check_records(
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*rejection_messages(reading), *reading.unknown_planes()),
         remarks=(*table.doubts, *_remarks(reading)),
+        suggested=unused_columns(reading),
         raw=found,
         stops_qc=reading.planes_problem(),
     )
@@ -277,20 +286,18 @@ def _date_remarks(reading: TableReading) -> list[str]:
     shown = sum(reading.orders.values(), Counter[str]())
     if not shown["day"] and not shown["month"]:
         return remarks
-    for field, counts in reading.orders.items():
+    for name, counts in reading.orders.items():
         if not counts:
             continue
         fits = (
             f"{counts['day']} fit day first only, {counts['month']} month first only, "
             f"{counts['either']} both"
         )
-        first = reading.rules.month_first[field]
+        first = reading.rules.month_first[name]
         if first is None:
             remarks.append(
-                f"dates of {field} have both orders ({fits}); those that fit both are left out"
+                f"dates of {name} have both orders ({fits}); those that fit both are left out"
             )
         else:
-            remarks.append(
-                f"dates of {field} are read {'month' if first else 'day'} first ({fits})"
-            )
+            remarks.append(f"dates of {name} are read {'month' if first else 'day'} first ({fits})")
     return remarks

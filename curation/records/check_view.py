@@ -7,6 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
+from sono.curation.records.column_looks import columns_block
 from sono.curation.records.file_matching import RawMatch
 from sono.curation.records.messages import group_messages
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from sono.curation.records.check import RecordsReport
 
 MAX_MESSAGES = 50
+NONE = "none"  # rows without a label, in the report
 
 
 def view(report: "RecordsReport") -> Group:
@@ -40,7 +43,9 @@ def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
             )
         )
     yield columns
-    yield _line("planes", _listed(report.planes))
+    named = {NONE: PLANE_UNKNOWN, OTHER: NO_PLANE}
+    planes = {named.get(plane, plane): count for plane, count in report.planes.items()}
+    yield _line("planes", _listed(planes))
     yield _line("ages", _listed(report.ages))
     if report.datings:
         datings = _table("dating", "rows", "median difference", "conflicts")
@@ -60,6 +65,9 @@ def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
     yield _line("age conflicts", _format_lines(report.age_conflicts))
     yield from _raw_section(report.raw)
     yield from _messages("remarks", len(report.remarks), report.remarks)
+    if report.suggested:
+        yield Text("the contents suggest for sono.toml; check each line:", style="bold")
+        yield Text(columns_block(report.suggested).rstrip())
     yield from _messages("rejected", len(report.rejected), group_messages(report.rejected))
 
 

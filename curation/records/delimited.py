@@ -41,13 +41,15 @@ Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or a pro
 class Sheet:
     """A table of text cells: `rows` pairs the line where a row begins with its cells.
 
-    `broken` has a message for each row that cannot be read.
+    `broken` has a message for each row that cannot be read; `others` ends the message on a sheet
+    that is no records table, with the other sheets of the workbook.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[int, list[str]], ...]
     broken: tuple[str, ...]
     notes: tuple[str, ...] = ()  # messages about the complete table
+    others: str = ""
 
 
 def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: str = "") -> Sheet:

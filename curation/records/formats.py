@@ -63,8 +63,13 @@ def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str =
     """
     content = read_bytes(path)
     if content.startswith(ZIP):
-        found = collect(path, _workbook_lines(path, content, sheet))
-        return replace(found, notes=(*_workbook_notes(path, content, sheet), *found.notes))
+        lines = list(_workbook_lines(path, content, sheet))
+        notes, others = _workbook_notes(path, content, sheet)
+        try:
+            found = collect(path, iter(lines))
+        except SonoError as error:
+            raise SonoError(f"{error}{others}") from error
+        return replace(found, notes=(*notes, *found.notes), others=others)
     if content.startswith(OLD_WORKBOOK):
         raise SonoError(f"{path}: a workbook of the old XLS format; save it as XLSX or CSV (UTF-8)")
     if content.startswith(PARQUET):
@@ -220,8 +225,11 @@ def _worksheet(path: Path, book: "Workbook", name: str) -> Any:
     return sheet
 
 
-def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
-    """Messages on what a user of the workbook may not see: hidden or unused sheets, hidden rows."""
+def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[tuple[str, ...], str]:
+    """Messages on what a user of the workbook may not see: hidden or unused sheets, hidden rows.
+
+    The second value ends the message on a sheet that is no records table; it names the others.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         book = _open_workbook(path, content, results=False)
@@ -236,8 +244,14 @@ def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
         other for other in book.worksheets if other is not sheet and other.sheet_state == "visible"
     ]
     filled = [other.title for other in others if _has_rows(other)]
+    listed = ", ".join(f"'{title}'" for title in filled)
+    advice = (
+        f"; this is the sheet '{sheet.title}', and the workbook also has {listed}: set sheet = "
+        f"{json.dumps(filled[0], ensure_ascii=False)} under [records] in sono.toml to read another"
+        if filled
+        else ""
+    )
     if filled and not name:
-        listed = ", ".join(f"'{title}'" for title in filled)
         notes.append(
             f"only the sheet '{sheet.title}' is read, not {listed}; [records] sheet in sono.toml "
             f"names another"
@@ -248,7 +262,7 @@ def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[str, ...]:
             f"{len(hidden)} hidden rows of the sheet are read, too; delete those that should not "
             f"count"
         )
-    return tuple(notes)
+    return tuple(notes), advice
 
 
 def _has_rows(sheet: Any) -> bool:

@@ -1,78 +1,19 @@
 """Assign the columns of a records table to fields: FETAL_PLANES_DB, HC18, or other layouts."""
 
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from sono.curation.clinical.values import shape, shown_name
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.delimited import Sheet, read_header
+from sono.curation.records.titles import ALIASES, SEVERAL, field_of, guess_columns, parse_title
 
 Cells = dict[str, str]
-
-# Column names of each field, without a unit; the first name that a table has is used.
-# fmt: off
-ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
-    "image": (
-        "image image_name imagename image_file image_path file filename file_name file_path "
-        "path stem"
-    ),
-    "patient": (
-        "patient patient_id patientid patient_num patient_number patient_no pid mrn "
-        "medical_record_number "
-        "subject subject_id"
-    ),
-    "issuer": "issuer issuer_of_patient_id issuerofpatientid assigning_authority",
-    "study": "study study_id studyid exam exam_id examination_id encounter encounter_id visit_id",
-    "study_uid": "study_uid study_instance_uid studyinstanceuid",
-    "series": "series_uid series_instance_uid seriesinstanceuid",
-    "instance": "instance_uid sop_uid sop_instance_uid sopinstanceuid",
-    "accession": "accession accession_number accession_no accessionnumber",
-    "center": "center centre hospital site institution clinic",
-    "machine": "machine us_machine device scanner ultrasound_machine equipment model device_model",
-    "plane": "plane view standard_plane plane_label scan_plane label class",
-    "brain_plane": "brain_plane",
-    "region": "region body_region",
-    "ga": "ga gestational_age gest_age gestation ga_at_exam",
-    "exam_date": (
-        "exam_date study_date scan_date examination_date date_of_exam date_of_scan "
-        "visit_date date"
-    ),
-    "lmp": "lmp last_menstrual_period lmp_date last_period",
-    "due": (
-        "edd due due_date edc estimated_due_date expected_due_date expected_date_of_delivery "
-        "estimated_date_of_delivery"
-    ),
-    "laterality": "laterality side",
-    "presentation": "presentation fetal_presentation",
-    "findings": "findings finding diagnosis diagnoses",
-    "structures": "structures structure anatomies anatomy",
-    "bpd": "bpd biparietal_diameter",
-    "hc": "hc head_circumference",
-    "ac": "ac abdominal_circumference",
-    "fl": "fl femur_length",
-    "crl": "crl crown_rump_length",
-    "nt": "nt nuchal_translucency",
-    "spacing": "pixel_size pixel_spacing spacing mm_per_pixel",
-    "row_spacing": "row_spacing pixel_spacing_row spacing_y",
-    "col_spacing": "col_spacing column_spacing pixel_spacing_col spacing_x",
-    "sex": "sex patient_sex patientsex gender patient_gender",
-    "name": (
-        "name patient_name patientname first_name last_name surname family_name given_name "
-        "mother_name"
-    ),
-    "birth": "dob date_of_birth birth_date birthdate birthday patient_birth_date patientbirthdate",
-    "operator": (
-        "operator operator_name sonographer physician referring_physician doctor examiner "
-        "performed_by "
-        "reported_by"
-    ),
-    "contact": "phone telephone email address ssn nhs_number insurance_number national_id",
-}.items()}
-# fmt: on
+Titles = str | tuple[str, ...]  # of the columns of one field
 
 # All columns of these fields are private, not only the first.
 PRIVATE = (
@@ -81,10 +22,8 @@ PRIVATE = (
 )  # fmt: skip
 # cells that are copied to the images table
 COPIED = frozenset(("center", "center_from", "machine"))
-SEVERAL = ("name", "operator", "contact")  # all columns with these fields are used
 KEYS = ("image", "study_uid", "study", "accession", "patient")
 
-_UNIT = re.compile(r"[\s_(\[]+(mm|cm|weeks?|wks?|days?)[\s)\]]*$")
 _DATA = re.compile(r"\d{3}|\d[-./]\d|\.(?:png|jpe?g|dcm|bmp|tiff?)$", re.ASCII | re.IGNORECASE)
 
 
@@ -103,6 +42,11 @@ class Layout:
     operators: tuple[int, ...]
     adjust: Callable[[Cells], Cells]
 
+    @property
+    def used(self) -> frozenset[int]:
+        """The indices of all columns that have a meaning."""
+        return frozenset((*self.columns.values(), *self.private, *self.names, *self.operators))
+
     def cells(self, row: list[str]) -> Cells:
         """The cells of a row by field, without the empty ones."""
         return self.adjust(
@@ -110,21 +54,31 @@ class Layout:
         )
 
 
+class NoKeyColumnError(SonoError):
+    """No column of a table names the image, the study or the patient."""
+
+
 def find_layout(
-    path: Path, header: tuple[str, ...], mapping: Mapping[str, str], center_from: str | None = None
+    path: Path, header: tuple[str, ...], mapping: Mapping[str, Titles], center_from: str = ""
 ) -> Layout:
-    """Find the layout of a table; `mapping` (field to column, "" for none) overrides guesses.
+    """Find the layout of a table; `mapping` (field to columns, "" for none) overrides guesses.
 
     The column `center_from` becomes the field of this name: the center of the frames. SonoError
-    where no column identifies rows, a mapped column is missing, or a private one would be copied.
+    where no column identifies rows (NoKeyColumnError), a mapped column is missing, or a private one
+    would be copied.
     """
-    titles = [_title(column) for column in header]
-    columns = _guess(titles)
-    shown = _showable_titles(header, bool(columns), (*mapping.values(), center_from or ""))
-    for field, column in mapping.items():
+    titles = [parse_title(column) for column in header]
+    columns = guess_columns(titles)
+    mapped = {field: _titles_of(field, given) for field, given in mapping.items()}
+    wanted = tuple(chain.from_iterable(mapped.values()))
+    shown = _showable_titles(header, bool(columns), (*wanted, center_from))
+    further: list[tuple[str, int]] = []
+    for field, given in mapped.items():
         columns.pop(_known_field(field), None)
-        if column:
-            columns[field] = _column_index(path, header, column, shown)
+        indices = [_column_index(path, header, column, shown) for column in given]
+        if indices:
+            columns[field] = indices[0]
+            further += [(field, index) for index in indices[1:]]
     if center_from:
         columns["center_from"] = _column_index(path, header, center_from, shown)
     # the first row may contain names, so the message does not repeat it
@@ -133,7 +87,7 @@ def find_layout(
             f"{path}: the first row looks like data, not like titles; give every column a title"
         )
     if not any(field in columns for field in KEYS):
-        raise SonoError(
+        raise NoKeyColumnError(
             f"{path}: no column names the image, the study or the patient; its columns "
             f"{_format_titles(header, shown)}; name one under [records.columns] in the study's "
             'sono.toml, for example image = "TITLE" (or study, or patient), or export the table '
@@ -141,8 +95,9 @@ def find_layout(
         )
     known = known_layout(header)
     units = {field: titles[index][1] for field, index in columns.items() if titles[index][1]}
+    all_columns = (*columns.items(), *further)
     private, names, operators = (
-        _columns_of(fields, titles, columns) for fields in (PRIVATE, ("name",), ("operator",))
+        _columns_of(fields, titles, all_columns) for fields in (PRIVATE, ("name",), ("operator",))
     )
     for field in sorted(COPIED & columns.keys()):
         if columns[field] in (*private, columns.get("image")):
@@ -155,18 +110,18 @@ def find_layout(
     return Layout(known or "table", columns, units, private, names, operators, adjust)
 
 
-def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> None:
+def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, Titles]) -> None:
     """SonoError where two columns of one field differ in a row and `mapping` chooses neither.
 
     Names of persons, operators and contacts may be in several columns.
     """
-    titles = [_title(column) for column in sheet.header]
+    titles = [parse_title(column) for column in sheet.header]
     for field, used in layout.columns.items():
         title = sheet.header[used].strip().casefold()
         chosen = bool(mapping.get(field)) or field == "center_from"
         for index, (name, unit) in enumerate(titles):
             same = sheet.header[index].strip().casefold() == title
-            rival = same if chosen else same or _field_of(name, unit) == field
+            rival = same if chosen else same or field_of(name, unit) == field
             if (
                 field in SEVERAL
                 or not rival
@@ -193,12 +148,6 @@ def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str
                 )
 
 
-def _field_of(name: str, unit: str) -> str:
-    """The field of a title, "" for none."""
-    field = next((field for field, aliases in ALIASES.items() if name in aliases), "")
-    return field if field != "ga" or not unit else "ga_days" if unit.startswith("d") else "ga_weeks"
-
-
 def _same_cell(field: str, one: str, other: str) -> bool:
     """Whether two cells have one value; of an image, one may be the end of the other's path."""
     first, second = (
@@ -220,7 +169,7 @@ def _same_cell(field: str, one: str, other: str) -> bool:
 
 def known_layout(header: tuple[str, ...]) -> str:
     """ "fetal_planes_db" or "hc18" where the header is theirs, else ""."""
-    names = {name for name, _ in map(_title, header) if name}
+    names = {name for name, _ in map(parse_title, header) if name}
     if {"image_name", "patient_num", "plane", "brain_plane"} <= names:
         return "fetal_planes_db"
     if {"filename", "pixel_size", "head_circumference"} <= names or names == {
@@ -295,40 +244,24 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in names[:40]) + (", ..." if len(names) > 40 else "")
 
 
-def _title(column: str) -> tuple[str, str]:
-    """Name and unit of a header: `Head circumference (mm)` is head_circumference in mm."""
-    lowered = unicodedata.normalize("NFKC", column).casefold().strip()
-    found = _UNIT.search(lowered)
-    name, unit = (lowered[: found.start()], found[1]) if found else (lowered, "")
-    return re.sub(r"\W+", "_", name).strip("_"), unit
-
-
-def _guess(titles: list[tuple[str, str]]) -> dict[str, int]:
-    """The column index of every field that is known by its title.
-
-    Gestational age may be in two columns, weeks and days.
-    """
-    names = [name for name, _ in titles]
-    found = {
-        field: next((names.index(alias) for alias in aliases if alias in names), -1)
-        for field, aliases in ALIASES.items()
-    }
-    columns = {field: index for field, index in found.items() if index >= 0}
-    for index, (name, unit) in enumerate(titles):
-        if name in ALIASES["ga"] and unit:
-            columns.setdefault("ga_days" if unit.startswith("d") else "ga_weeks", index)
-            if columns.get("ga") == index:
-                del columns["ga"]
-    return columns
-
-
 def _columns_of(
-    fields: Collection[str], titles: list[tuple[str, str]], columns: Mapping[str, int]
+    fields: Collection[str], titles: list[tuple[str, str]], columns: Iterable[tuple[str, int]]
 ) -> tuple[int, ...]:
     """The indices of all columns of `fields`, by title or by mapping."""
     names = {name for field in fields for name in ALIASES[field]}
     by_name = {index for index, (name, _) in enumerate(titles) if name in names}
-    return tuple(sorted(by_name | {index for field, index in columns.items() if field in fields}))
+    return tuple(sorted(by_name | {index for field, index in columns if field in fields}))
+
+
+def _titles_of(field: str, given: Titles) -> tuple[str, ...]:
+    """The titles that a setting gives to a field; SonoError for several where one is used."""
+    titles = tuple(filter(None, (given,) if isinstance(given, str) else given))
+    if len(titles) > 1 and field not in SEVERAL:
+        raise SonoError(
+            f"sono.toml: [records.columns] {field} takes one column, not {len(titles)}; only "
+            f"{', '.join(SEVERAL)} may be a list"
+        )
+    return titles
 
 
 def _known_field(field: str) -> str:

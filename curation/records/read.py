@@ -13,11 +13,17 @@ from sono.curation.clinical.dates import count_orders, month_first_of
 from sono.curation.core.config import Config
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
+from sono.curation.records.column_looks import (
+    columns_block,
+    private_columns,
+    suggested_columns,
+)
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.formats import read_sheet
 from sono.curation.records.layouts import (
     KEYS,
     Layout,
+    NoKeyColumnError,
     find_known_table,
     find_layout,
     refuse_rivals,
@@ -37,7 +43,8 @@ Measure = Literal["bpd", "hc", "ac", "fl", "crl", "nt"]
 class RecordsConfig(Config):
     """How to read the records table: its columns, and what the file itself does not show."""
 
-    columns: dict[str, str] = Field(default_factory=dict)
+    # title of each field, "" for none; several for name, operator and contact
+    columns: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
     # of columns whose title has no unit
     units: dict[Measure, Literal["mm", "cm"]] = Field(default_factory=dict)
     sheet: str = ""  # of a workbook; default: the first sheet
@@ -83,7 +90,12 @@ def read_rows(
     records table.
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)
-    layout = find_layout(path, sheet.header, config.columns, center_column)
+    try:
+        layout = find_layout(path, sheet.header, config.columns, center_column or "")
+    except NoKeyColumnError as error:
+        raise SonoError(f"{error}{sheet.others}", _pasted(sheet, planes)) from error
+    except SonoError as error:
+        raise SonoError(f"{error}{sheet.others}") from error
     layout = replace(
         layout, units={**layout.units, **{str(field): unit for field, unit in config.units.items()}}
     )
@@ -103,6 +115,12 @@ def read_rows(
             reading.records.append(record)
     leave_out_doubtful(reading)
     return reading
+
+
+def _pasted(sheet: Sheet, planes: PlaneTable) -> str:
+    """The lines for `sono.toml` that the contents of the columns suggest; "" for none."""
+    block = columns_block(suggested_columns(sheet, planes))
+    return f"The contents suggest these lines for sono.toml; check each:\n{block}" if block else ""
 
 
 def merge_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
@@ -127,24 +145,41 @@ def rejection_messages(reading: TableReading) -> tuple[str, ...]:
 
 
 def _doubts(reading: TableReading, config: RecordsConfig) -> tuple[str, ...]:
-    """A message where no date shows the order of day and month and no setting gives it."""
+    """Messages on dates whose order nothing shows, and on unused columns that look private."""
+    found = []
     counts = sum(reading.orders.values(), Counter[str]())
-    if config.date_order or not counts["either"] or counts["day"] or counts["month"]:
-        return ()
-    return (
-        f"no date shows whether day or month comes first ({counts['either']} fit both), so dates "
-        f'are read day first; set date_order = "day" or "month" in [records]',
-    )
+    if not (config.date_order or not counts["either"] or counts["day"] or counts["month"]):
+        found.append(
+            f"no date shows whether day or month comes first ({counts['either']} fit both), so "
+            f'dates are read day first; set date_order = "day" or "month" in [records]'
+        )
+    private = private_columns(reading.sheet, reading.planes, reading.layout.used)
+    if private:
+        found.append(
+            f"unused columns that look private: {', '.join(map(reading.shown_title, private))}; "
+            "the privacy gate does not search for their cells; set them under [records.columns] "
+            "by their fields, for example name, birth or contact (any other; it takes a list)"
+        )
+    return tuple(found)
+
+
+def unused_columns(reading: TableReading) -> dict[str, tuple[str, ...]]:
+    """Titles of unused columns by the field that their cells suggest, where it has no column."""
+    found = suggested_columns(reading.sheet, reading.planes, reading.layout.used)
+    return {
+        field: titles
+        for field, titles in found.items()
+        if field not in reading.layout.columns
+        and all(reading.shown_title(title) == title for title in titles)
+    }
 
 
 def _unused(reading: TableReading) -> tuple[str, ...]:
     """The titles of columns that have cells and no meaning."""
-    layout = reading.layout
-    used = {*layout.columns.values(), *layout.private, *layout.names, *layout.operators}
     return tuple(
         reading.shown_title(title)
         for index, title in enumerate(reading.sheet.header)
-        if index not in used and any(row[index] for _, row in reading.sheet.rows)
+        if index not in reading.layout.used and any(row[index] for _, row in reading.sheet.rows)
     )
 
 

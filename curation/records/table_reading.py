@@ -20,7 +20,7 @@ from sono.curation.records.table import Record
 
 Value = TypeVar("Value")
 
-MAX_UNKNOWN = 10  # labels that one message lists
+MIN_PATIENTS = 3  # whose rows have one label: then it is no patient's name
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
 
@@ -95,7 +95,9 @@ class TableReading:
         cell = row[column]
         words = re.findall(r"\w+", cell)
         unlike = self.before_headers and not (
-            values.is_slip(problem, cell) or values.is_short_number(cell)
+            values.is_slip(problem, cell)
+            or values.is_short_number(cell)
+            or (column == self.layout.columns.get("plane") and cell in self._shared_labels)
         )
         if column in self.layout.private or unlike:
             return False
@@ -105,6 +107,16 @@ class TableReading:
             *private_texts(row, {}, self.layout), *person_names(row, self.layout)
         )
         return not any(len(word) > 2 for word in private & words_of(cell))
+
+    @cached_property
+    def _shared_labels(self) -> frozenset[str]:
+        """The plane labels that several patients have, so that they name none of them."""
+        plane, patient = (self.layout.columns.get(field) for field in ("plane", "patient"))
+        if plane is None or patient is None:
+            return frozenset()
+        pairs = {(row[plane], row[patient]) for _, row in self.sheet.rows if row[patient]}
+        counts = Counter(label for label, _ in pairs)
+        return frozenset(label for label, count in counts.items() if count >= MIN_PATIENTS)
 
     @cached_property
     def persons(self) -> frozenset[str]:
@@ -148,29 +160,30 @@ class TableReading:
 
     def unknown_planes(self) -> list[str]:
         """A message for each row whose plane is unknown."""
-        listed = (one for found in self.unknown.values() for one in found)
+        listed = [one for found in self.unknown.values() for one in found]
+        if len(self.unknown) > 1:  # each would repeat the list of all labels
+            listed = [(line, problem.partition("; known: ")[0]) for line, problem in listed]
         return [
             f"{self.name}:{line}: {self.shown(line, problem, 'plane')}" for line, problem in listed
         ]
 
     def planes_problem(self) -> str:
-        """A message that lists the unknown planes with their rows; "" for none.
+        """A message that lists all unknown planes with their rows; "" for none.
 
         A table with unknown planes is not used.
         """
         found = group_messages(self.unknown_planes())
-        if len(found) > 1:  # each would repeat the list of all labels
-            found = [problem.partition("; known: ")[0] for problem in found]
-        more = (
-            f"; ... and {len(found) - MAX_UNKNOWN} more labels" if len(found) > MAX_UNKNOWN else ""
+        column = self.layout.columns.get("plane", 0)
+        hidden = self.before_headers and not all(
+            self.may_show(line, column, problem)
+            for listed in self.unknown.values()
+            for line, problem in listed
         )
-        advice = "; correct the table or give an alias in the planes file"
-        advice += (
-            "; --names shows the labels"
-            if self.before_headers and any("'" in one for one in found)
-            else ""
+        advice = (
+            "; correct the table, or give each label a plane under [study.planes] in sono.toml or "
+            "in a planes file ([study] planes_file; docs/records.md)"
         )
-        return "; ".join(found[:MAX_UNKNOWN]) + more + advice if found else ""
+        return "; ".join(found) + advice + "; --names shows the labels" * hidden if found else ""
 
 
 def private_texts(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:

@@ -46,10 +46,10 @@ def test_a_new_center_gives_the_accuracy_worked_out_by_hand(quick: Workspace) ->
     # wrong
     assert whole["top1_macro"]["point"] == pytest.approx((7 / 8 + 3 / 4) / 2)
     assert whole["top1_micro"]["point"] == pytest.approx(10 / 12, abs=1e-6)
-    assert found.metrics["excluded"] == {"labeled as none of the planes": 1}
+    assert found.metrics["excluded"] == {"of no standard plane": 1}
     with stderr_console.capture() as shown:
         stderr_console.print(found)
-    assert "- Frames excluded: 1 labeled as none of the planes." in shown.get()
+    assert "- Frames excluded: 1 of no standard plane." in shown.get()
     assert found.metrics["groups"][0]["baselines"]["majority_class"]["top1_micro"] == pytest.approx(
         8 / 12
     )
@@ -230,3 +230,11 @@ def test_a_run_that_has_not_ended_is_told(study: Workspace) -> None:
         "not ended; finish it with `sono train --name toy --resume`"
         in evaluate(study, EvaluationOptions(target=Target("new"))).notes[0]
     )
+
+
+def test_a_misspelled_center_fails_before_the_model_is_read(
+    quick: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "load_model", None)
+    with pytest.raises(SonoError, match="unknown center 'neww'; did you mean 'new'"):
+        evaluate(quick, EvaluationOptions(target=Target("neww")))

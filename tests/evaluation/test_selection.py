@@ -40,8 +40,8 @@ def test_a_new_center_is_evaluated_in_all_its_splits(images: pd.DataFrame) -> No
     found = select_frames(images, SEEN, Target("new"))
     assert found.frames["image_id"].tolist() == ["i3", "i8"]
     assert found.excluded == {
-        "without a plane label": 1,
-        "labeled as none of the planes": 1,
+        "with plane unknown": 1,
+        "of no standard plane": 1,
         "known from training": 2,
     }
     first = found.first_line(Target("new"))
@@ -80,7 +80,9 @@ def test_a_center_in_another_spelling_is_evaluated_as_that_of_the_table(
 
 
 def test_an_unknown_center_lists_the_centers(images: pd.DataFrame) -> None:
-    with pytest.raises(SonoError, match="unknown center 'nwe'; the centers here: new, old"):
+    with pytest.raises(
+        SonoError, match=r"unknown center 'nwe'; did you mean 'new'\?; the centers here: new, old"
+    ):
         select_frames(images, SEEN, Target("nwe"))
 
 

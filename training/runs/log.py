@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from sono.curation.core.atomic import MAX_JSON_BYTES, atomic_path, read_regular, write_text
-from sono.curation.core.console import Advance, new_bar, stderr_console
+from sono.curation.core.console import Advance, new_bar, progress_lines, stderr_console
 from sono.curation.core.errors import SonoError
 from sono.training.runtime.distributed import get_rank
 
@@ -147,10 +147,10 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 class LiveTable:
-    """The table of the last epochs above the bar, or one line per epoch if it cannot be drawn."""
+    """The table of the last epochs above the bar, or one line per epoch if it is not `drawn`."""
 
-    def __init__(self, epochs: int, advance: Advance | None = None) -> None:
-        self._total, self._advance = epochs, advance
+    def __init__(self, epochs: int, advance: Advance | None = None, drawn: bool = False) -> None:
+        self._total, self._advance, self._drawn = epochs, advance, drawn
         self._epochs: deque[dict[str, str]] = deque(maxlen=SHOWN)
 
     def step(self, note: str) -> None:
@@ -161,7 +161,7 @@ class LiveTable:
     def epoch(self, values: dict[str, str]) -> None:
         """One epoch is done."""
         self._epochs.append(values)
-        if self._advance is None:
+        if not self._drawn:
             shown = ", ".join(f"{name} {values[name]}" for name in PRINTED if values.get(name))
             stderr_console.print(f"epoch {values['epoch']} of {self._total}: {shown}")
 
@@ -180,12 +180,20 @@ def live_progress(total: int, done: int, epochs: int) -> Iterator[LiveTable]:
 
     Lines in a pipe, nothing with `--quiet`.
     """
-    if not stderr_console.is_terminal or stderr_console.quiet:
+    if stderr_console.quiet:
         yield LiveTable(epochs)
+        return
+    if not stderr_console.is_terminal:
+        with progress_lines("train", total, done) as step:
+            yield LiveTable(epochs, step)
         return
     bar = new_bar()
     task = bar.add_task("train", total=total, completed=done, note="")
-    watch = LiveTable(epochs, lambda steps=1, note="": bar.update(task, advance=steps, note=note))
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        bar.update(task, advance=steps, note=note)
+
+    watch = LiveTable(epochs, advance, drawn=True)
     with Live(Group(watch, bar), console=stderr_console, transient=False):
         yield watch
 

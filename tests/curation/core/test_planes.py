@@ -8,6 +8,7 @@ import pytest
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import OTHER, PLANES, REGIONS, PlaneTable
+from sono.curation.core.workspace import Workspace
 
 LABELS = {
     "Fetal abdomen": "abdominal_circumference", "Fetal femur": "femur",
@@ -133,3 +134,33 @@ def test_the_outline_of_a_plane_is_one_of_its_structures(tmp_path: Path) -> None
     assert table.outlines == PlaneTable().outlines | {"foot": "tibia"}
     assert all(plane.outline in ("", *plane.structures) for plane in table.planes)
     assert len(PlaneTable().outlines) == 9
+
+
+@pytest.mark.parametrize("label", ["Fetal brain", "Standard view"])
+def test_filler_words_suggest_no_plane(label: str) -> None:
+    with pytest.raises(SonoError, match="unknown plane") as caught:
+        PlaneTable().find(label)
+    assert "did you mean" not in str(caught.value)
+    with pytest.raises(SonoError, match="did you mean 'femur'"):
+        PlaneTable().find("Fetal femor")
+
+
+def test_labels_of_the_settings_name_planes() -> None:
+    labels = {"Kopf quer": "transthalamic", "sonstige": "other"}
+    table = PlaneTable().with_labels(labels, Path("sono.toml"))
+    assert [table.find(label) for label in ("KOPF-QUER", "Sonstige", "femur")] == [
+        "transthalamic",
+        "other",
+        "femur",
+    ]
+    with pytest.raises(SonoError, match=r"\[study.planes\] 'Bein' .*'legs'; did you mean 'leg'"):
+        PlaneTable().with_labels({"Bein": "legs"}, Path("sono.toml"))
+    with pytest.raises(SonoError, match="names both"):
+        PlaneTable().with_labels({"femur": "leg"}, Path("sono.toml"))
+
+
+def test_a_workspace_reads_labels_from_its_settings(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    text = study.config_path.read_text() + '\n[study.planes]\n"Kopf quer" = "transthalamic"\n'
+    study.config_path.write_text(text)
+    assert study.planes().find("kopf quer") == "transthalamic"

@@ -200,12 +200,22 @@ def test_a_workspace_is_split_again_by_seed_or_fold(tmp_path: Path) -> None:
     again = split_workspace(study, None, 0, None)
     assert (study.images()["split"] == _placed(study.images())["split"]).all()
     fold = split_workspace(study, 5, 1, 3)
+    assert fold.pop("test fold") == "1 of 5; --fold takes 0 to 4"
     assert (
         sum(part["frames"] for part in fold.values())
         == sum(part["frames"] for part in again.values())
         == 120
     )
     assert fold["test"] == {"frames": int((study.images()["split"] == "test").sum()), "patients": 6}
+
+
+def test_runs_of_other_splits_are_named(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    study.write(IMAGES, _placed(_patients(30)))
+    (study.runs / "old").mkdir(parents=True)
+    (study.runs / "old" / "log.csv").touch()
+    assert "remark" not in split_workspace(study, None, 0, None)
+    assert split_workspace(study, 5, 1, 3)["remark"].startswith("old: trained on other splits")
 
 
 def test_a_standing_split_is_found_by_patient_then_by_pixels() -> None:

@@ -222,3 +222,13 @@ def test_a_status_without_a_reason_is_still_an_exclusion() -> None:
     stats = compute_statistics(images, empty_table(MASKS), empty_table(CAPTIONS), TABLE)
     assert isinstance(stats.exclusions, pd.DataFrame)
     assert stats.exclusions["frames"].tolist() == [1]
+
+
+def test_an_unknown_plane_and_no_standard_plane_have_names_of_their_own(stats: Statistics) -> None:
+    assert stats.plane["name"].tolist()[-2:] == ["no standard plane", "plane unknown"]
+    assert [TABLE.title(plane) for plane in ("femur", "other", None, float("nan"))] == [
+        "femur",
+        "no standard plane",
+        "plane unknown",
+        "plane unknown",
+    ]

@@ -101,3 +101,18 @@ def test_a_folder_with_a_name_is_shown_by_its_look(
     assert "several records tables" in told and not [
         name for name in ("Quillf", "Okonkwo") if name in told
     ]
+
+
+def test_a_label_of_several_patients_is_shown_with_its_rows_and_all_labels_are_listed(
+    raw: Path,
+) -> None:
+    words = [f"Blick {letter * 3}" for letter in "abcdefghjklm"]
+    own = [f"{word}{number}.png,W{number},{word}" for word in words for number in range(3)]
+    named = [f"{number}.png,W9,{NAMES[0]}" for number in range(4)]
+    text = "\n".join(("file,MRN,plane", *own, *named)) + "\n"
+    with pytest.raises(SonoError) as caught:
+        graded(raw.parent, text)
+    told = str(caught.value)
+    assert not [word for word in words if f"): unknown plane '{word}'" not in told]
+    assert "planes_file" in told and "--names shows" in told
+    assert NAMES[0] not in told and "4 rows" in told and "unknown plane 'a'" in told

@@ -398,7 +398,6 @@ def test_the_command_takes_an_address(export: Path, tmp_path: Path) -> None:
         str(study.root),
         "--jobs",
         "1",
-        "--quiet",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
