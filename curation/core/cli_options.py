@@ -148,6 +148,7 @@ def _print_values(out: Any, values: Mapping[str, Any]) -> None:
 
 
 def _format_value(value: Any) -> str:
+    from rich.markup import escape
 
     if isinstance(value, Mapping):
         return ", ".join(f"{escape(str(key))} {_format_value(item)}" for key, item in value.items())

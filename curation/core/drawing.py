@@ -54,14 +54,10 @@ def overlay(gray: NDArray[np.uint8], masks: Sequence[DrawnMask]) -> NDArray[np.u
         color = structure_color(structure)
         tinted = (1 - FILL) * picture[mask] + FILL * np.array(color)
         picture[mask] = tinted.round().astype(np.uint8)
-        outlines, _ = cv2.findContours(
-            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        if proposed:
-            lines, closed = _dashes(outlines, DASH * thickness), False
-        else:
-            lines, closed = list(outlines), True
-        cv2.polylines(picture, lines, closed, color, thickness)
+        found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+        outlines = [np.asarray(outline, np.int32) for outline in found]
+        lines = _dashes(outlines, DASH * thickness) if proposed else outlines
+        cv2.polylines(picture, lines, not proposed, color, thickness)
     return picture
 
 
