@@ -1,5 +1,7 @@
 """The values that the columns of the tables may have: choices, ranges in mm, and patterns."""
 
+from typing import Literal
+
 from sono.curation.core.table_checks import Range
 
 # Plausible values in mm, from the first trimester to term with disease.
@@ -18,7 +20,8 @@ STATUSES = ("accepted", "rejected", "quarantined", "error")
 SPLITS = ("train", "val", "test")
 MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
-TRAINED_STATES = ("accepted", "edited")  # unless `mask_states` of [training] differs
+# What training uses unless `mask_states` of [training] differs.
+TRAINED_STATES: tuple[Literal["accepted", "edited"], ...] = ("accepted", "edited")
 LEVELS = ("global", "region")
 TIERS = ("full", "partial", "label")
 ID_PATTERN = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}"  # may be the name of a file

@@ -54,13 +54,12 @@ def overlay(gray: NDArray[np.uint8], masks: Sequence[DrawnMask]) -> NDArray[np.u
         color = structure_color(structure)
         tinted = (1 - FILL) * picture[mask] + FILL * np.array(color)
         picture[mask] = tinted.round().astype(np.uint8)
-        outlines, _ = cv2.findContours(
-            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
+        found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outlines = [np.asarray(points, np.int32) for points in found]
         if proposed:
             lines, closed = _dashes(outlines, DASH * thickness), False
         else:
-            lines, closed = list(outlines), True
+            lines, closed = outlines, True
         cv2.polylines(picture, lines, closed, color, thickness)
     return picture
 
