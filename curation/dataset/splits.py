@@ -155,7 +155,11 @@ def fold_splits(
         few = f"give at most {groups}" if groups > 1 else "one cannot be split; add patients"
         held = f"; {pinned.sum()} frames of unknown patients stay in train" if pinned.any() else ""
         known = free["patient_id"].notna().all()
-        who = "patients (with their duplicates)" if known else "groups of frames of one patient or exam"
+        who = (
+            "patients (with their duplicates)"
+            if known
+            else "groups of frames of one patient or exam"
+        )
         raise SonoError(f"{folds} folds of {groups} {who}: {few}{held}")
     parts = _assign_components(free, np.full(folds, 1 / folds), f"fold {seed}")
     rest = free[parts != fold]
