@@ -7,7 +7,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -56,6 +56,28 @@ app = typer.Typer(
         "CLIP model on it. Not a medical device."
     ),
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"sono {version('sono')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Add the options of `sono` itself; `app` has its help."""
+
+
 app.add_typer(sono.curation.commands.app)
 app.add_typer(sono.curation.commands.records, name="records")
 app.add_typer(sono.curation.commands.quarantine, name="quarantine")

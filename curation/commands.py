@@ -1,6 +1,7 @@
 """`sono init`, `qc`, `split`, `dedup`, `phantom`, `pull`, `records`, `quarantine` and `export`."""
 
 import shlex
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -148,12 +149,8 @@ def qc(
     options = QcOptions(raw_place(raw), records, center, center_from, frames, force, names)
     summary = run_qc(study, options, Engine.create(jobs, scheduler))
     accepted = summary.total or summary.statuses
-    steps = (
-        ("sono masks propose", "sono captions build")
-        if accepted.get("accepted")
-        else ("sono stats",)
-    )
-    show(summary, as_json, next_step=steps)
+    steps = ("sono masks propose", "sono captions build")
+    show(summary, as_json, next_step=steps if accepted.get("accepted") else "sono stats")
     if strict:
         summary.refuse_findings()
 
@@ -307,6 +304,29 @@ def check(
         report.refuse_findings()
 
 
+@app.command("list")
+def list_(
+    status: Annotated[
+        str | None, typer.Option(help="accepted, rejected, quarantined or error.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only frames with this reason, for example blurred.")
+    ] = None,
+    names: NamesOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List files with their status and reasons, and write all of them to files.csv in the vault.
+
+    Example: sono list --status rejected
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.listing import list_files
+
+    show(list_files(Workspace.find(workspace), status, reason, names), as_json)
+
+
 @quarantine.command("show")
 def show_held(
     reason: Annotated[
@@ -323,8 +343,10 @@ def show_held(
     from sono.curation.core.workspace import Workspace
     from sono.curation.quarantine import show_quarantine
 
+    summary = show_quarantine(Workspace.find(workspace), reason)
+    listed = tuple(f"{name}: {why}" for name, why in summary.pictures.items())
     show(
-        show_quarantine(Workspace.find(workspace), reason),
+        summary if as_json else asdict(summary) | {"pictures": listed},
         as_json,
         next_step="sono quarantine release NAME ... --reviewer INITIALS",
     )
@@ -332,10 +354,16 @@ def show_held(
 
 @quarantine.command("release")
 def release_held(
-    pictures: Annotated[list[str], typer.Argument(help="Names of frames, as on the sheets.")],
     reviewer: Annotated[
         str, typer.Option(help="Initials of the reviewer; stored in the vault only.")
     ],
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of frames, as on the sheets, or files of the export."),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Also all frames that are held for this reason only.")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -347,7 +375,7 @@ def release_held(
     from sono.curation.core.workspace import Workspace
     from sono.curation.quarantine import release
 
-    show(release(Workspace.find(workspace), pictures, reviewer), as_json)
+    show(release(Workspace.find(workspace), pictures or (), reviewer, reason), as_json)
 
 
 @export.command("dicom")

@@ -1,5 +1,6 @@
 """The quarantine: draw its frames on sheets, and release frames that a person has reviewed."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -26,11 +27,12 @@ TILES, COLUMNS = 20, 5  # of one sheet
 
 @dataclass(frozen=True)
 class QuarantineSummary:
-    """Counts of quarantined frames by reason, and the sheets in the vault that show them."""
+    """Counts of quarantined frames by reason, their sheets, and the reasons of each."""
 
     frames: int
     reasons: dict[str, int]
     sheets: tuple[Path, ...]
+    pictures: dict[str, str]  # reasons by the name on the sheets
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,31 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Quaranti
     counts = Counter(
         code for codes in held["reasons"] for code in codes if REASONS[code].status == "quarantined"
     )
-    return QuarantineSummary(len(held), dict(sorted(counts.items())), tuple(sheets))
+    pictures = {str(row["picture"]): _why(row["reasons"]) for row in held.to_dict("records")}
+    return QuarantineSummary(len(held), dict(sorted(counts.items())), tuple(sheets), pictures)
 
 
-def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> ReleaseSummary:
+def release(
+    workspace: Workspace, pictures: Sequence[str], reviewer: str, reason: str | None = None
+) -> ReleaseSummary:
     """Release frames that `reviewer` has looked at; the vault remembers them for later runs.
 
-    `pictures` are the names on the sheets; another crop of the same frame stays in quarantine.
-    SonoError, with nothing released, where a frame is not in the quarantine or has a reason that
-    cannot be judged by eye.
+    `pictures` are the names on the sheets, or source files, whose frames are all released; another
+    crop of the same frame stays in quarantine. `reason` also releases all frames that are held for
+    this reason only. SonoError, with nothing released, where a frame is not in the quarantine or
+    has a reason that cannot be judged by eye.
     """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
-    wanted = list(dict.fromkeys(pictures))
     with workspace.lock():
         held, known = _held(workspace, None), workspace.released()
+        named = [name for one in pictures for name in _pictures_of(one, held)]
+        wanted = list(dict.fromkeys((*named, *_held_only_for(workspace, reason))))
+        if not wanted:
+            raise SonoError(
+                "no frame is given or held for this reason only; name frames or files, or give "
+                "--reason; `sono quarantine show` lists them"
+            )
         names = {*held["picture"], *known["picture"]}
         unknown = [name for name in wanted if name not in names]
         if unknown:
@@ -116,6 +128,34 @@ def release(workspace: Workspace, pictures: Sequence[str], reviewer: str) -> Rel
     return ReleaseSummary(len(wanted), len(set(wanted) - left), len(left), searched)
 
 
+def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
+    """The pictures of the held file that `name` is the path or the end of the path of.
+
+    [name] where it is no such file; SonoError where it is several.
+    """
+    end = Path(name).parts
+    files = held["path"].map(lambda path: Path(os.fsdecode(path)).parts[-len(end) :] == end)
+    chosen = held[files.astype(bool)] if end else held[:0]
+    if chosen["path"].nunique() > 1:
+        raise SonoError(
+            f"{chosen['path'].nunique()} quarantined files have this name; give more of the path, "
+            "or the names of the frames on the sheets"
+        )
+    return [str(picture) for picture in chosen["picture"]] or [name]
+
+
+def _held_only_for(workspace: Workspace, reason: str | None) -> list[str]:
+    """The pictures that are held for `reason` and no other."""
+    if reason is None:
+        return []
+    held = _held(workspace, reason)
+    return [
+        str(row["picture"])
+        for row in held.to_dict("records")
+        if _holding(row["reasons"]) == [reason]
+    ]
+
+
 def _refuse_not_by_eye(chosen: pd.DataFrame) -> None:
     for row in chosen.to_dict("records"):
         for code in NOT_BY_EYE.intersection(row["reasons"]):
@@ -134,7 +174,7 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
         )
     images = workspace.images(["source_id", "frame", "status", "reasons"])
     images = images[images["status"] == "quarantined"]
-    sources = workspace.sources()[["source_id", "frame", "file"]].dropna(subset=["file"])
+    sources = workspace.sources()[["source_id", "frame", "file", "path"]].dropna(subset=["file"])
     held = images.merge(sources, on=["source_id", "frame"]).assign(
         picture=lambda rows: rows["file"].map(picture_of)
     )
@@ -142,11 +182,14 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
     return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]
 
 
+def _holding(codes: Sequence[str]) -> list[str]:
+    """The codes for which a frame is quarantined."""
+    return [code for code in codes if REASONS[code].status == "quarantined"]
+
+
 def _why(codes: Sequence[str]) -> str:
     return ", ".join(
-        code + " (cannot be released)" * (code in NOT_BY_EYE)
-        for code in codes
-        if REASONS[code].status == "quarantined"
+        code + " (cannot be released)" * (code in NOT_BY_EYE) for code in _holding(codes)
     )
 
 

@@ -31,7 +31,7 @@ LAYERS = {
         {"imaging", "export_dicom"},
         {"dataset"},
         {"qc_messages"},
-        {"qc", "dedup", "quarantine"},
+        {"qc", "dedup", "listing", "quarantine"},
         {"commands"},
     ],
     "training": [

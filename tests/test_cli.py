@@ -383,3 +383,7 @@ def test_a_full_disk_is_one_line(run, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("stats")
     assert result.code == 1
     assert result.err.startswith("sono: the disk is full: study/images.parquet; make room")
+
+
+def test_the_version_is_printed(run) -> None:
+    assert re.fullmatch(r"sono \d+\.\d+.*\n", run("--version").out)

@@ -40,6 +40,8 @@ class TrainingInputs:
     val: PairSet
     names: tuple[str, ...] = ()  # phrasings of all planes and structures of the study
     left_out: dict[str, int] = field(default_factory=dict)
+    # frames of the train split that are not used, by reason; None with shards
+    train_left_out: dict[str, int] | None = None
 
 
 def read_inputs(
@@ -85,9 +87,15 @@ def read_inputs(
             )
         for remark in region_remarks(workspace, images, train, config):
             stderr_console.print(f"{workspace.root}: {remark}", markup=False)
-    return TrainingInputs(
-        images, template, start, train, val, _names(workspace, template), left_out
-    )
+    unused = None
+    if isinstance(train, PairSet):
+        placed, kept = (table[table["split"] == "train"] for table in (accepted, images))
+        bare = (
+            {"frames without a caption": len(kept) - len(train)} if len(kept) > len(train) else {}
+        )
+        unused = count_held_out(placed, kept) | bare
+    names = _names(workspace, template)
+    return TrainingInputs(images, template, start, train, val, names, left_out, unused)
 
 
 def region_remarks(

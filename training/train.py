@@ -52,6 +52,8 @@ class TrainSummary:
     run: str
     folder: Path
     train_frames: int
+    # the other frames of the train split by reason; None with shards
+    train_left_out: dict[str, int] | None
     val_frames: int
     region_pairs: int
     epochs: int
@@ -160,6 +162,7 @@ def _summary(
         run=folder.name,
         folder=folder,
         train_frames=len(inputs.train),
+        train_left_out=inputs.train_left_out,
         val_frames=len(inputs.val),
         region_pairs=inputs.train.regions,
         epochs=plan.config.epochs,

@@ -154,7 +154,13 @@ def fold_splits(
     if folds > groups:
         few = f"give at most {groups}" if groups > 1 else "one cannot be split; add patients"
         held = f"; {pinned.sum()} frames of unknown patients stay in train" if pinned.any() else ""
-        raise SonoError(f"{folds} folds of {groups} patients (with their duplicates): {few}{held}")
+        known = free["patient_id"].notna().all()
+        who = (
+            "patients (with their duplicates)"
+            if known
+            else "groups of frames of one patient or exam"
+        )
+        raise SonoError(f"{folds} folds of {groups} {who}: {few}{held}")
     parts = _assign_components(free, np.full(folds, 1 / folds), f"fold {seed}")
     rest = free[parts != fold]
     placed = np.full(len(free), "test", dtype=object)

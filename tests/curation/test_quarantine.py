@@ -19,6 +19,7 @@ from sono.curation.core.tables import IMAGES, from_rows, read_table, rows_of, wr
 from sono.curation.core.vault_tables import RELEASED, SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
+from sono.curation.listing import list_files
 from sono.curation.quarantine import _held, release, show_quarantine
 
 CLEAN, NAMED, DUAL = "0" * 16, "1" * 16, "2" * 16
@@ -137,3 +138,35 @@ def test_sheets_show_what_is_held_in_the_vault_only(study: Workspace) -> None:
     with pytest.raises(SonoError, match="no frame is in quarantine"):
         show_quarantine(study)
     assert not held.sheets[0].exists()
+
+
+def test_pictures_are_listed_and_released_by_file_or_by_their_only_reason(
+    study: Workspace,
+) -> None:
+    shown = show_quarantine(study)
+    assert shown.pictures == {name(NAMED): "text_in_sector", name(DUAL): "dual_view"}
+    with pytest.raises(SonoError, match="no frame is given"):
+        release(study, [], "KM", "duplicate_conflict")
+    with pytest.raises(SonoError, match="no frame in the quarantine has this name"):
+        release(study, ["0.png"], "KM")
+    assert release(study, ["1.png"], "KM").held == 1
+    assert release(study, [], "KM", "dual_view").held == 0
+
+
+def test_files_are_listed_with_status_and_reasons_and_in_the_vault_with_their_paths(
+    study: Workspace,
+) -> None:
+    listing = list_files(study, status="quarantined")
+    assert [(row["file"], row["reasons"]) for row in listing.frames] == [
+        ("9.a", "overlay text_in_sector"),
+        ("9.a", "dual_view"),
+    ]
+    assert listing.frames[0]["picture"] == name(NAMED)
+    assert [row["file"] for row in list_files(study, reason="dual_view", names=True).frames] == [
+        "2.png"
+    ]
+    lines = (study.vault / "files.csv").read_text().splitlines()
+    assert lines[1].startswith("0.png,0,accepted,,") and len(lines) == 4
+    assert (study.vault / "files.csv").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(SonoError, match="unknown status or reason; did you mean 'rejected'"):
+        list_files(study, status="rejectd")

@@ -182,6 +182,7 @@ COMMANDS: dict[str, Command] = {
         "nothing",
         (SETTING, PLANES, "given/records.csv"),
     ),
+    "list": Command("list", "vault", (SETTING, IMAGE, VAULT), writes=1, room=100),
     "quarantine show": Command(
         "quarantine show", "vault", (SETTING, IMAGE, VAULT, "held"), writes=1
     ),

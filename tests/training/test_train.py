@@ -79,8 +79,11 @@ def test_the_record_says_what_was_seen(run: Path, study: Workspace) -> None:
 def test_a_center_that_is_held_out_is_not_seen(
     study: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train(study, SMALL.model_copy(update={"hold_out": ("B",), "epochs": 1}), "held").folder
-    images = study.accepted_images()
+    summary = train(study, SMALL.model_copy(update={"hold_out": ("B",), "epochs": 1}), "held")
+    folder, images = summary.folder, study.accepted_images()
+    of_b = images[images["split"].eq("train") & images["center"].eq("B")]
+    assert summary.train_left_out == {"frames of B": len(of_b)}
+    assert summary.train_frames + len(of_b) == images["split"].eq("train").sum()
     held = int((images["center"].eq("B") & images["split"].ne("test")).sum())
     assert held and read_run(folder).left_out == {"frames of B": held}
     assert f"excludes from train and validation: {held} frames of B" in " ".join(
