@@ -91,6 +91,7 @@ StrictOption = Annotated[
 def show(result: Any, as_json: bool = False, next_step: str = "") -> None:
     """Print a result to stdout, as JSON or as a table followed by the next step."""
     from rich.console import Console
+    from rich.markup import escape
 
     values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
     if as_json:
@@ -102,7 +103,7 @@ def show(result: Any, as_json: bool = False, next_step: str = "") -> None:
     else:
         _print_values(out, values)
     if next_step:
-        out.print(f"\nnext: [bold]{next_step}[/bold]")
+        out.print(f"\nnext: [bold]{escape(next_step)}[/bold]")
 
 
 def _print_values(out: Any, values: Mapping[str, Any]) -> None:

@@ -199,6 +199,17 @@ def test_lengths_are_in_mm_whatever_the_unit(
     assert _one(tmp_path, header, cell)[0].hc_mm == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "doubtful", ["cyst?", "cyst (?)", "cyst -", "cyst: -", "- cyst", "cyst +/-", "!cyst"]
+)
+def test_a_finding_with_a_sign_of_doubt_or_denial_is_left_out(
+    tmp_path: Path, doubtful: str
+) -> None:
+    table = _read(tmp_path, f"image;findings\nx.png;{doubtful}, mass\n")
+    assert table.records[0].findings == ("mass",)
+    assert len(table.rejected) == 1 and "unknown finding" in table.rejected[0]
+
+
 def test_findings_are_a_closed_list_that_a_study_widens(tmp_path: Path) -> None:
     table = _read(
         tmp_path, "image;findings\nx.png;Situs inversus, cyst\n", findings=("situs inversus",)
