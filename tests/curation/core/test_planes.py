@@ -71,7 +71,8 @@ def test_a_label_that_says_nothing_is_unknown_in_one_short_line(label: str) -> N
 
 
 @pytest.mark.parametrize(
-    "label", ["femur?", "femur (?)", "- femur", "femur -", "femur: -", "femur +/-", "!femur", "±femur"]
+    "label",
+    ["femur?", "femur (?)", "- femur", "femur -", "femur: -", "femur +/-", "!femur", "±femur"],
 )
 def test_a_label_with_a_sign_of_doubt_or_denial_is_unknown(label: str) -> None:
     with pytest.raises(SonoError, match="unknown plane"):

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from sono.curation.core.console import stderr_console
 from sono.curation.core.atomic import write_bytes
+from sono.curation.core.console import stderr_console
 from sono.curation.core.frame_files import encode_png, frame_file, read_stored
 from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.rle import decode
@@ -172,10 +172,7 @@ def test_a_file_that_no_accepted_frame_has_is_read_from_the_frames(own_study: Wo
     gray = np.full((SIDE, SIDE), 9, np.uint8)
     extra = frame_file("extra", gray)
     write_bytes(own_study.root / extra, encode_png(gray))
-    assert (
-        packed_frames(own_study, [extra], SIDE).tolist()
-        == np.full((1, SIDE, SIDE), 9).tolist()
-    )  # type: ignore[union-attr]
+    assert packed_frames(own_study, [extra], SIDE).tolist() == np.full((1, SIDE, SIDE), 9).tolist()  # type: ignore[union-attr]
     assert packed_frames(own_study, [], SIDE).shape == (0, SIDE, SIDE)
 
 
