@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.proposers import propose_unlabeled
@@ -147,7 +147,7 @@ def test_a_proposal_is_found_in_a_real_frame_in_its_own_pixels(
     shared_data: Path, tmp_path: Path
 ) -> None:
     real = sorted((shared_data / "nijmegen" / "training_set").glob("*.png"))[0]
-    gray = cv2.imread(str(real), cv2.IMREAD_GRAYSCALE).astype(np.uint8)
+    gray = np.asarray(Image.open(real).convert("L"))
     file = tmp_path / frame_file("a", gray)
     write_bytes(file, encode_png(gray))
     found = proposed_outlines(Engine(), ["a", "gone"], [file, file.with_name("gone.png")])
