@@ -52,9 +52,9 @@ def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joine
         remarks.append(
             f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
             "ids differ only in leading zeros, they share one OtherPatientID, frames without a "
-            "hospital have a number that two hospitals use, or one number in two centers has one "
-            "name, birth date or hospital; such patients stay in one split; correct the ids, or "
-            "give --center"
+            "hospital have a number that two hospitals use, one number in two centers has one "
+            "name, birth date or hospital, or two ids have one name and birth date; such patients "
+            "stay in one split; correct the ids, or give --center"
         )
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(

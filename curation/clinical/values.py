@@ -69,6 +69,8 @@ _ROUNDED = (
     "has lost digits to a spreadsheet and is left out; format the column as text and enter it again"
 )
 _ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
+_EXACT_DIGITS = 15
+_LONG_ID = re.compile(rf"[1-9]\d{{{_EXACT_DIGITS},40}}", re.ASCII)
 _FLOAT_ID = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
@@ -168,6 +170,20 @@ def whole_ids(texts: Sequence[str]) -> list[str] | None:
     ):
         return None
     return [match[1] if match else "" for match in found]
+
+
+def with_rounded_ids(texts: Sequence[str]) -> list[str]:
+    """Ids, with those of more than 15 digits as `1.23E+15` if a spreadsheet has rounded them all.
+
+    It keeps 15 digits of a number and writes zeros for the others.
+    """
+    ends = {text[_EXACT_DIGITS:] for text in texts if _LONG_ID.fullmatch(text)}
+    if any(end.strip("0") for end in ends):
+        return list(texts)
+    return [
+        f"{text[0]}.{text[1:3]}E+{len(text) - 1}" if _LONG_ID.fullmatch(text) else text
+        for text in texts
+    ]
 
 
 def measure_mm(field: str, text: str, unit: str = "") -> float:

@@ -34,7 +34,11 @@ def frame_file(image_id: str, crop: NDArray[np.uint8]) -> str:
     Copies of one frame may be cropped in different ways, because a DICOM header can name the region
     of tissue.
     """
-    return f"frames/{image_id[:2]}/{image_id}-{isal_zlib.crc32(np.ascontiguousarray(crop)):08x}.png"
+    return f"frames/{image_id[:2]}/{image_id}-{_checksum(crop)}.png"
+
+
+def _checksum(crop: NDArray[np.uint8]) -> str:
+    return f"{isal_zlib.crc32(np.ascontiguousarray(crop)):08x}"
 
 
 def picture_of(file: str) -> str:
@@ -76,7 +80,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def read_stored(path: Path) -> NDArray[np.uint8]:
-    """A stored frame [H, W]; SonoError where it is missing or damaged."""
+    """A stored frame [H, W]; SonoError where it is missing, damaged, or another one's pixels."""
     try:
         decoded = cv2.imdecode(
             np.frombuffer(read_regular(path, MAX_STORED_BYTES), np.uint8), cv2.IMREAD_GRAYSCALE
@@ -88,7 +92,13 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
             f"{path}: stored frame missing or damaged; delete it and run `sono qc` on its folder "
             f"again"
         )
-    return np.asarray(decoded, np.uint8)
+    gray = np.asarray(decoded, np.uint8)
+    if not picture_of(path.name).endswith(f"-{_checksum(gray)}"):
+        raise SonoError(
+            f"{path}: its pixels are not those of the frame with this name; delete it and run "
+            f"`sono qc` on its folder again"
+        )
+    return gray
 
 
 def is_whole(path: Path, height: int, width: int) -> bool:

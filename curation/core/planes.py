@@ -98,6 +98,8 @@ OTHER_LABELS = ("Other", "Maternal cervix")
 MAX_LABEL = 60
 
 _ID = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+# A sign of doubt anywhere, or one of denial before or behind a label.
+_DOUBT = re.compile(r"[?±¬]|^[\W_]*[!\-–—−]|[-–—−][\W_]*$")
 _FILLERS = re.compile(r"\b(?:fetal|foetal|fetus|standard|planes?|views?|sections?)\b")
 
 
@@ -256,9 +258,13 @@ def _without_fillers(label: str) -> str:
 
 
 def label_form(label: str) -> str:
-    """Letters and digits without case and accents: `Trans-thalamic` becomes `transthalamic`."""
+    """Letters and digits without case and accents: `Trans-thalamic` becomes `transthalamic`.
+
+    A label with a sign of doubt or denial (`femur?`, `hydrops -`, `+/-`) is another one.
+    """
     plain = unicodedata.normalize("NFKD", label.casefold())
-    return "".join(letter for letter in plain if letter.isalnum())
+    form = "".join(letter for letter in plain if letter.isalnum())
+    return f"{form}?" if form and _DOUBT.search(label) else form
 
 
 def _read_file(file: Path) -> dict[str, object]:

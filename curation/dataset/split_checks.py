@@ -22,8 +22,8 @@ def check_splits(images: pd.DataFrame) -> None:
         (placed["patient_id"], "patients are"),
         (
             placed["patient_group"],
-            "groups of patients who may be one (by leading zeros, an unknown hospital, or a number "
-            "in two centers) are",
+            "groups of patients who may be one (by leading zeros, an unknown hospital, a number in "
+            "two centers, or name and birth date) are",
         ),
         (placed["duplicate_group"], "duplicate groups are"),
         (placed["source_id"], "files are"),

@@ -39,7 +39,7 @@ class FileFacts:
 
     `header` has its other facts by DICOM keyword; a backslash separates several OtherPatientIDs.
     `center` is the center that the user gave; `claimed` means that rows of an earlier table have
-    matched the file.
+    matched the file; `root` is the folder given to `sono qc`.
     """
 
     path: bytes
@@ -50,6 +50,7 @@ class FileFacts:
     header: Mapping[str, str] = field(default_factory=dict)
     center: str | None = None
     claimed: bool = False
+    root: bytes = b""
 
     @cached_property
     def day(self) -> date | None:

@@ -110,7 +110,9 @@ def match_raw(
                 header = source.header
                 persons.update(header.persons)
                 ids = (header.patient, header.study, header.exam_date)
-                facts.append(FileFacts(path, *ids, source.file_sha256, header.facts))
+                facts.append(
+                    FileFacts(path, *ids, source.file_sha256, header.facts, root=name_of(raw))
+                )
     runs = EarlierRuns.of(
         options.sources,
         name_of(raw),

@@ -89,9 +89,14 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
 
 
 def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
-    """The file with its nearest folder's name as study or patient id, if its header lacks one."""
+    """The file with its nearest folder's name as study or patient id, if its header lacks one.
+
+    Folders above the one given to `sono qc` are of the machine, not of a patient.
+    """
     study_known = bool(facts.study and table.of_study(facts.study))
-    for part in reversed(path_parts(os.fsdecode(facts.path))[:-1]):
+    *folders, _ = path_parts(os.fsdecode(facts.path))
+    above = len(path_parts(os.fsdecode(facts.root))) - 1
+    for part in reversed(folders[max(above, 0) :]):
         if table.of_study(part):
             return facts if study_known else replace(facts, study=part)
         if table.of_patient(part):

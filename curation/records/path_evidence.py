@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from sono.curation.clinical.name_variants import PARTICLES, normalize, words_of
-from sono.curation.clinical.placeholders import id_form, is_exam_day, known
+from sono.curation.clinical.placeholders import id_form, is_exam_day, is_mothers_birth, known
 from sono.curation.clinical.written_dates import MONTHS, dates_in
 from sono.curation.records.evidence import (
     CANDIDATES,
@@ -181,12 +181,16 @@ class Paths:
         return [*folders[self.shared :], without_suffix(name)]
 
     def _day(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """A folder that is called by another day than the row's exam date, where the header has
-        none.
+        """A folder that is called by another day than the row's exam date, or a folder or name
+        with the patient's id and another day, where the header has none.
         """
         if facts.day is not None or record.exam_date is None:
             return "", ()
         folders = [_days_of(part) for part in self.parts[facts.path][self.shared : -1]]
+        if own := known(record.patient):
+            named = [_days_with_id(part, own) for part in self._names(facts)]
+            exam = record.exam_date
+            folders += [{day for day in days if not is_mothers_birth(day, exam)} for days in named]
         apart = [
             abs((day - record.exam_date).days)
             for days in folders
@@ -194,7 +198,7 @@ class Paths:
             for day in days
         ]
         other = bool(apart) and min(apart) > self.table.rules.tolerance_days
-        return ("folder has another date than the row's exam date" if other else ""), ()
+        return ("name or folder has another date than the row's exam date" if other else ""), ()
 
     def _agrees(self, facts: FileFacts, record: Record) -> bool:
         return compare(facts, record, self.table.rules.tolerance_days).agrees
@@ -262,6 +266,15 @@ def _days_of(folder: str) -> frozenset[date]:
     """The days that the whole name of a folder may be, in either order of day and month."""
     text = normalize(folder)
     return frozenset(filter(is_exam_day, dates_in(text))) if _DAY.fullmatch(text) else frozenset()
+
+
+@lru_cache(65536)
+def _days_with_id(part: str, patient: str) -> frozenset[date]:
+    """The days in a folder or name that holds the id of the `patient`, too: W10001_2024-03-10."""
+    rest = re.sub(rf"(?<![^\W_]){re.escape(patient)}(?![^\W_])", " ", part)
+    return (
+        frozenset(filter(is_exam_day, dates_in(normalize(rest)))) if rest != part else frozenset()
+    )
 
 
 def _may_be_named(record: Record, other: Record) -> bool:

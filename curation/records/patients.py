@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from itertools import chain, combinations, product, starmap
+from itertools import chain, combinations, pairwise, product, starmap
 
 import pandas as pd
 
 from sono.curation.clinical.placeholders import known
 from sono.curation.readers.source import header_of
 from sono.curation.records.evidence import FileFacts
-from sono.curation.records.identity import same_center, same_name, unpadded
+from sono.curation.records.identity import name_words, same_center, same_name, unpadded
 from sono.curation.records.shared_ids import MANY, OF_PERSON, PERSON
 
 Id = tuple[str, str]  # center, and id for comparison
+NUMBERS = 4  # most ids of one person: after a move, a new system, a second hospital
 
 
 def same_patients(
@@ -26,7 +27,8 @@ def same_patients(
 
     - their ids differ only in leading zeros, or headers of several patients give the other id;
     - one has no hospital, and `hospitals` contains the number for the other;
-    - they have one number in two namespaces and share a name, a birth date or a hospital.
+    - they have one number in two namespaces and share a name, a birth date or a hospital;
+    - their headers have one full name and one birth date.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -52,7 +54,8 @@ def same_patients(
     for space, form in hospitals:
         if ("", form) in headers and (space, form) in headers:
             possible.merge(("", form), (space, form))
-    for first, second in _of_one_number(headers, _places(sources, ids, headers)):
+    by_number = _of_one_number(headers, _places(sources, ids, headers))
+    for first, second in chain(by_number, _of_one_name(headers)):
         possible.merge(first, second)
     main = {min(subset): subset for subset in one.subsets()}
     shared = {member: name for name, subset in main.items() for member in subset}
@@ -123,6 +126,22 @@ def _of_one_number(
         hospitals = product(places[one], places[other])
         if any(starmap(_share_person, persons)) or any(starmap(same_center, hospitals)):
             yield one, other
+
+
+def _of_one_name(headers: Mapping[Id, list[FileFacts]]) -> Iterable[tuple[Id, Id]]:
+    """Pairs of patients with one birth date and one name of two words or more.
+
+    A name and birth date of more than NUMBERS patients is what somebody wrote for all of them.
+    """
+    named: dict[tuple[object, ...], set[Id]] = {}
+    for identity, files in headers.items():
+        for facts in files[:MANY]:
+            words = name_words(facts.header.get("PatientName") or "")
+            if facts.birth and len(words) > 1:
+                named.setdefault((facts.birth, *sorted(words)), set()).add(identity)
+    return chain.from_iterable(
+        pairwise(sorted(ids)) for ids in named.values() if len(ids) <= NUMBERS
+    )
 
 
 def _share_person(one: FileFacts, other: FileFacts) -> bool:

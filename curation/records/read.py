@@ -29,7 +29,7 @@ from sono.curation.records.layouts import (
     refuse_rivals,
 )
 from sono.curation.records.row_age import DATES, AgeRules
-from sono.curation.records.row_merging import merge_rows
+from sono.curation.records.row_merging import IDS, merge_rows
 from sono.curation.records.row_parsing import parse_row
 from sono.curation.records.sizes import leave_out_doubtful
 from sono.curation.records.table import JoinRules, Record, RecordsTable
@@ -184,7 +184,10 @@ def _unused(reading: TableReading) -> tuple[str, ...]:
 
 
 def _with_integer_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, ...]]:
-    """The sheet with 4711.0 read as 4711 in id columns of such numbers, and their titles."""
+    """The sheet with 4711.0 read as 4711 in id columns of such numbers, and their titles.
+
+    Ids that a spreadsheet has rounded to 15 digits become `1.23E+15`.
+    """
     titles = []
     rows = [list(cells) for _, cells in sheet.rows]
     for index in sorted({layout.columns[name] for name in KEYS if name in layout.columns}):
@@ -193,6 +196,11 @@ def _with_integer_ids(sheet: Sheet, layout: Layout) -> tuple[Sheet, tuple[str, .
             titles.append(sheet.header[index])
             for cells, text in zip(rows, whole, strict=True):
                 cells[index] = text
+    for index in sorted({layout.columns[name] for name in IDS if name in layout.columns}):
+        for cells, text in zip(
+            rows, values.with_rounded_ids([cells[index] for cells in rows]), strict=True
+        ):
+            cells[index] = text
     lines = [line for line, _ in sheet.rows]
     return replace(sheet, rows=tuple(zip(lines, rows, strict=True))), tuple(titles)
 

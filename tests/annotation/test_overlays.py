@@ -12,6 +12,7 @@ from sono.annotation import overlays
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.overlays import SIDE, choose_frames, write_overlays
 from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import encode_png, frame_file
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
 
@@ -22,11 +23,10 @@ def make_study(folder: Path, count: int = 3) -> Workspace:
     mask[10:30, 15:45] = True
     rows, masks = [], []
     for number in range(count):
-        file = f"frames/00/{number:016x}-0.png"
+        gray = np.full((40, 60), 90, np.uint8)
+        file = frame_file(f"{number:016x}", gray)
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
-        (workspace.root / file).write_bytes(
-            cv2.imencode(".png", np.full((40, 60), 90, np.uint8))[1].tobytes()
-        )
+        (workspace.root / file).write_bytes(encode_png(gray))
         rows.append(
             {
                 "image_id": f"{number:016x}",

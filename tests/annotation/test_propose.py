@@ -16,6 +16,7 @@ from sono.annotation.propose import MaskConfig, propose_masks, propose_one
 from sono.annotation.proposers import Box, OutlineProposer, Proposal
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import encode_png, frame_file
 from sono.curation.core.tables import IMAGES, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 
@@ -29,9 +30,9 @@ def make_study(folder: Path) -> Workspace:
     for number, plane in enumerate(PLANES):
         frame = np.random.default_rng(number).integers(5, 60, (90, 120)).astype(np.uint8)
         cv2.ellipse(frame, (60, 45), (38, 30 - number), 5, 0, 360, 230, 4)
-        file = f"frames/00/{number:016x}-0.png"
+        file = frame_file(f"{number:016x}", frame)
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
-        (workspace.root / file).write_bytes(cv2.imencode(".png", frame)[1].tobytes())
+        (workspace.root / file).write_bytes(encode_png(frame))
         rows.append(
             {
                 "image_id": f"{number:016x}",
@@ -194,7 +195,7 @@ def test_a_promptable_model_gets_reviewed_boxes_before_proposed_ones(
 
 def test_a_lost_frame_says_what_to_do(tmp_path: Path) -> None:
     workspace = make_study(tmp_path)
-    (workspace.root / f"frames/00/{0:016x}-0.png").unlink()
+    next(workspace.root.glob(f"frames/00/{0:016x}-*.png")).unlink()
     with pytest.raises(SonoError, match="sono qc"):
         propose_masks(workspace)
 

@@ -1,11 +1,13 @@
 import io
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from sono.curation.core.frame_files import encode_png
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import encode_png, frame_file, read_stored
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (480, 641), (1, 900), (900, 1)])
@@ -26,3 +28,13 @@ def test_a_stored_png_says_nothing_but_its_pixels() -> None:
         kinds.append(encoded[place + 4 : place + 8])
         place += 12 + int.from_bytes(encoded[place : place + 4], "big")
     assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+
+
+def test_a_stored_frame_with_the_pixels_of_another_is_refused(tmp_path: Path) -> None:
+    own, other = np.eye(8, dtype=np.uint8), np.ones((8, 8), np.uint8)
+    path = tmp_path / Path(frame_file("0123456789abcdef", own)).name
+    path.write_bytes(encode_png(own))
+    assert np.array_equal(read_stored(path), own)
+    path.write_bytes(encode_png(other))
+    with pytest.raises(SonoError, match="not those of the frame with this name"):
+        read_stored(path)

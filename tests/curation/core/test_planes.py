@@ -71,6 +71,15 @@ def test_a_label_that_says_nothing_is_unknown_in_one_short_line(label: str) -> N
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["femur?", "femur (?)", "- femur", "femur -", "femur: -", "femur +/-", "!femur", "±femur"],
+)
+def test_a_label_with_a_sign_of_doubt_or_denial_is_unknown(label: str) -> None:
+    with pytest.raises(SonoError, match="unknown plane"):
+        PlaneTable().find(label)
+
+
 def test_a_study_adds_planes_aliases_and_labels_of_none(tmp_path: Path) -> None:
     table = _load(
         tmp_path,

@@ -245,6 +245,12 @@ def test_a_header_that_agrees_decides_about_a_moved_path(tmp_path: Path) -> None
         ("12.03.1990", None, False),  # the birth date
         ("1.2.840.2024.3.10", None, False),
         ("protocol 3.10.2024b", None, False),
+        ("W10001_20240310", None, True),
+        ("2024-03-10 w10001", None, True),
+        ("W10001_20240110", None, False),
+        ("W10001_19890312", None, False),  # may be a birth date
+        ("W10001_20240310", "2024-01-10", False),
+        ("export_20240310", None, False),  # of nobody
     ],
 )
 def test_a_folder_of_another_day_than_the_row_is_a_conflict_where_the_file_has_no_date(

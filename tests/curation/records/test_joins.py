@@ -3,7 +3,7 @@
 Whatever is left out has a reason.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -256,6 +256,20 @@ def test_folders_of_a_patient_stand_for_the_patient_not_for_an_exam(tmp_path: Pa
     assert [(match.ga_days, match.patient) for match in matches] == [(None, "77")] * 2
     (by_name, _) = _join(tmp_path, "MRN,GA,file\n77,20w0d,77/a.png\n", *files, match_folders=True)
     assert by_name.ga_days == 140
+
+
+def test_a_folder_above_the_one_of_the_files_is_no_patient(tmp_path: Path) -> None:
+    text = "MRN,Hospital\n77,A\n78,B\n"
+    files = [
+        replace(_file(name), root=_file("77/raw").path)
+        for name in ("77/raw/a.png", "77/raw/78/b.png")
+    ]
+    assert [match.patient for match in _join(tmp_path, text, *files, match_folders=True)] == [
+        None,
+        "78",
+    ]
+    own = replace(files[0], root=_file("77").path)
+    assert _join(tmp_path, text, own, match_folders=True)[0].patient == "77"
 
 
 # Random trees and tables with the truth planted

@@ -143,3 +143,21 @@ def test_patients_who_may_be_one_stay_in_one_split() -> None:
     images["split"] = ["train", "test"] * 20
     with pytest.raises(SonoError, match="20 groups of patients who may be one"):
         check_splits(images)
+
+
+def test_one_name_and_birth_date_under_two_ids_may_be_one_patient() -> None:
+    anna = {"PatientName": "DOE^ANNA", "PatientBirthDate": "19900101"}
+    again = anna | {"PatientName": "Anna Doe"}
+    other = anna | {"PatientBirthDate": "19900102"}
+    short = anna | {"PatientName": "DOE"}
+    patients, groups = same_patients(
+        _sources(("W1", anna), ("X9", again), ("W2", other), ("W3", short))
+    )
+    assert len(set(patients)) == 4
+    assert groups[0] == groups[1] is not None
+    assert groups[2:] == [None, None]
+
+
+def test_a_name_and_birth_date_of_many_ids_is_nobodys() -> None:
+    same = {"PatientName": "FETAL^SCAN", "PatientBirthDate": "19800101"}
+    assert same_patients(_sources(*((f"W{number}", same) for number in range(5))))[1] == [None] * 5

@@ -199,6 +199,29 @@ def test_lengths_are_in_mm_whatever_the_unit(
     assert _one(tmp_path, header, cell)[0].hc_mm == pytest.approx(expected)
 
 
+def test_ids_that_a_spreadsheet_rounded_to_15_digits_are_left_out(tmp_path: Path) -> None:
+    rounded = "image,patient\na.png,1234567890123450\nb.png,12345678901234500\nc.png,4711\n"
+    table = _read(tmp_path, rounded)
+    assert [record.patient for record in table.records] == [None, None, "4711"]
+    assert "has lost digits to a spreadsheet" in table.rejected[0]
+    exact = "image,patient\na.png,1234567890123450\nb.png,1234567890123457\n"
+    assert [record.patient for record in _read(tmp_path, exact).records] == [
+        "1234567890123450",
+        "1234567890123457",
+    ]
+
+
+@pytest.mark.parametrize(
+    "doubtful", ["cyst?", "cyst (?)", "cyst -", "cyst: -", "- cyst", "cyst +/-", "!cyst"]
+)
+def test_a_finding_with_a_sign_of_doubt_or_denial_is_left_out(
+    tmp_path: Path, doubtful: str
+) -> None:
+    table = _read(tmp_path, f"image;findings\nx.png;{doubtful}, mass\n")
+    assert table.records[0].findings == ("mass",)
+    assert len(table.rejected) == 1 and "unknown finding" in table.rejected[0]
+
+
 def test_findings_are_a_closed_list_that_a_study_widens(tmp_path: Path) -> None:
     table = _read(
         tmp_path, "image;findings\nx.png;Situs inversus, cyst\n", findings=("situs inversus",)

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from sono.curation.core.atomic import write_bytes
 from sono.curation.core.console import stderr_console
-from sono.curation.core.frame_files import encode_png, read_stored
+from sono.curation.core.frame_files import encode_png, frame_file, read_stored
 from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import IMAGES, rows_of
@@ -168,12 +169,10 @@ def test_a_full_disk_is_one_line_and_the_frames_are_read(
 
 
 def test_a_file_that_no_accepted_frame_has_is_read_from_the_frames(own_study: Workspace) -> None:
-    extra = own_study.root / "frames" / "extra.png"
-    extra.write_bytes(encode_png(np.full((SIDE, SIDE), 9, np.uint8)))
-    assert (
-        packed_frames(own_study, ["frames/extra.png"], SIDE).tolist()
-        == np.full((1, SIDE, SIDE), 9).tolist()
-    )  # type: ignore[union-attr]
+    gray = np.full((SIDE, SIDE), 9, np.uint8)
+    extra = frame_file("extra", gray)
+    write_bytes(own_study.root / extra, encode_png(gray))
+    assert packed_frames(own_study, [extra], SIDE).tolist() == np.full((1, SIDE, SIDE), 9).tolist()  # type: ignore[union-attr]
     assert packed_frames(own_study, [], SIDE).shape == (0, SIDE, SIDE)
 
 
