@@ -190,7 +190,9 @@ class Paths:
         if own := known(record.patient):
             named = [_days_with_id(part, own) for part in self._names(facts)]
             exam = record.exam_date
-            folders += [{day for day in days if not is_mothers_birth(day, exam)} for days in named]
+            folders += [
+                frozenset(day for day in days if not is_mothers_birth(day, exam)) for days in named
+            ]
         apart = [
             abs((day - record.exam_date).days)
             for days in folders
