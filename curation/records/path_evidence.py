@@ -188,10 +188,13 @@ class Paths:
             return "", ()
         folders = [_days_of(part) for part in self.parts[facts.path][self.shared : -1]]
         if own := known(record.patient):
-            named = [_days_with_id(part, own) for part in self._names(facts)]
-            exam = record.exam_date
             folders += [
-                frozenset(day for day in days if not is_mothers_birth(day, exam)) for days in named
+                frozenset(
+                    day
+                    for day in _days_with_id(part, own)
+                    if not is_mothers_birth(day, record.exam_date)
+                )
+                for part in self._names(facts)
             ]
         apart = [
             abs((day - record.exam_date).days)

@@ -134,7 +134,8 @@ def _patients(
 def test_one_number_of_two_centers_may_be_one_patient_by_name_birth_date_or_hospital(
     one: dict[str, str], other: dict[str, str]
 ) -> None:
-    assert _patients((None, "W1", one), ("North", "w1", other), ("North", "W2", other)) == [
+    born_later = other | {"PatientBirthDate": "19910203"}
+    assert _patients((None, "W1", one), ("North", "w1", other), ("North", "W2", born_later)) == [
         True,
         True,
         False,
