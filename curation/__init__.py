@@ -1,3 +1,1 @@
-"""Readers, tables, quality, duplicates, de-identification, splits and statistics of raw
-ultrasound.
-"""
+"""Read raw ultrasound, measure quality, find duplicates, de-identify, and split the dataset."""

@@ -55,14 +55,14 @@ from sono.curation.records.record_fields import forget_records, join_records
 from sono.curation.records.sr_values import apply_reports, is_report_row, rows_with_reports
 from sono.curation.records.table_reading import TableReading
 
-PART_SECONDS = 5.0  # between two saves of measured rows: the most that a killed run loses
+PART_SECONDS = 5.0  # between two saves of measured rows; a killed run loses at most this much work
 
 
 @dataclass(frozen=True)
 class QcOptions:
     """The options of `sono qc`: raw folder or address, records table, center and frames.
 
-    With `names`, messages show file paths below `raw` and unknown planes; without, they are masked.
+    `names` shows file paths below `raw` and unknown planes in messages; otherwise they are masked.
     """
 
     raw: Path | str
@@ -78,7 +78,7 @@ class QcOptions:
 class QcSummary:
     """The result of one run: counts of this folder's frames, and remarks for the user.
 
-    `total` counts the statuses of the complete workspace; {} where this folder is all of it.
+    `total` counts the statuses of the complete workspace; {} if it has no other folder.
     """
 
     files: int
@@ -92,9 +92,9 @@ class QcSummary:
     remarks: tuple[str, ...]
 
     def refuse_findings(self) -> None:
-        """IssuesError (exit 3) where a frame was not accepted, other than repeats in a cine."""
+        """Raise IssuesError (exit 3) if a frame was not accepted, except repeats in a cine."""
         findings = sum(count for status, count in self.statuses.items() if status != "accepted")
-        findings -= self.reasons.get("cine_repeat", 0)  # a cine may hold still
+        findings -= self.reasons.get("cine_repeat", 0)  # equal frames of a cine are no defect
         if findings:
             raise IssuesError(
                 f"{findings} of {self.frames} frames were not accepted; see the reasons above"
@@ -104,11 +104,11 @@ class QcSummary:
 def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummary:
     """Grade, crop and store every frame below `options.raw` and update the images table.
 
-    SonoError for options, settings or a records table that cannot be used, before any file is
-    measured. PrivacyError where something private is found.
+    Raises SonoError for options, settings or a records table that cannot be used, before any file
+    is measured, and PrivacyError if something private is found.
     """
     if options.center and options.center_from:
-        raise SonoError("give --center or --center-from, not both")
+        raise SonoError("--center and --center-from exclude each other; give one of them")
     if options.center is not None:
         typed_name("--center", options.center)
     workspace.require_vault()
@@ -212,7 +212,7 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
 def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
     """The files to read, without the records table and the files that sono writes.
 
-    SonoError where there are none.
+    Raises SonoError if there are none.
     """
     own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
     records = os.fsencode(real_path(options.records)) if options.records else None
@@ -228,7 +228,7 @@ def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
 
 
 def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> TableReading | None:
-    """Read the records table of the options, or a known table in the raw folder; None for none."""
+    """Read the records table of the options, else a known table in the raw folder, else None."""
     raw = options.raw
     path = options.records
     if path is None and isinstance(raw, Path) and raw.is_dir():
@@ -249,9 +249,9 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Ta
 def _table(
     workspace: Workspace, reading: TableReading, rows: Sequence[Row], partition: str
 ) -> RecordsTable:
-    """The records of a reading; its messages show no name from the headers of `rows`.
+    """The records of `reading`; its messages show no name from the headers of `rows`.
 
-    The column `partition` counts as used.
+    The column `partition` is not listed as unused.
     """
     persons = {name for row in rows if row["persons"] is not None for name in row["persons"]}
     table = merge_table(reading.knowing(persons), workspace.settings("records", RecordsConfig))
@@ -268,7 +268,7 @@ def _measure(
     sources: pd.DataFrame,
     engine: Engine,
 ) -> tuple[list[Row], int]:
-    """The rows of all `paths`, known or measured now, and the number of files measured now."""
+    """The rows of all `paths`, and the number of files that were measured in this run."""
     known = known_rows(workspace, task.settings_hash, sources)
     todo = [path for path in paths if not is_unchanged(workspace, known.get(path), path)]
     done = {path: known[path] for path in set(paths) - set(todo)}
@@ -286,7 +286,7 @@ def _measure(
             if time.monotonic() - saved >= PART_SECONDS:
                 save_part(workspace, fresh, done)
                 fresh, saved = [], time.monotonic()
-    finally:  # also where the run is interrupted
+    finally:  # also if the run is interrupted
         save_part(workspace, fresh, done)
     return [row for path in paths for row in done[path]], len(todo)
 

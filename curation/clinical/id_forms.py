@@ -1,6 +1,4 @@
-"""How the id of a patient or an exam is written in groups, and the numbers that only look like
-one.
-"""
+"""Recognize ids of patients and exams that are written in groups, among other numbers."""
 
 import re
 from collections.abc import Iterator
@@ -22,19 +20,19 @@ from sono.curation.clinical.name_variants import (
 _LETTERED = re.compile(r"(?<![^\W_])[a-z]{1,5}[-./_ ]\d{3,}(?![^\W_]|[.,]\d)")  # A-1234
 _GROUP = re.compile(r"[^\W_]+")
 _SIGN, _SIGN_IN_PAGE = re.compile(r" ?[-./_#\\] ?"), re.compile(r"[-./_#\\]")
-# where an id may begin or end among other numbers: 88-77-66_0001.png, but not in 88-77-66-01
+# An id may begin or end at these signs: 88-77-66_0001.png contains 88-77-66, 88-77-66-01 does not.
 _EDGES = " /_"
 _DECIMAL = re.compile(r"\d+\.\d+")
-# Times and versions have more points, and in 20240131.4711223 a day stands before an id.
+# Times and versions have several points; in 20240131.4711223 a date precedes an id.
 _FRACTION = re.compile(r"(?<![^\W_])(?<!\d\.)(\d{0,6})\.\d{4,}(?:e[-+]?\d+)?(?!\.?\w)")
 _PREFIXED = re.compile(r"[^\W\d_]{1,3}[\W_]?\d{3,}")
 
 
 def looks_like_id(text: str) -> bool:
-    """Whether a text that an element for ids holds is one: of five digits, or of three behind one
-    to three letters.
+    """Whether the text of an element for ids is specific enough to be searched for.
 
-    The number of an exam may be 1, A or Twins2, too.
+    It must have five digits, or three after one to three letters. Exam numbers such as 1, A or
+    Twins2 are not.
     """
     return (
         sum(map(str.isdigit, text)) >= MIN_ID_DIGITS
@@ -43,9 +41,9 @@ def looks_like_id(text: str) -> bool:
 
 
 def id_spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """An id without what parts its groups, if that is long enough for a word and has a digit.
+    """Yield an id without the signs between its groups, if it has a digit and is long enough.
 
-    It counts also where it is written like a counted word of ours: A1234, frame0012.
+    An id in the form of a numbered word (A1234, frame0012) is yielded, too.
     """
     joined = "".join(tokens_of(normalize(text)))
     if any(map(str.isdigit, joined)):
@@ -57,10 +55,10 @@ def id_spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
 
 
 def written_ids(text: str) -> set[str]:
-    """The own form of an id in groups of digits that is too short to count joined: `88-77-66`,
-    whatever the signs.
+    """The grouped forms of an id whose digits are too few to be searched for without the groups.
 
-    Blanks stay if it is written with blanks; it counts with signs in their place, too.
+    `88-77-66` stays grouped, and every sign between groups becomes a hyphen. An id with blanks has
+    two forms: with the blanks, and with hyphens.
     """
     simple = normalize(text).translate(HYPHENS).strip()
     joined = "".join(tokens_of(simple))
@@ -73,11 +71,11 @@ def written_ids(text: str) -> set[str]:
 
 
 def grouped_ids(text: str, page: bool) -> Iterator[str]:
-    """What may be ids among the groups of digits of a `plain` text.
+    """Yield the possible ids among the groups of digits of a normalized text.
 
-    The form of `written_ids` of every run of groups; and joined, as `88-77-66` is 887766 and
-    `A-1234` a1234, those runs that no sign but a blank, slash or underscore parts from more; in a
-    `page` only without blanks in them.
+    Every run of groups is yielded in the form of `written_ids`. A run that only a blank, slash or
+    underscore separates from further groups is also yielded without signs: `88-77-66` as 887766,
+    `A-1234` as a1234. In a `page`, blanks do not join groups.
     """
     text = text if text.isascii() else text.translate(HYPHENS)
     for grouped in chain(GROUPED.findall(text), _LETTERED.findall(text)):
@@ -104,8 +102,8 @@ def _forms(run: str, whole: bool, page: bool) -> Iterator[str]:
 
 
 def without_fractions(text: str) -> str:
-    """A `plain` text without the digits behind decimal points.
+    """A normalized text without the digits after decimal points.
 
-    At most 6 digits before the point are a number's.
+    A point after more than six digits is not a decimal point.
     """
     return _FRACTION.sub(r"\1 ", text) if "." in text else text

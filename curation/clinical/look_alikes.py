@@ -1,6 +1,6 @@
-"""Letters of Cyrillic and Greek that look like Latin ones.
+"""Replace letters of Cyrillic and Greek that look like Latin ones.
 
-A selection from the confusables of Unicode (UTS 39).
+The letters are a selection from the confusables of Unicode (UTS 39).
 """
 
 import re
@@ -17,20 +17,16 @@ _WORD = re.compile(rf"[{_OTHERS}]+")
 
 
 def latin_forms(text: str) -> set[str]:
-    """`text` with a Latin letter for each that looks like one, as it stands and in capitals and
-    small letters.
-    """
+    """`text` with Latin letters for look-alikes: unchanged, in capitals and in small letters."""
     if not _OTHER.search(text):
         return set()
     return {_bare(form).translate(_LATIN) for form in (text, text.upper(), text.lower())}
 
 
 def latin_reading(text: str) -> str:
-    """`text` with Latin letters in the words that mix scripts, or look Latin as a whole; "" where
-    there is none.
+    """`text` with Latin letters in words that mix scripts or look Latin; "" if it has none.
 
-    Words of another script that have a letter of their own stay, so they are read as themselves
-    alone.
+    A word of another script with a letter that does not look Latin stays unchanged.
     """
     if text.isascii() or not _OTHER.search(text):
         return ""
@@ -45,6 +41,6 @@ def _whole(word: re.Match[str]) -> str:
 
 
 def _bare(text: str) -> str:
-    """Composed and full-width letters as simple ones, without accents."""
+    """`text` with plain letters for composed and full-width ones, without accents."""
     apart = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in apart if unicodedata.category(letter) != "Mn")

@@ -1,7 +1,4 @@
-"""How people and machines write a name, an id or a date.
-
-One form in which all these spellings are equal.
-"""
+"""The spellings in which people and machines write a name or an id, reduced to comparable forms."""
 
 import re
 import sys
@@ -18,17 +15,16 @@ Phrase = tuple[str, ...]  # the atoms of a text (runs of letters and digits) in 
 MIN_WORD = 5  # characters of a single atom; shorter ones ("1", "AB") occur in any text by chance
 MIN_JOINED = 6  # characters of several atoms together
 MIN_DIGITS = 7  # of atoms that are all digits
-# of a string without blanks that is taken for an id; names of machines have fewer
-MIN_ID_DIGITS = 5
+MIN_ID_DIGITS = 5  # of a string without blanks that counts as an id; machine names have fewer
 MAX_ATOMS = 6  # a longer string is searched by its words
-# parts of a name in a text of any kind: a longer one is a sentence, whose neighbors are no name
+# A text of unknown kind with more parts is a sentence, in which adjacent words are not a name.
 NAME_ATOMS = 4
-PERSON_ATOMS = 12  # parts of a person's name; of a longer one only neighbors count
+PERSON_ATOMS = 12  # of a person's name with more parts, only adjacent parts are paired
 MAX_GROUPS = 6  # of an id that is written in groups
-WORD_INITIALS = frozenset("ai")  # initials that are words, too
+WORD_INITIALS = frozenset("ai")  # initials that are also English words
 
-# Letters that have no plain letter inside, and the digraphs that stand for accents on plain
-# keyboards.
+# Letters that Unicode does not decompose into a plain letter, and the digraphs that replace
+# accented letters on plain keyboards.
 _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"}
 )
@@ -47,7 +43,7 @@ _SEAM = re.compile(rf"(?<=[{_LOWER}])(?=[{_UPPER}])|(?<=[{_UPPER}])(?=[{_UPPER}]
 _CAMEL = re.compile(rf"[^\W_]*[{_LOWER}{_UPPER}][{_UPPER}][^\W_]*")
 _NUMBER_SEAM = re.compile(r"(?<=[^\W\d_])\d+(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _DIGEST = re.compile(r"[0-9a-f]{8,}")  # holds short names of the letters a to f by chance
-# An id in groups: 123 456 7890, 12.345.678-Z, AB 123-4567; two groups with a point between are a
+# An id in groups: 123 456 7890, 12.345.678-Z, AB 123-4567. Two groups joined by a point are a
 # decimal number.
 GROUPED = re.compile(
     r"(?<![^\W_])(?<!\d[.,])(?:[a-z]{1,5}[-./_ ]?)?\d+(?: ?[-/_#\\] ?\d+| \d+|(?:\.\d+){2})(?: "
@@ -62,7 +58,7 @@ _IDEOGRAPHS = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"
 )  # scripts that write a name in 2 to 4 letters
 
-# What may accompany a name without being one.
+# Words that accompany a name without being part of it.
 TITLES = frozenset(
     _ATOM.findall(
         """
@@ -71,7 +67,7 @@ TITLES = frozenset(
         """
     )
 )
-# Particles of names, which are no part of one by themselves.
+# Particles of names; a particle alone does not identify a name.
 PARTICLES = frozenset(
     _ATOM.findall(
         "al bin bint da das de del dei della den der di do dos du el ibn la las los san santa st "
@@ -79,11 +75,11 @@ PARTICLES = frozenset(
         "von zu zum zur"
     )
 )
-# What is written apart from the rest of a name, or with it: McDonald, Mc Donald; O'Neil, ONeil, O
-# Neil.
+# Prefixes that are written with or apart from the rest of a name: McDonald, Mc Donald; O'Neil,
+# ONeil, O Neil.
 _PREFIXES = frozenset(["abu", "d", "fitz", "mac", "mc", "o"])
 _RUN = re.compile(rf"\b(?:(?:{'|'.join(sorted(PARTICLES | _PREFIXES))}) )+[^\W\d_]+")
-# Particles and the words that prose is made of: two of them next to each other tell nothing.
+# Particles and common words of prose: two of them next to each other are not a name.
 COMMON = PARTICLES | frozenset(
     _ATOM.findall(
         """
@@ -96,10 +92,10 @@ COMMON = PARTICLES | frozenset(
 
 
 def normalize(text: str) -> str:
-    """Lower case, without accents, vowel signs, apostrophes and the s of a possessive.
+    """`text` in lower case, without accents, vowel signs, apostrophes and possessive s.
 
-    Full-width and composed letters and the digits of other scripts are the simple ones, and letters
-    of no width and the stroke that draws Arabic words out are left out.
+    Full-width and composed letters and the digits of other scripts become plain ones. Letters
+    without width and the Arabic tatweel are removed.
     """
     if text.isascii():
         bare = text.lower()
@@ -114,9 +110,9 @@ def normalize(text: str) -> str:
 
 @cache
 def _marks() -> frozenset[str]:
-    """All that would cut a word in pieces.
+    """The characters inside words that are removed, because they would split a word.
 
-    Accents, vowel signs of Indian and Thai script, and letters of no width.
+    These are accents, vowel signs of Indian and Thai scripts, and letters without width.
     """
     everything = map(chr, range(sys.maxunicode + 1))
     found = (
@@ -131,15 +127,15 @@ def words_of(*texts: str) -> frozenset[str]:
 
 
 def tokens_of(text: str) -> list[str]:
-    """The runs of letters and digits of a `plain` text, in order."""
+    """The runs of letters and digits of a normalized text, in order."""
     return _ATOM.findall(text)
 
 
 def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
-    """What single words may stand for in a `plain` text.
+    """The single words that the atoms of a normalized text may represent.
 
-    Atoms; those without zeros or prefix; words and ids without what is between their parts; UIDs;
-    names in ideographs.
+    These are the atoms; atoms without leading zeros or a prefix; hyphenated words and grouped ids
+    written as one word; UIDs; and names in ideographs.
     """
     forms = set(atoms)
     if text:
@@ -157,7 +153,7 @@ def single_forms(text: str, atoms: Iterable[str]) -> set[str]:
 
 
 def _joined(text: str) -> Iterator[str]:
-    """Words without hyphens, and of ids in groups every run of groups."""
+    """Yield hyphenated words without hyphens, and every run of groups of a grouped id."""
     for word in _HYPHENED.findall(text) if "-" in text else ():
         yield "".join(tokens_of(word))
     yield from (number.replace(",", "") for number in _THOUSANDS.findall(text))
@@ -165,19 +161,19 @@ def _joined(text: str) -> Iterator[str]:
         atoms = tokens_of(grouped)
         for start in range(len(atoms)):
             for end in range(start + 2, min(start + MAX_GROUPS, len(atoms)) + 1):
-                if _telling(tuple(atoms[start:end]), frozenset()):
+                if _is_specific(tuple(atoms[start:end]), frozenset()):
                     yield "".join(atoms[start:end])
 
 
 def letter_runs(atoms: Iterable[str], least: int) -> set[str]:
-    """The runs of at least `least` letters in atoms."""
+    """The runs of at least `least` letters in `atoms`."""
     return {run for run in _LETTERS.findall(" ".join(atoms)) if len(run) >= least}
 
 
 def divided(text: str, atoms: Iterable[str]) -> set[str]:
-    """The parts, in plain spelling, of the words of `text` that digits or capitals divide.
+    """The normalized parts of those words of `text` that digits or capitals divide.
 
-    `atoms` are its words.
+    `atoms` are the atoms of `text`.
     """
     mixed = [
         atom
@@ -186,24 +182,24 @@ def divided(text: str, atoms: Iterable[str]) -> set[str]:
     ]
     parts = set(_LETTERS.findall(" ".join(mixed)))
     if _SEAM.search(text):
-        parts.update(tokens_of(normalize(taken_apart(" ".join(set(_CAMEL.findall(text)))))))
+        parts.update(tokens_of(normalize(split_words(" ".join(set(_CAMEL.findall(text)))))))
     return parts
 
 
-def taken_apart(text: str) -> str:
-    """`text` with a blank where letters meet digits, or small letters a capital: `DoeJane2` is `Doe
-    Jane 2`.
+def split_words(text: str) -> str:
+    """`text` with blanks between letters and digits, and before capitals inside words.
 
-    A number between letters is left out: `Doe2Jane` is `Doe Jane`.
+    `DoeJane2` becomes `Doe Jane 2`. A number between letters is removed: `Doe2Jane` becomes
+    `Doe Jane`.
     """
     return _NUMBER_SEAM.sub(" ", _SEAM.sub(" ", text))
 
 
 def written_as_initial(phrase: Phrase, text: str) -> bool:
-    """Whether the single letter of a two-word phrase is written as an initial in `text`, not as the
-    word a or I.
+    """Whether the single letter of a two-word phrase is an initial in `text`, not the word a or I.
 
-    `A. Lee`, `A Lee`, `Lee, A`, `lee_a`; with neither point nor capitals (`a lee`) it is a word.
+    It is one in `A. Lee`, `A Lee`, `Lee, A` and `lee_a`. Without a period, capitals or an
+    underscore (`a lee`) it is a word.
     """
     bare = (
         text
@@ -225,52 +221,52 @@ def written_as_initial(phrase: Phrase, text: str) -> bool:
 
 
 def unpadded(atom: str) -> str:
-    """An atom whose numbers have no leading zeros."""
+    """An atom without the leading zeros of its numbers."""
     return _ZEROS.sub("", atom)
 
 
 def spellings(text: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """The phrases by which a private string is known wherever it stands.
+    """Yield the phrases that identify a private string in any text.
 
-    `own` words alone tell nothing.
+    A word of `own` does not identify it by itself.
     """
-    for form in _alphabets(text):
+    for form in _normal_forms(text):
         uids = _UID.findall(form)
         yield from ((uid,) for uid in uids)
         atoms = tokens_of(_UID.sub(" ", form) if uids else form)
         candidates: list[Phrase] = [(atom,) for atom in single_forms("", atoms)]
         if 1 < len(atoms) <= MAX_ATOMS:
             for parts in (tuple(atoms), tuple(map(unpadded, atoms))):
-                candidates += [parts, ("".join(parts),)] if _telling(parts, own) else []
+                candidates += [parts, ("".join(parts),)] if _is_specific(parts, own) else []
         candidates += _ideographs(form)
-        yield from (phrase for phrase in candidates if _telling(phrase, own))
+        yield from (phrase for phrase in candidates if _is_specific(phrase, own))
         if all(map(str.isalpha, atoms)):
             yield from _name_pairs(name_parts(atoms), own)
 
 
 def name_spellings(name: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """The phrases by which a person's `name` is known, whatever else it may mean.
+    """Yield the phrases that identify a person's `name`, even if they are also common words.
 
-    PN groups are cut at `=`.
+    The groups of a DICOM PN are separated by `=`.
     """
     for group in name.split("="):
         yield from _cut_words(group, own)
-        for form in _alphabets(group):
+        for form in _normal_forms(group):
             atoms = tokens_of(form)
             parts = name_parts(atoms)
             candidates: list[Phrase] = [(part,) for part in parts] + _ideographs(form)
             if 1 < len(atoms) <= MAX_ATOMS:
                 candidates += [tuple(atoms), ("".join(atoms),)]
-            yield from (phrase for phrase in candidates if _telling(phrase, own))
+            yield from (phrase for phrase in candidates if _is_specific(phrase, own))
             yield from _with_prefixes(atoms, own)
             yield from _name_pairs(parts, own, PERSON_ATOMS)
             yield from _initials(parts, own)
 
 
 def _cut_words(name: str, own: frozenset[str]) -> Iterator[Phrase]:
-    """The words of a name in two: at an apostrophe or capital, or after a prefix.
+    """Yield the words of a name divided at an apostrophe or a capital, or after a prefix.
 
-    `O'Neil` and `ONEIL` are `o neil`.
+    `O'Neil` and `ONEIL` become `o neil`.
     """
     for word in re.split(rf"[^\w{APOSTROPHES}]+|_", name):
         pieces = tokens_of(normalize(re.sub(rf"[{APOSTROPHES}]", " ", _SEAM.sub(" ", word))))
@@ -289,8 +285,9 @@ def _cut_words(name: str, own: frozenset[str]) -> Iterator[Phrase]:
 
 
 def _with_prefixes(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
-    """Prefixes and particles with the part behind them in one word, and apart where they are
-    several, or no words.
+    """Yield prefixes and particles joined with the part after them.
+
+    Several of them, and a prefix that is not a particle, are also yielded as separate words.
     """
     for run in _RUN.findall(" ".join(atoms)):
         words = tuple(run.split())
@@ -304,7 +301,7 @@ def _with_prefixes(atoms: list[str], own: frozenset[str]) -> Iterator[Phrase]:
 def name_parts(atoms: Iterable[str]) -> list[str]:
     """The atoms of a name without titles, numbers and initials.
 
-    All its words where nothing else is left.
+    Titles are kept if fewer than two other words are left.
     """
     words = [atom for atom in dict.fromkeys(atoms) if atom.isalpha() and not is_initial(atom)]
     parts = [word for word in words if word not in TITLES]
@@ -312,17 +309,18 @@ def name_parts(atoms: Iterable[str]) -> list[str]:
 
 
 def is_initial(atom: str) -> bool:
-    """Whether an atom is a single letter.
+    """Whether an atom is a single letter of a script with capitals.
 
-    A single sign of a script without capitals may be a name.
+    In other scripts a single character may be a complete name.
     """
     return len(atom) == 1 and atom.lower() != atom.upper()
 
 
-def _alphabets(text: str) -> set[str]:
-    """The plain text.
+def _normal_forms(text: str) -> set[str]:
+    """The normalized text in each way in which its letters may be written.
 
-    Also with digraphs for umlauts, Latin look-alikes, and corrected where UTF-8 was Latin-1.
+    These are `normalize`, digraphs for umlauts, Latin letters for look-alikes, and UTF-8 that was
+    decoded as Latin-1, corrected.
     """
     forms = {normalize(text)}
     if not text.isascii():
@@ -334,15 +332,15 @@ def _alphabets(text: str) -> set[str]:
 
 
 def _ideographs(form: str) -> list[Phrase]:
-    """Names of 2 to 4 letters; also without the sign that PN puts between their parts."""
+    """Names of 2 to 4 ideographs, also without the caret that a PN has between their parts."""
     joined = re.sub(r"[\s^]+", "", form)
     return [(run,) for text in {form, joined} for run in _IDEOGRAPHS.findall(text) if len(run) <= 4]
 
 
-def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
-    """Whether a phrase tells something about a person.
+def _is_specific(phrase: Phrase, own: frozenset[str]) -> bool:
+    """Whether a phrase is long enough to identify a private string.
 
-    Long enough, and more than our own words and small numbers.
+    It must contain more than `own` words and small numbers.
     """
     size, digits = sum(map(len, phrase)), sum(len(atom) for atom in phrase if atom.isdigit())
     if _IDEOGRAPHS.fullmatch(phrase[0]):
@@ -357,21 +355,21 @@ def _telling(phrase: Phrase, own: frozenset[str]) -> bool:
 
 
 def _significant(parts: list[str]) -> list[str]:
-    """The parts of a name without particles; all where fewer than two are left."""
+    """The parts of a name without particles; all parts if fewer than two would be left."""
     left = [part for part in parts if part not in PARTICLES]
     return left if len(left) > 1 else parts
 
 
 def _name_pairs(parts: list[str], own: frozenset[str], most: int = NAME_ATOMS) -> Iterator[Phrase]:
-    """Two parts of a name next to each other in either order, however short.
+    """Yield every two parts of a name in either order, however short, as adjacent words.
 
-    Also joined, or an initial before one.
+    They are also yielded joined to one word, and with an initial in place of the first.
     """
     parts = _significant(parts)
     if len(parts) > most and most < PERSON_ATOMS:
         return
     common = own | COMMON
-    weak = all(part in common for part in parts)  # nothing else is known of this person
+    weak = all(part in common for part in parts)  # the name has no rarer word
     for first, second in _pairs(parts):
         if (first in common and second in common and not weak) or {first, second} <= own:
             continue
@@ -385,14 +383,14 @@ def _name_pairs(parts: list[str], own: frozenset[str], most: int = NAME_ATOMS) -
 
 
 def _pairs(parts: list[str]) -> Iterable[tuple[str, str]]:
-    """Every two parts in either order; of very many only neighbors."""
+    """Every two parts in either order; only adjacent ones if there are very many."""
     if len(parts) <= PERSON_ATOMS:
         return permutations(parts, 2)
     return [pair for one, other in pairwise(parts) for pair in ((one, other), (other, one))]
 
 
 def _initials(parts: list[str], own: frozenset[str]) -> Iterator[Phrase]:
-    """The short parts of a name with the initial of another on either side."""
+    """Yield the short parts of a name with the initial of another part before and after."""
     common = own | COMMON | TITLES
     for first, second in _pairs(_significant(parts)):
         if 2 <= len(second) < MIN_WORD and second not in common and is_initial(first[0]):

@@ -1,6 +1,4 @@
-"""The privacy gate: every text, cell and name of the workspace is searched for every private
-string of the sources.
-"""
+"""The privacy gate: search every text of the workspace for every private string of the sources."""
 
 import json
 import os
@@ -20,7 +18,7 @@ from sono.curation.clinical.name_variants import (
     Phrase,
     is_initial,
     normalize,
-    taken_apart,
+    split_words,
     tokens_of,
     words_of,
 )
@@ -52,15 +50,15 @@ from sono.curation.privacy.text_extraction import CLOSED, DESCRIPTION, extract_t
 from sono.curation.readers.containers import MESSAGES
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
-# What sono writes for people and programs, where short numbers are counts and decimals; any other
-# text is a note.
+# Files in which sono writes counts and decimals, so short numbers are not ids. A text file of any
+# other kind is a note.
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv")
 CENTER_COLUMNS = ("column 'center'", "column 'other_center'")
-# Run lengths look like words of one to six letters and digits, and a short name stands among them
+# Run lengths look like words of one to six letters and digits, so a short name may occur among them
 # by chance.
 RUN_LENGTHS, MIN_IN_RUN_LENGTHS = "column 'counts'", 9
-# Of a published text tower that a checkpoint keeps: written before there was a study, and full of
-# common names.
+# Vocabulary files of a published text tower, stored in checkpoints: they contain common names, and
+# nothing of the study.
 VOCABULARIES = frozenset(
     [
         "merges.txt",
@@ -71,22 +69,25 @@ VOCABULARIES = frozenset(
         "vocab.txt",
     ]
 )
-MAX_LO = 64  # characters of a Long String in DICOM, where a longer machine is cut
-MAX_PLACES = 3  # named in the error; all stand in the vault
+MAX_LO = 64  # characters of a Long String in DICOM; a longer machine name is truncated
+MAX_PLACES = 3  # places that the error names; leaks.txt in the vault lists all
 
 
 @dataclass(frozen=True)
 class Search:
-    """One search: what is private, and what the study may say of itself."""
+    """One search: the private strings, and the public names that are allowed in their places.
+
+    `namesakes` are centers whose only word is a person's name too short to be private by itself.
+    """
 
     private: PrivateStrings
     public: PublicNames
-    # centers that are called like a person, by a name too short to count alone
     namesakes: frozenset[str] = frozenset()
 
     def found_at(self, place: Path, where: str, text: str) -> set[str]:
-        """The private strings of `text`, without what sono or the study writes at this place by
-        right.
+        """The private strings in `text`, except those that are allowed at this place.
+
+        Allowed are sono's own words and the public names that belong there.
         """
         page = place.suffix in PAGES or where == "column 'message'"
         found = self.private.found_in(text, page, glued=where != RUN_LENGTHS)
@@ -95,44 +96,47 @@ class Search:
         if not found:  # nearly always
             return found
         names = self.public.at(place, where)
-        taken_out = self._names_taken_out(
+        without_names = self._remover_of(
             names if where in CENTER_COLUMNS else names - self.namesakes
         )
         own = _own_text(place.as_posix(), where)
-        inherent = self._inherent(own)
+        in_own_text = self._found_in_lines(own)
         words = words_of(own)
-        cells = text.split("\n") if where.startswith("column ") else [text]  # two cells are no name
+        # a name does not continue in the next cell
+        cells = text.split("\n") if where.startswith("column ") else [text]
         return {
             one
             for cell in cells
-            for one in self.private.found_in(cell, page, taken_out)
-            if one not in inherent
+            for one in self.private.found_in(cell, page, without_names)
+            if one not in in_own_text
             and (one in self.private.persons or not words.issuperset(one.split()))
         }
 
-    def _inherent(self, own: str) -> set[str]:
-        """What a person's name has in common with a text of ours."""
-        return set().union(*map(self.private.found_in, own.splitlines()))
+    def _found_in_lines(self, text: str) -> set[str]:
+        """The private strings in the lines of `text`."""
+        return set().union(*map(self.private.found_in, text.splitlines()))
 
     @cached_property
-    def _allowed(self) -> dict[frozenset[str], re.Pattern[str]]:
+    def _patterns(self) -> dict[frozenset[str], re.Pattern[str]]:
         return {}
 
-    def _names_taken_out(self, names: frozenset[str]) -> Callable[[str], str]:
-        """A function that takes the whole of each of `names` out of a plain text, but for those
-        that name somebody.
+    def _remover_of(self, names: frozenset[str]) -> Callable[[str], str]:
+        """A function that removes complete `names` from a normalized text.
+
+        A name that contains the name of a person is not removed.
         """
-        if names not in self._allowed:
+        if names not in self._patterns:
             phrases = {phrase for name in names for phrase in self._public_phrases(name)}
             choices = sorted((r"[\W_]+".join(phrase) for phrase in phrases), key=len, reverse=True)
             whole = rf"(?<![^\W_])(?:{'|'.join(choices)})(?![^\W_])" if choices else r"(?!)"
-            self._allowed[names] = re.compile(whole)
-        pattern = self._allowed[names]
+            self._patterns[names] = re.compile(whole)
+        pattern = self._patterns[names]
         return lambda text: pattern.sub(" | ", text)
 
     def _public_phrases(self, name: str) -> Iterator[Phrase]:
-        """The atoms of a public name, as they are written in tables, pages and DICOM; none
-        where it names somebody.
+        """Yield the atoms of a public name as they are written in tables, pages and DICOM.
+
+        A name that contains an id or the name of a person yields nothing.
         """
         atoms = tokens_of(normalize(name))
         if (
@@ -147,25 +151,25 @@ class Search:
             quote(name),
             json.dumps(name),
             name[:MAX_LO],
-            taken_apart(name),
+            split_words(name),
         }:
             yield tuple(tokens_of(normalize(form)))
 
     def _holds_id(self, name: str) -> bool:
-        """Whether a public name holds an id or a day of the sources."""
+        """Whether a public name contains an id or a date of the sources."""
         return bool(
             self.private.ids & self.private.found_in(name)
             or self.private.days & dates_in(normalize(name))
         )
 
     def _names_person(self, name: str) -> bool:
-        """Whether a public name is nothing but a person's, or holds a whole name.
+        """Whether a public name consists only of a person's name, or contains a full name.
 
-        In a machine one word is enough.
+        In the name of a machine, one word of a person's name is sufficient.
         """
         persons = self.private.found_in(name) & self.private.persons
         words = {
-            word for word in words_of(taken_apart(name)) if word.isalpha() and not is_initial(word)
+            word for word in words_of(split_words(name)) if word.isalpha() and not is_initial(word)
         } - TITLES
         whole = persons - self.private.name_words  # LindqvistAnna is one word
         return bool(
@@ -173,8 +177,9 @@ class Search:
         )
 
     def _names_in_machine(self, name: str) -> set[str]:
-        """The words of persons' names in a public name that is a machine, however short they
-        are.
+        """The words of persons' names in the name of a machine, however short they are.
+
+        The result is empty if `name` is not the name of a machine.
         """
         if name not in self.public.machines:
             return set()
@@ -184,9 +189,9 @@ class Search:
         ) - MACHINE_WORDS
 
     def machines_with_names(self) -> Iterator[tuple[str, set[str]]]:
-        """The hits that only a machine's own column gives.
+        """Yield the place and the words of persons' names in the column `machine`.
 
-        Words of names that are too short to count elsewhere.
+        They include words that are too short to be private anywhere else.
         """
         found = set().union(*map(self._names_in_machine, self.public.machines))
         if found:
@@ -194,28 +199,27 @@ class Search:
 
 
 def check_privacy(workspace: Workspace) -> int:
-    """Search the whole workspace; returns the number of private strings searched, PrivacyError on a
-    hit.
+    """Search the complete workspace; returns the number of private strings that were searched for.
 
-    Where the vault is not here nothing private is known: a warning says so, and the number is 0.
-    SonoError for the vault of another study. What was found, and where, stands in the vault's
-    `leaks.txt`.
+    Raises PrivacyError if one is found; `leaks.txt` in the vault lists what was found and where.
+    Raises SonoError for the vault of another study. Without a vault nothing can be searched for: a
+    warning reports this, and the number is 0.
     """
     return check_folder(workspace, workspace.root)
 
 
 def check_folder(workspace: Workspace, folder: Path) -> int:
-    """`check_privacy` of a folder that something of the workspace was exported to."""
+    """`check_privacy` of a folder to which the workspace was exported."""
     return _check(workspace, lambda search: _leaks(folder, search))
 
 
 def check_file(workspace: Workspace, file: Path, name: str) -> int:
-    """`check_privacy` of one exported file, which is to be called `name`."""
+    """`check_privacy` of one exported file, which will get the name `name`."""
     return _check(workspace, lambda search: _leaks_in(file, Path(name), search))
 
 
 def check_texts(workspace: Workspace, name: str, texts: Iterable[str]) -> int:
-    """`check_privacy` of texts that are drawn into a picture called `name`."""
+    """`check_privacy` of texts that are drawn into the picture `name`."""
     return _check(
         workspace,
         lambda search: (
@@ -235,19 +239,19 @@ def _check(
     search = _search(workspace)
     leaks = dict(chain(search.machines_with_names(), leaks_of(search)))
     report = workspace.vault / "leaks.txt"
-    # a vault that cannot be written: the search holds, and so does its complaint
+    # if the vault is not writable, the search is still valid, and the error is still raised
     with suppress(OSError):
         report.unlink(missing_ok=True)
     if leaks:
         lines = [f"{place}\t{', '.join(sorted(found))}" for place, found in leaks.items()]
         with suppress(OSError):
             write_text(report, "\n".join(lines) + "\n", mode=0o600)
-        raise PrivacyError(_complaint(leaks, report))
+        raise PrivacyError(_message(leaks, report))
     return len(search.private)
 
 
-def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
-    """The places and how many strings; the strings themselves must not reach a log."""
+def _message(leaks: dict[str, set[str]], report: Path) -> str:
+    """The error: places and counts, without the strings, which must not reach a log."""
     counts = {place: len(found) for place, found in leaks.items()}
     places = [
         f"{place}: {count} private string{'s' * (count > 1)}" if count else place
@@ -255,25 +259,25 @@ def _complaint(leaks: dict[str, set[str]], report: Path) -> str:
     ]
     more = f" and {len(places) - MAX_PLACES} more places" if len(places) > MAX_PLACES else ""
     closed = (
-        "; an archive must be whole, small and without a password, or go"
+        "; remove an archive that cannot be searched, or replace it by one that is complete, small "
+        "and without a password"
         if 0 in counts.values()
         else ""
     )
     strings = " of the sources" if any(counts.values()) else ""
     word = (
-        "; a word that is no secret goes to public_words under [study] in sono.toml"
+        "; add a word that is not secret to public_words under [study] in sono.toml"
         if strings
         else ""
     )
     return (
-        f"{'; '.join(places[:MAX_PLACES])}{more}{strings}; {report} tells which. Nothing may be "
-        f"handed over "
-        f"before this is mended{closed}{word}"
+        f"{'; '.join(places[:MAX_PLACES])}{more}{strings}; {report} lists them. Do not share the "
+        f"study before this is fixed{closed}{word}"
     )
 
 
 def private_strings(workspace: Workspace) -> PrivateStrings:
-    """What the vault knows of the persons behind the study, the pseudonym key included."""
+    """The private strings that the vault of `workspace` contains, including the pseudonym key."""
     return _search(workspace).private
 
 
@@ -296,8 +300,9 @@ def _search(workspace: Workspace) -> Search:
 
 
 def _short_name(center: str, name_words: frozenset[str]) -> str:
-    """The word of a person's name that is all of a `center` but titles, where it is too short
-    to be private alone.
+    """The only word of a `center`, if it is a person's name too short to be private by itself.
+
+    Titles and initials are ignored. The result is "" for any other center.
     """
     words = [
         word for word in tokens_of(normalize(center)) if word not in TITLES and not is_initial(word)
@@ -308,7 +313,7 @@ def _short_name(center: str, name_words: frozenset[str]) -> str:
 
 
 def _leaks(folder: Path, search: Search) -> Iterator[tuple[str, set[str]]]:
-    """Every place of `folder` with a private string, and these."""
+    """Yield every place in `folder` with private strings, and these strings."""
     paths = sorted(folder.rglob("*"))
     with progress("privacy search", len(paths)) as advance:
         for path in paths:
@@ -333,9 +338,10 @@ def _leaks_at(path: Path, place: Path, search: Search) -> Iterator[tuple[str, se
 def _leaks_in(
     path: Path, place: Path, search: Search, shown: str = ""
 ) -> Iterator[tuple[str, set[str]]]:
-    """Every place of the file at `path` that is closed or has a private string.
+    """Yield every place in the file at `path` with private strings, and these strings.
 
-    `place` is its place in its folder.
+    An archive that cannot be searched is yielded with no strings. `place` is the path of the file
+    below the searched folder.
     """
     for where, text in extract_texts(path, place.suffix):
         found = search.found_at(place, where, text)
@@ -345,8 +351,9 @@ def _leaks_in(
 
 @cache
 def _own_text(place: str, where: str) -> str:
-    """What sono writes at `where` in the file at `place` for any study, a word, code or
-    sentence a line.
+    """The text that sono itself writes at `where` in the file at `place`, whatever the study.
+
+    Each line is a word, a code or a sentence.
     """
     meanings = [*(reason.meaning for reason in REASONS.values()), *MESSAGES]
     if where.startswith("column "):

@@ -1,6 +1,4 @@
-"""Whether text that was read from pixels says something private, also with a letter or two
-misread.
-"""
+"""Search text that was read from pixels for private strings, allowing for misread letters."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,12 +7,13 @@ from sono.curation.clinical.name_variants import MIN_WORD, normalize, tokens_of
 from sono.curation.clinical.vocabulary import OWN_WORDS, SCANNER_WORDS
 from sono.curation.privacy.private_strings import collect
 
-ALIKE = 0.8  # of two words, one of them misread by a letter or two
+ALIKE = 0.8  # least similarity of a word and its reading with one or two misread letters
 
 
 def says_private(texts: Iterable[str], raw: Iterable[str]) -> bool:
-    """Whether print says a private string of its own file or record, also with a letter or two
-    misread.
+    """Whether `texts` read from a frame contain a private string of `raw`, its file or record.
+
+    One or two letters of a word may be misread.
     """
     private = collect(raw, OWN_WORDS | SCANNER_WORDS)
     text = " ".join(texts)

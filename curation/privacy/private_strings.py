@@ -1,4 +1,4 @@
-"""What must not leave, in every spelling, and where a text holds it."""
+"""The private strings of a study in every spelling, and the search for them in a text."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -31,26 +31,27 @@ from sono.curation.clinical.name_variants import (
     normalize,
     single_forms,
     spellings,
-    taken_apart,
+    split_words,
     tokens_of,
     written_as_initial,
 )
 from sono.curation.clinical.written_dates import dates_in
 from sono.curation.privacy.text_extraction import decode_obfuscation
 
-# share of a text that is no UTF-8; with more it is numbers, which spell short names by chance
+# A text with a larger share of invalid UTF-8 is binary data, which contains short names by chance.
 MAX_UNREADABLE = 0.01
-# letters of a name that is found inside a longer word; shorter ones are parts of words by chance
+# letters of a name that is found inside a longer word; shorter ones occur there by chance
 MIN_INSIDE = 6
 
 
 @dataclass(frozen=True)
 class PrivateStrings:
-    """What must not leave: single words, phrases by their first word, and days.
+    """The private strings: single words, phrases by their first word, and days.
 
-    `persons` are those words and phrases that name a person, `name_words` all words of these names,
-    `ids` the words that are numbers of patients and exams, `patients` those ids without what parts
-    their groups, and in their own form. A word of `own` holds no name inside it.
+    `persons` are the words and phrases that name a person, `name_words` all words of these names.
+    `ids` are the words that are ids of patients and exams, `patients` those of them that are
+    written without the signs between their groups, or in groups. Names inside words of `own` are
+    not searched for.
     """
 
     words: frozenset[str]
@@ -72,11 +73,10 @@ class PrivateStrings:
         without: Callable[[str], str] | None = None,
         glued: bool = True,
     ) -> set[str]:
-        """The private strings in `text`, whatever their spelling; in a `page` numbers under 7
-        digits do not count.
+        """The private strings in `text`, whatever their spelling.
 
-        `without` takes out of the plain text what may be there; with `glued`, names inside words
-        are looked for, too.
+        In a `page`, numbers of fewer than 7 digits are ignored. `without` removes what is allowed
+        from the normalized text. With `glued`, names inside words are found, too.
         """
         found: set[str] = set()
         readings = (text, decode_obfuscation(text))
@@ -98,17 +98,18 @@ class PrivateStrings:
             phrases = self._phrases_in(atoms, reading)
             found |= (
                 phrases if readable else {one for one in phrases if len(one) > MIN_JOINED}
-            )  # with the space between
+            )  # MIN_JOINED letters and a blank
             found |= {day.isoformat() for day in self.days & dates_in(simple)}
             if glued and readable and self.persons:
-                found |= self._names_inside(distinct) | self._names_glued(
+                found |= self._names_inside(distinct) | self._names_next_to_digits(
                     reading, distinct, without
                 )
         return found
 
     def _phrases_in(self, atoms: list[str], text: str) -> set[str]:
-        """The phrases among the atoms of `text`, also where titles, initials and particles are
-        between their words.
+        """The phrases among the atoms of `text`.
+
+        Titles, initials and particles between the words of a phrase are ignored.
         """
         if self.phrases.keys().isdisjoint(atoms):
             return set()
@@ -129,7 +130,7 @@ class PrivateStrings:
         }
 
     def _phrases_of(self, atoms: list[str]) -> set[Phrase]:
-        """The phrases among `atoms`; the pairs of neighbors say quickly that there is none."""
+        """The phrases among `atoms`, found by their first two words, which are rarely present."""
         pairs = self._starts.keys() & set(pairwise(atoms))
         if not pairs:
             return set()
@@ -151,7 +152,7 @@ class PrivateStrings:
 
     @cached_property
     def _long_names(self) -> dict[str, list[str]]:
-        """The names that count inside a longer word, by their first letters."""
+        """The names that are also found inside a longer word, by their first letters."""
         found: dict[str, list[str]] = {}
         for name in self.persons:
             if len(name) >= MIN_INSIDE and name.isalpha():
@@ -159,7 +160,7 @@ class PrivateStrings:
         return found
 
     def _names_inside(self, atoms: set[str]) -> set[str]:
-        """Long names inside of words: `patlindqvist`, `lindqvist2`."""
+        """The long names inside of words, as in `patlindqvist` and `lindqvist2`."""
         found = set()
         for run in letter_runs(atoms - self.own, MIN_INSIDE):
             for place in range(len(run) - MIN_INSIDE + 1):
@@ -172,16 +173,16 @@ class PrivateStrings:
     def _name_atoms(self) -> frozenset[str]:
         return frozenset(atom for one in self.persons for atom in one.split() if len(atom) > 1)
 
-    def _names_glued(
+    def _names_next_to_digits(
         self, text: str, atoms: set[str], without: Callable[[str], str] | None
     ) -> set[str]:
-        """Names that only a digit or a capital letter parts from what is next to them.
+        """The names that only a digit or a capital separates from the next word.
 
-        `Doe2`, `FrauMeier`.
+        Examples are `Doe2` and `FrauMeier`.
         """
         if divided(text, atoms).isdisjoint(self._name_atoms):
             return set()
-        apart = taken_apart(text)
+        apart = split_words(text)
         simple = normalize(apart)
         parts = tokens_of(without(simple) if without is not None else simple)
         return (self._phrases_in(parts, apart) | self.words.intersection(parts)) & self.persons
@@ -194,10 +195,10 @@ def collect(
     prose: frozenset[str] = frozenset(),
     patients: Iterable[str] = (),
 ) -> PrivateStrings:
-    """The private strings in every spelling; words that are our `own` are none.
+    """The private strings of `raw`, `persons` and `patients` in every spelling.
 
-    Of the names of `persons` only words of `prose` are none, and only by themselves. `patients` are
-    ids of patients and exams.
+    `persons` are names, `patients` ids of patients and exams. A word of `own` is not private by
+    itself; in a name, this applies only to words of `prose`.
     """
     words: set[str] = set()
     ids: set[str] = set()

@@ -19,21 +19,21 @@ PLANE_COLUMNS = (
     "predicted",
     "predicted_of_all",
 )
-NOTES = (".txt", ".md")  # sono writes none; whoever did had no cell to name a center in
+NOTES = (".txt", ".md")  # sono writes no such files, so no name is public in them
 
 
 @dataclass(frozen=True)
 class PublicNames:
-    """What a study may say of itself, each in its place.
+    """The public names of a study: its centers, machines, own planes and structures, and titles.
 
-    Centers and machines, planes of its own, its name.
+    Each is allowed only in its places; `words` are allowed everywhere.
     """
 
     centers: frozenset[str]
     machines: frozenset[str]
     planes: frozenset[str]
     titles: frozenset[str]
-    words: frozenset[str]  # [study] public_words, free everywhere
+    words: frozenset[str]  # public_words under [study]
 
     @classmethod
     def of(cls, workspace: Workspace, sources: pd.DataFrame) -> "PublicNames":
@@ -49,9 +49,9 @@ class PublicNames:
         )
 
     def at(self, place: Path, where: str) -> frozenset[str]:
-        """The names that belong at `where` in the file at `place`.
+        """The names that are allowed at `where` in the file at `place`.
 
-        `where` is "the name" for its own name.
+        `where` is "the name" for the name of the file itself.
         """
         if where == "the name":
             return self.centers if place.match("runs/*/eval/*") else frozenset()

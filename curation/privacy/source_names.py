@@ -13,7 +13,7 @@ from sono.curation.readers.source import header_of
 def names_of_persons(sources: pd.DataFrame) -> set[str]:
     """The names of patients, operators and physicians.
 
-    Of rows that do not list them, what is written as a DICOM PN.
+    For a row without a list of persons, these are its private strings in the form of a DICOM PN.
     """
     names: set[str] = set()
     for listed, strings in zip(sources["persons"], sources["private"], strict=True):
@@ -25,9 +25,7 @@ def names_of_persons(sources: pd.DataFrame) -> set[str]:
 
 
 def ids_of_patients(sources: pd.DataFrame) -> set[str]:
-    """The ids that headers and records give patients and their exams, without what stands for
-    an unknown one.
-    """
+    """The ids of patients and exams in headers and records, without placeholders."""
     facts = [header_of(text) for text in sources["header_facts"].dropna().unique()]
     exams = {
         one
@@ -50,9 +48,7 @@ def ids_of_patients(sources: pd.DataFrame) -> set[str]:
 
 
 def raw_strings(sources: pd.DataFrame) -> set[str]:
-    """Every private string of the sources as it stood there, the names of files and folders
-    included.
-    """
+    """Every private string as written in the sources, including names of files and folders."""
     raw: set[str] = set()
     for strings in sources["private"].dropna():
         raw.update(strings)
@@ -63,7 +59,7 @@ def raw_strings(sources: pd.DataFrame) -> set[str]:
 
 
 def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
-    """The names of a file and of the folders that it stands in, from `root` on."""
+    """The names of a file and of its folders, from `root` down."""
     top, inner = decoded(root), Path(decoded(path))
     below = inner.relative_to(top) if inner.is_relative_to(top) else inner
     return (*below.parent.parts, below.stem, Path(top).name)

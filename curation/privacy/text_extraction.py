@@ -1,7 +1,4 @@
-"""What an output file says beside its pixels and tensors.
-
-Its texts, out of every encoding that hides them.
-"""
+"""Extract the texts of an output file from every encoding, without its pixels and tensors."""
 
 import base64
 import binascii
@@ -59,8 +56,8 @@ _TENSOR = re.compile(r"/data/\d+$", re.ASCII)  # a member of a PyTorch file
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}={0,2}")
 # any id may be among such numbers by chance
 _TENSOR_SIZES = re.compile(r'"(?:shape|data_offsets)": ?\[[\d, ]*\]')
-# A version may look like a day (3.11.14), and processors are called Gold or Hopper: no record of a
-# run fails by it.
+# Versions may look like days (3.11.14) and processors have names like Gold or Hopper, so these
+# values of a run's record are not searched.
 _MADE_WITH = re.compile(
     r'"(?:(?:sono|torch|open_clip_torch|timm|numpy|opencv|python)": '
     r'?"[\d.]+(?:\+\w+)?"|(?:cpu|device)": ?"[^"\\]*")'
@@ -72,14 +69,14 @@ _WIDE_TEXT = (
     (re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]|[\x01-\x06][\x00-\xff]){4,}"), "utf-16-be"),
 )
 
-# where in the file ("" or "column 'text'"; CLOSED with no text), and what stands there
+# The place in the file ("", "column 'text'" and so on), and its text. The place CLOSED has no text.
 Text = tuple[str, str]
 
 
 def extract_texts(path: Path, suffix: str | None = None) -> Iterator[Text]:
-    """Every text in the file at `path`, which is or will be called `suffix`.
+    """Yield every text in the file at `path`; `suffix` is its suffix if the path has another one.
 
-    A damaged one gives what its bytes say.
+    The bytes of a damaged file are decoded as text.
     """
     suffix = path.suffix if suffix is None else suffix
     if suffix == ".parquet":
@@ -125,7 +122,7 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
 
 
 def _archive_texts(content: bytes, depth: int) -> Iterator[Text] | None:
-    """The texts of what is packed in `content`; None where it is no archive."""
+    """The texts of the archive `content`; None if it is not an archive."""
     if content.startswith(b"PK\x03\x04"):
         return _zip_texts(content, depth)
     if content[257:262] == b"ustar":
@@ -135,9 +132,9 @@ def _archive_texts(content: bytes, depth: int) -> Iterator[Text] | None:
 
 
 def decoded(content: bytes) -> str:
-    """Bytes as text: UTF-8.
+    """Bytes decoded as UTF-8.
 
-    Also Latin-1 where they are not UTF-8, and UTF-16 where there are zero bytes.
+    Latin-1 is added if they are not valid UTF-8, and UTF-16 if there are zero bytes.
     """
     parts = [content.decode("utf-8", "replace")]
     if "\ufffd" in parts[0]:
@@ -149,9 +146,7 @@ def decoded(content: bytes) -> str:
 
 
 def decode_obfuscation(text: str) -> str:
-    """What percent signs, HTML entities, escapes and base64 in a text stand for, "" where there
-    is none.
-    """
+    """The decoded percent signs, HTML entities, escapes and base64 of a text; "" for none."""
     found = []
     if "%" in text:
         found += [unquote(text), unquote(text, encoding="latin-1")]
@@ -177,9 +172,9 @@ def _unbase64(text: str) -> bytes:
 
 
 def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
-    """The distinct cells of every column but the numbers of our table `name`.
+    """Yield the distinct cells of every column, then the column names and metadata.
 
-    Then column names and metadata.
+    Columns of numbers of sono's own table `name` are left out.
     """
     with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
@@ -197,7 +192,7 @@ def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
 def _distinct(values: pa.Array) -> list[object]:
     while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         values = values.flatten()
-    with suppress(pa.ArrowNotImplementedError):  # of structures every cell is read
+    with suppress(pa.ArrowNotImplementedError):  # Arrow cannot find distinct structures
         values = values.unique()
     return [value for value in values.to_pylist() if value is not None]
 
@@ -207,10 +202,7 @@ def _cell(value: object) -> str:
 
 
 def _png_text(content: bytes) -> str:
-    """A PNG may hold pixels alone.
-
-    Any other chunk is text, packed or not, and so is what follows the end.
-    """
+    """The text of every PNG chunk except pixels, and of the bytes after the end."""
     position, parts = 8, []
     while position + 8 <= len(content):
         size = int.from_bytes(content[position : position + 4], "big")
@@ -227,9 +219,9 @@ def _png_text(content: bytes) -> str:
 
 
 def _unpacked(body: bytes) -> Iterator[str]:
-    """The packed text of a zTXt or iTXt chunk.
+    """Yield the compressed text of a zTXt or iTXt chunk.
 
-    Its stream begins behind one of the first zero bytes.
+    The compressed data begin after one of the first zero bytes.
     """
     for start in [match.end() for match in re.finditer(rb"\0", body[:400])]:
         try:
@@ -247,7 +239,7 @@ def _jpeg_text(content: bytes) -> str:
 
 
 def _array_text(content: bytes) -> str:
-    """The header of a NumPy array, and its values where they are no numbers."""
+    """The header of a NumPy array, and its values if they are not numbers."""
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError):  # damaged, or pickled
@@ -259,7 +251,7 @@ def _array_text(content: bytes) -> str:
 
 
 def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
-    """The members of an archive: of a PyTorch file (.pt) all but its tensors."""
+    """Yield the texts of the members of a zip file; the tensors of a PyTorch file are left out."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield "", "\n".join([*archive.namelist(), decoded(archive.comment)])
@@ -277,7 +269,7 @@ def _zip_texts(content: bytes, depth: int) -> Iterator[Text]:
 
 
 def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
-    """The members of a shard; one that is damaged gives what its bytes say."""
+    """Yield the texts of the members of a tar file; a damaged one is decoded as text."""
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in archive:
@@ -298,7 +290,7 @@ def _tar_texts(content: bytes, depth: int) -> Iterator[Text]:
 
 
 def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Iterator[Text]:
-    """What is packed in a gzip, bzip2 or xz file; of a damaged one as much as can be read."""
+    """Yield the texts of a gzip, bzip2 or xz file; a damaged one is read as far as possible."""
     whole = bytearray()
     try:
         with opener(io.BytesIO(content)) as stream:
@@ -312,7 +304,7 @@ def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Ite
 
 
 def _dicom_text(content: bytes) -> str:
-    """All of a DICOM file but the values of its pixels, which stand last in what sono writes."""
+    """The text of a DICOM file without its pixels, the last element of files that sono writes."""
     start = content.rfind(b"\xe0\x7f\x10\x00OW")
     start = max(start, content.rfind(b"\xe0\x7f\x10\x00OB"))
     if start < 0:

@@ -1,4 +1,4 @@
-"""What a DICOM header contains besides pixels: ids, machine, and everything that may be private."""
+"""Read a DICOM header: ids, dates, machine, and every text that may be private."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -19,42 +19,42 @@ MAX_BLOB_BYTES, MAX_PRIVATE_TEXT = 64 << 10, 256
 
 _TEXT_VRS = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "DA", "DT", "AE")
 _BYTE_VRS = ("UN", "OB")
-# Of private elements in these VRs only numbers as long as an id or a date are private texts: most
-# are settings. Frequencies and times end in 000.
+# Private elements with these VRs are mostly settings. Only numbers as long as an id or a date count
+# as private texts; numbers that end in 000 are frequencies and times.
 _CODE_NUMBER = {
     "CS": re.compile(r".*\d{5}"),
     "IS": re.compile(r"\s*[+-]?\d{7,}(?<!000)\s*$"),
     "DS": re.compile(r"\s*[+-]?\d{7,}(?<!000)(?:\.0*)?\s*$"),
 }
-# Facts about machine, method and coding, which the standard keeps apart from the person.
+# Elements that the standard reserves for machine, method and coding, so they name no person.
 _TECHNICAL = frozenset({
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "TransducerData",
     "ProcessingFunction", "BodyPartExamined", "CodeValue", "CodingSchemeDesignator",
     "CodingSchemeVersion", "TimezoneOffsetFromUTC", "ImplementationVersionName",
     "LossyImageCompressionMethod",
 })  # fmt: skip
-# Free text of method and finding, full of everyday words: private only where it names a person of
-# the header.
+# Free text on method and findings, full of everyday words: private only if it contains a word of a
+# person's name from the same header.
 _DESCRIPTIONS = frozenset({
     "ProtocolName", "StudyDescription", "SeriesDescription", "DerivationDescription", "StageName",
     "ViewName", "CodeMeaning", "TextValue", "LUTExplanation", "WindowCenterWidthExplanation",
 })  # fmt: skip
 _CODED_PERSONS = frozenset({"PersonIdentificationCodeSequence", "HumanPerformerCodeSequence"})
-# A name that is written as DICOM writes it, Doe^Jane, in an element of another kind; not ADT^A01.
+# A name in the form of VR PN (Doe^Jane) in an element with another VR; ADT^A01 does not match.
 _NAME = r"(?:[^\W\d_]|['’.-])"
 _WRITTEN_NAME = re.compile(
     rf"(?<![^\s,;:(/\"]){_NAME}{{2,}}\^+{_NAME}+(?:\^+{_NAME}*)*(?![^\s,;:)/\"])|[\u3040-\u9fff]+\^+[\u3040-\u9fff]+"
 )
-MIN_NAME = 3  # letters of a word of a name that is looked for in descriptions
+MIN_NAME = 3  # letters of the shortest word of a name that is searched for in descriptions
 _STANDARD_UIDS = "1.2.840.10008."
 _PIXEL_GROUP = 0x7FE0
 
-# Facts of person, exam and picture that a row of the records may name, too.
+# Facts of person, exam and image that a row of the records table may contain, too.
 _FACTS = (
     "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "InstitutionName",
     "AccessionNumber", "StudyID", "SeriesInstanceUID", "SOPInstanceUID",
 )  # fmt: skip
-# Elements that hold a number of the patient, the exam or the stay at any depth, or say who gave it.
+# Elements with a number of the patient, the exam or the stay, or with its issuer, at any depth.
 _IDS = frozenset({
     "PatientID", "OtherPatientIDs", "IssuerOfPatientID", "IssuerOfAdmissionID",
     "IssuerOfServiceEpisodeID", "UniversalEntityID", "LocalNamespaceEntityID", "AccessionNumber",
@@ -65,22 +65,22 @@ _IDS = frozenset({
     "ClinicalTrialSubjectReadingID", "SpecimenAccessionNumber",
     "SpecimenIdentifier",
 })  # fmt: skip
-# the facts with such ids, several with a backslash between
+# the facts with such ids; a backslash separates several ids in one fact
 IDS_OF_EXAM = ("AccessionNumber", "StudyID", "OtherIDs")
-# of the exam, the first that is there
+# the exam date is the first of these that is present
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 
 
 @cache
 def dicom_errors() -> tuple[type[Exception], ...]:
-    """The exceptions that pydicom was seen to raise on broken content."""
+    """The exceptions that pydicom raises on broken content."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     return (*DECODER_ERRORS, BytesLengthException, InvalidDicomError)
 
 
 def text_of(dataset: "Dataset", keyword: str) -> str:
-    """A value as text, "" if it is absent or broken."""
+    """The value of `keyword` as text; "" if it is absent or broken."""
     try:
         value = dataset.get(keyword)
         return "" if value is None else " ".join(str(value).replace("\0", " ").split())
@@ -89,9 +89,9 @@ def text_of(dataset: "Dataset", keyword: str) -> str:
 
 
 def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataElement | bytes"]]:
-    """Every element with its depth (0 at the top), without recursion.
+    """Yield every element with its depth (0 at the top), down to `max_depth`.
 
-    A broken element is given as its raw bytes.
+    A broken element is yielded as its raw bytes. Sequences are read without recursion.
     """
     waiting = (
         [(0, dataset), (0, dataset.file_meta)] if hasattr(dataset, "file_meta") else [(0, dataset)]
@@ -113,9 +113,9 @@ def elements(dataset: "Dataset", max_depth: int) -> Iterator[tuple[int, "DataEle
 def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`.
 
-    The names of persons are all elements with VR PN at any depth, the meanings of codes of persons,
-    and whatever is written like a PN in any other text. A description is private if it names one of
-    these persons.
+    The names of persons are the values of all elements with VR PN at any depth, the meanings of
+    codes of persons, and text in the form of a PN in any other element. A description is private
+    if it contains a word of one of these names.
     """
     texts, persons, descriptions, ids = text_runs(preamble), [], [], []
     technical = {text_of(dataset, keyword) for keyword in _TECHNICAL | _DESCRIPTIONS}
@@ -134,12 +134,12 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
             numbers = [text for text in codes if _CODE_NUMBER[element.VR].match(text)]
             texts += [text.split(".", maxsplit=1)[0] for text in numbers]
             descriptions += codes if element.VR == "CS" else []
-        else:  # machines repeat technical facts in elements of their own
+        else:  # machines repeat technical facts in their private elements
             repeats = technical if element.tag.is_private else frozenset()
             texts += [text for text in _private_texts(element) if text not in repeats]
             ids += _strings(element) if element.keyword in _IDS else []
     persons += [name for text in (*texts, *descriptions) for name in _WRITTEN_NAME.findall(text)]
-    texts += _naming(descriptions, persons)
+    texts += _with_names(descriptions, persons)
     machine = " ".join(
         filter(None, (text_of(dataset, "Manufacturer"), text_of(dataset, "ManufacturerModelName")))
     )
@@ -154,10 +154,10 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     )
 
 
-def _naming(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
+def _with_names(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
     """The `descriptions` that contain a word of a person's name.
 
-    Words that sono itself writes name nobody.
+    Words that sono itself writes are ignored.
     """
     names = (
         {word for word in words_of(*persons) if len(word) >= MIN_NAME and word.isalpha()}
@@ -168,9 +168,10 @@ def _naming(descriptions: Iterable[str], persons: Iterable[str]) -> list[str]:
 
 
 def _facts(dataset: "Dataset", ids: Iterable[str]) -> dict[str, str]:
-    """The facts that are not empty.
+    """The facts of the header that are not empty, by keyword.
 
-    Of other patient ids, and of all `ids`, each once with a backslash between.
+    A backslash separates several OtherPatientIDs, and several OtherIDs: those of `ids` that no
+    other fact contains.
     """
     facts = {keyword: text_of(dataset, keyword) for keyword in _FACTS}
     facts["OtherPatientIDs"] = "\\".join(filter(None, _other_ids(dataset)))
@@ -191,7 +192,7 @@ def _other_ids(dataset: "Dataset") -> list[str]:
 
 
 def _day(text: str) -> str | None:
-    """A DICOM date (YYYYMMDD, formerly YYYY.MM.DD) in ISO; None if it cannot be an exam's."""
+    """A DICOM date (YYYYMMDD, formerly YYYY.MM.DD) in ISO form; None if no exam can have it."""
     try:
         day = date.fromisoformat(text.replace(".", ""))
     except ValueError:
@@ -200,8 +201,8 @@ def _day(text: str) -> str | None:
 
 
 def _private_texts(element: "DataElement") -> list[str]:
-    """The strings of an element that may identify a person, or place or date of the exam."""
-    if element.VR == "SQ":  # its items come by themselves; to print one may fail
+    """The strings of an element that may identify a person, or the place or date of the exam."""
+    if element.VR == "SQ":  # `elements` yields its items; converting one to text may fail
         return []
     value = element.value
     if (
@@ -213,7 +214,7 @@ def _private_texts(element: "DataElement") -> list[str]:
     if element.VR in _BYTE_VRS and isinstance(value, bytes):
         return text_runs(value) if len(value) <= MAX_BLOB_BYTES else []
     texts = _strings(element)
-    # longer ones are documents of the machine (XML), full of everyday words
+    # longer private texts are documents of the machine (XML), full of everyday words
     if element.tag.is_private:
         texts = [text for text in texts if len(text) <= MAX_PRIVATE_TEXT]
     if element.VR == "UI":

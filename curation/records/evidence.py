@@ -1,4 +1,4 @@
-"""Compare a file with a record: ids, dates and other facts that agree or contradict."""
+"""Compare the facts of a file (ids, dates and others) with those of a record."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +25,10 @@ AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = (
     "exam_undecided",
     "no_record",
 )
-# the record is applied, but its spacing or machine differs from the header's
+# The record is applied although its spacing or machine differs from the header's.
 DIFFERS = "record_differs"
 JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
-CANDIDATES = 5  # most rows or files that a match lists
+CANDIDATES = 5  # a match lists at most this many rows or files
 
 _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
 
@@ -37,9 +37,9 @@ _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
 class FileFacts:
     """The facts of a file: ids as written in its header, study date (ISO), digest of its content.
 
-    `header` has its other facts by DICOM keyword; a backslash separates several OtherPatientIDs.
-    `center` is the center that the user gave; `claimed` means that rows of an earlier table have
-    matched the file; `root` is the folder given to `sono qc`.
+    `header` contains the other facts of the header by DICOM keyword; a backslash separates several
+    OtherPatientIDs. `center` is the center that the user gave. `claimed` means that a row has
+    matched the file in an earlier run. `root` is the folder given to `sono qc`.
     """
 
     path: bytes
@@ -98,10 +98,11 @@ class FileFacts:
 class Match:
     """The match of a file with the records.
 
-    `record` is applied completely. If it is None, `rows` are either the rows of the file's patient,
-    which give what does not depend on the exam day (`evidence` is not empty), or rows that fit or
-    contradict and are not applied. `codes` and `why` give the reasons for what is left out,
-    `others` the files that fit as well. The age is that on the file's own study date.
+    `record` is applied completely. If it is None and `evidence` is not empty, `rows` are the rows
+    of the file's patient, and only their facts that do not depend on the exam day are applied. If
+    `evidence` is empty too, `rows` are the candidates, and nothing is applied. `codes` and `why`
+    give the reasons for what is left out; `others` are the files that fit equally well. The age is
+    that on the file's own study date.
     """
 
     file: FileFacts
@@ -111,7 +112,7 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
-    named: tuple[Record, ...] = ()  # the rows that fit by name or id, applied or not
+    named: tuple[Record, ...] = ()  # all rows that fit by name or id, whether applied or not
     ga_days: int | None = None
     ga_source: str | None = None
     ga_conflicts: tuple[str, ...] = ()
@@ -137,14 +138,17 @@ class Match:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The fact in which a file and a record differ ("": none), and whether an id or date agrees."""
+    """The first fact in which a file and a record differ, and whether an id or date agrees.
+
+    `contradiction` is "" if no fact differs.
+    """
 
     contradiction: str = ""
     agrees: bool = False
 
     @property
     def of_person(self) -> bool:
-        """Whether the record is of another person, so that no fact of the patient applies."""
+        """Whether the record is of another person, so that none of its facts applies."""
         return self.contradiction in _PERSON
 
     @property
@@ -154,9 +158,9 @@ class Verdict:
 
 
 def compare(facts: FileFacts, record: Record, tolerance_days: int) -> Verdict:
-    """Compare person, center, exam, image and date of a file with a record.
+    """Compare person, center, exam, image and date of a file with those of a record.
 
-    A fact that one of them lacks contradicts nothing.
+    A fact that only one of them has is not a contradiction.
     """
     agrees = (
         same_id(facts.patient, record.patient)
@@ -182,20 +186,23 @@ def _patients_differ(facts: FileFacts, record: Record) -> bool:
 
 
 def _births_differ(facts: FileFacts, record: Record) -> bool:
-    """Whether two birth dates differ and both fit the age of a mother on the exam date."""
+    """Whether two possible birth dates of a mother, given the exam date, differ."""
     exam = facts.day or record.exam_date
     known = {day for day in (facts.birth, record.birth) if day and is_mothers_birth(day, exam)}
     return None not in (facts.birth, record.birth) and len(known) > 1
 
 
 def studies_differ(one: str | None, other: str | None) -> bool:
-    """Whether two study UIDs differ; an exam number cannot be compared with a UID."""
+    """Whether both ids are study UIDs and differ; an exam number is not compared with a UID."""
     first, second = (one or "").strip(), (other or "").strip()
     return bool(_UID.fullmatch(first) and _UID.fullmatch(second)) and first != second
 
 
 def _study_numbers_differ(facts: FileFacts, record: Record) -> bool:
-    """Whether an exam number is neither the header's StudyID nor an id of its study or order."""
+    """Whether an exam number of the record differs from the header's StudyID.
+
+    A number that equals the study UID or the accession number of the file is not compared.
+    """
     own = facts.header.get("StudyID")
     numbers = [
         text
@@ -216,12 +223,12 @@ def _centers_differ(facts: FileFacts, record: Record) -> bool:
 
 
 def _header_differs(keyword: str, name: str) -> Callable[[FileFacts, Record], bool]:
-    """A check of the header's id `keyword` against the field `name` of a record."""
+    """A check that compares the header's id `keyword` with the field `name` of a record."""
     return lambda facts, record: ids_differ(facts.header.get(keyword), getattr(record, name))
 
 
 DATE = "date"
-# Checks by the fact they compare, the most serious first: person, exam, image.
+# The checks by the fact that they compare, the most serious first: person, exam, image.
 _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
     "center": _centers_differ,
     "patient": _patients_differ,
@@ -242,7 +249,7 @@ _CHECKS = _PERSON | {
 
 
 def contradiction_of(facts: FileFacts, record: Record, contradiction: str) -> str:
-    """A text on the fact in which a record contradicts a file, without the values."""
+    """A message that names the fact in which a record contradicts a file, without the values."""
     if contradiction == DATE:
         return date_problem(facts, record)
     by_user = contradiction == "center" and centers_differ(facts.center, record.site)
@@ -251,7 +258,7 @@ def contradiction_of(facts: FileFacts, record: Record, contradiction: str) -> st
 
 
 def days_apart(facts: FileFacts, record: Record) -> int | None:
-    """Days between study date and exam date, None where one is missing."""
+    """Days between the file's study date and the record's exam date; None if one is missing."""
     return (
         None
         if facts.day is None or record.exam_date is None
@@ -262,12 +269,12 @@ def days_apart(facts: FileFacts, record: Record) -> int | None:
 def ambiguous(
     facts: FileFacts, rows: tuple[Record, ...], others: tuple[bytes, ...], why: str
 ) -> Match:
-    """A match without a record, because `rows` or `others` (files) fit equally well."""
+    """A match without a record, because several `rows` or `others` (files) fit equally well."""
     return Match(facts, None, rows, "", (NO_RECORD, AMBIGUOUS), why, others)
 
 
 def date_problem(facts: FileFacts, record: Record) -> str:
-    """A text on the difference between exam date and study date."""
+    """A message on the days between the record's exam date and the file's study date."""
     return (
         f"the exam date of line {record.line} is {days_apart(facts, record)} days from the "
         f"file's study date"
@@ -275,15 +282,15 @@ def date_problem(facts: FileFacts, record: Record) -> str:
 
 
 def unread_date(record: Record) -> str:
-    """A text on an exam date that is not understood."""
+    """A message on an exam date that is not understood."""
     return (
-        f"the exam date of line {record.line} is not understood, so its values of one day are not "
-        "used"
+        f"the exam date of line {record.line} is not understood, so the values of its exam day are "
+        "not used"
     )
 
 
 def lines_of(rows: Sequence[Record]) -> str:
-    """The first lines of `rows` as text, for a message."""
+    """The line numbers of the first `rows`, for a message."""
     shown = ", ".join(str(row.line) for row in rows[:CANDIDATES]) + (
         ", ..." if len(rows) > CANDIDATES else ""
     )

@@ -1,7 +1,4 @@
-"""Whether two spellings can be of one person or one center.
-
-Names, sexes, birth dates and hospitals.
-"""
+"""Compare ids, names, sexes, birth dates and hospitals: can two be of one person or center?"""
 
 from collections.abc import Collection
 from datetime import date
@@ -16,8 +13,8 @@ from sono.curation.clinical.placeholders import (
 )
 from sono.curation.records.table import Record
 
-# Words of a hospital's name that many have.
-_OF_MANY = frozenset({
+# Words that many hospitals have in their names, so they do not identify a center.
+_COMMON_WORDS = frozenset({
     "and", "center", "centre", "clinic", "clinica", "clinical", "clinique", "de", "del",
     "department", "der", "dept", "des", "di", "do", "du", "for", "frauenklinik", "fur", "health",
     "healthcare", "hopital", "hospital", "klinik", "klinikum", "krankenhaus", "la", "maternity",
@@ -25,38 +22,39 @@ _OF_MANY = frozenset({
     "universitatsklinikum", "university", "women", "womens",
 })  # fmt: skip
 _DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is Müller on a plain keyboard
-_CODE = 3  # letters of the longest word of a code like A, UKE or 1
+_MAX_CODE = 3  # letters of the longest word of a code such as A, UKE or 1
 
 
 def same_id(one: str | None, other: str | None) -> bool:
-    """Whether two ids are both there and equal."""
+    """Whether both ids are known and equal."""
     return known(one) is not None and known(one) == known(other)
 
 
 def ids_differ(one: str | None, other: str | None) -> bool:
-    """Whether two ids are both there and differ in more than leading zeros, which spreadsheets
-    lose.
+    """Whether both ids are known and differ in more than leading zeros.
+
+    Spreadsheets drop leading zeros.
     """
     first, second = known(one), known(other)
     return first is not None and second is not None and unpadded(first) != unpadded(second)
 
 
 def unpadded(identity: str) -> str:
-    """An id without leading zeros: with them it is perhaps the same, so no contradiction."""
+    """An id without leading zeros; ids that differ only in them do not contradict each other."""
     return identity.lstrip("0")
 
 
 def sexes_differ(one: str | None, other: str | None) -> bool:
-    """Whether one of two cells or headers says female and the other male."""
+    """Whether one of two sexes is F and the other M, ignoring case."""
     return {(one or "").upper(), (other or "").upper()} == {"F", "M"}
 
 
 def names_differ(one: str | None, other: str | None) -> bool:
-    """Whether two names cannot be of one person: each has a word that the other has not.
+    """Whether two names cannot be of one person: each has a word that the other lacks.
 
-    Order, case, accents, carets and titles do not count, an initial stands for any word that it
-    begins, and a name of fewer words (the surname alone) contradicts nothing that it says. Another
-    spelling of a word is another word.
+    Order, case, accents, carets and titles are ignored. An initial matches any word that begins
+    with it. A name with fewer words, such as a surname alone, matches a longer one that contains
+    them. Another spelling of a word is another word.
     """
     if not one or not other or one == other:
         return False
@@ -65,7 +63,7 @@ def names_differ(one: str | None, other: str | None) -> bool:
 
 
 def same_name(one: str | None, other: str | None) -> bool:
-    """Whether two names are both of somebody, and can be of one person."""
+    """Whether both names are known and can be of one person."""
     return bool(one and other and name_words(one) and name_words(other)) and not names_differ(
         one, other
     )
@@ -73,11 +71,8 @@ def same_name(one: str | None, other: str | None) -> bool:
 
 @lru_cache(65536)
 def name_words(name: str) -> tuple[str, ...]:
-    """The words of a name, without digits; () where it names nobody.
-
-    A code, or what is written for nobody.
-    """
-    # of a DICOM name, before its ideographs and its sounds
+    """The words of a name, without digits; () for a code or a placeholder."""
+    # the first group of a DICOM name; the ideographic and phonetic groups follow
     alphabetic = name.split("=", maxsplit=1)[0] or name
     words = [word for word in tokens_of(normalize(alphabetic)) if word not in TITLES]
     if all(any(map(str.isdigit, word)) for word in words):
@@ -95,7 +90,7 @@ def name_words(name: str) -> tuple[str, ...]:
 
 
 def _within(few: Collection[str], many: Collection[str]) -> bool:
-    """Whether every word of `few` has a word of its own in `many`."""
+    """Whether each word of `few` matches a different word of `many`."""
     left = list(many)
     for word in sorted(few, key=len, reverse=True):
         found = next((other for other in left if _same_word(word, other)), None)
@@ -110,9 +105,9 @@ def _same_word(one: str, other: str) -> bool:
 
 
 def birth_of(text: str | None, exam: date | None) -> date | None:
-    """A DICOM date of birth (YYYYMMDD).
+    """A DICOM date of birth (YYYYMMDD); None if it is invalid.
 
-    None where it is none, or not of a patient who was examined on the day `exam`.
+    It is also None if a patient born then cannot have been examined on the day `exam`.
     """
     try:
         day = date.fromisoformat((text or "").replace(".", ""))
@@ -122,14 +117,14 @@ def birth_of(text: str | None, exam: date | None) -> date | None:
 
 
 def centers_differ(own: str | None, other: str | None) -> bool:
-    """Whether a row's center `other` is not the center that the user calls `own`."""
+    """Whether both centers are known and cannot be one, such as --center `own` and a row's."""
     return bool(own and other) and not same_center(own or "", other or "")
 
 
 def same_center(one: str, other: str) -> bool:
-    """Whether two names of centers can be of one.
+    """Whether two names can be of one center: one of them contains all words of the other.
 
-    All words of the one are in the other, but for those of many.
+    Words that many hospitals have are ignored.
     """
     first, second = center_words(one), center_words(other)
     return id_form(one) == id_form(other) or (
@@ -140,8 +135,7 @@ def same_center(one: str, other: str) -> bool:
 def institution_differs(institution: str | None, center: str | None) -> bool:
     """Whether a header's InstitutionName cannot be a row's `center`.
 
-    A code (A, UKE) and a name in full cannot be compared: that is no contradiction, and no
-    evidence.
+    A code (A, UKE) cannot be compared with a full name: it neither contradicts nor confirms it.
     """
     if not centers_differ(institution, center):
         return False
@@ -150,17 +144,17 @@ def institution_differs(institution: str | None, center: str | None) -> bool:
 
 @lru_cache(4096)
 def center_words(center: str) -> frozenset[str]:
-    """The words that make a center's name its own; all where it has no others."""
+    """The words that distinguish a center's name from others; all of its words if none does."""
     words = frozenset(tokens_of(normalize(center)))
-    return words - _OF_MANY or words
+    return words - _COMMON_WORDS or words
 
 
 def _is_code(center: str) -> bool:
-    return all(len(word) <= _CODE for word in tokens_of(normalize(center)))
+    return all(len(word) <= _MAX_CODE for word in tokens_of(normalize(center)))
 
 
 def machines_differ(one: str, other: str) -> bool:
-    """Whether two names of machines cannot be of one: each has a word that the other has not."""
+    """Whether two names cannot be of one machine: each has a word that the other lacks."""
     first, second = words_of(one), words_of(other)
     return not (first <= second or second <= first)
 
@@ -168,7 +162,7 @@ def machines_differ(one: str, other: str) -> bool:
 def same_person(one: Record, other: Record) -> bool:
     """Whether two rows with one patient id can be of one patient.
 
-    Of one center, issuer, birth date, name and sex.
+    They cannot if both have a center, issuer, birth date, name or sex and these differ.
     """
     pairs = ((one.birth, other.birth), (one.sex, other.sex))
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):

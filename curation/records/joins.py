@@ -40,9 +40,10 @@ def join(
 ) -> list[Match]:
     """The match of each file, in the order of `files`.
 
-    Pass all `files` that the table may describe at once, because a name is applied to a file only
-    if it fits no other one. `witnesses` are further files of the study, which may show that an id
-    belongs to several people; a row may also name a witness that no row has matched yet.
+    Pass all `files` that the table may describe at once, because a row that names a file is
+    applied only if its name fits no other file. `witnesses` are further files of the study: their
+    headers may show that an id belongs to several people. A row that also names a witness without
+    a match is not applied.
     """
     own = {facts.path for facts in files}
     named = Names(
@@ -55,7 +56,7 @@ def join(
 
 
 def _with_named_rows(by_name: Match, match: Match) -> Match:
-    """The match with all rows found by name or id, applied or not."""
+    """The match with all rows that were found by name or id, whether applied or not."""
     return replace(
         match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values())
     )
@@ -68,8 +69,8 @@ def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[Fil
 def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     facts = by_name.file
     if by_name.record is not None:
-        return _dated(by_name, _of_same_patient(by_name, table, people), table.rules)
-    if by_name.evidence:  # the file's own row, but of another day
+        return _dated(by_name, _rows_of_patient(by_name, table, people), table.rules)
+    if by_name.evidence:  # the row names the file, but has another exam date
         return _dated(by_name, by_name.rows, table.rules)
     by_id = _by_id(facts, table, people)
     if by_id is None:
@@ -85,7 +86,7 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
     return replace(found, codes=codes, why=why, others=by_name.others)
 
 
-# By study and patient
+# Matches by ids
 
 
 def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
@@ -105,7 +106,7 @@ def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
 
 
 def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | None:
-    """The match by the ids of the exam, else of the patient; None where no row has them."""
+    """The match by the ids of the exam, else by the patient's id; None if no row has them."""
     tolerance = table.rules.tolerance_days
     by_exam = {id(row): row for identity in facts.exam_ids for row in table.of_study(identity)}
     rows = list(by_exam.values()) or (
@@ -123,8 +124,8 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
             f"{lines_of(rows)} has the file's {what}, but {problem}"
             if len(rows) == 1
             else (
-                f"{lines_of(rows)} have the file's {what}, but the file contradicts each of them "
-                f"(for example {problem})"
+                f"{lines_of(rows)} have the file's {what}, but each of them contradicts the file "
+                f"(for example, {problem})"
             )
         )
         return Match(facts, None, tuple(rows[:CANDIDATES]), "", (NO_RECORD, CONFLICT), why)
@@ -137,8 +138,8 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
         unsure = not all(people.person_decided(facts, row, strangers) for row in own)
     if unsure or not all(same_person(own[0], row) for row in own):
         why = (
-            f"several people or exams have the file's {what}, and nothing shows that "
-            f"{lines_of(own)} is of this one"
+            f"several people or exams have the file's {what}, and nothing shows whether "
+            f"{lines_of(own)} describes this file"
         )
         return ambiguous(facts, tuple(own[:CANDIDATES]), (), why)
     if not sound:
@@ -150,9 +151,9 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
 def _of_exam(
     facts: FileFacts, rows: Sequence[Record], sound: Sequence[Record], evidence: str, tolerance: int
 ) -> Match | None:
-    """The row of the file's exam: the nearest in date within the tolerance; None for none.
+    """The match with the only row that is nearest in date within the tolerance; None for none.
 
-    By an exam id, the only row without a date counts, too.
+    If the evidence is an exam id, a single row without a date matches, too.
     """
     apart = {id(row): days_apart(facts, row) for row in sound}
     near = [
@@ -167,13 +168,13 @@ def _of_exam(
 
 
 def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
-    """The match with the patient's rows, where none is known to describe the file's exam."""
+    """A match with all rows of the patient, because none is known to describe the file's exam."""
     if len(rows) == 1 and days_apart(facts, rows[0]):
         why = date_problem(facts, rows[0])
     elif facts.day is None and any(row.exam_date for row in rows):
-        why = f"the file has no study date that would decide on {lines_of(rows)}"
+        why = f"the file has no study date to compare with {lines_of(rows)}"
     elif facts.day is not None and all(days_apart(facts, row) for row in rows):
-        why = f"none of {lines_of(rows)} is of the file's study date"
+        why = f"none of {lines_of(rows)} has the file's study date"
     else:
         lacks = (
             unread_date(rows[0])
@@ -184,11 +185,11 @@ def _partial(facts: FileFacts, rows: Sequence[Record], evidence: str) -> Match:
     return Match(facts, None, tuple(rows), evidence, (UNDECIDED,), why)
 
 
-# Ages on the file's own day
+# Ages on the file's study date
 
 
-def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple[Record, ...]:
-    """The rows of the applied record's patient, which may give the dates of the pregnancy."""
+def _rows_of_patient(match: Match, table: RecordsTable, people: People) -> tuple[Record, ...]:
+    """The rows of the applied record's patient, which may contain the dates of the pregnancy."""
     record, facts = match.record, match.file
     patient = facts.patient if facts.patient_form else record.patient if record else None
     rows = table.of_patient(patient) if patient and record else []
@@ -204,9 +205,9 @@ def _of_same_patient(match: Match, table: RecordsTable, people: People) -> tuple
 
 
 def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
-    """The match with the age on the file's study date.
+    """The match with the gestational age on the file's study date.
 
-    Any of the `rows` may give the due date or last period.
+    The due date or last period may come from any of the `rows`.
     """
     record, day = match.record, match.file.day
     if record is not None and record.exam_date_unread:
@@ -221,7 +222,8 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         and any(getattr(record, name) for name in EXAM_FIELDS)
     ):
         why = (
-            f"{date_problem(match.file, record)}: its sizes, findings and plane belong to that day"
+            f"{date_problem(match.file, record)}: the row's sizes, findings and plane belong to "
+            "its own exam date"
         )
         match = replace(match, record=without_day(record), codes=(*match.codes, UNDECIDED), why=why)
     stated = {name: days + shift for name, days in record.stated.items()} if record else {}

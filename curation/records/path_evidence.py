@@ -1,7 +1,4 @@
-"""What the folders and the name of a file say against a row that names it.
-
-Another patient, exam day or place.
-"""
+"""Refuse a row that names a file if the file's path shows another patient, exam day or place."""
 
 import os
 import re
@@ -39,19 +36,19 @@ from sono.curation.records.table import (
     without_suffix,
 )
 
-# What may be an id in a path: five letters and digits or more, or a letter and three digits; not
-# img_1 or 2024.
+# A possible id in a path: at least five letters and digits, or a letter and three digits. img_1 and
+# 2024 are none.
 _PATH_ID = re.compile(r"(?<![^\W_])(?=[^\W_]*\d)(?:[^\W\d_]+\d{3,}|[^\W_]{5,})(?![^\W_])")
-# A folder that counts patients: Patient 2, pat_02, case-12; of a short word no further text, as pt2
-# is often a part.
-_COUNTED = re.compile(
+# The name of a folder or file that counts patients: Patient 2, pat_02, case-12. Nothing may follow
+# the number of the short word pt, because pt2 often means part 2.
+_PATIENT_NUMBER = re.compile(
     r"(?:(?:patient(?:e|in)?|pat|paci?ente|paziente|pac|paz|case|caso|cas|casus|geval|fall(?!\W*(?:19|20)\d\d(?!\d))"
     r"|subject|subj|sub|sujet|sujeto|soggetto|sujeito|proband(?:in)?)(?:[\W_]*(?:no|nr|n°)(?![^\W\d_]))?"
     r"[\W_]*(\d+)(?![^\W_])|pt[\W_]*(\d+)$)"
 )
-_RUNNING = 2  # digits of a number that may count anything: one more is an id
-# A day and nothing else: 20240310, 10.03.2024, 10_Mar_2024. Eight digits that begin with a day may
-# be an id.
+_MAX_COUNTER_DIGITS = 2  # a longer number may be an id
+# A day and nothing else: 20240310, 10.03.2024, 10_Mar_2024. A longer number that begins with a day
+# may be an id.
 _DAY = re.compile(
     r"(?:19|20)\d{6}|(?=.*(?<!\d)(?:19|20)\d\d(?!\d))"
     rf"\d{{1,4}}[-._, ]+(?:\d\d?|(?:{'|'.join(MONTHS)})[a-z]*)[-._, ]+\d{{1,4}}"
@@ -60,9 +57,9 @@ _NAME_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 class Paths:
-    """The files that are joined together.
+    """The paths of all files of one join.
 
-    Folders that all of them share name no single patient or day.
+    Folders that all files share do not identify a single patient or day.
     """
 
     def __init__(self, files: Sequence[FileFacts], table: RecordsTable) -> None:
@@ -70,29 +67,36 @@ class Paths:
         self.parts = {facts.path: path_parts(os.fsdecode(facts.path)) for facts in files}
         paths = [parts[:-1] for parts in self.parts.values()]
         self.shared = shared_start(min(paths), max(paths)) if len(paths) > 1 else 0
-        self.named: dict[str, list[Record]] = {}  # the rows whose names the letters of a part hold
+        self.rows_by_letters: dict[str, list[Record]] = {}  # results of `_rows_named`
         self.pairs, self.words = _pairs_of_names(table.records)
 
     def checked(self, match: Match) -> Match:
-        """The match by name.
-
-        A conflict where the path of the file says that the row is of something else.
-        """
+        """`match` itself, or a conflict if the path of the file contradicts the row."""
         record, facts = match.record, match.file
         if record is None:
             return match
-        for check in (self._place, self._person, self._number, self._name, self._day):
+        for check in (
+            self._wrong_place,
+            self._wrong_id,
+            self._wrong_number,
+            self._wrong_name,
+            self._wrong_day,
+        ):
             why, others = check(facts, record)
             if why:
                 rows = (record, *others[: CANDIDATES - 1])
-                told = f"{lines_of([record])} names the file, whose {why}"
-                return Match(facts, None, rows, "", (NO_RECORD, CONFLICT), told)
+                message = f"{lines_of([record])} names the file, whose {why}"
+                return Match(facts, None, rows, "", (NO_RECORD, CONFLICT), message)
         return match
 
-    def _place(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """An absolute path counts elsewhere if one folder moved.
+    # Each check returns why the path contradicts the record ("" if it does not), and the rows that
+    # the path fits instead.
 
-        That of all such paths, and nobody's own.
+    def _wrong_place(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """Whether an absolute path of the record cannot have moved to the path of the file.
+
+        It can if only the folder that all absolute paths of the table share was replaced, and this
+        folder is not named after the patient.
         """
         if not ABSOLUTE.match(record.key):
             return "", ()
@@ -107,49 +111,53 @@ class Paths:
             or _names_person(before, record)
         ):
             return (
-                "folders above the ones that agree are others than the row's; give the row the "
-                "path below RAW",
+                "path differs from the row's above the folders that agree; write the path below "
+                "RAW in the row",
                 (),
             )
         return "", ()
 
-    def _person(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """The id of another row's patient, or one written like that of the row's, where the
-        header has none.
+    def _wrong_id(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """Whether the path contains the id of another patient, while the header has no id.
+
+        This is the id of another row's patient, or one written like the id of the record's patient
+        with other digits.
         """
         if facts.patient_form or not known(record.patient):
             return "", ()
         own = _own_parts(record.key)
-        held = [part for part in self._names(facts) if not (part.isdecimal() and part in own)]
-        held += (text for part in self.parts[facts.path] for text in _PATH_ID.findall(part))
-        if not all(ids_differ(text, record.patient) for text in held if known(text)):
+        texts = [part for part in self._own_names(facts) if not (part.isdecimal() and part in own)]
+        texts += (text for part in self.parts[facts.path] for text in _PATH_ID.findall(part))
+        if not all(ids_differ(text, record.patient) for text in texts if known(text)):
             return "", ()
-        others = [row for text in held for row in self.table.patients.get(id_form(text), ())]
+        others = [row for text in texts for row in self.table.patients.get(id_form(text), ())]
         if others:
-            return f"name or folder holds the patient id of {lines_of(others[:1])}", others
-        alike = any(_is_written_alike(text, record.patient or "") for text in held)
-        return ("name or folder holds the id of another patient" if alike else ""), ()
+            return f"name or folder contains the patient id of {lines_of(others[:1])}", others
+        alike = any(_is_written_alike(text, record.patient or "") for text in texts)
+        return ("name or folder contains the id of another patient" if alike else ""), ()
 
-    def _number(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """A folder or stem that counts patients (Patient 2) otherwise than a plain number that
-        is the row's id.
+    def _wrong_number(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """Whether a folder or the file counts patients with another number (Patient 2).
+
+        This is checked only if the id of the record's patient is a plain number.
         """
         patient = known(record.patient)
         if facts.patient_form or not patient or not patient.isdecimal():
             return "", ()
-        parts = self._names(facts)
-        counted = [part for part in parts if _counted(part)]
+        parts = self._own_names(facts)
+        counted = [part for part in parts if _patient_number(part)]
         own = _own_parts(record.key) if counted else ()
-        numbers = {_counted(part) for part in counted if part not in own}
+        numbers = {_patient_number(part) for part in counted if part not in own}
         if not numbers or unpadded(patient) in numbers:
             return "", ()
-        if any(len(part) > _RUNNING and not ids_differ(part, patient) for part in parts):
+        if any(len(part) > _MAX_COUNTER_DIGITS and not ids_differ(part, patient) for part in parts):
             return "", ()
-        return "name or folder has another number than the patient's of the row", ()
+        return "name or folder has another patient number than the row", ()
 
-    def _name(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """The full name of another row's patient, where neither the header nor the path has
-        that of the row's.
+    def _wrong_name(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """Whether the path contains the full name of another row's patient.
+
+        It does not count if the header or the path contains the name of the record's patient.
         """
         if (
             not self.pairs
@@ -159,30 +167,31 @@ class Paths:
             return "", ()
         *folders, name = self.parts[facts.path]
         found = [row for part in (*folders, without_suffix(name)) for row in self._rows_named(part)]
-        if not found or any(_may_be_named(record, row) for row in found):
+        if not found or any(_may_share_name(record, row) for row in found):
             return "", ()
-        return f"name or folder holds the name of the patient of {lines_of(found[:1])}", found
+        return f"name or folder contains the name of the patient of {lines_of(found[:1])}", found
 
     def _rows_named(self, part: str) -> list[Record]:
-        """A row for each name of which two words stand in a folder or stem.
+        """The rows whose patient's name has two words in `part`, a folder or stem.
 
-        Its digits do not count.
+        Digits in `part` are ignored.
         """
         letters = " ".join(_NAME_LETTERS.findall(part))
-        if letters not in self.named:
+        if letters not in self.rows_by_letters:
             words = sorted(self.words.intersection(name_words(letters))) if " " in letters else []
             found = [row for pair in combinations(words, 2) for row in self.pairs.get(pair, ())]
-            self.named[letters] = list({id(row): row for row in found}.values())
-        return self.named[letters]
+            self.rows_by_letters[letters] = list({id(row): row for row in found}.values())
+        return self.rows_by_letters[letters]
 
-    def _names(self, facts: FileFacts) -> list[str]:
+    def _own_names(self, facts: FileFacts) -> list[str]:
         """The folders and the stem of a file, without the folders that all files share."""
         *folders, name = self.parts[facts.path]
         return [*folders[self.shared :], without_suffix(name)]
 
-    def _day(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
-        """A folder that is called by another day than the row's exam date, or a folder or name
-        with the patient's id and another day, where the header has none.
+    def _wrong_day(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
+        """Whether a folder, or a name with the patient's id, has another day than the exam date.
+
+        This is checked only if the header has no study date.
         """
         if facts.day is not None or record.exam_date is None:
             return "", ()
@@ -211,17 +220,18 @@ class Paths:
 
 @lru_cache
 def _own_parts(record_key: str) -> frozenset[str]:
-    """The parts of a row's own path, with and without its suffix: numbers in them count files or
-    folders, not patients.
+    """The folders and the name of a record's own path, the name with and without its suffix.
+
+    Numbers in them count files or folders, not patients.
     """
     *folders, name = path_parts(record_key) or [""]
     return frozenset((*folders, name, without_suffix(name)))
 
 
 def _common_end(key: Sequence[str], path: Sequence[str]) -> int:
-    """How many parts at the end of a key and of a path agree.
+    """The number of parts that agree at the end of a key and of a path.
 
-    Of the last ones the kind of file does not count.
+    The suffix of the last part is ignored.
     """
     pairs = enumerate(zip(reversed(key), reversed(path), strict=False))
     agree = (
@@ -232,9 +242,9 @@ def _common_end(key: Sequence[str], path: Sequence[str]) -> int:
 
 
 def _numbers_differ(one: str, other: str) -> bool:
-    """Whether two folders are ids or numbers of one kind.
+    """Whether the names of two folders are ids or numbers that differ.
 
-    P1 and P3, 2023 and 2024, W10001 and 4711.
+    Examples: P1 and P3, 2023 and 2024, W10001 and 4711.
     """
     both_ids = all(part.isdecimal() or _PATH_ID.search(part) for part in (one, other))
     return both_ids or _is_written_alike(one, other)
@@ -252,38 +262,38 @@ def _is_written_alike(one: str, other: str) -> bool:
 
 
 def _names_person(folders: Sequence[str], record: Record) -> bool:
-    """Whether folders of a row's own path hold the id or a name of its patient."""
+    """Whether `folders` contain the id of the record's patient or a word of the name."""
     patient = known(record.patient)
-    held = {id_form(text) for part in folders for text in (part, *_PATH_ID.findall(part))}
+    ids = {id_form(text) for part in folders for text in (part, *_PATH_ID.findall(part))}
     names = {word for word in words_of(record.name or "") if len(word) > 1}
-    return patient in held or not words_of(*folders).isdisjoint(names)
+    return patient in ids or not words_of(*folders).isdisjoint(names)
 
 
 @lru_cache(65536)
-def _counted(part: str) -> str:
+def _patient_number(part: str) -> str:
     """The number of a folder or stem that counts patients, without leading zeros; "" for none."""
-    found = _COUNTED.match(normalize(part))
+    found = _PATIENT_NUMBER.match(normalize(part))
     return unpadded(found[1] or found[2]) if found else ""
 
 
 @lru_cache(65536)
 def _days_of(folder: str) -> frozenset[date]:
-    """The days that the whole name of a folder may be, in either order of day and month."""
+    """The days that the complete name of a folder may mean, in either order of day and month."""
     text = normalize(folder)
     return frozenset(filter(is_exam_day, dates_in(text))) if _DAY.fullmatch(text) else frozenset()
 
 
 @lru_cache(65536)
 def _days_with_id(part: str, patient: str) -> frozenset[date]:
-    """The days in a folder or name that holds the id of the `patient`, too: W10001_2024-03-10."""
+    """The days in a folder or file name that also contains the `patient` id: W10001_2024-03-10."""
     rest = re.sub(rf"(?<![^\W_]){re.escape(patient)}(?![^\W_])", " ", part)
     return (
         frozenset(filter(is_exam_day, dates_in(normalize(rest)))) if rest != part else frozenset()
     )
 
 
-def _may_be_named(record: Record, other: Record) -> bool:
-    """Whether the patient of a row can have the name of another row's."""
+def _may_share_name(record: Record, other: Record) -> bool:
+    """Whether the patients of two records may be one person, so that they share one name."""
     if same_id(record.patient, other.patient):
         return True
     return not (
@@ -296,8 +306,9 @@ def _may_be_named(record: Record, other: Record) -> bool:
 def _pairs_of_names(
     records: Sequence[Record],
 ) -> tuple[dict[tuple[str, str], list[Record]], frozenset[str]]:
-    """The rows by every two words of their patient's name, one row a name and patient, and all
-    words of names.
+    """The rows by each pair of words of their patient's name, and all words of these names.
+
+    Each name and patient has one row.
     """
     pairs: dict[tuple[str, str], list[Record]] = {}
     rows = {(record.name, record.patient): record for record in reversed(records) if record.name}

@@ -72,8 +72,9 @@ def parse_row(line: int, row: list[str], reading: TableReading) -> Record | None
 
 
 def _without_bad_ids(line: int, cells: Cells, reading: TableReading) -> Cells:
-    """The cells without placeholder ids and ids that a spreadsheet rounded (two patients share
-    those).
+    """The cells without placeholder ids and without ids that a spreadsheet has rounded.
+
+    Two patients may share a rounded id.
     """
     problems = {
         name: problem for name in IDS if (problem := values.id_problem(cells.get(name, "")))

@@ -409,7 +409,7 @@ def test_a_path_that_holds_another_patients_id_contradicts_the_row(
 ) -> None:
     match = _one(tmp_path, TWO.format("", ""), _file(path))
     assert (match.codes, match.record is None) == (codes, bool(codes)), match.why
-    assert not codes or "line 2 names the file, whose name or folder holds the " in match.why
+    assert not codes or "line 2 names the file, whose name or folder contains the " in match.why
 
 
 def test_a_file_column_that_slid_by_a_row_gives_nobody_anothers_facts(tmp_path: Path) -> None:

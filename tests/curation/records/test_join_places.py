@@ -80,9 +80,9 @@ def test_a_table_of_exams_keeps_what_it_says_of_them_with_an_empty_column_of_ima
 # Folders and names that say otherwise
 
 
-ABOVE = "folders above the ones that agree are others"
-OTHERS = "holds the patient id of line 3"
-ALIKE = "holds the id of another patient"
+ABOVE = "path differs from the row's above the folders that agree"
+OTHERS = "contains the patient id of line 3"
+ALIKE = "contains the id of another patient"
 DATE = "another date than the row's exam date"
 
 
@@ -123,7 +123,7 @@ def test_a_path_that_names_another_patient_or_place_than_the_row_is_a_conflict(
     assert (match.record is None) == bool(why) == (match.ga_days is None)
 
 
-COUNTED = "another number than the patient's of the row"
+COUNTED = "another patient number than the row"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_folder_that_counts_patients_says_nothing_against_a_header_or_above_al
     )
 
 
-NAMED = "name or folder holds the name of the patient of line 3"
+NAMED = "name or folder contains the name of the patient of line 3"
 
 
 @pytest.mark.parametrize(
