@@ -203,7 +203,7 @@ class Paths:
                     for day in _days_with_id(part, own)
                     if not is_mothers_birth(day, record.exam_date)
                 )
-                for part in self._names(facts)
+                for part in self._own_names(facts)
             ]
         apart = [
             abs((day - record.exam_date).days)
