@@ -13,6 +13,8 @@ from sono.curation.core.atomic import atomic_path
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_file
 
+DESCRIPTION = "sono: fetal ultrasound frames and masks, stored pixels"
+START = f'{{\n "info": {{\n  "description": "{DESCRIPTION}"'.encode()  # of every export
 ATTRIBUTES = ("mask_id", "state", "source", "model_hash", "prompt", "score", "stability")
 
 
@@ -35,14 +37,14 @@ def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> E
     `no_vault`).
     """
     workspace.require_vault(no_vault)
-    workspace.check_output(target)
+    workspace.check_output(target, START)
     frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
     masks = masks_of(workspace, frames["image_id"])
     check_masks(masks, frames)
     numbers = {image_id: number for number, image_id in enumerate(frames["image_id"], start=1)}
     names = sorted(set(masks["structure"]))
     content = {
-        "info": {"description": "sono: fetal ultrasound frames and masks, stored pixels"},
+        "info": {"description": DESCRIPTION},
         "images": [_image(numbers, row) for row in frames.to_dict("records")],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
         "annotations": [

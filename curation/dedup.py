@@ -106,9 +106,11 @@ def run_dedup(
     PrivacyError where something private is found. SonoError where `csv` or `sheet` is given but
     the vault is missing, so that nothing can be searched, unless `no_vault` is set.
     """
-    for target in filter(None, (csv, sheet)):
-        workspace.require_vault(no_vault)
-        workspace.check_output(target)
+    header, png = ",".join(DUPLICATES.columns).encode(), b"\x89PNG"
+    for target, start in ((csv, header), (sheet, png)):
+        if target:
+            workspace.require_vault(no_vault)
+            workspace.check_output(target, start)
     with workspace.lock():
         images = workspace.images(IMAGE_COLUMNS)
         workspace.refuse_none_accepted(images)

@@ -1,7 +1,5 @@
 """`sono list`: the status and the reasons of every file, with its path in the vault only."""
 
-import csv
-import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sono.curation.clinical.values import shown_name
-from sono.curation.core.atomic import write_bytes
 from sono.curation.core.column_values import STATUSES
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.frame_files import picture_of
 from sono.curation.core.reasons import REASONS
+from sono.curation.core.tables import export_csv
 from sono.curation.core.workspace import Workspace
 
 FILE_NAME = "files.csv"
@@ -61,7 +59,7 @@ def list_files(
     if not rows:
         raise SonoError(f"{workspace.root}: no files; run `sono qc` first")
     table = workspace.vault / FILE_NAME
-    write_bytes(table, _csv(rows), 0o600)
+    export_csv(table, pd.DataFrame(rows, columns=TITLES), 0o600)
     chosen = (
         row | {"file": shown_name(row["file"], names)}
         for row in rows
@@ -80,11 +78,3 @@ def _rows(frames: pd.DataFrame) -> Iterator[dict[str, str]]:
             "message": row["message"] if isinstance(row["message"], str) else "",
             "picture": picture_of(row["file"]) if isinstance(row["file"], str) else "",
         }
-
-
-def _csv(rows: list[dict[str, str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, TITLES)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", errors="surrogateescape")

@@ -350,11 +350,11 @@ def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int, study: str) 
         pq.write_table(named, temporary, compression="zstd")
 
 
-def export_csv(path: Path, frame: pd.DataFrame) -> None:
+def export_csv(path: Path, frame: pd.DataFrame, mode: int = 0o644) -> None:
     """Write a CSV whose text cells are not read as formulas by spreadsheets."""
     safe = frame.apply(lambda column: column.map(_plain_cell))
-    with atomic_path(path) as temporary:
-        safe.to_csv(temporary, index=False)
+    with atomic_path(path, mode) as temporary:
+        safe.to_csv(temporary, index=False, errors="surrogateescape")
 
 
 def _plain_cell(value: object) -> object:

@@ -16,6 +16,7 @@ from sono.curation.core.atomic import (
     check_utf8,
     lock_file,
     open_lock,
+    open_regular,
     real_path,
     remove_leftovers,
     write_text,
@@ -187,10 +188,11 @@ class Workspace(StudyFolder):
         """The vault's table of quarantined frames that a person released."""
         return read_table(self.released_path, RELEASED, study=self.study().key_check)
 
-    def check_output(self, target: Path) -> None:
+    def check_output(self, target: Path, start: bytes = b"") -> None:
         """Raise SonoError if `target` is a file of the study itself, or cannot be written.
 
-        Call it before long work.
+        A file that exists and does not begin with `start` is not an earlier output, and is not
+        overwritten either. Call it before long work.
         """
         place, root = real_path(target), real_path(self.root)
         own = place.suffix in (".parquet", ".toml") and place.parent == root
@@ -204,6 +206,11 @@ class Workspace(StudyFolder):
                 "name a new file outside it"
             )
         check_target(target)
+        if start and target.is_file() and not _begins(target, start):
+            raise SonoError(
+                f"{target}: exists and is not an earlier output of this command; name a new file, "
+                "or delete this one"
+            )
 
     def write_vault(self, path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
         """Check and write a table of the vault, which only its owner may read."""
@@ -298,3 +305,8 @@ class Workspace(StudyFolder):
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    with open_regular(path) as stream:
+        return stream.read(len(start)) == start

@@ -247,3 +247,24 @@ def test_no_export_takes_the_place_of_a_file_of_the_study(tmp_path: Path, name: 
     with pytest.raises(SonoError, match="of the study itself"):
         run_dedup(workspace, csv=workspace.root / name)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_only_an_earlier_export_is_overwritten(tmp_path: Path) -> None:
+    workspace, out = make_study(tmp_path), tmp_path / "out.json"
+    first = export_coco(workspace, out).path.read_bytes()
+    assert export_coco(workspace, out).path.read_bytes() == first
+    out.write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(SonoError, match=r"out\.json: exists and is not an earlier output"):
+        export_coco(workspace, out)
+    assert out.read_text().startswith('{"images"')
+
+
+@pytest.mark.parametrize("name", ["csv", "sheet"])
+def test_a_list_of_duplicates_overwrites_no_file_of_another_kind(tmp_path: Path, name: str) -> None:
+    workspace, out = make_study(tmp_path), tmp_path / "out"
+    for _ in range(2 * (name == "csv")):  # a study without duplicates has no sheet
+        run_dedup(workspace, **{name: out})
+    out.write_text("patient,plane\n1,femur\n")
+    with pytest.raises(SonoError, match="exists and is not an earlier output"):
+        run_dedup(workspace, **{name: out})
+    assert out.read_text() == "patient,plane\n1,femur\n"
