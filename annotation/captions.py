@@ -176,7 +176,7 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
 def find_plane(plane_id: str | None, planes: PlaneTable) -> Plane | None:
     """The plane of an id; None for an unknown plane and for "other".
 
-    SonoError for an id that is not in the table.
+    Raises SonoError for an id that is not in the table.
     """
     planes.check([plane_id])
     return planes.by_id.get(plane_id or "")
@@ -225,8 +225,8 @@ def _tier(used: Collection[str]) -> str:
 def build_captions(workspace: Workspace, template: str | None = None) -> CaptionSummary:
     """Write captions.parquet with a caption per accepted frame and per usable mask.
 
-    A caption with a lint finding is refused: it is counted in the summary and not written.
-    PrivacyError when a template or a record brings private text into the workspace.
+    A caption with a lint finding is refused: it is counted in the summary and not written. Raises
+    PrivacyError if a template or a record brings private text into the workspace.
     """
     config = workspace.settings("captions", CaptionConfig)
     templates = load_templates(template or config.template)
@@ -245,7 +245,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
 
 
 def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: CaptionSummary) -> None:
-    """SonoError when all global captions, or all region captions, would be refused."""
+    """Raise SonoError if all global captions, or all region captions, would be refused."""
     earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
     for level in earlier & {_level(place) for place in places}:
         if not sum(summary.counts[level].values()):

@@ -148,7 +148,7 @@ def kill(stage: Stage, place: Path, draw: random.Random) -> str:
 def survives(stage: Stage, place: Path, draw: random.Random) -> bool:
     """Kill `stage` once or twice, then run it to the end.
 
-    Whether study and vault are what a clean run leaves.
+    Returns whether study and vault are the same as after a clean run.
     """
     put_back(stage.before, place)
     how = "; then ".join(kill(stage, place, draw) for _ in range(draw.choice((1, 1, 2))))

@@ -39,7 +39,7 @@ def check_files(
 ) -> pd.DataFrame:
     """One row per kind of planted file.
 
-    How many there are, and how many have an expected status and code.
+    A row has the number of files, and of those with an expected status and code.
     """
     planted, found, missed = Counter(), Counter(), {}
     for path, facts in truth["files"].items():

@@ -95,8 +95,8 @@ class Regions:
 def read_regions(masks: pd.DataFrame, frames: pd.DataFrame, side: int) -> Regions:
     """The accepted or edited masks of `frames` at `side` pixels, united by structure.
 
-    Masks that cover the whole frame, and those without a pixel at that size, are left out.
-    SonoError when a mask has another size than its frame.
+    Masks that cover the whole frame, and those without a pixel at that size, are left out. Raises
+    SonoError if a mask has another size than its frame.
     """
     row_of = {str(image_id): row for row, image_id in enumerate(frames["image_id"])}
     found: list[RegionMask] = []

@@ -23,7 +23,7 @@ def split_workspace(
 ) -> dict[str, dict[str, int]]:
     """Assign the splits of a workspace again, or as fold `fold` (from 0) of `folds`.
 
-    Returns the number of frames and patients of each split. SonoError where a split would leak.
+    Returns the number of frames and patients of each split. Raises SonoError if a split would leak.
     """
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
@@ -50,7 +50,7 @@ def split_workspace(
 def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
     """Check the present splits and return the number of frames and patients of each.
 
-    SonoError where a patient or a near duplicate is in two splits.
+    Raises SonoError if a patient or a near duplicate is in two splits.
     """
     images = workspace.images(SPLIT_COLUMNS)
     workspace.refuse_none_accepted(images)

@@ -161,7 +161,7 @@ def local_indices(size: int, accumulate: int) -> list[int]:
 
 
 def check_parts(size: int, accumulate: int, kinds: int = 1) -> None:
-    """SonoError when a batch cannot be divided, or a part would be too small.
+    """Raise SonoError if a batch cannot be divided, or a part would be too small.
 
     `kinds` is the number of kinds of pairs that are not compared with each other (whole frames and
     regions); each process has some of each.
