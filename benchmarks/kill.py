@@ -68,7 +68,7 @@ def lock_of(place: Path) -> Path:
 def child(work: Callable[[], object], place: Path, last_change: int) -> None:
     """Work in a process group of its own, which ends at `last_change`.
 
-    The number of changes is written next to `place`.
+    It writes the number of changes next to `place`.
     """
     seen = 0
 

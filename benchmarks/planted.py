@@ -1,6 +1,6 @@
-"""Does a workspace show everything that `sono phantom` planted? Exit 1 if something was missed.
+"""Check that a workspace shows everything that `sono phantom` planted.
 
-Prints a table.
+Prints a table; the exit code is 1 if something was missed.
 
 Usage: python benchmarks/planted.py STUDY EXPORT
 """

@@ -210,7 +210,7 @@ def _candidates(
 ) -> NDArray[np.bool_]:
     """Which structures [planes, structures] compete in a plane.
 
-    Those of the table, and those with masks in it.
+    They are the structures of the plane table, and those with masks in the plane.
     """
     table = shown_structures(planes, structures)
     table[plane, structure] = True
@@ -302,7 +302,7 @@ def _conflict(
 ) -> CueConflict | None:
     """The frames `rows` [n] under the masks `foreign` [n] against all planes present.
 
-    None without any conflict.
+    The result is None if no frame has such a mask.
     """
     present = np.unique(study.plane_index)
     shown = foreign != NONE

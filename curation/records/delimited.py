@@ -87,7 +87,7 @@ def read_header(path: Path) -> tuple[str, ...]:
 def clean(cell: str) -> str:
     """A cell without surrounding blanks and the spreadsheet notation `="0012"`.
 
-    "" for every way of writing an empty value.
+    Every way of writing an empty value becomes "".
     """
     value = cell.strip(SURROUNDINGS)
     if value.startswith('="') and value.endswith('"'):

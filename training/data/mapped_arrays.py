@@ -55,7 +55,7 @@ def write_arrays(
 def map_arrays(path: Path) -> tuple[str, Arrays]:
     """The key and the arrays of a file, mapped and not read.
 
-    ValueError or OSError for a file of another kind.
+    Raises ValueError or OSError for a file of another kind.
     """
     with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")

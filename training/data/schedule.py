@@ -133,7 +133,7 @@ def _region_rows(
 ) -> Iterator[int]:
     """An endless sequence of frames with masks, each repeated once per region.
 
-    At most `regions_per_frame` times.
+    A frame is repeated at most `regions_per_frame` times.
     """
     for turn in count():
         for row in epoch_rows(weights[masked], 1, config.seed, epoch + REGION_DRAWS * (turn + 1)):
