@@ -52,7 +52,7 @@ class Row(NamedTuple):
         )
 
     def number(self, name: str) -> float:
-        """Pixels; SonoError where the cell is no number."""
+        """Pixels; raises SonoError if the cell is no number."""
         if math.isnan(self.numbers[name]):
             raise SonoError(f"{name} is '{self.cells[name]}', not a number of pixels")
         return self.numbers[name]
@@ -64,7 +64,7 @@ def read_boxes(path: Path, columns: Mapping[str, str], found: Found) -> None:
     Reads CSV, TSV, XLSX, Parquet and JSON lines. Columns are recognized by the titles in TITLES or
     by `columns` (field -> title). Edges are in source pixels; right and bottom are exclusive. The
     columns width and height are the size of the picture, or of each box if they match all boxes.
-    SonoError when a column is missing or all edges are fractions.
+    Raises SonoError if a column is missing or all edges are fractions.
     """
     with suppress(OSError):  # `read_sheet` reports why it cannot be opened
         open_regular(path, MAX_BYTES).close()

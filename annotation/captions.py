@@ -186,8 +186,8 @@ def _tier(used: Collection[str]) -> str:
 def build_captions(workspace: Workspace, template: str | None = None) -> CaptionSummary:
     """Write captions.parquet with a caption per accepted frame and per usable mask.
 
-    A caption with a lint finding is refused: it is counted in the summary and not written.
-    PrivacyError when a template or a record brings private text into the workspace.
+    A caption with a lint finding is refused: it is counted in the summary and not written. Raises
+    PrivacyError if a template or a record brings private text into the workspace.
     """
     config = workspace.settings("captions", CaptionConfig)
     templates = load_templates(template or config.template)
@@ -206,7 +206,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
 
 
 def _refuse_to_lose(workspace: Workspace, places: list[_Place], summary: CaptionSummary) -> None:
-    """SonoError when all global captions, or all region captions, would be refused."""
+    """Raise SonoError if all global captions, or all region captions, would be refused."""
     earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
     for level in earlier & {_level(place) for place in places}:
         if not sum(summary.counts[level].values()):

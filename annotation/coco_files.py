@@ -67,8 +67,8 @@ def is_coco(content: Any) -> bool:
 def read_coco(path: Path, content: Mapping[str, Any], found: Found) -> None:
     """Add the masks of COCO `content` to `found`; bad entries are refused.
 
-    SonoError when two images share an id, one file name has two ids, or two categories share an id:
-    then the picture or the label of a mask is ambiguous.
+    Raises SonoError if two images share an id, one file name has two ids, or two categories share
+    an id: then the picture or the label of a mask is ambiguous.
     """
     images = _by_id(path, "images", _entries(path, content, "images", CocoImage, found))
     categories = _by_id(

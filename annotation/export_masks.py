@@ -32,8 +32,8 @@ def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> E
     """Write all accepted frames and their masks as COCO JSON, without rejected masks.
 
     The same tables give the same bytes. `file_name` is relative to the workspace; sizes and masks
-    are in stored pixels. Nothing is written on an error: PrivacyError when something private is
-    found, SonoError when there are no masks, or when private text cannot be searched for (unless
+    are in stored pixels. Nothing is written on an error: Raises PrivacyError if something private
+    is found, SonoError if there are no masks, or when private text cannot be searched for (unless
     `no_vault`).
     """
     workspace.require_vault(no_vault)

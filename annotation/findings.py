@@ -81,7 +81,7 @@ def spoken(finding: str) -> str:
 def with_own_places(own: Places, planes: PlaneTable) -> Places:
     """PLACES together with the study's `own` places.
 
-    SonoError for a place that is not a structure, plane or region of the table.
+    Raises SonoError for a place that is not a structure, plane or region of the table.
     """
     known = {
         word for plane in planes.planes for word in (plane.id, plane.region, *plane.structures)

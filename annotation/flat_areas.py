@@ -130,8 +130,8 @@ def _clusters(colors: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
 def flat_colors(rgb: NDArray[np.uint8], painted: Mask) -> dict[tuple[int, ...], int]:
     """Flat colors of the `painted` pixels, with their pixel counts.
 
-    Similar colors count as the most frequent of them. RefusedError for more colors than a mask can
-    have.
+    Similar colors count as the most frequent of them. Raises RefusedError for more colors than a
+    mask can have.
     """
     modes = _modes(rgb, painted)
     if len(modes) > MAX_VALUES**2:

@@ -92,7 +92,7 @@ class Found:
 def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file of at most `limit` bytes.
 
-    SonoError for anything else; a pipe is not waited for.
+    Raises SonoError for anything else; a pipe is not waited for.
     """
     try:
         return read_regular(path, limit)
@@ -103,7 +103,7 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def check_size(size: Size) -> None:
-    """SonoError for a picture without pixels or with more than MAX_PIXELS."""
+    """Raise SonoError for a picture without pixels or with more than MAX_PIXELS."""
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
         raise SonoError(
             f"a picture cannot have {size[0]} x {size[1]} pixels (height x width); export it again"

@@ -37,7 +37,7 @@ class ImportOptions:
 def parse_pairs(option: str, given: Sequence[str], example: str) -> dict[str, str]:
     """Values by name from options such as `--color "red=fetal head"`.
 
-    SonoError for an incomplete pair, or a name with two values.
+    Raises SonoError for an incomplete pair, or a name with two values.
     """
     pairs: dict[str, str] = {}
     for text in given:
@@ -75,7 +75,7 @@ def check_options(options: ImportOptions) -> None:
 
 
 def check_file_kind(path: Path, options: ImportOptions) -> None:
-    """SonoError for an option that does not apply to a file of this kind."""
+    """Raise SonoError for an option that does not apply to a file of this kind."""
     kind = path.suffix.lower()
     if (options.colors or options.values) and not path.is_dir() and kind != ".png":
         raise SonoError(

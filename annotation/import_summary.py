@@ -92,7 +92,7 @@ class ImportSummary:
     masks: tuple[dict[str, object], ...] = ()
 
     def refuse_nothing(self) -> None:
-        """SonoError when no mask was imported, with the names that were searched for."""
+        """Raise SonoError if no mask was imported, with the names that were searched for."""
         if not self.imported:
             reasons = ", ".join(
                 f"{name} {count}" for name, count in {**self.refused, **self.skipped}.items()

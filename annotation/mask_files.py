@@ -31,7 +31,7 @@ class MaskRules:
 def read_masks(path: Path, rules: MaskRules) -> Found:
     """All masks of a file or folder.
 
-    SonoError when `path` has none of the supported formats.
+    Raises SonoError if `path` has none of the supported formats.
     """
     found = Found()
     if path.is_dir():
@@ -119,7 +119,7 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError for a key with two different values."""
+    """A JSON object; raises ValueError for a key with two different values."""
     content = dict(pairs)
     if len(content) < len(pairs):
         for key, value in pairs:

@@ -27,10 +27,10 @@ MAX_PROMPT = 1000  # characters
 
 @dataclass(frozen=True)
 class FitRules:
-    """What masks are fitted with.
+    """The rules by which masks are fitted to frames.
 
-    The labels, the state of new masks, whether masks that look wrong are kept, and the masks of the
-    study, by id (`known`) and by image and structure (`drawn`).
+    `state` is that of new masks, `force` keeps masks that look wrong. The masks of the study are
+    given by id (`known`) and by image and structure (`drawn`).
     """
 
     labels: Labels
@@ -52,7 +52,7 @@ class FitRules:
 def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
     """The masks-table row of one mask on its frame.
 
-    RefusedError when it has no structure, does not fit or looks wrong.
+    Raises RefusedError if it has no structure, does not fit or looks wrong.
     """
     structure = (
         mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)

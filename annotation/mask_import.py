@@ -39,7 +39,7 @@ def import_masks(
 
     Masks are in source pixels and are cropped like their frame; those named by image id are in
     stored pixels, as `export_coco` writes them. A mask without a certain frame and a bad entry are
-    refused and counted. SonoError for contradictory options and files that cannot be read;
+    refused and counted. Raises SonoError for contradictory options and files that cannot be read;
     IssuesError under `options.strict` when a mask was refused: then nothing is imported.
     """
     options = options or ImportOptions()
@@ -145,7 +145,7 @@ def _format_counts(counts: Counter[str]) -> str:
 
 
 def _check_one_label(path: Path, labels: Labels, found: Found) -> None:
-    """SonoError where --structure gives one name to several labels, or to another structure's."""
+    """Raise SonoError if --structure would give one name to several labels or structures."""
     names = sorted(
         {
             mask.label

@@ -74,7 +74,7 @@ class Labels:
         mapping: Mapping[str, str],
         skipped: Sequence[str],
     ) -> "Labels":
-        """SonoError for an unknown structure, and for a label that is both named and skipped."""
+        """Raise SonoError for an unknown structure or a label that is both named and skipped."""
         named = structure_name(structure, planes, "--structure") if structure else None
         known = {
             plain_label(label): structure_name(name, planes, "--label")

@@ -1,4 +1,4 @@
-"""Which stored frame a picture's name refers to: by image id, or by the longest matching path."""
+"""Find the stored frame that a picture's name refers to, by image id or longest matching path."""
 
 import posixpath
 import re
@@ -23,9 +23,9 @@ MAX_CANDIDATES = 3  # named in a refusal
 MAX_NEAR = 20  # masks for which near names are looked up
 
 NUMBER = re.compile(r"\d+")
-UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # the number of Label Studio's project
+UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # ends with a project number, Label Studio
 
-# Folders of exports that do not identify a frame; they still count where they agree.
+# Folders of exports that do not identify a frame. If they agree, they still make a match better.
 GENERIC = frozenset((
     "annotation", "annotations", "coco", "data", "dataset", "dcm", "default", "dicom", "export",
     "exports", "files", "frames", "ground_truth", "groundtruth", "gt", "image", "images", "img",
@@ -39,7 +39,7 @@ GENERIC = frozenset((
 class Match(NamedTuple):
     """The row of the images table that a picture belongs to, and the evidence.
 
-    `stored`: the picture's pixels are the stored ones, not those of the source.
+    If `stored` is true, the picture has the pixels of the stored frame, not of the source file.
     """
 
     row: Row
@@ -57,14 +57,15 @@ class NoMatch(NamedTuple):
 class Agreement(NamedTuple):
     """How well the folders of a frame agree with those of a mask.
 
-    `same`: they are the same folder. Otherwise, below the `shared` folders that both paths begin
-    with: how many folders agree from the name upward, of those that identify a frame (`telling`)
-    and of `all`; whether the frame's path has no other identifying folder (`sibling`); and whether
-    the paths contradict each other.
+    `same` is true if frame and mask are in the same folder. The other fields describe the paths
+    below the `shared` folders with which both begin: `identifying` and `all` count the folders that
+    agree from the name upward, `sibling` is true if the frame's path has no identifying folder, and
+    `contradicts` if the paths exclude each other. A folder is identifying unless its name is
+    generic.
     """
 
     same: bool = False
-    telling: int = 0
+    identifying: int = 0
     all: int = 0
     shared: int = 0
     sibling: bool = False
@@ -72,13 +73,13 @@ class Agreement(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, int, int]:
-        """The longest agreeing path is the highest."""
-        return self.same, self.telling, self.all
+        """A sort key that is highest for the longest agreeing path."""
+        return self.same, self.identifying, self.all
 
     @property
     def evidence(self) -> str:
         """The agreement in words."""
-        count = max(self.telling, self.all)
+        count = max(self.identifying, self.all)
         named = f"path of {count} folder{'s' * (count > 1)}" if count else "file name"
         return "the same folder" if self.same else named
 
@@ -89,16 +90,16 @@ Found = tuple["SourceFile", Agreement]
 
 @dataclass(frozen=True)
 class FrameFinder:
-    """The frames of a study by name.
+    """Finds frames of a study by name.
 
-    `ignored` are folders, in lower case, that do not identify a frame.
+    `ignored` are names of folders, in lower case, that do not identify a frame.
     """
 
     files: tuple[SourceFile, ...]
     accepted: Mapping[str, Row]  # by image id
     ignored: frozenset[str] = GENERIC
     by_stem: Mapping[str, list[SourceFile]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)  # stems without a frame
+    unmatched: list[str] = field(default_factory=list)  # stems without a frame
 
     @classmethod
     def create(
@@ -166,7 +167,7 @@ class FrameFinder:
                 return found
             if found.reason != "not_accepted":
                 return refused or found
-            # `sono qc` may have seen the mask's own file, as a rejected row of the same stem
+            # the rejected row may be the mask file itself, if `sono qc` has read its folder, too
             refused = refused or found
         return refused or NoMatch(
             "unmatched",
@@ -174,14 +175,14 @@ class FrameFinder:
         )
 
     def _near(self, stem: str) -> str:
-        """Frames with names like `stem`; only for the first masks without a frame.
+        """A phrase with the frame names similar to `stem`, for the first masks without a frame.
 
-        Each call compares all names.
+        Later masks get "", because each call compares `stem` with all names.
         """
-        self.asked.append(stem)
+        self.unmatched.append(stem)
         near = (
             get_close_matches(stem, self.by_stem, MAX_CANDIDATES, 0.75)
-            if len(self.asked) <= MAX_NEAR
+            if len(self.unmatched) <= MAX_NEAR
             else []
         )
         return f"; near: {', '.join(near)}" if near else ""
@@ -190,10 +191,10 @@ class FrameFinder:
         found = [(file, self._agreement(file, picture, reading)) for file in files]
         fitting = [agreement.rank for _, agreement in found if not agreement.contradicts]
         if not fitting:
-            return NoMatch("other_folder", f"'{picture.name}' against {_shown(files)}")
+            return NoMatch("other_folder", f"'{picture.name}' compared with {_shown(files)}")
         best = max(fitting)
-        # If no folder agrees, a file whose folder contradicts is a rival, too: the name may be
-        # that of any file.
+        # If no folder agrees, files in contradicting folders are candidates, too, because only the
+        # file name is evidence.
         same_rank = [(file, one) for file, one in found if one.rank == best and not one.contradicts]
         rivals = found if best == NOTHING else same_rank
         if not _is_one(rivals):
@@ -219,26 +220,26 @@ class FrameFinder:
     def _agreement(self, file: SourceFile, picture: Picture, reading: Reading) -> Agreement:
         """How well the folders of a file agree with those of a picture's name.
 
-        They contradict each other when both paths have one more identifying folder above those that
-        agree. The name of the folder in use does not count, unless it differs from the frame's only
-        by a number: P1 is not P2.
+        They contradict each other if both paths have a further identifying folder above those that
+        agree. The name of the imported folder itself contradicts only if it differs from the
+        frame's folder in its number alone: P1 is not P2.
         """
         own, folders = file.parts[:-1], path_parts(local_path(picture.name))[:-1]
         around = path_parts(posixpath.normpath(posixpath.join(picture.folder, *folders)))
         if own == around:
             return Agreement(same=True, shared=len(own))
         shared = _common_start(around, own)
-        mine, theirs = self._telling(own[shared:]), self._telling(around[shared:])
+        mine, theirs = self._identifying(own[shared:]), self._identifying(around[shared:])
         agreeing = _common_end(mine, theirs)
-        below = self._telling(own[max(shared, len(own) - file.depth) :]) or (
+        below = self._identifying(own[max(shared, len(own) - file.depth) :]) or (
             mine[-1:] if file.depth == 0 else []
         )
         named = sum(part != ".." for part in path_parts(posixpath.normpath("/".join(folders))))
-        given = self._telling(around[max(shared, len(around) - named) :])
+        given = self._identifying(around[max(shared, len(around) - named) :])
         if reading.uploaded and UPLOADS.search("/".join(folders)):
             given = given[:-1]
         return Agreement(
-            telling=agreeing,
+            identifying=agreeing,
             all=_common_end(own[shared:], around[shared:]),
             shared=shared,
             sibling=not mine,
@@ -246,7 +247,7 @@ class FrameFinder:
             or (not agreeing and _differ_by_number(below, theirs)),
         )
 
-    def _telling(self, folders: Sequence[str]) -> list[str]:
+    def _identifying(self, folders: Sequence[str]) -> list[str]:
         return [folder for folder in folders if folder not in self.ignored]
 
 
@@ -272,7 +273,7 @@ def _is_one(rivals: Sequence[Found]) -> bool:
 
 
 def _sibling(rivals: Sequence[Found]) -> list[Found]:
-    """Of equal names, the one whose folder is next to the folder of the mask."""
+    """The only one of `rivals` whose folder is next to the folder of the mask, else none."""
     nearest = max(agreement.shared for _, agreement in rivals)
     near = [(file, one) for file, one in rivals if one.shared == nearest]
     return (
@@ -283,9 +284,9 @@ def _sibling(rivals: Sequence[Found]) -> list[Found]:
 
 
 def _same_name(rivals: Sequence[Found], picture: Picture) -> list[Found]:
-    """Of files in one folder, the one with the same file extension.
+    """Those of `rivals` in one folder that have the picture's file extension.
 
-    Not for a mask PNG, whose extension is its own.
+    The result is empty for a mask PNG, because its extension is not that of the frame.
     """
     if picture.file is not None or len({tuple(file.parts[:-1]) for file, _ in rivals}) > 1:
         return []
@@ -294,7 +295,7 @@ def _same_name(rivals: Sequence[Found], picture: Picture) -> list[Found]:
 
 
 def _is_mask(file: SourceFile, picture: Picture) -> bool:
-    """Whether a source is the mask picture itself, a copy of it, or a picture of flat tones."""
+    """Whether a source file is the mask picture itself, a copy of it, or a mask of its own."""
     if any(row["reasons"] is not None and "mask_image" in row["reasons"] for row in file.rows):
         return True
     if picture.file is None:

@@ -100,7 +100,7 @@ def _decoded(counts: str, size: Size) -> Mask:
 
 
 def split_picture(pixels: Pixels, rules: PictureRules, found: Found) -> dict[str, Mask]:
-    """The masks [H, W] of a picture by label; RefusedError for a picture that is no mask."""
+    """The masks [H, W] of a picture by label; raises RefusedError for a picture that is no mask."""
     gray = cv2.cvtColor(
         np.where(pixels.opaque[..., None], pixels.rgb, 0).astype(np.uint8), cv2.COLOR_RGB2GRAY
     )
@@ -153,7 +153,7 @@ def _one_shape(pixels: Pixels) -> Mask:
 def _refuse_classes(
     classes: Mapping[tuple[int, ...], int], kind: str, pixels: Pixels | None
 ) -> None:
-    """RefusedError when a picture of one structure shows several classes."""
+    """Raise RefusedError if a picture of one structure shows several classes."""
     if len(classes) < 2:
         return
     if pixels is not None and pixels.values is not None:
@@ -225,8 +225,8 @@ def _by_color(pixels: Pixels, colors: Mapping[str, str]) -> dict[str, Mask]:
 def match_color(picture: NDArray[np.uint8], color: str) -> Mask:
     """Pixels [H, W] of RGB `picture` [H, W, 3] in a color.
 
-    `color` is #rrggbb, with a tolerance of 24, or a name, matched by its strong channels. SonoError
-    for an unknown color.
+    `color` is #rrggbb, with a tolerance of 24, or a name, matched by its strong channels. Raises
+    SonoError for an unknown color.
     """
     if color.startswith("#") and len(color) == 7:
         try:

@@ -19,7 +19,7 @@ SAME_STRUCTURE = SAME_MASK[:2]
 
 
 def masks_of(workspace: Workspace, image_ids: pd.Series | pd.Index) -> pd.DataFrame:
-    """The masks of these frames that were not rejected; SonoError where there is none."""
+    """The masks of these frames that were not rejected; raises SonoError if there is none."""
     masks = workspace.masks()
     masks = masks[(masks["state"] != "rejected") & masks["image_id"].isin(image_ids)]
     if masks.empty:
@@ -34,9 +34,9 @@ def mask_row(
 ) -> dict[str, object]:
     """A row of the masks table for `mask` [H, W] in the stored pixels of `image`.
 
-    The id is a hash of image, structure, source and pixels. SonoError for an empty mask or one of
-    another size than the frame; masks are never rotated or scaled. `fields` fill the other columns
-    (state: "proposed" unless given).
+    The id is a hash of image, structure, source and pixels. Raises SonoError for an empty mask or
+    one of another size than the frame; masks are never rotated or scaled. `fields` fill the other
+    columns (state: "proposed" unless given).
     """
     size = (int(image["height"]), int(image["width"]))
     if mask.shape != size:
@@ -70,7 +70,7 @@ def mask_row(
 
 
 def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
-    """SonoError when a mask belongs to no image or has another size than its stored frame."""
+    """Raise SonoError if a mask belongs to no image or has another size than its stored frame."""
     known = (
         images.dropna(subset=["image_id", "height"])
         .drop_duplicates("image_id")

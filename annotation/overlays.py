@@ -23,8 +23,8 @@ def write_overlays(
 ) -> Path:
     """Write `folder`/masks.png: up to `count` frames with masks, structure names and image id.
 
-    The structures take turns. The names are searched for private strings; SonoError if that is
-    impossible, unless `no_vault`.
+    The structures take turns. The names are searched for private strings; raises SonoError if that
+    is impossible, unless `no_vault`.
     """
     workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")

@@ -28,7 +28,7 @@ class Reading(NamedTuple):
 def readings(stem: str) -> list[Reading]:
     """The stems that a name may refer to.
 
-    First the name itself, then the name with more and more tool additions removed.
+    The first is the name itself; in each of the next ones, one more addition of a tool is removed.
     """
     found = [Reading(stem)]
     for reading in found:  # grows while it is read

@@ -51,7 +51,7 @@ class Pixels:
 def decode_picture(path: Path) -> Pixels:
     """The pixels of a mask picture.
 
-    SonoError when it is damaged, truncated or larger than sono reads.
+    Raises SonoError if it is damaged, truncated or larger than sono reads.
     """
     try:
         with Image.open(io.BytesIO(read_file(path, MAX_PICTURE)), formats=["PNG"]) as image:

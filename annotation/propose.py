@@ -36,9 +36,9 @@ class MaskConfig(Config):
 class ProposeSummary:
     """The counts of one run.
 
-    Frames processed, frames that already had proposals of this proposer, and new masks by
-    structure. `passed_over` counts the frames without a proposal by plane: a proposer knows
-    outlines for only a few planes.
+    `frames` were processed, `known` frames already had proposals of this proposer, and `structures`
+    counts the new masks. `passed_over` counts the frames without a proposal by plane, because a
+    proposer finds outlines in only a few planes.
     """
 
     source: str
@@ -50,7 +50,7 @@ class ProposeSummary:
     passed_over: dict[str, int]
 
     def refuse_nothing(self) -> None:
-        """SonoError when no frame has a proposal, from this run or an earlier one."""
+        """Raise SonoError if no frame has a proposal, from this run or an earlier one."""
         if not self.proposed and not self.known:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(

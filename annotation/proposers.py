@@ -158,7 +158,7 @@ class OutlineProposer:
 def propose_unlabeled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     """The most convincing outline in a frame [H, W], found without any label.
 
-    None for an empty frame or a strip.
+    The result is None for an empty frame or a strip.
     """
     found = propose_each_kind(gray)
     return found[0].mask if found else None
@@ -167,7 +167,7 @@ def propose_unlabeled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
 def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
     """The best outlines of a head, an abdomen and a bone in a frame [H, W], without any label.
 
-    The highest score comes first. Empty for an empty frame or a strip.
+    The highest score comes first. The result is empty for an empty frame or a strip.
     """
     if _hopeless(gray):
         return []

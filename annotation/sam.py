@@ -53,7 +53,7 @@ class SamProposer:
     ) -> "SamProposer":
         """Load a checkpoint; `pixels` "unit" scales the input to 0..1, as MedSAM expects.
 
-        SonoError when it is not a SAM.
+        Raises SonoError if it is not a SAM.
         """
         model = build_sam(_load_state(checkpoint))
         if pixels == "unit":
@@ -110,7 +110,7 @@ def widen(box: Box, margin: float, frame: tuple[int, ...]) -> Box:
 def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
     """A SAM with the weights `state`, its sizes read from their shapes.
 
-    SonoError when a key is missing, left over or has the wrong shape.
+    Raises SonoError if a key is missing, left over or has the wrong shape.
     """
     try:
         model = Sam(_image_encoder(state), _prompt_encoder(state), _mask_decoder(state))

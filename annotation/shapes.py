@@ -21,9 +21,9 @@ MIN_CLIPPED = 0.1  # of polygons, which some tools let run far beyond the pictur
 def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The union [H, W] of polygons [[x0, y0, x1, y1, ...], ...] in pixels, by COCO's rasterizer.
 
-    SonoError for anything but a ring of finite x, y pairs, for polygons with less than a tenth of
-    their area in the picture, and for outlines longer than the picture has pixels: the rasterizer
-    needs memory for every step along an edge.
+    Raises SonoError for anything but a ring of finite x, y pairs, for polygons with less than a
+    tenth of their area in the picture, and for outlines longer than the picture has pixels: the
+    rasterizer needs memory for every step along an edge.
     """
     if not polygons:
         raise SonoError(
@@ -43,7 +43,7 @@ def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.
 
 
 def _check_inside(rings: Sequence[Floats], size: tuple[int, int], least: float) -> None:
-    """SonoError where less than a share of `least` of the area of `rings` is inside the picture."""
+    """Raise SonoError if less than `least` of the area of `rings` is inside the picture."""
     whole = sum(map(_area, rings))
     inside = sum(_area(_cut(ring, size)) for ring in rings)
     if inside < least * whole:
@@ -63,7 +63,7 @@ def draw_box(
 ) -> NDArray[np.bool_]:
     """The mask [H, W] of a box whose edges are given in pixels.
 
-    SonoError when most of it is outside the picture.
+    Raises SonoError if most of it is outside the picture.
     """
     x0, x1 = (min(max(edge, 0.0), size[1]) for edge in (left, right))
     y0, y1 = (min(max(edge, 0.0), size[0]) for edge in (top, bottom))
@@ -80,7 +80,7 @@ def draw_box(
 def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels [H, W] whose centers are at most `radius` pixels from (x, y).
 
-    SonoError when most of them are outside the picture.
+    Raises SonoError if most of them are outside the picture.
     """
     turns = np.linspace(0, 2 * np.pi, 128, endpoint=False)
     _check_inside(
@@ -95,7 +95,7 @@ def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDA
 def points_of(numbers: Any, least: int) -> Floats:
     """Points [N, 2] of a list of pairs.
 
-    SonoError for fewer than `least` pairs, or numbers that are not finite.
+    Raises SonoError for fewer than `least` pairs, or numbers that are not finite.
     """
     try:
         points = np.asarray(numbers, np.float64)

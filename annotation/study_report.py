@@ -37,7 +37,7 @@ EXAMPLE_COLUMNS = 6
 def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     """Count the study's tables and write report.html into its root.
 
-    PrivacyError when something private is found.
+    Raises PrivacyError if something private is found.
     """
     planes = workspace.planes()
     images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()

@@ -28,7 +28,8 @@ TIMEOUT = 60  # seconds
 def download(name: str, folder: Path, server: str = SERVER) -> None:
     """Download all files of a set to `folder` and unpack its archives.
 
-    ValueError for a file whose MD5 is not the one that the record states; nothing of it is kept.
+    Raises ValueError for a file whose MD5 is not the one that the record states; nothing of it is
+    kept.
     """
     with urlopen(f"{server}/api/records/{RECORDS[name]}", timeout=TIMEOUT) as answer:
         files = json.load(answer)["files"]

@@ -68,7 +68,7 @@ def lock_of(place: Path) -> Path:
 def child(work: Callable[[], object], place: Path, last_change: int) -> None:
     """Work in a process group of its own, which ends at `last_change`.
 
-    The number of changes is written next to `place`.
+    It writes the number of changes next to `place`.
     """
     seen = 0
 
@@ -148,7 +148,7 @@ def kill(stage: Stage, place: Path, draw: random.Random) -> str:
 def survives(stage: Stage, place: Path, draw: random.Random) -> bool:
     """Kill `stage` once or twice, then run it to the end.
 
-    Whether study and vault are what a clean run leaves.
+    Returns whether study and vault are the same as after a clean run.
     """
     put_back(stage.before, place)
     how = "; then ".join(kill(stage, place, draw) for _ in range(draw.choice((1, 1, 2))))

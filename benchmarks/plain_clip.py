@@ -143,7 +143,7 @@ def plain_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tens
 def plain_optimizer(
     model: PlainClip, rate: float, decay: float, scale_rate: float
 ) -> torch.optim.Optimizer:
-    """AdamW as in torch.
+    """torch's AdamW for a `PlainClip`.
 
     Matrices have weight decay; scale and bias learn at `scale_rate` times the rate.
     """

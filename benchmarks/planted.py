@@ -1,6 +1,6 @@
-"""Does a workspace show everything that `sono phantom` planted? Exit 1 if something was missed.
+"""Check that a workspace shows everything that `sono phantom` planted.
 
-Prints a table.
+Prints a table; the exit code is 1 if something was missed.
 
 Usage: python benchmarks/planted.py STUDY EXPORT
 """
@@ -39,7 +39,7 @@ def check_files(
 ) -> pd.DataFrame:
     """One row per kind of planted file.
 
-    How many there are, and how many have an expected status and code.
+    A row has the number of files, and of those with an expected status and code.
     """
     planted, found, missed = Counter(), Counter(), {}
     for path, facts in truth["files"].items():

@@ -75,9 +75,9 @@ def analyse_all(files: list[Path], folder: Path) -> None:
 
 
 def export_all(folder: Path) -> None:
-    """The complete command on a new workspace.
+    """Run the complete command on a new workspace.
 
-    Including frames, tables, duplicates, splits and the privacy gate.
+    This includes frames, tables, duplicates, splits and the privacy gate.
     """
     with tempfile.TemporaryDirectory() as name:
         run_qc(Workspace.create(Path(name) / "study"), QcOptions(folder), Engine(JOBS))

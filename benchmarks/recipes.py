@@ -140,7 +140,7 @@ def proposals(study: Workspace, out: Path) -> dict[str, StoredMask]:
 def learn_phantoms(out: Path, epochs: int) -> Path:
     """The run folder of a model trained only on phantoms.
 
-    24 planes, as many frames as the study has.
+    The phantoms show 24 planes, with as many frames as the study has.
     """
     study = out / "phantoms"
     if not study.exists():

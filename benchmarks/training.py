@@ -341,9 +341,9 @@ def _peak(device: str) -> float:
 
 
 def _where(work: Callable[[], Any], device: str, rows: int = 12) -> list[str]:
-    """The share of time of each operation, without those that it calls.
+    """The share of time of each operation, without the operations that it calls.
 
-    On a GPU, of its kernels.
+    On a GPU, the time is that of its kernels.
     """
     from torch.autograd import DeviceType
     from torch.profiler import profile

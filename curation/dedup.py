@@ -102,8 +102,8 @@ def run_dedup(
 ) -> DedupSummary:
     """Find the pairs of a study, group confirmed near ones, and write duplicates.parquet.
 
-    `csv` is a file for the same table; `sheet` is a PNG that shows the most serious pairs.
-    PrivacyError where something private is found. SonoError where `csv` or `sheet` is given but
+    `csv` is a file for the same table; `sheet` is a PNG that shows the most serious pairs. Raises
+    PrivacyError if something private is found. Raises SonoError if `csv` or `sheet` is given but
     the vault is missing, so that nothing can be searched, unless `no_vault` is set.
     """
     header, png = ",".join(DUPLICATES.columns).encode(), b"\x89PNG"

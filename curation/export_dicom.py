@@ -59,8 +59,8 @@ class DicomSummary:
 def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
     """Write every accepted frame as OUT/patient/study/image.dcm; the bytes are reproducible.
 
-    SonoError where `out` is not a new or empty folder; PrivacyError where something private is
-    found in the export.
+    Raises SonoError if `out` is not a new or empty folder; raises PrivacyError if something private
+    is found in the export.
     """
     workspace.require_vault()  # its key is needed for the UIDs
     refuse_used_folder(out)

@@ -48,7 +48,7 @@ class ReleaseSummary:
 def show_quarantine(workspace: Workspace, reason: str | None = None) -> QuarantineSummary:
     """Draw the quarantined frames, of one `reason` or all, on sheets in the vault.
 
-    SonoError where there are none, and for an unknown reason.
+    Raises SonoError if there are none, and for an unknown reason.
     """
     workspace.require_vault()
     held = _held(workspace, reason)

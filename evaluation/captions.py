@@ -29,8 +29,8 @@ def caption_metrics(
 ) -> dict[str, float]:
     """Alignment and retrieval of `images` [n, d] and their captions, with chance levels.
 
-    Equal captions are one gallery entry, so a copy of its caption cannot cost a frame its hit.
-    Empty if no frame has a caption.
+    Equal captions are one gallery entry, so a copy of its caption cannot cost a frame its hit. The
+    result is empty if no frame has a caption.
     """
     rows = [number for number, image_id in enumerate(image_ids) if image_id in captions]
     if not rows:

@@ -86,8 +86,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Score a run on frames it has not seen and write the evaluation's folder.
 
-    The folder holds report.html, metrics.json, predictions.parquet and regions.parquet. SonoError
-    when there is no run, the center or split is unknown, or its frames were in training.
+    The folder holds report.html, metrics.json, predictions.parquet and regions.parquet. Raises
+    SonoError if there is no run, the center or split is unknown, or its frames were in training.
     """
     reuse_freed_memory()
     settings = override(workspace.settings("evaluation", EvaluationConfig), modes=options.modes)

@@ -41,7 +41,7 @@ def top_k_accuracy(scores: Reals, truth: Indices, k: int) -> dict[str, float]:
 def predict(scores: Reals) -> NDArray[np.int64]:
     """The best class of each row of `scores` [images, classes].
 
-    UNDECIDED for a tie or NaN.
+    The result is UNDECIDED for a tie or NaN.
     """
     best = scores.argmax(axis=1)
     shared = (scores >= scores.max(axis=1, keepdims=True)).sum(axis=1) != 1

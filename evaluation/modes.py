@@ -91,7 +91,7 @@ def plan_masks(
 def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
     """For each image another one, each used once, independent of the given order.
 
-    Empty for fewer than two images.
+    The result is empty for fewer than two images.
     """
     order = sorted(image_ids, key=lambda image_id: sha256(f"{seed}:{image_id}".encode()))
     if len(order) < 2:
@@ -102,7 +102,7 @@ def derangement(image_ids: Iterable[str], seed: int) -> dict[str, str]:
 def mask_for(plan: MaskPlan, mode: str, image_id: str, side: int) -> Mask | None:
     """The mask [side, side] of a frame in `mode`, in the model's geometry.
 
-    None if the frame has no mask in this mode.
+    The result is None if the frame has no mask in this mode.
     """
     if mode == "all_one":
         return np.ones((side, side), np.bool_)
@@ -136,7 +136,7 @@ def bounding_box(mask: Mask) -> Mask:
 def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
     """The accepted or edited masks of `frames`.
 
-    SonoError when a mask has another size than its frame.
+    Raises SonoError if a mask has another size than its frame.
     """
     usable = masks[masks["state"].isin(["accepted", "edited"]) & (masks["area"] > 0)]
     usable = usable[usable["image_id"].isin(frames["image_id"])]
@@ -147,7 +147,7 @@ def usable_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
 def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, StoredMask]:
     """One accepted or edited mask of each frame, drawn by the hash of its id.
 
-    SonoError when a mask has another size than its frame.
+    Raises SonoError if a mask has another size than its frame.
     """
     usable = usable_masks(masks, frames)
     draws = usable["mask_id"].map(lambda mask_id: sha256(mask_id.encode()))

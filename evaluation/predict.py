@@ -113,7 +113,7 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device | None =
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The frame as gray [H, W]; SonoError for other types and shapes."""
+    """The frame as gray [H, W]; raises SonoError for other types and shapes."""
     picture = np.asarray(image)
     if picture.dtype != np.uint8:
         raise SonoError(

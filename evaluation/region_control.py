@@ -73,7 +73,8 @@ class RegionFeatures:
 def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.int64]:
     """The structure named for each row of `features` [n, d] by `texts` [structures, d].
 
-    UNDECIDED for a tie or NaN. Only structures that `candidates` [n, structures] marks compete.
+    The result is UNDECIDED for a tie or NaN. Only structures that `candidates` [n, structures]
+    marks compete.
     """
     return predict(np.where(candidates, cosines(features, texts), -np.inf))
 
@@ -108,7 +109,8 @@ def naming_accuracy(
 ) -> float:
     """Top-1 macro over structures of `naming_hits`, without interval.
 
-    In the plane, masks are left out if their plane has one candidate. NaN if no mask can be named.
+    In the plane, masks are left out if their plane has one candidate. The result is NaN if no mask
+    can be named.
     """
     rows = data.has(condition) & (data.open | all_of)
     return macro_mean(naming_hits(data, condition, phrasing, all_of)[rows], data.structure[rows])
@@ -117,7 +119,7 @@ def naming_accuracy(
 def macro_mean(values: NDArray[np.generic], classes: Indices) -> float:
     """The mean of `values` [n] within each class, averaged over the classes present.
 
-    NaN for no values.
+    The result is NaN for no values.
     """
     if not len(values):
         return float("nan")
@@ -146,8 +148,8 @@ def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
     """How often the answer follows the mask [masks].
 
     Of the other structures masked in the frame, the share for which their mask gives their name and
-    the mask's own does not. A model that ignores the mask scores 0. NaN for a mask that is the only
-    structure of its frame.
+    the mask's own does not. A model that ignores the mask scores 0. The result is NaN for a mask
+    that is the only structure of its frame.
     """
     answers = name_regions(data.features["own"], data.texts[phrasing], data.in_plane)
     pairs = other_masks(data.frame, data.structure)
@@ -159,7 +161,7 @@ def follow_shares(data: RegionFeatures, phrasing: str = TRAINING) -> Reals:
 def follow_rate(data: RegionFeatures) -> float:
     """The mean of `follow_shares` over the masks that have one, without interval.
 
-    NaN if none has one.
+    The result is NaN if none has one.
     """
     return _mean(follow_shares(data))
 
@@ -178,7 +180,7 @@ def mask_cosines(data: RegionFeatures) -> Reals:
 def mean_mask_cosine(data: RegionFeatures) -> float:
     """The mean of `mask_cosines` over the masks that have one, without interval.
 
-    NaN if none has one.
+    The result is NaN if none has one.
     """
     return _mean(mask_cosines(data))
 
@@ -253,7 +255,7 @@ def interval_over(
 def _mean_of_pairs(values: NDArray[np.generic], mine: Indices, masks: int) -> Reals:
     """The mean [masks] of the `values` [pairs] whose first mask is `mine` [pairs].
 
-    NaN for a mask without pairs.
+    The result is NaN for a mask without pairs.
     """
     sums, counts = np.bincount(mine, values, masks), np.bincount(mine, minlength=masks)
     means: NDArray[np.float64] = np.divide(

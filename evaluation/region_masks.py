@@ -34,8 +34,8 @@ def jittered_box(mask: Mask, generator: np.random.Generator) -> Mask:
 def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
     """`mask` [S, S] shifted inside the square to where it overlaps itself least.
 
-    The place is drawn among equal ones. None for an empty mask, and if every shift leaves more than
-    half of it on itself.
+    The place is drawn among equal ones. The result is None for an empty mask, and if every shift
+    leaves more than half of it on itself.
     """
     if not mask.any():
         return None
@@ -53,8 +53,9 @@ def donors(
 ) -> NDArray[np.int64]:
     """For each frame [n] another one of its group (plane) and of another cluster (patient).
 
-    NONE if there is none. Every donor serves once, except in a group where one cluster has more
-    than half of the frames. The choice depends on the hashes of `keys`, not on their order.
+    The result is NONE if there is none. Every donor serves once, except in a group where one
+    cluster has more than half of the frames. The choice depends on the hashes of `keys`, not on
+    their order.
     """
     found = np.full(len(keys), NONE, np.int64)
     by_group: dict[object, list[int]] = {}
@@ -74,8 +75,8 @@ def foreign_masks(
 ) -> NDArray[np.int64]:
     """For each frame [n] of `planes` a mask of a structure that its plane does not show.
 
-    NONE if there is none. `candidates` is [planes, structures]. The mask is drawn by the hash of
-    the frame's key.
+    The result is NONE if there is none. `candidates` is [planes, structures]. The mask is drawn by
+    the hash of the frame's key.
     """
     eligible = {
         plane: np.flatnonzero(~candidates[plane, mask_structures]) for plane in np.unique(planes)

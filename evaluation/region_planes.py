@@ -75,7 +75,7 @@ def choose_weight(
 ) -> Weighting | None:
     """The weight of the regions chosen on the validation frames of `study`.
 
-    None if they show one plane or none.
+    The result is None if they show one plane or none.
     """
     present, truth = np.unique(study.plane_index, return_inverse=True)
     if len(present) < 2:

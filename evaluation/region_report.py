@@ -93,7 +93,8 @@ def regions_picture(
 ) -> bytes:
     """Real frames under two or three of their masks, with the answers, as PNG bytes.
 
-    Empty if no frame has two structures. `planes` [frames] are the names of the frames' planes.
+    The result is empty if no frame has two structures. `planes` [frames] are the names of the
+    frames' planes.
     """
     if regions.data is None:
         return b""

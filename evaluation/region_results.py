@@ -110,9 +110,9 @@ def sentence(found: Steering) -> str:
 
 
 def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
-    """One row per structure: masks, patients and shares of correct names.
+    """One row per structure: masks, patients, shares of correct names, and the follow rate.
 
-    The shares are those of three conditions, among all structures, and the follow rate.
+    The shares are among all structures, in three conditions.
     """
     hits = {
         name: np.where(data.has(name), naming_hits(data, name), np.nan)

@@ -95,8 +95,8 @@ class Regions:
 def read_regions(masks: pd.DataFrame, frames: pd.DataFrame, side: int) -> Regions:
     """The accepted or edited masks of `frames` at `side` pixels, united by structure.
 
-    Masks that cover the whole frame, and those without a pixel at that size, are left out.
-    SonoError when a mask has another size than its frame.
+    Masks that cover the whole frame, and those without a pixel at that size, are left out. Raises
+    SonoError if a mask has another size than its frame.
     """
     row_of = {str(image_id): row for row, image_id in enumerate(frames["image_id"])}
     found: list[RegionMask] = []
@@ -210,7 +210,7 @@ def _candidates(
 ) -> NDArray[np.bool_]:
     """Which structures [planes, structures] compete in a plane.
 
-    Those of the table, and those with masks in it.
+    They are the structures of the plane table, and those with masks in the plane.
     """
     table = shown_structures(planes, structures)
     table[plane, structure] = True
@@ -302,7 +302,7 @@ def _conflict(
 ) -> CueConflict | None:
     """The frames `rows` [n] under the masks `foreign` [n] against all planes present.
 
-    None without any conflict.
+    The result is None if no frame has such a mask.
     """
     present = np.unique(study.plane_index)
     shown = foreign != NONE

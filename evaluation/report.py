@@ -40,7 +40,7 @@ BASELINE_NAMES = {
 
 @dataclass(frozen=True)
 class Gallery:
-    """The data of the figures in the report; `plane_names` are by plane id."""
+    """The data of the figures in the report; `plane_names` maps plane ids to names."""
 
     evidence: Evidence
     image_ids: Sequence[str]
@@ -50,7 +50,7 @@ class Gallery:
 
 
 def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
-    """Render report.html from the findings and the frames."""
+    """Write report.html with the `metrics` and the figures and examples of `gallery`."""
     classes = [gallery.plane_names[plane] for plane in metrics["planes"]]
     shown = [mode for mode in ("all_one", "proposed") if mode in metrics["confusion"]]
     text = render_report(
@@ -86,23 +86,20 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
 
 
 def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLES) -> list[int]:
-    """Up to `count` frame numbers, half of them with wrong answers, which come first.
+    """The indices of up to `count` examples, half of them with wrong answers, which come first.
 
-    The planes take turns; the order is that of a hash.
+    The planes take turns, and the frames of a plane are in the order of a hash.
     """
     right = scored.predictions("all_one") == scored.present_truth
     order = sorted(range(len(image_ids)), key=lambda number: sha256(image_ids[number].encode()))
-    wrong_first = _by_turns(
+    wrong_first = _half_of_each(
         [[n for n in order if not right[n]], [n for n in order if right[n]]], scored, count
     )
     return wrong_first[:count]
 
 
-def _by_turns(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
-    """Half from each side if both have enough, spread over the planes.
-
-    The wrong answers come first.
-    """
+def _half_of_each(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
+    """`count` indices, half from each of two lists if both have enough, spread over the planes."""
     spread = [_spread(side, scored) for side in sides]
     few = [min(len(side), count // 2) for side in spread]
     takes = [min(len(spread[0]), count - few[1]), min(len(spread[1]), count - few[0])]
@@ -110,7 +107,7 @@ def _by_turns(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
 
 
 def _spread(numbers: list[int], scored: Scored) -> list[int]:
-    """The numbers, one of each plane before the second of any."""
+    """`numbers` sorted so that every plane has its first frame before any has its second."""
     turn: dict[int, int] = {}
     keyed = []
     for place, number in enumerate(numbers):
@@ -187,7 +184,7 @@ def _metric_names(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """The settings needed to repeat the evaluation, one row each."""
+    """The settings that are needed to repeat the evaluation, one row for each."""
     flat = {"run": metrics["run"], "data hash": metrics["data_hash"]}
     flat |= _flat("evaluation", metrics["settings"]) | _flat("run", metrics["run_config"])
     flat |= {
@@ -197,7 +194,7 @@ def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """Nested settings as dotted names."""
+    """Nested settings by dotted name."""
     flat: dict[str, str] = {}
     for name, value in sorted(values.items()):
         key = f"{prefix}.{name}"

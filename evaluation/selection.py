@@ -102,8 +102,8 @@ def patients(frames: pd.DataFrame) -> str:
 def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection:
     """The accepted, labeled frames of `target` that were not in training.
 
-    SonoError when the center or split is unknown, was in training (unless allowed), or no frame is
-    left.
+    Raises SonoError if the center or split is unknown, was in training (unless allowed), or no
+    frame is left.
     """
     target = resolve_target(images, target)
     asked = _of_split(images, target) if target.center is None else _of_center(images, seen, target)
@@ -143,7 +143,7 @@ def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection
 def resolve_target(images: pd.DataFrame, target: Target) -> Target:
     """The `target` with its center as the images table spells it.
 
-    SonoError when no center, or several, match.
+    Raises SonoError if no center, or several, match.
     """
     if target.center is None:
         return target

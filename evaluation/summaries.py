@@ -70,7 +70,7 @@ class Scored:
     def compared(self) -> NDArray[np.int64]:
         """The candidates when modes are compared: the planes present.
 
-        All planes if only one is present, since any answer would be right.
+        If only one is present, every answer would be right, so all planes are candidates.
         """
         return self.present if len(self.present) > 1 else np.arange(len(self.planes))
 
@@ -91,7 +91,7 @@ class Scored:
     def predictions(self, mode: str) -> NDArray[np.int64]:
         """Index into the present planes [images].
 
-        UNDECIDED for a tie or an image that the mode does not cover.
+        The result is UNDECIDED for a tie or an image that the mode does not cover.
         """
         return predict(self.scores[mode][:, self.present])
 

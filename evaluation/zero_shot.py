@@ -73,7 +73,7 @@ def masked_features(
 ) -> Features:
     """Unit features [n, d] of square frames [n, S, S] under masks [n, S, S].
 
-    SonoError when a feature is not finite.
+    Raises SonoError if a feature is not finite.
     """
     return _finite(image_features(model, squares, masks))
 

@@ -131,8 +131,8 @@ def load_templates(name_or_folder: str) -> CaptionTemplates:
     """The template set of that name, or of a folder.
 
     A folder has `global.j2`, `region.j2` and optional prompt files; the standard ones are used
-    where it has none. SonoError for an unknown set; with file and line for a syntax error or a
-    construct that is not allowed.
+    where it has none. Raises SonoError for an unknown set; with file and line for a syntax error or
+    a construct that is not allowed.
     """
     folder = _find_set(name_or_folder)
     texts = {level: _read(folder / file) for level, file in LEVEL_FILES.items()}

@@ -55,18 +55,18 @@ def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed process has written stays; only a cut of power needs this.
+    """Do not wait for the disk in this process; processes that tests start do wait.
 
-    Processes of their own do wait.
+    What a killed process has written stays without it; only a power failure needs it.
     """
     monkeypatch.setattr(storage, "sync", lambda path: None)
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, and ends a child.
+    """Let SIGINT raise KeyboardInterrupt here, and end children.
 
-    Both ignore it where a shell started the tests with `&`.
+    Otherwise both ignore it if a shell has started the tests with `&`.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

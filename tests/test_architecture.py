@@ -1,6 +1,4 @@
-"""The dependency rules: which package may import which, what ships, and a command line that
-starts without torch.
-"""
+"""The dependency rules: imports of packages, contents of a release, no torch at the start."""
 
 import ast
 import subprocess

@@ -1,6 +1,4 @@
-"""The command line: help for every command, the whole job on a small phantom, and bad input for
-each command.
-"""
+"""The command line: help of every command, all stages on a small phantom, and bad input."""
 
 import json
 import os

@@ -1,6 +1,4 @@
-"""The documentation site: pages from the code are current, every link leads somewhere, and nothing
-is loaded from the network.
-"""
+"""The documentation: generated pages are current, links work, and no page loads from the web."""
 
 import json
 import shutil

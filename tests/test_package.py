@@ -1,5 +1,6 @@
-"""What is distributed: a wheel with the package alone, an sdist with tests and docs, and a command
-that starts where the wheel is installed.
+"""The distribution: a wheel with only the package, and an sdist with tests and docs.
+
+The command starts where the wheel is installed.
 """
 
 import subprocess

@@ -1,6 +1,4 @@
-"""Every command against a study that somebody has changed, on a full disk, and killed in the
-middle.
-"""
+"""Every command on a study that was changed, on a full disk, and killed halfway."""
 
 import errno
 import json

@@ -1,6 +1,4 @@
-"""Every command on a study whose vault is missing, another's, older or damaged, and under umask
-077.
-"""
+"""Every command with a missing, foreign, older or damaged vault, and under umask 077."""
 
 import os
 import re

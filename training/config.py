@@ -179,7 +179,7 @@ def training_config(
 ) -> TrainingConfig:
     """The settings of a new run: recipe (default `sono`), `sono.toml`, then options.
 
-    Options that are None are not set. SonoError for an unknown recipe or setting.
+    Options that are None are not set. Raises SonoError for an unknown recipe or setting.
     """
     given = {name: value for name, value in options.items() if value is not None}
     own = section_values(workspace.config_path, "training")

@@ -38,9 +38,9 @@ def export_shards(
 ) -> ShardSummary:
     """Write the captioned frames of `split` as a run of these settings would see them.
 
-    Frames of held-out centers are left out. SonoError when there is nothing to write, `out` is not
-    a new or empty folder, or private text cannot be searched for (unless `no_vault`); PrivacyError
-    when something private is found.
+    Frames of held-out centers are left out. Raises SonoError if there is nothing to write, `out` is
+    not a new or empty folder, or private text cannot be searched for (unless `no_vault`); raises
+    PrivacyError if something private is found.
     """
     workspace.require_vault(no_vault)
     refuse_used_folder(out)

@@ -49,8 +49,8 @@ def read_inputs(
 ) -> TrainingInputs:
     """Read the inputs of a run, except the contents of shards.
 
-    SonoError when there is too little training data, or the shards do not fit. A resumed run starts
-    from its checkpoint `saved`, if it has one.
+    Raises SonoError if there is too little training data, or the shards do not fit. A resumed run
+    starts from its checkpoint `saved`, if it has one.
     """
     accepted = workspace.accepted_images()
     images, template = usable_images(workspace, accepted, config), template_set(workspace)

@@ -47,7 +47,7 @@ class Start:
 def start_of(workspace: Workspace, config: TrainingConfig, saved: Path | None = None) -> Start:
     """A new architecture, or the model of `config.init` at the requested image size.
 
-    SonoError for settings that do not fit the model. A resumed run has all weights in its
+    Raises SonoError for settings that do not fit the model. A resumed run has all weights in its
     checkpoint `saved`, so the model that it started from may be missing; but adapters are stored
     without the weights that they adapt.
     """
@@ -114,7 +114,7 @@ def new_model(
 def _encoder(workspace: Workspace, config: TrainingConfig) -> Encoder | None:
     """The encoder that `start` is the path of.
 
-    SonoError when it is neither a known name nor a file.
+    Raises SonoError if it is neither a known name nor a file.
     """
     start = config.start
     if start is None or start == SCRATCH or (start == IMAGENET and config.model in FILES):

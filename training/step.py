@@ -75,7 +75,8 @@ class Trainer:
     def step(self, parts: Sequence[Batch], rate: float) -> float:
         """Train on the parts of a batch; returns their mean loss over all processes.
 
-        ArithmeticError for a loss or gradient that is not finite; the weights are then unchanged.
+        Raises ArithmeticError for a loss or gradient that is not finite; the weights are then
+        unchanged.
         """
         self.learner.train()
         self.optimizer.zero_grad()

@@ -43,7 +43,7 @@ def image_features(
 def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
     """Macro Top-1 over the planes of `pairs`, whole frames without masks.
 
-    None for fewer than two planes.
+    The result is None for fewer than two planes.
     """
     rows = [row for row, example in enumerate(pairs.examples) if example.prompts]
     planes = sorted({str(pairs.examples[row].plane) for row in rows})
@@ -63,8 +63,8 @@ def plane_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> flo
 def naming_accuracy(model: MaskClip, pairs: PairSet, batch_size: int = 64) -> float | None:
     """Macro Top-1 over structures of naming a region among the structures of its plane.
 
-    None if no plane has two structures with masks. The text of a structure is the mean of its short
-    phrasings.
+    The result is None if no plane has two structures with masks. The text of a structure is the
+    mean of its short phrasings.
     """
     asked = _asked_regions(pairs)
     if not asked:
@@ -107,8 +107,8 @@ def validate(
 ) -> dict[str, float]:
     """Validation loss without augmentation, and macro Top-1 of planes and of naming regions.
 
-    The draws are fixed. Empty if no validation is due in this epoch; planes and naming are missing
-    if the data cannot show them. Every process computes all of it.
+    The draws are fixed. The result is empty if no validation is due in this epoch; planes and
+    naming are missing if the data cannot show them. Every process computes all of it.
     """
     due = (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs
     if len(pairs) < 2 or not due:  # one pair alone is always right

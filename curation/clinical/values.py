@@ -89,9 +89,9 @@ def shape(text: str) -> str:
 
 
 def shown_name(path: str, names: bool) -> str:
-    """A printable path below the folder of files.
+    """A path below the folder of files for a message: its shape (`AAA_99/AA9.aaa`).
 
-    Only its shape (`AAA_99/AA9.aaa`) is shown unless `names` may be shown.
+    With `names`, it is the path itself with unprintable characters replaced.
     """
     if not names:
         return "/".join(map(shape, path.split("/")))
@@ -150,9 +150,9 @@ def text_value(field: str, text: str) -> str:
 
 
 def id_problem(text: str) -> str:
-    """What is wrong with a cell for an id.
+    """What is wrong with the cell of an id; "" if nothing is.
 
-    A spreadsheet has turned it into `1.23E+05`, or it is an answer; else "".
+    A spreadsheet may have turned it into `1.23E+05`, or it may be an answer such as "yes".
     """
     if _ROUNDED_ID.fullmatch(text):
         return _ROUNDED

@@ -179,7 +179,7 @@ def _new_temporary(target: Path, mode: int) -> tuple[Path, IO[Any], int]:
 def _held_new(path: Path, mode: int) -> IO[Any] | None:
     """A new file, open and locked while it is open.
 
-    None if another process has it or has removed it.
+    The result is None if another process has it or has removed it.
     """
     try:
         held = os.fdopen(

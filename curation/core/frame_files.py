@@ -80,7 +80,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def read_stored(path: Path) -> NDArray[np.uint8]:
-    """A stored frame [H, W]; SonoError where it is missing, damaged, or another one's pixels."""
+    """A stored frame [H, W]; raises SonoError if missing, damaged or of other pixels than named."""
     try:
         decoded = cv2.imdecode(
             np.frombuffer(read_regular(path, MAX_STORED_BYTES), np.uint8), cv2.IMREAD_GRAYSCALE

@@ -196,7 +196,7 @@ def check_rows(table: pa.Table, spec: TableSpec, where: str) -> None:
 def _are_of(files: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether the name of each file is its id, perhaps with a hyphen and a checksum.
 
-    Null if there is no file.
+    The result is null if there is no file.
     """
     names = pc.replace_substring_regex(files, r"^.*/|[.][^.]*$", "")
     known = ids.fill_null("")

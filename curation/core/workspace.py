@@ -277,7 +277,7 @@ class Workspace(StudyFolder):
         return self.read(MASKS)
 
     def captions(self) -> pd.DataFrame:
-        """The captions table; SonoError if `sono captions build` has not run."""
+        """The captions table; raises SonoError if `sono captions build` has not run."""
         frame = self.read(CAPTIONS)
         if frame.empty:
             raise SonoError(f"{self.root}: no captions yet; run `sono captions build` first")

@@ -20,8 +20,8 @@ def exam_ids(
     """The pseudonym of the exam of each of `images`, by its file and the folder given to `sono qc`.
 
     An exam is the highest folder below the given one whose files have at most one patient, one
-    study and one center; for files directly in the given folder, it is that folder. None where
-    every folder has several. With `by_file`, every file is an exam of its own.
+    study and one center; for files directly in the given folder, it is that folder. The result is
+    None if every folder has several. With `by_file`, every file is an exam of its own.
     """
     if by_file:
         return [pseudonym(key, "exam", path) for path, _ in places]

@@ -62,7 +62,7 @@ def correlations(
 ) -> NDArray[np.floating]:
     """Correlation [P] of the frames of each pair, with `flipped` the second one mirrored.
 
-    NaN where a frame is missing. A bounded number of frames is kept in memory.
+    The result is NaN if a frame is missing. A bounded number of frames is kept in memory.
     """
 
     @lru_cache(maxsize=HELD)

@@ -33,7 +33,7 @@ class PublishedSplits:
 def published_splits(workspace: Workspace, reading: TableReading | None) -> PublishedSplits:
     """Read the splits of a records table from the column set by `[splits] column`.
 
-    SonoError where neither this table nor an earlier one of the workspace has the column.
+    Raises SonoError if neither this table nor an earlier one of the workspace has the column.
     """
     if reading is None:
         return PublishedSplits({})

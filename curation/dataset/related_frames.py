@@ -45,7 +45,7 @@ def training_rows(images: pd.DataFrame, hold_out: Sequence[str]) -> pd.DataFrame
     They share no center, patient, exam folder or duplicate group with a held-out center. A held-out
     center matches in any spelling, and so do centers that may be the same by their names (North
     General for North). Rows without a center are excluded, since they may come from a held-out
-    center. SonoError for an unknown center.
+    center. Raises SonoError for an unknown center.
     """
     accepted = images[images["status"] == "accepted"]
     if not hold_out:

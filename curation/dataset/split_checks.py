@@ -81,7 +81,7 @@ def split_counts(images: pd.DataFrame) -> pd.DataFrame:
 def possible_counts(images: pd.DataFrame) -> dict[str, int]:
     """Count patients who may be the same as another patient, and their accepted frames.
 
-    {} where there are none.
+    The result is {} if there are none.
     """
     found = images[(images["status"] == "accepted") & images["patient_group"].notna()]
     return (

@@ -26,7 +26,7 @@ def split_workspace(
     """Assign the splits of a workspace again, or as fold `fold` (from 0) of `folds`.
 
     Returns the fold, the number of frames and patients of each split, and a remark on runs that
-    were trained on other splits. SonoError where a split would leak.
+    were trained on other splits. Raises SonoError if a split would leak.
     """
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
@@ -66,7 +66,7 @@ def _other_runs(workspace: Workspace, before: pd.Series, now: pd.Series) -> dict
 def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
     """Check the present splits and return the number of frames and patients of each.
 
-    SonoError where a patient or a near duplicate is in two splits.
+    Raises SonoError if a patient or a near duplicate is in two splits.
     """
     images = workspace.images(SPLIT_COLUMNS)
     workspace.refuse_none_accepted(images)

@@ -69,7 +69,7 @@ def assign_splits(
     the seed places each component. Then components move until patients, frames, centers and planes
     have their shares of every split, to within 2 % or as near as complete patients allow. A
     component whose rows all have one `earlier` split (null: none) keeps it. Where `config` names a
-    partition column, components follow it; SonoError where a component crosses the partition.
+    partition column, components follow it; raises SonoError if a component crosses the partition.
     """
     accepted = images[images["status"] == "accepted"]
     accepted = accepted if config.column else accepted.assign(partition=None)
@@ -90,7 +90,7 @@ def assign_splits(
 def _partition_splits(accepted: pd.DataFrame) -> NDArray[np.integer]:
     """The split index [rows] by the partition, for each row's component; -1 for none.
 
-    SonoError where a component crosses the partition.
+    Raises SonoError if a component crosses the partition.
     """
     for column, kind in (("patient_id", "patients"), ("duplicate_group", "groups of duplicates")):
         torn = ids_in_several_splits(accepted[column], accepted["partition"])
@@ -117,7 +117,7 @@ def _partition_splits(accepted: pd.DataFrame) -> NDArray[np.integer]:
 def earlier_splits(images: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
     """The split of each row's patient, else of its pixels, in an `earlier` images table.
 
-    Null for new patients and pixels.
+    The result is null for new patients and pixels.
     """
     placed = earlier[earlier["split"].notna()].astype(object)
     found = pd.Series(None, index=images.index, dtype=object)
@@ -138,7 +138,7 @@ def fold_splits(
     """The splits of one fold of a cross-validation over components.
 
     Fold `fold` (from 0) is test; the share `val` of the remaining components is val, the rest is
-    train. SonoError for a fold out of range and for fewer components than folds.
+    train. Raises SonoError for a fold out of range and for fewer components than folds.
     """
     if folds < 2 or not 0 <= fold < folds:
         raise SonoError(

@@ -35,7 +35,7 @@ class Study:
     def images(self) -> pd.DataFrame:
         """One row per frame of the sources: status, reasons, center, plane, age, quality, split.
 
-        The columns are those of `images.parquet`. SonoError where `sono qc` has not run.
+        The columns are those of `images.parquet`. Raises SonoError if `sono qc` has not run.
         """
         return self.workspace.images()
 
@@ -52,7 +52,7 @@ class Study:
     def frame(self, image_id: str) -> NDArray[np.uint8]:
         """The stored frame [H, W], 8-bit gray, cropped to its sector.
 
-        SonoError where there is no such frame, or it is not accepted.
+        Raises SonoError if there is no such frame, or it is not accepted.
         """
         rows = self.images[self.images["image_id"] == image_id]
         if rows.empty:

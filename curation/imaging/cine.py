@@ -70,7 +70,7 @@ def _small(gray: Gray, box: Box) -> Gray:
 
 
 def _correlation(one: Gray, other: Gray) -> float:
-    """Normalized correlation.
+    """The normalized correlation of two pictures.
 
     It is 1 for two equal pictures, even of one tone, and 0 if only one is of one tone.
     """

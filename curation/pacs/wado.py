@@ -92,7 +92,7 @@ def _retrieve(pacs: Pacs, instance: Instance, target: Path, form: str) -> dict[s
 def _boundary(answer: Any) -> bytes:
     """The boundary of a multipart response.
 
-    Empty if the file comes without multipart, as some servers send it.
+    The result is empty if the file comes without multipart, as some servers send it.
     """
     header = Message()
     header["Content-Type"] = answer.headers.get("Content-Type", "nothing")

@@ -1,6 +1,6 @@
-"""What a machine burns into the frame.
+"""Draw the overlays that a machine burns into the frame.
 
-A banner with the name, settings, a gray bar, depth ticks, calipers and a Doppler box.
+These are a banner with the name, settings, a gray bar, depth ticks, calipers and a Doppler box.
 """
 
 import cv2

@@ -1,6 +1,6 @@
-"""Frames as hospitals export them.
+"""Write frames as hospitals export them.
 
-PNG, JPEG and DICOM with private text in every place that a format has.
+The files are PNG, JPEG and DICOM with private text in every place that the format has.
 """
 
 import io

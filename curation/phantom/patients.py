@@ -73,7 +73,7 @@ class PhantomPatient:
 def make_patient(number: int, center: str, seed: int) -> PhantomPatient:
     """Patient `number` of the study.
 
-    The same for the same seed; the first 600 have different names.
+    The same seed gives the same patient; the first 600 patients have different names.
     """
     rng = np.random.default_rng([seed, 1, number])
     birth = date(1979, 1, 1) + timedelta(days=int(rng.integers(0, 25 * 365)))

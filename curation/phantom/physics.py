@@ -1,6 +1,6 @@
-"""From a drawn scene to a B-mode frame.
+"""Compute a B-mode frame from a drawn scene.
 
-Beams, shadows, speckle, log compression and the sector of the probe.
+The steps are beams, shadows, speckle, log compression and the sector of the probe.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sono.curation.phantom.scene import Scene
 class Probe:
     """A convex sector in a frame of `height` x `width` pixels.
 
-    Apex, radii in pixels, half opening in degrees.
+    Apex and radii are in pixels, half of the opening angle is in degrees.
     """
 
     height: int

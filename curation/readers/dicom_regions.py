@@ -39,7 +39,7 @@ class Spacing:
 def read_regions(dataset: "Dataset") -> tuple[UltrasoundRegion, ...] | None:
     """The regions of an ultrasound image in their order.
 
-    None if the header has no such sequence.
+    The result is None if the header has no such sequence.
     """
     try:
         items = list(dataset.SequenceOfUltrasoundRegions)
@@ -128,7 +128,7 @@ def spacing_of(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> 
 def tissue_box(regions: Sequence[UltrasoundRegion], rows: int, columns: int) -> Box | None:
     """The half-open box of the only region of tissue.
 
-    None if there are none or several, or if it is not usable.
+    The result is None if there are none or several, or if it is not usable.
     """
     tissue = [region for region in regions if is_tissue(region)]
     if (

@@ -144,7 +144,7 @@ def _preferred_number(items: Sequence[_Item]) -> float | None:
 def _age(items: Sequence[_Item], exam: date | None) -> int | None:
     """Gestational age in days on the exam day.
 
-    As stated, otherwise from the due date or the last period, otherwise from the biometry.
+    It is the stated age, otherwise that by due date or last period, otherwise that by biometry.
     """
     general = [item for item in items if item.sections <= SUMMARIES]
     stated = _preferred_number([item for item in general if item.concept == AGE])

@@ -90,7 +90,7 @@ def _walk(top: bytes) -> Iterator[bytes]:
 def stamp_of(path: bytes) -> tuple[int, int] | None:
     """Size in bytes and modification time in ns (for an object, a number derived from its tag).
 
-    None if these are unknown.
+    The result is None if these are unknown.
     """
     try:
         if is_url(path):
@@ -129,7 +129,7 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
 def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult | None:
     """The identity that an image or a DICOM file with frames declares, without decoding pixels.
 
-    None for any other file.
+    The result is None for any other file.
     """
     try:
         content = _content(path, Path(os.fsdecode(path)).name, limits)

@@ -168,9 +168,9 @@ def _info(url: bytes) -> dict[str, Any]:
 
 
 def _open_store(url: str) -> tuple[Any, str]:
-    """The store of an address, and the name there.
+    """The store of an address, and the name of the object in it.
 
-    Never a chain of stores, which the name of an object could request.
+    A chain of stores, which the name of an object could request, is never opened.
     """
     protocol = url.partition("://")[0]
     try:

@@ -80,7 +80,7 @@ class RecordsReport:
     stops_qc: str = ""  # why `sono qc` refuses this table
 
     def refuse_what_stops_qc(self) -> None:
-        """SonoError where `sono qc` would stop with this error, too."""
+        """Raise SonoError if `sono qc` would stop with this error, too."""
         if self.stops_qc:
             raise SonoError(self.stops_qc)
 
@@ -112,8 +112,8 @@ def check_records(
 ) -> RecordsReport:
     """Read a table as `sono qc` would and report on it; with `raw`, match that folder, too.
 
-    No message shows a name from the headers of the files or of earlier runs. SonoError where the
-    file is not a records table.
+    No message shows a name from the headers of the files or of earlier runs. Raises SonoError if
+    the file is not a records table.
     """
     options = options or MatchOptions()
     reading = read_rows(path, config, planes, known=names_of_persons(options.sources))

@@ -55,7 +55,7 @@ class Sheet:
 def read_text_table(path: Path, content: bytes, delimiter: str = "", encoding: str = "") -> Sheet:
     """Read a CSV or TSV file; an empty `delimiter` or `encoding` is detected.
 
-    SonoError where the content is not a table.
+    Raises SonoError if the content is not a table.
     """
     text = decode(path, content, encoding)
     if text[:4].lower() == "sep=":  # a spreadsheet's own hint
@@ -89,7 +89,7 @@ def read_header(path: Path) -> tuple[str, ...]:
 def clean(cell: str) -> str:
     """A cell without surrounding blanks and the spreadsheet notation `="0012"`.
 
-    "" for every way of writing an empty value.
+    Every way of writing an empty value becomes "".
     """
     value = cell.strip(SURROUNDINGS)
     if value.startswith('="') and value.endswith('"'):
@@ -98,7 +98,7 @@ def clean(cell: str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; SonoError where it is missing, unreadable or empty."""
+    """The content of a file; raises SonoError if it is missing, unreadable or empty."""
     if not path.is_file():
         raise SonoError(
             f"{path}: no such records table; give an existing CSV, TSV, XLSX, Parquet or JSON "
@@ -118,7 +118,7 @@ def read_bytes(path: Path) -> bytes:
 def decode(path: Path, content: bytes, encoding: str) -> str:
     """Decode a file by its byte order mark, else `encoding`, UTF-8 or, last, Windows-1252.
 
-    SonoError for an unknown or wrong encoding and for binary content.
+    Raises SonoError for an unknown or wrong encoding and for binary content.
     """
     found = next((name for mark, name in MARKS if content.startswith(mark)), "")
     try:
@@ -191,7 +191,7 @@ def _read_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, lis
 def collect(path: Path, lines: Lines) -> Sheet:
     """Collect `lines` (number, and cells or a problem) into a sheet; the first one is the header.
 
-    SonoError where there is no header or no row, or too many columns.
+    Raises SonoError if there is no header or no row, or too many columns.
     """
     header, lines = _header(lines)
     if not header:

@@ -58,8 +58,8 @@ _TYPED_SUM = re.compile(r"=\s*(\d+\s*\+\s*\d+)", re.ASCII)  # an age like 22+3, 
 def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str = "") -> Sheet:
     """Read a table of any format, which is recognized by its content.
 
-    `sheet` names the sheet of a workbook; "" is the first visible one. SonoError where the content
-    is not a table.
+    `sheet` names the sheet of a workbook; "" is the first visible one. Raises SonoError if the
+    content is not a table.
     """
     content = read_bytes(path)
     if content.startswith(ZIP):

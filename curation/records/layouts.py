@@ -63,9 +63,9 @@ def find_layout(
 ) -> Layout:
     """Find the layout of a table; `mapping` (field to columns, "" for none) overrides guesses.
 
-    The column `center_from` becomes the field of this name: the center of the frames. SonoError
-    where no column identifies rows (NoKeyColumnError), a mapped column is missing, or a private one
-    would be copied.
+    The column `center_from` becomes the field of this name: the center of the frames. Raises
+    SonoError if no column identifies rows (NoKeyColumnError), a mapped column is missing, or a
+    private one would be copied.
     """
     titles = [parse_title(column) for column in header]
     columns = guess_columns(titles)
@@ -111,7 +111,7 @@ def find_layout(
 
 
 def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, Titles]) -> None:
-    """SonoError where two columns of one field differ in a row and `mapping` chooses neither.
+    """Raise SonoError if two columns of one field differ in a row and `mapping` chooses neither.
 
     Names of persons, operators and contacts may be in several columns.
     """

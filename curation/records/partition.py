@@ -41,8 +41,8 @@ def read_partition(
     """The split of each line by the column `column`; None where the table has no such column.
 
     `values` maps cells to splits; common words need no mapping, nor do yes and no in a column
-    called train or test. SonoError for a cell without a mapping, and where one patient, study or
-    image has rows in several splits.
+    called train or test. Raises SonoError for a cell without a mapping, and where one patient,
+    study or image has rows in several splits.
     """
     sheet, path = reading.sheet, reading.path
     index = _index(sheet, column)

@@ -67,7 +67,7 @@ def read_records(
 ) -> RecordsTable:
     """Read a table and return its records.
 
-    SonoError for an unknown plane; correct it or give an alias.
+    Raises SonoError for an unknown plane; correct it or give an alias.
     """
     reading = read_rows(path, config, planes, center_column)
     if reading.unknown:
@@ -86,7 +86,7 @@ def read_rows(
 
     Invalid values are left out and reported by `problems`; unknown planes are in `unknown`. The
     column `center_column` names the center. No message shows a name from the table or one of the
-    `known` persons; `knowing` adds the names in file headers. SonoError where the file is no
+    `known` persons; `knowing` adds the names in file headers. Raises SonoError if the file is no
     records table.
     """
     sheet = read_sheet(path, config.delimiter, config.encoding, config.sheet)

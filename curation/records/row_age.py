@@ -148,7 +148,7 @@ def _by_dates(dates: Mapping[str, date], report: Report) -> dict[str, int]:
 def _written_age(cells: Mapping[str, str], units: Mapping[str, str], point_days: bool) -> str:
     """The recorded age as one text.
 
-    SonoError where the columns of weeks and days contradict each other.
+    Raises SonoError if the columns of weeks and days contradict each other.
     """
     if "ga" in cells:
         return _with_unit(cells["ga"], units.get("ga", ""))

@@ -81,9 +81,7 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def whole_study(folder: Path) -> Workspace:
-    """Two frames whose stored names are those of `sono qc`, with a reviewed, an imported and a
-    proposed mask.
-    """
+    """Two frames named as by `sono qc`, with a reviewed, an imported and a proposed mask."""
     workspace = Workspace.create(folder / "study")
     rows = [
         {

@@ -1,6 +1,6 @@
 """`sono masks import` and `propose` on the command line.
 
-Exit codes, dry runs, and files that are none.
+The tests cover exit codes, dry runs, and files that are not masks.
 """
 
 import json

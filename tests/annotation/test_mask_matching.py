@@ -377,10 +377,9 @@ PATHS = st.builds(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(PATHS, min_size=1, max_size=8, unique=True), st.data())
 def test_no_mask_ever_meets_a_frame_of_another_path(paths: list[str], data: st.DataObject) -> None:
-    """A tree of files, some of them in the study, masks for some: no match contradicts the truth,
-    no refusal is mute.
+    """No match of a random tree of files contradicts the truth.
 
-    Where every file has a mask, every match is the right one.
+    Some of the files are in the study, and masks exist for some. Every refusal has a reason.
     """
     kept = data.draw(st.lists(st.sampled_from(paths), min_size=1, unique=True))
     named = data.draw(
@@ -399,9 +398,7 @@ def test_no_mask_ever_meets_a_frame_of_another_path(paths: list[str], data: st.D
 
 
 def one_ends_the_other(one: str, other: str) -> bool:
-    """Whether the folders of one path that name a patient or a day are the last ones of the
-    other's.
-    """
+    """Whether one path ends with the folders of the other that name a patient or a day."""
     first, second = (
         [part for part in path.split("/")[:-1] if part != "images"] for path in (one, other)
     )

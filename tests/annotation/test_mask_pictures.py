@@ -1,6 +1,6 @@
-"""What a PNG shows is decided by its pixels.
+"""The pixels of a PNG decide what it shows.
 
-One shape, classes, an alpha channel, or no mask at all.
+It may show one shape, classes, an alpha channel, or no mask at all.
 """
 
 import json

@@ -53,9 +53,7 @@ def make_study(folder: Path) -> Workspace:
 
 
 def rows_in_order(workspace: Workspace) -> list[dict[str, object]]:
-    """The masks table as it lies on the disk, without the mark of its study, which two studies
-    do not share.
-    """
+    """The masks table on the disk, without the mark of its study, which differs between studies."""
     rows: list[dict[str, object]] = pq.read_table(workspace.root / "masks.parquet").to_pylist()
     return rows
 

@@ -1,6 +1,4 @@
-"""The weight-free proposer on drawn outlines, on real frames, and where there is nothing to
-find.
-"""
+"""The weight-free proposer on drawn outlines, on real frames, and on frames without outlines."""
 
 import json
 from pathlib import Path

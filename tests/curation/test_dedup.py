@@ -38,9 +38,7 @@ def noisy(gray: Gray) -> Gray:
 def study_of(
     root: Path, frames: list[tuple[Gray, dict[str, object]]], stored: bool = True
 ) -> Workspace:
-    """A workspace of accepted frames, as `sono qc` would leave it before it looks for near
-    duplicates.
-    """
+    """A workspace of accepted frames as `sono qc` leaves it before it searches near duplicates."""
     study = Workspace.create(root / "study")
     rows = []
     for number, (gray, facts) in enumerate(frames):

@@ -1,6 +1,6 @@
-"""What a hospital's disks do: they fill up, are read-only, hold pipes and odd names.
+"""Failures on a hospital's disks: full or read-only disks, pipes and unusual names.
 
-Files change, processes die.
+Files also change during a run, and processes die.
 """
 
 import contextlib
@@ -78,9 +78,7 @@ def sono(*words: object) -> tuple[int, str]:
 
 
 def largest_member(pid: int) -> int:
-    """The most bytes of memory that any process of a family had while it lived, looked at ten
-    times a second.
-    """
+    """The peak memory in bytes of any process of a family, measured ten times a second."""
     family, largest = psutil.Process(pid), 0
     with contextlib.suppress(psutil.NoSuchProcess):
         while family.status() != psutil.STATUS_ZOMBIE:

@@ -1,6 +1,6 @@
 """The qc stage on a small phantom export.
 
-What was planted is found, twice gives the same, killed goes on.
+It finds what was planted, a second run gives the same tables, and a killed run resumes.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""A study of flat frames and a model that reads the plane from the brightness, so that every
-answer is known.
+"""A study of flat frames, and a model that reads the plane from the brightness.
+
+Therefore every answer is known.
 """
 
 from pathlib import Path

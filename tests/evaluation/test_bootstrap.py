@@ -1,6 +1,4 @@
-"""The clustered bootstrap: its point, its width against the formula, and what it does with few
-clusters.
-"""
+"""The clustered bootstrap: point, width compared with the formula, and few clusters."""
 
 import numpy as np
 import pytest

@@ -45,9 +45,7 @@ CANDIDATES = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1
 
 
 def perfect(**features: NDArray[np.floating]) -> RegionFeatures:
-    """12 patients with a frame of each plane, whose structures all have a mask that the model
-    names.
-    """
+    """12 patients with a frame of each plane; the model names the masks of all structures."""
     masks = [
         (structure, plane, 3 * patient + plane, patient)
         for patient in range(12)

@@ -1,6 +1,6 @@
 """Region control from end to end.
 
-A study whose structures have a brightness of their own, and models that see it.
+Each structure of the study has its own brightness, and the models see it.
 """
 
 import json
@@ -49,9 +49,9 @@ SIDE = 32
 
 
 class BrightnessReader(nn.Module):
-    """Names the structure whose brightness is nearest to the mean under the mask.
+    """A model that names the structure whose brightness is nearest to the mean under the mask.
 
-    Of planes it knows nothing.
+    It does not recognize planes.
     """
 
     image_size = SIDE
@@ -81,8 +81,9 @@ class BrightnessReader(nn.Module):
 def add_frames(
     workspace: Workspace, planes: dict[str, tuple[str, ...]] = SHOWN, center: str = "new"
 ) -> None:
-    """8 patients with a frame of each plane, whose structures are squares in places that change
-    from frame to frame.
+    """8 patients with a frame of each plane, whose structures are squares.
+
+    The places of the squares differ between frames.
     """
     rows, masks = [], []
     rng = np.random.default_rng(sum(center.encode()))

@@ -1,6 +1,4 @@
-"""What may be evaluated: nothing that training has seen, unless somebody insists, and then it
-is said.
-"""
+"""Which frames are evaluated: none that training has seen, unless a user allows it."""
 
 import pandas as pd
 import pytest

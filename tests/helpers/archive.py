@@ -27,9 +27,9 @@ Mischief = Callable[[str, int], Reply | None]
 
 
 class Archive:
-    """An archive of 5 studies with 2 files each.
+    """A DICOMweb archive of 5 studies with 2 files each.
 
-    `mischief(path, times asked)` may answer in its place.
+    `mischief(path, times asked)` may answer a request in its place.
     """
 
     def __init__(self) -> None:

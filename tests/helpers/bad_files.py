@@ -1,6 +1,6 @@
-"""Files that hospitals really have and that readers stumble over: broken, odd, hostile or private.
+"""Write files that readers fail on: broken, unusual, hostile or private ones.
 
-`make_bad_files` writes 52 entries to `img` and 56 to `dcm`. All sound ones show the same fan.
+`make_bad_files` writes 52 entries to `img` and 56 to `dcm`. All intact ones show the same sector.
 """
 
 import os

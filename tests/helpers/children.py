@@ -1,6 +1,6 @@
-"""Commands in a child of this process, which has imported everything.
+"""Run commands in a forked child of this process, in which everything is already imported.
 
-It may be killed, run out of disk, or hang.
+A child may be killed, may find the disk full, or may hang.
 """
 
 import ctypes
@@ -60,9 +60,9 @@ def import_all() -> None:
 def run(
     words: list[str], prepare: Callable[[], object] = lambda: None, cwd: Path | None = None
 ) -> Outcome:
-    """Run `sono` with `words` in a child, after `prepare()` there.
+    """Run `sono` with the arguments `words` in a child, which calls `prepare()` first.
 
-    One that hangs is killed and fails the test.
+    A child that hangs is killed, and the test fails.
     """
     with started(words, prepare, cwd) as ended:
         return ended()
@@ -85,8 +85,9 @@ def started(
 
 
 class _Said:
-    """What a child says: a pipe with room for all of it, since no file may be written where the
-    disk is full.
+    """The output of a child, in a pipe that holds all of it.
+
+    A file could not be written if the disk is full.
     """
 
     def __enter__(self) -> Self:
@@ -159,8 +160,9 @@ def _progress(child: int) -> tuple[str, float]:
 
 
 def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Callable[[], None]:
-    """Let the child be killed as by SIGKILL just before change `number` below a folder, of the
-    kinds named.
+    """Kill the child as by SIGKILL just before change `number` below a folder.
+
+    Only changes of the given kinds count.
     """
 
     def prepare() -> None:
@@ -181,9 +183,9 @@ def killed_at(number: int, below: Path, changes: frozenset[str] = CHANGES) -> Ca
 
 
 def without_rights() -> None:
-    """Let modes hold for the child, which may be root's.
+    """Make file modes apply to the child, even if it runs as root.
 
-    It gives up what lets root read and write everything.
+    It drops the capabilities with which root reads and writes everything.
     """
     # version 3, this process
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
@@ -192,9 +194,9 @@ def without_rights() -> None:
 
 
 def close(folder: Path, deep: bool = True) -> None:
-    """Let nobody add or replace a file in a folder, or `deep` below it.
+    """Make a folder read-only, and with `deep` all folders below it.
 
-    Files may be links to those of others.
+    Modes of files are not changed, because the files may be links to those of other tests.
     """
     for path in (folder, *(folder.rglob("*") if deep else ())):
         if path.is_dir():
@@ -202,7 +204,8 @@ def close(folder: Path, deep: bool = True) -> None:
 
 
 def disk_of(size: int) -> Callable[[], None]:
-    """Let no file of the child grow over `size` bytes, which says EFBIG where a full disk says
-    ENOSPC.
+    """Let no file of the child grow beyond `size` bytes.
+
+    The error is EFBIG, while that of a full disk is ENOSPC.
     """
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

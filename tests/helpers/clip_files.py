@@ -1,6 +1,4 @@
-"""Small random checkpoints in the published formats, written with the names that the published
-code uses.
-"""
+"""Write small random checkpoints in the published formats, with the names of the published code."""
 
 import json
 from pathlib import Path
@@ -34,7 +32,7 @@ def random_clip(seed: int = 0, quick_gelu: bool = True) -> CLIP:
 def vision_weights(clip: CLIP, seed: int = 1, depthwise: bool = True) -> dict[str, Tensor]:
     """The vision tower as SonoCLIP and Alpha-CLIP save it.
 
-    A mask conv, a depthwise conv, attention by in_proj.
+    It has a mask conv, a depthwise conv and attention with in_proj.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = {

@@ -1,6 +1,6 @@
-"""Every command of the command line on a small study.
+"""List every command of the command line, with arguments for a small study.
 
-Its words, what it reads and what it needs of the vault.
+Each has its words, what it reads, and what it needs from the vault.
 """
 
 import json
@@ -48,9 +48,7 @@ PRIVATE = ("Okonkwo", "Lindqvist", "Abernathy", "MRN700")  # of given/records.cs
 
 @dataclass(frozen=True)
 class Place:
-    """A folder `base` with a study, its vault, the files that are given to commands, and what
-    `out` gets.
-    """
+    """A folder `base` with a study, its vault, input files of commands, and the output `out`."""
 
     base: Path
     raw: Path  # of the first study: its files are known
@@ -68,7 +66,7 @@ class Place:
     def copy(self, base: Path) -> "Place":
         """A copy that a test may change.
 
-        What is large is linked, and replaced as a whole if at all.
+        Large files are hard links: commands may replace them, but never write into them.
         """
         shutil.copytree(
             self.base, base, symlinks=True, dirs_exist_ok=True, copy_function=_link_or_copy
@@ -82,9 +80,9 @@ def _link_or_copy(source: str, target: str) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """The words after `sono`, of which {} are parts of the place; what it reads, below the place.
+    """One command: the words after `sono`, what it reads and where it writes.
 
-    Where it writes.
+    {} in the words are parts of the place; what it reads is given below the place.
     """
 
     words: str
@@ -103,9 +101,9 @@ class Command:
         return " ".join(word for word in self.words.split(" -")[0].split() if word.isalpha())
 
     def again(self, place: Place) -> list[str]:
-        """What is said after the command was cut off: the same.
+        """The command line that continues the command after it was interrupted.
 
-        A run of `sono train` goes on with --resume.
+        It is the same command line; a run of `sono train` is resumed with --resume.
         """
         resumed = self.name == "train" and (place.study.runs / "new" / "last").exists()
         return self.line(place, *(["--resume"] if resumed else []))
@@ -327,9 +325,9 @@ def fan(seed: int, text: str = "") -> bytes:
 
 
 def make_place(base: Path, seed: int = 0, runs: bool = True) -> Place:
-    """Six patients of two frames each and a frame with letters on it, through every stage.
+    """Make a place with a study that has been through every stage.
 
-    Masks, captions, runs.
+    It has six patients with two frames each, a frame with letters on it, masks, captions and runs.
     """
     given, study = base / "given", Workspace.create(base / "study")
     _write_given(given, seed)

@@ -14,9 +14,7 @@ MIXED: dict[str, Any] = {
 
 
 def quick(**changes: Any) -> TrainingConfig:
-    """Settings with a text transformer from scratch, which needs no wheel, beside the model
-    named.
-    """
+    """Settings with the given model and a text transformer from scratch, which needs no wheel."""
     return TrainingConfig(**(CLIP_TEXT | changes))
 
 

@@ -1,6 +1,4 @@
-"""Small vision encoders of other projects, with random values, and the registration of small
-timm models.
-"""
+"""Make small vision encoders of other projects with random weights; register small timm models."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,10 +21,7 @@ WIDTH = 192  # the narrowest whose heads are known
 
 
 def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
-    """`module` with every weight random, those too that start as zeros or ones.
-
-    In evaluation mode.
-    """
+    """`module` in evaluation mode with random weights, including those that start as 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():
@@ -133,9 +128,7 @@ def frames(side: int = 32) -> Tensor:
 
 
 def same(first: nn.Module, second: nn.Module, side: int = 32) -> bool:
-    """Whether two encoders give the same features of the same frames, which differ between the
-    frames.
-    """
+    """Whether two encoders give equal features for the same frames, and unequal ones for others."""
     with torch.inference_mode():
         one, other = first(frames(side)), second(frames(side))
     assert not torch.allclose(one[0], one[1], atol=1e-2)

@@ -9,9 +9,9 @@ from sono.curation.core.workspace import Workspace
 
 
 def copy_study(study: Workspace, folder: Path) -> Workspace:
-    """Tables, frames and vault of ``study`` in ``folder``.
+    """Copy tables, frames and vault of `study` to `folder`.
 
-    Its runs and packed frames, which are large, stay behind.
+    Runs and packed frames are not copied, because they are large.
     """
     shutil.copytree(study.root, folder / "study", ignore=shutil.ignore_patterns("runs", "packed"))
     shutil.copytree(study.vault, folder / "study.vault")
@@ -19,9 +19,9 @@ def copy_study(study: Workspace, folder: Path) -> Workspace:
 
 
 def fill_vault(study: Workspace) -> None:
-    """Let the vault know the files of an images table that a test has written by hand.
+    """Add the files of an images table that a test has written by hand to the vault.
 
-    Nothing in them is private.
+    They contain nothing private.
     """
     source = {"path": b"/x/1", "root": b"/x", "settings_hash": "", "private": [], "persons": []}
     rows = [row | source for row in rows_of(study.read(IMAGES))]

@@ -1,6 +1,6 @@
 """A small study that can be learned in seconds.
 
-Bright bars for femora, rings for heads, five patients a center.
+Femora are bright bars, heads are rings, and each center has five patients.
 """
 
 from pathlib import Path

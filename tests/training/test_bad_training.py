@@ -1,6 +1,6 @@
-"""What a study or a machine may hold against a run.
+"""Problems of a study or a machine at the start of a run.
 
-Each is one clear line, or no trouble at all.
+Each gives one clear message, or does not disturb the run.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The benchmark of the training step.
 
-It times our own step, and the plain one beside it does the same work.
+It times sono's own step, and the plain step that it is compared with does the same work.
 """
 
 import importlib.util

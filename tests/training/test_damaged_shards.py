@@ -1,5 +1,6 @@
-"""Whatever is wrong in a folder of shards is one line that names the place, and nobody is in
-them unlisted.
+"""Every defect of a folder of shards gives one message with the place.
+
+Nobody is in the shards without being listed.
 """
 
 import io

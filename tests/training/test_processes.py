@@ -1,6 +1,6 @@
-"""How the processes of a run part.
+"""The end of a run with several processes.
 
-None leaves a thread of gloo's behind, and none waits for one that has died.
+No process leaves a gloo thread behind or waits for a process that has died.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Studies whose masks cannot teach which structure is meant.
+"""Studies whose masks cannot teach which structure is selected.
 
-One line each, and training goes on.
+Each gets one message, and training continues.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""Batches in which whole frames and region pairs are apart.
+"""Batches in which whole frames and region pairs are separate.
 
-How many of each, which frames, and on which process.
+The tests check how many there are of each, which frames, and on which process.
 """
 
 from collections import Counter
@@ -51,9 +51,7 @@ MIXED = made(*[0, 1, 2, 5] * 6)  # 24 frames, 18 of them with masks
 
 
 def settings(**changes: object) -> TrainingConfig:
-    """Equal weights, so that an epoch is a permutation, and no augmentation that hides what was
-    drawn.
-    """
+    """Equal weights, so that an epoch is a permutation, and no augmentation."""
     known = {
         "epochs": 3,
         "batch_size": 10,

@@ -1,6 +1,4 @@
-"""What a step does: parts, rates, number formats and compilation, and what the log tells of
-them.
-"""
+"""One step: parts, rates, number formats and compilation, and what the log contains."""
 
 import copy
 import csv

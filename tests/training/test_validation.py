@@ -95,9 +95,7 @@ def test_only_structures_of_the_plane_are_answers() -> None:
 
 
 def test_a_structure_is_the_mean_of_its_phrasings() -> None:
-    """One of the two phrasings of a heart says brain, so the class of the heart is between the
-    two.
-    """
+    """One of two phrasings of a heart contains brain, so its class is between the two."""
     heart = region("heart", 1, prompts=("a heart", "a brain"))
     pairs = pairs_of(("chest", [heart, region("brain", 2)]))
     model = AreaClip(("heart", "brain"), ("brain",))

@@ -113,7 +113,7 @@ def packed_frames(
 def kept_frames(workspace: Workspace, files: Sequence[str], side: int) -> FrameRows | None:
     """The frames of `packed_frames` from an existing, complete cache.
 
-    None if there is none, or it lacks some of the `files`.
+    The result is None if there is none, or it lacks some of the `files`.
     """
     path, key, every = _frame_store(workspace, side)
     if not set(every) >= set(files) or whole_arrays(path, key) is None:
@@ -143,7 +143,7 @@ def packed_masks(
 ) -> dict[str, NDArray[np.uint32]]:
     """The run lengths at `side` of rows of the masks table, by mask id.
 
-    SonoError for a mask that is not well-formed.
+    Raises SonoError for a mask that is not well-formed.
     """
     masks = sorted(masks, key=lambda mask: str(mask["mask_id"]))
     ids = [str(mask["mask_id"]) for mask in masks]
@@ -189,7 +189,7 @@ def _key(kind: str, side: int, rows: Iterable[Any]) -> str:
 def _kept(path: Path, key: str, write: Callable[[], None]) -> Arrays | None:
     """The arrays of `key` at `path`, written by one process while the others wait.
 
-    None if they cannot be written.
+    The result is None if they cannot be written.
     """
     found = whole_arrays(path, key)
     if found is not None:

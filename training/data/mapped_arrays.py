@@ -27,7 +27,7 @@ def write_arrays(
     """Write arrays of `shapes` atomically, as a stream.
 
     `shapes` are kind and shape by name, in order; `parts` are the rows of the arrays one after
-    another. OSError when the disk is full or cannot be written.
+    another. Raises OSError if the disk is full or cannot be written.
     """
     kinds = {name: np.dtype(kind) for name, (kind, _) in shapes.items()}
     sizes = {
@@ -55,7 +55,7 @@ def write_arrays(
 def map_arrays(path: Path) -> tuple[str, Arrays]:
     """The key and the arrays of a file, mapped and not read.
 
-    ValueError or OSError for a file of another kind.
+    Raises ValueError or OSError for a file of another kind.
     """
     with open_regular(path) as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -70,7 +70,7 @@ def map_arrays(path: Path) -> tuple[str, Arrays]:
 def whole_arrays(path: Path, key: str) -> Arrays | None:
     """The arrays of a file that was written under `key`, after a check of its checksum.
 
-    None for a missing, damaged or other file.
+    The result is None for a missing, damaged or other file.
     """
     try:
         found, arrays = map_arrays(path)

@@ -116,7 +116,7 @@ class PairSet:
     def places(self, regions_per_frame: int) -> list[int] | None:
         """How many pairs of a batch each frame may fill: one per region, up to a limit.
 
-        The limit is `regions_per_frame`. None for one each.
+        The limit is `regions_per_frame`. None means one pair per frame.
         """
         if regions_per_frame == 1:
             return None
@@ -347,7 +347,7 @@ def _masked_region(
 ) -> MaskedRegion | None:
     """The region of a mask (a row).
 
-    None if it has no caption, may not be used, or has no pixel at this size.
+    The result is None if it has no caption, may not be used, or has no pixel at this size.
     """
     caption = tables.regional.get(mask["mask_id"])
     if caption is None or mask["state"] not in tables.states:

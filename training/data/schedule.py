@@ -133,7 +133,7 @@ def _region_rows(
 ) -> Iterator[int]:
     """An endless sequence of frames with masks, each repeated once per region.
 
-    At most `regions_per_frame` times.
+    A frame is repeated at most `regions_per_frame` times.
     """
     for turn in count():
         for row in epoch_rows(weights[masked], 1, config.seed, epoch + REGION_DRAWS * (turn + 1)):
@@ -161,7 +161,7 @@ def local_indices(size: int, accumulate: int) -> list[int]:
 
 
 def check_parts(size: int, accumulate: int, kinds: int = 1) -> None:
-    """SonoError when a batch cannot be divided, or a part would be too small.
+    """Raise SonoError if a batch cannot be divided, or a part would be too small.
 
     `kinds` is the number of kinds of pairs that are not compared with each other (whole frames and
     regions); each process has some of each.

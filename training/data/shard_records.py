@@ -27,7 +27,7 @@ class ShardOrigin(Config):
 class Contents(Config):
     """What a run must know about all pairs before it reads the first one.
 
-    Sizes, pixel statistics, and the patients and frames.
+    These are sizes, pixel statistics, and the patients and frames.
     """
 
     side: int = Field(ge=1, le=1 << 14)

@@ -88,7 +88,7 @@ class Shards:
 
     @classmethod
     def open(cls, folder: Path) -> "Shards":
-        """The shards of a folder; SonoError when it has none."""
+        """The shards of a folder; raises SonoError if it has none."""
         try:
             index = Index.model_validate_json(
                 read_regular(own_shard(folder, INDEX), MAX_JSON_BYTES)
@@ -150,8 +150,8 @@ def write_shards(
 ) -> Shards:
     """Write `pairs`, shuffled, to shards in a new `folder`.
 
-    The index is written last, so an incomplete folder has none. SonoError when the folder is in use
-    or the disk is full. The same pairs and seed give the same bytes.
+    The index is written last, so an incomplete folder has none. Raises SonoError if the folder is
+    in use or the disk is full. The same pairs and seed give the same bytes.
     """
     refuse_used_folder(folder)
     order = torch.randperm(len(pairs), generator=seeded(seed, 0)).tolist()
@@ -178,7 +178,7 @@ def write_shards(
 
 
 def own_shard(folder: Path, name: str) -> Path:
-    """The file `name` of a folder of shards; SonoError if it leads out of the folder."""
+    """The file `name` of a folder of shards; raises SonoError if it leads out of the folder."""
     check_inside(folder / name, folder)
     return folder / name
 
@@ -188,8 +188,8 @@ def stream_pairs(
 ) -> Iterator[Pair]:
     """The pairs of the reader's shards, each once, in an order given by `seed` and `epoch`.
 
-    The first `skip` pairs are left out. A buffer of `buffer` stored pairs is shuffled. SonoError
-    when a shard is damaged.
+    The first `skip` pairs are left out. A buffer of `buffer` stored pairs is shuffled. Raises
+    SonoError if a shard is damaged.
     """
     order = _shuffled(shards, reader, seed, epoch, buffer)
     return (_decoded(shards, one) for one in islice(order, skip, None))
@@ -223,7 +223,7 @@ def stream_batches(shards: Shards, pairs: Iterable[Pair], batch_size: int) -> It
 def read_shard(shards: Shards, number: int) -> Iterator[Pair]:
     """The pairs of one shard in the order of the file.
 
-    SonoError when it is missing, damaged or truncated.
+    Raises SonoError if it is missing, damaged or truncated.
     """
     return (_decoded(shards, one) for one in _stored(shards, number))
 

@@ -100,8 +100,8 @@ def resolve_config(
 ) -> TrainingConfig:
     """The settings as a stream supports them, with a message on those that it does not.
 
-    Without shards the settings stay unchanged. SonoError when the shards contain centers to hold
-    out, or the run `resumed` had another number of processes.
+    Without shards the settings stay unchanged. Raises SonoError if the shards contain centers to
+    hold out, or the run `resumed` had another number of processes.
     """
     if config.shards is None:
         return config
@@ -141,7 +141,7 @@ def open_shards(workspace: Workspace, folder: str) -> Shards:
 def check_shards(
     shards: Shards, workspace: Workspace, config: TrainingConfig, template: str, side: int
 ) -> None:
-    """SonoError when the shards belong to another study, split, template set or settings."""
+    """Raise SonoError if the shards belong to another study, split, template set or settings."""
     source = shards.source
     if source.key_check != workspace.study().key_check:
         raise SonoError(
@@ -164,7 +164,7 @@ def check_shards(
 
 
 def check_apart(shards: Shards, images: pd.DataFrame, val: pd.DataFrame) -> None:
-    """SonoError where a frame of `val`, its patient or a near duplicate of it is in the shards."""
+    """Raise SonoError if the shards contain a frame of `val`, its patient or a near duplicate."""
     leaks = related_rows(val, images, shards.contents.image_ids, shards.contents.patients)
     if leaks.any():
         raise SonoError(

@@ -40,7 +40,7 @@ class FoundWeights:
 def find_weights(path: Path) -> FoundWeights:
     """The weights of the encoder in `path`.
 
-    SonoError when it is not a weight file or contains several encoders.
+    Raises SonoError if it is not a weight file or contains several encoders.
     """
     # MAE and DINO save their options: data, no code
     with torch.serialization.safe_globals([argparse.Namespace]):
@@ -132,7 +132,7 @@ def _prefix(named: Mapping[str, Tensor], path: Path) -> str:
 
 
 def _checked(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """`weights` in float32; SonoError for anything but plain tensors of numbers."""
+    """`weights` in float32; raises SonoError for anything but plain tensors of numbers."""
     for name, value in weights.items():
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise SonoError(

@@ -100,8 +100,8 @@ def unchunked(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def head_width_of(weights: Mapping[str, Tensor], names: str, prefix: str) -> int:
     """The width of an attention head, which no shape contains.
 
-    `names` are those of the file and its folder. SonoError for a width that several models share,
-    if no name identifies the model.
+    `names` are those of the file and its folder. Raises SonoError for a width that several models
+    share, if no name identifies the model.
     """
     width = weights["patch_embed.proj.weight"].shape[0]
     if width == 192 and "tinyusfm" in names:

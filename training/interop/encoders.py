@@ -84,7 +84,7 @@ def read_encoder(path: Path) -> Encoder:
     """The encoder in the weight file `path`.
 
     Timm, MAE (UltraFedFM), TinyUSFM, BEiT (USFM), DINO v1-3 or CLIP. No code of the file is run.
-    SonoError when it is damaged, of another kind, or of a model of unknown size.
+    Raises SonoError if it is damaged, of another kind, or of a model of unknown size.
     """
     found = find_weights(path)
     try:

@@ -67,7 +67,7 @@ class _Graph:
 def export_onnx(model: MaskClip, folder: Path) -> tuple[Path, ...]:
     """Write image.onnx, text.onnx and model.json.
 
-    The features are those of `encode_image` and `encode_text`. SonoError when the extra is not
+    The features are those of `encode_image` and `encode_text`. Raises SonoError if the extra is not
     installed, or a graph differs from the model by more than 1e-4.
     """
     if any(

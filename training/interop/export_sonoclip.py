@@ -19,7 +19,7 @@ BASE, VISION = "base_clip.pt", "sonoclip_vision.pth"
 def export_sonoclip(model: MaskClip, folder: Path) -> tuple[Path, Path]:
     """Write the CLIP file (text tower) and the vision file (mask stem, scale, bias).
 
-    Returns both paths. SonoError when the published code cannot represent the model.
+    Returns both paths. Raises SonoError if the published code cannot represent the model.
     """
     odd = _not_published(model)
     if odd:

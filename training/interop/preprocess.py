@@ -17,7 +17,7 @@ def published_square(
 
     The picture is [H, W] or [H, W, 3] (RGB), the mask [H, W]. Zero padding to a square, then
     antialiased resizing, bicubic for the picture (which may slightly exceed [0, 1]) and linear for
-    the mask (which is soft at its border). SonoError when the two differ in size: nothing is
+    the mask (which is soft at its border). Raises SonoError if the two differ in size: nothing is
     rotated.
     """
     if mask.shape != picture.shape[:2]:

@@ -101,7 +101,7 @@ def settings_of(architecture: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def architecture_of(config: ModelConfig) -> dict[str, Any]:
     """The keyword arguments of open_clip's CustomTextCLIP.
 
-    SonoError for an unknown or unsupported model.
+    Raises SonoError for an unknown or unsupported model.
     """
     known = config.architecture or _look_up(config.name)
     vision, text = dict(known["vision_cfg"]), dict(known["text_cfg"])
@@ -133,7 +133,7 @@ def architecture_of(config: ModelConfig) -> dict[str, Any]:
 def side_of(architecture: dict[str, Any]) -> int:
     """The side in pixels of the square input of `architecture`.
 
-    SonoError when it is not a square.
+    Raises SonoError if it is not a square.
     """
     size = architecture["vision_cfg"]["image_size"]
     height, width = (size, size) if isinstance(size, int) else size

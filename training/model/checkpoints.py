@@ -100,7 +100,7 @@ def _portable(model: MaskClip) -> dict[str, Any]:
 def restore(folder: Path, model: MaskClip) -> None:
     """Load a checkpoint into a model of the same architecture, with its adapters if it has some.
 
-    SonoError when it does not fit.
+    Raises SonoError if it does not fit.
     """
     if adapter_state(model):
         try:
@@ -132,7 +132,7 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def load_weights(folder: Path) -> MaskClip:
     """Build the model of a checkpoint folder and load its weights strictly.
 
-    SonoError when it is not a checkpoint.
+    Raises SonoError if it is not a checkpoint.
     """
     try:
         config = ModelConfig.model_validate(read_json(own_file(folder, MODEL)))
@@ -161,10 +161,7 @@ def load_weights(folder: Path) -> MaskClip:
 
 
 def _refuse_places(folder: Path, config: ModelConfig) -> None:
-    """SonoError when a checkpoint refers to files outside of it.
-
-    By a path, an address or a link.
-    """
+    """Raise SonoError if a checkpoint refers to outside files by a path, an address or a link."""
     kept = (folder / TEXT).is_dir()
     for path in (folder / TEXT).rglob("*"):
         own_file(folder, str(path.relative_to(folder)))
@@ -182,7 +179,7 @@ def _refuse_places(folder: Path, config: ModelConfig) -> None:
 def own_file(folder: Path, name: str) -> Path:
     """The file or folder `name` of a checkpoint or run.
 
-    SonoError for a pipe, or a link out of `folder`.
+    Raises SonoError for a pipe, or a link out of `folder`.
     """
     path = folder / name
     check_inside(path, folder)
@@ -194,8 +191,8 @@ def load_sonoclip(base: str | os.PathLike[str], vision: str | os.PathLike[str]) 
     """The published SonoCLIP pair (or Alpha-CLIP's): `base` has the text tower.
 
     `encode_image(image, mask)` takes gray or RGB frames in [0, 1] and masks in {0, 1},
-    `encode_text(tokens)` the result of `tokenize`. SonoError for keys that are missing or left
-    over.
+    `encode_text(tokens)` the result of `tokenize`. Raises SonoError for keys that are missing or
+    left over.
     """
     model, _ = load_published(Path(vision), Path(base))
     return model
@@ -204,7 +201,7 @@ def load_sonoclip(base: str | os.PathLike[str], vision: str | os.PathLike[str]) 
 def run_folder(runs: Path, name: str, resume: bool = False) -> Path:
     """The folder of the run `name` below `runs`.
 
-    SonoError unless it exists (to resume) or is free (for a new run).
+    Raises SonoError unless it exists (to resume) or is free (for a new run).
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise SonoError(
@@ -232,7 +229,7 @@ def is_used(folder: Path) -> bool:
 def find_run(workspace: Workspace, given: str | None) -> Path:
     """The folder of the run `given` (see `Workspace.run_name`), or of the newest run.
 
-    SonoError when there is none.
+    Raises SonoError if there is none.
     """
     known = {
         record.parent.name: record.stat().st_mtime for record in workspace.runs.glob(f"*/{RUN}")
@@ -256,7 +253,7 @@ def find_run(workspace: Workspace, given: str | None) -> Path:
 def own_run(folder: Path, resume: bool) -> Iterator[None]:
     """Keep other processes from starting or resuming the run in `folder` meanwhile.
 
-    SonoError when another one is using it.
+    Raises SonoError if another one is using it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open_lock(folder / ".lock") as file:
@@ -298,7 +295,7 @@ def write_run(folder: Path, info: RunInfo) -> None:
 
 
 def read_run(folder: Path) -> RunInfo:
-    """The record of a run; SonoError when it is missing or damaged."""
+    """The record of a run; raises SonoError if it is missing or damaged."""
     path = folder / RUN
     try:
         return TypeAdapter(RunInfo).validate_python(read_json(own_file(folder, RUN)))

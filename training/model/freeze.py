@@ -26,8 +26,8 @@ def set_trainable(model: MaskClip, preset: str, text: str = "auto") -> int:
     towers, `last:N` these and the last N blocks of the vision tower, `vision` the complete vision
     tower (and the projection of a BERT, which is new), `all` everything. If `preset` is `all`,
     `text` limits what is trained of the text tower: `heads`, `last:N`, `all`, or auto: the head of
-    a pretrained BERT, and all of CLIP's. SonoError for another preset, or more blocks than there
-    are.
+    a pretrained BERT, and all of CLIP's. Raises SonoError for another preset, or more blocks than
+    there are.
     """
     if text == "auto":
         text = "heads" if isinstance(model.towers.text, HFTextEncoder) else "all"

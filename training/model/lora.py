@@ -33,8 +33,8 @@ class LowRank(nn.Module):
 def add_lora(model: MaskClip, rank: int, alpha: float) -> int:
     """Add adapters to all matrices of the vision tower and freeze these; returns their number.
 
-    The matrices are those of attention and MLP. SonoError when the tower has none (a convolutional
-    one).
+    The matrices are those of attention and MLP. Raises SonoError if the tower has none (a
+    convolutional one).
     """
     places = [
         (module, matrix)
@@ -95,7 +95,7 @@ def adapter_state(model: MaskClip) -> dict[str, Tensor]:
 def load_adapters(model: MaskClip, state: dict[str, Tensor]) -> None:
     """Copy the result of `adapter_state` into a model with the same adapters.
 
-    SonoError when the two differ.
+    Raises SonoError if the two differ.
     """
     own = adapter_state(model)
     odd = sorted(own.keys() ^ state.keys()) or sorted(
@@ -112,7 +112,7 @@ def load_adapters(model: MaskClip, state: dict[str, Tensor]) -> None:
 def _matrices(module: nn.Module) -> Iterator[str]:
     """Names of the matrices of one module.
 
-    Those of a linear layer, or the joint projection of an attention.
+    A linear layer has one; an attention has one joint projection.
     """
     if isinstance(module, nn.Linear):
         yield "weight"

@@ -34,17 +34,17 @@ MASK_MEAN, MASK_STD = 0.5, 0.26  # Alpha-CLIP's scaling of a 0/1 mask
 
 
 class MaskStem(nn.Module):
-    """depthwise(image conv(frame) + mask conv(mask)): SonoCLIP's stem (arXiv 2606.29586).
+    """SonoCLIP's stem: depthwise(image conv(frame) + mask conv(mask)) (arXiv 2606.29586).
 
-    At the start the mask conv is zero and the depthwise conv the identity, so any finite mask gives
-    bit-equal features.
+    At the start the mask conv is zero and the depthwise conv is the identity, so every finite mask
+    gives bit-equal features.
     """
 
     gain: Tensor
     shift: Tensor
 
     def __init__(self, conv: nn.Conv2d, mean: Tensor, std: Tensor) -> None:
-        """Filters of `conv`, which has three input channels.
+        """Build the stem from `conv`, a convolution with three input channels.
 
         `mean` and `std` [channels] are those of the frames.
         """
@@ -71,21 +71,23 @@ class MaskStem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, width, s, s] of `x` [n, c + 1, S, S]: the frame and its normalized mask.
 
-        A frame with as many channels as the filters is normalized; a gray frame for filters of
-        three channels is in [0, 1].
+        The frame must be normalized if it has as many channels as the filters. A gray frame for
+        filters of three channels must be in [0, 1].
         """
         frame, mask = x[:, :-1], x[:, -1:]
-        seen = (
-            self.image(frame) if frame.shape[1] == self.image.in_channels else self._folded(frame)
+        image = (
+            self.image(frame)
+            if frame.shape[1] == self.image.in_channels
+            else self._gray_features(frame)
         )
-        features: Tensor = self.depthwise(seen + self.mask(mask))
+        features: Tensor = self.depthwise(image + self.mask(mask))
         return features
 
-    def _folded(self, gray: Tensor) -> Tensor:
-        """The RGB filters with mean and std folded into one channel.
+    def _gray_features(self, gray: Tensor) -> Tensor:
+        """Features of a gray frame by the RGB filters, with mean and std folded into one channel.
 
-        Zero padding would be the mean color, which no gray has, so the contribution of the means is
-        computed from a channel of ones that is padded with zeros too.
+        In a normalized RGB frame, zero padding is the mean color, which is not gray. Therefore the
+        contribution of the means comes from a channel of ones, which is padded with zeros, too.
         """
         weight = self.image.weight
         folded = torch.stack(
@@ -98,9 +100,9 @@ class MaskStem(nn.Module):
 
 
 class MaskClip(nn.Module):
-    """An image tower with a frame and a mask as input, and a text tower, into one space.
+    """An image tower with frame and mask as input, and a text tower, with one feature space.
 
-    Features of both are [n, embed_dim].
+    The features of both towers are [n, embed_dim].
     """
 
     pixel_mean: Tensor
@@ -112,10 +114,10 @@ class MaskClip(nn.Module):
         text_folder: Path | None = None,
         prepare_vision: Callable[[nn.Module], None] | None = None,
     ) -> None:
-        """A new model.
+        """Build a new model.
 
-        `text_folder` is where a checkpoint keeps its BERT. `prepare_vision` may load weights into
-        the vision tower while its first conv still has three channels.
+        `text_folder` is the folder of a checkpoint with its BERT. `prepare_vision` may load weights
+        into the vision tower before the mask stem replaces its first convolution of three channels.
         """
         super().__init__()
         architecture = architecture_of(config)
@@ -130,11 +132,11 @@ class MaskClip(nn.Module):
         _fit_size(self.towers.visual, self.image_size)
         if prepare_vision is not None:
             prepare_vision(self.towers.visual)
-        del self.towers.logit_scale  # replaced by ours, next to the bias
+        del self.towers.logit_scale  # replaced by `self.logit_scale`
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale))
         self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias))
-        self.register_buffer("pixel_mean", _statistic(config.pixel_mean, config.channels))
-        self.register_buffer("pixel_std", _statistic(config.pixel_std, config.channels))
+        self.register_buffer("pixel_mean", _per_channel(config.pixel_mean, config.channels))
+        self.register_buffer("pixel_std", _per_channel(config.pixel_std, config.channels))
         self.stem_name = _put_stem(
             self.towers.visual, self.pixel_mean.flatten(), self.pixel_std.flatten()
         )
@@ -146,8 +148,8 @@ class MaskClip(nn.Module):
         )
         use_fast_attention(self.towers.visual)
         self.to(memory_format=torch.channels_last)
-        self.adapted = False  # by sono.training.model.lora
-        self._captions: dict[str, Tensor] = {}  # of a frozen text tower
+        self.adapted = False  # set by sono.training.model.lora
+        self._captions: dict[str, Tensor] = {}  # features of the frozen part of the text tower
         nn.Module.register_load_state_dict_post_hook(
             self, lambda module, _: module.forget_captions()
         )
@@ -169,13 +171,13 @@ class MaskClip(nn.Module):
 
         Frames are [n, 1 or 3, S, S] in [0, 1], masks [n, 1, S, S] in {0, 1}.
         """
-        # an adapted matrix is used several times in a pass, but computed once
+        # cached, because an adapted matrix is used several times in one pass
         with parametrize.cached() if self.adapted else nullcontext():
             features: Tensor = self.towers.visual(self.stem_input(image, mask))
         return features if self.region_pool is None else features + self.region_pool(mask)
 
     def mask_weights(self) -> list[Tensor]:
-        """The weights that read the mask: filters of the stem, and the pooling under the mask."""
+        """The weights applied to the mask: filters of the stem, and the pooling under the mask."""
         return [self.stem.mask.weight, *(self.region_pool.parameters() if self.region_pool else ())]
 
     def stem_input(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -193,7 +195,7 @@ class MaskClip(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Features [n, d], not normalized, of token ids [n, length], at most the context."""
+        """Features [n, d], not normalized, of token ids [n, length <= context_length]."""
         return text_features(self.towers.text, tokens)
 
     def tokenize(self, texts: list[str]) -> Tensor:
@@ -202,7 +204,7 @@ class MaskClip(nn.Module):
         return tokens
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """How many texts fill the complete context, so that the rest of them is not read."""
+        """The number of texts that fill the complete context, so they may be truncated."""
         padding = padding_token(self.tokenizer)
         parts = (
             self.tokenize(list(texts[start : start + 256])) for start in range(0, len(texts), 256)
@@ -214,9 +216,9 @@ class MaskClip(nn.Module):
         return self.encode_text(self.tokens(texts))
 
     def encode_captions(self, texts: list[str]) -> Tensor:
-        """Features [n, d] of texts for training.
+        """Features [n, d], not normalized, of texts, with gradients for training.
 
-        The frozen part of the text tower is computed once for each text.
+        The frozen part of the text tower is computed only once for each text.
         """
         head, weights = text_head(self.towers.text)
         learning = {id(weight) for weight in self.towers.text.parameters() if weight.requires_grad}
@@ -225,24 +227,24 @@ class MaskClip(nn.Module):
         new = [text for text in dict.fromkeys(texts) if text not in self._captions]
         # the kept tensors are used in later backward passes, so they must not be inference tensors
         with torch.inference_mode(False), torch.no_grad():
-            # One text at a time: the last bits of a row depend on the rows and the padding of its
-            # batch, and a resumed run does not meet the texts in the same batches.
+            # One text at a time: the last bits of a row depend on the other rows and the padding of
+            # its batch, and a resumed run computes the texts in other batches.
             for text in new:
                 self._captions[text] = text_body(self.towers.text, self.tokens([text])).float()[0]
         return head(torch.stack([self._captions[text] for text in texts]))
 
     def forget_captions(self) -> None:
-        """Drop the features kept by `encode_captions`, after the text tower has changed."""
+        """Drop the features cached by `encode_captions`; call it if the text tower has changed."""
         self._captions.clear()
 
     def tokens(self, texts: list[str]) -> Tensor:
-        """Token ids [n, length] on the device of the model, as long as the longest text."""
+        """Token ids [n, length] on the device of the model; length is that of the longest text."""
         return without_padding(self.towers.text, self.tokenize(texts)).to(self.logit_scale.device)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode only for modules with trained weights.
+        """Set the training mode, in which frozen modules stay in evaluation mode.
 
-        Frozen modules neither use dropout nor update their statistics.
+        They neither use dropout nor update their statistics.
         """
         super().train(mode)
         if all(weight.requires_grad for weight in self.towers.parameters()):
@@ -254,8 +256,8 @@ class MaskClip(nn.Module):
         return self
 
 
-def _statistic(value: float | tuple[float, ...], channels: int) -> Tensor:
-    """A scalar for one channel, [3, 1, 1] for three."""
+def _per_channel(value: float | tuple[float, ...], channels: int) -> Tensor:
+    """A mean or deviation as a tensor: a scalar for one channel, [3, 1, 1] for three."""
     return (
         torch.tensor(value)
         if channels == 1
@@ -264,9 +266,9 @@ def _statistic(value: float | tuple[float, ...], channels: int) -> Tensor:
 
 
 def _conv_with_channels(conv: nn.Conv2d, channels: int, bias: bool) -> nn.Conv2d:
-    """A conv of the same class and geometry with other input channels.
+    """A conv of the same class and geometry with another number of input channels.
 
-    timm's SAME padding is a subclass.
+    The class is kept, because timm implements SAME padding as a subclass.
     """
     same = copy.deepcopy(conv)
     same.in_channels = channels
@@ -283,7 +285,7 @@ def _fit_size(visual: nn.Module, side: int) -> None:
 
 
 def _put_stem(visual: nn.Module, mean: Tensor, std: Tensor) -> str:
-    """Replace the convolution on three channels by a MaskStem; returns its name."""
+    """Replace the only convolution of three channels by a MaskStem; returns its name."""
     first = [
         (name, module)
         for name, module in visual.named_modules()

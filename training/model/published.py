@@ -53,7 +53,7 @@ def load_published(
 
     `base` is the CLIP file with the text tower if `checkpoint` has only the vision tower.
     `architecture` is an open_clip name or a JSON file; without it the sizes are inferred from the
-    weights and the rest is OpenAI's. SonoError for weights that are missing, left over or of
+    weights and the rest is OpenAI's. Raises SonoError for weights that are missing, left over or of
     another shape.
     """
     published = read_published(checkpoint, base)
@@ -137,7 +137,8 @@ def _text_of(checkpoint: Path, base: Path | None) -> dict[str, Tensor]:
 def _named(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     """Tensors with open_clip's names.
 
-    Without the prefix of a wrapper, attention as one matrix, the text tower below `text.`.
+    The prefix of a wrapper is removed, attention becomes one matrix, and the names of the text
+    tower begin with `text.`.
     """
     named = {}
     tensors = unwrapped(

@@ -17,8 +17,8 @@ NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers
 def resized(model: MaskClip, side: int) -> MaskClip:
     """`model` itself, changed to squares of `side` pixels.
 
-    At its own size nothing changes. SonoError when a weight of the vision tower depends on the size
-    and is not a grid of positions.
+    At its own size nothing changes. Raises SonoError if a weight of the vision tower depends on the
+    size and is not a grid of positions.
     """
     architecture = architecture_of(model.config) | {"text_cfg": NO_TEXT}
     config = model.config.model_copy(update={"image_size": side})
@@ -59,8 +59,8 @@ def _fill(visual: nn.Module, weights: dict[str, Tensor], change: str) -> None:
 def resized_positions(positions: Tensor, count: int) -> Tensor | None:
     """Embeddings [..., n, d] of a square grid, resized to `count` of them.
 
-    Leading embeddings of other tokens are kept. Bicubic, as in timm and open_clip. None if the two
-    are not square grids after the same number of other tokens.
+    Leading embeddings of other tokens are kept. Bicubic, as in timm and open_clip. The result is
+    None if the two are not square grids after the same number of other tokens.
     """
     side, new = isqrt(positions.shape[-2]), isqrt(count)
     others = positions.shape[-2] - side * side

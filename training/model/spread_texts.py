@@ -17,9 +17,9 @@ FLOOR = 0.01
 def spread_texts(model: MaskClip, texts: Sequence[str]) -> None:
     """Initialize the text projection with whitened principal components of `texts`.
 
-    Only for a BERT. A sentence encoder places "left kidney" next to "right kidney" (cosine 0.97)
-    and every caption next to all others, so a random projection would first have to learn what
-    distinguishes names. Components are scaled to equal variance except for FLOOR; if there are
+    This is only for a BERT. A sentence encoder places "left kidney" next to "right kidney" (cosine
+    0.97) and every caption next to all others, so a random projection would first have to learn
+    what distinguishes names. Components are scaled to equal variance except for FLOOR; if there are
     fewer than the projection is wide, the rest stays random and small.
     """
     tower = model.towers.text

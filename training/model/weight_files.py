@@ -36,8 +36,8 @@ _STORAGES = {
 def read_weights(path: Path) -> dict[str, Any]:
     """The tensors and plain values of a weight file by name.
 
-    No code of the file is run: only tensors, numbers, text and containers of them are built.
-    SonoError when it is damaged or contains code.
+    No code of the file is run: only tensors, numbers, text and containers of them are built. Raises
+    SonoError if it is damaged or contains code.
     """
     if path.suffix == ".onnx":
         raise SonoError(

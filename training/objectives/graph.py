@@ -67,7 +67,7 @@ class AttributeGraph(nn.Module):
     def _planes_of(self, captions: AttributeRows) -> Tensor:
         """The plane node of each caption as [n, planes] of 0 and 1.
 
-        All zeros for an unknown plane.
+        The row of an unknown plane has only zeros.
         """
         own = captions.path[:, 1]
         return ((own[:, None] == self.planes[None, :]) & (own > 0)[:, None]).float()

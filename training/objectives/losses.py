@@ -61,7 +61,7 @@ def identity_targets(size: int, device: torch.device | None = None) -> Targets:
 
 
 def caption_targets(caption_ids: Tensor, all_ids: Tensor | None = None) -> Targets:
-    """Every equal caption is a positive.
+    """The targets by which equal captions are positives of each other.
 
     `caption_ids` [n] are those of the rows, `all_ids` [m] those of all columns.
     """

@@ -1,4 +1,4 @@
-"""The loss of a batch according to the settings; on several processes, own pairs against all."""
+"""The loss of a batch by the settings: the pairs of this process against those of all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,9 @@ HEADS = "heads.safetensors"
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of this process.
+    """The pairs of this process: unit features [n, d] of frames and captions, and their facts.
 
-    Unit features [n, d] of frames and captions, and caption numbers [n].
+    Equal captions have equal `caption_ids` [n], in all processes.
     """
 
     image: Tensor
@@ -44,7 +44,7 @@ class Pairs:
 
 
 class Heads(nn.Module):
-    """The modules that an objective trains in addition to the model, for training only."""
+    """The modules that an objective trains in addition to the model; checkpoints omit them."""
 
     def __init__(self, config: TrainingConfig, captions: AttributeRows, width: int) -> None:
         super().__init__()
@@ -55,10 +55,10 @@ class Heads(nn.Module):
 
 
 def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig) -> Tensor:
-    """The contrastive loss plus the weighted semantic one.
+    """The contrastive loss plus the weighted semantic loss.
 
-    Its mean over the processes is that of the global batch. `scale` is exp(logit_scale). Every
-    process must have the same number of pairs.
+    The mean of the result over the processes is the loss of the global batch. `scale` is
+    exp(logit_scale). Every process must have the same number of pairs.
     """
     texts, ids = all_gather(pairs.text), all_gather(pairs.caption_ids)
     one_way = config.objective == "sigmoid" and not config.semantic_weight
@@ -69,7 +69,7 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
     else:
         forth = softmax_direction(pairs.image, texts, scale, targets, config.loss_chunk)
         back = softmax_direction(pairs.text, images, scale, reverse, config.loss_chunk)
-        loss = (forth + back) / 2 + 0 * bias  # every weight has a gradient, as DDP wants it
+        loss = (forth + back) / 2 + 0 * bias  # DDP needs a gradient for every weight
     if config.semantic_weight:
         loss = loss + config.semantic_weight * _semantic(
             pairs, images, texts, ids, config.loss_chunk
@@ -78,14 +78,14 @@ def pairs_loss(pairs: Pairs, scale: Tensor, bias: Tensor, config: TrainingConfig
 
 
 def starting_bias(config: TrainingConfig, published: float, batch_size: int) -> float:
-    """The initial logit bias if `batch_size` pairs are compared in the loss."""
+    """The initial logit bias, as published or for a loss that compares `batch_size` pairs."""
     if config.bias == "published":
         return published
     return prior_bias(batch_size)
 
 
 def _targets(pairs: Pairs, ids: Tensor, config: TrainingConfig) -> tuple[Targets, Targets]:
-    """The targets of this process's frames against all texts, and of its texts likewise."""
+    """The targets of this process's frames against all texts, and its texts against all frames."""
     if config.targets != "fact" and not config.region_weight:
         targets = _positives(pairs.caption_ids, ids, config)
         return targets, targets
@@ -114,7 +114,7 @@ def _positives(own: Tensor, everyone: Tensor, config: TrainingConfig) -> Targets
 def role_weights(own: Tensor, everyone: Tensor, region_weight: float) -> Tensor:
     """Weights [n] of the pairs of this process; `own` and `everyone` mark region pairs.
 
-    With them the mean over all pairs is (1 - region_weight) times the mean over whole frames plus
+    The weighted mean over all pairs is (1 - region_weight) times the mean over whole frames plus
     region_weight times the mean over regions. If the batch has only one kind, all weights are 1.
     """
     if bool(everyone.all()) or not bool(everyone.any()):
@@ -136,14 +136,14 @@ def _semantic(pairs: Pairs, images: Tensor, texts: Tensor, ids: Tensor, chunk: i
 
 
 def save_heads(folder: Path, state: dict[str, Tensor]) -> None:
-    """Write the heads' state for `--resume`; without heads there is nothing to write."""
+    """Write the `state` of the heads for `--resume`; an empty state writes no file."""
     if weights := {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}:
         with atomic_path(folder / HEADS) as temporary:
             save_file(weights, temporary)
 
 
 def load_heads(folder: Path, heads: Heads) -> None:
-    """Restore what `save_heads` wrote; SonoError when it is missing or damaged."""
+    """Restore the state that `save_heads` wrote; raises SonoError if it is missing or damaged."""
     if not heads.state_dict():
         return
     try:

@@ -35,7 +35,7 @@ def environment(config: TrainingConfig, model: ModelConfig) -> dict[str, str]:
 def differences(recorded: Mapping[str, str]) -> str:
     """Versions and machine that differ from a record; "" for none.
 
-    As in "torch 2.14.0 (here 2.15.0), ...". What an older record does not contain is left out.
+    An example is "torch 2.14.0 (here 2.15.0), ...". What an older record lacks is left out.
     """
     here = _versions_and_machine()
     other = [name for name in here if recorded.get(name, here[name]) != here[name]]

@@ -178,7 +178,7 @@ class LiveTable:
 def live_progress(total: int, done: int, epochs: int) -> Iterator[LiveTable]:
     """Show a live table and a bar of `total` steps on stderr.
 
-    Lines in a pipe, nothing with `--quiet`.
+    In a pipe, lines are printed instead; with `--quiet`, nothing is.
     """
     if stderr_console.quiet:
         yield LiveTable(epochs)

@@ -39,7 +39,7 @@ SAVE_SHARE = 0.05  # of the time may be spent on saving
 class State:
     """The progress of a run.
 
-    Finished steps and epochs, losses of the current epoch, and the best epoch.
+    It consists of the finished steps and epochs, the losses of this epoch, and the best epoch.
     """
 
     step: NonNegativeInt = 0

@@ -174,7 +174,7 @@ def recorded_config(workspace: Workspace, name: str) -> TrainingConfig:
 
 
 def check_data(workspace: Workspace, name: str, config: TrainingConfig) -> None:
-    """SonoError when the run `name` saw other data.
+    """Raise SonoError if the run `name` saw other data.
 
     A resumed run would learn from patients that its record lacks.
     """
@@ -193,7 +193,7 @@ def _has_changed(workspace: Workspace, name: str, config: TrainingConfig) -> boo
 def _with_places(config: TrainingConfig, workspace: Workspace) -> TrainingConfig:
     """`config` with the paths of `sono.toml`, since a record has only names.
 
-    SonoError when a path is missing there.
+    Raises SonoError if a path is missing there.
     """
     own, found = section_values(workspace.config_path, "training"), {}
     for name in PLACES:

@@ -45,14 +45,14 @@ def whole(values: Any) -> Any:
 def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
     """Load a state of full tensors into a module that may be sharded.
 
-    Strict, like `load_state_dict`.
+    Names and shapes must match, as in `load_state_dict`.
     """
     own = module.state_dict()
     module.load_state_dict({name: _share(value, own.get(name)) for name, value in state.items()})
 
 
 def finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights; ValueError if one of them has a value that is not finite."""
+    """The same weights; raises ValueError if one of them has a value that is not finite."""
     for name, value in weights.items():
         if not value.isfinite().all():
             raise ValueError(f"'{name}' is not finite")
@@ -62,7 +62,7 @@ def finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
     """Load the full AdamW state of each weight; the weights may be sharded.
 
-    ValueError when it does not fit.
+    Raises ValueError if it does not fit.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     shares = {

@@ -1,7 +1,4 @@
-"""Spellings: whatever way a name, id or date is written, it is the same to the gate.
-
-Other words are not.
-"""
+"""The gate recognizes every spelling of a name, id or date, and no other words."""
 
 from datetime import date
 

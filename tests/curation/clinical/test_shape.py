@@ -1,6 +1,6 @@
-"""From a file to the stored frame.
+"""The stored frame of a file is upright and has square pixels.
 
-Turned and with square pixels, so that masks fit and lengths are right in mm.
+Therefore masks fit it, and lengths are correct in mm.
 """
 
 from pathlib import Path

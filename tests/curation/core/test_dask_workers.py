@@ -1,6 +1,6 @@
-"""`--scheduler`: a real dask scheduler and real worker processes.
+"""`--scheduler` with a real dask scheduler and real worker processes.
 
-One killed, none left, blind, or outdated.
+Workers are killed, missing, without the folder of the study, or of another version.
 """
 
 import json
@@ -183,9 +183,9 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
 
 
 def sleep_all(address: str, needs: Sequence[Path] = ()) -> Iterator[list[None]]:
-    """Work that a worker can do without this file.
+    """Work that a worker can do without importing this file.
 
-    A short batch, and others that none of these tests waits for.
+    One batch is short; no test waits for the others.
     """
     items = [0.05] * 2 + [2.0] * 40
     return run_batches(

@@ -1,6 +1,6 @@
-"""Lines of print, found by their strokes.
+"""Lines of burned-in text are found by their strokes.
 
-Drawn ones, on real frames too, and none where there is only tissue.
+Drawn lines are found, also on real frames, and no line is found where there is only tissue.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Views that are not plain B-mode.
+"""Views that are not plain B-mode are detected.
 
-By regions, on drawn pictures, and with no false alarm on real frames.
+The regions of headers and drawn pictures show them; real frames give no false alarm.
 """
 
 from pathlib import Path
@@ -156,9 +156,7 @@ def test_every_code_is_known_and_none_is_accepted_in_silence() -> None:
 
 
 def strip_below(gray: Gray, seed: int) -> Gray:
-    """A screen of M-mode: the real frame above, one of its lines over time, moved by a heart,
-    below.
-    """
+    """An M-mode screen: a real frame, and below it one of its lines over time with a heartbeat."""
     random = np.random.default_rng(seed)
     height, width = gray.shape
     line, depth = (

@@ -1,6 +1,4 @@
-"""Print inside the sector: what is read decides, what looks like a name, date or id is set
-aside.
-"""
+"""Text inside the sector: what is read decides whether a frame is quarantined."""
 
 import os
 import shutil

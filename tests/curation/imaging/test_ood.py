@@ -1,6 +1,6 @@
-"""The score of likeness to known fetal frames.
+"""The score of similarity to known fetal frames.
 
-Features known by hand, and the model that ships on real frames.
+Features are compared with values computed by hand; the included model is run on real frames.
 """
 
 import tomllib

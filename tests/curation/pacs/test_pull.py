@@ -1,6 +1,6 @@
-"""`sono pull` from an archive that misbehaves.
+"""`sono pull` from an archive with errors.
 
-What is written is whole, and the same command goes on.
+Every file that is written is complete, and the same command continues.
 """
 
 import errno

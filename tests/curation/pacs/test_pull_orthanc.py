@@ -1,6 +1,4 @@
-"""`sono pull` from a real Orthanc with its DICOMweb plugin, on loopback, and `sono qc` on what
-came.
-"""
+"""`sono pull` from a real local Orthanc with its DICOMweb plugin, then `sono qc` on the files."""
 
 import io
 import json

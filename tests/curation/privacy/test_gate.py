@@ -1,6 +1,6 @@
-"""The gate on sources that hide a name in every corner of every format.
+"""The gate on sources with a name in every part of every format.
 
-All are known, none comes through `sono qc`.
+The vault knows all of these names, and none of them passes `sono qc`.
 """
 
 import io

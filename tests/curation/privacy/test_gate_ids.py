@@ -1,6 +1,6 @@
-"""Patients' ids are private in their own form, in pages as in tables.
+"""Ids of patients are private in their own form, in pages and in tables.
 
-Numbers that only look alike are none.
+Numbers that only look like an id are not.
 """
 
 import json

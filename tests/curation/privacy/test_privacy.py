@@ -222,8 +222,9 @@ def test_the_vocabulary_of_a_text_tower_may_hold_names(study: Workspace) -> None
 
 
 def _claiming(content: bytes, at: int, value: int) -> bytes:
-    """A zip of one member with another byte at a place of its two headers, counted as in the
-    local one.
+    """A zip of one member with one byte changed in both of its headers.
+
+    The place of the byte is counted as in the local header.
     """
     changed, central = bytearray(content), content.index(b"PK\1\2")
     changed[at] = changed[central + at + 2] = value

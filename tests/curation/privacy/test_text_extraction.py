@@ -1,6 +1,6 @@
-"""The gate on every kind of file that a workspace may hold.
+"""The gate on every kind of file that a workspace may contain.
 
-What is planted by hand is found, numbers are not read.
+Planted text is found; numbers are not searched.
 """
 
 import base64

@@ -1,6 +1,4 @@
-"""Files that may hold frames and are not opened are called what they are, with what to do, and
-counted.
-"""
+"""Files that may contain frames but are not opened: they are counted, with what to do."""
 
 import bz2
 import gzip

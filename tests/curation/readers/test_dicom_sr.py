@@ -1,6 +1,6 @@
-"""Reports of obstetric ultrasound.
+"""Structured reports of obstetric ultrasound.
 
-What they say in days and mm, and on which frames it is written.
+Their values are read in days and mm, and written to the right frames.
 """
 
 import io

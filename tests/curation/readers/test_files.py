@@ -1,6 +1,6 @@
-"""Walking a folder and reading whatever stands in it.
+"""List a folder and read everything in it.
 
-The corpus of bad files, and the file system's own traps.
+The tests use the corpus of bad files, and special files of the file system.
 """
 
 import os

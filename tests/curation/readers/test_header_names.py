@@ -1,6 +1,4 @@
-"""A name that only the headers of files know is shown by no message, the first time as ever
-after.
-"""
+"""No message shows a name that only the headers of files contain, in the first or a later run."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Which persons and texts of a header are private, and that no text of a header reaches a
-column of the study.
-"""
+"""Which persons and texts of a header are private; no text of a header reaches a column."""
 
 import io
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Picture files: structure is checked before pixels, and every mode ends as the gray that the
-screen showed.
-"""
+"""Picture files: structure is checked first, and every mode becomes the gray of the screen."""
 
 import io
 import struct

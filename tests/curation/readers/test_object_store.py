@@ -1,6 +1,6 @@
 """Raw files in an object store.
 
-The same tables as of a local folder, and one clear row or line for what goes wrong.
+They give the same tables as a local folder, and one clear row or line for every failure.
 """
 
 import os
@@ -44,10 +44,9 @@ RAW = "memory://clinic/raw"
 
 
 class Naughty(MemoryFileSystem):
-    """A store whose calls fail as `troubles` says, by the end of the name; `asked` counts the
-    calls.
+    """A store whose calls fail by the end of the name, as `troubles` defines.
 
-    `more` is listed in /clinic/raw, too.
+    `asked` counts the calls.
     """
 
     protocol = "naughty"

@@ -1,6 +1,6 @@
 """Spellings of one center are one center.
 
-In the ids of patients, in the tables, and where a center is held out.
+This holds for the ids of patients, for the tables, and for held-out centers.
 """
 
 import json
@@ -178,9 +178,7 @@ def _grade(study: Workspace, folder: str, center: str | None) -> list[str]:
 def test_one_patient_of_two_runs_with_one_center_is_one_patient(
     tmp_path: Path, first: str | None, second: str
 ) -> None:
-    """The center of the second folder is that of the first, by --center or else by its table,
-    in another spelling.
-    """
+    """The second folder has the center of the first, spelled differently."""
     for seed, folder in enumerate(("one", "two")):
         write_frames(tmp_path / folder, range(seed, seed + 1))
     (tmp_path / "one.csv").write_text("file,patient,center\nIM_0.png,W1,North")

@@ -1,6 +1,6 @@
 """Records tables as workbooks, Parquet and JSON lines.
 
-The same rows as from CSV, and what spreadsheets do to them.
+They give the same rows as a CSV, and changes by spreadsheets are undone or reported.
 """
 
 import json

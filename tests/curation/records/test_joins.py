@@ -289,9 +289,7 @@ class Visit:
 
 @dataclass
 class World:
-    """Files with the visit that they are of, the text of a table, and what each of its lines is
-    truly about.
-    """
+    """Files with their visits, the text of a table, and the true subject of each of its lines."""
 
     files: list[FileFacts] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)  # of the files

@@ -78,8 +78,9 @@ def grade(
     center: str | None = None,
     names: bool = True,
 ) -> tuple[Rows, QcSummary]:
-    """The vault's rows by path below `raw`, and the summary of a run on `records` (a path, or
-    text for a CSV).
+    """The vault's rows by path below `raw`, and the summary of a run on `records`.
+
+    `records` is a path, or text for a CSV.
     """
     table = records if isinstance(records, Path) else folder / "records.csv"
     if isinstance(records, str):
@@ -420,9 +421,7 @@ def test_what_an_earlier_table_said_is_forgotten(tmp_path: Path) -> None:
 def test_check_and_qc_make_the_same_joins(
     tmp_path: Path, center: str | None, first: str | None
 ) -> None:
-    """With --center, after a run on another folder (with a center of its own), and of files
-    that hold no frame.
-    """
+    """Runs with --center after a run on another folder, and files without a frame."""
     for number, name in enumerate(("one/IM_1.png", "one/IM_2.png", "two/IM_1.png", "two/IM_3.png")):
         png(tmp_path / name, number)
     dicom(tmp_path / "two/a.dcm", 4, "W40001", "1.2.840.1")

@@ -58,9 +58,7 @@ def install(
 
 
 def file_names(name: str) -> dict[str, Tensor]:
-    """Random weights under the names of EfficientNet-PyTorch, written from the structure of the
-    network.
-    """
+    """Random weights with names of EfficientNet-PyTorch, built from the structure."""
     generator = torch.Generator().manual_seed(1)
     weights: dict[str, Tensor] = {}
     for timm_name, value in trunk_of(name, 10).state_dict().items():

@@ -1,6 +1,6 @@
 """A vision tower at another image size.
 
-The same bits at its own, nearly the same features at another.
+At its own size the features are bit-equal, at another one they are nearly equal.
 """
 
 from typing import Any

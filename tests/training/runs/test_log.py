@@ -1,7 +1,4 @@
-"""What a person sees of a run at a terminal and in TensorBoard.
-
-Log.csv is looked at where runs are.
-"""
+"""The output of a run at a terminal and in TensorBoard; test_train.py checks log.csv."""
 
 import io
 import socket

@@ -119,8 +119,9 @@ def typed(*words: object) -> object:
 
 @contextmanager
 def asked_at(steps: int) -> Iterator[None]:
-    """After so many steps the second process alone is asked to stop, twice, as by torchrun and
-    who started it.
+    """After so many steps, ask only the second process to stop, twice.
+
+    torchrun and its user send one signal each.
     """
     step, done = Trainer.step, iter(range(steps))
 
@@ -152,8 +153,9 @@ def compare(out: Path) -> None:
 
 
 def one_of_two(study: Path, out: Path) -> None:
-    """Compare norms, tell an error, and train by the command line, over the port, which serves
-    once, then by files.
+    """Compare norms, raise an error, and train by the command line in two processes.
+
+    They meet over the port, which can be used once, then over files.
     """
     places, join = (
         count(),
@@ -177,8 +179,9 @@ def one_of_two(study: Path, out: Path) -> None:
 
 
 def slowly(study: Path, recipe: Path, name: str) -> None:
-    """Train by the command line, print a line in each step, and end none before somebody has
-    asked to stop.
+    """Train by the command line and print a line in each step.
+
+    No run ends before it is asked to stop.
     """
     step, asked = Trainer.step, []
 
@@ -214,9 +217,7 @@ def torchrun(*words: object) -> subprocess.Popen[str]:
 
 
 def forking_torchrun(said: Path, *words: object) -> None:
-    """What torchrun does with `slowly`, but its two processes are forks, which need not import
-    everything anew.
-    """
+    """Do what torchrun does with `slowly`, in two forks, which need not import everything again."""
     with said.open("w", buffering=1) as sys.stdout, warnings.catch_warnings(action="ignore"):
         sys.stderr = sys.stdout
         os.environ |= LOCAL
