@@ -16,6 +16,7 @@ import pytest
 from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
 
 from sono import cli
+from sono.curation.core.frame_files import frame_file
 from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]
@@ -280,7 +281,11 @@ def test_a_polygon_that_swings_over_the_picture_ends_no_process(tmp_path: Path) 
 
 def test_proposing_nothing_is_an_error_that_says_why(tmp_path: Path, run) -> None:
     planes = ["four_chamber", "four_chamber", None, "other", "heel"]
-    rows = [frame_row(number, plane=plane) for number, plane in enumerate(planes)]
+    blank = np.zeros((SOURCE[0] - 4, SOURCE[1] - 10), np.uint8)
+    rows = [
+        frame_row(number, plane=plane, file=frame_file(f"{number:016x}", blank))
+        for number, plane in enumerate(planes)
+    ]
     workspace = make_study(tmp_path, [f"/raw/{number}.png" for number in range(5)], rows)
     (workspace.root / "planes.toml").write_text(
         '[heel]\nregion = "lower limb"\nstructures = ["heel"]\n'
@@ -289,7 +294,6 @@ def test_proposing_nothing_is_an_error_that_says_why(tmp_path: Path, run) -> Non
     workspace.config_path.write_text(
         config.replace("[study]", '[study]\nplanes_file = "planes.toml"')
     )
-    blank = np.zeros((SOURCE[0] - 4, SOURCE[1] - 10), np.uint8)
     for row in rows:
         png(workspace.root / row["file"], blank)
     result = run("masks", "propose", "--jobs", 1, "-w", workspace.root)
@@ -299,17 +303,15 @@ def test_proposing_nothing_is_an_error_that_says_why(tmp_path: Path, run) -> Non
 
 
 def test_frames_without_a_proposal_are_counted(tmp_path: Path, run) -> None:
+    size = (SOURCE[0] - 4, SOURCE[1] - 10)
+    noise = np.random.default_rng(0).integers(0, 255, size).astype(np.uint8)
     rows = [
-        frame_row(number, plane=plane)
+        frame_row(number, plane=plane, file=frame_file(f"{number:016x}", noise))
         for number, plane in enumerate(["femur", "four_chamber", None])
     ]
     workspace = make_study(tmp_path, [f"/raw/{number}.png" for number in range(3)], rows)
-    size = (rows[0]["height"], rows[0]["width"])
     for row in rows:
-        png(
-            workspace.root / row["file"],
-            np.random.default_rng(0).integers(0, 255, size).astype(np.uint8),
-        )
+        png(workspace.root / row["file"], noise)
     first = json.loads(run("masks", "propose", "--jobs", 1, "--json", "-w", workspace.root).out)
     assert (first["proposed"], first["passed_over"]) == (1, {"four_chamber": 1, "no plane": 1})
     again = run("masks", "propose", "--jobs", 1, "-w", workspace.root)

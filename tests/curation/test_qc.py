@@ -252,7 +252,7 @@ def test_strict_turns_findings_into_an_error(graded: tuple[Workspace, QcSummary]
     ("change", "problem"),
     [
         ({"raw": Path("missing")}, "missing"),
-        ({"center": "A"}, "--center or --center-from"),
+        ({"center": "A"}, "--center and --center-from"),
         ({"records": None}, "give --records"),
         ({"center_from": "Hospitl"}, "Hospital"),
         ({"records": Path("none.csv")}, r"none\.csv"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.proposers import Proposal
 from sono.curation.core.atomic import sha256, write_bytes
+from sono.curation.core.frame_files import frame_file
 from sono.curation.core.planes import PLANES
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
@@ -54,7 +55,7 @@ def add_frame(
     gray = np.full((20, 24), 10 * (IDS.index(shown) + 1), np.uint8)
     gray[0, 0] = number  # makes the frame one of a kind
     image_id = sha256(gray.tobytes())
-    file = f"frames/{image_id[:2]}/{image_id}.png"
+    file = frame_file(image_id, gray)
     write_bytes(root / file, cv2.imencode(".png", gray)[1].tobytes())
     row: dict[str, object] = {
         "image_id": image_id,

@@ -21,6 +21,7 @@ from sono.annotation.masks import concat_masks, mask_row, mask_table
 from sono.annotation.proposers import Proposal
 from sono.curation.core.atomic import sha256, write_bytes, write_text
 from sono.curation.core.console import stderr_console
+from sono.curation.core.frame_files import frame_file
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, MASKS, empty_table, from_rows
 from sono.curation.core.workspace import Workspace
@@ -95,7 +96,7 @@ def add_frames(
             for place, structure in zip(places, structures, strict=True):
                 gray[place] = LEVELS[structure]
             image_id = sha256(gray.tobytes())[:16]
-            file = f"frames/{image_id[:2]}/{image_id}.png"
+            file = frame_file(image_id, gray)
             write_bytes(workspace.root / file, cv2.imencode(".png", gray)[1].tobytes())
             row: dict[str, object] = {
                 "image_id": image_id,

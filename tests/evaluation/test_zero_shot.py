@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import frame_file
 from sono.evaluation.captions import caption_metrics
 from sono.evaluation.metrics import cosines
 from sono.evaluation.zero_shot import class_features, mode_features, text_features
@@ -35,10 +36,11 @@ class TwoWords(torch.nn.Module):
 @pytest.fixture
 def frames(tmp_path: Path) -> list[Path]:
     """Five frames of noise."""
-    files = [tmp_path / f"{number}.png" for number in range(5)]
-    for number, file in enumerate(files):
+    files = []
+    for number in range(5):
         gray = np.random.default_rng(number).integers(0, 255, (40, 60), np.uint8)
-        file.write_bytes(cv2.imencode(".png", gray)[1].tobytes())
+        files.append(tmp_path / Path(frame_file(f"{number:02d}", gray)).name)
+        files[-1].write_bytes(cv2.imencode(".png", gray)[1].tobytes())
     return files
 
 

@@ -1,13 +1,13 @@
 import re
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from pycocotools.mask import encode
 
 from sono.annotation.study_report import write_statistics_report
+from sono.curation.core.frame_files import encode_png, frame_file
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.templates.reports import _environment, data_uri, render_report
@@ -15,9 +15,8 @@ from sono.templates.reports import _environment, data_uri, render_report
 HOSTILE = '<script>alert("x")</script>'
 
 
-def picture(seed: int) -> bytes:
-    gray = np.random.default_rng(seed).integers(0, 255, (60, 80), np.uint8)
-    return cv2.imencode(".png", gray)[1].tobytes()
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (60, 80), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             "image_id": name,
             "frame": 0,
             "status": "accepted",
-            "file": f"frames/00/{name}.png",
+            "file": frame_file(name, picture(number)),
         }
         images.append(
             row
@@ -40,7 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         )
         path = workspace.root / str(row["file"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(number))
+        path.write_bytes(encode_png(picture(number)))
         counts = encode(np.asfortranarray(np.eye(60, 80, dtype=np.uint8)))["counts"].decode()
         box = {
             "box_x": 0,
