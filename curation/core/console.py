@@ -1,7 +1,6 @@
 """Messages and progress go to stderr (a bar, or lines in a pipe); data goes to stdout."""
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,25 +76,18 @@ def progress(title: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def progress_lines(title: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Print a line on stderr every 10 s, also while a single step takes longer."""
-    started, ended = time.monotonic(), threading.Event()
+    """Print a line on stderr at the first step that ends 10 s or more after the last line."""
+    started = spoken = time.monotonic()
 
     def advance(steps: int = 1, note: str = "") -> None:
-        nonlocal done
+        nonlocal done, spoken
         done += steps
+        now = time.monotonic()
+        if now - spoken >= LINE_SECONDS:
+            spoken = now
+            stderr_console.print(f"{title}: {done} of {total}, {now - started:.0f} s", markup=False)
 
-    def speak() -> None:
-        while not ended.wait(LINE_SECONDS):
-            seconds = time.monotonic() - started
-            stderr_console.print(f"{title}: {done} of {total}, {seconds:.0f} s", markup=False)
-
-    thread = threading.Thread(target=speak, daemon=True)
-    thread.start()
-    try:
-        yield advance
-    finally:
-        ended.set()
-        thread.join()
+    yield advance
 
 
 def _silent(steps: int = 1, note: str = "") -> None:
