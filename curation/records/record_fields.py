@@ -104,7 +104,7 @@ def facts_of(row: Row) -> FileFacts:
         header=header_of(row["header_facts"]),
         center=_known(row["namespace"]),
         claimed=row.get("named_by") is not None,
-        root=row.get("root") or b"",
+        root=row["root"],
     )
 
 

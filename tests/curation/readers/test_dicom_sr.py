@@ -198,6 +198,7 @@ def row(
     empty = dict.fromkeys(("raw_exam_date", "file_sha256", "header_facts", "namespace"))
     return {
         "path": b"",
+        "root": b"",
         "file_patient": patient,
         "file_study": study,
         "reasons": codes,
