@@ -15,7 +15,7 @@ from sono.annotation.import_options import ImportOptions, check_file_kind, check
 from sono.annotation.import_summary import ImportSummary, Outcome, summarize
 from sono.annotation.mask_files import MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
-from sono.annotation.mask_labels import Labels, plain_label, structure_name
+from sono.annotation.mask_labels import Labels, find_structure, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
@@ -159,8 +159,7 @@ def _check_one_label(path: Path, labels: Labels, found: Found) -> None:
             f"all of them '{labels.structure}'; map each label, as in "
             f'--label "{names[0]}={labels.structure}"'
         )
-    known = {plain_label(name): name for name in labels.planes.structures}
-    structure = known.get(plain_label(names[0])) if names else None
+    structure = find_structure(names[0], labels.planes) if names else None
     if labels.structure is not None and structure not in (None, labels.structure):
         raise SonoError(
             f"{path}: its masks have the label '{names[0]}', but --structure would name them "

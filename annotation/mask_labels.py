@@ -17,13 +17,18 @@ def plain_label(label: str) -> str:
     return label_form(label) or label
 
 
+def find_structure(label: str, planes: PlaneTable) -> str | None:
+    """The structure of the plane table that `label` names, or None."""
+    return {plain_label(name): name for name in planes.structures}.get(plain_label(label))
+
+
 def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
     """The structure of the plane table that `label` names.
 
     SonoError with the nearest names and the `option`.
     """
-    known = {plain_label(name): name for name in planes.structures}
-    if plain_label(label) not in known:
+    structure = find_structure(label, planes)
+    if structure is None:
         where = (
             f"; {option} takes a structure of curation/core/planes.py or the study's planes_file"
             if option
@@ -33,7 +38,7 @@ def structure_name(label: str, planes: PlaneTable, option: str = "") -> str:
         raise SonoError(
             f"{place}unknown structure '{label}'{suggestion(label, planes.structures)}{where}"
         )
-    return known[plain_label(label)]
+    return structure
 
 
 def suggestion(label: str, known: Iterable[str]) -> str:
