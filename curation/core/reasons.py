@@ -157,6 +157,11 @@ REASONS = {
         "no date shows which row belongs to this exam; values of that day (age, biometry, ...) "
         "stay unknown",
     ),
+    "image_undecided": Reason(
+        "accepted",
+        "a row of the exam fits several images; its plane, side, structures and spacing, which "
+        "describe one image, stay unknown",
+    ),
 }
 
 # Why a frame has no spacing in mm (the column spacing_reason).

@@ -19,15 +19,16 @@ from sono.curation.records.identity import (
 )
 from sono.curation.records.table import Record
 
-AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = (
+AMBIGUOUS, CONFLICT, UNDECIDED, ONE_IMAGE, NO_RECORD = (
     "record_ambiguous",
     "record_conflict",
     "exam_undecided",
+    "image_undecided",
     "no_record",
 )
 # The record is applied although its spacing or machine differs from the header's.
 DIFFERS = "record_differs"
-JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
+JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED, ONE_IMAGE)
 CANDIDATES = 5  # a match lists at most this many rows or files
 
 _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sono.curation.clinical.values import shown_name
-from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, DIFFERS, NO_RECORD, UNDECIDED, Match
+from sono.curation.records.evidence import (
+    AMBIGUOUS,
+    CONFLICT,
+    DIFFERS,
+    NO_RECORD,
+    ONE_IMAGE,
+    UNDECIDED,
+    Match,
+)
 from sono.curation.records.table import RecordsTable
 
 EXAMPLES = 3
@@ -20,6 +28,11 @@ WHAT = {
     UNDECIDED: "are of a patient with a record, but no date shows that it describes this exam, so "
     "age, biometry, findings and plane stay unknown if they depend on the day; add file names, "
     "study ids or exam dates to the table",
+    ONE_IMAGE: (
+        "have a row that fits several images of its exam, so its plane, side, structures and "
+        "spacing, which describe one image, stay unknown; add file names or SOPInstanceUIDs to the "
+        "table"
+    ),
     DIFFERS: (
         "have a record with another pixel spacing or machine than their header; the header's "
         "value is kept; correct the record"

@@ -10,6 +10,7 @@ from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
     NO_RECORD,
+    ONE_IMAGE,
     UNDECIDED,
     FileFacts,
     Match,
@@ -27,10 +28,12 @@ from sono.curation.records.path_evidence import Paths
 from sono.curation.records.shared_ids import People
 from sono.curation.records.table import (
     EXAM_FIELDS,
+    IMAGE_FIELDS,
     JoinRules,
     Record,
     RecordsTable,
     path_parts,
+    without,
     without_day,
 )
 
@@ -42,8 +45,8 @@ def join(
 
     Pass all `files` that the table may describe at once, because a row that names a file is
     applied only if its name fits no other file. `witnesses` are further files of the study: their
-    headers may show that an id belongs to several people. A row that also names a witness without
-    a match is not applied.
+    headers may show that an id belongs to several people, or that an exam has several images. A
+    row that also names a witness without a match is not applied.
     """
     own = {facts.path for facts in files}
     named = Names(
@@ -52,7 +55,10 @@ def join(
     people = People(_identified((*files, *witnesses), table))
     paths = Paths(files, table)
     by_name = [paths.checked(named.match(facts)) for facts in _identified(files, table)]
-    return [_with_named_rows(found, _match(found, table, people)) for found in by_name]
+    matches = [_with_named_rows(found, _match(found, table, people)) for found in by_name]
+    further = [facts for facts in witnesses if facts.path not in own]
+    elsewhere = [_match(Match(facts), table, people) for facts in _identified(further, table)]
+    return _with_facts_of_one_image(matches, elsewhere)
 
 
 def _with_named_rows(by_name: Match, match: Match) -> Match:
@@ -64,6 +70,39 @@ def _with_named_rows(by_name: Match, match: Match) -> Match:
 
 def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[FileFacts]:
     return [_with_folder_id(facts, table) for facts in files] if table.match_folders else files
+
+
+def _with_facts_of_one_image(matches: Sequence[Match], elsewhere: Sequence[Match]) -> list[Match]:
+    """The matches, without facts of one image where the row of an exam fits several images.
+
+    Copies of one file are one image. `elsewhere` are matches of further files.
+    """
+    images: dict[int, set[str | bytes]] = {}
+    for match in (*matches, *elsewhere):
+        if match.record is not None and match.record.kind != "image":
+            images.setdefault(match.record.line, set()).add(match.file.content)
+    counts = {line: len(found) for line, found in images.items() if len(found) > 1}
+    return [
+        _without_facts_of_image(match, match.record, counts[match.record.line])
+        if match.record is not None and match.record.line in counts
+        else match
+        for match in matches
+    ]
+
+
+def _without_facts_of_image(match: Match, record: Record, count: int) -> Match:
+    """The match without the facts of one image, because its record fits `count` images."""
+    lost = [name.removeprefix("row_") for name in IMAGE_FIELDS if getattr(record, name)]
+    if not lost:
+        return match
+    shown = ", ".join(name.removesuffix("_mm") for name in lost if name != "col_spacing_mm")
+    why = f"line {record.line} fits {count} images; facts of one image ({shown}) are not used"
+    return replace(
+        match,
+        record=without(record, IMAGE_FIELDS),
+        codes=(*match.codes, ONE_IMAGE),
+        why="; ".join(filter(None, (match.why, why))),
+    )
 
 
 def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
