@@ -171,7 +171,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         total=_counts(images["status"]) if len(images) > len(own) else {},
         private_strings=searched,
         remarks=(
-            *frame_remarks(own, records, joined),
+            *frame_remarks(images, own, records, joined),
             *withdrawn_records_remark(earlier, matches, ambiguous, task.root, options.names),
             *kept,
             *runs.remarks(task.root, options.names),

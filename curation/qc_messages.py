@@ -38,8 +38,13 @@ def orphaned_masks_remark(masks: pd.DataFrame, images: pd.DataFrame) -> list[str
     ]
 
 
-def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
-    """The remarks on the frames `own` of this run and their records, the most important first."""
+def frame_remarks(
+    images: pd.DataFrame, own: pd.DataFrame, records: RecordsTable | None, joined: Joined
+) -> list[str]:
+    """The remarks on the frames `own` of this run and their records, the most important first.
+
+    `images` are the frames of all runs.
+    """
     accepted = own[own["status"] == "accepted"]
     remarks = []
     orphans = orphan_sentence(orphan_counts(own))
@@ -48,7 +53,7 @@ def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joine
             f"{orphans}; give --records with a patient column, or, if every file is of a patient "
             'of its own, set without_patient = "file" under [splits] in sono.toml'
         )
-    if possible := possible_counts(own):
+    if possible := possible_counts(images, own.index):
         remarks.append(
             f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
             "ids differ only in leading zeros, they share one OtherPatientID, frames without a "
