@@ -60,6 +60,12 @@ class FileFacts:
         return day if day and is_exam_day(day) else None
 
     @cached_property
+    def clock_days(self) -> int:
+        """Days between the study date and the acquisition date; 0 where one is missing."""
+        acquired = self.header.get("AcquisitionDate")
+        return abs((date.fromisoformat(acquired) - self.day).days) if acquired and self.day else 0
+
+    @cached_property
     def patient_form(self) -> str | None:
         """The patient's id for comparison; None where the patient is unknown."""
         return known(self.patient)

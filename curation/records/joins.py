@@ -37,6 +37,9 @@ from sono.curation.records.table import (
     without_day,
 )
 
+# Between the study date and the acquisition date of a header; beyond, a clock may be wrong.
+MAX_CLOCK_DAYS = 7
+
 
 def join(
     files: Sequence[FileFacts], table: RecordsTable, witnesses: Sequence[FileFacts] = ()
@@ -267,12 +270,13 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         match = replace(match, record=without_day(record), codes=(*match.codes, UNDECIDED), why=why)
     stated = {name: days + shift for name, days in record.stated.items()} if record else {}
     datings = {name: days for name, days in stated.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
-    problem = ""
+    problem, doubtful = "", _doubtful_day(match, rules)
     for name, to_days in (("due", days_from_due), ("lmp", days_from_lmp)):
         own = getattr(record, name) if record else None
         known = {own} if own else {getattr(row, name) for row in rows} - {None}
-        if day is None:
-            problem = problem or ("there is no exam date to count from" if known else "")
+        if day is None or doubtful:
+            missing = doubtful or "there is no exam date to count from"
+            problem = problem or (missing if known else "")
             continue
         ages = {
             age for start in known if MIN_GA_DAYS <= (age := to_days(day, start)) <= MAX_GA_DAYS
@@ -296,6 +300,18 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         or any(map(_has_exam_facts, rows))
     )
     return match if withheld else replace(match, codes=(), why="")
+
+
+def _doubtful_day(match: Match, rules: JoinRules) -> str:
+    """Why the study date of a file may be wrong, "" if it is not doubtful.
+
+    The exam date of an applied record confirms it.
+    """
+    days = match.file.clock_days
+    confirmed = match.record is not None and match.record.exam_date is not None
+    if confirmed or days <= max(MAX_CLOCK_DAYS, rules.tolerance_days):
+        return ""
+    return f"its study and acquisition dates are {days} days apart"
 
 
 def _days_later(match: Match) -> int:
