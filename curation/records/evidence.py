@@ -40,7 +40,8 @@ class FileFacts:
 
     `header` contains the other facts of the header by DICOM keyword; a backslash separates several
     OtherPatientIDs. `center` is the center that the user gave. `claimed` means that a row has
-    matched the file in an earlier run. `root` is the folder given to `sono qc`.
+    matched the file in an earlier run. `root` is the folder given to `sono qc`. `folder_rows` are
+    rows whose ids its folders may be, where nothing decides between them.
     """
 
     path: bytes
@@ -52,6 +53,7 @@ class FileFacts:
     center: str | None = None
     claimed: bool = False
     root: bytes = b""
+    folder_rows: tuple[Record, ...] = ()
 
     @cached_property
     def day(self) -> date | None:

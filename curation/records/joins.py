@@ -1,6 +1,5 @@
 """Join records and files by evidence that is one to one in both directions."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +21,7 @@ from sono.curation.records.evidence import (
     lines_of,
     unread_date,
 )
+from sono.curation.records.folder_ids import Folders
 from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.path_evidence import Paths
@@ -32,7 +32,6 @@ from sono.curation.records.table import (
     JoinRules,
     Record,
     RecordsTable,
-    path_parts,
     without,
     without_day,
 )
@@ -55,12 +54,15 @@ def join(
     named = Names(
         files, table, [facts for facts in witnesses if not facts.claimed and facts.path not in own]
     )
-    people = People(_identified((*files, *witnesses), table))
-    paths = Paths(files, table)
-    by_name = [paths.checked(named.match(facts)) for facts in _identified(files, table)]
-    matches = [_with_named_rows(found, _match(found, table, people)) for found in by_name]
     further = [facts for facts in witnesses if facts.path not in own]
-    elsewhere = [_match(Match(facts), table, people) for facts in _identified(further, table)]
+    if table.match_folders:
+        folders = Folders((*files, *further), table)
+        files, further = (list(map(folders.identified, one)) for one in (files, further))
+    people = People((*files, *further))
+    paths = Paths(files, table)
+    by_name = [paths.checked(named.match(facts)) for facts in files]
+    matches = [_with_named_rows(found, _match(found, table, people)) for found in by_name]
+    elsewhere = [_match(Match(facts), table, people) for facts in further]
     return _with_facts_of_one_image(matches, elsewhere)
 
 
@@ -69,10 +71,6 @@ def _with_named_rows(by_name: Match, match: Match) -> Match:
     return replace(
         match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values())
     )
-
-
-def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[FileFacts]:
-    return [_with_folder_id(facts, table) for facts in files] if table.match_folders else files
 
 
 def _with_facts_of_one_image(matches: Sequence[Match], elsewhere: Sequence[Match]) -> list[Match]:
@@ -131,22 +129,6 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
 # Matches by ids
 
 
-def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
-    """The file with its nearest folder's name as study or patient id, if its header lacks one.
-
-    Folders above the one given to `sono qc` are of the machine, not of a patient.
-    """
-    study_known = bool(facts.study and table.of_study(facts.study))
-    *folders, _ = path_parts(os.fsdecode(facts.path))
-    above = len(path_parts(os.fsdecode(facts.root))) - 1
-    for part in reversed(folders[max(above, 0) :]):
-        if table.of_study(part):
-            return facts if study_known else replace(facts, study=part)
-        if table.of_patient(part):
-            return facts if facts.patient_form else replace(facts, patient=part)
-    return facts
-
-
 def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | None:
     """The match by the ids of the exam, else by the patient's id; None if no row has them."""
     tolerance = table.rules.tolerance_days
@@ -154,6 +136,13 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
     rows = list(by_exam.values()) or (
         table.of_patient(facts.patient or "") if facts.patient_form else []
     )
+    if not rows and facts.folder_rows:
+        rows = list(facts.folder_rows)
+        why = (
+            f"its folders may be ids of {lines_of(rows)}, or count exams, series or days; write "
+            "the path of the file or longer ids in the table"
+        )
+        return ambiguous(facts, tuple(rows[:CANDIDATES]), (), why)
     if not rows:
         return None
     what = "exam id" if by_exam else "patient id"
