@@ -96,11 +96,8 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
                 )
             )
         yield rules
-    if raw.lost_zeros:
-        yield _line(
-            "lost zeros",
-            f"{raw.lost_zeros} patient ids of files are in the table without their leading zeros",
-        )
+    if raw.like_ids.count:
+        yield _line("like ids", raw.like_ids.remark())
 
 
 def _table(*titles: str) -> Table:

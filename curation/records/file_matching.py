@@ -19,6 +19,7 @@ from sono.curation.records.earlier_runs import EarlierRuns
 from sono.curation.records.evidence import NO_RECORD, FileFacts, Match
 from sono.curation.records.join_messages import shown_path
 from sono.curation.records.joins import join
+from sono.curation.records.like_ids import LikeIds
 from sono.curation.records.record_fields import files_of
 from sono.curation.records.table import RecordsTable, path_parts
 
@@ -55,7 +56,7 @@ class RawMatch:
     unmatched_names: dict[str, int]
     rows_without_file: int
     lines_without_file: tuple[int, ...]  # the first of them
-    lost_zeros: int  # patient ids of files that the table has without their leading zeros
+    like_ids: LikeIds  # patient ids of files that the table spells differently
     codes: dict[str, int]  # files by the code of what was left out
     rows: tuple[RowJoin, ...]
 
@@ -138,8 +139,8 @@ def match_raw(
         ),
         rows_without_file=len(missing),
         lines_without_file=tuple(missing[:MAX_LINES]),
-        lost_zeros=_lost_zeros(
-            {one.patient or "" for one in facts}, {record.patient or "" for record in table.records}
+        like_ids=LikeIds.of(
+            (one.patient for one in facts), (record.patient for record in table.records)
         ),
         codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
         rows=_rows(joined, table, name_of(raw), options.names),
@@ -195,11 +196,3 @@ def _rule(match: Match) -> str:
     """The evidence and the codes of what is left out, as text."""
     codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
     return ", ".join(filter(None, (match.evidence, *codes)))
-
-
-def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:
-    """The number of ids of files that no row has, but that a row has without leading zeros."""
-    bare = {identity for identity in of_rows if identity and not identity.startswith("0")}
-    return sum(
-        identity.startswith("0") and identity.lstrip("0") in bare for identity in of_files - of_rows
-    )

@@ -188,7 +188,7 @@ def test_files_and_rows_without_each_other_are_counted_both_ways(tmp_path: Path)
     )
     assert report.raw.unmatched_names == {"Aa_9.a": 1, "a9.a": 1}
     assert (report.raw.rows_without_file, report.raw.lines_without_file) == (2, (3, 4))
-    assert report.raw.lost_zeros == 1
+    assert report.raw.like_ids.count == 1
     assert "Quillfeather" not in _shown(report)
 
 
