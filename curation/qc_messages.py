@@ -1,5 +1,6 @@
 """The remarks that `sono qc` prints at its end."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -68,8 +69,8 @@ def frame_remarks(
         )
     if len(accepted) and accepted["center"].isna().all():
         remarks.append(
-            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; give "
-            "--center"
+            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; "
+            + _center_advice(records)
         )
     if records is not None:
         remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
@@ -116,6 +117,16 @@ def frame_remarks(
         )
     remarks += _containers(own)
     return remarks
+
+
+def _center_advice(records: RecordsTable | None) -> str:
+    """What to do where no frame has a center."""
+    if records is None:
+        return "give --center"
+    if any(record.center for record in records.records):
+        return "no record with a center was applied; see the remarks on records"
+    title = records.center_column
+    return f"give --center-from {shlex.quote(title)}" if title else "give --center"
 
 
 def unread_files_remark(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:

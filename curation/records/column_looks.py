@@ -16,7 +16,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.table import SUFFIXES
-from sono.curation.records.titles import SEVERAL
+from sono.curation.records.titles import SEVERAL, parse_title
 
 SAMPLE = 2000  # cells of a column that are looked at
 MIN_SHARE = 0.8  # of these cells must look like the content
@@ -48,6 +48,12 @@ _PRIVATE_TITLES = {
         "endere wohn postal plz insur versich kasse assur seguro ssn passport ausweis"
     ),
 }
+# A title with one of these words, or with a word that begins with one of the latter, names centers.
+_CENTER_WORDS = frozenset(
+    "center centre zentrum clinic clinique clinica site standort centro hopital ospedale "
+    "ziekenhuis institution facility".split()
+)
+_CENTER_STARTS = ("hospital", "klinik", "krankenhaus")
 _PUBLIC_WORDS = frozenset(
     word
     for words in (*LATERALITY.values(), *PRESENTATION.values(), *SEX.values())
@@ -109,6 +115,8 @@ def _looks(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> dict[int,
         if _share(cells, _is_date) >= MIN_SHARE:
             days[index] = date.fromordinal(int(median(_ordinals(cells))))
         looks[index] = "exam_date" if index in days else _look(cells, planes)
+        if looks[index] in ("", "name", "patient") and _are_centers(sheet.header[index], cells):
+            looks[index] = "center"
         if not looks[index]:
             looks[index] = _by_title(sheet.header[index])
     newest = max(days.values()) if len(days) > 1 else date.today()
@@ -135,6 +143,13 @@ def _look(cells: list[str], planes: PlaneTable) -> str:
         return "plane"
     names = {cell for cell in cells if _is_name(cell)}
     return "name" if len(names) >= MIN_NAMES and _share(cells, _is_name) >= MIN_SHARE else ""
+
+
+def _are_centers(title: str, cells: list[str]) -> bool:
+    """Whether the title names centers, and the cells repeat."""
+    words = parse_title(title)[0].split("_")
+    named = any(word in _CENTER_WORDS or word.startswith(_CENTER_STARTS) for word in words)
+    return named and len(cells) >= 2 * len(set(cells))
 
 
 def _by_title(title: str) -> str:

@@ -135,6 +135,7 @@ def merge_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
         rules,
         _unused(reading),
         _doubts(reading, config),
+        "".join(unused_columns(reading).get("center", ())),
     )
 
 

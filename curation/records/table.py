@@ -144,6 +144,7 @@ class RecordsTable:
     rules: JoinRules = field(default_factory=JoinRules)
     unused: tuple[str, ...] = ()  # titles of columns that have cells and no meaning
     doubts: tuple[str, ...] = ()  # messages on what the table does not show
+    center_column: str = ""  # the title of an unused column that looks like centers
 
     def remarks(self) -> list[str]:
         """The messages of `rejected`, each problem once with its first lines."""

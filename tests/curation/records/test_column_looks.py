@@ -74,6 +74,36 @@ def test_unused_columns_that_look_private_are_named_without_their_cells(tmp_path
     assert not [name for name in PEOPLE if name in str(report)]
 
 
+@pytest.mark.parametrize(
+    "title", ["Name der Klinik", "Recording site", "Nom de l'hôpital", "HospitalCode"]
+)
+def test_a_title_of_centers_suggests_the_center(tmp_path: Path, title: str) -> None:
+    rows = [f"{number}.png;{place}" for number, place in enumerate(("Nord", "Süd", "Ost") * 3)]
+    table = tmp_path / "a.csv"
+    table.write_text("\n".join((f"file;{title}", *rows)))
+    report = check_records(table, RecordsConfig(), PlaneTable())
+    assert report.suggested == {"center": (title,)}
+    assert read_records(table, RecordsConfig(), PlaneTable()).center_column == title
+
+
+@pytest.mark.parametrize(
+    ("title", "cells"),
+    [
+        ("Clinical notes", ("growth", "growth", "doppler") * 3),
+        ("Site visit", ("1", "2", "3", "4", "5", "6", "7", "8", "9")),
+        ("Clinic phone", ("0171 2345670",) * 9),
+        ("Setting", ("A", "B", "C") * 3),
+    ],
+)
+def test_other_titles_and_cells_suggest_no_center(
+    tmp_path: Path, title: str, cells: tuple[str, ...]
+) -> None:
+    table = tmp_path / "a.csv"
+    rows = [f"{number}.png;{cell}" for number, cell in enumerate(cells)]
+    table.write_text("\n".join((f"file;{title}", *rows)))
+    assert read_records(table, RecordsConfig(), PlaneTable()).center_column == ""
+
+
 def test_names_may_be_in_several_columns_and_others_may_not() -> None:
     header = ("Bild", "Wer", "Auch wer", "Wo")
     mapping = {"image": "Bild", "name": ("Wer", "Auch wer"), "contact": "Wo"}
