@@ -49,11 +49,15 @@ _PRIVATE_TITLES = {
     ),
 }
 # A title with one of these words, or with a word that begins with one of the latter, names centers.
-_CENTER_WORDS = frozenset(
-    "center centre zentrum clinic clinique clinica site standort centro hopital ospedale "
-    "ziekenhuis institution facility".split()
-)
+_CENTER_WORDS = frozenset({
+    "center", "centre", "zentrum", "clinic", "clinique", "clinica", "site", "standort", "centro",
+    "hopital", "ospedale", "ziekenhuis", "institution", "facility",
+})  # fmt: skip
 _CENTER_STARTS = ("hospital", "klinik", "krankenhaus")
+_DATE_TITLES = {  # of a due date or last period, by words of the title
+    "due": frozenset({"et", "vet", "edd", "due", "termin", "entbindung", "terme", "parto"}),
+    "lmp": frozenset({"lp", "lr", "lmp", "periode", "regel", "menstruation", "ddr", "fum"}),
+}
 _PUBLIC_WORDS = frozenset(
     word
     for words in (*LATERALITY.values(), *PRESENTATION.values(), *SEX.values())
@@ -84,7 +88,7 @@ def suggested_columns(
 def private_columns(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> list[str]:
     """The titles of columns, except those `used`, that look private by title or content."""
     looks = _looks(sheet, planes, used)
-    private = ("name", "birth", "contact", "patient", "exam_date")
+    private = ("name", "birth", "contact", "patient", "exam_date", "due", "lmp")
     return [
         title
         for index, title in enumerate(sheet.header)
@@ -121,7 +125,9 @@ def _looks(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> dict[int,
             looks[index] = _by_title(sheet.header[index])
     newest = max(days.values()) if len(days) > 1 else date.today()
     for index, day in days.items():
-        looks[index] = "birth" if newest - day > MIN_MOTHER else "exam_date"
+        words = set(parse_title(sheet.header[index])[0].split("_"))
+        dating = next((name for name, known in _DATE_TITLES.items() if words & known), "exam_date")
+        looks[index] = "birth" if newest - day > MIN_MOTHER else dating
     return {index: look for index, look in looks.items() if look and index not in used}
 
 

@@ -118,6 +118,63 @@ def test_titles_of_persons_are_private_in_other_languages() -> None:
     assert layout.private == (1, 2, 3) and layout.names == (1,)
 
 
+GERMAN = {
+    "Pat.-Nr.": ("patient, private", "4711{}9"),
+    "Geb.-Datum": ("birth, private", "03.02.1990"),
+    "Untersuchungsdatum": ("exam_date, private", "1{}.03.2024"),
+    "Untersucher": ("operator, private", "Dr. Quillfeather"),
+    "Klinik": ("center", "Nord"),
+    "Gerät": ("machine", "Voluson E8"),
+    "SSW": ("unused", "2{}+3"),
+    "BIP (mm)": ("bpd (mm)", "48"),
+    "KU": ("hc", "175"),
+    "AU [mm]": ("ac (mm)", "150"),
+    "FEM": ("fl", "33"),
+    "SSL": ("crl", ""),
+    "Befund": ("findings", "unauffällig"),
+    "Lage": ("presentation", "Schädellage"),
+    "Seite": ("laterality", "links"),
+    "ET": ("unused", "2{}.07.2024"),
+    "letzte Periode": ("lmp, private", "1{}.10.2023"),
+}
+
+
+def test_german_titles_of_a_further_sheet_are_known_or_suggested(tmp_path: Path) -> None:
+    book = Workbook()
+    book.active.append(("Hinweise",))
+    scans = book.create_sheet("Untersuchungen")
+    scans.append(tuple(GERMAN))
+    for number in range(4):
+        scans.append([cell.format(number) or None for _, cell in GERMAN.values()])
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(SonoError, match="also has 'Untersuchungen'"):
+        read_records(tmp_path / "a.xlsx", RecordsConfig(), PlaneTable())
+    config = RecordsConfig(sheet="Untersuchungen")
+    report = check_records(tmp_path / "a.xlsx", config, PlaneTable())
+    assert {column.title: column.meaning for column in report.columns} == {
+        title: meaning for title, (meaning, _) in GERMAN.items()
+    }
+    assert report.suggested == {"ga": ("SSW",), "due": ("ET",)}
+    record = read_records(tmp_path / "a.xlsx", config, PlaneTable()).records[0]
+    assert (record.bpd_mm, record.hc_mm, record.ac_mm, record.fl_mm) == (48, 175, 150, 33)
+    assert (record.laterality, record.presentation, record.center) == ("left", "cephalic", "Nord")
+    assert record.findings == () and "unauffällig" in str(report.rejected)
+    assert "Dr. Quillfeather" in record.private and "Quillfeather" not in str(report)
+
+
+@pytest.mark.parametrize(
+    ("title", "field"),
+    [("ET", "due"), ("vET", "due"), ("Termin", "due"), ("LP", "lmp"), ("Letzte Regel am", "lmp")],
+)
+def test_titles_of_dates_suggest_due_date_and_last_period(
+    tmp_path: Path, title: str, field: str
+) -> None:
+    rows = [f"{number}.png;1{number}.01.2024;1{number}.06.2024" for number in range(4)]
+    (tmp_path / "a.csv").write_text("\n".join((f"file;date;{title}", *rows)))
+    report = check_records(tmp_path / "a.csv", RecordsConfig(), PlaneTable())
+    assert report.suggested == {field: (title,)}
+
+
 @pytest.mark.parametrize("note", [[("Export of 2024",), ("see below",)], [("Only a note",)]])
 def test_a_first_sheet_that_is_a_note_names_the_others_and_the_setting(
     tmp_path: Path, note: list[tuple[str, ...]]
