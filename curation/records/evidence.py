@@ -110,8 +110,10 @@ class Match:
     `record` is applied completely. If it is None and `evidence` is not empty, `rows` are the rows
     of the file's patient, and only their facts that do not depend on the exam day are applied. If
     `evidence` is empty too, `rows` are the candidates, and nothing is applied. `codes` and `why`
-    give the reasons for what is left out; `others` are the files that fit equally well. The age is
-    that on the file's own study date.
+    give the reasons for what is left out; `others` are the files that fit equally well, and
+    `owners` are rows of other patients whom the path of the file shows. `parts` are a refused match
+    by name and the match by ids, where this match unites both. The age is that on the file's own
+    study date.
     """
 
     file: FileFacts
@@ -121,6 +123,8 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
+    owners: tuple[Record, ...] = ()
+    parts: tuple["Match", ...] = ()
     named: tuple[Record, ...] = ()  # all rows that fit by name or id, whether applied or not
     ga_days: int | None = None
     ga_source: str | None = None

@@ -34,7 +34,8 @@ class RowJoin:
     """A row and the files that match it by one `rule`.
 
     `rule` is the evidence and the codes of what is left out, or "no file". `files` are the first of
-    `count`; `why` explains what prevents more. A row with several rules occurs several times.
+    `count`; `why` explains what prevents more. A row with several rules occurs several times;
+    `applied` is whether this one applies it at least in part.
     """
 
     line: int
@@ -43,6 +44,7 @@ class RowJoin:
     count: int
     files: tuple[str, ...]
     why: str
+    applied: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,12 @@ class RawMatch:
     rows: tuple[RowJoin, ...]
 
     def examples(self) -> list[tuple[RowJoin, int, int]]:
-        """The first row of each rule, with the number of rows and files of that rule."""
-        rows = Counter(row.rule for row in self.rows)
+        """The first row of each rule, with the number of rows and files of that rule.
+
+        A row that is applied to files of its own is not counted where other files contradict it.
+        """
+        own = {row.line for row in self.rows if row.applied}
+        rows = Counter(row.rule for row in self.rows if row.applied or row.line not in own)
         files: Counter[str] = Counter()
         first: dict[str, RowJoin] = {}
         for row in self.rows:
@@ -175,7 +181,7 @@ def _rows(
 ) -> tuple[RowJoin, ...]:
     """Each row of the table with each rule by which files match it."""
     met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
-    for match in matches:
+    for match in (part for one in matches for part in one.parts or (one,)):
         for row in match.rows:
             # other rows only gave a date of the pregnancy
             if match.record is None or row.line == match.record.line:
@@ -184,7 +190,11 @@ def _rows(
     for record in sorted(table.records, key=lambda record: record.line):
         for rule, joined in met[record.line].items():
             files = tuple(shown_path(match.file.path, root, names) for match in joined[:MAX_FILES])
-            found.append(RowJoin(record.line, record.kind, rule, len(joined), files, joined[0].why))
+            first = joined[0]
+            applied = bool(first.evidence)
+            found.append(
+                RowJoin(record.line, record.kind, rule, len(joined), files, first.why, applied)
+            )
         if not met[record.line]:
             found.append(
                 RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id")

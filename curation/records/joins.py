@@ -68,9 +68,8 @@ def join(
 
 def _with_named_rows(by_name: Match, match: Match) -> Match:
     """The match with all rows that were found by name or id, whether applied or not."""
-    return replace(
-        match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values())
-    )
+    rows = (*by_name.rows, *by_name.owners, *match.rows)
+    return replace(match, named=tuple({id(row): row for row in rows}.values()))
 
 
 def _with_facts_of_one_image(matches: Sequence[Match], elsewhere: Sequence[Match]) -> list[Match]:
@@ -98,9 +97,11 @@ def _without_facts_of_image(match: Match, record: Record, count: int) -> Match:
         return match
     shown = ", ".join(name.removesuffix("_mm") for name in lost if name != "col_spacing_mm")
     why = f"line {record.line} fits {count} images; facts of one image ({shown}) are not used"
+    by_ids = [_without_facts_of_image(part, record, count) for part in match.parts[1:]]
     return replace(
         match,
         record=without(record, IMAGE_FIELDS),
+        parts=(*match.parts[:1], *by_ids),
         codes=(*match.codes, ONE_IMAGE),
         why="; ".join(filter(None, (match.why, why))),
     )
@@ -123,7 +124,14 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
         tuple(dict.fromkeys((*kept, *found.codes))),
         "; ".join(filter(None, (by_name.why, found.why))),
     )
-    return replace(found, codes=codes, why=why, others=by_name.others)
+    return replace(
+        found,
+        codes=codes,
+        why=why,
+        others=by_name.others,
+        owners=by_name.owners,
+        parts=(by_name, found),
+    )
 
 
 # Matches by ids

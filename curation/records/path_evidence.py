@@ -94,9 +94,17 @@ class Paths:
         ):
             why, others = check(facts, record)
             if why:
-                rows = (record, *others[: CANDIDATES - 1])
                 message = f"{lines_of([record])} names the file, whose {why}"
-                return Match(facts, None, rows, "", (NO_RECORD, CONFLICT), message)
+                owners = {id(row): row for row in others if row is not record}
+                return Match(
+                    facts,
+                    None,
+                    (record,),
+                    "",
+                    (NO_RECORD, CONFLICT),
+                    message,
+                    owners=tuple(owners.values())[:CANDIDATES],
+                )
         return match
 
     # Each check returns why the path contradicts the record ("" if it does not), and the rows that

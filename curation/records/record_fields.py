@@ -137,9 +137,10 @@ def _fill(row: Row, match: Match) -> str:
     row["site"] = sites.pop() if len(sites) == 1 else None
     row["raw_patient"] = match.patient
     row["center"] = row["center"] or match.center
-    row["private"] = [*row["private"], *(text for one in match.rows for text in one.private)]
+    met = (*match.rows, *match.owners)
+    row["private"] = [*row["private"], *(text for one in met for text in one.private)]
     persons = () if row.get("persons") is None else row["persons"]
-    row["persons"] = [*persons, *(text for one in match.rows for text in one.persons)]
+    row["persons"] = [*persons, *(text for one in met for text in one.persons)]
     if row["status"] != "error" and isinstance(row["file"], str):
         row["reasons"] = [
             *row["reasons"],
