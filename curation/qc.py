@@ -32,6 +32,7 @@ from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.qc_messages import (
+    duplicate_conflicts_remark,
     frame_remarks,
     moved_frames_remark,
     orphaned_masks_remark,
@@ -175,6 +176,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
             *withdrawn_records_remark(earlier, matches, ambiguous, task.root, options.names),
             *kept,
             *runs.remarks(task.root, options.names),
+            *duplicate_conflicts_remark(own, [*rows, *runs.rows], task.root, options.names),
             *unread_files_remark(rows, task.root, options.names),
             *partition.remarks(own),
             *center_remarks(spelled, images["center"].dropna().unique()),

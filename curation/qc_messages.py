@@ -108,15 +108,34 @@ def frame_remarks(
             f"{held} frames are in the vault's quarantine; `sono quarantine show` draws them, and "
             "`sono quarantine release` accepts those that you have reviewed"
         )
-    conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
-    if conflicts:
-        remarks.append(
-            f"{conflicts} frames have the same pixels as another frame, but their records differ "
-            "in a fact (patient, center, machine, plane, age, side, findings, structures, sizes or "
-            "spacing); see the vault's quarantine, and correct the records"
-        )
     remarks += _containers(own)
     return remarks
+
+
+def duplicate_conflicts_remark(
+    own: pd.DataFrame, rows: Sequence[Row], root: bytes, names: bool
+) -> list[str]:
+    """A remark on frames of equal pixels whose records differ; [] where there are none.
+
+    `rows` are all rows of the study, whose files are named in pairs.
+    """
+    held = own[own["reasons"].map(lambda codes: "duplicate_conflict" in codes)]
+    if held.empty:
+        return []
+    ids, files = set(held["image_id"]), dict[str, dict[bytes, None]]()
+    for row in rows:
+        if row["image_id"] in ids:
+            files.setdefault(row["image_id"], {})[row["path"]] = None
+    shown = "; ".join(
+        " and ".join(shown_path(path, root, names) for path in sorted(paths)[:EXAMPLES])
+        for paths in list(files.values())[:EXAMPLES]
+    )
+    return [
+        f"{len(held)} frames have the same pixels as another frame, but their records differ in a "
+        "fact (patient, center, machine, plane, age, side, findings, structures, sizes or "
+        f"spacing), so none of them is accepted (for example {shown}); correct the records; `sono "
+        "list --reason duplicate_conflict --names` names all pairs"
+    ]
 
 
 def _center_advice(records: RecordsTable | None) -> str:
