@@ -1,17 +1,21 @@
 """The remarks that `sono qc` prints at its end."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from sono.curation.clinical.values import shown_name
 from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
 from sono.curation.dataset.exams import orphan_counts, orphan_sentence
 from sono.curation.dataset.split_checks import possible_counts
 from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, shown_path
 from sono.curation.records.table import RecordsTable
+from sono.curation.records.table_reading import TableReading
 
 
 def moved_frames_remark(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
@@ -36,6 +40,17 @@ def orphaned_masks_remark(masks: pd.DataFrame, images: pd.DataFrame) -> list[str
     return [
         f"{count} masks are not used, because the files of their frames were replaced or removed; "
         "put the files back, or import masks of the new frames"
+    ]
+
+
+def found_table_remark(raw: Path | str, found: TableReading | None, names: bool) -> list[str]:
+    """A remark on the table that was `found` in the folder `raw`; [] where none was."""
+    if found is None:
+        return []
+    shown = shown_name(os.path.relpath(found.path, raw), names)
+    return [
+        f"no --records is given, so the table {shown} of the folder is used, because its titles "
+        f"are those of {found.layout.name}; give --records to use another table"
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
@@ -101,7 +101,8 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
 
 
 def _table(*titles: str) -> Table:
-    return Table(*titles, box=None, pad_edge=False, header_style="bold")
+    columns = (Column(title, overflow="fold") for title in titles)  # names of files are not cut
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
 
 
 def _line(name: str, value: str) -> Text:
