@@ -81,6 +81,8 @@ class RawMatch:
 class MatchOptions:
     """How files are matched: the `center` of `sono qc`, and the vault's table `sources`.
 
+    `partition` is the column that the settings use for the splits.
+
     With `names`, files are shown by their path below the raw folder, else masked. `is_mask` returns
     whether a file is a picture of a mask, which `sono qc` ignores; it is called where files share a
     name.
@@ -90,6 +92,7 @@ class MatchOptions:
     is_mask: IsMask | None = None
     center: str | None = None
     sources: pd.DataFrame = field(default_factory=partial(empty_table, SOURCES))
+    partition: str = ""
 
     @cached_property
     def centers(self) -> dict[bytes, str]:
