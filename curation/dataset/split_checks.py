@@ -78,12 +78,14 @@ def split_counts(images: pd.DataFrame) -> pd.DataFrame:
     return counts.rename_axis(index="plane", columns=None)
 
 
-def possible_counts(images: pd.DataFrame) -> dict[str, int]:
+def possible_counts(images: pd.DataFrame, rows: pd.Index | None = None) -> dict[str, int]:
     """Count patients who may be the same as another patient, and their accepted frames.
 
-    The result is {} if there are none.
+    With `rows`, only these are counted. The result is {} if there are none.
     """
-    found = images[(images["status"] == "accepted") & images["patient_group"].notna()]
+    patients = images.groupby("patient_group")["patient_id"].transform("nunique")
+    found = images[(images["status"] == "accepted") & images["patient_id"].notna() & (patients > 1)]
+    found = found if rows is None else found.loc[found.index.intersection(rows)]
     return (
         {"frames": len(found), "patients": int(found["patient_id"].nunique())} if len(found) else {}
     )
