@@ -46,6 +46,8 @@ from sono.evaluation.region_report import write_region_predictions
 from sono.evaluation.region_results import region_control_results
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
+from sono.evaluation.result_tables import FOLDER as TABLES
+from sono.evaluation.result_tables import result_tables, write_tables
 from sono.evaluation.results import Evidence, collect_results
 from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
 from sono.evaluation.summaries import Scored
@@ -140,9 +142,12 @@ def evaluate(
         ]
     named = "" if folder == root else f" ({folder.name})"
     output = root / "eval" / f"{target.folder}{named}"
-    _write(study, evidence, regions, metrics, output)
+    tables = result_tables(metrics)
+    names = {plane.id: plane.name for plane in study.planes.planes}
+    gallery = Gallery(evidence, study.image_ids, study.files, names, regions, tables)
+    _write(metrics, gallery, output)
     check_privacy(workspace)
-    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics)
+    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics, tables)
 
 
 def _best_epoch(root: Path) -> int:
@@ -315,21 +320,16 @@ def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     return caption_metrics(study.model, images, study.image_ids, captions)
 
 
-def _write(
-    study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], folder: Path
-) -> None:
+def _write(metrics: dict[str, Any], gallery: Gallery, folder: Path) -> None:
     """Write all files of an evaluation or none, so that the report fits the numbers."""
-    names = {plane.id: plane.name for plane in study.planes.planes}
+    frames, scored = gallery.evidence.selection.frames, gallery.evidence.scored
     with atomic_folder(folder) as new:
-        write_predictions(new / "predictions.parquet", study.selection.frames, evidence.scored)
-        write_region_predictions(new / "regions.parquet", study.selection.frames, regions)
+        write_predictions(new / "predictions.parquet", frames, scored)
+        write_region_predictions(new / "regions.parquet", frames, gallery.regions)
         write_text(new / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-        write_report(
-            new / "report.html",
-            metrics,
-            Gallery(evidence, study.image_ids, study.files, names, regions),
-        )
+        write_report(new / "report.html", metrics, gallery)
         copy_others(folder, new)
+        write_tables(new / TABLES, gallery.tables.values())
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:

@@ -20,23 +20,18 @@ from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.rle import decode, encode
 
-MODES = {
-    "all_one": "the whole square: what a user without masks gets",
-    "proposed": "a mask found in the pixels alone, without any label; all-one where none was found",
-    "proposed_shuffled": "the proposed mask of another frame: the control for proposed masks",
-    "regions": (
-        "the whole square, and outlines of a head, an abdomen and a bone found without any "
-        "label, together"
-    ),
-    "regions_shuffled": "the same with the outlines of another frame: the control for regions",
-    "annotated": (
-        "an accepted or edited mask of the masks table (oracle: made by somebody who knew "
-        "the plane)"
-    ),
-    "box": "the bounding box of the annotated mask (oracle)",
-    "shuffled": "the annotated mask of another frame: the control for annotated masks",
-    "empty": "nothing marked",
-}
+# Their meanings are in templates/reports/words.toml.
+MODES = (
+    "all_one",
+    "proposed",
+    "proposed_shuffled",
+    "regions",
+    "regions_shuffled",
+    "annotated",
+    "box",
+    "shuffled",
+    "empty",
+)
 # scored from several masks, see sono.evaluation.region_planes
 REGION_MODES = ("regions", "regions_shuffled")
 ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask

@@ -10,10 +10,12 @@ from sono.evaluation.bootstrap import Draws, Interval
 from sono.evaluation.region_control import (
     CONDITIONS,
     TRAINING,
+    Reals,
     RegionFeatures,
     all_one_cosines,
     chance_of_naming,
     conflict_shares,
+    counts_of,
     follow_shares,
     mask_cosines,
     mean_interval,
@@ -26,11 +28,7 @@ from sono.evaluation.regions import Regions
 from sono.evaluation.summaries import points
 
 INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing
-DIFFERENCES = {
-    "all_one": "what the mask contributes",
-    "place_and_shape": "what the pixels contribute over place and shape",
-    "constant": "what the frame contributes over the mask alone",
-}
+COMPARED = ("all_one", "place_and_shape", "constant")  # with the own mask
 NOT_TESTED = "Whether the mask steers was not tested: "
 
 
@@ -79,13 +77,11 @@ def region_control_results(
             "among_all": _round(1 / len(data.structures)),
         },
         "conditions": _conditions(data, how),
-        "differences": {
-            name: naming_difference(data, "own", name, how).as_dict() for name in DIFFERENCES
-        },
-        "follow": steering.follow.as_dict(),
+        "differences": {name: _difference(data, name, how) for name in COMPARED},
+        "follow": _mean_of(data, follow_shares(data), how),
         "cosine": {
-            "between_masks": mean_interval(data, mask_cosines(data), how).as_dict(),
-            "own_and_all_one": mean_interval(data, all_one_cosines(data), how).as_dict(),
+            "between_masks": _mean_of(data, mask_cosines(data), how),
+            "own_and_all_one": _mean_of(data, all_one_cosines(data), how),
         },
         "conflict": _conflict(regions, how),
         "phrasings": words,
@@ -130,8 +126,7 @@ def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
     for index in np.unique(data.structure):
         own = data.structure == index
         shares = {name: _mean(values[own]) for name, values in columns.items()}
-        counts = {"masks": int(own.sum()), "clusters": len(np.unique(data.cluster[own]))}
-        rows.append({"structure": data.structures[index], **counts, **shares})
+        rows.append({"structure": data.structures[index], **counts_of(data, own), **shares})
     return rows
 
 
@@ -162,11 +157,24 @@ def _conditions(data: RegionFeatures, how: Draws) -> dict[str, Any]:
     return {
         name: {
             "masks": int(data.has(name).sum()),
-            "in_plane": naming_interval(data, name, how=how).as_dict(),
-            "among_all": naming_interval(data, name, all_of=True, how=how).as_dict(),
+            "in_plane": naming_interval(data, name, how=how).as_dict()
+            | counts_of(data, data.has(name) & data.open),
+            "among_all": naming_interval(data, name, all_of=True, how=how).as_dict()
+            | counts_of(data, data.has(name)),
         }
         for name in CONDITIONS
     }
+
+
+def _difference(data: RegionFeatures, name: str, how: Draws) -> dict[str, Any]:
+    """Naming under the own mask minus naming in the condition `name`."""
+    rows = data.has("own") & data.has(name) & data.open
+    return naming_difference(data, "own", name, how).as_dict() | counts_of(data, rows)
+
+
+def _mean_of(data: RegionFeatures, values: Reals, how: Draws) -> dict[str, Any]:
+    rows = np.asarray(~np.isnan(values))
+    return mean_interval(data, values, how).as_dict() | counts_of(data, rows)
 
 
 def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
@@ -199,10 +207,10 @@ def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict
 def _conflict(regions: Regions, how: Draws) -> dict[str, Any]:
     if regions.conflict is None:
         return {}
+    clusters = regions.conflict.cluster
+    counts = {"frames": len(clusters), "clusters": len(np.unique(clusters))}
     shares = conflict_shares(regions.conflict, how)
-    return {name: interval.as_dict() for name, interval in shares.items()} | {
-        "frames": len(regions.conflict.features)
-    }
+    return {name: interval.as_dict() | counts for name, interval in shares.items()}
 
 
 def _why_not(regions: Regions) -> str:

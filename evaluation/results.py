@@ -84,11 +84,6 @@ def _class_notes(evidence: Evidence) -> list[str]:
             "Only one plane is present, so a constant answer is always right among the planes "
             f"present. Masks are compared by Top-1 of all {len(scored.planes)} planes."
         )
-    elif classes <= 5:
-        found.append(
-            f"With {classes} planes present, any answer without ties is within Top-5 among "
-            f"them; read Top-5 of {len(scored.planes)}."
-        )
     rare = [
         plane
         for plane, count in zip(
@@ -154,6 +149,7 @@ def _difference(difference: Difference) -> dict[str, Any]:
         "modes": list(difference.pair),
         "question": difference.question,
         "images": difference.images,
+        "clusters": difference.clusters,
         "reading": difference.reading,
         "top1_macro": difference.interval.as_dict(),
     }

@@ -370,8 +370,8 @@ def _own_text(place: str, where: str) -> str:
     if place.endswith(".html"):
         return "\n".join((*CODES, *meanings, *_pages("reports")))
     return (
-        "\n".join((*CODES, *COLUMNS, *KEY_WORDS))
-        if place.endswith((".json", ".jsonl", ".log"))
+        "\n".join((*CODES, *COLUMNS, *KEY_WORDS, *_pages("captions")))
+        if place.endswith((".json", ".jsonl", ".log", ".csv"))
         else ""
     )
 
