@@ -172,21 +172,22 @@ def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> 
     if not weighting.weight:
         return (
             False,
-            f"Proposed regions do not help: no weight gained on {weighting.frames} validation "
-            "frames.",
+            f"0.0 points gained by any weight on {weighting.frames} validation frames: proposed "
+            "regions do not help.",
         )
     effect = (
-        f"together with the whole frame they give {points(gain)} macro Top-1 ({weighting.source})"
+        f"{points(gain)} macro Top-1 from proposed regions with the whole frame "
+        f"({weighting.source})"
     )
     if not gain.above_zero:
-        return False, f"Proposed regions are not shown to help: {effect}."
+        return False, f"{effect}: proposed regions are not shown to help."
     if control.above_zero:
         return (
             False,
-            f"Proposed regions are not shown to help: {effect}, but those of other frames gain as "
-            "well.",
+            f"{effect}: proposed regions are not shown to help, because those of other frames "
+            "gain as well.",
         )
-    return True, f"Proposed regions help: {effect}, and those of other frames show no gain."
+    return True, f"{effect}: proposed regions help, and those of other frames show no gain."
 
 
 def _plane_texts(study: RegionStudy) -> NDArray[np.float32]:

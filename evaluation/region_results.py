@@ -58,6 +58,12 @@ class Steering:
         """
         return self.gain.above_zero and self.follow.low > self.chance and self.cosine < INERT
 
+    @property
+    def names_regions(self) -> bool:
+        """Whether naming is above chance: its complete interval, or the estimate without one."""
+        least = self.own.point if np.isnan(self.own.low) else self.own.low
+        return bool(least > self.chance)
+
 
 def region_control_results(
     regions: Regions, planes: Mapping[str, Interval], how: Draws
@@ -90,18 +96,17 @@ def region_control_results(
 
 
 def sentence(found: Steering) -> str:
-    """Whether the mask steers, what the pixels contribute, what unseen phrasings lose."""
+    """How often masked structures are named, whether the mask steers, and what contributes."""
     if found.steers:
-        lead = "The mask steers"
+        verdict = "the mask steers"
     elif np.isnan(found.gain.low) or np.isnan(found.follow.low):
-        lead = "The mask is not shown to steer"
+        verdict = "the mask is not shown to steer"
     else:
-        lead = "The mask does not steer"
-    naming = f"with the mask of a structure the model names it in {_share(found.own)} of cases"
-    naming += f" ({100 * found.all_one:.1f} % without a mask)"
+        verdict = "the mask does not steer"
     return (
-        f"{lead}: {naming}{_following(found)}; {_pixels(found.pixels)}; "
-        f"{_rephrasing(found.losses)}."
+        f"{_share(found.own)} of masked structures are named correctly ({_percent(found.all_one)} "
+        f"without a mask): {verdict}. {_following(found)}; {_pixels(found.pixels)}; "
+        f"{_rephrasing(found)}."
     )
 
 
@@ -225,12 +230,10 @@ def _why_not(regions: Regions) -> str:
 
 def _following(found: Steering) -> str:
     if np.isnan(found.follow.point):
-        return ", and no frame has masks of two structures to follow"
-    text = f", and follows another structure's mask in {100 * found.follow.point:.1f} %"
+        return "No frame has masks of two structures to follow"
+    text = f"{_percent(found.follow.point)} of answers follow the mask of another structure"
     if not found.steers:
-        text += (
-            f" (chance {100 * found.chance:.1f} %, mean cosine between masks {found.cosine:.3f})"
-        )
+        text += f" (chance {_percent(found.chance)}, mean cosine between masks {found.cosine:.3f})"
     return text
 
 
@@ -242,10 +245,12 @@ def _pixels(gain: Interval) -> str:
     return f"the pixels are not shown to add to place and shape ({points(gain)})"
 
 
-def _rephrasing(losses: tuple[float, float] | None) -> str:
-    if losses is None:
+def _rephrasing(found: Steering) -> str:
+    if found.losses is None:
         return "no unseen phrasing was given"
-    mean, worst = losses
+    mean, worst = found.losses
+    if not found.names_regions:
+        return "naming is not above chance, so unseen phrasings have nothing to lose"
     if worst <= 0:
         return "unseen phrasings lose nothing"
     return (
@@ -256,8 +261,12 @@ def _rephrasing(losses: tuple[float, float] | None) -> str:
 
 def _share(interval: Interval) -> str:
     if np.isnan(interval.low):
-        return f"{100 * interval.point:.1f} %"
-    return f"{100 * interval.point:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        return _percent(interval.point)
+    return f"{_percent(interval.point)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:

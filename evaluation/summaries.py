@@ -183,27 +183,25 @@ def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
     ]
     if main is None:
         return False, "Whether masks help was not tested: there are no proposed masks to compare."
-    gain = f"proposed minus all-one masks gives {points(main.interval)} macro Top-1"
+    gain = f"{points(main.interval)} macro Top-1 from proposed masks"
     if not main.interval.above_zero:
-        return (
-            False,
-            f"Masks are not shown to help: {gain}, which does not lie above zero ({main.reading}).",
-        )
+        return False, f"{gain}: masks are not shown to help ({main.reading})."
     if not controls:
         return (
             False,
-            f"Masks are not shown to help: {gain}, but there is no shuffled mask to control for "
-            "it.",
+            f"{gain}: masks are not shown to help, because there is no shuffled mask as a control.",
         )
     alike = [control for control in controls if control.interval.above_zero]
     if alike:
-        names = " and ".join(f"{control.pair[0]} ({points(control.interval)})" for control in alike)
+        names = " and ".join(
+            f"{points(control.interval)} from {control.pair[0]}" for control in alike
+        )
         return (
             False,
-            f"Masks are not shown to help: {gain}, but masks of other frames gain as well: "
-            f"{names}.",
+            f"{gain}: masks are not shown to help, because masks of other frames gain as well "
+            f"({names}).",
         )
-    return True, f"Masks help: {gain}, and masks of other frames show no gain."
+    return True, f"{gain}: masks help, and masks of other frames show no gain."
 
 
 def points(interval: Interval) -> str:

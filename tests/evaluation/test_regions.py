@@ -178,7 +178,7 @@ def test_a_model_that_reads_the_pixels_under_the_mask_steers(run: Run) -> None:
     control = run().metrics["region_control"]
     assert control["verdict"]["steers"]
     assert control["verdict"]["text"].startswith(
-        "The mask steers: with the mask of a structure the model names it in 100"
+        "100.0 % [100.0, 100.0] of masked structures are named correctly"
     )
     assert "unseen phrasings lose nothing" in control["verdict"]["text"]
     assert control["conditions"]["own"]["in_plane"]["point"] == control["follow"]["point"] == 1
@@ -214,11 +214,11 @@ def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> No
     gain = control["differences"]["all_one"]
     assert [gain[name] for name in ("point", "low", "high")] == [0, 0, 0]
     text = (found.folder / "report.html").read_text(encoding="utf-8")
-    assert "The mask does not steer: " in text.split("</header>")[0]
+    assert ": the mask does not steer. " in text.split("</header>")[0]
     with stderr_console.capture() as shown:
         stderr_console.print(found)
     assert (
-        "The mask does not steer: " in shown.get()
+        ": the mask does not steer. " in shown.get()
         and "mean cosine between masks 1.000" in shown.get()
     )
 
@@ -226,7 +226,7 @@ def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> No
 def test_the_report_shows_frames_tables_and_the_sentence_on_top(run: Run) -> None:
     found = run(report=True)
     text = (found.folder / "report.html").read_text(encoding="utf-8")
-    assert "The mask steers: " in text.split("</header>")[0]
+    assert ": the mask steers. " in text.split("</header>")[0]
     for words in (
         "place and shape",
         "Cue conflict",
@@ -325,15 +325,15 @@ def test_planes_with_one_structure_need_no_mask(study: Workspace, run: Run) -> N
 def test_frames_with_one_mask_each_have_no_follow_rate(study: Workspace, run: Run) -> None:
     study.write(MASKS, study.masks().drop_duplicates("image_id"))
     found = run()
-    assert found.region_verdict.startswith("The mask is not shown to steer: ")
-    assert "no frame has masks of two structures to follow" in found.region_verdict
+    assert ": the mask is not shown to steer. " in found.region_verdict
+    assert "No frame has masks of two structures to follow" in found.region_verdict
 
 
 def test_one_patient_gives_numbers_without_an_interval(study: Workspace, run: Run) -> None:
     study.write(IMAGES, study.images().assign(patient_id="one"))
     fill_vault(study)
     found = run()
-    assert found.region_verdict.startswith("The mask is not shown to steer: ")
+    assert ": the mask is not shown to steer. " in found.region_verdict
     assert "unknown without a second patient" in found.region_verdict
 
 
