@@ -28,12 +28,11 @@ from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import (
     REGION_MODES,
     MaskPlan,
-    Outlines,
     annotated_masks,
     mask_for,
     plan_masks,
-    proposed_outlines,
 )
+from sono.evaluation.outlines import Outlines, stored_outlines
 from sono.evaluation.region_control import plane_phrasings
 from sono.evaluation.region_planes import (
     Weighting,
@@ -217,8 +216,8 @@ class _Study:
 
     @cached_property
     def outlines(self) -> Outlines:
-        """The outlines found in each frame without a label, computed once."""
-        return proposed_outlines(self.engine, self.image_ids, self.files)
+        """The outlines found in each frame without a label."""
+        return stored_outlines(self.workspace, self.engine, self.image_ids, self.files)
 
     @property
     def draws(self) -> Draws:
@@ -291,8 +290,10 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         images = study.workspace.accepted_images()
         known = validation_frames(images, study.info.held_out, frames)
         files = [study.workspace.root / str(file) for file in known["file"]]
+        ids = [str(image_id) for image_id in known["image_id"]]
+        outlines = stored_outlines(study.workspace, study.engine, ids, files)
         weighting = choose_weight(
-            study.region_study(known, files), files, settings.region_evidence, study.engine
+            study.region_study(known, files), outlines, settings.region_evidence
         )
     if weighting is None:
         return scored, None

@@ -353,7 +353,7 @@ def squares(gray: np.ndarray) -> list[Proposal]:
 
 @pytest.fixture
 def with_regions(study: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setattr("sono.evaluation.modes.propose_each_kind", squares)
+    monkeypatch.setattr("sono.evaluation.outlines.propose_each_kind", squares)
     write_text(study.config_path, "[evaluation]\nbootstrap_draws = 100\nmodes = ['regions']\n")
     return study
 
