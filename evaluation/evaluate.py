@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sono.curation.core.atomic import atomic_path, read_json, write_text
 from sono.curation.core.atomic_folders import atomic_folder, copy_others
 from sono.curation.core.config import override
+from sono.curation.core.console import stderr_console
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
@@ -99,6 +100,8 @@ def evaluate(
     model = model.to(best_device()).eval()
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(images, seen, target)
+    if selection.excluded:
+        stderr_console.print(selection.start_line(target), markup=False)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
     plan = _plan(study)
     scored, features = _score(study, plan)

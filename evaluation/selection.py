@@ -67,6 +67,13 @@ class Selection:
     # of the frames, and what decides their split
     without_patient: dict[str, int] = field(default_factory=dict)
 
+    def start_line(self, target: Target) -> str:
+        """How many frames of the target are evaluated, and why not the others."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.excluded.items())
+        total = len(self.frames) + sum(self.excluded.values())
+        rest = f"; excluded: {reasons}" if reasons else ""
+        return f"{target.label}: {len(self.frames)} of {total} accepted frames are evaluated{rest}"
+
     def first_line(self, target: Target) -> str:
         """The first line of every report: the target, seen or not, and the number of frames."""
         size = f"{len(self.frames)} frames {patients(self.frames)}"

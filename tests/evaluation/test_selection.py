@@ -42,6 +42,11 @@ def test_a_new_center_is_evaluated_in_all_its_splits(images: pd.DataFrame) -> No
         "of no standard plane": 1,
         "known from training": 2,
     }
+    assert (
+        found.start_line(Target("new"))
+        == "center new: 2 of 6 accepted frames are evaluated; excluded: 1 with plane unknown, 1 of "
+        "no standard plane, 2 known from training"
+    )
     first = found.first_line(Target("new"))
     assert (
         first
