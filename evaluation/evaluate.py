@@ -27,6 +27,7 @@ from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import (
+    MODES,
     REGION_MODES,
     MaskPlan,
     annotated_masks,
@@ -107,7 +108,8 @@ def evaluate(
     scored, features = _score(study, plan)
     regions, control = _regions(study, scored, features["all_one"])
     scored, weighting = _with_regions(study, scored)
-    evidence = Evidence(target, selection, plan, scored, info.planes_seen, study.draws)
+    names = {plane.id: plane.name for plane in study.planes.planes}
+    evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
     metrics = (
         collect_results(evidence)
         | _provenance(study)
@@ -145,8 +147,7 @@ def evaluate(
     named = "" if folder == root else f" ({folder.name})"
     output = root / "eval" / f"{target.folder}{named}"
     tables = result_tables(metrics)
-    names = {plane.id: plane.name for plane in study.planes.planes}
-    gallery = Gallery(evidence, study.image_ids, study.files, names, regions, tables)
+    gallery = Gallery(evidence, study.image_ids, study.files, regions, tables)
     _write(metrics, gallery, output)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics, tables)
@@ -305,7 +306,9 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         added = region_modes(study.regions, whole, weighting, study.outlines)
     else:
         added = dict.fromkeys(REGION_MODES, whole)
-    return replace(scored, scores=scored.scores | added), weighting
+    scores = scored.scores | added
+    scores = {mode: scores[mode] for mode in MODES if mode in scores}
+    return replace(scored, scores=scores), weighting
 
 
 def _provenance(study: _Study) -> dict[str, Any]:
@@ -321,7 +324,10 @@ def _provenance(study: _Study) -> dict[str, Any]:
 def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     written_by = (study.templates.name, study.templates.id)
     captions = global_captions(study.workspace.read(CAPTIONS), study.image_ids, written_by)
-    return caption_metrics(study.model, images, study.image_ids, captions)
+    found = caption_metrics(study.model, images, study.image_ids, captions)
+    shown = [image_id in captions for image_id in study.image_ids]
+    clusters = len(np.unique(study.regions.clusters[shown]))
+    return found | ({"clusters": clusters} if found else {})
 
 
 def _write(metrics: dict[str, Any], gallery: Gallery, folder: Path) -> None:

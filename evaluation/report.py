@@ -21,24 +21,23 @@ from sono.templates.reports import data_uri, render_report, row_words
 
 EXAMPLES = 18
 CARD_SIDE = 256  # pixels
-CONFUSION_WIDTH = 640  # pixels on the page
+PAGE_WIDTH = 1052  # pixels
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The data of the figures in the report; `plane_names` maps plane ids to names."""
+    """The data of the tables and figures in the report."""
 
     evidence: Evidence
     image_ids: Sequence[str]
     files: Sequence[Path]
-    plane_names: Mapping[str, str]
     regions: Regions
     tables: Mapping[str, ResultTable]
 
 
 def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
     """Write report.html with the `metrics` and the figures and examples of `gallery`."""
-    classes = [gallery.plane_names[plane] for plane in metrics["planes"]]
+    classes = [gallery.evidence.plane_names[plane] for plane in metrics["planes"]]
     shown = [mode for mode in ("all_one", "proposed") if mode in metrics["confusion"]]
     patients = "patients" if metrics["frames_without_patient"] == 0 else "patients or files"
     text = render_report(
@@ -52,8 +51,8 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
             "_minus_".join(row["modes"]): f"{row['question']} {row['reading']}"
             for row in metrics["differences"]
         },
-        confusion_width=CONFUSION_WIDTH,
-        plane_names=gallery.plane_names,
+        confusion_width=min(240 + 36 * len(classes), PAGE_WIDTH),
+        plane_names=gallery.evidence.plane_names,
         settings=_settings(metrics),
         modes_picture=data_uri(_modes_picture(metrics)),
         confusions={
@@ -109,7 +108,7 @@ def _example(gallery: Gallery, number: int) -> dict[str, Any]:
     scored, image_id, names = (
         gallery.evidence.scored,
         gallery.image_ids[number],
-        gallery.plane_names,
+        gallery.evidence.plane_names,
     )
     scores = scored.scores["all_one"][number, scored.present]
     best = np.argsort(-scores, kind="stable")[:3]
@@ -154,7 +153,7 @@ def _modes_picture(metrics: dict[str, Any]) -> bytes:
 def _regions_picture(gallery: Gallery) -> str:
     """The figure of region control as a data URI; empty if there is none."""
     scored = gallery.evidence.scored
-    planes = [gallery.plane_names[scored.planes[index]] for index in scored.truth]
+    planes = [gallery.evidence.plane_names[scored.planes[index]] for index in scored.truth]
     picture = regions_picture(gallery.regions, gallery.image_ids, gallery.files, planes)
     return data_uri(picture) if picture else ""
 

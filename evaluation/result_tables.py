@@ -28,11 +28,12 @@ COUNTS = {
 
 @dataclass(frozen=True)
 class Unit:
-    """How numbers are written: their name, factor and format."""
+    """How numbers are written: their name, factor, format, and the words for it in a title."""
 
     name: str
     factor: float
     digits: str
+    words: str
 
     def point(self, value: Interval) -> str:
         """The estimate, such as "83.1"; a dash if nothing was measured."""
@@ -56,8 +57,10 @@ class Unit:
         return format(self.factor * value, self.digits)
 
 
-PERCENT, POINTS = Unit("percent", 100, ".1f"), Unit("points", 100, "+.1f")
-COSINE, ANSWERS = Unit("cosine", 1, ".3f"), Unit("answers", 1, ".0f")
+PERCENT = Unit("percent", 100, ".1f", "in percent")
+POINTS = Unit("points", 100, "+.1f", "in points")
+COSINE = Unit("cosine", 1, ".3f", "as cosine")
+ANSWERS = Unit("answers", 1, ".0f", "as number of answers")
 
 
 @dataclass(frozen=True)

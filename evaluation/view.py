@@ -75,7 +75,7 @@ class EvaluationResult:
 
 def _view(found: ResultTable, title: str, rows: Collection[str]) -> Table:
     """`rows` of a table, in 80 columns."""
-    title = f"{title}, in {found.unit.name} [95 % interval]"
+    title = f"{title}, {found.unit.words} [95 % interval]"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     table.add_column("mask", no_wrap=True)
     for column, counts in found.columns.items():

@@ -27,6 +27,7 @@ from sono.curation.core.tables import IMAGES, MASKS, empty_table, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
+from sono.evaluation.modes import MODES
 from sono.evaluation.region_control import CONDITIONS, naming_accuracy
 from sono.evaluation.region_results import NOT_TESTED
 from sono.evaluation.regions import RegionStudy, encode_regions, read_regions
@@ -366,6 +367,7 @@ def test_regions_give_the_plane_with_a_weight_that_validation_frames_choose(
     modes, chosen = found.metrics["groups"][0]["modes"], found.metrics["region_planes"]
     assert modes["all_one"]["top1_macro"]["point"] == 0  # the reader knows no plane
     assert modes["regions"]["top1_macro"]["point"] == 1
+    assert list(modes) == [mode for mode in MODES if mode in modes]
     assert (chosen["weight"], chosen["frames"]) == (0.1, 16)
     assert [choice["top1_macro"] for choice in chosen["tried"]][:2] == [0, 1]
     assert "chosen on 16 validation frames" in (found.folder / "report.html").read_text(
