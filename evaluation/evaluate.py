@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sono.curation.core.atomic import atomic_path, read_json, write_text
 from sono.curation.core.atomic_folders import atomic_folder, copy_others
 from sono.curation.core.config import override
+from sono.curation.core.console import stderr_console
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
@@ -26,14 +27,14 @@ from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.metrics import UNDECIDED, cosines
 from sono.evaluation.modes import (
+    MODES,
     REGION_MODES,
     MaskPlan,
-    Outlines,
     annotated_masks,
     mask_for,
     plan_masks,
-    proposed_outlines,
 )
+from sono.evaluation.outlines import Outlines, stored_outlines
 from sono.evaluation.region_control import plane_phrasings
 from sono.evaluation.region_planes import (
     Weighting,
@@ -46,6 +47,8 @@ from sono.evaluation.region_report import write_region_predictions
 from sono.evaluation.region_results import region_control_results
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
+from sono.evaluation.result_tables import FOLDER as TABLES
+from sono.evaluation.result_tables import result_tables, write_tables
 from sono.evaluation.results import Evidence, collect_results
 from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
 from sono.evaluation.summaries import Scored
@@ -98,12 +101,15 @@ def evaluate(
     model = model.to(best_device()).eval()
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(images, seen, target)
+    if selection.excluded:
+        stderr_console.print(selection.start_line(target), markup=False)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
     plan = _plan(study)
     scored, features = _score(study, plan)
     regions, control = _regions(study, scored, features["all_one"])
     scored, weighting = _with_regions(study, scored)
-    evidence = Evidence(target, selection, plan, scored, info.planes_seen, study.draws)
+    names = {plane.id: plane.name for plane in study.planes.planes}
+    evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
     metrics = (
         collect_results(evidence)
         | _provenance(study)
@@ -140,9 +146,11 @@ def evaluate(
         ]
     named = "" if folder == root else f" ({folder.name})"
     output = root / "eval" / f"{target.folder}{named}"
-    _write(study, evidence, regions, metrics, output)
+    tables = result_tables(metrics)
+    gallery = Gallery(evidence, study.image_ids, study.files, regions, tables)
+    _write(metrics, gallery, output)
     check_privacy(workspace)
-    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics)
+    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics, tables)
 
 
 def _best_epoch(root: Path) -> int:
@@ -212,8 +220,8 @@ class _Study:
 
     @cached_property
     def outlines(self) -> Outlines:
-        """The outlines found in each frame without a label, computed once."""
-        return proposed_outlines(self.engine, self.image_ids, self.files)
+        """The outlines found in each frame without a label."""
+        return stored_outlines(self.workspace, self.engine, self.image_ids, self.files)
 
     @property
     def draws(self) -> Draws:
@@ -286,8 +294,10 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         images = study.workspace.accepted_images()
         known = validation_frames(images, study.info.held_out, frames)
         files = [study.workspace.root / str(file) for file in known["file"]]
+        ids = [str(image_id) for image_id in known["image_id"]]
+        outlines = stored_outlines(study.workspace, study.engine, ids, files)
         weighting = choose_weight(
-            study.region_study(known, files), files, settings.region_evidence, study.engine
+            study.region_study(known, files), outlines, settings.region_evidence
         )
     if weighting is None:
         return scored, None
@@ -296,7 +306,9 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         added = region_modes(study.regions, whole, weighting, study.outlines)
     else:
         added = dict.fromkeys(REGION_MODES, whole)
-    return replace(scored, scores=scored.scores | added), weighting
+    scores = scored.scores | added
+    scores = {mode: scores[mode] for mode in MODES if mode in scores}
+    return replace(scored, scores=scores), weighting
 
 
 def _provenance(study: _Study) -> dict[str, Any]:
@@ -312,24 +324,22 @@ def _provenance(study: _Study) -> dict[str, Any]:
 def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     written_by = (study.templates.name, study.templates.id)
     captions = global_captions(study.workspace.read(CAPTIONS), study.image_ids, written_by)
-    return caption_metrics(study.model, images, study.image_ids, captions)
+    found = caption_metrics(study.model, images, study.image_ids, captions)
+    shown = [image_id in captions for image_id in study.image_ids]
+    clusters = len(np.unique(study.regions.clusters[shown]))
+    return found | ({"clusters": clusters} if found else {})
 
 
-def _write(
-    study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], folder: Path
-) -> None:
+def _write(metrics: dict[str, Any], gallery: Gallery, folder: Path) -> None:
     """Write all files of an evaluation or none, so that the report fits the numbers."""
-    names = {plane.id: plane.name for plane in study.planes.planes}
+    frames, scored = gallery.evidence.selection.frames, gallery.evidence.scored
     with atomic_folder(folder) as new:
-        write_predictions(new / "predictions.parquet", study.selection.frames, evidence.scored)
-        write_region_predictions(new / "regions.parquet", study.selection.frames, regions)
+        write_predictions(new / "predictions.parquet", frames, scored)
+        write_region_predictions(new / "regions.parquet", frames, gallery.regions)
         write_text(new / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-        write_report(
-            new / "report.html",
-            metrics,
-            Gallery(evidence, study.image_ids, study.files, names, regions),
-        )
+        write_report(new / "report.html", metrics, gallery)
         copy_others(folder, new)
+        write_tables(new / TABLES, gallery.tables.values())
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:

@@ -17,16 +17,17 @@ Indices = NDArray[np.integer]
 Rows = NDArray[np.bool_]
 
 TRAINING = "training"  # the phrasing that training draws: the mean of its prompts
-CONDITIONS = {
-    "own": "the mask of the structure",
-    "all_one": "no mask: the whole square",
-    "empty": "nothing marked",
-    "place_and_shape": "the same mask on another patient's frame of the same plane",
-    "constant": "the same mask on a frame of one gray, the mean of the frames",
-    "box": "the bounding box of the mask",
-    "jittered_box": "that box with each side moved by up to 10 % of the box",
-    "moved": "the same mask elsewhere in the square, with the least overlap",
-}
+# Their meanings are in templates/reports/words.toml.
+CONDITIONS = (
+    "own",
+    "all_one",
+    "empty",
+    "place_and_shape",
+    "constant",
+    "box",
+    "jittered_box",
+    "moved",
+)
 NOWHERE = Interval(float("nan"), float("nan"), float("nan"))
 
 
@@ -68,6 +69,14 @@ class RegionFeatures:
         if condition not in self.features:
             return np.zeros(len(self.structure), np.bool_)
         return np.asarray(~np.isnan(self.features[condition]).any(axis=1))
+
+
+def counts_of(data: RegionFeatures, rows: Rows) -> dict[str, int]:
+    """How many masks are among `rows` [masks], and of how many frames and patients."""
+    counts = {"frames": data.frame, "clusters": data.cluster}
+    return {"masks": int(rows.sum())} | {
+        name: len(np.unique(each[rows])) for name, each in counts.items()
+    }
 
 
 def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.int64]:

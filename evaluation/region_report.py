@@ -1,13 +1,10 @@
-"""Region control in the terminal (table), in the report (figure) and as regions.parquet."""
+"""Region control in the report (figure) and as regions.parquet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE
-from rich.table import Table
 
 from sono.curation.core.atomic import atomic_path, sha256
 from sono.curation.core.frame_files import read_stored
@@ -22,36 +19,8 @@ from sono.evaluation.region_control import (
     region_ranks,
 )
 from sono.evaluation.regions import Regions
-from sono.evaluation.summaries import rate
 
 FRAMES, MASKS = 6, 3  # of the figure
-SHOWN = {
-    "own": "own mask",
-    "place_and_shape": "place and shape",
-    "all_one": "all-one mask",
-    "constant": "no frame",
-}
-
-
-def region_tables(control: Mapping[str, Any]) -> list[Table]:
-    """Region control in a table that fits 80 columns; none where it was not tested."""
-    if "conditions" not in control:
-        return []
-    title = "Region control: the structure under the mask, in % [95 % interval]"
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for name in ("mask or phrasing", "in its plane", "among all"):
-        table.add_column(name, no_wrap=True)
-    for name, words in SHOWN.items():
-        row = control["conditions"][name]
-        table.add_row(words, rate(row["in_plane"]), rate(row["among_all"]))
-    table.add_row("follow rate", rate(control["follow"]), "")
-    unseen = [control["phrasings"][name] for name in ("in_plane", "among_all")]
-    if unseen[0]["worst"] is not None:
-        table.add_row("unseen phrasings, mean", *(rate(each["mean"]) for each in unseen))
-        table.add_row(
-            "unseen phrasings, worst", *(rate(each["each"][each["worst"]]) for each in unseen)
-        )
-    return [table]
 
 
 def write_region_predictions(path: Path, frames: pd.DataFrame, regions: Regions) -> None:
