@@ -26,6 +26,7 @@ REFUSALS = {
     "many_frames": "the file has several frames; export with `sono masks export` and draw on those",
     "wrong_size": "the mask has another size than the frame",
     "empty": "the mask has no pixel inside the sector",
+    "tiny": "a speck, not a structure: check it, and give --force if it is right",
     "inverted": (
         "nearly everything, all four borders or a large hole: inverted? check it, and give "
         "--force if it is right"
