@@ -56,7 +56,7 @@ def import_(
         typer.Option(help="A folder in the masks' names that no frame has; repeat."),
     ] = None,
     force: Annotated[
-        bool, typer.Option(help="Also masks of nearly everything, or at all four borders.")
+        bool, typer.Option(help="Also masks that look wrong: tiny, inverted, in many pieces, ...")
     ] = False,
     replace: Annotated[
         bool | None,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Gray
 from sono.curation.core.atomic import read_regular
 from sono.curation.core.errors import SonoError
 from sono.curation.readers.source import DEFAULT_LIMITS
@@ -25,6 +26,7 @@ class Picture:
     `name` is a path, or only its end, below `folder`: the folder in use, which can agree with the
     path of a frame but cannot contradict it. Two `entry` values are two pictures, even if their
     names are equal. `own_name` is the name of a LabelMe file, `file` the mask's own picture.
+    `embedded` reads the picture [H, W] that a LabelMe file of this `size` (height, width) holds.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Picture:
     folder: str = ""
     own_name: str = ""
     file: Path | None = None
+    size: Size | None = None
+    embedded: Callable[[], Gray] | None = None
 
 
 class ForeignMask(NamedTuple):

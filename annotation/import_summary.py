@@ -21,11 +21,16 @@ REFUSALS = {
     ),
     "two_pictures": "several pictures of the import match one frame; keep the right one",
     "other_name": "the LabelMe file is named after another frame than the one in it",
+    "other_picture": (
+        "the picture in the LabelMe file is not the frame that it names; correct imagePath, or "
+        "give --force if the frame is right"
+    ),
     "changed": "the stored frame has changed",
     "not_accepted": "the frame was not accepted by `sono qc`",
     "many_frames": "the file has several frames; export with `sono masks export` and draw on those",
     "wrong_size": "the mask has another size than the frame",
     "empty": "the mask has no pixel inside the sector",
+    "tiny": "a speck, not a structure: check it, and give --force if it is right",
     "inverted": (
         "nearly everything, all four borders or a large hole: inverted? check it, and give "
         "--force if it is right"

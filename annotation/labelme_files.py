@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.annotation.embedded_pictures import read_embedded
 from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, check_size
 from sono.annotation.shapes import draw_box, draw_circle, draw_polygons, points_of
 from sono.curation.core.atomic import real_path
@@ -36,9 +37,12 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
         found.refuse("broken", path, "imagePath is not a text")
         return
     name = posixpath.normpath(posixpath.join(posixpath.dirname(inside), image.replace("\\", "/")))
-    picture = Picture(name, str(path), str(real_path(folder)), own_name=path.name)
+    size: Any = (content.get("imageHeight"), content.get("imageWidth"))
+    embedded = partial(read_embedded, path) if content.get("imageData") else None
+    picture = Picture(
+        name, str(path), str(real_path(folder)), path.name, size=size, embedded=embedded
+    )
     found.pictures.append(picture)
-    size = (content.get("imageHeight"), content.get("imageWidth"))
     if not all(type(side) is int for side in size):
         found.refuse(
             "broken",
@@ -59,11 +63,7 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
             continue
         source = "box" if kind == "rectangle" else "import"
         read = partial(_pixels, kind, shape.get("points"))
-        height_width = (size[0], size[1])
-        label = shape["label"]
-        found.masks.append(
-            ForeignMask(picture, label, height_width, place, read, source)  # type: ignore[arg-type]
-        )
+        found.masks.append(ForeignMask(picture, shape["label"], size, place, read, source))
 
 
 def _pixels(kind: str, numbers: Any, size: Size) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.mask_quality import oddity, same_shape
 from sono.annotation.masks import mask_row
+from sono.curation.core.arrays import Box
 from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import resampled_mask
@@ -79,10 +80,21 @@ def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]
 
     `mask` [H, W] has the size of the frame as shown or as in its file.
     """
-    if mask.shape != _shown_size(image):
-        mask = resampled_mask(mask, _shown_size(image))
-    x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
+    if mask.shape != shown_size(image):
+        mask = resampled_mask(mask, shown_size(image))
+    x0, y0, x1, y1 = crop_box(image)
     return mask[y0:y1, x0:x1]
+
+
+def crop_box(image: Mapping[str, Any]) -> Box:
+    """The half-open box x0, y0, x1, y1 of a stored frame in the frame as shown."""
+    x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
+    return x0, y0, x1, y1
+
+
+def shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a frame with square pixels, before it was cropped."""
+    return int(image["source_height"]), int(image["source_width"])
 
 
 def _structure(label: str, labels: Labels) -> str:
@@ -95,7 +107,7 @@ def _structure(label: str, labels: Labels) -> str:
 def _whole(mask: ForeignMask, match: Match) -> NDArray[np.bool_]:
     """The mask in the pixels of its picture: the source's, or the stored ones."""
     stored = (int(match.row["height"]), int(match.row["width"]))
-    sizes = [stored] if match.stored else [_shown_size(match.row), _file_size(match.row)]
+    sizes = [stored] if match.stored else [shown_size(match.row), _file_size(match.row)]
     size = mask.size or sizes[-1]  # coordinates without a size count pixels of the file
     if size not in sizes:
         raise RefusedError(
@@ -107,14 +119,10 @@ def _whole(mask: ForeignMask, match: Match) -> NDArray[np.bool_]:
         raise RefusedError("broken", str(error)) from error
 
 
-def _shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
-    return int(image["source_height"]), int(image["source_width"])
-
-
 def _file_size(image: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width in the file, which differ where its pixels were not square."""
     known = not pd.isna(image.get("file_height"))
-    return (int(image["file_height"]), int(image["file_width"])) if known else _shown_size(image)
+    return (int(image["file_height"]), int(image["file_width"])) if known else shown_size(image)
 
 
 def _text(size: tuple[int, int]) -> str:

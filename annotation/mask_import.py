@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from isal import isal_zlib
 from numpy.typing import NDArray
 
+from sono.annotation.embedded_pictures import checked
 from sono.annotation.foreign_masks import Found, Picture, RefusedError
 from sono.annotation.import_options import ImportOptions, check_file_kind, check_options
 from sono.annotation.import_summary import ImportSummary, Outcome, summarize
@@ -20,7 +20,7 @@ from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
 from sono.curation.core.errors import IssuesError, SonoError
-from sono.curation.core.frame_files import image_id_of, picture_of
+from sono.curation.core.frame_files import checksum_of, image_id_of, picture_of
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import MASKS, Row
 from sono.curation.core.workspace import Workspace
@@ -51,7 +51,8 @@ def import_masks(
     _check_one_label(path, labels, found)
     finder = FrameFinder.create(workspace, images, options.ignored_folders)
     rules = FitRules.create(labels, options.state, options.force, workspace.masks())
-    rows, outcomes = _fit_all(found, finder, rules)
+    matches = match_all(found, finder, None if options.force else workspace.root)
+    rows, outcomes = _fit_all(found, matches, rules)
     refused = [outcome for outcome in outcomes if outcome.reason not in (None, "skipped")]
     if not rows and not finder.files and refused:
         raise SonoError(
@@ -176,10 +177,7 @@ def _picture_rules(
     stored = frozenset(picture_of(file).partition("-")[2] for file in known["file"].dropna())
 
     def is_frame(gray: NDArray[np.uint8]) -> bool:
-        return (
-            image_id_of(gray) in ids
-            or f"{isal_zlib.crc32(np.ascontiguousarray(gray)):08x}" in stored
-        )
+        return image_id_of(gray) in ids or checksum_of(gray) in stored
 
     structure = (
         structure_name(options.structure, planes, "--structure") if options.structure else None
@@ -197,10 +195,9 @@ def _picture_rules(
 
 
 def _fit_all(
-    found: Found, finder: FrameFinder, rules: FitRules
+    found: Found, matches: Mapping[str, Match | NoMatch], rules: FitRules
 ) -> tuple[list[dict[str, object]], list[Outcome]]:
     """A row for each mask that is kept, and the outcome of every mask and entry."""
-    matches = match_all(found, finder)
     rows: list[dict[str, object]] = []
     outcomes = [
         Outcome(place, reason=reason, detail=detail) for reason, place, detail in found.refused
@@ -222,13 +219,20 @@ def _fit_all(
     return rows, outcomes
 
 
-def match_all(found: Found, finder: FrameFinder) -> dict[str, Match | NoMatch]:
+def match_all(
+    found: Found, finder: FrameFinder, root: Path | None = None
+) -> dict[str, Match | NoMatch]:
     """The frame of each picture by its entry.
 
-    Pictures that match the same frame are all refused.
+    Pictures that match the same frame are all refused. Pictures in LabelMe files are compared with
+    the stored frames below `root`, unless it is None.
     """
     pictures: dict[str, Picture] = {picture.entry: picture for picture in found.pictures}
     matches = {entry: finder.find(picture) for entry, picture in pictures.items()}
+    if root is not None:
+        matches = {
+            entry: checked(match, pictures[entry], finder, root) for entry, match in matches.items()
+        }
     owners: dict[str, list[str]] = {}
     for entry, match in matches.items():
         if isinstance(match, Match):

@@ -34,10 +34,11 @@ def frame_file(image_id: str, crop: NDArray[np.uint8]) -> str:
     Copies of one frame may be cropped in different ways, because a DICOM header can name the region
     of tissue.
     """
-    return f"frames/{image_id[:2]}/{image_id}-{_checksum(crop)}.png"
+    return f"frames/{image_id[:2]}/{image_id}-{checksum_of(crop)}.png"
 
 
-def _checksum(crop: NDArray[np.uint8]) -> str:
+def checksum_of(crop: NDArray[np.uint8]) -> str:
+    """The CRC-32 of the pixels of a stored frame [H, W], as its name has it."""
     return f"{isal_zlib.crc32(np.ascontiguousarray(crop)):08x}"
 
 
@@ -93,7 +94,7 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
             f"again"
         )
     gray = np.asarray(decoded, np.uint8)
-    if not picture_of(path.name).endswith(f"-{_checksum(gray)}"):
+    if not picture_of(path.name).endswith(f"-{checksum_of(gray)}"):
         raise SonoError(
             f"{path}: its pixels are not those of the frame with this name; delete it and run "
             f"`sono qc` on its folder again"

@@ -345,6 +345,8 @@ def gapped() -> np.ndarray:
         ("open_line", gapped()),
         ("pieces", np.pad(np.random.default_rng(0).random((80, 110)) > 0.95, 5)),
         ("cut_away", np.pad(np.ones((88, 12), bool), ((1, 1), (0, 108)))),
+        ("tiny", np.pad(np.ones((1, 1), bool), ((40, 49), (60, 59)))),
+        ("tiny", np.pad(np.ones((3, 5), bool), ((40, 47), (60, 55)))),
     ],
 )
 def test_a_mask_of_an_odd_shape_needs_force(tmp_path: Path, reason: str, mask: np.ndarray) -> None:
@@ -379,6 +381,15 @@ def test_shapes_that_are_rare_but_right_are_kept(tmp_path: Path, kind: str) -> N
     if kind == "long bone":
         cv2.line(mask, (10, 20), (100, 60), 1, 5)
     assert imported(tmp_path, mask * 255) == ([int(mask.sum())], "")
+
+
+def test_a_speck_is_tiny_by_its_share_of_the_frame_and_the_smallest_real_box_is_not() -> None:
+    frame = np.zeros((600, 800), bool)
+    frame[300:304, 400:410] = True  # 40 pixels, 0.008 %
+    assert oddity(frame, frame) == ("tiny", "40 pixels of 600 x 800")
+    box = np.zeros((521, 631), bool)
+    box[300:305, 400:417] = True  # a nasal tip of Shenzhen
+    assert oddity(box, box) is None
 
 
 def test_rows_read_as_columns_are_many_pieces() -> None:
