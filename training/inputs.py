@@ -73,10 +73,12 @@ def read_inputs(
             "[splits] train"
         )
     val = load_split(workspace, images[images["split"] == "val"], config, template, side)
-    if len(val) == 1 and is_main_process():
+    if len(val) < 2 and is_main_process():
         stderr_console.print(
-            f"{workspace.root}: one captioned frame in the validation split cannot pick an epoch; "
-            "the last one is kept"
+            f"{workspace.root}: {'one' if len(val) else 'no'} captioned frame in the validation "
+            "split: no epoch can be picked, so the last one is kept; add patients, or raise val "
+            "under [splits] in sono.toml, then run `sono split`",
+            markup=False,
         )
     unused = {"val": _unused(accepted, images, val, "val")}
     if isinstance(train, PairSet):

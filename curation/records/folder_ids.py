@@ -17,6 +17,7 @@ from sono.curation.records.table import Record, RecordsTable, path_parts
 MAX_COUNTER_DIGITS = 2  # a longer number may be an id
 MIN_ID_DIGITS = 5  # an id of so many digits may name several folders
 _NUMERIC = re.compile(r"[\d\W_]+")  # a number or a date
+_COUNTER = re.compile(rf"\d{{1,{MAX_COUNTER_DIGITS}}}|(?:19|20)\d\d")  # or a year
 
 
 class Folders:
@@ -59,14 +60,10 @@ class Folders:
         return [*self.table.of_study(part), *self.table.of_patient(part)]
 
     def _is_counter(self, part: str, folders: Sequence[str]) -> bool:
-        """Whether a folder may count something: a short number next to numbers and patients."""
-        return (
-            part.isdecimal()
-            and len(part) <= MAX_COUNTER_DIGITS
-            and any(
-                other != part and (_NUMERIC.fullmatch(other) or self.table.of_patient(other))
-                for other in folders
-            )
+        """Whether a folder may count something: a short number or year next to numbers and ids."""
+        return _COUNTER.fullmatch(part) is not None and any(
+            other != part and (_NUMERIC.fullmatch(other) or self.table.of_patient(other))
+            for other in folders
         )
 
     def _is_one(self, named: Sequence[str]) -> bool:

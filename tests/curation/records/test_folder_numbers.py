@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.evidence import FileFacts, Match
@@ -98,6 +100,34 @@ def test_a_long_id_may_have_several_folders(tmp_path: Path) -> None:
     paths = ("2023/W10001/a.png", "2024/W10001/b.png", "x/4711815/c.png", "y/4711815/d.png")
     matches = _join(tmp_path, "MRN,center\nW10001,North\n4711815,North\n", *paths)
     assert [match.center for match in matches] == ["North"] * 4
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
+    """The patients of a table, and the patient of each path, whose folders have the id and more."""
+    ids = st.sampled_from(["1", "2", "3", "12", "012", "0012", "101", "2023", "4711", "47115"])
+    counters = st.sampled_from(["1", "2", "3", "12", "2023", "2024", "20240112", "2024-01"])
+    layout = draw(st.permutations(["patient", *draw(st.lists(st.just("other"), max_size=2))]))
+    files = {}
+    for number in range(draw(st.integers(1, 5))):
+        patient = draw(ids)
+        folders = [patient if part == "patient" else draw(counters) for part in layout]
+        files["/".join((*folders, f"{number}.png"))] = patient
+    return draw(st.lists(ids, min_size=1, max_size=4, unique=True)), files
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(tree=trees())
+def test_no_file_is_given_to_the_patient_of_a_counter(
+    tmp_path_factory: pytest.TempPathFactory, tree: tuple[list[str], dict[str, str]]
+) -> None:
+    known, files = tree
+    folder = tmp_path_factory.mktemp("tree")
+    rows = "".join(f"{patient},North\n" for patient in known)
+    for match, patient in zip(
+        _join(folder, f"MRN,center\n{rows}", *files), files.values(), strict=True
+    ):
+        assert match.patient in (None, patient)
 
 
 # A row that names a file by its name
