@@ -27,7 +27,7 @@ MODES = (
     "shuffled",
     "empty",
 )
-# scored from several masks, see sono.evaluation.region_planes
+# scored from several masks, see sono.evaluation.proposed_regions
 REGION_MODES = ("regions", "regions_shuffled")
 ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask
 

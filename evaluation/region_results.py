@@ -72,7 +72,7 @@ def region_control_results(
     data = regions.data
     counts = {"masks": len(regions.masks), "left_out": regions.left_out}
     phrased = {"plane_phrasings": _summary(planes)}
-    if data is None or not data.open.any():
+    if data is None or not data.contested.any():
         return counts | phrased | {"verdict": {"steers": None, "text": _why_not(regions)}}
     words = _phrasings(data, how)
     steering = _steering(data, words["in_plane"], how)
@@ -122,7 +122,7 @@ def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
     if data.has("place_and_shape").any():
         near = naming_hits(data, "place_and_shape").astype(np.float64)
         hits["place_and_shape"] = np.where(data.has("place_and_shape"), near, np.nan)
-    columns = {name: np.where(data.open, values, np.nan) for name, values in hits.items()}
+    columns = {name: np.where(data.contested, values, np.nan) for name, values in hits.items()}
     columns |= {
         "among_all": naming_hits(data, all_of=True).astype(np.float64),
         "follow": follow_shares(data),
@@ -152,7 +152,7 @@ def _counts(data: RegionFeatures) -> dict[str, int]:
     return {
         "frames": len(np.unique(data.frame)),
         "clusters": len(np.unique(data.cluster)),
-        "single_candidate": int((~data.open).sum()),
+        "single_candidate": int((~data.contested).sum()),
         "pairs": int((~np.isnan(follow_shares(data))).sum()),
         "competing_structures": len(data.structures),
     }
@@ -163,7 +163,7 @@ def _conditions(data: RegionFeatures, how: Draws) -> dict[str, Any]:
         name: {
             "masks": int(data.has(name).sum()),
             "in_plane": naming_interval(data, name, how=how).as_dict()
-            | counts_of(data, data.has(name) & data.open),
+            | counts_of(data, data.has(name) & data.contested),
             "among_all": naming_interval(data, name, all_of=True, how=how).as_dict()
             | counts_of(data, data.has(name)),
         }
@@ -173,7 +173,7 @@ def _conditions(data: RegionFeatures, how: Draws) -> dict[str, Any]:
 
 def _difference(data: RegionFeatures, name: str, how: Draws) -> dict[str, Any]:
     """Naming under the own mask minus naming in the condition `name`."""
-    rows = data.has("own") & data.has(name) & data.open
+    rows = data.has("own") & data.has(name) & data.contested
     return naming_difference(data, "own", name, how).as_dict() | counts_of(data, rows)
 
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from sono.curation.core.atomic import sha256, write_text
+from sono.curation.core.atomic import write_text
 from sono.curation.core.frame_files import read_stored
 from sono.evaluation.bootstrap import Interval
+from sono.evaluation.examples import pick_examples
 from sono.evaluation.modes import mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
-from sono.evaluation.region_report import regions_picture
+from sono.evaluation.region_figure import regions_picture
 from sono.evaluation.regions import Regions
 from sono.evaluation.result_tables import ResultTable, metric_title, score_names
 from sono.evaluation.results import Evidence
 from sono.evaluation.summaries import Scored
 from sono.templates.reports import data_uri, render_report, row_words
 
-EXAMPLES = 18
 CARD_SIDE = 256  # pixels
 PAGE_WIDTH = 1052  # pixels
 
@@ -70,38 +70,6 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         ],
     )
     write_text(path, text)
-
-
-def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLES) -> list[int]:
-    """The indices of up to `count` examples, half of them with wrong answers, which come first.
-
-    The planes take turns, and the frames of a plane are in the order of a hash.
-    """
-    right = scored.predictions("all_one") == scored.present_truth
-    order = sorted(range(len(image_ids)), key=lambda number: sha256(image_ids[number].encode()))
-    wrong_first = _half_of_each(
-        [[n for n in order if not right[n]], [n for n in order if right[n]]], scored, count
-    )
-    return wrong_first[:count]
-
-
-def _half_of_each(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
-    """`count` indices, half from each of two lists if both have enough, spread over the planes."""
-    spread = [_spread(side, scored) for side in sides]
-    few = [min(len(side), count // 2) for side in spread]
-    takes = [min(len(spread[0]), count - few[1]), min(len(spread[1]), count - few[0])]
-    return spread[0][: takes[0]] + spread[1][: takes[1]]
-
-
-def _spread(numbers: list[int], scored: Scored) -> list[int]:
-    """`numbers` sorted so that every plane has its first frame before any has its second."""
-    turn: dict[int, int] = {}
-    keyed = []
-    for place, number in enumerate(numbers):
-        plane = int(scored.truth[number])
-        turn[plane] = turn.get(plane, 0) + 1
-        keyed.append((turn[plane], place, number))
-    return [number for _, _, number in sorted(keyed)]
 
 
 def _example(gallery: Gallery, number: int) -> dict[str, Any]:

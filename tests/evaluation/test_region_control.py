@@ -86,7 +86,7 @@ def test_an_inert_model_follows_nothing_and_has_cosine_one() -> None:
 
 def test_a_plane_with_one_candidate_is_left_out_in_the_plane_only() -> None:
     data = perfect()
-    assert (~data.open).sum() == 12
+    assert (~data.contested).sum() == 12
     wrong = replace(
         data,
         features={"own": np.where(data.structure[:, None] == 5, AXES[0], AXES[data.structure])},
