@@ -14,6 +14,7 @@ from sono.curation.core.tables import Row
 from sono.curation.dataset.exams import orphan_counts, orphan_sentence
 from sono.curation.dataset.split_checks import possible_counts
 from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, shown_path
+from sono.curation.records.layouts import PUBLISHED_TABLES
 from sono.curation.records.table import RecordsTable
 from sono.curation.records.table_reading import TableReading
 
@@ -48,6 +49,8 @@ def found_table_remark(raw: Path | str, found: TableReading | None, names: bool)
     if found is None:
         return []
     shown = shown_name(os.path.relpath(found.path, raw), names)
+    if found.path.name in PUBLISHED_TABLES:
+        shown = found.path.name
     return [
         f"no --records is given, so the table {shown} of the folder is used, because its titles "
         f"are those of {found.layout.name}; give --records to use another table"
