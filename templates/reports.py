@@ -22,10 +22,15 @@ def render_report(template: str, **values: Any) -> str:
 
 
 @cache
+def words(*sections: str) -> dict[str, str]:
+    """What the words of tables mean, by word: some sections of words.toml."""
+    found = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
+    return {word: meaning for section in sections for word, meaning in found[section].items()}
+
+
 def row_words() -> dict[str, str]:
-    """What the rows of result tables mean, by the name of the row: words.toml."""
-    sections = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
-    return {name: words for section in sections.values() for name, words in section.items()}
+    """What the rows of result tables mean, by the name of the row."""
+    return words("masks", "baselines", "measures", "phrasings")
 
 
 def data_uri(png: bytes) -> str:
@@ -42,6 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["source_words"] = words("sources")
     environment.filters |= {"number": _number, "percent": _percent, "decimal": _decimal}
     return environment
 

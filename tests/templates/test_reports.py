@@ -7,10 +7,11 @@ from jinja2 import UndefinedError
 from pycocotools.mask import encode
 
 from sono.annotation.study_report import write_statistics_report
+from sono.curation.core.column_values import MASK_SOURCES
 from sono.curation.core.frame_files import encode_png, frame_file
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
-from sono.templates.reports import _environment, data_uri, render_report
+from sono.templates.reports import _environment, data_uri, render_report, words
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -87,6 +88,12 @@ def test_the_numbers_stand_in_the_report(study: Workspace) -> None:
     assert "30 accepted ultrasound frames of 31 read" in html
     assert "<b>30</b> frames accepted" in html and "<b>30</b> of them trained on" in html
     assert "accepted (trained on)" in html and "proposed (trained on)" not in html
+
+
+def test_the_sources_of_masks_are_explained(study: Workspace) -> None:
+    assert set(words("sources")) == set(MASK_SOURCES)
+    html = write_statistics_report(study)[1].read_text(encoding="utf-8")
+    assert "Sources: sam, outlined by SAM." in html
 
 
 def test_masks_are_trained_on_as_the_settings_say(study: Workspace) -> None:
