@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS
+from sono.curation.privacy.onnx_text import without_tensors
 from sono.curation.readers.dicom import is_dicom
 from sono.curation.readers.png_jpeg import walk_jpeg
 from sono.curation.readers.source import DECODER_ERRORS, DEFAULT_LIMITS, UnreadableError
@@ -111,6 +112,8 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
             yield from (("", decoded(content)), (CLOSED, ""))
     elif (opened := _archive_texts(content, depth)) is not None:
         yield from opened if depth < MAX_DEPTH else (("", decoded(content)), (CLOSED, ""))
+    elif suffix == ".onnx":
+        yield "", decoded(without_tensors(content))
     else:
         text = decoded(content)
         if suffix in MARKUP:

@@ -27,6 +27,7 @@ from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, write_
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
+from sono.curation.privacy.onnx_text import MESSAGES, NUMBERS, without_tensors
 
 NAME = "Doewörth^Jané"
 SPELLINGS = ("DOEWÖRTH^JANÉ", "jane doeworth", "Doewoerth")
@@ -118,6 +119,24 @@ def archive(name: str, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def proto(number: int, body: bytes) -> bytes:
+    """A field of a protobuf message: its number, the length of `body`, `body`."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
+
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def onnx(**parts: bytes) -> bytes:
+    """An ONNX model of one node and one tensor, with `parts` added to the messages of that name."""
+    tensor = proto(8, b"weight") + proto(9, bytes(4000)) + parts.get("tensor", b"")
+    attribute = proto(1, b"value") + proto(5, tensor) + parts.get("attribute", b"")
+    node = proto(4, b"Constant") + proto(5, attribute) + parts.get("node", b"")
+    graph = proto(1, node) + proto(2, b"main") + proto(5, tensor) + parts.get("graph", b"")
+    return b"\x08\x0a" + proto(2, b"pytorch") + proto(7, graph) + parts.get("model", b"")
+
+
 def table_bytes(text: str) -> bytes:
     """A packed table, whose text no byte of it shows."""
     buffer = io.BytesIO()
@@ -176,6 +195,23 @@ PLANTS: dict[str, Plant] = {
     "weights": as_bytes("runs/a/model.safetensors", safetensors),
     "checkpoint": as_bytes(
         "runs/a/state.pt", lambda text: archive("state/data.pkl", text.encode())
+    ),
+    "ONNX metadata": as_bytes(
+        "model.onnx",
+        lambda text: onnx(model=proto(14, proto(1, b"author") + proto(2, text.encode()))),
+    ),
+    "ONNX documentation": as_bytes("m.onnx", lambda text: onnx(graph=proto(10, text.encode()))),
+    "ONNX node": as_bytes("m.onnx", lambda text: onnx(node=proto(3, text.encode()))),
+    "ONNX text attribute": as_bytes("m.onnx", lambda text: onnx(attribute=proto(4, text.encode()))),
+    "ONNX tensor of texts": as_bytes("m.onnx", lambda text: onnx(tensor=proto(6, text.encode()))),
+    "ONNX tensor name": as_bytes("m.onnx", lambda text: onnx(tensor=proto(8, text.encode()))),
+    "unknown ONNX field": as_bytes("m.onnx", lambda text: onnx(graph=proto(99, text.encode()))),
+    "damaged ONNX": as_bytes(
+        "m.onnx", lambda text: onnx(tensor=proto(9, text.encode().ljust(5000)))[:-3500]
+    ),
+    "bytes after ONNX": as_bytes("m.onnx", lambda text: onnx() + text.encode()),
+    "ONNX in an archive": as_bytes(
+        "runs/a/x.zip", lambda text: archive("m.onnx", onnx(node=proto(6, text.encode())))
     ),
     "events": as_bytes(
         "runs/a/events.out.tfevents.1.h.0", lambda text: b"\x18\0\x0a" + text.encode() + b"\x12\0"
@@ -290,5 +326,44 @@ def test_pixels_tensors_and_numbers_are_not_read_as_text(study: Workspace) -> No
     save_file(
         {"frames": np.zeros(471181, np.uint8)}, study.root / "packed.safetensors", {"key": "0a"}
     )
+    for field in (4, 5, 7, 9, 10, 11):
+        content = onnx(tensor=proto(field, b" Doeworth "))
+        write_bytes(study.root / "runs" / "a" / f"{field}.onnx", content)
+    floats = onnx(attribute=proto(7, b" Doeworth ") + proto(8, b" Doeworth "))
+    write_bytes(study.root / "floats.onnx", floats)
     write_bytes(study.frames / "ab" / "abcd.png", gray_png())
     assert check_privacy(study) > 0
+
+
+def test_the_fields_of_onnx_are_those_of_the_library() -> None:
+    library = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    types = {
+        "model": library.ModelProto, "training": library.TrainingInfoProto,
+        "function": library.FunctionProto, "graph": library.GraphProto, "node": library.NodeProto,
+        "attribute": library.AttributeProto, "sparse": library.SparseTensorProto,
+        "tensor": library.TensorProto,
+    }  # fmt: skip
+    names = {one.DESCRIPTOR.name: name for name, one in types.items()}
+    for name, one in types.items():
+        fields = one.DESCRIPTOR.fields
+        inner = {each.number: each.message_type.name for each in fields if each.message_type}
+        assert MESSAGES[name] == {
+            number: names[kind] for number, kind in inner.items() if kind in names
+        }
+        numbers = {
+            each.number
+            for each in fields
+            if each.name in ("raw_data", "floats", "ints")
+            or each.name.endswith(
+                ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")
+            )
+        }
+        assert NUMBERS.get(name, frozenset()) == numbers
+
+
+def test_a_deep_or_endless_onnx_model_is_searched_as_bytes() -> None:
+    deep = b""
+    for _ in range(200):
+        deep = proto(1, proto(5, proto(6, deep)))  # a graph in an attribute of a node
+    for content in (proto(7, deep), b"\xff" * 5000, proto(7, b"\x2a\xff\xff\x7f"), b"\x0b", b""):
+        assert without_tensors(content) == content
