@@ -65,7 +65,7 @@ def id_form(text: str) -> str:
 
 
 @lru_cache(65536)
-def names_nobody(text: str) -> bool:
+def is_placeholder(text: str) -> bool:
     """Whether an id or a name is a placeholder for an unknown patient, exam or person.
 
     Placeholders are signs without a letter or digit, only zeros, at least four nines, one letter
@@ -104,7 +104,7 @@ def is_exam_day(day: date) -> bool:
     return FIRST_EXAM <= day <= date.today() + timedelta(days=1)
 
 
-def is_no_day(day: date) -> bool:
+def is_placeholder_day(day: date) -> bool:
     """Whether `day` is a placeholder for an unknown exam date.
 
     It is the first or last day (or December 30) of a year in which there can be no exam.
@@ -123,8 +123,8 @@ def is_mothers_birth(birth: date, exam: date | None) -> bool:
 
 
 @lru_cache(65536)
-def known(identity: str | None) -> str | None:
+def known_id(identity: str | None) -> str | None:
     """The form in which an id is compared; None for a missing id and for a placeholder."""
-    return (
-        None if not identity or names_nobody(identity) or is_answer(identity) else id_form(identity)
-    )
+    if not identity or is_placeholder(identity) or is_answer(identity):
+        return None
+    return id_form(identity)

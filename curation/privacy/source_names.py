@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from sono.curation.clinical.id_forms import looks_like_id
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.readers.dicom_header import IDS_OF_EXAM
 from sono.curation.readers.source import header_of
 
@@ -43,7 +43,7 @@ def ids_of_patients(sources: pd.DataFrame) -> set[str]:
             *others,
             *exams,
         }
-        if known(one)
+        if known_id(one)
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
-from sono.curation.clinical.placeholders import is_exam_day, is_mothers_birth, known
+from sono.curation.clinical.placeholders import is_exam_day, is_mothers_birth, known_id
 from sono.curation.records.identity import (
     birth_of,
     centers_differ,
@@ -39,9 +39,9 @@ class FileFacts:
     """The facts of a file: ids as written in its header, study date (ISO), digest of its content.
 
     `header` contains the other facts of the header by DICOM keyword; a backslash separates several
-    OtherPatientIDs. `center` is the center that the user gave. `claimed` means that a row has
-    matched the file in an earlier run. `root` is the folder given to `sono qc`. `folder_rows` are
-    rows whose ids its folders may be, where nothing decides between them.
+    OtherPatientIDs. `center` is the center that the user gave. `matched_before` means that a row
+    has matched the file in an earlier run. `root` is the folder given to `sono qc`. `folder_rows`
+    are rows whose ids its folders may be, where nothing decides between them.
     """
 
     path: bytes
@@ -51,7 +51,7 @@ class FileFacts:
     digest: str | None = None
     header: Mapping[str, str] = field(default_factory=dict)
     center: str | None = None
-    claimed: bool = False
+    matched_before: bool = False
     root: bytes = b""
     folder_rows: tuple[Record, ...] = ()
 
@@ -70,14 +70,14 @@ class FileFacts:
     @cached_property
     def patient_form(self) -> str | None:
         """The patient's id for comparison; None where the patient is unknown."""
-        return known(self.patient)
+        return known_id(self.patient)
 
     @cached_property
     def patient_ids(self) -> frozenset[str]:
         """All ids of the patient without leading zeros, including OtherPatientIDs."""
         others = self.header.get("OtherPatientIDs", "").split("\\")
         return frozenset(
-            unpadded(form) for form in (self.patient_form, *map(known, others)) if form
+            unpadded(form) for form in (self.patient_form, *map(known_id, others)) if form
         )
 
     @property
@@ -89,7 +89,7 @@ class FileFacts:
     def exam_ids(self) -> tuple[str, ...]:
         """The ids by which a row may name the exam: study id and accession number."""
         return tuple(
-            identity for identity in (self.study, self.accession) if identity and known(identity)
+            identity for identity in (self.study, self.accession) if identity and known_id(identity)
         )
 
     @property
@@ -138,14 +138,14 @@ class Match:
         return self.record.patient if self.record else None
 
     @property
-    def met(self) -> tuple[Record, ...]:
+    def applied_rows(self) -> tuple[Record, ...]:
         """The applied record, or the rows of the patient that are applied in part."""
         return (self.record,) if self.record else self.rows if self.evidence else ()
 
     @property
     def center(self) -> str | None:
         """The center of the applied record, or the common center of all rows of the patient."""
-        centers = {row.center for row in self.met}
+        centers = {row.center for row in self.applied_rows}
         return centers.pop() if len(centers) == 1 else None
 
 
@@ -194,7 +194,7 @@ def compare(facts: FileFacts, record: Record, tolerance_days: int) -> Verdict:
 
 
 def _patients_differ(facts: FileFacts, record: Record) -> bool:
-    other = known(record.patient)
+    other = known_id(record.patient)
     return bool(other and facts.patient_ids) and unpadded(other or "") not in facts.patient_ids
 
 

@@ -136,7 +136,7 @@ def match_raw(
     matches = joined[: len(pictures)]
     served = {id(match) for match in matches if match.record or match.evidence}
     missed = [match for match in matches if id(match) not in served]
-    used = {row.line for match in joined for row in match.met}
+    used = {row.line for match in joined for row in match.applied_rows}
     missing = sorted(record.line for record in table.records if record.line not in used)
     found = RawMatch(
         files=len(pictures),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.records.evidence import FileFacts
 from sono.curation.records.identity import unpadded
 from sono.curation.records.table import Record, RecordsTable, path_parts
@@ -70,7 +70,7 @@ class Folders:
         """Whether the folders `named` give one patient and at most one study."""
         studies = [self.table.of_study(part) for part in named if self.table.of_study(part)]
         patients = {part for part in named if self.table.of_patient(part)}
-        owners = {known(row.patient) for rows in studies for row in rows}
+        owners = {known_id(row.patient) for rows in studies for row in rows}
         several = len({frozenset(map(id, rows)) for rows in studies}) > 1
         return (
             not several

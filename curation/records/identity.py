@@ -8,8 +8,8 @@ from sono.curation.clinical.name_variants import TITLES, normalize, tokens_of, w
 from sono.curation.clinical.placeholders import (
     id_form,
     is_mothers_birth,
-    known,
-    names_nobody,
+    is_placeholder,
+    known_id,
 )
 from sono.curation.records.table import Record
 
@@ -27,7 +27,7 @@ _MAX_CODE = 3  # letters of the longest word of a code such as A, UKE or 1
 
 def same_id(one: str | None, other: str | None) -> bool:
     """Whether both ids are known and equal."""
-    return known(one) is not None and known(one) == known(other)
+    return known_id(one) is not None and known_id(one) == known_id(other)
 
 
 def ids_differ(one: str | None, other: str | None) -> bool:
@@ -35,7 +35,7 @@ def ids_differ(one: str | None, other: str | None) -> bool:
 
     Spreadsheets drop leading zeros.
     """
-    first, second = known(one), known(other)
+    first, second = known_id(one), known_id(other)
     return first is not None and second is not None and unpadded(first) != unpadded(second)
 
 
@@ -82,7 +82,7 @@ def name_words(name: str) -> tuple[str, ...]:
         for word in words
         if (bare := "".join(letter for letter in word if not letter.isdigit()))
     ]
-    if names_nobody(" ".join(words)):
+    if is_placeholder(" ".join(words)):
         return ()
     for digraph, letter in _DIGRAPHS:
         words = [word.replace(digraph, letter) for word in words]

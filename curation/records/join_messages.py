@@ -56,7 +56,7 @@ class Joined:
         """Summarize the `matches` of the files below `root`; `names` as for `shown_path`."""
         if records is None:
             return cls(0, {})
-        used = {row.line for match in matches for row in match.met}
+        used = {row.line for match in matches for row in match.applied_rows}
         found: dict[str, list[str]] = {code: [] for code in WHAT}
         for match in matches:
             for code in set(match.codes) & found.keys():

@@ -24,7 +24,7 @@ from sono.curation.records.evidence import (
 from sono.curation.records.folder_ids import Folders
 from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
-from sono.curation.records.path_evidence import Paths
+from sono.curation.records.path_evidence import PathEvidence
 from sono.curation.records.shared_ids import People
 from sono.curation.records.table import (
     EXAM_FIELDS,
@@ -52,14 +52,16 @@ def join(
     """
     own = {facts.path for facts in files}
     named = Names(
-        files, table, [facts for facts in witnesses if not facts.claimed and facts.path not in own]
+        files,
+        table,
+        [facts for facts in witnesses if not facts.matched_before and facts.path not in own],
     )
     further = [facts for facts in witnesses if facts.path not in own]
     if table.match_folders:
         folders = Folders((*files, *further), table)
         files, further = (list(map(folders.identified, one)) for one in (files, further))
     people = People((*files, *further))
-    paths = Paths(files, table)
+    paths = PathEvidence(files, table)
     by_name = [paths.checked(named.match(facts)) for facts in files]
     matches = [_with_named_rows(found, _match(found, table, people)) for found in by_name]
     elsewhere = [_match(Match(facts), table, people) for facts in further]

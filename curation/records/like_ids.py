@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sono.curation.clinical.name_variants import normalize, tokens_of
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.clinical.values import shape
 
 EXAMPLES = 2
@@ -25,8 +25,8 @@ class LikeIds:
 
         Signs, blanks and leading zeros are ignored.
         """
-        rows = {form: text for text in of_rows if text and (form := known(text))}
-        files = {form: text for text in of_files if text and (form := known(text))}
+        rows = {form: text for text in of_rows if text and (form := known_id(text))}
+        files = {form: text for text in of_files if text and (form := known_id(text))}
         bare = {_bare(form): text for form, text in sorted(rows.items())}
         pairs = [
             f"{shape(text)} in a file, {shape(bare[_bare(form)])} in the table"

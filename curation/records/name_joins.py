@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
@@ -187,5 +187,5 @@ class Names:
 
 def _patients_of(record: Record) -> list[str]:
     """The id of a row's patient for comparison, [] where it names no patient."""
-    form = known(record.patient)
+    form = known_id(record.patient)
     return [unpadded(form)] if form else []

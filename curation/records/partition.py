@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sono.curation.clinical.dates import short
-from sono.curation.clinical.placeholders import id_form, known
+from sono.curation.clinical.placeholders import id_form, known_id
 from sono.curation.clinical.values import shape
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean
@@ -139,11 +139,11 @@ def _subjects(cells: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     if "image" in cells:
         yield "image", without_suffix("/".join(path_parts(cells["image"])))
     center = id_form(cells.get("center", ""))  # two centers may use one number
-    if patient := known(cells.get("patient")):
+    if patient := known_id(cells.get("patient")):
         yield "patient", center, unpadded(patient)  # with and without zeros it may be one patient
         return
     for name in ("study_uid", "study", "accession"):
-        if study := known(cells.get(name)):
+        if study := known_id(cells.get(name)):
             yield "study", name, center, study
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from sono.curation.clinical.name_variants import PARTICLES, normalize, words_of
-from sono.curation.clinical.placeholders import id_form, is_exam_day, is_mothers_birth, known
+from sono.curation.clinical.placeholders import id_form, is_exam_day, is_mothers_birth, known_id
 from sono.curation.clinical.written_dates import MONTHS, dates_in
 from sono.curation.records.evidence import (
     CANDIDATES,
@@ -56,7 +56,7 @@ _DAY = re.compile(
 _NAME_LETTERS = re.compile(r"[^\W\d_]+")
 
 
-class Paths:
+class PathEvidence:
     """The paths of all files of one join.
 
     Folders that all files share do not identify a single patient or day.
@@ -141,12 +141,12 @@ class Paths:
         This is the id of another row's patient, or one written like the id of the record's patient
         with other digits.
         """
-        if facts.patient_form or not known(record.patient):
+        if facts.patient_form or not known_id(record.patient):
             return "", ()
         own = _own_parts(record.key)
         texts = [part for part in self._own_names(facts) if not (part.isdecimal() and part in own)]
         texts += (text for part in self.parts[facts.path] for text in _PATH_ID.findall(part))
-        if not all(ids_differ(text, record.patient) for text in texts if known(text)):
+        if not all(ids_differ(text, record.patient) for text in texts if known_id(text)):
             return "", ()
         others = [row for text in texts for row in self._rows_of(text)]
         if others:
@@ -166,7 +166,7 @@ class Paths:
         So does a folder that is a number, if another folder has the number of the record's patient.
         This is checked only if the id of the record's patient is a plain number.
         """
-        patient = known(record.patient)
+        patient = known_id(record.patient)
         if facts.patient_form or not patient or not patient.isdecimal():
             return "", ()
         parts = self._own_names(facts)
@@ -226,7 +226,7 @@ class Paths:
         if facts.day is not None or record.exam_date is None:
             return "", ()
         folders = [_days_of(part) for part in self.parts[facts.path][self.shared : -1]]
-        if own := known(record.patient):
+        if own := known_id(record.patient):
             folders += [
                 frozenset(
                     day
@@ -293,7 +293,7 @@ def _is_written_alike(one: str, other: str) -> bool:
 
 def _names_person(folders: Sequence[str], record: Record) -> bool:
     """Whether `folders` contain the id of the record's patient or a word of the name."""
-    patient = known(record.patient)
+    patient = known_id(record.patient)
     ids = {id_form(text) for part in folders for text in (part, *_PATH_ID.findall(part))}
     names = {word for word in words_of(record.name or "") if len(word) > 1}
     return patient in ids or not words_of(*folders).isdisjoint(names)

@@ -6,7 +6,7 @@ from itertools import chain, combinations, pairwise, product, starmap
 
 import pandas as pd
 
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.readers.source import header_of
 from sono.curation.records.evidence import FileFacts
 from sono.curation.records.identity import name_words, same_center, same_name, unpadded
@@ -85,7 +85,7 @@ def of_hospitals(sources: pd.DataFrame, spaces: pd.Series) -> set[Id]:
 
 
 def _id_of(space: str | None, raw: str | None) -> Id | None:
-    form = known(raw) if isinstance(raw, str) else None
+    form = known_id(raw) if isinstance(raw, str) else None
     return (space if isinstance(space, str) else "", form) if form else None
 
 
@@ -180,7 +180,7 @@ def _givers(headers: Mapping[Id, list[FileFacts]]) -> dict[Id, list[Id]]:
     found: dict[Id, list[Id]] = {}
     for (space, form), files in headers.items():
         others = {
-            known(text)
+            known_id(text)
             for facts in files
             for text in facts.header.get("OtherPatientIDs", "").split("\\")
         }

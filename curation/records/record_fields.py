@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sono.curation.clinical.name_variants import words_of
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.clinical.values import shape
 from sono.curation.core.geometry import is_square
 from sono.curation.core.reasons import CONTAINERS, REASONS, verdict_of
@@ -76,13 +76,13 @@ def join_records(
         if match is not None:
             matches[row["path"]] = match = _with_difference(match, _fill(row, match))
             row["record_note"] = match.why or None
-            named = {partition.get(one.line) for one in match.met}
+            named = {partition.get(one.line) for one in match.applied_rows}
             row["partition"] = named.pop() if len(named) == 1 else None
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
             row["reasons"] = [*row["reasons"], "no_record"]
         _judge_print(row)
         for name in ("raw_patient", "raw_study"):
-            row[name] = row[name] if known(_known(row[name])) else None
+            row[name] = row[name] if known_id(_known(row[name])) else None
     return list(matches.values())
 
 
@@ -105,7 +105,7 @@ def facts_of(row: Row) -> FileFacts:
         digest=_known(row["file_sha256"]),
         header=header_of(row["header_facts"]),
         center=_known(row["namespace"]),
-        claimed=row.get("named_by") is not None,
+        matched_before=row.get("named_by") is not None,
         root=row["root"],
     )
 
@@ -135,7 +135,7 @@ def _fill(row: Row, match: Match) -> str:
         differing = "; ".join(filter(None, (_set_spacing(row, record), _set_machine(row, record))))
     row["named_by"] = [claim_of(one) for one in match.named] or None
     row["ga_days"], row["ga_source"] = match.ga_days, match.ga_source
-    sites = {one.site for one in match.met}
+    sites = {one.site for one in match.applied_rows}
     row["site"] = sites.pop() if len(sites) == 1 else None
     row["raw_patient"] = match.patient
     row["center"] = row["center"] or match.center

@@ -8,7 +8,12 @@ from datetime import date
 from sono.curation.clinical.dates import parse_date, short
 from sono.curation.clinical.dating import days_from_due, days_from_lmp, days_from_size, disagreeing
 from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS, read_ga
-from sono.curation.clinical.placeholders import is_answer, is_exam_day, is_no_day, names_nobody
+from sono.curation.clinical.placeholders import (
+    is_answer,
+    is_exam_day,
+    is_placeholder,
+    is_placeholder_day,
+)
 from sono.curation.core.errors import SonoError
 
 Report = Callable[[str], None]
@@ -112,10 +117,10 @@ def _dates(
     problems: list[str] = []
     for name in DATES:
         try:
-            if name not in cells or (names_nobody(cells[name]) and not is_answer(cells[name])):
+            if name not in cells or (is_placeholder(cells[name]) and not is_answer(cells[name])):
                 continue
             day = parse_date(cells[name], rules.month_first.get(name, False))
-            if name == "exam_date" and is_no_day(day):
+            if name == "exam_date" and is_placeholder_day(day):
                 continue
             if name == "exam_date" and not is_exam_day(day):
                 raise SonoError(f"date '{short(cells[name])}' is not from 1976 to today")

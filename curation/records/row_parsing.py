@@ -5,7 +5,7 @@ from typing import Any
 
 from sono.curation.clinical import values
 from sono.curation.clinical.dates import short
-from sono.curation.clinical.placeholders import known
+from sono.curation.clinical.placeholders import known_id
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import OTHER
@@ -84,7 +84,7 @@ def _without_bad_ids(line: int, cells: Cells, reading: TableReading) -> Cells:
     return {
         name: text
         for name, text in cells.items()
-        if name not in IDS or (name not in problems and known(text))
+        if name not in IDS or (name not in problems and known_id(text))
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
-from sono.curation.clinical.placeholders import id_form, known
+from sono.curation.clinical.placeholders import id_form, known_id
 from sono.curation.records.evidence import FileFacts, studies_differ
 from sono.curation.records.identity import (
     centers_differ,
@@ -108,7 +108,7 @@ class People:
                 self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)
             for identity in facts.exam_ids:
                 self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
-            if number := known(facts.header.get("StudyID")):
+            if number := known_id(facts.header.get("StudyID")):
                 self._of_study_id.setdefault(number, {}).setdefault(exam, facts)
 
     def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
@@ -116,7 +116,7 @@ class People:
 
         `others` are rows of other people with the id.
         """
-        namesakes = self._of_patient.get(facts.patient_form or known(record.patient) or "", {})
+        namesakes = self._of_patient.get(facts.patient_form or known_id(record.patient) or "", {})
         return _decides(facts, record, [*namesakes.values()], others, PERSON)
 
     def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
@@ -130,7 +130,7 @@ class People:
             for name in facts.exam_ids
             for one in self._of_exam.get(id_form(name), {}).values()
         }
-        number = known(record.study)
+        number = known_id(record.study)
         if number and not same_id(record.accession, facts.accession):
             found |= {id(one): one for one in self._of_study_id.get(number, {}).values()}
         return _decides(facts, record, [*found.values()], others, EXAM)

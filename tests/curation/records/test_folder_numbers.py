@@ -92,7 +92,7 @@ def test_the_only_id_among_the_folders_is_the_files(
     tmp_path: Path, rows: str, path: str, patient: str | None
 ) -> None:
     (match,) = _join(tmp_path, f"MRN,study\n{rows}", path)
-    assert match.met and match.patient is not None
+    assert match.applied_rows and match.patient is not None
     assert match.patient.upper() == (patient or rows.split(",", maxsplit=1)[0])
 
 

@@ -105,8 +105,8 @@ def test_series_and_instance_show_which_image_a_row_describes(tmp_path: Path) ->
 def test_files_of_other_runs_count_whatever_table_they_had(tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("MRN,Exam date,Plane\n77,2024-01-10,femur\n")
     table = read_records(tmp_path / "records.csv", RecordsConfig(), PlaneTable())
-    for claimed in (False, True):
-        other = _file("../old/b.dcm", "77", exam_date="2024-01-10", claimed=claimed)
+    for matched_before in (False, True):
+        other = _file("../old/b.dcm", "77", exam_date="2024-01-10", matched_before=matched_before)
         (match,) = join([BY_DATE[0]], table, [other])
         assert match.record is not None and match.record.plane is None
     (match,) = join([BY_DATE[0]], table, [BY_DATE[0]])  # the file itself

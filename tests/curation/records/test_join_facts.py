@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sono.curation.clinical.placeholders import names_nobody
+from sono.curation.clinical.placeholders import is_placeholder
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.evidence import FileFacts, Match
 from sono.curation.records.identity import (
@@ -464,7 +464,7 @@ NOBODY = (
 
 @pytest.mark.parametrize("text", NOBODY)
 def test_a_placeholder_is_no_id(text: str) -> None:
-    assert names_nobody(text)
+    assert is_placeholder(text)
     assert not same_id(text, text)
     assert not ids_differ(text, "W1")
 
@@ -521,7 +521,7 @@ def test_an_answer_is_a_name_and_no_empty_date(tmp_path: Path) -> None:
     ["1", "9", "999", "A", "AA", "100", "0001", "test1", "Anna", "P000", "Na Li", "1.2.840.7"],
 )
 def test_a_short_or_regular_id_is_one(text: str) -> None:
-    assert not names_nobody(text)
+    assert not is_placeholder(text)
     assert same_id(text, text)
 
 

@@ -281,7 +281,7 @@ def test_a_name_that_a_file_without_a_row_has_too_serves_neither(tmp_path: Path)
     mine, other = _file("B/IM_1.png"), _file("A/IM_1.png")
     (match,) = join([mine], table, [other])
     assert match.codes == ("no_record", "record_ambiguous") and match.others == (other.path,)
-    assert join([mine], table, [mine, replace(other, claimed=True)])[0].record is not None
+    assert join([mine], table, [mine, replace(other, matched_before=True)])[0].record is not None
 
 
 @pytest.mark.parametrize(
