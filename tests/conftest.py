@@ -47,6 +47,18 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def autograd_without_threads() -> None:
+    """Let children that are forked from this process compute gradients.
+
+    At its first use autograd starts a thread for each kind of device. An ONNX export registers
+    further kinds, and a child that is forked from a process with such threads cannot use autograd.
+    """
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(autouse=True)
 def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command with --quiet in one test does not silence the next."""
