@@ -170,9 +170,12 @@ class PathEvidence:
         if facts.patient_form or not patient or not patient.isdecimal():
             return "", ()
         parts = self._own_names(facts)
+        number = unpadded(patient)
         plain = {unpadded(part) for part in parts[:-1] if part.isdecimal()}
-        if unpadded(patient) in self.numbers - plain and plain - set(
-            map(unpadded, _own_parts(record.key))
+        if (
+            number in self.numbers
+            and number not in plain
+            and not plain <= set(map(unpadded, _own_parts(record.key)))
         ):
             return "folder is a number, and another folder has the number of the row's patient", ()
         counted = [part for part in parts if _patient_number(part)]
