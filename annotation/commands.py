@@ -175,9 +175,7 @@ def overlays(
     from sono.annotation.overlays import write_overlays
     from sono.curation.core.workspace import Workspace
 
-    show(
-        {"sheet": str(write_overlays(Workspace.find(workspace), target, count, no_vault))}, as_json
-    )
+    show(write_overlays(Workspace.find(workspace), target, count, no_vault), as_json)
 
 
 @captions.command("build")
