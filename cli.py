@@ -15,7 +15,6 @@ import sono.annotation.commands
 import sono.curation.commands
 import sono.evaluation.commands
 import sono.training.commands
-from sono.curation.core.atomic import FULL_DISK, TEMPORARY_PREFIX
 from sono.curation.core.errors import SonoError
 
 if TYPE_CHECKING:
@@ -137,6 +136,8 @@ def _one_line(message: str) -> str:
 
 def _format_os_error(error: OSError) -> str:
     """The message of the operating system with the place and advice."""
+    from sono.curation.core.atomic import FULL_DISK
+
     place = f": {_public_place(error.filename)}" if error.filename else ""
     if error.errno in FULL_DISK:
         return (
@@ -149,6 +150,8 @@ def _format_os_error(error: OSError) -> str:
 
 def _public_place(name: object) -> object:
     """The name of a file, or its folder if the file is a temporary one."""
+    from sono.curation.core.atomic import TEMPORARY_PREFIX
+
     path = Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
     return path.parent if path is not None and path.name.startswith(TEMPORARY_PREFIX) else name
 

@@ -41,13 +41,8 @@ from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
 from sono.evaluation.metrics import cosines
-from sono.evaluation.modes import (
-    StoredMask,
-    annotated_masks,
-    mask_for,
-    plan_masks,
-    proposed_outlines,
-)
+from sono.evaluation.modes import annotated_masks, mask_for, plan_masks
+from sono.evaluation.outlines import StoredMask, proposed_outlines
 from sono.evaluation.zero_shot import class_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.config import training_config

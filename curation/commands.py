@@ -281,6 +281,7 @@ def check(
     from sono.curation.core.tables import empty_table
     from sono.curation.core.vault_tables import SOURCES
     from sono.curation.core.workspace import Workspace
+    from sono.curation.dataset.splits import SplitConfig
     from sono.curation.imaging.analysis import is_mask_picture
     from sono.curation.readers.object_store import raw_place
     from sono.curation.records.check import check_records
@@ -293,7 +294,8 @@ def check(
     config = study.settings("records", RecordsConfig) if study else RecordsConfig()
     planes = study.planes() if study else PlaneTable()
     sources = study.sources() if study else empty_table(SOURCES)
-    options = MatchOptions(names, is_mask_picture, center, sources)
+    splits = study.settings("splits", SplitConfig).column if study else ""
+    options = MatchOptions(names, is_mask_picture, center, sources, splits)
     report = check_records(table, config, planes, raw_place(raw) if raw else None, options)
     folder = "RAW_FOLDER" if raw is None else shlex.quote(raw)
     step = f"sono qc {folder} --records {shlex.quote(str(table))}"

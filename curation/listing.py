@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from sono.curation.clinical.values import shown_name
@@ -19,6 +19,8 @@ from sono.curation.core.workspace import Workspace
 
 FILE_NAME = "files.csv"
 TITLES = ("file", "frame", "status", "reasons", "message", "picture")
+SHOWN = TITLES[:5]
+EQUAL = frozenset({"exact_duplicate", "duplicate_conflict"})
 MAX_ROWS = 50  # of a terminal
 
 
@@ -32,14 +34,17 @@ class Listing:
     table: Path
     frames: tuple[dict[str, str], ...]
 
-    def __rich__(self) -> Table:
-        shown = Table(*TITLES[:4], box=None, pad_edge=False, header_style="bold")
-        for row in self.frames[:MAX_ROWS]:
-            shown.add_row(*(Text(row[title]) for title in TITLES[:4]))
+    def __rich__(self) -> Group:
+        """One line for each frame, however long, so that no name of a file is cut."""
+        rows = [tuple(row[title] for title in SHOWN) for row in self.frames[:MAX_ROWS]]
+        widths = [max(map(len, cells)) for cells in zip(SHOWN, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in (SHOWN, *rows)
+        ]
         more = len(self.frames) - MAX_ROWS
-        shown.caption = f"{more} more; " * (more > 0) + f"all with paths and messages: {self.table}"
-        shown.caption_justify = "left"
-        return shown
+        last = f"{more} more; " * (more > 0) + f"all with paths and messages: {self.table}"
+        return Group(Text(lines[0], style="bold"), *map(Text, lines[1:]), Text(last))
 
 
 def list_files(
@@ -47,34 +52,51 @@ def list_files(
 ) -> Listing:
     """List the frames of `status` and `reason`, and write all of them to files.csv in the vault.
 
-    Paths are shown by their look, unless `names` is set. SonoError for an unknown status or reason.
+    Paths are shown by their look, and messages only on records, unless `names` is set. SonoError
+    for an unknown status or reason.
     """
     for given, known in ((status, STATUSES), (reason, REASONS)):
         if given is not None and given not in known:
             raise SonoError(f"unknown status or reason{did_you_mean(given, known)}")
     workspace.require_vault()
-    sources = workspace.sources(["source_id", "frame", "path", "root", "file"])
-    images = workspace.images(["source_id", "frame", "status", "reasons", "message"])
+    sources = workspace.sources(["source_id", "frame", "path", "root", "file", "record_note"])
+    images = workspace.images(["source_id", "frame", "image_id", "status", "reasons", "message"])
     rows = list(_rows(images.merge(sources, on=["source_id", "frame"])))
     if not rows:
         raise SonoError(f"{workspace.root}: no files; run `sono qc` first")
     table = workspace.vault / FILE_NAME
     export_csv(table, pd.DataFrame(rows, columns=TITLES), 0o600)
-    chosen = (
-        row | {"file": shown_name(row["file"], names)}
+    shown = (
+        row if names else row | {"file": shown_name(row["file"], False), "message": row["note"]}
         for row in rows
         if status in (None, row["status"]) and (reason is None or reason in row["reasons"].split())
     )
-    return Listing(table, tuple(chosen if names else (row | {"message": ""} for row in chosen)))
+    return Listing(table, tuple({title: row[title] for title in TITLES} for row in shown))
 
 
 def _rows(frames: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """A row of the TITLES for each frame, and the `note` on its record, which names nothing."""
+    files = [
+        os.path.relpath(os.fsdecode(path), os.fsdecode(root))
+        for path, root in zip(frames["path"], frames["root"], strict=True)
+    ]
+    frames = frames.assign(name=files)
+    equal = frames.groupby("image_id")["name"].unique().to_dict()
     for row in frames.sort_values(["path", "frame"]).to_dict("records"):
+        note, name = _text(row["record_note"]), row["name"]
+        twins = [] if EQUAL.isdisjoint(row["reasons"]) else equal[row["image_id"]]
+        others = ", ".join(other for other in twins if other != name)
+        parts = (_text(row["message"]), f"equal to {others}" if others else "", note)
         yield {
-            "file": os.path.relpath(os.fsdecode(row["path"]), os.fsdecode(row["root"])),
+            "file": shown_name(name, True),
             "frame": str(row["frame"]),
             "status": row["status"],
             "reasons": " ".join(row["reasons"]),
-            "message": row["message"] if isinstance(row["message"], str) else "",
+            "message": "; ".join(filter(None, parts)),
             "picture": picture_of(row["file"]) if isinstance(row["file"], str) else "",
+            "note": note,
         }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -32,6 +32,8 @@ from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.qc_messages import (
+    duplicate_conflicts_remark,
+    found_table_remark,
     frame_remarks,
     moved_frames_remark,
     orphaned_masks_remark,
@@ -120,7 +122,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         check_target(workspace.sources_path)  # before any frame is stored
         _remove_leftovers(workspace)
         task = _task(workspace, options)
-        paths = _paths(workspace, options)
+        paths = _paths(workspace, options.raw, reading.path if reading else None)
         sources = workspace.sources()
         rows, measured = _measure(workspace, task, paths, sources, engine)
         records = None if reading is None else _table(workspace, reading, rows, partition.column)
@@ -141,7 +143,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         joined = Joined.of(records, matches, task.root, options.names)
         kept = (
             []
-            if records is None
+            if records is None or options.records is None  # a found table is of its own folder
             else runs.of_other_rows(records, earlier, task.root, options.names)
         )
         met = set(map(id, earlier))
@@ -171,10 +173,12 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         total=_counts(images["status"]) if len(images) > len(own) else {},
         private_strings=searched,
         remarks=(
-            *frame_remarks(own, records, joined),
+            *found_table_remark(options.raw, None if options.records else reading, options.names),
+            *frame_remarks(images, own, records, joined),
             *withdrawn_records_remark(earlier, matches, ambiguous, task.root, options.names),
             *kept,
             *runs.remarks(task.root, options.names),
+            *duplicate_conflicts_remark(own, [*rows, *runs.rows], task.root, options.names),
             *unread_files_remark(rows, task.root, options.names),
             *partition.remarks(own),
             *center_remarks(spelled, images["center"].dropna().unique()),
@@ -209,19 +213,17 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
     )
 
 
-def _paths(workspace: Workspace, options: QcOptions) -> list[bytes]:
+def _paths(workspace: Workspace, raw: Path | str, table: Path | None) -> list[bytes]:
     """The files to read, without the records table and the files that sono writes.
 
     Raises SonoError if there are none.
     """
     own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
-    records = os.fsencode(real_path(options.records)) if options.records else None
-    paths = [
-        path for path in list_sources(options.raw) if not path.startswith(own) and path != records
-    ]
+    records = os.fsencode(real_path(table)) if table else None
+    paths = [path for path in list_sources(raw) if not path.startswith(own) and path != records]
     if not paths:
         raise SonoError(
-            f"{options.raw}: contains only the workspace or the records table; "
+            f"{raw}: contains only the workspace or the records table; "
             "give the folder of the raw export"
         )
     return paths

@@ -1,16 +1,22 @@
 """The remarks that `sono qc` prints at its end."""
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from sono.curation.clinical.values import shown_name
 from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
 from sono.curation.dataset.exams import orphan_counts, orphan_sentence
 from sono.curation.dataset.split_checks import possible_counts
 from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, shown_path
+from sono.curation.records.layouts import PUBLISHED_TABLES
 from sono.curation.records.table import RecordsTable
+from sono.curation.records.table_reading import TableReading
 
 
 def moved_frames_remark(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
@@ -38,8 +44,26 @@ def orphaned_masks_remark(masks: pd.DataFrame, images: pd.DataFrame) -> list[str
     ]
 
 
-def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joined) -> list[str]:
-    """The remarks on the frames `own` of this run and their records, the most important first."""
+def found_table_remark(raw: Path | str, found: TableReading | None, names: bool) -> list[str]:
+    """A remark on the table that was `found` in the folder `raw`; [] where none was."""
+    if found is None:
+        return []
+    shown = shown_name(os.path.relpath(found.path, raw), names)
+    if found.path.name in PUBLISHED_TABLES:
+        shown = found.path.name
+    return [
+        f"no --records is given, so the table {shown} of the folder is used, because its titles "
+        f"are those of {found.layout.name}; give --records to use another table"
+    ]
+
+
+def frame_remarks(
+    images: pd.DataFrame, own: pd.DataFrame, records: RecordsTable | None, joined: Joined
+) -> list[str]:
+    """The remarks on the frames `own` of this run and their records, the most important first.
+
+    `images` are the frames of all runs.
+    """
     accepted = own[own["status"] == "accepted"]
     remarks = []
     orphans = orphan_sentence(orphan_counts(own))
@@ -48,7 +72,7 @@ def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joine
             f"{orphans}; give --records with a patient column, or, if every file is of a patient "
             'of its own, set without_patient = "file" under [splits] in sono.toml'
         )
-    if possible := possible_counts(own):
+    if possible := possible_counts(images, own.index):
         remarks.append(
             f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
             "ids differ only in leading zeros, they share one OtherPatientID, frames without a "
@@ -63,8 +87,8 @@ def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joine
         )
     if len(accepted) and accepted["center"].isna().all():
         remarks.append(
-            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; give "
-            "--center"
+            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; "
+            + _center_advice(records)
         )
     if records is not None:
         remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
@@ -102,15 +126,44 @@ def frame_remarks(own: pd.DataFrame, records: RecordsTable | None, joined: Joine
             f"{held} frames are in the vault's quarantine; `sono quarantine show` draws them, and "
             "`sono quarantine release` accepts those that you have reviewed"
         )
-    conflicts = int(own["reasons"].map(lambda codes: "duplicate_conflict" in codes).sum())
-    if conflicts:
-        remarks.append(
-            f"{conflicts} frames have the same pixels as another frame, but their records differ "
-            "in a fact (patient, center, machine, plane, age, side, findings, structures, sizes or "
-            "spacing); see the vault's quarantine, and correct the records"
-        )
     remarks += _containers(own)
     return remarks
+
+
+def duplicate_conflicts_remark(
+    own: pd.DataFrame, rows: Sequence[Row], root: bytes, names: bool
+) -> list[str]:
+    """A remark on frames of equal pixels whose records differ; [] where there are none.
+
+    `rows` are all rows of the study, whose files are named in pairs.
+    """
+    held = own[own["reasons"].map(lambda codes: "duplicate_conflict" in codes)]
+    if held.empty:
+        return []
+    ids, files = set(held["image_id"]), dict[str, dict[bytes, None]]()
+    for row in rows:
+        if row["image_id"] in ids:
+            files.setdefault(row["image_id"], {})[row["path"]] = None
+    shown = "; ".join(
+        " and ".join(shown_path(path, root, names) for path in sorted(paths)[:EXAMPLES])
+        for paths in list(files.values())[:EXAMPLES]
+    )
+    return [
+        f"{len(held)} frames have the same pixels as another frame, but their records differ in a "
+        "fact (patient, center, machine, plane, age, side, findings, structures, sizes or "
+        f"spacing), so none of them is accepted (for example {shown}); correct the records; `sono "
+        "list --reason duplicate_conflict --names` names all pairs"
+    ]
+
+
+def _center_advice(records: RecordsTable | None) -> str:
+    """What to do where no frame has a center."""
+    if records is None:
+        return "give --center"
+    if any(record.center for record in records.records):
+        return "no record with a center was applied; see the remarks on records"
+    title = records.center_column
+    return f"give --center-from {shlex.quote(title)}" if title else "give --center"
 
 
 def unread_files_remark(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:

@@ -15,7 +15,7 @@ class EvaluationConfig(Config):
     batch_size: int = Field(64, ge=1)
     bootstrap_draws: int = Field(2000, ge=100)
     seed: int = Field(0, ge=0, le=MAX_SEED)
-    modes: tuple[str, ...] = tuple(MODES)
+    modes: tuple[str, ...] = MODES
     region_evidence: Literal["max", "mean", "posterior"] = "max"
     # of proposed regions; None: chosen on validation frames
     region_weight: float | None = Field(None, ge=0)

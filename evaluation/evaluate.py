@@ -1,7 +1,6 @@
 """The evaluation stage: score a run on a split or an unseen center, in every mask mode."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.core.atomic import atomic_path, read_json, write_text
+from sono.curation.core.atomic import read_json, write_text
 from sono.curation.core.atomic_folders import atomic_folder, copy_others
 from sono.curation.core.config import override
+from sono.curation.core.console import stderr_console
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
@@ -24,28 +24,30 @@ from sono.curation.privacy.gate import check_privacy
 from sono.evaluation.bootstrap import Draws, cluster_index
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
-from sono.evaluation.metrics import UNDECIDED, cosines
+from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import (
+    MODES,
     REGION_MODES,
     MaskPlan,
-    Outlines,
     annotated_masks,
     mask_for,
     plan_masks,
-    proposed_outlines,
 )
-from sono.evaluation.region_control import plane_phrasings
-from sono.evaluation.region_planes import (
+from sono.evaluation.outlines import Outlines, stored_outlines
+from sono.evaluation.predictions import write_predictions, write_region_predictions
+from sono.evaluation.proposed_regions import (
     Weighting,
     choose_weight,
     region_modes,
     region_planes_results,
     validation_frames,
 )
-from sono.evaluation.region_report import write_region_predictions
+from sono.evaluation.region_control import plane_phrasings
 from sono.evaluation.region_results import region_control_results
 from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
 from sono.evaluation.report import Gallery, write_report
+from sono.evaluation.result_tables import FOLDER as TABLES
+from sono.evaluation.result_tables import result_tables, write_tables
 from sono.evaluation.results import Evidence, collect_results
 from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
 from sono.evaluation.summaries import Scored
@@ -86,8 +88,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Score a run on frames it has not seen and write the evaluation's folder.
 
-    The folder holds report.html, metrics.json, predictions.parquet and regions.parquet. Raises
-    SonoError if there is no run, the center or split is unknown, or its frames were in training.
+    The folder holds report.html and its tables, metrics.json, predictions.parquet and
+    regions.parquet. Raises SonoError if there is no run, the center or split is unknown, or its
+    frames were in training.
     """
     reuse_freed_memory()
     settings = override(workspace.settings("evaluation", EvaluationConfig), modes=options.modes)
@@ -98,51 +101,52 @@ def evaluate(
     model = model.to(best_device()).eval()
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(images, seen, target)
+    if selection.excluded:
+        stderr_console.print(selection.start_line(target), markup=False)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
     plan = _plan(study)
     scored, features = _score(study, plan)
-    regions, control = _regions(study, scored, features["all_one"])
-    scored, weighting = _with_regions(study, scored)
-    evidence = Evidence(target, selection, plan, scored, info.planes_seen, study.draws)
-    metrics = (
-        collect_results(evidence)
-        | _provenance(study)
-        | {"captions": _captions(study, features["all_one"])}
-    )
-    metrics["region_control"] = control
+    regions, control = _region_control(study, scored, features["all_one"])
+    scored, weighting = _with_proposed_regions(study, scored)
+    names = {plane.id: plane.name for plane in study.planes.planes}
+    evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
+    metrics = collect_results(evidence) | _provenance(study)
+    metrics |= {"captions": _captions(study, features["all_one"]), "region_control": control}
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
-    root = _run_root(workspace, folder)
     metrics["checkpoint"] = chosen_checkpoint(folder).name
     metrics["without_patient"] = selection.without_patient
-    if selection.without_patient:
-        unknown = (
-            f"{orphan_sentence(selection.without_patient)}; their patients may be in "
-            "training under another name"
-        )
-        metrics["notes"] = [unknown, *metrics["notes"]]
-    if info.key_check not in ("", workspace.study().key_check):
-        metrics["notes"] = [
-            f"the run was {UNKNOWN_PATIENTS}: these may be among them",
-            *metrics["notes"],
-        ]
-    best_epoch = _best_epoch(root)
-    if folder == root and best_epoch and metrics["checkpoint"] != BEST:
-        lost = (
-            f"the best checkpoint (epoch {best_epoch}) is missing: these are the scores of "
-            f"{metrics['checkpoint']}"
-        )
-        metrics["notes"] = [lost, *metrics["notes"]]
-    if not (root / END).exists():
-        metrics["notes"] = [
-            f"the run has not ended; finish it with `sono train --name {root.name} --resume`",
-            *metrics["notes"],
-        ]
+    root = _run_root(workspace, folder)
+    metrics["notes"] = _notes_on_run(study, folder, metrics["checkpoint"]) + metrics["notes"]
+    tables = result_tables(metrics)
     named = "" if folder == root else f" ({folder.name})"
     output = root / "eval" / f"{target.folder}{named}"
-    _write(study, evidence, regions, metrics, output)
+    _write(metrics, Gallery(evidence, study.image_ids, study.files, regions, tables), output)
     check_privacy(workspace)
-    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics)
+    return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics, tables)
+
+
+def _notes_on_run(study: "_Study", folder: Path, checkpoint: str) -> list[str]:
+    """What a reader must know about the run and what it has seen, the most important first."""
+    root, notes = _run_root(study.workspace, folder), []
+    if not (root / END).exists():
+        notes.append(
+            f"the run has not ended; finish it with `sono train --name {root.name} --resume`"
+        )
+    best_epoch = _best_epoch(root)
+    if folder == root and best_epoch and checkpoint != BEST:
+        notes.append(
+            f"the best checkpoint (epoch {best_epoch}) is missing: these are the scores of "
+            f"{checkpoint}"
+        )
+    if study.info.key_check not in ("", study.workspace.study().key_check):
+        notes.append(f"the run was {UNKNOWN_PATIENTS}: these may be among them")
+    if study.selection.without_patient:
+        notes.append(
+            f"{orphan_sentence(study.selection.without_patient)}; their patients may be in "
+            "training under another name"
+        )
+    return notes
 
 
 def _best_epoch(root: Path) -> int:
@@ -212,8 +216,8 @@ class _Study:
 
     @cached_property
     def outlines(self) -> Outlines:
-        """The outlines found in each frame without a label, computed once."""
-        return proposed_outlines(self.engine, self.image_ids, self.files)
+        """The outlines found in each frame without a label."""
+        return stored_outlines(self.workspace, self.engine, self.image_ids, self.files)
 
     @property
     def draws(self) -> Draws:
@@ -263,7 +267,7 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
     return Scored(tuple(ids), study.regions.plane_index, study.regions.clusters, scores), features
 
 
-def _regions(
+def _region_control(
     study: _Study, scored: Scored, whole: NDArray[np.float32]
 ) -> tuple[Regions, dict[str, Any]]:
     """The masks with their features, and the results of region control."""
@@ -275,7 +279,7 @@ def _regions(
     return regions, region_control_results(regions, planes, study.draws)
 
 
-def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:
+def _with_proposed_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:
     """Add the mode `regions` and its control to the scores if its weight is known."""
     settings, frames = study.settings, study.selection.frames
     if "regions" not in settings.modes:
@@ -286,8 +290,10 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         images = study.workspace.accepted_images()
         known = validation_frames(images, study.info.held_out, frames)
         files = [study.workspace.root / str(file) for file in known["file"]]
+        ids = [str(image_id) for image_id in known["image_id"]]
+        outlines = stored_outlines(study.workspace, study.engine, ids, files)
         weighting = choose_weight(
-            study.region_study(known, files), files, settings.region_evidence, study.engine
+            study.region_study(known, files), outlines, settings.region_evidence
         )
     if weighting is None:
         return scored, None
@@ -296,7 +302,9 @@ def _with_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | No
         added = region_modes(study.regions, whole, weighting, study.outlines)
     else:
         added = dict.fromkeys(REGION_MODES, whole)
-    return replace(scored, scores=scored.scores | added), weighting
+    scores = scored.scores | added
+    scores = {mode: scores[mode] for mode in MODES if mode in scores}
+    return replace(scored, scores=scores), weighting
 
 
 def _provenance(study: _Study) -> dict[str, Any]:
@@ -312,43 +320,19 @@ def _provenance(study: _Study) -> dict[str, Any]:
 def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     written_by = (study.templates.name, study.templates.id)
     captions = global_captions(study.workspace.read(CAPTIONS), study.image_ids, written_by)
-    return caption_metrics(study.model, images, study.image_ids, captions)
+    found = caption_metrics(study.model, images, study.image_ids, captions)
+    shown = [image_id in captions for image_id in study.image_ids]
+    clusters = len(np.unique(study.regions.clusters[shown]))
+    return found | ({"clusters": clusters} if found else {})
 
 
-def _write(
-    study: _Study, evidence: Evidence, regions: Regions, metrics: dict[str, Any], folder: Path
-) -> None:
+def _write(metrics: dict[str, Any], gallery: Gallery, folder: Path) -> None:
     """Write all files of an evaluation or none, so that the report fits the numbers."""
-    names = {plane.id: plane.name for plane in study.planes.planes}
+    frames, scored = gallery.evidence.selection.frames, gallery.evidence.scored
     with atomic_folder(folder) as new:
-        write_predictions(new / "predictions.parquet", study.selection.frames, evidence.scored)
-        write_region_predictions(new / "regions.parquet", study.selection.frames, regions)
+        write_predictions(new / "predictions.parquet", frames, scored)
+        write_region_predictions(new / "regions.parquet", frames, gallery.regions)
         write_text(new / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-        write_report(
-            new / "report.html",
-            metrics,
-            Gallery(evidence, study.image_ids, study.files, names, regions),
-        )
+        write_report(new / "report.html", metrics, gallery)
         copy_others(folder, new)
-
-
-def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:
-    """Write one row per frame and mode: truth, answer, rank of the truth, cosines.
-
-    Ties count against the truth; `scores` holds the cosine with every candidate plane.
-    """
-    parts = []
-    for mode in scored.scores:
-        rows = np.flatnonzero(scored.rows(mode))
-        part = frames.loc[rows, ["image_id", "patient_id", "center", "plane"]].assign(mode=mode)
-        part["predicted"] = _names(scored.predictions(mode)[rows], scored.present_planes)
-        scores = scored.scores[mode][rows]
-        own = scores[np.arange(len(rows)), scored.truth[rows]]
-        part["rank"] = (scores[:, scored.present] >= own[:, None]).sum(axis=1)
-        parts.append(part.assign(scores=list(scores.astype(np.float32))))
-    with atomic_path(path) as temporary:
-        pd.concat(parts, ignore_index=True).to_parquet(temporary, index=False)
-
-
-def _names(answers: NDArray[np.int64], planes: Sequence[str]) -> list[str | None]:
-    return [None if answer == UNDECIDED else planes[answer] for answer in answers]
+        write_tables(new / TABLES, gallery.tables.values())

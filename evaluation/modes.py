@@ -3,59 +3,33 @@
 Only `annotated`, `box` and `shuffled` read the masks table.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sono.annotation.masks import check_masks
-from sono.annotation.proposers import propose_each_kind
 from sono.curation.core.arrays import Mask
 from sono.curation.core.atomic import sha256
-from sono.curation.core.engine import Engine, run_batches
-from sono.curation.core.errors import SonoError
-from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox_mask
-from sono.curation.core.rle import decode, encode
+from sono.evaluation.outlines import StoredMask
 
-MODES = {
-    "all_one": "the whole square: what a user without masks gets",
-    "proposed": "a mask found in the pixels alone, without any label; all-one where none was found",
-    "proposed_shuffled": "the proposed mask of another frame: the control for proposed masks",
-    "regions": (
-        "the whole square, and outlines of a head, an abdomen and a bone found without any "
-        "label, together"
-    ),
-    "regions_shuffled": "the same with the outlines of another frame: the control for regions",
-    "annotated": (
-        "an accepted or edited mask of the masks table (oracle: made by somebody who knew "
-        "the plane)"
-    ),
-    "box": "the bounding box of the annotated mask (oracle)",
-    "shuffled": "the annotated mask of another frame: the control for annotated masks",
-    "empty": "nothing marked",
-}
-# scored from several masks, see sono.evaluation.region_planes
+# Their meanings are in templates/reports/words.toml.
+MODES = (
+    "all_one",
+    "proposed",
+    "proposed_shuffled",
+    "regions",
+    "regions_shuffled",
+    "annotated",
+    "box",
+    "shuffled",
+    "empty",
+)
+# scored from several masks, see sono.evaluation.proposed_regions
 REGION_MODES = ("regions", "regions_shuffled")
 ORACLE_MODES = ("annotated", "box", "shuffled")  # only for frames that have an annotated mask
-
-
-@dataclass(frozen=True)
-class StoredMask:
-    """A mask as COCO RLE, with its size in pixels."""
-
-    counts: str
-    height: int
-    width: int
-
-    def pixels(self) -> Mask:
-        """The mask [height, width]."""
-        return decode(self.counts, self.height, self.width)
-
-
-Outlines = Mapping[str, tuple[StoredMask, ...]]  # by image id
 
 
 @dataclass(frozen=True)
@@ -157,29 +131,3 @@ def annotated_masks(masks: pd.DataFrame, frames: pd.DataFrame) -> dict[str, Stor
         image_id: StoredMask(counts, height, width)
         for image_id, counts, height, width in zip(*columns, strict=True)
     }
-
-
-def proposed_outlines(engine: Engine, image_ids: Sequence[str], files: Sequence[Path]) -> Outlines:
-    """The outlines found in each frame without a label, the most convincing first.
-
-    The engine computes them. Frames without an outline are absent.
-    """
-    found: dict[str, tuple[StoredMask, ...]] = {}
-    items = list(zip(image_ids, files, strict=True))
-    for batch in run_batches(engine, _propose, items, _no_proposal, "proposing masks"):
-        found.update({image_id: outlines for image_id, outlines in batch if outlines})
-    return dict(sorted(found.items()))
-
-
-def _propose(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
-    image_id, file = item
-    try:
-        gray = read_stored(file)
-    except SonoError:  # the encoding reads the frame too, and stops there with the reason
-        return image_id, ()
-    masks = [proposal.mask for proposal in propose_each_kind(gray)]
-    return image_id, tuple(StoredMask(encode(mask), *gray.shape) for mask in masks if mask.any())
-
-
-def _no_proposal(item: tuple[str, Path]) -> tuple[str, tuple[StoredMask, ...]]:
-    return item[0], ()

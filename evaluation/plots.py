@@ -38,15 +38,16 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
     columns = [*names, "undecided"] if undecided else list(names)
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="answer", ylabel="truth")
+    axes.set_xlabel("answer", fontsize=9, color=INK)
+    axes.set_ylabel("truth", fontsize=9, color=INK)
     axes.set_title(title, loc="left", color=INK, fontsize=10)
     for (row, column), count in np.ndenumerate(shown):
         if count:
             color = "white" if share[row, column] > 0.55 else INK
-            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=color)
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=9, color=color)
     _hide_frame(axes)
     legend = figure.colorbar(colors, ax=axes, shrink=0.6, aspect=20, format="{x:.0%}")
-    legend.set_label("share of the plane's frames", fontsize=8, color=INK)
+    legend.set_label("share of the plane's frames", fontsize=9, color=INK)
     _hide_frame(legend.ax)
     return _png(figure)
 
@@ -54,34 +55,42 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
 def modes_plot(
     groups: Mapping[str, Mapping[str, Interval]], constant: Sequence[float], metric: str
 ) -> bytes:
-    """`metric` of each mode with its interval and the best constant answer.
+    """`metric` of each mode in percent, with its interval, and the best constant answer.
 
-    One panel per set of images.
+    One panel per set of images; a mode has the same row in all of them.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    tallest = max(len(modes) for modes in groups.values())
-    figure = Figure(figsize=(4.6 * len(groups), 1.5 + 0.34 * tallest), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(groups), sharex=True))
+    rows = max((list(modes) for modes in groups.values()), key=len)
+    size = (4.6 * len(groups), 1.5 + 0.3 * len(rows))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08))
+    panels = np.atleast_1d(figure.subplots(1, len(groups), sharex=True, sharey=True))
     for axes, (title, modes), line in zip(panels, groups.items(), constant, strict=True):
-        for place, interval in enumerate(modes.values()):
+        for mode, interval in modes.items():
+            place = rows.index(mode)
             low, high = np.nan_to_num([interval.low, interval.high], nan=interval.point)
             axes.plot(
-                [low, high], [place, place], color=ACCENT, linewidth=2.5, solid_capstyle="round"
+                [100 * low, 100 * high],
+                [place, place],
+                color=ACCENT,
+                linewidth=2.5,
+                solid_capstyle="round",
             )
-            axes.plot(interval.point, place, "o", color=ACCENT, markersize=6)
-        axes.axvline(line, color=MUTED, linewidth=1, linestyle="--")
+            axes.plot(100 * interval.point, place, "o", color=ACCENT, markersize=6)
+        axes.axvline(100 * line, color=MUTED, linewidth=1, linestyle="--")
         axes.annotate(
-            "constant answer",
-            (line, 1),
+            "best constant answer",
+            (100 * line, 1),
             (3, -9),
             ("data", "axes fraction"),
             "offset points",
             fontsize=7,
             color=MUTED,
         )
-        axes.set_yticks(range(len(modes)), [mode.replace("_", " ") for mode in modes])
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(modes) - 0.4, -0.9), xlabel=metric)
+        axes.set_yticks(range(len(rows)), [mode.replace("_", " ") for mode in rows])
+        axes.set(xlim=(-2, 102), ylim=(len(rows) - 0.4, -0.9))
+        axes.set_xlabel(f"{metric}, percent", fontsize=9, color=INK)
         axes.set_title(title, loc="left", color=INK, fontsize=10)
         _hide_frame(axes)
     return _png(figure)
@@ -173,7 +182,7 @@ def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
 
 
 def _hide_frame(axes: "Axes") -> None:
-    axes.tick_params(length=0, labelsize=8, colors=INK)
+    axes.tick_params(length=0, labelsize=9, colors=INK)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
 

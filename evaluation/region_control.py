@@ -17,17 +17,18 @@ Indices = NDArray[np.integer]
 Rows = NDArray[np.bool_]
 
 TRAINING = "training"  # the phrasing that training draws: the mean of its prompts
-CONDITIONS = {
-    "own": "the mask of the structure",
-    "all_one": "no mask: the whole square",
-    "empty": "nothing marked",
-    "place_and_shape": "the same mask on another patient's frame of the same plane",
-    "constant": "the same mask on a frame of one gray, the mean of the frames",
-    "box": "the bounding box of the mask",
-    "jittered_box": "that box with each side moved by up to 10 % of the box",
-    "moved": "the same mask elsewhere in the square, with the least overlap",
-}
-NOWHERE = Interval(float("nan"), float("nan"), float("nan"))
+# Their meanings are in templates/reports/words.toml.
+CONDITIONS = (
+    "own",
+    "all_one",
+    "empty",
+    "place_and_shape",
+    "constant",
+    "box",
+    "jittered_box",
+    "moved",
+)
+UNMEASURED = Interval(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class RegionFeatures:
         return np.asarray(self.candidates[self.plane])
 
     @property
-    def everything(self) -> Rows:
+    def all_structures(self) -> Rows:
         """The candidates of each mask [masks, structures] when all structures compete."""
         return np.ones((len(self.structure), len(self.structures)), np.bool_)
 
     @property
-    def open(self) -> Rows:
+    def contested(self) -> Rows:
         """The masks [masks] whose plane has more than one candidate."""
         return np.asarray(self.in_plane.sum(axis=1) > 1)
 
@@ -68,6 +69,14 @@ class RegionFeatures:
         if condition not in self.features:
             return np.zeros(len(self.structure), np.bool_)
         return np.asarray(~np.isnan(self.features[condition]).any(axis=1))
+
+
+def counts_of(data: RegionFeatures, rows: Rows) -> dict[str, int]:
+    """How many masks are among `rows` [masks], and of how many frames and patients."""
+    counts = {"frames": data.frame, "clusters": data.cluster}
+    return {"masks": int(rows.sum())} | {
+        name: len(np.unique(each[rows])) for name, each in counts.items()
+    }
 
 
 def name_regions(features: Reals, texts: Reals, candidates: Rows) -> NDArray[np.int64]:
@@ -98,7 +107,7 @@ def naming_hits(
 
     A tie is wrong.
     """
-    candidates = data.everything if all_of else data.in_plane
+    candidates = data.all_structures if all_of else data.in_plane
     return np.asarray(
         name_regions(data.features[condition], data.texts[phrasing], candidates) == data.structure
     )
@@ -112,7 +121,7 @@ def naming_accuracy(
     In the plane, masks are left out if their plane has one candidate. The result is NaN if no mask
     can be named.
     """
-    rows = data.has(condition) & (data.open | all_of)
+    rows = data.has(condition) & (data.contested | all_of)
     return macro_mean(naming_hits(data, condition, phrasing, all_of)[rows], data.structure[rows])
 
 
@@ -130,7 +139,7 @@ def macro_mean(values: NDArray[np.generic], classes: Indices) -> float:
 
 def chance_of_naming(data: RegionFeatures) -> float:
     """What a guess among the structures of the plane gives: Top-1 macro over structures."""
-    rows = data.open
+    rows = data.contested
     return macro_mean(1 / data.in_plane.sum(axis=1)[rows], data.structure[rows])
 
 
@@ -201,8 +210,8 @@ def naming_interval(
 ) -> Interval:
     """`naming_accuracy` with its interval over patients."""
     if condition not in data.features:
-        return NOWHERE
-    rows = data.has(condition) & (data.open | all_of)
+        return UNMEASURED
+    rows = data.has(condition) & (data.contested | all_of)
     return interval_over(data, naming_hits(data, condition, phrasing, all_of), rows, macro(), how)
 
 
@@ -210,9 +219,9 @@ def naming_difference(
     data: RegionFeatures, first: str, second: str, how: Draws | None = None
 ) -> Interval:
     """Naming in the plane under condition `first` minus `second`, paired by mask, over patients."""
-    rows = data.has(first) & data.has(second) & data.open
+    rows = data.has(first) & data.has(second) & data.contested
     if not rows.any():
-        return NOWHERE
+        return UNMEASURED
     gain = naming_hits(data, first).astype(np.float64) - naming_hits(data, second)
     return interval_over(data, gain, rows, macro(), how)
 
@@ -223,8 +232,8 @@ def unseen_interval(
     """Naming with the phrasings other than TRAINING, averaged; NaN where there is none."""
     unseen = [naming_hits(data, "own", name, all_of) for name in data.texts if name != TRAINING]
     if not unseen:
-        return NOWHERE
-    rows = data.has("own") & (data.open | all_of)
+        return UNMEASURED
+    rows = data.has("own") & (data.contested | all_of)
     return interval_over(data, np.mean(unseen, axis=0), rows, macro(), how)
 
 
@@ -245,7 +254,7 @@ def interval_over(
     Classes are structures, clusters are patients; NaN for no rows.
     """
     if not rows.any():
-        return NOWHERE
+        return UNMEASURED
     classes, clusters = (
         np.unique(each[rows], return_inverse=True)[1] for each in (data.structure, data.cluster)
     )

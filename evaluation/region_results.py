@@ -10,10 +10,12 @@ from sono.evaluation.bootstrap import Draws, Interval
 from sono.evaluation.region_control import (
     CONDITIONS,
     TRAINING,
+    Reals,
     RegionFeatures,
     all_one_cosines,
     chance_of_naming,
     conflict_shares,
+    counts_of,
     follow_shares,
     mask_cosines,
     mean_interval,
@@ -26,11 +28,7 @@ from sono.evaluation.regions import Regions
 from sono.evaluation.summaries import points
 
 INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing
-DIFFERENCES = {
-    "all_one": "what the mask contributes",
-    "place_and_shape": "what the pixels contribute over place and shape",
-    "constant": "what the frame contributes over the mask alone",
-}
+COMPARED = ("all_one", "place_and_shape", "constant")  # with the own mask
 NOT_TESTED = "Whether the mask steers was not tested: "
 
 
@@ -60,6 +58,12 @@ class Steering:
         """
         return self.gain.above_zero and self.follow.low > self.chance and self.cosine < INERT
 
+    @property
+    def names_regions(self) -> bool:
+        """Whether naming is above chance: its complete interval, or the estimate without one."""
+        least = self.own.point if np.isnan(self.own.low) else self.own.low
+        return bool(least > self.chance)
+
 
 def region_control_results(
     regions: Regions, planes: Mapping[str, Interval], how: Draws
@@ -68,7 +72,7 @@ def region_control_results(
     data = regions.data
     counts = {"masks": len(regions.masks), "left_out": regions.left_out}
     phrased = {"plane_phrasings": _summary(planes)}
-    if data is None or not data.open.any():
+    if data is None or not data.contested.any():
         return counts | phrased | {"verdict": {"steers": None, "text": _why_not(regions)}}
     words = _phrasings(data, how)
     steering = _steering(data, words["in_plane"], how)
@@ -79,13 +83,11 @@ def region_control_results(
             "among_all": _round(1 / len(data.structures)),
         },
         "conditions": _conditions(data, how),
-        "differences": {
-            name: naming_difference(data, "own", name, how).as_dict() for name in DIFFERENCES
-        },
-        "follow": steering.follow.as_dict(),
+        "differences": {name: _difference(data, name, how) for name in COMPARED},
+        "follow": _mean_of(data, follow_shares(data), how),
         "cosine": {
-            "between_masks": mean_interval(data, mask_cosines(data), how).as_dict(),
-            "own_and_all_one": mean_interval(data, all_one_cosines(data), how).as_dict(),
+            "between_masks": _mean_of(data, mask_cosines(data), how),
+            "own_and_all_one": _mean_of(data, all_one_cosines(data), how),
         },
         "conflict": _conflict(regions, how),
         "phrasings": words,
@@ -94,18 +96,17 @@ def region_control_results(
 
 
 def sentence(found: Steering) -> str:
-    """Whether the mask steers, what the pixels contribute, what unseen phrasings lose."""
+    """How often masked structures are named, whether the mask steers, and what contributes."""
     if found.steers:
-        lead = "The mask steers"
+        verdict = "the mask steers"
     elif np.isnan(found.gain.low) or np.isnan(found.follow.low):
-        lead = "The mask is not shown to steer"
+        verdict = "the mask is not shown to steer"
     else:
-        lead = "The mask does not steer"
-    naming = f"with the mask of a structure the model names it in {_share(found.own)} of cases"
-    naming += f" ({100 * found.all_one:.1f} % without a mask)"
+        verdict = "the mask does not steer"
     return (
-        f"{lead}: {naming}{_following(found)}; {_pixels(found.pixels)}; "
-        f"{_rephrasing(found.losses)}."
+        f"{_share(found.own)} of masked structures are named correctly ({_percent(found.all_one)} "
+        f"without a mask): {verdict}. {_following(found)}; {_pixels(found.pixels)}; "
+        f"{_rephrasing(found)}."
     )
 
 
@@ -121,7 +122,7 @@ def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
     if data.has("place_and_shape").any():
         near = naming_hits(data, "place_and_shape").astype(np.float64)
         hits["place_and_shape"] = np.where(data.has("place_and_shape"), near, np.nan)
-    columns = {name: np.where(data.open, values, np.nan) for name, values in hits.items()}
+    columns = {name: np.where(data.contested, values, np.nan) for name, values in hits.items()}
     columns |= {
         "among_all": naming_hits(data, all_of=True).astype(np.float64),
         "follow": follow_shares(data),
@@ -130,8 +131,7 @@ def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
     for index in np.unique(data.structure):
         own = data.structure == index
         shares = {name: _mean(values[own]) for name, values in columns.items()}
-        counts = {"masks": int(own.sum()), "clusters": len(np.unique(data.cluster[own]))}
-        rows.append({"structure": data.structures[index], **counts, **shares})
+        rows.append({"structure": data.structures[index], **counts_of(data, own), **shares})
     return rows
 
 
@@ -152,7 +152,7 @@ def _counts(data: RegionFeatures) -> dict[str, int]:
     return {
         "frames": len(np.unique(data.frame)),
         "clusters": len(np.unique(data.cluster)),
-        "single_candidate": int((~data.open).sum()),
+        "single_candidate": int((~data.contested).sum()),
         "pairs": int((~np.isnan(follow_shares(data))).sum()),
         "competing_structures": len(data.structures),
     }
@@ -162,11 +162,24 @@ def _conditions(data: RegionFeatures, how: Draws) -> dict[str, Any]:
     return {
         name: {
             "masks": int(data.has(name).sum()),
-            "in_plane": naming_interval(data, name, how=how).as_dict(),
-            "among_all": naming_interval(data, name, all_of=True, how=how).as_dict(),
+            "in_plane": naming_interval(data, name, how=how).as_dict()
+            | counts_of(data, data.has(name) & data.contested),
+            "among_all": naming_interval(data, name, all_of=True, how=how).as_dict()
+            | counts_of(data, data.has(name)),
         }
         for name in CONDITIONS
     }
+
+
+def _difference(data: RegionFeatures, name: str, how: Draws) -> dict[str, Any]:
+    """Naming under the own mask minus naming in the condition `name`."""
+    rows = data.has("own") & data.has(name) & data.contested
+    return naming_difference(data, "own", name, how).as_dict() | counts_of(data, rows)
+
+
+def _mean_of(data: RegionFeatures, values: Reals, how: Draws) -> dict[str, Any]:
+    rows = np.asarray(~np.isnan(values))
+    return mean_interval(data, values, how).as_dict() | counts_of(data, rows)
 
 
 def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
@@ -199,10 +212,10 @@ def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict
 def _conflict(regions: Regions, how: Draws) -> dict[str, Any]:
     if regions.conflict is None:
         return {}
+    clusters = regions.conflict.cluster
+    counts = {"frames": len(clusters), "clusters": len(np.unique(clusters))}
     shares = conflict_shares(regions.conflict, how)
-    return {name: interval.as_dict() for name, interval in shares.items()} | {
-        "frames": len(regions.conflict.features)
-    }
+    return {name: interval.as_dict() | counts for name, interval in shares.items()}
 
 
 def _why_not(regions: Regions) -> str:
@@ -217,12 +230,10 @@ def _why_not(regions: Regions) -> str:
 
 def _following(found: Steering) -> str:
     if np.isnan(found.follow.point):
-        return ", and no frame has masks of two structures to follow"
-    text = f", and follows another structure's mask in {100 * found.follow.point:.1f} %"
+        return "No frame has masks of two structures to follow"
+    text = f"{_percent(found.follow.point)} of answers follow the mask of another structure"
     if not found.steers:
-        text += (
-            f" (chance {100 * found.chance:.1f} %, mean cosine between masks {found.cosine:.3f})"
-        )
+        text += f" (chance {_percent(found.chance)}, mean cosine between masks {found.cosine:.3f})"
     return text
 
 
@@ -234,10 +245,12 @@ def _pixels(gain: Interval) -> str:
     return f"the pixels are not shown to add to place and shape ({points(gain)})"
 
 
-def _rephrasing(losses: tuple[float, float] | None) -> str:
-    if losses is None:
+def _rephrasing(found: Steering) -> str:
+    if found.losses is None:
         return "no unseen phrasing was given"
-    mean, worst = losses
+    mean, worst = found.losses
+    if not found.names_regions:
+        return "naming is not above chance, so unseen phrasings have nothing to lose"
     if worst <= 0:
         return "unseen phrasings lose nothing"
     return (
@@ -248,8 +261,12 @@ def _rephrasing(losses: tuple[float, float] | None) -> str:
 
 def _share(interval: Interval) -> str:
     if np.isnan(interval.low):
-        return f"{100 * interval.point:.1f} %"
-    return f"{100 * interval.point:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        return _percent(interval.point)
+    return f"{_percent(interval.point)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:

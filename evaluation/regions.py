@@ -12,7 +12,8 @@ from sono.curation.core.arrays import Mask
 from sono.curation.core.console import progress
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import PlaneTable
-from sono.evaluation.modes import StoredMask, bounding_box, usable_masks
+from sono.evaluation.modes import bounding_box, usable_masks
+from sono.evaluation.outlines import StoredMask
 from sono.evaluation.region_control import CONDITIONS, TRAINING, CueConflict, RegionFeatures
 from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
 from sono.evaluation.zero_shot import (

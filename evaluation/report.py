@@ -7,63 +7,52 @@ from typing import Any
 
 import numpy as np
 
-from sono.curation.core.atomic import sha256, write_text
+from sono.curation.core.atomic import write_text
 from sono.curation.core.frame_files import read_stored
 from sono.evaluation.bootstrap import Interval
-from sono.evaluation.captions import RETRIEVAL_KS
-from sono.evaluation.modes import MODES, ORACLE_MODES, mask_for
+from sono.evaluation.examples import pick_examples
+from sono.evaluation.modes import mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
-from sono.evaluation.region_control import CONDITIONS
-from sono.evaluation.region_report import regions_picture
-from sono.evaluation.region_results import DIFFERENCES
+from sono.evaluation.region_figure import regions_picture
 from sono.evaluation.regions import Regions
+from sono.evaluation.result_tables import ResultTable, metric_title, score_names
 from sono.evaluation.results import Evidence
 from sono.evaluation.summaries import Scored
-from sono.templates.reports import data_uri, render_report
+from sono.templates.reports import data_uri, render_report, row_words
 
-EXAMPLES = 18
 CARD_SIDE = 256  # pixels
-CONFUSION_WIDTH = 640  # pixels on the page
-
-METRIC_NAMES = {
-    "top1_macro": "Top-1 macro",
-    "top1_micro": "Top-1 micro",
-    "top5_macro": "Top-5 macro",
-    "top5_micro": "Top-5 micro",
-    "f1_macro": "F1 macro",
-}
-BASELINE_NAMES = {
-    "majority_class": "majority class of training",
-    "constant": "best constant answer",
-}
+PAGE_WIDTH = 1052  # pixels
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The data of the figures in the report; `plane_names` maps plane ids to names."""
+    """The data of the tables and figures in the report."""
 
     evidence: Evidence
     image_ids: Sequence[str]
     files: Sequence[Path]
-    plane_names: Mapping[str, str]
     regions: Regions
+    tables: Mapping[str, ResultTable]
 
 
 def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
     """Write report.html with the `metrics` and the figures and examples of `gallery`."""
-    classes = [gallery.plane_names[plane] for plane in metrics["planes"]]
+    classes = [gallery.evidence.plane_names[plane] for plane in metrics["planes"]]
     shown = [mode for mode in ("all_one", "proposed") if mode in metrics["confusion"]]
+    patients = "patients" if metrics["frames_without_patient"] == 0 else "patients or files"
     text = render_report(
         "evaluation.html.j2",
         metrics=metrics,
-        metric_tables=(METRIC_NAMES, _candidate_names(len(metrics["candidates"]))),
-        baseline_names=BASELINE_NAMES,
-        mode_rows=[{"mode": _spaced(mode), "meaning": meaning} for mode, meaning in MODES.items()],
-        compared_name=_metric_names(metrics)[metrics["compared_metric"]],
-        retrieval_ks=RETRIEVAL_KS,
-        confusion_width=CONFUSION_WIDTH,
-        oracle_modes=ORACLE_MODES,
-        plane_names=gallery.plane_names,
+        tables=gallery.tables,
+        metric_names={name: metric_title(name) for name in score_names(metrics)},
+        count_words={"patients": patients, "in_training": "in training"},
+        words=row_words(),
+        questions={
+            "_minus_".join(row["modes"]): f"{row['question']} {row['reading']}"
+            for row in metrics["differences"]
+        },
+        confusion_width=min(240 + 36 * len(classes), PAGE_WIDTH),
+        plane_names=gallery.evidence.plane_names,
         settings=_settings(metrics),
         modes_picture=data_uri(_modes_picture(metrics)),
         confusions={
@@ -74,8 +63,6 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
             )
             for mode in shown
         },
-        conditions=CONDITIONS,
-        contrasts=DIFFERENCES,
         regions_picture=_regions_picture(gallery),
         examples=[
             _example(gallery, number)
@@ -85,43 +72,11 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
     write_text(path, text)
 
 
-def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLES) -> list[int]:
-    """The indices of up to `count` examples, half of them with wrong answers, which come first.
-
-    The planes take turns, and the frames of a plane are in the order of a hash.
-    """
-    right = scored.predictions("all_one") == scored.present_truth
-    order = sorted(range(len(image_ids)), key=lambda number: sha256(image_ids[number].encode()))
-    wrong_first = _half_of_each(
-        [[n for n in order if not right[n]], [n for n in order if right[n]]], scored, count
-    )
-    return wrong_first[:count]
-
-
-def _half_of_each(sides: list[list[int]], scored: Scored, count: int) -> list[int]:
-    """`count` indices, half from each of two lists if both have enough, spread over the planes."""
-    spread = [_spread(side, scored) for side in sides]
-    few = [min(len(side), count // 2) for side in spread]
-    takes = [min(len(spread[0]), count - few[1]), min(len(spread[1]), count - few[0])]
-    return spread[0][: takes[0]] + spread[1][: takes[1]]
-
-
-def _spread(numbers: list[int], scored: Scored) -> list[int]:
-    """`numbers` sorted so that every plane has its first frame before any has its second."""
-    turn: dict[int, int] = {}
-    keyed = []
-    for place, number in enumerate(numbers):
-        plane = int(scored.truth[number])
-        turn[plane] = turn.get(plane, 0) + 1
-        keyed.append((turn[plane], place, number))
-    return [number for _, _, number in sorted(keyed)]
-
-
 def _example(gallery: Gallery, number: int) -> dict[str, Any]:
     scored, image_id, names = (
         gallery.evidence.scored,
         gallery.image_ids[number],
-        gallery.plane_names,
+        gallery.evidence.plane_names,
     )
     scores = scored.scores["all_one"][number, scored.present]
     best = np.argsort(-scores, kind="stable")[:3]
@@ -160,27 +115,15 @@ def _modes_picture(metrics: dict[str, Any]) -> bytes:
         for group in metrics["groups"]
     }
     constant = [group["baselines"]["constant"]["top1_macro"] for group in metrics["groups"]]
-    return modes_plot(groups, constant, _metric_names(metrics)[metrics["compared_metric"]])
+    return modes_plot(groups, constant, metric_title(metrics["compared_metric"]))
 
 
 def _regions_picture(gallery: Gallery) -> str:
     """The figure of region control as a data URI; empty if there is none."""
     scored = gallery.evidence.scored
-    planes = [gallery.plane_names[scored.planes[index]] for index in scored.truth]
+    planes = [gallery.evidence.plane_names[scored.planes[index]] for index in scored.truth]
     picture = regions_picture(gallery.regions, gallery.image_ids, gallery.files, planes)
     return data_uri(picture) if picture else ""
-
-
-def _candidate_names(candidates: int) -> dict[str, str]:
-    return {
-        f"top{k}_{average}_of_{candidates}": f"Top-{k} {average} of {candidates}"
-        for k in (1, 5)
-        for average in ("macro", "micro")
-    }
-
-
-def _metric_names(metrics: dict[str, Any]) -> dict[str, str]:
-    return METRIC_NAMES | _candidate_names(len(metrics["candidates"]))
 
 
 def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """All results of an evaluation as one JSON document, for the report and the terminal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,17 @@ from sono.evaluation.summaries import (
 
 @dataclass(frozen=True)
 class Evidence:
-    """The data of the results: target, frames, masks, scores and training counts."""
+    """The data of the results: target, frames, masks, scores and training counts.
+
+    `plane_names` maps plane ids to names.
+    """
 
     target: Target
     selection: Selection
     plan: MaskPlan
     scored: Scored
     planes_seen: dict[str, int]
+    plane_names: Mapping[str, str]
     how: Draws
 
 
@@ -84,13 +89,9 @@ def _class_notes(evidence: Evidence) -> list[str]:
             "Only one plane is present, so a constant answer is always right among the planes "
             f"present. Masks are compared by Top-1 of all {len(scored.planes)} planes."
         )
-    elif classes <= 5:
-        found.append(
-            f"With {classes} planes present, any answer without ties is within Top-5 among "
-            f"them; read Top-5 of {len(scored.planes)}."
-        )
+    names = evidence.plane_names
     rare = [
-        plane
+        names[plane]
         for plane, count in zip(
             scored.present_planes, np.bincount(scored.present_truth), strict=True
         )
@@ -100,7 +101,9 @@ def _class_notes(evidence: Evidence) -> list[str]:
         found.append(
             f"Fewer than 10 frames: {', '.join(rare)}; macro numbers depend on them strongly."
         )
-    untrained = [plane for plane in scored.present_planes if not evidence.planes_seen.get(plane)]
+    untrained = [
+        names[plane] for plane in scored.present_planes if not evidence.planes_seen.get(plane)
+    ]
     if untrained and not evidence.selection.origin:
         found.append(f"Not in the training set at all: {', '.join(untrained)}.")
     return found
@@ -154,6 +157,7 @@ def _difference(difference: Difference) -> dict[str, Any]:
         "modes": list(difference.pair),
         "question": difference.question,
         "images": difference.images,
+        "clusters": difference.clusters,
         "reading": difference.reading,
         "top1_macro": difference.interval.as_dict(),
     }

@@ -67,9 +67,16 @@ class Selection:
     # of the frames, and what decides their split
     without_patient: dict[str, int] = field(default_factory=dict)
 
+    def start_line(self, target: Target) -> str:
+        """How many frames of the target are evaluated, and why not the others."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.excluded.items())
+        total = len(self.frames) + sum(self.excluded.values())
+        rest = f"; excluded: {reasons}" if reasons else ""
+        return f"{target.label}: {len(self.frames)} of {total} accepted frames are evaluated{rest}"
+
     def first_line(self, target: Target) -> str:
         """The first line of every report: the target, seen or not, and the number of frames."""
-        size = f"{len(self.frames)} frames {patients(self.frames)}"
+        size = size_of(self.frames)
         if self.center_seen:
             state = "SEEN IN TRAINING: these numbers do not apply to a new center"
         elif self.origin:
@@ -90,13 +97,16 @@ class Selection:
         return f"{target.label[0].upper()}{target.label[1:]} ({state}{leak}): {size}"
 
 
-def patients(frames: pd.DataFrame) -> str:
-    """A phrase such as "of 40 patients", with the number of frames without patient id."""
+def size_of(frames: pd.DataFrame) -> str:
+    """As in "80 frames of 40 patients", with the frames whose patient is unknown apart."""
     known, without = frames["patient_id"].nunique(), int(frames["patient_id"].isna().sum())
     if not known:
-        return "without patient ids"
-    text = f"of {known} patient{'' if known == 1 else 's'}"
-    return f"{text} ({without} of them without patient id)" if without else text
+        return f"{len(frames)} frames, patient unknown"
+    patients = f"of {known} patient{'' if known == 1 else 's'}"
+    if without:
+        rest = f"{len(frames) - without} {patients}, {without} with patient unknown"
+        return f"{len(frames)} frames ({rest})"
+    return f"{len(frames)} frames {patients}"
 
 
 def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection:

@@ -1,6 +1,6 @@
 """From scores to numbers: metrics with intervals, differences of modes, the verdict on masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,8 @@ from sono.evaluation.metrics import (
 
 Reals = NDArray[np.floating]
 Rows = NDArray[np.bool_]
+
+TOP5_ABOVE = 8  # candidates
 
 # Pairs compared by macro Top-1, and the question of each pair.
 PAIRS = {
@@ -106,6 +108,7 @@ class Difference:
     pair: tuple[str, str]
     question: str
     images: int
+    clusters: int
     interval: Interval
 
     @property
@@ -118,16 +121,19 @@ class Difference:
         return "worse" if self.interval.below_zero else "no difference shown"
 
 
+def ranks_shown(candidates: int) -> tuple[int, ...]:
+    """The k of Top-k among so many candidates: 5 says little if there are hardly more."""
+    return (1, 5) if candidates > TOP5_ABOVE else (1,)
+
+
 def measure_mode(scored: Scored, mode: str, rows: Rows, how: Draws) -> dict[str, Interval]:
     """Every metric of `mode` on the images `rows`, with patient-clustered intervals."""
     scores, truth = scored.scores[mode][rows], scored.truth[rows]
     near, own = scores[:, scored.present], scored.present_truth[rows]
     classes, everything = len(scored.present), len(scored.planes)
-    hits = {
-        "top1": top_k_hits(near, own, 1),
-        "top5": top_k_hits(near, own, 5),
-        f"top1_of_{everything}": top_k_hits(scores, truth, 1),
-        f"top5_of_{everything}": top_k_hits(scores, truth, 5),
+    hits = {f"top{k}": top_k_hits(near, own, k) for k in ranks_shown(classes)}
+    hits |= {
+        f"top{k}_of_{everything}": top_k_hits(scores, truth, k) for k in ranks_shown(everything)
     }
     answers = predict(near)
     chosen = np.eye(classes + 1)[np.where(answers == UNDECIDED, classes, answers)]
@@ -160,9 +166,9 @@ def differences(scored: Scored, how: Draws) -> list[Difference]:
     for pair, question in PAIRS.items():
         if all(mode in scored.scores for mode in pair):
             rows = scored.rows(pair[0]) & scored.rows(pair[1])
-            found.append(
-                Difference(pair, question, int(rows.sum()), _difference(scored, pair, rows, how))
-            )
+            clusters = len(np.unique(scored.clusters[rows]))
+            interval = _difference(scored, pair, rows, how)
+            found.append(Difference(pair, question, int(rows.sum()), clusters, interval))
     return found
 
 
@@ -177,27 +183,25 @@ def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
     ]
     if main is None:
         return False, "Whether masks help was not tested: there are no proposed masks to compare."
-    gain = f"proposed minus all-one masks gives {points(main.interval)} macro Top-1"
+    gain = f"{points(main.interval)} macro Top-1 from proposed masks"
     if not main.interval.above_zero:
-        return (
-            False,
-            f"Masks are not shown to help: {gain}, which does not lie above zero ({main.reading}).",
-        )
+        return False, f"{gain}: masks are not shown to help ({main.reading})."
     if not controls:
         return (
             False,
-            f"Masks are not shown to help: {gain}, but there is no shuffled mask to control for "
-            "it.",
+            f"{gain}: masks are not shown to help, because there is no shuffled mask as a control.",
         )
     alike = [control for control in controls if control.interval.above_zero]
     if alike:
-        names = " and ".join(f"{control.pair[0]} ({points(control.interval)})" for control in alike)
+        names = " and ".join(
+            f"{points(control.interval)} from {control.pair[0]}" for control in alike
+        )
         return (
             False,
-            f"Masks are not shown to help: {gain}, but masks of other frames gain as well: "
-            f"{names}.",
+            f"{gain}: masks are not shown to help, because masks of other frames gain as well "
+            f"({names}).",
         )
-    return True, f"Masks help: {gain}, and masks of other frames show no gain."
+    return True, f"{gain}: masks help, and masks of other frames show no gain."
 
 
 def points(interval: Interval) -> str:
@@ -210,31 +214,24 @@ def points(interval: Interval) -> str:
     )
 
 
-def rate(values: Mapping[str, float | None]) -> str:
-    """An interval in percent, such as "83.1 [79.0, 87.2]"; a dash if nothing was measured."""
-    point, low, high = (values[name] for name in ("point", "low", "high"))
-    if point is None:
-        return "\u2013"
-    return f"{100 * point:.1f}" + (
-        "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    )
-
-
 def baselines(
     scored: Scored, rows: Rows, planes_seen: dict[str, int]
 ) -> dict[str, dict[str, float]]:
     """Accuracy without a model: the most frequent training planes, the best constant answer."""
     truth, counts = scored.truth[rows], training_counts(planes_seen, list(scored.planes))
-    known = {"constant": constant_guess(truth, 1) | constant_guess(truth, 5)}
-    if counts.any():
-        known["majority_class"] = majority_class(counts, truth, 1) | majority_class(
-            counts, truth, 5
-        )
-    return known
+    found: dict[str, dict[str, float]] = {"constant": {}}
+    for k in ranks_shown(len(scored.present)):
+        found["constant"] |= constant_guess(truth, k)
+        if counts.any():
+            found.setdefault("majority_class", {}).update(majority_class(counts, truth, k))
+    return found
 
 
 def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, object]]:
-    """One row per present plane: images, patients, training images, recall (Top-1) by mode."""
+    """One row per present plane: images, patients, training images, recall (Top-1) by mode.
+
+    `covered` counts the images and patients that a mode covers.
+    """
     truth = scored.present_truth
     recalls = {}
     for mode in scored.scores:
@@ -244,13 +241,19 @@ def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, ob
     return [
         {
             "plane": plane,
-            "images": int((truth == index).sum()),
-            "clusters": len(np.unique(scored.clusters[truth == index])),
+            **_sizes(scored, truth == index),
             "training_images": planes_seen.get(plane, 0),
             "recall": {mode: _number(values[index]) for mode, values in recalls.items()},
+            "covered": {
+                mode: _sizes(scored, (truth == index) & scored.rows(mode)) for mode in recalls
+            },
         }
         for index, plane in enumerate(scored.present_planes)
     ]
+
+
+def _sizes(scored: Scored, rows: Rows) -> dict[str, int]:
+    return {"images": int(rows.sum()), "clusters": len(np.unique(scored.clusters[rows]))}
 
 
 def confusion_of(scored: Scored, mode: str) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
-"""The result of an evaluation in the terminal: scores by mask mode, verdicts and notes."""
+"""The result of an evaluation in the terminal: scores by mask, verdicts and notes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,22 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sono.evaluation.region_report import region_tables
-from sono.evaluation.summaries import rate
+from sono.evaluation.result_tables import ResultTable, metric_title
+from sono.templates.reports import row_words
+
+# of region control; the report has all conditions
+SHOWN = ("own", "all_one", "place_and_shape", "constant", "chance")
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The metrics of an evaluation, the folder of its report, and the view for the terminal."""
+    """The metrics of an evaluation, its tables, and the folder of its report."""
 
     title: str
     run: str
     folder: Path
     metrics: dict[str, Any]
+    tables: dict[str, ResultTable]
 
     @property
     def verdict(self) -> str:
@@ -43,21 +47,17 @@ class EvaluationResult:
         """What a reader must know before the numbers."""
         return list(self.metrics["notes"])
 
-    def rows(self) -> list[dict[str, str]]:
-        """One row per mode and set of frames, in percent with 95 % intervals."""
-        names = ("top1_macro", "top1_micro", "top5_macro")
-        return [
-            {"frames": group["title"], "mask": mode} | {name: rate(values[name]) for name in names}
-            for group in self.metrics["groups"]
-            for mode, values in group["modes"].items()
-        ]
-
     def __rich__(self) -> Group:
-        """The view for the terminal: scores by mask mode, verdicts, notes and the report's path."""
-        rows = self.rows()
-        tables = [
-            _score_table(group["title"], [row for row in rows if row["frames"] == group["title"]])
-            for group in self.metrics["groups"]
+        """The view for the terminal: scores by mask, verdicts, notes and the report's path."""
+        compared = self.metrics["compared_metric"]
+        scores = self.tables[compared]
+        shown = [_view(scores, f"Plane recognition, {metric_title(compared)}", tuple(scores.rows))]
+        rows = list(scores.rows)
+        if naming := self.tables.get("region_naming"):
+            shown.append(_view(naming, "Region naming, Top-1 macro over structures", SHOWN))
+            rows += [name for name in SHOWN if name not in rows]
+        verdicts = [
+            Text(text) for text in (self.region_verdict, self.verdict, self.regions_verdict) if text
         ]
         notes = [Text(f"- {note}") for note in self.notes]
         left_out = ", ".join(
@@ -65,28 +65,38 @@ class EvaluationResult:
         )
         if left_out:
             notes.insert(0, Text(f"- Frames excluded: {left_out}."))
-        tables += region_tables(self.metrics["region_control"])
         report = Text(f"report: {self.folder / 'report.html'}")
-        verdicts = [
-            Text(text) for text in (self.region_verdict, self.verdict, self.regions_verdict) if text
-        ]
-        return Group(Text(self.title), *tables, *verdicts, *notes, report)
+        return Group(Text(self.title), *shown, _meanings(rows), *verdicts, *notes, report)
 
     def as_dict(self) -> dict[str, Any]:
         """The contents of metrics.json, and its folder."""
         return {"folder": str(self.folder), **self.metrics}
 
 
-def _score_table(title: str, rows: Sequence[dict[str, str]]) -> Table:
-    """The scores that fit in 80 columns; the report has all of them."""
-    table = Table(
-        title=f"{title}, in % [95 % interval]", title_justify="left", box=SIMPLE, pad_edge=False
-    )
+def _view(found: ResultTable, title: str, rows: Collection[str]) -> Table:
+    """`rows` of a table, in 80 columns."""
+    title = f"{title}, {found.unit.words} [95 % interval]"
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     table.add_column("mask", no_wrap=True)
-    for name in ("Top-1 macro", "Top-1 micro", "Top-5 macro"):
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["mask"], row["top1_macro"], row["top1_micro"], row["top5_macro"].split()[0]
-        )
+    for column, counts in found.columns.items():
+        table.add_column(f"{column.replace('_', ' ')}\n{_sizes(counts)}")
+    for row, cells in found.rows.items():
+        if row in rows:
+            values = (cells.get(column) for column in found.columns)
+            texts = ("" if cell is None else found.unit.text(cell.value) for cell in values)
+            table.add_row(row.replace("_", " "), *texts)
+    return table
+
+
+def _sizes(counts: Any) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in ("masks", "frames") if name in counts)
+
+
+def _meanings(rows: Collection[str]) -> Table:
+    """What the model is given in each row."""
+    words = row_words()
+    table = Table.grid(padding=(0, 2))
+    for name in rows:
+        if name in words:
+            table.add_row(name.replace("_", " "), words[name])
     return table

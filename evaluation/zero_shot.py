@@ -15,8 +15,9 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox
 from sono.training.data.frame_cache import FrameRows
+from sono.training.model.class_embeddings import class_embeddings
 from sono.training.model.mask_clip import MaskClip
-from sono.training.validation import class_embeddings, image_features
+from sono.training.validation import image_features
 
 Features = NDArray[np.float32]
 Frames = Sequence[Path] | FrameRows  # files of frames, or letterboxed frames of the frame cache

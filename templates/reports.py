@@ -1,5 +1,6 @@
 """HTML reports: one self-contained file each, without scripts or external resources."""
 
+import tomllib
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sono import __version__
+
+FOLDER = Path(__file__).parent / "reports"
 
 
 def render_report(template: str, **values: Any) -> str:
@@ -18,6 +21,13 @@ def render_report(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(sono_version=__version__, **values)
 
 
+@cache
+def row_words() -> dict[str, str]:
+    """What the rows of result tables mean, by the name of the row: words.toml."""
+    sections = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
+    return {name: words for section in sections.values() for name, words in section.items()}
+
+
 def data_uri(png: bytes) -> str:
     """A PNG as the address of an `img`."""
     return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
@@ -26,7 +36,7 @@ def data_uri(png: bytes) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "reports"),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

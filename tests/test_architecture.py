@@ -118,6 +118,14 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_command_line_starts_with_the_commands_alone() -> None:
+    code = "import sys, sono.cli; print(*(name for name in sys.modules if name[:5] == 'sono.'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    commands = {f"sono.{package}{part}" for package in PACKAGES for part in ("", ".commands")}
+    core = {f"sono.curation.core{part}" for part in ("", ".cli_options", ".errors")}
+    assert set(done.stdout.split()) - commands == core | {"sono.cli"}
+
+
 @pytest.mark.parametrize("package", ["curation", "templates"])
 def test_the_lower_packages_do_not_import_torch(package: str) -> None:
     files = [

@@ -151,8 +151,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             code, out, err = run_forked(words)
         assert code == 0, (step, err)
         expected = (
-            r"epoch \d of 2: loss |.*/study: --hold-out excludes from train and validation: "
-            r"\d+ frames of B, |.+: \d+ of \d+, \d+ s$"
+            r"epoch \d of 2: loss |.*/study: uses \d+ of \d+ frames of the \w+ split; not used: "
+            r"\d+ frames of B|.+: \d+ of \d+, \d+ s$"
         )
         told = [line for line in err.splitlines() if not re.match(expected, line)]
         assert told == [], step

@@ -73,29 +73,39 @@ def read_inputs(
             "[splits] train"
         )
     val = load_split(workspace, images[images["split"] == "val"], config, template, side)
-    if len(val) == 1 and is_main_process():
+    if len(val) < 2 and is_main_process():
         stderr_console.print(
-            f"{workspace.root}: one captioned frame in the validation split cannot pick an epoch; "
-            "the last one is kept"
+            f"{workspace.root}: {'one' if len(val) else 'no'} captioned frame in the validation "
+            "split: no epoch can be picked, so the last one is kept; add patients, or raise val "
+            "under [splits] in sono.toml, then run `sono split`",
+            markup=False,
         )
-    if is_main_process():
-        if left_out:
-            counts = ", ".join(f"{count} {why}" for why, count in left_out.items())
-            stderr_console.print(
-                f"{workspace.root}: --hold-out excludes from train and validation: {counts}",
-                markup=False,
-            )
-        for remark in region_remarks(workspace, images, train, config):
-            stderr_console.print(f"{workspace.root}: {remark}", markup=False)
-    unused = None
+    unused = {"val": _unused(accepted, images, val, "val")}
     if isinstance(train, PairSet):
-        placed, kept = (table[table["split"] == "train"] for table in (accepted, images))
-        bare = (
-            {"frames without a caption": len(kept) - len(train)} if len(kept) > len(train) else {}
-        )
-        unused = count_held_out(placed, kept) | bare
+        unused = {"train": _unused(accepted, images, train, "train")} | unused
+    if is_main_process():
+        used = {"train": len(train), "val": len(val)}
+        remarks = [_subset(name, used[name], why) for name, why in unused.items() if why]
+        for remark in (*remarks, *region_remarks(workspace, images, train, config)):
+            stderr_console.print(f"{workspace.root}: {remark}", markup=False)
     names = _names(workspace, template)
-    return TrainingInputs(images, template, start, train, val, names, left_out, unused)
+    return TrainingInputs(images, template, start, train, val, names, left_out, unused.get("train"))
+
+
+def _unused(
+    accepted: pd.DataFrame, images: pd.DataFrame, pairs: PairSet, split: str
+) -> dict[str, int]:
+    """How many `accepted` frames of a split are not used, by reason."""
+    placed, kept = (table[table["split"] == split] for table in (accepted, images))
+    bare = {"frames without a caption": len(kept) - len(pairs)} if len(kept) > len(pairs) else {}
+    return count_held_out(placed, kept) | bare
+
+
+def _subset(split: str, used: int, unused: dict[str, int]) -> str:
+    """As in "uses 80 of 135 frames of the train split; not used: 55 frames of B"."""
+    reasons = ", ".join(f"{count} {why}" for why, count in unused.items())
+    total = used + sum(unused.values())
+    return f"uses {used} of {total} frames of the {split} split; not used: {reasons}"
 
 
 def region_remarks(

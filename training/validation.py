@@ -1,7 +1,5 @@
 """Zero-shot classification during training, and the score that picks the best epoch."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,17 +10,10 @@ from sono.training.config import TrainingConfig
 from sono.training.data.frame_cache import mask_of
 from sono.training.data.pairs import MaskedRegion, PairMixture, PairSet, draw_batch
 from sono.training.data.sampling import epoch_rows, seeded
+from sono.training.model.class_embeddings import class_embeddings
 from sono.training.model.mask_clip import MaskClip
 from sono.training.runtime.distributed import single_process
 from sono.training.step import batch_loss
-
-
-# no_grad, since gathered weights from inference_mode could not be used in the next step
-@torch.no_grad()
-def class_embeddings(model: MaskClip, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """Unit features [classes, d]: the normalized mean of each class's normalized prompts."""
-    means = [F.normalize(model.encode_texts(list(texts)), dim=-1).mean(0) for texts in prompts]
-    return F.normalize(torch.stack(means), dim=-1)
 
 
 @torch.no_grad()

@@ -24,18 +24,18 @@ MIN_LIKENESS = 0.8  # of femor to femur; Heidi is 0.67 like head
 LABEL_WORDS = 4  # longer cells are free text, which may name somebody
 
 LATERALITY = {
-    "left": "left l lt sinistra",
-    "right": "right r rt dextra",
-    "both": "both b bilateral lr",
+    "left": "left l lt sinistra links li",
+    "right": "right r rt dextra rechts re",
+    "both": "both b bilateral lr beidseits beide bds",
 }
 SEX = {
     "F": "f female woman w weiblich frau femme feminin mujer femenino femminile",
     "M": "m male man maennlich männlich mann homme masculin hombre masculino maschile",
 }
 PRESENTATION = {
-    "cephalic": "cephalic vertex head ceph",
-    "breech": "breech podalic",
-    "transverse": "transverse shoulder",
+    "cephalic": "cephalic vertex head ceph schädellage schaedellage kopflage sl",
+    "breech": "breech podalic beckenendlage steisslage bel",
+    "transverse": "transverse shoulder querlage ql",
 }
 
 # Findings that a caption may name: the attributes of Ultrasound-CLIP (arXiv 2604.01749) and fetal

@@ -39,7 +39,7 @@ CODE_COLUMNS = (
 )
 COLUMNS = tuple(name for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS) for name in spec.columns)
 
-# Keys of run.json, metrics.json, log files, sono.toml and checkpoints.
+# Keys of run.json, metrics.json, log files, sono.toml and checkpoints; words of result tables.
 KEY_WORDS = words_of(
     """
     accumulate adapt added allow alpha annotated answer architecture asked attention attributes
@@ -68,6 +68,8 @@ KEY_WORDS = words_of(
     towers trainable tried truth unmatched unpaired unseen upright val value values verdict version
     vision visual vocab vocabulary warmup weight weights whole width words workspace worst wrong
     years
+
+    answers among difference follow follows jittered minus moved phrasing phrasings
     """
 )
 

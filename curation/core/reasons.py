@@ -154,8 +154,13 @@ REASONS = {
     ),
     "exam_undecided": Reason(
         "accepted",
-        "no date shows which row belongs to this exam; values of that day (age, biometry, ...) "
-        "stay unknown",
+        "no date shows which row belongs to this exam, or the dates of its header differ; values "
+        "of that day (age, biometry, ...) stay unknown",
+    ),
+    "image_undecided": Reason(
+        "accepted",
+        "a row of the exam fits several images; its plane, side, structures and spacing, which "
+        "describe one image, stay unknown",
     ),
 }
 

@@ -24,6 +24,7 @@ class SourceFacts(TypedDict, total=False):
     raw_exam_date: str | None  # ISO
     header_facts: str | None  # JSON: other facts of the header on person, exam and image
     named_by: list[str] | None  # digests of the rows that met the file by name or id
+    record_note: str | None  # why a row was not applied, or only in part
     private: list[str] | None  # what must never appear in the workspace
     persons: list[str] | None  # of these the names of patients, operators and physicians
     replaced: str | None  # JSON: the values that a record replaced, for a later record
@@ -59,6 +60,7 @@ SOURCES = TableSpec(
         "raw_exam_date",
         "header_facts",
         "named_by",
+        "record_note",
         "printed",
         "site",
         "from_report",

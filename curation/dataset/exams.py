@@ -11,7 +11,7 @@ from sono.curation.core.pseudonyms import pseudonym
 
 TRAIN_ONLY = "train only"
 # what the split of a frame without a patient depends on
-FOLLOWED = ("study", "exam folder", "duplicate", TRAIN_ONLY)
+FOLLOWED = ("name and birth date", "study", "exam folder", "duplicate", TRAIN_ONLY)
 
 
 def exam_ids(
@@ -120,10 +120,14 @@ def without_patient(images: pd.DataFrame) -> pd.Series:
     """What the split of each accepted row without a patient depends on: one of FOLLOWED."""
     accepted = images[images["status"] == "accepted"]
     study, exam = exam_ties(accepted)
+    named = accepted["patient_group"].isin(
+        accepted.loc[accepted["patient_id"].notna(), "patient_group"].dropna()
+    )
     how = pd.Series("duplicate", index=accepted.index, dtype=object)
     how = (
         how.mask(exam.notna(), "exam folder")
         .mask(study.notna(), "study")
+        .mask(named, "name and birth date")
         .mask(train_only(accepted), TRAIN_ONLY)
     )
     return how[accepted["patient_id"].isna()]

@@ -7,7 +7,7 @@ import pandas as pd
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import SplitConfig
-from sono.curation.records.partition import looks_like_partition, missing_column, read_partition
+from sono.curation.records.partition import missing_column, partition_remark, read_partition
 from sono.curation.records.table_reading import TableReading
 
 
@@ -39,13 +39,7 @@ def published_splits(workspace: Workspace, reading: TableReading | None) -> Publ
         return PublishedSplits({})
     splits = workspace.settings("splits", SplitConfig)
     if not splits.column:
-        title = looks_like_partition(reading.sheet)
-        remark = (
-            f"column '{title}' of the records table looks like a published partition but is not "
-            "used"
-        )
-        advice = f'to use it, set [splits] column = "{title}" in sono.toml'
-        return PublishedSplits({}, remark=f"{remark}; {advice}" if title else "")
+        return PublishedSplits({}, remark=partition_remark(reading.sheet))
     found = read_partition(reading, splits.column, splits.values)
     if found is not None:
         return PublishedSplits(found, splits.column)

@@ -1,12 +1,12 @@
 """Check that splits do not leak, and count their frames and patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError
-from sono.curation.dataset.exams import exam_ties, train_only
+from sono.curation.dataset.exams import components, exam_ties, train_only
 
 
 def check_splits(images: pd.DataFrame) -> None:
@@ -49,6 +49,22 @@ def check_splits(images: pd.DataFrame) -> None:
         raise SonoError(f"splits leak: {'; '.join(problems)}; {advice}; {count}")
 
 
+def empty_splits_warning(images: pd.DataFrame, shares: Mapping[str, float]) -> str:
+    """A warning on splits that have a share but no frame, and what to do; "" for none."""
+    accepted = images[images["status"] == "accepted"]
+    empty = [
+        name for name, share in shares.items() if share > 0 and name not in set(images["split"])
+    ]
+    if not empty or accepted.empty:
+        return ""
+    names, groups = " and ".join(empty), len(set(components(accepted)))
+    last = "; without val, a training keeps its last epoch" if "val" in empty else ""
+    return (
+        f"no frame is in {names}, because there are only {groups} groups of frames of one patient, "
+        f"exam or duplicate; add patients, or raise {names} under [splits] in sono.toml{last}"
+    )
+
+
 def ids_in_several_splits(ids: pd.Series, splits: pd.Series) -> list[str]:
     """The `ids` that occur with more than one of `splits`, sorted."""
     pairs = (
@@ -78,12 +94,14 @@ def split_counts(images: pd.DataFrame) -> pd.DataFrame:
     return counts.rename_axis(index="plane", columns=None)
 
 
-def possible_counts(images: pd.DataFrame) -> dict[str, int]:
+def possible_counts(images: pd.DataFrame, rows: pd.Index | None = None) -> dict[str, int]:
     """Count patients who may be the same as another patient, and their accepted frames.
 
-    The result is {} if there are none.
+    With `rows`, only these are counted. The result is {} if there are none.
     """
-    found = images[(images["status"] == "accepted") & images["patient_group"].notna()]
+    patients = images.groupby("patient_group")["patient_id"].transform("nunique")
+    found = images[(images["status"] == "accepted") & images["patient_id"].notna() & (patients > 1)]
+    found = found if rows is None else found.loc[found.index.intersection(rows)]
     return (
         {"frames": len(found), "patients": int(found["patient_id"].nunique())} if len(found) else {}
     )

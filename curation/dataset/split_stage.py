@@ -10,7 +10,11 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, replace_column
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import orphan_counts
-from sono.curation.dataset.split_checks import check_splits, possible_counts
+from sono.curation.dataset.split_checks import (
+    check_splits,
+    empty_splits_warning,
+    possible_counts,
+)
 from sono.curation.dataset.splits import SplitConfig, assign_splits, fold_splits
 from sono.curation.privacy.gate import check_privacy
 
@@ -25,8 +29,8 @@ def split_workspace(
 ) -> dict[str, Any]:
     """Assign the splits of a workspace again, or as fold `fold` (from 0) of `folds`.
 
-    Returns the fold, the number of frames and patients of each split, and a remark on runs that
-    were trained on other splits. Raises SonoError if a split would leak.
+    Returns the fold, the number of frames and patients of each split, a warning on empty splits,
+    and a remark on runs that were trained on other splits. Raises SonoError if a split would leak.
     """
     config = override(workspace.settings("splits", SplitConfig), seed=seed)
     with workspace.lock():
@@ -49,7 +53,19 @@ def split_workspace(
         )
         check_privacy(workspace)
     used = {"test fold": f"{fold} of {folds}; --fold takes 0 to {folds - 1}"} if folds else {}
-    return used | _sizes(images) | _other_runs(workspace, before, images["split"])
+    shares = dict.fromkeys(SPLITS, 1.0) if folds else _shares(config)
+    warning = empty_splits_warning(images, shares)
+    return (
+        used
+        | _sizes(images)
+        | ({"warning": warning} if warning else {})
+        | _other_runs(workspace, before, images["split"])
+    )
+
+
+def _shares(config: SplitConfig) -> dict[str, float]:
+    """The share of each split; none where a published partition gives the splits."""
+    return {} if config.column else {name: float(getattr(config, name)) for name in SPLITS}
 
 
 def _other_runs(workspace: Workspace, before: pd.Series, now: pd.Series) -> dict[str, str]:
@@ -63,7 +79,7 @@ def _other_runs(workspace: Workspace, before: pd.Series, now: pd.Series) -> dict
     }
 
 
-def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
+def checked_splits(workspace: Workspace) -> dict[str, Any]:
     """Check the present splits and return the number of frames and patients of each.
 
     Raises SonoError if a patient or a near duplicate is in two splits.
@@ -76,7 +92,8 @@ def checked_splits(workspace: Workspace) -> dict[str, dict[str, int]]:
             "run `sono split` first"
         )
     check_splits(images)
-    return _sizes(images)
+    warning = empty_splits_warning(images, _shares(workspace.settings("splits", SplitConfig)))
+    return _sizes(images) | ({"warning": warning} if warning else {})
 
 
 def _sizes(images: pd.DataFrame) -> dict[str, dict[str, int]]:

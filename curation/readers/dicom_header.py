@@ -69,6 +69,8 @@ _IDS = frozenset({
 IDS_OF_EXAM = ("AccessionNumber", "StudyID", "OtherIDs")
 # the exam date is the first of these that is present
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+# the date of acquisition, too
+ACQUIRED = ("AcquisitionDate", "AcquisitionDateTime", "ContentDate")
 
 
 @cache
@@ -146,7 +148,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     return Header(
         patient=text_of(dataset, "PatientID") or None,
         study=text_of(dataset, "StudyInstanceUID") or None,
-        exam_date=next(filter(None, (_day(text_of(dataset, name)) for name in DATES)), None),
+        exam_date=_first_day(dataset, DATES),
         facts=_facts(dataset, ids),
         machine="".join(letter for letter in machine if letter.isprintable())[:80] or None,
         private=clean_texts([*texts, *persons]),
@@ -171,9 +173,10 @@ def _facts(dataset: "Dataset", ids: Iterable[str]) -> dict[str, str]:
     """The facts of the header that are not empty, by keyword.
 
     A backslash separates several OtherPatientIDs, and several OtherIDs: those of `ids` that no
-    other fact contains.
+    other fact contains. AcquisitionDate is the first possible day of ACQUIRED, in ISO form.
     """
     facts = {keyword: text_of(dataset, keyword) for keyword in _FACTS}
+    facts["AcquisitionDate"] = _first_day(dataset, ACQUIRED) or ""
     facts["OtherPatientIDs"] = "\\".join(filter(None, _other_ids(dataset)))
     facts["OtherIDs"] = "\\".join(
         dict.fromkeys(text for text in map(str.strip, ids) if text not in facts.values())
@@ -189,6 +192,13 @@ def _other_ids(dataset: "Dataset") -> list[str]:
         return [*named, *(text_of(item, "PatientID") for item in items)]
     except dicom_errors():
         return []
+
+
+def _first_day(dataset: "Dataset", names: Iterable[str]) -> str | None:
+    """The first date of the elements `names` that an exam can have, in ISO form; None for none."""
+    texts = ((name, text_of(dataset, name)) for name in names)
+    days = (_day(text[:8] if name.endswith("Time") else text) for name, text in texts)
+    return next(filter(None, days), None)
 
 
 def _day(text: str) -> str | None:

@@ -18,6 +18,7 @@ from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
+from sono.curation.records.partition import partition_remark
 from sono.curation.records.read import (
     RecordsConfig,
     merge_table,
@@ -138,7 +139,7 @@ def check_records(
         repeated_rows=tuple(reading.repeated),
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*rejection_messages(reading), *reading.unknown_planes()),
-        remarks=(*table.doubts, *_remarks(reading)),
+        remarks=(*table.doubts, *_remarks(reading, options.partition)),
         suggested=unused_columns(reading),
         raw=found,
         stops_qc=reading.planes_problem(),
@@ -246,8 +247,9 @@ def _exam_dates(reading: TableReading) -> dict[int, date]:
     return found
 
 
-def _remarks(reading: TableReading) -> tuple[str, ...]:
+def _remarks(reading: TableReading, partition: str) -> tuple[str, ...]:
     remarks = _date_remarks(reading)
+    remarks += filter(None, [] if partition else [partition_remark(reading.sheet)])
     remarks += [
         f"all ids of the column '{title}' end in .0 and are read without it"
         for title in reading.as_floats

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
@@ -96,15 +96,13 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
                 )
             )
         yield rules
-    if raw.lost_zeros:
-        yield _line(
-            "lost zeros",
-            f"{raw.lost_zeros} patient ids of files are in the table without their leading zeros",
-        )
+    if raw.like_ids.count:
+        yield _line("like ids", raw.like_ids.remark())
 
 
 def _table(*titles: str) -> Table:
-    return Table(*titles, box=None, pad_edge=False, header_style="bold")
+    columns = (Column(title, overflow="fold") for title in titles)  # names of files are not cut
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
 
 
 def _line(name: str, value: str) -> Text:

@@ -16,7 +16,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.table import SUFFIXES
-from sono.curation.records.titles import SEVERAL
+from sono.curation.records.titles import SEVERAL, parse_title
 
 SAMPLE = 2000  # cells of a column that are looked at
 MIN_SHARE = 0.8  # of these cells must look like the content
@@ -48,6 +48,16 @@ _PRIVATE_TITLES = {
         "endere wohn postal plz insur versich kasse assur seguro ssn passport ausweis"
     ),
 }
+# A title with one of these words, or with a word that begins with one of the latter, names centers.
+_CENTER_WORDS = frozenset({
+    "center", "centre", "zentrum", "clinic", "clinique", "clinica", "site", "standort", "centro",
+    "hopital", "ospedale", "ziekenhuis", "institution", "facility",
+})  # fmt: skip
+_CENTER_STARTS = ("hospital", "klinik", "krankenhaus")
+_DATE_TITLES = {  # of a due date or last period, by words of the title
+    "due": frozenset({"et", "vet", "edd", "due", "termin", "entbindung", "terme", "parto"}),
+    "lmp": frozenset({"lp", "lr", "lmp", "periode", "regel", "menstruation", "ddr", "fum"}),
+}
 _PUBLIC_WORDS = frozenset(
     word
     for words in (*LATERALITY.values(), *PRESENTATION.values(), *SEX.values())
@@ -78,7 +88,7 @@ def suggested_columns(
 def private_columns(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> list[str]:
     """The titles of columns, except those `used`, that look private by title or content."""
     looks = _looks(sheet, planes, used)
-    private = ("name", "birth", "contact", "patient", "exam_date")
+    private = ("name", "birth", "contact", "patient", "exam_date", "due", "lmp")
     return [
         title
         for index, title in enumerate(sheet.header)
@@ -109,11 +119,15 @@ def _looks(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> dict[int,
         if _share(cells, _is_date) >= MIN_SHARE:
             days[index] = date.fromordinal(int(median(_ordinals(cells))))
         looks[index] = "exam_date" if index in days else _look(cells, planes)
+        if looks[index] in ("", "name", "patient") and _are_centers(sheet.header[index], cells):
+            looks[index] = "center"
         if not looks[index]:
             looks[index] = _by_title(sheet.header[index])
     newest = max(days.values()) if len(days) > 1 else date.today()
     for index, day in days.items():
-        looks[index] = "birth" if newest - day > MIN_MOTHER else "exam_date"
+        words = set(parse_title(sheet.header[index])[0].split("_"))
+        dating = next((name for name, known in _DATE_TITLES.items() if words & known), "exam_date")
+        looks[index] = "birth" if newest - day > MIN_MOTHER else dating
     return {index: look for index, look in looks.items() if look and index not in used}
 
 
@@ -135,6 +149,13 @@ def _look(cells: list[str], planes: PlaneTable) -> str:
         return "plane"
     names = {cell for cell in cells if _is_name(cell)}
     return "name" if len(names) >= MIN_NAMES and _share(cells, _is_name) >= MIN_SHARE else ""
+
+
+def _are_centers(title: str, cells: list[str]) -> bool:
+    """Whether the title names centers, and the cells repeat."""
+    words = parse_title(title)[0].split("_")
+    named = any(word in _CENTER_WORDS or word.startswith(_CENTER_STARTS) for word in words)
+    return named and len(cells) >= 2 * len(set(cells))
 
 
 def _by_title(title: str) -> str:

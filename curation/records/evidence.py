@@ -19,15 +19,16 @@ from sono.curation.records.identity import (
 )
 from sono.curation.records.table import Record
 
-AMBIGUOUS, CONFLICT, UNDECIDED, NO_RECORD = (
+AMBIGUOUS, CONFLICT, UNDECIDED, ONE_IMAGE, NO_RECORD = (
     "record_ambiguous",
     "record_conflict",
     "exam_undecided",
+    "image_undecided",
     "no_record",
 )
 # The record is applied although its spacing or machine differs from the header's.
 DIFFERS = "record_differs"
-JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED)
+JOIN_CODES = (NO_RECORD, AMBIGUOUS, CONFLICT, UNDECIDED, ONE_IMAGE)
 CANDIDATES = 5  # a match lists at most this many rows or files
 
 _UID = re.compile(r"(?!(?:19|20)\d\d\.\d\d?\.\d\d?$)\d+(?:\.\d+){2,}", re.ASCII)
@@ -39,7 +40,8 @@ class FileFacts:
 
     `header` contains the other facts of the header by DICOM keyword; a backslash separates several
     OtherPatientIDs. `center` is the center that the user gave. `claimed` means that a row has
-    matched the file in an earlier run. `root` is the folder given to `sono qc`.
+    matched the file in an earlier run. `root` is the folder given to `sono qc`. `folder_rows` are
+    rows whose ids its folders may be, where nothing decides between them.
     """
 
     path: bytes
@@ -51,12 +53,19 @@ class FileFacts:
     center: str | None = None
     claimed: bool = False
     root: bytes = b""
+    folder_rows: tuple[Record, ...] = ()
 
     @cached_property
     def day(self) -> date | None:
         """The study date; None where it is missing or no possible exam date."""
         day = date.fromisoformat(self.exam_date) if self.exam_date else None
         return day if day and is_exam_day(day) else None
+
+    @cached_property
+    def clock_days(self) -> int:
+        """Days between the study date and the acquisition date; 0 where one is missing."""
+        acquired = self.header.get("AcquisitionDate")
+        return abs((date.fromisoformat(acquired) - self.day).days) if acquired and self.day else 0
 
     @cached_property
     def patient_form(self) -> str | None:
@@ -101,8 +110,10 @@ class Match:
     `record` is applied completely. If it is None and `evidence` is not empty, `rows` are the rows
     of the file's patient, and only their facts that do not depend on the exam day are applied. If
     `evidence` is empty too, `rows` are the candidates, and nothing is applied. `codes` and `why`
-    give the reasons for what is left out; `others` are the files that fit equally well. The age is
-    that on the file's own study date.
+    give the reasons for what is left out; `others` are the files that fit equally well, and
+    `owners` are rows of other patients whom the path of the file shows. `parts` are a refused match
+    by name and the match by ids, where this match unites both. The age is that on the file's own
+    study date.
     """
 
     file: FileFacts
@@ -112,6 +123,8 @@ class Match:
     codes: tuple[str, ...] = ()
     why: str = ""
     others: tuple[bytes, ...] = ()
+    owners: tuple[Record, ...] = ()
+    parts: tuple["Match", ...] = ()
     named: tuple[Record, ...] = ()  # all rows that fit by name or id, whether applied or not
     ga_days: int | None = None
     ga_source: str | None = None

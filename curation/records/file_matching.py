@@ -19,6 +19,7 @@ from sono.curation.records.earlier_runs import EarlierRuns
 from sono.curation.records.evidence import NO_RECORD, FileFacts, Match
 from sono.curation.records.join_messages import shown_path
 from sono.curation.records.joins import join
+from sono.curation.records.like_ids import LikeIds
 from sono.curation.records.record_fields import files_of
 from sono.curation.records.table import RecordsTable, path_parts
 
@@ -33,7 +34,8 @@ class RowJoin:
     """A row and the files that match it by one `rule`.
 
     `rule` is the evidence and the codes of what is left out, or "no file". `files` are the first of
-    `count`; `why` explains what prevents more. A row with several rules occurs several times.
+    `count`; `why` explains what prevents more. A row with several rules occurs several times;
+    `applied` is whether this one applies it at least in part.
     """
 
     line: int
@@ -42,6 +44,7 @@ class RowJoin:
     count: int
     files: tuple[str, ...]
     why: str
+    applied: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,17 @@ class RawMatch:
     unmatched_names: dict[str, int]
     rows_without_file: int
     lines_without_file: tuple[int, ...]  # the first of them
-    lost_zeros: int  # patient ids of files that the table has without their leading zeros
+    like_ids: LikeIds  # patient ids of files that the table spells differently
     codes: dict[str, int]  # files by the code of what was left out
     rows: tuple[RowJoin, ...]
 
     def examples(self) -> list[tuple[RowJoin, int, int]]:
-        """The first row of each rule, with the number of rows and files of that rule."""
-        rows = Counter(row.rule for row in self.rows)
+        """The first row of each rule, with the number of rows and files of that rule.
+
+        A row that is applied to files of its own is not counted where other files contradict it.
+        """
+        own = {row.line for row in self.rows if row.applied}
+        rows = Counter(row.rule for row in self.rows if row.applied or row.line not in own)
         files: Counter[str] = Counter()
         first: dict[str, RowJoin] = {}
         for row in self.rows:
@@ -74,6 +81,8 @@ class RawMatch:
 class MatchOptions:
     """How files are matched: the `center` of `sono qc`, and the vault's table `sources`.
 
+    `partition` is the column that the settings use for the splits.
+
     With `names`, files are shown by their path below the raw folder, else masked. `is_mask` returns
     whether a file is a picture of a mask, which `sono qc` ignores; it is called where files share a
     name.
@@ -83,6 +92,7 @@ class MatchOptions:
     is_mask: IsMask | None = None
     center: str | None = None
     sources: pd.DataFrame = field(default_factory=partial(empty_table, SOURCES))
+    partition: str = ""
 
     @cached_property
     def centers(self) -> dict[bytes, str]:
@@ -138,8 +148,8 @@ def match_raw(
         ),
         rows_without_file=len(missing),
         lines_without_file=tuple(missing[:MAX_LINES]),
-        lost_zeros=_lost_zeros(
-            {one.patient or "" for one in facts}, {record.patient or "" for record in table.records}
+        like_ids=LikeIds.of(
+            (one.patient for one in facts), (record.patient for record in table.records)
         ),
         codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
         rows=_rows(joined, table, name_of(raw), options.names),
@@ -174,7 +184,7 @@ def _rows(
 ) -> tuple[RowJoin, ...]:
     """Each row of the table with each rule by which files match it."""
     met: dict[int, dict[str, list[Match]]] = {record.line: {} for record in table.records}
-    for match in matches:
+    for match in (part for one in matches for part in one.parts or (one,)):
         for row in match.rows:
             # other rows only gave a date of the pregnancy
             if match.record is None or row.line == match.record.line:
@@ -183,7 +193,11 @@ def _rows(
     for record in sorted(table.records, key=lambda record: record.line):
         for rule, joined in met[record.line].items():
             files = tuple(shown_path(match.file.path, root, names) for match in joined[:MAX_FILES])
-            found.append(RowJoin(record.line, record.kind, rule, len(joined), files, joined[0].why))
+            first = joined[0]
+            applied = bool(first.evidence)
+            found.append(
+                RowJoin(record.line, record.kind, rule, len(joined), files, first.why, applied)
+            )
         if not met[record.line]:
             found.append(
                 RowJoin(record.line, record.kind, "no file", 0, (), "no file has its name or id")
@@ -195,11 +209,3 @@ def _rule(match: Match) -> str:
     """The evidence and the codes of what is left out, as text."""
     codes = [code for code in match.codes if code != NO_RECORD] or list(match.codes)
     return ", ".join(filter(None, (match.evidence, *codes)))
-
-
-def _lost_zeros(of_files: set[str], of_rows: set[str]) -> int:
-    """The number of ids of files that no row has, but that a row has without leading zeros."""
-    bare = {identity for identity in of_rows if identity and not identity.startswith("0")}
-    return sum(
-        identity.startswith("0") and identity.lstrip("0") in bare for identity in of_files - of_rows
-    )

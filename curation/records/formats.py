@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
 
 ZIP, OLD_WORKBOOK, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
+OPEN_DOCUMENT = b"opendocument.spreadsheet"  # in the first member of the archive, uncompressed
 MAX_UNPACKED = 1 << 30  # bytes; a table of a million rows has some 200 MB
 EXACT_INTEGERS = 1e15  # a spreadsheet keeps 15 digits of a number
 
@@ -62,6 +63,10 @@ def read_sheet(path: Path, delimiter: str = "", encoding: str = "", sheet: str =
     content is not a table.
     """
     content = read_bytes(path)
+    if content.startswith(ZIP) and OPEN_DOCUMENT in content[:200]:
+        raise SonoError(
+            f"{path}: an OpenDocument spreadsheet (ODS); save it as XLSX or CSV (UTF-8)"
+        )
     if content.startswith(ZIP):
         lines = list(_workbook_lines(path, content, sheet))
         notes, others = _workbook_notes(path, content, sheet)

@@ -2,10 +2,19 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sono.curation.clinical.values import shown_name
-from sono.curation.records.evidence import AMBIGUOUS, CONFLICT, DIFFERS, NO_RECORD, UNDECIDED, Match
+from sono.curation.records.evidence import (
+    AMBIGUOUS,
+    CONFLICT,
+    DIFFERS,
+    NO_RECORD,
+    ONE_IMAGE,
+    UNDECIDED,
+    Match,
+)
+from sono.curation.records.like_ids import LikeIds
 from sono.curation.records.table import RecordsTable
 
 EXAMPLES = 3
@@ -15,11 +24,16 @@ WHAT = {
         "(P1/IM_0001.png) or ids to the table"
     ),
     CONFLICT: "match a row that their own header, path or --center contradicts, so it is not "
-    "applied; correct the row, or switch off a column that does not contain such a fact, for "
-    'example patient = "" in [records.columns]',
+    "applied; correct the row; only if a column does not contain such a fact at all, switch it off "
+    '(for example sex = "" in [records.columns])',
     UNDECIDED: "are of a patient with a record, but no date shows that it describes this exam, so "
     "age, biometry, findings and plane stay unknown if they depend on the day; add file names, "
     "study ids or exam dates to the table",
+    ONE_IMAGE: (
+        "have a row that fits several images of its exam, so its plane, side, structures and "
+        "spacing, which describe one image, stay unknown; add file names or SOPInstanceUIDs to the "
+        "table"
+    ),
     DIFFERS: (
         "have a record with another pixel spacing or machine than their header; the header's "
         "value is kept; correct the record"
@@ -29,10 +43,11 @@ WHAT = {
 
 @dataclass(frozen=True)
 class Joined:
-    """The number of records without a file, and example matches for each code."""
+    """The number of records without a file, example matches for each code, and like ids."""
 
     unmatched: int
     examples: Mapping[str, tuple[str, ...]]
+    like_ids: LikeIds = field(default_factory=LikeIds)
 
     @classmethod
     def of(
@@ -48,7 +63,11 @@ class Joined:
                 if len(found[code]) < EXAMPLES:
                     found[code].append(example(match, root, names))
         unmatched = sum(record.line not in used for record in records.records)
-        return cls(unmatched, {code: tuple(lines) for code, lines in found.items()})
+        examples = {code: tuple(lines) for code, lines in found.items()}
+        like_ids = LikeIds.of(
+            (match.file.patient for match in matches), (row.patient for row in records.records)
+        )
+        return cls(unmatched, examples, like_ids)
 
 
 def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
@@ -59,6 +78,7 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
             f"{counts.get(NO_RECORD, 0)} accepted frames without a record, {joined.unmatched} "
             "records without a file"
         )
+    remarks += filter(None, [joined.like_ids.remark()])
     for code, what in WHAT.items():
         if counts.get(code):
             shown = "; ".join(joined.examples.get(code, ()))

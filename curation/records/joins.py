@@ -1,6 +1,5 @@
 """Join records and files by evidence that is one to one in both directions."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
     NO_RECORD,
+    ONE_IMAGE,
     UNDECIDED,
     FileFacts,
     Match,
@@ -21,18 +21,23 @@ from sono.curation.records.evidence import (
     lines_of,
     unread_date,
 )
+from sono.curation.records.folder_ids import Folders
 from sono.curation.records.identity import same_person
 from sono.curation.records.name_joins import Names
 from sono.curation.records.path_evidence import Paths
 from sono.curation.records.shared_ids import People
 from sono.curation.records.table import (
     EXAM_FIELDS,
+    IMAGE_FIELDS,
     JoinRules,
     Record,
     RecordsTable,
-    path_parts,
+    without,
     without_day,
 )
+
+# Between the study date and the acquisition date of a header; beyond, a clock may be wrong.
+MAX_CLOCK_DAYS = 7
 
 
 def join(
@@ -42,28 +47,64 @@ def join(
 
     Pass all `files` that the table may describe at once, because a row that names a file is
     applied only if its name fits no other file. `witnesses` are further files of the study: their
-    headers may show that an id belongs to several people. A row that also names a witness without
-    a match is not applied.
+    headers may show that an id belongs to several people, or that an exam has several images. A
+    row that also names a witness without a match is not applied.
     """
     own = {facts.path for facts in files}
     named = Names(
         files, table, [facts for facts in witnesses if not facts.claimed and facts.path not in own]
     )
-    people = People(_identified((*files, *witnesses), table))
+    further = [facts for facts in witnesses if facts.path not in own]
+    if table.match_folders:
+        folders = Folders((*files, *further), table)
+        files, further = (list(map(folders.identified, one)) for one in (files, further))
+    people = People((*files, *further))
     paths = Paths(files, table)
-    by_name = [paths.checked(named.match(facts)) for facts in _identified(files, table)]
-    return [_with_named_rows(found, _match(found, table, people)) for found in by_name]
+    by_name = [paths.checked(named.match(facts)) for facts in files]
+    matches = [_with_named_rows(found, _match(found, table, people)) for found in by_name]
+    elsewhere = [_match(Match(facts), table, people) for facts in further]
+    return _with_facts_of_one_image(matches, elsewhere)
 
 
 def _with_named_rows(by_name: Match, match: Match) -> Match:
     """The match with all rows that were found by name or id, whether applied or not."""
+    rows = (*by_name.rows, *by_name.owners, *match.rows)
+    return replace(match, named=tuple({id(row): row for row in rows}.values()))
+
+
+def _with_facts_of_one_image(matches: Sequence[Match], elsewhere: Sequence[Match]) -> list[Match]:
+    """The matches, without facts of one image where the row of an exam fits several images.
+
+    Copies of one file are one image. `elsewhere` are matches of further files.
+    """
+    images: dict[int, set[str | bytes]] = {}
+    for match in (*matches, *elsewhere):
+        if match.record is not None and match.record.kind != "image":
+            images.setdefault(match.record.line, set()).add(match.file.content)
+    counts = {line: len(found) for line, found in images.items() if len(found) > 1}
+    return [
+        _without_facts_of_image(match, match.record, counts[match.record.line])
+        if match.record is not None and match.record.line in counts
+        else match
+        for match in matches
+    ]
+
+
+def _without_facts_of_image(match: Match, record: Record, count: int) -> Match:
+    """The match without the facts of one image, because its record fits `count` images."""
+    lost = [name.removeprefix("row_") for name in IMAGE_FIELDS if getattr(record, name)]
+    if not lost:
+        return match
+    shown = ", ".join(name.removesuffix("_mm") for name in lost if name != "col_spacing_mm")
+    why = f"line {record.line} fits {count} images; facts of one image ({shown}) are not used"
+    by_ids = [_without_facts_of_image(part, record, count) for part in match.parts[1:]]
     return replace(
-        match, named=tuple({id(row): row for row in (*by_name.rows, *match.rows)}.values())
+        match,
+        record=without(record, IMAGE_FIELDS),
+        parts=(*match.parts[:1], *by_ids),
+        codes=(*match.codes, ONE_IMAGE),
+        why="; ".join(filter(None, (match.why, why))),
     )
-
-
-def _identified(files: Sequence[FileFacts], table: RecordsTable) -> Sequence[FileFacts]:
-    return [_with_folder_id(facts, table) for facts in files] if table.match_folders else files
 
 
 def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
@@ -83,26 +124,17 @@ def _match(by_name: Match, table: RecordsTable, people: People) -> Match:
         tuple(dict.fromkeys((*kept, *found.codes))),
         "; ".join(filter(None, (by_name.why, found.why))),
     )
-    return replace(found, codes=codes, why=why, others=by_name.others)
+    return replace(
+        found,
+        codes=codes,
+        why=why,
+        others=by_name.others,
+        owners=by_name.owners,
+        parts=(by_name, found),
+    )
 
 
 # Matches by ids
-
-
-def _with_folder_id(facts: FileFacts, table: RecordsTable) -> FileFacts:
-    """The file with its nearest folder's name as study or patient id, if its header lacks one.
-
-    Folders above the one given to `sono qc` are of the machine, not of a patient.
-    """
-    study_known = bool(facts.study and table.of_study(facts.study))
-    *folders, _ = path_parts(os.fsdecode(facts.path))
-    above = len(path_parts(os.fsdecode(facts.root))) - 1
-    for part in reversed(folders[max(above, 0) :]):
-        if table.of_study(part):
-            return facts if study_known else replace(facts, study=part)
-        if table.of_patient(part):
-            return facts if facts.patient_form else replace(facts, patient=part)
-    return facts
 
 
 def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | None:
@@ -112,6 +144,13 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
     rows = list(by_exam.values()) or (
         table.of_patient(facts.patient or "") if facts.patient_form else []
     )
+    if not rows and facts.folder_rows:
+        rows = list(facts.folder_rows)
+        why = (
+            f"its folders may be ids of {lines_of(rows)}, or count exams, series or days; write "
+            "the path of the file or longer ids in the table"
+        )
+        return ambiguous(facts, tuple(rows[:CANDIDATES]), (), why)
     if not rows:
         return None
     what = "exam id" if by_exam else "patient id"
@@ -228,12 +267,13 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         match = replace(match, record=without_day(record), codes=(*match.codes, UNDECIDED), why=why)
     stated = {name: days + shift for name, days in record.stated.items()} if record else {}
     datings = {name: days for name, days in stated.items() if MIN_GA_DAYS <= days <= MAX_GA_DAYS}
-    problem = ""
+    problem, doubtful = "", _doubtful_day(match, rules)
     for name, to_days in (("due", days_from_due), ("lmp", days_from_lmp)):
         own = getattr(record, name) if record else None
         known = {own} if own else {getattr(row, name) for row in rows} - {None}
-        if day is None:
-            problem = problem or ("there is no exam date to count from" if known else "")
+        if day is None or doubtful:
+            missing = doubtful or "there is no exam date to count from"
+            problem = problem or (missing if known else "")
             continue
         ages = {
             age for start in known if MIN_GA_DAYS <= (age := to_days(day, start)) <= MAX_GA_DAYS
@@ -257,6 +297,18 @@ def _dated(match: Match, rows: Sequence[Record], rules: JoinRules) -> Match:
         or any(map(_has_exam_facts, rows))
     )
     return match if withheld else replace(match, codes=(), why="")
+
+
+def _doubtful_day(match: Match, rules: JoinRules) -> str:
+    """Why the study date of a file may be wrong, "" if it is not doubtful.
+
+    The exam date of an applied record confirms it.
+    """
+    days = match.file.clock_days
+    confirmed = match.record is not None and match.record.exam_date is not None
+    if confirmed or days <= max(MAX_CLOCK_DAYS, rules.tolerance_days):
+        return ""
+    return f"its study and acquisition dates are {days} days apart"
 
 
 def _days_later(match: Match) -> int:

@@ -23,6 +23,10 @@ PRIVATE = (
 # cells that are copied to the images table
 COPIED = frozenset(("center", "center_from", "machine"))
 KEYS = ("image", "study_uid", "study", "accession", "patient")
+# The names under which the known tables are published; other names may be those of persons.
+PUBLISHED_TABLES = frozenset(
+    ("FETAL_PLANES_DB_data.csv", "training_set_pixel_size_and_HC.csv", "test_set_pixel_size.csv")
+)
 
 _DATA = re.compile(r"\d{3}|\d[-./]\d|\.(?:png|jpe?g|dcm|bmp|tiff?)$", re.ASCII | re.IGNORECASE)
 

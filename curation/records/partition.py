@@ -1,5 +1,6 @@
 """The partition of a published table: which of its rows are train, val and test."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 
@@ -80,6 +81,18 @@ def looks_like_partition(sheet: Sheet) -> str:
         ):
             return title.strip()
     return ""
+
+
+def partition_remark(sheet: Sheet) -> str:
+    """A remark on a column that looks like a partition and how to use it, "" for none."""
+    title = looks_like_partition(sheet)
+    if not title:
+        return ""
+    return (
+        f"column '{title}' of the records table looks like a published partition, which is not "
+        f"used; to use it, set [splits] column = {json.dumps(title, ensure_ascii=False)} in "
+        "sono.toml"
+    )
 
 
 def missing_column(reading: TableReading, column: str) -> str:

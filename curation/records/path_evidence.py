@@ -19,6 +19,7 @@ from sono.curation.records.evidence import (
     compare,
     lines_of,
 )
+from sono.curation.records.folder_ids import MAX_COUNTER_DIGITS
 from sono.curation.records.identity import (
     ids_differ,
     name_words,
@@ -46,7 +47,6 @@ _PATIENT_NUMBER = re.compile(
     r"|subject|subj|sub|sujet|sujeto|soggetto|sujeito|proband(?:in)?)(?:[\W_]*(?:no|nr|n°)(?![^\W\d_]))?"
     r"[\W_]*(\d+)(?![^\W_])|pt[\W_]*(\d+)$)"
 )
-_MAX_COUNTER_DIGITS = 2  # a longer number may be an id
 # A day and nothing else: 20240310, 10.03.2024, 10_Mar_2024. A longer number that begins with a day
 # may be an id.
 _DAY = re.compile(
@@ -68,6 +68,16 @@ class Paths:
         paths = [parts[:-1] for parts in self.parts.values()]
         self.shared = shared_start(min(paths), max(paths)) if len(paths) > 1 else 0
         self.rows_by_letters: dict[str, list[Record]] = {}  # results of `_rows_named`
+        self.rows_by_number: dict[str, list[Record]] = {}  # of patients whose id is a number
+        for form, rows in table.patients.items():
+            if form.isdecimal():
+                self.rows_by_number.setdefault(unpadded(form), []).extend(rows)
+        self.numbers = {
+            unpadded(part)
+            for parts in self.parts.values()
+            for part in parts[self.shared : -1]
+            if part.isdecimal()
+        }
         self.pairs, self.words = _pairs_of_names(table.records)
 
     def checked(self, match: Match) -> Match:
@@ -84,9 +94,17 @@ class Paths:
         ):
             why, others = check(facts, record)
             if why:
-                rows = (record, *others[: CANDIDATES - 1])
                 message = f"{lines_of([record])} names the file, whose {why}"
-                return Match(facts, None, rows, "", (NO_RECORD, CONFLICT), message)
+                owners = {id(row): row for row in others if row is not record}
+                return Match(
+                    facts,
+                    None,
+                    (record,),
+                    "",
+                    (NO_RECORD, CONFLICT),
+                    message,
+                    owners=tuple(owners.values())[:CANDIDATES],
+                )
         return match
 
     # Each check returns why the path contradicts the record ("" if it does not), and the rows that
@@ -130,27 +148,39 @@ class Paths:
         texts += (text for part in self.parts[facts.path] for text in _PATH_ID.findall(part))
         if not all(ids_differ(text, record.patient) for text in texts if known(text)):
             return "", ()
-        others = [row for text in texts for row in self.table.patients.get(id_form(text), ())]
+        others = [row for text in texts for row in self._rows_of(text)]
         if others:
             return f"name or folder contains the patient id of {lines_of(others[:1])}", others
         alike = any(_is_written_alike(text, record.patient or "") for text in texts)
         return ("name or folder contains the id of another patient" if alike else ""), ()
 
+    def _rows_of(self, text: str) -> Sequence[Record]:
+        """The rows of the patient with an id; a number may have other leading zeros."""
+        form = id_form(text)
+        by_number = self.rows_by_number.get(unpadded(form), ()) if form.isdecimal() else ()
+        return by_number or self.table.patients.get(form, ())
+
     def _wrong_number(self, facts: FileFacts, record: Record) -> tuple[str, Sequence[Record]]:
         """Whether a folder or the file counts patients with another number (Patient 2).
 
+        So does a folder that is a number, if another folder has the number of the record's patient.
         This is checked only if the id of the record's patient is a plain number.
         """
         patient = known(record.patient)
         if facts.patient_form or not patient or not patient.isdecimal():
             return "", ()
         parts = self._own_names(facts)
+        plain = {unpadded(part) for part in parts[:-1] if part.isdecimal()}
+        if unpadded(patient) in self.numbers - plain and plain - set(
+            map(unpadded, _own_parts(record.key))
+        ):
+            return "folder is a number, and another folder has the number of the row's patient", ()
         counted = [part for part in parts if _patient_number(part)]
         own = _own_parts(record.key) if counted else ()
         numbers = {_patient_number(part) for part in counted if part not in own}
         if not numbers or unpadded(patient) in numbers:
             return "", ()
-        if any(len(part) > _MAX_COUNTER_DIGITS and not ids_differ(part, patient) for part in parts):
+        if any(len(part) > MAX_COUNTER_DIGITS and not ids_differ(part, patient) for part in parts):
             return "", ()
         return "name or folder has another patient number than the row", ()
 

@@ -29,6 +29,9 @@ def same_patients(
     - one has no hospital, and `hospitals` contains the number for the other;
     - they have one number in two namespaces and share a name, a birth date or a hospital;
     - their headers have one full name and one birth date.
+
+    A row without an id gets the group of the patient with its full name and birth date, or a group
+    with other such rows.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -54,17 +57,23 @@ def same_patients(
     for space, form in hospitals:
         if ("", form) in headers and (space, form) in headers:
             possible.merge(("", form), (space, form))
+    persons = _persons(headers)
     by_number = _of_one_number(headers, _places(sources, ids, headers))
-    for first, second in chain(by_number, _of_one_name(headers)):
+    for first, second in chain(by_number, *map(pairwise, persons.values())):
         possible.merge(first, second)
+    unnumbered = [
+        None if identity else _without_id(facts, persons)
+        for identity, facts in zip(ids, sources["header_facts"], strict=True)
+    ]
     main = {min(subset): subset for subset in one.subsets()}
     shared = {member: name for name, subset in main.items() for member in subset}
     groups: dict[Id, Id] = {}
     for subset in possible.subsets():
-        if len({shared[member] for member in subset}) > 1:
+        if len({shared[member] for member in subset}) > 1 or not subset.isdisjoint(unnumbered):
             groups |= dict.fromkeys(subset, min(subset))
     return [identity and shared[identity] for identity in ids], [
-        identity and groups.get(identity) for identity in ids
+        groups.get(identity) if identity else other and groups.get(other, other)
+        for identity, other in zip(ids, unnumbered, strict=True)
     ]
 
 
@@ -128,20 +137,35 @@ def _of_one_number(
             yield one, other
 
 
-def _of_one_name(headers: Mapping[Id, list[FileFacts]]) -> Iterable[tuple[Id, Id]]:
-    """Pairs of patients with one birth date and one name of two words or more.
+def _persons(headers: Mapping[Id, list[FileFacts]]) -> dict[str, list[Id]]:
+    """The patients by birth date and full name, sorted.
 
-    A name and birth date of more than NUMBERS patients is what somebody wrote for all of them.
+    A name and birth date of more than NUMBERS patients is what somebody wrote for all of them; it
+    has no patients here.
     """
-    named: dict[tuple[object, ...], set[Id]] = {}
+    named: dict[str, set[Id]] = {}
     for identity, files in headers.items():
         for facts in files[:MANY]:
-            words = name_words(facts.header.get("PatientName") or "")
-            if facts.birth and len(words) > 1:
-                named.setdefault((facts.birth, *sorted(words)), set()).add(identity)
-    return chain.from_iterable(
-        pairwise(sorted(ids)) for ids in named.values() if len(ids) <= NUMBERS
-    )
+            if person := _person(facts):
+                named.setdefault(person, set()).add(identity)
+    return {person: sorted(ids) if len(ids) <= NUMBERS else [] for person, ids in named.items()}
+
+
+def _person(facts: FileFacts) -> str:
+    """Birth date and name of two words or more, for comparison; "" if one of them is unknown."""
+    words = name_words(facts.header.get("PatientName") or "")
+    return f"{facts.birth} {' '.join(sorted(words))}" if facts.birth and len(words) > 1 else ""
+
+
+def _without_id(facts: object, persons: Mapping[str, list[Id]]) -> Id | None:
+    """The first patient who may be the person of a header without an id.
+
+    It is an id of its own, which no header has, if the person is no known patient.
+    """
+    person = _person(FileFacts(b"", header=header_of(facts)))
+    if not person:
+        return None
+    return next(iter(persons.get(person, [("", f"\0{person}")])), None)
 
 
 def _share_person(one: FileFacts, other: FileFacts) -> bool:

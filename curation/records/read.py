@@ -28,6 +28,7 @@ from sono.curation.records.layouts import (
     find_layout,
     refuse_rivals,
 )
+from sono.curation.records.partition import looks_like_partition
 from sono.curation.records.row_age import DATES, AgeRules
 from sono.curation.records.row_merging import IDS, merge_rows
 from sono.curation.records.row_parsing import parse_row
@@ -135,6 +136,7 @@ def merge_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
         rules,
         _unused(reading),
         _doubts(reading, config),
+        "".join(unused_columns(reading).get("center", ())),
     )
 
 
@@ -175,11 +177,14 @@ def unused_columns(reading: TableReading) -> dict[str, tuple[str, ...]]:
 
 
 def _unused(reading: TableReading) -> tuple[str, ...]:
-    """The titles of columns that have cells and no meaning."""
+    """The titles of columns that have cells and no meaning, without a published partition."""
+    partition = looks_like_partition(reading.sheet)
     return tuple(
         reading.shown_title(title)
         for index, title in enumerate(reading.sheet.header)
-        if index not in reading.layout.used and any(row[index] for _, row in reading.sheet.rows)
+        if index not in reading.layout.used
+        and title.strip() != partition
+        and any(row[index] for _, row in reading.sheet.rows)
     )
 
 

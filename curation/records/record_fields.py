@@ -26,6 +26,7 @@ RECORD_FIELDS = (
     "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings",
     "structures", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
+OF_RECORD = ("partition", "named_by", "record_note", "site")  # written with the fields
 RECORD_REASONS = ("ga_conflict", "not_square", DIFFERS, *JOIN_CODES)
 # columns of the file that a record may fill
 REPLACED = ("center", "machine", "row_spacing_mm", "col_spacing_mm", "spacing_reason")
@@ -48,7 +49,7 @@ def forget_records(rows: list[Row]) -> None:
     """Remove from `rows` what earlier records wrote into them."""
     for row in rows:
         row["reasons"] = [code for code in row["reasons"] if code not in RECORD_REASONS]
-        row.update(dict.fromkeys((*RECORD_FIELDS, "partition", "named_by", "site", "from_report")))
+        row.update(dict.fromkeys((*RECORD_FIELDS, *OF_RECORD, "from_report")))
         row.update(raw_patient=row.get("file_patient"), raw_study=row.get("file_study"))
         row.update(json.loads(_known(row.get("replaced")) or "{}"), replaced=None)
 
@@ -74,6 +75,7 @@ def join_records(
         match = matches.get(row["path"])
         if match is not None:
             matches[row["path"]] = match = _with_difference(match, _fill(row, match))
+            row["record_note"] = match.why or None
             named = {partition.get(one.line) for one in match.met}
             row["partition"] = named.pop() if len(named) == 1 else None
         elif records is not None and row["status"] != "error" and isinstance(row["file"], str):
@@ -137,9 +139,10 @@ def _fill(row: Row, match: Match) -> str:
     row["site"] = sites.pop() if len(sites) == 1 else None
     row["raw_patient"] = match.patient
     row["center"] = row["center"] or match.center
-    row["private"] = [*row["private"], *(text for one in match.rows for text in one.private)]
+    met = (*match.rows, *match.owners)
+    row["private"] = [*row["private"], *(text for one in met for text in one.private)]
     persons = () if row.get("persons") is None else row["persons"]
-    row["persons"] = [*persons, *(text for one in match.rows for text in one.persons)]
+    row["persons"] = [*persons, *(text for one in met for text in one.persons)]
     if row["status"] != "error" and isinstance(row["file"], str):
         row["reasons"] = [
             *row["reasons"],

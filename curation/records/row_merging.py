@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sono.curation.clinical.placeholders import id_form
 from sono.curation.records.identity import same_person
-from sono.curation.records.table import Record, path_parts
+from sono.curation.records.table import Record, path_parts, without
 
 IDS = ("patient", "issuer", "study", "study_number", "series", "instance", "accession")
 AGE = ("ga_days", "ga_source", "ga_conflicts")  # the last two follow the first
@@ -133,10 +133,8 @@ def _report_other_subject(first: Record, record: Record, reading: Notes) -> None
 
 def _agreed(first: Record, second: Record, differing: list[str]) -> Record:
     """The first record without its `differing` fields, with the private strings of both."""
-    nothing = Record("")
     names = (*differing, *AGE[1:]) if "ga_days" in differing else differing
     private = tuple(dict.fromkeys((*first.private, *second.private)))
     persons = tuple(dict.fromkeys((*first.persons, *second.persons)))
     stated = dict(first.stated.items() & second.stated.items())
-    kept = replace(first, private=private, persons=persons, stated=stated)
-    return replace(kept, **{name: getattr(nothing, name) for name in names})
+    return without(replace(first, private=private, persons=persons, stated=stated), names)

@@ -100,6 +100,7 @@ class People:
     def __init__(self, files: Iterable[FileFacts]) -> None:
         self._of_patient: dict[str, dict[object, FileFacts]] = {}
         self._of_exam: dict[str, dict[object, FileFacts]] = {}
+        self._of_study_id: dict[str, dict[object, FileFacts]] = {}
         for facts in files:
             person = person_facts(facts)
             exam = (*person, facts.patient_ids, facts.study, facts.day)
@@ -107,6 +108,8 @@ class People:
                 self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)
             for identity in facts.exam_ids:
                 self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
+            if number := known(facts.header.get("StudyID")):
+                self._of_study_id.setdefault(number, {}).setdefault(exam, facts)
 
     def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
         """Whether a row with a patient's id describes the person of a file.
@@ -119,13 +122,17 @@ class People:
     def exam_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
         """Whether a row with an exam id describes the exam of a file.
 
-        `others` are rows of other people with the id.
+        `others` are rows of other people with the id. A study number that the table does not call
+        an accession number may also be the StudyID of another exam.
         """
         found = {
             id(one): one
             for name in facts.exam_ids
             for one in self._of_exam.get(id_form(name), {}).values()
         }
+        number = known(record.study)
+        if number and not same_id(record.accession, facts.accession):
+            found |= {id(one): one for one in self._of_study_id.get(number, {}).values()}
         return _decides(facts, record, [*found.values()], others, EXAM)
 
 

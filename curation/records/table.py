@@ -19,10 +19,14 @@ ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths
 
 
-# Fields of a record that describe an exam or a frame, except the age.
+# Fields of a record that describe one image.
+IMAGE_FIELDS = (
+    "plane", "region", "laterality", "structures", "row_spacing_mm", "col_spacing_mm",
+)  # fmt: skip
+# Fields of a record that describe an exam or an image, except the age.
 EXAM_FIELDS = (
-    "plane", "region", "laterality", "presentation", "findings", "structures",
-    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm", "row_spacing_mm", "col_spacing_mm",
+    *IMAGE_FIELDS, "presentation", "findings",
+    "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 
 
@@ -83,8 +87,12 @@ class Record:
 
 def without_day(record: Record) -> Record:
     """A record without the values of one day: plane, findings, biometry and the recorded age."""
+    return without(record, (*EXAM_FIELDS, "ga_days", "ga_source", "ga_conflicts", "stated"))
+
+
+def without(record: Record, names: Iterable[str]) -> Record:
+    """A record whose fields `names` are unknown."""
     nothing = Record("")
-    names = (*EXAM_FIELDS, "ga_days", "ga_source", "ga_conflicts", "stated")
     return replace(record, **{name: getattr(nothing, name) for name in names})
 
 
@@ -136,6 +144,7 @@ class RecordsTable:
     rules: JoinRules = field(default_factory=JoinRules)
     unused: tuple[str, ...] = ()  # titles of columns that have cells and no meaning
     doubts: tuple[str, ...] = ()  # messages on what the table does not show
+    center_column: str = ""  # the title of an unused column that looks like centers
 
     def remarks(self) -> list[str]:
         """The messages of `rejected`, each problem once with its first lines."""

@@ -12,8 +12,8 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     ),
     "patient": (
         "patient patient_id patientid patient_num patient_number patient_no pid mrn "
-        "medical_record_number "
-        "subject subject_id"
+        "medical_record_number subject subject_id patienten_id patientennummer patienten_nr "
+        "patientennr pat_nr patnr pat_id"
     ),
     "issuer": "issuer issuer_of_patient_id issuerofpatientid assigning_authority",
     "study": "study study_id studyid exam exam_id examination_id encounter encounter_id visit_id",
@@ -21,31 +21,38 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     "series": "series_uid series_instance_uid seriesinstanceuid",
     "instance": "instance_uid sop_uid sop_instance_uid sopinstanceuid",
     "accession": "accession accession_number accession_no accessionnumber",
-    "center": "center centre hospital site institution clinic",
-    "machine": "machine us_machine device scanner ultrasound_machine equipment model device_model",
+    "center": "center centre hospital site institution clinic klinik klinikum krankenhaus",
+    "machine": (
+        "machine us_machine device scanner ultrasound_machine equipment model device_model "
+        "gerat ultraschallgerat"
+    ),
     "plane": "plane view standard_plane plane_label scan_plane label class",
     "brain_plane": "brain_plane",
     "region": "region body_region",
     "ga": "ga gestational_age gest_age gestation ga_at_exam",
     "exam_date": (
         "exam_date study_date scan_date examination_date date_of_exam date_of_scan "
-        "visit_date date"
+        "visit_date date untersuchungsdatum"
     ),
-    "lmp": "lmp last_menstrual_period lmp_date last_period",
+    "lmp": (
+        "lmp last_menstrual_period lmp_date last_period letzte_periode letzte_regel "
+        "letzte_menstruation"
+    ),
     "due": (
         "edd due due_date edc estimated_due_date expected_due_date expected_date_of_delivery "
-        "estimated_date_of_delivery"
+        "estimated_date_of_delivery entbindungstermin errechneter_termin "
+        "errechneter_entbindungstermin"
     ),
-    "laterality": "laterality side",
-    "presentation": "presentation fetal_presentation",
-    "findings": "findings finding diagnosis diagnoses",
+    "laterality": "laterality side seite",
+    "presentation": "presentation fetal_presentation lage kindslage",
+    "findings": "findings finding diagnosis diagnoses befund befunde diagnose diagnosen",
     "structures": "structures structure anatomies anatomy",
-    "bpd": "bpd biparietal_diameter",
-    "hc": "hc head_circumference",
-    "ac": "ac abdominal_circumference",
-    "fl": "fl femur_length",
-    "crl": "crl crown_rump_length",
-    "nt": "nt nuchal_translucency",
+    "bpd": "bpd biparietal_diameter bip",
+    "hc": "hc head_circumference ku kopfumfang",
+    "ac": "ac abdominal_circumference au abdomenumfang bauchumfang",
+    "fl": "fl femur_length fem femurlange",
+    "crl": "crl crown_rump_length ssl scheitel_steiss_lange",
+    "nt": "nt nuchal_translucency nackentransparenz",
     "spacing": "pixel_size pixel_spacing spacing mm_per_pixel",
     "row_spacing": "row_spacing pixel_spacing_row spacing_y",
     "col_spacing": "col_spacing column_spacing pixel_spacing_col spacing_x",
@@ -62,8 +69,7 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     ),
     "operator": (
         "operator operator_name sonographer physician referring_physician doctor examiner "
-        "performed_by "
-        "reported_by"
+        "performed_by reported_by untersucher untersucherin arzt arztin"
     ),
     "contact": (
         "phone phone_number telephone email e_mail address ssn nhs_number insurance_number "

@@ -243,6 +243,26 @@ def test_without_records_the_summary_says_what_that_costs(export: Path, tmp_path
     assert "no center" in remarks
 
 
+@pytest.mark.parametrize(
+    ("table", "advice"),
+    [
+        ("image,Name der Klinik\nframe.jpg,Nord\nx.jpg,Nord\n", "--center-from 'Name der Klinik'"),
+        ("image,center\nother.jpg,Nord\n", "no record with a center was applied"),
+        ("image,x\nframe.jpg,Nord\n", "be used; give --center"),
+    ],
+)
+def test_without_a_center_the_column_of_centers_is_suggested(
+    export: Path, tmp_path: Path, table: str, advice: str
+) -> None:
+    study = Workspace.create(tmp_path / "study")
+    (tmp_path / "raw").mkdir()
+    shutil.copy(next((export / "raw").rglob("*_002.jpg")), tmp_path / "raw/frame.jpg")
+    (tmp_path / "records.csv").write_text(table)
+    options = QcOptions(tmp_path / "raw", tmp_path / "records.csv")
+    (remark,) = [text for text in run_qc(study, options, ALONE).remarks if "no center" in text]
+    assert advice in remark
+
+
 def test_strict_turns_findings_into_an_error(graded: tuple[Workspace, QcSummary]) -> None:
     with pytest.raises(IssuesError, match="were not accepted"):
         graded[1].refuse_findings()

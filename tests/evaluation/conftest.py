@@ -138,5 +138,5 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setattr(
         "sono.evaluation.evaluate.load_model", lambda folder: (BrightnessClip(), info)
     )
-    monkeypatch.setattr("sono.evaluation.modes.propose_each_kind", lit)
+    monkeypatch.setattr("sono.evaluation.outlines.propose_each_kind", lit)
     return workspace

@@ -1,32 +1,24 @@
 """Each mode gives the mask it says, in the model's geometry."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from sono.annotation.masks import mask_row, mask_table
-from sono.annotation.proposers import propose_unlabeled
-from sono.curation.core.atomic import write_bytes
-from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
-from sono.curation.core.frame_files import encode_png, frame_file
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.rle import encode
 from sono.curation.core.tables import IMAGES, from_rows
 from sono.evaluation.modes import (
     MODES,
     MaskPlan,
-    StoredMask,
     annotated_masks,
     bounding_box,
     derangement,
     mask_for,
     plan_masks,
-    proposed_outlines,
 )
+from sono.evaluation.outlines import StoredMask
 
 
 def stored(mask: NDArray[np.bool_]) -> StoredMask:
@@ -141,17 +133,3 @@ def test_a_mask_of_another_size_is_refused() -> None:
     }
     with pytest.raises(SonoError, match="20 x 30 pixels, but frame a has"):
         annotated_masks(masks, from_rows(IMAGES, [turned]))
-
-
-def test_a_proposal_is_found_in_a_real_frame_in_its_own_pixels(
-    shared_data: Path, tmp_path: Path
-) -> None:
-    real = sorted((shared_data / "nijmegen" / "training_set").glob("*.png"))[0]
-    gray = np.asarray(Image.open(real).convert("L"))
-    file = tmp_path / frame_file("a", gray)
-    write_bytes(file, encode_png(gray))
-    found = proposed_outlines(Engine(), ["a", "gone"], [file, file.with_name("gone.png")])
-    assert list(found) == ["a"] and len({mask.counts for mask in found["a"]}) == 3
-    best = found["a"][0].pixels()
-    assert 0.02 < best.mean() < 0.9
-    assert np.array_equal(best, propose_unlabeled(gray))

@@ -16,7 +16,7 @@ from sono.evaluation.plane_from_regions import (
     plane_evidence,
     plane_scores,
 )
-from sono.evaluation.region_planes import Weighting, regions_verdict, validation_frames
+from sono.evaluation.proposed_regions import Weighting, regions_verdict, validation_frames
 
 # Plane 0 shows the structures 0 and 1, plane 1 the structures 1 and 2, plane 2 none.
 SHOWS = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], np.bool_)
@@ -91,17 +91,23 @@ def test_the_weight_is_the_smallest_that_is_best_on_the_validation_frames() -> N
             GAIN,
             NOTHING,
             True,
-            "help: together with the whole frame they give +3.0 points",
+            "+3.0 points [+1.0, +5.0] macro Top-1 from proposed regions",
         ),
         (Weighting("max", 0.5), GAIN, NOTHING, True, "(weight 0.5, set in sono.toml)"),
-        (Weighting("max", 0.5, 23), GAIN, GAIN, False, "but those of other frames gain as well"),
+        (
+            Weighting("max", 0.5, 23),
+            GAIN,
+            GAIN,
+            False,
+            "because those of other frames gain as well",
+        ),
         (Weighting("max", 0.5, 23), NOTHING, NOTHING, False, "are not shown to help"),
         (
             Weighting("max", 0.0, 23),
             NOTHING,
             NOTHING,
             False,
-            "no weight gained on 23 validation frames",
+            "0.0 points gained by any weight on 23 validation frames",
         ),
         (Weighting("max", 0.0), NOTHING, NOTHING, False, "switched off"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.evaluation.bootstrap import Interval
-from sono.evaluation.plots import OUTLINES, confusion_plot, frame_card, modes_plot
+from sono.evaluation.plots import ACCENT, OUTLINES, confusion_plot, frame_card, modes_plot
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
@@ -36,6 +36,17 @@ def test_a_confusion_matrix_has_a_legend_of_its_colors() -> None:
     picture = pixels(confusion_plot(np.array([[3, 0, 0], [0, 4, 0]]), ["femur", "eye"], "t"))
     half = np.round(255 * np.array(mpl.colormaps["Blues"](0.5)[:3]))  # of no cell
     assert (np.abs(picture - half) <= 2).all(axis=2).any()
+
+
+def test_a_mode_has_the_same_row_in_every_panel() -> None:
+    few = {"all_one": Interval(0.5, 0.4, 0.6), "empty": Interval(0.5, 0.4, 0.6)}
+    groups = {"all": few, "some": few | {"annotated": Interval(0.9, 0.8, 1.0)}}
+    picture = pixels(modes_plot(groups, [0.1, 0.1], "Top-1 macro"))
+    accent = np.array([int(ACCENT[start : start + 2], 16) for start in (1, 3, 5)])
+    drawn = (np.abs(picture.astype(int) - accent) <= 2).all(axis=2)
+    half = picture.shape[1] // 2
+    left, right = (np.flatnonzero(part.any(axis=1)) for part in (drawn[:, :half], drawn[:, half:]))
+    assert len(left) and set(left) < set(right)
 
 
 def test_plots_are_the_same_bytes_each_time() -> None:

@@ -34,7 +34,6 @@ from sono.evaluation.region_control import (
     region_ranks,
     unseen_interval,
 )
-from sono.evaluation.region_report import region_tables
 from sono.evaluation.region_results import Steering, region_control_results, sentence
 from sono.evaluation.regions import RegionMask, Regions
 
@@ -87,7 +86,7 @@ def test_an_inert_model_follows_nothing_and_has_cosine_one() -> None:
 
 def test_a_plane_with_one_candidate_is_left_out_in_the_plane_only() -> None:
     data = perfect()
-    assert (~data.open).sum() == 12
+    assert (~data.contested).sum() == 12
     wrong = replace(
         data,
         features={"own": np.where(data.structure[:, None] == 5, AXES[0], AXES[data.structure])},
@@ -240,11 +239,10 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
     found = findings(data)
     assert found["verdict"] == {
         "steers": True,
-        "text": "The mask steers: with the mask of a structure the model names it in 100.0 % "
-        "[100.0, 100.0] of cases "
-        "(0.0 % without a mask), and follows another structure's mask in 100.0 %; the pixels "
-        "contribute 100.0 points "
-        "[+100.0, +100.0] over place and shape; unseen phrasings lose nothing.",
+        "text": "100.0 % [100.0, 100.0] of masked structures are named correctly (0.0 % without a "
+        "mask): the mask steers. 100.0 % of answers follow the mask of another structure; the "
+        "pixels contribute 100.0 points [+100.0, +100.0] over place and shape; unseen phrasings "
+        "lose nothing.",
     }
     assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
     assert found["plane_phrasings"]["mean_loss"] == pytest.approx(0.2)
@@ -253,7 +251,8 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
 def test_the_sentence_of_an_inert_model_says_that_the_mask_does_not_steer() -> None:
     found = findings(inert())
     assert found["verdict"]["steers"] is False
-    assert found["verdict"]["text"].startswith("The mask does not steer: ")
+    assert found["verdict"]["text"].startswith("30.0 % [30.0, 30.0] of masked")
+    assert ": the mask does not steer. " in found["verdict"]["text"]
     assert "mean cosine between masks 1.000" in found["verdict"]["text"]
     assert (
         "not shown to add to place and shape (+0.0 points [+0.0, +0.0])" in found["verdict"]["text"]
@@ -264,7 +263,9 @@ def test_a_mask_that_acts_by_place_and_shape_steers_without_pixels() -> None:
     found = findings(perfect())
     assert found["verdict"]["steers"]
     assert "the pixels are not shown to add to place and shape" in found["verdict"]["text"]
-    assert found["differences"]["place_and_shape"] == {"point": 0, "low": 0, "high": 0}
+    assert found["differences"]["place_and_shape"] == {
+        "point": 0, "low": 0, "high": 0, "masks": 72, "frames": 24, "clusters": 12,
+    }  # fmt: skip
 
 
 def test_a_model_that_breaks_under_one_phrasing_is_said_to() -> None:
@@ -276,8 +277,6 @@ def test_a_model_that_breaks_under_one_phrasing_is_said_to() -> None:
     )
     assert found["phrasings"]["in_plane"]["worst"] == "X at 20 weeks"
     assert found["phrasings"]["in_plane"]["mean"]["point"] == 0.5
-    cells = list(region_tables(found)[0].columns[1].cells)
-    assert cells[-2:] == ["50.0 [50.0, 50.0]", "0.0 [0.0, 0.0]"]
 
 
 STEERS = Steering(
@@ -293,23 +292,33 @@ UNKNOWN = Interval(0.6, float("nan"), float("nan"))
 
 
 @pytest.mark.parametrize(
-    ("change", "lead"),
+    ("change", "verdict"),
     [
-        ({}, "The mask steers"),
-        ({"gain": Interval(0.5, -0.1, 0.9)}, "The mask does not steer"),
-        ({"follow": Interval(0.6, 0.25, 0.9)}, "The mask does not steer"),
-        ({"cosine": 0.9995}, "The mask does not steer"),
-        ({"gain": UNKNOWN}, "The mask is not shown to steer"),
-        ({"follow": UNKNOWN}, "The mask is not shown to steer"),
+        ({}, "the mask steers"),
+        ({"gain": Interval(0.5, -0.1, 0.9)}, "the mask does not steer"),
+        ({"follow": Interval(0.6, 0.25, 0.9)}, "the mask does not steer"),
+        ({"cosine": 0.9995}, "the mask does not steer"),
+        ({"gain": UNKNOWN}, "the mask is not shown to steer"),
+        ({"follow": UNKNOWN}, "the mask is not shown to steer"),
     ],
 )
-def test_all_three_conditions_decide(change: dict[str, Any], lead: str) -> None:
+def test_all_three_conditions_decide(change: dict[str, Any], verdict: str) -> None:
     found = replace(STEERS, **change)
-    assert sentence(found).startswith(f"{lead}: ")
-    assert found.steers is (lead == "The mask steers")
+    assert sentence(found).startswith("80.0 % [70.0, 90.0] of masked structures are named")
+    assert f": {verdict}. " in sentence(found)
+    assert found.steers is (verdict == "the mask steers")
 
 
-def test_a_study_without_material_is_not_tested_and_has_no_table() -> None:
+@pytest.mark.parametrize(
+    "own", [Interval(0, 0, 0), Interval(0.4, 0.2, 0.6), Interval(0.2, float("nan"), float("nan"))]
+)
+def test_phrasings_of_a_model_that_names_nothing_have_nothing_to_lose(own: Interval) -> None:
+    found = replace(STEERS, own=own, losses=(0.0, 0.0))
+    assert "naming is not above chance, so unseen phrasings have nothing to lose" in sentence(found)
+    assert sentence(replace(STEERS, losses=(-0.1, 0.0))).endswith("unseen phrasings lose nothing.")
+
+
+def test_a_study_without_material_is_not_tested() -> None:
     found = region_control_results(Regions(()), {TRAINING: UNKNOWN}, QUICK)
     assert found["verdict"]["steers"] is None
-    assert region_tables(found) == []
+    assert "conditions" not in found

@@ -5,7 +5,14 @@ import pytest
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
-from sono.evaluation.selection import Seen, Target, leaking, resolve_target, select_frames
+from sono.evaluation.selection import (
+    Seen,
+    Target,
+    leaking,
+    resolve_target,
+    select_frames,
+    size_of,
+)
 
 SEEN = Seen(frozenset({"old"}), frozenset({"p1"}), frozenset({"i1"}))
 
@@ -42,11 +49,22 @@ def test_a_new_center_is_evaluated_in_all_its_splits(images: pd.DataFrame) -> No
         "of no standard plane": 1,
         "known from training": 2,
     }
+    assert (
+        found.start_line(Target("new"))
+        == "center new: 2 of 6 accepted frames are evaluated; excluded: 1 with plane unknown, 1 of "
+        "no standard plane, 2 known from training"
+    )
     first = found.first_line(Target("new"))
     assert (
         first
-        == "Center new (not seen in training): 2 frames of 1 patient (1 of them without patient id)"
+        == "Center new (not seen in training): 2 frames (1 of 1 patient, 1 with patient unknown)"
     )
+
+
+def test_frames_without_a_patient_are_not_counted_as_patients(images: pd.DataFrame) -> None:
+    assert size_of(images) == "8 frames (6 of 5 patients, 2 with patient unknown)"
+    assert size_of(images.assign(patient_id=None)) == "8 frames, patient unknown"
+    assert size_of(images[:3]) == "3 frames of 3 patients"
 
 
 def test_a_center_of_the_training_is_refused_unless_insisted(images: pd.DataFrame) -> None:
@@ -135,6 +153,7 @@ def test_frames_of_unknown_patients_are_counted_and_left_out_where_their_exam_wa
     assert found.without_patient == {
         "frames": 1,
         "study": 0,
+        "name and birth date": 0,
         "exam folder": 1,
         "duplicate": 0,
         "train only": 0,

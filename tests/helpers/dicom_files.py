@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
 def write_dicom(path: Path, picture: NDArray[np.uint8], **values: object) -> None:
-    """Write an Ultrasound Image of `picture` [H, W].
+    """Write an Ultrasound Image of `picture` [H, W], or of several frames [N, H, W].
 
     `values` replace or add elements by keyword.
     """
@@ -18,7 +18,7 @@ def write_dicom(path: Path, picture: NDArray[np.uint8], **values: object) -> Non
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
-    made.Modality, (made.Rows, made.Columns) = "US", picture.shape
+    made.Modality, (made.Rows, made.Columns) = "US", picture.shape[-2:]
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
     made.BitsAllocated = made.BitsStored = 8
     made.HighBit, made.PixelRepresentation = 7, 0

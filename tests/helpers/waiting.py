@@ -1,10 +1,12 @@
 """Waiting for a condition or a process, with a limit that only something broken reaches."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
 
 LIMIT = 600.0  # seconds: a loaded machine is many times slower than an idle one
+PROGRESS = re.compile(r"^[\w ]+: \d+ of \d+, \d+ s\n", re.MULTILINE)
 
 
 def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
@@ -23,3 +25,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
     except BaseException:
         process.kill()
         raise
+
+
+def without_progress(stderr: str) -> str:
+    """What a command said on stderr, without the lines of progress that a slow machine prints."""
+    return PROGRESS.sub("", stderr)

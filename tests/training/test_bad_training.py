@@ -113,19 +113,24 @@ def test_planes_that_no_table_knows_are_refused(
     assert not own_study.runs.exists()
 
 
-def test_one_validation_frame_picks_no_epoch(
-    own_study: Workspace, config: TrainingConfig, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("count", "word"), [(0, "no"), (1, "one")])
+def test_a_validation_split_without_two_frames_picks_no_epoch(
+    own_study: Workspace,
+    config: TrainingConfig,
+    capsys: pytest.CaptureFixture[str],
+    count: int,
+    word: str,
 ) -> None:
     images = own_study.images()
-    spare = images.index[images["split"] == "val"][1:]
+    spare = images.index[images["split"] == "val"][count:]
     own_study.write(IMAGES, images.drop(spare))
     fill_vault(own_study)
     summary = train(own_study, config)
-    assert (summary.val_frames, summary.best_score) == (1, None)
+    assert (summary.val_frames, summary.best_score) == (count, None)
     assert not (summary.folder / "best").exists()
-    assert "one captioned frame in the validation split cannot pick an epoch" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{word} captioned frame in the validation split: no epoch can be picked" in said
+    assert "raise val under [splits]" in said
 
 
 def test_a_plane_with_one_frame_is_learned_like_any(

@@ -86,9 +86,13 @@ def test_a_center_that_is_held_out_is_not_seen(
     assert summary.train_frames + len(of_b) == images["split"].eq("train").sum()
     held = int((images["center"].eq("B") & images["split"].ne("test")).sum())
     assert held and read_run(folder).left_out == {"frames of B": held}
-    assert f"excludes from train and validation: {held} frames of B" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    told = " ".join(capsys.readouterr().err.split())
+    for split, used in {"train": summary.train_frames, "val": summary.val_frames}.items():
+        placed = int(images["split"].eq(split).sum())
+        assert (
+            f"uses {used} of {placed} frames of the {split} split; not used: {placed - used} "
+            "frames of B" in told
+        )
     assert read_run(folder).centers_seen == ("A",)
     assert not read_run(folder).patients_seen & set(
         images.loc[images["center"] == "B", "patient_id"]

@@ -13,8 +13,10 @@ from sono.curation.core.atomic import file_sha256
 from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder, check_privacy
+from sono.templates.loader import load_templates
 from sono.training.interop.export_onnx import export_onnx
 from sono.training.interop.export_sonoclip import export_sonoclip
+from sono.training.interop.onnx_folder import write_planes
 from sono.training.model.checkpoints import (
     RunInfo,
     load_model,
@@ -107,6 +109,10 @@ def export_model(
     refuse_used_folder(out)
     model, info = load_model(folder)
     with new_folder(out) as new:
-        files = (export_onnx if to == "onnx" else export_sonoclip)(model, new)
+        if to == "onnx":
+            planes, templates = workspace.planes().planes, load_templates(info.template)
+            files = export_onnx(model, new) + write_planes(model, planes, templates, new)
+        else:
+            files = export_sonoclip(model, new)
         searched = check_folder(workspace, new)
     return ExportSummary(info.name, to, tuple(out / file.name for file in files), searched)

@@ -182,7 +182,14 @@ def test_what_the_frames_without_a_patient_follow_is_counted() -> None:
         {"status": "error"},
     ]
     rows += [{"duplicate_group": "g"}, {"patient_id": "q", "duplicate_group": "g"}]
-    expected = {"frames": 5, "study": 1, "exam folder": 2, "duplicate": 1, "train only": 1}
+    expected = {
+        "frames": 5,
+        "name and birth date": 0,
+        "study": 1,
+        "exam folder": 2,
+        "duplicate": 1,
+        "train only": 1,
+    }
     assert orphan_counts(images(rows)) == expected
     assert orphan_counts(images([{"patient_id": "p"}])) == {}
 
@@ -215,6 +222,7 @@ def test_an_export_with_rows_missing_leaks_no_exam(export: Path, tmp_path: Path)
         assert study.images().groupby("exam_id")["split"].nunique().max() == 1
     assert sizes["without patient"] == {
         "frames": 5,
+        "name and birth date": 0,
         "study": 0,
         "exam folder": 5,
         "duplicate": 0,

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from studies import fill_vault
 
 from sono.curation.core.config import override
 from sono.curation.core.errors import SonoError
@@ -13,7 +14,7 @@ from sono.curation.core.tables import IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.related_frames import training_rows
 from sono.curation.dataset.split_checks import check_splits, split_counts
-from sono.curation.dataset.split_stage import split_workspace
+from sono.curation.dataset.split_stage import checked_splits, split_workspace
 from sono.curation.dataset.splits import SplitConfig, assign_splits, earlier_splits, fold_splits
 from sono.curation.records.read import RecordsConfig, find_known_table, read_records
 
@@ -296,3 +297,41 @@ def test_every_center_has_its_share_of_every_split() -> None:
 def test_more_folds_than_patients_are_refused() -> None:
     with pytest.raises(SonoError, match="5 folds of 3 patients"):
         fold_splits(_patients(3), folds=5, fold=0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("patients", "settings", "empty"),
+    [
+        (1, "", "val and test"),
+        (2, "", "val"),
+        (3, "", ""),
+        (2, "train = 0.8\nval = 0\ntest = 0.2", ""),
+        (2, 'column = "Train"', ""),
+    ],
+)
+def test_an_empty_split_is_reported_with_what_to_do(
+    tmp_path: Path, patients: int, settings: str, empty: str
+) -> None:
+    study = Workspace.create(tmp_path / "study")
+    study.config_path.write_text(f"{study.config_path.read_text()}\n[splits]\n{settings}\n")
+    names = ["train", "test", "test"][:patients]
+    images = _patients(patients).assign(partition=np.repeat(names, 4))
+    study.write(IMAGES, images.assign(reasons=[[]] * len(images)))
+    fill_vault(study)
+    found = [split_workspace(study, None, 0, None), checked_splits(study)]
+    if not empty:
+        assert not any("warning" in one for one in found)
+        return
+    for one in found:
+        assert one["warning"].startswith(
+            f"no frame is in {empty}, because there are only {patients} "
+        )
+        assert f"raise {empty} under [splits]" in one["warning"]
+        assert "a training keeps its last epoch" in one["warning"]
+
+
+def test_a_fold_without_val_is_reported(tmp_path: Path) -> None:
+    study = Workspace.create(tmp_path / "study")
+    study.write(IMAGES, _patients(2).assign(reasons=[[]] * 8))
+    fill_vault(study)
+    assert "no frame is in val" in split_workspace(study, 2, 0, None)["warning"]

@@ -188,8 +188,61 @@ def test_files_and_rows_without_each_other_are_counted_both_ways(tmp_path: Path)
     )
     assert report.raw.unmatched_names == {"Aa_9.a": 1, "a9.a": 1}
     assert (report.raw.rows_without_file, report.raw.lines_without_file) == (2, (3, 4))
-    assert report.raw.lost_zeros == 1
+    assert report.raw.like_ids.count == 1
     assert "Quillfeather" not in _shown(report)
+
+
+def _png(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", np.full((8, 8), value, np.uint8))[1].tobytes())
+
+
+def _rules(report: RecordsReport) -> list[tuple[int, str, int]]:
+    assert report.raw is not None
+    return [(row.line, row.rule, row.count) for row in report.raw.rows]
+
+
+def _examples(report: RecordsReport) -> dict[str, tuple[int, int]]:
+    """The numbers of rows and files of each rule."""
+    assert report.raw is not None
+    return {row.rule: (rows, files) for row, rows, files in report.raw.examples()}
+
+
+def test_a_row_whose_patient_a_path_shows_is_not_the_row_that_it_contradicts(
+    tmp_path: Path,
+) -> None:
+    for number, name in enumerate(("x.png", "W10003/c.png", "W10003/d.png")):
+        _png(tmp_path / "raw" / name, number)
+    text = "file,patient,GA\nd.png,W10001,22w0d\nc.png,W10003,24w0d\n"
+    report = _check(tmp_path, text, tmp_path / "raw")
+    assert _rules(report) == [(2, "record_conflict", 1), (3, "name", 1)]
+    assert _examples(report) == {"record_conflict": (1, 1), "name": (1, 1)}
+    text = "file,patient,GA\nd.png,W10001,22w0d\nc.png,W10001,24w0d\nx.png,W10003,20w0d\n"
+    report = _check(tmp_path, text, tmp_path / "raw")
+    assert _rules(report) == [(2, "record_conflict", 1), (3, "record_conflict", 1), (4, "name", 1)]
+
+
+def test_a_row_with_a_file_of_its_own_is_no_contradiction_of_the_files_of_its_name(
+    tmp_path: Path,
+) -> None:
+    raw = tmp_path / "raw"
+    for patient in ("W1", "W2"):
+        (raw / patient).mkdir(parents=True)
+        _dicom(raw / patient / "IM_1.dcm", patient)
+    report = _check(tmp_path, "file,patient,GA\nIM_1.dcm,W1,22w3d\n", raw)
+    assert _examples(report) == {"name and header": (1, 1), "record_conflict": (0, 1)}
+
+
+def test_a_file_that_contradicts_a_row_by_name_is_joined_to_another_by_its_id(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "raw").mkdir()
+    _dicom(tmp_path / "raw/IM_1.dcm", "W2")
+    text = "file,patient,due\nIM_1.dcm,W1,2024-05-29\n,W2,2024-05-29\n"
+    report = _check(tmp_path, text, tmp_path / "raw")
+    assert _rules(report) == [(2, "record_conflict", 1), (3, "patient id, exam_undecided", 1)]
+    assert report.raw is not None
+    assert report.raw.codes == {"exam_undecided": 1, "record_conflict": 1}
 
 
 @pytest.mark.parametrize(("unknown", "code"), [("femor", 1), ("femur", 3)])

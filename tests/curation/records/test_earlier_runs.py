@@ -124,3 +124,28 @@ def test_frames_of_other_folders_that_keep_facts_of_rows_that_are_gone_are_named
         "keep facts from rows that are not" in remark
         for remark in grade(study, "more", True).remarks
     )
+
+
+def test_a_known_table_that_is_found_in_the_folder_is_named_and_concerns_this_folder_only(
+    study: Workspace,
+) -> None:
+    parent = study.root.parent
+    (parent / "records.csv").write_text("file,patient,plane\nP0/IM.png,100,femur\n")
+    grade(study, "raw", True)
+    (parent / "more").mkdir()
+    shutil.copy(parent / "raw/P2/IM.png", parent / "more/100_HC.png")
+    table = "filename,pixel size(mm),head circumference (mm)\n100_HC.png,0.2,180\n"
+    (parent / "more/sizes.csv").write_text(table)
+    summary = grade(study, "more")
+    assert "keep facts from rows" not in str(summary.remarks)
+    (remark,) = [remark for remark in summary.remarks if "no --records" in remark]
+    assert "the table sizes.csv of the folder is used" in remark and "hc18" in remark
+    assert (summary.files, summary.reasons.get("not_an_image")) == (1, None)
+    published = "training_set_pixel_size_and_HC.csv"
+    for shown in ("a.a", published):  # without --names
+        summary = run_qc(study, QcOptions(parent / "more"), Engine(jobs=1))
+        (remark,) = [remark for remark in summary.remarks if "no --records" in remark]
+        assert f"the table {shown} of the folder is used" in remark
+        if shown != published:
+            (parent / "more/sizes.csv").rename(parent / "more" / published)
+    assert "no --records" not in str(grade(study, "raw", True).remarks)

@@ -449,3 +449,10 @@ def test_an_order_that_no_date_shows_is_a_doubt_until_it_is_set(tmp_path: Path) 
     assert [record.lmp for record in table.records] == [date(2023, 7, 8), date(2023, 6, 9)]
     assert "set date_order" in table.doubts[0]
     assert not _read(tmp_path / "a.csv", date_order="day").doubts
+
+
+def test_an_open_document_spreadsheet_is_named_as_such(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.ods", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+    with pytest.raises(SonoError, match=r"an OpenDocument spreadsheet \(ODS\); save it as XLSX"):
+        read_sheet(tmp_path / "a.ods")

@@ -134,6 +134,35 @@ def test_an_accession_number_of_two_patients_names_no_exam(tmp_path: Path) -> No
     assert (first.codes, second.ga_days) == (CONFLICT, 157)
 
 
+def test_a_study_number_that_is_also_the_study_id_of_another_exam_names_no_exam(
+    tmp_path: Path,
+) -> None:
+    named = _file("a.dcm", AccessionNumber="1234", StudyID="1", StudyInstanceUID="1.2.840.1")
+    other = _file("b.dcm", AccessionNumber="77", StudyID="1234", StudyInstanceUID="1.2.840.2")
+    table = _table(tmp_path, "study,GA\n1234,22w3d\n")
+    for files, others in ([[named, other], []], [[named], [other]]):
+        match = join(files, table, others)[0]
+        assert (match.ga_days, match.codes) == (None, ("no_record", "record_ambiguous"))
+        assert "several people or exams have the file's exam id" in match.why
+    assert join([named], table)[0].ga_days == 157
+    same = _file("b.dcm", StudyID="1234", StudyInstanceUID="1.2.840.1")  # the same exam
+    assert join([named, same], table)[0].ga_days == 157
+    named_twice = _file("a.dcm", AccessionNumber="1234", StudyID="1234")
+    assert join([named_twice], table)[0].ga_days == 157
+
+
+@pytest.mark.parametrize("text", ["accession,GA\n1234,22w3d\n", "study,MRN,GA\n1234,W1,22w3d\n"])
+def test_a_column_of_accession_numbers_and_a_patient_decide_between_two_namespaces(
+    tmp_path: Path, text: str
+) -> None:
+    ids = {"StudyInstanceUID": "1.2.840.1", "PatientID": "W1"}
+    named = _file("a.dcm", AccessionNumber="1234", StudyID="1", **ids)
+    ids = {"StudyInstanceUID": "1.2.840.2", "PatientID": "W2"}
+    other = _file("b.dcm", AccessionNumber="77", StudyID="1234", **ids)
+    matches = join([named, other], _table(tmp_path, text))
+    assert [match.ga_days for match in matches] == [157, None]
+
+
 def test_a_row_of_another_exam_of_the_patient_gives_only_what_holds_for_the_patient(
     tmp_path: Path,
 ) -> None:

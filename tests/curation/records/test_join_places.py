@@ -199,7 +199,7 @@ def test_a_folder_with_the_full_name_of_another_patient_is_a_conflict(
     text = f"file,patient,name,plane\nIM_1.png,W1,{names[0]},femur\nIM_2.png,W2,{names[1]},femur\n"
     match = _join(tmp_path, text, _file(path), _file("x.png"))[0]
     assert match.codes == (CONFLICT if conflict else ()) and (NAMED in match.why) == conflict
-    assert not conflict or [row.line for row in match.rows] == [2, 3]
+    assert not conflict or [row.line for row in (*match.rows, *match.owners)] == [2, 3]
 
 
 def test_two_names_of_one_patient_and_a_header_that_agrees_are_no_conflict(tmp_path: Path) -> None:

@@ -410,3 +410,6 @@ def test_no_assignment_is_false_and_nothing_is_left_out_without_a_reason(
             )
         assert match.ga_days is None or abs(match.ga_days - visit.ga_days) <= tolerance
         assert match.patient in (None, visit.patient, visit.patient.lstrip("0"), "ANON", "")
+    rows = [match.record for match in matches if match.record and match.record.kind != "image"]
+    planes = [row.line for row in rows if row.plane]
+    assert len(planes) == len(set(planes))  # a plane belongs to one image

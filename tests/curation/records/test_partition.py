@@ -14,6 +14,8 @@ from sono.curation.dataset.split_checks import check_splits
 from sono.curation.dataset.split_stage import split_workspace
 from sono.curation.dataset.splits import SplitConfig, assign_splits
 from sono.curation.qc import QcOptions, QcSummary, run_qc
+from sono.curation.records.check import check_records
+from sono.curation.records.file_matching import MatchOptions
 from sono.curation.records.partition import looks_like_partition, read_partition
 from sono.curation.records.read import RecordsConfig, read_rows
 from sono.curation.records.table_reading import TableReading
@@ -159,6 +161,12 @@ def test_qc_and_split_honor_the_partition_of_a_table(raw: Path, tmp_path: Path) 
     path = table(tmp_path, "Train ", *rows)
     remark = next(one for one in graded(study, raw, path).remarks if "partition" in one)
     assert "column 'Train' of the records table" in remark and '[splits] column = "Train"' in remark
+    assert not any("unused columns" in one for one in graded(study, raw, path).remarks)
+    report = check_records(path, RecordsConfig(), PlaneTable())
+    assert [one for one in report.remarks if "partition" in one] == [remark]
+    chosen = MatchOptions(partition="Train")
+    report = check_records(path, RecordsConfig(), PlaneTable(), options=chosen)
+    assert not any("partition" in one for one in report.remarks)
     summary = graded(study, raw, path, 'column = "Train"\nvalues = { "1" = "train", "0" = "test" }')
     assert not any("unused columns" in remark for remark in summary.remarks)
     assert not any("partition" in one or "split as usual" in one for one in summary.remarks)

@@ -7,6 +7,7 @@ import pytest
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, from_rows
+from sono.curation.dataset.exams import orphan_counts
 from sono.curation.dataset.split_checks import check_splits, possible_counts
 from sono.curation.dataset.splits import SplitConfig, assign_splits
 from sono.curation.qc_messages import frame_remarks
@@ -32,6 +33,67 @@ def test_spellings_of_one_id_are_one_patient(other: str) -> None:
     patients, groups = same_patients(_ids("w90006", other, "w90007"))
     assert patients[0] == patients[1] != patients[2]
     assert groups == [None] * 3
+
+
+DOE = {"PatientName": "DOE^JANE", "PatientBirthDate": "19900101"}
+
+
+@pytest.mark.parametrize(
+    ("orphan", "linked"),
+    [
+        (DOE, True),
+        ({**DOE, "PatientName": "Jane Doe"}, True),
+        ({**DOE, "PatientName": "DOE^JILL"}, False),
+        ({**DOE, "PatientName": "DOE"}, False),
+        ({**DOE, "PatientBirthDate": "19910101"}, False),
+        ({"PatientName": "DOE^JANE"}, False),
+        ({}, False),
+    ],
+)
+def test_a_frame_without_an_id_may_be_of_the_patient_with_its_name_and_birth_date(
+    orphan: dict[str, str], linked: bool
+) -> None:
+    files = [("W1", DOE), ("W2", {}), (None, orphan), ("UNKNOWN", orphan)]
+    patients, groups = same_patients(_sources(*files))
+    assert patients[0] is not None and patients[2:] == [None, None]
+    assert groups[1] is None
+    assert (groups[0] == groups[2] == groups[3] is not None) == linked
+
+
+def test_frames_without_an_id_of_one_name_and_birth_date_may_be_of_one_patient() -> None:
+    other = {**DOE, "PatientName": "ROE^MARY"}
+    patients, groups = same_patients(_sources((None, DOE), ("W2", {}), (None, DOE), (None, other)))
+    assert patients == [None, ("", "w2"), None, None]
+    assert groups[0] == groups[2] is not None and groups[3] != groups[0] and groups[1] is None
+
+
+def test_a_name_that_is_written_for_everybody_links_no_frame_without_an_id() -> None:
+    files = [*((f"W{number}", DOE) for number in range(5)), (None, DOE)]
+    assert same_patients(_sources(*files))[1] == [None] * 6
+
+
+def test_a_linked_frame_is_in_the_split_of_its_patient() -> None:
+    known = [{"patient_id": f"p{number}", "exam_id": f"e{number}"} for number in range(30)]
+    known[7] |= {"patient_group": "g"}
+    linked = {"patient_id": None, "patient_group": "g", "exam_id": "e-linked"}
+    unknown = {"patient_id": None, "patient_group": "h", "exam_id": None}
+    rows = [
+        {"source_id": f"s{number}", "frame": 0, "status": "accepted", "image_id": f"i{number}"}
+        | {"reasons": []}
+        | one
+        for number, one in enumerate([*known, linked, unknown])
+    ]
+    images = from_rows(IMAGES, rows)
+    for seed in range(20):
+        images["split"] = assign_splits(images, SplitConfig(seed=seed))
+        check_splits(images)
+        assert images["split"][7] == images["split"][30] and images["split"][31] == "train"
+    counts = orphan_counts(images)
+    assert counts["name and birth date"] == counts["train only"] == 1 and counts["frames"] == 2
+    assert possible_counts(images) == {}
+    images.loc[30, "split"] = "train" if images["split"][7] != "train" else "test"
+    with pytest.raises(SonoError, match="1 groups of patients who may be one"):
+        check_splits(images)
 
 
 def test_an_id_among_the_other_ids_of_a_header_is_the_same_patient() -> None:
@@ -94,7 +156,8 @@ def test_a_patient_without_a_hospital_may_be_any_who_has_the_number_in_two() -> 
         assert images["split"].iloc[:3].nunique() == 1
         check_splits(images)
     assert possible_counts(images)["patients"] == 3
-    told = " ".join(frame_remarks(images.assign(message=None), None, Joined(0, {})))
+    images = images.assign(message=None)
+    told = " ".join(frame_remarks(images, images, None, Joined(0, {})))
     assert "3 patients (3 frames) may be fewer" in told and "without a hospital" in told
 
 

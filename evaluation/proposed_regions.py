@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.console import progress
-from sono.curation.core.engine import Engine
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import OTHER
 from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import like_centers
 from sono.evaluation.bootstrap import Interval
 from sono.evaluation.metrics import cosines
-from sono.evaluation.modes import Outlines, StoredMask, derangement, proposed_outlines
+from sono.evaluation.modes import derangement
+from sono.evaluation.outlines import Outlines, StoredMask
 from sono.evaluation.plane_from_regions import (
     Choice,
     RegionScores,
@@ -70,9 +69,7 @@ def validation_frames(
     return frames[~related].reset_index(drop=True)
 
 
-def choose_weight(
-    study: RegionStudy, paths: Sequence[Path], kind: str, engine: Engine
-) -> Weighting | None:
+def choose_weight(study: RegionStudy, outlines: Outlines, kind: str) -> Weighting | None:
     """The weight of the regions chosen on the validation frames of `study`.
 
     The result is None if they show one plane or none.
@@ -80,7 +77,6 @@ def choose_weight(
     present, truth = np.unique(study.plane_index, return_inverse=True)
     if len(present) < 2:
         return None
-    outlines = proposed_outlines(engine, study.keys, paths)
     regions = region_scores(study, [outlines.get(key, ()) for key in study.keys])
     everywhere = np.ones((study.side, study.side), np.bool_)
     whole = mode_features(
@@ -172,21 +168,22 @@ def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> 
     if not weighting.weight:
         return (
             False,
-            f"Proposed regions do not help: no weight gained on {weighting.frames} validation "
-            "frames.",
+            f"0.0 points gained by any weight on {weighting.frames} validation frames: proposed "
+            "regions do not help.",
         )
     effect = (
-        f"together with the whole frame they give {points(gain)} macro Top-1 ({weighting.source})"
+        f"{points(gain)} macro Top-1 from proposed regions with the whole frame "
+        f"({weighting.source})"
     )
     if not gain.above_zero:
-        return False, f"Proposed regions are not shown to help: {effect}."
+        return False, f"{effect}: proposed regions are not shown to help."
     if control.above_zero:
         return (
             False,
-            f"Proposed regions are not shown to help: {effect}, but those of other frames gain as "
-            "well.",
+            f"{effect}: proposed regions are not shown to help, because those of other frames "
+            "gain as well.",
         )
-    return True, f"Proposed regions help: {effect}, and those of other frames show no gain."
+    return True, f"{effect}: proposed regions help, and those of other frames show no gain."
 
 
 def _plane_texts(study: RegionStudy) -> NDArray[np.float32]:
