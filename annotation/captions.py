@@ -32,6 +32,8 @@ from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates, load_templat
 
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
 
+MAX_NAMES = 5  # refused captions that a message names
+
 _Place = tuple[str, str | None]  # image id, and mask id of a region caption
 
 
@@ -60,6 +62,20 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class RefusedCaption:
+    """The frame of a refused caption, its mask if it is of a region, and the codes of findings."""
+
+    image_id: str
+    mask_id: str | None
+    findings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The ids in words."""
+        return f"frame {self.image_id}" + (f" mask {self.mask_id}" if self.mask_id else "")
+
+
+@dataclass(frozen=True)
 class CaptionSummary:
     """What was written and what was refused: `counts` by level and tier, `findings` by code."""
 
@@ -67,8 +83,14 @@ class CaptionSummary:
     counts: dict[str, dict[str, int]]
     findings: dict[str, int]
     refused: int
-    examples: tuple[str, ...]  # for each finding: where, what the rule is, a refused text
+    examples: tuple[str, ...]  # for each finding: where, what the rule is, frames, a refused text
     shortened: int  # captions that list fewer structures than there are, to fit the text encoder
+    refused_captions: tuple[RefusedCaption, ...]
+
+    def table(self) -> dict[str, object]:
+        """The counts and examples for the terminal, without the list of refused captions."""
+        listed = "--json lists the frames and masks of all" if self.refused > MAX_NAMES else ()
+        return vars(self) | {"refused_captions": listed}
 
     def refuse_findings(self) -> None:
         """FindingsError (exit 3) where a caption was refused."""
@@ -287,19 +309,30 @@ def _summary(
     counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
     findings: Counter[str] = Counter()
     examples: dict[str, str] = {}  # the first of each finding
+    refused: list[RefusedCaption] = []
     for place, caption in zip(places, captions, strict=True):
         findings.update(caption.findings)
         for code, line in zip(caption.findings, caption.places, strict=True):
             examples.setdefault(code, f"{line}: {code}, {FINDINGS[code]}: '{caption.text}'")
+        if caption.findings:
+            refused.append(RefusedCaption(*place, caption.findings))
         counts[_level(place)][caption.tier] += not caption.findings
     return CaptionSummary(
         writer.templates.id,
         counts,
         dict(sorted(findings.items())),
-        sum(bool(caption.findings) for caption in captions),
-        tuple(examples.values()),
+        len(refused),
+        tuple(f"{text} of {_names(code, refused)}" for code, text in examples.items()),
         sum(caption.shortened for caption in captions),
+        tuple(refused),
     )
+
+
+def _names(code: str, refused: list[RefusedCaption]) -> str:
+    """The first captions with a finding, by frame and mask."""
+    names = [caption.name for caption in refused if code in caption.findings]
+    more = f" and {len(names) - MAX_NAMES} more" * (len(names) > MAX_NAMES)
+    return f"{', '.join(names[:MAX_NAMES])}{more}"
 
 
 def _level(place: _Place) -> str:

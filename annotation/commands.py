@@ -83,8 +83,6 @@ def import_(
 
     Example: sono masks import masks/ --structure "fetal head"
     """
-    import dataclasses
-
     from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
     from sono.annotation.mask_import import import_masks
     from sono.curation.core.workspace import Workspace
@@ -105,7 +103,7 @@ def import_(
     summary = import_masks(Workspace.find(workspace), path, options)
     if summary.imported or as_json:
         show(
-            summary if as_json else dataclasses.replace(summary, masks=()),
+            summary if as_json else summary.table(),
             as_json,
             next_step=shlex.join(["sono", *(word for word in sys.argv[1:] if word != "--dry-run")])
             if dry_run
@@ -177,9 +175,7 @@ def overlays(
     from sono.annotation.overlays import write_overlays
     from sono.curation.core.workspace import Workspace
 
-    show(
-        {"sheet": str(write_overlays(Workspace.find(workspace), target, count, no_vault))}, as_json
-    )
+    show(write_overlays(Workspace.find(workspace), target, count, no_vault), as_json)
 
 
 @captions.command("build")
@@ -204,7 +200,7 @@ def build(
     from sono.curation.core.workspace import Workspace
 
     summary = build_captions(Workspace.find(workspace), template)
-    show(summary, as_json, next_step="sono stats")
+    show(summary if as_json else summary.table(), as_json, next_step="sono stats")
     if strict:
         summary.refuse_findings()
 

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sono.curation.core.errors import IssuesError, SonoError
+from sono.curation.core.tables import rows_of
 
 MAX_EXAMPLES = 5
+MAX_NAMES = 5  # in one message
 
 REFUSALS = {
     "unmatched": "no frame has this name",
@@ -79,10 +81,12 @@ class Outcome(NamedTuple):
 class ImportSummary:
     """Counts of the imported masks, and of the refused and skipped ones by reason.
 
-    `known` of the imported masks existed before. `examples` has one mask for each kind of evidence
-    and reason; `masks` has all of them after a dry run.
+    After a `dry_run`, these are the masks that would be imported. `known` of them existed before.
+    `examples` has one mask for each kind of evidence and reason; `masks` has all of them after a
+    dry run. `other_planes` has the masks of structures that the plane of their frame does not have.
     """
 
+    dry_run: bool
     imported: int
     known: int
     structures: dict[str, int]
@@ -94,7 +98,17 @@ class ImportSummary:
     examples: tuple[str, ...]
     remarks: tuple[str, ...]
     unknown_labels: tuple[str, ...] = ()  # each once, with its count and what to do
+    other_planes: tuple[dict[str, object], ...] = ()
     masks: tuple[dict[str, object], ...] = ()
+
+    def table(self) -> dict[str, object]:
+        """The counts and messages for the terminal, without the lists of single masks."""
+        count = "would be imported" if self.dry_run else "imported"
+        return {count: self.imported} | {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("dry_run", "imported", "other_planes", "masks")
+        }
 
     def refuse_nothing(self) -> None:
         """Raise SonoError if no mask was imported, with the names that were searched for."""
@@ -103,7 +117,8 @@ class ImportSummary:
                 f"{name} {count}" for name, count in {**self.refused, **self.skipped}.items()
             )
             shown = "; ".join((*self.examples, *self.unknown_labels)) or "it contains no mask"
-            raise SonoError(f"nothing was imported ({reasons or 'no mask'}): {shown}")
+            was = "would be" if self.dry_run else "was"
+            raise SonoError(f"nothing {was} imported ({reasons or 'no mask'}): {shown}")
 
     def refuse_findings(self) -> None:
         """IssuesError (exit 3) when a mask was refused."""
@@ -119,11 +134,13 @@ def summarize(
     before: pd.DataFrame,
     outcomes: Sequence[Outcome],
     remarks: Sequence[str],
+    other_planes: pd.DataFrame,
     dry_run: bool,
 ) -> ImportSummary:
     kept = [outcome for outcome in outcomes if outcome.reason is None]
     refused = [outcome for outcome in outcomes if outcome.reason not in (None, "skipped")]
     return ImportSummary(
+        dry_run=dry_run,
         imported=len(new),
         known=int(new["mask_id"].isin(before["mask_id"]).sum()),
         structures=_counts(new["structure"]),
@@ -135,6 +152,7 @@ def summarize(
         examples=_examples(refused, kept if dry_run else []),
         remarks=tuple(remarks),
         unknown_labels=_unknown_labels(refused),
+        other_planes=tuple(rows_of(other_planes)),
         masks=tuple(outcome._asdict() for outcome in outcomes) if dry_run else (),
     )
 

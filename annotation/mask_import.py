@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sono.annotation.embedded_pictures import checked
 from sono.annotation.foreign_masks import Found, Picture, RefusedError
 from sono.annotation.import_options import ImportOptions, check_file_kind, check_options
-from sono.annotation.import_summary import ImportSummary, Outcome, summarize
+from sono.annotation.import_summary import MAX_NAMES, ImportSummary, Outcome, summarize
 from sono.annotation.mask_files import MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, find_structure, structure_name
@@ -25,8 +25,6 @@ from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import MASKS, Row
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
-
-MAX_NAMES = 5
 
 # Colors of Alzubaidi et al. 2023 (head planes): the outline's inside, the cavum and the ventricle.
 HEAD_COLORS = {"red": "fetal head", "olive": "cavum septi pellucidi", "green": "lateral ventricle"}
@@ -74,13 +72,14 @@ def import_masks(
             check_privacy(workspace)
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
     remarks += _second_masks(before, new, options.replace)
-    remarks += _foreign_structures(new, finder.accepted, planes)
+    foreign = _other_planes(new, finder.accepted, planes)
+    remarks += _other_planes_message(foreign)
     remarks += _rotated_frames(new, finder.accepted)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(
             f"{decided} proposals are left out: these structures have already been reviewed"
         )
-    return summarize(new, before, outcomes, remarks, options.dry_run)
+    return summarize(new, before, outcomes, remarks, foreign, options.dry_run)
 
 
 def _second_masks(before: pd.DataFrame, new: pd.DataFrame, replace: bool | None) -> list[str]:
@@ -100,24 +99,31 @@ def _second_masks(before: pd.DataFrame, new: pd.DataFrame, replace: bool | None)
     ]
 
 
-def _foreign_structures(
+def _other_planes(
     new: pd.DataFrame, accepted: Mapping[str, Row], planes: PlaneTable
-) -> list[str]:
-    """A message on masks of structures that the plane of their frame does not have."""
-    pairs = zip(
-        new["structure"], (accepted[image_id]["plane"] for image_id in new["image_id"]), strict=True
+) -> pd.DataFrame:
+    """The masks of structures that the plane of their frame does not have: ids and names."""
+    masks = new[["mask_id", "image_id", "structure"]].assign(
+        plane=[accepted[image_id]["plane"] for image_id in new["image_id"]]
     )
-    foreign = Counter(
-        f"{structure} on {name}"
-        for structure, name in pairs
-        if name in planes.by_id and structure not in (planes.by_id[name].structures or (structure,))
-    )
-    if not foreign:
+    foreign = [
+        name in planes.by_id and structure not in (planes.by_id[name].structures or (structure,))
+        for structure, name in zip(masks["structure"], masks["plane"], strict=True)
+    ]
+    return masks[np.array(foreign, np.bool_)]
+
+
+def _other_planes_message(foreign: pd.DataFrame) -> list[str]:
+    if foreign.empty:
         return []
+    counts = _format_counts(Counter(foreign["structure"] + " on " + foreign["plane"]))
+    named = zip(foreign["mask_id"], foreign["image_id"], strict=True)
+    first = ", ".join(f"{mask} of frame {frame}" for mask, frame in list(named)[:MAX_NAMES])
+    more = "; --json lists all as other_planes" if len(foreign) > MAX_NAMES else ""
     return [
-        f"{foreign.total()} masks show a structure that the plane of their frame does not have "
-        f"({_format_counts(foreign)}): masks of other frames? If not, add the structure to the "
-        "plane in the planes file; otherwise no caption names it"
+        f"{len(foreign)} masks show a structure that the plane of their frame does not have "
+        f"({counts}): masks of other frames? If not, add the structure to the plane in the planes "
+        f"file; otherwise no caption names it. Masks: {first}{more}"
     ]
 
 

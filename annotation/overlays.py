@@ -1,5 +1,6 @@
 """Masks drawn on their frames, for review."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,18 @@ SIDE = 256  # pixels
 COLUMNS = 6
 
 
+@dataclass(frozen=True)
+class OverlaySummary:
+    """The sheet, the number of frames on it, and a message if others have masks, too."""
+
+    sheet: Path
+    frames: int
+    remarks: tuple[str, ...]
+
+
 def write_overlays(
     workspace: Workspace, folder: Path, count: int = 24, no_vault: bool = False
-) -> Path:
+) -> OverlaySummary:
     """Write `folder`/masks.png: up to `count` frames with masks, structure names and image id.
 
     The structures take turns. The names are searched for private strings; raises SonoError if that
@@ -37,7 +47,9 @@ def write_overlays(
     check_texts(workspace, "masks.png", (text for _, text in tiles))
     target = folder / "masks.png"
     write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE, LEGEND))
-    return target
+    whole = masks["image_id"].nunique()
+    more = f"{len(tiles)} of {whole} frames with masks are drawn; --count {whole} draws all"
+    return OverlaySummary(target, len(tiles), (more,) if whole > len(tiles) else ())
 
 
 def choose_frames(masks: pd.DataFrame, count: int) -> list[str]:

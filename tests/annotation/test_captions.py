@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sono.annotation.caption_facts import Facts, caption_values, english_list, ga_in_words
-from sono.annotation.captions import CaptionWriter, build_captions
+from sono.annotation.captions import CaptionWriter, RefusedCaption, build_captions
 from sono.annotation.lint import FINDINGS, LintRules
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError
@@ -220,8 +220,24 @@ def test_a_caption_with_a_finding_is_refused_and_counted(tmp_path: Path) -> None
     summary = build_captions(workspace, "sonoclip")
     assert workspace.captions()["image_id"].tolist() == ["a"]
     assert (summary.refused, summary.findings) == (2, {"wrong_structure": 2})
+    mask_id = workspace.masks()["mask_id"].iloc[0]
     assert "sonoclip/global.j2:3: wrong_structure, a structure of another" in summary.examples[0]
     assert "cerebellum" in summary.examples[0]
+    assert summary.examples[0].endswith(f"' of frame b, frame b mask {mask_id}")
+    assert summary.refused_captions == (
+        RefusedCaption("b", None, ("wrong_structure",)),
+        RefusedCaption("b", mask_id, ("wrong_structure",)),
+    )
+
+
+def test_many_refused_captions_are_named_by_the_first_and_all_in_the_list(tmp_path: Path) -> None:
+    frames = [image(name, plane="femur") for name in "abcdefg"]
+    workspace = study(tmp_path, frames, [mask(name, "cerebellum") for name in "abcdef"])
+    summary = build_captions(workspace, "sonoclip")
+    assert summary.refused == 12 and len(summary.refused_captions) == 12
+    assert " of frame a, frame a mask " in summary.examples[0]
+    assert summary.examples[0].endswith(" and 7 more")
+    assert "--json" in str(summary.table()["refused_captions"])
 
 
 def test_a_template_that_names_the_center_is_caught(tmp_path: Path) -> None:
@@ -340,7 +356,8 @@ def test_a_refused_caption_names_the_rule_the_file_and_the_line(tmp_path: Path) 
     own = own_templates(tmp_path / "mine", text)
     summary = build_captions(workspace, own)
     assert summary.examples == (
-        f"{own}/global.j2:4: ga_grammar, {FINDINGS['ga_grammar']}: 'femur, seen at 22 week well'",
+        f"{own}/global.j2:4: ga_grammar, {FINDINGS['ga_grammar']}: 'femur, seen at 22 week well' "
+        "of frame a",
     )
     own_templates(tmp_path / "mine", "{{ plane }}\n\n{{ hc_mm }} mm\n\nof {{ plane }}")
     with pytest.raises(SonoError, match=r"mine/global\.j2:3: residue, .*'femur None mm of femur"):

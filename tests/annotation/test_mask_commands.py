@@ -104,7 +104,10 @@ def test_a_dry_run_says_what_meets_what_and_writes_nothing(tmp_path: Path, run) 
     assert result.code == 0
     assert "by file name without the ending" in result.out
     assert "may be /raw/P1/scan.png, /raw/P2/scan.png" in " ".join(result.out.split())
-    rows = {row["name"]: row for row in json.loads(run(*words, "--json").out)["masks"]}
+    assert "would be imported    1" in result.out and "\nimported" not in f"\n{result.out}"
+    listed = json.loads(run(*words, "--json").out)
+    assert (listed["dry_run"], listed["imported"]) == (True, 1)
+    rows = {row["name"]: row for row in listed["masks"]}
     assert rows["other_mask.png"] == {
         "place": str(masks / "other_mask.png"), "name": "other_mask.png", "label": "femur",
         "structure": "femur", "image_id": f"{2:016x}", "evidence": "file name without the ending",
@@ -129,6 +132,7 @@ def test_a_dry_run_of_nothing_fails_like_the_import(tmp_path: Path, run) -> None
         workspace.root,
     )
     assert result.code == 1
+    assert "nothing would be imported" in result.err
     assert len(json.loads(result.out)["masks"]) == 2
 
 

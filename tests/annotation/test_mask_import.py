@@ -414,5 +414,15 @@ def test_structures_that_the_plane_does_not_have_are_remarked(tmp_path: Path) ->
         "1 masks show a structure that the plane of their frame does not have (femur on "
         "four_chamber 1)" in (" ".join(summary.remarks))
     )
+    row = workspace.masks().iloc[0]
+    assert f"{row.mask_id} of frame {row.image_id}" in " ".join(summary.remarks)
+    assert summary.other_planes == (
+        {
+            "mask_id": row.mask_id,
+            "image_id": row.image_id,
+            "structure": "femur",
+            "plane": "four_chamber",
+        },
+    )
     again = ImportOptions(structure="left ventricle")
     assert import_masks(workspace, tmp_path / "m" / "scan.png", again).remarks == ()

@@ -54,9 +54,9 @@ def test_structures_take_turns() -> None:
 
 def test_the_sheet_shows_the_frames_and_is_the_same_every_time(tmp_path: Path) -> None:
     workspace = make_study(tmp_path)
-    first = write_overlays(workspace, tmp_path / "one")
+    first = write_overlays(workspace, tmp_path / "one").sheet
     assert cv2.imdecode(np.fromfile(first, np.uint8), cv2.IMREAD_COLOR).shape[1] >= 3 * SIDE
-    assert first.read_bytes() == write_overlays(workspace, tmp_path / "two").read_bytes()
+    assert first.read_bytes() == write_overlays(workspace, tmp_path / "two").sheet.read_bytes()
 
 
 def test_the_image_id_stands_below_the_structures(
@@ -75,8 +75,16 @@ def test_the_image_id_stands_below_the_structures(
 
 
 def test_more_than_a_row_goes_on_below(tmp_path: Path) -> None:
-    sheet = write_overlays(make_study(tmp_path, 7), tmp_path, count=7)
+    sheet = write_overlays(make_study(tmp_path, 7), tmp_path, count=7).sheet
     assert cv2.imdecode(np.fromfile(sheet, np.uint8), cv2.IMREAD_COLOR).shape[1] >= 6 * SIDE
+
+
+def test_a_sheet_of_some_frames_says_how_many_there_are_and_how_to_draw_all(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, 7)
+    some = write_overlays(workspace, tmp_path, count=5)
+    assert some.frames == 5
+    assert some.remarks == ("5 of 7 frames with masks are drawn; --count 7 draws all",)
+    assert write_overlays(workspace, tmp_path, count=7).remarks == ()
 
 
 def test_without_masks_it_says_how_to_make_some(tmp_path: Path) -> None:
