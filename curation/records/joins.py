@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from sono.curation.clinical.dating import days_from_due, days_from_lmp, disagreeing
 from sono.curation.clinical.gestational_age import MAX_GA_DAYS, MIN_GA_DAYS
+from sono.curation.clinical.placeholders import id_form
 from sono.curation.records.evidence import (
     CANDIDATES,
     CONFLICT,
@@ -64,7 +65,9 @@ def join(
     paths = PathEvidence(files, table)
     by_name = [paths.checked(named.match(facts)) for facts in files]
     matches = [_with_named_rows(found, _match(found, table, people)) for found in by_name]
-    elsewhere = [_match(Match(facts), table, people) for facts in further]
+    ids = _ids_of_shared_rows(matches)
+    near = [one for one in further if not ids.isdisjoint(map(id_form, _ids_of(one)))]
+    elsewhere = [_match(Match(facts), table, people) for facts in near]
     return _with_facts_of_one_image(matches, elsewhere)
 
 
@@ -74,15 +77,34 @@ def _with_named_rows(by_name: Match, match: Match) -> Match:
     return replace(match, named=tuple({id(row): row for row in rows}.values()))
 
 
+def _ids_of(facts: FileFacts) -> tuple[str, ...]:
+    return (facts.patient_form or "", *facts.exam_ids)
+
+
+def _ids_of_shared_rows(matches: Sequence[Match]) -> set[str]:
+    """The ids of applied rows that have facts of one image but name none."""
+    rows = (match.record for match in matches if match.record and match.record.kind != "image")
+    return {
+        id_form(identity)
+        for row in rows
+        if any(getattr(row, name) for name in IMAGE_FIELDS)
+        for identity in (row.patient, row.study, row.accession)
+        if identity
+    }
+
+
 def _with_facts_of_one_image(matches: Sequence[Match], elsewhere: Sequence[Match]) -> list[Match]:
     """The matches, without facts of one image where the row of an exam fits several images.
 
-    Copies of one file are one image. `elsewhere` are matches of further files.
+    A row also fits a file of its patient without a date. Copies of one file are one image.
+    `elsewhere` are matches of further files.
     """
     images: dict[int, set[str | bytes]] = {}
     for match in (*matches, *elsewhere):
-        if match.record is not None and match.record.kind != "image":
-            images.setdefault(match.record.line, set()).add(match.file.content)
+        undated = () if CONFLICT in match.codes or match.file.day else match.met
+        for row in (match.record,) if match.record else undated:
+            if row.kind != "image":
+                images.setdefault(row.line, set()).add(match.file.content)
     counts = {line: len(found) for line, found in images.items() if len(found) > 1}
     return [
         _without_facts_of_image(match, match.record, counts[match.record.line])

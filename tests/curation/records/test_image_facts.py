@@ -83,6 +83,19 @@ def test_byte_identical_copies_are_one_image(tmp_path: Path) -> None:
     assert [match.record and match.record.plane for match in matches] == [None] * 3
 
 
+def test_a_file_of_the_patient_without_a_date_may_be_the_image_too(tmp_path: Path) -> None:
+    text = "MRN,Exam date,Plane\n77,2024-01-10,femur\n"
+    (tmp_path / "records.csv").write_text(text)
+    table = read_records(tmp_path / "records.csv", RecordsConfig(), PlaneTable())
+    undated, other = _file("x.dcm", "77"), _file("y.dcm", "77", exam_date="2024-03-20")
+    for files, witnesses in (([BY_DATE[0], undated], []), ([BY_DATE[0]], [undated])):
+        match = join(files, table, witnesses)[0]
+        assert match.record is not None and match.record.plane is None
+        assert match.codes == ("image_undecided",)
+    match = join([BY_DATE[0], other], table)[0]
+    assert match.record is not None and match.record.plane == "femur"
+
+
 def test_series_and_instance_show_which_image_a_row_describes(tmp_path: Path) -> None:
     def file(series: int, instance: int) -> FileFacts:
         uids = {"SeriesInstanceUID": f"1.2.3.{series}", "SOPInstanceUID": f"1.2.3.4.{instance}"}
