@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +18,9 @@ from sono.curation.core.cli_options import (
     show,
 )
 from sono.curation.core.errors import typed_name
+from sono.curation.pacs.commands import pull
 
 app = typer.Typer()
-DAY = ["%Y-%m-%d"]
 NamesOption = Annotated[
     bool, typer.Option("--names", help="Show paths and unknown labels; they may contain names.")
 ]
@@ -53,51 +52,7 @@ def init(
     )
 
 
-@app.command()
-def pull(
-    url: Annotated[str, typer.Argument(help="Address of the DICOMweb service, https://host/path.")],
-    out: Annotated[
-        Path, typer.Argument(help="The raw folder: a new one, or one made by this command.")
-    ],
-    first_day: Annotated[
-        datetime | None, typer.Option("--from", formats=DAY, help="First study date.")
-    ] = None,
-    last_day: Annotated[
-        datetime | None, typer.Option("--to", formats=DAY, help="Last study date.")
-    ] = None,
-    modality: Annotated[
-        str,
-        typer.Option(
-            help="Modality to fetch; structured reports of the same studies are included."
-        ),
-    ] = "US",
-    patient_file: Annotated[
-        Path | None, typer.Option(help="Text file with one patient id per line.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of studies.")] = None,
-    insecure_http: Annotated[
-        bool,
-        typer.Option("--insecure-http", help="Allow http without encryption to a public address."),
-    ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Fetch studies from a PACS over DICOMweb.
-
-    Credentials come from environment variables (docs/pacs.md).
-
-    Example: sono pull https://pacs.example/dicom-web raw --from 2024-01-01 --to 2024-03-31
-    """
-    from sono.curation.pacs.pull import PullOptions, pull_studies
-
-    first, last = (day.date() if day else None for day in (first_day, last_day))
-    options = PullOptions(
-        url, out, first, last, modality.upper(), patient_file, limit, insecure_http
-    )
-    summary = pull_studies(options)
-    show(summary, as_json, next_step=f"sono qc {shlex.quote(str(out))}" if summary.studies else "")
-    options.refuse_nothing(summary)
-    summary.refuse_failures()
+app.command()(pull)
 
 
 @app.command()
@@ -350,22 +305,30 @@ def show_held(
     show(
         summary if as_json else asdict(summary) | {"pictures": listed},
         as_json,
-        next_step="sono quarantine release NAME ... --reviewer INITIALS",
+        next_step=(
+            "sono quarantine release NAME ... --reviewer INITIALS",
+            "sono quarantine reject NAME ... --reviewer INITIALS",
+        ),
     )
+
+
+ReviewerOption = Annotated[
+    str, typer.Option("--reviewer", help="Initials of the reviewer; stored in the vault only.")
+]
+PicturesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names of frames, as on the sheets, or files of the export."),
+]
+HeldForOption = Annotated[
+    str | None, typer.Option("--reason", help="Also all frames that are held for this reason only.")
+]
 
 
 @quarantine.command("release")
 def release_held(
-    reviewer: Annotated[
-        str, typer.Option(help="Initials of the reviewer; stored in the vault only.")
-    ],
-    pictures: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names of frames, as on the sheets, or files of the export."),
-    ] = None,
-    reason: Annotated[
-        str | None, typer.Option(help="Also all frames that are held for this reason only.")
-    ] = None,
+    reviewer: ReviewerOption,
+    pictures: PicturesArgument = None,
+    reason: HeldForOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -378,6 +341,27 @@ def release_held(
     from sono.curation.quarantine import release
 
     show(release(Workspace.find(workspace), pictures or (), reviewer, reason), as_json)
+
+
+@quarantine.command("reject")
+def reject_held(
+    reviewer: ReviewerOption,
+    pictures: PicturesArgument = None,
+    reason: HeldForOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Reject quarantined frames that a person has reviewed; later runs of `sono qc` keep this.
+
+    `sono quarantine release` with the name of the frame takes it back.
+
+    Example: sono quarantine reject 0f3a61c2d4e5b697-b79fecf9 --reviewer KM
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.curation.quarantine import reject
+
+    show(reject(Workspace.find(workspace), pictures or (), reviewer, reason), as_json)
 
 
 @export.command("dicom")

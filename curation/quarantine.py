@@ -1,12 +1,14 @@
-"""The quarantine: draw its frames on sheets, and release frames that a person has reviewed."""
+"""The quarantine: draw its frames on sheets, and release or reject those that were reviewed."""
 
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -27,12 +29,17 @@ TILES, COLUMNS = 20, 5  # of one sheet
 
 @dataclass(frozen=True)
 class QuarantineSummary:
-    """Counts of quarantined frames by reason, their sheets, and the reasons of each."""
+    """Counts of quarantined frames by reason, their sheets, and the reasons of each.
+
+    Frames with the same pixels are drawn once, so `drawn` may be less than `frames`.
+    """
 
     frames: int
+    drawn: int
     reasons: dict[str, int]
     sheets: tuple[Path, ...]
     pictures: dict[str, str]  # reasons by the name on the sheets
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,15 @@ class ReleaseSummary:
 
     released: int
     accepted: int
+    held: int
+    private_strings: int
+
+
+@dataclass(frozen=True)
+class RejectSummary:
+    """Counts of the frames rejected, and of those still in quarantine."""
+
+    rejected: int
     held: int
     private_strings: int
 
@@ -61,25 +77,37 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Quaranti
             f"{workspace.quarantine}: no frame{which} is in quarantine; `sono stats` counts the "
             "frames by status and reason"
         )
-    there = [
-        row for row in held.to_dict("records") if quarantined_path(workspace, row["file"]).exists()
-    ]
+    pictures = held.groupby("picture")["reasons"].agg(lambda codes: _why(chain(*codes)))
+    there = {
+        str(row["picture"]): quarantined_path(workspace, row["file"])
+        for row in held.to_dict("records")
+        if quarantined_path(workspace, row["file"]).exists()
+    }
     sheets = []
     for number, start in enumerate(range(0, len(there), TILES), 1):
         tiles = [
-            (
-                read_stored(quarantined_path(workspace, row["file"])),
-                f"{row['picture']}\n{_why(row['reasons'])}",
-            )
-            for row in there[start : start + TILES]
+            (read_stored(path), f"{picture}\n{pictures[picture]}")
+            for picture, path in list(there.items())[start : start + TILES]
         ]
         sheets.append(workspace.vault / f"quarantine-{number:03}.png")
         write_bytes(sheets[-1], contact_sheet(tiles, COLUMNS, TILE), 0o600)
-    counts = Counter(
-        code for codes in held["reasons"] for code in codes if REASONS[code].status == "quarantined"
+    counts = Counter(code for codes in held["reasons"] for code in _holding(codes))
+    return QuarantineSummary(
+        len(held),
+        len(there),
+        dict(sorted(counts.items())),
+        tuple(sheets),
+        {str(picture): str(why) for picture, why in pictures.items()},
+        tuple(_not_drawn(len(held) - len(pictures), len(pictures) - len(there))),
     )
-    pictures = {str(row["picture"]): _why(row["reasons"]) for row in held.to_dict("records")}
-    return QuarantineSummary(len(held), dict(sorted(counts.items())), tuple(sheets), pictures)
+
+
+def _not_drawn(equal: int, lost: int) -> Iterator[str]:
+    """Why fewer pictures are drawn than frames are held."""
+    if equal:
+        yield f"{equal} frames have the same pixels as another one and are drawn with it"
+    if lost:
+        yield f"{lost} pictures are missing in the vault; run `sono qc` on their folder again"
 
 
 def release(
@@ -92,6 +120,34 @@ def release(
     this reason only. SonoError, with nothing released, where a frame is not in the quarantine or
     has a reason that cannot be judged by eye.
     """
+    wanted, left, searched = _decide(workspace, pictures, reviewer, reason, "released")
+    return ReleaseSummary(len(wanted), len(wanted - left), len(left), searched)
+
+
+def reject(
+    workspace: Workspace, pictures: Sequence[str], reviewer: str, reason: str | None = None
+) -> RejectSummary:
+    """Reject frames that `reviewer` has looked at; the vault remembers them for later runs.
+
+    They are chosen as for `release`, which also takes a rejection back. Their pictures stay in the
+    vault.
+    """
+    wanted, left, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
+    return RejectSummary(len(wanted), len(left), searched)
+
+
+def _decide(
+    workspace: Workspace,
+    pictures: Sequence[str],
+    reviewer: str,
+    reason: str | None,
+    decision: Literal["released", "rejected"],
+) -> tuple[set[str], set[str], int]:
+    """Write a decision to the vault and build the images table again.
+
+    Returns the pictures decided on, those still in quarantine, and how many private strings were
+    searched for.
+    """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
     with workspace.lock():
@@ -103,29 +159,37 @@ def release(
                 "no frame is given or held for this reason only; name frames or files, or give "
                 "--reason; `sono quarantine show` lists them"
             )
-        names = {*held["picture"], *known["picture"]}
-        unknown = [name for name in wanted if name not in names]
-        if unknown:
-            full = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
-            near = f" (the name on the sheet is {full})" if full else ""
-            raise SonoError(
-                f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name "
-                f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the "
-                "frames with their names"
-            )
-        _refuse_not_by_eye(held[held["picture"].isin(wanted)])
+        _refuse_unknown(wanted, {*held["picture"], *known["picture"]})
+        if decision == "released":
+            _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        # a decision that was killed goes on; another one takes its place
+        same = known["decision"].fillna("released") == decision
+        kept = known[same | ~known["picture"].isin(wanted)]
         fresh = [
-            {"picture": name, "reviewer": reviewer, "reviewed_at": now}
+            {"picture": name, "reviewer": reviewer, "reviewed_at": now, "decision": decision}
             for name in wanted
-            if name not in set(known["picture"])  # continue a release that was killed
+            if name not in set(kept["picture"])
         ]
-        rows = [*rows_of(known), *fresh]
+        rows = [*rows_of(kept), *fresh]
         workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
         build_images(workspace)
         searched = check_privacy(workspace)
-    left = set(_held(workspace, None)["picture"])
-    return ReleaseSummary(len(wanted), len(set(wanted) - left), len(left), searched)
+    return set(wanted), set(_held(workspace, None)["picture"]), searched
+
+
+def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
+    """Raise SonoError for a name of no held frame."""
+    unknown = [name for name in wanted if name not in names]
+    if not unknown:
+        return
+    full = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
+    near = f" (the name on the sheet is {full})" if full else ""
+    raise SonoError(
+        f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name "
+        f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames "
+        "with their names"
+    )
 
 
 def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
@@ -141,7 +205,7 @@ def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
             f"{chosen['path'].nunique()} quarantined files have this name; give more of the path, "
             "or the names of the frames on the sheets"
         )
-    return [str(picture) for picture in chosen["picture"]] or [name]
+    return list(dict.fromkeys(map(str, chosen["picture"]))) or [name]
 
 
 def _held_only_for(workspace: Workspace, reason: str | None) -> list[str]:
@@ -149,10 +213,11 @@ def _held_only_for(workspace: Workspace, reason: str | None) -> list[str]:
     if reason is None:
         return []
     held = _held(workspace, reason)
+    alone = held["reasons"].map(lambda codes: _holding(codes) == [reason])
     return [
-        str(row["picture"])
-        for row in held.to_dict("records")
-        if _holding(row["reasons"]) == [reason]
+        str(picture)
+        for picture in held["picture"].unique()
+        if alone[held["picture"] == picture].all()
     ]
 
 
@@ -161,7 +226,7 @@ def _refuse_not_by_eye(chosen: pd.DataFrame) -> None:
         for code in NOT_BY_EYE.intersection(row["reasons"]):
             raise SonoError(
                 f"{row['picture']}: {REASONS[code].meaning}; looking at the frame cannot settle "
-                "this; correct the records and run `sono qc` again"
+                "this; correct the records and run `sono qc` again, or reject the frames"
             )
 
 
@@ -178,16 +243,16 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
     held = images.merge(sources, on=["source_id", "frame"]).assign(
         picture=lambda rows: rows["file"].map(picture_of)
     )
-    held = held.sort_values("picture").drop_duplicates("picture")
+    held = held.sort_values("picture", ignore_index=True)
     return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]
 
 
-def _holding(codes: Sequence[str]) -> list[str]:
+def _holding(codes: Iterable[str]) -> list[str]:
     """The codes for which a frame is quarantined."""
-    return [code for code in codes if REASONS[code].status == "quarantined"]
+    return [code for code in dict.fromkeys(codes) if REASONS[code].status == "quarantined"]
 
 
-def _why(codes: Sequence[str]) -> str:
+def _why(codes: Iterable[str]) -> str:
     return ", ".join(
         code + " (cannot be released)" * (code in NOT_BY_EYE) for code in _holding(codes)
     )

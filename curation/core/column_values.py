@@ -18,6 +18,7 @@ RANGES_MM = {
 }
 STATUSES = ("accepted", "rejected", "quarantined", "error")
 SPLITS = ("train", "val", "test")
+DECISIONS = ("released", "rejected")  # on quarantined frames
 MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
 # of masks that are trained on, unless `mask_states` of [training] differs

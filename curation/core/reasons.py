@@ -118,6 +118,9 @@ REASONS = {
         "accepted", "unlike the fetal frames that sono knows; check whether it is one"
     ),
     "released": Reason("accepted", "a person checked this frame and released it from quarantine"),
+    "rejected_by_reviewer": Reason(
+        "rejected", "a person checked this frame in the quarantine and rejected it"
+    ),
     "dual_view": Reason("quarantined", "two views next to each other"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),

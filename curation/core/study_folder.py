@@ -119,7 +119,7 @@ class StudyFolder:
 
     @property
     def released_path(self) -> Path:
-        """The vault's table of quarantined frames that a person released."""
+        """The vault's table of decisions on quarantined frames."""
         return self.vault / "released.parquet"
 
     def key(self) -> bytes:

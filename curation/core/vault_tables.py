@@ -1,8 +1,8 @@
-"""The tables of the vault: files with their paths and raw ids, and released frames."""
+"""The tables of the vault: files with their paths and raw ids, and reviewed frames."""
 
 from typing import TypedDict
 
-from sono.curation.core.column_values import DATE_PATTERN
+from sono.curation.core.column_values import DATE_PATTERN, DECISIONS
 from sono.curation.core.table_checks import Long, TableSpec, schema_of
 from sono.curation.core.tables import IMAGES, ImageRow
 
@@ -37,12 +37,13 @@ class SourceRow(SourceFacts, ImageRow, total=False):
 
 
 class ReleasedRow(TypedDict, total=False):
-    """A quarantined frame that a person released, whatever `sono qc` finds on it again."""
+    """A person's decision on a quarantined frame, whatever `sono qc` finds on it again."""
 
     # the name of a stored file without its extension: one frame may have several crops
     picture: str
     reviewer: str
     reviewed_at: str
+    decision: str | None  # null in tables of earlier versions: released
 
 
 SOURCES = TableSpec(
@@ -66,4 +67,10 @@ SOURCES = TableSpec(
         "from_report",
     },
 )
-RELEASED = TableSpec("released", schema_of(ReleasedRow), key=("picture",))
+RELEASED = TableSpec(
+    "released",
+    schema_of(ReleasedRow),
+    key=("picture",),
+    choices={"decision": DECISIONS},
+    later=frozenset(["decision"]),
+)

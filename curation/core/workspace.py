@@ -185,7 +185,7 @@ class Workspace(StudyFolder):
         return read_table(self.sources_path, SOURCES, columns, self.study().key_check)
 
     def released(self) -> pd.DataFrame:
-        """The vault's table of quarantined frames that a person released."""
+        """The vault's table of decisions on quarantined frames."""
         return read_table(self.released_path, RELEASED, study=self.study().key_check)
 
     def check_output(self, target: Path, start: bytes = b"") -> None:

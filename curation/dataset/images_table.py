@@ -49,7 +49,7 @@ def build_images(workspace: Workspace) -> pd.DataFrame:
     images["exam_id"] = exam_ids(key, places, images, config.without_patient == "file")
     images["exam_date"] = _exam_dates(workspace, key, sources, patients)
     _keep_identities(workspace, sources, images)
-    _release(workspace, images)
+    _apply_decisions(workspace, images)
     _mark_exact(images)
     _mark_near(workspace, images)
     # known patients keep their split: `sono split` may have set it, and a model may have been
@@ -104,11 +104,15 @@ def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
         images.at[row, column] = value
 
 
-def _release(workspace: Workspace, images: pd.DataFrame) -> None:
-    """Accept quarantined rows that a person has released."""
-    released = set(workspace.released()["picture"])
-    held = images[(images["status"] == "quarantined") & images["file"].notna()]
-    for row in held.index[held["file"].map(picture_of).isin(released)]:
+def _apply_decisions(workspace: Workspace, images: pd.DataFrame) -> None:
+    """Accept quarantined rows that a person has released, and reject those that one rejected."""
+    decided = workspace.released()
+    decisions = dict(zip(decided["picture"], decided["decision"].fillna("released"), strict=True))
+    held = images[images["status"].isin(["accepted", "quarantined"]) & images["file"].notna()]
+    made = held["file"].map(lambda file: decisions.get(picture_of(file)))
+    for row in held.index[made == "rejected"]:
+        _add_code(images, row, "rejected_by_reviewer")
+    for row in held.index[(made == "released") & (held["status"] == "quarantined")]:
         _add_code(images, row, "released")
         images.at[row, "message"] = None
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sono.curation.core.atomic import write_bytes
@@ -20,7 +21,7 @@ from sono.curation.core.vault_tables import RELEASED, SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
 from sono.curation.listing import list_files
-from sono.curation.quarantine import _held, release, show_quarantine
+from sono.curation.quarantine import _held, reject, release, show_quarantine
 
 CLEAN, NAMED, DUAL = "0" * 16, "1" * 16, "2" * 16
 PICTURE = np.full((80, 90), 50, np.uint8)
@@ -102,7 +103,68 @@ def test_the_same_pixels_of_two_patients_stay_where_they_are(study: Workspace) -
     assert {"duplicate_conflict", "released"} <= set(study.images()["reasons"].iloc[0])
     with pytest.raises(SonoError, match="looking at the frame cannot settle"):
         release(study, [name(NAMED)], "KM")
-    assert show_quarantine(study).frames == 1
+    shown = show_quarantine(study)
+    assert (shown.frames, shown.drawn, len(shown.pictures)) == (2, 1, 1)
+    assert shown.remarks == ("1 frames have the same pixels as another one and are drawn with it",)
+    assert shown.reasons["duplicate_conflict"] == 2
+    assert reject(study, [name(NAMED)], "KM").held == 0
+    assert set(study.images()["status"]) == {"rejected"}
+
+
+def test_a_picture_that_is_missing_is_reported(study: Workspace) -> None:
+    quarantined_path(study, frame_file(DUAL, PICTURE)).unlink()
+    shown = show_quarantine(study)
+    assert (shown.frames, shown.drawn) == (2, 1)
+    assert "1 pictures are missing in the vault; run `sono qc`" in shown.remarks[0]
+
+
+def test_a_rejected_frame_leaves_the_quarantine_and_its_picture_stays_in_the_vault(
+    study: Workspace,
+) -> None:
+    done = reject(study, [name(NAMED)], "KM")
+    assert (done.rejected, done.held) == (1, 1)
+    images = study.images().set_index("image_id")
+    assert images.at[NAMED, "status"] == "rejected"
+    assert "rejected_by_reviewer" in images.at[NAMED, "reasons"]
+    assert "a person checked" in images.at[NAMED, "message"]
+    file = frame_file(NAMED, PICTURE)
+    assert quarantined_path(study, file).exists() and not stored_path(study, file).exists()
+    assert list(show_quarantine(study).pictures) == [name(DUAL)]
+    before = study.path(IMAGES).read_bytes()
+    build_images(study)
+    assert study.path(IMAGES).read_bytes() == before
+
+
+def test_frames_are_rejected_by_file_or_by_their_only_reason(study: Workspace) -> None:
+    with pytest.raises(SonoError, match="no frame in the quarantine has this name"):
+        reject(study, ["0.png"], "KM")
+    assert reject(study, ["1.png"], "KM").held == 1
+    assert reject(study, [], "KM", "dual_view").held == 0
+    with pytest.raises(SonoError, match="no frame is given"):
+        reject(study, [], "KM")
+
+
+def test_the_last_decision_counts(study: Workspace) -> None:
+    reject(study, [name(NAMED), name(DUAL)], "KM")
+    assert release(study, [name(NAMED)], "AB").accepted == 1
+    images = study.images().set_index("image_id")
+    assert images["status"].to_dict() == {CLEAN: "accepted", NAMED: "accepted", DUAL: "rejected"}
+    table = read_table(study.released_path, RELEASED).set_index("picture")
+    assert table["decision"].to_dict() == {name(NAMED): "released", name(DUAL): "rejected"}
+    assert table.at[name(NAMED), "reviewer"] == "AB"
+    assert reject(study, [name(NAMED)], "KM").rejected == 1
+    assert study.images().set_index("image_id").at[NAMED, "status"] == "rejected"
+    assert not stored_path(study, frame_file(NAMED, PICTURE)).exists()
+
+
+def test_a_table_of_an_earlier_version_holds_releases(study: Workspace) -> None:
+    release(study, [name(NAMED)], "KM")
+    old = pq.read_table(study.released_path)
+    pq.write_table(old.drop_columns(["decision"]), study.released_path)
+    build_images(study)
+    assert study.images().set_index("image_id").at[NAMED, "status"] == "accepted"
+    reject(study, [name(DUAL)], "KM")
+    assert study.images().set_index("image_id").at[NAMED, "status"] == "accepted"
 
 
 def test_a_release_is_of_one_crop_alone(study: Workspace) -> None:

@@ -190,6 +190,12 @@ COMMANDS: dict[str, Command] = {
         (IMAGE, VAULT, LOCK, "study.vault/released.parquet"),
         writes=3,
     ),
+    "quarantine reject": Command(
+        "quarantine reject {held} --reviewer KM",
+        "vault",
+        (IMAGE, VAULT, LOCK, "study.vault/released.parquet"),
+        writes=2,
+    ),
     "export dicom": Command(
         "export dicom {out} -q", "vault", (SETTING, IMAGE, FRAME, KEY), "out", writes=13
     ),
