@@ -101,7 +101,7 @@ def _with_facts_of_one_image(matches: Sequence[Match], elsewhere: Sequence[Match
     """
     images: dict[int, set[str | bytes]] = {}
     for match in (*matches, *elsewhere):
-        undated = () if CONFLICT in match.codes or match.file.day else match.met
+        undated = () if CONFLICT in match.codes or match.file.day else match.applied_rows
         for row in (match.record,) if match.record else undated:
             if row.kind != "image":
                 images.setdefault(row.line, set()).add(match.file.content)
