@@ -19,6 +19,7 @@ from sono.annotation.mask_labels import Labels, find_structure, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
+from sono.annotation.turned_masks import turned_masks
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.frame_files import checksum_of, image_id_of, picture_of
 from sono.curation.core.planes import PlaneTable
@@ -75,6 +76,7 @@ def import_masks(
     foreign = _other_planes(new, finder.accepted, planes)
     remarks += _other_planes_message(foreign)
     remarks += _rotated_frames(new, finder.accepted)
+    remarks += turned_masks(new, finder.accepted, workspace.root)
     if decided := int((~new["mask_id"].isin(after["mask_id"])).sum()):
         remarks.append(
             f"{decided} proposals are left out: these structures have already been reviewed"

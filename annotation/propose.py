@@ -24,6 +24,13 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 
 
+# of the sources of proposals
+MEANINGS = {
+    "heuristic": "ellipses and lines that are fitted to the echoes, without a trained model",
+    "sam": "the model in --checkpoint, started from boxes of masks or of such outlines",
+}
+
+
 class MaskConfig(Config):
     """`[masks]` in sono.toml: which proposals are kept, and how SAM is prompted."""
 
@@ -42,6 +49,7 @@ class ProposeSummary:
     """
 
     source: str
+    source_means: str
     model_hash: str | None
     frames: int
     known: int
@@ -102,7 +110,14 @@ def propose_masks(
     skipped = int(frames["image_id"].isin(known).sum())
     passed_over = _passed_over(jobs, new, outlines.outlines)
     return ProposeSummary(
-        proposer.source, proposer.model_hash, len(jobs), skipped, len(new), structures, passed_over
+        proposer.source,
+        MEANINGS[proposer.source],
+        proposer.model_hash,
+        len(jobs),
+        skipped,
+        len(new),
+        structures,
+        passed_over,
     )
 
 
