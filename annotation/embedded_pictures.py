@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from sono.annotation.foreign_masks import Picture, read_file
-from sono.annotation.mask_fit import crop_box, shown_size
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.curation.core.arrays import Gray
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import checksum_of, image_id_of, picture_of, read_stored
-from sono.curation.core.geometry import resampled, shrink
+from sono.curation.core.geometry import crop_box, resampled, shown_size, shrink
 from sono.curation.readers.images import read_image
 
 MAX_TEXT = 1 << 28  # characters of base64

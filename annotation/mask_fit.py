@@ -16,10 +16,9 @@ from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.mask_quality import oddity, same_shape
 from sono.annotation.masks import mask_row
-from sono.curation.core.arrays import Box
 from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
 from sono.curation.core.errors import SonoError
-from sono.curation.core.geometry import resampled_mask
+from sono.curation.core.geometry import crop_box, resampled_mask, shown_size
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import Row, rows_of
 
@@ -84,17 +83,6 @@ def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]
         mask = resampled_mask(mask, shown_size(image))
     x0, y0, x1, y1 = crop_box(image)
     return mask[y0:y1, x0:x1]
-
-
-def crop_box(image: Mapping[str, Any]) -> Box:
-    """The half-open box x0, y0, x1, y1 of a stored frame in the frame as shown."""
-    x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
-    return x0, y0, x1, y1
-
-
-def shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of a frame with square pixels, before it was cropped."""
-    return int(image["source_height"]), int(image["source_width"])
 
 
 def _structure(label: str, labels: Labels) -> str:

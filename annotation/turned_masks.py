@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from sono.annotation.mask_fit import crop_box, shown_size
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.frame_files import read_stored
+from sono.curation.core.geometry import crop_box, shown_size
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import Row, rows_of
 

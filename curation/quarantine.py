@@ -163,7 +163,8 @@ def _decide(
         if decision == "released":
             _refuse_not_by_eye(held[held["picture"].isin(wanted)])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        # a decision that was killed goes on; another one takes its place
+        # The same decision again, as after a killed command, keeps its first reviewer and time; the
+        # other decision replaces it.
         same = known["decision"].fillna("released") == decision
         kept = known[same | ~known["picture"].isin(wanted)]
         fresh = [

@@ -1,14 +1,28 @@
 """The one geometry: upright, square pixels, centered zero padding to a square, then a resize."""
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.arrays import Box
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 SQUARE_TOLERANCE = 0.01  # relative; machines round the spacing of the two axes on their own
+
+
+def crop_box(image: Mapping[str, Any]) -> Box:
+    """The half-open box x0, y0, x1, y1 of a row of the images table, in its frame as shown."""
+    x0, y0, x1, y1 = (int(image[name]) for name in ("crop_x0", "crop_y0", "crop_x1", "crop_y1"))
+    return x0, y0, x1, y1
+
+
+def shown_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a frame with square pixels, before it was cropped."""
+    return int(image["source_height"]), int(image["source_width"])
 
 
 def turned(picture: NDArray[Scalar], orientation: int) -> NDArray[Scalar]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored, stored_path
+from sono.curation.core.geometry import crop_box, shown_size
 from sono.curation.core.pseudonyms import pseudonym, shifted_date
 from sono.curation.core.reasons import verdict_of
 from sono.curation.core.tables import IMAGES
@@ -158,10 +159,7 @@ def picture_loader(
         path = None if pd.isna(row["file"]) else _existing(workspace, row["file"])
         if path is None or not path.is_file():
             return None
-        box = (int(row["crop_x0"]), int(row["crop_y0"]), int(row["crop_x1"]), int(row["crop_y1"]))
-        return small_frame(
-            read_stored(path), box, (int(row["source_height"]), int(row["source_width"]))
-        )
+        return small_frame(read_stored(path), crop_box(row), shown_size(row))
 
     return load
 

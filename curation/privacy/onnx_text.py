@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-# Fields that may contain tensors, by message (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
-# All other fields are text: names, documentation, metadata, and what later versions may add.
+# Fields that may contain tensors, by message, from
+# https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. All other fields are text: names,
+# documentation, metadata, and what later versions may add.
 MESSAGES = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},

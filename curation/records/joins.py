@@ -52,12 +52,8 @@ def join(
     row that also names a witness without a match is not applied.
     """
     own = {facts.path for facts in files}
-    named = Names(
-        files,
-        table,
-        [facts for facts in witnesses if not facts.matched_before and facts.path not in own],
-    )
     further = [facts for facts in witnesses if facts.path not in own]
+    named = Names(files, table, [facts for facts in further if not facts.matched_before])
     if table.match_folders:
         folders = Folders((*files, *further), table)
         files, further = (list(map(folders.identified, one)) for one in (files, further))
