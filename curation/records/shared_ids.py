@@ -108,8 +108,8 @@ class People:
                 self._of_patient.setdefault(facts.patient_form, {}).setdefault(person, facts)
             for identity in facts.exam_ids:
                 self._of_exam.setdefault(id_form(identity), {}).setdefault(exam, facts)
-            if number := known_id(facts.header.get("StudyID")):
-                self._of_study_id.setdefault(number, {}).setdefault(exam, facts)
+            if number := facts.header.get("StudyID"):
+                self._of_study_id.setdefault(id_form(number), {}).setdefault(exam, facts)
 
     def person_decided(self, facts: FileFacts, record: Record, others: Sequence[Record]) -> bool:
         """Whether a row with a patient's id describes the person of a file.
