@@ -23,7 +23,6 @@ from sono.curation.core.tables import MASKS, read_table, write_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 
-
 # of the sources of proposals
 MEANINGS = {
     "heuristic": "ellipses and lines that are fitted to the echoes, without a trained model",
