@@ -82,15 +82,16 @@ class CaptionSummary:
     template: str
     counts: dict[str, dict[str, int]]
     findings: dict[str, int]
+    finding_means: dict[str, str]
     refused: int
     examples: tuple[str, ...]  # for each finding: where, what the rule is, frames, a refused text
     shortened: int  # captions that list fewer structures than there are, to fit the text encoder
     refused_captions: tuple[RefusedCaption, ...]
 
     def table(self) -> dict[str, object]:
-        """The counts and examples for the terminal, without the list of refused captions."""
+        """The counts for the terminal; the examples name the meanings and the first captions."""
         listed = "--json lists the frames and masks of all" if self.refused > MAX_NAMES else ()
-        return vars(self) | {"refused_captions": listed}
+        return vars(self) | {"finding_means": {}, "refused_captions": listed}
 
     def refuse_findings(self) -> None:
         """FindingsError (exit 3) where a caption was refused."""
@@ -321,6 +322,7 @@ def _summary(
         writer.templates.id,
         counts,
         dict(sorted(findings.items())),
+        {code: FINDINGS[code] for code in sorted(findings)},
         len(refused),
         tuple(f"{text} of {_names(code, refused)}" for code, text in examples.items()),
         sum(caption.shortened for caption in captions),

@@ -57,8 +57,9 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
             continue
         kind = shape.get("shape_type") or "polygon"
         if kind not in AREAS:
+            what = "is not read" if kind == "mask" else "is not an area"
             found.refuse(
-                "broken", place, f"a {kind} is not an area; draw a polygon, circle or rectangle"
+                "broken", place, f"a shape '{kind}' {what}; draw a polygon, circle or rectangle"
             )
             continue
         source = "box" if kind == "rectangle" else "import"

@@ -9,13 +9,11 @@ from typing import Any
 
 from sono.annotation.box_tables import read_boxes
 from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
+from sono.annotation.foreign_formats import file_format, json_format
 from sono.annotation.foreign_masks import Found, read_file
 from sono.annotation.labelme_files import is_labelme, read_labelme
 from sono.annotation.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.core.errors import SonoError
-from sono.curation.readers.containers import format_of
-from sono.curation.readers.dicom import is_dicom
-from sono.curation.readers.images import image_kind
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
 
@@ -42,6 +40,8 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
             "mask PNGs"
         )
     elif path.suffix.lower() in TABLES:
+        if path.suffix.lower() == ".txt" and (kind := file_format(read_file(path))):
+            raise SonoError(f"{path}: {kind}, not a table; {EXPORT_HELP}")
         read_boxes(path, rules.columns, found)
     elif path.suffix.lower() == ".png":
         read_mask_picture(path, path.parent, rules.pictures, found)
@@ -87,8 +87,10 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
     ]
     read = [path for path in files if path.suffix.lower() in (".png", ".json")]
     if not read:
+        there = f" (the first file is {_kind(files[0])})" if files else ""
         raise SonoError(
-            f"{folder}: contains no PNG or LabelMe JSON; give the folder with the masks"
+            f"{folder}: contains no PNG or LabelMe JSON{there}; give the folder with the masks, as "
+            f"PNG or COCO"
         )
     for path in files:
         if path.suffix.lower() == ".png":
@@ -105,6 +107,14 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
         found.remarks.append(f"files that are neither PNG nor JSON were not read: {counts}")
 
 
+def _kind(path: Path) -> str:
+    """What a file is, or its name if that is unknown."""
+    try:
+        return file_format(read_file(path)) or path.name
+    except SonoError:
+        return path.name
+
+
 def _read_json(path: Path, folder: Path, found: Found) -> None:
     content = _json(path)
     if is_labelme(content):
@@ -112,9 +122,11 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
     elif is_coco(content):
         read_coco(path, content, found)
     else:
+        kind = json_format(content)
+        other = f"of another format ({kind})" if kind else "of an unknown format"
         raise SonoError(
-            f"{path}: JSON that is neither LabelMe nor COCO with images, annotations and "
-            f"categories (Label Studio's own format?); {EXPORT_HELP}"
+            f"{path}: JSON {other}, neither LabelMe nor COCO with images, annotations and "
+            f"categories; {EXPORT_HELP}"
         )
 
 
@@ -130,20 +142,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _json(path: Path) -> Any:
     raw = read_file(path)
-    if raw.lstrip()[:1] == b"<":
-        raise SonoError(f"{path}: XML (CVAT?) instead of COCO JSON; {EXPORT_HELP}")
-    if is_dicom(raw):
+    found = file_format(raw)
+    if found.endswith("picture"):
         raise SonoError(
-            f"{path}: a DICOM file (segmentations in DICOM are not read); {EXPORT_HELP}"
+            f"{path}: contains {found}; convert mask pictures to PNG and name them .png"
         )
-    kind = image_kind(raw)
-    if kind is not None and kind != "other":
-        raise SonoError(
-            f"{path}: contains a {kind.upper()} picture; convert mask pictures to PNG and name "
-            "them .png"
-        )
-    if (known := format_of(raw)) is not None:
-        raise SonoError(f"{path}: {known.name}; {EXPORT_HELP}")
+    if found:
+        raise SonoError(f"{path}: {found}, not JSON; {EXPORT_HELP}")
     try:
         return json.loads(raw, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:

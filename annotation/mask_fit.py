@@ -58,6 +58,8 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
         mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
     )
     whole = _whole(mask, match)
+    if not whole.any():
+        raise RefusedError("empty", "it covers no pixel of the picture")
     exported = _exported(mask, match)
     pixels = whole if match.stored else crop(whole, match.row)
     if not pixels.any():

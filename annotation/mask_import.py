@@ -20,6 +20,7 @@ from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
 from sono.annotation.turned_masks import turned_masks
+from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.frame_files import checksum_of, image_id_of, picture_of
 from sono.curation.core.planes import PlaneTable
@@ -210,20 +211,22 @@ def _fit_all(
     outcomes = [
         Outcome(place, reason=reason, detail=detail) for reason, place, detail in found.refused
     ]
-    for mask in found.masks:
-        outcome = Outcome(mask.place, mask.picture.name, mask.label)
-        match = matches[mask.picture.entry]
-        if isinstance(match, Match):
-            outcome = outcome._replace(image_id=match.row["image_id"], evidence=match.evidence)
-        try:
-            if rules.labels.skips(mask.label):
-                raise RefusedError("skipped")
-            if isinstance(match, NoMatch):
-                raise RefusedError(*match)
-            rows.append(fit_mask(mask, match, rules))
-            outcomes.append(outcome._replace(structure=str(rows[-1]["structure"])))
-        except RefusedError as refused:
-            outcomes.append(outcome._replace(reason=refused.reason, detail=str(refused)))
+    with progress("masks", len(found.masks)) as advance:
+        for mask in found.masks:
+            advance()
+            outcome = Outcome(mask.place, mask.picture.name, mask.label)
+            match = matches[mask.picture.entry]
+            if isinstance(match, Match):
+                outcome = outcome._replace(image_id=match.row["image_id"], evidence=match.evidence)
+            try:
+                if rules.labels.skips(mask.label):
+                    raise RefusedError("skipped")
+                if isinstance(match, NoMatch):
+                    raise RefusedError(*match)
+                rows.append(fit_mask(mask, match, rules))
+                outcomes.append(outcome._replace(structure=str(rows[-1]["structure"])))
+            except RefusedError as refused:
+                outcomes.append(outcome._replace(reason=refused.reason, detail=str(refused)))
     return rows, outcomes
 
 

@@ -8,9 +8,11 @@ The smallest of the 3,584 Shenzhen boxes, a nasal tip, has 85 pixels and 0.026 %
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from sono.annotation.outlines import convex_hull, filled
+from sono.annotation.outlines import convex_hull, cut, filled
 from sono.curation.core.arrays import Mask
+from sono.curation.core.geometry import bounding_box
 
 # of the picture or of the stored frame; real masks: at most 0.60 of the stored frame
 NEARLY_ALL = 0.9
@@ -30,16 +32,17 @@ def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | N
     same scale. The holes of a `nested` mask may be other structures.
     """
     if looks_tiny(kept):
-        return "tiny", f"{kept.sum()} pixels of {kept.shape[0]} x {kept.shape[1]}"
+        return "tiny", f"{np.count_nonzero(kept)} pixels of {kept.shape[0]} x {kept.shape[1]}"
     shown, stored = (filled(whole), filled(kept)) if nested else (whole, kept)
     if inverted := looks_inverted(shown) or looks_inverted(stored, borders=False):
         return "inverted", inverted
-    pieces = cv2.connectedComponents(whole.astype(np.uint8))[0] - 1
+    part = cut(whole, bounding_box(whole))
+    pieces = cv2.connectedComponents(part)[0] - 1
     if pieces > MAX_PIECES:
         return "pieces", f"{pieces} pieces"
-    if is_open_line(whole):
+    if is_open_line(part):
         return "open_line", ""
-    share = kept.sum() / max(int(whole.sum()), 1)
+    share = int(np.count_nonzero(kept)) / max(int(np.count_nonzero(whole)), 1)
     if 0 < share < MIN_KEPT:
         return "cut_away", f"{share:.0%} of it is in the stored frame"
     return None
@@ -47,7 +50,7 @@ def oddity(whole: Mask, kept: Mask, nested: bool = False) -> tuple[str, str] | N
 
 def looks_tiny(mask: Mask) -> bool:
     """Whether a mask [H, W] is smaller than any structure that a person outlines."""
-    return int(mask.sum()) < max(MIN_AREA, MIN_SHARE * mask.size)
+    return int(np.count_nonzero(mask)) < max(MIN_AREA, MIN_SHARE * mask.size)
 
 
 def looks_inverted(mask: Mask, borders: bool = True) -> str:
@@ -55,18 +58,19 @@ def looks_inverted(mask: Mask, borders: bool = True) -> str:
 
     It covers nearly everything, has a large hole, or (with `borders`) touches all four borders.
     """
-    share = float(mask.mean())
+    area = int(np.count_nonzero(mask))
+    share = area / mask.size
     around = borders and all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
-    holes = float(1 - mask.sum() / max(int(filled(mask).sum()), 1))
+    holes = 1 - area / max(int(np.count_nonzero(filled(mask))), 1)
     if share <= NEARLY_ALL and not around and holes <= MAX_HOLES:
         return ""
     hole = f", and a hole of {holes:.0%} of the shape" * (holes > MAX_HOLES)
     return f"{share:.0%} of the picture{', and all four borders' * around}{hole}"
 
 
-def is_open_line(mask: Mask) -> bool:
-    """Whether the largest piece of a mask [H, W] is a thin outline that does not close."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+def is_open_line(mask: NDArray[np.uint8]) -> bool:
+    """Whether the largest piece of a mask [H, W] of 0 and 1 is a thin, open outline."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     if len(stats) < 2:
         return False
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())

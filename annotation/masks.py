@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sono.curation.core.atomic import sha256
 from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.errors import SonoError
+from sono.curation.core.geometry import bounding_box
 from sono.curation.core.rle import encode
 from sono.curation.core.tables import MASKS, empty_table, from_rows
 from sono.curation.core.workspace import Workspace
@@ -45,8 +46,8 @@ def mask_row(
             f"{mask.shape[1]} pixels, the frame {size[0]} x {size[1]}; make it on this frame "
             "(height x width)"
         )
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    x, y, width, height = bounding_box(mask)
+    if not width:
         raise SonoError(
             f"frame {image['image_id']}: the mask of {structure} is empty; leave it out"
         )
@@ -58,11 +59,11 @@ def mask_row(
         "height": size[0],
         "width": size[1],
         "counts": counts,
-        "box_x": int(columns[0]),
-        "box_y": int(rows[0]),
-        "box_width": int(columns[-1] - columns[0] + 1),
-        "box_height": int(rows[-1] - rows[0] + 1),
-        "area": int(mask.sum()),
+        "box_x": x,
+        "box_y": y,
+        "box_width": width,
+        "box_height": height,
+        "area": int(np.count_nonzero(mask)),
         "source": source,
         "state": "proposed",
     }

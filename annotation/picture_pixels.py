@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from sono.annotation.foreign_formats import file_format
 from sono.annotation.foreign_masks import MAX_PIXELS, read_file
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import PNG_START
 
 MAX_PICTURE = 1 << 28  # bytes
 DARK = 32  # a pixel below this in all channels is unpainted
@@ -53,8 +55,13 @@ def decode_picture(path: Path) -> Pixels:
 
     Raises SonoError if it is damaged, truncated or larger than sono reads.
     """
+    raw = read_file(path, MAX_PICTURE)
+    if not raw.startswith(PNG_START):
+        raise SonoError(
+            f"{path}: {file_format(raw) or 'not a picture'} that is named .png; export masks as PNG"
+        )
     try:
-        with Image.open(io.BytesIO(read_file(path, MAX_PICTURE)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SonoError(
                     f"{path}: {image.width} x {image.height} pixels are too many for a mask; "

@@ -13,6 +13,7 @@ from sono.annotation.echo_maps import EchoMaps, echo_maps
 from sono.annotation.ellipses import EllipseModel, ellipse_mask, find_ellipses
 from sono.annotation.search import Found
 from sono.curation.core.atomic import sha256
+from sono.curation.core.geometry import bounding_box
 from sono.curation.core.planes import PlaneTable
 
 VERSION = 1  # of the search; after a change `sono masks propose` runs again
@@ -46,8 +47,8 @@ class Proposal:
 
 def box_of(structure: str, mask: NDArray[np.bool_]) -> Box:
     """The tight box of a mask [H, W] that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return Box(structure, int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    x, y, width, height = bounding_box(mask)
+    return Box(structure, x, y, x + width, y + height)
 
 
 class Proposer(Protocol):

@@ -30,6 +30,8 @@ def draw_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> NDArray[np.
             "no polygon, so only a box at best; draw an outline, or import boxes as a table"
         )
     drawn = [_ring(polygon) for polygon in polygons]
+    if all(ring.min() >= 0 and ring.max() <= 1 for ring in drawn):
+        raise SonoError("points between 0 and 1 are shares of the picture; export them in pixels")
     rings = [_clipped(ring, size) for ring in drawn]
     _check_inside(drawn, size, MIN_CLIPPED)
     length = sum(_length(ring) for ring in rings)

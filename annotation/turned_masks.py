@@ -16,7 +16,7 @@ import pandas as pd
 
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.frame_files import read_stored
-from sono.curation.core.geometry import crop_box, shown_size
+from sono.curation.core.geometry import bounding_box, crop_box, shown_size
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import Row, rows_of
 
@@ -87,13 +87,13 @@ def fit_of(mask: Mask, gray: Gray) -> float | None:
     None if the mask is too small, or outside the sector.
     """
     width = max(1, round(max(gray.shape) / LINE))
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    x, y, across, down = bounding_box(mask)
+    if not across:
         return None
     margin = 2 * FRINGE * width
     part = np.s_[
-        max(0, rows[0] - margin) : rows[-1] + margin + 1,
-        max(0, columns[0] - margin) : columns[-1] + margin + 1,
+        max(0, y - margin) : y + down + margin,
+        max(0, x - margin) : x + across + margin,
     ]
     shape = mask[part].astype(np.uint8)
     smooth = cv2.GaussianBlur(gray[part], (0, 0), width / 2).astype(np.float32)

@@ -12,7 +12,7 @@ import pandas as pd
 from sono.annotation.masks import check_masks
 from sono.curation.core.arrays import Mask
 from sono.curation.core.atomic import sha256
-from sono.curation.core.geometry import letterbox_mask
+from sono.curation.core.geometry import bounding_box, letterbox_mask
 from sono.evaluation.outlines import StoredMask
 
 # Their meanings are in templates/reports/words.toml.
@@ -95,15 +95,14 @@ def mask_for(plan: MaskPlan, mode: str, image_id: str, side: int) -> Mask | None
     if stored is None or image_id not in plan.annotated:
         return None
     pixels = stored.pixels()
-    return letterbox_mask(bounding_box(pixels) if mode == "box" else pixels, side)
+    return letterbox_mask(box_mask(pixels) if mode == "box" else pixels, side)
 
 
-def bounding_box(mask: Mask) -> Mask:
-    """The smallest upright rectangle around `mask`, as a mask of the same size."""
+def box_mask(mask: Mask) -> Mask:
+    """The tight box of `mask` [H, W], as a mask of the same size."""
     box = np.zeros_like(mask)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows):
-        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    x, y, width, height = bounding_box(mask)
+    box[y : y + height, x : x + width] = True
     return box
 
 

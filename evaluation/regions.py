@@ -12,7 +12,7 @@ from sono.curation.core.arrays import Mask
 from sono.curation.core.console import progress
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import PlaneTable
-from sono.evaluation.modes import bounding_box, usable_masks
+from sono.evaluation.modes import box_mask, usable_masks
 from sono.evaluation.outlines import StoredMask
 from sono.evaluation.region_control import CONDITIONS, TRAINING, CueConflict, RegionFeatures
 from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
@@ -324,7 +324,7 @@ def _changed(study: RegionStudy, name: str, region: RegionMask, mask: Mask) -> M
     if name == "own":
         return mask
     if name == "box":
-        return bounding_box(mask)
+        return box_mask(mask)
     generator = draw(study.seed, name, study.keys[region.frame], region.structure)
     return jittered_box(mask, generator) if name == "jittered_box" else moved_mask(mask, generator)
 

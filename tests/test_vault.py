@@ -16,7 +16,15 @@ from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 
 # One of the ways of each command that reads or writes a study.
-NEEDS = ("qc again", "export dicom", "quarantine show", "quarantine release")
+NEEDS = (
+    "qc again",
+    "list",
+    "export dicom",
+    "quarantine show",
+    "quarantine release",
+    "quarantine reject",
+    "masks import",
+)
 EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "search"]
 WRITES = (
     "masks propose",
@@ -36,6 +44,11 @@ def place(place: Place) -> Place:
     """A copy with a folder for what is exported."""
     place.out.mkdir()
     return place
+
+
+def test_no_command_is_left_out() -> None:
+    tried = {COMMANDS[name].name for name in (*NEEDS, *EXPORTS, *WRITES)}
+    assert tried == {one.name for one in COMMANDS.values() if one.needs != "nothing"}
 
 
 def ran(name: str, place: Place, *more: str) -> tuple[int, str]:

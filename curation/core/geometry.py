@@ -81,6 +81,12 @@ def resampled_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np
     return np.asarray(near, np.bool_)
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The tight box of a mask [H, W]: x, y, width, height; zeros for an empty mask."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return x, y, width, height
+
+
 def pad_to_square(picture: NDArray[Scalar]) -> NDArray[Scalar]:
     """Pad `picture` [H, W] or [H, W, C] with zeros to [S, S, ...], S = max(H, W).
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.core.arrays import Mask
+from sono.curation.core.geometry import bounding_box
 from sono.curation.imaging.border_text import printed_lines
 from sono.curation.imaging.echo_layers import (
     EchoLayer,
@@ -184,14 +185,14 @@ def _to_source(
         > 127
     )
     full[:header] = False
-    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-    if len(rows) == 0:
+    x, y, box_width, box_height = bounding_box(inside)
+    if not box_width:
         return Sector((0, 0, width, height), np.ones(shape, bool), "full", 0.0)
     box = (
-        int(columns[0] * scale_x),
-        max(header, int(rows[0] * scale_y)),
-        min(width, int(np.ceil((columns[-1] + 1) * scale_x))),
-        min(height, int(np.ceil((rows[-1] + 1) * scale_y))),
+        int(x * scale_x),
+        max(header, int(y * scale_y)),
+        min(width, int(np.ceil((x + box_width) * scale_x))),
+        min(height, int(np.ceil((y + box_height) * scale_y))),
     )
     radii = {name: (value + 0.5) * scale_x for name, value in geometry.items()}
     slopes = [None if side is None else float(np.degrees(np.arctan(side.slope))) for side in sides]

@@ -224,6 +224,7 @@ def test_a_caption_with_a_finding_is_refused_and_counted(tmp_path: Path) -> None
     assert "sonoclip/global.j2:3: wrong_structure, a structure of another" in summary.examples[0]
     assert "cerebellum" in summary.examples[0]
     assert summary.examples[0].endswith(f"' of frame b, frame b mask {mask_id}")
+    assert summary.finding_means == {"wrong_structure": FINDINGS["wrong_structure"]}
     assert summary.refused_captions == (
         RefusedCaption("b", None, ("wrong_structure",)),
         RefusedCaption("b", mask_id, ("wrong_structure",)),

@@ -69,6 +69,7 @@ def annotation(**changes: Any) -> dict[str, Any]:
         (annotation(segmentation=[[1000, 400, 200]]), "no ring"),
         (annotation(segmentation=[[[8, 10], [30, 10], [30, 16]]]), "no ring"),
         (annotation(segmentation=[{"x": 1}]), "no list of numbers"),
+        (annotation(segmentation=[[0.2, 0.3, 0.6, 0.3, 0.6, 1]]), "shares of the picture"),
         (annotation(segmentation={"size": [30, 40], "counts": [10, 5000]}), "sum to 5010"),
         (annotation(segmentation={"size": [30, 40], "counts": [-5, 1205]}), "1200"),
         (annotation(image_id=77), "image 77 is not in the file"),

@@ -13,7 +13,7 @@ from sono.evaluation.modes import (
     MODES,
     MaskPlan,
     annotated_masks,
-    bounding_box,
+    box_mask,
     derangement,
     mask_for,
     plan_masks,
@@ -48,9 +48,9 @@ def test_annotated_is_the_stored_mask_in_the_letterbox(plan: MaskPlan) -> None:
 
 
 def test_box_is_the_smallest_rectangle_around_the_mask() -> None:
-    box = bounding_box(ell())
+    box = box_mask(ell())
     assert box[5:15, 5:20].all() and box.sum() == 150
-    assert not bounding_box(np.zeros((4, 4), np.bool_)).any()
+    assert not box_mask(np.zeros((4, 4), np.bool_)).any()
 
 
 def test_shuffled_is_the_mask_of_the_donor(plan: MaskPlan) -> None:
