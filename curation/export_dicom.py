@@ -97,10 +97,9 @@ def _with_numbers(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_without_print(row: dict[str, Any]) -> bool:
-    """Whether no text was seen: the sector was found and contains no strokes."""
-    return row["sector_kind"] not in (None, "full") and not {"overlay", "text_in_sector"} & set(
-        row["reasons"]
-    )
+    """Whether no text was seen: the sector was found, searched, and contains no strokes."""
+    seen = {"overlay", "text_in_sector", "private_text", "text_unsearched"}
+    return row["sector_kind"] not in (None, "full") and not seen & set(row["reasons"])
 
 
 def dicom_bytes(row: dict[str, Any], pixels: NDArray[np.uint8], key: bytes) -> bytes:

@@ -111,8 +111,13 @@ REASONS = {
         "quarantined",
         "a line of text on the tissue that may be a name; check it, then `sono quarantine release`",
     ),
-    "print_unread": Reason(
-        "quarantined", "Tesseract failed on this frame, so its burned-in text is unknown"
+    "private_text": Reason(
+        "quarantined",
+        "words on the tissue match a name, id or date of its file or record; reject the frame, or "
+        "release it if the word is not private",
+    ),
+    "text_unsearched": Reason(
+        "accepted", 'text on the tissue was not searched for ([qc] text = "off")'
     ),
     "unknown_kind": Reason(
         "accepted", "unlike the fetal frames that sono knows; check whether it is one"
