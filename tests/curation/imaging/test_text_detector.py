@@ -51,7 +51,7 @@ def burn(frame: np.ndarray, line: str, angle: float = 0) -> np.ndarray:
 
 def text(words: str, confidence: float = 0.95, length: float | None = None) -> Text:
     wide = 10.0 * len(words) if length is None else length
-    return Text(words, confidence, 0.9, ((300.0, 300.0), (wide, 16.0), 0.0))
+    return Text(words, confidence, 0.9, 0.9, ((300.0, 300.0), (wide, 16.0), 0.0))
 
 
 def judged(frame: np.ndarray, config: QualityConfig) -> tuple[Sector, list[str], list[str] | None]:
@@ -146,10 +146,10 @@ def test_dates_and_numbers_of_patients_are_known() -> None:
 
 def test_only_long_or_surely_read_marks_are_text() -> None:
     box = ((50.0, 50.0), (20.0, 16.0), 0.0)
-    assert is_text(Text("3B", 0.9, 0.7, box))
-    assert not is_text(Text("E", 0.99, 0.95, box))  # a side mark
-    assert not is_text(Text("", 0.0, 0.7, ((50.0, 50.0), (90.0, 16.0), 0.0)))
-    assert is_text(Text("", 0.0, 0.9, ((50.0, 50.0), (90.0, 16.0), 0.0)))  # unknown script
+    assert is_text(Text("3B", 0.9, 0.7, 0.9, box))
+    assert not is_text(Text("E", 0.99, 0.95, 0.9, box))  # a side mark
+    assert not is_text(Text("", 0.0, 0.9, 0.6, ((50.0, 50.0), (90.0, 16.0), 0.0)))
+    assert is_text(Text("", 0.0, 0.9, 0.9, ((50.0, 50.0), (90.0, 16.0), 0.0)))  # unknown script
 
 
 @pytest.mark.parametrize(
