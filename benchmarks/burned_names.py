@@ -208,7 +208,7 @@ def measure_clean(data: Path, count: int | None, config: QualityConfig, alarms: 
         if "text_in_sector" in found.codes:
             held.append((frame.gray, f"{name} {' | '.join(found.printed or ())}"))
         elif found.crop is not None and status_of(found.codes) == "accepted":
-            again = [text for text in find_text(found.crop, LIKELY) if is_text(text)]
+            again = [text for text in find_text(found.crop, least=LIKELY) if is_text(text)]
             left += [(name, text) for text in again if not is_harmless(text)]
     print(f"clean frames held: {len(held)} of {total}; {1000 * seconds / total:.0f} ms a frame")
     print("\n".join(name for _, name in held))

@@ -22,7 +22,7 @@ from sono.curation.imaging.text_detector import Text, find_text, is_installed
 
 LIKELY = 0.7  # least likeness of text that is read
 PRINT = 1.62  # likeness and ink of text in any script, also in one that the reader does not know
-LONG = 2.0  # length over height of such text; a single letter or a side mark is shorter
+LONG = 2.3  # length over height of such text; a single letter or a side mark is shorter
 READ = 0.8  # confidence in letters that make a short or faint mark text
 
 FILLED = 0.5  # letters for each square of a line; with fewer a part was not read
@@ -62,11 +62,13 @@ def judge_text(
     how = text_search(config)
     if how == "off":
         return sector, ["text_unsearched"], None
-    crop = crop_to_sector(ink, sector)
+    kept = np.ascontiguousarray(sector.inside[y0:y1, x0:x1])
     if how == "rules":
-        codes = ["text_in_sector"] if burned_lines(crop, sector.inside[y0:y1, x0:x1]) else []
+        codes = ["text_in_sector"] if burned_lines(crop_to_sector(ink, sector), kept) else []
         return sector, _held_or_remark(codes, config), None
-    texts = [text for text in find_text(crop, LIKELY) if is_text(text)]
+    # with its surroundings, so that a line is whole of which a part is painted over already
+    part = np.ascontiguousarray(ink[y0:y1, x0:x1])
+    texts = [text for text in find_text(part, kept, LIKELY) if is_text(text)]
     moved = [_moved(text, x0, y0) for text in texts]
     edge = [text for text in moved if at_border(_bounds(text), *ink.shape)]
     inner = [text for text in moved if text not in edge]

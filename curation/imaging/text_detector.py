@@ -25,6 +25,7 @@ DETECTOR, READER = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
 EDGE = 15  # gray levels of curvature; the edges of letters of 30 levels have more
 WINDOW = 17  # pixels in which edges are counted
 MIN_EDGES = 0.28  # share of edges in a window; the least over any text was 0.32
+REST = 0.05 * 255  # of a line; less of its box than this is the frame's, not the line's
 GRID = 8  # pixels; the side of the squares in which places of text are joined
 MARGIN = 24  # pixels around such a place
 MIN_FILLED = 0.75  # share of a box of such places that is searched as a whole
@@ -36,7 +37,7 @@ GAIN = 2.0  # makes faint strokes brighter
 PIXELS = (0.3, 0.6, 0.9)
 MIN_PIXELS = 12  # of a line
 GROWTH = 1.6  # the detector marks the core of a line; the line is larger by this rule of its paper
-MAX_HEIGHT = 150  # pixels of a line
+HEIGHTS = (11, 150)  # pixels of a line with the space around it
 
 LINE_HEIGHT = 48  # pixels, the input of the reader
 MAX_LENGTH = 960  # pixels of a line for the reader
@@ -76,14 +77,19 @@ def is_installed() -> bool:
     return find_spec("onnxruntime") is not None and (_models() / DETECTOR).is_file()
 
 
-def find_text(gray: Gray, least: float = 0.5) -> list[Text]:
-    """The lines of text of a frame [H, W] that the detector finds as likely as `least`, read."""
-    places = _places(gray)
+def find_text(gray: Gray, kept: Mask | None = None, least: float = 0.5) -> list[Text]:
+    """The lines of text of a frame [H, W] that the detector finds as likely as `least`, read.
+
+    Only lines of which more than a rest is in the pixels `kept` [H, W] count; all without it.
+    """
+    places = _places(gray, kept)
     if not places:
         return []
     strokes = _strokes(gray)
     found = []
     for likeness, box in _lines(_text_map(strokes, places), least):
+        if kept is not None and _upright(kept.view(np.uint8) * np.uint8(255), box).mean() < REST:
+            continue
         words, confidence = _read(gray, box)
         found.append(Text(words, confidence, likeness, _two_tones(_upright(strokes, box)), box))
     return found
@@ -122,11 +128,16 @@ def _run(name: str, pixels: Gray) -> NDArray[np.float32]:
     return np.asarray(answer, np.float32)
 
 
-def _places(gray: Gray) -> list[tuple[slice, slice]]:
-    """Where edges are dense enough for text: rows and columns, at most MAX_PLACE of each."""
+def _places(gray: Gray, kept: Mask | None = None) -> list[tuple[slice, slice]]:
+    """Where edges are dense enough for text: rows and columns, at most MAX_PLACE of each.
+
+    Only places in or near the pixels `kept` [H, W] count.
+    """
     curved = cv2.Laplacian(gray, cv2.CV_16S, ksize=1)
     edges = np.where(np.abs(curved) >= EDGE, np.uint8(255), np.uint8(0))
     dense = cv2.blur(edges, (WINDOW, WINDOW)) >= 255 * MIN_EDGES
+    if kept is not None:
+        dense &= cv2.dilate(kept.view(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0
     rows, columns = (-(-side // GRID) for side in gray.shape)
     padded = np.zeros((rows * GRID, columns * GRID), np.bool_)
     padded[: gray.shape[0], : gray.shape[1]] = dense
@@ -208,14 +219,15 @@ def _lines(
         across, down = across + 1, down + 1
         room = GROWTH * across * down / (across + down)
         likeness = float(likely[place][own].mean())
-        if min(across, down) + room > MAX_HEIGHT:
+        high = min(across, down) + room
+        if high > HEIGHTS[1]:
             for more in PIXELS[PIXELS.index(pixels) + 1 :][:1]:
                 part = np.where(own, likely[place], np.float32(0))
                 found += [
                     (one, ((left + x, top + y), size, turn))
                     for one, ((left, top), size, turn) in _lines(part, least, more)
                 ]
-        elif likeness >= least:
+        elif likeness >= least and high >= HEIGHTS[0]:
             found.append((likeness, ((x + column, y + row), (across + room, down + room), angle)))
     return found
 

@@ -63,7 +63,7 @@ def judged(frame: np.ndarray, config: QualityConfig) -> tuple[Sector, list[str],
 @needs_detector
 @pytest.mark.parametrize("angle", [0, 20, 45, 90, 180])
 def test_a_name_is_found_and_read_in_every_direction(angle: int) -> None:
-    found = find_text(burn(phantom_frame(), "Ulvskog Sieglinde", angle), 0.6)
+    found = find_text(burn(phantom_frame(), "Ulvskog Sieglinde", angle), least=0.6)
     assert any(is_text(one) and says_private([one.words], [PATIENT.dicom_name]) for one in found)
     assert not all(map(is_harmless, found))
 
