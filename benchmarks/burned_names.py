@@ -2,7 +2,7 @@
 
 Lines in Latin, Cyrillic, Chinese and Arabic script are burned into random places of the sector of
 real frames: 7 to 40 pixels high, upright and turned, 30 gray levels above their surroundings or
-white, plain, with a shadow or in a box, half of them saved as JPEG of quality 60 afterwards. A line
+more, plain, with a shadow or in a box, half of them saved as JPEG of quality 60 afterwards. A line
 is found if its frame is held (quarantined) or the line is painted over (at the border). Clean
 frames that are held are false alarms, unless they really show text: write them with --alarms and
 look at each. What is stored is searched once more: no readable word may be left.
@@ -143,8 +143,10 @@ def burn(
         "shadow": 1 - np.roll(part, (1, 1), (0, 1)),
     }.get(cell.style, 1.0)
     near = cv2.dilate((part > 0.3).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    faint = min(255.0, float(np.percentile(gray[place][near], 90)) + 30)
-    ink = faint if cell.style == "faint" else float(rng.choice([255, 235, 190]))
+    faint = float(np.percentile(below[near], 90)) + 30
+    if faint > 255:  # the tissue is as bright as ink
+        return None
+    ink = faint if cell.style == "faint" else max(faint, float(rng.choice([255, 235, 190])))
     written = gray.copy()
     written[place] = np.clip(below * (1 - part) + part * ink, 0, 255)
     letters = np.zeros(gray.shape, np.bool_)
@@ -187,12 +189,15 @@ def measure_recall(frames: list[Gray], count: int, config: QualityConfig) -> Non
         burned = burn(frames[pick], sectors[pick], cell, rng)
         if burned is not None:
             results.append((cell, is_found(*burned, config)))
+    upright = [found for cell, found in results if cell.angle in (0, 180) and cell.height >= 9]
+    turned = [found for cell, found in results if cell.angle not in (0, 180) and cell.height >= 12]
+    print(f"upright, from 9 pixels: {np.mean(upright):.3f} of {len(upright)}")
+    print(f"turned, from 12 pixels: {np.mean(turned):.3f} of {len(turned)}")
     for name in Cell._fields:
         shares: defaultdict[str, list[bool]] = defaultdict(list)
         for cell, found in results:
-            turned = "upright" if cell.angle in (0, 180) else "turned"
-            key = str(getattr(cell, name))
-            shares[f"{key:>9} {turned if name != 'angle' else ''}"].append(found)
+            way = "" if name == "angle" else "upright" if cell.angle in (0, 180) else "turned"
+            shares[f"{getattr(cell, name)!s:>9} {way}"].append(found)
         for key, hits in sorted(shares.items()):
             print(f"{name:>7} {key:18} {np.mean(hits):.3f} of {len(hits)}", flush=True)
 
