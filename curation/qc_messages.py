@@ -65,6 +65,31 @@ def frame_remarks(
     `images` are the frames of all runs.
     """
     accepted = own[own["status"] == "accepted"]
+    remarks = [*_patient_remarks(images, own), *_missing_remarks(accepted, records)]
+    if records is not None:
+        remarks += _records_remarks(accepted, records, joined)
+    if contradicting := _with_reason(accepted, "report_conflict"):
+        remarks.append(
+            f"{contradicting} accepted frames have a structured report of their study that is not "
+            "applied, because its header names another person or exam; correct the header of the "
+            "report or of the frame"
+        )
+    held = int((own["status"] == "quarantined").sum())
+    if held:
+        remarks.append(
+            f"{held} frames are in the vault's quarantine; `sono quarantine show` draws them, and "
+            "`sono quarantine release` accepts those that you have reviewed"
+        )
+    remarks += _containers(own)
+    return remarks
+
+
+def _with_reason(frames: pd.DataFrame, code: str) -> int:
+    return int(frames["reasons"].map(lambda codes: code in codes).sum())
+
+
+def _patient_remarks(images: pd.DataFrame, own: pd.DataFrame) -> list[str]:
+    """Remarks on frames without a patient and on patients that may be one person."""
     remarks = []
     orphans = orphan_sentence(orphan_counts(own))
     if orphans:
@@ -80,6 +105,12 @@ def frame_remarks(
             "name, birth date or hospital, or two ids have one name and birth date; such patients "
             "stay in one split; correct the ids, or give --center"
         )
+    return remarks
+
+
+def _missing_remarks(accepted: pd.DataFrame, records: RecordsTable | None) -> list[str]:
+    """Remarks where no accepted frame has a plane, or a center."""
+    remarks = []
     if len(accepted) and accepted["plane"].isna().all():
         remarks.append(
             "no plane labels: captions stay general and zero-shot evaluation has no target; "
@@ -90,43 +121,30 @@ def frame_remarks(
             "no center: `sono train --hold-out` and `sono eval --center` cannot be used; "
             + _center_advice(records)
         )
-    if records is not None:
-        remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
-        datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
-        if datings:
-            remarks.append(
-                f"{datings} accepted frames have a gestational age that disagrees with a date, CRL "
-                "or HC of their record or with a structured report; `sono records check` names the "
-                "rows"
-            )
-        remarks += records.doubts
-        if records.unused:
-            remarks.append(
-                f"unused columns: {', '.join(records.unused)}; the privacy gate does not search "
-                "for their cells; if they name persons or contain facts, set them in "
-                "[records.columns]"
-            )
-        problems = records.remarks()
-        remarks += problems[:5]
-        if len(problems) > 5:
-            remarks.append(
-                f"... and {len(problems) - 5} more about the records table; `sono records check` "
-                "lists all"
-            )
-    contradicting = int(accepted["reasons"].map(lambda codes: "report_conflict" in codes).sum())
-    if contradicting:
+    return remarks
+
+
+def _records_remarks(accepted: pd.DataFrame, records: RecordsTable, joined: Joined) -> list[str]:
+    """Remarks on the records table and on how its rows joined the accepted frames."""
+    remarks = list(join_remarks(joined, Counter(accepted["reasons"].explode())))
+    if datings := _with_reason(accepted, "ga_conflict"):
         remarks.append(
-            f"{contradicting} accepted frames have a structured report of their study that is not "
-            "applied, because its header names another person or exam; correct the header of the "
-            "report or of the frame"
+            f"{datings} accepted frames have a gestational age that disagrees with a date, CRL or "
+            "HC of their record or with a structured report; `sono records check` names the rows"
         )
-    held = int((own["status"] == "quarantined").sum())
-    if held:
+    remarks += records.doubts
+    if records.unused:
         remarks.append(
-            f"{held} frames are in the vault's quarantine; `sono quarantine show` draws them, and "
-            "`sono quarantine release` accepts those that you have reviewed"
+            f"unused columns: {', '.join(records.unused)}; the privacy gate does not search for "
+            "their cells; if they name persons or contain facts, set them in [records.columns]"
         )
-    remarks += _containers(own)
+    problems = records.remarks()
+    remarks += problems[:5]
+    if len(problems) > 5:
+        remarks.append(
+            f"... and {len(problems) - 5} more about the records table; `sono records check` lists "
+            "all"
+        )
     return remarks
 
 
