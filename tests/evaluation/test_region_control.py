@@ -241,8 +241,8 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
         "steers": True,
         "text": "100.0 % [100.0, 100.0] of masked structures are named correctly (0.0 % without a "
         "mask): the mask steers. 100.0 % of answers follow the mask of another structure; the "
-        "pixels contribute 100.0 points [+100.0, +100.0] over place and shape (72 masks); unseen phrasings "
-        "lose nothing.",
+        "pixels contribute 100.0 points [+100.0, +100.0] over place and shape (72 masks); "
+        "unseen phrasings lose nothing.",
     }
     assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
     assert found["plane_phrasings"]["mean_loss"] == pytest.approx(0.2)
