@@ -89,15 +89,19 @@ def _example_sheet(
     workspace: Workspace, images: pd.DataFrame, masks: pd.DataFrame, planes: PlaneTable
 ) -> bytes:
     """Frames of every plane with their masks; empty bytes where no frame is stored."""
-    tiles = []
+    tiles, structures = [], []
     for row in _choose_examples(images, planes).itertuples():
         path = stored_path(workspace, str(row.file))
         if path.is_file():  # a frame that is gone costs the report an example, no more
             gray = read_stored(path)
             own = masks[(masks["image_id"] == row.image_id) & (masks["state"] != "rejected")]
             fitting = own[(own["height"] == gray.shape[0]) & (own["width"] == gray.shape[1])]
-            tiles.append((draw_masks(gray, fitting)[0], _example_caption(row, planes)))
-    return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE, LEGEND) if tiles else b""
+            picture, names = draw_masks(gray, fitting)
+            tiles.append((picture, _example_caption(row, planes)))
+            structures.append(names)
+    if not tiles:
+        return b""
+    return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE, LEGEND, structures)
 
 
 def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:

@@ -93,6 +93,16 @@ class QcSummary:
     private_strings: int
     remarks: tuple[str, ...]
 
+    def table(self) -> dict[str, object]:
+        """The counts for the terminal."""
+        again = self.files - self.measured
+        known = f", {again} of them known from an earlier run and unchanged" if again else ""
+        equals = {"equal to another frame": self.duplicates.get("exact", 0)} | {
+            "nearly equal": self.duplicates.get("near", 0)
+        }
+        shown = {name: value for name, value in vars(self).items() if name != "measured"}
+        return shown | {"files": f"{self.files}{known}", "duplicates": equals}
+
     def refuse_findings(self) -> None:
         """Raise IssuesError (exit 3) if a frame was not accepted, except repeats in a cine."""
         findings = sum(count for status, count in self.statuses.items() if status != "accepted")
@@ -216,7 +226,7 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Ta
     reading = read_rows(path, config, planes, options.center_from, persons)
     reading = reading if options.names else replace(reading, before_headers=True)
     if reading.unknown:
-        raise SonoError(reading.planes_problem())
+        raise SonoError(reading.planes_problem(), reading.planes_block())
     return reading
 
 

@@ -44,7 +44,10 @@ class QuarantineSummary:
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """Counts of the frames released, of those accepted now, and of those still in quarantine."""
+    """Counts of the frames released, of those accepted now, and of those still in quarantine.
+
+    Of released frames with the same pixels, one is accepted.
+    """
 
     released: int
     accepted: int
@@ -120,8 +123,10 @@ def release(
     this reason only. SonoError, with nothing released, where a frame is not in the quarantine or
     has a reason that cannot be judged by eye.
     """
-    wanted, left, searched = _decide(workspace, pictures, reviewer, reason, "released")
-    return ReleaseSummary(len(wanted), len(wanted - left), len(left), searched)
+    decided, searched = _decide(workspace, pictures, reviewer, reason, "released")
+    now = _pictured(workspace)
+    accepted = now["picture"].isin(decided["picture"]) & (now["status"] == "accepted")
+    return ReleaseSummary(len(decided), int(accepted.sum()), len(_held(workspace, None)), searched)
 
 
 def reject(
@@ -132,8 +137,8 @@ def reject(
     They are chosen as for `release`, which also takes a rejection back. Their pictures stay in the
     vault.
     """
-    wanted, left, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
-    return RejectSummary(len(wanted), len(left), searched)
+    decided, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
+    return RejectSummary(len(decided), len(_held(workspace, None)), searched)
 
 
 def _decide(
@@ -142,11 +147,10 @@ def _decide(
     reviewer: str,
     reason: str | None,
     decision: Literal["released", "rejected"],
-) -> tuple[set[str], set[str], int]:
+) -> tuple[pd.DataFrame, int]:
     """Write a decision to the vault and build the images table again.
 
-    Returns the pictures decided on, those still in quarantine, and how many private strings were
-    searched for.
+    Returns the frames decided on, and how many private strings were searched for.
     """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
@@ -155,9 +159,10 @@ def _decide(
         named = [name for one in pictures for name in _pictures_of(one, held)]
         wanted = list(dict.fromkeys((*named, *_held_only_for(workspace, reason))))
         if not wanted:
+            none = f"no frame is held for {reason} only" if reason else "no frame is given"
             raise SonoError(
-                "no frame is given or held for this reason only; name frames or files, or give "
-                "--reason; `sono quarantine show` lists them"
+                f"{none}; name frames or files of the quarantine, or give --reason; `sono "
+                "quarantine show` lists them"
             )
         _refuse_unknown(wanted, {*held["picture"], *known["picture"]})
         if decision == "released":
@@ -173,10 +178,12 @@ def _decide(
             if name not in set(kept["picture"])
         ]
         rows = [*rows_of(kept), *fresh]
+        frames = _pictured(workspace)
+        decided = frames[frames["picture"].isin(wanted) & _was_held(frames)]
         workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
         build_images(workspace)
         searched = check_privacy(workspace)
-    return set(wanted), set(_held(workspace, None)["picture"]), searched
+    return decided, searched
 
 
 def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
@@ -187,9 +194,9 @@ def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
     full = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
     near = f" (the name on the sheet is {full})" if full else ""
     raise SonoError(
-        f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name "
-        f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames "
-        "with their names"
+        f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name or is "
+        f"of a file with this name ({len(unknown)} of {len(wanted)} names); `sono quarantine show` "
+        "draws the frames with their names, `sono list --status quarantined` lists the files"
     )
 
 
@@ -238,14 +245,26 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
         raise SonoError(
             f"unknown reason {_safe_to_show(reason)}; a frame is quarantined for {choices}"
         )
+    held = _pictured(workspace)
+    held = held[held["status"] == "quarantined"].sort_values("picture", ignore_index=True)
+    if reason is None:
+        return held
+    return held[held["reasons"].map(lambda codes: reason in codes).astype(bool)]
+
+
+def _pictured(workspace: Workspace) -> pd.DataFrame:
+    """Status, reasons, path, stored file and its name of all frames with a stored file."""
     images = workspace.images(["source_id", "frame", "status", "reasons"])
-    images = images[images["status"] == "quarantined"]
     sources = workspace.sources()[["source_id", "frame", "file", "path"]].dropna(subset=["file"])
-    held = images.merge(sources, on=["source_id", "frame"]).assign(
-        picture=lambda rows: rows["file"].map(picture_of)
-    )
-    held = held.sort_values("picture", ignore_index=True)
-    return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]
+    frames = images.merge(sources, on=["source_id", "frame"])
+    return frames.assign(picture=frames["file"].map(picture_of))
+
+
+def _was_held(frames: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether frames are in the quarantine, or left it by a decision."""
+    decisions = {"released", "rejected_by_reviewer"}
+    decided = frames["reasons"].map(lambda codes: not decisions.isdisjoint(codes))
+    return (frames["status"] == "quarantined") | decided.astype(bool)
 
 
 def _holding(codes: Iterable[str]) -> list[str]:
@@ -261,4 +280,4 @@ def _why(codes: Iterable[str]) -> str:
 
 def _safe_to_show(text: str) -> str:
     """The text that a user typed, unless it may be a name or a path."""
-    return text if re.fullmatch(r"[0-9a-z_-]{1,32}", text) else "that text"
+    return text if re.fullmatch(r"[0-9a-z_-]{1,32}", text) else "a name that may be private"

@@ -24,7 +24,6 @@ from sono.curation.records.read import (
     merge_table,
     read_rows,
     rejection_messages,
-    unused_columns,
 )
 from sono.curation.records.table import Record
 from sono.curation.records.table_reading import TableReading
@@ -79,11 +78,16 @@ class RecordsReport:
     suggested: dict[str, tuple[str, ...]] = field(default_factory=dict)
     raw: RawMatch | None = None
     stops_qc: str = ""  # why `sono qc` refuses this table
+    unknown_planes: str = ""  # the section of sono.toml that would give each label a plane
 
     def refuse_what_stops_qc(self) -> None:
         """Raise SonoError if `sono qc` would stop with this error, too."""
         if self.stops_qc:
-            raise SonoError(self.stops_qc)
+            raise SonoError(
+                f"{self.table}: `sono qc` stops at its {self.planes[UNKNOWN]} rows with an unknown "
+                "plane; correct them, or give each label a plane in sono.toml or in a planes file "
+                "(docs/records.md)"
+            )
 
     def refuse_findings(self) -> None:
         """IssuesError (exit 3) where a row, value, age or file needs attention."""
@@ -140,9 +144,10 @@ def check_records(
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*rejection_messages(reading), *reading.unknown_planes()),
         remarks=(*table.doubts, *_remarks(reading, options.partition)),
-        suggested=unused_columns(reading),
+        suggested=dict(table.suggested),
         raw=found,
         stops_qc=reading.planes_problem(),
+        unknown_planes=reading.planes_block(),
     )
 
 

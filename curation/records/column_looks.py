@@ -101,8 +101,12 @@ def private_columns(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> 
 
 def columns_block(columns: Mapping[str, tuple[str, ...]]) -> str:
     """The section `[records.columns]` of `sono.toml`, to be pasted; "" for no column."""
-    lines = [f"{field} = {_toml(titles)}\n" for field, titles in columns.items()]
-    return "".join(("[records.columns]\n", *lines)) if lines else ""
+    return "\n".join(("[records.columns]", *column_lines(columns), "")) if columns else ""
+
+
+def column_lines(columns: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The lines of that section, such as `ga = "SSW"`."""
+    return [f"{field} = {_toml(titles)}" for field, titles in columns.items()]
 
 
 def _toml(titles: tuple[str, ...]) -> str:

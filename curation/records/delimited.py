@@ -29,20 +29,24 @@ ERRORS = frozenset(
         NO_RESULT.lower(),
     )
 )
-MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+BYTE_ORDER_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 MAX_COLUMNS = 2000
 UNITS = frozenset(("mm", "cm", "weeks", "week", "wks", "wk", "days", "day"))
-SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
+BLANKS = " \t\r\n\xa0\ufeff\u200b"
 
 Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or a problem
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text cells: `rows` pairs the line where a row begins with its cells.
+    """A table of text cells; `rows` has the number of the first line and the cells of each row.
 
-    `broken` has a message for each row that cannot be read; `others` ends the message on a sheet
-    that is no records table, with the other sheets of the workbook.
+    `broken` has a message for each row that cannot be read. `others` names the other sheets of the
+    workbook, for the message that this sheet is no records table.
     """
 
     header: tuple[str, ...]
@@ -91,7 +95,7 @@ def clean(cell: str) -> str:
 
     Every way of writing an empty value becomes "".
     """
-    value = cell.strip(SURROUNDINGS)
+    value = cell.strip(BLANKS)
     if value.startswith('="') and value.endswith('"'):
         value = value[2:-1]
     return "" if len(value) < 13 and value.lower() in NULLS else value
@@ -120,7 +124,7 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
 
     Raises SonoError for an unknown or wrong encoding and for binary content.
     """
-    found = next((name for mark, name in MARKS if content.startswith(mark)), "")
+    found = next((name for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), "")
     try:
         text = content.decode(found or encoding or "utf-8")
     except LookupError as error:

@@ -156,7 +156,7 @@ def test_without_a_validation_split_the_end_stands(own_study: Workspace) -> None
     images = own_study.images()
     own_study.write(IMAGES, images.assign(split=images["split"].replace("val", "train")))
     summary = train(own_study, SMALL.model_copy(update={"epochs": 1}), "all")
-    assert (summary.val_frames, summary.best_epoch) == (0, 0)
+    assert (summary.val_frames, summary.best_epoch) == (0, None)
     assert not (summary.folder / "best").exists()
     assert same(weights_of(summary.folder / "end"), load_model(summary.folder)[0].state_dict())
 

@@ -265,8 +265,9 @@ def test_the_command_prints_exits_as_qc_would_and_needs_no_workspace(
         sono.cli.main()
     assert stop.value.code == code
     out, err = capfd.readouterr()
-    assert ("unknown plane 'femor'" in err) == (code == 1)
+    assert ("with an unknown plane; correct" in err) == (code == 1)
     assert json.loads(out)["rows"] == 7
+    assert ('"femor" = ""  # rows: 1' in json.loads(out)["unknown_planes"]) == (code == 1)
     assert err.count("\n") == 1
     assert [secret for secret in SECRETS if secret in out + err] == []
 

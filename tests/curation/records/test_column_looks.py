@@ -84,6 +84,8 @@ def test_a_title_of_centers_suggests_the_center(tmp_path: Path, title: str) -> N
     report = check_records(table, RecordsConfig(), PlaneTable())
     assert report.suggested == {"center": (title,)}
     assert read_records(table, RecordsConfig(), PlaneTable()).center_column == title
+    off = RecordsConfig(columns={"center": ""})
+    assert check_records(table, off, PlaneTable()).suggested == {}
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,9 @@ def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_what_they_agree_on(
 ) -> None:
     table = _read(tmp_path, "image,plane\nx.png,femur\nX.PNG,femur\nx.png,leg\n")
     assert [record.plane for record in table.records] == [None]
-    told = "records.csv:4: the image of line 2 again, with another plane; these fields are left out"
+    told = (
+        "records.csv:4: the image of line 2 again, with different plane; these fields are left out"
+    )
     assert table.rejected == (told,)
 
 
@@ -365,7 +367,7 @@ def test_of_a_patients_conflicting_rows_the_common_part_is_kept(tmp_path: Path) 
     assert table.records == (Record("P1", kind="patient", patient="P1", center="North"),)
     assert {"Doe", "Roe"} <= set(table.records[0].private)
     assert table.rejected[0].endswith(
-        "the patient of line 2 again, with another ga_days; these fields are left out"
+        "the patient of line 2 again, with different ga_days; these fields are left out"
     )
 
 
