@@ -15,7 +15,7 @@ import pandas as pd
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.errors import SonoError, typed_name
-from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored
+from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored, stored_path
 from sono.curation.core.reasons import NOT_BY_EYE, REASONS
 from sono.curation.core.tables import from_rows, rows_of
 from sono.curation.core.vault_tables import RELEASED
@@ -166,7 +166,9 @@ def _decide(
             )
         _refuse_unknown(wanted, {*held["picture"], *known["picture"]})
         if decision == "released":
-            _refuse_not_by_eye(held[held["picture"].isin(wanted)])
+            chosen = held[held["picture"].isin(wanted)]
+            _refuse_not_by_eye(chosen)
+            _refuse_lost(workspace, chosen)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         # The same decision again, as after a killed command, keeps its first reviewer and time; the
         # other decision replaces it.
@@ -214,6 +216,17 @@ def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
             "or the names of the frames on the sheets"
         )
     return list(dict.fromkeys(map(str, chosen["picture"]))) or [name]
+
+
+def _refuse_lost(workspace: Workspace, chosen: pd.DataFrame) -> None:
+    """Raise SonoError for a frame whose picture is not here, so nobody can have looked at it."""
+    for file in map(str, chosen["file"].unique()):
+        places = (quarantined_path(workspace, file), stored_path(workspace, file))
+        if not any(place.is_file() for place in places):
+            raise SonoError(
+                f"{picture_of(file)}: the picture is missing in the vault; run `sono qc` on its "
+                "folder again"
+            )
 
 
 def _held_only_for(workspace: Workspace, reason: str | None) -> list[str]:

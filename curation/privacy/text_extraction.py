@@ -120,7 +120,8 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
             for picture in _PICTURE.findall(text):
                 yield "a picture", _png_text(_unbase64(picture))
             text = _PICTURE.sub(" ", text)
-            text += "\n" + _TAG.sub(" ", _TAGS_OF_LETTERS.sub("", text))
+            # a cell is a line
+            text += "\n" + _TAG.sub(" \n", _TAGS_OF_LETTERS.sub("", text)) + "\n"
         yield "", text
 
 

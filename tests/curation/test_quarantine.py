@@ -127,6 +127,9 @@ def test_a_picture_that_is_missing_is_reported(study: Workspace) -> None:
     shown = show_quarantine(study)
     assert (shown.frames, shown.drawn) == (2, 1)
     assert "1 pictures are missing in the vault; run `sono qc`" in shown.remarks[0]
+    with pytest.raises(SonoError, match=r"the picture is missing in the vault; run `sono qc`"):
+        release(study, [name(DUAL)], "KM")
+    assert study.images().set_index("image_id").at[DUAL, "status"] == "quarantined"
 
 
 def test_a_rejected_frame_leaves_the_quarantine_and_its_picture_stays_in_the_vault(
