@@ -149,6 +149,8 @@ def _source() -> tuple[frozenset[str], frozenset[str]]:
     texts: set[str] = set()
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
+            if "phantom" in file.parts:
+                continue  # it has names of invented persons
             tree = ast.parse(file.read_bytes())
             comments = {id(node) for node in _docstrings(tree)}
             for node in ast.walk(tree):
@@ -195,7 +197,8 @@ def identifiers() -> frozenset[str]:
 def _cells() -> frozenset[str]:
     """The texts that a cell may consist of: those of code and templates, and names in words."""
     names, texts = _source()
-    return texts | {name.replace("_", " ").strip() for name in (*names, *texts)}
+    variables = {name for name in names if name.islower()}
+    return texts | {name.replace("_", " ").strip() for name in (*variables, *texts)}
 
 
 @cache
