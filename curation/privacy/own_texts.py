@@ -208,6 +208,6 @@ def _phrases_with(found: frozenset[str]) -> tuple[str, ...]:
     phrases = {
         text
         for text in _cells()
-        if len(text.split()) >= MIN_PHRASE and not wanted.isdisjoint(words_of(text))
+        if len(text.split()) >= MIN_PHRASE and any(word in text.lower() for word in wanted)
     }
     return tuple(sorted(phrases, key=lambda text: (-len(text), text)))

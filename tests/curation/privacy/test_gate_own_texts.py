@@ -24,12 +24,13 @@ NAMES = (
     "Block^Ed",
     "Alpha^Cy",
     "Max^Pool",
+    "Strong^Be",
 )
 RUN = "runs/toy"
 WRITTEN = {
     f"{RUN}/run.json": '{"config": {"augment": {"grain": 0.5}, "cross_entropy": [1, 2]}}',
     f"{RUN}/eval/test/metrics.json": '{"alpha": 1,\n "note": "whether the mask steers is not '
-    'tested: fewer than 2 masks"}',
+    'tested; macro numbers depend on them strongly."}',
     f"{RUN}/eval/test/report.html": "<style>\nfigure img { max-width: 100%; height: auto; "
     "display: block; }\n</style>"
     '<h2>Region control: does the mask steer?</h2><div class="block">'
