@@ -149,6 +149,8 @@ def _source() -> tuple[frozenset[str], frozenset[str]]:
     texts: set[str] = set()
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
+            if "phantom" in file.parts:
+                continue  # it has names of invented persons
             tree = ast.parse(file.read_bytes())
             comments = {id(node) for node in _docstrings(tree)}
             for node in ast.walk(tree):
@@ -195,7 +197,8 @@ def identifiers() -> frozenset[str]:
 def _cells() -> frozenset[str]:
     """The texts that a cell may consist of: those of code and templates, and names in words."""
     names, texts = _source()
-    return texts | {name.replace("_", " ").strip() for name in (*names, *texts)}
+    variables = {name for name in names if name.islower()}
+    return texts | {name.replace("_", " ").strip() for name in (*variables, *texts)}
 
 
 @cache
@@ -205,6 +208,6 @@ def _phrases_with(found: frozenset[str]) -> tuple[str, ...]:
     phrases = {
         text
         for text in _cells()
-        if len(text.split()) >= MIN_PHRASE and not wanted.isdisjoint(words_of(text))
+        if len(text.split()) >= MIN_PHRASE and any(word in text.lower() for word in wanted)
     }
     return tuple(sorted(phrases, key=lambda text: (-len(text), text)))

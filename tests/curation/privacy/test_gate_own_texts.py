@@ -5,20 +5,32 @@ from pathlib import Path
 import pytest
 import torch
 from gate_studies import make_study, person
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from sono.curation.core.atomic import write_text
 from sono.curation.core.errors import PrivacyError
 from sono.curation.core.workspace import Workspace
+from sono.curation.phantom.patients import SURNAMES
 from sono.curation.privacy import own_texts
 from sono.curation.privacy.gate import check_privacy
 from sono.templates.reports import words
 
-NAMES = ("Cross^Ann", "Grain^Al", "Steers^Bo", "Little^Jo", "Block^Ed", "Alpha^Cy", "Max^Pool")
+NAMES = (
+    "Cross^Ann",
+    "Grain^Al",
+    "Steers^Bo",
+    "Little^Jo",
+    "Block^Ed",
+    "Alpha^Cy",
+    "Max^Pool",
+    "Strong^Be",
+)
 RUN = "runs/toy"
 WRITTEN = {
     f"{RUN}/run.json": '{"config": {"augment": {"grain": 0.5}, "cross_entropy": [1, 2]}}',
     f"{RUN}/eval/test/metrics.json": '{"alpha": 1,\n "note": "whether the mask steers is not '
-    'tested: fewer than 2 masks"}',
+    'tested; macro numbers depend on them strongly."}',
     f"{RUN}/eval/test/report.html": "<style>\nfigure img { max-width: 100%; height: auto; "
     "display: block; }\n</style>"
     '<h2>Region control: does the mask steer?</h2><div class="block">'
@@ -50,6 +62,19 @@ def test_weights_of_pytorch_hold_no_names(study: Workspace) -> None:
     assert check_privacy(study)
 
 
+def test_a_code_of_dicom_is_no_short_name(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", **person("Fang^Lo"))
+    data = FileDataset("a.dcm", {}, file_meta=FileMetaDataset(), preamble=bytes(128))
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.Manufacturer = "F"
+    data.save_as(study.root / "a.dcm")
+    assert check_privacy(study)
+    data.Manufacturer = "Lo Fang"
+    data.save_as(study.root / "a.dcm")
+    with pytest.raises(PrivacyError):
+        check_privacy(study)
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
@@ -72,6 +97,14 @@ def test_the_same_words_in_values_and_notes_are_private(
     study: Workspace, file: str, text: str
 ) -> None:
     write_text(study.root / file, text)
+    with pytest.raises(PrivacyError):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize("name", SURNAMES[::10])
+def test_the_invented_persons_of_the_phantom_are_private(tmp_path: Path, name: str) -> None:
+    study = make_study(tmp_path / "study", **person(f"{name}^Zoe"))
+    write_text(study.root / "report.html", f"<td>{name}</td>")
     with pytest.raises(PrivacyError):
         check_privacy(study)
 
