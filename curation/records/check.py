@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -117,14 +117,19 @@ def check_records(
 ) -> RecordsReport:
     """Read a table as `sono qc` would and report on it; with `raw`, match that folder, too.
 
-    No message shows a name from the headers of the files or of earlier runs. Raises SonoError if
-    the file is not a records table.
+    No message shows a name from the headers of the files or of earlier runs; where no header is
+    known, only cells like known words are shown. Raises SonoError if the file is not a records
+    table.
     """
     options = options or MatchOptions()
     reading = read_rows(path, config, planes, known=names_of_persons(options.sources))
     table = merge_table(reading, config)
     found, persons = match_raw(raw, table, path, options) if raw else (None, ())
-    reading = reading.knowing(persons)
+    reading = (
+        reading.knowing(persons)
+        if raw or options.names or len(options.sources)
+        else replace(reading, before_headers=True)
+    )
     records = reading.records
     exams = _exams(reading)
     return RecordsReport(

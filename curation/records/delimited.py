@@ -137,6 +137,11 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
                 f"{path}: not {found or encoding} text ({error.reason}); save it as CSV UTF-8"
             ) from error
         text = content.decode("cp1252", errors="replace")
+        if _is_foreign(text):
+            raise SonoError(
+                f"{path}: neither UTF-8 nor Windows-1252 text; save it as CSV UTF-8, or set "
+                "'encoding' under [records] in sono.toml (for example \"cp1251\" for Cyrillic)"
+            ) from error
     head = text[:4096]
     binary = head.count("\0") >= max(3, len(head) // 20)
     if binary or any(letter < " " and letter != "\t" for letter in _first_line(text)[:1000]):
@@ -144,6 +149,12 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
             f"{path}: not a text table (control characters at its start); save it as CSV UTF-8"
         )
     return text
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether a text decoded as Windows-1252 has words of another script, which it garbles."""
+    runs = re.finditer(r"[^\x00-\x7f]{4,}", text)
+    return any(len(set(filter(str.isalpha, run[0]))) > 1 for run in runs)
 
 
 def _first_line(text: str) -> str:

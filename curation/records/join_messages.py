@@ -23,7 +23,7 @@ EXAMPLES = 3
 WHAT = {
     AMBIGUOUS: (
         "fit a row no better than other files do, so no row is applied; add folders "
-        "(P1/IM_0001.png) or ids to the table"
+        "(P1/IM_0001.png) or ids to the table, or the center, if two centers use one number"
     ),
     CONFLICT: "match a row that their own header, path or --center contradicts, so it is not "
     "applied; correct the row; only if a column does not contain such a fact at all, switch it off "

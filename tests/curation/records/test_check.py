@@ -75,7 +75,9 @@ def test_no_name_id_or_date_of_the_table_is_shown(tmp_path: Path) -> None:
 
 def test_one_problem_of_many_rows_is_told_once(tmp_path: Path) -> None:
     rows = "".join(f"{number}.png,EIF?,\n" for number in range(88))
-    report = _check(tmp_path, f"image,findings,hc\n{rows}z.png,,1\n")
+    path = tmp_path / "records.csv"
+    path.write_text(f"image,findings,hc\n{rows}z.png,,1\n")
+    report = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(names=True))
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report)
     told = [line.strip() for line in console.export_text().splitlines() if "records.csv:" in line]
@@ -324,3 +326,13 @@ def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None
     assert "femurr view" in told
     for secret in ("lindqvist", "anna", "okonkwo"):
         assert secret not in told.replace("known", ""), told
+
+
+def test_without_the_files_no_cell_that_may_name_a_patient_is_shown(tmp_path: Path) -> None:
+    # the name is only in the headers of the files, which are not read here
+    path = tmp_path / "records.csv"
+    path.write_text("patient;plane\n1;feumr\n2;okonkwo\n")
+    hidden = check_records(path, RecordsConfig(), PlaneTable()).stops_qc
+    assert "feumr" in hidden and "okonkwo" not in hidden and "--names shows" in hidden
+    shown = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(names=True))
+    assert "okonkwo" in shown.stops_qc

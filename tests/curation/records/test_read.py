@@ -93,6 +93,19 @@ def test_a_spreadsheets_own_hint_and_blank_lines_are_passed_over(tmp_path: Path)
     assert [(record.key, record.center) for record in table.records] == [("x.png", "North, East")]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("cp1251", "Фамилия Имя"), ("gb18030", "孕妇姓名"), ("cp1253", "Όνομα")]
+)
+def test_text_of_another_script_is_not_read_as_windows_1252(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    content = f"image;name;center\nx.png;{name};North\n".encode(encoding)
+    with pytest.raises(SonoError, match="set 'encoding' under"):
+        _read(tmp_path, content)
+    (record,) = _read(tmp_path, content, encoding=encoding).records
+    assert record.name == name
+
+
 def test_settings_name_delimiter_encoding_and_columns(tmp_path: Path) -> None:
     text = "Bild:Ebene\nx.png:Femur\n".encode("utf-16-le")
     columns = {"image": "Bild", "plane": "Ebene"}
