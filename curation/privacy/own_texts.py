@@ -123,6 +123,8 @@ def own_text(place: str, where: str) -> str:
         words = CODES
     elif place.endswith(LISTINGS):
         words = (*CODES, *COLUMNS, *KEY_WORDS)
+    if place.endswith("phrasings.csv"):  # the prompts of an evaluation
+        words += _pages("captions")
     return "\n".join(words)
 
 

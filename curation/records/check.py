@@ -259,6 +259,11 @@ def _exam_dates(reading: TableReading) -> dict[int, date]:
 
 def _remarks(reading: TableReading, partition: str) -> tuple[str, ...]:
     remarks = _date_remarks(reading)
+    if reading.before_headers and reading.found:
+        remarks.append(
+            "cells in these messages are masked unless they are like known words, because no "
+            "header of a file is known; give --raw FOLDER, or --names to see them"
+        )
     remarks += filter(None, [] if partition else [partition_remark(reading.sheet)])
     remarks += [
         f"all ids of the column '{title}' end in .0 and are read without it"

@@ -331,8 +331,10 @@ def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None
 def test_without_the_files_no_cell_that_may_name_a_patient_is_shown(tmp_path: Path) -> None:
     # the name is only in the headers of the files, which are not read here
     path = tmp_path / "records.csv"
-    path.write_text("patient;plane\n1;feumr\n2;okonkwo\n")
-    hidden = check_records(path, RecordsConfig(), PlaneTable()).stops_qc
-    assert "feumr" in hidden and "okonkwo" not in hidden and "--names shows" in hidden
+    path.write_text("patient;plane;findings\n1;feumr;\n2;okonkwo;okonkwo\n")
+    report = check_records(path, RecordsConfig(), PlaneTable())
+    assert "feumr" in report.stops_qc and "--names shows" in report.stops_qc
+    assert "okonkwo" not in str(report)
+    assert any("--raw FOLDER, or --names" in remark for remark in report.remarks)
     shown = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(names=True))
-    assert "okonkwo" in shown.stops_qc
+    assert "okonkwo" in shown.stops_qc and "okonkwo" in str(shown.rejected)
