@@ -8,6 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from sono.annotation.overlays import draw_masks
+from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.atomic import write_text
 from sono.curation.core.column_values import MASK_STATES, SPLITS, TRAINED_STATES
 from sono.curation.core.config import section_values
@@ -18,7 +19,6 @@ from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.plots import figure_planes_and_age
 from sono.curation.dataset.statistics import (
-    DAYS_A_WEEK,
     IMAGE_COLUMNS,
     PERCENTILES,
     UNSPLIT,
@@ -128,5 +128,5 @@ def _example_caption(row: Any, planes: PlaneTable) -> str:
     plane = planes.title(row.plane)
     if pd.isna(row.ga_days):
         return plane
-    weeks, days = divmod(int(row.ga_days), DAYS_A_WEEK)
+    weeks, days = weeks_and_days(int(row.ga_days))
     return f"{plane}\n{weeks}+{days} weeks"

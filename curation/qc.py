@@ -225,8 +225,7 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Ta
     persons = names_of_persons(workspace.sources(["private", "persons"]))
     reading = read_rows(path, config, planes, options.center_from, persons)
     reading = reading if options.names else replace(reading, before_headers=True)
-    if reading.unknown:
-        raise SonoError(reading.planes_problem(), reading.planes_block())
+    reading.require_known_planes()
     return reading
 
 

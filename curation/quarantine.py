@@ -123,10 +123,9 @@ def release(
     this reason only. SonoError, with nothing released, where a frame is not in the quarantine or
     has a reason that cannot be judged by eye.
     """
-    decided, searched = _decide(workspace, pictures, reviewer, reason, "released")
-    now = _pictured(workspace)
+    decided, now, searched = _decide(workspace, pictures, reviewer, reason, "released")
     accepted = now["picture"].isin(decided["picture"]) & (now["status"] == "accepted")
-    return ReleaseSummary(len(decided), int(accepted.sum()), len(_held(workspace, None)), searched)
+    return ReleaseSummary(len(decided), int(accepted.sum()), len(_quarantined(now)), searched)
 
 
 def reject(
@@ -137,8 +136,8 @@ def reject(
     They are chosen as for `release`, which also takes a rejection back. Their pictures stay in the
     vault.
     """
-    decided, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
-    return RejectSummary(len(decided), len(_held(workspace, None)), searched)
+    decided, now, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
+    return RejectSummary(len(decided), len(_quarantined(now)), searched)
 
 
 def _decide(
@@ -147,15 +146,17 @@ def _decide(
     reviewer: str,
     reason: str | None,
     decision: Literal["released", "rejected"],
-) -> tuple[pd.DataFrame, int]:
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Write a decision to the vault and build the images table again.
 
-    Returns the frames decided on, and how many private strings were searched for.
+    Returns the frames decided on, all frames afterwards, and how many private strings were searched
+    for.
     """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
     with workspace.lock():
-        held, known = _held(workspace, None), workspace.released()
+        frames, known = _pictured(workspace), workspace.released()
+        held = _quarantined(frames)
         named = [name for one in pictures for name in _pictures_of(one, held)]
         wanted = list(dict.fromkeys((*named, *_held_only_for(workspace, reason))))
         if not wanted:
@@ -169,23 +170,23 @@ def _decide(
             chosen = held[held["picture"].isin(wanted)]
             _refuse_not_by_eye(chosen)
             _refuse_lost(workspace, chosen)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        time = datetime.now(UTC).isoformat(timespec="seconds")
         # The same decision again, as after a killed command, keeps its first reviewer and time; the
         # other decision replaces it.
         same = known["decision"].fillna("released") == decision
         kept = known[same | ~known["picture"].isin(wanted)]
         fresh = [
-            {"picture": name, "reviewer": reviewer, "reviewed_at": now, "decision": decision}
+            {"picture": name, "reviewer": reviewer, "reviewed_at": time, "decision": decision}
             for name in wanted
             if name not in set(kept["picture"])
         ]
         rows = [*rows_of(kept), *fresh]
-        frames = _pictured(workspace)
         decided = frames[frames["picture"].isin(wanted) & _was_held(frames)]
         workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
         build_images(workspace)
         searched = check_privacy(workspace)
-    return decided, searched
+        now = _pictured(workspace)
+    return decided, now, searched
 
 
 def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
@@ -258,8 +259,7 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
         raise SonoError(
             f"unknown reason {_safe_to_show(reason)}; a frame is quarantined for {choices}"
         )
-    held = _pictured(workspace)
-    held = held[held["status"] == "quarantined"].sort_values("picture", ignore_index=True)
+    held = _quarantined(_pictured(workspace))
     if reason is None:
         return held
     return held[held["reasons"].map(lambda codes: reason in codes).astype(bool)]
@@ -271,6 +271,10 @@ def _pictured(workspace: Workspace) -> pd.DataFrame:
     sources = workspace.sources()[["source_id", "frame", "file", "path"]].dropna(subset=["file"])
     frames = images.merge(sources, on=["source_id", "frame"])
     return frames.assign(picture=frames["file"].map(picture_of))
+
+
+def _quarantined(frames: pd.DataFrame) -> pd.DataFrame:
+    return frames[frames["status"] == "quarantined"].sort_values("picture", ignore_index=True)
 
 
 def _was_held(frames: pd.DataFrame) -> "pd.Series[bool]":

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.column_values import (
     LEVELS,
     MASK_STATES,
@@ -120,7 +121,7 @@ def _ages(ga: Mapping[str, float | None]) -> str:
     if not ga["known"]:
         return counts
     low, middle, high = (
-        "{}+{}".format(*divmod(round(DAYS_A_WEEK * float(ga[name] or 0)), DAYS_A_WEEK))
+        "{}+{}".format(*weeks_and_days(round(DAYS_A_WEEK * float(ga[name] or 0))))
         for name in ("min", "median", "max")
     )
     return f"{counts}; {low} to {high} weeks, median {middle}"

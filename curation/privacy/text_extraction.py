@@ -67,7 +67,8 @@ _HEX = re.compile(r"[0-9a-f]+")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
 # Tag, VR and length of an element of our DICOM files (Explicit VR Little Endian).
 _ELEMENT = re.compile(
-    rb"[\x00-\xff]\0[\x00-\xff]{2}(?:(?:AE|AS|CS|DA|DS|DT|FD|FL|IS|LO|LT|PN|SH|SL|SS|ST|TM|UI|UL|US)"
+    rb"[\x00-\xff]\0[\x00-\xff]{2}"
+    rb"(?:(?:AE|AS|CS|DA|DS|DT|FD|FL|IS|LO|LT|PN|SH|SL|SS|ST|TM|UI|UL|US)"
     rb"[\x00-\xff]{2}|(?:OB|OD|OF|OW|SQ|UC|UN|UR|UT)\0\0[\x00-\xff]{4})"
 )
 _WIDE_TEXT = (

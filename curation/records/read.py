@@ -71,8 +71,7 @@ def read_records(
     Raises SonoError for an unknown plane; correct it or give an alias.
     """
     reading = read_rows(path, config, planes, center_column)
-    if reading.unknown:
-        raise SonoError(reading.planes_problem(), reading.planes_block())
+    reading.require_known_planes()
     return merge_table(reading, config)
 
 

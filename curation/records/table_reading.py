@@ -186,6 +186,11 @@ class TableReading:
         )
         return "; ".join(found) + advice + "; --names shows the labels" * hidden if found else ""
 
+    def require_known_planes(self) -> None:
+        """SonoError with the section to paste if the table has unknown planes."""
+        if self.unknown:
+            raise SonoError(self.planes_problem(), self.planes_block())
+
     def planes_block(self) -> str:
         """A section for `sono.toml` with a line for each unknown label that may be shown."""
         column = self.layout.columns.get("plane", 0)

@@ -62,18 +62,18 @@ def test_the_sheet_shows_the_frames_and_is_the_same_every_time(tmp_path: Path) -
 def test_each_frame_has_its_structures_and_image_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, list[str]]] = []
+    drawn: list[tuple[str, list[str]]] = []
 
     def sheet(
         tiles: list[tuple[object, str]], *_: object, structures: list[list[str]] | None = None
     ) -> bytes:
         assert structures is not None
-        told.extend((text, names) for (_, text), names in zip(tiles, structures, strict=True))
+        drawn.extend((text, names) for (_, text), names in zip(tiles, structures, strict=True))
         return b""
 
     monkeypatch.setattr(overlays, "contact_sheet", sheet)
     write_overlays(make_study(tmp_path), tmp_path)
-    assert told == [
+    assert drawn == [
         ("0000000000000001", ["femur"]),
         ("0000000000000000", ["fetal head"]),
         ("0000000000000002", ["femur"]),

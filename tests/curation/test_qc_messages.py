@@ -48,9 +48,9 @@ def test_another_name_of_the_hospital_is_told_with_the_way_out(header: str, advi
         b"/raw/a.dcm", "W1", header={"InstitutionName": header, "PatientSex": "F"}, root=b"/raw"
     )
     joined = Joined.of(table, join([facts], table), b"/raw", names=False)
-    told = " ".join(join_remarks(joined, {"record_conflict": 1}))
-    assert "1 accepted frames match a row that their own header" in told
-    assert ('set center = "" in [records.columns] and give --center-from' in told) is advised
+    remark = " ".join(join_remarks(joined, {"record_conflict": 1}))
+    assert "1 accepted frames match a row that their own header" in remark
+    assert ('set center = "" in [records.columns] and give --center-from' in remark) is advised
 
 
 def test_masked_paths_that_look_alike_are_listed_once() -> None:

@@ -57,9 +57,9 @@ def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
 
 
 def test_on_a_pipe_every_epoch_is_a_line(study: Workspace) -> None:
-    with stderr_console.capture() as told:
+    with stderr_console.capture() as shown:
         train(study, SMALL.model_copy(update={"epochs": 2, "validate_every": 2}), "piped")
-    first, second = without_progress(told.get()).splitlines()
+    first, second = without_progress(shown.get()).splitlines()
     assert re.fullmatch(r"epoch 1 of 2: loss [\d.]+, seconds [\d.]+", first)
     assert re.fullmatch(
         r"epoch 2 of 2: loss [\d.]+, val_loss [\d.]+, val_top1_macro [\d.]+, seconds [\d.]+", second

@@ -364,10 +364,10 @@ def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_what_they_agree_on(
 ) -> None:
     table = _read(tmp_path, "image,plane\nx.png,femur\nX.PNG,femur\nx.png,leg\n")
     assert [record.plane for record in table.records] == [None]
-    told = (
+    message = (
         "records.csv:4: the image of line 2 again, with different plane; these fields are left out"
     )
-    assert table.rejected == (told,)
+    assert table.rejected == (message,)
 
 
 def test_columns_without_a_meaning_are_named(tmp_path: Path) -> None:
