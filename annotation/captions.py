@@ -91,7 +91,9 @@ class CaptionSummary:
     def table(self) -> dict[str, object]:
         """The counts for the terminal; the examples name the meanings and the first captions."""
         listed = "--json lists the frames and masks of all" if self.refused > MAX_NAMES else ()
-        return vars(self) | {"finding_means": {}, "refused_captions": listed}
+        levels = {f"{level}_captions": tiers for level, tiers in self.counts.items()}
+        rest = {name: value for name, value in vars(self).items() if name != "counts"}
+        return levels | rest | {"finding_means": {}, "refused_captions": listed}
 
     def refuse_findings(self) -> None:
         """FindingsError (exit 3) where a caption was refused."""

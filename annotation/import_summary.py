@@ -104,10 +104,10 @@ class ImportSummary:
     def table(self) -> dict[str, object]:
         """The counts and messages for the terminal, without the lists of single masks."""
         count = "would be imported" if self.dry_run else "imported"
-        return {count: self.imported} | {
+        return {count: self.imported, "known_before": self.known or None} | {
             name: value
             for name, value in vars(self).items()
-            if name not in ("dry_run", "imported", "other_planes", "masks")
+            if name not in ("dry_run", "imported", "known", "other_planes", "masks")
         }
 
     def refuse_nothing(self) -> None:
@@ -163,12 +163,9 @@ def _examples(refused: Sequence[Outcome], kept: Sequence[Outcome]) -> tuple[str,
     Unknown labels have a list of their own.
     """
     firsts = {outcome.evidence: outcome for outcome in reversed(kept)}
+    refused = [outcome for outcome in refused if outcome.reason != "unknown_label"]
     reasons = {outcome.reason: outcome for outcome in reversed(refused)}
-    more = [
-        outcome
-        for outcome in refused
-        if outcome.reason != "unknown_label" and outcome not in reasons.values()
-    ]
+    more = [outcome for outcome in refused if outcome not in reasons.values()]
     shown = [*firsts.values(), *reasons.values(), *more[: max(0, MAX_EXAMPLES - len(reasons))]]
     return tuple(outcome.text for outcome in shown)
 
@@ -180,9 +177,15 @@ def _unknown_labels(refused: Sequence[Outcome]) -> tuple[str, ...]:
         Counter(one.label for one in unknown),
         {one.label: one.detail for one in unknown},
     )
-    return tuple(
-        f"'{label}' of {count} masks: {details[label]}" for label, count in counts.most_common()
-    )
+    lines = []
+    listed = False  # the known structures, once
+    for label, count in counts.most_common():
+        problem, known, rest = details[label].partition("; known: ")
+        if known and listed:
+            rest = f".{rest[rest.index(' Name it') :]}"
+        lines.append(f"'{label}' of {count} masks: {problem}{'' if listed else known}{rest}")
+        listed = listed or bool(known)
+    return tuple(lines)
 
 
 def _counts(values: Any) -> dict[str, int]:

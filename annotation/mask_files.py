@@ -57,9 +57,9 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
 
 
 def _refuse_several_paints(found: Found, force: bool) -> None:
-    """Refuse the pictures of one structure if they use several values or colors.
+    """Refuse pictures that should show one structure but have several values or colors.
 
-    Several values or colors are classes. With `force` this is a message instead.
+    Several values or colors are several classes. With `force`, a remark is added instead.
     """
     if len(found.paints) < 2:
         return
@@ -101,7 +101,7 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
             except SonoError as error:
                 found.refuse("broken", path, str(error).removeprefix(f"{path}: "))
         else:
-            others[path.suffix.lower() or "no ending"] += 1
+            others[path.suffix.lower() or "no extension"] += 1
     if others:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(others.items()))
         found.remarks.append(f"files that are neither PNG nor JSON were not read: {counts}")

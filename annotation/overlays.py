@@ -39,14 +39,16 @@ def write_overlays(
     workspace.require_vault(no_vault)
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
     masks = masks_of(workspace, frames.index)
-    tiles = []
+    tiles, structures = [], []
     for image_id in choose_frames(masks, count):
         gray = read_stored(workspace.root / str(frames.at[image_id, "file"]))
         picture, names = draw_masks(gray, masks[masks["image_id"] == image_id])
-        tiles.append((picture, f"{names}\n{image_id}"))
-    check_texts(workspace, "masks.png", (text for _, text in tiles))
+        tiles.append((picture, image_id))
+        structures.append(names)
+    texts = [text for _, text in tiles] + [name for names in structures for name in names]
+    check_texts(workspace, "masks.png", texts)
     target = folder / "masks.png"
-    write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE, LEGEND))
+    write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE, LEGEND, structures=structures))
     whole = masks["image_id"].nunique()
     more = f"{len(tiles)} of {whole} frames with masks are drawn; --count {whole} draws all"
     return OverlaySummary(target, len(tiles), (more,) if whole > len(tiles) else ())
@@ -63,8 +65,8 @@ def choose_frames(masks: pd.DataFrame, count: int) -> list[str]:
     return list(dict.fromkeys(turns))[:count]
 
 
-def draw_masks(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np.uint8], str]:
-    """The frame with its masks, the largest first, and their names; proposals are dashed."""
+def draw_masks(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np.uint8], list[str]]:
+    """The frame with its masks, and their structures, the largest first; proposals are dashed."""
     drawn = [
         DrawnMask(
             str(row["structure"]),
@@ -73,4 +75,4 @@ def draw_masks(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np
         )
         for row in masks.sort_values("area", ascending=False).to_dict("records")
     ]
-    return overlay(gray, drawn), ", ".join(dict.fromkeys(each.structure for each in drawn))
+    return overlay(gray, drawn), list(dict.fromkeys(each.structure for each in drawn))

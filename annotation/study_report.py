@@ -8,6 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from sono.annotation.overlays import draw_masks
+from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.atomic import write_text
 from sono.curation.core.column_values import MASK_STATES, SPLITS, TRAINED_STATES
 from sono.curation.core.config import section_values
@@ -18,7 +19,6 @@ from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.plots import figure_planes_and_age
 from sono.curation.dataset.statistics import (
-    DAYS_A_WEEK,
     IMAGE_COLUMNS,
     PERCENTILES,
     UNSPLIT,
@@ -89,15 +89,19 @@ def _example_sheet(
     workspace: Workspace, images: pd.DataFrame, masks: pd.DataFrame, planes: PlaneTable
 ) -> bytes:
     """Frames of every plane with their masks; empty bytes where no frame is stored."""
-    tiles = []
+    tiles, structures = [], []
     for row in _choose_examples(images, planes).itertuples():
         path = stored_path(workspace, str(row.file))
         if path.is_file():  # a frame that is gone costs the report an example, no more
             gray = read_stored(path)
             own = masks[(masks["image_id"] == row.image_id) & (masks["state"] != "rejected")]
             fitting = own[(own["height"] == gray.shape[0]) & (own["width"] == gray.shape[1])]
-            tiles.append((draw_masks(gray, fitting)[0], _example_caption(row, planes)))
-    return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE, LEGEND) if tiles else b""
+            picture, names = draw_masks(gray, fitting)
+            tiles.append((picture, _example_caption(row, planes)))
+            structures.append(names)
+    if not tiles:
+        return b""
+    return contact_sheet(tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE, LEGEND, structures)
 
 
 def _choose_examples(images: pd.DataFrame, planes: PlaneTable) -> pd.DataFrame:
@@ -124,5 +128,5 @@ def _example_caption(row: Any, planes: PlaneTable) -> str:
     plane = planes.title(row.plane)
     if pd.isna(row.ga_days):
         return plane
-    weeks, days = divmod(int(row.ga_days), DAYS_A_WEEK)
+    weeks, days = weeks_and_days(int(row.ga_days))
     return f"{plane}\n{weeks}+{days} weeks"

@@ -195,7 +195,7 @@ def scores(metrics: dict[str, Any]) -> dict[str, float | None]:
     )
     if "conditions" not in control:
         return row
-    for condition in ("own", "place_and_shape", "all_one", "box", "constant"):
+    for condition in ("own", "place_and_shape", "all_one", "box", "gray_frame"):
         row[condition] = control["conditions"][condition]["in_plane"]["point"]
     row["among_all"] = control["conditions"]["own"]["among_all"]["point"]
     row["follow"], row["cosine"] = (

@@ -105,7 +105,11 @@ def qc(
     summary = run_qc(study, options, Engine.create(jobs, scheduler))
     accepted = summary.total or summary.statuses
     steps = ("sono masks propose", "sono captions build")
-    show(summary, as_json, next_step=steps if accepted.get("accepted") else "sono stats")
+    show(
+        summary if as_json else summary.table(),
+        as_json,
+        next_step=steps if accepted.get("accepted") else "sono stats",
+    )
     if strict:
         summary.refuse_findings()
 
@@ -203,7 +207,9 @@ def phantom(
     show(
         make_phantom(out, patients, frames, seed),
         as_json,
-        next_step=f"sono init study && sono qc {raw} --records {table} -w study",
+        next_step=(
+            f"sono init study && sono qc {raw} --records {table} --center-from Hospital -w study"
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,16 @@ class QcSummary:
     private_strings: int
     remarks: tuple[str, ...]
 
+    def table(self) -> dict[str, object]:
+        """The counts for the terminal."""
+        again = self.files - self.measured
+        known = f", {again} of them known from an earlier run and unchanged" if again else ""
+        equals = {"equal to another frame": self.duplicates.get("exact", 0)} | {
+            "nearly equal": self.duplicates.get("near", 0)
+        }
+        shown = {name: value for name, value in vars(self).items() if name != "measured"}
+        return shown | {"files": f"{self.files}{known}", "duplicates": equals}
+
     def refuse_findings(self) -> None:
         """Raise IssuesError (exit 3) if a frame was not accepted, except repeats in a cine."""
         findings = sum(count for status, count in self.statuses.items() if status != "accepted")
@@ -130,36 +140,9 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         _remove_leftovers(workspace)  # a worker may have died
         runs = EarlierRuns.of(sources, task.root, {row["path"]: row["file_sha256"] for row in rows})
         rows = runs.followed(rows)
-        earlier = [] if records is None else runs.met_by(records)
-        ambiguous = sum(AMBIGUOUS in row["reasons"] for row in earlier)
-        frames = [row for row in (*rows, *earlier) if not is_report_row(row)]
-        if records is not None:
-            forget_records(frames)
-        center = options.center and known_spelling(options.center, runs.rows)
-        if center or options.center_from:  # else the center of an earlier run stays
-            for row in rows:
-                # two centers may use one number for two patients
-                row["center"] = row["namespace"] = center
-        matches = join_records(frames, records, partition.splits, runs.rows)
-        joined = Joined.of(records, matches, task.root, options.names)
-        kept = (
-            []
-            if records is None or options.records is None  # a found table is of its own folder
-            else runs.of_other_rows(records, earlier, task.root, options.names)
-        )
-        met = set(map(id, earlier))
-        apply_reports(
-            [
-                *rows,
-                *earlier,
-                *(row for row in rows_with_reports(rows, runs.rows) if id(row) not in met),
-            ]
-        )
-        spelled = unify_centers(runs.rows, rows)
-        if options.center and center != options.center:
-            spelled[options.center] = str(center)
+        applied = _apply(records, rows, runs, partition.splits, options, task.root)
         os.sync()  # the frames are on the disk before a table names them
-        save_sources(workspace, [*rows, *earlier], runs.rows)
+        save_sources(workspace, [*rows, *applied.earlier], runs.rows)
         before = workspace.read(IMAGES)
         images = build_images(workspace)
         searched = check_privacy(workspace)
@@ -176,14 +159,13 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         remarks=(
             *text_search_remark(task.quality.text),
             *found_table_remark(options.raw, None if options.records else reading, options.names),
-            *frame_remarks(images, own, records, joined),
-            *withdrawn_records_remark(earlier, matches, ambiguous, task.root, options.names),
-            *kept,
+            *frame_remarks(images, own, records, applied.joined),
+            *applied.remarks,
             *runs.remarks(task.root, options.names),
             *duplicate_conflicts_remark(own, [*rows, *runs.rows], task.root, options.names),
             *unread_files_remark(rows, task.root, options.names),
             *partition.remarks(own),
-            *center_remarks(spelled, images["center"].dropna().unique()),
+            *center_remarks(applied.spellings, images["center"].dropna().unique()),
             *moved_frames_remark(before, images),
             *orphaned_masks_remark(workspace.read(MASKS, ["image_id"]), images),
         ),
@@ -244,8 +226,7 @@ def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> Ta
     persons = names_of_persons(workspace.sources(["private", "persons"]))
     reading = read_rows(path, config, planes, options.center_from, persons)
     reading = reading if options.names else replace(reading, before_headers=True)
-    if reading.unknown:
-        raise SonoError(reading.planes_problem())
+    reading.require_known_planes()
     return reading
 
 
@@ -262,6 +243,56 @@ def _table(
         table,
         unused=tuple(title for title in table.unused if cell_form(title) != cell_form(partition)),
     )
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """How the records of a run were applied.
+
+    `earlier` are rows of earlier runs that met a record, `spellings` maps each spelling of a center
+    to the one that is kept, and `remarks` report on facts of rows of earlier runs.
+    """
+
+    earlier: list[Row]
+    joined: Joined
+    spellings: dict[str, str]
+    remarks: list[str]
+
+
+def _apply(
+    records: RecordsTable | None,
+    rows: list[Row],
+    runs: EarlierRuns,
+    splits: Mapping[int, str],
+    options: QcOptions,
+    root: bytes,
+) -> _Applied:
+    """Set centers and facts of records and structured reports in `rows` and in rows of `runs`."""
+    earlier = [] if records is None else runs.met_by(records)
+    ambiguous = sum(AMBIGUOUS in row["reasons"] for row in earlier)
+    frames = [row for row in (*rows, *earlier) if not is_report_row(row)]
+    if records is not None:
+        forget_records(frames)
+    center = options.center and known_spelling(options.center, runs.rows)
+    if center or options.center_from:  # else the center of an earlier run stays
+        for row in rows:
+            # two centers may use one number for two patients
+            row["center"] = row["namespace"] = center
+    matches = join_records(frames, records, splits, runs.rows)
+    joined = Joined.of(records, matches, root, options.names)
+    kept = (
+        []
+        if records is None or options.records is None  # a found table is of its own folder
+        else runs.of_other_rows(records, earlier, root, options.names)
+    )
+    met = set(map(id, earlier))
+    further = [row for row in rows_with_reports(rows, runs.rows) if id(row) not in met]
+    apply_reports([*rows, *earlier, *further])
+    spellings = unify_centers(runs.rows, rows)
+    if options.center and center != options.center:
+        spellings[options.center] = str(center)
+    withdrawn = withdrawn_records_remark(earlier, matches, ambiguous, root, options.names)
+    return _Applied(earlier, joined, spellings, [*withdrawn, *kept])
 
 
 def _measure(

@@ -13,6 +13,7 @@ from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
 from sono.curation.dataset.exams import orphan_counts, orphan_sentence
 from sono.curation.dataset.split_checks import possible_counts
+from sono.curation.records.column_looks import column_lines
 from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, shown_path
 from sono.curation.records.layouts import PUBLISHED_TABLES
 from sono.curation.records.table import RecordsTable
@@ -80,56 +81,11 @@ def frame_remarks(
     `images` are the frames of all runs.
     """
     accepted = own[own["status"] == "accepted"]
-    remarks = []
-    orphans = orphan_sentence(orphan_counts(own))
-    if orphans:
-        remarks.append(
-            f"{orphans}; give --records with a patient column, or, if every file is of a patient "
-            'of its own, set without_patient = "file" under [splits] in sono.toml'
-        )
-    if possible := possible_counts(images, own.index):
-        remarks.append(
-            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
-            "ids differ only in leading zeros, they share one OtherPatientID, frames without a "
-            "hospital have a number that two hospitals use, one number in two centers has one "
-            "name, birth date or hospital, or two ids have one name and birth date; such patients "
-            "stay in one split; correct the ids, or give --center"
-        )
-    if len(accepted) and accepted["plane"].isna().all():
-        remarks.append(
-            "no plane labels: captions stay general and zero-shot evaluation has no target; "
-            + ("no record with a plane was applied" if records is not None else "give --records")
-        )
-    if len(accepted) and accepted["center"].isna().all():
-        remarks.append(
-            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; "
-            + _center_advice(records)
-        )
+    remarks = [] if records is None else _no_match(accepted, records)
+    remarks += [*_patient_remarks(images, own, records), *_missing_remarks(accepted, records)]
     if records is not None:
-        remarks += join_remarks(joined, Counter(accepted["reasons"].explode()))
-        datings = int(accepted["reasons"].map(lambda codes: "ga_conflict" in codes).sum())
-        if datings:
-            remarks.append(
-                f"{datings} accepted frames have a gestational age that disagrees with a date, CRL "
-                "or HC of their record or with a structured report; `sono records check` names the "
-                "rows"
-            )
-        remarks += records.doubts
-        if records.unused:
-            remarks.append(
-                f"unused columns: {', '.join(records.unused)}; the privacy gate does not search "
-                "for their cells; if they name persons or contain facts, set them in "
-                "[records.columns]"
-            )
-        problems = records.remarks()
-        remarks += problems[:5]
-        if len(problems) > 5:
-            remarks.append(
-                f"... and {len(problems) - 5} more about the records table; `sono records check` "
-                "lists all"
-            )
-    contradicting = int(accepted["reasons"].map(lambda codes: "report_conflict" in codes).sum())
-    if contradicting:
+        remarks += _records_remarks(accepted, records, joined)
+    if contradicting := _with_reason(accepted, "report_conflict"):
         remarks.append(
             f"{contradicting} accepted frames have a structured report of their study that is not "
             "applied, because its header names another person or exam; correct the header of the "
@@ -142,6 +98,78 @@ def frame_remarks(
             "`sono quarantine release` accepts those that you have reviewed"
         )
     remarks += _containers(own)
+    return remarks
+
+
+def _with_reason(frames: pd.DataFrame, code: str) -> int:
+    return int(frames["reasons"].map(lambda codes: code in codes).sum())
+
+
+def _patient_remarks(
+    images: pd.DataFrame, own: pd.DataFrame, records: RecordsTable | None
+) -> list[str]:
+    """Remarks on frames without a patient and on patients that may be one person."""
+    remarks = []
+    orphans = orphan_sentence(orphan_counts(own))
+    if orphans:
+        give = (
+            "give --records with a patient column"
+            if records is None
+            else "correct the records, so that a row with a patient matches"
+        )
+        remarks.append(
+            f"{orphans}; {give}, or, if every file is of a patient of its own, set "
+            'without_patient = "file" under [splits] in sono.toml'
+        )
+    if possible := possible_counts(images, own.index):
+        remarks.append(
+            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
+            "ids differ only in leading zeros, they share one OtherPatientID, frames without a "
+            "hospital have a number that two hospitals use, one number in two centers has one "
+            "name, birth date or hospital, or two ids have one name and birth date; such patients "
+            "stay in one split; correct the ids, or give --center"
+        )
+    return remarks
+
+
+def _missing_remarks(accepted: pd.DataFrame, records: RecordsTable | None) -> list[str]:
+    """Remarks where no accepted frame has a plane, or a center."""
+    remarks = []
+    if len(accepted) and accepted["plane"].isna().all():
+        remarks.append(
+            "no plane labels: captions stay general and zero-shot evaluation has no target; "
+            + ("no record with a plane was applied" if records is not None else "give --records")
+        )
+    if len(accepted) and accepted["center"].isna().all():
+        remarks.append(
+            "no center: `sono train --hold-out` and `sono eval --center` cannot be used; "
+            + _center_advice(records)
+        )
+    return remarks
+
+
+def _records_remarks(accepted: pd.DataFrame, records: RecordsTable, joined: Joined) -> list[str]:
+    """Remarks on the records table and on how its rows joined the accepted frames."""
+    remarks = list(join_remarks(joined, Counter(accepted["reasons"].explode())))
+    if datings := _with_reason(accepted, "ga_conflict"):
+        remarks.append(
+            f"{datings} accepted frames have a gestational age that disagrees with a date, CRL or "
+            "HC of their record or with a structured report; `sono records check` names the rows"
+        )
+    remarks += records.doubts
+    if records.unused:
+        remarks.append(
+            f"unused columns: {', '.join(records.unused)}; {_suggested(records)}the privacy gate "
+            "does not search for their cells; if they name persons or contain facts, set them in "
+            "[records.columns]"
+        )
+    problems = records.remarks()
+    remarks += problems[:5]
+    if len(problems) > 5:
+        remarks.append(
+            f"... and {len(problems) - 5} more about the records table; `sono records check` lists "
+            "all"
+        )
     return remarks
 
 
@@ -159,16 +187,33 @@ def duplicate_conflicts_remark(
     for row in rows:
         if row["image_id"] in ids:
             files.setdefault(row["image_id"], {})[row["path"]] = None
-    shown = "; ".join(
+    pairs = (
         " and ".join(shown_path(path, root, names) for path in sorted(paths)[:EXAMPLES])
         for paths in list(files.values())[:EXAMPLES]
     )
+    shown = "; ".join(dict.fromkeys(pairs))
     return [
         f"{len(held)} frames have the same pixels as another frame, but their records differ in a "
         "fact (patient, center, machine, plane, age, side, findings, structures, sizes or "
         f"spacing), so none of them is accepted (for example {shown}); correct the records; `sono "
         "list --reason duplicate_conflict --names` names all pairs"
     ]
+
+
+def _no_match(accepted: pd.DataFrame, records: RecordsTable) -> list[str]:
+    """A remark where no row of the table is applied to an accepted frame; [] otherwise."""
+    if accepted.empty or _with_reason(accepted, "no_record") < len(accepted):
+        return []
+    return [
+        f"no row of the table is applied to any of the {len(accepted)} accepted frames; "
+        f"{_suggested(records)}`sono records check TABLE --raw FOLDER` shows why"
+    ]
+
+
+def _suggested(records: RecordsTable) -> str:
+    """The lines for `sono.toml` that the contents of unused columns suggest, as a clause."""
+    lines = ", ".join(column_lines(records.suggested))
+    return f"contents of columns suggest {lines} in [records.columns]; " if lines else ""
 
 
 def _center_advice(records: RecordsTable | None) -> str:

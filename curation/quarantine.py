@@ -15,7 +15,7 @@ import pandas as pd
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.errors import SonoError, typed_name
-from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored
+from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored, stored_path
 from sono.curation.core.reasons import NOT_BY_EYE, REASONS
 from sono.curation.core.tables import from_rows, rows_of
 from sono.curation.core.vault_tables import RELEASED
@@ -44,7 +44,10 @@ class QuarantineSummary:
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """Counts of the frames released, of those accepted now, and of those still in quarantine."""
+    """Counts of the frames released, of those accepted now, and of those still in quarantine.
+
+    Of released frames with the same pixels, one is accepted.
+    """
 
     released: int
     accepted: int
@@ -120,8 +123,9 @@ def release(
     this reason only. SonoError, with nothing released, where a frame is not in the quarantine or
     has a reason that cannot be judged by eye.
     """
-    wanted, left, searched = _decide(workspace, pictures, reviewer, reason, "released")
-    return ReleaseSummary(len(wanted), len(wanted - left), len(left), searched)
+    decided, now, searched = _decide(workspace, pictures, reviewer, reason, "released")
+    accepted = now["picture"].isin(decided["picture"]) & (now["status"] == "accepted")
+    return ReleaseSummary(len(decided), int(accepted.sum()), len(_quarantined(now)), searched)
 
 
 def reject(
@@ -132,8 +136,8 @@ def reject(
     They are chosen as for `release`, which also takes a rejection back. Their pictures stay in the
     vault.
     """
-    wanted, left, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
-    return RejectSummary(len(wanted), len(left), searched)
+    decided, now, searched = _decide(workspace, pictures, reviewer, reason, "rejected")
+    return RejectSummary(len(decided), len(_quarantined(now)), searched)
 
 
 def _decide(
@@ -142,41 +146,47 @@ def _decide(
     reviewer: str,
     reason: str | None,
     decision: Literal["released", "rejected"],
-) -> tuple[set[str], set[str], int]:
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Write a decision to the vault and build the images table again.
 
-    Returns the pictures decided on, those still in quarantine, and how many private strings were
-    searched for.
+    Returns the frames decided on, all frames afterwards, and how many private strings were searched
+    for.
     """
     reviewer = typed_name("--reviewer", reviewer)
     workspace.require_vault()
     with workspace.lock():
-        held, known = _held(workspace, None), workspace.released()
+        frames, known = _pictured(workspace), workspace.released()
+        held = _quarantined(frames)
         named = [name for one in pictures for name in _pictures_of(one, held)]
         wanted = list(dict.fromkeys((*named, *_held_only_for(workspace, reason))))
         if not wanted:
+            none = f"no frame is held for {reason} only" if reason else "no frame is given"
             raise SonoError(
-                "no frame is given or held for this reason only; name frames or files, or give "
-                "--reason; `sono quarantine show` lists them"
+                f"{none}; name frames or files of the quarantine, or give --reason; `sono "
+                "quarantine show` lists them"
             )
         _refuse_unknown(wanted, {*held["picture"], *known["picture"]})
         if decision == "released":
-            _refuse_not_by_eye(held[held["picture"].isin(wanted)])
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+            chosen = held[held["picture"].isin(wanted)]
+            _refuse_not_by_eye(chosen)
+            _refuse_lost(workspace, chosen)
+        time = datetime.now(UTC).isoformat(timespec="seconds")
         # The same decision again, as after a killed command, keeps its first reviewer and time; the
         # other decision replaces it.
         same = known["decision"].fillna("released") == decision
         kept = known[same | ~known["picture"].isin(wanted)]
         fresh = [
-            {"picture": name, "reviewer": reviewer, "reviewed_at": now, "decision": decision}
+            {"picture": name, "reviewer": reviewer, "reviewed_at": time, "decision": decision}
             for name in wanted
             if name not in set(kept["picture"])
         ]
         rows = [*rows_of(kept), *fresh]
+        decided = frames[frames["picture"].isin(wanted) & _was_held(frames)]
         workspace.write_vault(workspace.released_path, RELEASED, from_rows(RELEASED, rows))
         build_images(workspace)
         searched = check_privacy(workspace)
-    return set(wanted), set(_held(workspace, None)["picture"]), searched
+        now = _pictured(workspace)
+    return decided, now, searched
 
 
 def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
@@ -187,9 +197,9 @@ def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
     full = next((name for name in sorted(names) if name.startswith(f"{unknown[0]}-")), None)
     near = f" (the name on the sheet is {full})" if full else ""
     raise SonoError(
-        f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name "
-        f"({len(unknown)} of {len(wanted)} are unknown); `sono quarantine show` draws the frames "
-        "with their names"
+        f"{_safe_to_show(unknown[0])}{near}: no frame in the quarantine has this name or is "
+        f"of a file with this name ({len(unknown)} of {len(wanted)} names); `sono quarantine show` "
+        "draws the frames with their names, `sono list --status quarantined` lists the files"
     )
 
 
@@ -207,6 +217,17 @@ def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
             "or the names of the frames on the sheets"
         )
     return list(dict.fromkeys(map(str, chosen["picture"]))) or [name]
+
+
+def _refuse_lost(workspace: Workspace, chosen: pd.DataFrame) -> None:
+    """Raise SonoError for a frame whose picture is not here, so nobody can have looked at it."""
+    for file in map(str, chosen["file"].unique()):
+        places = (quarantined_path(workspace, file), stored_path(workspace, file))
+        if not any(place.is_file() for place in places):
+            raise SonoError(
+                f"{picture_of(file)}: the picture is missing in the vault; run `sono qc` on its "
+                "folder again"
+            )
 
 
 def _held_only_for(workspace: Workspace, reason: str | None) -> list[str]:
@@ -238,14 +259,29 @@ def _held(workspace: Workspace, reason: str | None) -> pd.DataFrame:
         raise SonoError(
             f"unknown reason {_safe_to_show(reason)}; a frame is quarantined for {choices}"
         )
+    held = _quarantined(_pictured(workspace))
+    if reason is None:
+        return held
+    return held[held["reasons"].map(lambda codes: reason in codes).astype(bool)]
+
+
+def _pictured(workspace: Workspace) -> pd.DataFrame:
+    """Status, reasons, path, stored file and its name of all frames with a stored file."""
     images = workspace.images(["source_id", "frame", "status", "reasons"])
-    images = images[images["status"] == "quarantined"]
     sources = workspace.sources()[["source_id", "frame", "file", "path"]].dropna(subset=["file"])
-    held = images.merge(sources, on=["source_id", "frame"]).assign(
-        picture=lambda rows: rows["file"].map(picture_of)
-    )
-    held = held.sort_values("picture", ignore_index=True)
-    return held if reason is None else held[held["reasons"].map(lambda codes: reason in codes)]
+    frames = images.merge(sources, on=["source_id", "frame"])
+    return frames.assign(picture=frames["file"].map(picture_of))
+
+
+def _quarantined(frames: pd.DataFrame) -> pd.DataFrame:
+    return frames[frames["status"] == "quarantined"].sort_values("picture", ignore_index=True)
+
+
+def _was_held(frames: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether frames are in the quarantine, or left it by a decision."""
+    decisions = {"released", "rejected_by_reviewer"}
+    decided = frames["reasons"].map(lambda codes: not decisions.isdisjoint(codes))
+    return (frames["status"] == "quarantined") | decided.astype(bool)
 
 
 def _holding(codes: Iterable[str]) -> list[str]:
@@ -261,4 +297,4 @@ def _why(codes: Iterable[str]) -> str:
 
 def _safe_to_show(text: str) -> str:
     """The text that a user typed, unless it may be a name or a path."""
-    return text if re.fullmatch(r"[0-9a-z_-]{1,32}", text) else "that text"
+    return text if re.fullmatch(r"[0-9a-z_-]{1,32}", text) else "a name that may be private"

@@ -5,10 +5,11 @@
 
 import inspect
 import io
+import sys
 import tokenize
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, is_typeddict
 
 import pyarrow as pa
 import typer
@@ -161,11 +162,14 @@ def _values(spec: TableSpec, column: str) -> str:
 
 
 def _comments(row: type) -> dict[str, str]:
-    """The comment at or above each column in the declaration of a row."""
+    """The comment at or above each column in the declaration of a row.
+
+    A row does not know its bases, so they are the rows in its module with the same columns.
+    """
     found: dict[str, str] = {}
-    for base in (*getattr(row, "__orig_bases__", ()), row):
-        if base is not TypedDict:
-            found |= _comments_in(inspect.getsource(base))
+    for one in vars(sys.modules[row.__module__]).values():
+        if is_typeddict(one) and one.__annotations__.items() <= row.__annotations__.items():
+            found |= _comments_in(inspect.getsource(one))
     return {name: text.replace("|", "\\|") for name, text in found.items() if text}
 
 

@@ -174,7 +174,7 @@ def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
     axes.text(
         0,
         1.13 * side,
-        "right" if right else f"truth: {panel.truth}",
+        "correct" if right else f"truth: {panel.truth}",
         va="top",
         fontsize=7,
         color=MUTED,

@@ -168,8 +168,8 @@ def regions_verdict(weighting: Weighting, gain: Interval, control: Interval) -> 
     if not weighting.weight:
         return (
             False,
-            f"0.0 points gained by any weight on {weighting.frames} validation frames: proposed "
-            "regions do not help.",
+            f"Proposed regions do not help: on the {weighting.frames} validation frames, macro "
+            "Top-1 is highest without them.",
         )
     effect = (
         f"{points(gain)} macro Top-1 from proposed regions with the whole frame "

@@ -23,7 +23,7 @@ CONDITIONS = (
     "all_one",
     "empty",
     "place_and_shape",
-    "constant",
+    "gray_frame",
     "box",
     "jittered_box",
     "moved",

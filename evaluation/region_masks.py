@@ -12,7 +12,7 @@ Indices = NDArray[np.integer]
 
 NONE = -1  # a frame without donor
 JITTER = 0.1  # of the width or height of the box
-LARGEST_OVERLAP = 0.5  # of a mask with its moved self: beyond that it counts as not movable
+LARGEST_OVERLAP = 0.5  # share of a mask that a shifted copy may cover; above it: not movable
 
 
 def draw(seed: int, *key: str) -> np.random.Generator:
@@ -34,8 +34,8 @@ def jittered_box(mask: Mask, generator: np.random.Generator) -> Mask:
 def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
     """`mask` [S, S] shifted inside the square to where it overlaps itself least.
 
-    The place is drawn among equal ones. The result is None for an empty mask, and if every shift
-    leaves more than half of it on itself.
+    Among equally good shifts, one is drawn. The result is None for an empty mask, and if the mask
+    overlaps more than half of itself at every shift.
     """
     if not mask.any():
         return None
@@ -51,7 +51,7 @@ def moved_mask(mask: Mask, generator: np.random.Generator) -> Mask | None:
 def donors(
     groups: Sequence[object], clusters: Indices, keys: Sequence[str], seed: int
 ) -> NDArray[np.int64]:
-    """For each frame [n] another one of its group (plane) and of another cluster (patient).
+    """A donor for each frame [n]: a frame of its group (plane) and another cluster (patient).
 
     The result is NONE if there is none. Every donor serves once, except in a group where one
     cluster has more than half of the frames. The choice depends on the hashes of `keys`, not on
@@ -124,8 +124,8 @@ def _donors_of_group(
 ) -> NDArray[np.int64]:
     """Donors [rows] of the frames `rows` of one group.
 
-    The frames of each cluster are next to each other, so a shift by the size of the largest cluster
-    leaves every cluster.
+    In the order used, the frames of each cluster are next to each other, so the frame that follows
+    at the distance of the largest cluster's size is of another cluster.
     """
     hashes = {row: sha256(f"{seed}:{keys[row]}".encode()) for row in rows.tolist()}
     first: dict[int, str] = {}  # the smallest hash of each cluster

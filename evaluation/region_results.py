@@ -28,7 +28,7 @@ from sono.evaluation.regions import Regions
 from sono.evaluation.summaries import points
 
 INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing
-COMPARED = ("all_one", "place_and_shape", "constant")  # with the own mask
+COMPARED = ("all_one", "place_and_shape", "gray_frame")  # with the own mask
 NOT_TESTED = "Whether the mask steers was not tested: "
 
 
@@ -37,8 +37,8 @@ class Steering:
     """The measures that decide whether the mask steers.
 
     All are in the plane and with the training phrasing. `gain` is own minus all-one, `pixels` own
-    minus place and shape; `losses` are the points that unseen phrasings lose, on average and at
-    worst (None without any).
+    minus place and shape, of `donated` masks, which have a frame of another patient; `losses` are
+    the points that unseen phrasings lose, on average and at worst (None without any).
     """
 
     own: Interval
@@ -47,6 +47,7 @@ class Steering:
     follow: Interval
     cosine: float
     pixels: Interval
+    donated: int
     chance: float
     losses: tuple[float, float] | None = None
 
@@ -105,7 +106,7 @@ def sentence(found: Steering) -> str:
         verdict = "the mask does not steer"
     return (
         f"{_share(found.own)} of masked structures are named correctly ({_percent(found.all_one)} "
-        f"without a mask): {verdict}. {_following(found)}; {_pixels(found.pixels)}; "
+        f"without a mask): {verdict}. {_following(found)}; {_pixels(found)}; "
         f"{_rephrasing(found)}."
     )
 
@@ -143,6 +144,7 @@ def _steering(data: RegionFeatures, words: Mapping[str, Any], how: Draws) -> Ste
         mean_interval(data, follow_shares(data), how),
         mean_interval(data, mask_cosines(data), how).point,
         naming_difference(data, "own", "place_and_shape", how),
+        int((data.has("place_and_shape") & data.contested).sum()),
         chance_of_naming(data),
         None if words["worst"] is None else (words["mean_loss"], words["worst_loss"]),
     )
@@ -237,12 +239,15 @@ def _following(found: Steering) -> str:
     return text
 
 
-def _pixels(gain: Interval) -> str:
+def _pixels(found: Steering) -> str:
+    gain, masks = found.pixels, f"{found.donated} masks"
     if np.isnan(gain.point):
         return "what the pixels contribute is unknown without a second patient of a plane"
     if gain.above_zero:
-        return f"the pixels contribute {points(gain).removeprefix('+')} over place and shape"
-    return f"the pixels are not shown to add to place and shape ({points(gain)})"
+        return (
+            f"the pixels contribute {points(gain).removeprefix('+')} over place and shape ({masks})"
+        )
+    return f"the pixels are not shown to add to place and shape ({points(gain)}, {masks})"
 
 
 def _rephrasing(found: Steering) -> str:

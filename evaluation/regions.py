@@ -226,7 +226,7 @@ def _encode_masks(
     Rows are NaN if a mask does not exist in the condition.
     """
     donor = donors(study.frames["plane"].tolist(), study.clusters, study.keys, study.seed)
-    names = (*CHANGES, "place_and_shape", "constant")
+    names = (*CHANGES, "place_and_shape", "gray_frame")
     table = {name: np.full((len(masks), whole.shape[1]), np.nan, np.float32) for name in names}
     gray = 0.0
     with progress("encoding regions", len(masks)) as advance:
@@ -247,11 +247,11 @@ def _encode_masks(
             _encode_into(study.model, table["place_and_shape"], rows, others, given)
             gray += float(squares.mean()) * len(rows) / len(masks)
             advance(len(rows))
-    _encode_constant(study, masks, round(gray), table["constant"])
+    _encode_gray_frame(study, masks, round(gray), table["gray_frame"])
     return table
 
 
-def _encode_constant(
+def _encode_gray_frame(
     study: RegionStudy, masks: Sequence[RegionMask], gray: int, table: Features
 ) -> None:
     """Fill `table` [masks, d] with the features of the masks on a frame of one `gray`."""

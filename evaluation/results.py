@@ -98,9 +98,8 @@ def _class_notes(evidence: Evidence) -> list[str]:
         if count < 10
     ]
     if rare:
-        found.append(
-            f"Fewer than 10 frames: {', '.join(rare)}; macro numbers depend on them strongly."
-        )
+        few = f"all {classes} planes" if len(rare) == classes > 1 else ", ".join(rare)
+        found.append(f"Fewer than 10 frames: {few}; macro numbers depend on them strongly.")
     untrained = [
         names[plane] for plane in scored.present_planes if not evidence.planes_seen.get(plane)
     ]

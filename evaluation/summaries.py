@@ -185,7 +185,8 @@ def verdict(found: Sequence[Difference]) -> tuple[bool, str]:
         return False, "Whether masks help was not tested: there are no proposed masks to compare."
     gain = f"{points(main.interval)} macro Top-1 from proposed masks"
     if not main.interval.above_zero:
-        return False, f"{gain}: masks are not shown to help ({main.reading})."
+        known = "" if main.reading == "no difference shown" else f" ({main.reading})"
+        return False, f"{gain}: masks are not shown to help{known}."
     if not controls:
         return (
             False,

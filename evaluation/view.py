@@ -1,6 +1,6 @@
 """The result of an evaluation in the terminal: scores by mask, verdicts and notes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sono.evaluation.result_tables import ResultTable, metric_title
 from sono.templates.reports import row_words
 
 # of region control; the report has all conditions
-SHOWN = ("own", "all_one", "place_and_shape", "constant", "chance")
+SHOWN = ("own", "all_one", "place_and_shape", "gray_frame", "chance")
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,32 @@ class EvaluationResult:
         )
         if left_out:
             notes.insert(0, Text(f"- Frames excluded: {left_out}."))
+        notes += [Text(f"- {note}") for note in _mask_counts(self.metrics["region_control"])]
         report = Text(f"report: {self.folder / 'report.html'}")
         return Group(Text(self.title), *shown, _meanings(rows), *verdicts, *notes, report)
 
     def as_dict(self) -> dict[str, Any]:
         """The contents of metrics.json, and its folder."""
         return {"folder": str(self.folder), **self.metrics}
+
+
+def _mask_counts(control: Mapping[str, Any]) -> Iterator[str]:
+    """Why the numbers of region naming are of different masks."""
+    if single := control.get("single_candidate"):
+        yield (
+            f"{single} masks are of planes with one structure: they are named among all structures "
+            "only."
+        )
+    conditions = control.get("conditions", {})
+    own, donated = (
+        conditions.get(name, {}).get("in_plane", {}).get("masks", 0)
+        for name in ("own", "place_and_shape")
+    )
+    if donated < own:
+        yield (
+            f"Place and shape is measured for {donated} of {own} masks: the others have no frame "
+            "of their plane of another patient. Differences compare the same masks."
+        )
 
 
 def _view(found: ResultTable, title: str, rows: Collection[str]) -> Table:

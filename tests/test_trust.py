@@ -23,6 +23,7 @@ from commands import (
     LOCK,
     PLANES,
     SETTING,
+    TEST_FRAME,
     Place,
     make_place,
     names_of_app,
@@ -79,9 +80,10 @@ def read_by(place: Place, name: str) -> Path:
     shutil.rmtree(place.study.root / "packed", ignore_errors=True)
     if name == "held":
         return next(place.study.quarantine.rglob("*.png"))
-    if name == FRAME:
+    if name in (FRAME, TEST_FRAME):
         accepted = place.study.accepted_images()
-        femora = accepted[(accepted["plane"] == "femur") & (accepted["split"] == "train")]
+        split = "train" if name == FRAME else "test"
+        femora = accepted[(accepted["plane"] == "femur") & (accepted["split"] == split)]
         return place.study.root / str(femora["file"].iloc[0])
     if "/end/" in name:
         shutil.rmtree(place.study.runs / "toy" / "best", ignore_errors=True)

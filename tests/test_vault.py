@@ -242,3 +242,12 @@ def test_what_is_exported_is_searched_before_it_is_written(place: Place, command
     code, said = ran(command, place)
     assert code == 4 and name not in said
     assert list(place.out.rglob("*.*")) == []
+
+
+def test_a_surname_that_is_a_word_of_sono_stops_no_command(place: Place) -> None:
+    sources = read_table(place.study.sources_path, SOURCES)
+    names = ["Little^Jo", "Cross^Ann", "Block^Ed", "Grain^Al", "Stray^Bo", "Scale^Cy", "Fine^Di"]
+    sources["persons"] = [names] * len(sources)
+    write_table(place.study.sources_path, sources, SOURCES, mode=0o600)
+    for command in ("stats", "eval", "model export"):
+        assert ran(command, place)[0] == 0, command

@@ -73,19 +73,13 @@ def read_inputs(
             "[splits] train"
         )
     val = load_split(workspace, images[images["split"] == "val"], config, template, side)
-    if len(val) < 2 and is_main_process():
-        stderr_console.print(
-            f"{workspace.root}: {'one' if len(val) else 'no'} captioned frame in the validation "
-            "split: no epoch can be picked, so the last one is kept; add patients, or raise val "
-            "under [splits] in sono.toml, then run `sono split`",
-            markup=False,
-        )
     unused = {"val": _unused(accepted, images, val, "val")}
     if isinstance(train, PairSet):
         unused = {"train": _unused(accepted, images, train, "train")} | unused
     if is_main_process():
         used = {"train": len(train), "val": len(val)}
         remarks = [_subset(name, used[name], why) for name, why in unused.items() if why]
+        remarks += [_few_validated(len(val), unused["val"])] if len(val) < 2 else []
         for remark in (*remarks, *region_remarks(workspace, images, train, config)):
             stderr_console.print(f"{workspace.root}: {remark}", markup=False)
     names = _names(workspace, template)
@@ -106,6 +100,16 @@ def _subset(split: str, used: int, unused: dict[str, int]) -> str:
     reasons = ", ".join(f"{count} {why}" for why, count in unused.items())
     total = used + sum(unused.values())
     return f"uses {used} of {total} frames of the {split} split; not used: {reasons}"
+
+
+def _few_validated(used: int, unused: dict[str, int]) -> str:
+    """That no epoch can be picked, and what to do; `unused` frames of the split are the cause."""
+    cause = "run `sono split` with another --seed, or " if unused else ""
+    return (
+        f"{'one' if used else 'no'} captioned frame of the validation split is used: no epoch can "
+        f"be picked, so the last one is kept; {cause}add patients or raise val under [splits] in "
+        "sono.toml, then run `sono split`"
+    )
 
 
 def region_remarks(

@@ -58,7 +58,7 @@ class TrainSummary:
     region_pairs: int
     epochs: int
     steps: int
-    best_epoch: int
+    best_epoch: int | None  # None: nothing was validated
     best_score: float | None  # None: nothing was validated
     seconds: float
 
@@ -167,7 +167,7 @@ def _summary(
         region_pairs=inputs.train.regions,
         epochs=plan.config.epochs,
         steps=plan.total,
-        best_epoch=state.best_epoch,
+        best_epoch=state.best_epoch or None,
         best_score=state.best if state.best_epoch else None,
         seconds=seconds,
     )

@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from typing import NamedTuple
 
@@ -13,17 +14,22 @@ from PIL import Image, ImageDraw, ImageFont
 from sono.curation.core.atomic import sha256
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import letterbox
+from sono.curation.core.planes import PlaneTable
 
 # The lines of masks, for the legend of a sheet.
 LEGEND = (
     "\u2501\u2501\u2501\u2501 accepted or edited mask",
     "\u2501 \u2501 \u2501 proposed mask: not reviewed",
 )
+# Turns of the color wheel between neighbors of the structure list: of the multiples of 1/301, the
+# one for which the structures of each plane differ most.
+HUE_STEP = 106 / 301
 DASH = 10  # thicknesses of a line in a dash, and in a gap
 
 FILL = 0.15  # share of the structure's color inside its outline
 INK, FAINT = "#22272e", "#6b7480"
 SHEET_GAP, SHEET_LINE = 10, 15  # pixels between tiles, and of a line of words
+SWATCH = 9  # pixels of the square of a structure's color before its name
 
 
 class DrawnMask(NamedTuple):
@@ -35,10 +41,25 @@ class DrawnMask(NamedTuple):
 
 
 def structure_color(structure: str) -> tuple[int, int, int]:
-    """A bright RGB color that depends on the name alone."""
-    hue = int(sha256(structure.encode())[:8], 16) / 2**32
+    """A bright RGB color that depends on the name alone.
+
+    The structures of a standard plane differ by at least 20 degrees of hue.
+    """
+    order = _standard_structures()
+    turns = order.index(structure) * HUE_STEP if structure in order else _hash_share(structure)
+    hue = turns % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@cache
+def _standard_structures() -> list[str]:
+    """The structures of the standard planes in the order of the plane table."""
+    return list(dict.fromkeys(name for plane in PlaneTable().planes for name in plane.structures))
+
+
+def _hash_share(name: str) -> float:
+    return int(sha256(name.encode())[:8], 16) / 2**32
 
 
 def overlay(gray: NDArray[np.uint8], masks: Sequence[DrawnMask]) -> NDArray[np.uint8]:
@@ -75,32 +96,77 @@ def contact_sheet(
     columns: int,
     side: int,
     legend: Sequence[str] = (),
+    structures: Sequence[Sequence[str]] = (),
 ) -> bytes:
     """A PNG of tiles, each letterboxed to `side` pixels, with a caption below.
 
-    A tile is gray [H, W] or RGB [H, W, 3]. The lines of `legend` are below all tiles.
+    A tile is gray [H, W] or RGB [H, W, 3]. `structures` are the names of each tile's masks, written
+    above its caption in as many lines as they need, with the color of each. The lines of `legend`
+    are below all tiles.
     """
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
-    step = (
-        side + SHEET_GAP + SHEET_LINE * max((text.count("\n") + 1 for _, text in tiles), default=1)
-    )
-    height = rows * step + SHEET_LINE * len(legend)
-    sheet = Image.new("RGB", (columns * (side + SHEET_GAP) - SHEET_GAP, height), "white")
-    draw, font = ImageDraw.Draw(sheet), _font()
-    for index, (picture, text) in enumerate(tiles):
+    font = _font()
+    keys = [_lines_of_names(names, font, side) for names in structures or [()] * len(tiles)]
+    lines = [
+        len(key) + text.count("\n") + 1 for key, (_, text) in zip(keys, tiles, strict=True)
+    ] or [1]
+    heights = [
+        side + SHEET_GAP + SHEET_LINE * max(lines[row * columns : (row + 1) * columns])
+        for row in range(rows)
+    ]
+    below = sum(heights)
+    width = columns * (side + SHEET_GAP) - SHEET_GAP
+    sheet = Image.new("RGB", (width, below + SHEET_LINE * len(legend)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, ((picture, text), key) in enumerate(zip(tiles, keys, strict=True)):
         row, column = divmod(index, columns)
-        x, y = column * (side + SHEET_GAP), row * step
+        x, y = column * (side + SHEET_GAP), sum(heights[:row])
         sheet.paste(Image.fromarray(letterbox(picture, side)).convert("RGB"), (x, y))
+        y += side + 2
+        for names in key:
+            _draw_names(draw, font, (x, y), names)
+            y += SHEET_LINE
         for number, line in enumerate(text.split("\n")):
-            place = (x, y + side + 2 + number * SHEET_LINE)
-            draw.text(place, _fitting(line, font, side), fill=FAINT if number else INK, font=font)
+            place = (x, y + number * SHEET_LINE)
+            ink = FAINT if number or key else INK
+            draw.text(place, _fitting(line, font, side), fill=ink, font=font)
     for number, line in enumerate(legend):
-        place = (0, rows * step + number * SHEET_LINE)
+        place = (0, below + number * SHEET_LINE)
         draw.text(place, _fitting(line, font, sheet.width), fill=INK, font=font)
     stream = BytesIO()
     sheet.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def _lines_of_names(
+    names: Sequence[str], font: ImageFont.FreeTypeFont, width: int
+) -> list[list[tuple[int, str]]]:
+    """The names of structures in lines of at most `width` pixels, each with its place in x."""
+    lines: list[list[tuple[int, str]]] = []
+    end = width
+    for name in names:
+        length = SWATCH + 4 + round(font.getlength(name))
+        if end + length > width:
+            lines.append([])
+            end = 0
+        lines[-1].append((end, name))
+        end += length + SHEET_GAP
+    return lines
+
+
+def _draw_names(
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont,
+    place: tuple[int, int],
+    names: Sequence[tuple[int, str]],
+) -> None:
+    """One line of structure names, each after a square of its color."""
+    for shift, name in names:
+        x, y = place[0] + shift, place[1]
+        box = (x, y + 2, x + SWATCH - 1, y + 1 + SWATCH)
+        draw.rectangle(box, fill=structure_color(name), outline=FAINT)
+        draw.text((x + SWATCH + 4, y), name, fill=INK, font=font)
 
 
 def _font() -> ImageFont.FreeTypeFont:

@@ -234,18 +234,22 @@ class PlaneTable:
                     f"sono.toml ([study] planes_file)"
                 )
 
+    def get(self, label: str) -> str | None:
+        """The plane id of a label as by `find`, None for an unknown label."""
+        if len(label) > MAX_LABEL:
+            return None
+        return self._labels.get(label_form(label)) or self._labels.get(
+            label_form(_without_fillers(label))
+        )
+
     def find(self, label: str) -> str:
         """The plane id of a label, or "other" for a label that names no standard plane.
 
         Case, accents, signs and words such as "fetal" or "view" are ignored. Raises SonoError for
         an unknown label.
         """
-        if len(label) <= MAX_LABEL:
-            found = self._labels.get(label_form(label)) or self._labels.get(
-                label_form(_without_fillers(label))
-            )
-            if found is not None:
-                return found
+        if (found := self.get(label)) is not None:
+            return found
         shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
         # "fetal" and "view" make no label similar to another
         near = get_close_matches(_without_fillers(shown), self._bare, n=1, cutoff=0.6)

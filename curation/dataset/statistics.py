@@ -1,11 +1,13 @@
 """Statistics of a dataset, counted from its tables, for the report and `sono stats`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.column_values import (
     LEVELS,
     MASK_STATES,
@@ -94,11 +96,12 @@ class Statistics:
             **self.frames,
             "status": self.status,
             "planes": dict(zip(planes["plane"], planes["frames"], strict=True)),
-            "ga_weeks": self.ga,
+            "gestational_age": _ages(self.ga),
             "split": dict(zip(self.split["split"], self.split["frames"], strict=True)),
             "duplicates": self.duplicates,
             "leaks": self.leaks,
-            "masks": self.mask_totals,
+            "masks": {"all": self.mask_totals["masks"]}
+            | {name: count for name, count in self.mask_totals.items() if name != "masks"},
             "mask_states_trained_on": ", ".join(self.trained_states),
             "captions": self._captions_by_level(),
         }
@@ -110,6 +113,18 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """Values for JSON: tables are lists of rows, missing numbers are null."""
         return {field.name: _json_value(getattr(self, field.name)) for field in fields(self)}
+
+
+def _ages(ga: Mapping[str, float | None]) -> str:
+    """The ages of frames for the terminal, in weeks and days."""
+    counts = f"{ga['known']} frames with, {ga['missing']} without"
+    if not ga["known"]:
+        return counts
+    low, middle, high = (
+        "{}+{}".format(*weeks_and_days(round(DAYS_A_WEEK * float(ga[name] or 0))))
+        for name in ("min", "median", "max")
+    )
+    return f"{counts}; {low} to {high} weeks, median {middle}"
 
 
 def compute_statistics(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -22,22 +22,13 @@ from sono.curation.clinical.name_variants import (
     tokens_of,
     words_of,
 )
-from sono.curation.clinical.vocabulary import (
-    CODE_COLUMNS,
-    CODES,
-    COLUMNS,
-    KEY_WORDS,
-    MACHINE_WORDS,
-    PROSE,
-    VOCABULARY,
-)
+from sono.curation.clinical.vocabulary import MACHINE_WORDS, PROSE, VOCABULARY
 from sono.curation.clinical.written_dates import dates_in
 from sono.curation.core.atomic import write_text
 from sono.curation.core.console import progress, warn
 from sono.curation.core.errors import PrivacyError
-from sono.curation.core.reasons import REASONS
-from sono.curation.core.study_folder import CONFIG_NAME, NEW_CONFIG
 from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.own_texts import TEMPLATES, own_names, own_text, without_own
 from sono.curation.privacy.private_strings import PrivateStrings, collect
 from sono.curation.privacy.public_names import PublicNames
 from sono.curation.privacy.source_names import (
@@ -46,10 +37,8 @@ from sono.curation.privacy.source_names import (
     names_of_persons,
     raw_strings,
 )
-from sono.curation.privacy.text_extraction import CLOSED, DESCRIPTION, extract_texts
-from sono.curation.readers.containers import MESSAGES
+from sono.curation.privacy.text_extraction import CLOSED, extract_texts
 
-TEMPLATES = Path(__file__).parents[2] / "templates"
 # Files in which sono writes counts and decimals, so short numbers are not ids. A text file of any
 # other kind is a note.
 PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv")
@@ -99,10 +88,11 @@ class Search:
         without_names = self._remover_of(
             names if where in CENTER_COLUMNS else names - self.namesakes
         )
-        own = _own_text(place.as_posix(), where)
-        in_own_text = self._found_in_lines(own)
+        own = own_text(place.as_posix(), where)
+        in_own_text = self._found_in_lines(own) | own_names(place)
         words = words_of(own)
         # a name does not continue in the next cell
+        text = without_own(text, place, where, found)
         cells = text.split("\n") if where.startswith("column ") else [text]
         return {
             one
@@ -353,39 +343,3 @@ def _leaks_in(
         found = search.found_at(place, where, text)
         if found or where == CLOSED:
             yield ", ".join(filter(None, (shown or str(place), where))), found
-
-
-@cache
-def _own_text(place: str, where: str) -> str:
-    """The text that sono itself writes at `where` in the file at `place`, whatever the study.
-
-    Each line is a word, a code or a sentence.
-    """
-    meanings = [*(reason.meaning for reason in REASONS.values()), *MESSAGES]
-    if where.startswith("column "):
-        column = where.removeprefix("column ").strip("'").removeprefix("other_")
-        if column == "text":
-            return "\n".join(_pages("captions"))
-        return "\n".join(
-            CODES if column in CODE_COLUMNS else meanings if column == "message" else ()
-        )
-    if where == DESCRIPTION:
-        return "\n".join(COLUMNS)
-    if place == CONFIG_NAME:
-        return NEW_CONFIG
-    if place.endswith(".html"):
-        return "\n".join((*CODES, *meanings, *_pages("reports")))
-    return (
-        "\n".join((*CODES, *COLUMNS, *KEY_WORDS, *_pages("captions")))
-        if place.endswith((".json", ".jsonl", ".log", ".csv"))
-        else ""
-    )
-
-
-@cache
-def _pages(folder: str) -> tuple[str, ...]:
-    return tuple(
-        page.read_text(encoding="utf-8")
-        for page in (TEMPLATES / folder).rglob("*")
-        if page.is_file()
-    )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 # Fields that may contain tensors, by message, from
-# https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. All other fields are text: names,
-# documentation, metadata, and what later versions may add.
+# https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. All other fields are searched as text:
+# names, documentation, metadata, and fields that later versions may add.
 MESSAGES = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,17 +28,17 @@ def without_tensors(content: bytes) -> bytes:
     Content that is not a complete ONNX model is returned unchanged.
     """
     try:
-        cuts = list(_numbers(content, 0, len(content), "model", 0))
+        cuts = list(_tensor_ranges(content, 0, len(content), "model", 0))
     except (ValueError, IndexError):
         return content
     starts, ends = [0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(content)]
     return b"\n".join(content[start:end] for start, end in zip(starts, ends, strict=True))
 
 
-def _numbers(
+def _tensor_ranges(
     content: bytes, start: int, end: int, message: str, depth: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end of the numbers of every tensor in a message, in order.
+    """Yield start and end of the numbers of each tensor in a message, in the order of the file.
 
     Raises ValueError or IndexError if the bytes are not such a message.
     """
@@ -62,14 +62,14 @@ def _numbers(
         if kind == BYTES and field in NUMBERS.get(message, ()):
             yield position, position + length
         elif kind == BYTES and (inner := MESSAGES[message].get(field)):
-            yield from _numbers(content, position, position + length, inner, depth + 1)
+            yield from _tensor_ranges(content, position, position + length, inner, depth + 1)
         position += length
     if position != end:
         raise ValueError("a number that ends after its message")
 
 
 def _varint(content: bytes, position: int) -> tuple[int, int]:
-    """A whole number in base 128, and where the next field begins."""
+    """Decode a varint (base 128): its value, and the position after it."""
     value = 0
     for shift in range(MAX_VARINT):
         byte = content[position + shift]

@@ -65,6 +65,12 @@ _MADE_WITH = re.compile(
 )
 _HEX = re.compile(r"[0-9a-f]+")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+# Tag, VR and length of an element of our DICOM files (Explicit VR Little Endian).
+_ELEMENT = re.compile(
+    rb"[\x00-\xff]\0[\x00-\xff]{2}"
+    rb"(?:(?:AE|AS|CS|DA|DS|DT|FD|FL|IS|LO|LT|PN|SH|SL|SS|ST|TM|UI|UL|US)"
+    rb"[\x00-\xff]{2}|(?:OB|OD|OF|OW|SQ|UC|UN|UR|UT)\0\0[\x00-\xff]{4})"
+)
 _WIDE_TEXT = (
     (re.compile(rb"(?:[\x20-\x7e\xa0-\xff]\0|[\x00-\xff][\x01-\x06]){4,}"), "utf-16-le"),
     (re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]|[\x01-\x06][\x00-\xff]){4,}"), "utf-16-be"),
@@ -120,7 +126,8 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
             for picture in _PICTURE.findall(text):
                 yield "a picture", _png_text(_unbase64(picture))
             text = _PICTURE.sub(" ", text)
-            text += "\n" + _TAG.sub(" ", _TAGS_OF_LETTERS.sub("", text))
+            # a cell is a line
+            text += "\n" + _TAG.sub(" \n", _TAGS_OF_LETTERS.sub("", text)) + "\n"
         yield "", text
 
 
@@ -307,10 +314,13 @@ def _packed_texts(content: bytes, opener: Callable[..., Any], depth: int) -> Ite
 
 
 def _dicom_text(content: bytes) -> str:
-    """The text of a DICOM file without its pixels, the last element of files that sono writes."""
+    """The text of a DICOM file without its pixels, the last element of files that sono writes.
+
+    The codes of value representations (LO, DA) are left out, because they look like short names.
+    """
     start = content.rfind(b"\xe0\x7f\x10\x00OW")
     start = max(start, content.rfind(b"\xe0\x7f\x10\x00OB"))
     if start < 0:
-        return decoded(content)
+        return decoded(_ELEMENT.sub(b"\n", content))
     end = start + 12 + int.from_bytes(content[start + 8 : start + 12], "little")
-    return decoded(content[:start]) + "\n" + decoded(content[end:])
+    return decoded(_ELEMENT.sub(b"\n", content[:start])) + "\n" + decoded(content[end:])

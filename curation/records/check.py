@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,6 @@ from sono.curation.records.read import (
     merge_table,
     read_rows,
     rejection_messages,
-    unused_columns,
 )
 from sono.curation.records.table import Record
 from sono.curation.records.table_reading import TableReading
@@ -79,11 +78,16 @@ class RecordsReport:
     suggested: dict[str, tuple[str, ...]] = field(default_factory=dict)
     raw: RawMatch | None = None
     stops_qc: str = ""  # why `sono qc` refuses this table
+    unknown_planes: str = ""  # the section of sono.toml that would give each label a plane
 
     def refuse_what_stops_qc(self) -> None:
         """Raise SonoError if `sono qc` would stop with this error, too."""
         if self.stops_qc:
-            raise SonoError(self.stops_qc)
+            raise SonoError(
+                f"{self.table}: `sono qc` stops at its {self.planes[UNKNOWN]} rows with an unknown "
+                "plane; correct them, or give each label a plane in sono.toml or in a planes file "
+                "(docs/records.md)"
+            )
 
     def refuse_findings(self) -> None:
         """IssuesError (exit 3) where a row, value, age or file needs attention."""
@@ -113,14 +117,19 @@ def check_records(
 ) -> RecordsReport:
     """Read a table as `sono qc` would and report on it; with `raw`, match that folder, too.
 
-    No message shows a name from the headers of the files or of earlier runs. Raises SonoError if
-    the file is not a records table.
+    No message shows a name from the headers of the files or of earlier runs; where no header is
+    known, only cells like known words are shown. Raises SonoError if the file is not a records
+    table.
     """
     options = options or MatchOptions()
     reading = read_rows(path, config, planes, known=names_of_persons(options.sources))
     table = merge_table(reading, config)
     found, persons = match_raw(raw, table, path, options) if raw else (None, ())
-    reading = reading.knowing(persons)
+    reading = (
+        reading.knowing(persons)
+        if raw or options.names or len(options.sources)
+        else replace(reading, before_headers=True)
+    )
     records = reading.records
     exams = _exams(reading)
     return RecordsReport(
@@ -140,9 +149,10 @@ def check_records(
         conflicting_rows=tuple(reading.conflicting),
         rejected=(*rejection_messages(reading), *reading.unknown_planes()),
         remarks=(*table.doubts, *_remarks(reading, options.partition)),
-        suggested=unused_columns(reading),
+        suggested=dict(table.suggested),
         raw=found,
         stops_qc=reading.planes_problem(),
+        unknown_planes=reading.planes_block(),
     )
 
 
@@ -249,6 +259,11 @@ def _exam_dates(reading: TableReading) -> dict[int, date]:
 
 def _remarks(reading: TableReading, partition: str) -> tuple[str, ...]:
     remarks = _date_remarks(reading)
+    if reading.before_headers and reading.found:
+        remarks.append(
+            "cells in these messages are masked unless they are like known words, because no "
+            "header of a file is known; give --raw FOLDER, or --names to see them"
+        )
     remarks += filter(None, [] if partition else [partition_remark(reading.sheet)])
     remarks += [
         f"all ids of the column '{title}' end in .0 and are read without it"

@@ -10,6 +10,7 @@ from rich.text import Text
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
 from sono.curation.records.column_looks import columns_block
 from sono.curation.records.file_matching import RawMatch
+from sono.curation.records.join_messages import list_paths
 from sono.curation.records.messages import group_messages
 
 if TYPE_CHECKING:
@@ -65,10 +66,17 @@ def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
     yield _line("age conflicts", _format_lines(report.age_conflicts))
     yield from _raw_section(report.raw)
     yield from _messages("remarks", len(report.remarks), report.remarks)
-    if report.suggested:
-        yield Text("the contents suggest for sono.toml; check each line:", style="bold")
-        yield Text(columns_block(report.suggested).rstrip())
     yield from _messages("rejected", len(report.rejected), group_messages(report.rejected))
+    if report.unknown_planes:
+        yield Text('unknown planes for sono.toml; give each a plane or "other":', style="bold")
+        yield Text(report.unknown_planes.rstrip())
+    if report.suggested:
+        yield Text(
+            "unused columns whose contents suggest these lines for sono.toml; check each, paste "
+            "those that are right, and run this command again:",
+            style="bold",
+        )
+        yield Text(columns_block(report.suggested).rstrip())
 
 
 def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
@@ -88,7 +96,11 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
     if raw.rows:
         rules = _table("rule", "rows", "files", "example")
         for row, rows, files in raw.examples():
-            shown = f"line {row.line}: {', '.join(row.files)}" if row.files else f"line {row.line}"
+            shown = (
+                f"line {row.line}: {', '.join(list_paths(row.files))}"
+                if row.files
+                else f"line {row.line}"
+            )
             rules.add_row(
                 *map(
                     Text,

@@ -5,6 +5,7 @@ Suggestions only: a person puts them into `sono.toml`. No cell is repeated.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import date, timedelta
 from statistics import median
@@ -100,8 +101,12 @@ def private_columns(sheet: Sheet, planes: PlaneTable, used: Collection[int]) -> 
 
 def columns_block(columns: Mapping[str, tuple[str, ...]]) -> str:
     """The section `[records.columns]` of `sono.toml`, to be pasted; "" for no column."""
-    lines = [f"{field} = {_toml(titles)}\n" for field, titles in columns.items()]
-    return "".join(("[records.columns]\n", *lines)) if lines else ""
+    return "\n".join(("[records.columns]", *column_lines(columns), "")) if columns else ""
+
+
+def column_lines(columns: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The lines of that section, such as `ga = "SSW"`."""
+    return [f"{field} = {_toml(titles)}" for field, titles in columns.items()]
 
 
 def _toml(titles: tuple[str, ...]) -> str:
@@ -145,7 +150,7 @@ def _look(cells: list[str], planes: PlaneTable) -> str:
         map(_AGE.fullmatch, cells)
     ):
         return "ga"
-    if _share(cells, lambda cell: _is_plane(cell, planes)) >= MIN_PLANES:
+    if _share(cells, lambda cell: planes.get(cell) is not None) >= MIN_PLANES:
         return "plane"
     names = {cell for cell in cells if _is_name(cell)}
     return "name" if len(names) >= MIN_NAMES and _share(cells, _is_name) >= MIN_SHARE else ""
@@ -172,7 +177,7 @@ def _cells(sheet: Sheet, index: int) -> list[str]:
 
 
 def _share(cells: list[str], test: Callable[[str], bool]) -> float:
-    return sum(map(test, cells)) / len(cells)
+    return sum(count for cell, count in Counter(cells).items() if test(cell)) / len(cells)
 
 
 def _ordinals(cells: list[str]) -> list[int]:
@@ -181,10 +186,6 @@ def _ordinals(cells: list[str]) -> list[int]:
 
 def _is_date(cell: str) -> bool:
     return _DATE.fullmatch(cell) is not None and _parses(parse_date, cell)
-
-
-def _is_plane(cell: str, planes: PlaneTable) -> bool:
-    return _parses(planes.find, cell)
 
 
 def _is_contact(cell: str) -> bool:

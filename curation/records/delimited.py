@@ -29,20 +29,24 @@ ERRORS = frozenset(
         NO_RESULT.lower(),
     )
 )
-MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+BYTE_ORDER_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 MAX_COLUMNS = 2000
 UNITS = frozenset(("mm", "cm", "weeks", "week", "wks", "wk", "days", "day"))
-SURROUNDINGS = " \t\r\n\xa0\ufeff\u200b"
+BLANKS = " \t\r\n\xa0\ufeff\u200b"
 
 Lines = Iterator[tuple[int, list[str] | str]]  # line number, and cells or a problem
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text cells: `rows` pairs the line where a row begins with its cells.
+    """A table of text cells; `rows` has the number of the first line and the cells of each row.
 
-    `broken` has a message for each row that cannot be read; `others` ends the message on a sheet
-    that is no records table, with the other sheets of the workbook.
+    `broken` has a message for each row that cannot be read. `others` names the other sheets of the
+    workbook, for the message that this sheet is no records table.
     """
 
     header: tuple[str, ...]
@@ -91,7 +95,7 @@ def clean(cell: str) -> str:
 
     Every way of writing an empty value becomes "".
     """
-    value = cell.strip(SURROUNDINGS)
+    value = cell.strip(BLANKS)
     if value.startswith('="') and value.endswith('"'):
         value = value[2:-1]
     return "" if len(value) < 13 and value.lower() in NULLS else value
@@ -120,7 +124,7 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
 
     Raises SonoError for an unknown or wrong encoding and for binary content.
     """
-    found = next((name for mark, name in MARKS if content.startswith(mark)), "")
+    found = next((name for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), "")
     try:
         text = content.decode(found or encoding or "utf-8")
     except LookupError as error:
@@ -133,6 +137,11 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
                 f"{path}: not {found or encoding} text ({error.reason}); save it as CSV UTF-8"
             ) from error
         text = content.decode("cp1252", errors="replace")
+        if _is_foreign(text):
+            raise SonoError(
+                f"{path}: neither UTF-8 nor Windows-1252 text; save it as CSV UTF-8, or set "
+                "'encoding' under [records] in sono.toml (for example \"cp1251\" for Cyrillic)"
+            ) from error
     head = text[:4096]
     binary = head.count("\0") >= max(3, len(head) // 20)
     if binary or any(letter < " " and letter != "\t" for letter in _first_line(text)[:1000]):
@@ -140,6 +149,12 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
             f"{path}: not a text table (control characters at its start); save it as CSV UTF-8"
         )
     return text
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether a text decoded as Windows-1252 has words of another script, which it garbles."""
+    runs = re.finditer(r"[^\x00-\x7f]{4,}", text)
+    return any(len(set(filter(str.isalpha, run[0]))) > 1 for run in runs)
 
 
 def _first_line(text: str) -> str:

@@ -241,6 +241,7 @@ def _header_differs(keyword: str, name: str) -> Callable[[FileFacts, Record], bo
 
 
 DATE = "date"
+HEADER_CENTER = "another center than the file's header"  # in messages
 # The checks by the fact that they compare, the most serious first: person, exam, image.
 _PERSON: dict[str, Callable[[FileFacts, Record], bool]] = {
     "center": _centers_differ,

@@ -1,5 +1,6 @@
 """Compare ids, names, sexes, birth dates and hospitals: can two be of one person or center?"""
 
+import re
 from collections.abc import Collection
 from datetime import date
 from functools import lru_cache
@@ -22,6 +23,7 @@ _COMMON_WORDS = frozenset({
     "universitatsklinikum", "university", "women", "womens",
 })  # fmt: skip
 _DIGRAPHS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # Mueller is Müller on a plain keyboard
+_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _MAX_CODE = 3  # letters of the longest word of a code such as A, UKE or 1
 
 
@@ -42,6 +44,11 @@ def ids_differ(one: str | None, other: str | None) -> bool:
 def unpadded(identity: str) -> str:
     """An id without leading zeros; ids that differ only in them do not contradict each other."""
     return identity.lstrip("0")
+
+
+def bare_id(identity: str) -> str:
+    """An id in its form for comparison, without signs, blanks and leading zeros."""
+    return _LEADING_ZEROS.sub("", "".join(tokens_of(normalize(identity))))
 
 
 def sexes_differ(one: str | None, other: str | None) -> bool:

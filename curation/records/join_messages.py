@@ -1,6 +1,7 @@
 """Remarks of `sono qc` on rows and files without a match, with examples."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from sono.curation.records.evidence import (
     AMBIGUOUS,
     CONFLICT,
     DIFFERS,
+    HEADER_CENTER,
     NO_RECORD,
     ONE_IMAGE,
     UNDECIDED,
@@ -21,7 +23,7 @@ EXAMPLES = 3
 WHAT = {
     AMBIGUOUS: (
         "fit a row no better than other files do, so no row is applied; add folders "
-        "(P1/IM_0001.png) or ids to the table"
+        "(P1/IM_0001.png) or ids to the table, or the center, if two centers use one number"
     ),
     CONFLICT: "match a row that their own header, path or --center contradicts, so it is not "
     "applied; correct the row; only if a column does not contain such a fact at all, switch it off "
@@ -40,14 +42,20 @@ WHAT = {
     ),
 }
 
+CENTER_ADVICE = (
+    "; if the table and the headers have different names of the same hospitals, set "
+    'center = "" in [records.columns] and give --center-from with the title of that column'
+)
+
 
 @dataclass(frozen=True)
 class Joined:
-    """The number of records without a file, example matches for each code, and like ids."""
+    """The number of records without a file, and example matches for each code."""
 
     unmatched: int
     examples: Mapping[str, tuple[str, ...]]
     like_ids: LikeIds = field(default_factory=LikeIds)
+    centers_differ: bool = False  # whether a header's hospital contradicts a row's center
 
     @classmethod
     def of(
@@ -62,12 +70,13 @@ class Joined:
             for code in set(match.codes) & found.keys():
                 if len(found[code]) < EXAMPLES:
                     found[code].append(example(match, root, names))
+        centers = any(HEADER_CENTER in match.why for match in matches if CONFLICT in match.codes)
         unmatched = sum(record.line not in used for record in records.records)
         examples = {code: tuple(lines) for code, lines in found.items()}
         like_ids = LikeIds.of(
             (match.file.patient for match in matches), (row.patient for row in records.records)
         )
-        return cls(unmatched, examples, like_ids)
+        return cls(unmatched, examples, like_ids, centers)
 
 
 def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
@@ -81,9 +90,10 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
     remarks += filter(None, [joined.like_ids.remark()])
     for code, what in WHAT.items():
         if counts.get(code):
-            shown = "; ".join(joined.examples.get(code, ()))
+            shown = "; ".join(dict.fromkeys(joined.examples.get(code, ())))
+            advice = CENTER_ADVICE if code == CONFLICT and joined.centers_differ else ""
             remarks.append(
-                f"{counts[code]} accepted frames {what} (for example {shown})"
+                f"{counts[code]} accepted frames {what}{advice} (for example {shown})"
                 if shown
                 else f"{counts[code]} {what}"
             )
@@ -95,9 +105,16 @@ def shown_path(path: bytes, root: bytes, names: bool) -> str:
     return shown_name(os.fsdecode(path.removeprefix(root.rstrip(b"/") + b"/")), names)
 
 
+def list_paths(shown: Sequence[str]) -> list[str]:
+    """Paths or masked paths, each once, with its count if several files look like it."""
+    return [
+        f"{path} ({count} files)" if count > 1 else path for path, count in Counter(shown).items()
+    ]
+
+
 def example(match: Match, root: bytes, names: bool) -> str:
     """A file, why no row is applied to it, and the other files that the row fits."""
-    others = ", ".join(shown_path(path, root, names) for path in match.others)
+    others = ", ".join(list_paths([shown_path(path, root, names) for path in match.others]))
     return (
         f"{shown_path(match.file.path, root, names)}: "
         f"{match.why}{f', also {others}' if others else ''}"

@@ -180,7 +180,7 @@ def _by_id(facts: FileFacts, table: RecordsTable, people: People) -> Match | Non
     if not own or (by_exam and not sound):
         problem = contradiction_of(facts, rows[0], verdicts[id(rows[0])].contradiction)
         why = (
-            f"{lines_of(rows)} has the file's {what}, but {problem}"
+            f"{problem}, although it has the file's {what}"
             if len(rows) == 1
             else (
                 f"{lines_of(rows)} have the file's {what}, but each of them contradicts the file "

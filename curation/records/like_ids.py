@@ -1,15 +1,13 @@
 """Patient ids that a file and the table spell differently; they join nothing, and are reported."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sono.curation.clinical.name_variants import normalize, tokens_of
 from sono.curation.clinical.placeholders import known_id
 from sono.curation.clinical.values import shape
+from sono.curation.records.identity import bare_id
 
 EXAMPLES = 2
-_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,11 @@ class LikeIds:
         """
         rows = {form: text for text in of_rows if text and (form := known_id(text))}
         files = {form: text for text in of_files if text and (form := known_id(text))}
-        bare = {_bare(form): text for form, text in sorted(rows.items())}
+        bare = {bare_id(form): text for form, text in sorted(rows.items())}
         pairs = [
-            f"{shape(text)} in a file, {shape(bare[_bare(form)])} in the table"
+            f"{shape(text)} in a file, {shape(bare[bare_id(form)])} in the table"
             for form, text in sorted(files.items())
-            if form not in rows and _bare(form) in bare
+            if form not in rows and bare_id(form) in bare
         ]
         return cls(len(pairs), tuple(dict.fromkeys(pairs))[:EXAMPLES])
 
@@ -45,7 +43,3 @@ class LikeIds:
             "them in the table as in the files, for example with SUBSTITUTE or TEXT in the "
             "spreadsheet, if they are the same patients"
         )
-
-
-def _bare(form: str) -> str:
-    return _LEADING_ZEROS.sub("", "".join(tokens_of(normalize(form))))

@@ -6,10 +6,11 @@ from itertools import chain, combinations, pairwise, product, starmap
 
 import pandas as pd
 
+from sono.curation.clinical.name_variants import MIN_WORD
 from sono.curation.clinical.placeholders import known_id
 from sono.curation.readers.source import header_of
 from sono.curation.records.evidence import FileFacts
-from sono.curation.records.identity import name_words, same_center, same_name, unpadded
+from sono.curation.records.identity import bare_id, name_words, same_center, same_name, unpadded
 from sono.curation.records.shared_ids import MANY, OF_PERSON, PERSON
 
 Id = tuple[str, str]  # center, and id for comparison
@@ -25,7 +26,8 @@ def same_patients(
     header gives one among its OtherPatientIDs, no other patient's header gives it, and no fact
     contradicts it. Patients may be one, and form a group (None: no group), if
 
-    - their ids differ only in leading zeros, or headers of several patients give the other id;
+    - their ids differ only in leading zeros, or in signs and blanks (of at least five characters);
+    - headers of several patients give the other id;
     - one has no hospital, and `hospitals` contains the number for the other;
     - they have one number in two namespaces and share a name, a birth date or a hospital;
     - their headers have one full name and one birth date.
@@ -53,7 +55,7 @@ def same_patients(
             one.merge(*members)
     bare: dict[Id, Id] = {}
     for space, form in headers:
-        possible.merge(bare.setdefault((space, unpadded(form)), (space, form)), (space, form))
+        possible.merge(bare.setdefault((space, _bare(form)), (space, form)), (space, form))
     for space, form in hospitals:
         if ("", form) in headers and (space, form) in headers:
             possible.merge(("", form), (space, form))
@@ -82,6 +84,15 @@ def of_hospitals(sources: pd.DataFrame, spaces: pd.Series) -> set[Id]:
     decided = sources["namespace"].isna() & (spaces != "")
     pairs = zip(spaces[decided], sources.loc[decided, "raw_patient"], strict=True)
     return {identity for space, raw in pairs if (identity := _id_of(space, raw))}
+
+
+def _bare(form: str) -> str:
+    """An id without leading zeros and, if it is long enough, without signs and blanks.
+
+    Short ids with signs may count patients of several sites: 1-12 and 11-2.
+    """
+    bare = bare_id(form)
+    return bare if len(bare) >= MIN_WORD else unpadded(form)
 
 
 def _id_of(space: str | None, raw: str | None) -> Id | None:

@@ -71,8 +71,7 @@ def read_records(
     Raises SonoError for an unknown plane; correct it or give an alias.
     """
     reading = read_rows(path, config, planes, center_column)
-    if reading.unknown:
-        raise SonoError(reading.planes_problem())
+    reading.require_known_planes()
     return merge_table(reading, config)
 
 
@@ -128,6 +127,7 @@ def merge_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
     """The records of a reading, rows about one subject merged into one."""
     kept = tuple(merge_rows(reading))
     rules = JoinRules(config.date_tolerance_days, config.ga_from)
+    suggested = unused_columns(reading, config)
     return RecordsTable(
         kept,
         rejection_messages(reading),
@@ -136,7 +136,7 @@ def merge_table(reading: TableReading, config: RecordsConfig) -> RecordsTable:
         rules,
         _unused(reading),
         _doubts(reading, config),
-        "".join(unused_columns(reading).get("center", ())),
+        suggested,
     )
 
 
@@ -165,13 +165,17 @@ def _doubts(reading: TableReading, config: RecordsConfig) -> tuple[str, ...]:
     return tuple(found)
 
 
-def unused_columns(reading: TableReading) -> dict[str, tuple[str, ...]]:
-    """Titles of unused columns by the field that their cells suggest, where it has no column."""
+def unused_columns(reading: TableReading, config: RecordsConfig) -> dict[str, tuple[str, ...]]:
+    """Titles of unused columns by the field that their cells suggest, where it has no column.
+
+    A field that the settings switch off is not suggested.
+    """
     found = suggested_columns(reading.sheet, reading.planes, reading.layout.used)
     return {
         field: titles
         for field, titles in found.items()
         if field not in reading.layout.columns
+        and config.columns.get(field) != ""
         and all(reading.shown_title(title) == title for title in titles)
     }
 

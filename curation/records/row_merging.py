@@ -80,7 +80,7 @@ def _united(first: Record, record: Record, reading: Notes) -> Record:
     (reading.conflicting if differing else reading.repeated).append(record.line)
     if not differing:
         return first
-    again = f"the {record.kind} of line {first.line} again, with another {', '.join(differing)}"
+    again = f"the {record.kind} of line {first.line} again, with different {', '.join(differing)}"
     reading.report(record.line, f"{again}; these fields are left out")
     return _agreed(first, record, differing)
 
@@ -127,7 +127,7 @@ def _report_other_subject(first: Record, record: Record, reading: Notes) -> None
     reading.conflicting.append(record.line)
     reading.report(
         record.line,
-        f"the image of line {first.line} again, with another {', '.join(names)}; {what}",
+        f"the image of line {first.line} again, with different {', '.join(names)}; {what}",
     )
 
 

@@ -100,8 +100,8 @@ def _without_image_fields(line: int, cells: Cells, reading: TableReading) -> Cel
     if lost:
         reading.report(
             line,
-            f"names no image, although other rows do, so its {', '.join(lost)} belongs to no known "
-            f"image and is left out; give the image, or put exams into a table of their own",
+            f"no image is named, although other rows name one, so values of an image are left out "
+            f"({', '.join(lost)}); give the image, or put exams into a table of their own",
         )
     return {name: text for name, text in cells.items() if name not in lost}
 

@@ -12,16 +12,20 @@ from sono.curation.records.row_age import without_sizes
 from sono.curation.records.table_reading import TableReading
 
 BIOMETRY = (*DATINGS, "nt")
-SMALLEST, LARGEST = 1 / 4, 2  # of the mean of an age: femora of lethal dysplasias to hydrocephalus
+# Of the mean of an age: the lengths of dying embryos and of femora in lethal dysplasias, then heads
+# and abdomens (a BPD in the column of HC is 0.27 of the mean), to hydrocephalus.
+SHORTEST, SMALLEST, LARGEST = 1 / 4, 1 / 3, 2
+LENGTHS = ("crl", "fl")
 MM_PER_CM = 10
 
 
 def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
     """Whether a size in mm is possible at `ga_days` (None: at any age at which it is measured).
 
-    The size must be a quarter to twice the mean for the age by the formula of DATINGS (Robinson
-    1975, Hadlock 1984); ages outside the formula use its first or last day. The bounds are wide on
-    purpose: they find wrong units or digits, not diseases. NT has no formula and uses RANGES_MM.
+    The size must be a third (CRL and FL: a quarter) to twice the mean for the age by the formula of
+    DATINGS (Robinson 1975, Hadlock 1984); ages outside the formula use its first or last day. The
+    bounds are wide on purpose: they find wrong units, digits or columns, not diseases. NT has no
+    formula and uses RANGES_MM.
     """
     if field not in DATINGS:
         low, high = RANGES_MM[field]
@@ -29,7 +33,8 @@ def is_possible(field: str, size_mm: float, ga_days: int | None = None) -> bool:
     dating = DATINGS[field]
     if ga_days is None:
         return days_from_size(field, size_mm) is not None
-    youngest, oldest = dating.days(size_mm / LARGEST), dating.days(size_mm / SMALLEST)
+    least = SHORTEST if field in LENGTHS else SMALLEST
+    youngest, oldest = dating.days(size_mm / LARGEST), dating.days(size_mm / least)
     return youngest <= max(ga_days, dating.low_days) and min(ga_days, dating.high_days) <= oldest
 
 

@@ -144,7 +144,13 @@ class RecordsTable:
     rules: JoinRules = field(default_factory=JoinRules)
     unused: tuple[str, ...] = ()  # titles of columns that have cells and no meaning
     doubts: tuple[str, ...] = ()  # messages on what the table does not show
-    center_column: str = ""  # the title of an unused column that looks like centers
+    # titles of unused columns by the field that their cells suggest
+    suggested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def center_column(self) -> str:
+        """The title of an unused column that looks like centers; "" for none."""
+        return "".join(self.suggested.get("center", ()))
 
     def remarks(self) -> list[str]:
         """The messages of `rejected`, each problem once with its first lines."""

@@ -1,5 +1,6 @@
 """The rows of one records table while they are read, and the problems found in them."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -184,6 +185,21 @@ class TableReading:
             "in a planes file ([study] planes_file; docs/records.md)"
         )
         return "; ".join(found) + advice + "; --names shows the labels" * hidden if found else ""
+
+    def require_known_planes(self) -> None:
+        """SonoError with the section to paste if the table has unknown planes."""
+        if self.unknown:
+            raise SonoError(self.planes_problem(), self.planes_block())
+
+    def planes_block(self) -> str:
+        """A section for `sono.toml` with a line for each unknown label that may be shown."""
+        column = self.layout.columns.get("plane", 0)
+        lines = [
+            f'{json.dumps(label, ensure_ascii=False)} = ""  # rows: {len(listed)}'
+            for label, listed in self.unknown.items()
+            if all(self.may_show(line, column, problem) for line, problem in listed)
+        ]
+        return "\n".join(("[study.planes]", *lines, "")) if lines else ""
 
 
 def private_texts(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:

@@ -87,7 +87,8 @@ def test_an_unknown_category_is_refused_with_a_suggestion(tmp_path: Path) -> Non
     workspace = make_study(tmp_path, ["/export/scan.png"])
     summary = import_masks(workspace, coco_file(tmp_path, [], category="femurr"))
     assert summary.refused == {"unknown_label": 1}
-    assert "unknown structure 'femurr'; did you mean 'femur'" in summary.examples[0]
+    assert "unknown structure 'femurr'; did you mean 'femur'" in summary.unknown_labels[0]
+    assert summary.examples == ()  # unknown labels have a list of their own
 
 
 def test_names_may_be_spelled_freely() -> None:
@@ -393,6 +394,19 @@ def test_unknown_labels_are_listed_once_with_count_and_what_to_do() -> None:
     ]
     assert _unknown_labels(found) == (f"'hed' of 3 masks: {detail}", f"'spin' of 1 masks: {detail}")
     assert _unknown_labels([Outcome("m", label="x", reason="empty")]) == ()
+
+
+def test_the_known_structures_are_listed_once() -> None:
+    found = [
+        Outcome(
+            "m", label=label, reason="unknown_label", detail=f"{why}; known: a, b Name it {label}"
+        )
+        for label, why in (("Kopf", "first"), ("Kinn", "second"))
+    ]
+    assert _unknown_labels(found) == (
+        "'Kopf' of 1 masks: first; known: a, b Name it Kopf",
+        "'Kinn' of 1 masks: second. Name it Kinn",
+    )
 
 
 @pytest.mark.parametrize("option", ["--structure", "--label"])

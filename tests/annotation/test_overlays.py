@@ -59,18 +59,24 @@ def test_the_sheet_shows_the_frames_and_is_the_same_every_time(tmp_path: Path) -
     assert first.read_bytes() == write_overlays(workspace, tmp_path / "two").sheet.read_bytes()
 
 
-def test_the_image_id_stands_below_the_structures(
+def test_each_frame_has_its_structures_and_image_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(
-        overlays, "contact_sheet", lambda tiles, *_: told.extend(text for _, text in tiles) or b""
-    )
+    drawn: list[tuple[str, list[str]]] = []
+
+    def sheet(
+        tiles: list[tuple[object, str]], *_: object, structures: list[list[str]] | None = None
+    ) -> bytes:
+        assert structures is not None
+        drawn.extend((text, names) for (_, text), names in zip(tiles, structures, strict=True))
+        return b""
+
+    monkeypatch.setattr(overlays, "contact_sheet", sheet)
     write_overlays(make_study(tmp_path), tmp_path)
-    assert told == [
-        "femur\n0000000000000001",
-        "fetal head\n0000000000000000",
-        "femur\n0000000000000002",
+    assert drawn == [
+        ("0000000000000001", ["femur"]),
+        ("0000000000000000", ["fetal head"]),
+        ("0000000000000002", ["femur"]),
     ]
 
 

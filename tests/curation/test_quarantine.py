@@ -107,8 +107,19 @@ def test_the_same_pixels_of_two_patients_stay_where_they_are(study: Workspace) -
     assert (shown.frames, shown.drawn, len(shown.pictures)) == (2, 1, 1)
     assert shown.remarks == ("1 frames have the same pixels as another one and are drawn with it",)
     assert shown.reasons["duplicate_conflict"] == 2
-    assert reject(study, [name(NAMED)], "KM").held == 0
+    done = reject(study, [name(NAMED)], "KM")
+    assert (done.rejected, done.held) == (2, 0)
     assert set(study.images()["status"]) == {"rejected"}
+
+
+def test_frames_of_the_same_pixels_are_counted_one_by_one(study: Workspace) -> None:
+    rows = [row(number, NAMED, ["text_in_sector"], raw_patient="P") for number in (1, 2)]
+    rows.append(row(3, DUAL, ["dual_view"]))
+    write_table(study.sources_path, from_rows(SOURCES, rows), SOURCES)
+    build_images(study)
+    assert show_quarantine(study).frames == 3
+    done = release(study, [name(NAMED)], "KM")
+    assert (done.released, done.accepted, done.held) == (2, 1, 1)
 
 
 def test_a_picture_that_is_missing_is_reported(study: Workspace) -> None:
@@ -116,6 +127,9 @@ def test_a_picture_that_is_missing_is_reported(study: Workspace) -> None:
     shown = show_quarantine(study)
     assert (shown.frames, shown.drawn) == (2, 1)
     assert "1 pictures are missing in the vault; run `sono qc`" in shown.remarks[0]
+    with pytest.raises(SonoError, match=r"the picture is missing in the vault; run `sono qc`"):
+        release(study, [name(DUAL)], "KM")
+    assert study.images().set_index("image_id").at[DUAL, "status"] == "quarantined"
 
 
 def test_a_rejected_frame_leaves_the_quarantine_and_its_picture_stays_in_the_vault(
@@ -142,6 +156,8 @@ def test_frames_are_rejected_by_file_or_by_their_only_reason(study: Workspace) -
     assert reject(study, [], "KM", "dual_view").held == 0
     with pytest.raises(SonoError, match="no frame is given"):
         reject(study, [], "KM")
+    with pytest.raises(SonoError, match="no frame is held for dual_view only"):
+        reject(study, [], "KM", "dual_view")
 
 
 def test_the_last_decision_counts(study: Workspace) -> None:
@@ -207,7 +223,7 @@ def test_pictures_are_listed_and_released_by_file_or_by_their_only_reason(
 ) -> None:
     shown = show_quarantine(study)
     assert shown.pictures == {name(NAMED): "text_in_sector", name(DUAL): "dual_view"}
-    with pytest.raises(SonoError, match="no frame is given"):
+    with pytest.raises(SonoError, match="no frame is held for duplicate_conflict only"):
         release(study, [], "KM", "duplicate_conflict")
     with pytest.raises(SonoError, match="no frame in the quarantine has this name"):
         release(study, ["0.png"], "KM")

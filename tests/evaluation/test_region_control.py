@@ -241,8 +241,8 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
         "steers": True,
         "text": "100.0 % [100.0, 100.0] of masked structures are named correctly (0.0 % without a "
         "mask): the mask steers. 100.0 % of answers follow the mask of another structure; the "
-        "pixels contribute 100.0 points [+100.0, +100.0] over place and shape; unseen phrasings "
-        "lose nothing.",
+        "pixels contribute 100.0 points [+100.0, +100.0] over place and shape (72 masks); "
+        "unseen phrasings lose nothing.",
     }
     assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
     assert found["plane_phrasings"]["mean_loss"] == pytest.approx(0.2)
@@ -255,7 +255,8 @@ def test_the_sentence_of_an_inert_model_says_that_the_mask_does_not_steer() -> N
     assert ": the mask does not steer. " in found["verdict"]["text"]
     assert "mean cosine between masks 1.000" in found["verdict"]["text"]
     assert (
-        "not shown to add to place and shape (+0.0 points [+0.0, +0.0])" in found["verdict"]["text"]
+        "not shown to add to place and shape (+0.0 points [+0.0, +0.0], 72 masks)"
+        in found["verdict"]["text"]
     )
 
 
@@ -286,6 +287,7 @@ STEERS = Steering(
     Interval(0.6, 0.5, 0.7),
     0.4,
     Interval(0.2, 0.1, 0.3),
+    72,
     0.25,
 )
 UNKNOWN = Interval(0.6, float("nan"), float("nan"))

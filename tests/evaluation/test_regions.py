@@ -186,7 +186,7 @@ def test_a_model_that_reads_the_pixels_under_the_mask_steers(run: Run) -> None:
     assert control["conditions"]["own"]["among_all"]["point"] == 1
     # places change from frame to frame, so the same place on another frame shows something else
     assert control["differences"]["place_and_shape"]["low"] > 0.2
-    assert control["conditions"]["constant"]["in_plane"]["point"] <= 0.5
+    assert control["conditions"]["gray_frame"]["in_plane"]["point"] <= 0.5
     assert control["cosine"]["between_masks"]["point"] == 0
     assert control["conditions"]["moved"]["masks"] == control["masks"] == 48
     assert control["conflict"]["neither"]["point"] == 1  # its features know no plane

@@ -67,7 +67,7 @@ def test_masks_help_only_with_a_gain_that_shuffling_takes_away() -> None:
         ([difference("proposed", GAIN)], "no shuffled mask"),
         (
             [difference("proposed", NOTHING), difference("shuffled", NOTHING)],
-            "(no difference shown)",
+            "masks are not shown to help.",
         ),
         (
             [

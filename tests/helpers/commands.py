@@ -137,8 +137,10 @@ SETTING, TABLES, VAULT = (
     ("study/images.parquet", "study/masks.parquet"),
     "study.vault/sources.parquet",
 )
+WEIGHTS = ("end/model.json", "end/model.safetensors")
 CAPTIONED = (*TABLES, "study/captions.parquet")
-PLANES, KEY, LOCK, FRAME = "study/planes.toml", "study.vault/key", "study/.lock", "frame"
+PLANES, KEY, LOCK = "study/planes.toml", "study.vault/key", "study/.lock"
+FRAME, TEST_FRAME = "a frame of train", "a frame of test"
 IMAGE, RUN = TABLES[0], "study/runs/toy"
 
 COMMANDS: dict[str, Command] = {
@@ -172,13 +174,14 @@ COMMANDS: dict[str, Command] = {
         writes=2,
     ),
     "split": Command("split --seed 5", "warning", (SETTING, IMAGE, LOCK), writes=1),
+    "split folds": Command("split --folds 3 --fold 1", "warning", (IMAGE, VAULT), writes=1),
     "split check": Command("split --check", "nothing", (SETTING, IMAGE)),
     "dedup": Command("dedup -q", "warning", (SETTING, IMAGE, VAULT), writes=1),
     "dedup csv": Command("dedup -q --csv {out}/pairs.csv", "search", (IMAGE,), writes=2, room=100),
     "records check": Command(
         "records check {given}/records.csv --raw {given}/raw",
         "nothing",
-        (SETTING, PLANES, "given/records.csv"),
+        (SETTING, PLANES, "given/records.csv", VAULT),
     ),
     "list": Command("list", "vault", (SETTING, IMAGE, VAULT), writes=1, room=100),
     "quarantine show": Command(
@@ -187,7 +190,7 @@ COMMANDS: dict[str, Command] = {
     "quarantine release": Command(
         "quarantine release {held} --reviewer KM",
         "vault",
-        (IMAGE, VAULT, LOCK, "study.vault/released.parquet"),
+        (IMAGE, VAULT, LOCK, "study.vault/released.parquet", "held"),
         writes=3,
     ),
     "quarantine reject": Command(
@@ -267,18 +270,31 @@ COMMANDS: dict[str, Command] = {
     "train resume": Command(
         "train --name toy --resume -q",
         "warning",
-        (f"{RUN}/run.json", f"{RUN}/last/model.json", f"{RUN}/last/optimizer.pt", f"{RUN}/log.csv"),
+        (
+            f"{RUN}/run.json",
+            f"{RUN}/last/model.json",
+            f"{RUN}/last/model.safetensors",
+            f"{RUN}/last/optimizer.pt",
+            f"{RUN}/log.csv",
+        ),
         writes=10,
     ),
     "train init": Command(
         "train --init toy -q",
         "warning",
-        (f"{RUN}/run.json", f"{RUN}/end/model.safetensors", f"{RUN}/end/model.json"),
+        tuple(f"{RUN}/{name}" for name in ("run.json", *WEIGHTS)),
     ),
     "eval": Command(
         "eval --run toy --jobs 1 -q",
         "warning",
-        (f"{RUN}/run.json", f"{RUN}/summary.json", *CAPTIONED, f"{RUN}/best/model.json"),
+        (
+            f"{RUN}/run.json",
+            f"{RUN}/summary.json",
+            *CAPTIONED,
+            TEST_FRAME,
+            f"{RUN}/best/model.json",
+            f"{RUN}/best/model.safetensors",
+        ),
         f"{RUN}/eval/test",
         writes=5,
     ),
@@ -298,7 +314,7 @@ COMMANDS: dict[str, Command] = {
     "model export": Command(
         "model export {out} --run clip --format sonoclip",
         "search",
-        ("study/runs/clip/run.json", "study/runs/clip/end/model.json"),
+        tuple(f"study/runs/clip/{name}" for name in ("run.json", *WEIGHTS)),
         "out",
         writes=3,
     ),

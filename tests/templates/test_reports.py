@@ -86,7 +86,7 @@ def test_the_numbers_stand_in_the_report(study: Workspace) -> None:
     html = write_statistics_report(study)[1].read_text(encoding="utf-8")
     assert "no detail inside the sector" in html
     assert "30 accepted ultrasound frames of 31 read" in html
-    assert "<b>30</b> frames accepted" in html and "<b>30</b> of them trained on" in html
+    assert "<b>30</b> frames accepted" in html and "<b>30</b> masks for training" in html
     assert "accepted (trained on)" in html and "proposed (trained on)" not in html
 
 

@@ -129,7 +129,7 @@ def test_a_validation_split_without_two_frames_picks_no_epoch(
     assert (summary.val_frames, summary.best_score) == (count, None)
     assert not (summary.folder / "best").exists()
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{word} captioned frame in the validation split: no epoch can be picked" in said
+    assert f"{word} captioned frame of the validation split is used: no epoch can be picked" in said
     assert "raise val under [splits]" in said
 
 

@@ -57,9 +57,9 @@ def test_a_run_leaves_a_record_logs_and_three_checkpoints(run: Path) -> None:
 
 
 def test_on_a_pipe_every_epoch_is_a_line(study: Workspace) -> None:
-    with stderr_console.capture() as told:
+    with stderr_console.capture() as shown:
         train(study, SMALL.model_copy(update={"epochs": 2, "validate_every": 2}), "piped")
-    first, second = without_progress(told.get()).splitlines()
+    first, second = without_progress(shown.get()).splitlines()
     assert re.fullmatch(r"epoch 1 of 2: loss [\d.]+, seconds [\d.]+", first)
     assert re.fullmatch(
         r"epoch 2 of 2: loss [\d.]+, val_loss [\d.]+, val_top1_macro [\d.]+, seconds [\d.]+", second
@@ -156,7 +156,7 @@ def test_without_a_validation_split_the_end_stands(own_study: Workspace) -> None
     images = own_study.images()
     own_study.write(IMAGES, images.assign(split=images["split"].replace("val", "train")))
     summary = train(own_study, SMALL.model_copy(update={"epochs": 1}), "all")
-    assert (summary.val_frames, summary.best_epoch) == (0, 0)
+    assert (summary.val_frames, summary.best_epoch) == (0, None)
     assert not (summary.folder / "best").exists()
     assert same(weights_of(summary.folder / "end"), load_model(summary.folder)[0].state_dict())
 

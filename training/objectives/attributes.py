@@ -13,12 +13,12 @@ from sono.annotation.findings import spoken
 from sono.curation.core.planes import PlaneTable
 from sono.training.runtime.distributed import all_gather
 
-GA_SPAN_DAYS = 42.0  # ages this far apart are not alike at all
+GA_SPAN_DAYS = 42.0  # difference of two ages from which their similarity is 0
 LEVELS = ("region", "plane", "structure")  # of the anatomy tree, from its root
 
-# The closed vocabularies of Ultrasound-CLIP (arXiv 2604.01749) as findings of a record, where its
-# bare words for vascularity ("none", "regular") would say nothing; every other finding is a
-# diagnosis. The path holds the place.
+# The findings of a record that are descriptors in the closed vocabularies of Ultrasound-CLIP (arXiv
+# 2604.01749). Its words for vascularity ("none", "regular") are written out, because alone they say
+# nothing. Every other finding is a diagnosis. The place is in `Attributes.path`.
 DESCRIPTORS = {
     "shape": (
         *("round", "oval", "lobulated", "tubular"),
@@ -60,7 +60,7 @@ def caption_attributes(
 ) -> Attributes:
     """The attributes of `image` and `structures` that `caption` states.
 
-    `caption` and `image` are table rows, `structures` the masked or recorded ones.
+    `caption` and `image` are table rows, `structures` have a mask or are in the record.
     """
     fields, text = set(caption["fields"]), str(caption["text"]).casefold()
     named = [name for name in structures if name.casefold() in text]
@@ -130,7 +130,7 @@ class AttributeRows:
 
 
 class AttributeTable:
-    """All distinct sets of attributes of a data set, as tensors.
+    """All distinct sets of attributes of a dataset, as tensors.
 
     The same captions give the same numbers in every process.
     """
@@ -171,7 +171,7 @@ class AttributeTable:
 
 
 def _blocks(attributes: Sequence[str]) -> tuple[slice, ...]:
-    """The stretch of each attribute in a sorted list."""
+    """The slice of each attribute in a sorted list."""
     return tuple(
         slice(attributes.index(name), attributes.index(name) + attributes.count(name))
         for name in dict.fromkeys(attributes)
@@ -187,7 +187,9 @@ def soft_labels(rows: AttributeRows, columns: AttributeRows, equal: Tensor) -> T
     """
     parts = [_places(rows.path, columns.path), _ages(rows.ga_days, columns.ga_days)]
     parts += [_overlap(rows.values[:, block], columns.values[:, block]) for block in rows.blocks]
-    total = sum((likeness * both for likeness, both in parts), start=torch.zeros_like(parts[0][0]))
+    total = sum(
+        (similarity * both for similarity, both in parts), start=torch.zeros_like(parts[0][0])
+    )
     known = sum((both for _, both in parts), start=torch.zeros_like(parts[0][1]))
     return torch.where(equal, 1.0, total / known.clamp_min(1.0))
 

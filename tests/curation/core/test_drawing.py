@@ -1,6 +1,8 @@
 """Pictures for people."""
 
+import colorsys
 from io import BytesIO
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -44,6 +46,16 @@ def test_a_legend_is_below_the_tiles() -> None:
     assert legend[len(plain) :].min() < 100
 
 
+def test_every_structure_is_named_next_to_its_color() -> None:
+    names = PlaneTable().by_id["transcerebellar"].structures
+    tiles = [(np.zeros((20, 20), np.uint8), "caption"), (np.zeros((20, 20), np.uint8), "caption")]
+    picture = pixels(contact_sheet(tiles, 2, 160, structures=[names, names[:1]]))
+    for name in names:
+        assert (picture == structure_color(name)).all(axis=2).any(), name
+    one = pixels(contact_sheet(tiles, 2, 160, structures=[names[:1], names[:1]]))
+    assert len(picture) > len(one)  # names that do not fit go on in the next line, uncut
+
+
 def test_a_frame_stays_as_it_is() -> None:
     gray = np.full((8, 8), 100, np.uint8)
     overlay(gray, [DrawnMask("femur", np.ones((8, 8), np.bool_))])
@@ -55,9 +67,15 @@ def test_a_mask_of_another_size_is_refused() -> None:
         overlay(np.zeros((8, 9), np.uint8), [DrawnMask("femur", np.ones((9, 8), np.bool_))])
 
 
-def test_the_structures_of_a_plane_differ_in_color() -> None:
+def test_the_structures_of_a_plane_differ_visibly_in_color() -> None:
     for plane in PlaneTable().planes:
-        assert len({structure_color(name) for name in plane.structures}) == len(plane.structures)
+        for one, other in combinations(plane.structures, 2):
+            apart = abs(hue(one) - hue(other))
+            assert min(apart, 1 - apart) > 0.05, (plane.id, one, other)
+
+
+def hue(structure: str) -> float:
+    return colorsys.rgb_to_hsv(*(part / 255 for part in structure_color(structure)))[0]
 
 
 def test_a_sheet_holds_each_tile_in_its_place() -> None:

@@ -75,7 +75,9 @@ def test_no_name_id_or_date_of_the_table_is_shown(tmp_path: Path) -> None:
 
 def test_one_problem_of_many_rows_is_told_once(tmp_path: Path) -> None:
     rows = "".join(f"{number}.png,EIF?,\n" for number in range(88))
-    report = _check(tmp_path, f"image,findings,hc\n{rows}z.png,,1\n")
+    path = tmp_path / "records.csv"
+    path.write_text(f"image,findings,hc\n{rows}z.png,,1\n")
+    report = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(names=True))
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report)
     told = [line.strip() for line in console.export_text().splitlines() if "records.csv:" in line]
@@ -265,8 +267,9 @@ def test_the_command_prints_exits_as_qc_would_and_needs_no_workspace(
         sono.cli.main()
     assert stop.value.code == code
     out, err = capfd.readouterr()
-    assert ("unknown plane 'femor'" in err) == (code == 1)
+    assert ("with an unknown plane; correct" in err) == (code == 1)
     assert json.loads(out)["rows"] == 7
+    assert ('"femor" = ""  # rows: 1' in json.loads(out)["unknown_planes"]) == (code == 1)
     assert err.count("\n") == 1
     assert [secret for secret in SECRETS if secret in out + err] == []
 
@@ -323,3 +326,15 @@ def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None
     assert "femurr view" in told
     for secret in ("lindqvist", "anna", "okonkwo"):
         assert secret not in told.replace("known", ""), told
+
+
+def test_without_the_files_no_cell_that_may_name_a_patient_is_shown(tmp_path: Path) -> None:
+    # the name is only in the headers of the files, which are not read here
+    path = tmp_path / "records.csv"
+    path.write_text("patient;plane;findings\n1;feumr;\n2;okonkwo;okonkwo\n")
+    report = check_records(path, RecordsConfig(), PlaneTable())
+    assert "feumr" in report.stops_qc and "--names shows" in report.stops_qc
+    assert "okonkwo" not in str(report)
+    assert any("--raw FOLDER, or --names" in remark for remark in report.remarks)
+    shown = check_records(path, RecordsConfig(), PlaneTable(), options=MatchOptions(names=True))
+    assert "okonkwo" in shown.stops_qc and "okonkwo" in str(shown.rejected)

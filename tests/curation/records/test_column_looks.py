@@ -11,6 +11,7 @@ from sono.cli import main
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.check import check_records
+from sono.curation.records.file_matching import MatchOptions
 from sono.curation.records.layouts import find_layout
 from sono.curation.records.read import RecordsConfig, read_records
 
@@ -84,6 +85,8 @@ def test_a_title_of_centers_suggests_the_center(tmp_path: Path, title: str) -> N
     report = check_records(table, RecordsConfig(), PlaneTable())
     assert report.suggested == {"center": (title,)}
     assert read_records(table, RecordsConfig(), PlaneTable()).center_column == title
+    off = RecordsConfig(columns={"center": ""})
+    assert check_records(table, off, PlaneTable()).suggested == {}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,9 @@ def test_german_titles_of_a_further_sheet_are_known_or_suggested(tmp_path: Path)
     with pytest.raises(SonoError, match="also has 'Untersuchungen'"):
         read_records(tmp_path / "a.xlsx", RecordsConfig(), PlaneTable())
     config = RecordsConfig(sheet="Untersuchungen")
-    report = check_records(tmp_path / "a.xlsx", config, PlaneTable())
+    report = check_records(
+        tmp_path / "a.xlsx", config, PlaneTable(), options=MatchOptions(names=True)
+    )
     assert {column.title: column.meaning for column in report.columns} == {
         title: meaning for title, (meaning, _) in GERMAN.items()
     }

@@ -211,7 +211,7 @@ def test_a_merged_file_name_and_a_merged_heading_are_told_from_titles(tmp_path: 
     assert [(record.key, record.patient, record.line) for record in table.records] == [
         ("a.png", "W1", 4)
     ]
-    assert "5: the image of line 4 again, with another structures" in table.rejected[0]
+    assert "5: the image of line 4 again, with different structures" in table.rejected[0]
 
 
 def test_cells_merged_over_columns_fill_the_first_alone(tmp_path: Path) -> None:

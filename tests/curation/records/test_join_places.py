@@ -59,7 +59,7 @@ def test_a_row_without_an_image_in_a_table_of_images_gives_facts_of_the_exam_alo
     found = second.record
     assert (found.plane, found.region, found.hc_mm, found.laterality) == (None, None, None, None)
     assert any(
-        ":3: names no image" in problem and "plane, laterality, hc" in problem
+        ":3: no image is named" in problem and "plane, laterality, hc" in problem
         for problem in table.rejected
     )
 

@@ -178,6 +178,15 @@ def test_ids_that_differ_in_leading_zeros_are_two_who_may_be_one() -> None:
     assert groups[2] is None
 
 
+def test_ids_that_differ_in_signs_are_two_who_may_be_one() -> None:
+    patients, groups = same_patients(_ids("MB-10001", "MB10001", "mb 1 0001", "MB-10002"))
+    assert len(set(patients)) == 4
+    assert groups[0] == groups[1] == groups[2] is not None
+    assert groups[3] is None
+    # numbers of two sites
+    assert same_patients(_ids("1-12", "11-2"))[1] == [None, None]
+
+
 def test_nobody_is_no_patient() -> None:
     assert same_patients(_sources(("UNKNOWN", {}), ("0000", {}), (None, {}))) == (
         [None] * 3,

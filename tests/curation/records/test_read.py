@@ -93,6 +93,19 @@ def test_a_spreadsheets_own_hint_and_blank_lines_are_passed_over(tmp_path: Path)
     assert [(record.key, record.center) for record in table.records] == [("x.png", "North, East")]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("cp1251", "Фамилия Имя"), ("gb18030", "孕妇姓名"), ("cp1253", "Όνομα")]
+)
+def test_text_of_another_script_is_not_read_as_windows_1252(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
+    content = f"image;name;center\nx.png;{name};North\n".encode(encoding)
+    with pytest.raises(SonoError, match="set 'encoding' under"):
+        _read(tmp_path, content)
+    (record,) = _read(tmp_path, content, encoding=encoding).records
+    assert record.name == name
+
+
 def test_settings_name_delimiter_encoding_and_columns(tmp_path: Path) -> None:
     text = "Bild:Ebene\nx.png:Femur\n".encode("utf-16-le")
     columns = {"image": "Bild", "plane": "Ebene"}
@@ -351,8 +364,10 @@ def test_of_equal_rows_one_is_kept_and_of_conflicting_ones_what_they_agree_on(
 ) -> None:
     table = _read(tmp_path, "image,plane\nx.png,femur\nX.PNG,femur\nx.png,leg\n")
     assert [record.plane for record in table.records] == [None]
-    told = "records.csv:4: the image of line 2 again, with another plane; these fields are left out"
-    assert table.rejected == (told,)
+    message = (
+        "records.csv:4: the image of line 2 again, with different plane; these fields are left out"
+    )
+    assert table.rejected == (message,)
 
 
 def test_columns_without_a_meaning_are_named(tmp_path: Path) -> None:
@@ -365,7 +380,7 @@ def test_of_a_patients_conflicting_rows_the_common_part_is_kept(tmp_path: Path) 
     assert table.records == (Record("P1", kind="patient", patient="P1", center="North"),)
     assert {"Doe", "Roe"} <= set(table.records[0].private)
     assert table.rejected[0].endswith(
-        "the patient of line 2 again, with another ga_days; these fields are left out"
+        "the patient of line 2 again, with different ga_days; these fields are left out"
     )
 
 
@@ -460,4 +475,5 @@ def test_folders_stand_for_patients_only_on_request() -> None:
 def test_20_000_rows_are_read_and_matched(tmp_path: Path) -> None:
     rows = "".join(f"im{index}.png,P{index // 9},femur,22+3,200\n" for index in range(20_000))
     table = _read(tmp_path, "image,patient,plane,ga,hc\n" + rows)
-    assert all(table.match(f"/raw/im{index}.png".encode(), None, None) for index in range(20_000))
+    files = [FileFacts(f"/raw/im{index}.png".encode()) for index in range(20_000)]
+    assert all(match.record for match in join(files, table))

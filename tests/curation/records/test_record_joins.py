@@ -340,9 +340,10 @@ def test_visits_of_one_patient_have_their_own_ages(tmp_path: Path) -> None:
     assert "1.dcm: the exam date of line 2 is 70 days from the file's study date" in " ".join(
         summary.remarks
     )
-    images = Workspace(tmp_path / "study").images()
+    # a year alone may be among the random digits of a pseudonym
+    shown = " ".join(map(str, Workspace(tmp_path / "study").images().to_numpy().ravel()))
     assert not any(
-        "2024" in str(cell) for cell in images.drop(columns=["image_id", "file"]).to_numpy().ravel()
+        day in shown for day in ("20240110", "2024-01-10", "20240320", "2024-03-20", "20.03.2024")
     )
 
 

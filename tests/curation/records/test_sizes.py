@@ -47,6 +47,13 @@ def test_a_column_in_cm_without_a_unit_is_left_out_whole_and_reported(
     ) == pytest.approx(in_mm)
 
 
+def test_a_column_of_bpd_under_the_title_of_hc_is_left_out(tmp_path: Path) -> None:
+    rows = ("18w,151,41", "22w,201,54", "26w,244,66", "30w,281,76", "34w,312,86", "38w,336,93")
+    table = _read(tmp_path, "GA,BPD,HC", *rows)
+    assert _sizes(table, "bpd") == _sizes(table, "hc") == [None] * 6
+    assert sum("hc of" in remark for remark in table.remarks()) >= 1
+
+
 def test_a_crl_in_cm_dates_no_row(tmp_path: Path) -> None:
     table = _read(tmp_path, "CRL", "9.9", "6.5", "5.2", ga_from=["crl"])
     assert _sizes(table, "crl") == [None] * 3

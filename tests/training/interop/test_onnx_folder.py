@@ -1,8 +1,10 @@
 """The exported folder names planes without sono, as the model does."""
 
 import json
+import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -49,9 +51,17 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     write_run(folder, RunInfo("run", "standard", (), (), frozenset(), frozenset(), {}, "", {}, {}))
     out = folder.with_name("out")
     out.mkdir()
+    umask = os.umask(0o077)
     export_onnx(model, out)
     write_planes(model, PLANES, load_templates("standard"), out)
+    os.umask(umask)
     return folder
+
+
+def test_under_umask_077_every_file_is_for_its_owner_alone(run: Path) -> None:
+    files = list(run.with_name("out").iterdir())
+    assert len(files) == 8
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def frame(height: int, width: int) -> np.ndarray:
