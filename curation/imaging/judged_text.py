@@ -18,7 +18,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.imaging.burned_in_text import Line, at_border, burned_lines
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector
-from sono.curation.imaging.text_detector import Text, find_text, is_installed
+from sono.curation.imaging.text_detector import Text, check_models, find_text, is_installed
 
 LIKELY = 0.7  # least likeness of text that is read
 PRINT = 1.62  # likeness and ink of text in any script, also in one that the reader does not know
@@ -38,10 +38,13 @@ _ID = re.compile(r"(?=[a-z]*\d)(?:[a-z]{0,4}\d{6,}|[a-z]{2,4}\d{4,})")
 def text_search(config: QualityConfig) -> Literal["detector", "rules", "off"]:
     """How text is searched: as set, or by rules where the detector is the default and is missing.
 
-    Raises SonoError if the settings name the detector and it is not installed.
+    Raises SonoError if the settings name the detector and it is not installed, or if it is damaged.
     """
-    if config.text != "detector" or is_installed():
+    if config.text != "detector":
         return config.text
+    if is_installed():
+        check_models()
+        return "detector"
     if "text" in config.model_fields_set:
         raise SonoError(
             '[qc] text = "detector" needs the text detector, which is not installed; '

@@ -4,17 +4,20 @@ A cheap map shows where edges are as sharp and dense as those of letters, which 
 there the detector runs. The models are read from the installed files, and nothing is downloaded.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.core.arrays import Gray, Mask
+from sono.curation.core.errors import SonoError
 from sono.curation.imaging.components import connected_components
 
 if TYPE_CHECKING:
@@ -77,6 +80,12 @@ def is_installed() -> bool:
     return find_spec("onnxruntime") is not None and (_models() / DETECTOR).is_file()
 
 
+def check_models() -> None:
+    """Raise SonoError if a model cannot be loaded."""
+    for name in (DETECTOR, READER):
+        _session(name)
+
+
 def find_text(gray: Gray, kept: Mask | None = None, least: float = 0.5) -> list[Text]:
     """The lines of text of a frame [H, W] that the detector finds as likely as `least`, read.
 
@@ -102,17 +111,38 @@ def _models() -> Path:
 
 
 @cache
+def _thread(process: int) -> ThreadPoolExecutor:  # a forked process has no threads
+    return ThreadPoolExecutor(1, f"text detector of {process}")
+
+
+def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of `work`, which may change how its thread computes."""
+    return _thread(os.getpid()).submit(work, *arguments).result()
+
+
+@cache
 def _session(name: str) -> "InferenceSession":
+    path = _models() / name
+    try:
+        return _apart(_load, path)
+    except Exception as error:  # onnxruntime's own have no common class
+        raise SonoError(
+            f"{path}: this model of the text detector cannot be loaded, so it or onnxruntime is "
+            "damaged; run pip install --force-reinstall rapidocr onnxruntime, or set "
+            f'text = "rules" under [qc] in sono.toml ({error})'
+        ) from error
+
+
+def _load(path: Path) -> "InferenceSession":
     import onnxruntime  # only where text is searched
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # a seventh of the detector's weights are denormal numbers, which take four times as long
+    # a seventh of the detector's weights are denormal numbers, which take four times as long; they
+    # become zero in all that the thread of the session computes
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    return onnxruntime.InferenceSession(
-        str(_models() / name), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @cache
@@ -124,8 +154,8 @@ def _alphabet() -> list[str]:
 def _run(name: str, pixels: Gray) -> NDArray[np.float32]:
     """The output of a model for gray pixels [h, w]."""
     scaled = pixels.astype(np.float32) / 127.5 - 1
-    answer = _session(name).run(None, {"x": np.repeat(scaled[None, None], 3, axis=1)})[0]
-    return np.asarray(answer, np.float32)
+    given = {"x": np.repeat(scaled[None, None], 3, axis=1)}
+    return np.asarray(_apart(_session(name).run, None, given)[0], np.float32)
 
 
 def _places(gray: Gray, kept: Mask | None = None) -> list[tuple[slice, slice]]:

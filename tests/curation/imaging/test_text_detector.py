@@ -12,7 +12,7 @@ from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import encode_png
 from sono.curation.core.workspace import Workspace
-from sono.curation.imaging import judged_text
+from sono.curation.imaging import judged_text, text_detector
 from sono.curation.imaging.judged_text import (
     is_harmless,
     is_text,
@@ -22,7 +22,7 @@ from sono.curation.imaging.judged_text import (
 )
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, find_sector
-from sono.curation.imaging.text_detector import Text, find_text, is_installed
+from sono.curation.imaging.text_detector import DETECTOR, READER, Text, find_text, is_installed
 from sono.curation.phantom.frames import expose
 from sono.curation.phantom.patients import make_patient
 from sono.curation.privacy.misread import says_private
@@ -111,6 +111,34 @@ def test_the_detector_reaches_for_no_network_and_imports_no_rapidocr() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["ULVSKOG", "False"]
+
+
+@needs_detector
+def test_the_detector_changes_no_arithmetic_outside_of_it() -> None:
+    small = np.full(1, 1e-30, np.float32)
+    find_text(burn(phantom_frame(), "Ulvskog"))
+    assert small * np.float32(1e-10) > 0  # a denormal number
+
+
+@needs_detector
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_model_ends_qc_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    models = text_detector._models()
+    for name in (DETECTOR, READER):
+        (tmp_path / name).write_bytes((models / name).read_bytes())
+    if damage == "truncated":
+        (tmp_path / DETECTOR).write_bytes((models / DETECTOR).read_bytes()[:-1000])
+    else:
+        (tmp_path / READER).unlink()
+    monkeypatch.setattr(text_detector, "_models", lambda: tmp_path)
+    text_detector._session.cache_clear()
+    study = Workspace.create(tmp_path / "study")
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(SonoError, match=r"PP-OCR.*cannot be loaded.*pip install"):
+        run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
+    text_detector._session.cache_clear()
 
 
 @pytest.mark.parametrize("words", ["HEAD", "124/129", "Voluson", "oluson", "BPD 8.4cm", "GA 21w3d"])
