@@ -117,7 +117,7 @@ REASONS = {
         "release it if the word is not private",
     ),
     "text_unsearched": Reason(
-        "accepted", 'text on the tissue was not searched for ([qc] text = "off")'
+        "accepted", 'text on the tissue was not searched for (`[qc] text = "off"`)'
     ),
     "unknown_kind": Reason(
         "accepted", "unlike the fetal frames that sono knows; check whether it is one"
