@@ -31,7 +31,7 @@ from sono.curation.readers.files import Frame, Limits, ReadResult, read_source, 
 
 # Raise when a change of the code changes what a file gives, so that older results are measured
 # again.
-ANALYSIS_VERSION = 10
+ANALYSIS_VERSION = 11
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
     known += detect_modes(frame, sector.inside, config.views)
     if "rendering" in known and "doppler" in known:  # its colors are no flow
         known.remove("doppler")
-    if sector.kind == "full" and frame.spacing_reason != "not_dicom":
+    if sector.kind == "full" and frame.is_screen:
         known.append("border_unknown")
     # colored letters are dark in luma
     ink = crop if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
@@ -223,6 +223,7 @@ def _sector(frame: Frame) -> Sector:
 def _picture_columns(frame: Frame) -> Row:
     return {
         "frame": frame.index,
+        "frame_seconds": frame.seconds,
         "image_id": image_id_of(frame.gray),
         "source_height": frame.gray.shape[0],
         "source_width": frame.gray.shape[1],

@@ -16,7 +16,14 @@ from sono.curation.records.table import RecordsTable, claim_of
 
 # Reasons whose result may differ next time although the file is the same.
 TRY_AGAIN = frozenset(
-    {"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"}
+    {
+        "worker_died",
+        "unreadable",
+        "changed_while_read",
+        "needs_plugin",
+        "needs_extra",
+        "print_unread",
+    }
 )
 PLACE = (
     "path",
