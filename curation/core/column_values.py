@@ -17,6 +17,10 @@ RANGES_MM = {
     "col_spacing": (0.005, 2.0),
 }
 STATUSES = ("accepted", "rejected", "quarantined", "error")
+LATERALITIES = ("left", "right", "both")
+PRESENTATIONS = ("cephalic", "breech", "transverse")
+GA_SOURCES = ("recorded", "due", "lmp", "crl", "hc", "report")
+SECTOR_KINDS = ("convex", "phased", "linear", "trapezoid", "full")
 SPLITS = ("train", "val", "test")
 DECISIONS = ("released", "rejected")  # on quarantined frames
 MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person

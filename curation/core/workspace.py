@@ -194,22 +194,28 @@ class Workspace(StudyFolder):
         A file that exists and does not begin with `start` is not an earlier output, and is not
         overwritten either. Call it before long work.
         """
-        place, root = real_path(target), real_path(self.root)
-        own = place.suffix in (".parquet", ".toml") and place.parent == root
-        if (
-            own
-            or place.is_relative_to(real_path(self.frames))
-            or place.is_relative_to(real_path(self.vault))
-        ):
-            raise SonoError(
-                f"{target}: a file of the study itself, or a place for such files; "
-                "name a new file outside it"
-            )
+        self._refuse_own_place(target)
         check_target(target)
         if start and target.is_file() and not _begins(target, start):
             raise SonoError(
                 f"{target}: exists and is not an earlier output of this command; name a new file, "
                 "or delete this one"
+            )
+
+    def check_new_folder(self, target: Path) -> None:
+        """Raise SonoError if `target` is a place for files of the study, or a folder in use."""
+        self._refuse_own_place(target)
+        refuse_used_folder(target)
+
+    def _refuse_own_place(self, target: Path) -> None:
+        place, root = real_path(target), real_path(self.root)
+        own = place.suffix in (".parquet", ".toml") and place.parent == root
+        if own or any(
+            place.is_relative_to(real_path(folder)) for folder in (self.frames, self.vault)
+        ):
+            raise SonoError(
+                f"{target}: a file of the study itself, or a place for such files; "
+                "name a new one outside it"
             )
 
     def write_vault(self, path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
