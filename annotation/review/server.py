@@ -214,11 +214,12 @@ def _file(name: str) -> Response:
 
 
 def free_socket(port: int) -> socket.socket:
-    """A socket bound to 127.0.0.1; `port` 0 takes a free one. Raises SonoError if it is used."""
+    """A socket that listens on 127.0.0.1; 0 takes a free port. Raises SonoError if it is used."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # a browser that is quicker than the server waits
     except OSError as error:
         listener.close()
         raise SonoError(
