@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -279,7 +280,15 @@ class Workspace(StudyFolder):
             )
 
     def masks(self) -> pd.DataFrame:
-        """The masks table, possibly empty."""
+        """The masks table, possibly empty.
+
+        Raises SonoError while it lacks decisions of a review that runs or was interrupted.
+        """
+        if _has_pending(self.reviews_path):
+            raise SonoError(
+                f"{self.path(MASKS)}: decisions in {self.reviews_path.name} are not in this table "
+                "yet; end the running `sono masks review`, or start it again if it was killed"
+            )
         return self.read(MASKS)
 
     def captions(self) -> pd.DataFrame:
@@ -311,6 +320,17 @@ class Workspace(StudyFolder):
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield
+
+
+def _has_pending(log: Path) -> bool:
+    """Whether the log of a review ends with a decision, not with the line that all are applied."""
+    if not log.exists():
+        return False
+    with open_regular(log) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 40))
+        end = file.read()
+    return size > 0 and re.search(rb'(?:^|\n)\{"applied":\d+\}\n$', end) is None
 
 
 def _begins(path: Path, start: bytes) -> bool:
