@@ -57,6 +57,10 @@ async function show(place) {
   paint();
   if (!fits) fit(); else draw();
   say(item.decided ? `saved: ${item.decided}` : "ready");
+  ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
+}
+
+async function ahead(place) {
   await count();
   const next = (await (await call(`/api/next/${place}`)).json()).place;
   if (next !== null && next !== place) ready.set(next, load(next).catch(() => load(next)));

@@ -276,9 +276,8 @@ def test_one_review_at_a_time_and_a_used_port_are_told(study: Workspace) -> None
         lock_file(lock, "")
         with pytest.raises(SonoError, match="another review is running"):
             run_review(study, "Weber", None, "proposed", 0, browser=False)
-    with free_socket(0) as used:
-        with pytest.raises(SonoError, match="leave --port out"):
-            free_socket(used.getsockname()[1])
+    with free_socket(0) as used, pytest.raises(SonoError, match="leave --port out"):
+        free_socket(used.getsockname()[1])
 
 
 def start(study: Workspace) -> tuple["subprocess.Popen[str]", Page]:
