@@ -34,6 +34,7 @@ COUNT_RANGE: Range = (0, 2**31 - 1)
 SHARE_RANGE: Range = (0, 1)
 IMAGE_RANGES: dict[str, Range] = {
     "frame": COUNT_RANGE,
+    "frame_seconds": (0, 24 * 3600),
     "source_frames": COUNT_RANGE,
     "repeats_frame": COUNT_RANGE,
     "ga_days": (28, 315),  # 4 to 45 weeks

@@ -29,7 +29,7 @@ REASONS = {
     "system_file": Reason("rejected", "a hidden file of the operating system"),
     "not_an_image": Reason("rejected", "not an image or DICOM file"),
     "archive": Reason("rejected", "an archive or compressed file, which is not opened; unpack it"),
-    "video": Reason("rejected", "a video, which is not read; export its frames"),
+    "video": Reason("rejected", "a video file without pictures: it has only sound or text"),
     "volume": Reason("rejected", "a volume or an array, which is not read; export its slices"),
     "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
@@ -37,6 +37,7 @@ REASONS = {
     "too_large": Reason("error", "more pixels than the limit allows"),
     "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
     "unsupported": Reason("error", "a pixel format that sono does not read"),
+    "needs_extra": Reason("error", "a format that is read by an extra which is not installed"),
     "worker_died": Reason("error", "the decoder crashed its process or did not finish"),
     "wrong_extension": Reason("accepted", "the content has another format than the file name"),
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
@@ -45,6 +46,12 @@ REASONS = {
     "first_frame_only": Reason(
         "accepted", "only the first picture of an animation or multi-page file was read"
     ),
+    "video_damaged": Reason(
+        "accepted",
+        "parts of the video could not be decoded: they and the frames up to the next key frame are "
+        "left out",
+    ),
+    "one_stream_only": Reason("accepted", "only the first video stream of the file was read"),
     # DICOM
     "missing_tag": Reason("error", "a DICOM element that pixels need is missing"),
     "bad_value": Reason("error", "a DICOM element has an impossible value"),
@@ -103,7 +110,8 @@ REASONS = {
         "accepted", "the border of the sector was not found; the complete frame is kept"
     ),
     "border_unknown": Reason(
-        "quarantined", "a DICOM frame whose sector was not found; it may show a name and date"
+        "quarantined",
+        "a DICOM or video frame whose sector was not found; it may show a name and date",
     ),
     "doppler": Reason("accepted", "color inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
@@ -175,6 +183,7 @@ REASONS = {
 # Why a frame has no spacing in mm (the column spacing_reason).
 SPACING_REASONS = {
     "not_dicom": "a picture file, which holds no spacing",
+    "video": "a video, which holds no spacing",
     "no_regions": "no ultrasound region and no PixelSpacing in the header",
     "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",
     "region_not_tissue": "no region shows tissue in two dimensions",
@@ -196,7 +205,7 @@ SPACING_REASONS = {
 }
 
 # Of files that may hold frames and that are not opened.
-CONTAINERS = ("archive", "video", "volume", "document", "unsupported")
+CONTAINERS = ("archive", "needs_extra", "volume", "document", "unsupported")
 
 # Quarantines that looking at the one picture cannot lift.
 NOT_BY_EYE = frozenset({"duplicate_conflict"})

@@ -49,6 +49,7 @@ class ImageRow(TypedDict, total=False):
     source_id: str  # keyed hash of the path; the path itself stays in the vault
     file_sha256: str | None
     frame: int
+    frame_seconds: float | None  # since the first frame of the cine or video; null if unknown
     source_frames: int | None  # that the file holds, also those that --frames left out
     repeats_frame: int | None  # the frame of the same file that represents this one
     center: str | None
@@ -143,6 +144,7 @@ IMAGES = TableSpec(
     later=frozenset(
         [
             "patient_group",
+            "frame_seconds",
             "source_frames",
             "repeats_frame",
             "ga_source",

@@ -193,7 +193,7 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
     known += detect_modes(frame, sector.inside, config.views)
     if "rendering" in known and "doppler" in known:  # its colors are no flow
         known.remove("doppler")
-    if sector.kind == "full" and frame.spacing_reason != "not_dicom":
+    if sector.kind == "full" and frame.is_screen:
         known.append("border_unknown")
     return Examined((*known, *on_tissue), sector, crop, measures, printed)
 
@@ -222,6 +222,7 @@ def _sector(frame: Frame) -> Sector:
 def _picture_columns(frame: Frame) -> Row:
     return {
         "frame": frame.index,
+        "frame_seconds": frame.seconds,
         "image_id": image_id_of(frame.gray),
         "source_height": frame.gray.shape[0],
         "source_width": frame.gray.shape[1],

@@ -6,10 +6,12 @@ there the detector runs. The models are read from the installed files, and nothi
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -115,14 +117,31 @@ def _models() -> Path:
     return Path((spec.submodule_search_locations or ["."])[0] if spec else ".") / "models"
 
 
-@cache
-def _thread(process: int) -> ThreadPoolExecutor:  # a forked process has no threads
-    return ThreadPoolExecutor(1, f"text detector of {process}")
-
-
 def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
     """The result of `work`, which may change how its thread computes."""
-    return _thread(os.getpid()).submit(work, *arguments).result()
+    answer: Future[Any] = Future()
+    _queue(os.getpid()).put((answer, work, arguments))
+    return answer.result()
+
+
+@cache
+def _queue(process: int) -> "SimpleQueue[Any]":
+    """The work for a thread of this process; a forked process has no threads.
+
+    The thread is a daemon, so that it does not keep an interrupted process alive.
+    """
+    queue: SimpleQueue[Any] = SimpleQueue()
+    Thread(target=_serve, args=(queue,), name=f"text detector of {process}", daemon=True).start()
+    return queue
+
+
+def _serve(queue: "SimpleQueue[Any]") -> None:
+    while True:
+        answer, work, arguments = queue.get()
+        try:
+            answer.set_result(work(*arguments))
+        except Exception as error:  # noqa: BLE001 - raised where the result is awaited
+            answer.set_exception(error)
 
 
 @cache

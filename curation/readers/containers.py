@@ -24,7 +24,7 @@ class Format(NamedTuple):
 
 
 UNPACK = "unpack it and run `sono qc` on the folder"
-EXPORT_FRAMES = "export its frames as DICOM or PNG files"
+INSTALL_VIDEO = "pip install 'sono[video]', then run `sono qc` again"
 EXPORT_SLICES = "export its slices as DICOM or PNG files"
 CONVERT = "convert it to PNG"
 EXTRACT = "export its pictures as PNG files; give a table of records by --records"
@@ -49,7 +49,7 @@ _FORMATS = {
         ),
         (
             "video",
-            EXPORT_FRAMES,
+            INSTALL_VIDEO,
             (
                 "AVI video",
                 "MP4 or QuickTime video",

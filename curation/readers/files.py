@@ -29,6 +29,7 @@ from sono.curation.readers.source import (
     check_bytes,
     failed,
 )
+from sono.curation.readers.video import read_video
 
 __all__ = [
     "Frame",
@@ -42,6 +43,7 @@ __all__ = [
     "stamp_of",
 ]
 
+READ = ("video",)  # codes of formats that have a reader of their own
 SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 
@@ -118,16 +120,23 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     forced = force and format_of(content) is None
     bare_dataset = kind is None and (forced or looks_like_dataset(content))
     whole = from_mark(content) if bare_dataset and force else content
-    source = (
-        read_dicom(whole, limits)
-        if kind == "dicom" or bare_dataset
-        else read_image(content, limits)
-    )
+    if kind == "dicom" or bare_dataset:
+        source = read_dicom(whole, limits)
+    else:
+        source = _read_other(content, limits)
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
 
 
+def _read_other(content: bytes, limits: Limits) -> ReadResult:
+    """Read content that is not DICOM."""
+    known = format_of(content)
+    if known is not None and known.code == "video":
+        return read_video(content, known, limits)
+    return read_image(content, limits)
+
+
 def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult | None:
-    """The identity that an image or a DICOM file with frames declares, without decoding pixels.
+    """The identity that a file with frames declares, without decoding pixels.
 
     The result is None for any other file.
     """
@@ -188,7 +197,10 @@ def _read_stable(path: bytes, limits: Limits) -> bytes:
 
 def _kind(content: bytes) -> str | None:
     # DICOM first: its preamble may be a TIFF header
-    return "dicom" if is_dicom(content) else image_kind(content)
+    if is_dicom(content):
+        return "dicom"
+    known = format_of(content)
+    return known.code if known is not None and known.code in READ else image_kind(content)
 
 
 def _with_extension(source: ReadResult, name: str, kind: str | None) -> ReadResult:

@@ -132,7 +132,7 @@ def _read(content: bytes, limits: Limits) -> ReadResult:
         codes.append("trailing_data")
     texts += [*container.texts, *text_runs(container.trailing)]
     gray, rgb = split_color(picture)
-    frame = Frame(0, gray, rgb, None, None, "not_dicom")
+    frame = Frame(0, gray, rgb, None, None, "not_dicom", is_screen=False)
     return succeeded((frame,), [*container.codes, *codes], Header(private=clean_texts(texts)))
 
 

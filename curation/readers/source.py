@@ -88,8 +88,9 @@ class UltrasoundRegion:
 class Frame:
     """One picture: `gray` [H, W]; `rgb` [H, W, 3] only if it has color; spacing in mm.
 
-    `file_size` is rows and columns in the file, if pixels that are not square were resampled. A
-    frame of a cine that could not be decoded is black and has the code frame_corrupt.
+    `file_size` is rows and columns in the file, if pixels that are not square were resampled.
+    `seconds` is the time since the first frame of the file. A frame of a cine that could not be
+    decoded is black and has the code frame_corrupt.
     """
 
     index: int
@@ -101,6 +102,8 @@ class Frame:
     codes: tuple[str, ...] = ()
     regions: tuple[UltrasoundRegion, ...] = ()
     file_size: tuple[int, int] | None = None
+    seconds: float | None = None
+    is_screen: bool = True  # of a machine, whose border shows names; False for a picture file
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,11 @@ class UnreadableError(Exception):
         super().__init__(code)
         self.code = code
         self.fact = fact or REASONS[code].meaning
+
+
+def missing_extra(advice: str) -> UnreadableError:
+    """The error for a format whose extra is not installed; `advice` says which one."""
+    return UnreadableError("needs_extra", advice)
 
 
 def failed(error: UnreadableError, header: Header | None = None) -> ReadResult:

@@ -15,7 +15,9 @@ from sono.curation.records.join_messages import EXAMPLES, example, shown_path
 from sono.curation.records.table import RecordsTable, claim_of
 
 # Reasons whose result may differ next time although the file is the same.
-TRY_AGAIN = frozenset({"worker_died", "unreadable", "changed_while_read", "needs_plugin"})
+TRY_AGAIN = frozenset(
+    {"worker_died", "unreadable", "changed_while_read", "needs_plugin", "needs_extra"}
+)
 PLACE = (
     "path",
     "root",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -249,3 +250,10 @@ def test_qc_names_a_private_word_in_the_pixels_as_a_reason_of_its_own(tmp_path: 
     summary = run_qc(study, options, Engine(jobs=1))
     assert summary.statuses == {"accepted": 2, "quarantined": 1}
     assert summary.reasons["private_text"] == 1
+
+
+@needs_detector
+def test_the_detector_does_not_keep_an_interrupted_process_alive() -> None:
+    find_text(burn(phantom_frame(), "LINDQVIST A"))
+    own = [thread for thread in threading.enumerate() if thread.name.startswith("text detector")]
+    assert own and all(thread.daemon for thread in own)
