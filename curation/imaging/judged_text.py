@@ -20,9 +20,10 @@ from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector
 from sono.curation.imaging.text_detector import Text, check_models, find_text, is_installed
 
-LIKELY = 0.7  # least likeness of text that is read
-PRINT = 1.62  # likeness and ink of text in any script, also in one that the reader does not know
-LONG = 2.3  # length over height of such text; a single letter or a side mark is shorter
+LIKELY = 0.5  # least likeness of text that is read
+# least sum of `likeness` and `again`, also of text in a script that the reader does not know
+PRINT = 1.5
+LONG = 1.7  # length over height of such text; a single letter or a side mark is shorter
 READ = 0.8  # confidence in letters that make a short or faint mark text
 
 FILLED = 0.5  # letters for each square of a line; with fewer a part was not read
@@ -31,7 +32,9 @@ SIMILAR = 0.85  # of a word of six letters or more to the word it is a misreadin
 _COUNTER = re.compile(r"\b\d{1,3}/\d{1,3}\b")
 _GLUED = re.compile(r"(?<=[a-z]{4})(?=\d)")  # HEAD124/129
 # What a scanner prints besides words: C7, FF2, 12, 25Hz, 21w3d, Gn -3.
-_SETTING = re.compile(r"[a-z]{1,3}\d{1,3}|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?|\d{1,2}w\dd?")
+_SETTING = re.compile(
+    r"[a-z]{1,3}(?:0|[1-9]\d{0,2})|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?|\d{1,2}w\dd?"
+)
 _ID = re.compile(r"(?=[a-z]*\d)(?:[a-z]{0,4}\d{6,}|[a-z]{2,4}\d{4,})")
 
 
@@ -91,7 +94,7 @@ def is_text(text: Text) -> bool:
     """
     shape = text.length / text.height
     letters = sum(map(str.isalnum, text.words))
-    printed = text.likeness + text.ink >= PRINT and shape >= LONG
+    printed = text.likeness + text.again >= PRINT and shape >= LONG
     return printed or (letters >= 2 and text.confidence >= READ)
 
 

@@ -43,9 +43,13 @@ PIXELS = (0.3, 0.6, 0.9)
 MIN_PIXELS = 12  # of a line
 GROWTH = 1.6  # the detector marks the core of a line; the line is larger by this rule of its paper
 HEIGHTS = (11, 150)  # pixels of a line with the space around it
+AGAIN_HEIGHT = 32  # pixels of a line that is looked at again
+AGREED = 0.4  # least mean probability then; lines of letters have more
+SIDE = 32  # pixels, of which the sides of the detector's input are multiples
 
 LINE_HEIGHT = 48  # pixels, the input of the reader
 MAX_LENGTH = 960  # pixels of a line for the reader
+SURE, SURE_LENGTH = 0.9, 4  # confidence and letters of what is not read upside down too
 
 
 # center (x, y), (width, height) and degrees, as OpenCV's rotated rectangles
@@ -55,14 +59,14 @@ Box = tuple[tuple[float, float], tuple[float, float], float]
 class Text(NamedTuple):
     """A line of text: what was read, and where.
 
-    `likeness` is the detector's mean probability, `confidence` the reader's, and `ink` the share of
-    the variance of tones that two tones explain: much for letters, less for tissue; all 0 to 1.
+    `likeness` is the detector's mean probability in the frame, `again` in a picture of the line
+    alone, and `confidence` the reader's; all 0 to 1.
     """
 
     words: str
     confidence: float
     likeness: float
-    ink: float
+    again: float
     box: Box
 
     @property
@@ -101,8 +105,9 @@ def find_text(gray: Gray, kept: Mask | None = None, least: float = 0.5) -> list[
     for likeness, box in _lines(_text_map(strokes, places), least):
         if kept is not None and _upright(kept.view(np.uint8) * np.uint8(255), box).mean() < REST:
             continue
-        words, confidence = _read(gray, box)
-        found.append(Text(words, confidence, likeness, _two_tones(_upright(strokes, box)), box))
+        again = _look_again(strokes, box)
+        if again >= AGREED:
+            found.append(Text(*_read(gray, box), likeness, again, box))
     return found
 
 
@@ -240,13 +245,30 @@ def _text_map(strokes: Gray, places: list[tuple[slice, slice]]) -> NDArray[np.fl
     """The probability of text at each pixel [H, W]; 0 outside of `places`."""
     likely = np.zeros(strokes.shape, np.float32)
     for place in places:
-        part = strokes[place]
-        tall, wide = part.shape
-        page = np.zeros((-(-tall // 32) * 32, -(-wide // 32) * 32), np.uint8)
-        page[:tall, :wide] = part
-        answer = _run(DETECTOR, page)[0, 0, :tall, :wide]
-        likely[place] = np.maximum(likely[place], answer)
+        likely[place] = np.maximum(likely[place], _detect(strokes[place]))
     return likely
+
+
+def _detect(part: Gray) -> NDArray[np.float32]:
+    """The probability of text at each pixel [h, w]."""
+    tall, wide = part.shape
+    page = np.zeros((-(-tall // SIDE) * SIDE, -(-wide // SIDE) * SIDE), np.uint8)
+    page[:tall, :wide] = part
+    return _run(DETECTOR, page)[0, 0, :tall, :wide]
+
+
+def _look_again(strokes: Gray, box: Box) -> float:
+    """The mean probability along a line that is upright and of the size that the detector prefers.
+
+    Tissue that resembles letters in the frame rarely does so at another size and angle.
+    """
+    middle, (across, down), angle = box
+    room = 2 * min(across, down)
+    page = _upright(strokes, (middle, (across + room, down + room), angle), 3 * AGAIN_HEIGHT)
+    core = _detect(page)[round(1.3 * AGAIN_HEIGHT) : round(1.7 * AGAIN_HEIGHT)]
+    wide = core.shape[1] - 2 * AGAIN_HEIGHT
+    ends = AGAIN_HEIGHT + wide // 10
+    return float(core[:, ends : core.shape[1] - ends].max(axis=0).mean())
 
 
 def _lines(
@@ -281,40 +303,30 @@ def _lines(
     return found
 
 
-def _two_tones(strokes: Gray) -> float:
-    """The share of the variance of tones between the two classes of Otsu's threshold."""
-    share = np.bincount(strokes.ravel(), minlength=256) / strokes.size
-    below, tones = np.cumsum(share)[:-1], np.cumsum(share * np.arange(256))
-    variance = strokes.var()
-    if variance == 0:
-        return 0.0
-    apart = (tones[-1] * below - tones[:-1]) ** 2 / np.maximum(below * (1 - below), 1e-9)
-    return float(apart.max() / variance)
-
-
 def _read(gray: Gray, box: Box) -> tuple[str, float]:
     """The words in a box and the reader's confidence, in the direction with more sure letters."""
     line = _upright(gray, box)
-    both = [_decode(_run(READER, page)[0]) for page in (line, line[::-1, ::-1])]
+    first = _decode(_run(READER, line)[0])
+    if first[1] >= SURE and len(first[0]) >= SURE_LENGTH:
+        return first
+    both = (first, _decode(_run(READER, line[::-1, ::-1])[0]))
     return max(both, key=lambda one: one[1] * sum(map(str.isalnum, one[0])))
 
 
-def _upright(gray: Gray, box: Box) -> Gray:
-    """The pixels of a box, its longer side across, LINE_HEIGHT high."""
+def _upright(gray: Gray, box: Box, high: int = LINE_HEIGHT) -> Gray:
+    """The pixels of a box, its longer side across, `high` pixels high."""
     (x, y), (across, down), angle = box
     if down > across:
         across, down, angle = down, across, angle + 90
-    wide = int(np.clip(np.ceil(across * LINE_HEIGHT / down / 8) * 8, 16, MAX_LENGTH))
+    wide = int(np.clip(np.ceil(across * high / down / 8) * 8, 16, MAX_LENGTH))
     turn = np.deg2rad(angle)
     right = np.array([np.cos(turn), np.sin(turn)]) * across
     below = np.array([-np.sin(turn), np.cos(turn)]) * down
     corner = np.array([x, y]) - (right + below) / 2
-    matrix = np.column_stack([right / wide, below / LINE_HEIGHT, corner])
+    matrix = np.column_stack([right / wide, below / high, corner])
     how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return np.asarray(
-        cv2.warpAffine(
-            gray, matrix, (wide, LINE_HEIGHT), flags=how, borderMode=cv2.BORDER_REPLICATE
-        ),
+        cv2.warpAffine(gray, matrix, (wide, high), flags=how, borderMode=cv2.BORDER_REPLICATE),
         np.uint8,
     )
 

@@ -65,7 +65,8 @@ def judged(frame: np.ndarray, config: QualityConfig) -> tuple[Sector, list[str],
 @pytest.mark.parametrize("angle", [0, 20, 45, 90, 180])
 def test_a_name_is_found_and_read_in_every_direction(angle: int) -> None:
     found = find_text(burn(phantom_frame(), "Ulvskog Sieglinde", angle), least=0.6)
-    assert any(is_text(one) and says_private([one.words], [PATIENT.dicom_name]) for one in found)
+    named = [one for one in found if says_private([one.words], [PATIENT.dicom_name])]
+    assert any(is_text(one) and one.again > 0.8 for one in named)
     assert not all(map(is_harmless, found))
 
 
@@ -162,6 +163,7 @@ def test_what_scanners_write_is_harmless(words: str) -> None:
         "",
         " .",
         "Brian",
+        "Mp030",  # a Cyrillic name, misread
     ],
 )
 def test_a_name_date_or_id_is_not(words: str) -> None:
@@ -175,9 +177,9 @@ def test_dates_and_numbers_of_patients_are_known() -> None:
 
 def test_only_long_or_surely_read_marks_are_text() -> None:
     box = ((50.0, 50.0), (20.0, 16.0), 0.0)
-    assert is_text(Text("3B", 0.9, 0.7, 0.9, box))
+    assert is_text(Text("3B", 0.9, 0.7, 0.1, box))
     assert not is_text(Text("E", 0.99, 0.95, 0.9, box))  # a side mark
-    assert not is_text(Text("", 0.0, 0.9, 0.6, ((50.0, 50.0), (90.0, 16.0), 0.0)))
+    assert not is_text(Text("", 0.0, 0.9, 0.5, ((50.0, 50.0), (90.0, 16.0), 0.0)))
     assert is_text(Text("", 0.0, 0.9, 0.9, ((50.0, 50.0), (90.0, 16.0), 0.0)))  # unknown script
 
 
