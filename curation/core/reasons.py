@@ -37,6 +37,14 @@ REASONS = {
     "too_large": Reason("error", "more pixels than the limit allows"),
     "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
     "unsupported": Reason("error", "a pixel format that sono does not read"),
+    "archive_member": Reason(
+        "error",
+        "a member of an archive that is not read: a link, encrypted, or with a name that leaves "
+        "the archive or occurs twice",
+    ),
+    "archive_limit": Reason(
+        "error", "an archive or a member of one beyond a limit of number, size or compression"
+    ),
     "needs_extra": Reason("error", "a format that is read by an extra which is not installed"),
     "worker_died": Reason("error", "the decoder crashed its process or did not finish"),
     "wrong_extension": Reason("accepted", "the content has another format than the file name"),

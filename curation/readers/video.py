@@ -5,11 +5,11 @@ Pictures are decoded one at a time. Sound and subtitles are never decoded.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from sono.curation.readers.source import (
     DEFAULT_LIMITS,
     Frame,
     Header,
+    LazyFrames,
     Limits,
     ReadResult,
     UnreadableError,
@@ -74,10 +75,10 @@ class VideoFormat:
     sound: tuple[bool, ...] = ()
 
 
-class VideoFrames(Sequence[Frame]):
-    """The frames of a video, decoded in one pass if they are accessed in their order.
+class _Reader:
+    """Decodes the frames of a video in one pass if they are asked for in their order.
 
-    A frame before the last one accessed begins a new pass.
+    A frame before the last one begins a new pass.
     """
 
     def __init__(self, content: bytes, form: VideoFormat) -> None:
@@ -85,21 +86,10 @@ class VideoFrames(Sequence[Frame]):
         self._frames: Iterator[Frame] = iter(())
         self._last: Frame | None = None
 
-    def __len__(self) -> int:
-        return len(self.form.sound)
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
-    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
-        """Decode one frame, or those of a slice."""
-        if isinstance(index, slice):
-            return [self[one] for one in range(len(self))[index]]
-        number = range(len(self))[index]
-        if self._last is None or self._last.index > number:
+    def frame(self, index: int) -> Frame:
+        if self._last is None or self._last.index > index:
             self._frames, self._last = _frames(self.content, self.form), None
-        while self._last is None or self._last.index < number:
+        while self._last is None or self._last.index < index:
             self._last = next(self._frames)
         return self._last
 
@@ -122,7 +112,8 @@ def read_video(content: bytes, known: Format, limits: Limits = DEFAULT_LIMITS) -
             header = Header(private=_private_texts(container))
             form, remarks = _read_format(container, limits)
         form, more = _counted(content, form, limits)
-        return succeeded(VideoFrames(content, form), [*remarks, *more], header)
+        frames = LazyFrames(len(form.sound), _Reader(content, form).frame)
+        return succeeded(frames, [*remarks, *more], header)
     except UnreadableError as error:
         return failed(error, header)
     except MemoryError:

@@ -199,13 +199,13 @@ def test_qc_counts_what_it_did_not_open_and_says_what_to_do(
     raw = tmp_path / "raw"
     write_frames(raw, range(1))
     names = {
-        "ZIP archive": "archive.zip",
+        "ZIP archive": "archive",
         "AVI video": "video.avi",
         "Kretz volume": "kretz volume.vol",
     }
     for name, file in names.items():
         (raw / file).write_bytes(FILES[name][0])
-    (raw / "second.zip").write_bytes(FILES["ZIP archive"][1])
+    (raw / "second").write_bytes(FILES["ZIP archive"][1])
     (raw / "notes.txt").write_text("nothing")
     study = Workspace.create(tmp_path / "study")
     summary = run_qc(study, QcOptions(raw), Engine(jobs=1))
@@ -214,5 +214,5 @@ def test_qc_counts_what_it_did_not_open_and_says_what_to_do(
     assert remark.startswith(
         "4 files were not opened but may contain frames: 1 AVI video: pip install"
     )
-    assert "2 ZIP archive: unpack it and run `sono qc` on the folder" in remark
+    assert "2 ZIP archive: unpack it, or give it a name in .zip" in remark
     assert set(study.images()["message"].dropna()) < {*MESSAGES, "not an image or DICOM file"}
