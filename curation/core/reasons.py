@@ -30,7 +30,9 @@ REASONS = {
     "not_an_image": Reason("rejected", "not an image or DICOM file"),
     "archive": Reason("rejected", "an archive or compressed file, which is not opened; unpack it"),
     "video": Reason("rejected", "a video file without pictures: it has only sound or text"),
-    "volume": Reason("rejected", "a volume or an array, which is not read; export its slices"),
+    "volume": Reason(
+        "rejected", "a volume or an array that is no series of frames; export its slices"
+    ),
     "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
     "corrupt": Reason("error", "the content contradicts its own checksums or structure"),
@@ -187,6 +189,8 @@ REASONS = {
 SPACING_REASONS = {
     "not_dicom": "a picture file, which holds no spacing",
     "video": "a video, which holds no spacing",
+    "no_unit": "a spacing without unit, or in another one than mm",
+    "default_spacing": "1 mm on both axes, which programs write where the spacing is unknown",
     "no_regions": "no ultrasound region and no PixelSpacing in the header",
     "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",
     "region_not_tissue": "no region shows tissue in two dimensions",

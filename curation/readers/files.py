@@ -38,6 +38,8 @@ from sono.curation.readers.source import (
     failed,
 )
 from sono.curation.readers.video import read_video
+from sono.curation.readers.volumes import READERS as VOLUMES
+from sono.curation.readers.volumes import read_volume
 
 __all__ = [
     "Frame",
@@ -149,6 +151,8 @@ def _read_other(content: bytes, limits: Limits) -> ReadResult:
     known = format_of(content)
     if known is not None and known.code == "video":
         return read_video(content, known, limits)
+    if known is not None and known.name in VOLUMES:
+        return read_volume(content, known, limits)
     return read_image(content, limits)
 
 
@@ -230,7 +234,7 @@ def _kind(content: bytes) -> str | None:
     if is_dicom(content):
         return "dicom"
     known = format_of(content)
-    if known is not None and known.code == "video":
+    if known is not None and (known.code == "video" or known.name in VOLUMES):
         return known.code
     return image_kind(content)
 

@@ -15,6 +15,7 @@ from sono.curation.records.messages import group_messages
 SUFFIXES = frozenset((
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi",
     "mp4", "m4v", "mov", "mkv", "webm", "wmv", "flv", "mpg", "mpeg",
+    "mha", "nrrd", "nii",
 ))  # fmt: skip
 ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths
@@ -305,7 +306,7 @@ def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
 
 def without_suffix(name: str) -> str:
     """A name without an image extension; any other extension may belong to the name."""
-    head, _, suffix = name.rpartition(".")
+    head, _, suffix = name.removesuffix(".gz" if name.endswith(".nii.gz") else "").rpartition(".")
     return head if head and suffix in SUFFIXES else name
 
 

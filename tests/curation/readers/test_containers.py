@@ -22,6 +22,7 @@ from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.containers import MESSAGES, format_of
 from sono.curation.readers.files import read_source
 from sono.curation.readers.images import image_kind
+from sono.curation.readers.volumes import READERS as VOLUMES
 
 GRAY = np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)
 
@@ -140,6 +141,9 @@ def test_a_file_is_called_what_it_is_whatever_its_name(
         path = tmp_path / "IM_0001.dcm"
         path.write_bytes(content)
         source = read_source(str(path).encode(), force=force)
+        if name in VOLUMES:  # some of them are whole
+            assert source.codes == () or not source.frames
+            continue
         code = "needs_extra" if found.code == "video" else found.code
         assert source.codes == (code,) and not source.frames
         assert source.message == found.message and source.message.startswith(f"{name}: ")
