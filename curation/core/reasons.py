@@ -53,9 +53,7 @@ REASONS = {
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
     "rotated_by_exif": Reason("accepted", "the picture was turned by its orientation tag"),
     "bit_depth": Reason("accepted", "more than 8 bits per pixel were windowed to 8"),
-    "first_frame_only": Reason(
-        "accepted", "only the first picture of an animation or multi-page file was read"
-    ),
+    "first_frame_only": Reason("accepted", "only the first picture of an animation was read"),
     "video_damaged": Reason(
         "accepted",
         "parts of the video could not be decoded: they and the frames up to the next key frame are "

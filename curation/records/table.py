@@ -15,7 +15,7 @@ from sono.curation.records.messages import group_messages
 SUFFIXES = frozenset((
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi",
     "mp4", "m4v", "mov", "mkv", "webm", "wmv", "flv", "mpg", "mpeg",
-    "mha", "nrrd", "nii",
+    "mha", "nrrd", "nii", "jp2", "j2k",
 ))  # fmt: skip
 ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths

@@ -119,7 +119,6 @@ FILES = {
     "HEIC picture": [box(b"ftyp", b"heic", b"mif1"), box(b"ftyp", b"mif1", b"heic")],
     "AVIF picture": [box(b"ftyp", b"avif", b"mif1")],
     "WebP picture": [saved("WEBP")],
-    "JPEG 2000 picture": [saved("JPEG2000")],
     "PDF document": [b"%PDF-1.4\n%\n" + GRAY.tobytes(), b"\r\n%PDF-1.7\n"],
     "Office document": [workbook(), zipped(mimetype=b"application/vnd.oasis.opendocument.text")],
     "old Office document": [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + GRAY.tobytes()],
@@ -159,7 +158,7 @@ def test_a_video_that_opencv_writes_is_read(tmp_path: Path) -> None:
         assert len(read_source(str(tmp_path / name).encode()).frames) == 3
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF"])
 def test_what_is_read_is_no_container(kind: str) -> None:
     assert format_of(saved(kind)) is None and image_kind(saved(kind)) == kind.lower()
 
