@@ -29,6 +29,19 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _SHARED_ACCOUNTS = frozenset(("root", "user", "users", "admin", "administrator", "nobody", "guest"))
 
 UNPACK = "unpack it and run `sono qc` on the folder"
+# Why a member is not read.
+LINK, ENCRYPTED, METHOD, SPARSE, OUTSIDE, TWICE, FOLDER = MESSAGES = tuple(
+    f"{why}; unpack it by hand if it is wanted"
+    for why in (
+        "it is a link or a device",
+        "it is encrypted",
+        "it is packed by another method than deflate",
+        "it is a sparse file",
+        "its name leaves the folder of the archive",
+        "its name occurs twice in the archive",
+        "its folder is also a file",
+    )
+)
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, *DECODER_ERRORS)
 
 
@@ -109,7 +122,7 @@ class Archive:
             )
         path, fault = _path_of(name)
         if path in self.members:
-            fault = _refused("its name occurs twice in the archive")
+            fault = UnreadableError("archive_member", TWICE)
         self.members[path] = member if fault is None else replace(member, fault=fault)
 
 
@@ -130,7 +143,7 @@ def open_archive(stream: Stream) -> Archive | None:
         found = _open_tar(stream)
     for path, member in found.members.items():
         if any(folder in found.members for folder in _folders(path)):
-            fault = _refused("its folder is also a file")
+            fault = UnreadableError("archive_member", FOLDER)
             found.members[path] = replace(member, fault=fault)
     return found
 
@@ -138,10 +151,6 @@ def open_archive(stream: Stream) -> Archive | None:
 def _folders(path: bytes) -> Iterator[bytes]:
     while path := path.rpartition(b"/")[0]:
         yield path
-
-
-def _refused(why: str) -> UnreadableError:
-    return UnreadableError("archive_member", f"{why}; unpack it by hand if it is wanted")
 
 
 def _path_of(name: str) -> tuple[bytes, UnreadableError | None]:
@@ -157,7 +166,7 @@ def _path_of(name: str) -> tuple[bytes, UnreadableError | None]:
     if parts and ".." not in parts and not plain.startswith("/") and not _DRIVE.match(plain):
         return raw, None
     masked = quote(name.encode("utf-8", "surrogateescape"), safe="").replace("..", "%2E%2E")
-    return masked.encode(), _refused("its name leaves the folder of the archive")
+    return masked.encode(), UnreadableError("archive_member", OUTSIDE)
 
 
 def _steps(stream: Readable, size: int) -> Iterator[bytes]:
@@ -222,11 +231,11 @@ def _zip_fault(info: zipfile.ZipInfo) -> UnreadableError | None:
     """Why a member is not read."""
     mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == _UNIX else 0
     if mode not in (0, stat.S_IFREG):
-        return _refused("it is a link or a device")
+        return UnreadableError("archive_member", LINK)
     if info.flag_bits & _ENCRYPTED:
-        return _refused("it is encrypted")
+        return UnreadableError("archive_member", ENCRYPTED)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return _refused("it is packed by another method than deflate")
+        return UnreadableError("archive_member", METHOD)
     if info.file_size > _FREE_BYTES + MAX_RATIO * info.compress_size:
         return UnreadableError("archive_limit", f"packed more than {MAX_RATIO} times; {UNPACK}")
     return None
@@ -294,5 +303,5 @@ def _list_tar(found: Archive) -> None:
 def _tar_fault(info: tarfile.TarInfo) -> UnreadableError | None:
     """Why a member is not read."""
     if not info.isreg():
-        return _refused("it is a link or a device")
-    return _refused("it is a sparse file") if info.issparse() else None
+        return UnreadableError("archive_member", LINK)
+    return UnreadableError("archive_member", SPARSE) if info.issparse() else None

@@ -22,8 +22,10 @@ from phantom_frames import write_frames
 from waiting import LIMIT
 
 from sono.curation.core.engine import Engine
+from sono.curation.core.errors import PrivacyError
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.source_names import names_of, raw_strings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers import archive_formats
@@ -596,3 +598,16 @@ def test_nothing_private_of_an_archive_reaches_the_workspace(tmp_path: Path) -> 
                 assert word not in text, file
     path = bytes(raw / name / "Fennimore" / "Quillfeather.png")
     assert names_of(path, bytes(raw)) == ("Ostrander_Beatrix", "Fennimore", "Quillfeather", "raw")
+
+
+def test_a_patient_who_is_called_like_a_word_of_a_message_stops_nothing(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    gray = np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)
+    write_dicom(raw / "one.dcm", gray, PatientName="HAND^LINK", PatientID="7")
+    (raw / "a.zip").write_bytes(linked("zip"))
+    study = Workspace.create(tmp_path / "study")
+    summary = run_qc(study, QcOptions(raw), Engine(jobs=1))
+    assert summary.reasons["archive_member"] == 1
+    (study.root / "note.txt").write_text("seen: Hand, Link")
+    with pytest.raises(PrivacyError):
+        check_privacy(study)

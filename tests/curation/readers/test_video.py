@@ -168,6 +168,17 @@ def test_frames_of_a_video_are_chosen_as_those_of_a_cine(tmp_path: Path) -> None
     assert {row.get("repeats_frame") for row in rows} == {None, 0, 8}
 
 
+def test_a_frame_without_border_may_show_names(tmp_path: Path) -> None:
+    everywhere = np.random.default_rng(0).integers(30, 220, (240, 320), np.uint8)
+    path = tmp_path / "clip.avi"
+    path.write_bytes(video([everywhere], "avi"))
+    task = AnalysisTask(
+        bytes(tmp_path), b"key", tmp_path / "f", tmp_path / "q", QualityConfig.model_validate({})
+    )
+    (row,) = analyze(task, bytes(path))
+    assert "border_unknown" in row["reasons"] and row["status"] == "quarantined"
+
+
 def test_no_metadata_reaches_the_workspace_and_the_gate_searches_for_it(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
