@@ -22,6 +22,7 @@ from sono.curation.privacy.source_names import raw_strings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.files import ReadResult, peek_source, read_source
 from sono.curation.readers.source import Limits
+from sono.curation.readers.video import VideoFormat, _frame
 
 pytest.importorskip("av", reason="the extra video (av) is not installed")
 
@@ -215,6 +216,16 @@ def test_pictures_beyond_the_limit_are_not_decoded(
     sound: dict[str, bytes], read: Callable[..., ReadResult]
 ) -> None:
     assert read(sound["avi"], Limits(max_pixels=10_000)).codes == ("too_large",)
+
+
+def test_a_picture_whose_colors_cannot_be_converted_is_corrupt() -> None:
+    class Odd:
+        def to_ndarray(self, format: str) -> None:
+            raise ValueError(f"no conversion to {format}")
+
+    form = VideoFormat("avi", (240, 320), (240, 320), sound=(True,))
+    frame = _frame(0, Odd(), form, None)
+    assert frame.codes == ("frame_corrupt",) and not frame.gray.any()
 
 
 def test_a_file_of_sound_alone_has_no_pictures(read: Callable[..., ReadResult]) -> None:
