@@ -61,7 +61,7 @@ def qc(
         str,
         typer.Argument(
             help=(
-                "Folder of DICOM files, pictures and videos (docs/formats.md); or "
+                "Folder or archive of DICOM files, pictures and videos (docs/formats.md); or "
                 "s3://bucket/raw (docs/stores.md)."
             )
         ),

@@ -40,6 +40,7 @@ from sono.curation.qc_messages import (
     text_search_remark,
     unread_files_remark,
 )
+from sono.curation.readers.archives import file_of
 from sono.curation.readers.files import list_sources, name_of
 from sono.curation.readers.object_store import is_url
 from sono.curation.records.centers import center_remarks, known_spelling, unify_centers
@@ -308,7 +309,7 @@ def _measure(
     done = {path: known[path] for path in set(paths) - set(todo)}
     needs = (
         workspace.config_path,
-        *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)),
+        *(Path(os.fsdecode(file_of(path))) for path in todo[:1] if not is_url(path)),
     )
     fresh: list[Row] = []
     saved = time.monotonic()

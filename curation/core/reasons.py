@@ -30,22 +30,30 @@ REASONS = {
     "not_an_image": Reason("rejected", "not an image or DICOM file"),
     "archive": Reason("rejected", "an archive or compressed file, which is not opened; unpack it"),
     "video": Reason("rejected", "a video file without pictures: it has only sound or text"),
-    "volume": Reason("rejected", "a volume or an array, which is not read; export its slices"),
+    "volume": Reason(
+        "rejected", "a volume or an array that is no series of frames; export its slices"
+    ),
     "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
     "corrupt": Reason("error", "the content contradicts its own checksums or structure"),
     "too_large": Reason("error", "more pixels than the limit allows"),
     "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
     "unsupported": Reason("error", "a pixel format that sono does not read"),
+    "archive_member": Reason(
+        "error",
+        "a member of an archive that is not read: a link, encrypted, or with a name that leaves "
+        "the archive or occurs twice",
+    ),
+    "archive_limit": Reason(
+        "error", "an archive or a member of one beyond a limit of number, size or compression"
+    ),
     "needs_extra": Reason("error", "a format that is read by an extra which is not installed"),
     "worker_died": Reason("error", "the decoder crashed its process or did not finish"),
     "wrong_extension": Reason("accepted", "the content has another format than the file name"),
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
     "rotated_by_exif": Reason("accepted", "the picture was turned by its orientation tag"),
     "bit_depth": Reason("accepted", "more than 8 bits per pixel were windowed to 8"),
-    "first_frame_only": Reason(
-        "accepted", "only the first picture of an animation or multi-page file was read"
-    ),
+    "first_frame_only": Reason("accepted", "only the first picture of an animation was read"),
     "video_damaged": Reason(
         "accepted",
         "parts of the video could not be decoded: they and the frames up to the next key frame are "
@@ -184,6 +192,8 @@ REASONS = {
 SPACING_REASONS = {
     "not_dicom": "a picture file, which holds no spacing",
     "video": "a video, which holds no spacing",
+    "no_unit": "a spacing without unit, or in another one than mm",
+    "default_spacing": "1 mm on both axes, which programs write where the spacing is unknown",
     "no_regions": "no ultrasound region and no PixelSpacing in the header",
     "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",
     "region_not_tissue": "no region shows tissue in two dimensions",

@@ -31,7 +31,7 @@ from sono.curation.readers.files import Frame, Limits, ReadResult, read_source, 
 
 # Raise when a change of the code changes what a file gives, so that older results are measured
 # again.
-ANALYSIS_VERSION = 11
+ANALYSIS_VERSION = 12
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -104,6 +104,26 @@ class Frame:
     file_size: tuple[int, int] | None = None
     seconds: float | None = None
     is_screen: bool = True  # of a machine, whose border shows names; False for a picture file
+
+
+class LazyFrames(Sequence[Frame]):
+    """`count` frames, each made by `make(index)` when it is accessed."""
+
+    def __init__(self, count: int, make: Callable[[int], Frame]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
+        """Make one frame, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[one] for one in range(self._count)[index]]
+        return self._make(range(self._count)[index])
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ Pictures are decoded one at a time. Sound and subtitles are never decoded.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sono.curation.core.geometry import resampled, square_size, turned
 from sono.curation.readers.containers import Format
@@ -22,6 +23,7 @@ from sono.curation.readers.source import (
     DEFAULT_LIMITS,
     Frame,
     Header,
+    LazyFrames,
     Limits,
     ReadResult,
     UnreadableError,
@@ -74,10 +76,10 @@ class VideoFormat:
     sound: tuple[bool, ...] = ()
 
 
-class VideoFrames(Sequence[Frame]):
-    """The frames of a video, decoded in one pass if they are accessed in their order.
+class _Reader:
+    """Decodes the frames of a video in one pass if they are asked for in their order.
 
-    A frame before the last one accessed begins a new pass.
+    A frame before the last one begins a new pass.
     """
 
     def __init__(self, content: bytes, form: VideoFormat) -> None:
@@ -85,21 +87,10 @@ class VideoFrames(Sequence[Frame]):
         self._frames: Iterator[Frame] = iter(())
         self._last: Frame | None = None
 
-    def __len__(self) -> int:
-        return len(self.form.sound)
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
-    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
-        """Decode one frame, or those of a slice."""
-        if isinstance(index, slice):
-            return [self[one] for one in range(len(self))[index]]
-        number = range(len(self))[index]
-        if self._last is None or self._last.index > number:
+    def frame(self, index: int) -> Frame:
+        if self._last is None or self._last.index > index:
             self._frames, self._last = _frames(self.content, self.form), None
-        while self._last is None or self._last.index < number:
+        while self._last is None or self._last.index < index:
             self._last = next(self._frames)
         return self._last
 
@@ -122,7 +113,8 @@ def read_video(content: bytes, known: Format, limits: Limits = DEFAULT_LIMITS) -
             header = Header(private=_private_texts(container))
             form, remarks = _read_format(container, limits)
         form, more = _counted(content, form, limits)
-        return succeeded(VideoFrames(content, form), [*remarks, *more], header)
+        frames = LazyFrames(len(form.sound), _Reader(content, form).frame)
+        return succeeded(frames, [*remarks, *more], header)
     except UnreadableError as error:
         return failed(error, header)
     except MemoryError:
@@ -206,24 +198,23 @@ def _counted(content: bytes, form: VideoFormat, limits: Limits) -> tuple[VideoFo
     """
     most = min(_MAX_FRAMES, max(1, limits.max_decoded_bytes // (3 * form.size[0] * form.size[1])))
     sound: list[bool] = []
-    lost = False
+    is_damaged = is_cut = False
     for picture, is_sound in _decoded(content, form):
-        lost |= not is_sound
+        is_damaged |= not is_sound
         if picture is None:
             continue
         if len(sound) == most:
+            is_cut = True
             break
         if is_sound and not any(sound):
             form = replace(form, orientation=_ORIENTATIONS.get(round(picture.rotation), 1))
         sound.append(is_sound)
-    else:
-        most = 0
     if not any(sound):
         raise UnreadableError("frame_corrupt", "no frame of the video could be decoded")
     remarks = {
-        "frames_limit": most > 0,
-        "video_damaged": lost,
-        "frames_mismatch": most == 0 and _declared(content, form) not in (0, len(sound)),
+        "frames_limit": is_cut,
+        "video_damaged": is_damaged,
+        "frames_mismatch": not is_cut and _declared(content, form) not in (0, len(sound)),
         "rotated_by_exif": form.orientation > 1,
     }
     return replace(form, sound=tuple(sound)), [code for code, holds in remarks.items() if holds]
@@ -296,13 +287,21 @@ def _frame(
     index: int, picture: "VideoFrame | None", form: VideoFormat, seconds: float | None
 ) -> Frame:
     """A frame upright and with square pixels; black for a picture that is not sound."""
-    codes: tuple[str, ...] = ()
-    if picture is None:
-        rgb, codes = np.zeros((*form.size, 3), np.uint8), ("frame_corrupt",)
-    else:
-        rgb = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+    shown = None if picture is None else _rgb(picture)
+    codes = ("frame_corrupt",) if shown is None else ()
+    rgb = np.zeros((*form.size, 3), np.uint8) if shown is None else shown
     size = form.square if form.orientation < 5 else form.square[::-1]
     stored = form.size if form.orientation < 5 else form.size[::-1]
     gray, color = split_color(resampled(turned(rgb, form.orientation), size))
     file_size = None if size == stored else stored
     return Frame(index, gray, color, None, None, "video", codes, (), file_size, seconds)
+
+
+def _rgb(picture: "VideoFrame") -> NDArray[np.uint8] | None:
+    """The picture [H, W, 3]; None if its colors cannot be converted."""
+    import av
+
+    try:
+        return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+    except (av.FFmpegError, MemoryError, *DECODER_ERRORS):
+        return None

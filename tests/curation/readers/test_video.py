@@ -22,6 +22,7 @@ from sono.curation.privacy.source_names import raw_strings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.files import ReadResult, peek_source, read_source
 from sono.curation.readers.source import Limits
+from sono.curation.readers.video import VideoFormat, _frame
 
 pytest.importorskip("av", reason="the extra video (av) is not installed")
 
@@ -168,6 +169,17 @@ def test_frames_of_a_video_are_chosen_as_those_of_a_cine(tmp_path: Path) -> None
     assert {row.get("repeats_frame") for row in rows} == {None, 0, 8}
 
 
+def test_a_frame_without_border_may_show_names(tmp_path: Path) -> None:
+    everywhere = np.random.default_rng(0).integers(30, 220, (240, 320), np.uint8)
+    path = tmp_path / "clip.avi"
+    path.write_bytes(video([everywhere], "avi"))
+    task = AnalysisTask(
+        bytes(tmp_path), b"key", tmp_path / "f", tmp_path / "q", QualityConfig.model_validate({})
+    )
+    (row,) = analyze(task, bytes(path))
+    assert "border_unknown" in row["reasons"] and row["status"] == "quarantined"
+
+
 def test_no_metadata_reaches_the_workspace_and_the_gate_searches_for_it(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -204,6 +216,16 @@ def test_pictures_beyond_the_limit_are_not_decoded(
     sound: dict[str, bytes], read: Callable[..., ReadResult]
 ) -> None:
     assert read(sound["avi"], Limits(max_pixels=10_000)).codes == ("too_large",)
+
+
+def test_a_picture_whose_colors_cannot_be_converted_is_corrupt() -> None:
+    class Odd:
+        def to_ndarray(self, format: str) -> None:
+            raise ValueError(f"no conversion to {format}")
+
+    form = VideoFormat("avi", (240, 320), (240, 320), sound=(True,))
+    frame = _frame(0, Odd(), form, None)
+    assert frame.codes == ("frame_corrupt",) and not frame.gray.any()
 
 
 def test_a_file_of_sound_alone_has_no_pictures(read: Callable[..., ReadResult]) -> None:
