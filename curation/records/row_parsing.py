@@ -1,5 +1,6 @@
 """One row of a records table to a typed record: ids, plane, age, biometry and texts."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,12 @@ from sono.curation.records.layouts import KEYS, Cells
 from sono.curation.records.row_age import RowAge, row_age
 from sono.curation.records.row_merging import IDS
 from sono.curation.records.table import Record, without_day
-from sono.curation.records.table_reading import TableReading, person_names, private_texts
+from sono.curation.records.table_reading import (
+    TableReading,
+    cell_shape,
+    person_names,
+    private_texts,
+)
 
 MAX_KEY = 1000  # characters
 TEXTS = ("center", "center_from", "machine")
@@ -24,8 +30,10 @@ OF_IMAGE = ("plane", "region", "laterality", "presentation", "findings", "struct
 def parse_row(line: int, row: list[str], reading: TableReading) -> Record | None:
     """The record of a row; None where the row names no image, study or patient.
 
-    Invalid cells are left out. `reading` collects the problems, unknown planes and the age.
+    Invalid cells are left out, and a row whose cells are in the wrong columns. `reading` collects
+    the problems, unknown planes and the age.
     """
+    before = len(reading.found)
     cells = _without_bad_ids(line, reading.layout.cells(row), reading)
     kind, key = _key(cells)
     if not key or len(key) > MAX_KEY or not key.isprintable():
@@ -68,7 +76,33 @@ def parse_row(line: int, row: list[str], reading: TableReading) -> Record | None
         **texts,
         **lengths,
     )
+    invalid = {reading.layout.columns.get(field) for _, _, field in reading.found[before:]}
+    if is_shifted(row, invalid, reading):
+        reading.report(
+            line,
+            "a cell looks like those of the column next to it, so cells seem to be shifted; the "
+            "row is left out; put a cell that contains the delimiter into quotation marks",
+        )
+        return None
     return without_day(record) if record.exam_date_unread else record
+
+
+def is_shifted(row: list[str], invalid: Collection[int | None], reading: TableReading) -> bool:
+    """Whether a cell belongs into a column next to it.
+
+    Then it has the shape that most cells have there, and this row's cell there has not. Cells that
+    are not `invalid` count if they would be an id there, which has a shape of its own.
+    """
+    ids = {reading.layout.columns.get(name) for name in (*KEYS, *IDS)}
+    return any(
+        0 <= other < len(row)
+        and row[at] != "" != row[other]
+        and (at in invalid or other in ids)
+        and reading.usual_shape(other) == cell_shape(row[at])
+        and cell_shape(row[at]) not in (cell_shape(row[other]), reading.usual_shape(at))
+        for at in range(len(row))
+        for other in (at - 1, at + 1)
+    )
 
 
 def _without_bad_ids(line: int, cells: Cells, reading: TableReading) -> Cells:

@@ -22,6 +22,7 @@ from sono.curation.records.table import Record
 Value = TypeVar("Value")
 
 MIN_PATIENTS = 3  # whose rows have one label: then it is no patient's name
+SAMPLE = 2000  # rows whose cells show the usual shape of a column
 NOT_PRIVATE = frozenset(("other", "others", "yes", "no"))
 
 
@@ -53,6 +54,7 @@ class TableReading:
     # lines that repeat an earlier line
     repeated: list[int] = field(default_factory=list)
     conflicting: list[int] = field(default_factory=list)  # lines that contradict an earlier line
+    _shapes: dict[int, str] = field(default_factory=dict)  # by column
 
     @property
     def name(self) -> str:
@@ -148,6 +150,14 @@ class TableReading:
         """The cells of each row by its line number."""
         return dict(self.sheet.rows)
 
+    def usual_shape(self, column: int) -> str:
+        """The shape of at least half of the cells of a column, if it has digits; otherwise ""."""
+        if column not in self._shapes:
+            cells = [row[column] for _, row in self.sheet.rows[:SAMPLE] if row[column]]
+            shape, count = Counter(map(cell_shape, cells)).most_common(1)[0] if cells else ("", 0)
+            self._shapes[column] = shape if "9" in shape and 2 * count >= len(cells) else ""
+        return self._shapes[column]
+
     def value(
         self, line: int, cells: Cells, name: str, parse: Callable[[str], Value]
     ) -> Value | None:
@@ -214,3 +224,8 @@ def person_names(row: list[str], layout: Layout) -> tuple[str, ...]:
     names = [row[index] for index in layout.names]
     named = (*names, " ".join(filter(None, names)), *(row[index] for index in layout.operators))
     return tuple(dict.fromkeys(filter(None, named)))
+
+
+def cell_shape(cell: str) -> str:
+    """The shape of a cell with runs of digits as one: `P1042` is A9, as `P7` is."""
+    return re.sub(r"9+", "9", values.shape(cell))

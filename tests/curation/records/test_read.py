@@ -477,3 +477,30 @@ def test_20_000_rows_are_read_and_matched(tmp_path: Path) -> None:
     table = _read(tmp_path, "image,patient,plane,ga,hc\n" + rows)
     files = [FileFacts(f"/raw/im{index}.png".encode()) for index in range(20_000)]
     assert all(match.record for match in join(files, table))
+
+
+SIZES = "image,name,patient,HC (mm),AC (mm)\n"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0.png,Doe, Jane,W1001,200",  # an unquoted comma, and the last cell is missing
+        "0.png,Doe, Jane,W9,200",
+        "0.png,W1001,200,190,",  # a cell is missing at the beginning
+    ],
+)
+def test_a_row_whose_cells_are_shifted_is_left_out(tmp_path: Path, row: str) -> None:
+    others = "1.png,Roe,W1002,210,190\n2.png,Poe,W1003,220,195\n"
+    table = _read(tmp_path, f"{SIZES}{row}\n{others}")
+    assert [record.key for record in table.records] == ["1.png", "2.png"]
+    assert any("cells seem to be shifted" in message for message in table.rejected)
+
+
+@pytest.mark.parametrize(
+    "row", ["0.png,Doe,W1001,n.m.,200", "0.png,Doe,W1001,2oo,200", "0.png,Doe,W1001,9999,200"]
+)
+def test_a_bad_length_alone_does_not_cost_the_row(tmp_path: Path, row: str) -> None:
+    table = _read(tmp_path, f"{SIZES}{row}\n1.png,Roe,W1002,210,190\n2.png,Poe,W1003,220,195\n")
+    record = table.records[0]
+    assert (record.key, record.patient, record.hc_mm, record.ac_mm) == ("0.png", "W1001", None, 200)
