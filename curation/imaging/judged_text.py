@@ -22,8 +22,9 @@ from sono.curation.imaging.text_detector import Text, check_models, find_text, i
 
 LIKELY = 0.5  # least likeness of text that is read
 # least sum of `likeness` and `again`, also of text in a script that the reader does not know
-PRINT = 1.5
+PRINT = 1.55
 LONG = 1.7  # length over height of such text; a single letter or a side mark is shorter
+TALL = 80  # pixels across the line of such text; capitals of 40 pixels need no more
 READ = 0.8  # confidence in letters that make a short or faint mark text
 
 FILLED = 0.5  # letters for each square of a line; with fewer a part was not read
@@ -94,7 +95,8 @@ def is_text(text: Text) -> bool:
     """
     shape = text.length / text.height
     letters = sum(map(str.isalnum, text.words))
-    printed = text.likeness + text.again >= PRINT and shape >= LONG
+    alike = text.likeness + text.again >= PRINT
+    printed = alike and shape >= LONG and text.height <= TALL
     return printed or (letters >= 2 and text.confidence >= READ)
 
 
