@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -176,6 +176,38 @@ def overlays(
     from sono.curation.core.workspace import Workspace
 
     show(write_overlays(Workspace.find(workspace), target, count, no_vault), as_json)
+
+
+@masks.command()
+def review(
+    reviewer: Annotated[str, typer.Option(help="Who decides; stored with every decision.")],
+    structure: Annotated[
+        str | None, typer.Option(help="Only masks of this structure.", show_default="all")
+    ] = None,
+    which: Annotated[
+        Literal["proposed", "decided", "all"], typer.Option(help="Which masks are shown.")
+    ] = "proposed",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1.", show_default="a free one")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the default browser.")
+    ] = True,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Accept, correct or reject masks in the browser, the most doubtful first.
+
+    Every decision is on disk before the page says so. Ctrl-C ends the review.
+
+    Example: sono masks review --reviewer "M. Weber"
+    """
+    from sono.annotation.review.run import run_review
+    from sono.curation.core.workspace import Workspace
+
+    summary = run_review(Workspace.find(workspace), reviewer, structure, which, port, browser)
+    show(summary, as_json, next_step="sono captions build")
 
 
 @captions.command("build")

@@ -37,6 +37,8 @@ def write_overlays(
     is impossible, unless `no_vault`.
     """
     workspace.require_vault(no_vault)
+    target = folder / "masks.png"
+    workspace.check_output(target)
     frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
     masks = masks_of(workspace, frames.index)
     tiles, structures = [], []
@@ -47,7 +49,6 @@ def write_overlays(
         structures.append(names)
     texts = [text for _, text in tiles] + [name for names in structures for name in names]
     check_texts(workspace, "masks.png", texts)
-    target = folder / "masks.png"
     write_bytes(target, contact_sheet(tiles, COLUMNS, SIDE, LEGEND, structures=structures))
     whole = masks["image_id"].nunique()
     more = f"{len(tiles)} of {whole} frames with masks are drawn; --count {whole} draws all"

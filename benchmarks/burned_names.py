@@ -1,15 +1,21 @@
-"""How often a name, id or date burned into the sector is detected, by strokes and by Tesseract.
+"""How often a name, id or date burned into the sector is found, and what is held by mistake.
 
-A line in one of several fonts, inks (white to yellow-gray) and styles (plain, with a shadow, in a
-black box) is burned into a random place of the sector of real frames, half of them saved as JPEG
-afterwards. It is held (the frame is quarantined), painted over (at the border) or missed. Clean
+Lines in Latin, Cyrillic, Chinese and Arabic script are burned into random places of the sector of
+real frames: 7 to 40 pixels high, upright and turned, 30 gray levels above their surroundings or
+more, plain, with a shadow or in a box, half of them saved as JPEG of quality 60 afterwards. A line
+is found if its frame is held (quarantined) or the line is painted over (at the border). Clean
 frames that are held are false alarms, unless they really show text: write them with --alarms and
-check.
+look at each. What is stored is searched once more: no readable word may be left.
 
-Example: python benchmarks/burned_names.py ../shared/data --frames 150 --ocr-frames 30
+Fonts: matplotlib's for Latin and Cyrillic; Noto CJK and Noto Arabic (Debian: fonts-noto-cjk,
+fonts-noto-core) for the others, which are left out where their font is absent.
+
+Example: python benchmarks/burned_names.py ../shared/data --lines 600
 """
 
 import argparse
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,135 +27,201 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sono.curation.core.drawing import contact_sheet
-from sono.curation.imaging.ocr import judge_print
+from sono.curation.core.reasons import status_of
+from sono.curation.imaging.analysis import Examined, examine
+from sono.curation.imaging.judged_text import LIKELY, is_harmless, is_text
 from sono.curation.imaging.quality import QualityConfig
-from sono.curation.imaging.sector import Sector, crop_to_sector, find_sector
+from sono.curation.imaging.sector import Sector, find_sector
+from sono.curation.imaging.text_detector import find_text
 from sono.curation.phantom.patients import make_patient
-from sono.curation.readers.files import read_source
+from sono.curation.readers.files import Frame, read_source
 
 Gray = NDArray[np.uint8]
-FOLDERS = ("barcelona/Images/*.*", "nijmegen/**/*_HC.png")
-HEIGHTS = (7, 8, 10, 13, 18, 24, 30)  # pixels of capitals
-FONTS = (
-    "DejaVuSans.ttf",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSansMono.ttf",
-    "DejaVuSerif.ttf",
-    "thin",
-    "bold",
-)
-INKS = (255, 235, 190)
-STYLES = ("plain", "shadow", "box")
+FOLDERS = {
+    "barcelona": "barcelona/Images/*.*",
+    "nijmegen": "nijmegen/**/*_HC.png",
+    "shenzhen": "shenzhen/**/*.png",
+    "barcelona_head": "barcelona_head/images/*.png",
+}
+HEIGHTS = (7, 9, 12, 18, 28, 40)  # pixels of capitals
+ANGLES = (0, 20, 45, 90, 180)
+STYLES = ("faint", "plain", "shadow", "box")
 CAPITALS = 0.729  # their height over the size of the font
-STROKES, READ = QualityConfig(), QualityConfig(ocr=True)
+_TTF = f"{mpl.get_data_path()}/fonts/ttf"
+_NOTO = "/usr/share/fonts/{}/noto/Noto{}"
+FONTS = {
+    "latin": [f"{_TTF}/DejaVu{name}.ttf" for name in ("Sans", "Sans-Bold", "SansMono", "Serif")],
+    "cyrillic": [f"{_TTF}/DejaVu{name}.ttf" for name in ("Sans", "Sans-Bold", "Serif")],
+    "chinese": [
+        _NOTO.format("opentype", f"{name}.ttc")
+        for name in ("SansCJK-Regular", "SansCJK-Bold", "SerifCJK-Regular")
+    ],
+    "arabic": [
+        _NOTO.format("truetype", f"{name}.ttf")
+        for name in ("NaskhArabic-Regular", "SansArabic-Regular", "SansArabic-Bold")
+    ],
+}
+NAMES = {
+    "cyrillic": (
+        "Иванова Петрова Сидорова Кузнецова Соколова Волкова Зайцева Морозова Шевченко Жукова",
+        "Анна Мария Елена Ольга Наталья Юлия Ирина Светлана",
+    ),
+    "chinese": (
+        "王 李 张 刘 陈 杨 赵 黄 周 吴 徐 孙 马 朱 胡 郭 何 林",
+        "伟明 芳华 秀娜 丽敏 桂静 英丽 艳强 洋磊 小平 玉兰",
+    ),
+    "arabic": (
+        "محمد علي حسن إبراهيم العلي الحسيني المصري خليل سليمان عبدالله",
+        "فاطمة مريم عائشة نور سارة ليلى زينب هدى أمينة خديجة",
+    ),
+}
 
 
-class Burned(NamedTuple):
-    """A frame with a burned-in line, the place of the line, and its pixels there.
+class Cell(NamedTuple):
+    """How a line is written."""
 
-    The place is slices of rows and columns.
-    """
-
-    gray: Gray
-    place: tuple[slice, slice]
-    ink: NDArray[np.bool_]
-
-
-def real_frames(folder: Path, count: int | None) -> Iterator[tuple[str, Gray]]:
-    """Names and frames, evenly taken from Barcelona and Nijmegen; all without a `count`."""
-    paths = [path for pattern in FOLDERS for path in sorted(folder.glob(pattern))]
-    for path in paths[:: max(1, len(paths) // count) if count else 1][:count]:
-        yield path.name, read_source(str(path).encode()).frames[0].gray
+    script: str
+    height: int
+    angle: int
+    style: str
+    jpeg: bool
 
 
-def a_line(rng: np.random.Generator) -> str:
+def real_frames(folder: Path, count: int | None) -> Iterator[tuple[str, Frame]]:
+    """Names and frames, evenly taken from each set; all without a `count`."""
+    for name, pattern in FOLDERS.items():
+        paths = sorted(folder.glob(pattern))
+        step = max(1, len(paths) * len(FOLDERS) // count) if count else 1
+        for path in paths[::step]:
+            yield f"{name}/{path.name}", read_source(str(path).encode()).frames[0]
+
+
+def a_line(script: str, rng: np.random.Generator) -> str:
     """A name, a number or a date of a patient who does not exist."""
-    patient = make_patient(int(rng.integers(1000)), "AB"[int(rng.integers(2))], 0)
-    names = (
-        f"{patient.surname} {patient.forename}",
-        f"{patient.surname.upper()}, {patient.forename}",
-        patient.surname,
-    )
-    return str(
-        rng.choice(
-            [
-                *names,
-                patient.mrn,
-                f"ID {rng.integers(10**6, 10**7)}",
-                f"{patient.exams[1].day:%d.%m.%Y}",
-            ]
-        )
-    )
+    if script == "latin":
+        patient = make_patient(int(rng.integers(1000)), "AB"[int(rng.integers(2))], 0)
+        name = f"{patient.surname} {patient.forename}"
+        number = f"ID {rng.integers(10**6, 10**7)}"
+        day = f"{patient.exams[1].day:%d.%m.%Y}"
+        return str(rng.choice([name, name.upper(), patient.surname, patient.mrn, number, day]))
+    last, first = (str(rng.choice(names.split())) for names in NAMES[script])
+    if script == "chinese":
+        return str(rng.choice([last + first, f"姓名：{last}{first}", f"{last}{first} 女"]))
+    return f"{first} {last}" if script == "arabic" or rng.integers(2) else last
 
 
-def cover(text: str, font: str, height: int) -> NDArray[np.float64]:
-    """How much of each pixel [h, w] the letters cover, their capitals `height` pixels high."""
-    if font in ("thin", "bold"):
-        size, pen = height / 21, max(1, round(height / 12 * (1.6 if font == "bold" else 1)))
-        (wide, tall), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, pen)
-        page = np.zeros((tall + below + 2 * pen + 4, wide + 2 * pen + 4), np.uint8)
-        cv2.putText(
-            page,
-            text,
-            (pen + 2, tall + pen + 2),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            size,
-            255,
-            pen,
-            cv2.LINE_AA,
-        )
-        return page / 255.0
-    letters = ImageFont.truetype(
-        f"{mpl.get_data_path()}/fonts/ttf/{font}", max(6, round(height / CAPITALS))
-    )
+def cover(text: str, font: str, height: int, angle: int) -> tuple[NDArray[np.float64], Gray]:
+    """How much of each pixel [h, w] the letters cover, and the box of the line; both turned."""
+    letters = ImageFont.truetype(font, max(6, round(height / CAPITALS)))
     x0, y0, x1, y1 = (round(edge) for edge in letters.getbbox(text))
     image = Image.new("L", (x1 - x0 + 8, y1 - y0 + 8))
     ImageDraw.Draw(image).text((4 - x0, 4 - y0), text, fill=255, font=letters)
-    return np.asarray(image) / 255.0
+    box = Image.new("L", image.size, 255)
+    turned, around = (
+        np.asarray(one.rotate(angle, Image.Resampling.BICUBIC, expand=True)) for one in (image, box)
+    )
+    return turned / 255.0, np.asarray(around, np.uint8)
 
 
-def burn(gray: Gray, sector: Sector, height: int, rng: np.random.Generator) -> Burned:
-    """The frame with one line at a random place, inside the sector if that is wide enough."""
-    part = cover(a_line(rng), str(rng.choice(FONTS)), height)[: gray.shape[0], : gray.shape[1]]
+def burn(
+    gray: Gray, sector: Sector, cell: Cell, rng: np.random.Generator
+) -> tuple[Gray, NDArray[np.bool_]] | None:
+    """The frame with one line in the sector, and the pixels of its letters; None if it is small."""
+    font = str(rng.choice(FONTS[cell.script]))
+    part, box = cover(a_line(cell.script, rng), font, cell.height, cell.angle)
     tall, wide = part.shape
+    if tall >= gray.shape[0] or wide >= gray.shape[1]:
+        return None
     core = cv2.erode(sector.inside.astype(np.uint8), np.ones((tall, wide), np.uint8), borderValue=0)
     rows, columns = np.nonzero(core if core.any() else sector.inside)
     pick = int(rng.integers(len(rows)))
     y = int(np.clip(rows[pick] - tall // 2, 0, gray.shape[0] - tall))
     x = int(np.clip(columns[pick] - wide // 2, 0, gray.shape[1] - wide))
-    place, style = (slice(y, y + tall), slice(x, x + wide)), rng.choice(STYLES)
-    below = (
-        gray[place]
-        * {"plain": 1.0, "box": 0.0, "shadow": 1 - np.roll(part, (1, 1), (0, 1))}[str(style)]
-    )
+    place = (slice(y, y + tall), slice(x, x + wide))
+    below = gray[place] * {
+        "box": 1 - box / 255.0,
+        "shadow": 1 - np.roll(part, (1, 1), (0, 1)),
+    }.get(cell.style, 1.0)
+    near = cv2.dilate((part > 0.3).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    faint = float(np.percentile(below[near], 90)) + 30
+    if faint > 255:  # the tissue is as bright as ink
+        return None
+    ink = faint if cell.style == "faint" else max(faint, float(rng.choice([255, 235, 190])))
     written = gray.copy()
-    written[place] = below * (1 - part) + part * int(rng.choice(INKS))
-    if rng.integers(2):
-        encoded = cv2.imencode(".jpg", written, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    written[place] = np.clip(below * (1 - part) + part * ink, 0, 255)
+    letters = np.zeros(gray.shape, np.bool_)
+    letters[place] = part > 0.5
+    if cell.jpeg:
+        encoded = cv2.imencode(".jpg", written, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
         written = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
-    return Burned(written, place, part > 0.5)
+    return written, letters
 
 
-def outcome(gray: Gray, config: QualityConfig, burned: Burned | None = None) -> str:
-    """`held`, `painted` (nine tenths of the letters) or `missed`."""
-    sector = find_sector(gray)
-    x0, y0, x1, y1 = sector.box
-    codes, _ = judge_print(crop_to_sector(gray, sector), sector.inside[y0:y1, x0:x1], config)
-    if "text_in_sector" in codes:
-        return "held"
-    hidden = burned is not None and (~sector.inside[burned.place])[burned.ink].mean() >= 0.9
-    return "painted" if hidden else "missed"
+def looked_at(frame: Frame, config: QualityConfig) -> Examined:
+    return examine(frame, (), config)
 
 
-def recall(frames: list[Gray], height: int, config: QualityConfig) -> tuple[float, float, float]:
-    """Shares of frames with letters of `height` pixels that are held, painted over and missed."""
-    rng = np.random.default_rng(height)
-    lines = [burn(gray, find_sector(gray), height, rng) for gray in frames]
-    found = np.array([outcome(line.gray, config, line) for line in lines])
-    held, painted, missed = (
-        float(np.mean(found == name)) for name in ("held", "painted", "missed")
-    )
-    return held, painted, missed
+def is_found(gray: Gray, letters: NDArray[np.bool_], config: QualityConfig) -> bool:
+    """Whether the frame is held for its text, or nine tenths of the letters are painted over."""
+    found = looked_at(Frame(0, gray, None, None, None, "not_dicom"), config)
+    if "text_in_sector" in found.codes:
+        return True
+    return found.sector is not None and bool((~found.sector.inside)[letters].mean() >= 0.9)
+
+
+def measure_recall(frames: list[Gray], count: int, config: QualityConfig) -> None:
+    """Print the share of lines found, by height and angle, and by each other property."""
+    scripts = [script for script, fonts in FONTS.items() if Path(fonts[0]).is_file()]
+    for script in FONTS.keys() - set(scripts):
+        print(f"left out: {script}, because {FONTS[script][0]} is not installed")
+    rng = np.random.default_rng(3)
+    sectors = [find_sector(gray) for gray in frames]
+    results: list[tuple[Cell, bool]] = []
+    for number in range(count):
+        cell = Cell(
+            scripts[number % len(scripts)],
+            int(rng.choice(HEIGHTS)),
+            0 if number % 3 == 0 else int(rng.choice(ANGLES)),
+            str(rng.choice(STYLES)),
+            bool(rng.integers(2)),
+        )
+        pick = number % len(frames)
+        burned = burn(frames[pick], sectors[pick], cell, rng)
+        if burned is not None:
+            results.append((cell, is_found(*burned, config)))
+    upright = [found for cell, found in results if cell.angle in (0, 180) and cell.height >= 9]
+    turned = [found for cell, found in results if cell.angle not in (0, 180) and cell.height >= 12]
+    print(f"upright, from 9 pixels: {np.mean(upright):.3f} of {len(upright)}")
+    print(f"turned, from 12 pixels: {np.mean(turned):.3f} of {len(turned)}")
+    for name in Cell._fields:
+        shares: defaultdict[str, list[bool]] = defaultdict(list)
+        for cell, found in results:
+            way = "" if name == "angle" else "upright" if cell.angle in (0, 180) else "turned"
+            shares[f"{getattr(cell, name)!s:>9} {way}"].append(found)
+        for key, hits in sorted(shares.items()):
+            print(f"{name:>7} {key:18} {np.mean(hits):.3f} of {len(hits)}", flush=True)
+
+
+def measure_clean(data: Path, count: int | None, config: QualityConfig, alarms: Path) -> None:
+    """Print how many clean frames are held, what is left in stored frames, and the time."""
+    held, left, total, seconds = [], [], 0, 0.0
+    for name, frame in real_frames(data, count):
+        start = time.process_time()
+        found = looked_at(frame, config)
+        seconds += time.process_time() - start
+        total += 1
+        if "text_in_sector" in found.codes:
+            held.append((frame.gray, f"{name} {' | '.join(found.printed or ())}"))
+        elif found.crop is not None and status_of(found.codes) == "accepted":
+            again = [text for text in find_text(found.crop, least=LIKELY) if is_text(text)]
+            left += [(name, text) for text in again if not is_harmless(text)]
+    print(f"clean frames held: {len(held)} of {total}; {1000 * seconds / total:.0f} ms a frame")
+    print("\n".join(name for _, name in held))
+    print(f"readable text left in stored frames: {len(left)}")
+    for name, text in left:
+        print(f"  {name}: '{text.words}' {text.confidence:.2f}, likeness {text.likeness:.2f}")
+    if held:
+        alarms.write_bytes(contact_sheet(held, 4, 480))
 
 
 def main() -> None:
@@ -157,40 +229,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--frames", type=int, default=150)
-    parser.add_argument(
-        "--ocr-frames", type=int, default=30, help="Tesseract takes 0.3 s a frame; 0 for none"
-    )
+    parser.add_argument("--text", choices=("detector", "rules"), default="detector")
+    parser.add_argument("--lines", type=int, default=600, help="lines that are burned in")
+    parser.add_argument("--frames", type=int, default=60, help="frames that get such lines")
     parser.add_argument(
         "--clean", type=int, default=None, help="clean frames looked at; all by default"
     )
-    parser.add_argument(
-        "--alarms", type=Path, help="write the clean frames that are held to this PNG"
-    )
+    parser.add_argument("--alarms", type=Path, default=Path("alarms.png"))
     given = parser.parse_args()
-    frames = [gray for _, gray in real_frames(given.data, given.frames)]
-    few = frames[:: max(1, len(frames) // max(1, given.ocr_frames))][: given.ocr_frames]
-    print(f"letters   strokes alone ({len(frames)} frames)    with Tesseract ({len(few)} frames)")
-    print(
-        f"{'px':>7}   {'held':>6} {'painted':>8} {'missed':>7}    {'held':>6} {'painted':>8} "
-        f"{'missed':>7}"
-    )
-    for height in HEIGHTS:
-        shares = recall(frames, height, STROKES)
-        second = recall(few, height, READ) if few else (np.nan,) * 3
-        print(f"{height:>7}   {shares[0]:>6.3f} {shares[1]:>8.3f} {shares[2]:>7.3f}", end="    ")
-        print(f"{second[0]:>6.3f} {second[1]:>8.3f} {second[2]:>7.3f}", flush=True)
-    clean = list(real_frames(given.data, given.clean))
-    held = [(gray, name) for name, gray in clean if outcome(gray, STROKES) == "held"]
-    print(f"clean frames held: {len(held)} of {len(clean)} by strokes", end="")
-    print(
-        f", {sum(outcome(gray, READ) == 'held' for gray in few)} of {len(few)} with Tesseract"
-        if few
-        else ""
-    )
-    print("\n".join(name for _, name in held))
-    if given.alarms and held:
-        given.alarms.write_bytes(contact_sheet(held, 4, 320))
+    config = QualityConfig(text=given.text)
+    if given.lines:
+        frames = [frame.gray for _, frame in real_frames(given.data, given.frames)]
+        measure_recall(frames, given.lines, config)
+    if given.clean != 0:
+        measure_clean(given.data, given.clean, config, given.alarms)
 
 
 if __name__ == "__main__":

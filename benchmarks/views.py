@@ -21,7 +21,7 @@ from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.reasons import status_of
 from sono.curation.imaging import quality
 from sono.curation.imaging.display_modes import detect_modes
-from sono.curation.imaging.ocr import judge_print
+from sono.curation.imaging.judged_text import judge_text
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import crop_to_sector, find_sector
 from sono.curation.readers.files import read_source
@@ -194,7 +194,7 @@ def codes_of(picture: Picture) -> set[str]:
         quality.measure(crop_to_sector(gray, sector), sector, colors), sector, CONFIG
     )
     frame = Frame(0, gray, rgb, None, None, "not_dicom")
-    print_codes, _ = judge_print(crop_to_sector(gray, sector), sector.inside[y0:y1, x0:x1], CONFIG)
+    _, print_codes, _ = judge_text(gray, sector, CONFIG)
     return {*found, *print_codes, *detect_modes(frame, sector.inside, CONFIG.views)}
 
 

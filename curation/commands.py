@@ -61,8 +61,8 @@ def qc(
         str,
         typer.Argument(
             help=(
-                "Folder of DICOM, PNG, JPEG, TIFF or BMP files; or s3://bucket/raw "
-                "(docs/stores.md)."
+                "Folder or archive of DICOM files, pictures and videos (docs/formats.md); or "
+                "s3://bucket/raw (docs/stores.md)."
             )
         ),
     ],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sono import __version__
 from sono.curation.core.atomic import write_bytes
-from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
+from sono.curation.core.atomic_folders import new_folder
 from sono.curation.core.console import progress
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.tables import rows_of
@@ -63,7 +63,7 @@ def export_dicom(workspace: Workspace, out: Path) -> DicomSummary:
     is found in the export.
     """
     workspace.require_vault()  # its key is needed for the UIDs
-    refuse_used_folder(out)
+    workspace.check_new_folder(out)
     images = _with_numbers(workspace.accepted_images().drop_duplicates("image_id"))
     key = workspace.key()
     with new_folder(out) as new:
@@ -97,10 +97,9 @@ def _with_numbers(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_without_print(row: dict[str, Any]) -> bool:
-    """Whether no text was seen: the sector was found and contains no strokes."""
-    return row["sector_kind"] not in (None, "full") and not {"overlay", "text_in_sector"} & set(
-        row["reasons"]
-    )
+    """Whether no text was seen: the sector was found, searched, and contains no strokes."""
+    seen = {"overlay", "text_in_sector", "private_text", "text_unsearched"}
+    return row["sector_kind"] not in (None, "full") and not seen & set(row["reasons"])
 
 
 def dicom_bytes(row: dict[str, Any], pixels: NDArray[np.uint8], key: bytes) -> bytes:

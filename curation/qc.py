@@ -27,7 +27,7 @@ from sono.curation.imaging.analysis_cache import (
     save_part,
     save_sources,
 )
-from sono.curation.imaging.ocr import check_tesseract
+from sono.curation.imaging.judged_text import text_search
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.source_names import names_of_persons
@@ -37,8 +37,10 @@ from sono.curation.qc_messages import (
     frame_remarks,
     moved_frames_remark,
     orphaned_masks_remark,
+    text_search_remark,
     unread_files_remark,
 )
+from sono.curation.readers.archives import file_of
 from sono.curation.readers.files import list_sources, name_of
 from sono.curation.readers.object_store import is_url
 from sono.curation.records.centers import center_remarks, known_spelling, unify_centers
@@ -156,6 +158,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         total=_counts(images["status"]) if len(images) > len(own) else {},
         private_strings=searched,
         remarks=(
+            *text_search_remark(task.quality.text),
             *found_table_remark(options.raw, None if options.records else reading, options.names),
             *frame_remarks(images, own, records, applied.joined),
             *applied.remarks,
@@ -183,8 +186,7 @@ def _remove_leftovers(workspace: Workspace) -> None:
 def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
     settings = workspace.settings("qc", QualityConfig)
     cine = override(settings.cine, frames=options.frames)
-    if settings.ocr:
-        check_tesseract()
+    settings = settings.model_copy(update={"text": text_search(settings)})
     return AnalysisTask(
         root=name_of(options.raw),
         key=workspace.key(),
@@ -307,7 +309,7 @@ def _measure(
     done = {path: known[path] for path in set(paths) - set(todo)}
     needs = (
         workspace.config_path,
-        *(Path(os.fsdecode(path)) for path in todo[:1] if not is_url(path)),
+        *(Path(os.fsdecode(file_of(path))) for path in todo[:1] if not is_url(path)),
     )
     fresh: list[Row] = []
     saved = time.monotonic()

@@ -20,6 +20,21 @@ from sono.curation.records.table import RecordsTable
 from sono.curation.records.table_reading import TableReading
 
 
+def text_search_remark(text: str) -> list[str]:
+    """A remark where text on the tissue was not searched with the detector; [] where it was."""
+    if text == "detector":
+        return []
+    if text == "off":
+        return [
+            'text on the tissue was not searched ([qc] text = "off"): names, dates and ids in the '
+            "pixels stay in accepted frames"
+        ]
+    return [
+        "text on the tissue was searched by rules, which miss turned lines and read nothing; "
+        "for the text detector: pip install 'sono[ocr]', then run sono qc again"
+    ]
+
+
 def moved_frames_remark(before: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     """A remark where frames of earlier runs moved to another split; [] where none did."""
     earlier = before.dropna(subset=["split"]).set_index("image_id")["split"]

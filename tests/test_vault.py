@@ -40,9 +40,11 @@ WRITERS = [name for name, command in COMMANDS.items() if command.writes and comm
 
 
 @pytest.fixture
-def place(place: Place) -> Place:
-    """A copy with a folder for what is exported."""
+def place(place: Place, request: pytest.FixtureRequest) -> Place:
+    """A copy with a folder for what is exported, and with a pair to draw."""
     place.out.mkdir()
+    if "dedup sheet" in request.node.name:
+        COMMANDS["dedup sheet"].begin(place)
     return place
 
 
@@ -251,3 +253,23 @@ def test_a_surname_that_is_a_word_of_sono_stops_no_command(place: Place) -> None
     write_table(place.study.sources_path, sources, SOURCES, mode=0o600)
     for command in ("stats", "eval", "model export"):
         assert ran(command, place)[0] == 0, command
+
+
+OUTPUTS = [
+    (name, inside)
+    for name, command in COMMANDS.items()
+    if "{out}" in command.words and command.in_study and name != "pull"
+    for inside in ("study/frames", "study.vault")
+]
+
+
+@pytest.mark.parametrize(("name", "inside"), OUTPUTS)
+def test_nothing_is_exported_among_the_stored_frames_or_into_the_vault(
+    place: Place, name: str, inside: str
+) -> None:
+    target = place.base / inside / "new"
+    line = [word.replace(str(place.out), str(target)) for word in COMMANDS[name].line(place)]
+    said = run(line)
+    assert (said.code, said.one_line) == (1, True), said
+    assert "a place for such files" in said.err
+    assert not target.exists()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
+from sono.curation.core.atomic_folders import new_folder
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder
@@ -43,7 +43,7 @@ def export_shards(
     PrivacyError if something private is found.
     """
     workspace.require_vault(no_vault)
-    refuse_used_folder(out)
+    workspace.check_new_folder(out)
     images = usable_images(workspace, workspace.accepted_images(), config)
     template = template_set(workspace)
     side = MaskClip.side_of(start_of(workspace, config).config)

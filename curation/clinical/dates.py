@@ -46,8 +46,8 @@ def parse_date(text: str, month_first: bool | None = False) -> date:
     Forms: `2024-01-31` (also with / or points; a time may follow), `20240131`, `31.01.2024`,
     `31/01/2024`, `31-Jan-2024`, `Jan 31, 2024` and `45322`, a spreadsheet's day number. Months may
     be named in seven languages. `03/04/2024` is 3 April, or 4 March if the table is `month_first`;
-    with points it is always 3 April. If `month_first` is None, because a column has dates of both
-    orders, such a date is a SonoError. Years of two digits are not accepted.
+    with points it is always 3 April. If `month_first` is None, because the order is not known, such
+    a date is a SonoError. Years of two digits are not accepted.
     """
     written = text.strip()
     if found := _YEAR_FIRST.fullmatch(written) or _COMPACT.fullmatch(written):
@@ -57,8 +57,8 @@ def parse_date(text: str, month_first: bool | None = False) -> date:
         if month_first is None:
             if found[2] != "." and first != second and max(first, second) <= 12:
                 raise SonoError(
-                    f"date '{short(text)}' fits both orders, and both occur in the table; write it "
-                    "as 2024-01-31, or set date_order in [records]"
+                    f"date '{short(text)}' fits both orders, and the other dates do not decide; "
+                    "write it as 2024-01-31, or set date_order in [records]"
                 )
             month_first = second > 12
         day, month = (second, first) if month_first and found[2] != "." else (first, second)
@@ -87,13 +87,16 @@ def count_orders(texts: Iterable[str]) -> Counter[str]:
 
 
 def month_first_of(field: str, orders: Mapping[str, Counter[str]]) -> bool | None:
-    """Whether the dates of a field are month first; None if both orders occur.
+    """Whether the dates of a field are month first; None if that is not known.
 
-    The field's own column decides, otherwise the other columns.
+    The field's own column decides, otherwise the other columns. If none shows an order, only dates
+    that other facts check are read, day first: an exchanged LMP or due date would be a wrong age.
     """
     own, all_of_them = orders.get(field, Counter()), sum(orders.values(), Counter[str]())
     counts = own if own["day"] or own["month"] else all_of_them
-    return None if counts["day"] and counts["month"] else bool(counts["month"])
+    if bool(counts["day"]) == bool(counts["month"]):
+        return None if counts["day"] or field in ("due", "lmp") else False
+    return bool(counts["month"])
 
 
 def short(text: str) -> str:

@@ -204,3 +204,21 @@ SCANNER_WORDS = frozenset(
         "tis",
     ]
 )
+
+# What a reader may find on a frame that names nobody: also planes, structures, makers, biometry.
+PRINTED_WORDS = (
+    OWN_WORDS
+    | SCANNER_WORDS
+    | MAKERS
+    | words_of(
+        """
+        ac afi ap apad bpd cm crl depth dist dr dvp efw fl fps freq frame ga gn hc hz idx khz kpa lr
+        mhz mi mm npd nt ofd pct pwr ra ri rt sd tad tcd tib tis us vol zoom
+        """,
+        *(text for plane in PLANES for text in (plane.id, plane.name)),
+        *PlaneTable().structures,
+        *REGIONS,
+        *LATERALITY,
+        *PRESENTATION,
+    )
+)

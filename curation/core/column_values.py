@@ -17,6 +17,10 @@ RANGES_MM = {
     "col_spacing": (0.005, 2.0),
 }
 STATUSES = ("accepted", "rejected", "quarantined", "error")
+LATERALITIES = ("left", "right", "both")
+PRESENTATIONS = ("cephalic", "breech", "transverse")
+GA_SOURCES = ("recorded", "due", "lmp", "crl", "hc", "report")
+SECTOR_KINDS = ("convex", "phased", "linear", "trapezoid", "full")
 SPLITS = ("train", "val", "test")
 DECISIONS = ("released", "rejected")  # on quarantined frames
 MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
@@ -34,6 +38,7 @@ COUNT_RANGE: Range = (0, 2**31 - 1)
 SHARE_RANGE: Range = (0, 1)
 IMAGE_RANGES: dict[str, Range] = {
     "frame": COUNT_RANGE,
+    "frame_seconds": (0, 24 * 3600),
     "source_frames": COUNT_RANGE,
     "repeats_frame": COUNT_RANGE,
     "ga_days": (28, 315),  # 4 to 45 weeks

@@ -29,22 +29,37 @@ REASONS = {
     "system_file": Reason("rejected", "a hidden file of the operating system"),
     "not_an_image": Reason("rejected", "not an image or DICOM file"),
     "archive": Reason("rejected", "an archive or compressed file, which is not opened; unpack it"),
-    "video": Reason("rejected", "a video, which is not read; export its frames"),
-    "volume": Reason("rejected", "a volume or an array, which is not read; export its slices"),
+    "video": Reason("rejected", "a video file without pictures: it has only sound or text"),
+    "volume": Reason(
+        "rejected", "a volume or an array that is no series of frames; export its slices"
+    ),
     "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
     "corrupt": Reason("error", "the content contradicts its own checksums or structure"),
     "too_large": Reason("error", "more pixels than the limit allows"),
     "too_small": Reason("rejected", "fewer pixels than an ultrasound frame has"),
     "unsupported": Reason("error", "a pixel format that sono does not read"),
+    "archive_member": Reason(
+        "error",
+        "a member of an archive that is not read: a link, encrypted, or with a name that leaves "
+        "the archive or occurs twice",
+    ),
+    "archive_limit": Reason(
+        "error", "an archive or a member of one beyond a limit of number, size or compression"
+    ),
+    "needs_extra": Reason("error", "a format that is read by an extra which is not installed"),
     "worker_died": Reason("error", "the decoder crashed its process or did not finish"),
     "wrong_extension": Reason("accepted", "the content has another format than the file name"),
     "trailing_data": Reason("accepted", "bytes after the end of the image were dropped"),
     "rotated_by_exif": Reason("accepted", "the picture was turned by its orientation tag"),
     "bit_depth": Reason("accepted", "more than 8 bits per pixel were windowed to 8"),
-    "first_frame_only": Reason(
-        "accepted", "only the first picture of an animation or multi-page file was read"
+    "first_frame_only": Reason("accepted", "only the first picture of an animation was read"),
+    "video_damaged": Reason(
+        "accepted",
+        "parts of the video could not be decoded: they and the frames up to the next key frame are "
+        "left out",
     ),
+    "one_stream_only": Reason("accepted", "only the first video stream of the file was read"),
     # DICOM
     "missing_tag": Reason("error", "a DICOM element that pixels need is missing"),
     "bad_value": Reason("error", "a DICOM element has an impossible value"),
@@ -103,7 +118,8 @@ REASONS = {
         "accepted", "the border of the sector was not found; the complete frame is kept"
     ),
     "border_unknown": Reason(
-        "quarantined", "a DICOM frame whose sector was not found; it may show a name and date"
+        "quarantined",
+        "a DICOM or video frame whose sector was not found; it may show a name and date",
     ),
     "doppler": Reason("accepted", "color inside the sector"),
     "overlay": Reason("accepted", "text or calipers inside the sector"),
@@ -111,8 +127,13 @@ REASONS = {
         "quarantined",
         "a line of text on the tissue that may be a name; check it, then `sono quarantine release`",
     ),
-    "print_unread": Reason(
-        "quarantined", "Tesseract failed on this frame, so its burned-in text is unknown"
+    "private_text": Reason(
+        "quarantined",
+        "words on the tissue match a name, id or date of its file or record; reject the frame, or "
+        "release it if the word is not private",
+    ),
+    "text_unsearched": Reason(
+        "accepted", 'text on the tissue was not searched for (`[qc] text = "off"`)'
     ),
     "unknown_kind": Reason(
         "accepted", "unlike the fetal frames that sono knows; check whether it is one"
@@ -170,6 +191,9 @@ REASONS = {
 # Why a frame has no spacing in mm (the column spacing_reason).
 SPACING_REASONS = {
     "not_dicom": "a picture file, which holds no spacing",
+    "video": "a video, which holds no spacing",
+    "no_unit": "a spacing without unit, or in another one than mm",
+    "default_spacing": "1 mm on both axes, which programs write where the spacing is unknown",
     "no_regions": "no ultrasound region and no PixelSpacing in the header",
     "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",
     "region_not_tissue": "no region shows tissue in two dimensions",
@@ -191,7 +215,7 @@ SPACING_REASONS = {
 }
 
 # Of files that may hold frames and that are not opened.
-CONTAINERS = ("archive", "video", "volume", "document", "unsupported")
+CONTAINERS = ("archive", "needs_extra", "volume", "document", "unsupported")
 
 # Quarantines that looking at the one picture cannot lift.
 NOT_BY_EYE = frozenset({"duplicate_conflict"})

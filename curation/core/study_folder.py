@@ -118,6 +118,11 @@ class StudyFolder:
         return self.vault / "quarantine"
 
     @property
+    def reviews_path(self) -> Path:
+        """The log of decisions on masks."""
+        return self.root / "reviews.jsonl"
+
+    @property
     def released_path(self) -> Path:
         """The vault's table of decisions on quarantined frames."""
         return self.vault / "released.parquet"

@@ -11,20 +11,25 @@ import pyarrow.parquet as pq
 from sono.curation.core.atomic import atomic_path, check_regular
 from sono.curation.core.column_values import (
     COUNT_RANGE,
+    GA_SOURCES,
     ID_PATTERN,
     IMAGE_PATTERNS,
     IMAGE_RANGES,
+    LATERALITIES,
     LEVELS,
     LINE_PATTERN,
     MASK_SOURCES,
     MASK_STATES,
     PLACE_RANGE,
+    PRESENTATIONS,
+    SECTOR_KINDS,
     SIDE_RANGE,
     SPLITS,
     STATUSES,
     TIERS,
 )
 from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import REGIONS
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.table_checks import (
     STUDY,
@@ -49,6 +54,7 @@ class ImageRow(TypedDict, total=False):
     source_id: str  # keyed hash of the path; the path itself stays in the vault
     file_sha256: str | None
     frame: int
+    frame_seconds: float | None  # since the first frame of the cine or video; null if unknown
     source_frames: int | None  # that the file holds, also those that --frames left out
     repeats_frame: int | None  # the frame of the same file that represents this one
     center: str | None
@@ -63,7 +69,7 @@ class ImageRow(TypedDict, total=False):
     plane: str | None  # a plane id, "other" (labeled as none of the planes) or null (unknown)
     region: str | None
     ga_days: int | None
-    ga_source: str | None  # the dating that gave it: recorded, due, lmp, crl, hc, report
+    ga_source: str | None  # the dating that gave it
     # ISO, moved into the 22nd century by the patient's own number of days; null unless kept
     exam_date: str | None
     laterality: str | None
@@ -90,7 +96,7 @@ class ImageRow(TypedDict, total=False):
     crop_y0: int | None
     crop_x1: int | None
     crop_y1: int | None
-    # convex, phased, linear, trapezoid, full (no border found: the complete frame is kept)
+    # full: no border found, so the complete frame is kept
     sector_kind: str | None
     sector_confidence: float | None
     sector_apex_x: float | None  # geometry in stored pixels, degrees from straight down
@@ -136,6 +142,11 @@ IMAGES = TableSpec(
         "split": SPLITS,
         "duplicate_kind": ("exact", "near"),
         "reasons": tuple(REASONS),
+        "ga_source": GA_SOURCES,
+        "laterality": LATERALITIES,
+        "presentation": PRESENTATIONS,
+        "region": tuple(REGIONS),
+        "sector_kind": SECTOR_KINDS,
     },
     ranges=IMAGE_RANGES,
     patterns=IMAGE_PATTERNS,
@@ -143,6 +154,7 @@ IMAGES = TableSpec(
     later=frozenset(
         [
             "patient_group",
+            "frame_seconds",
             "source_frames",
             "repeats_frame",
             "ga_source",

@@ -2,10 +2,11 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
 # pseudonyms, which the vault keeps, too
 IDENTITY = ("patient_id", "patient_group", "study_id", "exam_id")
+# where the stored frame lies in its file: masks are cut by these columns
+_SIDES = ("height", "width", "source_height", "source_width")
+GEOMETRY = (*_SIDES, "crop_x0", "crop_y0", "crop_x1", "crop_y1")
 _KEY = ["source_id", "frame"]
-_CHECKED = (*_KEY, "image_id", *IDENTITY)
+_CHECKED = (*_KEY, "image_id", *IDENTITY, *GEOMETRY)
 
 Stamp = tuple[int, int, int]
 
@@ -50,7 +54,7 @@ def check_identities(workspace: "Workspace", *stamps: Stamp) -> None:
 def check_rows_of_vault(
     images: pd.DataFrame, sources: pd.DataFrame, path: Path, vault: Path
 ) -> None:
-    """Raise SonoError if `images` lacks a row of `sources`, or has another image id or pseudonym.
+    """Raise SonoError if `images` lacks a row of `sources`, or has another id, pseudonym or crop.
 
     Values that the vault does not know, or knows from a version that kept no pseudonyms, are not
     compared.
@@ -72,9 +76,10 @@ def check_rows_of_vault(
     compared = {
         "image_id": there,
         "patient_id": kept | there & sources["raw_patient"].isna().to_numpy(bool),
+        **{name: sources[name].notna().to_numpy(bool) for name in GEOMETRY},
     }
     for name in _CHECKED[len(_KEY) :]:
-        own, other = (table[name].fillna("").to_numpy(object) for table in (images, sources))
+        own, other = (_filled(table[name]) for table in (images, sources))
         odd = (own != other) & compared.get(name, kept)
         if odd.any():
             row = int(odd.argmax())
@@ -82,3 +87,9 @@ def check_rows_of_vault(
                 f"{path}: row {row + 1}: column '{name}' has '{own[row]}', and {vault} has "
                 f"'{other[row]}'; {advice}"
             )
+
+
+def _filled(column: pd.Series) -> NDArray[Any]:
+    """The values of a column of texts, or of numbers from 0; missing ones are "" or -1."""
+    whole = pd.api.types.is_integer_dtype(column)
+    return column.fillna(-1 if whole else "").to_numpy(np.int64 if whole else object)

@@ -25,7 +25,7 @@ class SourceFacts(TypedDict, total=False):
     header_facts: str | None  # JSON: other facts of the header on person, exam and image
     named_by: list[str] | None  # digests of the rows that met the file by name or id
     record_note: str | None  # why a row was not applied, or only in part
-    private: list[str] | None  # what must never appear in the workspace
+    private: list[str]  # what must never appear in the workspace
     persons: list[str] | None  # of these the names of patients, operators and physicians
     replaced: str | None  # JSON: the values that a record replaced, for a later record
     from_report: list[str] | None  # the record fields and codes that structured reports gave

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,22 +195,28 @@ class Workspace(StudyFolder):
         A file that exists and does not begin with `start` is not an earlier output, and is not
         overwritten either. Call it before long work.
         """
-        place, root = real_path(target), real_path(self.root)
-        own = place.suffix in (".parquet", ".toml") and place.parent == root
-        if (
-            own
-            or place.is_relative_to(real_path(self.frames))
-            or place.is_relative_to(real_path(self.vault))
-        ):
-            raise SonoError(
-                f"{target}: a file of the study itself, or a place for such files; "
-                "name a new file outside it"
-            )
+        self._refuse_own_place(target)
         check_target(target)
         if start and target.is_file() and not _begins(target, start):
             raise SonoError(
                 f"{target}: exists and is not an earlier output of this command; name a new file, "
                 "or delete this one"
+            )
+
+    def check_new_folder(self, target: Path) -> None:
+        """Raise SonoError if `target` is a place for files of the study, or a folder in use."""
+        self._refuse_own_place(target)
+        refuse_used_folder(target)
+
+    def _refuse_own_place(self, target: Path) -> None:
+        place, root = real_path(target), real_path(self.root)
+        own = place.suffix in (".parquet", ".toml") and place.parent == root
+        if own or any(
+            place.is_relative_to(real_path(folder)) for folder in (self.frames, self.vault)
+        ):
+            raise SonoError(
+                f"{target}: a file of the study itself, or a place for such files; "
+                "name a new one outside it"
             )
 
     def write_vault(self, path: Path, spec: TableSpec, frame: pd.DataFrame) -> None:
@@ -273,7 +280,15 @@ class Workspace(StudyFolder):
             )
 
     def masks(self) -> pd.DataFrame:
-        """The masks table, possibly empty."""
+        """The masks table, possibly empty.
+
+        Raises SonoError while it lacks decisions of a review that runs or was interrupted.
+        """
+        if _has_pending(self.reviews_path):
+            raise SonoError(
+                f"{self.path(MASKS)}: decisions in {self.reviews_path.name} are not in this table "
+                "yet; end the running `sono masks review`, or start it again if it was killed"
+            )
         return self.read(MASKS)
 
     def captions(self) -> pd.DataFrame:
@@ -305,6 +320,17 @@ class Workspace(StudyFolder):
             for folder in (self.root, self.vault):
                 remove_leftovers(folder)
             yield
+
+
+def _has_pending(log: Path) -> bool:
+    """Whether the log of a review ends with a decision, not with the line that all are applied."""
+    if not log.exists():
+        return False
+    with open_regular(log) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 40))
+        end = file.read()
+    return size > 0 and re.search(rb'(?:^|\n)\{"applied":\d+\}\n$', end) is None
 
 
 def _begins(path: Path, start: bytes) -> bool:

@@ -21,7 +21,7 @@ from sono.curation.imaging import quality
 from sono.curation.imaging.border_text import printed_lines
 from sono.curation.imaging.cine import Distinct, chosen
 from sono.curation.imaging.display_modes import detect_modes
-from sono.curation.imaging.ocr import judge_print
+from sono.curation.imaging.judged_text import judge_text
 from sono.curation.imaging.perceptual_hash import perceptual_hash
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector, find_sector
@@ -31,7 +31,7 @@ from sono.curation.readers.files import Frame, Limits, ReadResult, read_source, 
 
 # Raise when a change of the code changes what a file gives, so that older results are measured
 # again.
-ANALYSIS_VERSION = 10
+ANALYSIS_VERSION = 12
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,9 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
     flat = quality.flat_picture(frame.gray)
     if flat is not None or status_of(known) in ("rejected", "error"):
         return Examined((*known, *([flat] if flat else [])))
-    sector = _sector(frame)
+    # colored letters are dark in luma
+    ink = frame.gray if frame.rgb is None else frame.rgb.max(axis=2)
+    sector, on_tissue, printed = judge_text(ink, _sector(frame), config)
     x0, y0, x1, y1 = sector.box
     crop = crop_to_sector(frame.gray, sector)
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
@@ -191,11 +193,8 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
     known += detect_modes(frame, sector.inside, config.views)
     if "rendering" in known and "doppler" in known:  # its colors are no flow
         known.remove("doppler")
-    if sector.kind == "full" and frame.spacing_reason != "not_dicom":
+    if sector.kind == "full" and frame.is_screen:
         known.append("border_unknown")
-    # colored letters are dark in luma
-    ink = crop if frame.rgb is None else crop_to_sector(frame.rgb.max(axis=2), sector)
-    on_tissue, printed = judge_print(ink, sector.inside[y0:y1, x0:x1], config)
     return Examined((*known, *on_tissue), sector, crop, measures, printed)
 
 
@@ -223,6 +222,7 @@ def _sector(frame: Frame) -> Sector:
 def _picture_columns(frame: Frame) -> Row:
     return {
         "frame": frame.index,
+        "frame_seconds": frame.seconds,
         "image_id": image_id_of(frame.gray),
         "source_height": frame.gray.shape[0],
         "source_width": frame.gray.shape[1],

@@ -40,6 +40,7 @@ class Distinct:
     """A frame that later ones are compared with: index, box of its sector, and a small copy."""
 
     index: int
+    shape: tuple[int, ...]
     box: Box
     small: Gray  # [64, 64]
 
@@ -47,13 +48,15 @@ class Distinct:
     def of(cls, index: int, gray: Gray, box: Box | None) -> "Distinct":
         """The frame `gray` [H, W] with its sector in the half-open `box`; None means all of it."""
         place = box or (0, 0, gray.shape[1], gray.shape[0])
-        return cls(index, place, _small(gray, place))
+        return cls(index, gray.shape, place, _small(gray, place))
 
     def change(self, gray: Gray) -> float:
         """How much a later frame [H, W] of the same cine differs, from 0 to 2.
 
-        0 means the same apart from gain.
+        0 means the same apart from gain. A page of another size differs as much as possible.
         """
+        if gray.shape != self.shape:
+            return 2.0
         return 1.0 - _correlation(self.small, _small(gray, self.box))
 
 

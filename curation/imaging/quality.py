@@ -46,8 +46,9 @@ class QualityConfig(Config):
     views: ViewConfig = ViewConfig()
     # what a line of print on the tissue makes of a frame
     burned_text: Literal["quarantine", "remark"] = "quarantine"
-    # also read print with Tesseract, 0.2 s a frame: names, dates and ids are text_in_sector
-    ocr: bool = False
+    # how print on the tissue is found: by the text detector of the extra `ocr` (where it is not
+    # installed, by rules), by the shape of strokes alone, or not at all
+    text: Literal["detector", "rules", "off"] = "detector"
 
 
 def measure(gray: Gray, sector: Sector, rgb: NDArray[np.uint8] | None = None) -> dict[str, float]:

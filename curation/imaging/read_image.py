@@ -45,7 +45,7 @@ class ImageFrame:
 
 
 def read_image(path: str | os.PathLike[str]) -> list[ImageFrame]:
-    """The frames of a DICOM file or an image (PNG, JPEG, TIFF, BMP ...), every frame of a cine.
+    """The frames of a DICOM file, an image or a video: every frame of a cine.
 
     Raises:
         SonoError: The file gives no frame; the message names the reason code.

@@ -21,6 +21,7 @@ from sono.curation.imaging.echo_layers import (
     header_height,
     text_on_background,
 )
+from sono.curation.imaging.insets import framed_insets, lone_insets
 from sono.curation.imaging.sector_sides import Side, Sides, find_sides, left_of, without_upright
 
 WORK_SIDE = 256  # longer side of the small picture all searching is done on
@@ -75,8 +76,27 @@ def across_sector(sector: Sector, step: int = 1) -> NDArray[np.float64]:
 def find_sector(gray: NDArray[np.uint8]) -> Sector:
     """The sector of the frame `gray` [H, W].
 
-    Only what is certainly background is excluded.
+    Only insets and what is certainly background are excluded.
     """
+    insets = framed_insets(gray)
+    insets += [box for box, own in lone_insets(gray) if _is_fan(_only_sector(own))]
+    if not insets:
+        return _only_sector(gray)
+    rest, inset = gray.copy(), np.zeros(gray.shape, np.bool_)
+    for x0, y0, x1, y1 in insets:
+        inset[y0:y1, x0:x1] = True
+    rest[inset] = background_tone(gray[::4, ::4])
+    found = _only_sector(rest)
+    return replace(found, inside=found.inside & ~inset)
+
+
+def _is_fan(sector: Sector) -> bool:
+    """Whether both sides were found and are not parallel."""
+    return sector.kind == "convex" and None not in (sector.angle_left, sector.angle_right)
+
+
+def _only_sector(gray: NDArray[np.uint8]) -> Sector:
+    """The sector of a frame [H, W] without insets."""
     top = header_height(gray)
     scale = min(1.0, WORK_SIDE / max(gray.shape))
     size = (max(8, round(gray.shape[1] * scale)), max(8, round(gray.shape[0] * scale)))

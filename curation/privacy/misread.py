@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from sono.curation.clinical.name_variants import MIN_WORD, normalize, tokens_of
-from sono.curation.clinical.vocabulary import OWN_WORDS, SCANNER_WORDS
+from sono.curation.clinical.vocabulary import PRINTED_WORDS
 from sono.curation.privacy.private_strings import collect
 
 ALIKE = 0.8  # least similarity of a word and its reading with one or two misread letters
@@ -15,7 +15,7 @@ def says_private(texts: Iterable[str], raw: Iterable[str]) -> bool:
 
     One or two letters of a word may be misread.
     """
-    private = collect(raw, OWN_WORDS | SCANNER_WORDS)
+    private = collect(raw, PRINTED_WORDS)
     text = " ".join(texts)
     return bool(private.found_in(text)) or any(
         len(atom) > MIN_WORD and bool(get_close_matches(atom, private.words, n=1, cutoff=ALIKE))

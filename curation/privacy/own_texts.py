@@ -18,6 +18,7 @@ from sono.curation.clinical.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.study_folder import CONFIG_NAME, NEW_CONFIG
 from sono.curation.privacy.text_extraction import DESCRIPTION
+from sono.curation.readers.archive_formats import MESSAGES as OF_ARCHIVES
 from sono.curation.readers.containers import MESSAGES
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +106,7 @@ def own_text(place: str, where: str) -> str:
 
     Each line is a word, a code or a sentence.
     """
-    meanings = tuple(reason.meaning for reason in REASONS.values()) + MESSAGES
+    meanings = tuple(reason.meaning for reason in REASONS.values()) + MESSAGES + OF_ARCHIVES
     words: tuple[str, ...] = ()
     if where.startswith("column "):
         column = where.removeprefix("column ").strip("'").removeprefix("other_")

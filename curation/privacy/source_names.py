@@ -6,6 +6,7 @@ import pandas as pd
 
 from sono.curation.clinical.id_forms import looks_like_id
 from sono.curation.clinical.placeholders import known_id
+from sono.curation.readers.archives import without_suffix
 from sono.curation.readers.dicom_header import IDS_OF_EXAM
 from sono.curation.readers.source import header_of
 
@@ -59,10 +60,11 @@ def raw_strings(sources: pd.DataFrame) -> set[str]:
 
 
 def names_of(path: bytes, root: bytes) -> tuple[str, ...]:
-    """The names of a file and of its folders, from `root` down."""
+    """The names of a file and of its folders (also archives), from `root` down."""
     top, inner = decoded(root), Path(decoded(path))
     below = inner.relative_to(top) if inner.is_relative_to(top) else inner
-    return (*below.parent.parts, below.stem, Path(top).name)
+    folders = map(without_suffix, below.parent.parts)
+    return (*folders, below.stem, without_suffix(Path(top).name))
 
 
 def decoded(name: bytes) -> str:

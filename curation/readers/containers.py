@@ -24,7 +24,8 @@ class Format(NamedTuple):
 
 
 UNPACK = "unpack it and run `sono qc` on the folder"
-EXPORT_FRAMES = "export its frames as DICOM or PNG files"
+UNPACK_OR_NAME = "unpack it, or give it a name in .zip, .tar, .tar.gz or .tgz on a local disk"
+INSTALL_VIDEO = "pip install 'sono[video]', then run `sono qc` again"
 EXPORT_SLICES = "export its slices as DICOM or PNG files"
 CONVERT = "convert it to PNG"
 EXTRACT = "export its pictures as PNG files; give a table of records by --records"
@@ -34,12 +35,18 @@ _FORMATS = {
     for code, advice, names in (
         (
             "archive",
-            UNPACK,
+            UNPACK_OR_NAME,
             (
                 "ZIP archive",
+                "tar archive",
+            ),
+        ),
+        (
+            "archive",
+            UNPACK,
+            (
                 "7z archive",
                 "RAR archive",
-                "tar archive",
                 "gzip file",
                 "bzip2 file",
                 "xz file",
@@ -49,7 +56,7 @@ _FORMATS = {
         ),
         (
             "video",
-            EXPORT_FRAMES,
+            INSTALL_VIDEO,
             (
                 "AVI video",
                 "MP4 or QuickTime video",
@@ -87,7 +94,6 @@ _FORMATS = {
                 "HEIC picture",
                 "AVIF picture",
                 "WebP picture",
-                "JPEG 2000 picture",
                 "JPEG XL picture",
                 "Photoshop picture",
                 "OpenEXR picture",
@@ -129,8 +135,6 @@ _STARTS = (
     (b"# vtk DataFile", "VTK file"),
     (b"KRETZFILE", "Kretz volume"),
     (b"8BPS", "Photoshop picture"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000 picture"),
     (b"\0\0\0\x0cJXL ", "JPEG XL picture"),
     (b"\x76\x2f\x31\x01", "OpenEXR picture"),
     (b"%!PS", "PostScript document"),

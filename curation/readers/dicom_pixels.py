@@ -68,6 +68,7 @@ class PixelFormat:
     spacing: Spacing  # of the picture of `size`, and so are the regions
     regions: tuple[UltrasoundRegion, ...]
     size: tuple[int, int]  # rows and columns once the pixels are square
+    frame_seconds: float | None = None  # between two frames
 
 
 class StoredFrames(Sequence[Frame]):
@@ -117,6 +118,8 @@ def read_frames(dataset: "Dataset", limits: Limits) -> tuple[Sequence[Frame], li
     pixel_format = _with_square_pixels(
         dataset, PixelFormat(layout, decoder, palette, None, NO_SPACING, (), (0, 0)), limits
     )
+    if len(stored) > 1:
+        pixel_format = replace(pixel_format, frame_seconds=_frame_seconds(dataset))
     remarks += ["resampled"] * (pixel_format.size != (layout.rows, layout.columns))
     remarks += ["aspect_unsure"] * is_doubtful(dataset, pixel_format.spacing)
     most = max(1, limits.max_decoded_bytes // layout.decoded_bytes)
@@ -185,7 +188,22 @@ def _frame(index: int, values: Values, coding: str, pixel_format: PixelFormat) -
         (),
         pixel_format.regions,
         _file_size(pixel_format),
+        _seconds(index, pixel_format),
     )
+
+
+def _frame_seconds(dataset: "Dataset") -> float | None:
+    """The time between two frames, if the header has a plausible one (FrameTime is in ms)."""
+    try:
+        seconds = _first(dataset.get("FrameTime")) / 1000
+    except dicom_errors():
+        return None
+    return seconds if 1e-4 <= seconds <= 10 else None
+
+
+def _seconds(index: int, pixel_format: PixelFormat) -> float | None:
+    step = pixel_format.frame_seconds
+    return None if step is None else round(index * step, 6)
 
 
 def _file_size(pixel_format: PixelFormat) -> tuple[int, int] | None:
@@ -202,7 +220,16 @@ def _black_frame(index: int, pixel_format: PixelFormat) -> Frame:
     )
     size = _file_size(pixel_format)
     return Frame(
-        index, black, None, spacing.row_mm, spacing.column_mm, spacing.reason, codes, (), size
+        index,
+        black,
+        None,
+        spacing.row_mm,
+        spacing.column_mm,
+        spacing.reason,
+        codes,
+        (),
+        size,
+        _seconds(index, pixel_format),
     )
 
 

@@ -70,10 +70,10 @@ def read_aspect(dataset: "Dataset", spacing: Spacing) -> tuple[float, Spacing]:
     declared = _two_numbers(dataset, "PixelAspectRatio")
     ratio = declared[0] / declared[1] if declared else None
     if spacing.row_mm is None or spacing.column_mm is None:
-        return (ratio if ratio is not None and _is_aspect(ratio) else 1.0), spacing
+        return (ratio if ratio is not None and is_aspect(ratio) else 1.0), spacing
     aspect = spacing.row_mm / spacing.column_mm
     agrees = ratio is None or math.isclose(aspect, ratio, rel_tol=SQUARE_TOLERANCE)
-    if agrees and _is_aspect(aspect):
+    if agrees and is_aspect(aspect):
         return aspect, spacing
     return 1.0, Spacing(None, None, "aspect_differs")
 
@@ -82,7 +82,7 @@ def is_doubtful(dataset: "Dataset", spacing: Spacing) -> bool:
     """Whether the header's statements about the shape of its pixels were rejected."""
     declared = _two_numbers(dataset, "PixelAspectRatio")
     return spacing.reason == "aspect_differs" or (
-        declared is not None and not _is_aspect(declared[0] / declared[1])
+        declared is not None and not is_aspect(declared[0] / declared[1])
     )
 
 
@@ -93,7 +93,8 @@ def scaled_region(region: UltrasoundRegion, down: float, across: float) -> Ultra
     return replace(region, box=box, deltas=(region.deltas[0] / across, region.deltas[1] / down))
 
 
-def _is_aspect(aspect: float) -> bool:
+def is_aspect(aspect: float) -> bool:
+    """Whether pixels of a real picture may have this height / width."""
     return 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
 
 

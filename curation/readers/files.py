@@ -2,13 +2,20 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from sono.curation.core.atomic import check_regular, real_path, sha256
 from sono.curation.core.errors import SonoError
 from sono.curation.core.reasons import REASONS
+from sono.curation.readers.archives import (
+    archive_fault,
+    file_of,
+    list_members,
+    member_texts,
+    read_member,
+)
 from sono.curation.readers.containers import format_of
 from sono.curation.readers.dicom import (
     from_mark,
@@ -27,8 +34,12 @@ from sono.curation.readers.source import (
     ReadResult,
     UnreadableError,
     check_bytes,
+    clean_texts,
     failed,
 )
+from sono.curation.readers.video import read_video
+from sono.curation.readers.volumes import READERS as VOLUMES
+from sono.curation.readers.volumes import read_volume
 
 __all__ = [
     "Frame",
@@ -56,20 +67,26 @@ def name_of(root: Path | str) -> bytes:
 def list_sources(root: Path | str) -> list[bytes]:
     """Absolute paths of all entries below `root` that are not folders, sorted bytewise.
 
-    A link to a folder is listed, not followed, and so is a folder that cannot be opened. For an
-    object store the result has the addresses of objects. Raises SonoError if there are none.
+    The members of archives are listed as if their archive were a folder. A link to a folder is
+    listed, not followed, and so is a folder that cannot be opened. For an object store the result
+    has the addresses of objects. Raises SonoError if there are none.
     """
     if isinstance(root, str):
         return list_objects(root)
     if root.is_dir():
-        found = sorted(_walk(name_of(root)))
+        found = _with_members(_walk(name_of(root)))
         if not found:
             raise SonoError(f"{root}: contains no files; give the folder with your export")
         return found
     if not root.exists():
         raise SonoError(f"{root}: does not exist; give a folder or a file")
     check_regular(root)
-    return [os.fsencode(real_path(root.parent) / root.name)]  # a link itself is not followed
+    # a link itself is not followed
+    return _with_members([os.fsencode(real_path(root.parent) / root.name)])
+
+
+def _with_members(paths: Iterable[bytes]) -> list[bytes]:
+    return sorted({one for path in paths for one in list_members(path)})
 
 
 def _walk(top: bytes) -> Iterator[bytes]:
@@ -90,12 +107,13 @@ def _walk(top: bytes) -> Iterator[bytes]:
 def stamp_of(path: bytes) -> tuple[int, int] | None:
     """Size in bytes and modification time in ns (for an object, a number derived from its tag).
 
-    The result is None if these are unknown.
+    For a member of an archive they are those of the archive. The result is None if these are
+    unknown.
     """
     try:
         if is_url(path):
             return stamp(path)
-        status = Path(os.fsdecode(path)).stat()
+        status = Path(os.fsdecode(file_of(path))).stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
@@ -118,16 +136,28 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     forced = force and format_of(content) is None
     bare_dataset = kind is None and (forced or looks_like_dataset(content))
     whole = from_mark(content) if bare_dataset and force else content
-    source = (
-        read_dicom(whole, limits)
-        if kind == "dicom" or bare_dataset
-        else read_image(content, limits)
-    )
+    if kind == "dicom" or bare_dataset:
+        source = read_dicom(whole, limits)
+    else:
+        source = _read_other(content, limits)
+    if not is_url(path) and file_of(path) != path:
+        texts = clean_texts((*source.header.private, *member_texts(path)))
+        source = replace(source, header=replace(source.header, private=texts))
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
 
 
+def _read_other(content: bytes, limits: Limits) -> ReadResult:
+    """Read content that is not DICOM."""
+    known = format_of(content)
+    if known is not None and known.code == "video":
+        return read_video(content, known, limits)
+    if known is not None and known.name in VOLUMES:
+        return read_volume(content, known, limits)
+    return read_image(content, limits)
+
+
 def peek_source(path: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult | None:
-    """The identity that an image or a DICOM file with frames declares, without decoding pixels.
+    """The identity that a file with frames declares, without decoding pixels.
 
     The result is None for any other file.
     """
@@ -147,12 +177,25 @@ def _content(path: bytes, name: str, limits: Limits) -> bytes:
     try:
         if is_url(path):
             return read_object(path, limits)
+        if (fault := archive_fault(path)) is not None:
+            raise fault
+        if file_of(path) != path:
+            return _read_member(path, limits)
         _check_regular(path)
         return _read_stable(path, limits)
     except OSError as error:
         raise UnreadableError(
             "unreadable", f"the file could not be read ({error.strerror})"
         ) from error
+
+
+def _read_member(path: bytes, limits: Limits) -> bytes:
+    """The content of a member; refuses one whose archive changed while it was read."""
+    before = stamp_of(path)
+    content = read_member(path, limits)
+    if stamp_of(path) != before:
+        raise UnreadableError("changed_while_read")
+    return content
 
 
 def _check_regular(path: bytes) -> None:
@@ -188,7 +231,12 @@ def _read_stable(path: bytes, limits: Limits) -> bytes:
 
 def _kind(content: bytes) -> str | None:
     # DICOM first: its preamble may be a TIFF header
-    return "dicom" if is_dicom(content) else image_kind(content)
+    if is_dicom(content):
+        return "dicom"
+    known = format_of(content)
+    if known is not None and (known.code == "video" or known.name in VOLUMES):
+        return known.code
+    return image_kind(content)
 
 
 def _with_extension(source: ReadResult, name: str, kind: str | None) -> ReadResult:

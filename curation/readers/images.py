@@ -1,6 +1,6 @@
-"""PNG, JPEG, TIFF, BMP and GIF bytes as gray frames.
+"""PNG, JPEG, JPEG 2000, TIFF, BMP and GIF bytes as gray frames.
 
-PNG and JPEG files are checked before they are decoded.
+PNG, JPEG and JPEG 2000 files are checked before they are decoded.
 """
 
 import io
@@ -14,14 +14,15 @@ from PIL import Image
 
 from sono.curation.core.geometry import turned
 from sono.curation.readers.containers import format_of
+from sono.curation.readers.jpeg_2000 import STARTS as JPEG_2000_STARTS
+from sono.curation.readers.jpeg_2000 import walk_jpeg_2000
+from sono.curation.readers.pillow_pixels import image_texts, on_black, values_of
 from sono.curation.readers.png_jpeg import (
-    ORIENTATION,
     PNG_TEXTS,
     Container,
     exif_orientation,
     png_chunks,
     png_texts,
-    valid_orientation,
     walk_jpeg,
     walk_png,
 )
@@ -43,6 +44,7 @@ from sono.curation.readers.source import (
     text_runs,
     to_8_bit,
 )
+from sono.curation.readers.tiff import read_tiff
 
 EXTENSIONS = {
     "png": (".png", ".apng"),
@@ -50,10 +52,9 @@ EXTENSIONS = {
     "tiff": (".tif", ".tiff"),
     "bmp": (".bmp", ".dib"),
     "gif": (".gif",),
+    "jpeg2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "dicom": (".dcm", ".dicom"),
 }
-
-EXIF_IFD = 0x8769  # the tag of the nested EXIF directory
 
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 
@@ -61,13 +62,15 @@ _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 def image_kind(content: bytes) -> str | None:
     """The format of a picture, or None for anything else.
 
-    One of `png`, `jpeg`, `tiff`, `bmp`, `gif` and `other` (a picture format that is not read).
+    One of `png`, `jpeg`, `jpeg2000`, `tiff`, `bmp`, `gif` and `other` (a picture format that is not
+    read).
     """
     starts = {
         "png": (b"\x89PNG\r\n\x1a\n",),
         "jpeg": (b"\xff\xd8\xff",),
         "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         "gif": (b"GIF87a", b"GIF89a"),
+        "jpeg2000": JPEG_2000_STARTS,
     }
     for kind, magics in starts.items():
         if content.startswith(magics):
@@ -121,6 +124,8 @@ def _read(content: bytes, limits: Limits) -> ReadResult:
             if found is None
             else UnreadableError(found.code, found.message)
         )
+    if kind == "tiff":
+        return read_tiff(content, limits)
     container = _walk(kind, content, limits)
     picture, orientation, codes, texts = _decode(kind, container, limits)
     if _flat_tail(picture, container):
@@ -132,7 +137,7 @@ def _read(content: bytes, limits: Limits) -> ReadResult:
         codes.append("trailing_data")
     texts += [*container.texts, *text_runs(container.trailing)]
     gray, rgb = split_color(picture)
-    frame = Frame(0, gray, rgb, None, None, "not_dicom")
+    frame = Frame(0, gray, rgb, None, None, "not_dicom", is_screen=False)
     return succeeded((frame,), [*container.codes, *codes], Header(private=clean_texts(texts)))
 
 
@@ -142,6 +147,9 @@ def _walk(kind: str, content: bytes, limits: Limits) -> Container:
             return walk_png(content, limits)
         if kind == "jpeg":
             return walk_jpeg(content, limits)
+        if kind == "jpeg2000":
+            texts, trailing = walk_jpeg_2000(content)
+            return Container(content, texts, trailing=trailing)
     except (struct.error, IndexError) as error:
         raise UnreadableError("truncated") from error
     size = int.from_bytes(content[2:6], "little") if kind == "bmp" else 0
@@ -182,74 +190,24 @@ def _decode(
     try:
         with Image.open(io.BytesIO(container.payload), formats=[kind.upper()]) as image:
             check_size(image.height, image.width, limits)
-            tagged = max(container.orientation, _orientation(kind, image))
+            exif = image.info.get("exif", b"") if kind == "jpeg" else b""
+            tagged = max(container.orientation, exif_orientation(exif))
             codes = _remarks(kind, image) + ["rotated_by_exif"] * (tagged > 1)
-            texts = _image_texts(image)
-            values = _deep_color(container.payload) if container.deep_color else _values(image)
-            # Pillow turns TIFF files itself and drops their tag
-            left = _orientation(kind, image) if kind == "tiff" else tagged
+            texts = image_texts(image)
+            values = _deep_color(container.payload) if container.deep_color else values_of(image)
     except Image.DecompressionBombError as error:
         raise UnreadableError("too_large") from error
     except DECODER_ERRORS as error:
         code = "truncated" if "truncated" in str(error) else "corrupt"
         raise UnreadableError(code) from error
     if values.dtype == np.uint8:
-        return np.asarray(values, np.uint8), left, codes, texts
-    return to_8_bit(values), left, [*codes, "bit_depth"], texts
+        return np.asarray(values, np.uint8), tagged, codes, texts
+    return to_8_bit(values), tagged, [*codes, "bit_depth"], texts
 
 
 def _remarks(kind: str, image: Image.Image) -> list[str]:
-    several = kind in ("gif", "tiff") and getattr(image, "is_animated", False)
+    several = kind == "gif" and getattr(image, "is_animated", False)
     return ["first_frame_only"] if several else []
-
-
-def _orientation(kind: str, image: Image.Image) -> int:
-    """The orientation that a JPEG or TIFF file asks for."""
-    if kind == "tiff":
-        return valid_orientation(_tiff_tags(image).get(ORIENTATION, 1))
-    return exif_orientation(image.info.get("exif", b"")) if kind == "jpeg" else 1
-
-
-def _tiff_tags(image: Image.Image) -> dict[int, object]:
-    return dict(getattr(image, "tag_v2", {}))
-
-
-def _image_texts(image: Image.Image) -> list[str]:
-    """Texts in the tags of TIFF and the comments of GIF."""
-    found: list[str] = []
-    nested = image.getexif().get_ifd(EXIF_IFD).values() if image.format == "TIFF" else ()
-    for value in (*_tiff_tags(image).values(), *nested, image.info.get("comment")):
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, bytes):
-            found += text_runs(value)
-    return found
-
-
-def _values(image: Image.Image) -> Values:
-    """Decoded values [H, W] or [H, W, 3].
-
-    Transparency is composed on black, as on the scanner's screen.
-    """
-    image.load()
-    if image.mode == "F":
-        raise UnreadableError(
-            "unsupported", "floating point pixels; export the picture with 8 or 16 bits"
-        )
-    if image.mode.startswith("I"):
-        return np.asarray(image)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _on_black(np.asarray(image.convert("RGBA")))
-    if image.mode in ("L", "RGB"):
-        return np.asarray(image)
-    return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
-
-
-def _on_black(rgba: Values) -> Values:
-    """Compose RGBA [H, W, 4] on black."""
-    top = np.iinfo(rgba.dtype).max
-    color, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
-    return np.asarray((color * alpha + top // 2) // top, rgba.dtype)
 
 
 def _deep_color(payload: bytes) -> Values:
@@ -258,5 +216,5 @@ def _deep_color(payload: bytes) -> Values:
     if values is None:
         raise UnreadableError("corrupt")
     if values.ndim == 3 and values.shape[2] == 4:
-        values = _on_black(values)
+        values = on_black(values)
     return np.asarray(values[..., ::-1] if values.ndim == 3 else values)

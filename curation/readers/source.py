@@ -5,10 +5,10 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -88,8 +88,9 @@ class UltrasoundRegion:
 class Frame:
     """One picture: `gray` [H, W]; `rgb` [H, W, 3] only if it has color; spacing in mm.
 
-    `file_size` is rows and columns in the file, if pixels that are not square were resampled. A
-    frame of a cine that could not be decoded is black and has the code frame_corrupt.
+    `file_size` is rows and columns in the file, if pixels that are not square were resampled.
+    `seconds` is the time since the first frame of the file. A frame of a cine that could not be
+    decoded is black and has the code frame_corrupt.
     """
 
     index: int
@@ -101,6 +102,28 @@ class Frame:
     codes: tuple[str, ...] = ()
     regions: tuple[UltrasoundRegion, ...] = ()
     file_size: tuple[int, int] | None = None
+    seconds: float | None = None
+    is_screen: bool = True  # of a machine, whose border shows names; False for a picture file
+
+
+class LazyFrames(Sequence[Frame]):
+    """`count` frames, each made by `make(index)` when it is accessed."""
+
+    def __init__(self, count: int, make: Callable[[int], Frame]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
+        """Make one frame, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[one] for one in range(self._count)[index]]
+        return self._make(range(self._count)[index])
 
 
 @dataclass(frozen=True)
@@ -140,6 +163,11 @@ class UnreadableError(Exception):
         super().__init__(code)
         self.code = code
         self.fact = fact or REASONS[code].meaning
+
+
+def missing_extra(advice: str) -> UnreadableError:
+    """The error for a format whose extra is not installed; `advice` says which one."""
+    return UnreadableError("needs_extra", advice)
 
 
 def failed(error: UnreadableError, header: Header | None = None) -> ReadResult:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sono.curation.clinical.placeholders import id_form
 from sono.curation.core.tables import Row, rows_of
+from sono.curation.readers.archives import file_of
 from sono.curation.readers.object_store import is_url
 from sono.curation.records.evidence import AMBIGUOUS, Match
 from sono.curation.records.join_messages import EXAMPLES, example, shown_path
@@ -16,7 +17,7 @@ from sono.curation.records.table import RecordsTable, claim_of
 
 # Reasons whose result may differ next time although the file is the same.
 TRY_AGAIN = frozenset(
-    {"worker_died", "unreadable", "changed_while_read", "needs_plugin", "print_unread"}
+    {"worker_died", "unreadable", "changed_while_read", "needs_plugin", "needs_extra"}
 )
 PLACE = (
     "path",
@@ -193,7 +194,7 @@ def _is_gone(path: bytes) -> bool:
     if is_url(path):
         return False
     try:
-        Path(os.fsdecode(path)).lstat()
+        Path(os.fsdecode(file_of(path))).lstat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

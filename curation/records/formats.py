@@ -46,7 +46,7 @@ Cell = tuple[Any, str, str]  # value, kind of openpyxl, number format
 _NO_CELL: Cell = (None, "n", "General")
 TITLE_ROWS = 100  # the titles of a sheet are among its first rows
 _MERGED = re.compile(
-    rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?[A-Z]{1,3}\$?(\d{1,7})"'
+    rb'<(?:\w+:)?mergeCell\s[^>]*?ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})"'
 )
 _ROW, _HIDDEN = re.compile(rb"<(?:\w+:)?row\s[^>]*>"), re.compile(rb'\shidden="(?:1|true)"')
 _TAG_BYTES = 1000  # of a tag that one chunk begins and the next one ends
@@ -136,13 +136,17 @@ def _typed_rows(path: Path, content: bytes, sheet: str, results: bool = False) -
             raise _no_workbook(path) from error
 
 
-def _merged_cells(sheet: Any) -> list[tuple[int, int, int]]:
-    """Column, first and last row (from 0) of each merged range with several rows, sorted.
+def _merged_cells(sheet: Any) -> list[tuple[int, int, int, int]]:
+    """First column, first and last row, and last column (from 0) of each merged range, sorted.
 
     openpyxl omits the ranges when it streams a sheet.
     """
-    found = {(_column(at[1]), int(at[2]) - 1, int(at[3]) - 1) for at in _tags(sheet, _MERGED)}
-    return sorted(place for place in found if place[1] < place[2])
+    return sorted(
+        {
+            (_column(at[1]), int(at[2]) - 1, int(at[4]) - 1, _column(at[3]))
+            for at in _tags(sheet, _MERGED)
+        }
+    )
 
 
 def _tags(sheet: Any, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
@@ -161,10 +165,11 @@ def _column(letters: bytes) -> int:
     return int(column_index_from_string(letters.decode())) - 1
 
 
-def _fill_merged(rows: list[list[Cell]], merged: list[tuple[int, int, int]]) -> None:
+def _fill_merged(rows: list[list[Cell]], merged: list[tuple[int, int, int, int]]) -> None:
     """Copy the value of a merged cell to all its rows, in its first column.
 
-    Cells merged with the titles are not changed.
+    A title that is merged over columns is the title of each. Other cells merged with the titles are
+    not changed.
     """
     titles = (
         title_row([[cell_text(value) for value, _, _ in row] for row in rows[:TITLE_ROWS]])
@@ -172,9 +177,14 @@ def _fill_merged(rows: list[list[Cell]], merged: list[tuple[int, int, int]]) -> 
         else 0
     )
     done: dict[int, int] = {}  # last row by column: ranges of a valid workbook never overlap
-    for column, first, last in merged:
+    for column, first, last, last_column in merged:
+        if first == titles < len(rows):
+            width = min(last_column + 1, max(map(len, rows)))
+            rows[first].extend([_NO_CELL] * (width - len(rows[first])))
+            rows[first][column:width] = rows[first][column : column + 1] * (width - column)
         if (
-            first <= max(titles, done.get(column, -1))
+            first >= last
+            or first <= max(titles, done.get(column, -1))
             or first >= len(rows)
             or column >= len(rows[first])
         ):

@@ -152,8 +152,9 @@ def _doubts(reading: TableReading, config: RecordsConfig) -> tuple[str, ...]:
     counts = sum(reading.orders.values(), Counter[str]())
     if not (config.date_order or not counts["either"] or counts["day"] or counts["month"]):
         found.append(
-            f"no date shows whether day or month comes first ({counts['either']} fit both), so "
-            f'dates are read day first; set date_order = "day" or "month" in [records]'
+            f"no date shows whether day or month comes first ({counts['either']} fit both): last "
+            "periods and due dates among them are left out, other dates are read day first; "
+            'set date_order = "day" or "month" in [records]'
         )
     private = private_columns(reading.sheet, reading.planes, reading.layout.used)
     if private:

@@ -221,9 +221,9 @@ def _or_none(value: Any) -> Any:
 
 
 def _judge_print(row: Row) -> None:
-    """Quarantine a frame in which OCR read a private string of its own file or record."""
+    """Quarantine a frame in which a private string of its own file or record was read."""
     printed = row.get("printed")
-    if printed is None or len(printed) == 0 or "text_in_sector" in row["reasons"]:
+    if printed is None or len(printed) == 0:
         return
     raw = [
         *row["private"],
@@ -232,8 +232,8 @@ def _judge_print(row: Row) -> None:
         row["raw_study"],
     ]
     if says_private(printed, (text for text in raw if isinstance(text, str))):
-        meaning = REASONS["text_in_sector"].meaning
-        row |= asdict(verdict_of([*row["reasons"], "text_in_sector"], meaning))
+        meaning = REASONS["private_text"].meaning
+        row |= asdict(verdict_of([*row["reasons"], "private_text"], meaning))
 
 
 def _known(value: Any) -> str | None:

@@ -31,7 +31,7 @@ class AgeRules:
 
     order: tuple[str, ...] = ("recorded", "due", "lmp")
     point_days: bool = False
-    # by field; None: both orders occur
+    # by field; None: the order is not known
     month_first: Mapping[str, bool | None] = field(default_factory=dict)
 
 

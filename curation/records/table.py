@@ -9,11 +9,13 @@ from datetime import date
 from functools import cached_property
 
 from sono.curation.clinical.placeholders import id_form
+from sono.curation.readers.archives import without_suffix as without_archive_suffix
 from sono.curation.records.messages import group_messages
 
 SUFFIXES = frozenset((
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "gif", "dcm", "dicom", "ima", "npy", "avi",
-    "mp4",
+    "mp4", "m4v", "mov", "mkv", "webm", "wmv", "flv", "mpg", "mpeg",
+    "mha", "nrrd", "nii", "jp2", "j2k",
 ))  # fmt: skip
 ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:")
 TAIL = 4  # parts of a key that are compared with shorter paths
@@ -282,9 +284,13 @@ def _decoded(path: bytes) -> str:
 
 
 def path_parts(path: str) -> list[str]:
-    """Folders and name, comparable across systems."""
+    """Folders and name, comparable across systems.
+
+    An archive counts as the folder that it becomes if it is unpacked.
+    """
     plain = unicodedata.normalize("NFC", path.strip()).casefold()
-    return [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")]
+    parts = [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")]
+    return [*map(without_archive_suffix, parts[:-1]), *parts[-1:]]
 
 
 def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
@@ -300,7 +306,7 @@ def shared_start(one: Sequence[str], other: Sequence[str]) -> int:
 
 def without_suffix(name: str) -> str:
     """A name without an image extension; any other extension may belong to the name."""
-    head, _, suffix = name.rpartition(".")
+    head, _, suffix = name.removesuffix(".gz" if name.endswith(".nii.gz") else "").rpartition(".")
     return head if head and suffix in SUFFIXES else name
 
 

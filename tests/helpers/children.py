@@ -28,6 +28,7 @@ import sono.cli
 from sono.training.model import architectures
 
 LIMIT = 10.0  # seconds that a command on a small study may work, or wait without working
+EXPORTER_LIMIT = 90.0  # the same with PyTorch's exporter to ONNX
 CHANGES = frozenset(
     ["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"]
 )
@@ -138,6 +139,7 @@ def _be_child(
 
 def _status(child: int, words: list[str]) -> int:
     """How the child ends. One that hangs works LIMIT seconds, or gets nothing done for so long."""
+    limit = EXPORTER_LIMIT if "onnx" in words else LIMIT
     worked, since = 0.0, time.monotonic()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -146,10 +148,10 @@ def _status(child: int, words: list[str]) -> int:
         state, now = _progress(child)
         if now > worked or state != "S":  # it waits for the disk or its turn, not for a pipe
             worked, since = now, time.monotonic()
-        if worked > LIMIT or time.monotonic() - since > LIMIT:
+        if worked > limit or time.monotonic() - since > limit:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            raise AssertionError(f"sono {' '.join(words)}: still running after {LIMIT:.0f} seconds")
+            raise AssertionError(f"sono {' '.join(words)}: still running after {limit:.0f} seconds")
         time.sleep(0.005)
 
 

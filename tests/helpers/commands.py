@@ -128,6 +128,15 @@ def _new(place: Place) -> None:
         shutil.rmtree(folder)
 
 
+def _a_pair(place: Place) -> None:
+    """With a second frame that nearly repeats one of the first."""
+    more = place.base / "more"
+    more.mkdir()
+    gray = cv2.imdecode(np.fromfile(place.raw / "0.png", np.uint8), cv2.IMREAD_GRAYSCALE)
+    (more / "again.png").write_bytes(cv2.imencode(".png", cv2.subtract(gray, 2))[1].tobytes())
+    run_qc(place.study, QcOptions(more, center="A"), Engine(jobs=1))
+
+
 def _no_masks(place: Place) -> None:
     place.study.path(MASKS).unlink()
 
@@ -178,6 +187,14 @@ COMMANDS: dict[str, Command] = {
     "split check": Command("split --check", "nothing", (SETTING, IMAGE)),
     "dedup": Command("dedup -q", "warning", (SETTING, IMAGE, VAULT), writes=1),
     "dedup csv": Command("dedup -q --csv {out}/pairs.csv", "search", (IMAGE,), writes=2, room=100),
+    "dedup sheet": Command(
+        "dedup -q --sheet {out}/pairs.png",
+        "search",
+        (IMAGE,),
+        "out/pairs.png",
+        writes=2,
+        begin=_a_pair,
+    ),
     "records check": Command(
         "records check {given}/records.csv --raw {given}/raw",
         "nothing",
@@ -317,6 +334,9 @@ COMMANDS: dict[str, Command] = {
         tuple(f"study/runs/clip/{name}" for name in ("run.json", *WEIGHTS)),
         "out",
         writes=3,
+    ),
+    "model export onnx": Command(
+        "model export {out} --run clip --format onnx", "search", makes="out", writes=1
     ),
 }
 

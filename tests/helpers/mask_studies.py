@@ -35,7 +35,7 @@ def make_study(
     workspace = Workspace.create(folder / "study")
     rows = rows or [frame_row(number) for number in range(len(paths))]
     workspace.write(IMAGES, from_rows(IMAGES, rows))
-    file = {"root": b"raw", "modified_ns": 0, "settings_hash": "0" * 16}
+    file = {"root": b"raw", "modified_ns": 0, "settings_hash": "0" * 16, "private": []}
     sources = [
         {**row, **file, "path": os.fsencode(path)} for row, path in zip(rows, paths, strict=True)
     ]

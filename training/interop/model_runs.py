@@ -10,7 +10,7 @@ import torch
 from sono import __version__
 from sono.annotation.captions import CaptionConfig
 from sono.curation.core.atomic import file_sha256
-from sono.curation.core.atomic_folders import new_folder, refuse_used_folder
+from sono.curation.core.atomic_folders import new_folder
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder, check_privacy
 from sono.templates.loader import load_templates
@@ -106,7 +106,7 @@ def export_model(
     searched for, unless `no_vault`.
     """
     workspace.require_vault(no_vault)
-    refuse_used_folder(out)
+    workspace.check_new_folder(out)
     model, info = load_model(folder)
     with new_folder(out) as new:
         if to == "onnx":

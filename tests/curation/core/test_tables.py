@@ -318,6 +318,7 @@ def test_a_vault_table_of_another_study_is_refused_and_one_without_a_mark_is_rea
         "source_id": "s",
         "frame": 0,
         "status": "accepted",
+        "private": [],
     }
     note = {"picture": "p", "reviewer": "KM", "reviewed_at": "2024"}
     spec, cells = (RELEASED, note) if name == "released" else (SOURCES, row)

@@ -13,12 +13,15 @@ import pytest
 from phantom_frames import write_frames
 from studies import copy_study
 
+from sono.curation.clinical.values import LATERALITY, PRESENTATION
+from sono.curation.core.column_values import LATERALITIES, PRESENTATIONS
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, read_table, write_table
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.split_stage import split_workspace
+from sono.curation.privacy.gate import check_privacy
 from sono.curation.qc import QcOptions, run_qc
 
 
@@ -72,6 +75,15 @@ def _edit(study: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> N
         (_shifted("study_id"), "row [0-9]+: column 'study_id' has"),
         (_shifted("file"), "row [0-9]+: column 'file' has .*not the file of its image_id"),
         (_shifted("image_id"), "row [0-9]+: column 'file' has .*not the file of its image_id"),
+        (
+            lambda images: images.assign(crop_x0=images["crop_x0"] + 8),
+            "row [0-9]+: column 'crop_x0' has",
+        ),
+        (lambda images: images.assign(width=images["width"] + 1), "row [0-9]+: column 'width' has"),
+        (
+            lambda images: images.assign(source_height=None),
+            "row [0-9]+: column 'source_height' has",
+        ),
         (lambda images: images.assign(patient_id=None), "row [0-9]+: column 'patient_id' has ''"),
         (
             lambda images: images.iloc[2:],
@@ -111,3 +123,25 @@ def test_a_vault_of_an_earlier_version_has_no_pseudonyms_to_compare(study: Works
     _edit(study, lambda images: images.iloc[1:])
     with pytest.raises(SonoError, match="1 rows of"):
         study.images()
+
+
+def test_a_vault_without_its_private_strings_is_refused(study: Workspace) -> None:
+    table = pq.read_table(study.sources_path)
+    index = table.schema.get_field_index("private")
+    nothing = pa.nulls(len(table), pa.list_(pa.string()))
+    pq.write_table(table.set_column(index, "private", nothing), study.sources_path)
+    with pytest.raises(SonoError, match="row 1: column 'private' of the sources table is empty"):
+        check_privacy(study)
+
+
+@pytest.mark.parametrize(
+    "name", ["laterality", "presentation", "region", "ga_source", "sector_kind"]
+)
+def test_a_word_that_a_column_does_not_have_is_refused(study: Workspace, name: str) -> None:
+    _edit(study, lambda images: images.assign(**{name: "middle"}))
+    with pytest.raises(SonoError, match=rf"row 1: column '{name}' has 'middle'; allowed:"):
+        study.images()
+
+
+def test_the_tables_allow_what_records_can_say() -> None:
+    assert (set(LATERALITIES), set(PRESENTATIONS)) == (set(LATERALITY), set(PRESENTATION))

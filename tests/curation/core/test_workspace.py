@@ -219,6 +219,7 @@ def test_the_ids_of_both_tables_are_read_once(
         "path": b"/raw/1",
         "root": b"/raw",
         "settings_hash": "x",
+        "private": [],
         "source_id": "s",
         "frame": 0,
         "status": "accepted",

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from dicom_files import write_dicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -162,3 +163,16 @@ def test_a_beating_heart_keeps_a_third_of_its_frames(
     assert len(found) == 30 and 8 <= len(kept) <= 14
     two = rows(shared_data / "dicom" / "OBXXXX1A_rle_2frame.dcm")
     assert [row.get("repeats_frame") for row in two] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("written", "step"),
+    [("40", 0.04), ("33.333", 0.033333), ("0", None), ("", None), ("1e9", None)],
+)
+def test_the_time_of_a_frame_is_that_of_the_header(
+    written: str, step: float | None, tmp_path: Path, picture: Gray
+) -> None:
+    write_dicom(tmp_path / "cine.dcm", np.stack([picture] * 3), NumberOfFrames=3, FrameTime=written)
+    frames = read_dicom((tmp_path / "cine.dcm").read_bytes()).frames
+    times = [frame.seconds for frame in frames]
+    assert times == ([None] * 3 if step is None else pytest.approx([0, step, 2 * step], abs=2e-6))

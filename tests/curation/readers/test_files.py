@@ -27,7 +27,7 @@ CODES = {  # file name -> codes of the file; "" where nothing is to be said
     "png_named.jpg": "wrong_extension", "trailing_garbage.jpg": "trailing_data",
     "gray16.png": "bit_depth", "gray16_full.png": "bit_depth", "rgba.png": "", "palette.png": "",
     "bilevel.png": "", "la.png": "", "cmyk.jpg": "", "exif_orient6_phi.jpg": "rotated_by_exif",
-    "multi.tif": "first_frame_only", "anim.gif": "first_frame_only", "float_nan.tif": "unsupported",
+    "multi.tif": "", "anim.gif": "first_frame_only", "float_nan.tif": "unsupported",
     "one_px.png": "too_small", "thin_1x4000.png": "too_small", "black.png": "", "white.png": "",
     "._apple_double.jpg": "system_file", "Thumbs.db": "system_file", ".DS_Store": "system_file",
     '=HYPERLINK("x").png': "", 'comma, "quote"\nnewline.png': "", "-rf.png": "",
@@ -58,6 +58,7 @@ CODES = {  # file name -> codes of the file; "" where nothing is to be said
     "deep_nest5000.dcm": "too_nested", "deflate_bomb_1GiB.dcm": "inflate_limit",
 }
 FRAMES = {
+    "multi.tif": 2,
     "00_jpeg_ybr422_2f.dcm": 2, "jpeg_says_rgb.dcm": 2, "00_cine8.dcm": 8,
     "jpeg_5frames_has2.dcm": 2, "jpeg_frame2_trunc.dcm": 2, "frames_8_data_3.dcm": 3,
     "frames_8_undeclared.dcm": 8, "frames_0.dcm": 1, "frames_claims_60000.dcm": 1,

@@ -316,6 +316,7 @@ def test_no_name_of_another_row_or_of_the_vault_is_shown(tmp_path: Path) -> None
         "path": b"/x/1",
         "root": b"/x",
         "settings_hash": "",
+        "private": [],
         "source_id": "x",
         "frame": 0,
         "status": "accepted",

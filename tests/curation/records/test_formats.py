@@ -225,6 +225,14 @@ def test_cells_merged_over_columns_fill_the_first_alone(tmp_path: Path) -> None:
     assert found == [("W1", "North", None), ("W1", "North", None)]
 
 
+def test_a_title_merged_over_columns_is_the_title_of_each(tmp_path: Path) -> None:
+    rows = [("File name", "HC (mm)", None), ("a.png", 45, 200)]  # a centile and a size
+    with pytest.raises(SonoError, match=r"'HC \(mm\)' and 'HC \(mm\)'"):
+        _merged(tmp_path / "a.xlsx", rows, "B1:C1")
+    spaced = [("File name", "HC (mm)", None), ("a.png", 200, None)]
+    assert _merged(tmp_path / "b.xlsx", spaced, "B1:C1").records[0].hc_mm == 200
+
+
 def test_a_merged_formula_and_a_range_beyond_the_sheet(tmp_path: Path) -> None:
     rows = [("File name", "GA"), ("a.png", "=22+3"), ("b.png", None)]
     table = _merged(tmp_path / "a.xlsx", rows, "B2:B99", "Z5:Z9")
@@ -444,10 +452,16 @@ def test_dates_of_both_orders_leave_those_that_fit_both_unknown(tmp_path: Path) 
 
 
 def test_an_order_that_no_date_shows_is_a_doubt_until_it_is_set(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("MRN,LMP\nW1,08/07/2023\nW2,09/06/2023\n")
+    (tmp_path / "a.csv").write_text(
+        "MRN,exam date,LMP\nW1,03/11/2023,08/07/2023\nW2,04/11/2023,09.06.2023\n"
+    )
     table = _read(tmp_path / "a.csv")
-    assert [record.lmp for record in table.records] == [date(2023, 7, 8), date(2023, 6, 9)]
-    assert "set date_order" in table.doubts[0]
+    assert [record.lmp for record in table.records] == [None, date(2023, 6, 9)]
+    assert [record.exam_date for record in table.records] == [
+        date(2023, 11, 3),
+        date(2023, 11, 4),
+    ]
+    assert "set date_order" in table.doubts[0] and "a.csv:2: lmp: date" in table.rejected[0]
     assert not _read(tmp_path / "a.csv", date_order="day").doubts
 
 

@@ -1,0 +1,1 @@
+"""The review of proposed masks in the browser: queue, decisions, server."""

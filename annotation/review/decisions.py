@@ -1,0 +1,123 @@
+"""The append-only log of decisions on masks, and what it makes of the masks table.
+
+A decision counts once its line is on disk. The masks table is written later; a line `applied` says
+up to which decision it has been. What a killed review left is applied when the next one starts.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from sono.curation.core.atomic import read_regular
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import MASKS, from_rows, rows_of
+
+Action = Literal["accept", "edit", "reject", "skip", "flag", "undo"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision of one reviewer: the mask's row in the table before it and after it.
+
+    The rows are equal for `skip` and `flag`. `undo` is the decision before with its rows exchanged.
+    """
+
+    number: int
+    item: str  # the id of the mask as it was queued; edits change the id of the row
+    action: Action
+    reviewer: str
+    at: str  # ISO 8601, UTC
+    before: Row
+    after: Row
+
+
+class DecisionLog:
+    """The log of a study, one JSON object per line."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the log at `path`, if there is one; an unfinished last line is cut off."""
+        self.path = path
+        self.decisions: list[Decision] = []
+        self.applied = 0
+        if path.exists():
+            self._read()
+
+    def append(self, decision: Decision) -> None:
+        """Write a decision; it is on disk when this returns."""
+        self._write(asdict(decision))
+        self.decisions.append(decision)
+
+    def mark_applied(self) -> None:
+        """Note that the masks table contains every decision."""
+        if self.applied < len(self.decisions):
+            self._write({"applied": len(self.decisions)})
+            self.applied = len(self.decisions)
+
+    def pending(self) -> list[Decision]:
+        """The decisions that the masks table does not contain yet."""
+        return self.decisions[self.applied :]
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        line = json.dumps(content, separators=(",", ":")).encode() + b"\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            whole = os.fstat(descriptor).st_size
+            try:
+                written = os.write(descriptor, line)
+                if written < len(line):
+                    raise OSError(28, os.strerror(28))
+                os.fsync(descriptor)
+            except OSError as error:
+                os.ftruncate(descriptor, whole)
+                raise SonoError(
+                    f"{self.path}: this decision could not be saved ({error.strerror}); make room "
+                    "on the disk and decide again"
+                ) from error
+        finally:
+            os.close(descriptor)
+
+    def _read(self) -> None:
+        content = read_regular(self.path)
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self.path, whole)
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                if "applied" in entry:
+                    self.applied = int(entry["applied"])
+                else:
+                    self.decisions.append(Decision(**entry))
+                    if self.decisions[-1].action not in get_args(Action):
+                        raise ValueError(f"unknown action {entry['action']}")
+            except (ValueError, TypeError) as error:
+                raise SonoError(
+                    f"{self.path}: line {number} is no decision ({error}); restore the file from a "
+                    "backup, or move it away to begin a new log"
+                ) from error
+
+
+def apply_decisions(
+    masks: pd.DataFrame, decisions: Iterable[Decision]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The masks table with the decisions, and the ids of decided masks that it has no more.
+
+    Applying a decision again changes nothing.
+    """
+    rows = {str(row["mask_id"]): row for row in rows_of(masks)}
+    lost = []
+    for decision in decisions:
+        before, after = str(decision.before["mask_id"]), str(decision.after["mask_id"])
+        if before not in rows and after not in rows:
+            lost.append(before)
+            continue
+        if decision.before != decision.after:
+            rows.pop(before, None)
+            rows[after] = dict(decision.after)
+    return from_rows(MASKS, list(rows.values())), lost

@@ -1,0 +1,240 @@
+"""The review page's server: on this machine only, for the browser that has the printed link.
+
+The link's token is exchanged once for a cookie. Other pages cannot use it: requests must name this
+machine as their host (no DNS rebinding), and decisions must come from the page itself.
+"""
+
+import base64
+import binascii
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+import numpy as np
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from sono.annotation.review.decisions import Action
+from sono.annotation.review.session import ReviewSession, StaleError
+from sono.curation.core.errors import SonoError
+
+COOKIE = "sono_review"
+MAX_BODY = 8 << 20  # bytes; a mask of 4096 x 4096 pixels takes 2.8 MB
+WRITE_EVERY = 20  # decisions; the log has them all, the masks table is written in between
+PAGE = {
+    "review.html": "text/html; charset=utf-8",
+    "review.css": "text/css; charset=utf-8",
+    "review.js": "text/javascript; charset=utf-8",
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+Next = Callable[[Request], Awaitable[Response]]
+
+
+class DecisionBody(BaseModel):
+    """A decision as the page sends it; `mask` are the packed bits of an edited mask in base64."""
+
+    model_config = ConfigDict(extra="forbid")
+    place: int = Field(ge=0)
+    version: int = Field(ge=0)
+    action: Action
+    mask: str | None = Field(None, max_length=MAX_BODY)
+
+
+def pack(mask: NDArray[np.bool_]) -> bytes:
+    """A mask [H, W] as bits, row by row, the first pixel in the highest bit."""
+    return np.packbits(mask).tobytes()
+
+
+def unpack(bits: bytes, height: int, width: int) -> NDArray[np.bool_]:
+    """The mask [height, width] of `pack`; raises SonoError for another number of bytes."""
+    if len(bits) != -(-height * width // 8):
+        raise SonoError(f"the mask has {len(bits)} bytes, the frame {height} x {width} pixels")
+    flat = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width)
+    return flat.reshape(height, width).astype(np.bool_)
+
+
+def review_app(session: ReviewSession, token: str, port: int) -> FastAPI:
+    """The pages and calls of a review; `token` opens it once, at `port` of this machine."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    key = _Key(token)
+    hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: Next) -> Response:
+        refusal = _refusal(request, hosts)
+        response = refusal or await answer(request)
+        response.headers.update(HEADERS)
+        return response
+
+    @app.exception_handler(SonoError)
+    async def refused(_: Request, error: SonoError) -> Response:
+        return JSONResponse({"error": str(error)}, 422)
+
+    def allowed(request: Request) -> None:
+        if not key.opens(request.cookies.get(COOKIE)):
+            raise HTTPException(403, "Open the link that `sono masks review` has printed.")
+
+    _add_pages(app, key, allowed)
+    _add_calls(app, session, allowed)
+    return app
+
+
+class _Key:
+    """A token that is valid once, and the cookie that it was exchanged for."""
+
+    def __init__(self, token: str) -> None:
+        self.token: str | None = token
+        self.cookie: str | None = None
+
+    def take(self, token: str) -> str | None:
+        """The new cookie, if the token is right and was not used."""
+        if self.token is None or not secrets.compare_digest(token.encode(), self.token.encode()):
+            return None
+        self.token, self.cookie = None, secrets.token_urlsafe(32)
+        return self.cookie
+
+    def opens(self, cookie: str | None) -> bool:
+        return bool(
+            cookie and self.cookie and secrets.compare_digest(cookie.encode(), self.cookie.encode())
+        )
+
+
+def _refusal(request: Request, hosts: set[str]) -> Response | None:
+    """Why a request is not answered; None if it is."""
+    host = request.headers.get("host", "")
+    if host not in hosts:
+        return PlainTextResponse("This server answers on this machine only.", 421)
+    if request.method not in ("GET", "POST"):
+        return PlainTextResponse("Only GET and POST.", 405)
+    if request.method == "POST":
+        if request.headers.get("origin") != f"http://{host}":
+            return PlainTextResponse("Only the page itself may send decisions.", 403)
+        length = request.headers.get("content-length", "")
+        if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY:
+            return PlainTextResponse(f"At most {MAX_BODY} bytes.", 413)
+    return None
+
+
+def _add_pages(app: FastAPI, key: _Key, allowed: Callable[[Request], None]) -> None:
+    @app.get("/")
+    def page(request: Request, token: str | None = None) -> Response:
+        if token is not None and (cookie := key.take(token)):
+            response = RedirectResponse("/", 303)
+            response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
+            return response
+        allowed(request)
+        return _file("review.html")
+
+    @app.get("/{name}", dependencies=[Depends(allowed)])
+    def part(name: str) -> Response:
+        if name not in PAGE:
+            raise HTTPException(404)
+        return _file(name)
+
+
+def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request], None]) -> None:
+    checked = [Depends(allowed)]
+
+    def at(place: int) -> int:
+        if not 0 <= place < len(session.items):
+            raise HTTPException(404, f"no mask at place {place}")
+        return place
+
+    Place = Annotated[int, Depends(at)]
+
+    @app.get("/api/progress", dependencies=checked)
+    def progress() -> dict[str, Any]:
+        return session.progress()
+
+    @app.get("/api/item/{place}", dependencies=checked)
+    def item(place: Place) -> dict[str, Any]:
+        return session.item(place)
+
+    @app.get("/api/next/{place}", dependencies=checked)
+    def following(place: int) -> dict[str, int | None]:
+        return {"place": session.next_open(max(-1, min(place, len(session.items) - 1)))}
+
+    @app.get("/api/frame/{place}", dependencies=checked)
+    def frame(place: Place) -> Response:
+        return Response(session.frame(place), media_type="image/png")
+
+    @app.get("/api/mask/{place}", dependencies=checked)
+    def mask(place: Place) -> Response:
+        return Response(pack(session.mask(place)), media_type="application/octet-stream")
+
+    @app.post("/api/decision", dependencies=checked)
+    def decide(body: DecisionBody) -> Any:
+        row = session.items[at(body.place)].row
+        drawn = None
+        if body.mask is not None:
+            try:
+                bits = base64.b64decode(body.mask, validate=True)
+            except binascii.Error as error:
+                raise HTTPException(422, "the mask is not base64") from error
+            drawn = unpack(bits, int(row["height"]), int(row["width"]))
+        try:
+            saved = session.decide(body.place, body.version, body.action, drawn)
+        except StaleError as stale:
+            return JSONResponse({"error": "decided elsewhere", "version": stale.version}, 409)
+        _write_sometimes(session)
+        return saved
+
+    @app.post("/api/undo", dependencies=checked)
+    def undo() -> dict[str, Any]:
+        return {"item": session.undo()}
+
+
+def _write_sometimes(session: ReviewSession) -> None:
+    if len(session.log.pending()) >= WRITE_EVERY:
+        session.write()
+
+
+@cache
+def _content(name: str) -> bytes:
+    return files("sono.templates").joinpath("review", name).read_bytes()
+
+
+def _file(name: str) -> Response:
+    return Response(_content(name), media_type=PAGE[name])
+
+
+def free_socket(port: int) -> socket.socket:
+    """A socket that listens on 127.0.0.1; 0 takes a free port. Raises SonoError if it is used."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()  # a browser that is quicker than the server waits
+    except OSError as error:
+        listener.close()
+        raise SonoError(
+            f"--port {port}: {error.strerror}; leave --port out to take a free one"
+        ) from error
+    return listener
+
+
+def serve(session: ReviewSession, listener: socket.socket, token: str) -> None:
+    """Answer requests until the process is interrupted, then write the masks table."""
+    app = review_app(session, token, listener.getsockname()[1])
+    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off")
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # how a review ends
+        pass
+    finally:
+        session.write()

@@ -1,0 +1,148 @@
+"""What text on the tissue makes of a frame: painted at the border, a remark, or held."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sono.curation.clinical.name_variants import normalize, tokens_of
+from sono.curation.clinical.vocabulary import PRINTED_WORDS
+from sono.curation.clinical.written_dates import dates_in
+from sono.curation.core.arrays import Gray
+from sono.curation.core.errors import SonoError
+from sono.curation.imaging.burned_in_text import Line, at_border, burned_lines
+from sono.curation.imaging.quality import QualityConfig
+from sono.curation.imaging.sector import Sector, crop_to_sector
+from sono.curation.imaging.text_detector import Text, check_models, find_text, is_installed
+
+LIKELY = 0.5  # least likeness of text that is read
+# least sum of `likeness` and `again`, also of text in a script that the reader does not know
+PRINT = 1.5
+LONG = 1.7  # length over height of such text; a single letter or a side mark is shorter
+READ = 0.8  # confidence in letters that make a short or faint mark text
+
+FILLED = 0.5  # letters for each square of a line; with fewer a part was not read
+MAX_DIGITS = 4  # of a line without its frame counter; an id that is read in pieces has more
+SIMILAR = 0.85  # of a word of six letters or more to the word it is a misreading of
+_COUNTER = re.compile(r"\b\d{1,3}/\d{1,3}\b")
+_GLUED = re.compile(r"(?<=[a-z]{4})(?=\d)")  # HEAD124/129
+# What a scanner prints besides words: C7, FF2, 12, 25Hz, 21w3d, Gn -3.
+_SETTING = re.compile(
+    r"[a-z]{1,3}(?:0|[1-9]\d{0,2})|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?|\d{1,2}w\dd?"
+)
+_ID = re.compile(r"(?=[a-z]*\d)(?:[a-z]{0,4}\d{6,}|[a-z]{2,4}\d{4,})")
+
+
+def text_search(config: QualityConfig) -> Literal["detector", "rules", "off"]:
+    """How text is searched: as set, or by rules where the detector is the default and is missing.
+
+    Raises SonoError if the settings name the detector and it is not installed, or if it is damaged.
+    """
+    if config.text != "detector":
+        return config.text
+    if is_installed():
+        check_models()
+        return "detector"
+    if "text" in config.model_fields_set:
+        raise SonoError(
+            '[qc] text = "detector" needs the text detector, which is not installed; '
+            "install it (pip install 'sono[ocr]') or set text = \"rules\" in sono.toml"
+        )
+    return "rules"
+
+
+def judge_text(
+    ink: Gray, sector: Sector, config: QualityConfig
+) -> tuple[Sector, list[str], list[str] | None]:
+    """Look for text in the sector of a frame [H, W].
+
+    Returns the sector without what is painted over, the reason codes, and the words that were
+    read; None where nothing reads.
+    """
+    x0, y0, x1, y1 = sector.box
+    how = text_search(config)
+    if how == "off":
+        return sector, ["text_unsearched"], None
+    kept = np.ascontiguousarray(sector.inside[y0:y1, x0:x1])
+    if how == "rules":
+        codes = ["text_in_sector"] if burned_lines(crop_to_sector(ink, sector), kept) else []
+        return sector, _held_or_remark(codes, config), None
+    # with its surroundings, so that a line is whole of which a part is painted over already
+    part = np.ascontiguousarray(ink[y0:y1, x0:x1])
+    texts = [text for text in find_text(part, kept, LIKELY) if is_text(text)]
+    moved = [_moved(text, x0, y0) for text in texts]
+    edge = [text for text in moved if at_border(_bounds(text), *ink.shape)]
+    inner = [text for text in moved if text not in edge]
+    unclear = [text.words for text in inner if not is_harmless(text)]
+    codes = ["text_in_sector"] if unclear else []
+    if not any(looks_like_id(words) for words in unclear):
+        codes = _held_or_remark(codes, config)
+    codes += ["overlay"] if inner and not codes else []
+    painted = sector if not edge else replace(sector, inside=sector.inside & ~_cover(edge, ink))
+    return painted, codes, [text.words for text in inner if text.words]
+
+
+def is_text(text: Text) -> bool:
+    """Whether a find of the detector is a line of text and no echo that resembles a letter.
+
+    In a script that the reader does not know (Arabic, Cyrillic) only the detector counts.
+    """
+    shape = text.length / text.height
+    letters = sum(map(str.isalnum, text.words))
+    printed = text.likeness + text.again >= PRINT and shape >= LONG
+    return printed or (letters >= 2 and text.confidence >= READ)
+
+
+def is_harmless(text: Text) -> bool:
+    """Whether a line was read surely, and consists only of what scanners and their users write."""
+    simple = normalize(text.words)
+    apart = _GLUED.sub(" ", simple)
+    atoms = tokens_of(apart)
+    digits = sum(map(str.isdigit, _COUNTER.sub(" ", apart)))
+    enough = len("".join(atoms)) >= FILLED * text.length / text.height
+    if text.confidence < READ or not enough or digits > MAX_DIGITS or dates_in(simple):
+        return False
+    return all(
+        _SETTING.fullmatch(atom)
+        or atom in PRINTED_WORDS
+        or (len(atom) >= 6 and get_close_matches(atom, PRINTED_WORDS, n=1, cutoff=SIMILAR))
+        for atom in atoms
+    )
+
+
+def looks_like_id(words: str) -> bool:
+    """Whether a line contains a date, or a number as long as those of patients."""
+    simple = normalize(words)
+    return bool(dates_in(simple)) or any(_ID.fullmatch(atom) for atom in tokens_of(simple))
+
+
+def _moved(text: Text, x: int, y: int) -> Text:
+    """The text moved by (x, y) pixels."""
+    (across, down), size, angle = text.box
+    return text._replace(box=((across + x, down + y), size, angle))
+
+
+def _held_or_remark(codes: Sequence[str], config: QualityConfig) -> list[str]:
+    return ["overlay"] if codes and config.burned_text == "remark" else list(codes)
+
+
+def _bounds(text: Text) -> Line:
+    corners = cv2.boxPoints(text.box)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return Line(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 1)
+
+
+def _cover(texts: Sequence[Text], ink: Gray) -> NDArray[np.bool_]:
+    """The pixels [H, W] of the boxes, with a margin for commas and tails of letters."""
+    cover = np.zeros(ink.shape, np.uint8)
+    for text in texts:
+        middle, (across, down), angle = text.box
+        room = max(4.0, text.height / 3)
+        corners = cv2.boxPoints((middle, (across + room, down + room), angle))
+        cv2.fillPoly(cover, [np.round(corners).astype(np.int32)], 1)
+    return cover > 0

@@ -1,0 +1,74 @@
+"""The structure of JPEG 2000 files (ISO 15444-1), checked before they are decoded.
+
+The decoder fills what is missing at the end of a file, so the tile parts are followed to their end.
+"""
+
+from collections.abc import Iterator
+
+from sono.curation.readers.source import UnreadableError, text_runs
+
+STARTS = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_CODESTREAM, _TEXTS = b"jp2c", (b"xml ", b"uuid", b"uinf")
+_END, _TILE, _COMMENT = 0xFFD9, 0xFF90, 0xFF64
+_TILE_BYTES = 12  # of the header of a tile part
+
+
+def walk_jpeg_2000(content: bytes) -> tuple[tuple[str, ...], bytes]:
+    """The texts of a file, and the bytes after the end of a bare codestream.
+
+    Raises UnreadableError for a file that ends too early.
+    """
+    texts: list[str] = []
+    if content.startswith(STARTS[1]):
+        end = _end(content, 0, len(content), texts)
+        return tuple(texts), content[end:].strip(b"\0")
+    found: tuple[int, int] | None = None
+    for kind, first, last in _boxes(content):
+        if kind in _TEXTS:
+            texts += text_runs(content[first:last])
+        if kind == _CODESTREAM and found is None:
+            found = first, last
+    if found is None:
+        raise UnreadableError("truncated", "the file ends before its pixels do")
+    _end(content, *found, texts)
+    return tuple(texts), b""
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind and range of the content of each box of the file."""
+    start = 0
+    while start + 8 <= len(content):
+        size, head = int.from_bytes(content[start : start + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(content[start + 8 : start + 16], "big"), 16
+        end = start + size if size else len(content)
+        yield content[start + 4 : start + 8], start + head, min(end, len(content))
+        if end <= start + 7:
+            return
+        start = end
+
+
+def _end(content: bytes, start: int, stop: int, texts: list[str]) -> int:
+    """The place after the end of the codestream; its comments go to `texts`."""
+    place = start + 2
+    while place + 4 <= stop:
+        marker = int.from_bytes(content[place : place + 2], "big")
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
+        part = int.from_bytes(content[place + 6 : place + 10], "big")
+        if marker == _END or (marker == _TILE and part == 0):  # 0: up to the end
+            break
+        if marker == _TILE and part >= _TILE_BYTES:
+            place += part
+        elif marker != _TILE and marker >> 8 == 0xFF and length >= 2:
+            if marker == _COMMENT:
+                texts += text_runs(content[place + 6 : place + 2 + length])
+            place += 2 + length
+        else:
+            raise UnreadableError("corrupt", "the parts of the picture do not follow each other")
+    end = _END.to_bytes(2, "big")
+    if content[place : place + 2] == end and place < stop:
+        return place + 2
+    last = content[:stop].rstrip(b"\0")
+    if content[place : place + 2] == _TILE.to_bytes(2, "big") and last.endswith(end):
+        return len(last)
+    raise UnreadableError("truncated", "the file ends before its pixels do")

@@ -1,0 +1,125 @@
+"""The pages of a TIFF file as frames, each decoded when it is accessed."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from sono.curation.core.geometry import turned
+from sono.curation.readers.pillow_pixels import image_texts, tiff_tags, values_of
+from sono.curation.readers.png_jpeg import ORIENTATION, valid_orientation
+from sono.curation.readers.source import (
+    DECODER_ERRORS,
+    WINDOW_PERCENTILES,
+    Frame,
+    Header,
+    LazyFrames,
+    Limits,
+    ReadResult,
+    UnreadableError,
+    Values,
+    check_size,
+    clean_texts,
+    quiet_decoders,
+    split_color,
+    succeeded,
+    to_8_bit,
+)
+
+_SUBFILE, _THUMBNAIL_OR_MASK = 254, 0b101
+_MAX_PAGES = 10_000
+
+
+class Pages:
+    """The pages of an open TIFF file that are pictures: `numbers`, and the `texts` of all.
+
+    `is_cut` is whether the chain of pages breaks off.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.image = Image.open(io.BytesIO(content), formats=["TIFF"])
+        self.numbers: list[int] = []
+        self.texts: list[str] = []
+        self.is_cut = False
+        self.orientation = valid_orientation(tiff_tags(self.image).get(ORIENTATION, 1))
+        for number in range(_MAX_PAGES):
+            try:
+                self.image.seek(number)
+                kind = tiff_tags(self.image).get(_SUBFILE, 0)
+                self.texts += image_texts(self.image)
+            except EOFError:
+                return
+            except DECODER_ERRORS:
+                self.is_cut = True
+                return
+            if not (self.numbers and isinstance(kind, int) and kind & _THUMBNAIL_OR_MASK):
+                self.numbers.append(number)
+
+    def values(self, index: int, limits: Limits) -> Values:
+        """The values [H, W] or [H, W, 3] of a page, upright.
+
+        Raises UnreadableError if it cannot be decoded.
+        """
+        try:
+            self.image.seek(self.numbers[index])
+            check_size(self.image.height, self.image.width, limits)
+            values = values_of(self.image)  # Pillow turns a page and drops its tag
+            return turned(values, valid_orientation(tiff_tags(self.image).get(ORIENTATION, 1)))
+        except Image.DecompressionBombError as error:
+            raise UnreadableError("too_large") from error
+        except DECODER_ERRORS as error:
+            code = "truncated" if "truncated" in str(error) else "corrupt"
+            raise UnreadableError(code) from error
+
+
+def read_tiff(content: bytes, limits: Limits) -> ReadResult:
+    """Read the pages of a TIFF file; reduced copies of pages are left out.
+
+    Raises UnreadableError if no page can be decoded.
+    """
+    try:
+        pages = Pages(content)
+    except Image.DecompressionBombError as error:
+        raise UnreadableError("too_large") from error
+    except DECODER_ERRORS as error:
+        raise UnreadableError("corrupt") from error
+    first, values = _first(pages, limits)
+    most = max(1, limits.max_decoded_bytes // values.nbytes)
+    window = None
+    if values.dtype != np.uint8:
+        low, high = np.percentile(values, WINDOW_PERCENTILES)
+        window = float(low), float(high)  # of the first page, or a series would flicker
+    remarks = {
+        "rotated_by_exif": pages.orientation > 1,
+        "bit_depth": window is not None,
+        "frames_limit": len(pages.numbers) > most or len(pages.numbers) == _MAX_PAGES,
+        "frames_mismatch": pages.is_cut,
+    }
+    size = values.shape[0], values.shape[1]
+
+    def frame(index: int) -> Frame:
+        codes: tuple[str, ...] = ()
+        try:
+            with quiet_decoders():
+                page = values if index == first else pages.values(index, limits)
+        except (UnreadableError, MemoryError):
+            page, codes = np.zeros(size, np.uint8), ("frame_corrupt",)
+        picture = np.asarray(page) if page.dtype == np.uint8 else to_8_bit(page, window)
+        gray, rgb = split_color(picture)
+        return Frame(index, gray, rgb, None, None, "not_dicom", codes, is_screen=False)
+
+    frames: Sequence[Frame] = LazyFrames(min(len(pages.numbers), most), frame)
+    header = Header(private=clean_texts(pages.texts))
+    return succeeded(frames, [code for code, holds in remarks.items() if holds], header)
+
+
+def _first(pages: Pages, limits: Limits) -> tuple[int, Values]:
+    """The first page that can be decoded, with its values."""
+    fault = UnreadableError("corrupt", "the file has no page")
+    for index in range(len(pages.numbers)):
+        try:
+            return index, pages.values(index, limits)
+        except UnreadableError as error:
+            fault = error if index == 0 else fault
+    raise fault
