@@ -21,7 +21,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 Work = Callable[[], object]
-OWN = ("plain gray decoding", "sono qc, analysis")
+TEXT = {"sono qc": "detector", "sono qc, text by rules": "rules", "sono qc, no text": "off"}
+OWN = ("plain gray decoding", *TEXT)
 PEERS = ("cleanvision, default issues", "imagededup, PHash alone", "imagededup, PHash and search")
 
 
@@ -40,8 +41,8 @@ def plain(folder: Path) -> Work:
     return lambda: [decode(path) for path in sorted(folder.iterdir())]
 
 
-def sono(folder: Path) -> Work:
-    """Read, sector, measures, hash; nothing is stored."""
+def sono(folder: Path, text: str) -> Work:
+    """Read, sector, measures, hash, text searched as `[qc] text` says; nothing is stored."""
     import cv2
 
     from sono.curation.imaging.analysis import AnalysisTask, analyze
@@ -49,7 +50,7 @@ def sono(folder: Path) -> Work:
 
     cv2.setNumThreads(1)
     task = AnalysisTask(
-        os.fsencode(folder), bytes(32), folder, folder, QualityConfig(), store=False
+        os.fsencode(folder), bytes(32), folder, folder, QualityConfig(text=text), store=False
     )
     return lambda: [analyze(task, os.fsencode(path)) for path in sorted(folder.iterdir())]
 
@@ -76,7 +77,7 @@ def imagededup(folder: Path, search: bool) -> Work:
 def prepared(case: str, folder: Path) -> Work:
     """The work of a case, its imports done."""
     if case in OWN:
-        return (plain if case == OWN[0] else sono)(folder)
+        return plain(folder) if case == OWN[0] else sono(folder, TEXT[case])
     return cleanvision(folder) if case == PEERS[0] else imagededup(folder, search=case == PEERS[2])
 
 
