@@ -257,3 +257,21 @@ def test_the_detector_does_not_keep_an_interrupted_process_alive() -> None:
     find_text(burn(phantom_frame(), "LINDQVIST A"))
     own = [thread for thread in threading.enumerate() if thread.name.startswith("text detector")]
     assert own and all(thread.daemon for thread in own)
+
+
+@pytest.mark.parametrize(
+    ("likeness", "again", "confidence", "length", "height"),
+    [
+        (0.85, 0.68, 0.45, 256.0, 128.0),
+        (0.81, 0.99, 0.97, 169.0, 89.0),
+        (0.57, 0.97, 0.37, 23.0, 11.0),
+        (0.88, 0.91, 0.76, 186.0, 98.0),
+        (0.92, 0.61, 0.73, 83.0, 32.0),
+    ],
+)
+def test_coarse_speckle_is_no_text(
+    likeness: float, again: float, confidence: float, length: float, height: float
+) -> None:
+    box = ((300.0, 300.0), (length, height), 0.0)
+    assert not is_text(Text("M", confidence, likeness, again, box))
+    assert is_text(Text("M", confidence, 0.9, 0.95, ((300.0, 300.0), (100.0, 20.0), 0.0)))
