@@ -61,7 +61,8 @@ def place(place: Place, url: str, request: pytest.FixtureRequest) -> Place:
 
 
 def test_no_command_is_left_out() -> None:
-    assert {command.name for command in COMMANDS.values()} == names_of_app()
+    served = {"masks review"}  # runs until it is interrupted; tests/annotation/test_review.py
+    assert {command.name for command in COMMANDS.values()} == names_of_app() - served
 
 
 def state(*folders: Path) -> dict[Path, bytes]:

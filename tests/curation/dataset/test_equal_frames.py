@@ -12,7 +12,7 @@ DIFFERING: dict[str, tuple[object, object]] = {
     "center": ("North", "South"),
     "machine": ("Voluson E8", "Aplio"),
     "plane": ("femur", "humerus"),
-    "region": ("femur", "arm"),
+    "region": ("lower limb", "upper limb"),
     "ga_days": (140, 141),
     "laterality": ("left", "right"),
     "presentation": ("cephalic", "breech"),

@@ -147,6 +147,7 @@ def test_a_file_may_be_called_like_a_code_or_a_setting(study: Workspace) -> None
             "settings_hash": "x",
             "source_id": str(number),
             "frame": 0,
+            "private": [],
         }
         | {"status": "error", "reasons": ["blank", "no_palette"], "spacing_reason": "no_regions"}
         | {"message": "palette color without its palette; 20000 x 20000 pixels"}
@@ -202,6 +203,7 @@ def test_short_numbers_in_a_page_are_no_ids(study: Workspace) -> None:
         "settings_hash": "x",
         "source_id": "s",
         "frame": 0,
+        "private": [],
     }
     write_table(study.sources_path, from_rows(SOURCES, [row | {"status": "accepted"}]), SOURCES)
     write_text(study.root / "report.html", "<td>0.12345</td>")
