@@ -6,7 +6,7 @@ there the detector runs. The models are read from the installed files, and nothi
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,7 +121,10 @@ def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
     """The result of `work`, which may change how its thread computes."""
     answer: Future[Any] = Future()
     _queue(os.getpid()).put((answer, work, arguments))
-    return answer.result()
+    try:
+        return answer.result()
+    finally:
+        wait([answer])  # after Ctrl-C, too: a thread that computes at exit aborts the process
 
 
 @cache
