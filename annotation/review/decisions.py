@@ -45,6 +45,7 @@ class DecisionLog:
         self.path = path
         self.decisions: list[Decision] = []
         self.applied = 0
+        self._size = 0  # bytes
         if path.exists():
             self._read()
 
@@ -68,11 +69,18 @@ class DecisionLog:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             whole = os.fstat(descriptor).st_size
+            if whole != self._size:
+                raise SonoError(
+                    f"{self.path}: removed or changed by another program during the review, so "
+                    "this could not be saved; end the review, which writes the decisions before it "
+                    "into the masks table, and restore the file"
+                )
             try:
                 written = os.write(descriptor, line)
                 if written < len(line):
                     raise OSError(28, os.strerror(28))
                 os.fsync(descriptor)
+                self._size += written
             except OSError as error:
                 os.ftruncate(descriptor, whole)
                 raise SonoError(
@@ -87,6 +95,7 @@ class DecisionLog:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(self.path, whole)
+        self._size = whole
         for number, line in enumerate(content[:whole].splitlines(), start=1):
             try:
                 entry = json.loads(line)
@@ -101,6 +110,11 @@ class DecisionLog:
                     f"{self.path}: line {number} is no decision ({error}); restore the file from a "
                     "backup, or move it away to begin a new log"
                 ) from error
+        if self.applied > len(self.decisions):
+            raise SonoError(
+                f"{self.path}: {self.applied - len(self.decisions)} of {self.applied} decisions "
+                "are missing; restore the file from a backup, or move it away to begin a new log"
+            )
 
 
 def apply_decisions(

@@ -9,6 +9,7 @@ import binascii
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -200,8 +201,13 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
 
 
 def _write_sometimes(session: ReviewSession) -> None:
+    """Write the masks table; if it cannot be written now, the decision is in the log all the same.
+
+    The end of the review writes again and reports why it fails.
+    """
     if len(session.log.pending()) >= WRITE_EVERY:
-        session.write()
+        with suppress(SonoError, OSError):
+            session.write()
 
 
 @cache
@@ -237,4 +243,4 @@ def serve(session: ReviewSession, listener: socket.socket, token: str) -> None:
     except KeyboardInterrupt:  # how a review ends
         pass
     finally:
-        session.write()
+        session.finish()

@@ -16,6 +16,7 @@ from sono.annotation.masks import mask_row
 from sono.annotation.review.decisions import Action, Decision, DecisionLog, apply_decisions
 from sono.curation.core.console import warn
 from sono.curation.core.errors import SonoError, did_you_mean, typed_name
+from sono.curation.core.frame_files import read_stored
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import MASKS, rows_of
 from sono.curation.core.workspace import Workspace
@@ -90,7 +91,9 @@ class ReviewSession:
         reviewer = typed_name("--reviewer", reviewer)
         check_texts(workspace, "reviews.jsonl", [reviewer])
         log = DecisionLog(workspace.reviews_path)
-        write_pending(workspace, log)
+        if log.pending():
+            write_pending(workspace, log)
+            check_privacy(workspace)
         images = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
         masks = workspace.masks()
         masks = masks[masks["image_id"].isin(images.index)]
@@ -141,9 +144,11 @@ class ReviewSession:
         return decode(row["counts"], int(row["height"]), int(row["width"]))
 
     def frame(self, place: int) -> bytes:
-        """The stored frame of the mask at `place`, as PNG."""
+        """The stored frame of the mask at `place`, as PNG; raises SonoError if it is damaged."""
         file = self.frames[self.items[place].row["image_id"]]["file"]
-        return (self.workspace.root / str(file)).read_bytes()
+        path = self.workspace.root / str(file)
+        read_stored(path)
+        return path.read_bytes()
 
     def decide(
         self, place: int, version: int, action: Action, drawn: NDArray[np.bool_] | None = None
@@ -200,6 +205,18 @@ class ReviewSession:
         with self._guard:
             write_pending(self.workspace, self.log)
 
+    def finish(self) -> None:
+        """Write the decisions and search the workspace, as every command does at its end."""
+        try:
+            self.write()
+        except SonoError as error:
+            raise SonoError(
+                f"{error}; decisions that the masks table does not have yet are in "
+                f"{self.log.path.name}, and the next `sono masks review` writes them"
+            ) from error
+        if len(self.log.decisions) > self.first:
+            check_privacy(self.workspace)
+
     def summary(self) -> ReviewSummary:
         """What this review decided."""
         own = self.log.decisions[self.first :]
@@ -243,14 +260,13 @@ class ReviewSession:
 
 
 def write_pending(workspace: Workspace, log: DecisionLog) -> None:
-    """Write the decisions of `log` that are not in the masks table yet, and search them."""
+    """Write the decisions of `log` that are not in the masks table yet."""
     if not log.pending():
         return
     with workspace.lock():
         masks, lost = apply_decisions(workspace.read(MASKS), log.pending())
         workspace.write(MASKS, masks)
         log.mark_applied()
-    check_privacy(workspace)
     if lost:
         warn(
             f"{workspace.root}: {len(lost)} decided masks are not in the masks table any more (the "

@@ -47,6 +47,14 @@ async function show(place) {
   const fits = item && item.width === facts.width && item.height === facts.height;
   item = facts; frame = picture; proposal = pixels; mask = pixels.slice(); polygon = [];
   layer = new ImageData(item.width, item.height);
+  describe();
+  paint();
+  if (!fits) fit(); else draw();
+  say(item.decided ? `saved: ${item.decided}` : "ready");
+  ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
+}
+
+function describe() {
   $("structure").textContent = item.structure;
   $("facts").textContent = [
     item.plane || "plane unknown", `source ${item.source}`,
@@ -54,16 +62,15 @@ async function show(place) {
     `mask ${item.place + 1}`, item.decided ? `decided: ${item.decided}` : item.state,
   ].join(" · ");
   document.title = `${item.structure} · review`;
-  paint();
-  if (!fits) fit(); else draw();
-  say(item.decided ? `saved: ${item.decided}` : "ready");
-  ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
 }
 
 async function ahead(place) {
   await count();
   const next = (await (await call(`/api/next/${place}`)).json()).place;
-  if (next !== null && next !== place) ready.set(next, load(next).catch(() => load(next)));
+  if (next === null || next === place) return;
+  const loading = load(next).catch(() => load(next));
+  loading.catch(() => {}); // `show` reports it
+  ready.set(next, loading);
 }
 
 async function count() {
@@ -103,8 +110,9 @@ async function decide(action) {
       return;
     }
     item = { ...item, ...(await answer.json()) };
+    describe();
     say(`saved: ${action}`);
-    await go(1);
+    await go(1).catch((error) => say(`saved: ${action}; the next mask cannot be shown: ${error.message}`, "failed"));
   } catch (error) {
     say(`NOT saved: ${error.message}`, "failed");
   } finally {
@@ -118,6 +126,8 @@ async function go(step) {
   if (next === null) { await count(); say("all masks are decided; close the page and press Ctrl-C in the terminal"); return; }
   await show(next);
 }
+
+const move = (step) => go(step).catch((error) => say(error.message, "failed"));
 
 async function undo() {
   if (busy) return;
@@ -256,7 +266,7 @@ const commands = {
 const keys = {
   a: commands.accept, e: commands.save, r: commands.reject, s: commands.skip, f: commands.flag, u: undo,
   v: () => choose("move"), b: () => choose("brush"), x: () => choose("eraser"), p: () => choose("polygon"),
-  n: () => go(1), l: () => go(-1), 0: fit, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
+  n: () => move(1), l: () => move(-1), 0: fit, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
   "[": () => resize(-1), "]": () => resize(1), "?": () => document.body.classList.toggle("brief"),
   arrowleft: () => nudge(-1, 0), arrowright: () => nudge(1, 0), arrowup: () => nudge(0, -1), arrowdown: () => nudge(0, 1),
   enter: closePolygon, escape: () => { polygon = []; refresh(); },

@@ -155,6 +155,26 @@ def test_a_full_disk_confirms_nothing_and_keeps_the_log_whole(
     assert states(study)[:2] == ["accepted", "accepted"]
 
 
+def test_a_log_that_is_removed_during_a_review_loses_no_later_decision(study: Workspace) -> None:
+    session = ReviewSession.open(study, "Weber")
+    session.decide(0, 0, "accept")
+    session.decide(1, 0, "reject")
+    moved = study.reviews_path.rename(study.root.parent / "moved.jsonl")
+    with pytest.raises(SonoError, match=r"reviews\.jsonl: removed or changed by another program"):
+        session.decide(2, 0, "accept")
+    assert session.item(2)["version"] == 0
+    with pytest.raises(SonoError, match="the next `sono masks review` writes them"):
+        session.finish()
+    assert states(study)[:3] == ["accepted", "rejected", "proposed"]
+    moved.replace(study.reviews_path)
+    session.finish()
+    assert states(study)[:3] == ["accepted", "rejected", "proposed"]
+    lines = study.reviews_path.read_bytes().splitlines(keepends=True)
+    study.reviews_path.write_bytes(b"".join(lines[1:]))
+    with pytest.raises(SonoError, match="1 of 2 decisions are missing"):
+        ReviewSession.open(study, "Weber")
+
+
 def test_applying_again_changes_nothing_and_masks_that_are_gone_are_told(study: Workspace) -> None:
     session = ReviewSession.open(study, "Weber")
     session.decide(0, 0, "edit", np.ones((HEIGHT, WIDTH), np.bool_))
@@ -269,6 +289,29 @@ def test_the_masks_table_is_written_now_and_then_during_a_review(tmp_path: Path)
         for place in range(WRITE_EVERY):
             page.decide(place, 0, "accept")
         assert states(study).count("accepted") == WRITE_EVERY
+
+
+def test_a_decision_is_saved_while_another_command_writes(tmp_path: Path) -> None:
+    study = make_review_study(tmp_path, WRITE_EVERY + 1)
+    session = ReviewSession.open(study, "Weber")
+    with running(session) as page, study.lock():
+        page.open()
+        answers = [page.decide(place, 0, "accept") for place in range(WRITE_EVERY + 1)]
+        assert {answer.status_code for answer in answers} == {200}
+        with pytest.raises(SonoError, match=r"for it to end; .* the next `sono masks review`"):
+            session.finish()
+    session.finish()
+    assert set(states(study)) == {"accepted"}
+
+
+def test_a_missing_frame_is_named_with_what_to_do(study: Workspace) -> None:
+    session = ReviewSession.open(study, "Weber")
+    next((study.root / "frames").rglob("*0000-*.png")).unlink()
+    with running(session) as page:
+        page.open()
+        answer = page.get("/api/frame/0")
+    assert answer.status_code == 422
+    assert "stored frame missing or damaged; delete it and run `sono qc`" in answer.json()["error"]
 
 
 def test_one_review_at_a_time_and_a_used_port_are_told(study: Workspace) -> None:

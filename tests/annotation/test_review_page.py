@@ -1,5 +1,6 @@
 """The review page in a real browser: a whole session by mouse and keyboard."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,23 @@ def test_what_is_not_saved_is_said(page: "BrowserPage", session: ReviewSession) 
     page.keyboard.press("a")
     shows(page, "score 0.20")
     assert session.items[0].row["state"] == "accepted"
+
+
+def test_a_decision_is_shown_as_saved_although_the_next_frame_is_missing(
+    page: "BrowserPage", study: Workspace, session: ReviewSession
+) -> None:
+    page.wait_for_load_state("networkidle")  # the second mask is loaded ahead
+    for frame in (study.root / "frames").rglob("*.png"):
+        frame.unlink()
+    page.keyboard.press("a")
+    shows(page, "score 0.20")
+    page.keyboard.press("a")
+    api.expect(page.locator("#saved")).to_contain_text(
+        re.compile("^saved: accept; the next mask cannot be shown: .*stored frame missing"),
+        timeout=PATIENCE,
+    )
+    api.expect(page.locator("#facts")).to_contain_text("decided: accept")
+    assert [one.decided for one in session.items[:3]] == ["accept", "accept", None]
 
 
 def test_a_reload_goes_on_where_the_review_was(page: "BrowserPage") -> None:
