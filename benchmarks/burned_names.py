@@ -202,7 +202,9 @@ def measure_recall(frames: list[Gray], count: int, config: QualityConfig) -> Non
             print(f"{name:>7} {key:18} {np.mean(hits):.3f} of {len(hits)}", flush=True)
 
 
-def measure_clean(data: Path, count: int | None, config: QualityConfig, alarms: Path) -> None:
+def measure_clean(
+    data: Path, count: int | None, config: QualityConfig, alarms: Path | None
+) -> None:
     """Print how many clean frames are held, what is left in stored frames, and the time."""
     held, left, total, seconds = [], [], 0, 0.0
     for name, frame in real_frames(data, count):
@@ -220,7 +222,7 @@ def measure_clean(data: Path, count: int | None, config: QualityConfig, alarms: 
     print(f"readable text left in stored frames: {len(left)}")
     for name, text in left:
         print(f"  {name}: '{text.words}' {text.confidence:.2f}, likeness {text.likeness:.2f}")
-    if held:
+    if held and alarms:
         alarms.write_bytes(contact_sheet(held, 4, 480))
 
 
@@ -235,7 +237,7 @@ def main() -> None:
     parser.add_argument(
         "--clean", type=int, default=None, help="clean frames looked at; all by default"
     )
-    parser.add_argument("--alarms", type=Path, default=Path("alarms.png"))
+    parser.add_argument("--alarms", type=Path, help="the sheet of false alarms to write")
     given = parser.parse_args()
     config = QualityConfig(text=given.text)
     if given.lines:
