@@ -93,15 +93,18 @@ def is_shifted(row: list[str], invalid: Collection[int | None], reading: TableRe
     Then it has the shape that most cells have there, and this row's cell there has not. Cells that
     are not `invalid` count if they would be an id there, which has a shape of its own.
     """
-    ids = {reading.layout.columns.get(name) for name in (*KEYS, *IDS)}
+    # nearly all cells have the usual shape of their column, which is looked at first
+    odd = (
+        (other, usual)
+        for other in (reading.id_columns if not invalid else range(len(row)))
+        if row[other] and (usual := reading.usual_shape(other)) and cell_shape(row[other]) != usual
+    )
     return any(
-        0 <= other < len(row)
-        and row[at] != "" != row[other]
-        and (at in invalid or other in ids)
-        and reading.usual_shape(other) == cell_shape(row[at])
-        and cell_shape(row[at]) not in (cell_shape(row[other]), reading.usual_shape(at))
-        for at in range(len(row))
-        for other in (at - 1, at + 1)
+        0 <= at < len(row)
+        and (at in invalid or other in reading.id_columns)
+        and cell_shape(row[at]) == usual != reading.usual_shape(at)
+        for other, usual in odd
+        for at in (other - 1, other + 1)
     )
 
 

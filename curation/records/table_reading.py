@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +14,10 @@ from sono.curation.clinical.name_variants import words_of
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.records.delimited import Sheet
-from sono.curation.records.layouts import Cells, Layout
+from sono.curation.records.layouts import KEYS, Cells, Layout
 from sono.curation.records.messages import group_messages
 from sono.curation.records.row_age import AgeRules, RowAge
+from sono.curation.records.row_merging import IDS
 from sono.curation.records.table import Record
 
 Value = TypeVar("Value")
@@ -150,6 +151,12 @@ class TableReading:
         """The cells of each row by its line number."""
         return dict(self.sheet.rows)
 
+    @cached_property
+    def id_columns(self) -> frozenset[int]:
+        """The columns of images, patients, studies and other ids."""
+        columns = map(self.layout.columns.get, (*KEYS, *IDS))
+        return frozenset(column for column in columns if column is not None)
+
     def usual_shape(self, column: int) -> str:
         """The shape of at least half of the cells of a column, if it has digits; otherwise ""."""
         if column not in self._shapes:
@@ -226,6 +233,7 @@ def person_names(row: list[str], layout: Layout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, named)))
 
 
+@lru_cache(maxsize=1 << 12)  # rows of one patient follow each other
 def cell_shape(cell: str) -> str:
     """The shape of a cell with runs of digits as one: `P1042` is A9, as `P7` is."""
     return re.sub(r"9+", "9", values.shape(cell))
