@@ -74,17 +74,30 @@ _LONG_ID = re.compile(rf"[1-9]\d{{{_EXACT_DIGITS},40}}", re.ASCII)
 _FLOAT_ID = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
+class _Kinds(dict[int, str]):
+    """The kind of each character by its code, found when it is first asked for."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        if re.fullmatch(r"\d", letter):
+            self[code] = "9"
+        elif re.fullmatch(r"[^\W_]", letter):
+            self[code] = "A" if letter.isupper() else "a"
+        else:
+            self[code] = letter
+        return self[code]
+
+
+_KINDS = _Kinds()
+_RUNS = re.compile(r"(A|a)\1+")
+
+
 def shape(text: str) -> str:
     """The shape of a value without the value: digits become 9, runs of letters A or a.
 
     `P1042` is A9999.
     """
-    capitals = re.sub(
-        r"[^\W\d_]+",
-        lambda run: "".join("A" if letter.isupper() else "a" for letter in run[0]),
-        text,
-    )
-    plain = re.sub(r"\d", "9", re.sub(r"A+", "A", re.sub(r"a+", "a", capitals)))
+    plain = _RUNS.sub(r"\1", text.translate(_KINDS))
     return short(plain[:24] + ("..." if len(plain) > 24 else ""))
 
 
