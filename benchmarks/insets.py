@@ -63,9 +63,9 @@ def set_into(gray: Gray, fan: Gray, corner: str, wide: int, drawn: bool) -> tupl
     scale = min(wide / fan.shape[1], 0.4 * gray.shape[0] / fan.shape[0])
     small = cv2.resize(fan, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     tall, wide = small.shape
-    rim = max(4, gray.shape[1] // 80)
-    y = rim if corner[0] == "t" else gray.shape[0] - tall - rim
-    x = rim if corner[1] == "l" else gray.shape[1] - wide - rim
+    margin = max(4, gray.shape[1] // 80)
+    y = margin if corner[0] == "t" else gray.shape[0] - tall - margin
+    x = margin if corner[1] == "l" else gray.shape[1] - wide - margin
     shown, lit = gray.copy(), np.zeros_like(gray)
     shown[y : y + tall, x : x + wide] = small
     lit[y : y + tall, x : x + wide] = np.where(small > LIT, 255, 0)

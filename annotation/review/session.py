@@ -89,7 +89,7 @@ class ReviewSession:
         SonoError if there is nothing to review, and PrivacyError if the reviewer's name is private.
         """
         reviewer = typed_name("--reviewer", reviewer)
-        check_texts(workspace, "reviews.jsonl", [reviewer])
+        check_texts(workspace, workspace.reviews_path.name, [reviewer])
         log = DecisionLog(workspace.reviews_path)
         if log.pending():
             write_pending(workspace, log)
@@ -245,18 +245,15 @@ class ReviewSession:
     def _save(self, one: Item, action: Action, after: dict[str, Any]) -> None:
         number = len(self.log.decisions) + 1
         self.log.append(Decision(number, one.key, action, self.reviewer, _now(), one.row, after))
-        for counter, name in (
-            (self._done, str(one.row["structure"])),
-            (self._actions, one.decided),
-        ):
-            counter[str(name)] -= one.decided is not None
+        self._count(one, -1)
         one.row, one.version = after, one.version + 1
         one.decided = None if action in ("skip", "undo") else action
-        for counter, name in (
-            (self._done, str(one.row["structure"])),
-            (self._actions, one.decided),
-        ):
-            counter[str(name)] += one.decided is not None
+        self._count(one, 1)
+
+    def _count(self, one: Item, change: int) -> None:
+        if one.decided is not None:
+            self._done[str(one.row["structure"])] += change
+            self._actions[one.decided] += change
 
 
 def write_pending(workspace: Workspace, log: DecisionLog) -> None:

@@ -18,7 +18,7 @@ LINE_STEP = 20  # gray levels by which it is brighter than both its sides
 LINE = 0.03  # of the frame's width; echoes as thin and straight are shorter
 DRAWN = 0.6  # share of a side that is drawn; one side may be drawn by half of that
 REACH = 3  # pixels over which lines are joined
-HALO = 2  # pixels beside a drawn line that compression brightens
+HALO = 2  # pixels next to a drawn line that compression brightens
 
 SMALL_SIDE = 256
 ECHO_STEP = 10  # gray levels above the background

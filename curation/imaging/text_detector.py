@@ -100,10 +100,10 @@ def find_text(gray: Gray, kept: Mask | None = None, least: float = 0.5) -> list[
     places = _places(gray, kept)
     if not places:
         return []
-    strokes = _strokes(gray)
-    found = []
+    strokes, found = _strokes(gray), []
+    own = None if kept is None else kept.view(np.uint8) * np.uint8(255)
     for likeness, box in _lines(_text_map(strokes, places), least):
-        if kept is not None and _upright(kept.view(np.uint8) * np.uint8(255), box).mean() < REST:
+        if own is not None and _upright(own, box).mean() < REST:
             continue
         again = _look_again(strokes, box)
         if again >= AGREED:
@@ -294,14 +294,15 @@ def _lines(
         room = GROWTH * across * down / (across + down)
         likeness = float(likely[place][own].mean())
         high = min(across, down) + room
-        if high > HEIGHTS[1]:
-            for more in PIXELS[PIXELS.index(pixels) + 1 :][:1]:
-                part = np.where(own, likely[place], np.float32(0))
-                found += [
-                    (one, ((left + x, top + y), size, turn))
-                    for one, ((left, top), size, turn) in _lines(part, least, more)
-                ]
-        elif likeness >= least and high >= HEIGHTS[0]:
+        if high > HEIGHTS[1] and pixels != PIXELS[-1]:
+            part = np.where(own, likely[place], np.float32(0))
+            found += [
+                (one, ((left + x, top + y), size, turn))
+                for one, ((left, top), size, turn) in _lines(
+                    part, least, PIXELS[PIXELS.index(pixels) + 1]
+                )
+            ]
+        elif likeness >= least and HEIGHTS[0] <= high <= HEIGHTS[1]:
             found.append((likeness, ((x + column, y + row), (across + room, down + room), angle)))
     return found
 

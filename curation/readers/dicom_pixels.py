@@ -31,7 +31,6 @@ from sono.curation.readers.pixel_layout import (
 )
 from sono.curation.readers.png_jpeg import walk_jpeg
 from sono.curation.readers.source import (
-    WINDOW_PERCENTILES,
     Frame,
     Limits,
     UltrasoundRegion,
@@ -42,6 +41,7 @@ from sono.curation.readers.source import (
     split_color,
     split_luma,
     to_8_bit,
+    window_of,
 )
 
 if TYPE_CHECKING:
@@ -301,8 +301,7 @@ def _window(dataset: "Dataset", values: Values, layout: PixelLayout) -> tuple[fl
     if width > 1 and slope > 0:
         edges = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
         return (edges[0] - intercept) / slope, (edges[1] - intercept) / slope
-    low, high = np.percentile(values, WINDOW_PERCENTILES)
-    return float(low), float(high)
+    return window_of(values)
 
 
 def _first(value: object) -> float:

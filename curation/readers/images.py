@@ -16,7 +16,7 @@ from sono.curation.core.geometry import turned
 from sono.curation.readers.containers import format_of
 from sono.curation.readers.jpeg_2000 import STARTS as JPEG_2000_STARTS
 from sono.curation.readers.jpeg_2000 import walk_jpeg_2000
-from sono.curation.readers.pillow_pixels import image_texts, on_black, values_of
+from sono.curation.readers.pillow_pixels import decoding, image_texts, on_black, values_of
 from sono.curation.readers.png_jpeg import (
     PNG_TEXTS,
     Container,
@@ -27,7 +27,6 @@ from sono.curation.readers.png_jpeg import (
     walk_png,
 )
 from sono.curation.readers.source import (
-    DECODER_ERRORS,
     DEFAULT_LIMITS,
     Frame,
     Header,
@@ -187,19 +186,13 @@ def _decode(
     kind: str, container: Container, limits: Limits
 ) -> tuple[NDArray[np.uint8], int, list[str], list[str]]:
     """The stored picture [H, W] or [H, W, 3], its orientation, remarks and texts."""
-    try:
-        with Image.open(io.BytesIO(container.payload), formats=[kind.upper()]) as image:
-            check_size(image.height, image.width, limits)
-            exif = image.info.get("exif", b"") if kind == "jpeg" else b""
-            tagged = max(container.orientation, exif_orientation(exif))
-            codes = _remarks(kind, image) + ["rotated_by_exif"] * (tagged > 1)
-            texts = image_texts(image)
-            values = _deep_color(container.payload) if container.deep_color else values_of(image)
-    except Image.DecompressionBombError as error:
-        raise UnreadableError("too_large") from error
-    except DECODER_ERRORS as error:
-        code = "truncated" if "truncated" in str(error) else "corrupt"
-        raise UnreadableError(code) from error
+    with decoding(), Image.open(io.BytesIO(container.payload), formats=[kind.upper()]) as image:
+        check_size(image.height, image.width, limits)
+        exif = image.info.get("exif", b"") if kind == "jpeg" else b""
+        tagged = max(container.orientation, exif_orientation(exif))
+        codes = _remarks(kind, image) + ["rotated_by_exif"] * (tagged > 1)
+        texts = image_texts(image)
+        values = _deep_color(container.payload) if container.deep_color else values_of(image)
     if values.dtype == np.uint8:
         return np.asarray(values, np.uint8), tagged, codes, texts
     return to_8_bit(values), tagged, [*codes, "bit_depth"], texts

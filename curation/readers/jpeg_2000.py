@@ -3,8 +3,7 @@
 The decoder fills what is missing at the end of a file, so the tile parts are followed to their end.
 """
 
-from collections.abc import Iterator
-
+from sono.curation.readers.iso_boxes import boxes
 from sono.curation.readers.source import UnreadableError, text_runs
 
 STARTS = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
@@ -23,7 +22,7 @@ def walk_jpeg_2000(content: bytes) -> tuple[tuple[str, ...], bytes]:
         end = _end(content, 0, len(content), texts)
         return tuple(texts), content[end:].strip(b"\0")
     found: tuple[int, int] | None = None
-    for kind, first, last in _boxes(content):
+    for kind, first, last in boxes(content, 0, len(content)):
         if kind in _TEXTS:
             texts += text_runs(content[first:last])
         if kind == _CODESTREAM and found is None:
@@ -32,20 +31,6 @@ def walk_jpeg_2000(content: bytes) -> tuple[tuple[str, ...], bytes]:
         raise UnreadableError("truncated", "the file ends before its pixels do")
     _end(content, *found, texts)
     return tuple(texts), b""
-
-
-def _boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind and range of the content of each box of the file."""
-    start = 0
-    while start + 8 <= len(content):
-        size, head = int.from_bytes(content[start : start + 4], "big"), 8
-        if size == 1:
-            size, head = int.from_bytes(content[start + 8 : start + 16], "big"), 16
-        end = start + size if size else len(content)
-        yield content[start + 4 : start + 8], start + head, min(end, len(content))
-        if end <= start + 7:
-            return
-        start = end
 
 
 def _end(content: bytes, start: int, stop: int, texts: list[str]) -> int:

@@ -5,6 +5,7 @@ A table may claim millions of samples in a few bytes.
 
 from collections.abc import Iterator
 
+from sono.curation.readers.iso_boxes import boxes
 from sono.curation.readers.source import UnreadableError
 
 _PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
@@ -49,17 +50,10 @@ def check_boxes(content: bytes) -> None:
 
 def _boxes(content: bytes, start: int, stop: int, depth: int) -> Iterator[tuple[bytes, int]]:
     """Each box as its kind and the start of its content, parents before children."""
-    while start + 8 <= stop:
-        size, kind, head = _number(content, start), content[start + 4 : start + 8], 8
-        if size == 1:
-            size, head = int.from_bytes(content[start + 8 : start + 16], "big"), 16
-        end = stop if size == 0 else min(stop, start + size)
-        yield kind, start + head
+    for kind, first, last in boxes(content, start, stop):
+        yield kind, first
         if kind in _PARENTS and depth < _MAX_DEPTH:
-            yield from _boxes(content, start + head, end, depth + 1)
-        if end < start + head:
-            return
-        start = end
+            yield from _boxes(content, first, last, depth + 1)
 
 
 def _number(content: bytes, place: int) -> int:

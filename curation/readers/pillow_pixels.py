@@ -1,11 +1,26 @@
 """Pixels and texts of a picture that Pillow has opened."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from PIL import Image
 
-from sono.curation.readers.source import UnreadableError, Values, text_runs
+from sono.curation.readers.source import DECODER_ERRORS, UnreadableError, Values, text_runs
 
 EXIF_IFD = 0x8769  # the tag of the nested EXIF directory
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Raise UnreadableError for what Pillow and OpenCV raise on broken or huge pictures."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise UnreadableError("too_large") from error
+    except DECODER_ERRORS as error:
+        code = "truncated" if "truncated" in str(error) else "corrupt"
+        raise UnreadableError(code) from error
 
 
 def tiff_tags(image: Image.Image) -> dict[int, object]:

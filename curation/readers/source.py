@@ -216,10 +216,16 @@ def check_size(height: int, width: int, limits: Limits) -> None:
         )
 
 
+def window_of(values: Values) -> tuple[float, float]:
+    """The values that become black and white: percentiles of `values`, any shape."""
+    low, high = np.percentile(values, WINDOW_PERCENTILES)
+    return float(low), float(high)
+
+
 def to_8_bit(values: Values, low_high: tuple[float, float] | None = None) -> NDArray[np.uint8]:
-    """Map `low_high` (default: percentiles of `values`, any shape) to 0..255, clipped."""
-    low, high = low_high if low_high is not None else np.percentile(values, WINDOW_PERCENTILES)
-    scale = 255.0 / max(float(high) - float(low), 1.0)
+    """Map `low_high` (default: `window_of` the values, any shape) to 0..255, clipped."""
+    low, high = window_of(values) if low_high is None else low_high
+    scale = 255.0 / max(high - low, 1.0)
     scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(scale)
     return np.asarray(np.clip(scaled + 0.5, 0, 255), np.uint8)
 

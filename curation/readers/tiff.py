@@ -7,11 +7,10 @@ import numpy as np
 from PIL import Image
 
 from sono.curation.core.geometry import turned
-from sono.curation.readers.pillow_pixels import image_texts, tiff_tags, values_of
+from sono.curation.readers.pillow_pixels import decoding, image_texts, tiff_tags, values_of
 from sono.curation.readers.png_jpeg import ORIENTATION, valid_orientation
 from sono.curation.readers.source import (
     DECODER_ERRORS,
-    WINDOW_PERCENTILES,
     Frame,
     Header,
     LazyFrames,
@@ -25,6 +24,7 @@ from sono.curation.readers.source import (
     split_color,
     succeeded,
     to_8_bit,
+    window_of,
 )
 
 _SUBFILE, _THUMBNAIL_OR_MASK = 254, 0b101
@@ -61,16 +61,11 @@ class Pages:
 
         Raises UnreadableError if it cannot be decoded.
         """
-        try:
+        with decoding():
             self.image.seek(self.numbers[index])
             check_size(self.image.height, self.image.width, limits)
             values = values_of(self.image)  # Pillow turns a page and drops its tag
             return turned(values, valid_orientation(tiff_tags(self.image).get(ORIENTATION, 1)))
-        except Image.DecompressionBombError as error:
-            raise UnreadableError("too_large") from error
-        except DECODER_ERRORS as error:
-            code = "truncated" if "truncated" in str(error) else "corrupt"
-            raise UnreadableError(code) from error
 
 
 def read_tiff(content: bytes, limits: Limits) -> ReadResult:
@@ -86,10 +81,8 @@ def read_tiff(content: bytes, limits: Limits) -> ReadResult:
         raise UnreadableError("corrupt") from error
     first, values = _first(pages, limits)
     most = max(1, limits.max_decoded_bytes // values.nbytes)
-    window = None
-    if values.dtype != np.uint8:
-        low, high = np.percentile(values, WINDOW_PERCENTILES)
-        window = float(low), float(high)  # of the first page, or a series would flicker
+    # of the first page, or a series would flicker
+    window = None if values.dtype == np.uint8 else window_of(values)
     remarks = {
         "rotated_by_exif": pages.orientation > 1,
         "bit_depth": window is not None,

@@ -20,7 +20,6 @@ from sono.curation.readers.dicom_regions import (
 from sono.curation.readers.source import (
     COLOR_SPREAD,
     DEFAULT_LIMITS,
-    WINDOW_PERCENTILES,
     Frame,
     Header,
     LazyFrames,
@@ -33,6 +32,7 @@ from sono.curation.readers.source import (
     split_color,
     succeeded,
     to_8_bit,
+    window_of,
 )
 from sono.curation.readers.volume_headers import (
     COLOR,
@@ -87,8 +87,7 @@ def _read(volume: Volume, known: Format, limits: Limits, header: Header) -> Read
     window = None
     if frames.dtype != np.uint8:
         remarks.append("bit_depth")
-        low, high = np.percentile(frames[0, ..., :3], WINDOW_PERCENTILES)
-        window = float(low), float(high)  # of the first frame, or a series would flicker
+        window = window_of(frames[0, ..., :3])  # of the first frame, or a series would flicker
     make = partial(_frame, frames, window, spacing, size, volume.step_seconds)
     return succeeded(LazyFrames(len(frames), make), remarks, header)
 

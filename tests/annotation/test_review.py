@@ -332,11 +332,11 @@ def start(study: Workspace) -> tuple["subprocess.Popen[str]", Page]:
         text=True,
     )
     assert server.stderr is not None
-    told = ""
-    while (found := re.search(r":(\d+)/\?token=(\S+)", told)) is None:
+    printed = ""
+    while (found := re.search(r":(\d+)/\?token=(\S+)", printed)) is None:
         line = server.stderr.readline()
-        assert line, told
-        told += line
+        assert line, printed
+        printed += line
     page = Page(int(found[1]))
     page.open(found[2])
     return server, page
