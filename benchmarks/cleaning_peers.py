@@ -11,7 +11,6 @@ Example: python benchmarks/cleaning_peers.py ../shared/data --peer-python /tmp/p
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -287,6 +286,8 @@ def score(made: list[Screen], results: dict[int, Gray], seconds: float) -> str:
 
 def compare(data: Path, count: int, peer_python: str | None) -> None:
     """Make the screens, run the cases, print a table in Markdown."""
+    from sono.benchmarks.peers import SkippedError, run_peer
+
     made = screens(data, count)
     heads = ("tool and input", "given out", "echoes kept", "text on the background legible")
     print("|", " | ".join((*heads, "name on tissue legible", "CPU ms per file")), "|")
@@ -296,15 +297,11 @@ def compare(data: Path, count: int, peer_python: str | None) -> None:
         write_inputs(made, folder)
         for case in CASES:
             python = sys.executable if case.startswith("sono qc") else peer_python
-            if python is None:
-                print(f"| {case} | no --peer-python | | | | |")
-                continue
             out = folder / "result.npz"
-            command = [python, __file__, str(folder), "--case", case, "--out", str(out)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                print(f"| {case} | {last} | | | | |")
+            try:
+                run_peer(python, __file__, str(folder), "--case", case, "--out", str(out))
+            except SkippedError as error:
+                print(f"| {case} | {error} | | | | |")
                 continue
             stored = dict(np.load(out))
             seconds = float(stored.pop("seconds"))

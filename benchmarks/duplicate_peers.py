@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -136,6 +135,8 @@ def row(case: str, pairs: Iterable[Pair], seconds: float, files: int) -> str:
 
 def compare(data: Path, patients: int, peer_python: str | None) -> None:
     """Make the files, run the tools, print a table in Markdown."""
+    from sono.benchmarks.peers import SkippedError, run_peer
+
     heads = ("tool", "JPEG 60", "4/5 of the size", "other letters", "pairs of two patients")
     print("|", " | ".join((*heads, "CPU ms per file")), "|\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
@@ -144,16 +145,11 @@ def compare(data: Path, patients: int, peer_python: str | None) -> None:
         files = len(list(folder.iterdir()))
         for case in CASES:
             python = sys.executable if case == CASES[0] else peer_python
-            if python is None:
-                print(f"| {case} | no --peer-python | | | | |")
+            try:
+                answer = json.loads(run_peer(python, __file__, str(folder), "--case", case))
+            except SkippedError as error:
+                print(f"| {case} | {error} | | | | |")
                 continue
-            command = [python, __file__, str(folder), "--case", case]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                print(f"| {case} | {last} | | | | |")
-                continue
-            answer = json.loads(done.stdout.strip().splitlines()[-1])
             print(row(case, map(tuple, answer["pairs"]), answer["seconds"], files))
 
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -101,19 +100,16 @@ def run_case(case: str, folder: Path) -> dict[str, object]:
     return {"seconds": seconds, "MB": round(peak), "version": number}
 
 
-def measured(python: str, case: str, folder: Path) -> dict[str, object]:
+def measured(python: str | None, case: str, folder: Path) -> dict[str, object]:
     """What `run_case` says in a process of its own, or the last line of why it does not run."""
-    command = [python, __file__, "--case", case, str(folder)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    if done.returncode:
-        return {"skipped": (done.stderr.strip().splitlines() or ["no message"])[-1]}
-    found: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    from sono.benchmarks.peers import SkippedError, run_peer
+
+    try:
+        found: dict[str, object] = json.loads(
+            run_peer(python, __file__, "--case", case, str(folder))
+        )
+    except SkippedError as error:
+        return {"skipped": str(error)}
     return found
 
 
@@ -127,10 +123,7 @@ def compare(data: Path, count: int, peer_python: str | None) -> None:
         folder = Path(name)
         make_files(data, folder, count)
         rows = [{"case": case, **measured(sys.executable, case, folder)} for case in (*OWN, OWN[0])]
-        if peer_python:
-            rows += [{"case": case, **measured(peer_python, case, folder)} for case in PEERS]
-        else:
-            rows += [{"case": case, "skipped": "no --peer-python"} for case in PEERS]
+        rows += [{"case": case, **measured(peer_python, case, folder)} for case in PEERS]
         rows.append({"case": OWN[0], **measured(sys.executable, OWN[0], folder)})
     table = pd.DataFrame(rows)
     decoding = table.loc[table["case"] == OWN[0], "seconds"].mean()

@@ -3,8 +3,6 @@
 import gc
 import io
 import struct
-import subprocess
-import sys
 import tarfile
 import time
 import warnings
@@ -18,8 +16,8 @@ import numpy as np
 import pytest
 from archive_files import linked, packed, special, tarred, zipped
 from dicom_files import write_dicom
+from memory import run_measured
 from phantom_frames import write_frames
-from waiting import LIMIT
 
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import PrivacyError
@@ -429,24 +427,16 @@ def test_a_bomb_costs_neither_memory_nor_time(name: str, tmp_path: Path) -> None
     kind, make = BOMBS[name]
     path = tmp_path / f"bomb.{kind}"
     path.write_bytes(make())
-    code = (
-        "import sys, resource, pathlib; from sono.curation.readers.files import *\n"
-        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    lines, grown, err = run_measured(
+        "import pathlib; from sono.curation.readers.files import *",
         "found = [read_source(path) for path in list_sources(pathlib.Path(sys.argv[1]))]\n"
         "print(len(found), sum(len(one.frames) for one in found))\n"
-        "print(*{code for one in found for code in one.codes})\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
+        "print(*{code for one in found for code in one.codes})",
+        str(path),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    counts, codes, grown = done.stdout.splitlines()
-    assert done.stderr == "" and counts.endswith(" 0") and codes
-    assert int(grown) < 120 * 1024
+    counts, codes = lines
+    assert err == "" and counts.endswith(" 0") and codes
+    assert grown < 120 * 1024
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from memory import run_measured
 from waiting import LIMIT
 
 from sono.curation.core.errors import SonoError
@@ -178,22 +179,13 @@ def test_header_ids_are_raw_and_the_machine_is_clean(sources: dict[str, ReadResu
 
 
 def test_the_corpus_is_read_in_bounded_memory(bad_files: Path) -> None:
-    code = (
-        "import sys, resource; from pathlib import Path; from sono.curation.readers.files import "
-        "*\n"
-        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for path in list_sources(Path(sys.argv[1])): read_source(path)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
+    lines, grown, err = run_measured(
+        "from pathlib import Path; from sono.curation.readers.files import *",
+        "for path in list_sources(Path(sys.argv[1])): read_source(path)",
+        str(bad_files),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(bad_files)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    assert done.stderr == ""
-    assert int(done.stdout) < 200 * 1024  # KiB; the bombs among them unfold to a gigabyte
+    assert (lines, err) == ([], "")
+    assert grown < 200 * 1024  # KiB; the bombs among them unfold to a gigabyte
 
 
 def test_reading_leaves_the_originals_untouched(

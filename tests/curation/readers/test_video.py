@@ -2,7 +2,6 @@
 
 import resource
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory import run_measured
 from video_files import KINDS, fan, moving, video
-from waiting import LIMIT
 
 from sono.curation.core.engine import Engine
 from sono.curation.core.reasons import REASONS
@@ -364,41 +363,23 @@ def test_an_index_of_more_samples_than_a_video_has_costs_no_memory(
     struct.pack_into(">II", content, content.find(b"stsc") + 12, 1, count & 0x7FFFFFFF)
     path = tmp_path / "bomb.mp4"
     path.write_bytes(content)
-    code = (
-        "import sys, resource; from sono.curation.readers.files import read_source; import av\n"
-        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(read_source(sys.argv[1].encode()).codes)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
+    (codes,), grown, err = run_measured(
+        "from sono.curation.readers.files import read_source; import av",
+        "print(read_source(sys.argv[1].encode()).codes)",
+        str(path),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    codes, grown = done.stdout.splitlines()
-    assert codes in ("('too_large',)", "('corrupt',)") and int(grown) < 100 * 1024
-    assert done.stderr == ""
+    assert codes in ("('too_large',)", "('corrupt',)") and grown < 100 * 1024
+    assert err == ""
 
 
 def test_a_long_video_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "long.avi"
     path.write_bytes(video(moving(300, height=480, width=640), "avi"))
-    code = (
-        "import sys, resource; from sono.curation.readers.files import read_source; import av\n"
-        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    (count,), grown, _ = run_measured(
+        "from sono.curation.readers.files import read_source; import av",
         "frames = read_source(sys.argv[1].encode()).frames\n"
-        "print(sum(frame.gray.shape[0] > 0 for frame in frames))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
+        "print(sum(frame.gray.shape[0] > 0 for frame in frames))",
+        str(path),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    count, grown = map(int, done.stdout.split())
-    assert count == 300
+    assert int(count) == 300
     assert grown * 1024 < path.stat().st_size * 3 + 40 * 3 * 480 * 640  # of 300 frames
