@@ -32,7 +32,7 @@ from sono.curation.imaging.analysis import Examined, examine
 from sono.curation.imaging.judged_text import LIKELY, is_harmless, is_text
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, find_sector
-from sono.curation.imaging.text_detector import find_text
+from sono.curation.imaging.text_detector import find_text, read_text
 from sono.curation.phantom.patients import make_patient
 from sono.curation.readers.files import Frame, read_source
 
@@ -215,8 +215,8 @@ def measure_clean(
         if "text_in_sector" in found.codes:
             held.append((frame.gray, f"{name} {' | '.join(found.printed or ())}"))
         elif found.crop is not None and status_of(found.codes) == "accepted":
-            again = [text for text in find_text(found.crop, least=LIKELY) if is_text(text)]
-            left += [(name, text) for text in again if not is_harmless(text)]
+            again = [read_text(found.crop, text) for text in find_text(found.crop, least=LIKELY)]
+            left += [(name, text) for text in again if is_text(text) and not is_harmless(text)]
     print(f"clean frames held: {len(held)} of {total}; {1000 * seconds / total:.0f} ms a frame")
     print("\n".join(name for _, name in held))
     print(f"readable text left in stored frames: {len(left)}")

@@ -18,9 +18,10 @@ from sono.curation.core.pseudonyms import pseudonym
 from sono.curation.core.reasons import status_of, verdict_of
 from sono.curation.core.tables import Row
 from sono.curation.imaging import quality
-from sono.curation.imaging.border_text import printed_lines
+from sono.curation.imaging.border_text import background_lines
 from sono.curation.imaging.cine import Distinct, chosen
 from sono.curation.imaging.display_modes import detect_modes
+from sono.curation.imaging.echo_layers import background_tone
 from sono.curation.imaging.judged_text import judge_text
 from sono.curation.imaging.perceptual_hash import perceptual_hash
 from sono.curation.imaging.quality import QualityConfig
@@ -31,7 +32,7 @@ from sono.curation.readers.files import Frame, Limits, ReadResult, read_source, 
 
 # Raise when a change of the code changes what a file gives, so that older results are measured
 # again.
-ANALYSIS_VERSION = 12
+ANALYSIS_VERSION = 13
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _sector(frame: Frame) -> Sector:
     inside = np.zeros(frame.gray.shape, np.bool_)
     inside[y0:y1, x0:x1] = found.inside
     # they may begin outside the box
-    inside &= ~printed_lines(frame.gray, int(np.percentile(frame.gray[::4, ::4], 1)))
+    inside &= ~background_lines(frame.gray, background_tone(frame.gray[::4, ::4]))
     left, top, right, bottom = found.box
     apex_x = None if found.apex_x is None else found.apex_x + x0
     apex_y = None if found.apex_y is None else found.apex_y + y0

@@ -26,16 +26,21 @@ NEIGHBORS = 4  # heights of a line within which its neighbors are
 LINE_ENDS = 3  # times that a line grows by its neighbors
 
 
-def printed_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
-    """Pixels [H, W] to be painted over: lines of text on the background or at the border.
+def background_lines(gray: NDArray[np.uint8], tone: int) -> Mask:
+    """Pixels [H, W] of lines of text on the background `tone`, at the top and at the bottom.
 
-    On the background `tone` bright marks in a line are enough, because echoes never form such lines
-    there. At the border of the frame complete lines are found, even on tissue.
+    Bright marks in a line are enough, because echoes never form such lines there.
     """
     found = np.zeros(gray.shape, np.bool_)
     band = max(8, round(BAND * gray.shape[0]))
     for rows in (slice(0, band), slice(gray.shape[0] - band, None)):
         found[rows] = _lines_in_band(gray[rows], tone, MAX_GLYPH * gray.shape[0])
+    return found
+
+
+def border_lines(gray: NDArray[np.uint8]) -> Mask:
+    """Pixels [H, W] of complete lines of text at the border of the frame, even on tissue."""
+    found = np.zeros(gray.shape, np.bool_)
     height, width = gray.shape
     everywhere = np.ones_like(found)
     # the border and more

@@ -36,6 +36,8 @@ def framed_insets(gray: Gray) -> list[Box]:
     if not level.any():
         return []
     upright = _lines(gray, (1, PEN), (long, 1))
+    if not upright.any():
+        return []
     joined = cv2.dilate(level | upright, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
     _, stats = connected_components(joined > 0)
     found = []

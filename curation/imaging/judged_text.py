@@ -8,17 +8,23 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sono.curation.clinical.name_variants import normalize, tokens_of
 from sono.curation.clinical.vocabulary import PRINTED_WORDS
 from sono.curation.clinical.written_dates import dates_in
 from sono.curation.core.arrays import Gray
 from sono.curation.core.errors import SonoError
+from sono.curation.imaging.border_text import border_lines
 from sono.curation.imaging.burned_in_text import Line, at_border, burned_lines
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector
-from sono.curation.imaging.text_detector import Text, check_models, find_text, is_installed
+from sono.curation.imaging.text_detector import (
+    Text,
+    check_models,
+    find_text,
+    is_installed,
+    read_text,
+)
 
 LIKELY = 0.5  # least likeness of text that is read
 # least sum of `likeness` and `again`, also of text in a script that the reader does not know
@@ -65,27 +71,38 @@ def judge_text(
     Returns the sector without what is painted over, the reason codes, and the words that were
     read; None where nothing reads.
     """
-    x0, y0, x1, y1 = sector.box
     how = text_search(config)
     if how == "off":
         return sector, ["text_unsearched"], None
-    kept = np.ascontiguousarray(sector.inside[y0:y1, x0:x1])
     if how == "rules":
-        codes = ["text_in_sector"] if burned_lines(crop_to_sector(ink, sector), kept) else []
-        return sector, _held_or_remark(codes, config), None
+        painted, codes = _judge_by_rules(ink, sector)
+        return painted, _held_or_remark(codes, config), None
+    x0, y0, x1, y1 = sector.box
+    kept = np.ascontiguousarray(sector.inside[y0:y1, x0:x1])
     # with its surroundings, so that a line is whole of which a part is painted over already
     part = np.ascontiguousarray(ink[y0:y1, x0:x1])
-    texts = [text for text in find_text(part, kept, LIKELY) if is_text(text)]
-    moved = [_moved(text, x0, y0) for text in texts]
-    edge = [text for text in moved if at_border(_bounds(text), *ink.shape)]
-    inner = [text for text in moved if text not in edge]
+    edge: list[Text] = []
+    inner: list[Text] = []
+    for found in find_text(part, kept, LIKELY):
+        outer = at_border(_bounds(found, x0, y0), *ink.shape)
+        # what is painted over anyway need not be read
+        text = found if outer and is_text(found) else read_text(part, found)
+        if is_text(text):
+            (edge if outer else inner).append(text)
     unclear = [text.words for text in inner if not is_harmless(text)]
     codes = ["text_in_sector"] if unclear else []
     if not any(looks_like_id(words) for words in unclear):
         codes = _held_or_remark(codes, config)
     codes += ["overlay"] if inner and not codes else []
-    painted = sector if not edge else replace(sector, inside=sector.inside & ~_cover(edge, ink))
-    return painted, codes, [text.words for text in inner if text.words]
+    return _painted(sector, edge), codes, [text.words for text in inner if text.words]
+
+
+def _judge_by_rules(ink: Gray, sector: Sector) -> tuple[Sector, list[str]]:
+    """The sector without lines of text at its border, and the code of what is left on tissue."""
+    x0, y0, x1, y1 = sector.box
+    painted = replace(sector, inside=sector.inside & ~border_lines(ink))
+    kept = np.ascontiguousarray(painted.inside[y0:y1, x0:x1])
+    return painted, ["text_in_sector"] if burned_lines(crop_to_sector(ink, painted), kept) else []
 
 
 def is_text(text: Text) -> bool:
@@ -123,28 +140,28 @@ def looks_like_id(words: str) -> bool:
     return bool(dates_in(simple)) or any(_ID.fullmatch(atom) for atom in tokens_of(simple))
 
 
-def _moved(text: Text, x: int, y: int) -> Text:
-    """The text moved by (x, y) pixels."""
-    (across, down), size, angle = text.box
-    return text._replace(box=((across + x, down + y), size, angle))
-
-
 def _held_or_remark(codes: Sequence[str], config: QualityConfig) -> list[str]:
     return ["overlay"] if codes and config.burned_text == "remark" else list(codes)
 
 
-def _bounds(text: Text) -> Line:
+def _bounds(text: Text, x: int, y: int) -> Line:
+    """The upright box of a text in a part of the frame that begins at `x`, `y`."""
     corners = cv2.boxPoints(text.box)
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return Line(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 1)
+    return Line(int(low[0]) + x, int(low[1]) + y, int(high[0]) + 1 + x, int(high[1]) + 1 + y)
 
 
-def _cover(texts: Sequence[Text], ink: Gray) -> NDArray[np.bool_]:
-    """The pixels [H, W] of the boxes, with a margin for commas and tails of letters."""
-    cover = np.zeros(ink.shape, np.uint8)
+def _painted(sector: Sector, texts: Sequence[Text]) -> Sector:
+    """The sector without lines in its box, with a margin for commas and tails of letters."""
+    if not texts:
+        return sector
+    x0, y0, x1, y1 = sector.box
+    cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
     for text in texts:
         middle, (across, down), angle = text.box
         room = max(4.0, text.height / 3)
         corners = cv2.boxPoints((middle, (across + room, down + room), angle))
         cv2.fillPoly(cover, [np.round(corners).astype(np.int32)], 1)
-    return cover > 0
+    inside = sector.inside.copy()
+    inside[y0:y1, x0:x1] &= cover == 0
+    return replace(sector, inside=inside)

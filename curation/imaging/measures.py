@@ -161,12 +161,17 @@ def strokes(gray: Gray, inside: Mask) -> tuple[Mask, Mask]:
     none of the latter; resampled letters have no even tone.
     """
     fine, broad = (_standing_out(gray, side) for side in (3, STROKE_SIDE))
-    light = (gray >= 190) & inside
-    bright = light & (broad >= 110)
-    even = _flat_parts(gray, light & (gray >= 200) & (fine >= 50), 6, 8) | _flat_parts(
-        gray, light & (broad >= 80), 8, 16
-    )
-    return np.asarray(bright), np.asarray(even)
+    light = cv2.bitwise_and(_at_least(gray, 190), inside.view(np.uint8))
+    bright = cv2.bitwise_and(light, _at_least(broad, 110)).view(np.bool_)
+    lighter = cv2.bitwise_and(light, _at_least(gray, 200))
+    sharp = cv2.bitwise_and(lighter, _at_least(fine, 50)).view(np.bool_)
+    soft = cv2.bitwise_and(light, _at_least(broad, 80)).view(np.bool_)
+    return bright, _flat_parts(gray, sharp, 6, 8) | _flat_parts(gray, soft, 8, 16)
+
+
+def _at_least(gray: Gray, level: int) -> Gray:
+    """1 where a picture [H, W] has `level` or more, else 0."""
+    return np.asarray(cv2.threshold(gray, level - 1, 1, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _standing_out(gray: Gray, side: int) -> Gray:

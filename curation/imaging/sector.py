@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sono.curation.core.arrays import Mask
 from sono.curation.core.geometry import bounding_box
-from sono.curation.imaging.border_text import printed_lines
+from sono.curation.imaging.border_text import background_lines
 from sono.curation.imaging.echo_layers import (
     EchoLayer,
     background_tone,
@@ -116,7 +116,7 @@ def _only_sector(gray: NDArray[np.uint8]) -> Sector:
         : max(first_row, int((inside & (small > tone)).any(axis=1).argmax()) - round(2 * MARGIN))
     ] = False
     sector = _to_source(gray.shape, inside, borders, geometry, top)
-    return replace(sector, inside=sector.inside & ~printed_lines(gray, tone))
+    return replace(sector, inside=sector.inside & ~background_lines(gray, tone))
 
 
 def crop_to_sector(gray: NDArray[np.uint8], sector: Sector) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Text in a frame, found and read by the PP-OCR models that the package rapidocr contains.
 
-A cheap map shows where edges are as sharp and dense as those of letters, which speckle is not; only
-there the detector runs. The models are read from the installed files, and nothing is downloaded.
+A cheap map shows where edges are as sharp and dense as those of letters and run in all directions,
+which those of speckle rarely do; only there the detector runs. The models are read from the
+installed files, and nothing is downloaded.
 """
 
 import os
@@ -32,6 +33,10 @@ WINDOW = 17  # pixels in which edges are counted
 MIN_EDGES = 0.28  # share of edges in a window; the least over any text was 0.32
 REST = 0.05 * 255  # of a line; less of its box than this is the frame's, not the line's
 GRID = 8  # pixels; the side of the squares in which places of text are joined
+# (larger minus smaller) over total energy of the gradients in 2 x 2 squares: 0 if they run in all
+# directions, as those of letters do (below 0.3 somewhere in every line), 1 if all run in one
+MAX_ONE_WAY = 0.4
+NEAR = 8  # squares around such a place that are kept, too: a line, and what is around it
 MARGIN = 24  # pixels around such a place
 MIN_FILLED = 0.75  # share of a box of such places that is searched as a whole
 MAX_PLACE = 640  # pixels of a side that is searched at once; bounds the memory
@@ -57,17 +62,17 @@ Box = tuple[tuple[float, float], tuple[float, float], float]
 
 
 class Text(NamedTuple):
-    """A line of text: what was read, and where.
+    """A line of text: where it is, and what was read.
 
     `likeness` is the detector's mean probability in the frame, `again` in a picture of the line
-    alone, and `confidence` the reader's; all 0 to 1.
+    alone, and `confidence` the reader's; all 0 to 1. A line that was not read has no words.
     """
 
-    words: str
-    confidence: float
     likeness: float
     again: float
     box: Box
+    words: str = ""
+    confidence: float = 0.0
 
     @property
     def height(self) -> float:
@@ -93,7 +98,7 @@ def check_models() -> None:
 
 
 def find_text(gray: Gray, kept: Mask | None = None, least: float = 0.5) -> list[Text]:
-    """The lines of text of a frame [H, W] that the detector finds as likely as `least`, read.
+    """The lines of text of a frame [H, W] that the detector finds as likely as `least`, unread.
 
     Only lines of which more than a rest is in the pixels `kept` [H, W] count; all without it.
     """
@@ -107,8 +112,19 @@ def find_text(gray: Gray, kept: Mask | None = None, least: float = 0.5) -> list[
             continue
         again = _look_again(strokes, box)
         if again >= AGREED:
-            found.append(Text(*_read(gray, box), likeness, again, box))
+            found.append(Text(likeness, again, box))
     return found
+
+
+def read_text(gray: Gray, text: Text) -> Text:
+    """A line of the frame [H, W] with its words, read in the direction with more sure letters."""
+    line = _upright(gray, text.box)
+    first = _decode(_run(READER, line)[0])
+    if first[1] >= SURE and len(first[0]) >= SURE_LENGTH:
+        return text._replace(words=first[0], confidence=first[1])
+    both = (first, _decode(_run(READER, line[::-1, ::-1])[0]))
+    words, confidence = max(both, key=lambda one: one[1] * sum(map(str.isalnum, one[0])))
+    return text._replace(words=words, confidence=confidence)
 
 
 def _models() -> Path:
@@ -198,7 +214,9 @@ def _places(gray: Gray, kept: Mask | None = None) -> list[tuple[slice, slice]]:
     rows, columns = (-(-side // GRID) for side in gray.shape)
     padded = np.zeros((rows * GRID, columns * GRID), np.bool_)
     padded[: gray.shape[0], : gray.shape[1]] = dense
-    squares = padded.reshape(rows, GRID, columns, GRID).any(axis=(1, 3))
+    squares = np.asarray(padded.reshape(rows, GRID, columns, GRID).any(axis=(1, 3)))
+    seeds = (squares & (_one_way(gray) <= MAX_ONE_WAY)).view(np.uint8)
+    squares &= cv2.dilate(seeds, np.ones((2 * NEAR + 1, 2 * NEAR + 1), np.uint8)) > 0
     reach = 2 * MARGIN // GRID + 1
     joined = cv2.dilate(np.asarray(squares, np.uint8), np.ones((reach, reach), np.uint8))
     labels, stats = connected_components(np.asarray(joined > 0))
@@ -208,6 +226,19 @@ def _places(gray: Gray, kept: Mask | None = None) -> list[tuple[slice, slice]]:
         if number
         for x0, y0, x1, y1 in _pieces(labels == number, x, y, x + wide, y + tall)
     ]
+
+
+def _one_way(gray: Gray) -> NDArray[np.float32]:
+    """How far the gradients in each square [rows, columns] run in one direction, 0 to 1."""
+    tall, wide = gray.shape
+    whole = cv2.copyMakeBorder(gray, 0, -tall % GRID, 0, -wide % GRID, cv2.BORDER_REPLICATE)
+    across, down = (cv2.Sobel(whole, cv2.CV_32F, one, 1 - one, ksize=1) for one in (1, 0))
+    size = (whole.shape[1] // GRID, whole.shape[0] // GRID)
+    xx, yy, xy = (
+        cv2.blur(cv2.resize(cv2.multiply(*pair), size, interpolation=cv2.INTER_AREA), (2, 2))
+        for pair in ((across, across), (down, down), (across, down))
+    )
+    return np.asarray(cv2.magnitude(xx - yy, 2 * xy) / (xx + yy + 1), np.float32)
 
 
 def _pieces(mask: Mask, x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
@@ -305,16 +336,6 @@ def _lines(
         elif likeness >= least and HEIGHTS[0] <= high <= HEIGHTS[1]:
             found.append((likeness, ((x + column, y + row), (across + room, down + room), angle)))
     return found
-
-
-def _read(gray: Gray, box: Box) -> tuple[str, float]:
-    """The words in a box and the reader's confidence, in the direction with more sure letters."""
-    line = _upright(gray, box)
-    first = _decode(_run(READER, line)[0])
-    if first[1] >= SURE and len(first[0]) >= SURE_LENGTH:
-        return first
-    both = (first, _decode(_run(READER, line[::-1, ::-1])[0]))
-    return max(both, key=lambda one: one[1] * sum(map(str.isalnum, one[0])))
 
 
 def _upright(gray: Gray, box: Box, high: int = LINE_HEIGHT) -> Gray:

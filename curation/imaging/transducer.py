@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sono.curation.core.arrays import Gray
 from sono.curation.imaging.echo_layers import background_tone
-from sono.curation.imaging.sector import Sector
+from sono.curation.imaging.sector import Sector, crop_to_sector
 
 PARALLEL = 5.0  # degrees between two sides that never meet
 UPRIGHT = 3.5  # degrees from straight down of a side that does not lean
@@ -76,10 +76,10 @@ def is_flat(across: NDArray[np.float64], down: NDArray[np.float64]) -> bool:
 
 def first_echoes(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Columns and rows [N] of the first echoes below the top, between the sides."""
-    x0, y0, x1, y1 = sector.box
-    part = np.where(sector.inside[y0:y1, x0:x1], gray[y0:y1, x0:x1], 0).astype(np.uint8)
-    echo = cv2.blur(part, (5, 5)) > background_tone(gray[::4, ::4]) + ECHO
-    rows = np.flatnonzero(echo.any(axis=1))
+    x0, y0, x1, _ = sector.box
+    smooth = cv2.blur(crop_to_sector(gray, sector), (5, 5))
+    least = background_tone(gray[::4, ::4]) + ECHO
+    rows = np.flatnonzero(cv2.reduce(smooth, 1, cv2.REDUCE_MAX).ravel() > least)
     if not len(rows) or sector.apex_x is None or sector.apex_y is None:
         return np.empty(0), np.empty(0)
     reach = [np.tan(np.deg2rad(angle or 0.0)) for angle in (sector.angle_left, sector.angle_right)]
@@ -87,7 +87,7 @@ def first_echoes(gray: Gray, sector: Sector) -> tuple[NDArray[np.float64], NDArr
     columns = (
         np.unique(np.linspace(max(x0, first), min(x1 - 1, last), COLUMNS).astype(np.int64)) - x0
     )
-    columns = columns[(columns >= 0) & (columns < echo.shape[1])]
-    lit = echo[:, columns]
+    columns = columns[(columns >= 0) & (columns < smooth.shape[1])]
+    lit = smooth[:, columns] > least
     columns, lit = columns[lit.any(axis=0)], lit[:, lit.any(axis=0)]
     return (columns + x0).astype(np.float64), (lit.argmax(axis=0) + y0).astype(np.float64)

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sono.curation.imaging.border_text import printed_lines
+from sono.curation.imaging.border_text import border_lines
 from sono.curation.imaging.burned_in_text import Line, at_border, burned_lines
+from sono.curation.imaging.judged_text import judge_text
+from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import find_sector
 from sono.curation.readers.files import read_source
 
 Gray = NDArray[np.uint8]
+RULES = QualityConfig(text="rules")
 
 
 def bars(count: int, tone: int = 200, height: int = 12) -> Gray:
@@ -101,7 +104,7 @@ def test_settings_on_tissue_at_the_rim_are_painted_over_and_a_name_in_the_middle
         cv2.putText(
             picture, "Har-high 97", place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 230, 1, cv2.LINE_AA
         )
-    painted = printed_lines(picture, 0)
+    painted = border_lines(picture)
     assert painted[78:92, 471:562].all() and not painted[200:300].any()
     assert painted.mean() < 0.02
 
@@ -110,7 +113,7 @@ def test_real_frames_keep_no_settings_and_hardly_any_is_held(shared_data: Path) 
     held = []
     for path in sorted((shared_data / "barcelona").rglob("*.jpg"))[::20]:
         gray = read_source(str(path).encode()).frames[0].gray
-        if burned_lines(gray, find_sector(gray).inside):
+        if judge_text(gray, find_sector(gray), RULES)[1]:
             held.append(path.name)
     assert held == []
 
@@ -129,7 +132,7 @@ def test_names_on_real_tissue_are_found(shared_data: Path) -> None:
             1,
             cv2.LINE_AA,
         )
-        found.append(bool(burned_lines(gray, find_sector(gray).inside)))
+        found.append(bool(judge_text(gray, find_sector(gray), RULES)[1]))
     assert np.mean(found) >= 0.95
 
 
@@ -146,7 +149,7 @@ def test_a_name_across_the_edge_of_the_rim_is_painted_whole_or_held(row: int) ->
     cv2.putText(
         picture, "MEYER, ANNA M", (240, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 235, 1, cv2.LINE_AA
     )
-    kept = np.where(printed_lines(picture, 0), np.uint8(0), picture)
+    kept = np.where(border_lines(picture), np.uint8(0), picture)
     name = kept[row - 11 : row + 1, 240:360]
     assert burned_lines(kept) or (name > 200).sum() < 5
 
@@ -154,15 +157,15 @@ def test_a_name_across_the_edge_of_the_rim_is_painted_whole_or_held(row: int) ->
 def test_a_number_beside_print_goes_with_it_and_stays_alone() -> None:
     picture = tissue(5)
     cv2.putText(picture, "85", (520, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA)
-    assert not printed_lines(picture, 0)[30:40, 522:534].any()
+    assert not border_lines(picture)[30:40, 522:534].any()
     cv2.putText(
         picture, "Har-high 1.Trim", (520, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 235, 1, cv2.LINE_AA
     )
-    assert printed_lines(picture, 0)[32:40, 522:534].all()
+    assert border_lines(picture)[32:40, 522:534].all()
 
 
 def test_noise_as_fine_as_letters_is_not_painted_away() -> None:
     down, across = np.mgrid[0:240, 0:320]
     fan = (np.abs(across - 160) < 20 + 0.5 * down) & (down > 15) & (down < 220)
     noise = np.random.default_rng(1).integers(20, 220, fan.shape)
-    assert printed_lines(np.where(fan, noise, 0).astype(np.uint8), 0)[fan].mean() < 0.3
+    assert border_lines(np.where(fan, noise, 0).astype(np.uint8))[fan].mean() < 0.3

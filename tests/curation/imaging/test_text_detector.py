@@ -23,7 +23,14 @@ from sono.curation.imaging.judged_text import (
 )
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, find_sector
-from sono.curation.imaging.text_detector import DETECTOR, READER, Text, find_text, is_installed
+from sono.curation.imaging.text_detector import (
+    DETECTOR,
+    READER,
+    Text,
+    find_text,
+    is_installed,
+    read_text,
+)
 from sono.curation.phantom.frames import expose
 from sono.curation.phantom.patients import make_patient
 from sono.curation.privacy.misread import says_private
@@ -52,7 +59,7 @@ def burn(frame: np.ndarray, line: str, angle: float = 0) -> np.ndarray:
 
 def text(words: str, confidence: float = 0.95, length: float | None = None) -> Text:
     wide = 10.0 * len(words) if length is None else length
-    return Text(words, confidence, 0.9, 0.9, ((300.0, 300.0), (wide, 16.0), 0.0))
+    return Text(0.9, 0.9, ((300.0, 300.0), (wide, 16.0), 0.0), words, confidence)
 
 
 def judged(frame: np.ndarray, config: QualityConfig) -> tuple[Sector, list[str], list[str] | None]:
@@ -64,7 +71,8 @@ def judged(frame: np.ndarray, config: QualityConfig) -> tuple[Sector, list[str],
 @needs_detector
 @pytest.mark.parametrize("angle", [0, 20, 45, 90, 180])
 def test_a_name_is_found_and_read_in_every_direction(angle: int) -> None:
-    found = find_text(burn(phantom_frame(), "Ulvskog Sieglinde", angle), least=0.6)
+    frame = burn(phantom_frame(), "Ulvskog Sieglinde", angle)
+    found = [read_text(frame, one) for one in find_text(frame, least=0.6)]
     named = [one for one in found if says_private([one.words], [PATIENT.dicom_name])]
     assert any(is_text(one) and one.again > 0.8 for one in named)
     assert not all(map(is_harmless, found))
@@ -100,16 +108,34 @@ def test_text_at_the_border_is_painted_over() -> None:
 
 
 @needs_detector
+def test_text_that_is_painted_over_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_detector, "_decode", lambda _: pytest.fail("a line was read"))
+    frame = np.full((640, 800), 40, np.uint8)
+    cv2.putText(frame, "Ulvskog", (300, 590), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 235, 1, cv2.LINE_AA)
+    sector, _, _ = judged(frame, QualityConfig())
+    assert not sector.inside[frame > 128].any()
+
+
+@needs_detector
+def test_places_are_where_edges_run_in_all_directions() -> None:
+    rows = np.zeros((200, 400), np.uint8)
+    rows[::4] = 120  # as dense and sharp as letters, and level
+    assert text_detector._places(rows) == []
+    cv2.putText(rows, "Ulvskog", (100, 110), cv2.FONT_HERSHEY_SIMPLEX, 1.0, 235, 2)
+    assert text_detector._places(rows)
+
+
+@needs_detector
 def test_the_detector_reaches_for_no_network_and_imports_no_rapidocr() -> None:
     script = (
         "import socket, sys, numpy as np\n"
         "def refuse(*_, **__): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from sono.curation.imaging.text_detector import find_text\n"
+        "from sono.curation.imaging.text_detector import find_text, read_text\n"
         "import cv2\n"
         "page = np.zeros((200, 400), np.uint8)\n"
         "cv2.putText(page, 'ULVSKOG', (60, 110), cv2.FONT_HERSHEY_SIMPLEX, 1.0, 235, 2)\n"
-        "print(find_text(page)[0].words, 'rapidocr' in sys.modules)\n"
+        "print(read_text(page, find_text(page)[0]).words, 'rapidocr' in sys.modules)\n"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["ULVSKOG", "False"]
@@ -177,10 +203,10 @@ def test_dates_and_numbers_of_patients_are_known() -> None:
 
 def test_only_long_or_surely_read_marks_are_text() -> None:
     box = ((50.0, 50.0), (20.0, 16.0), 0.0)
-    assert is_text(Text("3B", 0.9, 0.7, 0.1, box))
-    assert not is_text(Text("E", 0.99, 0.95, 0.9, box))  # a side mark
-    assert not is_text(Text("", 0.0, 0.9, 0.5, ((50.0, 50.0), (90.0, 16.0), 0.0)))
-    assert is_text(Text("", 0.0, 0.9, 0.9, ((50.0, 50.0), (90.0, 16.0), 0.0)))  # unknown script
+    assert is_text(Text(0.7, 0.1, box, "3B", 0.9))
+    assert not is_text(Text(0.95, 0.9, box, "E", 0.99))  # a side mark
+    assert not is_text(Text(0.9, 0.5, ((50.0, 50.0), (90.0, 16.0), 0.0)))
+    assert is_text(Text(0.9, 0.9, ((50.0, 50.0), (90.0, 16.0), 0.0)))  # unknown script
 
 
 @pytest.mark.parametrize(
@@ -273,5 +299,5 @@ def test_coarse_speckle_is_no_text(
     likeness: float, again: float, confidence: float, length: float, height: float
 ) -> None:
     box = ((300.0, 300.0), (length, height), 0.0)
-    assert not is_text(Text("M", confidence, likeness, again, box))
-    assert is_text(Text("M", confidence, 0.9, 0.95, ((300.0, 300.0), (100.0, 20.0), 0.0)))
+    assert not is_text(Text(likeness, again, box, "M", confidence))
+    assert is_text(Text(0.9, 0.95, ((300.0, 300.0), (100.0, 20.0), 0.0), "M", confidence))
