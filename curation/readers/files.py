@@ -9,6 +9,7 @@ from pathlib import Path
 from sono.curation.core.atomic import check_regular, real_path, sha256
 from sono.curation.core.errors import SonoError
 from sono.curation.core.reasons import REASONS
+from sono.curation.core.study_folder import CONFIG_NAME, VAULT_SUFFIX
 from sono.curation.readers.archives import (
     archive_fault,
     file_of,
@@ -51,8 +52,11 @@ __all__ = [
     "peek_source",
     "read_source",
     "stamp_of",
+    "without_studies",
 ]
 
+_CONFIG, _FRAMES, _TABLE = f"/{CONFIG_NAME}".encode(), b"/frames/", b"/images.parquet"
+_VAULT, _SOURCES = VAULT_SUFFIX.encode(), b"/sources.parquet"
 SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 
@@ -83,6 +87,26 @@ def list_sources(root: Path | str) -> list[bytes]:
     check_regular(root)
     # a link itself is not followed
     return _with_members([os.fsencode(real_path(root.parent) / root.name)])
+
+
+def without_studies(paths: Iterable[bytes]) -> tuple[list[bytes], dict[bytes, int]]:
+    """The paths outside of workspaces and vaults, and the number of files in each of these.
+
+    A workspace is a folder, perhaps in an archive, with `sono.toml` and stored frames. Its frames
+    are cropped and named by their content, so they are no raw input.
+    """
+    listed = list(paths)
+    known = set(listed)
+    configs = [one[: -len(_CONFIG)] for one in listed if one.endswith(_CONFIG)]
+    framed = {one.partition(_FRAMES)[0] for one in listed if _FRAMES in one}
+    studies = [one for one in configs if one in framed or one + _TABLE in known]
+    studies += [one + _VAULT for one in studies]
+    sources = (one[: -len(_SOURCES)] for one in listed if one.endswith(_SOURCES))
+    studies += [one for one in sources if one.endswith(_VAULT) and one + b"/key" in known]
+    starts = tuple(one + b"/" for one in studies)
+    counts = {one: sum(path.startswith(one + b"/") for path in listed) for one in studies}
+    left = [path for path in listed if not path.startswith(starts)] if starts else listed
+    return left, {one: count for one, count in sorted(counts.items()) if count}
 
 
 def _with_members(paths: Iterable[bytes]) -> list[bytes]:
@@ -129,7 +153,7 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
     try:
         content = _content(path, name, limits)
     except UnreadableError as error:
-        return failed(error)
+        return failed(error, Header(private=_member_texts(path)))
     except MemoryError:
         return failed(UnreadableError("too_large", "this file does not fit into memory"))
     kind = _kind(content)
@@ -140,8 +164,8 @@ def read_source(path: bytes, limits: Limits = DEFAULT_LIMITS, force: bool = Fals
         source = read_dicom(whole, limits)
     else:
         source = _read_other(content, limits)
-    if not is_url(path) and file_of(path) != path:
-        texts = clean_texts((*source.header.private, *member_texts(path)))
+    if texts := _member_texts(path):
+        texts = clean_texts((*source.header.private, *texts))
         source = replace(source, header=replace(source.header, private=texts))
     return _with_extension(replace(source, file_sha256=sha256(content)), name, kind)
 
@@ -196,6 +220,16 @@ def _read_member(path: bytes, limits: Limits) -> bytes:
     if stamp_of(path) != before:
         raise UnreadableError("changed_while_read")
     return content
+
+
+def _member_texts(path: bytes) -> tuple[str, ...]:
+    """Private texts of the archive that holds `path`; none for other files."""
+    if is_url(path) or file_of(path) == path:
+        return ()
+    try:
+        return clean_texts(member_texts(path))
+    except (OSError, UnreadableError):  # a damaged archive has no texts
+        return ()
 
 
 def _check_regular(path: bytes) -> None:

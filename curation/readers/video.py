@@ -56,10 +56,34 @@ _MAX_PIXELS = 1 << 24  # a decoder keeps up to 17 pictures
 _MAX_FRAMES = 1 << 17
 _MAX_PACKETS = 8 * _MAX_FRAMES  # also those that give no picture
 _MAX_SECONDS = 24 * 3600.0
-# Metadata on the format only, written by the program that made the file.
+# What programs and formats write on their own, as key=value. Any other value may be private, also
+# one with such a key.
 _TECHNICAL = re.compile(
-    r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|language|encoder|software"
-    r"|duration|bps|number_of_(?:frames|bytes)|_statistics_\w+|isvbr|wmfsdk\w+",
+    "|".join(
+        (
+            r"(?:major_brand|compatible_brands)=(?:isom|iso[2-9]|iso[a-d]|mp4[12v]|avc1|hvc1|qt  "
+            r"|m4[av] |3gp[4-9]|3g2[a-c]|dash|msdh|msix|msnv|mmp4|f4v |xavc|caep|ndsc)+",
+            r"minor_version=(?:0|1|512|1024|65536|66048|131072|5371993(?:44|60)|537331968)",
+            r"vendor_id=(?:\[0\]){4}|vendor_id=(?:ffmp|appl|goog|    )",
+            r"handler_name=\W?(?:(?:video|sound|subtitle|text|data|timecode)handler?"
+            r"|core media (?:video|audio|data|metadata|time code)|apple alias data handler"
+            r"|(?:apple|mainconcept|mainconcept mp4) (?:video|sound) media handler"
+            r"|(?:gpac iso|l-smash) (?:video|audio) handler"
+            r"|iso media file produced by google(?: inc\.)?)\W?",
+            r"language=(?:und|mul|zxx|[a-z]{2}|eng|deu|ger|fra|fre|spa|ita|por|nld|dut|rus|pol|jpn|"
+            r"zho|chi|kor|tur|ara|swe|dan|nor|fin|ces|cze|ell|gre|heb|hin|hun|ukr|vie|tha)"
+            r"(?:-[a-z]{2})?",
+            r"(?:encoder|software)="
+            r"(?:lavf[\d.]{,10}|(?:handbrake|mkvmerge) v?\d{1,2}(?:\.\d\d?){1,2}"
+            r"|lavc[\d.]{2,10} (?:mjpeg|mpeg4|ffv1|wmv[12]|aac|lib(?:x264|x265|vpx|vpx-vp9|mp3lame"
+            r"|opus|vorbis|theora))|google|(?:jvt/)?avc coding|(?:photo - )?jpeg|motion jpeg"
+            r"|h\.?26[345]|hevc|mpeg-?4)",
+            r"duration=\d{2,}:\d{2}:\d{2}[.,]\d+",
+            r"(?:bps|number_of_frames|number_of_bytes)=\d{1,15}",
+            r"_statistics_tags=bps duration number_of_frames number_of_bytes",
+            r"isvbr=(?:true|false|[01])|wmfsdk(?:version|needed)=\d+(?:\.\d+){3}",
+        )
+    ),
     re.IGNORECASE,
 )
 _ORIENTATIONS = {90: 8, -90: 6, 180: 3, -180: 3}  # EXIF's number of a turn to the left in degrees
@@ -148,14 +172,14 @@ def _refuse(*_: object) -> None:
 
 
 def _private_texts(container: "InputContainer") -> tuple[str, ...]:
-    """The values of the metadata, except those that only concern the format."""
+    """The values of the metadata, except well-known ones that only concern the format."""
     sources = [container.metadata, *(stream.metadata for stream in container.streams)]
     sources += [chapter["metadata"] for chapter in container.chapters()]
     return clean_texts(
         _readable(value)
         for metadata in sources
         for name, value in metadata.items()
-        if not _TECHNICAL.fullmatch(name.partition("-")[0])  # mkvmerge adds a language
+        if not _TECHNICAL.fullmatch(f"{name.partition('-')[0]}={value}")  # mkvmerge adds a language
     )
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sono.curation.readers.gzip_stream import gzip_texts
 from sono.curation.readers.source import Limits, UnreadableError, clean_texts, text_runs
+from sono.curation.readers.volume_texts import meta_texts, nrrd_texts
 
 # What an axis is. Axes of one element are left out.
 X, Y, COLOR, TIME, UNKNOWN = "x", "y", "color", "time", "unknown"
@@ -27,12 +29,6 @@ _META_TYPES = {
     "MET_UINT": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8",
 }  # fmt: skip
 _META_END = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]*)\r?\n", re.MULTILINE)
-_META_TECHNICAL = re.compile(
-    r"ObjectType|NDims|Binary\w+|Element\w+|Compressed\w+|TransformMatrix|Rotation|Orientation"
-    r"|Offset|Position|Origin|CenterOfRotation|AnatomicalOrientation|DimSize|HeaderSize|Modality"
-    r"|DistanceUnits|Kinds|UltrasoundImage\w+"
-    r"|Seq_Frame\d+_(?:\w*Transform|\w*Status|\w*Timestamp|FrameNumber)"
-)
 _NRRD_TYPES = {
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
     "i1": ("signed char", "int8", "int8_t"),
@@ -55,7 +51,7 @@ _NIFTI_1 = (
 )
 _NIFTI_2 = (
     544,
-    ((240, 344), (508, 524)),
+    ((240, 344), (508, 524), (525, 540)),
     ((16, "8q"), (12, "h"), (104, "8d"), (168, "q"), (176, "d"), (500, "i")),
 )
 _NIFTI_AXES = (X, Y, UNKNOWN, TIME, COLOR, UNKNOWN, UNKNOWN)
@@ -108,11 +104,10 @@ def read_meta_image(content: bytes, limits: Limits) -> Volume:
         data = memoryview(inflated(data, _count(axes, dtype, limits), zlib.MAX_WBITS))
     is_mm = fields.get("DistanceUnits", "mm").lower() == "mm"
     spacing = fields.get("ElementSpacing", fields.get("ElementSize", "")).split()
-    private = [value for name, value in pairs if not _META_TECHNICAL.fullmatch(name)]
     return replace(
         _volume(axes, dtype, data, limits),
         spacing_mm=_pair(spacing) if is_mm else None,
-        private=clean_texts(private),
+        private=meta_texts(pairs),
     )
 
 
@@ -145,17 +140,16 @@ def read_nrrd(content: bytes, limits: Limits) -> Volume:
     elif encoding != "raw" or fields.keys() & {"lineskip", "byteskip"}:
         raise UnreadableError("unsupported", "save it with the encoding raw or gzip")
     spacing = _nrrd_spacing(fields, [role for role, _ in axes])
-    private = [line.partition(":=")[2] for line in lines]
-    private += [line[1:] for line in lines if line.startswith("#") and "format" not in line]
-    private += [fields.get("content", "")]
     return replace(
-        _volume(axes, dtype, data, limits), spacing_mm=spacing, private=clean_texts(private)
+        _volume(axes, dtype, data, limits), spacing_mm=spacing, private=nrrd_texts(lines)
     )
 
 
 def read_nifti(content: bytes, limits: Limits) -> Volume:
     """The array of a NIfTI file, perhaps in gzip; a fourth axis is time."""
+    packed_texts: list[str] = []
     if content.startswith(b"\x1f\x8b"):
+        packed_texts = gzip_texts(content[:_HEADER_BYTES])
         content = inflated(memoryview(content), limits.max_inflated_bytes, 31, exact=False)
     order = "<" if content[:4] in (b"\x5c\1\0\0", b"\x1c\2\0\0") else ">"
     is_new = content[:4] in (b"\x1c\2\0\0", b"\0\0\2\x1c")
@@ -188,7 +182,7 @@ def read_nifti(content: bytes, limits: Limits) -> Volume:
             limits,
         ),
         spacing_mm=(abs(steps[1]), abs(steps[2])) if units & 7 == _NIFTI_MM else None,
-        private=clean_texts(run for part in parts for run in text_runs(part)),
+        private=clean_texts([*packed_texts, *(run for part in parts for run in text_runs(part))]),
         step_seconds=step if 0 < step < _MAX_STEP else None,
     )
 
