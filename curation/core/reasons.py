@@ -192,7 +192,8 @@ REASONS = {
 SPACING_REASONS = {
     "not_dicom": "a picture file, which holds no spacing",
     "video": "a video, which holds no spacing",
-    "no_unit": "a spacing without unit, or in another one than mm",
+    "no_unit": "no spacing, or a spacing without unit",
+    "other_unit": "a spacing in a unit that is no known length, or of several units",
     "default_spacing": "1 mm on both axes, which programs write where the spacing is unknown",
     "no_regions": "no ultrasound region and no PixelSpacing in the header",
     "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from sono.curation.readers.gzip_stream import GzipStream, Readable, Stream, gzip_texts
-from sono.curation.readers.source import DECODER_ERRORS, UnreadableError
+from sono.curation.readers.source import DECODER_ERRORS, UnreadableError, readable
 
 MAX_MEMBERS = 100_000
 MAX_UNPACKED_BYTES = 256 << 30  # of all members together
@@ -247,13 +247,13 @@ def _open_zip(stream: Stream) -> Archive:
             "corrupt",
             "the list of members, which ends a ZIP archive, is missing or damaged; copy it again",
         ) from error
-    found = Archive(stream, zip_file=zip_file, texts=(_decoded(zip_file.comment),))
+    found = Archive(stream, zip_file=zip_file, texts=(readable(zip_file.comment),))
     if sum(info.compress_size for info in infos) > size:
         raise UnreadableError("archive_limit", "members of the archive overlap")
     for info in infos:
         if not info.filename.endswith(("/", "\\")):
             more = _unicode_extra(info.extra, _UNICODE_COMMENT)
-            texts = tuple(map(_decoded, filter(None, (info.comment, more))))
+            texts = tuple(map(readable, filter(None, (info.comment, more))))
             name, raw_name = _zip_name(info)
             texts += readings(raw_name or b"")
             member = Member(info.file_size, 0, info, _zip_fault(info), texts, raw_name)
@@ -317,13 +317,6 @@ def readings(raw_name: bytes) -> tuple[str, ...]:
             continue
         found |= dict.fromkeys((*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]))
     return tuple(part for part in found if part and not part.isascii())
-
-
-def _decoded(text: bytes) -> str:
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
 
 
 def _open_tar(stream: Stream) -> Archive:

@@ -280,6 +280,14 @@ def _is_latin_1(run: bytes) -> bool:
     return not run.isascii() and 3 * sum(byte in _LETTERS for byte in run) >= 2 * len(run)
 
 
+def readable(raw: bytes) -> str:
+    """The text in UTF-8, or in Latin-1 where it is none."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def clean_texts(texts: Iterable[str], shortest: int = 3) -> tuple[str, ...]:
     """Lines of `texts` that are long enough to search for, unique and sorted; at most MAX_TEXTS."""
     lines = {

@@ -31,6 +31,7 @@ from sono.curation.readers.source import (
     clean_texts,
     failed,
     missing_extra,
+    readable,
     split_color,
     succeeded,
 )
@@ -176,20 +177,11 @@ def _private_texts(container: "InputContainer") -> tuple[str, ...]:
     sources = [container.metadata, *(stream.metadata for stream in container.streams)]
     sources += [chapter["metadata"] for chapter in container.chapters()]
     return clean_texts(
-        _readable(value)
+        readable(value.encode("utf-8", "surrogateescape"))
         for metadata in sources
         for name, value in metadata.items()
         if not _TECHNICAL.fullmatch(f"{name.partition('-')[0]}={value}")  # mkvmerge adds a language
     )
-
-
-def _readable(value: str) -> str:
-    """The text in UTF-8, or in Latin-1 where it is none."""
-    raw = value.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
 
 
 def _read_format(container: "InputContainer", limits: Limits) -> tuple[VideoFormat, list[str]]:

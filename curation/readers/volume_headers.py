@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sono.curation.readers.gzip_stream import gzip_texts
-from sono.curation.readers.source import Limits, UnreadableError, clean_texts, text_runs
+from sono.curation.readers.source import Limits, UnreadableError, clean_texts, readable, text_runs
 from sono.curation.readers.volume_texts import meta_texts, nrrd_texts
 
 # What an axis is. Axes of one element are left out.
@@ -22,6 +22,12 @@ X, Y, COLOR, TIME, UNKNOWN = "x", "y", "color", "time", "unknown"
 ELSEWHERE = "its pixels are in another file; save it as one .mha, .nrrd or .nii file"
 _HEADER_BYTES = 8 << 20
 _MOST_AXES = 7
+# Units of length in mm.
+_MM = dict.fromkeys(("mm", "millimeter", "millimeters"), 1.0)
+_MM |= dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0)
+_MM |= dict.fromkeys(("m", "meter", "meters"), 1000.0)
+_MM |= dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer"), 1e-3)
+_NO_UNIT = ("", "?", "???", "unknown", "none", "pixel", "pixels")
 _MAX_STEP = 60.0  # seconds between two frames
 
 _META_TYPES = {
@@ -56,7 +62,7 @@ _NIFTI_2 = (
 )
 _NIFTI_AXES = (X, Y, UNKNOWN, TIME, COLOR, UNKNOWN, UNKNOWN)
 _NIFTI_COLORS = {128: 3, 2304: 4}
-_NIFTI_MM = 2
+_NIFTI_LENGTHS = {0: "", 1: "m", 2: "mm", 3: "um"}
 _NIFTI_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 
 
@@ -64,26 +70,27 @@ _NIFTI_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 class Volume:
     """An array in a file: its axes from the fastest to the slowest, and its bytes.
 
-    `spacing_mm` is that of x and y, None if it is unknown or has no unit. `step_seconds` is the
-    time between two frames.
+    `spacing_mm` is that of x and y, None if it is unknown for `spacing_reason`. `step_seconds` is
+    the time between two frames.
     """
 
     axes: tuple[tuple[str, int], ...]
     dtype: np.dtype[np.generic]
     data: memoryview
     spacing_mm: tuple[float, float] | None = None
+    spacing_reason: str = "no_unit"
     private: tuple[str, ...] = ()
     step_seconds: float | None = None
 
 
 def read_meta_image(content: bytes, limits: Limits) -> Volume:
-    """The array of a MetaImage file; lengths are in mm, as ITK has it."""
+    """The array of a MetaImage file; lengths without a unit are in mm, as ITK has it."""
     end = _META_END.search(content, 0, _HEADER_BYTES)
     if end is None:
         raise UnreadableError("truncated", "the header has no end (ElementDataFile)")
     if end[1].strip() != b"LOCAL":
         raise UnreadableError("volume", f"MetaImage file: {ELSEWHERE}")
-    lines = content[: end.start()].decode("latin-1").splitlines()
+    lines = map(readable, content[: end.start()].splitlines())
     pairs = [(name.strip(), value.strip()) for name, _, value in (x.partition("=") for x in lines)]
     fields = dict(reversed(pairs))  # the first of each name
     sizes = _sizes(fields.get("DimSize", "").split(), fields.get("NDims", ""))
@@ -102,11 +109,10 @@ def read_meta_image(content: bytes, limits: Limits) -> Volume:
     data = memoryview(content)[end.end() :]
     if fields.get("CompressedData", "False").lower() == "true":
         data = memoryview(inflated(data, _count(axes, dtype, limits), zlib.MAX_WBITS))
-    is_mm = fields.get("DistanceUnits", "mm").lower() == "mm"
     spacing = fields.get("ElementSpacing", fields.get("ElementSize", "")).split()
+    volume = _volume(axes, dtype, data, limits)
     return replace(
-        _volume(axes, dtype, data, limits),
-        spacing_mm=_pair(spacing) if is_mm else None,
+        _spaced(volume, _pair(spacing), fields.get("DistanceUnits", "mm")),
         private=meta_texts(pairs),
     )
 
@@ -114,13 +120,14 @@ def read_meta_image(content: bytes, limits: Limits) -> Volume:
 def read_nrrd(content: bytes, limits: Limits) -> Volume:
     """The array of an NRRD file.
 
-    Lengths are in mm if the header says so, or gives a space of the patient, as 3D Slicer has it.
+    Lengths are in the unit of the header, or in mm if it gives a space of the patient, as 3D Slicer
+    has it.
     """
     head, blank, _ = content[:_HEADER_BYTES].replace(b"\r\n", b"\n").partition(b"\n\n")
     start = _end_of_blank_line(content)
     if not blank or start is None:
         raise UnreadableError("truncated", "the header has no end (a blank line)")
-    lines = head.decode("latin-1").split("\n")[1:]
+    lines = [readable(line) for line in head.split(b"\n")[1:]]
     fields: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(": ")
@@ -139,9 +146,10 @@ def read_nrrd(content: bytes, limits: Limits) -> Volume:
         data = memoryview(inflated(data, _count(axes, dtype, limits), 31))
     elif encoding != "raw" or fields.keys() & {"lineskip", "byteskip"}:
         raise UnreadableError("unsupported", "save it with the encoding raw or gzip")
-    spacing = _nrrd_spacing(fields, [role for role, _ in axes])
+    roles = [role for role, _ in axes]
+    spacing, unit = _nrrd_spacing(fields, roles), _nrrd_unit(fields, roles)
     return replace(
-        _volume(axes, dtype, data, limits), spacing_mm=spacing, private=nrrd_texts(lines)
+        _spaced(_volume(axes, dtype, data, limits), spacing, unit), private=nrrd_texts(lines)
     )
 
 
@@ -174,14 +182,11 @@ def read_nifti(content: bytes, limits: Limits) -> Volume:
         axes.insert(0, (COLOR, _NIFTI_COLORS[kind]))
     step = abs(steps[4]) * _NIFTI_SECONDS.get(units & 0x38, 0)
     parts = (*(content[slice(*place)] for place in texts), content[header_bytes:start])
+    dtype = _number_type(_NIFTI_TYPES.get(kind), order == ">")
+    volume = _volume(axes, dtype, memoryview(content)[start:], limits)
+    unit = _NIFTI_LENGTHS.get(units & 7, "other")
     return replace(
-        _volume(
-            axes,
-            _number_type(_NIFTI_TYPES.get(kind), order == ">"),
-            memoryview(content)[start:],
-            limits,
-        ),
-        spacing_mm=(abs(steps[1]), abs(steps[2])) if units & 7 == _NIFTI_MM else None,
+        _spaced(volume, (abs(steps[1]), abs(steps[2])), unit),
         private=clean_texts([*packed_texts, *(run for part in parts for run in text_runs(part))]),
         step_seconds=step if 0 < step < _MAX_STEP else None,
     )
@@ -244,10 +249,27 @@ def _nrrd_axes(sizes: list[int], kinds: list[str]) -> list[tuple[str, int]]:
     return list(zip(roles, sizes, strict=True))
 
 
+def _nrrd_unit(fields: dict[str, str], roles: list[str]) -> str:
+    """The unit of the axes x and y; several are joined, which is none that is known."""
+    of_space = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
+    of_axes = re.findall(r'"([^"]*)"', fields.get("units", ""))
+    if len(of_axes) == len(roles):
+        of_axes = [unit for unit, role in zip(of_axes, roles, strict=True) if role in (X, Y)]
+    units = {unit.strip().lower() for unit in of_space or of_axes} - {""}
+    return " ".join(sorted(units)) or ("mm" if "-" in fields.get("space", "") else "")
+
+
+def _spaced(volume: Volume, spacing: tuple[float, float] | None, unit: str) -> Volume:
+    """The volume with its spacing in mm, or with the reason why it is unknown."""
+    written = unit.strip().lower()
+    if spacing is None or written in _NO_UNIT:
+        return volume
+    if written not in _MM:
+        return replace(volume, spacing_reason="other_unit")
+    return replace(volume, spacing_mm=(spacing[0] * _MM[written], spacing[1] * _MM[written]))
+
+
 def _nrrd_spacing(fields: dict[str, str], roles: list[str]) -> tuple[float, float] | None:
-    units = re.findall(r'"([^"]*)"', fields.get("spaceunits", fields.get("units", "")))
-    if set(units) - {"mm", ""} or not (units or "-" in fields.get("space", "")):
-        return None
     if "spacedirections" in fields:
         vectors = re.findall(r"none|\([^)]*\)", fields["spacedirections"])
         steps = [_length(one) for one in vectors]

@@ -157,7 +157,7 @@ def _is_color(values: Values, axis: int) -> bool:
 def _spacing(volume: Volume, rows: int, columns: int) -> tuple[Spacing, float, list[str]]:
     """The spacing, height / width of a pixel, and remarks on both."""
     if volume.spacing_mm is None:
-        return Spacing(None, None, "no_unit"), 1.0, []
+        return Spacing(None, None, volume.spacing_reason), 1.0, []
     column, row = volume.spacing_mm
     low, high = SPACING_RANGE_MM
     if row == column == _UNKNOWN_MM:

@@ -205,6 +205,16 @@ def test_a_name_is_private_wherever_it_is(place: str, tmp_path: Path) -> None:
     assert wanted in private_of(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("make", [meta_image, nrrd])
+def test_letters_of_a_header_are_read_in_utf_8_or_latin_1(
+    make: Callable[..., bytes], encoding: str, tmp_path: Path
+) -> None:
+    content = make(PICTURE, Comment="@").replace(b"@", "Müller".encode(encoding))
+    (tmp_path / "a").write_bytes(content)
+    assert private_of(tmp_path) == "Müller"
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "JPEG2000"])
 def test_a_picture_without_texts_has_none(kind: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(saved(kind))
