@@ -3,12 +3,13 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from sono.curation.clinical.values import shown_name
+from sono.curation.core.errors import counted
 from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
 from sono.curation.dataset.exams import orphan_counts, orphan_sentence
@@ -224,6 +225,22 @@ def _center_advice(records: RecordsTable | None) -> str:
         return "no record with a center was applied; see the remarks on records"
     title = records.center_column
     return f"give --center-from {shlex.quote(title)}" if title else "give --center"
+
+
+def studies_remark(studies: Mapping[bytes, int], root: bytes, names: bool) -> list[str]:
+    """A remark on workspaces and vaults in the raw folder, with their numbers of files."""
+    if not studies:
+        return []
+    shown = "; ".join(
+        f"{shown_path(place, root, names)} ({counted(count, 'file')})"
+        for place, count in list(studies.items())[:EXAMPLES]
+    )
+    return [
+        f"{counted(len(studies), 'workspace or vault', 'workspaces and vaults')} of sono in the "
+        f"raw folder or its archives {'is' if len(studies) == 1 else 'are'} left out: {shown}"
+        f"{'' if names else '; --names shows the paths'}; their frames are cropped and renamed "
+        "already; to use them, run sono with --workspace on the unpacked workspace"
+    ]
 
 
 def unread_files_remark(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:

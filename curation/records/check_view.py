@@ -110,6 +110,8 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
         yield rules
     if raw.like_ids.count:
         yield _line("like ids", raw.like_ids.remark())
+    if raw.unclear_names:
+        yield _line("names", raw.unclear_names)
 
 
 def _table(*titles: str) -> Table:
