@@ -33,6 +33,9 @@ REASONS = {
     "volume": Reason(
         "rejected", "a volume or an array that is no series of frames; export its slices"
     ),
+    "pixel_data": Reason(
+        "rejected", "the pixels of a .mhd or .nhdr file of the same name, which is read with them"
+    ),
     "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
     "corrupt": Reason("error", "the content contradicts its own checksums or structure"),

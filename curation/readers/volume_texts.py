@@ -1,9 +1,9 @@
 """Private texts in the headers of MetaImage and NRRD files: all that are not of the format."""
 
 import re
-from collections.abc import Iterable
 
-from sono.curation.readers.source import clean_texts
+from sono.curation.readers.detached import HEADER_BYTES, META_END, written_name
+from sono.curation.readers.source import clean_texts, readable
 
 _META_TECHNICAL = re.compile(
     r"ObjectType|NDims|Binary\w+|Element\w+|Compressed\w+|TransformMatrix|Rotation|Orientation"
@@ -41,18 +41,22 @@ _KNOWN_WORDS = frozenset(_WORDS.split())
 _KNOWN_FIELDS = frozenset(_NRRD_TECHNICAL.split())
 
 
-def meta_texts(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The private texts of the lines of a MetaImage header; a line without "=" has no value."""
-    return clean_texts(
-        value or name
-        for name, value in pairs
-        if not (_META_TECHNICAL.fullmatch(name) and _is_technical(value))
-    )
+def header_texts(content: bytes) -> tuple[str, ...]:
+    """The private texts of a MetaImage or NRRD header, also of one that is damaged."""
+    head = content[:HEADER_BYTES]
+    named = (written_name(content) or "").rpartition(".")[0]
+    if head.startswith(b"NRRD"):
+        lines = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0].split(b"\n")[1:]
+        return clean_texts([named, *map(_nrrd_text, map(readable, lines))])
+    end = META_END.search(head)
+    lines = head[: end.start()].splitlines() if end else []
+    return clean_texts([named, *map(_meta_text, map(readable, lines))])
 
 
-def nrrd_texts(lines: Iterable[str]) -> tuple[str, ...]:
-    """The private texts of the lines of an NRRD header after the first one."""
-    return clean_texts(map(_nrrd_text, lines))
+def _meta_text(line: str) -> str:
+    name, sign, value = (part.strip() for part in line.partition("="))
+    known = _META_TECHNICAL.fullmatch(name) and _is_technical(value)
+    return "" if known else value if sign else name
 
 
 def _nrrd_text(line: str) -> str:
