@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.alive import alive
 from sono.curation.core.reasons import REASONS
 
 MIN_SIDE = 64  # pixels; smaller pictures are icons, not ultrasound
@@ -123,6 +124,7 @@ class LazyFrames(Sequence[Frame]):
         """Make one frame, or those of a slice."""
         if isinstance(index, slice):
             return [self[one] for one in range(self._count)[index]]
+        alive(1)
         return self._make(range(self._count)[index])
 
 

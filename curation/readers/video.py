@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.alive import alive
 from sono.curation.core.geometry import resampled, square_size, turned
 from sono.curation.readers.containers import Format
 from sono.curation.readers.dicom_regions import is_aspect
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 # FFmpeg's demuxers. They are not guessed: playlists, which open other files, are demuxers too.
@@ -257,6 +259,7 @@ def _decoded(content: bytes, form: VideoFormat) -> Iterator[tuple["VideoFrame | 
         }
         sound = True
         for packet in islice(_packets(container), _MAX_PACKETS):
+            alive()
             pictures = _pictures(packet)
             if pictures is None:
                 sound = False
@@ -289,6 +292,9 @@ def _packets(container: "InputContainer") -> "Iterator[Packet[VideoStream] | Non
 
 
 def _frames(content: bytes, form: VideoFormat) -> Iterator[Frame]:
+    from av.video.reformatter import VideoReformatter
+
+    colors = VideoReformatter()  # one for all pictures: each would start threads of its own
     pictures = (picture for picture, _ in _decoded(content, form) if picture is not None)
     start: float | None = None
     for index, (picture, is_sound) in enumerate(zip(pictures, form.sound, strict=False)):
@@ -296,14 +302,14 @@ def _frames(content: bytes, form: VideoFormat) -> Iterator[Frame]:
         start = time if start is None else start
         seconds = None if time is None or start is None else round(time - start, 6)
         known = seconds is not None and 0 <= seconds <= _MAX_SECONDS
-        yield _frame(index, picture if is_sound else None, form, seconds if known else None)
+        shown = _rgb(picture, colors) if is_sound else None
+        yield _frame(index, shown, form, seconds if known else None)
 
 
 def _frame(
-    index: int, picture: "VideoFrame | None", form: VideoFormat, seconds: float | None
+    index: int, shown: NDArray[np.uint8] | None, form: VideoFormat, seconds: float | None
 ) -> Frame:
-    """A frame upright and with square pixels; black for a picture that is not sound."""
-    shown = None if picture is None else _rgb(picture)
+    """The picture `shown` [H, W, 3] upright and with square pixels; black where there is none."""
     codes = ("frame_corrupt",) if shown is None else ()
     rgb = np.zeros((*form.size, 3), np.uint8) if shown is None else shown
     size = form.square if form.orientation < 5 else form.square[::-1]
@@ -313,11 +319,12 @@ def _frame(
     return Frame(index, gray, color, None, None, "video", codes, (), file_size, seconds)
 
 
-def _rgb(picture: "VideoFrame") -> NDArray[np.uint8] | None:
+def _rgb(picture: "VideoFrame", colors: "VideoReformatter") -> NDArray[np.uint8] | None:
     """The picture [H, W, 3]; None if its colors cannot be converted."""
     import av
 
     try:
-        return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+        rgb = colors.reformat(picture, format="rgb24", threads=1)
+        return np.asarray(rgb.to_ndarray(), np.uint8)
     except (av.FFmpegError, MemoryError, *DECODER_ERRORS):
         return None
