@@ -13,7 +13,7 @@ import pandas as pd
 from sono.curation.core.atomic import check_target, real_path, remove_leftovers
 from sono.curation.core.config import override
 from sono.curation.core.engine import Engine, run_batches
-from sono.curation.core.errors import IssuesError, SonoError, typed_name
+from sono.curation.core.errors import IssuesError, SonoError, counted, typed_name
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, MASKS, Row
 from sono.curation.core.workspace import Workspace
@@ -113,7 +113,8 @@ class QcSummary:
         findings -= self.reasons.get("cine_repeat", 0)  # equal frames of a cine are no defect
         if findings:
             raise IssuesError(
-                f"{findings} of {self.frames} frames were not accepted; see the reasons above"
+                f"{findings} of {counted(self.frames, 'frame')}"
+                f" {'was' if findings == 1 else 'were'} not accepted; see the reasons above"
             )
 
 
