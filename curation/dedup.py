@@ -11,7 +11,7 @@ import pandas as pd
 
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import contact_sheet
-from sono.curation.core.errors import IssuesError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError, counted
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.geometry import letterbox
 from sono.curation.core.tables import DUPLICATES, IMAGES, export_csv, rows_of
@@ -70,14 +70,15 @@ class DedupSummary:
     def remarks(self) -> list[str]:
         """Remarks that the counts do not show, and the first pairs that cross."""
         remarks = {
-            f"{self.unconfirmed} pairs are near by hash only: their frames are not stored here, "
+            f"{counted(self.unconfirmed, 'pair is', 'pairs are')}"
+            " near by hash only: the frames are not stored here, "
             "so the pixels could not be compared": self.unconfirmed,
-            f"{self.grouped} frames moved to another duplicate group; run `sono split`": (
-                self.grouped
-            ),
-            f"{self.crowded} frames have 20 or more partners each; not all of their pairs are "
+            f"{counted(self.grouped, 'frame')}"
+            " moved to another duplicate group; run `sono split`": (self.grouped),
+            f"{counted(self.crowded, 'frame has', 'frames have')}"
+            " 20 or more partners; not all of these pairs are "
             "listed": self.crowded,
-            f"up to {self.left_out} comparisons of very common hashes were skipped": self.left_out,
+            f"comparisons of common hashes were skipped (up to {self.left_out})": self.left_out,
         }
         return [text for text, count in remarks.items() if count] + list(self.examples)
 
@@ -92,7 +93,7 @@ class DedupSummary:
         )
         if patients or centers or splits:
             raise IssuesError(
-                f"{patients} pairs cross patients, {centers} cross centers, {splits} cross splits; "
+                f"pairs cross patients ({patients}), centers ({centers}) or splits ({splits}); "
                 f"see {self.table}"
             )
 

@@ -13,7 +13,7 @@ import pandas as pd
 from sono.curation.core.atomic import check_target, real_path, remove_leftovers
 from sono.curation.core.config import override
 from sono.curation.core.engine import Engine, run_batches
-from sono.curation.core.errors import IssuesError, SonoError, typed_name
+from sono.curation.core.errors import IssuesError, SonoError, counted, typed_name
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES, MASKS, Row
 from sono.curation.core.workspace import Workspace
@@ -37,16 +37,18 @@ from sono.curation.qc_messages import (
     frame_remarks,
     moved_frames_remark,
     orphaned_masks_remark,
+    studies_remark,
     text_search_remark,
     unread_files_remark,
 )
 from sono.curation.readers.archives import file_of
-from sono.curation.readers.files import list_sources, name_of
+from sono.curation.readers.files import list_sources, name_of, without_studies
 from sono.curation.readers.object_store import is_url
 from sono.curation.records.centers import center_remarks, known_spelling, unify_centers
 from sono.curation.records.earlier_runs import EarlierRuns, withdrawn_records_remark
 from sono.curation.records.evidence import AMBIGUOUS
 from sono.curation.records.join_messages import Joined
+from sono.curation.records.name_encodings import unclear_names_remark
 from sono.curation.records.partition import cell_form
 from sono.curation.records.read import (
     RecordsConfig,
@@ -111,7 +113,8 @@ class QcSummary:
         findings -= self.reasons.get("cine_repeat", 0)  # equal frames of a cine are no defect
         if findings:
             raise IssuesError(
-                f"{findings} of {self.frames} frames were not accepted; see the reasons above"
+                f"{findings} of {counted(self.frames, 'frame')}"
+                f" {'was' if findings == 1 else 'were'} not accepted; see the reasons above"
             )
 
 
@@ -134,7 +137,7 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
         check_target(workspace.sources_path)  # before any frame is stored
         _remove_leftovers(workspace)
         task = _task(workspace, options)
-        paths = _paths(workspace, options.raw, reading.path if reading else None)
+        paths, studies = _paths(workspace, options, reading.path if reading else None)
         sources = workspace.sources()
         rows, measured = _measure(workspace, task, paths, sources, engine)
         records = None if reading is None else _table(workspace, reading, rows, partition.column)
@@ -161,9 +164,18 @@ def run_qc(workspace: Workspace, options: QcOptions, engine: Engine) -> QcSummar
             *text_search_remark(task.quality.text),
             *found_table_remark(options.raw, None if options.records else reading, options.names),
             *frame_remarks(images, own, records, applied.joined),
+            *filter(
+                None,
+                [
+                    unclear_names_remark(
+                        paths, task.root, records.records if records else (), options.names
+                    )
+                ],
+            ),
             *applied.remarks,
             *runs.remarks(task.root, options.names),
             *duplicate_conflicts_remark(own, [*rows, *runs.rows], task.root, options.names),
+            *studies_remark(studies, task.root, options.names),
             *unread_files_remark(rows, task.root, options.names),
             *partition.remarks(own),
             *center_remarks(applied.spellings, images["center"].dropna().unique()),
@@ -197,20 +209,26 @@ def _task(workspace: Workspace, options: QcOptions) -> AnalysisTask:
     )
 
 
-def _paths(workspace: Workspace, raw: Path | str, table: Path | None) -> list[bytes]:
+def _paths(
+    workspace: Workspace, options: QcOptions, table: Path | None
+) -> tuple[list[bytes], dict[bytes, int]]:
     """The files to read, without the records table and the files that sono writes.
 
-    Raises SonoError if there are none.
+    Also the other workspaces and vaults among them, with their numbers of files. Raises SonoError
+    if there are no files to read.
     """
+    raw = options.raw
     own = tuple(os.fsencode(folder) + b"/" for folder in (workspace.root, workspace.vault))
     records = os.fsencode(real_path(table)) if table else None
-    paths = [path for path in list_sources(raw) if not path.startswith(own) and path != records]
+    listed = (path for path in list_sources(raw) if not path.startswith(own) and path != records)
+    paths, studies = without_studies(listed)
     if not paths:
+        found = "; ".join(studies_remark(studies, name_of(raw), options.names))
         raise SonoError(
-            f"{raw}: contains only the workspace or the records table; "
-            "give the folder of the raw export"
+            f"{raw}: contains only {'workspaces' if studies else 'the workspace'} or the records "
+            f"table; {found}{'; ' if found else ''}give the folder of the raw export"
         )
-    return paths
+    return paths, studies
 
 
 def _reading(workspace: Workspace, options: QcOptions, planes: PlaneTable) -> TableReading | None:

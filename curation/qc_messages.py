@@ -3,12 +3,13 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from sono.curation.clinical.values import shown_name
+from sono.curation.core.errors import counted
 from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
 from sono.curation.dataset.exams import orphan_counts, orphan_sentence
@@ -44,8 +45,8 @@ def moved_frames_remark(before: pd.DataFrame, images: pd.DataFrame) -> list[str]
     if not moved:
         return []
     return [
-        f"{moved} frames moved to another split: a shared patient or a duplicate now links them "
-        "to other frames"
+        f"{counted(moved, 'frame')} moved to another split: a shared patient or a duplicate is "
+        "now linked to other frames"
     ]
 
 
@@ -55,7 +56,8 @@ def orphaned_masks_remark(masks: pd.DataFrame, images: pd.DataFrame) -> list[str
     if not count:
         return []
     return [
-        f"{count} masks are not used, because the files of their frames were replaced or removed; "
+        f"{counted(count, 'mask is', 'masks are')}"
+        " not used, because the files of the frames were replaced or removed; "
         "put the files back, or import masks of the new frames"
     ]
 
@@ -87,15 +89,17 @@ def frame_remarks(
         remarks += _records_remarks(accepted, records, joined)
     if contradicting := _with_reason(accepted, "report_conflict"):
         remarks.append(
-            f"{contradicting} accepted frames have a structured report of their study that is not "
+            f"{counted(contradicting, 'accepted frame has', 'accepted frames have')}"
+            " a structured report of the study that is not "
             "applied, because its header names another person or exam; correct the header of the "
             "report or of the frame"
         )
     held = int((own["status"] == "quarantined").sum())
     if held:
         remarks.append(
-            f"{held} frames are in the vault's quarantine; `sono quarantine show` draws them, and "
-            "`sono quarantine release` accepts those that you have reviewed"
+            f"{counted(held, 'frame is', 'frames are')}"
+            " in the vault's quarantine; `sono quarantine show` draws what is held, and "
+            "`sono quarantine release` accepts the frames that you have reviewed"
         )
     remarks += _containers(own)
     return remarks
@@ -123,7 +127,8 @@ def _patient_remarks(
         )
     if possible := possible_counts(images, own.index):
         remarks.append(
-            f"{possible['patients']} patients ({possible['frames']} frames) may be fewer: their "
+            f"{counted(possible['patients'], 'patient')}"
+            f" ({counted(possible['frames'], 'frame')}) may be fewer: their "
             "ids differ only in leading zeros, they share one OtherPatientID, frames without a "
             "hospital have a number that two hospitals use, one number in two centers has one "
             "name, birth date or hospital, or two ids have one name and birth date; such patients "
@@ -153,8 +158,9 @@ def _records_remarks(accepted: pd.DataFrame, records: RecordsTable, joined: Join
     remarks = list(join_remarks(joined, Counter(accepted["reasons"].explode())))
     if datings := _with_reason(accepted, "ga_conflict"):
         remarks.append(
-            f"{datings} accepted frames have a gestational age that disagrees with a date, CRL or "
-            "HC of their record or with a structured report; `sono records check` names the rows"
+            f"{counted(datings, 'accepted frame has', 'accepted frames have')}"
+            " a gestational age that disagrees with a date, CRL or "
+            "HC of the record or with a structured report; `sono records check` names the rows"
         )
     remarks += records.doubts
     if records.unused:
@@ -193,7 +199,8 @@ def duplicate_conflicts_remark(
     )
     shown = "; ".join(dict.fromkeys(pairs))
     return [
-        f"{len(held)} frames have the same pixels as another frame, but their records differ in a "
+        f"{counted(len(held), 'frame has', 'frames have')}"
+        " the same pixels as another frame, but the records differ in a "
         "fact (patient, center, machine, plane, age, side, findings, structures, sizes or "
         f"spacing), so none of them is accepted (for example {shown}); correct the records; `sono "
         "list --reason duplicate_conflict --names` names all pairs"
@@ -205,7 +212,7 @@ def _no_match(accepted: pd.DataFrame, records: RecordsTable) -> list[str]:
     if accepted.empty or _with_reason(accepted, "no_record") < len(accepted):
         return []
     return [
-        f"no row of the table is applied to any of the {len(accepted)} accepted frames; "
+        f"no row of the table is applied to any accepted frame ({len(accepted)}); "
         f"{_suggested(records)}`sono records check TABLE --raw FOLDER` shows why"
     ]
 
@@ -226,6 +233,22 @@ def _center_advice(records: RecordsTable | None) -> str:
     return f"give --center-from {shlex.quote(title)}" if title else "give --center"
 
 
+def studies_remark(studies: Mapping[bytes, int], root: bytes, names: bool) -> list[str]:
+    """A remark on workspaces and vaults in the raw folder, with their numbers of files."""
+    if not studies:
+        return []
+    shown = "; ".join(
+        f"{shown_path(place, root, names)} ({counted(count, 'file')})"
+        for place, count in list(studies.items())[:EXAMPLES]
+    )
+    return [
+        f"{counted(len(studies), 'workspace or vault', 'workspaces and vaults')} of sono in the "
+        f"raw folder or its archives {'is' if len(studies) == 1 else 'are'} left out: {shown}"
+        f"{'' if names else '; --names shows the paths'}; their frames are cropped and renamed "
+        "already; to use them, run sono with --workspace on the unpacked workspace"
+    ]
+
+
 def unread_files_remark(rows: Sequence[Row], root: bytes, names: bool) -> list[str]:
     """A remark on the files that could not be read, with the first ones and their reasons."""
     failed = {
@@ -239,7 +262,7 @@ def unread_files_remark(rows: Sequence[Row], root: bytes, names: bool) -> list[s
     )
     return (
         [
-            f"{len(failed)} files could not be read (for example "
+            f"{counted(len(failed), 'file')} could not be read (for example "
             f"{shown}{'' if names else '; --names shows the paths'})"
         ]
         if failed
@@ -257,4 +280,7 @@ def _containers(own: pd.DataFrame) -> list[str]:
     if not kinds:
         return []
     listed = "; ".join(f"{count} {message}" for message, count in sorted(kinds.items()))
-    return [f"{sum(kinds.values())} files were not opened but may contain frames: {listed}"]
+    return [
+        f"{counted(sum(kinds.values()), 'file was', 'files were')}"
+        f" not opened but may contain frames: {listed}"
+    ]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import contact_sheet
-from sono.curation.core.errors import SonoError, typed_name
+from sono.curation.core.errors import SonoError, counted, typed_name
 from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored, stored_path
 from sono.curation.core.reasons import NOT_BY_EYE, REASONS
 from sono.curation.core.tables import from_rows, rows_of
@@ -108,9 +108,11 @@ def show_quarantine(workspace: Workspace, reason: str | None = None) -> Quaranti
 def _not_drawn(equal: int, lost: int) -> Iterator[str]:
     """Why fewer pictures are drawn than frames are held."""
     if equal:
-        yield f"{equal} frames have the same pixels as another one and are drawn with it"
+        frames = counted(equal, "frame has", "frames have")
+        yield f"{frames} the same pixels as another one, with which it is drawn"
     if lost:
-        yield f"{lost} pictures are missing in the vault; run `sono qc` on their folder again"
+        pictures = counted(lost, "picture is", "pictures are")
+        yield f"{pictures} missing in the vault; run `sono qc` on the folder again"
 
 
 def release(

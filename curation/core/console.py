@@ -85,7 +85,8 @@ def progress_lines(title: str, total: int, done: int = 0) -> Iterator[Advance]:
         now = time.monotonic()
         if now - spoken >= LINE_SECONDS:
             spoken = now
-            stderr_console.print(f"{title}: {done} of {total}, {now - started:.0f} s", markup=False)
+            parts = (f"{done} of {total}", note, f"{now - started:.0f} s")
+            stderr_console.print(f"{title}: {', '.join(filter(None, parts))}", markup=False)
 
     yield advance
 

@@ -38,6 +38,11 @@ class StoppedError(SonoError):
     exit_code = 130
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """`1 frame`, `2 frames`; `several` is the plural where it is not `one` with an s."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 def near_match(value: str, known: Iterable[str]) -> str:
     """`; did you mean 'femur'?` for the nearest of `known`, "" where none is near."""
     lowered = {choice.lower(): choice for choice in sorted(set(known), reverse=True)}

@@ -14,10 +14,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
+from sono.curation.core.alive import add_listener
 from sono.curation.core.errors import SonoError
+
+SIGN_SECONDS = 1.0  # between two looks at the number of frames
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,38 +34,47 @@ def map_on_processes(
     work: Work[Item, Result],
     batches: Sequence[Sequence[Item]],
     on_crash: Callable[[Item], Result],
+    on_sign: Callable[[int], None],
 ) -> Iterator[list[Result]]:
     """Yield `work(batch)` of all `batches` from `jobs` processes, in order of completion.
+
+    Meanwhile `on_sign` is called with the number of frames that the processes have read of cines.
 
     A process that dies breaks the whole pool. Each item in progress is then tried alone: if its
     process dies again, the item gives `on_crash(item)`.
     """
+    frames = _CONTEXT.Value("q", 0)
     waiting = deque(batches)
     suspects: list[Item] = []
     while waiting:
         running: dict[Future[list[Result]], Sequence[Item]] = {}
         try:
-            with _pool(jobs, work) as pool:
+            with _pool(jobs, work, frames) as pool:
                 while waiting or running:
                     while waiting and len(running) <= jobs:  # one is ready when another is done
                         future = _submit(pool, work, waiting[0])
                         running[future] = waiting.popleft()
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    ready = wait(running, SIGN_SECONDS, FIRST_COMPLETED).done
+                    on_sign(frames.value)
+                    for future in ready:
                         result = future.result()
                         del running[future]
                         yield result
         except BrokenProcessPool:
             suspects += [item for batch in running.values() for item in batch]
     while suspects:
-        yield from _alone(work, suspects, on_crash)
+        yield from _alone(work, suspects, on_crash, frames)
 
 
 def _alone(
-    work: Work[Item, Result], suspects: list[Item], on_crash: Callable[[Item], Result]
+    work: Work[Item, Result],
+    suspects: list[Item],
+    on_crash: Callable[[Item], Result],
+    frames: "Synchronized[int]",
 ) -> Iterator[list[Result]]:
     """Run the suspects one at a time on one process, up to the first that kills it."""
     try:
-        with _pool(1, work) as pool:
+        with _pool(1, work, frames) as pool:
             while suspects:
                 result = _submit(pool, work, [suspects[0]]).result()
                 del suspects[0]
@@ -70,13 +84,15 @@ def _alone(
 
 
 @contextmanager
-def _pool(jobs: int, work: Work[Item, Result]) -> Iterator[ProcessPoolExecutor]:
+def _pool(
+    jobs: int, work: Work[Item, Result], frames: "Synchronized[int]"
+) -> Iterator[ProcessPoolExecutor]:
     """New processes that end with the block, forked from a server that has loaded `work`."""
-    context = multiprocessing.get_context("forkserver")
+    context = _CONTEXT
     context.set_forkserver_preload([_module_of(work)])
     others = set(multiprocessing.active_children())
     begun = context.Event()
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(begun,))
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(begun, frames))
     try:
         yield pool
     except BaseException as error:
@@ -126,11 +142,17 @@ def _module_of(function: Callable[..., Any]) -> str:
     return function.__module__
 
 
-def _begin(begun: Event) -> None:
-    """Set up a worker: it ends with its parent and uses one core."""
+def _begin(begun: Event, frames: "Synchronized[int]") -> None:
+    """Set up a worker: it ends with its parent, uses one core and counts its `frames`."""
     import cv2
 
+    def count(more: int) -> None:
+        if more:
+            with frames.get_lock():
+                frames.value += more
+
     begun.set()
+    add_listener(count)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
 

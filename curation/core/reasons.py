@@ -33,6 +33,9 @@ REASONS = {
     "volume": Reason(
         "rejected", "a volume or an array that is no series of frames; export its slices"
     ),
+    "pixel_data": Reason(
+        "rejected", "the pixels of a .mhd or .nhdr file of the same name, which is read with them"
+    ),
     "document": Reason("rejected", "a document, which is not read; export its pictures"),
     "truncated": Reason("error", "the file ends too early"),
     "corrupt": Reason("error", "the content contradicts its own checksums or structure"),
@@ -192,7 +195,8 @@ REASONS = {
 SPACING_REASONS = {
     "not_dicom": "a picture file, which holds no spacing",
     "video": "a video, which holds no spacing",
-    "no_unit": "a spacing without unit, or in another one than mm",
+    "no_unit": "no spacing, or a spacing without unit",
+    "other_unit": "a spacing in a unit that is no known length, or of several units",
     "default_spacing": "1 mm on both axes, which programs write where the spacing is unknown",
     "no_regions": "no ultrasound region and no PixelSpacing in the header",
     "regions_empty": "an empty list of ultrasound regions and no PixelSpacing",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.tables import IMAGES
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def check_rows_of_vault(
             file, frame = missing[_KEY].iloc[0]
             where = f"as that of column 'source_id' {file}, frame {frame}"
             raise SonoError(
-                f"{path}: {len(missing)} rows of {vault} are missing, {where}; {advice}"
+                f"{path}: {counted(len(missing), 'row')}"
+                f" of {vault} {'is' if len(missing) == 1 else 'are'} missing, {where}; {advice}"
             )
         there = places.isin(known)
         sources = sources.set_axis(known).reindex(places)

@@ -23,7 +23,7 @@ from sono.curation.core.atomic import (
     write_text,
 )
 from sono.curation.core.atomic_folders import new_folder, refuse_used_folder, unfinished
-from sono.curation.core.errors import SonoError, typed_name
+from sono.curation.core.errors import SonoError, counted, typed_name
 from sono.curation.core.mask_table import check_fit
 from sono.curation.core.pseudonyms import create_key, key_check, read_key
 from sono.curation.core.study_folder import (
@@ -149,7 +149,8 @@ class Workspace(StudyFolder):
         unknown = count_unknown(self, stamp(images), stamp(self.sources_path))
         if unknown:
             raise SonoError(
-                f"{self.sources_path}: does not know {unknown} files of {images.name}; put back "
+                f"{self.sources_path}: does not know {counted(unknown, 'file')}"
+                f" of {images.name}; put back "
                 f"the vault that "
                 f"belongs to this study, or delete {images.name} and run `sono qc` on all folders "
                 f"again"
@@ -275,8 +276,8 @@ class Workspace(StudyFolder):
         """Raise SonoError if no row of the images table is accepted."""
         if not (images["status"] == "accepted").any():
             raise SonoError(
-                f"{self.root}: none of the {len(images)} frames was accepted; `sono stats` "
-                "shows why"
+                f"{self.root}: none of the {counted(len(images), 'frame')} was accepted; "
+                "`sono stats` shows why"
             )
 
     def masks(self) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.curation.core.errors import counted
 from sono.curation.core.pseudonyms import pseudonym
 
 TRAIN_ONLY = "train only"
@@ -147,12 +148,18 @@ def counts_of(how: pd.Series) -> dict[str, int]:
     )
 
 
+_NO_EXAM = "belongs to no exam and stays", "belong to no exam and stay"
+
+
 def orphan_sentence(counts: Mapping[str, int]) -> str:
     """A sentence on the frames without a patient by `orphan_counts`, "" for none."""
     if not counts:
         return ""
-    parts = [f"{counts[name]} stay with their {name}" for name in FOLLOWED[:-1] if counts[name]]
-    parts += (
-        [f"{counts[TRAIN_ONLY]} belong to no exam and stay in train"] if counts[TRAIN_ONLY] else []
-    )
-    return f"{counts['frames']} frames have no patient id; in the splits, {', '.join(parts)}"
+    parts = [
+        f"{counted(counts[name], 'stays with its', 'stay with their')} {name}"
+        for name in FOLLOWED[:-1]
+        if counts[name]
+    ]
+    parts += [f"{counted(counts[TRAIN_ONLY], *_NO_EXAM)} in train"] if counts[TRAIN_ONLY] else []
+    frames = counted(counts["frames"], "frame has", "frames have")
+    return f"{frames} no patient id; in the splits, {', '.join(parts)}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import SplitConfig
 from sono.curation.records.partition import missing_column, partition_remark, read_partition
@@ -25,7 +25,8 @@ class PublishedSplits:
         without = int(accepted["partition"].isna().sum())
         if self.column and without:
             return [
-                f"{without} accepted frames have no value in '{self.column}' and are split as usual"
+                f"{counted(without, 'accepted frame has', 'accepted frames have')}"
+                f" no value in '{self.column}' and {'is' if without == 1 else 'are'} split as usual"
             ]
         return [self.remark] if self.remark else []
 

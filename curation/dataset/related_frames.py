@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from sono.curation.core.errors import SonoError, near_match
+from sono.curation.core.errors import SonoError, counted, near_match
 from sono.curation.dataset.exams import exam_ties
 from sono.curation.records.centers import centers_called, like_centers
 
@@ -67,7 +67,9 @@ def _check_centers(images: pd.DataFrame, hold_out: Sequence[str]) -> None:
     counts = images["center"].value_counts().sort_index()
     for center in hold_out:
         if not centers_called(center, counts.index):
-            known = ", ".join(f"{name} ({count} frames)" for name, count in counts.items())
+            known = ", ".join(
+                f"{name} ({counted(count, 'frame')})" for name, count in counts.items()
+            )
             raise SonoError(
                 f"unknown center '{center}'{near_match(center, counts.index)}; known: "
                 f"{known or 'none, run `sono qc` with --center or --center-from'}"

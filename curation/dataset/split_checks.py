@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from sono.curation.core.column_values import SPLITS
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.dataset.exams import components, exam_ties, train_only
 
 
@@ -18,21 +18,24 @@ def check_splits(images: pd.DataFrame) -> None:
     """
     placed = images[images["split"].notna()]
     study, exam = exam_ties(placed)
+    unknown = " with frames of unknown patients"
     kinds = (
-        (placed["patient_id"], "patients are"),
+        (placed["patient_id"], ("patient", "patients"), ""),
         (
             placed["patient_group"],
-            "groups of patients who may be one (by leading zeros, an unknown hospital, a number in "
-            "two centers, or name and birth date) are",
+            ("group of patients", "groups of patients"),
+            " who may be one (by leading zeros, an unknown hospital, a number in two centers, or "
+            "name and birth date)",
         ),
-        (placed["duplicate_group"], "duplicate groups are"),
-        (placed["source_id"], "files are"),
-        (study, "studies with frames of unknown patients are"),
-        (exam, "exam folders with frames of unknown patients are"),
+        (placed["duplicate_group"], ("duplicate group", "duplicate groups"), ""),
+        (placed["source_id"], ("file", "files"), ""),
+        (study, ("study", "studies"), unknown),
+        (exam, ("exam folder", "exam folders"), unknown),
     )
     problems = [
-        f"{len(torn)} {kind} in more than one split ({first_ids(torn)})"
-        for ids, kind in kinds
+        f"{counted(len(torn), *kind)}{more} {'is' if len(torn) == 1 else 'are'} in more than one "
+        f"split ({first_ids(torn)})"
+        for ids, kind, more in kinds
         if (torn := ids_in_several_splits(ids, placed["split"]))
     ]
     advice = "assign the splits again with `sono split`"
@@ -40,12 +43,12 @@ def check_splits(images: pd.DataFrame) -> None:
     if len(loose):
         names = first_ids(sorted(loose.unique()))
         problems.append(
-            f"{len(loose)} frames without patient, study and exam folder are in val or test "
-            f"({names})"
+            f"{counted(len(loose), 'frame is', 'frames are')} in val or test without patient, "
+            f"study and exam folder ({names})"
         )
         advice = "run `sono qc` again, then `sono split`"
     if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        count = counted(len(problems), "problem")
         raise SonoError(f"splits leak: {'; '.join(problems)}; {advice}; {count}")
 
 
@@ -60,7 +63,8 @@ def empty_splits_warning(images: pd.DataFrame, shares: Mapping[str, float]) -> s
     names, groups = " and ".join(empty), len(set(components(accepted)))
     last = "; without val, a training keeps its last epoch" if "val" in empty else ""
     return (
-        f"no frame is in {names}, because there are only {groups} groups of frames of one patient, "
+        f"no frame is in {names}, because the study has only {counted(groups, 'group')}"
+        " of frames of one patient, "
         f"exam or duplicate; add patients, or raise {names} under [splits] in sono.toml{last}"
     )
 

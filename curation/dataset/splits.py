@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.config import MAX_SEED, Config
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.dataset.exams import components, train_only
 from sono.curation.dataset.split_checks import first_ids, ids_in_several_splits
 from sono.curation.dataset.split_search import balance_splits, make_columns
@@ -92,12 +92,16 @@ def _partition_splits(accepted: pd.DataFrame) -> NDArray[np.integer]:
 
     Raises SonoError if a component crosses the partition.
     """
-    for column, kind in (("patient_id", "patients"), ("duplicate_group", "groups of duplicates")):
+    for column, one, several in (
+        ("patient_id", "patient crosses", "patients cross"),
+        ("duplicate_group", "group of duplicates crosses", "groups of duplicates cross"),
+    ):
         torn = ids_in_several_splits(accepted[column], accepted["partition"])
         if torn:
             raise SonoError(
-                f"{len(torn)} {kind} cross the published partition ({first_ids(torn)}), so it "
-                "would leak; correct its column in the records table, or leave [splits] column out"
+                f"{counted(len(torn), one, several)} the published partition ({first_ids(torn)}), "
+                "so it would leak; correct its column in the records table, or leave [splits] "
+                "column out"
             )
     if accepted.empty:
         return np.zeros(0, int)
@@ -107,7 +111,8 @@ def _partition_splits(accepted: pd.DataFrame) -> NDArray[np.integer]:
     if (crossing := lowest[component] < highest[component]).any():
         torn = sorted(accepted["source_id"][crossing].unique())
         raise SonoError(
-            f"{len(torn)} files that belong together cross the published partition "
+            f"{counted(len(torn), 'file that belongs', 'files that belong')}"
+            " together cross the published partition "
             f"({first_ids(torn)}), so it would leak; correct its column in the records table, or "
             "leave [splits] column out"
         )
@@ -153,7 +158,12 @@ def fold_splits(
     groups = len(set(components(free))) if len(free) else 0
     if folds > groups:
         few = f"give at most {groups}" if groups > 1 else "one cannot be split; add patients"
-        held = f"; {pinned.sum()} frames of unknown patients stay in train" if pinned.any() else ""
+        held = (
+            f"; {counted(int(pinned.sum()), 'frame stays', 'frames stay')} in train, because the "
+            "patient is unknown"
+            if pinned.any()
+            else ""
+        )
         known = free["patient_id"].notna().all()
         who = (
             "patients (with their duplicates)"

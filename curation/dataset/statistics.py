@@ -16,6 +16,7 @@ from sono.curation.core.column_values import (
     TIERS,
     TRAINED_STATES,
 )
+from sono.curation.core.errors import counted
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
 from sono.curation.dataset.split_checks import ids_in_several_splits
@@ -117,7 +118,7 @@ class Statistics:
 
 def _ages(ga: Mapping[str, float | None]) -> str:
     """The ages of frames for the terminal, in weeks and days."""
-    counts = f"{ga['known']} frames with, {ga['missing']} without"
+    counts = f"{counted(int(ga['known'] or 0), 'frame')} with, {ga['missing']} without"
     if not ga["known"]:
         return counts
     low, middle, high = (

@@ -21,7 +21,7 @@ from sono.curation.core.atomic import (
     remove_leftovers,
 )
 from sono.curation.core.console import progress, stderr_console
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.study_folder import enclosing_workspace
 from sono.curation.pacs.access import printable
 from sono.curation.pacs.client import (
@@ -99,7 +99,8 @@ class PullSummary:
         """Raise SonoError if some files could not be fetched."""
         if self.failed:
             raise SonoError(
-                f"{self.failed} files could not be fetched ({MANIFEST_NAME} has the reasons); run "
+                f"{counted(self.failed, 'file')}"
+                f" could not be fetched ({MANIFEST_NAME} has the reasons); run "
                 "the "
                 f"same command again"
             )
@@ -162,7 +163,10 @@ def pull_studies(options: PullOptions) -> PullSummary:
                 remove_leftovers(options.out / short_hash(study))
                 for instance in _find_instances(pacs, options, study, left_out):
                     _fetch_file(pacs, options.out / instance.file, instance, manifest, tally)
-                    advance(0, note=f"{tally['fetched']} files, {tally['bytes'] / 1e6:.0f} MB")
+                    advance(
+                        0,
+                        note=f"{counted(tally['fetched'], 'file')}, {tally['bytes'] / 1e6:.0f} MB",
+                    )
                 advance()
     megabytes = round(tally["bytes"] / 1e6, 3)
     return PullSummary(
@@ -305,7 +309,7 @@ def _matching(pacs: Pacs, query: dict[str, str], page_size: int) -> Iterator[str
             passed_over += 1
     if passed_over:
         stderr_console.print(
-            f"{passed_over} studies that the server gave do not match and are left"
+            f"{counted(passed_over, 'study', 'studies')} that the server gave left out: no match"
         )
 
 

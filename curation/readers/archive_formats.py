@@ -6,14 +6,16 @@ Nothing is unpacked to the disk, and no member is opened by its name.
 import io
 import re
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from sono.curation.readers.gzip_stream import GzipStream, Readable, Stream
-from sono.curation.readers.source import DECODER_ERRORS, UnreadableError
+from sono.curation.readers.gzip_stream import GzipStream, Readable, Stream, gzip_texts
+from sono.curation.readers.source import DECODER_ERRORS, UnreadableError, readable
 
 MAX_MEMBERS = 100_000
 MAX_UNPACKED_BYTES = 256 << 30  # of all members together
@@ -26,7 +28,31 @@ _STEP_BYTES = 1 << 20
 _ENCRYPTED = 1
 _UNIX = 3
 _DRIVE = re.compile(r"[A-Za-z]:")
-_SHARED_ACCOUNTS = frozenset(("root", "user", "users", "admin", "administrator", "nobody", "guest"))
+_SHARED_ACCOUNTS = frozenset(
+    (
+        "root",
+        "user",
+        "users",
+        "admin",
+        "administrator",
+        "nobody",
+        "guest",
+        "staff",
+        "wheel",
+        "everyone",
+        "nogroup",
+        "none",
+    )
+)
+# What a PAX header holds on the member itself, next to its path.
+_PAX_PLAIN = re.compile(
+    r"path|linkpath|size|[amc]time|[ug]id|[ug]name|hdrcharset|charset|GNU\.sparse\..*"
+    r"|LIBARCHIVE\.creationtime|SCHILY\.(?:dev|ino|nlink|realsize|filetype|fflags)"
+)
+# Extra fields of Info-ZIP: version, check sum and a text.
+_UNICODE_COMMENT, _UNICODE_NAME = 0x6375, 0x7075
+# Of names in archives that do not state theirs.
+ENCODINGS = ("gbk", "big5", "cp932", "cp949", "cp1250", "cp1251", "cp1252", "cp850", "cp866")
 
 UNPACK = "unpack it and run `sono qc` on the folder"
 # Why a member is not read.
@@ -54,6 +80,7 @@ class Member:
     info: zipfile.ZipInfo | None = None  # in a ZIP archive
     fault: UnreadableError | None = None
     texts: tuple[str, ...] = ()  # that may be private
+    raw_name: bytes | None = None  # of a name whose encoding is not stated
 
 
 @dataclass
@@ -132,15 +159,18 @@ def open_archive(stream: Stream) -> Archive | None:
     Raises UnreadableError if no member can be read.
     """
     head = stream.read(tarfile.BLOCKSIZE)
+    texts: list[str] = []
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         found = _open_zip(stream)
     else:
         if head.startswith(b"\x1f\x8b\x08"):
+            texts = gzip_texts(head)
             stream = GzipStream(stream, MAX_UNPACKED_BYTES, MAX_RATIO)
             head = stream.read(tarfile.BLOCKSIZE)
         if head[257:262] != b"ustar":
             return None
         found = _open_tar(stream)
+        found.texts += tuple(texts)
     for path, member in found.members.items():
         if any(folder in found.members for folder in _folders(path)):
             fault = UnreadableError("archive_member", FOLDER)
@@ -217,14 +247,32 @@ def _open_zip(stream: Stream) -> Archive:
             "corrupt",
             "the list of members, which ends a ZIP archive, is missing or damaged; copy it again",
         ) from error
-    found = Archive(stream, zip_file=zip_file, texts=(_decoded(zip_file.comment),))
+    found = Archive(stream, zip_file=zip_file, texts=(readable(zip_file.comment),))
     if sum(info.compress_size for info in infos) > size:
         raise UnreadableError("archive_limit", "members of the archive overlap")
     for info in infos:
         if not info.filename.endswith(("/", "\\")):
-            texts = (_decoded(info.comment),) if info.comment else ()
-            found.add(_zip_name(info), Member(info.file_size, 0, info, _zip_fault(info), texts))
+            more = _unicode_extra(info.extra, _UNICODE_COMMENT)
+            texts = tuple(map(readable, filter(None, (info.comment, more))))
+            name, raw_name = _zip_name(info)
+            texts += readings(raw_name or b"")
+            member = Member(info.file_size, 0, info, _zip_fault(info), texts, raw_name)
+            found.add(name, member)
     return found
+
+
+def _unicode_extra(extra: bytes, wanted: int, of: bytes | None = None) -> bytes:
+    """The comment or name in UTF-8 that a member may have next to its first one; b"" for none.
+
+    With `of`, the first one must have the check sum of the second.
+    """
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        if kind == wanted and size >= 5:
+            is_same = of is None or int.from_bytes(extra[5:9], "little") == zlib.crc32(of)
+            return extra[9 : 4 + size] if is_same else b""
+        extra = extra[4 + size :]
+    return b""
 
 
 def _zip_fault(info: zipfile.ZipInfo) -> UnreadableError | None:
@@ -241,22 +289,34 @@ def _zip_fault(info: zipfile.ZipInfo) -> UnreadableError | None:
     return None
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The name, which many programs write in UTF-8 without saying so."""
+def _zip_name(info: zipfile.ZipInfo) -> tuple[str, bytes | None]:
+    """The name, and its bytes if their encoding is not known; it is then read as code page 437.
+
+    Many programs write UTF-8 without saying so, or next to a name in another encoding.
+    """
     utf8 = 0x800
-    if info.flag_bits & utf8:
-        return info.filename
+    if info.flag_bits & utf8 or info.filename.isascii():
+        return info.filename, None
     try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
-
-
-def _decoded(text: bytes) -> str:
+        raw = info.filename.encode("cp437")
+    except UnicodeError:  # Python has read the name from the extra field
+        return info.filename, None
     try:
-        return text.decode("utf-8")
+        return (_unicode_extra(info.extra, _UNICODE_NAME, raw) or raw).decode("utf-8"), None
     except UnicodeDecodeError:
-        return text.decode("latin-1")
+        return info.filename, raw
+
+
+def readings(raw_name: bytes) -> tuple[str, ...]:
+    """The parts of a name in each of ENCODINGS, without the extension; one of them is right."""
+    found: dict[str, None] = {}
+    for encoding in ENCODINGS:
+        try:
+            parts = raw_name.decode(encoding).replace("\\", "/").split("/")
+        except UnicodeDecodeError:
+            continue
+        found |= dict.fromkeys((*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]))
+    return tuple(part for part in found if part and not part.isascii())
 
 
 def _open_tar(stream: Stream) -> Archive:
@@ -286,8 +346,15 @@ def _list_tar(found: Archive) -> None:
                 raise UnreadableError("corrupt", "the archive is damaged: it points back to itself")
             last = info.offset
             if not info.isdir():
-                account = "" if info.uname.lower() in _SHARED_ACCOUNTS else info.uname
-                texts = tuple(filter(None, (account, info.pax_headers.get("comment"))))
+                accounts = {info.uname, info.gname}
+                texts = tuple(
+                    one for one in sorted(accounts) if one and one.lower() not in _SHARED_ACCOUNTS
+                )
+                texts += tuple(
+                    value
+                    for name, value in info.pax_headers.items()
+                    if not _PAX_PLAIN.fullmatch(name)
+                )
                 size = info.size if info.isreg() else 0
                 found.add(info.name, Member(size, info.offset_data, None, _tar_fault(info), texts))
         stream.seek(tar.offset)

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from os import fsdecode
 from pathlib import Path
 
-from sono.curation.readers.archive_formats import UNPACK, Archive, open_archive
+from sono.curation.readers.archive_formats import ENCODINGS, UNPACK, Archive, open_archive
 from sono.curation.readers.source import Limits, UnreadableError
+
+__all__ = ["ENCODINGS", "SUFFIXES", "archive_fault", "file_of", "list_members", "member_texts",
+           "raw_name", "read_member", "without_suffix"]  # fmt: skip
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_DEPTH = 3  # of archives in archives
@@ -79,6 +82,24 @@ def member_texts(path: bytes) -> tuple[str, ...]:
     """Private texts on a member: comments, and names of accounts."""
     archive, name = _holder(path)
     return (*archive.texts, *archive.members[name].texts)
+
+
+def raw_name(path: bytes) -> bytes | None:
+    """The bytes of the name of a file or member whose encoding is not known; None for any other.
+
+    It is a name that is no UTF-8, or that a ZIP archive does not call UTF-8.
+    """
+    try:
+        path.decode("utf-8")
+    except UnicodeDecodeError:
+        return path.rpartition(b"/")[2]
+    if file_of(path) == path:
+        return None
+    try:
+        archive, name = _holder(path)
+    except (OSError, UnreadableError):
+        return None
+    return archive.members[name].raw_name
 
 
 def _outer(path: bytes) -> Iterator[bytes]:

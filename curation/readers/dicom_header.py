@@ -26,7 +26,7 @@ _CODE_NUMBER = {
     "IS": re.compile(r"\s*[+-]?\d{7,}(?<!000)\s*$"),
     "DS": re.compile(r"\s*[+-]?\d{7,}(?<!000)(?:\.0*)?\s*$"),
 }
-# Elements that the standard reserves for machine, method and coding, so they name no person.
+# Elements that the standard reserves for machine, method and coding. They are like descriptions.
 _TECHNICAL = frozenset({
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "TransducerData",
     "ProcessingFunction", "BodyPartExamined", "CodeValue", "CodingSchemeDesignator",
@@ -116,8 +116,8 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
     """Ids, machine and every private string of a dataset and its 128 bytes of `preamble`.
 
     The names of persons are the values of all elements with VR PN at any depth, the meanings of
-    codes of persons, and text in the form of a PN in any other element. A description is private
-    if it contains a word of one of these names.
+    codes of persons, and text in the form of a PN in any other element. A description and a
+    technical fact are private if they contain a word of one of these names.
     """
     texts, persons, descriptions, ids = text_runs(preamble), [], [], []
     technical = {text_of(dataset, keyword) for keyword in _TECHNICAL | _DESCRIPTIONS}
@@ -129,7 +129,7 @@ def read_header(dataset: "Dataset", preamble: bytes) -> Header:
         elif element.keyword in _CODED_PERSONS:
             persons += [text_of(item, "CodeMeaning") for item in element.value or ()]
             texts += [text_of(item, "CodeValue") for item in element.value or ()]
-        elif element.keyword in _DESCRIPTIONS:
+        elif element.keyword in _TECHNICAL | _DESCRIPTIONS or element.tag.is_private_creator:
             descriptions += _strings(element)
         elif element.tag.is_private and element.VR in _CODE_NUMBER:
             codes = [text for text in _strings(element) if text not in technical]
@@ -215,11 +215,7 @@ def _private_texts(element: "DataElement") -> list[str]:
     if element.VR == "SQ":  # `elements` yields its items; converting one to text may fail
         return []
     value = element.value
-    if (
-        element.tag.group == _PIXEL_GROUP
-        or element.keyword in _TECHNICAL
-        or element.tag.is_private_creator
-    ):
+    if element.tag.group == _PIXEL_GROUP:
         return []
     if element.VR in _BYTE_VRS and isinstance(value, bytes):
         return text_runs(value) if len(value) <= MAX_BLOB_BYTES else []

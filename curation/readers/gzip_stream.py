@@ -3,6 +3,7 @@
 import io
 import zlib
 from bisect import bisect_right
+from pathlib import PurePath
 from typing import NamedTuple, Protocol
 
 from sono.curation.readers.source import UnreadableError
@@ -34,6 +35,21 @@ class _Point(NamedTuple):
     at: int
     raw_at: int
     decoder: "zlib._Decompress"
+
+
+def gzip_texts(head: bytes) -> list[str]:
+    """The name of the packed file and the comment in the header of a gzip file (RFC 1952)."""
+    flags, place, texts = head[3:4] or b"\0", 10, []
+    if flags[0] & 4:
+        place += 2 + int.from_bytes(head[place : place + 2], "little")
+    for flag in (8, 16):
+        if flags[0] & flag:
+            text, _, _ = head[place:].partition(b"\0")
+            texts.append(
+                PurePath(text.decode("latin-1")).stem if flag == 8 else text.decode("latin-1")
+            )
+            place += len(text) + 1
+    return texts
 
 
 class GzipStream(io.RawIOBase):

@@ -16,9 +16,8 @@ from sono.curation.core.geometry import turned
 from sono.curation.readers.containers import format_of
 from sono.curation.readers.jpeg_2000 import STARTS as JPEG_2000_STARTS
 from sono.curation.readers.jpeg_2000 import walk_jpeg_2000
-from sono.curation.readers.pillow_pixels import decoding, image_texts, on_black, values_of
+from sono.curation.readers.pillow_pixels import decoding, gif_texts, on_black, values_of
 from sono.curation.readers.png_jpeg import (
-    PNG_TEXTS,
     Container,
     exif_orientation,
     png_chunks,
@@ -55,6 +54,9 @@ EXTENSIONS = {
     "dicom": (".dcm", ".dicom"),
 }
 
+# Size of the file, start of the pixels; size of the header, columns, rows; bits, packing, size.
+_BMP = struct.Struct("<2xI4xIIii2xHII")
+_BMP_PACKED = (1, 2)  # run lengths
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 
 
@@ -106,9 +108,7 @@ def _texts_before_the_break(content: bytes) -> list[str]:
     if kind == "png":
         with suppress(UnreadableError):
             for chunk, start, end in png_chunks(content):
-                texts += (
-                    png_texts(chunk, content[start + 8 : end - 4]) if chunk in PNG_TEXTS else []
-                )
+                texts += png_texts(chunk, content[start + 8 : end - 4])
     elif kind == "jpeg":
         texts = text_runs(content.partition(b"\xff\xdb")[0])  # up to the tables
     return texts
@@ -151,10 +151,21 @@ def _walk(kind: str, content: bytes, limits: Limits) -> Container:
             return Container(content, texts, trailing=trailing)
     except (struct.error, IndexError) as error:
         raise UnreadableError("truncated") from error
-    size = int.from_bytes(content[2:6], "little") if kind == "bmp" else 0
-    return Container(
-        content, trailing=content[size:].strip(b"\0") if 0 < size < len(content) else b""
-    )
+    if kind == "bmp":
+        return _walk_bmp(content)
+    return Container(content)
+
+
+def _walk_bmp(content: bytes) -> Container:
+    """The texts of a BMP file around its pixels, and the bytes after its declared end."""
+    size, start, header, columns, rows, bits, packing, packed = _BMP.unpack_from(content.ljust(38))
+    if header < _BMP_HEADER_SIZES[1]:  # of 12 bytes, without pixels that are packed
+        return Container(content)
+    stored = packed if packing in _BMP_PACKED else (columns * bits + 31) // 32 * 4 * abs(rows)
+    end = size if start + stored < size < len(content) else start + stored
+    colors = 14 + header + (4 << bits if bits <= 8 else 0)
+    texts = text_runs(content[colors:start]) + text_runs(content[start + stored : end])
+    return Container(content, tuple(texts), trailing=content[end:].strip(b"\0"))
 
 
 def _flat_tail(picture: NDArray[np.uint8], container: Container) -> bool:
@@ -191,7 +202,7 @@ def _decode(
         exif = image.info.get("exif", b"") if kind == "jpeg" else b""
         tagged = max(container.orientation, exif_orientation(exif))
         codes = _remarks(kind, image) + ["rotated_by_exif"] * (tagged > 1)
-        texts = image_texts(image)
+        texts = gif_texts(container.payload) if kind == "gif" else []
         values = _deep_color(container.payload) if container.deep_color else values_of(image)
     if values.dtype == np.uint8:
         return np.asarray(values, np.uint8), tagged, codes, texts

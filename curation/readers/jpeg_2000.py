@@ -4,10 +4,14 @@ The decoder fills what is missing at the end of a file, so the tile parts are fo
 """
 
 from sono.curation.readers.iso_boxes import boxes
+from sono.curation.readers.png_jpeg import profile_texts
 from sono.curation.readers.source import UnreadableError, text_runs
 
 STARTS = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_CODESTREAM, _TEXTS = b"jp2c", (b"xml ", b"uuid", b"uinf")
+_CODESTREAM, _HEADER = b"jp2c", b"jp2h"
+# Boxes that hold no text. Any other is searched.
+_PLAIN = (b"jP  ", b"ftyp", b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef", b"res ")
+_PROFILE_START = 3  # in a box of colors
 _END, _TILE, _COMMENT = 0xFFD9, 0xFF90, 0xFF64
 _TILE_BYTES = 12  # of the header of a tile part
 
@@ -23,14 +27,23 @@ def walk_jpeg_2000(content: bytes) -> tuple[tuple[str, ...], bytes]:
         return tuple(texts), content[end:].strip(b"\0")
     found: tuple[int, int] | None = None
     for kind, first, last in boxes(content, 0, len(content)):
-        if kind in _TEXTS:
-            texts += text_runs(content[first:last])
-        if kind == _CODESTREAM and found is None:
-            found = first, last
+        if kind == _HEADER:
+            for inner, start, end in boxes(content, first, last):
+                texts += _box_texts(inner, content[start:end])
+        elif kind == _CODESTREAM:
+            found = found or (first, last)
+        else:
+            texts += _box_texts(kind, content[first:last])
     if found is None:
         raise UnreadableError("truncated", "the file ends before its pixels do")
     _end(content, *found, texts)
     return tuple(texts), b""
+
+
+def _box_texts(kind: bytes, body: bytes) -> list[str]:
+    if kind == b"colr":
+        return profile_texts(body[_PROFILE_START:])
+    return [] if kind in _PLAIN else text_runs(body)
 
 
 def _end(content: bytes, start: int, stop: int, texts: list[str]) -> int:

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
+from sono.curation.readers.png_jpeg import profile_texts
 from sono.curation.readers.source import DECODER_ERRORS, UnreadableError, Values, text_runs
 
-EXIF_IFD = 0x8769  # the tag of the nested EXIF directory
+_NESTED = (0x8769, 0x8825)  # the tags of the nested directories of EXIF and of places
+_NEWS = 33723  # the tag of IPTC texts
+_GIF_START = 13
 
 
 @contextmanager
@@ -29,15 +32,50 @@ def tiff_tags(image: Image.Image) -> dict[int, object]:
 
 
 def image_texts(image: Image.Image) -> list[str]:
-    """Texts in the tags of TIFF and the comments of GIF."""
+    """Texts in the tags of the present page of a TIFF file; [] for other formats."""
     found: list[str] = []
-    nested = image.getexif().get_ifd(EXIF_IFD).values() if image.format == "TIFF" else ()
-    for value in (*tiff_tags(image).values(), *nested, image.info.get("comment")):
+    tags = tiff_tags(image)
+    nested = [
+        one for tag in _NESTED if tag in tags for one in image.getexif().get_ifd(tag).values()
+    ]
+    for value in (*tags.values(), *nested):
         if isinstance(value, str):
             found.append(value)
         elif isinstance(value, bytes):
             found += text_runs(value)
+    # Pillow cuts IPTC texts that are written as numbers to the first of them
+    news: bytes = getattr(getattr(image, "tag_v2", None), "_tagdata", {}).get(_NEWS, b"")
+    return found + text_runs(news) + profile_texts(image.info.get("icc_profile") or b"")
+
+
+def gif_texts(content: bytes) -> list[str]:
+    """The texts in all extensions of a GIF file: comments, captions and data of programs."""
+    place = _GIF_START + _palette_bytes(content[10:11])
+    found: list[str] = []
+    while content[place : place + 1] in (b"!", b","):
+        is_picture = content[place] == 0x2C
+        kind = content[place + 1 : place + 2]
+        place += 11 + _palette_bytes(content[place + 9 : place + 10]) if is_picture else 2
+        start = place
+        while size := (content[place : place + 1] or b"\0")[0]:
+            place += 1 + size
+        place += 1
+        if not is_picture and kind != b"\xf9":  # how a picture is shown
+            found += text_runs(b"".join(_blocks(content[start:place])))
     return found
+
+
+def _blocks(data: bytes) -> Iterator[bytes]:
+    """The parts of up to 255 bytes that a part of a GIF file consists of."""
+    place = 0
+    while place < len(data) and data[place]:
+        yield data[place + 1 : place + 1 + data[place]]
+        place += 1 + data[place]
+
+
+def _palette_bytes(flags: bytes) -> int:
+    """The size of the colors that follow; 0 if there are none."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def values_of(image: Image.Image) -> Values:

@@ -21,10 +21,21 @@ from sono.curation.readers.source import (
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
+# Chunks that hold no text. Any other, also of a program of its own, is searched.
+_PNG_PLAIN = (
+    *_PNG_NEEDED, b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs", b"oFFs", b"cICP",
+    b"mDCV", b"cLLI", b"acTL", b"fcTL", b"fdAT", b"vpAg", b"caNv", b"orNT",
+)  # fmt: skip
+_PROFILE_TEXTS = (b"desc", b"cprt", b"dmnd", b"dmdd", b"vued", b"targ")
+_MOST_PROFILE_TAGS = 100
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive
 # lossless, arithmetic, hierarchical
 _JPEG_OTHER_SIZES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _JPEG_TABLES = (0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
+# Starts of segments, and where texts may begin in them.
+_JFIF, _JFIF_BYTES = b"JFIF\0", 14
+_ADOBE, _ADOBE_BYTES = b"Adobe\0", 12
+_PROFILE, _PROFILE_BYTES = b"ICC_PROFILE\0", 14
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
 
@@ -54,8 +65,7 @@ def walk_png(content: bytes, limits: Limits) -> Container:
             deep_color = bits == 16 and colors != 0
         if kind in _PNG_NEEDED:
             kept.append(content[start:end])
-        if kind in PNG_TEXTS:
-            texts += png_texts(kind, body)
+        texts += png_texts(kind, body)
         if kind == b"acTL":
             codes.append("first_frame_only")
         if kind == b"eXIf":
@@ -98,6 +108,13 @@ def png_texts(kind: bytes, body: bytes) -> list[str]:
 
     Compressed texts are inflated up to a limit.
     """
+    if kind in _PNG_PLAIN:
+        return []
+    if kind == b"iCCP":
+        name, _, rest = body.partition(b"\0")
+        return [*text_runs(name), *profile_texts(_inflated(rest[1:]))]
+    if kind not in PNG_TEXTS:
+        return text_runs(body)
     if kind == b"tIME" and len(body) == 7:
         return ["{:04d}-{:02d}-{:02d}".format(*struct.unpack_from(">HBB", body))]
     rest = body.partition(b"\0")[2] if kind != b"eXIf" else body
@@ -105,13 +122,30 @@ def png_texts(kind: bytes, body: bytes) -> list[str]:
         rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
     )
     if kind in (b"zTXt", b"iTXt") and packed:
-        try:
-            rest = zlib.decompressobj().decompress(packed, MAX_TEXT_BYTES)
-        except zlib.error:
-            rest = b""
+        rest = _inflated(packed)
     if kind == b"tEXt":
         return [rest[:MAX_TEXT_BYTES].decode("latin-1")]
     return text_runs(rest)
+
+
+def _inflated(packed: bytes) -> bytes:
+    """A compressed text up to the limit; nothing if it is damaged."""
+    try:
+        return zlib.decompressobj().decompress(packed, MAX_TEXT_BYTES)
+    except zlib.error:
+        return b""
+
+
+def profile_texts(profile: bytes) -> list[str]:
+    """The descriptions in a color profile (ICC.1:2022), which often name a screen or its owner."""
+    count = min(int.from_bytes(profile[128:132], "big"), _MOST_PROFILE_TAGS)
+    entries = (profile[132 + 12 * number :][:12] for number in range(count))
+    texts: list[str] = []
+    for entry in entries:
+        if entry[:4] in _PROFILE_TEXTS and len(entry) == 12:
+            start, size = struct.unpack_from(">II", entry, 4)
+            texts += text_runs(profile[start + 8 : start + size])  # after the kind of the element
+    return texts
 
 
 def walk_jpeg(content: bytes, limits: Limits) -> Container:
@@ -134,7 +168,7 @@ def walk_jpeg(content: bytes, limits: Limits) -> Container:
         body = content[position + 2 : end]
         if marker in _JPEG_SIZES:
             block = _jpeg_block(body, limits)
-        if marker == 0xFE or 0xE1 <= marker <= 0xEF:
+        if marker == 0xFE or 0xE0 <= marker <= 0xEF:
             texts += _jpeg_texts(body)
         position = end  # after SOS the search runs over the coded data to the next marker
     if block == (0, 0):
@@ -156,7 +190,15 @@ def _jpeg_block(body: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _jpeg_texts(body: bytes) -> list[str]:
-    return [] if body.startswith((b"ICC_PROFILE", b"Adobe")) else text_runs(body)
+    """The texts of a comment or of a segment of a program."""
+    if body.startswith(_JFIF):  # a small picture may follow
+        rest = body[_JFIF_BYTES:]
+        return text_runs(rest[3 * body[12] * body[13] :]) if rest else []
+    if body.startswith(_ADOBE):
+        return text_runs(body[_ADOBE_BYTES:])
+    if body.startswith(_PROFILE):
+        return profile_texts(body[_PROFILE_BYTES:])  # its texts are in the first of its segments
+    return text_runs(body)
 
 
 def exif_orientation(exif_bytes: bytes) -> int:

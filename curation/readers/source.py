@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.alive import alive
 from sono.curation.core.reasons import REASONS
 
 MIN_SIDE = 64  # pixels; smaller pictures are icons, not ultrasound
@@ -123,6 +124,7 @@ class LazyFrames(Sequence[Frame]):
         """Make one frame, or those of a slice."""
         if isinstance(index, slice):
             return [self[one] for one in range(self._count)[index]]
+        alive(1)
         return self._make(range(self._count)[index])
 
 
@@ -278,6 +280,14 @@ def text_runs(content: bytes) -> list[str]:
 def _is_latin_1(run: bytes) -> bool:
     """Whether a run has an accent and consists mostly of letters; noise does not."""
     return not run.isascii() and 3 * sum(byte in _LETTERS for byte in run) >= 2 * len(run)
+
+
+def readable(raw: bytes) -> str:
+    """The text in UTF-8, or in Latin-1 where it is none."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def clean_texts(texts: Iterable[str], shortest: int = 3) -> tuple[str, ...]:

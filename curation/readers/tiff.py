@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from sono.curation.core.alive import alive
 from sono.curation.core.geometry import turned
 from sono.curation.readers.pillow_pixels import decoding, image_texts, tiff_tags, values_of
 from sono.curation.readers.png_jpeg import ORIENTATION, valid_orientation
@@ -44,6 +45,7 @@ class Pages:
         self.is_cut = False
         self.orientation = valid_orientation(tiff_tags(self.image).get(ORIENTATION, 1))
         for number in range(_MAX_PAGES):
+            alive()
             try:
                 self.image.seek(number)
                 kind = tiff_tags(self.image).get(_SUBFILE, 0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.curation.core.alive import alive
 from sono.curation.core.geometry import resampled, square_size, turned
 from sono.curation.readers.containers import Format
 from sono.curation.readers.dicom_regions import is_aspect
@@ -31,6 +32,7 @@ from sono.curation.readers.source import (
     clean_texts,
     failed,
     missing_extra,
+    readable,
     split_color,
     succeeded,
 )
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 # FFmpeg's demuxers. They are not guessed: playlists, which open other files, are demuxers too.
@@ -56,10 +59,34 @@ _MAX_PIXELS = 1 << 24  # a decoder keeps up to 17 pictures
 _MAX_FRAMES = 1 << 17
 _MAX_PACKETS = 8 * _MAX_FRAMES  # also those that give no picture
 _MAX_SECONDS = 24 * 3600.0
-# Metadata on the format only, written by the program that made the file.
+# What programs and formats write on their own, as key=value. Any other value may be private, also
+# one with such a key.
 _TECHNICAL = re.compile(
-    r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|language|encoder|software"
-    r"|duration|bps|number_of_(?:frames|bytes)|_statistics_\w+|isvbr|wmfsdk\w+",
+    "|".join(
+        (
+            r"(?:major_brand|compatible_brands)=(?:isom|iso[2-9]|iso[a-d]|mp4[12v]|avc1|hvc1|qt  "
+            r"|m4[av] |3gp[4-9]|3g2[a-c]|dash|msdh|msix|msnv|mmp4|f4v |xavc|caep|ndsc)+",
+            r"minor_version=(?:0|1|512|1024|65536|66048|131072|5371993(?:44|60)|537331968)",
+            r"vendor_id=(?:\[0\]){4}|vendor_id=(?:ffmp|appl|goog|    )",
+            r"handler_name=\W?(?:(?:video|sound|subtitle|text|data|timecode)handler?"
+            r"|core media (?:video|audio|data|metadata|time code)|apple alias data handler"
+            r"|(?:apple|mainconcept|mainconcept mp4) (?:video|sound) media handler"
+            r"|(?:gpac iso|l-smash) (?:video|audio) handler"
+            r"|iso media file produced by google(?: inc\.)?)\W?",
+            r"language=(?:und|mul|zxx|[a-z]{2}|eng|deu|ger|fra|fre|spa|ita|por|nld|dut|rus|pol|jpn|"
+            r"zho|chi|kor|tur|ara|swe|dan|nor|fin|ces|cze|ell|gre|heb|hin|hun|ukr|vie|tha)"
+            r"(?:-[a-z]{2})?",
+            r"(?:encoder|software)="
+            r"(?:lavf[\d.]{,10}|(?:handbrake|mkvmerge) v?\d{1,2}(?:\.\d\d?){1,2}"
+            r"|lavc[\d.]{2,10} (?:mjpeg|mpeg4|ffv1|wmv[12]|aac|lib(?:x264|x265|vpx|vpx-vp9|mp3lame"
+            r"|opus|vorbis|theora))|google|(?:jvt/)?avc coding|(?:photo - )?jpeg|motion jpeg"
+            r"|h\.?26[345]|hevc|mpeg-?4)",
+            r"duration=\d{2,}:\d{2}:\d{2}[.,]\d+",
+            r"(?:bps|number_of_frames|number_of_bytes)=\d{1,15}",
+            r"_statistics_tags=bps duration number_of_frames number_of_bytes",
+            r"isvbr=(?:true|false|[01])|wmfsdk(?:version|needed)=\d+(?:\.\d+){3}",
+        )
+    ),
     re.IGNORECASE,
 )
 _ORIENTATIONS = {90: 8, -90: 6, 180: 3, -180: 3}  # EXIF's number of a turn to the left in degrees
@@ -148,24 +175,15 @@ def _refuse(*_: object) -> None:
 
 
 def _private_texts(container: "InputContainer") -> tuple[str, ...]:
-    """The values of the metadata, except those that only concern the format."""
+    """The values of the metadata, except well-known ones that only concern the format."""
     sources = [container.metadata, *(stream.metadata for stream in container.streams)]
     sources += [chapter["metadata"] for chapter in container.chapters()]
     return clean_texts(
-        _readable(value)
+        readable(value.encode("utf-8", "surrogateescape"))
         for metadata in sources
         for name, value in metadata.items()
-        if not _TECHNICAL.fullmatch(name.partition("-")[0])  # mkvmerge adds a language
+        if not _TECHNICAL.fullmatch(f"{name.partition('-')[0]}={value}")  # mkvmerge adds a language
     )
-
-
-def _readable(value: str) -> str:
-    """The text in UTF-8, or in Latin-1 where it is none."""
-    raw = value.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
 
 
 def _read_format(container: "InputContainer", limits: Limits) -> tuple[VideoFormat, list[str]]:
@@ -241,6 +259,7 @@ def _decoded(content: bytes, form: VideoFormat) -> Iterator[tuple["VideoFrame | 
         }
         sound = True
         for packet in islice(_packets(container), _MAX_PACKETS):
+            alive()
             pictures = _pictures(packet)
             if pictures is None:
                 sound = False
@@ -273,6 +292,9 @@ def _packets(container: "InputContainer") -> "Iterator[Packet[VideoStream] | Non
 
 
 def _frames(content: bytes, form: VideoFormat) -> Iterator[Frame]:
+    from av.video.reformatter import VideoReformatter
+
+    colors = VideoReformatter()  # one for all pictures: each would start threads of its own
     pictures = (picture for picture, _ in _decoded(content, form) if picture is not None)
     start: float | None = None
     for index, (picture, is_sound) in enumerate(zip(pictures, form.sound, strict=False)):
@@ -280,14 +302,14 @@ def _frames(content: bytes, form: VideoFormat) -> Iterator[Frame]:
         start = time if start is None else start
         seconds = None if time is None or start is None else round(time - start, 6)
         known = seconds is not None and 0 <= seconds <= _MAX_SECONDS
-        yield _frame(index, picture if is_sound else None, form, seconds if known else None)
+        shown = _rgb(picture, colors) if is_sound else None
+        yield _frame(index, shown, form, seconds if known else None)
 
 
 def _frame(
-    index: int, picture: "VideoFrame | None", form: VideoFormat, seconds: float | None
+    index: int, shown: NDArray[np.uint8] | None, form: VideoFormat, seconds: float | None
 ) -> Frame:
-    """A frame upright and with square pixels; black for a picture that is not sound."""
-    shown = None if picture is None else _rgb(picture)
+    """The picture `shown` [H, W, 3] upright and with square pixels; black where there is none."""
     codes = ("frame_corrupt",) if shown is None else ()
     rgb = np.zeros((*form.size, 3), np.uint8) if shown is None else shown
     size = form.square if form.orientation < 5 else form.square[::-1]
@@ -297,11 +319,12 @@ def _frame(
     return Frame(index, gray, color, None, None, "video", codes, (), file_size, seconds)
 
 
-def _rgb(picture: "VideoFrame") -> NDArray[np.uint8] | None:
+def _rgb(picture: "VideoFrame", colors: "VideoReformatter") -> NDArray[np.uint8] | None:
     """The picture [H, W, 3]; None if its colors cannot be converted."""
     import av
 
     try:
-        return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+        rgb = colors.reformat(picture, format="rgb24", threads=1)
+        return np.asarray(rgb.to_ndarray(), np.uint8)
     except (av.FFmpegError, MemoryError, *DECODER_ERRORS):
         return None

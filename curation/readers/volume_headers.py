@@ -1,7 +1,7 @@
 """The headers of MetaImage, NRRD and NIfTI files: axes, number type, spacing, private texts.
 
-Only files that hold their pixels themselves are read. Sizes are checked against the bytes before
-anything is built from them.
+Pixels are in the file itself or given as the content of another one. Sizes are checked against
+the bytes before anything is built from them.
 """
 
 import math
@@ -12,27 +12,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sono.curation.readers.source import Limits, UnreadableError, clean_texts, text_runs
+from sono.curation.readers.detached import HEADER_BYTES, META_END, written_name
+from sono.curation.readers.gzip_stream import gzip_texts
+from sono.curation.readers.source import Limits, UnreadableError, clean_texts, readable, text_runs
 
 # What an axis is. Axes of one element are left out.
 X, Y, COLOR, TIME, UNKNOWN = "x", "y", "color", "time", "unknown"
 
 ELSEWHERE = "its pixels are in another file; save it as one .mha, .nrrd or .nii file"
-_HEADER_BYTES = 8 << 20
 _MOST_AXES = 7
+# Units of length in mm.
+_MM = dict.fromkeys(("mm", "millimeter", "millimeters"), 1.0)
+_MM |= dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0)
+_MM |= dict.fromkeys(("m", "meter", "meters"), 1000.0)
+_MM |= dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer"), 1e-3)
+_NO_UNIT = ("", "?", "???", "unknown", "none", "pixel", "pixels")
 _MAX_STEP = 60.0  # seconds between two frames
 
 _META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4",
     "MET_UINT": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8",
 }  # fmt: skip
-_META_END = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]*)\r?\n", re.MULTILINE)
-_META_TECHNICAL = re.compile(
-    r"ObjectType|NDims|Binary\w+|Element\w+|Compressed\w+|TransformMatrix|Rotation|Orientation"
-    r"|Offset|Position|Origin|CenterOfRotation|AnatomicalOrientation|DimSize|HeaderSize|Modality"
-    r"|DistanceUnits|Kinds|UltrasoundImage\w+"
-    r"|Seq_Frame\d+_(?:\w*Transform|\w*Status|\w*Timestamp|FrameNumber)"
-)
 _NRRD_TYPES = {
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
     "i1": ("signed char", "int8", "int8_t"),
@@ -55,12 +55,12 @@ _NIFTI_1 = (
 )
 _NIFTI_2 = (
     544,
-    ((240, 344), (508, 524)),
+    ((240, 344), (508, 524), (525, 540)),
     ((16, "8q"), (12, "h"), (104, "8d"), (168, "q"), (176, "d"), (500, "i")),
 )
 _NIFTI_AXES = (X, Y, UNKNOWN, TIME, COLOR, UNKNOWN, UNKNOWN)
 _NIFTI_COLORS = {128: 3, 2304: 4}
-_NIFTI_MM = 2
+_NIFTI_LENGTHS = {0: "", 1: "m", 2: "mm", 3: "um"}
 _NIFTI_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 
 
@@ -68,26 +68,30 @@ _NIFTI_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 class Volume:
     """An array in a file: its axes from the fastest to the slowest, and its bytes.
 
-    `spacing_mm` is that of x and y, None if it is unknown or has no unit. `step_seconds` is the
-    time between two frames.
+    `spacing_mm` is that of x and y, None if it is unknown for `spacing_reason`. `step_seconds` is
+    the time between two frames.
     """
 
     axes: tuple[tuple[str, int], ...]
     dtype: np.dtype[np.generic]
     data: memoryview
     spacing_mm: tuple[float, float] | None = None
+    spacing_reason: str = "no_unit"
     private: tuple[str, ...] = ()
     step_seconds: float | None = None
 
 
-def read_meta_image(content: bytes, limits: Limits) -> Volume:
-    """The array of a MetaImage file; lengths are in mm, as ITK has it."""
-    end = _META_END.search(content, 0, _HEADER_BYTES)
+def read_meta_image(content: bytes, limits: Limits, pixels: bytes | None = None) -> Volume:
+    """The array of a MetaImage file, or of a header and its `pixels`.
+
+    Lengths without a unit are in mm, as ITK has it.
+    """
+    end = META_END.search(content, 0, HEADER_BYTES)
     if end is None:
         raise UnreadableError("truncated", "the header has no end (ElementDataFile)")
-    if end[1].strip() != b"LOCAL":
+    if end[1].strip() != b"LOCAL" and pixels is None:
         raise UnreadableError("volume", f"MetaImage file: {ELSEWHERE}")
-    lines = content[: end.start()].decode("latin-1").splitlines()
+    lines = map(readable, content[: end.start()].splitlines())
     pairs = [(name.strip(), value.strip()) for name, _, value in (x.partition("=") for x in lines)]
     fields = dict(reversed(pairs))  # the first of each name
     sizes = _sizes(fields.get("DimSize", "").split(), fields.get("NDims", ""))
@@ -103,59 +107,61 @@ def read_meta_image(content: bytes, limits: Limits) -> Volume:
     dtype = _number_type(_META_TYPES.get(name), most.lower() == "true")
     if fields.get("BinaryData", "True").lower() != "true":
         raise UnreadableError("unsupported", "pixels written as text; save it as binary")
-    data = memoryview(content)[end.end() :]
+    if fields.get("HeaderSize", "0") not in ("0", "-1"):
+        raise UnreadableError("unsupported", "a second header before the pixels (HeaderSize)")
+    data = memoryview(content)[end.end() :] if pixels is None else memoryview(pixels)
     if fields.get("CompressedData", "False").lower() == "true":
-        data = memoryview(inflated(data, _count(axes, dtype, limits), zlib.MAX_WBITS))
-    is_mm = fields.get("DistanceUnits", "mm").lower() == "mm"
+        size = _count(axes, dtype, limits)
+        data = memoryview(inflated(data, size, zlib.MAX_WBITS, whole=pixels is not None))
     spacing = fields.get("ElementSpacing", fields.get("ElementSize", "")).split()
-    private = [value for name, value in pairs if not _META_TECHNICAL.fullmatch(name)]
-    return replace(
-        _volume(axes, dtype, data, limits),
-        spacing_mm=_pair(spacing) if is_mm else None,
-        private=clean_texts(private),
-    )
+    volume = _volume(axes, dtype, data, limits, exact=pixels is not None)
+    return _spaced(volume, _pair(spacing), fields.get("DistanceUnits", "mm"))
 
 
-def read_nrrd(content: bytes, limits: Limits) -> Volume:
-    """The array of an NRRD file.
+def read_nrrd(content: bytes, limits: Limits, pixels: bytes | None = None) -> Volume:
+    """The array of an NRRD file, or of a header and its `pixels`.
 
-    Lengths are in mm if the header says so, or gives a space of the patient, as 3D Slicer has it.
+    Lengths are in the unit of the header, or in mm if it gives a space of the patient, as 3D Slicer
+    has it.
     """
-    head, blank, _ = content[:_HEADER_BYTES].replace(b"\r\n", b"\n").partition(b"\n\n")
+    head, blank, _ = content[:HEADER_BYTES].replace(b"\r\n", b"\n").partition(b"\n\n")
     start = _end_of_blank_line(content)
-    if not blank or start is None:
+    if pixels is None and (not blank or start is None):
         raise UnreadableError("truncated", "the header has no end (a blank line)")
-    lines = head.decode("latin-1").split("\n")[1:]
+    lines = [readable(line) for line in head.split(b"\n")[1:]]
     fields: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(": ")
         if colon and not line.startswith("#"):
             fields.setdefault(name.lower().replace(" ", ""), value.strip())
-    if "datafile" in fields or any(line.lower().startswith("data file") for line in lines):
+    if pixels is None and written_name(content) is not None:
         raise UnreadableError("volume", f"NRRD volume: {ELSEWHERE}")
     sizes = _sizes(fields.get("sizes", "").split(), fields.get("dimension", ""))
     axes = _nrrd_axes(sizes, fields.get("kinds", "").lower().split())
     known = fields.get("type", "").lower()
     code = next((code for code, names in _NRRD_TYPES.items() if known in names), None)
     dtype = _number_type(code, fields.get("endian", "little").lower() == "big")
-    data = memoryview(content)[start:]
+    data = memoryview(content)[start:] if pixels is None else memoryview(pixels)
     encoding = fields.get("encoding", "").lower()
     if encoding in ("gzip", "gz"):
-        data = memoryview(inflated(data, _count(axes, dtype, limits), 31))
+        size = _count(axes, dtype, limits)
+        data = memoryview(inflated(data, size, 31, whole=pixels is not None))
     elif encoding != "raw" or fields.keys() & {"lineskip", "byteskip"}:
         raise UnreadableError("unsupported", "save it with the encoding raw or gzip")
-    spacing = _nrrd_spacing(fields, [role for role, _ in axes])
-    private = [line.partition(":=")[2] for line in lines]
-    private += [line[1:] for line in lines if line.startswith("#") and "format" not in line]
-    private += [fields.get("content", "")]
-    return replace(
-        _volume(axes, dtype, data, limits), spacing_mm=spacing, private=clean_texts(private)
-    )
+    roles = [role for role, _ in axes]
+    spacing, unit = _nrrd_spacing(fields, roles), _nrrd_unit(fields, roles)
+    volume = _volume(axes, dtype, data, limits, exact=pixels is not None)
+    return _spaced(volume, spacing, unit)
 
 
-def read_nifti(content: bytes, limits: Limits) -> Volume:
-    """The array of a NIfTI file, perhaps in gzip; a fourth axis is time."""
+def read_nifti(content: bytes, limits: Limits, pixels: bytes | None = None) -> Volume:
+    """The array of a NIfTI file, perhaps in gzip; a fourth axis is time.
+
+    Other files with its `pixels` are not read.
+    """
+    packed_texts: list[str] = []
     if content.startswith(b"\x1f\x8b"):
+        packed_texts = gzip_texts(content[:HEADER_BYTES])
         content = inflated(memoryview(content), limits.max_inflated_bytes, 31, exact=False)
     order = "<" if content[:4] in (b"\x5c\1\0\0", b"\x1c\2\0\0") else ">"
     is_new = content[:4] in (b"\x1c\2\0\0", b"\0\0\2\x1c")
@@ -180,21 +186,22 @@ def read_nifti(content: bytes, limits: Limits) -> Volume:
         axes.insert(0, (COLOR, _NIFTI_COLORS[kind]))
     step = abs(steps[4]) * _NIFTI_SECONDS.get(units & 0x38, 0)
     parts = (*(content[slice(*place)] for place in texts), content[header_bytes:start])
+    dtype = _number_type(_NIFTI_TYPES.get(kind), order == ">")
+    volume = _volume(axes, dtype, memoryview(content)[start:], limits)
+    unit = _NIFTI_LENGTHS.get(units & 7, "other")
     return replace(
-        _volume(
-            axes,
-            _number_type(_NIFTI_TYPES.get(kind), order == ">"),
-            memoryview(content)[start:],
-            limits,
-        ),
-        spacing_mm=(abs(steps[1]), abs(steps[2])) if units & 7 == _NIFTI_MM else None,
-        private=clean_texts(run for part in parts for run in text_runs(part)),
+        _spaced(volume, (abs(steps[1]), abs(steps[2])), unit),
+        private=clean_texts([*packed_texts, *(run for part in parts for run in text_runs(part))]),
         step_seconds=step if 0 < step < _MAX_STEP else None,
     )
 
 
-def inflated(data: memoryview, size: int, window: int, exact: bool = True) -> bytes:
+def inflated(
+    data: memoryview, size: int, window: int, exact: bool = True, whole: bool = False
+) -> bytes:
     """`data` inflated to `size` bytes; with `exact`, fewer are an error.
+
+    With `whole`, so are bytes after the compressed ones.
 
     Raises UnreadableError for damaged data, and for more than `size` bytes.
     """
@@ -207,11 +214,13 @@ def inflated(data: memoryview, size: int, window: int, exact: bool = True) -> by
         raise UnreadableError("inflate_limit")
     if not inflater.eof or (exact and len(plain) < size):
         raise UnreadableError("truncated", "the compressed pixels end too early")
+    if whole and inflater.unused_data:
+        raise UnreadableError("bad_value", "there are bytes after the compressed pixels")
     return plain
 
 
 def _end_of_blank_line(content: bytes) -> int | None:
-    found = re.compile(rb"\r?\n\r?\n").search(content, 0, _HEADER_BYTES)
+    found = re.compile(rb"\r?\n\r?\n").search(content, 0, HEADER_BYTES)
     return found.end() if found else None
 
 
@@ -250,10 +259,27 @@ def _nrrd_axes(sizes: list[int], kinds: list[str]) -> list[tuple[str, int]]:
     return list(zip(roles, sizes, strict=True))
 
 
+def _nrrd_unit(fields: dict[str, str], roles: list[str]) -> str:
+    """The unit of the axes x and y; several are joined, which is none that is known."""
+    of_space = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
+    of_axes = re.findall(r'"([^"]*)"', fields.get("units", ""))
+    if len(of_axes) == len(roles):
+        of_axes = [unit for unit, role in zip(of_axes, roles, strict=True) if role in (X, Y)]
+    units = {unit.strip().lower() for unit in of_space or of_axes} - {""}
+    return " ".join(sorted(units)) or ("mm" if "-" in fields.get("space", "") else "")
+
+
+def _spaced(volume: Volume, spacing: tuple[float, float] | None, unit: str) -> Volume:
+    """The volume with its spacing in mm, or with the reason why it is unknown."""
+    written = unit.strip().lower()
+    if spacing is None or written in _NO_UNIT:
+        return volume
+    if written not in _MM:
+        return replace(volume, spacing_reason="other_unit")
+    return replace(volume, spacing_mm=(spacing[0] * _MM[written], spacing[1] * _MM[written]))
+
+
 def _nrrd_spacing(fields: dict[str, str], roles: list[str]) -> tuple[float, float] | None:
-    units = re.findall(r'"([^"]*)"', fields.get("spaceunits", fields.get("units", "")))
-    if set(units) - {"mm", ""} or not (units or "-" in fields.get("space", "")):
-        return None
     if "spacedirections" in fields:
         vectors = re.findall(r"none|\([^)]*\)", fields["spacedirections"])
         steps = [_length(one) for one in vectors]
@@ -307,9 +333,18 @@ def _count(axes: list[tuple[str, int]], dtype: np.dtype[np.generic], limits: Lim
 
 
 def _volume(
-    axes: list[tuple[str, int]], dtype: np.dtype[np.generic], data: memoryview, limits: Limits
+    axes: list[tuple[str, int]],
+    dtype: np.dtype[np.generic],
+    data: memoryview,
+    limits: Limits,
+    exact: bool = False,
 ) -> Volume:
+    """The array; fewer bytes are refused, with `exact` also more."""
     size = _count(axes, dtype, limits)
     if len(data) < size:
         raise UnreadableError("truncated", "fewer pixel bytes than the header declares")
+    if exact and len(data) > size:
+        raise UnreadableError(
+            "bad_value", f"{len(data)} bytes of pixels, but the header declares {size}"
+        )
     return Volume(tuple((role, one) for role, one in axes if one > 1), dtype, data[:size])

@@ -45,8 +45,9 @@ from sono.curation.readers.volume_headers import (
     read_nifti,
     read_nrrd,
 )
+from sono.curation.readers.volume_texts import header_texts
 
-READERS: dict[str, Callable[[bytes, Limits], Volume]] = {
+READERS: dict[str, Callable[[bytes, Limits, bytes | None], Volume]] = {
     "MetaImage file": read_meta_image,
     "NRRD volume": read_nrrd,
     "NIfTI volume": read_nifti,
@@ -56,12 +57,14 @@ _DARK = 8  # gray levels; darker pixels show nothing
 _UNKNOWN_MM = 1.0  # on both axes: written where the spacing is unknown
 
 
-def read_volume(content: bytes, known: Format, limits: Limits = DEFAULT_LIMITS) -> ReadResult:
-    """Read a file of one of the formats in `READERS`."""
-    header = Header()
+def read_volume(
+    content: bytes, known: Format, limits: Limits = DEFAULT_LIMITS, pixels: bytes | None = None
+) -> ReadResult:
+    """Read a file of one of the formats in `READERS`; `pixels` are those of its other file."""
+    header = Header(private=() if known.name == "NIfTI volume" else header_texts(content))
     try:
-        volume = READERS[known.name](content, limits)
-        header = Header(private=volume.private)
+        volume = READERS[known.name](content, limits, pixels)
+        header = Header(private=volume.private or header.private)
         return _read(volume, known, limits, header)
     except UnreadableError as error:
         return failed(error, header)
@@ -157,7 +160,7 @@ def _is_color(values: Values, axis: int) -> bool:
 def _spacing(volume: Volume, rows: int, columns: int) -> tuple[Spacing, float, list[str]]:
     """The spacing, height / width of a pixel, and remarks on both."""
     if volume.spacing_mm is None:
-        return Spacing(None, None, "no_unit"), 1.0, []
+        return Spacing(None, None, volume.spacing_reason), 1.0, []
     column, row = volume.spacing_mm
     low, high = SPACING_RANGE_MM
     if row == column == _UNKNOWN_MM:

@@ -14,7 +14,7 @@ from sono.curation.clinical import values
 from sono.curation.clinical.dates import parse_date
 from sono.curation.clinical.dating import DATINGS, SOURCES, days_from_size
 from sono.curation.clinical.gestational_age import POINT
-from sono.curation.core.errors import IssuesError, SonoError
+from sono.curation.core.errors import IssuesError, SonoError, counted
 from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.privacy.source_names import names_of_persons
 from sono.curation.records.file_matching import MatchOptions, RawMatch, match_raw
@@ -84,7 +84,8 @@ class RecordsReport:
         """Raise SonoError if `sono qc` would stop with this error, too."""
         if self.stops_qc:
             raise SonoError(
-                f"{self.table}: `sono qc` stops at its {self.planes[UNKNOWN]} rows with an unknown "
+                f"{self.table}: `sono qc` stops at its {counted(self.planes[UNKNOWN], 'row')}"
+                " with an unknown "
                 "plane; correct them, or give each label a plane in sono.toml or in a planes file "
                 "(docs/records.md)"
             )
@@ -274,7 +275,8 @@ def _remarks(reading: TableReading, partition: str) -> tuple[str, ...]:
     )
     if waiting:
         remarks.append(
-            f"{waiting} rows have a due date or last period but no exam date; the study date of a "
+            f"{counted(waiting, 'row has', 'rows have')}"
+            " a due date or last period but no exam date; the study date of a "
             "file is used for the age"
         )
     forms = Counter(age.form for age in reading.ages)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from sono.curation.core.errors import counted
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
 from sono.curation.records.column_looks import columns_block
 from sono.curation.records.file_matching import RawMatch
@@ -27,7 +28,8 @@ def view(report: "RecordsReport") -> Group:
 
 def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
     yield Text(
-        f"{report.table}: {report.rows} rows, layout {report.layout}, {_listed(report.records)} "
+        f"{report.table}: {counted(report.rows, 'row')}"
+        f", layout {report.layout}, {_listed(report.records)} "
         f"rows"
     )
     columns = _table("column", "meaning", "filled", "looks like")
@@ -56,7 +58,8 @@ def _sections(report: "RecordsReport") -> Iterator[Table | Text]:
             )
         yield datings
     exams = (
-        f"{report.exams} exams, {report.patients_with_several_exams} patients with several"
+        f"{counted(report.exams, 'exam')}"
+        f", {counted(report.patients_with_several_exams, 'patient')} with several"
         if report.exams
         else "no exam ids"
     )
@@ -84,13 +87,14 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
         return
     yield _line(
         "files",
-        f"{raw.files} images, {raw.matched} with a row, {raw.unmatched} without; {raw.other_files} "
-        f"others",
+        f"{counted(raw.files, 'image')}"
+        f", {raw.matched} with a row, {raw.unmatched} without; {counted(raw.other_files, 'other')}",
     )
     if raw.unmatched:
         yield _line("without a row", _listed(raw.unmatched_names, first=False))
     yield _line(
-        "without a file", f"{raw.rows_without_file} rows{_first_lines(raw.lines_without_file)}"
+        "without a file",
+        f"{counted(raw.rows_without_file, 'row')}{_first_lines(raw.lines_without_file)}",
     )
     yield _line("left out", _listed(raw.codes))
     if raw.rows:
@@ -110,6 +114,8 @@ def _raw_section(raw: RawMatch | None) -> Iterator[Table | Text]:
         yield rules
     if raw.like_ids.count:
         yield _line("like ids", raw.like_ids.remark())
+    if raw.unclear_names:
+        yield _line("names", raw.unclear_names)
 
 
 def _table(*titles: str) -> Table:
@@ -139,7 +145,7 @@ def _listed(counts: Mapping[str, int], first: bool = True) -> str:
 
 
 def _format_lines(lines: tuple[int, ...]) -> str:
-    return f"{len(lines)} rows{_first_lines(lines)}"
+    return f"{counted(len(lines), 'row')}{_first_lines(lines)}"
 
 
 def _first_lines(lines: tuple[int, ...], number: int = 10) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 
 DELIMITERS = (",", ";", "\t", "|")
 NULLS = frozenset(
@@ -225,7 +225,8 @@ def collect(path: Path, lines: Lines) -> Sheet:
             broken.append(f"{path.name}:{line}: the row contains a NUL byte and is left out")
         elif len(cells) < len(header) or any(cells[len(header) :]):
             broken.append(
-                f"{path.name}:{line}: {len(cells)} cells under {len(header)} columns; the row is "
+                f"{path.name}:{line}: {counted(len(cells), 'cell')}"
+                f" under {counted(len(header), 'column')}; the row is "
                 f"left out"
             )
         elif any(cells):
@@ -250,14 +251,15 @@ def _without_error(cell: str, line: int, errors: dict[str, list[int]]) -> str:
 
 def _format_error(error: str, lines: list[int]) -> str:
     at = f"line {', '.join(map(str, lines[:3]))}{', ...' if len(lines) > 3 else ''}"
+    read = "is read" if len(lines) == 1 else "are read"
     if error == NO_RESULT:
         return (
-            f"{len(lines)} cells ({at}) contain a formula without its result and are read as "
+            f"{counted(len(lines), 'cell')} ({at}) with a formula without its result {read} as "
             "empty; open the workbook in a spreadsheet program and save it"
         )
     return (
-        f"{len(lines)} cells ({at}) contain the spreadsheet error {error} and are read as empty; "
-        "correct them"
+        f"{counted(len(lines), 'cell')} ({at}) with the spreadsheet error {error} {read} as empty; "
+        "correct the table"
     )
 
 

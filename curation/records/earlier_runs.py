@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sono.curation.clinical.placeholders import id_form
+from sono.curation.core.errors import counted
 from sono.curation.core.tables import Row, rows_of
 from sono.curation.readers.archives import file_of
 from sono.curation.readers.object_store import is_url
@@ -114,9 +115,11 @@ class EarlierRuns:
         shown = ", ".join(
             dict.fromkeys(shown_path(row["path"], root, names) for row in frames[:EXAMPLES])
         )
+        places = "of folders graded earlier"
+        kept = counted(len(frames), f"frame {places} keeps", f"frames {places} keep")
         return [
-            f"{len(frames)} frames of folders graded earlier keep facts from rows that are not in "
-            f"this table (for example {shown}); this is correct if they have a table of their own; "
+            f"{kept} facts from rows that are not in this table (for example {shown}); this is "
+            "correct if they have a table of their own; "
             "if this table replaces it, run `sono qc` with this table on each of these folders, too"
         ]
 
@@ -130,17 +133,22 @@ class EarlierRuns:
 
     def remarks(self, root: bytes, names: bool) -> list[str]:
         """Remarks on moved and copied files; `names` as for `shown_path`."""
-        known = "files are byte-identical to files already known under another path"
+        known = (
+            "file is byte-identical to a file already known under another path",
+            "files are byte-identical to files already known under another path",
+        )
         remarks = []
         if self.moved:
             remarks.append(
-                f"{len(self.moved)} {known} ({_pair(self.moved, root, names)}), whose folder no "
+                f"{counted(len(self.moved), *known)}"
+                f" ({_pair(self.moved, root, names)}), whose folder no "
                 "longer exists, so they replace the former files and keep what is known about "
                 "them; if you restore the former folder, run `sono qc` on it again"
             )
         if self.copied:
             remarks.append(
-                f"{len(self.copied)} {known} ({_pair(self.copied, root, names)}), which stays in "
+                f"{counted(len(self.copied), *known)}"
+                f" ({_pair(self.copied, root, names)}), which stays in "
                 "the study; accepted frames of both are exact duplicates, of which one is kept; if "
                 "the folder was copied or moved, remove one of the two, then run `sono qc` again "
                 "on its folder, or on the other folder if that one no longer exists"
@@ -163,9 +171,11 @@ def withdrawn_records_remark(
     found = [match for match in matches if match.file.path in roots and AMBIGUOUS in match.codes]
     shown = "; ".join(example(match, root, names) for match in found[:EXAMPLES])
     fresh = f", {count - before} of them since this run" if count > before else ""
+    places = "of folders graded earlier"
+    frames = counted(count, f"frame {places} is", f"frames {places} are")
     return [
-        f"{count} frames of folders graded earlier are without their record{fresh} (for example "
-        f"{shown}), because its name or number also fits files of this folder or of others; add "
+        f"{frames} without a record{fresh} (for example {shown}), because the name or number of "
+        "its row also fits files of this folder or of others; add "
         "folders (P1/IM_0001.png), study UIDs or birth dates to the table, then run `sono qc` with "
         "it on each of the folders"
     ]

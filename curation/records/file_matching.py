@@ -14,12 +14,13 @@ from sono.curation.core.atomic import real_path
 from sono.curation.core.console import progress
 from sono.curation.core.tables import empty_table
 from sono.curation.core.vault_tables import SOURCES
-from sono.curation.readers.files import list_sources, name_of, peek_source
+from sono.curation.readers.files import list_sources, name_of, peek_source, without_studies
 from sono.curation.records.earlier_runs import EarlierRuns
 from sono.curation.records.evidence import NO_RECORD, FileFacts, Match
 from sono.curation.records.join_messages import shown_path
 from sono.curation.records.joins import join
 from sono.curation.records.like_ids import LikeIds
+from sono.curation.records.name_encodings import unclear_names_remark
 from sono.curation.records.record_fields import files_of
 from sono.curation.records.table import RecordsTable, path_parts
 
@@ -61,6 +62,7 @@ class RawMatch:
     like_ids: LikeIds  # patient ids of files that the table spells differently
     codes: dict[str, int]  # files by the code of what was left out
     rows: tuple[RowJoin, ...]
+    unclear_names: str  # a remark on names in an unknown encoding, "" where there are none
 
     def examples(self) -> list[tuple[RowJoin, int, int]]:
         """The first row of each rule, with the number of rows and files of that rule.
@@ -109,7 +111,8 @@ def match_raw(
     Returns the match and the names of persons in the headers.
     """
     own = os.fsencode(real_path(table_path))
-    paths = [path for path in list_sources(raw) if os.path.realpath(path) != own]
+    listed, _ = without_studies(list_sources(raw))
+    paths = [path for path in listed if os.path.realpath(path) != own]
     facts: list[FileFacts] = []
     persons: set[str] = set()
     with progress("match", len(paths)) as advance:
@@ -153,6 +156,7 @@ def match_raw(
         ),
         codes=dict(sorted(Counter(code for match in matches for code in match.codes).items())),
         rows=_rows(joined, table, name_of(raw), options.names),
+        unclear_names=unclear_names_remark(paths, name_of(raw), table.records, options.names),
     )
     return found, persons
 

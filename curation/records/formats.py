@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.errors import SonoError, counted, did_you_mean
 from sono.curation.records.delimited import (
     NO_RESULT,
     Sheet,
@@ -274,7 +274,8 @@ def _workbook_notes(path: Path, content: bytes, name: str) -> tuple[tuple[str, .
     hidden = {tag[0] for tag in _tags(sheet, _ROW) if _HIDDEN.search(tag[0])}
     if hidden:
         notes.append(
-            f"{len(hidden)} hidden rows of the sheet are read, too; delete those that should not "
+            f"{counted(len(hidden), 'hidden row of the sheet is', 'hidden rows of the sheet are')}"
+            " read, too; delete what should not "
             f"count"
         )
     return tuple(notes), advice

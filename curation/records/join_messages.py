@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sono.curation.clinical.values import shown_name
+from sono.curation.core.errors import counted
 from sono.curation.records.evidence import (
     AMBIGUOUS,
     CONFLICT,
@@ -22,23 +23,37 @@ from sono.curation.records.table import RecordsTable
 EXAMPLES = 3
 WHAT = {
     AMBIGUOUS: (
-        "fit a row no better than other files do, so no row is applied; add folders "
-        "(P1/IM_0001.png) or ids to the table, or the center, if two centers use one number"
+        "fits",
+        "fit",
+        " a row no better than other files do, so no row is applied; add folders "
+        "(P1/IM_0001.png) or ids to the table, or the center, if two centers use one number",
     ),
-    CONFLICT: "match a row that their own header, path or --center contradicts, so it is not "
-    "applied; correct the row; only if a column does not contain such a fact at all, switch it off "
-    '(for example sex = "" in [records.columns])',
-    UNDECIDED: "are of a patient with a record, but no date shows that it describes this exam, so "
-    "age, biometry, findings and plane stay unknown if they depend on the day; add file names, "
-    "study ids or exam dates to the table",
+    CONFLICT: (
+        "matches",
+        "match",
+        " a row that the header or path of the file or --center contradicts, so it is not applied; "
+        "correct the row; only if a column does not contain such a fact at all, switch it off (for "
+        'example sex = "" in [records.columns])',
+    ),
+    UNDECIDED: (
+        "is",
+        "are",
+        " of a patient with a record, but no date shows that it describes this exam, so age, "
+        "biometry, findings and plane stay unknown if they depend on the day; add file names, "
+        "study ids or exam dates to the table",
+    ),
     ONE_IMAGE: (
-        "have a row that fits several images of its exam, so its plane, side, structures and "
+        "has",
+        "have",
+        " a row that fits several images of its exam, so its plane, side, structures and "
         "spacing, which describe one image, stay unknown; add file names or SOPInstanceUIDs to the "
-        "table"
+        "table",
     ),
     DIFFERS: (
-        "have a record with another pixel spacing or machine than their header; the header's "
-        "value is kept; correct the record"
+        "has",
+        "have",
+        " a record with another pixel spacing or machine than the header; the header's "
+        "value is kept; correct the record",
     ),
 }
 
@@ -84,18 +99,18 @@ def join_remarks(joined: Joined, counts: Mapping[str, int]) -> list[str]:
     remarks = []
     if counts.get(NO_RECORD) or joined.unmatched:
         remarks.append(
-            f"{counts.get(NO_RECORD, 0)} accepted frames without a record, {joined.unmatched} "
-            "records without a file"
+            f"{counted(counts.get(NO_RECORD, 0), 'accepted frame')} without a record, "
+            f"{counted(joined.unmatched, 'record')} without a file"
         )
     remarks += filter(None, [joined.like_ids.remark()])
-    for code, what in WHAT.items():
+    for code, (verb, verbs, rest) in WHAT.items():
         if counts.get(code):
             shown = "; ".join(dict.fromkeys(joined.examples.get(code, ())))
             advice = CENTER_ADVICE if code == CONFLICT and joined.centers_differ else ""
             remarks.append(
-                f"{counts[code]} accepted frames {what}{advice} (for example {shown})"
-                if shown
-                else f"{counts[code]} {what}"
+                f"{counted(counts[code], f'accepted frame {verb}', f'accepted frames {verbs}')}"
+                f"{rest}"
+                f"{advice}{f' (for example {shown})' if shown else ''}"
             )
     return remarks
 

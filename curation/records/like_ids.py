@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sono.curation.clinical.placeholders import known_id
 from sono.curation.clinical.values import shape
+from sono.curation.core.errors import counted
 from sono.curation.records.identity import bare_id
 
 EXAMPLES = 2
@@ -38,8 +39,9 @@ class LikeIds:
         if not self.count:
             return ""
         return (
-            f"{self.count} patient ids of files differ from an id of the table only in signs, "
+            f"{counted(self.count, 'patient id of files differs', 'patient ids of files differ')}"
+            " from an id of the table only in signs, "
             f"blanks or leading zeros ({'; '.join(self.examples)}), so they join no row; write "
             "them in the table as in the files, for example with SUBSTITUTE or TEXT in the "
-            "spreadsheet, if they are the same patients"
+            "spreadsheet, if the patients are the same"
         )

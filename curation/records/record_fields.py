@@ -35,6 +35,7 @@ NOT_FRAMES = frozenset(
     {
         "mask_image",
         "not_an_image",
+        "pixel_data",
         "system_file",
         "no_pixels",
         "structured_report",

@@ -27,7 +27,7 @@ def test_a_table_of_which_nothing_is_applied_is_the_first_remark_with_what_to_do
     )  # fmt: skip
     remarks = frame_remarks(images, images, table, Joined(1, {}))
     assert remarks[0] == (
-        "no row of the table is applied to any of the 1 accepted frames; contents of columns "
+        "no row of the table is applied to any accepted frame (1); contents of columns "
         'suggest image = "Bild", ga = "SSW" in [records.columns]; `sono records check TABLE --raw '
         "FOLDER` shows why"
     )
@@ -49,7 +49,7 @@ def test_another_name_of_the_hospital_is_told_with_the_way_out(header: str, advi
     )
     joined = Joined.of(table, join([facts], table), b"/raw", names=False)
     remark = " ".join(join_remarks(joined, {"record_conflict": 1}))
-    assert "1 accepted frames match a row that their own header" in remark
+    assert "1 accepted frame matches a row that the header" in remark
     assert ('set center = "" in [records.columns] and give --center-from' in remark) is advised
 
 

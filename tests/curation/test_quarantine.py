@@ -105,7 +105,7 @@ def test_the_same_pixels_of_two_patients_stay_where_they_are(study: Workspace) -
         release(study, [name(NAMED)], "KM")
     shown = show_quarantine(study)
     assert (shown.frames, shown.drawn, len(shown.pictures)) == (2, 1, 1)
-    assert shown.remarks == ("1 frames have the same pixels as another one and are drawn with it",)
+    assert shown.remarks == ("1 frame has the same pixels as another one, with which it is drawn",)
     assert shown.reasons["duplicate_conflict"] == 2
     done = reject(study, [name(NAMED)], "KM")
     assert (done.rejected, done.held) == (2, 0)
@@ -126,7 +126,7 @@ def test_a_picture_that_is_missing_is_reported(study: Workspace) -> None:
     quarantined_path(study, frame_file(DUAL, PICTURE)).unlink()
     shown = show_quarantine(study)
     assert (shown.frames, shown.drawn) == (2, 1)
-    assert "1 pictures are missing in the vault; run `sono qc`" in shown.remarks[0]
+    assert "1 picture is missing in the vault; run `sono qc`" in shown.remarks[0]
     with pytest.raises(SonoError, match=r"the picture is missing in the vault; run `sono qc`"):
         release(study, [name(DUAL)], "KM")
     assert study.images().set_index("image_id").at[DUAL, "status"] == "quarantined"

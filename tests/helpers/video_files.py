@@ -39,9 +39,12 @@ def video(
     kind: str = "mp4",
     metadata: dict[str, str] | None = None,
     times: Sequence[int] | None = None,
+    of_stream: dict[str, str] | None = None,
     **options: Any,
 ) -> bytes:
     """The frames [H, W] or [H, W, 3] as a video of `kind`; `times` are in units of 50 ms.
+
+    `metadata` are tags of the file, `of_stream` those of its stream of pictures.
 
     The option `codec` replaces the usual one, and `sample_aspect_ratio` is that of the pixels;
     others are those of the codec.
@@ -56,6 +59,7 @@ def video(
     with av.open(file, "w", format=container) as made:
         made.metadata.update(metadata or {})
         stream = made.add_stream(codec, rate=20, options={"g": "5", **options})
+        stream.metadata.update(of_stream or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = form
         stream.bit_rate = 4_000_000

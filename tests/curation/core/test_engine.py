@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from waiting import LIMIT
 
+from sono.curation.core import console
+from sono.curation.core.alive import alive
 from sono.curation.core.engine import Engine, run_batches
 
 
@@ -42,8 +44,16 @@ def test_every_item_comes_back_once_in_batches() -> None:
     batches = list(
         run_batches(Engine(jobs=1, batch_size=3), square, list(range(7)), no_crash, "work")
     )
-    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert [len(batch) for batch in batches] == [2, 2, 2, 1]
     assert [number for batch in batches for number in batch] == [0, 1, 4, 9, 16, 25, 36]
+
+
+@pytest.mark.parametrize(("items", "largest"), [(2, 1), (8, 1), (9, 2), (80, 10), (1000, 32)])
+def test_a_few_long_files_are_shared_by_the_workers(items: int, largest: int) -> None:
+    engine = Engine(jobs=2)
+    batches = list(run_batches(engine, square, list(range(items)), no_crash, "work"))
+    assert max(map(len, batches)) == largest
+    assert sorted(value for batch in batches for value in batch) == [n * n for n in range(items)]
 
 
 def test_nothing_to_do_starts_nothing() -> None:
@@ -77,6 +87,30 @@ def test_an_item_that_hangs_is_ended_and_costs_itself() -> None:
     assert sorted(value for batch in results for value in batch) == sorted(
         [-7, *(n for n in range(12) if n != 7)]
     )
+
+
+def read_slowly(number: int) -> int:
+    for _ in range(8):
+        time.sleep(0.5)
+        alive(100)
+    return number
+
+
+def test_an_item_that_gives_signs_of_life_is_not_ended() -> None:
+    engine = Engine(jobs=2, item_seconds=3)
+    assert list(run_batches(engine, read_slowly, [1], no_crash, "work")) == [[1]]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_progress_moves_within_a_long_file(
+    jobs: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.5)
+    list(run_batches(Engine(jobs=jobs), read_slowly, [1], no_crash, "work"))
+    lines = capsys.readouterr().err.splitlines()
+    counts = [int(line.split()[4]) for line in lines if line.startswith("work: 0 of 1, ")]
+    assert len(counts) >= 2 and counts == sorted(counts) and 0 < counts[-1] <= 800
+    assert all("frames of cines, " in line for line in lines if "0 of 1" in line)
 
 
 def test_the_default_is_one_worker_a_core() -> None:

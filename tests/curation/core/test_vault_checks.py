@@ -121,7 +121,7 @@ def test_a_vault_of_an_earlier_version_has_no_pseudonyms_to_compare(study: Works
     write_table(study.sources_path, sources, SOURCES, mode=0o600, study=study.study().key_check)
     assert len(study.images()) == 4
     _edit(study, lambda images: images.iloc[1:])
-    with pytest.raises(SonoError, match="1 rows of"):
+    with pytest.raises(SonoError, match="1 row of"):
         study.images()
 
 

@@ -237,5 +237,5 @@ def test_the_ids_of_both_tables_are_read_once(
     assert all(study.has_vault() for _ in range(3))
     assert sorted(read) == ["images.parquet", "sources.parquet"]
     study.write(IMAGES, sources[IMAGES.columns].assign(source_id="other"))
-    with pytest.raises(SonoError, match="does not know 1 files"):
+    with pytest.raises(SonoError, match="does not know 1 file"):
         study.has_vault()

@@ -134,22 +134,22 @@ def test_frames_of_no_exam_are_never_in_val_or_test() -> None:
     [
         (
             [{"exam_id": "e", "split": "train"}, {"exam_id": "e", "split": "test"}],
-            r"1 exam folders .* \(e\)",
+            r"1 exam folder .* \(e\)",
         ),
         (
             [
                 {"exam_id": "e", "patient_id": "p", "split": "val"},
                 {"exam_id": "e", "split": "train"},
             ],
-            "exam folders",
+            "1 exam folder with",
         ),
         (
             [{"study_id": "t", "split": "val"}, {"study_id": "t", "split": "test"}],
-            r"1 studies .* \(t\)",
+            r"1 study .* \(t\)",
         ),
         (
             [{"split": "test"}, {"split": "train"}],
-            "1 frames without patient, study and exam folder are in val or test",
+            "1 frame is in val or test without patient, study and exam folder",
         ),
     ],
 )

@@ -212,7 +212,7 @@ def test_one_file_that_will_not_come_does_not_stop_the_others(
         json.loads(line) for line in (tmp_path / "raw" / ".pull.jsonl").read_text().splitlines()
     ]
     assert [fact in line["error"] for line in noted if "error" in line] == [True]
-    with pytest.raises(SonoError, match="1 files could not be fetched"):
+    with pytest.raises(SonoError, match="1 file could not be fetched"):
         summary.refuse_failures()
     archive.mischief = lambda path, times: None
     assert (pull().fetched, pull().failed) == (1, 0)
@@ -485,5 +485,5 @@ def test_the_command_prints_its_summary_and_fails_where_files_fail(
     assert (stop.value.code, json.loads(streams.out)["failed"]) == (1, 1)
     assert (
         streams.err.count("\n"),
-        streams.err.startswith("sono: 1 files could not be fetched"),
+        streams.err.startswith("sono: 1 file could not be fetched"),
     ) == (1, True)

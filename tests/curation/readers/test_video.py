@@ -21,7 +21,7 @@ from sono.curation.privacy.source_names import raw_strings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.files import ReadResult, peek_source, read_source
 from sono.curation.readers.source import Limits
-from sono.curation.readers.video import VideoFormat, _frame
+from sono.curation.readers.video import VideoFormat, _frame, _rgb
 
 pytest.importorskip("av", reason="the extra video (av) is not installed")
 
@@ -68,6 +68,18 @@ def test_frames_are_the_same_in_any_order_of_access(
     assert [frame.index for frame in frames[9:]] == [9, 10, 11]
     with pytest.raises(IndexError):
         frames[12]
+
+
+def test_colors_of_all_frames_are_converted_by_one_converter(
+    sound: dict[str, bytes], read: Callable[..., ReadResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one for each frame starts and ends threads, which took 5 ms a frame."""
+    from av.video import reformatter
+
+    made: list[object] = []
+    real = reformatter.VideoReformatter
+    monkeypatch.setattr(reformatter, "VideoReformatter", lambda: made.append(1) or real())
+    assert len(list(read(sound["mp4"]).frames)) == len(FRAMES) and len(made) == 1
 
 
 def test_the_time_of_a_variable_rate_is_that_of_the_file(read: Callable[..., ReadResult]) -> None:
@@ -219,11 +231,12 @@ def test_pictures_beyond_the_limit_are_not_decoded(
 
 def test_a_picture_whose_colors_cannot_be_converted_is_corrupt() -> None:
     class Odd:
-        def to_ndarray(self, format: str) -> None:
+        def reformat(self, picture: object, format: str, threads: int) -> None:
             raise ValueError(f"no conversion to {format}")
 
     form = VideoFormat("avi", (240, 320), (240, 320), sound=(True,))
-    frame = _frame(0, Odd(), form, None)
+    assert _rgb(object(), Odd()) is None
+    frame = _frame(0, None, form, None)
     assert frame.codes == ("frame_corrupt",) and not frame.gray.any()
 
 

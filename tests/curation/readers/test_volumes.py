@@ -126,7 +126,12 @@ def test_a_volume_is_named_and_refused_with_what_to_do(
     [
         (meta_image(PICTURE), None, "no_unit"),
         (meta_image(PICTURE, ElementSpacing="1 1"), None, "default_spacing"),
-        (meta_image(PICTURE, ElementSpacing="0.2 0.2", DistanceUnits="cm"), None, "no_unit"),
+        (meta_image(PICTURE, ElementSpacing="0.02 0.02", DistanceUnits="cm"), 0.2, None),
+        (meta_image(PICTURE, ElementSpacing="200 200", DistanceUnits="um"), 0.2, None),
+        (meta_image(PICTURE, ElementSpacing="0.2 0.2", DistanceUnits="cm"), None, "implausible"),
+        (meta_image(PICTURE, ElementSpacing="0.2 0.2", DistanceUnits="?"), None, "no_unit"),
+        (meta_image(PICTURE, ElementSpacing="0.2 0.2", DistanceUnits="in"), None, "other_unit"),
+        (meta_image(PICTURE, DistanceUnits="in"), None, "no_unit"),
         (meta_image(PICTURE, ElementSpacing="0.2 0.2", DistanceUnits="mm"), 0.2, None),
         (meta_image(PICTURE, ElementSpacing="3 3"), None, "implausible"),
         (meta_image(PICTURE, ElementSpacing="0 0"), None, "implausible"),
@@ -134,7 +139,24 @@ def test_a_volume_is_named_and_refused_with_what_to_do(
         (meta_image(PICTURE, ElementSpacing="-0.2 -0.2"), None, "implausible"),
         (meta_image(PICTURE, ElementSpacing="a b"), None, "no_unit"),
         (nrrd(PICTURE, spacings="0.2 0.2"), None, "no_unit"),
-        (nrrd(PICTURE, spacings="0.2 0.2", space_units='"cm" "cm"'), None, "no_unit"),
+        (nrrd(PICTURE, spacings="0.02 0.02", space_units='"cm" "cm"'), 0.2, None),
+        (nrrd(PICTURE, spacings="0.0002 0.0002", units='"m" "m"'), 0.2, None),
+        (nrrd(PICTURE, spacings="200 200", space_units='"micron" "micron"'), 0.2, None),
+        (nrrd(PICTURE, spacings="200 200", units='"\u00b5m" "\u00b5m"'), 0.2, None),
+        (nrrd(PICTURE, spacings="0.2 0.2", space_units='"inch" "inch"'), None, "other_unit"),
+        (nrrd(PICTURE, spacings="0.2 0.2", space_units='"mm" "cm"'), None, "other_unit"),
+        (nrrd(PICTURE, spacings="0.2 0.2", space_units='"" ""'), None, "no_unit"),
+        (nrrd(PICTURE, spacings="0.2 0.2", units='"pixel" "pixel"'), None, "no_unit"),
+        (
+            nrrd(
+                SERIES[:1],
+                kinds="domain domain time",
+                spacings="0.2 0.2 0.05",
+                units='"mm" "mm" "s"',
+            ),
+            0.2,
+            None,
+        ),
         (
             nrrd(
                 PICTURE[None],
@@ -147,11 +169,14 @@ def test_a_volume_is_named_and_refused_with_what_to_do(
         (nifti(PICTURE, spacing=(0.2, 0.2), units=2), 0.2, None),
         (nifti(PICTURE, spacing=(-0.2, 0.2), units=2), 0.2, None),
         (nifti(PICTURE, spacing=(0.2, 0.2), units=0), None, "no_unit"),
-        (nifti(PICTURE, spacing=(0.2, 0.2), units=3), None, "no_unit"),
+        (nifti(PICTURE, spacing=(200, 200), units=3), 0.2, None),
+        (nifti(PICTURE, spacing=(0.0002, 0.0002), units=1), 0.2, None),
+        (nifti(PICTURE, spacing=(0.2, 0.2), units=3), None, "implausible"),
+        (nifti(PICTURE, spacing=(0.2, 0.2), units=5), None, "other_unit"),
         (nifti(PICTURE, spacing=(0.01, 0.2), units=2), None, "aspect_differs"),
     ],
 )
-def test_spacing_needs_millimeters_and_a_plausible_value(
+def test_spacing_needs_a_length_as_unit_and_a_plausible_value(
     content: bytes,
     spacing: float | None,
     reason: str | None,

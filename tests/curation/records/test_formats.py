@@ -435,7 +435,7 @@ def test_a_formula_without_a_stored_result_and_a_second_sheet_are_reported(tmp_p
     table = _read(path)
     assert [record.patient for record in table.records] == [None, "W2"]
     text = " ".join(table.rejected)
-    assert "1 cells (line 2) contain a formula without its result" in text
+    assert "1 cell (line 2) with a formula without its result is read as empty" in text
     assert "not 'Second';" in text
     assert [record.patient for record in _read(path, sheet="Second").records] == ["W3"]
     assert not _read(path, sheet="Second").rejected

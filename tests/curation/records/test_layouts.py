@@ -226,6 +226,6 @@ def test_a_hidden_first_sheet_is_passed_over_and_hidden_rows_are_counted(tmp_pat
     table = read_records(tmp_path / "records.xlsx", RecordsConfig(), PlaneTable())
     assert [record.ga_days for record in table.records] == [210, 217]
     assert any("'current' is read" in note for note in table.remarks())
-    assert any("1 hidden rows" in note for note in table.remarks())
+    assert any("1 hidden row" in note for note in table.remarks())
     named = read_records(tmp_path / "records.xlsx", RecordsConfig(sheet="Sheet"), PlaneTable())
     assert [record.ga_days for record in named.records] == [157]

@@ -132,7 +132,7 @@ def test_components_follow_the_partition_and_a_crossing_is_an_error() -> None:
     standing = free.map({"train": "test", "test": "val", "val": "train"})
     assert assign_splits(images, SplitConfig(column="x"), standing).iloc[:10].eq("train").all()
     images.loc[0, "partition"] = "test"
-    with pytest.raises(SonoError, match=r"1 patients cross the published partition \(p0\)"):
+    with pytest.raises(SonoError, match=r"1 patient crosses the published partition \(p0\)"):
         assign_splits(images, SplitConfig(column="Train"))
     images.loc[0, "partition"] = None
     images.loc[[0, 19], "duplicate_group"] = "g"
@@ -189,7 +189,7 @@ def test_a_column_that_no_table_has_is_an_error_until_one_had_it(raw: Path, tmp_
         graded(study, raw, table(tmp_path, "Split", *rows), 'column = "Spilt"')
     study.config_path.write_text(study.config_path.read_text().replace("Spilt", "Split"))
     summary = graded(study, raw, table(tmp_path, "Split", *rows))
-    assert "1 accepted frames have no value in 'Split' and are split as usual" in summary.remarks
+    assert "1 accepted frame has no value in 'Split' and is split as usual" in summary.remarks
     plain = table(tmp_path, "Notes", *rows, name="other.csv")
     assert any(
         "no column 'Split' for the splits" in one for one in graded(study, raw, plain).remarks

@@ -92,7 +92,7 @@ def test_a_linked_frame_is_in_the_split_of_its_patient() -> None:
     assert counts["name and birth date"] == counts["train only"] == 1 and counts["frames"] == 2
     assert possible_counts(images) == {}
     images.loc[30, "split"] = "train" if images["split"][7] != "train" else "test"
-    with pytest.raises(SonoError, match="1 groups of patients who may be one"):
+    with pytest.raises(SonoError, match="1 group of patients who may be one"):
         check_splits(images)
 
 

@@ -286,7 +286,7 @@ def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) ->
     ("row", "message"),
     [
         (b"a\0b.png,femur,", "2: the row contains a NUL byte"),
-        (b"x.png", "2: 1 cells under 3 columns"),
+        (b"x.png", "2: 1 cell under 3 columns"),
         (b"x.png,femur,,more", "2: 4 cells under 3 columns"),
         (b",femur,", "2: names no image, study or patient"),
         (b'"a"b,femur,', "2: the row is not readable"),

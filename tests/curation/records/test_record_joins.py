@@ -200,10 +200,7 @@ def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path
     }
     told = " ".join(summary.remarks)
     assert codes(summary) == {"no_record": 1, "record_ambiguous": 1} and "one/IM_1.png" in told
-    assert (
-        "1 frames of folders graded earlier are without their record, 1 of them since "
-        "this run" in told
-    )
+    assert "1 frame of folders graded earlier is without a record, 1 of them since this run" in told
     assert (
         f"(for example {tmp_path}/one/IM_1.png: line 2 fits several files by name, also IM_1.png)"
         in told
@@ -211,7 +208,7 @@ def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path
     tables = [path.read_bytes() for path in sorted(tmp_path.glob("study*/*.parquet"))]
     _, summary = grade(tmp_path, text, "two")
     assert tables == [path.read_bytes() for path in sorted(tmp_path.glob("study*/*.parquet"))]
-    assert " are without their record (for example " in " ".join(summary.remarks)
+    assert " without a record (for example " in " ".join(summary.remarks)
     first, _ = grade(tmp_path, text, "one")
     again, _ = grade(tmp_path, text, "one")
     assert column(first, "raw_patient") == column(again, "raw_patient") == [None, None, "W20001"]
@@ -226,7 +223,7 @@ def test_a_row_that_names_files_of_two_runs_serves_neither_in_any_order(tmp_path
         "../one/IM_2.png": "W20001",
         "IM_1.png": None,
     }
-    assert "without their record" not in " ".join(summary.remarks)
+    assert "graded earlier" not in " ".join(summary.remarks)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +252,7 @@ def test_a_number_of_two_people_serves_neither_of_two_runs(
     rows, summary = grade(tmp_path, row, "raw/P1")
     assert column(rows, "ga_days") == column(rows, "hc_mm") == [None, None]
     assert all("record_ambiguous" in one["reasons"] for one in rows.values())
-    assert "1 frames of folders graded earlier are without their record, 1" in " ".join(
-        summary.remarks
-    )
+    assert "1 frame of folders graded earlier is without a record, 1" in " ".join(summary.remarks)
 
 
 def test_one_number_of_two_hospitals_of_the_table_is_two_people(tmp_path: Path) -> None:
@@ -309,11 +304,11 @@ def test_the_counts_of_the_whole_study_are_shown_where_they_are_others(tmp_path:
         png(tmp_path / name, number)
     (tmp_path / "one/bad.dcm").write_bytes(b"")
     _, summary = grade(tmp_path, "file\na.png\n", "one", names=False)
-    assert summary.total == {} and "1 files could not be read (for example a.a: " in " ".join(
+    assert summary.total == {} and "1 file could not be read (for example a.a: " in " ".join(
         summary.remarks
     )
     _, summary = grade(tmp_path, "file\na.png\n", "one")
-    assert "1 files could not be read (for example bad.dcm: " in " ".join(summary.remarks)
+    assert "1 file could not be read (for example bad.dcm: " in " ".join(summary.remarks)
     _, summary = grade(tmp_path, "file\na.png\n", "two")
     assert summary.total == {"accepted": 2, "error": 1}
 
@@ -388,7 +383,7 @@ def test_merged_cells_serve_all_their_rows_and_missing_patients_are_counted(tmp_
     rows, summary = grade(tmp_path, tmp_path / "records.xlsx")
     assert column(rows, "raw_patient") == ["W1", "W1", "W1", None]
     assert column(rows, "ga_days") == [157, 157, 157, None]
-    assert "1 frames have no patient id; in the splits, 1 stay with their exam folder" in " ".join(
+    assert "1 frame has no patient id; in the splits, 1 stays with its exam folder" in " ".join(
         summary.remarks
     )
 
