@@ -26,7 +26,7 @@ from sono.curation.core.rle import decode
 from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
 
-QUICK = SegmenterConfig(image_size=64, steps=40, batch_size=8, rate=4e-3)
+QUICK = SegmenterConfig(image_size=64, steps=60, batch_size=8, rate=4e-3)
 PLANES = {"transthalamic": "fetal head", "abdominal_circumference": "fetal abdomen"}
 needs_weights = pytest.mark.skipif(
     find_spec(FILES["lite0"].package) is None, reason="the extra pretrained is not installed"
