@@ -31,6 +31,7 @@ SETTINGS = {
     "records": "sono.curation.records.read:RecordsConfig",
     "splits": "sono.curation.dataset.splits:SplitConfig",
     "masks": "sono.annotation.propose:MaskConfig",
+    "segmenter": "sono.annotation.segmenter.config:SegmenterConfig",
     "captions": "sono.annotation.captions:CaptionConfig",
     "training": "sono.training.config:TrainingConfig",
     "evaluation": "sono.evaluation.config:EvaluationConfig",

@@ -119,13 +119,16 @@ def propose(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A SAM or MedSAM checkpoint; without it, no weights.")
     ] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option("--with", help="A segmenter of `sono masks train`: runs/NAME.")
+    ] = None,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Propose outlines of heads, abdomens and long bones, without weights or with SAM.
+    """Propose masks: outlines without weights, or what SAM or a trained segmenter finds.
 
     Proposals are not labels.
 
@@ -135,10 +138,47 @@ def propose(
     from sono.curation.core.engine import Engine
     from sono.curation.core.workspace import Workspace
 
-    summary = propose_masks(Workspace.find(workspace), checkpoint, Engine.create(jobs, scheduler))
+    study = Workspace.find(workspace)
+    if segmenter is not None and not segmenter.exists():
+        segmenter = study.root / segmenter  # runs/NAME from any folder
+    summary = propose_masks(study, checkpoint, Engine.create(jobs, scheduler), segmenter)
     if summary.proposed or summary.known or as_json:
         show(summary, as_json, next_step="sono captions build")
     summary.refuse_nothing()
+
+
+@masks.command()
+def train(
+    name: Annotated[str, typer.Option(help="Name of the run: runs/NAME.")] = "segmenter",
+    structure: Annotated[
+        list[str] | None,
+        typer.Option(help="A structure to learn; repeat.", show_default="all with masks"),
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps.", show_default="1000")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a segmenter on the accepted masks of the train split.
+
+    It starts from ImageNet weights; the val split picks the best step.
+
+    Example: sono masks train --hold-out B
+    """
+    from sono.annotation.segmenter.config import SegmenterConfig
+    from sono.annotation.segmenter.fit import train_segmenter
+    from sono.curation.core.config import override
+    from sono.curation.core.workspace import Workspace
+
+    study = Workspace.find(workspace)
+    config = override(study.settings("segmenter", SegmenterConfig), steps=steps)
+    summary = train_segmenter(study, name, structure or (), hold_out or (), config)
+    show(summary, as_json, next_step=f"sono masks propose --with runs/{summary.file.parent.name}")
 
 
 @masks.command()

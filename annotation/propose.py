@@ -27,6 +27,7 @@ from sono.curation.privacy.gate import check_privacy
 MEANINGS = {
     "heuristic": "ellipses and lines that are fitted to the echoes, without a trained model",
     "sam": "the model in --checkpoint, started from boxes of masks or of such outlines",
+    "model": "the segmenter in --with, trained on accepted masks",
 }
 
 
@@ -75,16 +76,21 @@ class Job(NamedTuple):
 
 
 def propose_masks(
-    workspace: Workspace, checkpoint: Path | None = None, engine: Engine | None = None
+    workspace: Workspace,
+    checkpoint: Path | None = None,
+    engine: Engine | None = None,
+    segmenter: Path | None = None,
 ) -> ProposeSummary:
-    """Propose masks for the accepted frames: without weights, or by the SAM in `checkpoint`.
+    """Propose masks for the accepted frames.
+
+    Without weights, by the SAM in `checkpoint`, or by a `segmenter` of `sono masks train`.
 
     Frames that have proposals of the same proposer are skipped. The result does not depend on
     workers or restarts.
     """
     config = workspace.settings("masks", MaskConfig)
     outlines = OutlineProposer(workspace.planes().outlines)
-    proposer = make_proposer(checkpoint, config, outlines)
+    proposer = make_proposer(checkpoint, config, outlines, segmenter)
     frames = workspace.accepted_images().drop_duplicates("image_id")
     with workspace.lock():
         masks = workspace.masks()
@@ -94,7 +100,7 @@ def propose_masks(
         known = known_frames([masks, *earlier], proposer)
         jobs = _jobs(frames[~frames["image_id"].isin(known)], masks)
         fresh = _propose(
-            workspace, proposer, jobs, parts, _own_engine(engine or Engine(), checkpoint)
+            workspace, proposer, jobs, parts, _own_engine(engine or Engine(), proposer)
         )
         new = _merged([*earlier, *fresh], frames, config)
         check_masks(new, frames)
@@ -136,9 +142,18 @@ def _passed_over(
 
 
 def make_proposer(
-    checkpoint: Path | None, config: MaskConfig, outlines: OutlineProposer
+    checkpoint: Path | None,
+    config: MaskConfig,
+    outlines: OutlineProposer,
+    segmenter: Path | None = None,
 ) -> Proposer:
-    """The weight-free proposer, or SAM with its checkpoint."""
+    """The weight-free proposer, SAM with its checkpoint, or a trained segmenter."""
+    if segmenter is not None:
+        from sono.annotation.segmenter.proposer import SegmenterProposer
+
+        if checkpoint is not None:
+            raise SonoError("--checkpoint and --with are two proposers; run them one by one")
+        return SegmenterProposer.load(segmenter)
     if checkpoint is None:
         return outlines
     from sono.annotation.sam import SamProposer
@@ -155,9 +170,11 @@ def known_frames(tables: Sequence[pd.DataFrame], proposer: Proposer) -> set[str]
     return known
 
 
-def _own_engine(engine: Engine, checkpoint: Path | None) -> Engine:
-    """SAM stays in this process: its weights would travel with every batch."""
-    return engine if checkpoint is None else replace(engine, jobs=1, scheduler=None, batch_size=8)
+def _own_engine(engine: Engine, proposer: Proposer) -> Engine:
+    """A model stays in this process: its weights would travel with every batch."""
+    if isinstance(proposer, OutlineProposer):
+        return engine
+    return replace(engine, jobs=1, scheduler=None, batch_size=8)
 
 
 def _jobs(frames: pd.DataFrame, masks: pd.DataFrame) -> list[Job]:
@@ -202,7 +219,7 @@ def _propose(
 def propose_one(proposer: Proposer, root: Path, job: Job) -> list[dict[str, object]]:
     """Mask rows for one frame; proposals without structure or pixels are left out."""
     plane, region = (_text(job.image[name]) for name in ("plane", "region"))
-    if plane is None and not job.boxes:
+    if plane is None and not job.boxes and proposer.source != "model":
         return []
     proposals = proposer.propose(
         read_stored(root / str(job.image["file"])), plane, region, job.boxes

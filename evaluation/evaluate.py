@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import read_json, write_text
 from sono.curation.core.atomic_folders import atomic_folder, copy_others
 from sono.curation.core.config import override
@@ -66,7 +67,6 @@ from sono.training.model.checkpoints import (
     own_file,
 )
 from sono.training.model.mask_clip import MaskClip
-from sono.training.model.weight_files import short
 from sono.training.runtime.memory import reuse_freed_memory
 from sono.training.start import UNKNOWN_PATIENTS
 

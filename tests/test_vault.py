@@ -28,6 +28,7 @@ NEEDS = (
 EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "search"]
 WRITES = (
     "masks propose",
+    "masks train",
     "captions build",
     "stats",
     "split",

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sono.annotation.weights.image_weights import FILES, load_imagenet
 from sono.curation.core.console import stderr_console
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
 from sono.training.config import CLIP_TEXT, IMAGENET, SCRATCH, TrainingConfig
 from sono.training.interop.encoders import Encoder, load_encoder, read_encoder
-from sono.training.interop.image_weights import FILES, load_imagenet
 from sono.training.model.architectures import LOG_10, SIZES, START_BIAS, ModelConfig
 from sono.training.model.checkpoints import MODEL, RunInfo, load_model, load_weights
 from sono.training.model.freeze import set_trainable

@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sono.curation.core.atomic import MAX_TEXT_BYTES, read_regular
 from sono.curation.core.errors import SonoError, did_you_mean
 
-SECTIONS = ("study", "qc", "records", "splits", "masks", "captions", "training", "evaluation")
+SECTIONS = (
+    "study",
+    "qc",
+    "records",
+    "splits",
+    "masks",
+    "segmenter",
+    "captions",
+    "training",
+    "evaluation",
+)
 MAX_DOTS = 50  # of one key: a TOML reader takes time that grows with their square
 _PART = r"""(?:(?<![\w"'-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(

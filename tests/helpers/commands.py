@@ -39,6 +39,8 @@ text = "clip"
 image_size = 32
 epochs = 1
 batch_size = 4
+[segmenter]
+image_size = 64
 [evaluation]
 bootstrap_draws = 100
 modes = ["all_one"]
@@ -254,6 +256,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "masks propose sam": Command(
         "masks propose --checkpoint {given}/clip.pt -q", "warning", ("given/clip.pt",)
+    ),
+    "masks train": Command(
+        "masks train --name new --steps 1 -q",
+        "warning",
+        (SETTING, *TABLES, FRAME),
+        writes=1,
     ),
     "masks export": Command(
         "masks export {out}/masks.json", "search", (SETTING, *TABLES), "out/masks.json", writes=1

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sono.annotation.weights.weight_files import read_weights
 from sono.curation.core.atomic import read_json
 from sono.curation.core.checkpoint_names import unwrapped
 from sono.curation.core.errors import SonoError
-from sono.training.model.weight_files import read_weights
 
 TRUNK = "visual.trunk."  # of a timm model in an open_clip checkpoint
 # A name that each layout has once; what comes before it is the prefix of the encoder.

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from sono.annotation.weights.strict_load import load_strictly
 from sono.curation.core.errors import SonoError
 from sono.training.interop.encoder_files import FoundWeights, find_weights
 from sono.training.interop.encoder_timm import (
@@ -34,7 +35,6 @@ from sono.training.interop.encoder_vit import (
     unchunked,
 )
 from sono.training.model.resize import POSITIONS, resized_positions
-from sono.training.model.strict_load import load_strictly
 
 Color = tuple[float, float, float]
 # mean and standard deviation

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sono.annotation.weights.weight_files import DAMAGED, short
 from sono.curation.core.atomic import (
     atomic_path,
     check_inside,
@@ -32,7 +33,6 @@ from sono.training.model.lora import adapter_state, load_adapters, merged_state
 from sono.training.model.mask_clip import MaskClip
 from sono.training.model.published import load_published
 from sono.training.model.text_towers import save_text
-from sono.training.model.weight_files import DAMAGED, short
 from sono.training.runtime.sharding import finite, load_whole
 
 WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "optimizer.pt"

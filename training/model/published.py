@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sono.annotation.weights.weight_files import read_weights
 from sono.curation.core.atomic import read_json
 from sono.curation.core.checkpoint_names import opened, unwrapped
 from sono.curation.core.config import validated
 from sono.curation.core.errors import SonoError
 from sono.training.model.architectures import LOG_10, START_BIAS, ModelConfig, architecture_of
 from sono.training.model.mask_clip import MaskClip
-from sono.training.model.weight_files import read_weights
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")

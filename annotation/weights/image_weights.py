@@ -13,10 +13,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from sono.annotation.weights.strict_load import load_strictly
+from sono.annotation.weights.weight_files import read_weights
 from sono.curation.core.atomic import file_sha256
 from sono.curation.core.errors import SonoError, did_you_mean
-from sono.training.model.strict_load import load_strictly
-from sono.training.model.weight_files import read_weights
 
 # of values in [0, 1], the same for each color: what the weights were trained with
 PIXEL_MEAN = PIXEL_STD = 0.5

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sono.annotation.weights.weight_files import read_weights
 from sono.curation.core.errors import SonoError
-from sono.training.model.weight_files import read_weights
 
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 

@@ -11,10 +11,8 @@ import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from sono.curation.core.errors import SonoError
-from sono.training.config import TrainingConfig
-from sono.training.interop import image_weights
-from sono.training.interop.image_weights import (
+from sono.annotation.weights import image_weights
+from sono.annotation.weights.image_weights import (
     FILES,
     PIXEL_MEAN,
     PIXEL_STD,
@@ -22,8 +20,10 @@ from sono.training.interop.image_weights import (
     timm_names,
     weight_file,
 )
+from sono.annotation.weights.weight_files import read_weights
+from sono.curation.core.errors import SonoError
+from sono.training.config import TrainingConfig
 from sono.training.model.architectures import ModelConfig
-from sono.training.model.weight_files import read_weights
 from sono.training.start import new_model
 
 NAMES = list(FILES)

@@ -1,0 +1,1 @@
+"""A segmenter that learns from accepted masks: model, examples, training, proposals."""

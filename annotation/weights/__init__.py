@@ -1,0 +1,1 @@
+"""Weights of other projects: read as tensors only, checked, loaded by name."""
