@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.foreign_masks import ForeignMask, RefusedError
+from sono.annotation.exchange.foreign_masks import ForeignMask, RefusedError
 from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.mask_quality import oddity, same_shape

@@ -10,14 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.embedded_pictures import checked
-from sono.annotation.foreign_masks import Found, Picture, RefusedError
+from sono.annotation.exchange.foreign_masks import Found, Picture, RefusedError
+from sono.annotation.exchange.mask_files import MaskRules, read_masks
+from sono.annotation.exchange.mask_pictures import PictureRules
 from sono.annotation.import_options import ImportOptions, check_file_kind, check_options
 from sono.annotation.import_summary import MAX_NAMES, ImportSummary, Outcome, summarize
-from sono.annotation.mask_files import MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, find_structure, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
-from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
 from sono.annotation.turned_masks import turned_masks
 from sono.curation.core.console import progress

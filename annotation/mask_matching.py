@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sono.annotation.foreign_masks import Picture
+from sono.annotation.exchange.foreign_masks import Picture
 from sono.annotation.picture_names import Reading, local_path, readings, stem_of
 from sono.annotation.source_files import SourceFile, source_files
 from sono.curation.core.atomic import real_path, sha256

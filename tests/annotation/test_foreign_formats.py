@@ -10,7 +10,7 @@ import pytest
 from mask_studies import make_study
 from PIL import Image
 
-from sono.annotation.foreign_formats import file_format, json_format
+from sono.annotation.exchange.foreign_formats import file_format, json_format
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.mask_import import import_masks
 from sono.curation.core.errors import SonoError

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
+from sono.annotation.exchange.mask_pictures import match_color
 from sono.annotation.export_masks import export_coco
 from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
 from sono.annotation.import_summary import Outcome, _unknown_labels
 from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_labels import Labels, structure_name
-from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sono.annotation.foreign_formats import file_format
-from sono.annotation.foreign_masks import MAX_PIXELS, read_file
+from sono.annotation.exchange.foreign_formats import file_format
+from sono.annotation.exchange.foreign_masks import MAX_PIXELS, read_file
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import PNG_START

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sono.annotation.box_tables import read_boxes
-from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
-from sono.annotation.foreign_formats import file_format, json_format
-from sono.annotation.foreign_masks import Found, read_file
-from sono.annotation.labelme_files import is_labelme, read_labelme
-from sono.annotation.mask_pictures import PictureRules, read_mask_picture
+from sono.annotation.exchange.box_tables import read_boxes
+from sono.annotation.exchange.coco import EXPORT_HELP, is_coco, read_coco
+from sono.annotation.exchange.foreign_formats import file_format, json_format
+from sono.annotation.exchange.foreign_masks import Found, read_file
+from sono.annotation.exchange.labelme import is_labelme, read_labelme
+from sono.annotation.exchange.mask_pictures import PictureRules, read_mask_picture
 from sono.curation.core.errors import SonoError
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.embedded_pictures import read_embedded
-from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, check_size
-from sono.annotation.shapes import draw_box, draw_circle, draw_polygons, points_of
+from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, Size, check_size
+from sono.annotation.exchange.shapes import draw_box, draw_circle, draw_polygons, points_of
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
 

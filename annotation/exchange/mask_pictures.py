@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.flat_areas import (
+from sono.annotation.exchange.flat_areas import (
     MAX_VALUES,
     NEARLY_BLACK,
     count_classes,
@@ -17,9 +17,9 @@ from sono.annotation.flat_areas import (
     flat_colors,
     has_tones,
 )
-from sono.annotation.foreign_masks import ForeignMask, Found, Picture, RefusedError, Size
+from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, RefusedError, Size
+from sono.annotation.exchange.picture_pixels import DARK, Pixels, decode_picture, strongest_channel
 from sono.annotation.outlines import fill_outline, filled
-from sono.annotation.picture_pixels import DARK, Pixels, decode_picture, strongest_channel
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
