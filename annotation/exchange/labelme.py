@@ -1,21 +1,28 @@
-"""LabelMe JSON as masks: the polygons, circles and rectangles that were drawn on one picture."""
+"""LabelMe JSON as masks: the polygons, circles, rectangles and masks drawn on one picture."""
 
+import base64
+import binascii
+import io
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sono.annotation.embedded_pictures import read_embedded
 from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, Size, check_size
+from sono.annotation.exchange.frames import from_texts
+from sono.annotation.exchange.grouped import Shape, add_grouped
 from sono.annotation.exchange.shapes import draw_box, draw_circle, draw_polygons, points_of
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
 
-AREAS = ("polygon", "circle", "rectangle")
+AREAS = ("polygon", "circle", "rectangle", "mask")
+MAX_MASK_TEXT = 1 << 26  # characters of base64
 
 
 def is_labelme(content: Any) -> bool:
@@ -50,26 +57,37 @@ def read_labelme(path: Path, folder: Path, content: Mapping[str, Any], found: Fo
             f"imageHeight and imageWidth are {size[0]} and {size[1]}; save it again in LabelMe",
         )
         return
-    for number, shape in enumerate(content["shapes"]):
+    add_grouped(_shapes(path, content["shapes"], picture, size, found), found)
+
+
+def _shapes(
+    path: Path, shapes: list[Any], picture: Picture, size: Size, found: Found
+) -> Iterator[Shape]:
+    for number, shape in enumerate(shapes):
         place = f"{path}: shape {number}"
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
             found.refuse("broken", place, "a shape without label")
             continue
         kind = shape.get("shape_type") or "polygon"
         if kind not in AREAS:
-            what = "is not read" if kind == "mask" else "is not an area"
-            found.refuse(
-                "broken", place, f"a shape '{kind}' {what}; draw a polygon, circle or rectangle"
-            )
+            what = "is not an area; draw a polygon, circle, rectangle or mask"
+            found.refuse("broken", place, f"a shape '{kind}' {what}")
             continue
         source = "box" if kind == "rectangle" else "import"
-        read = partial(_pixels, kind, shape.get("points"))
-        found.masks.append(ForeignMask(picture, shape["label"], size, place, read, source))
+        read = partial(_pixels, kind, shape)
+        attributes = shape.get("attributes")
+        exported = from_texts(attributes) if isinstance(attributes, dict) else {}
+        mask = ForeignMask(picture, shape["label"], size, place, read, source, exported)
+        group = shape.get("group_id")
+        yield Shape(mask, group if isinstance(group, int) and kind == "polygon" else None)
 
 
-def _pixels(kind: str, numbers: Any, size: Size) -> NDArray[np.bool_]:
+def _pixels(kind: str, shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
     """The mask [H, W] of a shape, whose points are pairs of x and y in pixels."""
     check_size(size)
+    numbers = shape.get("points")
+    if kind == "mask":
+        return _mask_pixels(shape.get("mask"), points_of(numbers, 2), size)
     if kind == "polygon":
         return draw_polygons([points_of(numbers, 3).ravel()], size)
     points = points_of(numbers, 2)
@@ -83,3 +101,29 @@ def _pixels(kind: str, numbers: Any, size: Size) -> NDArray[np.bool_]:
     if not straight.all():
         return draw_polygons([points.ravel()], size)
     return draw_box(left, top, right, bottom, size)
+
+
+def _mask_pixels(text: Any, points: NDArray[np.float64], size: Size) -> NDArray[np.bool_]:
+    """The mask [H, W] of a PNG that covers the box from its first to its last pixel."""
+    (left, top), (right, bottom) = points[:2].round().astype(int).tolist()
+    width, height = right - left + 1, bottom - top + 1
+    if left < 0 or top < 0 or right >= size[1] or bottom >= size[0] or min(width, height) < 1:
+        raise SonoError(
+            f"a mask from ({left}, {top}) to ({right}, {bottom}), outside the picture of {size[1]} "
+            f"x {size[0]} pixels (width x height)"
+        )
+    if not isinstance(text, str) or len(text) > MAX_MASK_TEXT:
+        raise SonoError("a shape 'mask' without its picture; save it again in LabelMe")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as one:
+            if one.size != (width, height):
+                raise SonoError(
+                    f"a mask of {one.width} x {one.height} pixels in a box of {width} x {height} "
+                    "(width x height)"
+                )
+            part = np.asarray(one.convert("L")) > 0
+    except (binascii.Error, OSError, SyntaxError, ValueError) as error:
+        raise SonoError("a shape 'mask' whose picture is not a complete PNG") from error
+    mask = np.zeros(size, np.bool_)
+    mask[top : bottom + 1, left : right + 1] = part
+    return mask

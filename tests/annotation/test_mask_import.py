@@ -10,7 +10,7 @@ import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
 from sono.annotation.exchange.mask_pictures import match_color
-from sono.annotation.export_masks import export_coco
+from sono.annotation.export_masks import export_masks
 from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
 from sono.annotation.import_summary import Outcome, _unknown_labels
 from sono.annotation.mask_import import import_masks
@@ -77,7 +77,7 @@ def test_what_sono_exports_comes_back(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
     import_masks(workspace, coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())}))
     before = stored(workspace)[0]
-    export_coco(workspace, tmp_path / "out.json")
+    export_masks(workspace, tmp_path / "out.json")
     (workspace.root / "masks.parquet").unlink()
     assert import_masks(workspace, tmp_path / "out.json").imported == 1
     assert np.array_equal(stored(workspace)[0], before)
