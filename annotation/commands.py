@@ -187,6 +187,26 @@ def export(
 
 
 @masks.command()
+def measure(
+    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV, too.")] = None,
+    no_vault: NoVaultOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure HC, BPD, OFD, AC and FL in mm on masks of the planes that show them.
+
+    Example: sono masks measure --csv biometry.csv
+    """
+    from sono.annotation.measure_masks import measure_masks
+    from sono.curation.core.workspace import Workspace
+
+    summary = measure_masks(Workspace.find(workspace), csv, no_vault)
+    show(summary, as_json)
+    summary.refuse_nothing()
+
+
+@masks.command()
 def overlays(
     target: Annotated[Path, typer.Argument(help="Folder for the contact sheet.")],
     count: Annotated[int, typer.Option(min=1, help="How many frames.")] = 24,
