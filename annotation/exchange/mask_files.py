@@ -132,7 +132,9 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
         )
     if legend is not None and legend.masks:
         if files:
-            found.remarks.append(f"{len(files)} files that {legend.path.name} does not list")
+            found.remarks.append(
+                f"{len(files)} files were not read, because {legend.path.name} does not list them"
+            )
         return
     for path in files:
         if path.suffix.lower() not in READ:
@@ -144,7 +146,7 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
             found.refuse("broken", path, str(error).removeprefix(f"{path}: "))
     if others:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(others.items()))
-        found.remarks.append(f"files that are neither PNG nor JSON were not read: {counts}")
+        found.remarks.append(f"files of other kinds were not read: {counts}")
 
 
 def _with_legend(rules: MaskRules, legend: Legend, found: Found) -> MaskRules:

@@ -29,7 +29,6 @@ FILES = {
 }
 CONTENTS: dict[str, Any] = {
     "VGG Image Annotator": VIA,
-    "Label Studio": [{"id": 1, "annotations": [], "data": {"image": "a.png"}}],
     "COCO results without images and categories": [{"image_id": 1, "category_id": 1, "score": 1}],
     "Datumaro": {"info": {}, "categories": {}, "items": []},
     "GeoJSON": {"type": "FeatureCollection", "features": []},

@@ -131,7 +131,7 @@ def test_a_bad_segmentation_is_refused_with_its_reason(
         ("<annotations/>", "XML"),
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ('[{"data": {}, "annotations": []}]', "Label Studio"),
+        ('[{"data": 7, "annotations": []}]', "of an unknown format"),
     ],
 )
 def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, message: str) -> None:
