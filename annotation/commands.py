@@ -183,7 +183,8 @@ def export(
     from sono.curation.core.workspace import Workspace
 
     options = ExportOptions(format_name, coordinates, source_names, no_vault)
-    show(export_masks(Workspace.find(workspace), target, options), as_json)
+    summary = export_masks(Workspace.find(workspace), target, options)
+    show(summary if as_json else summary.table(), as_json)
 
 
 @masks.command()

@@ -23,6 +23,7 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_file, check_folder
 
 Coordinates = Literal["stored", "source"]
+MAX_LOSSES = 10  # named in the terminal
 PRIVATE_MODE, PRIVATE_FOLDER_MODE = 0o600, 0o700
 
 
@@ -54,6 +55,16 @@ class ExportSummary:
     private_strings: int | None
     losses: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    def table(self) -> dict[str, object]:
+        """The summary for the terminal, with the first losses and their number."""
+        more = len(self.losses) - MAX_LOSSES
+        shown = (
+            *self.losses[:MAX_LOSSES],
+            *([f"{more} more; --json lists all"] if more > 0 else []),
+        )
+        searched = "not searched: private" if self.private_strings is None else self.private_strings
+        return {**vars(self), "losses": shown, "private_strings": searched}
 
 
 def export_masks(

@@ -65,7 +65,8 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
     pixels = whole if match.stored else crop(whole, match.row)
     if not pixels.any():
         raise RefusedError("empty")
-    odd = None if rules.force or exported else oddity(whole, pixels, mask.nested)
+    checked = rules.force or (exported and match.exported)
+    odd = None if checked else oddity(whole, pixels, mask.nested)
     if odd is not None:
         raise RefusedError(*odd)
     if not exported:

@@ -1,6 +1,7 @@
 """Label Studio JSON: brushes, polygons in percent, rectangles and ellipses of each task."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,6 @@ from sono.annotation.exchange.frames import (
     Content,
     ExportFrame,
     ExportMask,
-    json_text,
 )
 from sono.annotation.exchange.grouped import Shape, add_grouped
 from sono.annotation.exchange.rings import polygons_of
@@ -24,7 +24,7 @@ from sono.curation.core.arrays import Mask
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
 
-START = f'[\n {{\n  "meta": {{\n   "description": "{DESCRIPTION}'.encode()
+START = f'[\n{{"meta": {{"description": "{DESCRIPTION}'.encode()
 LABELS = {
     "brushlabels": "brush", "polygonlabels": "polygon", "rectanglelabels": "rectangle",
     "ellipselabels": "ellipse",
@@ -135,16 +135,19 @@ def _pixels(kind: str, value: Mapping[str, Any], size: Size) -> Mask:
 
 def write_label_studio(content: Content, target: Path, polygons: bool = False) -> None:
     """Write a task for each frame: reviewed masks as annotations, proposals as predictions."""
-    tasks = []
-    for frame in content.frames:
-        shapes: dict[str, list[dict[str, Any]]] = {"annotations": [], "predictions": []}
-        for mask in frame.masks:
-            part = "predictions" if mask.attributes.get("state") == "proposed" else "annotations"
-            shapes[part] += _regions(mask, frame, content, polygons)
-        parts = {part: [{"result": results}] if results else [] for part, results in shapes.items()}
-        meta = {"description": DESCRIPTION}
-        tasks.append({"meta": meta, "data": {"image": frame.name}, **parts})
-    target.write_text(json_text(tasks), encoding="utf-8")
+    with target.open("w", encoding="utf-8") as file:
+        for number, frame in enumerate(content.frames):
+            file.write((",\n" if number else "[\n") + json.dumps(_task(frame, content, polygons)))
+        file.write("\n]\n")
+
+
+def _task(frame: ExportFrame, content: Content, polygons: bool) -> dict[str, Any]:
+    shapes: dict[str, list[dict[str, Any]]] = {"annotations": [], "predictions": []}
+    for mask in frame.masks:
+        part = "predictions" if mask.attributes.get("state") == "proposed" else "annotations"
+        shapes[part] += _regions(mask, frame, content, polygons)
+    parts = {part: [{"result": results}] if results else [] for part, results in shapes.items()}
+    return {"meta": {"description": DESCRIPTION}, "data": {"image": frame.name}, **parts}
 
 
 def _regions(

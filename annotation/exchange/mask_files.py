@@ -15,7 +15,7 @@ from sono.annotation.exchange.foreign_masks import Found, read_file
 from sono.annotation.exchange.label_images import IMAGES, read_label_image, read_segmentation
 from sono.annotation.exchange.label_studio import is_label_studio, read_label_studio
 from sono.annotation.exchange.labelme import is_labelme, read_labelme
-from sono.annotation.exchange.legends import Legend, find_legend, read_listed
+from sono.annotation.exchange.legends import LEGENDS, find_legend, read_listed
 from sono.annotation.exchange.mask_pictures import PictureRules, read_mask_picture
 from sono.annotation.exchange.yolo import names_file, read_yolo
 from sono.curation.core.errors import SonoError
@@ -107,14 +107,19 @@ def _read_file(path: Path, folder: Path, rules: MaskRules, found: Found) -> None
 
 def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
     """The mask files below `folder`; other files are counted."""
-    if (names := names_file(folder)) is not None:
+    if (names := names_file(folder)) is not None and any(folder.rglob("*.txt")):
         read_yolo(names, found)
         return
-    legend = find_legend(folder)
-    listed: set[str] = set()
+    legend = find_legend(folder) if rules.legend else None
+    listed = set(LEGENDS)
     if legend is not None:
-        rules = _with_legend(rules, legend, found)
-        listed = {*legend.files, legend.path.name}
+        listed |= legend.files
+        pictures = rules.pictures
+        if legend.values:
+            pictures = replace(pictures, values=legend.values)
+        if legend.colors:
+            pictures = replace(pictures, colors=legend.colors)
+        rules = replace(rules, pictures=pictures)
         read_listed(legend, found)
     others: Counter[str] = Counter()
     files = [
@@ -124,7 +129,7 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
         and path.name[0] != "."
         and path.relative_to(folder).as_posix() not in listed
     ]
-    if not listed and not any(path.suffix.lower() in READ for path in files):
+    if legend is None and not any(path.suffix.lower() in READ for path in files):
         there = f" (the first file is {_kind(files[0])})" if files else ""
         raise SonoError(
             f"{folder}: contains no PNG or LabelMe JSON, nor another mask file{there}; give the "
@@ -147,16 +152,6 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
     if others:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(others.items()))
         found.remarks.append(f"files of other kinds were not read: {counts}")
-
-
-def _with_legend(rules: MaskRules, legend: Legend, found: Found) -> MaskRules:
-    """The rules with the classes that a legend names, unless an option names them."""
-    if legend.masks or not rules.legend:
-        if not rules.legend:
-            found.remarks.append(f"{legend.path.name} is not used, because an option names classes")
-        return rules
-    named = {"values": legend.values} if legend.values else {"colors": legend.colors}
-    return replace(rules, pictures=replace(rules.pictures, **named))
 
 
 def _kind(path: Path) -> str:

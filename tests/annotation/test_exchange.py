@@ -264,3 +264,15 @@ def test_a_pixel_in_the_corner_is_lost_by_polygons_and_named(tmp_path: Path) -> 
     full.write(MASKS, mask_table([mask_row(row, mask, "femur", "import", state="accepted")]))
     (loss,) = exported(tmp_path, full, "coco-polygons").losses
     assert "IoU 0.0000, not read back" in loss
+
+
+def test_many_losses_are_counted_in_the_terminal_and_listed_in_json(tmp_path: Path) -> None:
+    full, _ = two_studies(tmp_path)
+    row = {"image_id": f"{0:016x}", "height": 26, "width": 30}
+    ring = hard_masks()["hole"]
+    rings = [mask_row(row, np.roll(ring, by, 1), "femur", "manual") for by in range(-6, 6)]
+    full.write(MASKS, mask_table(rings))
+    summary = exported(tmp_path, full, "cvat-polygons")
+    assert len(summary.losses) == 12
+    shown = summary.table()["losses"]
+    assert len(shown) == 11 and shown[-1] == "2 more; --json lists all"

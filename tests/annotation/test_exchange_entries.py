@@ -75,6 +75,12 @@ def test_the_parts_of_a_group_with_two_labels_are_two_masks(tmp_path: Path) -> N
     assert import_masks(workspace, tmp_path / "a.xml").imported == 3
 
 
+def test_an_image_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_bytes(cvat(f'<mask {MASK} rle="0, 132"/>', name="a.png"))
+    summary = import_masks(study(tmp_path), tmp_path / "a.xml")
+    assert (summary.imported, summary.refused) == (0, {"two_pictures": 2})
+
+
 BAD_CVAT = {
     f'<mask {MASK} rle="0, 131"/>': "sum to 131",
     f'<mask {MASK} rle="0, 999999999"/>': "sum to 999999999",
@@ -448,6 +454,14 @@ def test_an_unclear_legend_is_an_error(tmp_path: Path, name: str, text: str) -> 
     (tmp_path / "given" / name).write_text(text)
     with pytest.raises(SonoError, match="legend"):
         import_masks(study(tmp_path), tmp_path / "given")
+
+
+def test_an_option_replaces_the_legend(tmp_path: Path) -> None:
+    top = listed(tmp_path, lambda one: None)
+    (top / "legend.csv").write_text("damaged")
+    workspace = study(tmp_path)
+    summary = import_masks(workspace, top, ImportOptions(values={3: "humerus"}))
+    assert (summary.structures, summary.refused) == ({"humerus": 2}, {})
 
 
 def nrrd(folder: Path, head: dict[str, str], *segments: str, values: Any = None) -> Path:
