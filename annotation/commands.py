@@ -29,7 +29,7 @@ def import_(
         Path,
         typer.Argument(
             help=(
-                "COCO or LabelMe JSON, a table of boxes, or a folder of mask PNGs or LabelMe files."
+                "COCO, LabelMe, Label Studio or CVAT, a table of boxes, or a folder of mask files."
             )
         ),
     ],
@@ -183,20 +183,68 @@ def train(
 
 @masks.command()
 def export(
-    target: Annotated[Path, typer.Argument(help="The COCO JSON to write.")],
+    target: Annotated[Path, typer.Argument(help="The file or new folder to write.")],
+    format_name: Annotated[
+        Literal[
+            "coco",
+            "coco-polygons",
+            "cvat",
+            "cvat-polygons",
+            "label-studio",
+            "label-studio-polygons",
+            "labelme",
+            "labelme-polygons",
+            "png-binary",
+            "png-indexed",
+            "png-color",
+            "nrrd",
+            "mha",
+            "yolo",
+        ],
+        typer.Option("--format", help="Polygons and yolo fill holes; the others are exact."),
+    ] = "coco",
+    coordinates: Annotated[
+        Literal["stored", "source"],
+        typer.Option(help="Pixels of the stored frames, or of the raw files."),
+    ] = "stored",
+    source_names: Annotated[
+        bool, typer.Option("--source-names", help="Name the raw files: private, needs the vault.")
+    ] = False,
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write all masks of the stored frames as COCO JSON.
+    """Write all masks that were not rejected in the format of another tool (docs/masks.md).
 
     Example: sono masks export masks.coco.json
     """
-    from sono.annotation.export_masks import export_coco
+    from sono.annotation.export_masks import ExportOptions, export_masks
     from sono.curation.core.workspace import Workspace
 
-    show(export_coco(Workspace.find(workspace), target, no_vault), as_json)
+    options = ExportOptions(format_name, coordinates, source_names, no_vault)
+    summary = export_masks(Workspace.find(workspace), target, options)
+    show(summary if as_json else summary.table(), as_json)
+
+
+@masks.command()
+def measure(
+    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV, too.")] = None,
+    no_vault: NoVaultOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure HC, BPD, OFD, AC and FL in mm on masks of the planes that show them.
+
+    Example: sono masks measure --csv biometry.csv
+    """
+    from sono.annotation.measure_masks import measure_masks
+    from sono.curation.core.workspace import Workspace
+
+    summary = measure_masks(Workspace.find(workspace), csv, no_vault)
+    show(summary, as_json)
+    summary.refuse_nothing()
 
 
 @masks.command()

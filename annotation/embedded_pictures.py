@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sono.annotation.foreign_masks import Picture, read_file
+from sono.annotation.exchange.foreign_masks import Picture, read_file
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.curation.core.arrays import Gray
 from sono.curation.core.errors import SonoError

@@ -1,78 +1,197 @@
-"""Export masks as COCO JSON over the stored frames; `sono masks import` reads it back."""
+"""Export masks in the format of another tool; `sono masks import` reads all of them back."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
+from sono.annotation.exchange.formats import FORMATS, Format, FormatName
+from sono.annotation.exchange.frames import ATTRIBUTES, Content, ExportFrame, ExportMask
+from sono.annotation.mask_fit import crop
 from sono.annotation.masks import check_masks, masks_of
-from sono.curation.core.atomic import atomic_path
+from sono.annotation.placing import in_source, source_size, source_spacing
+from sono.annotation.source_names import SourceNames, frame_names
+from sono.curation.core.atomic import atomic_path, real_path
+from sono.curation.core.atomic_folders import new_folder
+from sono.curation.core.console import warn
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import decode
+from sono.curation.core.tables import Row, rows_of
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.gate import check_file
+from sono.curation.privacy.gate import check_file, check_folder
 
-DESCRIPTION = "sono: fetal ultrasound frames and masks, stored pixels"
-START = f'{{\n "info": {{\n  "description": "{DESCRIPTION}"'.encode()  # of every export
-ATTRIBUTES = ("mask_id", "state", "source", "model_hash", "prompt", "score", "stability")
+Coordinates = Literal["stored", "source"]
+MAX_LOSSES = 10  # named in the terminal
+PRIVATE_MODE, PRIVATE_FOLDER_MODE = 0o600, 0o700
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of `sono masks export`.
+
+    `coordinates`: pixels of the stored crop, or of the source frame. `source_names`: name files by
+    the raw files, which is private. `no_vault`: export unsearched where the vault is missing.
+    """
+
+    format: FormatName = "coco"
+    coordinates: Coordinates = "stored"
+    source_names: bool = False
+    no_vault: bool = False
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was written and where."""
+    """What was written and where.
+
+    `private_strings` were searched for; None if the export is private, and was not searched.
+    `losses` names each mask that is not exactly the same when it is read back.
+    """
 
     path: Path
     images: int
     masks: int
-    private_strings: int
+    private_strings: int | None
+    losses: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def table(self) -> dict[str, object]:
+        """The summary for the terminal, with the first losses and their number."""
+        more = len(self.losses) - MAX_LOSSES
+        shown = (
+            *self.losses[:MAX_LOSSES],
+            *([f"{more} more; --json lists all"] if more > 0 else []),
+        )
+        searched = "not searched: private" if self.private_strings is None else self.private_strings
+        return {**vars(self), "losses": shown, "private_strings": searched}
 
 
-def export_coco(workspace: Workspace, target: Path, no_vault: bool = False) -> ExportSummary:
-    """Write all accepted frames and their masks as COCO JSON, without rejected masks.
+def export_masks(
+    workspace: Workspace, target: Path, options: ExportOptions | None = None
+) -> ExportSummary:
+    """Write the accepted frames and their masks, without rejected masks.
 
-    The same tables give the same bytes. `file_name` is relative to the workspace; sizes and masks
-    are in stored pixels. Nothing is written on an error: Raises PrivacyError if something private
-    is found, SonoError if there are no masks, or when private text cannot be searched for (unless
-    `no_vault`).
+    The same tables give the same bytes. Nothing is written on an error: Raises PrivacyError if
+    something private is found, SonoError if there are no masks, or when private text cannot be
+    searched for (unless `options.no_vault`).
     """
-    workspace.require_vault(no_vault)
-    workspace.check_output(target, START)
+    options = options or ExportOptions()
+    form = FORMATS[options.format]
+    workspace.require_vault(None if options.source_names else options.no_vault)
+    _check_target(workspace, target, form, options)
     frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
     masks = masks_of(workspace, frames["image_id"])
     check_masks(masks, frames)
-    numbers = {image_id: number for number, image_id in enumerate(frames["image_id"], start=1)}
-    names = sorted(set(masks["structure"]))
-    content = {
-        "info": {"description": DESCRIPTION},
-        "images": [_image(numbers, row) for row in frames.to_dict("records")],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
-        "annotations": [
-            {
-                "id": number,
-                "category_id": names.index(row["structure"]) + 1,
-                **_annotation(numbers, row),
-            }
-            for number, row in enumerate(masks.to_dict("records"), start=1)
-        ],
-    }
-    with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        searched = check_file(workspace, temporary, target.name)
-    return ExportSummary(target, len(frames), len(masks), searched)
+    names = frame_names(workspace, frames, options.source_names, options.coordinates == "source")
+    content = Content((), tuple(sorted(set(masks["structure"]))))
+    content.frames = _frames(frames, masks, names, options, content)
+    searched = _write(workspace, target, form, content, options.source_names)
+    remarks = [*_remarks(frames, masks, form, options), *names.remarks, *content.remarks]
+    if options.source_names:
+        warn(f"{target}: names raw files, which may contain names of patients; do not share it")
+    return ExportSummary(
+        target,
+        len(frames),
+        len(masks),
+        searched,
+        tuple(map(str, content.losses)),
+        tuple(remarks),
+    )
 
 
-def _image(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, object]:
-    size = {"height": int(row["height"]), "width": int(row["width"])}
-    return {"id": numbers[row["image_id"]], "file_name": row["file"], **size}
+def _check_target(workspace: Workspace, target: Path, form: Format, options: ExportOptions) -> None:
+    if options.source_names and real_path(target).is_relative_to(real_path(workspace.root)):
+        raise SonoError(
+            f"{target}: is inside the workspace, which may be shared, but --source-names exports "
+            "private names; choose a place outside it"
+        )
+    if form.start is None:
+        workspace.check_new_folder(target)
+    else:
+        workspace.check_output(target, form.start)
 
 
-def _annotation(numbers: Mapping[str, int], row: Mapping[Any, Any]) -> dict[str, object]:
-    return {
-        "image_id": numbers[row["image_id"]],
-        "segmentation": {"size": [int(row["height"]), int(row["width"])], "counts": row["counts"]},
-        "bbox": [int(row[name]) for name in ("box_x", "box_y", "box_width", "box_height")],
-        "area": int(row["area"]),
-        "iscrowd": 0,
-        "attributes": {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES},
-    }
+def _write(
+    workspace: Workspace, target: Path, form: Format, content: Content, private: bool
+) -> int | None:
+    """Write the export; returns the number of private strings that were searched for."""
+    if form.start is None:
+        with new_folder(target) as folder:
+            form.write(content, folder)
+            if private:
+                folder.chmod(PRIVATE_FOLDER_MODE)
+                return None
+            return check_folder(workspace, folder)
+    with atomic_path(target, PRIVATE_MODE if private else 0o644) as temporary:
+        form.write(content, temporary)
+        return None if private else check_file(workspace, temporary, target.name)
+
+
+def _frames(
+    frames: pd.DataFrame,
+    masks: pd.DataFrame,
+    names: SourceNames,
+    options: ExportOptions,
+    content: Content,
+) -> Iterator[ExportFrame]:
+    """Yield the frames with their masks, decoded one frame at a time."""
+    of_frame: dict[str, list[Row]] = {}
+    for row in rows_of(masks):
+        of_frame.setdefault(str(row["image_id"]), []).append(row)
+    is_source = options.coordinates == "source"
+    for image in rows_of(frames):
+        image_id = str(image["image_id"])
+        name, stem = names.of[image_id]
+        size = source_size(image) if is_source else (int(image["height"]), int(image["width"]))
+        drawn = [_mask(row, image, is_source, content) for row in of_frame.get(image_id, ())]
+        spacing = source_spacing(image) if is_source else _spacing(image)
+        yield ExportFrame(name, stem, size, tuple(drawn), spacing)
+
+
+def _mask(row: Row, image: Row, is_source: bool, content: Content) -> ExportMask:
+    pixels = decode(str(row["counts"]), int(row["height"]), int(row["width"]))
+    attributes = {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES}
+    mask = ExportMask(str(row["mask_id"]), str(row["structure"]), pixels, attributes)
+    if not is_source:
+        return mask
+    placed = in_source(pixels, image)
+    again = crop(placed, image)
+    if (again != pixels).any():
+        iou = float((again & pixels).sum() / (again | pixels).sum())
+        content.lose(mask, iou, "resampled to the pixels of its file")
+    return ExportMask(mask.mask_id, mask.structure, placed, attributes)
+
+
+def _spacing(image: Mapping[str, Any]) -> tuple[float, float] | None:
+    spacing = image["row_spacing_mm"], image["col_spacing_mm"]
+    return None if pd.isna(spacing[0]) or pd.isna(spacing[1]) else spacing
+
+
+def _remarks(
+    frames: pd.DataFrame, masks: pd.DataFrame, form: Format, options: ExportOptions
+) -> list[str]:
+    found = []
+    shown = frames[frames["image_id"].isin(masks["image_id"])]
+    proposed = int((masks["state"] == "proposed").sum())
+    if proposed and not form.states:
+        found.append(
+            f"{proposed} masks are proposals that nobody has reviewed, which {options.format} "
+            "cannot express: imported elsewhere they count as accepted"
+        )
+    if options.coordinates == "source":
+        resampled = int(shown["file_height"].notna().sum())
+        turned = sum(
+            "rotated_by_exif" in (codes if codes is not None else ()) for codes in shown["reasons"]
+        )
+        if resampled:
+            found.append(
+                f"the masks of {resampled} frames are resampled (nearest pixel), because the "
+                "pixels of these files are not square and those of the stored frames are"
+            )
+        if turned:
+            found.append(
+                f"{turned} frames are turned by the orientation tag of their file; their masks are "
+                "in the pixels of the displayed picture"
+            )
+    return found

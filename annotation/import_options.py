@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sono.annotation.mask_files import TABLES
+from sono.annotation.exchange.mask_files import TABLES
 from sono.curation.core.column_values import MASK_STATES
 from sono.curation.core.errors import SonoError, did_you_mean
 

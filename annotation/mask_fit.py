@@ -5,13 +5,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.foreign_masks import ForeignMask, RefusedError
+from sono.annotation.exchange.foreign_masks import ForeignMask, RefusedError
 from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.mask_quality import oddity, same_shape
@@ -23,6 +24,8 @@ from sono.curation.core.rle import decode
 from sono.curation.core.tables import Row, rows_of
 
 MAX_PROMPT = 1000  # characters
+MAX_REVIEWER = 100
+MASK_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,7 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
 
     Raises RefusedError if it has no structure, does not fit or looks wrong.
     """
-    structure = (
-        mask.label if mask.picture.file is not None else _structure(mask.label, rules.labels)
-    )
+    structure = _structure(mask.label, rules.labels)
     whole = _whole(mask, match)
     if not whole.any():
         raise RefusedError("empty", "it covers no pixel of the picture")
@@ -64,16 +65,20 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
     pixels = whole if match.stored else crop(whole, match.row)
     if not pixels.any():
         raise RefusedError("empty")
-    odd = None if rules.force or exported else oddity(whole, pixels, mask.nested)
+    checked = rules.force or (exported and match.exported)
+    odd = None if checked else oddity(whole, pixels, mask.nested)
     if odd is not None:
         raise RefusedError(*odd)
     if not exported:
         row = mask_row(match.row, pixels, structure, mask.source, state=rules.state)
-        # a tool that drops attributes gives a stored mask back, which is still a proposal
-        return _drawn_before(row, rules) if match.stored else row
+        # a tool that drops attributes gives an exported mask back, which is still a proposal
+        return _drawn_before(row, rules) if match.exported else row
     kept = {key: value for key, value in exported.items() if key != "mask_id"}
     row = mask_row(match.row, pixels, structure, **kept)
-    return row | {"state": _state(row, exported, rules.known)}
+    state = _state(row, exported, rules.known)
+    # the reviewer has not seen a shape that was changed since
+    unsigned = {"reviewer": None, "reviewed_at": None} if state != exported["state"] else {}
+    return row | unsigned | {"state": state}
 
 
 def crop(mask: NDArray[np.bool_], image: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -123,7 +128,7 @@ def _exported(mask: ForeignMask, match: Match) -> Row:
     """The checked attributes of a mask that `sono masks export` wrote; {} for any other mask."""
     given = mask.exported
     if (
-        not match.stored
+        not (match.exported or MASK_ID.fullmatch(str(given.get("mask_id"))))
         or given.get("source") not in MASK_SOURCES
         or given.get("state") not in MASK_STATES
     ):
@@ -135,11 +140,27 @@ def _exported(mask: ForeignMask, match: Match) -> Row:
         if re.fullmatch("[0-9a-f]{8,64}", value := str(given.get("model_hash")))
         else None,
         "prompt": _prompt(given.get("prompt")),
+        "reviewer": _line(given.get("reviewer")),
+        "reviewed_at": _time(given.get("reviewed_at")),
     }
 
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _line(value: object) -> str | None:
+    """A name of one line."""
+    fits = isinstance(value, str) and 0 < len(value) <= MAX_REVIEWER and value.isprintable()
+    return str(value) if fits else None
+
+
+def _time(value: object) -> str | None:
+    """A time in ISO 8601."""
+    try:
+        return value if isinstance(value, str) and datetime.fromisoformat(value) else None
+    except ValueError:
+        return None
 
 
 def _prompt(value: object) -> str | None:

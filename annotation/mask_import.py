@@ -10,14 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.embedded_pictures import checked
-from sono.annotation.foreign_masks import Found, Picture, RefusedError
+from sono.annotation.exchange.foreign_masks import Found, Picture, RefusedError
+from sono.annotation.exchange.mask_files import MaskRules, read_masks
+from sono.annotation.exchange.mask_pictures import PictureRules
 from sono.annotation.import_options import ImportOptions, check_file_kind, check_options
 from sono.annotation.import_summary import MAX_NAMES, ImportSummary, Outcome, summarize
-from sono.annotation.mask_files import MaskRules, read_masks
 from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, find_structure, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
-from sono.annotation.mask_pictures import PictureRules
 from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
 from sono.annotation.turned_masks import turned_masks
 from sono.curation.core.console import progress
@@ -35,10 +35,10 @@ HEAD_COLORS = {"red": "fetal head", "olive": "cavum septi pellucidi", "green": "
 def import_masks(
     workspace: Workspace, path: Path, options: ImportOptions | None = None
 ) -> ImportSummary:
-    """Import COCO or LabelMe JSON, a table of boxes, a mask PNG, or a folder of PNGs and JSON.
+    """Import a file or folder of masks in any format that annotation/exchange reads.
 
     Masks are in source pixels and are cropped like their frame; those named by image id are in
-    stored pixels, as `export_coco` writes them. A mask without a certain frame and a bad entry are
+    stored pixels, as `export_masks` writes them. A mask without a certain frame and a bad entry are
     refused and counted. Raises SonoError for contradictory options and files that cannot be read;
     IssuesError under `options.strict` when a mask was refused: then nothing is imported.
     """
@@ -47,7 +47,9 @@ def import_masks(
     check_file_kind(path, options)
     images, planes = workspace.images(), workspace.planes()
     labels = Labels.create(planes, options.structure, options.labels, options.skipped)
-    found = read_masks(path, MaskRules(_picture_rules(options, planes, images), options.columns))
+    named = bool(options.structure or options.colors or options.values)
+    pictures = _picture_rules(options, planes, images)
+    found = read_masks(path, MaskRules(pictures, options.columns, legend=not named))
     _check_one_label(path, labels, found)
     finder = FrameFinder.create(workspace, images, options.ignored_folders)
     rules = FitRules.create(labels, options.state, options.force, workspace.masks())

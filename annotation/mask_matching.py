@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sono.annotation.foreign_masks import Picture
+from sono.annotation.exchange.foreign_masks import Picture
 from sono.annotation.picture_names import Reading, local_path, readings, stem_of
 from sono.annotation.source_files import SourceFile, source_files
 from sono.curation.core.atomic import real_path, sha256
@@ -22,6 +22,7 @@ from sono.curation.records.table import path_parts
 MAX_CANDIDATES = 3  # named in a refusal
 MAX_NEAR = 20  # masks for which near names are looked up
 
+SOURCE = "source"  # after an image id: a mask in the pixels of the source file
 NUMBER = re.compile(r"\d+")
 UPLOADS = re.compile(r"(?:^|/)(?:images|uploads?)/\d+$")  # ends with a project number, Label Studio
 
@@ -39,12 +40,14 @@ GENERIC = frozenset((
 class Match(NamedTuple):
     """The row of the images table that a picture belongs to, and the evidence.
 
-    If `stored` is true, the picture has the pixels of the stored frame, not of the source file.
+    If `stored` is true, the picture has the pixels of the stored frame, not of the source file. If
+    `exported` is true, its name is one of `sono masks export`.
     """
 
     row: Row
     evidence: str
     stored: bool = False
+    exported: bool = False
 
 
 class NoMatch(NamedTuple):
@@ -146,13 +149,15 @@ class FrameFinder:
     def _by_id(self, stem: str) -> Match | NoMatch | None:
         image_id, _, crop = stem.partition("-")
         row = self.accepted.get(image_id)
+        if row is not None and crop == SOURCE:
+            return Match(row, "image id", exported=True)
         if row is None or (crop and not re.fullmatch("[0-9a-f]{8}", crop)):
             return None
         if crop and stem not in self._stored:
             return NoMatch(
                 "changed", "the frame was cropped differently since then; export the masks again"
             )
-        return Match(row, "image id", stored=True)
+        return Match(row, "image id", stored=True, exported=True)
 
     def _by_path(self, picture: Picture, stem: str) -> Match | NoMatch:
         refused: NoMatch | None = None

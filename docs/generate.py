@@ -27,6 +27,7 @@ SPECS = {
     tables.ImageRow: tables.IMAGES,
     tables.MaskRow: tables.MASKS,
     tables.CaptionRow: tables.CAPTIONS,
+    tables.BiometryRow: tables.BIOMETRY,
     vault_tables.SourceRow: vault_tables.SOURCES,
 }
 MOST = 2**31 - 1  # of a column of 32-bit integers

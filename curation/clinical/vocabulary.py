@@ -9,7 +9,7 @@ from sono.curation.clinical.name_variants import COMMON, words_of
 from sono.curation.clinical.values import FINDINGS, LATERALITY, PRESENTATION
 from sono.curation.core.planes import OTHER_LABELS, PLANES, REGIONS, PlaneTable
 from sono.curation.core.reasons import REASONS, SPACING_REASONS
-from sono.curation.core.tables import CAPTIONS, DUPLICATES, IMAGES, MASKS
+from sono.curation.core.tables import BIOMETRY, CAPTIONS, DUPLICATES, IMAGES, MASKS
 
 OWN_WORDS = words_of(
     """
@@ -21,9 +21,10 @@ OWN_WORDS = words_of(
 )
 
 # Where a cell is one of our own codes: a file may be called blank.png or no_regions.dcm.
+TABLES = (IMAGES, MASKS, DUPLICATES, CAPTIONS, BIOMETRY)
 CODES = tuple(
     dict.fromkeys(
-        (*REASONS, *SPACING_REASONS, *(word for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS)
+        (*REASONS, *SPACING_REASONS, *(word for spec in TABLES
                                        for words in spec.choices.values() for word in words))
     )
 )  # fmt: skip
@@ -35,9 +36,9 @@ CODE_COLUMNS = (
     "ga_source",
     "crosses",
     "kind",
-    *(name for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS) for name in spec.choices),
+    *(name for spec in TABLES for name in spec.choices),
 )
-COLUMNS = tuple(name for spec in (IMAGES, MASKS, DUPLICATES, CAPTIONS) for name in spec.columns)
+COLUMNS = tuple(name for spec in TABLES for name in spec.columns)
 
 # Keys of run.json, metrics.json, log files, sono.toml and checkpoints; words of result tables.
 KEY_WORDS = words_of(

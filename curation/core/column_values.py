@@ -27,6 +27,7 @@ MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
 # of masks that are trained on, unless `mask_states` of [training] differs
 TRAINED_STATES: tuple[Literal["accepted", "edited"], ...] = ("accepted", "edited")
+MEASURES = ("hc", "bpd", "ofd", "ac", "fl")  # of masks, in mm
 LEVELS = ("global", "region")
 TIERS = ("full", "partial", "label")
 ID_PATTERN = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}"  # may be the name of a file

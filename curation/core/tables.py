@@ -20,6 +20,7 @@ from sono.curation.core.column_values import (
     LINE_PATTERN,
     MASK_SOURCES,
     MASK_STATES,
+    MEASURES,
     PLACE_RANGE,
     PRESENTATIONS,
     SECTOR_KINDS,
@@ -209,7 +210,6 @@ MASKS = TableSpec(
 )
 
 
-# Pairs found by `sono dedup`; what belongs to the other frame begins with "other".
 class DuplicateRow(TypedDict, total=False):
     """Two frames that look alike; what belongs to the second begins with `other`."""
 
@@ -264,6 +264,31 @@ CAPTIONS = TableSpec(
     choices={"level": LEVELS, "tier": TIERS},
     ranges={"tokens": COUNT_RANGE},
     patterns={"image_id": ID_PATTERN, "mask_id": LINE_PATTERN},
+)
+
+
+class BiometryRow(TypedDict, total=False):
+    """A measurement of one mask."""
+
+    mask_id: str
+    image_id: str
+    patient_id: str | None  # keyed pseudonym
+    plane: str
+    structure: str
+    measure: str
+    value_mm: float
+    convention: str  # between which edges
+    source: str  # of the mask
+    state: str  # of the mask: a proposed one was not reviewed by anybody
+
+
+BIOMETRY = TableSpec(
+    "biometry",
+    schema_of(BiometryRow),
+    key=("image_id", "mask_id", "measure"),
+    choices={"measure": MEASURES, "source": MASK_SOURCES, "state": MASK_STATES},
+    ranges={"value_mm": (0, 1000)},
+    patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN},
 )
 
 

@@ -41,7 +41,7 @@ from sono.curation.privacy.text_extraction import CLOSED, extract_texts
 
 # Files in which sono writes counts and decimals, so short numbers are not ids. A text file of any
 # other kind is a note.
-PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv")
+PAGES = (".html", ".json", ".jsonl", ".log", ".toml", ".csv", ".xml", ".nrrd", ".mha")
 CENTER_COLUMNS = ("column 'center'", "column 'other_center'")
 # Run lengths look like words of one to six letters and digits, so a short name may occur among them
 # by chance.

@@ -30,7 +30,9 @@ TENSORBOARD = "runs/*/tensorboard/*"
 JSON = (".json", ".jsonl")
 LISTINGS = (*JSON, ".log", ".csv")
 # Columns of which every cell is a word of sono.
-CELLS = tuple(f"column '{name}'" for name in ("sector_kind", "condition", "template", "fields"))
+CELLS = tuple(
+    f"column '{name}'" for name in ("sector_kind", "condition", "convention", "template", "fields")
+)
 MIN_PHRASE = 2  # words of a text of the source code that is allowed within a longer one
 
 # Names that PyTorch and ONNX write, and words of their formats.

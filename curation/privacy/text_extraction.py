@@ -46,6 +46,7 @@ OPENERS = ((re.compile(rb"\x1f\x8b\x08"), gzip.open), (re.compile(rb"BZh[1-9]1AY
 
 _NUMBERS = {(spec.name, field.name) for spec in (IMAGES, MASKS, CAPTIONS) for field in spec.schema
             if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
+_PNG_RUN = re.compile(r"iVBORw0KGgo[\w+/]{40,}={0,2}", re.ASCII)  # a PNG in base64
 _PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _TAGS_OF_LETTERS = re.compile(
@@ -121,7 +122,8 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
     elif suffix == ".onnx":
         yield "", decoded(without_tensors(content))
     else:
-        text = decoded(content)
+        text, pictures = _without_pictures(decoded(content))
+        yield from pictures
         if suffix in MARKUP:
             for picture in _PICTURE.findall(text):
                 yield "a picture", _png_text(_unbase64(picture))
@@ -129,6 +131,20 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
             # a cell is a line
             text += "\n" + _TAG.sub(" \n", _TAGS_OF_LETTERS.sub("", text)) + "\n"
         yield "", text
+
+
+def _without_pictures(text: str) -> tuple[str, list[Text]]:
+    """`text` without its PNGs in base64, whose pixels look like letters, and the texts in them."""
+    pictures: list[Text] = []
+
+    def taken(run: re.Match[str]) -> str:
+        picture = _unbase64(run[0])
+        if b"IEND" not in picture:
+            return run[0]
+        pictures.append(("a picture", _png_text(picture)))
+        return " "
+
+    return _PNG_RUN.sub(taken, text), pictures
 
 
 def _archive_texts(content: bytes, depth: int) -> Iterator[Text] | None:

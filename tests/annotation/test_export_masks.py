@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from studies import fill_vault
 
-from sono.annotation.export_masks import export_coco
+from sono.annotation.export_masks import export_masks
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.mask_import import import_masks
 from sono.annotation.masks import mask_row, mask_table
@@ -50,7 +50,7 @@ def make_study(folder: Path) -> Workspace:
 
 
 def test_frames_and_masks_that_were_not_rejected_are_written(tmp_path: Path) -> None:
-    summary = export_coco(make_study(tmp_path), tmp_path / "out.json")
+    summary = export_masks(make_study(tmp_path), tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text())
     assert (summary.images, summary.masks) == (2, 2)
     assert [image["file_name"] for image in content["images"]] == [
@@ -64,7 +64,7 @@ def test_frames_and_masks_that_were_not_rejected_are_written(tmp_path: Path) -> 
 # inside pycocotools
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_pycocotools_reads_the_same_areas(tmp_path: Path) -> None:
-    export_coco(make_study(tmp_path), tmp_path / "out.json")
+    export_masks(make_study(tmp_path), tmp_path / "out.json")
     coco = COCO(tmp_path / "out.json")
     assert [int(coco.annToMask(each).sum()) for each in coco.loadAnns(coco.getAnnIds())] == [
         120,
@@ -75,7 +75,7 @@ def test_pycocotools_reads_the_same_areas(tmp_path: Path) -> None:
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     workspace = make_study(tmp_path)
     first, second = (
-        export_coco(workspace, tmp_path / name).path for name in ("one.json", "two.json")
+        export_masks(workspace, tmp_path / name).path for name in ("one.json", "two.json")
     )
     assert first.read_bytes() == second.read_bytes()
 
@@ -117,7 +117,7 @@ def whole_study(folder: Path) -> Workspace:
 def test_exported_masks_come_back_as_they_were(tmp_path: Path, emptied: bool) -> None:
     workspace = whole_study(tmp_path)
     before = workspace.masks()
-    export_coco(workspace, tmp_path / "out.json")
+    export_masks(workspace, tmp_path / "out.json")
     if emptied:
         (workspace.root / "masks.parquet").unlink()
     summary = import_masks(workspace, tmp_path / "out.json")
@@ -137,7 +137,7 @@ def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 def test_a_tool_that_drops_attributes_does_not_accept_proposals(tmp_path: Path) -> None:
     workspace = whole_study(tmp_path)
     before = workspace.masks()
-    path = export_coco(workspace, tmp_path / "out.json").path
+    path = export_masks(workspace, tmp_path / "out.json").path
     summary = import_masks(
         workspace, changed(path, lambda one: one.pop("attributes")), ImportOptions(force=True)
     )
@@ -150,7 +150,7 @@ def test_a_proposal_that_comes_back_in_another_shape_is_edited(
     tmp_path: Path, moved: float, state: str
 ) -> None:
     workspace = whole_study(tmp_path)
-    path = export_coco(workspace, tmp_path / "out.json").path
+    path = export_masks(workspace, tmp_path / "out.json").path
     ring = [5 + moved, 3, 25 + moved, 3, 25 + moved, 9, 5 + moved, 9]
     import_masks(workspace, changed(path, lambda one: one.update(segmentation=[ring])))
     masks = workspace.masks()
@@ -160,7 +160,7 @@ def test_a_proposal_that_comes_back_in_another_shape_is_edited(
 
 def test_only_numbers_hashes_and_json_come_back_with_a_mask(tmp_path: Path) -> None:
     workspace = whole_study(tmp_path)
-    path = export_coco(workspace, tmp_path / "out.json").path
+    path = export_masks(workspace, tmp_path / "out.json").path
     (workspace.root / "masks.parquet").unlink()
     odd = {
         "model_hash": "Jane Doe",
@@ -184,7 +184,7 @@ def test_only_numbers_hashes_and_json_come_back_with_a_mask(tmp_path: Path) -> N
 )
 def test_attributes_that_are_not_ours_do_not_count(tmp_path: Path, attributes: Any) -> None:
     workspace = whole_study(tmp_path)
-    path = export_coco(workspace, tmp_path / "out.json").path
+    path = export_masks(workspace, tmp_path / "out.json").path
     (workspace.root / "masks.parquet").unlink()
     changed(path, lambda one: one.update(attributes=attributes))
     summary = import_masks(workspace, path)
@@ -199,7 +199,7 @@ def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(
 ) -> None:
     workspace = whole_study(tmp_path)
     before = workspace.masks()
-    path = export_coco(workspace, tmp_path / "out.json").path
+    path = export_masks(workspace, tmp_path / "out.json").path
     content = json.loads(path.read_text())
     names = {one["id"]: one["name"] for one in content["categories"]}
     content["annotations"] = [
@@ -231,7 +231,7 @@ def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -
     )
     assert orphaned_masks_remark(workspace.masks()[:0], images) == []
     with pytest.raises(SonoError, match="no masks yet"):
-        export_coco(workspace, tmp_path / "out.json")
+        export_masks(workspace, tmp_path / "out.json")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_no_export_takes_the_place_of_a_file_of_the_study(tmp_path: Path, name: 
     workspace = make_study(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(SonoError, match="of the study itself"):
-        export_coco(workspace, workspace.root / name)
+        export_masks(workspace, workspace.root / name)
     with pytest.raises(SonoError, match="of the study itself"):
         run_dedup(workspace, csv=workspace.root / name)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -249,11 +249,11 @@ def test_no_export_takes_the_place_of_a_file_of_the_study(tmp_path: Path, name: 
 
 def test_only_an_earlier_export_is_overwritten(tmp_path: Path) -> None:
     workspace, out = make_study(tmp_path), tmp_path / "out.json"
-    first = export_coco(workspace, out).path.read_bytes()
-    assert export_coco(workspace, out).path.read_bytes() == first
+    first = export_masks(workspace, out).path.read_bytes()
+    assert export_masks(workspace, out).path.read_bytes() == first
     out.write_text('{"images": [], "annotations": [], "categories": []}')
     with pytest.raises(SonoError, match=r"out\.json: exists and is not an earlier output"):
-        export_coco(workspace, out)
+        export_masks(workspace, out)
     assert out.read_text().startswith('{"images"')
 
 

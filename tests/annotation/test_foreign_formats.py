@@ -10,7 +10,7 @@ import pytest
 from mask_studies import make_study
 from PIL import Image
 
-from sono.annotation.foreign_formats import file_format, json_format
+from sono.annotation.exchange.foreign_formats import file_format, json_format
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.mask_import import import_masks
 from sono.curation.core.errors import SonoError
@@ -29,7 +29,6 @@ FILES = {
 }
 CONTENTS: dict[str, Any] = {
     "VGG Image Annotator": VIA,
-    "Label Studio": [{"id": 1, "annotations": [], "data": {"image": "a.png"}}],
     "COCO results without images and categories": [{"image_id": 1, "category_id": 1, "score": 1}],
     "Datumaro": {"info": {}, "categories": {}, "items": []},
     "GeoJSON": {"type": "FeatureCollection", "features": []},

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from mask_studies import SOURCE, frame_row, make_study, png, stored
 
+from sono.annotation.exchange.shapes import draw_box, draw_circle, draw_polygons
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.import_summary import REFUSALS
 from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_labels import structure_name
-from sono.annotation.shapes import draw_box, draw_circle, draw_polygons
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import IMAGES

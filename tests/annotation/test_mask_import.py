@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png, stored
 
-from sono.annotation.export_masks import export_coco
+from sono.annotation.exchange.mask_pictures import match_color
+from sono.annotation.export_masks import export_masks
 from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
 from sono.annotation.import_summary import Outcome, _unknown_labels
 from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_labels import Labels, structure_name
-from sono.annotation.mask_pictures import match_color
 from sono.annotation.outlines import fill_outline
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
@@ -77,7 +77,7 @@ def test_what_sono_exports_comes_back(tmp_path: Path) -> None:
     workspace = make_study(tmp_path, ["/export/scan.png"])
     import_masks(workspace, coco_file(tmp_path, {"size": list(SOURCE), "counts": encode(drawn())}))
     before = stored(workspace)[0]
-    export_coco(workspace, tmp_path / "out.json")
+    export_masks(workspace, tmp_path / "out.json")
     (workspace.root / "masks.parquet").unlink()
     assert import_masks(workspace, tmp_path / "out.json").imported == 1
     assert np.array_equal(stored(workspace)[0], before)
@@ -131,7 +131,7 @@ def test_a_bad_segmentation_is_refused_with_its_reason(
         ("<annotations/>", "XML"),
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ('[{"data": {}, "annotations": []}]', "Label Studio"),
+        ('[{"data": 7, "annotations": []}]', "of an unknown format"),
     ],
 )
 def test_other_dialects_are_told_to_export_as_coco(tmp_path: Path, text: str, message: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
 
-from sono.annotation.foreign_masks import Found, Picture
+from sono.annotation.exchange.foreign_masks import Found, Picture
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.import_summary import REFUSALS
 from sono.annotation.mask_import import import_masks, match_all

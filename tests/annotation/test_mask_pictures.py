@@ -321,7 +321,7 @@ def test_files_that_are_no_masks_are_counted(tmp_path: Path) -> None:
         (tmp_path / "masks" / name).write_text("x")
     summary = import_masks(one_frame(tmp_path), tmp_path / "masks", HEAD)
     assert summary.remarks[:1] == (
-        "files that are neither PNG nor JSON were not read: .tif 1, .txt 1, no extension 1",
+        "files of other kinds were not read: .tif 1, .txt 1, no extension 1",
     )
 
 

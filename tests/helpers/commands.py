@@ -139,6 +139,20 @@ def _a_pair(place: Place) -> None:
     run_qc(place.study, QcOptions(more, center="A"), Engine(jobs=1))
 
 
+def _spaced(place: Place) -> None:
+    """Frames of known pixel spacing, with a bone as their mask."""
+    images = place.study.read(IMAGES)
+    images["row_spacing_mm"] = images["col_spacing_mm"] = 0.2
+    place.study.write(IMAGES, images)
+    femurs = [row for row in rows_of(place.study.accepted_images()) if row["plane"] == "femur"]
+    masks = []
+    for row in femurs:
+        bone = np.zeros((row["height"], row["width"]), np.bool_)
+        bone[60:80, 80:160] = True
+        masks.append(mask_row(row, bone, "femur", "manual", state="accepted"))
+    place.study.write(MASKS, mask_table(masks))
+
+
 def _no_masks(place: Place) -> None:
     place.study.path(MASKS).unlink()
 
@@ -265,6 +279,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "masks export": Command(
         "masks export {out}/masks.json", "search", (SETTING, *TABLES), "out/masks.json", writes=1
+    ),
+    "masks measure": Command(
+        "masks measure -q",
+        "warning",
+        (SETTING, PLANES, *TABLES, LOCK),
+        begin=_spaced,
+        writes=1,
     ),
     "masks overlays": Command(
         "masks overlays {out} --count 999",

@@ -28,6 +28,7 @@ from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.onnx_text import MESSAGES, NUMBERS, without_tensors
+from sono.curation.privacy.text_extraction import extract_texts
 
 NAME = "Doewörth^Jané"
 SPELLINGS = ("DOEWÖRTH^JANÉ", "jane doeworth", "Doewoerth")
@@ -367,3 +368,17 @@ def test_a_deep_or_endless_onnx_model_is_searched_as_bytes() -> None:
         deep = proto(1, proto(5, proto(6, deep)))  # a graph in an attribute of a node
     for content in (proto(7, deep), b"\xff" * 5000, proto(7, b"\x2a\xff\xff\x7f"), b"\x0b", b""):
         assert without_tensors(content) == content
+
+
+def test_the_pixels_of_a_picture_inside_json_are_no_letters(tmp_path: Path) -> None:
+    """A mask of LabelMe: names occur in base64 by chance."""
+    picture = base64.b64encode(gray_png()).decode()
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"mask": "{picture}", "label": "Okonkwo"}}')
+    text = "\n".join(text for _, text in extract_texts(path))
+    assert picture[20:40] not in text and "Okonkwo" in text
+    hidden = base64.b64encode(gray_png() + b"Lindqvist").decode()
+    path.write_text(f'{{"mask": "{hidden}"}}')
+    assert "Lindqvist" in "\n".join(text for _, text in extract_texts(path))
+    path.write_text(f'{{"mask": "{picture[:20]}Lindqvist{"A" * 40}"}}')
+    assert "Lindqvist" in "\n".join(text for _, text in extract_texts(path))

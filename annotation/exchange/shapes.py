@@ -84,14 +84,29 @@ def draw_circle(x: float, y: float, radius: float, size: tuple[int, int]) -> NDA
 
     Raises SonoError if most of them are outside the picture.
     """
+    return draw_ellipse(x, y, radius, radius, size)
+
+
+def draw_ellipse(
+    x: float, y: float, across: float, down: float, size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """The pixels [H, W] whose centers are in an upright ellipse with these half axes.
+
+    Raises SonoError if most of them are outside the picture, or a number is none.
+    """
+    if not (min(across, down) > 0 and max(map(abs, (x, y, across, down))) <= MAX_COORDINATE):
+        raise SonoError(f"an ellipse at ({x:g}, {y:g}) with half axes {across:g} and {down:g}")
     turns = np.linspace(0, 2 * np.pi, 128, endpoint=False)
-    _check_inside(
-        [np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], axis=1)],
-        size,
-        MIN_INSIDE,
-    )
+    ring = np.stack([x + across * np.cos(turns), y + down * np.sin(turns)], axis=1)
+    _check_inside([ring], size, MIN_INSIDE)
+    return _inside_ellipse(x, y, across, down, size)
+
+
+def _inside_ellipse(
+    x: float, y: float, across: float, down: float, size: tuple[int, int]
+) -> NDArray[np.bool_]:
     rows, columns = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None, :] + 0.5
-    return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
+    return np.asarray(((columns - x) / across) ** 2 + ((rows - y) / down) ** 2 <= 1)
 
 
 def points_of(numbers: Any, least: int) -> Floats:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.foreign_masks import MAX_BYTES, ForeignMask, Found, Picture, Size
+from sono.annotation.exchange.foreign_masks import MAX_BYTES, ForeignMask, Found, Picture, Size
+from sono.annotation.exchange.shapes import draw_box
 from sono.annotation.mask_labels import plain_label
-from sono.annotation.shapes import draw_box
 from sono.curation.core.atomic import open_regular, real_path
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.records.formats import read_sheet

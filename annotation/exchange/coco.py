@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, StrictInt, StrictStr, ValidationError
 
-from sono.annotation.foreign_masks import ForeignMask, Found, Picture, Size, check_size
-from sono.annotation.shapes import draw_polygons
+from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, Size, check_size
+from sono.annotation.exchange.shapes import draw_polygons
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode, from_runs

@@ -1,29 +1,39 @@
-"""Read external masks: COCO or LabelMe JSON, tables of boxes, PNGs, or folders of these."""
+"""Read external masks of any format: files, or folders of files."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sono.annotation.box_tables import read_boxes
-from sono.annotation.coco_files import EXPORT_HELP, is_coco, read_coco
-from sono.annotation.foreign_formats import file_format, json_format
-from sono.annotation.foreign_masks import Found, read_file
-from sono.annotation.labelme_files import is_labelme, read_labelme
-from sono.annotation.mask_pictures import PictureRules, read_mask_picture
+from sono.annotation.exchange.box_tables import read_boxes
+from sono.annotation.exchange.coco import EXPORT_HELP, is_coco, read_coco
+from sono.annotation.exchange.cvat import read_cvat
+from sono.annotation.exchange.foreign_formats import file_format, json_format
+from sono.annotation.exchange.foreign_masks import Found, read_file
+from sono.annotation.exchange.label_images import IMAGES, read_label_image, read_segmentation
+from sono.annotation.exchange.label_studio import is_label_studio, read_label_studio
+from sono.annotation.exchange.labelme import is_labelme, read_labelme
+from sono.annotation.exchange.legends import LEGENDS, find_legend, read_listed
+from sono.annotation.exchange.mask_pictures import PictureRules, read_mask_picture
+from sono.annotation.exchange.yolo import names_file, read_yolo
 from sono.curation.core.errors import SonoError
 
+READ = (".png", ".json", ".xml", *IMAGES)
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".jsonl")
 
 
 @dataclass(frozen=True)
 class MaskRules:
-    """How the files are read: `pictures` for PNGs, `columns` (field -> title) for tables."""
+    """How the files are read: `pictures` for pictures, `columns` (field -> title) for tables.
+
+    `legend`: whether a legend names the classes of pictures, because no option does.
+    """
 
     pictures: PictureRules = field(default_factory=PictureRules)
     columns: Mapping[str, str] = field(default_factory=dict)
+    legend: bool = True
 
 
 def read_masks(path: Path, rules: MaskRules) -> Found:
@@ -36,17 +46,20 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
         _read_folder(path, rules, found)
     elif not path.exists():
         raise SonoError(
-            f"{path}: not found; give a COCO or LabelMe JSON, a table of boxes, or a folder of "
-            "mask PNGs"
+            f"{path}: not found; give a file of masks (COCO, LabelMe, Label Studio, CVAT), a table "
+            "of boxes, or a folder of mask files"
         )
     elif path.suffix.lower() in TABLES:
         if path.suffix.lower() == ".txt" and (kind := file_format(read_file(path))):
-            raise SonoError(f"{path}: {kind}, not a table; {EXPORT_HELP}")
+            raise SonoError(
+                f"{path}: {kind}, not a table; give the folder of YOLO with its data.yaml, or "
+                f"{EXPORT_HELP}"
+            )
         read_boxes(path, rules.columns, found)
-    elif path.suffix.lower() == ".png":
-        read_mask_picture(path, path.parent, rules.pictures, found)
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        read_yolo(path, found)
     else:
-        _read_json(path, path.parent, found)
+        _read_file(path, path.parent, rules, found)
     _refuse_several_paints(found, rules.pictures.force)
     if found.unnamed:
         counts = ", ".join(
@@ -79,32 +92,66 @@ def _refuse_several_paints(found: Found, force: bool) -> None:
         )
 
 
+def _read_file(path: Path, folder: Path, rules: MaskRules, found: Found) -> None:
+    """The masks of one file below `folder`; SonoError if it has none of the formats."""
+    kind = path.suffix.lower()
+    if kind == ".png":
+        read_mask_picture(path, folder, rules.pictures, found)
+    elif kind == ".xml":
+        read_cvat(path, found)
+    elif kind not in IMAGES:
+        _read_json(path, folder, found)
+    elif kind == ".mha" or not read_segmentation(path, folder, found):
+        read_mask_picture(path, folder, rules.pictures, found, read_label_image)
+
+
 def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
-    """The PNGs and LabelMe files below `folder`; other files are counted."""
+    """The mask files below `folder`; other files are counted."""
+    if (names := names_file(folder)) is not None and any(folder.rglob("*.txt")):
+        read_yolo(names, found)
+        return
+    legend = find_legend(folder) if rules.legend else None
+    listed = set(LEGENDS)
+    if legend is not None:
+        listed |= legend.files
+        pictures = rules.pictures
+        if legend.values:
+            pictures = replace(pictures, values=legend.values)
+        if legend.colors:
+            pictures = replace(pictures, colors=legend.colors)
+        rules = replace(rules, pictures=pictures)
+        read_listed(legend, found)
     others: Counter[str] = Counter()
     files = [
-        path for path in sorted(folder.rglob("*")) if not path.is_dir() and path.name[0] != "."
+        path
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir()
+        and path.name[0] != "."
+        and path.relative_to(folder).as_posix() not in listed
     ]
-    read = [path for path in files if path.suffix.lower() in (".png", ".json")]
-    if not read:
+    if legend is None and not any(path.suffix.lower() in READ for path in files):
         there = f" (the first file is {_kind(files[0])})" if files else ""
         raise SonoError(
-            f"{folder}: contains no PNG or LabelMe JSON{there}; give the folder with the masks, as "
-            f"PNG or COCO"
+            f"{folder}: contains no PNG or LabelMe JSON, nor another mask file{there}; give the "
+            "folder with the masks, as PNG or COCO"
         )
+    if legend is not None and legend.masks:
+        if files:
+            found.remarks.append(
+                f"{len(files)} files were not read, because {legend.path.name} does not list them"
+            )
+        return
     for path in files:
-        if path.suffix.lower() == ".png":
-            read_mask_picture(path, folder, rules.pictures, found)
-        elif path.suffix.lower() == ".json":
-            try:
-                _read_json(path, folder, found)
-            except SonoError as error:
-                found.refuse("broken", path, str(error).removeprefix(f"{path}: "))
-        else:
+        if path.suffix.lower() not in READ:
             others[path.suffix.lower() or "no extension"] += 1
+            continue
+        try:
+            _read_file(path, folder, rules, found)
+        except SonoError as error:
+            found.refuse("broken", path, str(error).removeprefix(f"{path}: "))
     if others:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(others.items()))
-        found.remarks.append(f"files that are neither PNG nor JSON were not read: {counts}")
+        found.remarks.append(f"files of other kinds were not read: {counts}")
 
 
 def _kind(path: Path) -> str:
@@ -121,6 +168,8 @@ def _read_json(path: Path, folder: Path, found: Found) -> None:
         read_labelme(path, folder, content, found)
     elif is_coco(content):
         read_coco(path, content, found)
+    elif is_label_studio(content):
+        read_label_studio(path, content, found)
     else:
         kind = json_format(content)
         other = f"of another format ({kind})" if kind else "of an unknown format"

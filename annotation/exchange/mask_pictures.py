@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.flat_areas import (
+from sono.annotation.exchange.flat_areas import (
     MAX_VALUES,
     NEARLY_BLACK,
     count_classes,
@@ -17,9 +17,9 @@ from sono.annotation.flat_areas import (
     flat_colors,
     has_tones,
 )
-from sono.annotation.foreign_masks import ForeignMask, Found, Picture, RefusedError, Size
+from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, RefusedError, Size
+from sono.annotation.exchange.picture_pixels import DARK, Pixels, decode_picture, strongest_channel
 from sono.annotation.outlines import fill_outline, filled
-from sono.annotation.picture_pixels import DARK, Pixels, decode_picture, strongest_channel
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
@@ -55,13 +55,22 @@ class PictureRules:
     force: bool = False
 
 
-def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Found) -> None:
-    """Add the masks of one PNG below `folder` to `found`, or the reason for its refusal."""
-    picture = Picture(
-        path.relative_to(folder).as_posix(), str(path), str(real_path(folder)), file=path
-    )
+def read_mask_picture(
+    path: Path,
+    folder: Path,
+    rules: PictureRules,
+    found: Found,
+    decode: Callable[[Path], Pixels] = decode_picture,
+) -> None:
+    """Add the masks of one picture below `folder` to `found`, or the reason for its refusal.
+
+    `decode` reads a file of its format; the ending of any other than PNG is not part of its name.
+    """
+    inside = path.relative_to(folder)
+    name = inside if decode is decode_picture else inside.with_suffix("")
+    picture = Picture(name.as_posix(), str(path), str(real_path(folder)), file=path)
     try:
-        pixels = decode_picture(path)
+        pixels = decode(path)
         masks = split_picture(pixels, rules, found)
     except RefusedError as refused:
         found.refuse(refused.reason, path, str(refused))
@@ -73,7 +82,7 @@ def read_mask_picture(path: Path, folder: Path, rules: PictureRules, found: Foun
     if rules.structure is not None and not rules.values:
         found.paints.setdefault(_paint(pixels), []).append(str(path))
     for label, mask in masks.items():
-        read = partial(_decoded, encode(mask))
+        read = decoded_reader(mask)
         size, nested = (mask.shape[0], mask.shape[1]), bool(rules.values)
         found.masks.append(ForeignMask(picture, label, size, str(path), read, nested=nested))
 
@@ -93,6 +102,11 @@ def _paint(pixels: Pixels) -> str:
     typical = np.median(pixels.rgb[bright], axis=0)
     strong = tuple(int(channel > typical.max() / 2) for channel in typical)
     return next(name for name, channels in COLORS.items() if channels == strong)
+
+
+def decoded_reader(mask: Mask) -> Callable[[Size], Mask]:
+    """A function that returns `mask` [H, W], which it keeps as runs."""
+    return partial(_decoded, encode(mask))
 
 
 def _decoded(counts: str, size: Size) -> Mask:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sono.annotation.foreign_formats import file_format
-from sono.annotation.foreign_masks import MAX_PIXELS, read_file
+from sono.annotation.exchange.foreign_formats import file_format
+from sono.annotation.exchange.foreign_masks import MAX_PIXELS, read_file
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import PNG_START
@@ -74,11 +74,7 @@ def decode_picture(path: Path) -> Pixels:
 
 def _separate(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int32)
-        gray = (deep.astype(np.float64) * (255 / max(int(deep.max()), 1))).round().astype(np.uint8)
-        there = np.unique(deep)
-        faint = there[(there > 0) & (there * (255 / max(int(there.max()), 1)) <= DARK)]
-        return Pixels(np.repeat(gray[..., None], 3, axis=2), deep, None, tuple(faint.tolist()))
+        return pixels_of_values(np.asarray(image).astype(np.int32))
     values: Values | None = np.asarray(image).astype(np.int32) if image.mode == "P" else None
     alpha: Gray | None = None
     if "A" in image.mode or "transparency" in image.info:
@@ -89,6 +85,14 @@ def _separate(image: Image.Image) -> Pixels:
     if values is None and np.array_equal(strongest_channel(rgb), weakest_channel(rgb)):
         values = rgb[..., 0].astype(np.int32)
     return Pixels(rgb, values, alpha, _shared_colors(image) if image.mode == "P" else ())
+
+
+def pixels_of_values(deep: Values) -> Pixels:
+    """The picture of values [H, W] of any depth, the highest of which is white."""
+    gray = (deep.astype(np.float64) * (255 / max(int(deep.max()), 1))).round().astype(np.uint8)
+    there = np.unique(deep)
+    faint = there[(there > 0) & (there * (255 / max(int(there.max()), 1)) <= DARK)]
+    return Pixels(np.repeat(gray[..., None], 3, axis=2), deep, None, tuple(faint.tolist()))
 
 
 def _shared_colors(image: Image.Image) -> tuple[int, ...]:

@@ -47,7 +47,6 @@ def json_format(content: Any) -> str:
     kinds = {
         "VGG Image Annotator": "_via_img_metadata" in keys
         or (isinstance(inner, dict) and {"filename", "regions"} <= inner.keys()),
-        "Label Studio": "data" in first_keys and bool({"annotations", "predictions"} & first_keys),
         "COCO results without images and categories": {"image_id", "category_id"} <= first_keys,
         "Datumaro": {"categories", "items"} <= keys,
         "GeoJSON": content["type"] in ("Feature", "FeatureCollection") if "type" in keys else False,

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.foreign_masks import RefusedError
-from sono.annotation.picture_pixels import DARK, Pixels, strongest_channel
+from sono.annotation.exchange.foreign_masks import RefusedError
+from sono.annotation.exchange.picture_pixels import DARK, Pixels, strongest_channel
 from sono.curation.core.arrays import Gray, Mask
 
 NEAR = 16  # gray levels or steps of a channel that compression may change
