@@ -49,8 +49,8 @@ class Client:
         self.home, self.browser = address.partition("/?")[0], requests.Session()
         self.browser.get(address, timeout=PATIENCE).raise_for_status()
 
-    def decide(self) -> bool:
-        """Decide the next mask; return whether there was one."""
+    def decide(self, killer: threading.Timer | None = None) -> bool:
+        """Decide the next mask; return whether there was one. `killer` starts with the decision."""
         place = self.browser.get(f"{self.home}/api/next/-1", timeout=PATIENCE).json()["place"]
         if place is None:
             return False
@@ -58,6 +58,8 @@ class Client:
         action, key = self.draw.choice(tuple(STATES)), item["mask_id"]
         body = {"place": place, "version": item["version"], "action": action}
         self.unanswered[key] = action
+        if killer is not None:
+            killer.start()
         url, origin = f"{self.home}/api/decision", {"Origin": self.home}
         self.browser.post(url, json=body, headers=origin, timeout=PATIENCE).raise_for_status()
         self.confirmed[key] = self.unanswered.pop(key)
@@ -98,13 +100,16 @@ def life(root: Path, printed: Path, client: Client) -> str:
         return "starting"
     client.open(address_of(process, printed))
     before, last = len(client.unanswered), draw.randrange(4)
-    killer = threading.Timer(draw.uniform(0, 0.05), process.kill)
+    during = draw.random() < 0.6
+    killer = threading.Timer(draw.uniform(0, 0.03 if during else 0.2), process.kill)
     with suppress(requests.RequestException):
         for number in count():
-            if number == last:
+            if number == last and not during:
                 killer.start()
-            if not client.decide():
+            if not client.decide(killer if number == last and during else None):
                 break
+    if not killer.is_alive():
+        process.kill()  # also where no mask was left
     process.join()
     return "between two decisions" if len(client.unanswered) == before else "during a decision"
 

@@ -27,7 +27,7 @@ class ReviewerRow:
     reviewer: str
     kept: int
     rejected: int
-    unchanged: float | None  # share of the kept masks that were accepted as proposed
+    unchanged: float | None  # share of them accepted as proposed, without adjudications
     seconds: float | None  # median between two decisions
     planted: int  # wrong masks that were decided
     false_accepts: int  # of these
@@ -112,13 +112,14 @@ def _reviewer(name: str, decisions: Sequence[Decision]) -> ReviewerRow:
     real = [one for one in final if one.kind != "planted"]
     planted = [one for one in final if one.kind == "planted"]
     accepted = [one for one in real if kept(one.after)]
-    unchanged = [one for one in accepted if one.after["counts"] == one.before["counts"]]
+    own = [one for one in accepted if one.kind != "adjudication"]
+    unchanged = [one for one in own if one.after["counts"] == one.before["counts"]]
     blind = [_change(one) for one in accepted if one.kind == "blind"]
     return ReviewerRow(
         name,
         kept=len(accepted),
         rejected=sum(one.after["state"] == "rejected" for one in real),
-        unchanged=round(len(unchanged) / len(accepted), 3) if accepted else None,
+        unchanged=round(len(unchanged) / len(own), 3) if own else None,
         seconds=_seconds(decisions),
         planted=len(planted),
         false_accepts=sum(kept(one.after) and _change(one) >= SAME for one in planted),

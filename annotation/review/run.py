@@ -33,7 +33,8 @@ def run_review(
         with free_socket(port) as listener:
             token = secrets.token_urlsafe(32)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
-            check = "; some are wrong on purpose (--planted), as a check" if wanted.planted else ""
+            planted = any(one.kind == "planted" for one in session.items)
+            check = "; some are wrong on purpose (--planted), as a check" if planted else ""
             # also with --quiet: without the address there is no review
             typer.echo(
                 f"{len(session.items)} masks to review{check}; Ctrl-C ends the review. Open once:\n"

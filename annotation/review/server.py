@@ -231,7 +231,8 @@ def _file(name: str) -> Response:
 
 def free_socket(port: int) -> socket.socket:
     """A socket that listens on 127.0.0.1; 0 takes a free port. Raises SonoError if it is used."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio answers without delay (TCP_NODELAY) only where the protocol is named
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

@@ -49,7 +49,7 @@ class ReviewSummary:
     seconds_per_mask: float | None  # median between two decisions
     accepted_unchanged: float | None = None  # share of the masks that were kept
     planted: str | None = None  # how many wrong masks were accepted
-    agreement: dict[str, str] = field(default_factory=dict)  # by structure
+    agreement: tuple[str, ...] = ()  # a line for each structure
     remarks: tuple[str, ...] = ()
 
 
@@ -223,7 +223,7 @@ class ReviewSession:
             seconds_per_mask=mine[0].seconds if mine else None,
             accepted_unchanged=mine[0].unchanged if mine else None,
             planted=mine[0].planted_text() if mine else None,
-            agreement={one.structure: one.text() for one in self.agreement()},
+            agreement=tuple(f"{one.structure}: {one.text()}" for one in self.agreement()),
             remarks=self._own_adjudications(),
         )
 

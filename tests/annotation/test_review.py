@@ -207,12 +207,23 @@ def test_bits_survive_the_way_to_the_page_and_back() -> None:
 
 def test_the_link_works_once_and_nothing_opens_without_the_cookie(study: Workspace) -> None:
     with running(opened(study, "Weber")) as page:
-        paths = ("/", "/review.js", "/api/progress", "/api/item/0", "/api/frame/0", "/api/mask/0")
+        paths = (
+            "/",
+            "/review.js",
+            "/review.svg",
+            "/api/progress",
+            "/api/item/0",
+            "/api/frame/0",
+            "/api/mask/0",
+        )
         assert {page.get(path).status_code for path in paths} == {403}
         assert page.decide(0, 0, "accept").status_code == 403
         assert Page(page.port).open("wrong").status_code == 403
         first = page.open()
         assert first.status_code == 200 and "token" not in first.url
+        scripts = re.findall(r'(?:src|href)="(/[^"]+)"', first.text)
+        assert {"/review.svg", "/draw.js", "/ellipse.js", "/input.js"} < set(scripts)
+        assert {page.get(path).status_code for path in scripts} == {200}
         cookie = first.history[0].headers["Set-Cookie"]
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie
         assert Page(page.port).open(TOKEN).status_code == 403  # a second use

@@ -82,7 +82,7 @@ def test_agreement_is_counted_by_structure_and_by_hand(study: Workspace) -> None
     assert rows["all"].disputed == 2
     low, high = rows["all"].dice_limits or (0, 0)
     assert low < 0.75 < high
-    assert "6 masks by two reviewers; Dice 0.750 (" in second.summary().agreement["all"]
+    assert second.summary().agreement[-1].startswith("all: 6 masks by two reviewers; Dice 0.750 (")
 
 
 def test_frames_of_one_patient_are_resampled_together(study: Workspace) -> None:
@@ -110,6 +110,7 @@ def test_the_adjudicator_gets_what_differs_and_his_choice_is_written(study: Work
     third.decide(0, 0, "pick_b")
     third.decide(1, 0, "pick_a")
     assert third.summary().remarks == ()
+    assert third.summary().accepted_unchanged is None  # to take a version is not to accept it
     third.write()
     assert by_frame(study)[:3] == [("accepted", "C"), ("rejected", "C"), ("accepted", "A")]
     row = study.masks().sort_values("image_id").iloc[0]
