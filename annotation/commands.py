@@ -190,7 +190,9 @@ def review(
     ] = "proposed",
     second: Annotated[
         bool,
-        typer.Option("--second", help="Masks another reviewer decided, without his decisions."),
+        typer.Option(
+            "--second", help="Masks that another reviewer decided, as they were proposed."
+        ),
     ] = False,
     adjudicate: Annotated[
         bool,

@@ -74,10 +74,10 @@ function describe() {
     item.plane || "plane unknown", `source ${item.source}`,
     item.score === null ? "no score" : `score ${item.score.toFixed(2)}`,
     `mask ${item.place + 1}`, ...item.versions.map((one, at) => `${"AB"[at]} ${one.state}${one.own ? " (YOUR OWN decision)" : ""}`),
-    item.decided ? `decided: ${item.decided}` : item.state,
+    item.decided ? `decided: ${item.decided}` : item.versions.length ? "to adjudicate" : item.state,
   ].join(" · ");
   $("two").hidden = !item.versions.length;
-  $("decisions").querySelector('[data-do="accept"]').lastChild.textContent = item.versions.length ? " Accept the left one" : " Accept";
+  $("decisions").querySelector('[data-do="accept"]').lastChild.textContent = item.versions.length ? " Take the left one" : " Accept";
   const prompt = $("tools").querySelector('[data-tool="prompt"]');
   prompt.disabled = !item.prompts.length;
   prompt.title = item.prompts.length ? `Prompt with a ${item.prompts.join(" or a ")} for a new mask` : item.no_prompt;

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -321,6 +322,8 @@ def test_one_review_at_a_time_and_a_used_port_are_told(study: Workspace) -> None
         lock_file(lock, "")
         with pytest.raises(SonoError, match="another review is running"):
             run_review(study, Wanted("Weber"), browser=False)
+    with free_socket(0) as listener:  # asyncio answers without delay only where this is named
+        assert listener.proto == socket.IPPROTO_TCP
     with free_socket(0) as used, pytest.raises(SonoError, match="leave --port out"):
         free_socket(used.getsockname()[1])
 

@@ -58,6 +58,19 @@ def test_a_second_reviewer_sees_the_proposal_and_leaves_the_table_alone(study: W
         opened(study, "A", which="second")
 
 
+def test_a_second_reviewer_of_an_imported_mask_does_not_see_that_it_was_accepted(
+    tmp_path: Path,
+) -> None:
+    workspace = make_review_study(tmp_path)
+    masks = workspace.read(MASKS)
+    workspace.write(MASKS, masks.assign(state="accepted", reviewer="X", source="import"))
+    first = opened(workspace, "A", which="all")
+    first.decide(0, 0, "reject")
+    first.write()
+    shown = opened(workspace, "B", which="second").item(0)
+    assert (shown["state"], shown["reviewer"]) == ("proposed", None)
+
+
 def test_a_third_opinion_leaves_the_second_reviewer_nothing_to_do_again(study: Workspace) -> None:
     for name in ("B", "C"):
         reviewer = opened(study, name, which="second")
